@@ -1,0 +1,344 @@
+"""The CPU backend: NumPy, with convolutions as products of lowered rows (see :mod:`im2colnet_numpy.lowering`)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from im2colnet.backend import Backend, Shape, Spec
+from im2colnet.window import Pair, Tap, Window
+from im2colnet_numpy.lowering import TILE_BYTES, Lowering
+
+__all__ = ["NumpyBackend"]
+
+Array = np.ndarray
+
+
+class NumpyBackend(Backend):
+    """NumPy on the CPU. BLAS is limited to one thread: the library brings its own workers."""
+
+    name = "numpy"
+    xp = np
+    weight_order = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
+
+    def __init__(self, device: str | None = None) -> None:
+        super().__init__(device)
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError:  # a bare checkout: the user's OPENBLAS_NUM_THREADS decides
+            return
+        # Once for the process: OpenBLAS with several threads, called from several Python threads, serialises on a
+        # lock and has returned wrong results (numpy#29391), and its sums depend on the number of threads.
+        threadpool_limits(limits=1, user_api="blas")
+
+    def to_numpy(self, array: Any) -> Array:
+        return np.asarray(array)
+
+    def all_finite(self, x: Array) -> bool:
+        flat = x.reshape(-1)
+        return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(x).all())  # one pass, unless squares overflow
+
+    # ------------------------------------------------------------------ convolution
+
+    def workspace(
+        self, kernel: str, x: Shape, y: Shape, dtype: str, window: Window | None = None, groups: int = 1
+    ) -> list[Spec]:
+        if kernel in ("batch_norm_sums", "batch_norm_grad_sums", "channel_affine"):
+            H, C, W, N = x
+            return [Spec((_tile_rows(x, dtype), C, W, N), dtype)]
+        if kernel == "relu_grad":
+            return [Spec(y, "bool")]
+        if kernel == "max_pool2d":
+            return [Spec((y[0], *x[1:]), dtype)]
+        if kernel == "max_pool2d_grad":
+            return [Spec(y, "bool"), Spec(y, "bool"), Spec(y, dtype)]
+        if window is None or not kernel.startswith("conv2d"):
+            return []
+        G, F, K = groups, y[1], x[1] // groups * window.kernel[0] * window.kernel[1]
+        if kernel == "conv2d":
+            return [Lowering(x, window, G, dtype).spec]
+        if kernel == "conv2d_weight_grad":
+            lowering, dw = Lowering(x, window, G, dtype), (G, F // G, K)
+            return [lowering.spec, Spec((G, _product_rows(lowering, dw), *dw[1:]), dtype), Spec(dw, dtype), Spec(dw, dtype)]
+        flipped = _flipped(window, x, y, G)
+        if flipped is not None:
+            return [Lowering(y, flipped, G, dtype).spec, Spec((x[1], *window.kernel, F // G), dtype)]
+        lowering = Lowering(x, window, G, dtype)
+        return [Spec((G, lowering.tile, K, y[2] * y[3]), dtype) if not lowering.direct else Spec((0,), dtype)]
+
+    def conv2d(
+        self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
+        out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        """One product for each output row, ``y[r] = w · L[r·stride : r·stride + KH] + b``."""
+        lowering = Lowering(x.shape, window, groups, x.dtype.name)
+        y_shape = (lowering.OH, w.shape[0], lowering.OW, x.shape[3])
+        y = np.empty(y_shape, x.dtype) if out is None else out
+        (L,) = self._work(work, "conv2d", x.shape, y_shape, x.dtype.name, window, groups)
+        self._multiply_rows(lowering, x, _matrices(w, groups), L, y, b, relu)
+        return y
+
+    def _multiply_rows(
+        self, lowering: Lowering, x: Array, w: Array, L: Array, y: Array, b: Array | None = None, relu: bool = False
+    ) -> None:
+        G, F, ON = lowering.G, y.shape[1], y.shape[2] * y.shape[3]
+        rows = y.reshape(-1, G, F // G, ON).swapaxes(0, 1)                              # (G, OH, F/G, OW·N)
+        bias = None if b is None else b[:, None, None]
+        for r, m, V in lowering.tiles(x, L):
+            np.matmul(w, V, out=rows[:, r : r + m])
+            tile = y[r : r + m]                                                         # still in cache
+            if bias is not None:
+                np.add(tile, bias, out=tile)
+            if relu:
+                np.maximum(tile, 0, out=tile)
+
+    def conv2d_weight_grad(
+        self, x: Array, dy: Array, window: Window, groups: int = 1,
+        out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        """``dw = Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ``."""
+        (OH, F, OW, N), G = dy.shape, groups
+        lowering = Lowering(x.shape, window, G, x.dtype.name)
+        dw = np.empty((F, x.shape[1] // G, *window.kernel), x.dtype) if out is None else out
+        args = (x.shape, dy.shape, x.dtype.name, window, G)
+        L, products, part, total = self._work(work, "conv2d_weight_grad", *args)
+        rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
+        total[...] = 0
+        step = products.shape[1]
+        for r, m, V in lowering.tiles(x, L):
+            Vt = V.swapaxes(2, 3)                                                       # (G, m, OW·N, K)
+            for i in range(0, m, step):
+                n = min(step, m - i)
+                np.matmul(rows[:, r + i : r + i + n], Vt[:, i : i + n], out=products[:, :n])
+                np.add.reduce(products[:, :n], axis=1, out=part)
+                np.add(total, part, out=total)
+        dw.transpose(self.weight_order)[...] = total.reshape(F, *window.kernel, -1)
+        return dw
+
+    def conv2d_input_grad(
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1,
+        out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        """At stride 1 the convolution of ``dy`` with the flipped, transposed weight; else ``col2im(wᵀ · dy)`` by tiles.
+
+        Both are gathers or sums in a fixed order, so the result is the same every time.
+        """
+        (OH, F, OW, N), G = dy.shape, groups
+        C = w.shape[1] * G
+        x_shape = (size[0], C, size[1], N)
+        dx = np.empty(x_shape, dy.dtype) if out is None else out
+        work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype.name, window, G)
+        flipped = _flipped(window, x_shape, dy.shape, G)
+        if flipped is not None:
+            L, wf = work                                                                # wf: (C, KH, KW, F/G)
+            per_group = w.reshape(G, F // G, C // G, *window.kernel)[:, :, :, ::-1, ::-1]
+            wf.reshape(G, C // G, *window.kernel, F // G)[...] = per_group.transpose(0, 2, 3, 4, 1)
+            lowering = Lowering(dy.shape, flipped, G, dy.dtype.name)
+            self._multiply_rows(lowering, dy, wf.reshape(G, 1, C // G, -1), L, dx)
+            return dx
+        lowering = Lowering(x_shape, window, G, dy.dtype.name)
+        wt = _matrices(w, G).swapaxes(2, 3)                                             # (G, 1, K, F/G)
+        rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
+        if lowering.direct:
+            np.matmul(wt, rows, out=dx.reshape(OH, G, C // G, OW * N).swapaxes(0, 1))
+            return dx
+        (columns,) = work
+        dx[...] = 0
+        images = dx.reshape(size[0], G, C // G, size[1], N)
+        for r in range(0, OH, lowering.tile):
+            m = min(lowering.tile, OH - r)
+            np.matmul(wt, rows[:, r : r + m], out=columns[:, :m])
+            windows = columns[:, :m].reshape(G, m, *window.kernel, C // G, OW, N).transpose(1, 2, 3, 0, 4, 5, 6)
+            for i, j, (orows, _, ocols), (irows, _, icols) in window.pairs(size):
+                lo, hi = max(orows.start, r), min(orows.stop, r + m)
+                if hi > lo:
+                    first = irows.start + (lo - orows.start) * irows.step
+                    target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
+                    np.add(target, windows[lo - r : hi - r, i, j, :, :, ocols], out=target)
+        return dx
+
+    # ------------------------------------------------------------------ pooling
+
+    def max_pool2d(
+        self, x: Array, window: Window, out: Array | None = None, work: Sequence[Array] | None = None
+    ) -> Array:
+        """The maximum over rows, at full width, then over columns."""
+        (H, C, W, N), (OH, OW) = x.shape, window.output_size((x.shape[0], x.shape[2]))
+        y = np.empty((OH, C, OW, N), x.dtype) if out is None else out
+        (h,) = self._work(work, "max_pool2d", x.shape, y.shape, x.dtype.name)
+        _max_along(x, 0, window.taps(0, H, OH), window.stride[0], h)
+        return _max_along(h, 2, window.taps(1, W, OW), window.stride[1], y)
+
+    def max_pool2d_grad(
+        self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
+        work: Sequence[Array] | None = None,
+    ) -> Array:
+        dx = np.empty(x.shape, x.dtype) if out is None else out
+        hit, taken, part = self._work(work, "max_pool2d_grad", x.shape, y.shape, x.dtype.name)
+        size = x.shape[0], x.shape[2]
+        overlapping = window.extent[0] > window.stride[0] or window.extent[1] > window.stride[1]
+        if overlapping or window.kernel != window.stride or size != _tiled_size(window, size):
+            dx[...] = 0
+        taken[...] = False
+        for _, _, outputs, inputs in window.pairs(size):
+            is_max, seen, target = hit[outputs], taken[outputs], dx[inputs]
+            np.equal(x[inputs], y[outputs], out=is_max)
+            np.greater(is_max, seen, out=is_max)           # a maximum, and the first
+            np.logical_or(seen, is_max, out=seen)
+            if overlapping:
+                np.multiply(dy[outputs], is_max, out=part[outputs])
+                np.add(target, part[outputs], out=target)
+            else:
+                np.multiply(dy[outputs], is_max, out=target)
+        return dx
+
+    def avg_pool2d(
+        self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        work: Sequence[Array] | None = None,
+    ) -> Array:
+        size = x.shape[0], x.shape[2]
+        OH, OW = window.output_size(size)
+        y = np.empty((OH, x.shape[1], OW, x.shape[3]), x.dtype) if out is None else out
+        y[...] = 0
+        for _, _, outputs, inputs in window.pairs(size):
+            target = y[outputs]
+            np.add(target, x[inputs], out=target)
+        return np.multiply(y, self.pool_shares(window, size, count_include_pad, x.dtype.name), out=y)
+
+    # ------------------------------------------------------------------ sums and masks
+
+    def sum_samples(self, dy: Array, out: Array) -> Array:
+        if dy.ndim == 2:
+            return np.matmul(dy, _ones(dy.shape[1], dy.dtype), out=out)
+        H, C, W, N = dy.shape
+        return np.add.reduce(np.matmul(dy.reshape(H, C, W * N), _ones(W * N, dy.dtype)), axis=0, out=out)
+
+    def relu_grad(
+        self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
+    ) -> Array:
+        (positive,) = self._work(work, "relu_grad", y.shape, y.shape, y.dtype.name)
+        return np.multiply(dy, np.greater(y, 0, out=positive), out=out)
+
+    # ------------------------------------------------------------------ batch norm, by tiles of rows in cache
+
+    def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
+        H, C, W, N = x.shape
+        (tile,) = self._work(work, "batch_norm_sums", x.shape, x.shape, x.dtype.name)
+        ones, m = _ones(W * N, x.dtype), W * N
+        out[...] = 0
+        for r in range(0, H, len(tile)):
+            rows = x[r : r + len(tile)].reshape(-1, C, m)
+            centred = tile[: len(rows)].reshape(-1, C, m)
+            mean = np.matmul(rows, ones) * x.dtype.type(1 / m)                          # (rows, C)
+            np.subtract(rows, mean[:, :, None], out=centred)
+            spread = np.einsum("hci,hci->hc", centred, centred).astype("f8")
+            mean = mean.astype("f8")
+            # of each row: Σx = Σ(x - mean) + m·mean, where the first sum is only the mean's rounding
+            rest = np.matmul(centred, ones).astype("f8")
+            out[0] += (rest + m * mean).sum(0)
+            out[1] += (spread + 2 * mean * rest + m * mean * mean).sum(0)
+        return out
+
+    def batch_norm_grad_sums(
+        self, x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array] | None = None
+    ) -> Array:
+        H, C, W, N = x.shape
+        (tile,) = self._work(work, "batch_norm_grad_sums", x.shape, x.shape, x.dtype.name)
+        ones, mean = _ones(W * N, x.dtype), mean.astype(x.dtype)[:, None]
+        out[...] = 0
+        for r in range(0, H, len(tile)):
+            rows, grads = (a[r : r + len(tile)].reshape(-1, C, W * N) for a in (x, dy))
+            centred = np.subtract(rows, mean, out=tile[: len(rows)].reshape(-1, C, W * N))
+            out[0] += np.matmul(grads, ones).astype("f8").sum(0)
+            out[1] += np.einsum("hci,hci->hc", centred, grads).astype("f8").sum(0)
+        return out
+
+    def channel_affine(
+        self, x: Array, scale: Array, shift: Array, other: Array | None = None, other_scale: Array | None = None,
+        relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        y = np.empty(x.shape, x.dtype) if out is None else out
+        (tile,) = self._work(work, "channel_affine", x.shape, x.shape, x.dtype.name)
+        a, c = scale.astype(x.dtype)[:, None, None], shift.astype(x.dtype)[:, None, None]
+        b = None if other_scale is None else other_scale.astype(x.dtype)[:, None, None]
+        for r in range(0, len(x), len(tile)):
+            rows = slice(r, r + len(tile))
+            np.multiply(x[rows], a, out=y[rows])
+            if other is not None:
+                scaled = tile[: len(y[rows])]
+                np.multiply(other[rows], b, out=scaled)
+                np.add(y[rows], scaled, out=y[rows])
+            np.add(y[rows], c, out=y[rows])
+            if relu:
+                np.maximum(y[rows], 0, out=y[rows])
+        return y
+
+
+def _matrices(w: Array, groups: int) -> Array:
+    """The weight as matrices over (KH, KW, C/G): (G, 1, F/G, K); no copy if it is stored in ``weight_order``."""
+    return w.transpose(NumpyBackend.weight_order).reshape(groups, 1, w.shape[0] // groups, -1)
+
+
+def _product_rows(lowering: Lowering, dw: Shape) -> int:
+    """How many rows' products to make before adding them up: as many as stay in the first-level cache."""
+    return max(1, min(lowering.tile, 32768 // (dw[0] * dw[1] * dw[2] * 4)))
+
+
+def _flipped(window: Window, x: Shape, y: Shape, groups: int) -> Window | None:
+    """The window of the input gradient as a convolution of ``dy``, where that exists and pays.
+
+    With few channels its product has too few rows to keep BLAS busy: then ``wᵀ · dy`` is faster.
+    """
+    (top, bottom), (left, right) = window.padding
+    eh, ew = window.extent[0] - 1, window.extent[1] - 1
+    if window.stride != (1, 1) or window.kernel == (1, 1) or min(x[1], y[1]) // groups < 12:
+        return None
+    if max(top, bottom) > eh or max(left, right) > ew:
+        return None
+    return Window(window.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), window.dilation)
+
+
+def _tile_rows(x: Shape, dtype: str) -> int:
+    return max(1, min(x[0], TILE_BYTES // 4 // (x[1] * x[2] * x[3] * np.dtype(dtype).itemsize)))
+
+
+def _tiled_size(window: Window, size: Pair) -> Pair:
+    """The part of an image that windows laid side by side cover, as (height, width)."""
+    OH, OW = window.output_size(size)
+    return OH * window.kernel[0], OW * window.kernel[1]
+
+
+def _max_along(x: Array, axis: int, taps: list[Tap], stride: int, out: Array) -> Array:
+    """Maximum over the taps along ``axis`` of x (H, C, W, N)."""
+    before = (slice(None),) * axis
+
+    def outputs(tap: Tap) -> Array:
+        return out[*before, tap.lo : tap.hi]
+
+    def inputs(tap: Tap) -> Array:
+        return x[*before, tap.start : tap.start + (tap.hi - tap.lo - 1) * stride + 1 : stride]
+
+    taps = [tap for tap in taps if tap.hi > tap.lo]
+    full = [tap for tap in taps if tap.lo == 0 and tap.hi == out.shape[axis]][:2]
+    if len(full) == 2:
+        np.maximum(inputs(full[0]), inputs(full[1]), out=out)
+    elif full:
+        out[...] = inputs(full[0])
+    else:
+        out[...] = -np.inf
+    for tap in taps:
+        if tap not in full:
+            np.maximum(outputs(tap), inputs(tap), out=outputs(tap))
+    return out
+
+
+_ONES: dict[str, Array] = {}
+
+
+def _ones(n: int, dtype: np.dtype) -> Array:
+    """``n`` ones from one cached array: a product with them sums faster than ``sum``."""
+    ones = _ONES.get(dtype.name)
+    if ones is None or len(ones) < n:
+        ones = _ONES[dtype.name] = np.ones(n, dtype)
+    return ones[:n]

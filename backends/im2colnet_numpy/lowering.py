@@ -1,0 +1,79 @@
+"""Lowering along the width: the copy that turns a convolution of rows into matrix products.
+
+    L[g, h, j, c, s, n] = x[h - top, (g, c), s*stride + j*dilation - left, n]
+
+The window of output row r is ``L[g, r*stride : r*stride + KH]``, and because the rows of L follow each other in
+memory it already *is* the matrix (KH·KW·C, OW·N) whose product with the weight (F, KH·KW·C) is output row r. Only KW
+copies of the input are made instead of KH·KW (the idea of MEC: Cho & Brand 2017, arXiv:1706.06873). Where windows do
+not share rows (stride ≥ KH) or their rows are not neighbours (dilation > 1) each window's rows are copied instead.
+
+The copy is made for a tile of output rows at a time, small enough to be still in cache when it is multiplied.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from im2colnet.backend import Shape, Spec
+from im2colnet.window import Window
+
+TILE_BYTES = 1 << 20  # of lowered rows held at a time
+
+
+class Lowering:
+    """How images of shape ``x`` are lowered for ``window``: tile sizes and strides, but no array."""
+
+    def __init__(self, x: Shape, window: Window, groups: int, dtype: str) -> None:
+        (self.H, self.C, self.W, self.N), self.window, self.G = x, window, groups
+        self.OH, self.OW = window.output_size((self.H, self.W))
+        (KH, KW), (sh, _), (dh, _) = window.kernel, window.stride, window.dilation
+        self.shared = dh == 1 and sh < KH
+        self.pitch = sh if self.shared else KH          # lowered rows from one output row to the next
+        self.direct = window.kernel == window.stride == (1, 1) and window.padding == ((0, 0), (0, 0))
+        row = KW * self.C * self.OW * self.N * np.dtype(dtype).itemsize
+        self.tile = max(1, min(self.OH, (TILE_BYTES // row - KH) // self.pitch + 1))  # output rows
+        self.K = KH * KW * self.C // groups
+        rows = (self.tile - 1) * self.pitch + KH
+        self.spec = Spec((groups, rows, KW, self.C // groups, self.OW, self.N) if not self.direct else (0,), dtype)
+
+    def tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield ``(r, m, V)``: output rows r to r + m and their windows V, (G, m, K, OW·N). ``L`` is scratch."""
+        H, W, N, G, OW = self.H, self.W, self.N, self.G, self.OW
+        x = x.reshape(H, G, self.C // G, W, N)
+        if self.direct:
+            yield 0, H, x.reshape(H, G, self.K, W * N).swapaxes(0, 1)
+            return
+        V = as_strided(
+            L, (G, self.tile, self.K, OW * N), (L.strides[0], self.pitch * L.strides[1], OW * N * L.itemsize, L.itemsize)
+        )
+        L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
+        columns = self.window.taps(1, W, OW)
+        for j, (lo, hi, _) in enumerate(columns):      # the padding left and right, the same for every tile
+            L[:, j, :, :, :lo] = 0
+            L[:, j, :, :, hi:] = 0
+        for r in range(0, self.OH, self.tile):
+            m = min(self.tile, self.OH - r)
+            for rows, source, inside in self._row_blocks(r, m):
+                for part in inside[0], inside[2]:      # the padding above and below
+                    L[rows][part] = 0
+                block, image = L[rows][inside[1]], x[source]
+                for j, (lo, hi, start) in enumerate(columns):
+                    sw = self.window.stride[1]
+                    block[:, j, :, :, lo:hi] = image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw] if hi > lo else 0
+            yield r, m, V[:, :m]
+
+    def _row_blocks(self, r: int, m: int) -> Iterator[tuple[slice, slice, tuple[slice, slice, slice]]]:
+        """Yield which lowered rows come from which image rows: (rows of L, rows of x, (above, inside, below))."""
+        (KH, _), (sh, _), (dh, _), top = self.window.kernel, self.window.stride, self.window.dilation, self.window.padding[0][0]
+        if self.shared:
+            blocks = [(slice(0, (m - 1) * sh + KH), r * sh - top, 1, (m - 1) * sh + KH)]
+        else:
+            blocks = [(slice(i, (m - 1) * KH + i + 1, KH), r * sh + i * dh - top, sh, m) for i in range(KH)]
+        for rows, first, step, count in blocks:
+            lo = min(count, max(0, -(first // step)))                   # first row with first + lo·step >= 0
+            hi = max(lo, min(count, (self.H - 1 - first) // step + 1))
+            start = first + lo * step
+            source = slice(start, start + (hi - lo - 1) * step + 1, step) if hi > lo else slice(0, 0)
+            yield rows, source, (slice(0, lo), slice(lo, hi), slice(hi, count))

@@ -1,0 +1,53 @@
+"""im2colnet: small convolutional networks as im2col matrix products, on NumPy or any array module.
+
+>>> import im2colnet as ic
+>>> train, test = ic.datasets.load("digits")
+>>> net = ic.models.vgg8(in_channels=1, input_size=8)
+>>> trainer = ic.Trainer(net, optimizer=ic.SGD(lr=0.05, momentum=0.9))
+>>> history = trainer.fit(train, epochs=1, validation=test)
+"""
+from im2colnet import datasets, functional, models
+from im2colnet.backend import Backend, Spec
+from im2colnet.errors import (
+    BackendError,
+    CheckpointError,
+    DataError,
+    DTypeError,
+    Im2colnetError,
+    NonFiniteError,
+    ShapeError,
+)
+from im2colnet.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Context,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Needs,
+    Parameter,
+    ReLU,
+    ZeroPadShortcut,
+)
+from im2colnet.loader import Loader
+from im2colnet.losses import CrossEntropyLoss
+from im2colnet.network import Network, Residual, Sequential
+from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine
+from im2colnet.parallel import get_num_threads, set_num_threads
+from im2colnet.registry import get_backend, list_backends, use_backend
+from im2colnet.trainer import History, Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
+    "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dropout", "Flatten",
+    "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
+    "NonFiniteError", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer", "ZeroPadShortcut",
+    "datasets", "functional", "get_backend", "get_num_threads", "list_backends", "models", "set_num_threads",
+    "use_backend",
+]  # fmt: skip

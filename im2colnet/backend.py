@@ -1,0 +1,313 @@
+"""What a backend is: an array module and about twenty kernels, each with a textbook implementation in its terms.
+
+A new backend needs only ``xp``; a fast one overrides what it does better. Inside the library a batch of images is
+stored as *rows*, ``(H, C, W, N)``, and a batch of feature vectors as ``(features, N)``: the batch is always last.
+
+Legend: ``x`` input, ``y`` output, ``dx``/``dy`` gradients, ``w``/``b`` weight and bias; ``N, C, H, W`` batch,
+channels, height, width; ``F`` filters; ``KH, KW``, ``OH, OW`` kernel and output sizes; ``G`` groups.
+
+Every kernel writes to ``out`` where it is given (C-contiguous) and returns it. ``work`` are arrays as
+:meth:`Backend.workspace` lists them; without it the kernel allocates them. Kernels never change their inputs, give the
+same result every time, and take arrays of any strides.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from im2colnet.window import Pair, Window
+
+Array = Any  # an array of the backend's module
+Shape = tuple[int, ...]
+
+
+class Spec(NamedTuple):
+    """Shape and element type of an array that does not exist yet."""
+
+    shape: Shape
+    dtype: str
+
+
+class Backend:
+    """The generic backend over the array module ``xp``.
+
+    Subclasses set ``name`` and ``xp`` (a NumPy-like module with mutable arrays and ``out=`` arguments).
+
+    Parameters
+    ----------
+    device
+        What follows the colon in a name such as ``"cupy:1"``; backends without devices refuse it.
+    """
+
+    name: ClassVar[str]
+    xp: Any
+    #: memory order in which the kernels best take a weight (F, C/G, KH, KW); parameters are stored this way
+    weight_order: ClassVar[tuple[int, int, int, int]] = (0, 1, 2, 3)
+
+    def __init__(self, device: str | None = None) -> None:
+        if device is not None:
+            raise ValueError(f"the backend {self.name!r} has no devices to choose from, got {device!r}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    # ------------------------------------------------------------------ arrays
+
+    def owns(self, array: Any) -> bool:
+        """Whether ``array`` is one of this backend's arrays."""
+        return isinstance(array, self.xp.ndarray)
+
+    def asarray(self, array: Any, dtype: str | None = None) -> Array:
+        """Bring a host array (or one of its own) to the backend; copies only if it must."""
+        return self.xp.asarray(array, dtype=dtype)
+
+    def to_numpy(self, array: Array) -> Any:
+        """Bring an array to the host, as a NumPy array."""
+        return array
+
+    def empty(self, shape: Shape, dtype: str) -> Array:
+        """Allocate an array with arbitrary contents."""
+        return self.xp.empty(shape, dtype=dtype)
+
+    def synchronize(self) -> None:
+        """Wait until all queued work is done (nothing to do where work is not queued)."""
+
+    def random(self, key: Sequence[int], out: Array) -> Array:
+        """Fill ``out`` with numbers uniform in [0, 1) that depend only on ``key``: drawn on the host."""
+        from im2colnet.host import np
+
+        draws = np.random.Generator(np.random.SFC64(list(key))).random(out.shape, dtype=out.dtype.name)
+        out[...] = self.asarray(draws)
+        return out
+
+    def to_rows(self, images: Array, out: Array) -> Array:
+        """Lay images (N, C, H, W) out as rows (H, C, W, N), or features (N, F) as (F, N); uint8 is scaled to [0, 1]."""
+        rows = images.transpose(2, 1, 3, 0) if images.ndim == 4 else images.T
+        if rows.dtype == self.xp.uint8:
+            self.xp.multiply(rows, out.dtype.type(1 / 255), out=out)
+        else:
+            out[...] = rows
+        return out
+
+    def all_finite(self, x: Array) -> bool:
+        """Whether ``x`` holds neither NaN nor infinity."""
+        return bool(self.xp.isfinite(x).all())
+
+    def workspace(
+        self, kernel: str, x: Shape, y: Shape, dtype: str, window: Window | None = None, groups: int = 1
+    ) -> list[Spec]:
+        """Scratch arrays that ``kernel`` (a method's name) wants for input and output shapes ``x`` and ``y``."""
+        if window is None or not kernel.startswith("conv2d"):
+            return []
+        (H, C, W, N), (OH, F, OW, _), (KH, KW) = x, y, window.kernel
+        columns = Spec((OH, C, KH, KW, OW, N), dtype)
+        if kernel == "conv2d_weight_grad":
+            return [columns, Spec((OH, groups, F // groups, C // groups * KH * KW), dtype)]
+        return [columns]
+
+    def _work(self, work: Sequence[Array] | None, kernel: str, *args: Any) -> Sequence[Array]:
+        return [self.empty(*spec) for spec in self.workspace(kernel, *args)] if work is None else work
+
+    # ------------------------------------------------------------------ lowering
+
+    def im2col(self, x: Array, window: Window, fill: float = 0.0, out: Array | None = None) -> Array:
+        """Copy each window of ``x`` (H, C, W, N) into a column: (OH, C, KH, KW, OW, N).
+
+        ``columns[r, c, i, j, s, n] = x[r*stride + i*dilation - top, c, s*stride + j*dilation - left, n]``, and
+        ``fill`` where that is outside the image (Chellapilla, Puri, Simard 2006).
+        """
+        H, C, W, N = x.shape
+        OH, OW = window.output_size((H, W))
+        columns = self.empty((OH, C, *window.kernel, OW, N), x.dtype.name) if out is None else out
+        if any(p for pads in window.padding for p in pads) or window.ceil_mode:
+            columns[...] = fill
+        for i, j, outputs, inputs in window.pairs((H, W)):
+            columns[:, :, i, j][outputs] = x[inputs]
+        return columns
+
+    def col2im(self, columns: Array, window: Window, size: Pair, out: Array | None = None) -> Array:
+        """Add each column back to where :meth:`im2col` took it from, its adjoint: (H, C, W, N)."""
+        C, N = columns.shape[1], columns.shape[-1]
+        x = self.empty((size[0], C, size[1], N), columns.dtype.name) if out is None else out
+        x[...] = 0
+        for i, j, outputs, inputs in window.pairs(size):
+            target = x[inputs]
+            self.xp.add(target, columns[:, :, i, j][outputs], out=target)
+        return x
+
+    # ------------------------------------------------------------------ convolution
+
+    def conv2d(
+        self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
+        out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        """Cross-correlate: ``y = w · im2col(x) + b``, then ReLU if asked for. (OH, F, OW, N)."""
+        (H, C, W, N), (F, G) = x.shape, (w.shape[0], groups)
+        OH, OW = window.output_size((H, W))
+        y = self.empty((OH, F, OW, N), x.dtype.name) if out is None else out
+        (columns,) = self._work(work, "conv2d", x.shape, y.shape, x.dtype.name, window, groups)
+        self.im2col(x, window, out=columns)
+        K = C // G * w.shape[2] * w.shape[3]
+        self.matmul(w.reshape(G, F // G, K), columns.reshape(OH, G, K, OW * N), out=y.reshape(OH, G, F // G, OW * N))
+        if b is not None:
+            self.xp.add(y, b[:, None, None], out=y)
+        return self.xp.maximum(y, 0, out=y) if relu else y
+
+    def conv2d_input_grad(
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1,
+        out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        """Gradient with respect to the input of ``size`` (H, W): ``dx = col2im(wᵀ · dy)``."""
+        (OH, F, OW, N), G = dy.shape, groups
+        C, K = w.shape[1] * G, w.shape[1] * w.shape[2] * w.shape[3]
+        x_shape = (size[0], C, size[1], N)
+        (columns,) = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype.name, window, groups)
+        wt = w.reshape(G, F // G, K).swapaxes(1, 2)                                     # (G, K, F/G)
+        self.matmul(wt, dy.reshape(OH, G, F // G, OW * N), out=columns.reshape(OH, G, K, OW * N))
+        return self.col2im(columns, window, size, out=out)
+
+    def conv2d_weight_grad(
+        self, x: Array, dy: Array, window: Window, groups: int = 1,
+        out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        """Gradient with respect to the weight: ``dw = Σ_rows dy · im2col(x)ᵀ``. (F, C/G, KH, KW)."""
+        (H, C, W, N), (OH, F, OW, _), G = x.shape, dy.shape, groups
+        dw = self.empty((F, C // G, *window.kernel), x.dtype.name) if out is None else out
+        columns, products = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype.name, window, groups)
+        self.im2col(x, window, out=columns)
+        columns_t = columns.reshape(OH, G, -1, OW * N).swapaxes(2, 3)                   # (OH, G, OW·N, K)
+        self.matmul(dy.reshape(OH, G, F // G, OW * N), columns_t, out=products)         # (OH, G, F/G, K)
+        dw[...] = products.sum(0).reshape(dw.shape)
+        return dw
+
+    # ------------------------------------------------------------------ pooling
+
+    def max_pool2d(
+        self, x: Array, window: Window, out: Array | None = None, work: Sequence[Array] | None = None
+    ) -> Array:
+        """Largest value of each window; padding never wins. (OH, C, OW, N)."""
+        y = self.im2col(x, window, fill=-self.xp.inf).max(axis=(2, 3))
+        return y if out is None else _assign(out, y)
+
+    def max_pool2d_grad(
+        self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
+        work: Sequence[Array] | None = None,
+    ) -> Array:
+        """Give ``dy`` to the first maximum (in row-major order) of each window, as PyTorch does."""
+        columns = self.im2col(x, window, fill=-self.xp.inf)
+        OH, C, KH, KW, OW, N = columns.shape
+        columns = columns.reshape(OH, C, KH * KW, OW, N)
+        first = columns.argmax(axis=2)[:, :, None] == self.xp.arange(KH * KW)[:, None, None]
+        columns = self.xp.where(first, dy[:, :, None], dy.dtype.type(0))
+        return self.col2im(columns.reshape(OH, C, KH, KW, OW, N), window, (x.shape[0], x.shape[2]), out=out)
+
+    def avg_pool2d(
+        self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        work: Sequence[Array] | None = None,
+    ) -> Array:
+        """Mean of each window. (OH, C, OW, N)."""
+        columns = self.im2col(x, window)
+        share = self.pool_shares(window, (x.shape[0], x.shape[2]), count_include_pad, x.dtype.name)
+        return self.xp.multiply(columns.sum(axis=(2, 3)), share, out=out)
+
+    def avg_pool2d_grad(
+        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        work: Sequence[Array] | None = None,
+    ) -> Array:
+        """Spread ``dy`` evenly over each window of an input of ``size`` (H, W)."""
+        OH, C, OW, N = dy.shape
+        shares = dy * self.pool_shares(window, size, count_include_pad, dy.dtype.name)
+        columns = self.xp.broadcast_to(shares[:, :, None, None], (OH, C, *window.kernel, OW, N))
+        return self.col2im(columns, window, size, out=out)
+
+    def pool_shares(self, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
+        """1 / (number of inputs averaged) for each output, (OH, 1, OW, 1).
+
+        Counted are the image's positions and, with ``count_include_pad``, the padding's, but never what a window
+        reaches beyond it because of ``ceil_mode``.
+        """
+        counts = []
+        for axis, (n, out) in enumerate(zip(size, window.output_size(size), strict=True)):
+            (before, after), s, d = window.padding[axis], window.stride[axis], window.dilation[axis]
+            lo, hi = (-before, n + after) if count_include_pad else (0, n)
+            starts = [o * s - before for o in range(out)]
+            counts.append([sum(lo <= a + k * d < hi for k in range(window.kernel[axis])) for a in starts])
+        rows, columns = (self.xp.asarray(c, dtype=dtype) for c in counts)
+        return 1 / (rows[:, None, None, None] * columns[:, None])
+
+    # ------------------------------------------------------------------ everything else
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Matrix product, batched over leading axes."""
+        return self.xp.matmul(a, b, out=out)
+
+    def sum_samples(self, dy: Array, out: Array) -> Array:
+        """Sum over all but the channels of (H, C, W, N), or the features of (features, N): a bias's gradient."""
+        return self.xp.sum(dy, axis=(0, 2, 3) if dy.ndim == 4 else 1, out=out)
+
+    def relu_grad(
+        self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
+    ) -> Array:
+        """``dy`` where the output ``y`` of the ReLU is positive, else 0. ``out`` may be ``dy``."""
+        return self.xp.multiply(dy, y > 0, out=out)
+
+    def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
+        """Σx and Σx² of each channel into ``out`` (2, C), float64.
+
+        Summed about each row's own mean, so that Σx²/n - mean² loses no digits in float32 (Chan, Golub, LeVeque 1983).
+        """
+        H, C, W, N = x.shape
+        m = W * N
+        mean = x.mean(axis=(2, 3), keepdims=True)                                        # (H, C, 1, 1)
+        spread = self.xp.square(x - mean).sum(axis=(2, 3)).astype("float64")
+        mean = mean[:, :, 0, 0].astype("float64")
+        out[0] = m * mean.sum(0)
+        out[1] = (spread + m * mean * mean).sum(0)
+        return out
+
+    def batch_norm_grad_sums(
+        self, x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array] | None = None
+    ) -> Array:
+        """Σdy and Σdy·(x - mean) of each channel into ``out`` (2, C), float64."""
+        centred = x - mean.astype(x.dtype)[:, None, None]
+        out[0] = dy.sum(axis=(2, 3)).astype("float64").sum(0)
+        out[1] = (dy * centred).sum(axis=(2, 3)).astype("float64").sum(0)
+        return out
+
+    def channel_affine(
+        self, x: Array, scale: Array, shift: Array, other: Array | None = None, other_scale: Array | None = None,
+        relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
+    ) -> Array:
+        """``x·scale + other·other_scale + shift``, one coefficient for each channel; ``out`` may be ``x``."""
+        dtype = x.dtype
+        y = self.xp.multiply(x, scale.astype(dtype)[:, None, None], out=out)
+        if other is not None:
+            y += other * other_scale.astype(dtype)[:, None, None]  # type: ignore[union-attr]
+        self.xp.add(y, shift.astype(dtype)[:, None, None], out=y)
+        return self.xp.maximum(y, 0, out=y) if relu else y
+
+    def cross_entropy(
+        self, logits: Array, labels: Array, scale: float, out: Array, dlogits: Array | None = None
+    ) -> Array:
+        """Softmax and cross-entropy, fused and stable: ``out = [scale · Σ loss, correct predictions]``, float64.
+
+        ``logits`` (classes, N), ``labels`` (N,) integer. ``dlogits``, where given, becomes
+        ``scale · (softmax(logits) - onehot(labels))``.
+        """
+        samples = self.xp.arange(logits.shape[1])
+        z = logits - logits.max(axis=0)
+        right = z[labels, samples]
+        p = self.xp.exp(z, out=z)
+        total = p.sum(axis=0)
+        out[0] = scale * (self.xp.log(total) - right).astype("float64").sum()
+        out[1] = (logits.argmax(axis=0) == labels).sum()
+        if dlogits is not None:
+            self.xp.divide(p, total, out=dlogits)
+            dlogits[labels, samples] -= 1
+            self.xp.multiply(dlogits, scale, out=dlogits)
+        return out
+
+
+def _assign(out: Array, value: Array) -> Array:
+    out[...] = value
+    return out

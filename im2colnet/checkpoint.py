@@ -1,0 +1,141 @@
+"""Checkpoints: safetensors files with the network's description as JSON, written whole or not at all."""
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from im2colnet.errors import CheckpointError, Im2colnetError
+from im2colnet.layers import Layer
+
+FORMAT = 1
+
+
+def describe(value: Any) -> Any:
+    """Return a layer, loss or optimiser as JSON: its class's name and its constructor's arguments."""
+    if isinstance(value, Layer):
+        return {"type": type(value).__name__, **{k: describe(v) for k, v in value.config().items()}}
+    if isinstance(value, (list, tuple)):
+        return [describe(v) for v in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {"type": type(value).__name__, **{k: describe(getattr(value, k)) for k in value.__dataclass_fields__}}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if hasattr(value, "__index__"):
+        return int(value)
+    raise CheckpointError(
+        f"cannot store {value!r} of type {type(value).__name__} in a checkpoint: a layer's arguments must be numbers,"
+        " strings, lists, None or layers; or store net.state_dict() yourself"
+    )
+
+
+def rebuild(description: Any) -> Any:
+    """Inverse of :func:`describe`; only layers, optimisers and schedules that the program has defined are made."""
+    if isinstance(description, list):
+        return [rebuild(v) for v in description]
+    if not isinstance(description, dict):
+        return description
+    known = {cls.__name__: cls for cls in _subclasses(Layer)} | _parts()
+    arguments = {k: rebuild(v) for k, v in description.items() if k != "type"}
+    name = description.get("type")
+    if name not in known:
+        raise CheckpointError(f"the checkpoint has a {name!r}, which is not defined here: define or import that class first")
+    try:
+        return known[name](**arguments)
+    except (TypeError, Im2colnetError) as error:
+        raise CheckpointError(f"the checkpoint's {name} does not fit this version: {error}") from error
+
+
+def _parts() -> dict[str, Any]:
+    from im2colnet import losses, optim
+
+    return {cls.__name__: cls for cls in (losses.CrossEntropyLoss, optim.Constant, optim.Cosine)} | {
+        cls.__name__: cls for cls in _subclasses(optim.Optimizer)
+    }
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, Any], information: Mapping[str, Any]) -> None:
+    """Write a checkpoint; an existing file is replaced only by a complete one.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder does not exist, or there is no permission or no room; a file that was there is still there.
+    """
+    from safetensors.numpy import save
+
+    metadata = {"im2colnet": json.dumps({"format": FORMAT, **information})}
+    replace_file(path, save(dict(tensors), metadata))
+
+
+def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all: to a new file beside it, then renamed.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written.
+    """
+    target, temporary = Path(path), None
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+    except BaseException:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint: its tensors (NumPy) and its information.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or not a checkpoint of this library.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"damaged or no checkpoint ({error})"
+        raise CheckpointError(f"cannot read {os.fspath(path)}: {reason}") from error
+    if "im2colnet" not in metadata:
+        raise CheckpointError(
+            f"{os.fspath(path)} holds tensors but no im2colnet checkpoint; for weights alone use net.load_state_dict"
+        )
+    try:
+        information: dict[str, Any] = json.loads(metadata["im2colnet"])
+        version = information["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{os.fspath(path)} is damaged: its description is unreadable ({error})") from error
+    if version != FORMAT:
+        raise CheckpointError(f"{os.fspath(path)} has format {version}, this version reads {FORMAT}; update im2colnet")
+    return tensors, information

@@ -1,0 +1,343 @@
+"""Image data sets: the built-in digits, MNIST-like IDX files, and `.npz` files of one's own.
+
+`N, C, H, W`: images, channels, height, width.
+"""
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
+from im2colnet.host import np
+
+__all__ = ["Dataset", "load", "read_idx", "stratified_split"]
+
+# The classes of each named data set.
+_CLASSES = {
+    "digits": tuple("0123456789"),
+    "fashion-mnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                      "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    "mnist": tuple("0123456789"),
+}
+_DIGITS = Path(__file__).with_name("data") / "digits.npz"
+_DEBIAN = Path("/usr/share/datasets/fashion-mnist")    # of Debian's package dataset-fashion-mnist
+
+# What is held out of a data set that comes without a test set.
+_TEST_FRACTION, _TEST_SEED = 0.2, 0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Labelled images.
+
+    Parameters
+    ----------
+    images : array, (N, C, H, W)
+        uint8 (grey values or colours, 0 to 255) or floating point.
+    labels : array of integers, (N,)
+        The class of each image, from 0.
+    name : str
+        What reports call it.
+    classes : tuple of str
+        The names of the classes; without them, the numbers from 0 to the largest label.
+
+    Raises
+    ------
+    ShapeError
+        If the ranks or lengths are wrong or there is no image.
+    DTypeError
+        If the images are neither uint8 nor floating point, or the labels are not integers.
+    DataError
+        If a label is negative or has no class.
+
+    Notes
+    -----
+    `len(dataset)` is the number of images. `dataset[:100]`, `dataset[indices]` and `dataset[mask]` are data sets
+    again; a slice shares its arrays with the whole.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    name: str = "data"
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        if images.ndim != 4:
+            raise ShapeError(f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}")
+        if labels.ndim != 1 or len(labels) != len(images):
+            raise ShapeError(f"data set {self.name!r}: labels must have the shape (N,) with one label for each of the "
+                             f"{len(images)} images, got {labels.shape}")
+        if images.size == 0:
+            raise ShapeError(f"data set {self.name!r}: there is no image in an array of the shape {images.shape}")
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise DTypeError(f"data set {self.name!r}: images must be uint8 or floating point, got {images.dtype}")
+        if labels.dtype.kind not in "iu":
+            raise DTypeError(f"data set {self.name!r}: labels must be integers, got {labels.dtype}")
+        lowest, highest = int(labels.min()), int(labels.max())
+        classes = tuple(self.classes) or _numbered(highest + 1)
+        if lowest < 0 or highest >= len(classes):
+            raise DataError(f"data set {self.name!r}: labels must be from 0 to {len(classes) - 1} "
+                            f"(there are {len(classes)} classes), got {lowest} to {highest}")
+        for field, value in (("images", images), ("labels", labels), ("classes", classes)):
+            object.__setattr__(self, field, value)    # the class is frozen
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | int | Sequence[int] | np.ndarray) -> Dataset:
+        if not isinstance(index, slice):
+            index = np.atleast_1d(index)    # one image is a data set of one image
+        return Dataset(self.images[index], self.labels[index], self.name, self.classes)
+
+    def __repr__(self) -> str:
+        shape = "×".join(str(size) for size in self.images.shape[1:])
+        return f"Dataset({self.name!r}: {len(self)} images {shape} {self.images.dtype}, {len(self.classes)} classes)"
+
+
+def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
+    """Load a data set's training and test images.
+
+    Parameters
+    ----------
+    name : str or path
+        - "digits": 1,797 handwritten digits of 8×8 pixels, which come with the library (see
+          `im2colnet/data/ATTRIBUTION.md`). The original values 0…16 become grey values 0…255.
+        - "fashion-mnist" or "mnist": the four IDX files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+          `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, as they are or with `.gz`, and with `-` or `.` before
+          `idx`.
+        - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as Keras has them, or
+          `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels.
+    folder : str or path, optional
+        Where the IDX files are, or what a relative `.npz` path starts from. Without it, IDX files are looked for in the
+        folder that the environment variable IM2COLNET_DATA names and in its subfolder `name`, then, for
+        "fashion-mnist", where Debian's package `dataset-fashion-mnist` puts them. The files of "mnist" and
+        "fashion-mnist" have the same names: keep them in subfolders, which are searched first.
+
+    Returns
+    -------
+    train, test : Dataset
+        Of "digits", and of an `.npz` file with only `images` and `labels`, 20% of each class are the test set, by
+        `stratified_split` with the seed 0: always the same images.
+
+    Raises
+    ------
+    DataError
+        If the name is unknown, or files are missing or damaged.
+    """
+    path = Path(name)
+    if path.suffix.lower() == ".npz":
+        return _load_npz(Path(folder or "").expanduser() / path.expanduser())
+    name = str(name)
+    if name not in _CLASSES:
+        known = ", ".join(map(repr, _CLASSES))
+        raise DataError(f"unknown data set {name!r}: known are {known}, and the path of an .npz file works too")
+    if name == "digits":
+        sixteenths, labels = _read_npz(_DIGITS)
+        images = ((sixteenths.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)    # 16 becomes 255
+        return _split(Dataset(images[:, None], labels, name, _CLASSES[name]))
+    files = _find_idx_files(name, folder)
+    train, test = (_dataset(read_idx(images), read_idx(labels), name, _CLASSES[name], f"{images} and {labels.name}")
+                   for images, labels in (files[:2], files[2:]))
+    return train, test
+
+
+def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out the same fraction of each class.
+
+    Of N labels, `round(fraction · N)` are held out. Each class gives the whole part of its share, and those with the
+    largest remainders one more (on equal remainders, the smaller label). Which ones depends on `seed` only.
+
+    Parameters
+    ----------
+    labels : array, (N,)
+        The class of each sample.
+    fraction : float
+        What part to hold out, between 0 and 1.
+    seed : int
+        A non-negative number.
+
+    Returns
+    -------
+    train_index, test_index : arrays of integers
+        Where the samples that stay and those held out are, ascending.
+
+    Raises
+    ------
+    ShapeError
+        If `labels` is not one-dimensional or `fraction` not between 0 and 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ShapeError(f"labels must have the shape (N,), got {labels.shape}")
+    if not 0 < fraction < 1:
+        raise ShapeError(f"the fraction to hold out must be between 0 and 1, got {fraction}")
+    _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    share = np.round(fraction * counts, 9)    # so that no rounding error of the product decides
+    held_out = np.floor(share).astype(np.intp)
+    missing = round(fraction * len(labels)) - int(held_out.sum())
+    held_out[np.argsort(held_out - share, kind="stable")[:missing]] += 1
+    # Raw bits, because NumPy promises never to change them; its permutations may change with a version.
+    order = np.lexsort((np.random.PCG64(seed).random_raw(len(labels)), group))    # by class, in random order within
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)    # of each within its class
+    test = place < np.repeat(held_out, counts)
+    return np.sort(order[~test]), np.sort(order[test])
+
+
+# The element types of IDX by their code, all big-endian: http://yann.lecun.com/exdb/mnist
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an array from an IDX file, the format of MNIST, compressed with gzip or not.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. Whether it is compressed is seen from its first bytes, not from its name.
+
+    Returns
+    -------
+    array
+        In the machine's byte order.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, not IDX, or shorter or longer than its header says.
+    """
+    import gzip
+    import zlib
+
+    try:
+        data = Path(path).read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read, or is a damaged gzip file ({error})") from error
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
+        raise DataError(f"{path}: not an IDX file, which begins with two zero bytes, the code of a type (08 to 0e) and "
+                        f"the number of dimensions; this begins with {data[:4].hex(' ') or 'nothing'}")
+    dtype, header = np.dtype(_IDX_TYPES[data[2]]), 4 + 4 * data[3]
+    if len(data) < header:
+        raise DataError(f"{path}: ends within its header, after {len(data)} of {header} bytes")
+    shape = tuple(int.from_bytes(data[at:at + 4], "big") for at in range(4, header, 4))
+    size = header + dtype.itemsize * math.prod(shape)
+    if len(data) != size:
+        raise DataError(f"{path}: has {len(data)} bytes, but its header announces {size}, for an array of the shape "
+                        f"{shape} and the type {dtype.name}: the file is damaged")
+    try:
+        return np.ndarray(shape, dtype, data, header).astype(dtype.newbyteorder("="))
+    except ValueError as error:
+        raise DataError(f"{path}: cannot make an array of the shape {shape} ({error})") from error
+
+
+_IDX_STEMS = (("train-images", "idx3-ubyte"), ("train-labels", "idx1-ubyte"),
+              ("t10k-images", "idx3-ubyte"), ("t10k-labels", "idx1-ubyte"))
+
+
+def _find_idx_files(name: str, folder: str | os.PathLike[str] | None) -> list[Path]:
+    """Return the images and labels for training and those for testing, from the first folder that has all four."""
+    variable = os.environ.get("IM2COLNET_DATA")
+    if folder is not None:
+        folders = [Path(folder).expanduser()]
+    else:
+        root = [Path(variable).expanduser()] if variable else []
+        folders = [path / name for path in root] + root + [_DEBIAN] * (name == "fashion-mnist")
+    looked_in = []
+    for place in folders:
+        files, missing = [], []
+        for stem, kind in _IDX_STEMS:
+            candidates = (place / f"{stem}{separator}{kind}{end}" for separator in "-." for end in ("", ".gz"))
+            found = next((path for path in candidates if path.is_file()), None)
+            if found is None:
+                missing.append(f"{stem}-{kind}")
+            else:
+                files.append(found)
+        if not missing:
+            return files
+        looked_in.append(f"{place} ({'lacks ' + ', '.join(missing) if place.is_dir() else 'no such folder'})")
+    names = ", ".join(f"{stem}-{kind}" for stem, kind in _IDX_STEMS)
+    install = "install them with `apt-get install dataset-fashion-mnist`, or " if name == "fashion-mnist" else ""
+    raise DataError(f"the files of {name} were not found. Looked in: {'; '.join(looked_in) or 'no folder'}. "
+                    f"Expected: {names}, each also with .gz or with . for - before idx. "
+                    f"What to do: {install}pass the folder that has them as `folder`, "
+                    f"or set the environment variable IM2COLNET_DATA to it"
+                    + ("." if variable else " (it is not set)."))
+
+
+_NPZ_ARRAYS = (("x_train", "y_train", "x_test", "y_test"), ("images", "labels"))
+
+
+def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
+    arrays = _read_npz(path)
+    sets = [_dataset(images, labels, path.stem, (), path)
+            for images, labels in zip(arrays[::2], arrays[1::2], strict=True)]
+    if len(sets) == 1:
+        if len(sets[0]) * _TEST_FRACTION < 1:
+            raise DataError(f"{path}: {len(sets[0])} images are too few to hold {_TEST_FRACTION:.0%} of them out")
+        return _split(sets[0])
+    classes = max((part.classes for part in sets), key=len)    # one part may lack the last classes
+    train, test = (replace(part, classes=classes) for part in sets)
+    return train, test
+
+
+def _read_npz(path: Path) -> list[np.ndarray]:
+    """Return the four or two arrays of a data set, in the order of `_NPZ_ARRAYS`."""
+    import zipfile
+
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise DataError("it is not a zip archive")    # NumPy would advise to allow pickles
+        # A path would leave the file open if the archive's directory is damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            for names in _NPZ_ARRAYS:
+                if set(names) <= set(file.files):
+                    return [file[name] for name in names]
+            found = ", ".join(file.files) or "nothing"
+    except Exception as error:    # zipfile, zlib and NumPy raise a dozen kinds on damaged files
+        raise DataError(f"{path}: cannot be read as an .npz file ({error})") from error
+    expected = " or ".join(", ".join(names) for names in _NPZ_ARRAYS)
+    raise DataError(f"{path}: should have the arrays {expected}, but has {found}")
+
+
+def _dataset(images: np.ndarray, labels: np.ndarray, name: str, classes: tuple[str, ...],
+             source: str | Path) -> Dataset:
+    """Make a data set of what files contain, with errors that name them."""
+    try:
+        if labels.ndim == 2 and labels.shape[1] == 1:    # Keras has columns of labels for CIFAR
+            labels = labels[:, 0]
+        return Dataset(_to_nchw(images), labels, name, classes)
+    except Im2colnetError as error:
+        raise DataError(f"{source}: {error}") from error
+
+
+def _to_nchw(images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim != 4:
+        raise ShapeError(f"images must have the shape (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.shape}")
+    first, last = (images.shape[axis] in (1, 3, 4) for axis in (1, 3))
+    if first and last:
+        raise ShapeError(f"images of the shape {images.shape} may be (N, C, H, W) or (N, H, W, C): "
+                         "make a `Dataset` of the array, transposed if need be")
+    if not first and not last:
+        raise ShapeError(f"images of the shape {images.shape} have no axis of 1, 3 or 4 channels in the second or last "
+                         "place: make a `Dataset` of the array for another number of channels")
+    return images if first else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def _split(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    train, test = stratified_split(dataset.labels, _TEST_FRACTION, _TEST_SEED)
+    return dataset[train], dataset[test]
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))

@@ -1,0 +1,216 @@
+"""Convolution, pooling and lowering on plain arrays (N, C, H, W) of any backend.
+
+Arguments and results are those of ``torch.nn.functional`` and ``torch.nn.grad``; ``padding`` may also be "same",
+"valid" or ((top, bottom), (left, right)). The backend is the one that owns the arrays. float32 and float64 keep their
+type, inputs are never changed and may have any strides, results are C-contiguous.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet.backend import Array, Backend, Shape
+from im2colnet.errors import DTypeError, ShapeError
+from im2colnet.registry import backend_of
+from im2colnet.window import make_window, pair, pooling_window
+
+__all__ = [
+    "avg_pool2d", "avg_pool2d_input", "conv2d", "conv2d_input", "conv2d_weight", "fold", "max_pool2d",
+    "max_pool2d_input", "unfold",
+]  # fmt: skip
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Array:
+    """Cross-correlate images with filters.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    w : (F, C / groups, KH, KW)
+    b : (F,), optional
+    stride, dilation : int or (height, width)
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+    groups : int
+        Each group of C / groups channels meets its own F / groups filters.
+
+    Returns
+    -------
+    (N, F, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+    """
+    backend = _check(("x", x, 4), ("w", w, 4), ("b", b, 1))
+    _check_channels(x.shape, w.shape, groups)
+    if b is not None and b.shape != (w.shape[0],):
+        raise ShapeError(f"b must have shape ({w.shape[0]},), one number for each filter of w, got {b.shape}")
+    window = make_window(w.shape[2:], stride, padding, dilation)
+    return _images(backend, backend.conv2d(_rows(backend, x), w, b, window, groups))
+
+
+def conv2d_input(
+    input_shape: Shape, w: Array, dy: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Array:
+    """Gradient of :func:`conv2d` with respect to its input of shape ``input_shape``, for a gradient ``dy``."""
+    backend = _check(("w", w, 4), ("dy", dy, 4))
+    N, _, H, W = _shape(input_shape, "input_shape")
+    _check_channels(input_shape, w.shape, groups, "input_shape")
+    window = make_window(w.shape[2:], stride, padding, dilation)
+    _check_grad(dy, (N, w.shape[0], *window.output_size((H, W))))
+    return _images(backend, backend.conv2d_input_grad(_rows(backend, dy), w, (H, W), window, groups))
+
+
+def conv2d_weight(
+    x: Array, weight_shape: Shape, dy: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Array:
+    """Gradient of :func:`conv2d` with respect to its weight of shape ``weight_shape``, for a gradient ``dy``."""
+    backend = _check(("x", x, 4), ("dy", dy, 4))
+    F, _, KH, KW = _shape(weight_shape, "weight_shape")
+    _check_channels(x.shape, weight_shape, groups, "x", "weight_shape")
+    window = make_window((KH, KW), stride, padding, dilation)
+    _check_grad(dy, (x.shape[0], F, *window.output_size(x.shape[2:])))
+    return backend.conv2d_weight_grad(_rows(backend, x), _rows(backend, dy), window, groups)
+
+
+def max_pool2d(
+    x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Largest value of each window of ``x`` (N, C, H, W); ``stride`` defaults to ``kernel_size``.
+
+    With ``return_indices`` also its position in the flattened image, ``row · W + column``, the first if there are
+    several.
+    """
+    backend, window = _check(("x", x, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
+    rows = _rows(backend, x)
+    y = _images(backend, backend.max_pool2d(rows, window))
+    if not return_indices:
+        return y
+    xp, (KH, KW) = backend.xp, window.kernel
+    columns = backend.im2col(rows, window, fill=-xp.inf)                                # (OH, C, KH, KW, OW, N)
+    OH, C, _, _, OW, N = columns.shape
+    columns = columns.reshape(OH, C, KH * KW, OW, N)
+    # padding must not win against a pixel that is -inf too, so look only among the taps inside the image
+    inside = backend.im2col(xp.ones((rows.shape[0], 1, rows.shape[2], 1), rows.dtype), window)
+    best = (columns == columns.max(axis=2, keepdims=True)) | (columns != columns)
+    tap = (best & (inside.reshape(OH, 1, KH * KW, OW, 1) > 0)).argmax(axis=2)           # (OH, C, OW, N)
+    (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
+    row = xp.arange(OH)[:, None, None, None] * sh + tap // KW * dh - top
+    column = xp.arange(OW)[:, None] * sw + tap % KW * dw - left
+    return y, _images(backend, row * x.shape[3] + column)
+
+
+def max_pool2d_input(
+    x: Array, dy: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """Gradient of :func:`max_pool2d` with respect to ``x``: ``dy`` goes to the first maximum of each window."""
+    backend, window = _check(("x", x, 4), ("dy", dy, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
+    _check_grad(dy, (*x.shape[:2], *window.output_size(x.shape[2:])))
+    rows = _rows(backend, x)
+    y = backend.max_pool2d(rows, window)
+    return _images(backend, backend.max_pool2d_grad(rows, y, _rows(backend, dy), window))
+
+
+def avg_pool2d(
+    x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Mean of each window of ``x`` (N, C, H, W); ``stride`` defaults to ``kernel_size``."""
+    backend, window = _check(("x", x, 4)), pooling_window(kernel_size, stride, padding, 1, ceil_mode)
+    return _images(backend, backend.avg_pool2d(_rows(backend, x), window, count_include_pad))
+
+
+def avg_pool2d_input(
+    input_shape: Shape, dy: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Gradient of :func:`avg_pool2d` with respect to its input of shape ``input_shape``."""
+    backend, window = _check(("dy", dy, 4)), pooling_window(kernel_size, stride, padding, 1, ceil_mode)
+    N, C, H, W = _shape(input_shape, "input_shape")
+    _check_grad(dy, (N, C, *window.output_size((H, W))))
+    return _images(backend, backend.avg_pool2d_grad(_rows(backend, dy), (H, W), window, count_include_pad))
+
+
+def unfold(x: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Array:
+    """im2col: the windows of ``x`` (N, C, H, W) as columns, (N, C·KH·KW, OH·OW)."""
+    backend, window = _check(("x", x, 4)), make_window(kernel_size, stride, padding, dilation)
+    columns = backend.im2col(_rows(backend, x), window)                                 # (OH, C, KH, KW, OW, N)
+    OH, C, KH, KW, OW, N = columns.shape
+    return backend.xp.ascontiguousarray(columns.transpose(5, 1, 2, 3, 0, 4)).reshape(N, C * KH * KW, OH * OW)
+
+
+def fold(
+    cols: Array, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Array:
+    """col2im, the adjoint of :func:`unfold`: add columns (N, C·KH·KW, OH·OW) up to images (N, C, *output_size)."""
+    backend, window = _check(("cols", cols, 3)), make_window(kernel_size, stride, padding, dilation)
+    size = pair(output_size, "output_size")
+    (OH, OW), (KH, KW), (N, K, _) = window.output_size(size), window.kernel, cols.shape
+    if K % (KH * KW) or cols.shape[2] != OH * OW:
+        raise ShapeError(
+            f"cols must have shape (N, C·{KH * KW}, {OH * OW}) for a kernel {KH}×{KW} and"
+            f" {OH}×{OW} windows, got {cols.shape}"
+        )
+    columns = cols.reshape(N, K // (KH * KW), KH, KW, OH, OW).transpose(4, 1, 2, 3, 5, 0)
+    return _images(backend, backend.col2im(columns, window, size))
+
+
+def _check(*arrays: tuple[str, Array | None, int]) -> Backend:
+    """Check backend, rank, element type and emptiness of the named arrays; return their backend."""
+    backend = backend_of(**{name: array for name, array, _ in arrays})
+    given = [(name, array, rank) for name, array, rank in arrays if array is not None]
+    for name, array, rank in given:
+        if array.ndim != rank:
+            meaning = {4: ", (N, C, H, W) or (F, C, KH, KW)", 3: ", (N, C·KH·KW, L)", 1: ""}[rank]
+            raise ShapeError(f"{name} must have {rank} dimensions{meaning}, got {array.ndim}: shape {array.shape}")
+        if 0 in array.shape:
+            raise ShapeError(f"{name} is empty: shape {array.shape}")
+        if array.dtype.name not in ("float32", "float64"):
+            raise DTypeError(
+                f"{name} must be float32 or float64, got {array.dtype.name}; convert it with {name}.astype('float32')"
+            )
+        if array.dtype != given[0][1].dtype:
+            raise DTypeError(
+                f"{name} is {array.dtype.name} but {given[0][0]} is {given[0][1].dtype.name}; convert one of them"
+            )
+    return backend
+
+
+def _shape(shape: Any, name: str) -> tuple[int, int, int, int]:
+    if len(shape) != 4 or not all(hasattr(n, "__index__") and n > 0 for n in shape):
+        raise ShapeError(f"{name} must be four positive integers, got {shape!r}")
+    return int(shape[0]), int(shape[1]), int(shape[2]), int(shape[3])
+
+
+def _check_channels(x: Shape, w: Shape, groups: int, x_name: str = "x", w_name: str = "w") -> None:
+    check_groups(x[1], w[0], groups)
+    if x[1] != w[1] * groups:
+        raise ShapeError(
+            f"{x_name} has {x[1]} channels (shape {tuple(x)}), but {w_name} of shape {tuple(w)}"
+            f" with groups={groups} expects {w[1]} * {groups} = {w[1] * groups}"
+        )
+
+
+def check_groups(channels: int, filters: int, groups: int) -> None:
+    """Raise ShapeError unless ``groups`` divides both the channels and the filters."""
+    if not hasattr(groups, "__index__") or groups < 1 or channels % groups or filters % groups:
+        raise ShapeError(
+            f"groups must divide the input and the output channels, got groups={groups} for {channels} and {filters}"
+        )
+
+
+def _check_grad(dy: Array, shape: Shape) -> None:
+    if tuple(dy.shape) != tuple(shape):
+        raise ShapeError(f"dy must have the shape of the output, {tuple(shape)}, got {tuple(dy.shape)}")
+
+
+def _rows(backend: Backend, x: Array) -> Array:
+    return backend.xp.ascontiguousarray(x.transpose(2, 1, 3, 0))                        # (H, C, W, N)
+
+
+def _images(backend: Backend, rows: Array) -> Array:
+    return backend.xp.ascontiguousarray(rows.transpose(3, 1, 0, 2))                     # (N, C, H, W)

@@ -1,0 +1,614 @@
+"""The layers: functions with parameters.
+
+A layer knows the shape of its output from that of its input, says which arrays it needs (:class:`Needs`), and has
+``forward`` and ``backward``. It holds no array but its parameters: everything else belongs to the run and reaches it
+through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N), features (features, N).
+
+Arguments, defaults and initialisation are PyTorch's.
+"""
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from math import prod, sqrt
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from im2colnet.backend import Array, Backend, Shape, Spec
+from im2colnet.errors import ShapeError
+from im2colnet.window import make_window, pooling_window
+
+if TYPE_CHECKING:
+    from im2colnet.network import Graph
+
+
+Work = dict[str, list[Spec]]  # a kernel's name -> its scratch
+
+
+class Parameter(NamedTuple):
+    """Shape and initial value of a parameter: uniform in ±bound around ``value``."""
+
+    shape: Shape
+    bound: float = 0.0
+    value: float = 0.0
+
+
+@dataclass
+class Needs:
+    """What a layer asks the planner for; the default suits a layer that allocates for itself."""
+
+    input: bool = True                  #: backward reads the layer's input
+    output: bool = True                 #: backward reads the layer's output
+    inplace: bool = False               #: the output may overwrite the input, and dx may overwrite dy
+    view: bool = False                  #: the output is the input reshaped: neither pass is called
+    gradient_passes: bool = False       #: the gradient of each input is that of the output: no backward is called
+    saved: dict[str, Spec] = field(default_factory=dict)         #: kept from forward to backward
+    forward: Work = field(default_factory=dict)                  #: scratch of the kernels that each pass calls,
+    backward: Work = field(default_factory=dict)                 #: one after the other, so they share memory
+    sums: Work = field(default_factory=dict)
+    grad_sums: Work = field(default_factory=dict)
+
+
+class Context:
+    """What a run gives to a layer for one shard of the batch.
+
+    A layer may keep its own values here from forward to backward, as attributes.
+
+    Attributes
+    ----------
+    backend, xp
+        The backend and its array module.
+    training : bool
+    relu : bool
+        Apply the ReLU that follows (only layers with ``fuses_relu`` are asked).
+    x, y : Array
+        The layer's input (all of them: ``xs``) and output. ``forward`` should write ``y``, or may return an array of
+        its own.
+    dx : Array or None
+        Where ``backward`` should write, or may return an array of its own. None if nobody needs it.
+    saved : dict of str to Array
+    work : dict of str to list of Array
+        The scratch of each kernel.
+    grads : dict of str to Array
+        Where ``backward`` writes the gradient of each parameter.
+    sums : Array
+        Of a layer that couples samples: this shard's sums; after the join, those of the whole batch.
+    samples : int
+        Samples in the whole batch.
+    key : tuple of int
+        Seeds random numbers: (seed, step, layer, shard).
+    """
+
+    backend: Backend
+    training: bool
+    relu: bool
+    x: Array
+    xs: tuple[Array, ...]
+    y: Array
+    dx: Array | None
+    saved: dict[str, Array]
+    work: dict[str, list[Array]]
+    grads: dict[str, Array]
+    sums: Array
+    samples: int
+    key: tuple[int, ...]
+
+    @property
+    def xp(self) -> Any:
+        return self.backend.xp
+
+
+class Layer:
+    """Base class of all layers.
+
+    A layer of your own needs only ``forward`` and ``backward``, and ``output_shape`` if the shape changes. To be
+    stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name.
+    """
+
+    #: number of float64 sums per channel that join the samples of a batch in each pass (see ``BatchNorm2d``)
+    couples: ClassVar[int] = 0
+    #: whether ``forward`` applies a following ReLU itself where ``ctx.relu`` is set
+    fuses_relu: ClassVar[bool] = False
+    params: dict[str, Array]
+    buffers: dict[str, Array]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        names = [n for n in inspect.signature(type(self).__init__).parameters if n not in ("self", "args", "kwargs")]
+        return {name: getattr(self, name) for name in names}
+
+    def build(self, graph: Graph, name: str, x: int) -> int:
+        """Add this layer to a graph, reading value ``x``; return the value it makes."""
+        return graph.add(self, name, x)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Return the parameters' shapes and initial values, by name."""
+        return {}
+
+    def state(self) -> dict[str, Parameter]:
+        """Return what is learned without a gradient, such as running statistics."""
+        return {}
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Shape of the output for an input of shape ``x``, or a ShapeError that says what is wrong."""
+        return x
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        """Say which arrays a run must provide."""
+        return Needs()
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        """Floating-point operations of a forward pass; a multiply-add counts as two."""
+        return prod(y)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        """Compute the output."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        """Compute the gradients of the parameters, into ``ctx.grads``, and of the input."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
+
+
+def _images(x: Shape) -> tuple[int, int, int, int]:
+    if len(x) != 4:
+        raise ShapeError(f"expected images (N, C, H, W), got {len(x)}-dimensional input of shape {user_shape(x)}")
+    return x[0], x[1], x[2], x[3]
+
+
+def user_shape(x: Shape) -> Shape:
+    """Shape as users see it, batch first, for one as the library stores it."""
+    return (x[3], x[1], x[0], x[2]) if len(x) == 4 else (x[-1], *x[:-1])
+
+
+@dataclass(eq=False, repr=False)
+class Conv2d(Layer):
+    """Convolution (cross-correlation, as everywhere in deep learning).
+
+    ``y = w · im2col(x) + b``; weight (out_channels, in_channels / groups, KH, KW), bias (out_channels,), both
+    initialised uniform in ±1/√(fan-in).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, dilation : int or (height, width)
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+    groups : int
+        Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
+    bias : bool
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Any
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+    bias: bool = True
+    fuses_relu: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        from im2colnet.functional import check_groups
+
+        check_positive(in_channels=self.in_channels, out_channels=self.out_channels)
+        check_groups(self.in_channels, self.out_channels, self.groups)
+        self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def parameters(self) -> dict[str, Parameter]:
+        shape = (self.out_channels, self.in_channels // self.groups, *self.window.kernel)
+        bound = 1 / sqrt(prod(shape[1:]))
+        bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
+        return {"weight": Parameter(shape, bound), **bias}
+
+    def output_shape(self, x: Shape) -> Shape:
+        H, C, W, N = _images(x)
+        if self.in_channels != C:
+            raise ShapeError(f"expected {self.in_channels} input channels, got {C}: input shape {user_shape(x)}")
+        OH, OW = self.window.output_size((H, W))
+        return OH, self.out_channels, OW, N
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        def work(*kernels: str) -> Work:
+            return {k: backend.workspace(k, x, y, dtype, self.window, self.groups) for k in kernels}
+
+        return Needs(
+            output=False, forward=work("conv2d"), backward=work("conv2d_weight_grad", "conv2d_input_grad")
+        )
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        K = self.in_channels // self.groups * prod(self.window.kernel)
+        return 2 * K * prod(y) + (prod(y) if self.bias else 0)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        w, b = self.params["weight"], self.params.get("bias")
+        return ctx.backend.conv2d(
+            x, w, b, self.window, self.groups, relu=ctx.relu, out=ctx.y, work=ctx.work["conv2d"]
+        )
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        x, work = ctx.x, ctx.work
+        ctx.backend.conv2d_weight_grad(
+            x, dy, self.window, self.groups, out=ctx.grads["weight"], work=work["conv2d_weight_grad"]
+        )
+        if self.bias:
+            ctx.backend.sum_samples(dy, out=ctx.grads["bias"])
+        if ctx.dx is None:
+            return None
+        w, size = self.params["weight"], (x.shape[0], x.shape[2])
+        return ctx.backend.conv2d_input_grad(
+            dy, w, size, self.window, self.groups, out=ctx.dx, work=work["conv2d_input_grad"]
+        )
+
+
+@dataclass(eq=False, repr=False)
+class Linear(Layer):
+    """``y = W x + b``; weight (out_features, in_features), initialised like :class:`Conv2d`."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    fuses_relu: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_positive(in_features=self.in_features, out_features=self.out_features)
+
+    def parameters(self) -> dict[str, Parameter]:
+        bound = 1 / sqrt(self.in_features)
+        bias = {"bias": Parameter((self.out_features,), bound)} if self.bias else {}
+        return {"weight": Parameter((self.out_features, self.in_features), bound), **bias}
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) != 2:
+            raise ShapeError(f"expected features (N, {self.in_features}), got shape {user_shape(x)}; put Flatten() before")
+        if x[0] != self.in_features:
+            raise ShapeError(f"expected {self.in_features} input features, got {x[0]}")
+        return self.out_features, x[1]
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(output=False)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 2 * self.in_features * prod(y) + (prod(y) if self.bias else 0)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        y = ctx.backend.matmul(self.params["weight"], x, out=ctx.y)
+        if self.bias:
+            ctx.xp.add(y, self.params["bias"][:, None], out=y)
+        return ctx.xp.maximum(y, 0, out=y) if ctx.relu else y
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        ctx.backend.matmul(dy, ctx.x.T, out=ctx.grads["weight"])
+        if self.bias:
+            ctx.backend.sum_samples(dy, out=ctx.grads["bias"])
+        return None if ctx.dx is None else ctx.backend.matmul(self.params["weight"].T, dy, out=ctx.dx)
+
+
+@dataclass(eq=False, repr=False)
+class ReLU(Layer):
+    """``y = max(x, 0)``; the gradient passes where the input was positive."""
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        work = {"relu_grad": backend.workspace("relu_grad", x, y, dtype)}
+        return Needs(input=False, output=True, inplace=True, backward=work)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        return ctx.xp.maximum(x, 0, out=ctx.y)
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        return ctx.backend.relu_grad(ctx.y, dy, out=ctx.dx, work=ctx.work["relu_grad"])
+
+
+@dataclass(eq=False, repr=False)
+class MaxPool2d(Layer):
+    """Largest value of each window; the gradient goes to the first maximum.
+
+    Parameters
+    ----------
+    kernel_size, stride, dilation : int or (height, width)
+        The stride defaults to the kernel.
+    padding : int, (height, width) or ((top, bottom), (left, right))
+        At most half the window; padding never wins.
+    ceil_mode : bool
+        Round the output's size up.
+    """
+
+    kernel_size: Any
+    stride: Any = None
+    padding: Any = 0
+    dilation: Any = 1
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        self.window = pooling_window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+    def output_shape(self, x: Shape) -> Shape:
+        H, C, W, N = _images(x)
+        OH, OW = self.window.output_size((H, W))
+        return OH, C, OW, N
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        def work(kernel: str) -> Work:
+            return {kernel: backend.workspace(kernel, x, y, dtype, self.window)}
+
+        return Needs(forward=work("max_pool2d"), backward=work("max_pool2d_grad"))
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return prod(y) * (prod(self.window.kernel) - 1)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        return ctx.backend.max_pool2d(x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        work = ctx.work["max_pool2d_grad"]
+        return ctx.backend.max_pool2d_grad(ctx.x, ctx.y, dy, self.window, out=ctx.dx, work=work)
+
+
+@dataclass(eq=False, repr=False)
+class AvgPool2d(Layer):
+    """Mean of each window; ``count_include_pad`` says whether padding counts in the divisor."""
+
+    kernel_size: Any
+    stride: Any = None
+    padding: Any = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def __post_init__(self) -> None:
+        self.window = pooling_window(self.kernel_size, self.stride, self.padding, 1, self.ceil_mode)
+
+    output_shape = MaxPool2d.output_shape
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        def work(kernel: str) -> Work:
+            return {kernel: backend.workspace(kernel, x, y, dtype, self.window)}
+
+        return Needs(input=False, output=False, forward=work("avg_pool2d"), backward=work("avg_pool2d_grad"))
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return prod(y) * prod(self.window.kernel)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        return ctx.backend.avg_pool2d(x, self.window, self.count_include_pad, out=ctx.y, work=ctx.work["avg_pool2d"])
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        work, (H, _, W, _) = ctx.work["avg_pool2d_grad"], ctx.dx.shape
+        return ctx.backend.avg_pool2d_grad(dy, (H, W), self.window, self.count_include_pad, out=ctx.dx, work=work)
+
+
+@dataclass(eq=False, repr=False)
+class GlobalAvgPool2d(Layer):
+    """Mean of each channel over the whole image, (N, C, 1, 1): PyTorch's ``AdaptiveAvgPool2d(1)``."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        _, C, _, N = _images(x)
+        return 1, C, 1, N
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(input=False, output=False)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return prod(x)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        y = ctx.xp.sum(x, axis=(0, 2), keepdims=True, out=ctx.y)
+        return ctx.xp.divide(y, x.shape[0] * x.shape[2], out=y)
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        return ctx.xp.divide(dy, ctx.dx.shape[0] * ctx.dx.shape[2], out=ctx.dx)
+
+
+@dataclass(eq=False, repr=False)
+class BatchNorm2d(Layer):
+    """Batch normalisation over the whole batch and image (Ioffe & Szegedy 2015, algorithm 1).
+
+    ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel, with the batch's mean and (biased) variance
+    while training and the running ones otherwise. The statistics are of the whole batch however it is divided among
+    workers: each shard gives its sums, the sums are joined, and only then is the shard normalised.
+
+    Parameters
+    ----------
+    num_features : int
+    eps : float
+    momentum : float
+        ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance.
+    affine : bool
+        Learn ``weight`` and ``bias``.
+    """
+
+    num_features: int
+    eps: float = 1e-5
+    momentum: float = 0.1
+    affine: bool = True
+    couples: ClassVar[int] = 2
+    fuses_relu: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_positive(num_features=self.num_features)
+
+    def parameters(self) -> dict[str, Parameter]:
+        shape = (self.num_features,)
+        return {"weight": Parameter(shape, value=1.0), "bias": Parameter(shape)} if self.affine else {}
+
+    def state(self) -> dict[str, Parameter]:
+        shape = (self.num_features,)
+        return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
+
+    def output_shape(self, x: Shape) -> Shape:
+        _, C, _, _ = _images(x)
+        if self.num_features != C:
+            raise ShapeError(f"expected {self.num_features} channels, got {C}: input shape {user_shape(x)}")
+        return x
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        def work(kernel: str) -> Work:
+            return {kernel: backend.workspace(kernel, x, y, dtype)}
+
+        affine = work("channel_affine")
+        if not training:
+            return Needs(input=False, output=False, inplace=True, forward=affine)
+        sums, grad_sums = work("batch_norm_sums"), work("batch_norm_grad_sums")
+        return Needs(output=False, forward=affine, backward=affine, sums=sums, grad_sums=grad_sums)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 2 * prod(x)
+
+    def partial_sums(self, x: Array, ctx: Context) -> None:
+        """Before ``forward``: Σx, Σx² of this shard into ``ctx.sums`` (2, C)."""
+        ctx.backend.batch_norm_sums(x, out=ctx.sums, work=ctx.work["batch_norm_sums"])
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        xp = ctx.xp
+        if ctx.training:
+            ctx.n = ctx.samples * x.shape[0] * x.shape[2]
+            if ctx.n == 1:
+                raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
+            ctx.mean = ctx.sums[0] / ctx.n
+            ctx.var = xp.maximum(ctx.sums[1] / ctx.n - ctx.mean * ctx.mean, 0)
+        else:
+            ctx.mean, ctx.var = (self.buffers[k].astype("float64") for k in ("running_mean", "running_var"))
+        ctx.scale = 1 / xp.sqrt(ctx.var + self.eps)
+        scale = ctx.scale * self.params["weight"] if self.affine else ctx.scale
+        shift = self.params["bias"] - ctx.mean * scale if self.affine else -ctx.mean * scale
+        return ctx.backend.channel_affine(
+            x, scale, shift, relu=ctx.relu, out=ctx.y, work=ctx.work["channel_affine"]
+        )
+
+    def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
+        """Before ``backward``: Σdy, Σdy·(x - mean) of this shard into ``ctx.sums`` (2, C)."""
+        work = ctx.work["batch_norm_grad_sums"]
+        ctx.backend.batch_norm_grad_sums(ctx.x, ctx.mean, dy, out=ctx.sums, work=work)
+        if self.affine:
+            ctx.grads["bias"][...] = ctx.sums[0]
+            ctx.grads["weight"][...] = ctx.sums[1] * ctx.scale
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        """``dx = a · (dy - Σdy/n - (x - mean) · Σdy·(x - mean) / ((var + eps) · n))`` with ``a = weight/√(var + eps)``."""
+        if ctx.dx is None:
+            return None
+        a = ctx.scale * self.params["weight"] if self.affine else ctx.scale
+        b = -a * ctx.scale**2 * ctx.sums[1] / ctx.n
+        c = -a * ctx.sums[0] / ctx.n - b * ctx.mean
+        return ctx.backend.channel_affine(dy, a, c, ctx.x, b, out=ctx.dx, work=ctx.work["channel_affine"])
+
+    def finish_step(self, ctx: Context) -> None:
+        """After a step: move the running statistics towards the batch's."""
+        batch = {"running_mean": ctx.mean, "running_var": ctx.var * (ctx.n / (ctx.n - 1))}
+        for name, value in batch.items():
+            running = self.buffers[name]
+            running[...] = (1 - self.momentum) * running + self.momentum * value
+
+
+@dataclass(eq=False, repr=False)
+class Dropout(Layer):
+    """While training, set each value to zero with probability ``p`` and scale the rest by 1 / (1 - p)."""
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p < 1:
+            raise ShapeError(f"p must be at least 0 and less than 1, got {self.p}")
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        if not training:
+            return Needs(input=False, output=False, view=True)
+        return Needs(input=False, output=False, inplace=True, saved={"mask": Spec(x, dtype)})
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        mask = ctx.backend.random(ctx.key, out=ctx.saved["mask"])
+        ctx.xp.greater_equal(mask, self.p, out=mask)
+        ctx.xp.multiply(mask, 1 / (1 - self.p), out=mask)
+        return ctx.xp.multiply(x, mask, out=ctx.y)
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        return ctx.xp.multiply(dy, ctx.saved["mask"], out=ctx.dx)
+
+
+@dataclass(eq=False, repr=False)
+class Flatten(Layer):
+    """Images (N, C, H, W) to features (N, C·H·W)."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        return prod(x[:-1]), x[-1]
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        # one row (1, C, W, N) lies in memory as its features do; several change places
+        return Needs(input=False, output=False, view=len(x) != 4 or x[0] == 1)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 0
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        H, C, W, N = x.shape
+        ctx.y.reshape(C, H, W, N)[...] = x.transpose(1, 0, 2, 3)
+        return ctx.y
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        H, C, W, N = ctx.dx.shape
+        ctx.dx[...] = dy.reshape(C, H, W, N).transpose(1, 0, 2, 3)
+        return ctx.dx
+
+
+@dataclass(eq=False, repr=False)
+class ZeroPadShortcut(Layer):
+    """Every ``stride``-th pixel, and zeros for the new channels: option A of He et al. 2015 (arXiv:1512.03385)."""
+
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive(in_channels=self.in_channels, stride=self.stride)
+        if self.out_channels < self.in_channels:
+            raise ShapeError(f"out_channels must be at least in_channels={self.in_channels}, got {self.out_channels}")
+
+    def output_shape(self, x: Shape) -> Shape:
+        H, C, W, N = _images(x)
+        if self.in_channels != C:
+            raise ShapeError(f"expected {self.in_channels} input channels, got {C}: input shape {user_shape(x)}")
+        return -(-H // self.stride), self.out_channels, -(-W // self.stride), N
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(input=False, output=False)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 0
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        C, s = self.in_channels, self.stride
+        ctx.y[:, :C] = x[::s, :, ::s]
+        ctx.y[:, C:] = 0
+        return ctx.y
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        s = self.stride
+        ctx.dx[...] = 0
+        ctx.dx[::s, :, ::s] = dy[:, : self.in_channels]
+        return ctx.dx
+
+
+class Add(Layer):
+    """Sum of two values: where the branches of a :class:`Residual` meet. Its gradient passes to both."""
+
+    def output_shape(self, x: Shape, other: Shape | None = None) -> Shape:
+        if other != x:
+            raise ShapeError(
+                f"the branches of a residual block must agree: the body gives {user_shape(x)}, the shortcut"
+                f" {user_shape(other) if other else None}; give a shortcut that changes the shape as the body does"
+            )
+        return x
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(input=False, output=False, inplace=True, gradient_passes=True)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        return ctx.xp.add(*ctx.xs, out=ctx.y)
+
+
+def check_positive(**arguments: int) -> None:
+    """Raise ShapeError for the first argument that is not a positive integer."""
+    for name, value in arguments.items():
+        if not hasattr(value, "__index__") or isinstance(value, bool) or value < 1:
+            raise ShapeError(f"{name} must be a positive integer, got {value!r}")

@@ -1,0 +1,129 @@
+"""Shuffled batches of a data set, each gathered in the background while the one before is used."""
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from im2colnet.errors import ShapeError
+from im2colnet.host import np
+
+if TYPE_CHECKING:
+    from im2colnet.datasets import Dataset
+
+__all__ = ["Loader"]
+
+
+class Loader:
+    """Batches of a data set, in an order that depends on the seed and the epoch only.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images and labels. Arrays that are not C-contiguous are copied once, here.
+    batch_size : int
+        How many images a batch has; the last one of an epoch may have fewer.
+    seed : int
+        A non-negative number.
+    shuffle : bool
+        Whether to shuffle each epoch; otherwise the data set's order is kept.
+    drop_last : bool
+        Whether to leave out a last batch with fewer images.
+
+    Raises
+    ------
+    ShapeError
+        If `batch_size` is not a positive whole number or `seed` not a non-negative one, or if no batch would be left.
+
+    Notes
+    -----
+    `len(loader)` is the number of batches of an epoch.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True,
+                 drop_last: bool = False) -> None:
+        self.dataset = dataset
+        self.batch_size = _whole("batch_size", batch_size, least=1)
+        self.seed = _whole("seed", seed, least=0)
+        self.shuffle, self.drop_last = shuffle, drop_last
+        # np.take would copy the whole of such an array for each batch
+        self._images, self._labels = (np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+                                      for array in (dataset.images, dataset.labels))
+        if not len(self):
+            raise ShapeError(f"drop_last leaves nothing of {len(dataset)} images in batches of {batch_size}")
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def epoch(self, epoch: int, start: int = 0) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        """Iterate over the batches of one epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The number of the epoch, from 0; each has its own order.
+        start : int
+            The number of the first batch to give, to go on within an epoch.
+
+        Yields
+        ------
+        images : array, (N, C, H, W)
+        labels : array, (N,)
+            Both are overwritten later: a batch is valid until the next but one is asked for. Copy what is kept longer.
+
+        Raises
+        ------
+        ShapeError
+            If `epoch` is negative, or `start` is not from 0 to the number of batches.
+
+        Notes
+        -----
+        One background thread gathers the next batch. It ends with the iterator, when that is exhausted, closed, or
+        no longer referred to; an error in it is raised by the iterator.
+        """
+        epoch, start = _whole("epoch", epoch, least=0), _whole("start", start, least=0)
+        if start > len(self):
+            raise ShapeError(f"start must be at most {len(self)}, the number of batches, got {start}")
+        return self._batches(epoch, start)
+
+    def _batches(self, epoch: int, start: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        order = self._order(epoch)
+        # Three, because one is being filled while the consumer has the latest batch and the one before.
+        size = min(self.batch_size, len(order))
+        buffers = [tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in (self._images, self._labels))
+                   for _ in range(3)]
+
+        def gather(number: int) -> tuple[np.ndarray, np.ndarray]:
+            chosen = order[number * self.batch_size:(number + 1) * self.batch_size]
+            images, labels = (buffer[:len(chosen)] for buffer in buffers[number % 3])
+            # With mode="raise", np.take would allocate a copy of `out`; no index is clipped.
+            np.take(self._images, chosen, axis=0, out=images, mode="clip")
+            np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
+            return images, labels
+
+        pool = ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
+        try:
+            futures = (pool.submit(gather, number) for number in range(start, len(self)))
+            coming = next(futures, None)
+            while coming is not None:
+                batch = coming.result()
+                coming = next(futures, None)    # from now on gathered in the background
+                yield batch
+        finally:
+            # Not waiting: the garbage collector may close an iterator in the very thread that is to end.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Return where the images of an epoch are in the data set."""
+        if not self.shuffle:
+            return np.arange(len(self.dataset), dtype=np.intp)
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+        return random.permutation(len(self.dataset)).astype(np.intp, copy=False)
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ShapeError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)

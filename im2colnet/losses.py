@@ -1,0 +1,27 @@
+"""Loss functions."""
+from __future__ import annotations
+
+from im2colnet.backend import Array, Backend
+
+
+class CrossEntropyLoss:
+    """Mean over the batch of ``-log softmax(logits)[label]``, with softmax and loss fused: never log(0), no overflow."""
+
+    def __repr__(self) -> str:
+        return "CrossEntropyLoss()"
+
+    def __call__(
+        self, logits: Array, labels: Array, scale: float, metrics: Array, dlogits: Array | None, backend: Backend
+    ) -> None:
+        """Set ``metrics`` to [scale · Σ loss, right predictions] and ``dlogits`` to scale · (softmax - onehot).
+
+        Parameters
+        ----------
+        logits : (classes, n)
+        labels : (n,) integer
+        scale : float
+            1 / batch size: a shard holds only a part of the batch.
+        metrics : (2,) float64, written
+        dlogits : (classes, n) or None, written
+        """
+        backend.cross_entropy(logits, labels, scale, out=metrics, dlogits=dlogits)

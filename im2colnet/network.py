@@ -1,0 +1,322 @@
+"""Networks: layers joined to a static graph, and the parameters that they share in one flat vector."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from im2colnet.backend import Array, Backend, Shape
+from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
+from im2colnet.layers import Add, Layer, Parameter, ReLU, user_shape
+from im2colnet.registry import get_backend
+
+if TYPE_CHECKING:
+    from im2colnet.plan import Plan
+    from im2colnet.run import Run
+
+
+@dataclass(eq=False)
+class Node:
+    """One layer in the graph: it reads the values ``inputs`` and makes the value ``output``."""
+
+    layer: Layer
+    name: str
+    inputs: tuple[int, ...]
+    output: int
+    relu: bool = False    #: apply the following ReLU too
+    fused: bool = False   #: a ReLU that the layer before applies
+    offsets: dict[str, int] = field(default_factory=dict)  #: of each parameter in the flat vector
+
+
+class Graph:
+    """The layers in topological order; value 0 is the network's input."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.size = 0  # of the flat vector of parameters
+
+    def add(self, layer: Layer, name: str, *inputs: int) -> int:
+        """Append a layer and return the value it makes."""
+        if any(node.layer is layer for node in self.nodes):
+            raise ShapeError(f"layer {name!r} ({layer!r}) is already in the network; make a second layer instead")
+        node = Node(layer, name, inputs, len(self.nodes) + 1)
+        for key, parameter in layer.parameters().items():
+            node.offsets[key] = self.size
+            self.size += prod(parameter.shape)
+        self.nodes.append(node)
+        return node.output
+
+    def fuse(self) -> None:
+        """Let a layer that can apply the ReLU after it do so, where nothing else reads its output."""
+        readers = [v for node in self.nodes for v in node.inputs]
+        for node in self.nodes:
+            producer = self.nodes[node.inputs[0] - 1] if node.inputs[0] else None
+            # a subclass with a forward of its own need not know of it
+            if producer and vars(type(producer.layer)).get("fuses_relu") and type(node.layer) is ReLU:
+                node.fused = producer.relu = readers.count(producer.output) == 1
+
+    def shapes(self, x: Shape) -> list[Shape]:
+        """Shape of every value for an input ``x``; errors name the layer."""
+        shapes = [x]
+        for node in self.nodes:
+            with locate(node):
+                shapes.append(tuple(node.layer.output_shape(*(shapes[v] for v in node.inputs))))
+        return shapes
+
+
+class locate:
+    """Name the layer in errors raised within the ``with`` block."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Im2colnetError) and not getattr(error, "located", False):
+            error.args = (f"layer {self.node.name!r}, {self.node.layer!r}: {error}",)
+            error.located = True  # type: ignore[attr-defined]
+
+
+class Network(Layer):
+    """What :class:`Sequential` and :class:`Residual` have in common: parameters, state, prediction, planning."""
+
+    #: (C, H, W) of the images it is meant for, or (features,); set by the models, else by the first batch
+    input_shape: tuple[int, ...] | None = None
+    _graph: Graph | None = None
+    _flat: Array | None = None
+    _runs: dict[Any, Any]
+    backend: Backend
+    dtype: str
+
+    @property
+    def graph(self) -> Graph:
+        """The network's graph, built on first use."""
+        if self._graph is None:
+            graph = Graph()
+            self.build(graph, "", 0)
+            graph.fuse()
+            self._graph = graph
+        return self._graph
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the network has parameters."""
+        return self._flat is not None
+
+    @property
+    def flat(self) -> Array:
+        """All parameters, as one vector."""
+        if self._flat is None:
+            raise ShapeError("the network has no parameters yet: call net.init(seed=0) first, or load a state_dict")
+        return self._flat
+
+    def init(self, seed: int = 0, dtype: str = "float32", backend: str | Backend | None = None) -> Network:
+        """Draw new parameters.
+
+        Parameters
+        ----------
+        seed : int
+            The parameters depend on it alone, not on the backend or ``dtype``.
+        dtype : {"float32", "float64"}
+        backend : str or Backend, optional
+            Where they live; see :func:`im2colnet.get_backend`.
+
+        Returns
+        -------
+        Network
+            The network itself.
+        """
+        from im2colnet.host import np
+
+        if str(dtype) not in ("float32", "float64"):
+            raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+        self.backend, self.dtype = get_backend(backend), str(dtype)
+        self._runs = {}
+        self._flat = self.backend.empty((self.graph.size,), self.dtype)
+        rng = np.random.Generator(np.random.PCG64(seed))
+        for node in self.graph.nodes:
+            node.layer.params = self.views(node, self._flat)
+            for key, p in node.layer.parameters().items():
+                draw = p.value + rng.uniform(-p.bound, p.bound, p.shape) if p.bound else np.full(p.shape, p.value)
+                node.layer.params[key][...] = self.backend.asarray(draw.astype(self.dtype))
+            node.layer.buffers = {
+                key: self.backend.asarray(np.full(p.shape, p.value, self.dtype)) for key, p in node.layer.state().items()
+            }
+        return self
+
+    def views(self, node: Node, flat: Array) -> dict[str, Array]:
+        """A layer's parameters, or their gradients, as views of a flat vector."""
+        found = {}
+        for key, parameter in node.layer.parameters().items():
+            start, shape = node.offsets[key], parameter.shape
+            part = flat[start : start + prod(shape)]
+            order = self.backend.weight_order if len(shape) == 4 else tuple(range(len(shape)))
+            stored = part.reshape([shape[axis] for axis in order])
+            found[key] = stored.transpose([order.index(axis) for axis in range(len(shape))])
+        return found
+
+    def parameters(self) -> dict[str, Any]:
+        """Return every parameter by name, as an array of the backend (not a copy)."""
+        self.flat  # noqa: B018 - raises if there are none
+        return {name: node.layer.params[key] for name, node, key in self._names("parameters")}
+
+    def _names(self, *kinds: str) -> Iterator[tuple[str, Node, str]]:
+        for node in self.graph.nodes:
+            for kind in kinds:
+                for key in getattr(node.layer, kind)():
+                    yield f"{node.name}.{key}", node, key
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return parameters and running statistics as NumPy arrays (copies), with PyTorch's names and layouts."""
+        from im2colnet.host import np
+
+        self.flat  # noqa: B018 - raises if there are none
+        arrays = {n: (node.layer.params | node.layer.buffers)[k] for n, node, k in self._names("parameters", "state")}
+        return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set parameters and running statistics from arrays, by name; a network without parameters gets them first.
+
+        Raises
+        ------
+        CheckpointError
+            If the names or shapes are not the network's; the message lists every difference, and nothing is changed.
+        """
+        from im2colnet.host import np
+
+        wanted: dict[str, Parameter] = {}
+        for name, node, key in self._names("parameters", "state"):
+            wanted[name] = (node.layer.parameters() | node.layer.state())[key]
+        given = {k: np.asarray(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+        differences = [f"{k} is missing" for k in wanted if k not in given]
+        differences += [f"{k} {v.shape} is not in this network" for k, v in given.items() if k not in wanted]
+        differences += [
+            f"{k} has shape {given[k].shape}, this network's has {p.shape}"
+            for k, p in wanted.items() if k in given and given[k].shape != tuple(p.shape)
+        ]  # fmt: skip
+        if differences:
+            raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(differences))
+        if not self.initialized:
+            self.init()
+        for name, node, key in self._names("parameters", "state"):
+            (node.layer.params | node.layer.buffers)[key][...] = self.backend.asarray(given[name].astype(self.dtype))
+
+    def plan(
+        self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, shard: int = 32
+    ) -> Plan:
+        """Plan a step without running it: its stages, its buffers and their exact memory for a batch.
+
+        See :class:`im2colnet.plan.Plan`.
+        """
+        from im2colnet.plan import Plan, shard_sizes
+
+        shape = self.check_shape(input_shape)
+        n = max(shard_sizes(batch, shard))
+        dtype = self.dtype if self.initialized else "float32"
+        backend = self.backend if self.initialized else get_backend()
+        return Plan(self.graph, internal_shape(shape, n), dtype, backend, training)
+
+    def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
+        """Return the shape of one sample: the one given, or the network's."""
+        found = shape if shape is not None else self.input_shape
+        if found is None:
+            raise ShapeError("the input's shape is not known yet: give input_shape=(channels, height, width)")
+        return tuple(int(n) for n in found)
+
+    def summary(self, input_shape: Sequence[int] | None = None, batch: int = 1) -> str:
+        """Return a table of layers, output shapes, parameters, FLOPs of a forward pass, and memory.
+
+        Parameters
+        ----------
+        input_shape
+            (C, H, W); by default the one the network was made for or has last seen.
+        batch
+            Number of images that shapes, FLOPs and memory are for.
+        """
+        from im2colnet.report import summary_text
+
+        return summary_text(self, self.check_shape(input_shape), batch)
+
+    def predict(self, images: Any) -> Any:
+        """Apply the network in evaluation mode.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) array
+            uint8 is scaled to [0, 1]; other numbers are taken as they are. Of NumPy, or of the network's backend.
+
+        Returns
+        -------
+        (N, classes) array
+            The network's output (logits, where it ends with a linear layer), of the array module of ``images``.
+        """
+        return self._inference().predict(images)
+
+    def _inference(self) -> Run:
+        from im2colnet.run import Run
+
+        if "inference" not in self.__dict__.setdefault("_runs", {}):
+            self._runs["inference"] = Run(self, training=False)
+        run: Run = self._runs["inference"]
+        return run
+
+    def output_shape(self, x: Shape) -> Shape:
+        return self.graph.shapes(x)[-1]
+
+
+class Sequential(Network):
+    """Layers one after the other; layer ``i`` has the name ``"i"``.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = list(layers)
+        for i, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise ShapeError(f"layer {i} must be a layer such as ic.Conv2d(...), got {layer!r}")
+        if not self.layers:
+            raise ShapeError("a network needs at least one layer")
+
+    def build(self, graph: Graph, name: str, x: int) -> int:
+        for i, layer in enumerate(self.layers):
+            x = layer.build(graph, f"{name}.{i}" if name else str(i), x)
+        return x
+
+
+class Residual(Network):
+    """``y = body(x) + shortcut(x)`` (He et al. 2015, arXiv:1512.03385); its parts are ``body`` and ``shortcut``.
+
+    Parameters
+    ----------
+    body : Layer
+    shortcut : Layer, optional
+        By default the input itself.
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        self.body, self.shortcut = body, shortcut
+
+    def build(self, graph: Graph, name: str, x: int) -> int:
+        prefix = f"{name}." if name else ""
+        y = self.body.build(graph, prefix + "body", x)
+        other = x if self.shortcut is None else self.shortcut.build(graph, prefix + "shortcut", x)
+        return graph.add(Add(), prefix + "add", y, other)
+
+
+def internal_shape(sample: Sequence[int], n: int) -> Shape:
+    """Shape in which ``n`` samples of shape (C, H, W) or (features,) are stored."""
+    if len(sample) == 3:
+        C, H, W = sample
+        return H, C, W, n
+    if len(sample) == 1:
+        return sample[0], n
+    raise ShapeError(f"expected samples of shape (C, H, W) or (features,), got {tuple(sample)}")
+
+
+__all__ = ["Graph", "Network", "Node", "Residual", "Sequential", "internal_shape", "locate", "user_shape"]

@@ -1,0 +1,177 @@
+"""Optimisers and learning-rate schedules; the update rules are PyTorch's.
+
+An optimiser works on flat vectors, element by element, so that workers can share the elements out and the result does
+not depend on how. ``p`` parameters, ``g`` gradient (overwritten), ``t`` the step's number from 1.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi, sqrt
+from typing import Any, ClassVar
+
+from im2colnet.backend import Array
+from im2colnet.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Constant:
+    """``lr``, reached linearly within the first ``warmup`` steps."""
+
+    lr: float
+    warmup: int = 0
+
+    def __call__(self, step: int, total: int | None) -> float:
+        """Learning rate of ``step``, counted from 0, of ``total`` steps."""
+        return self.lr * min(1.0, (step + 1) / (self.warmup + 1))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up, then half a cosine from ``lr`` to ``final`` (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
+
+    Parameters
+    ----------
+    lr : float
+    warmup : int
+        Steps.
+    final : float
+    steps : int, optional
+        Length of the whole schedule; by default that of the training.
+    """
+
+    lr: float
+    warmup: int = 0
+    final: float = 0.0
+    steps: int | None = None
+
+    def __call__(self, step: int, total: int | None) -> float:
+        """Learning rate of ``step``, counted from 0, of ``total`` steps."""
+        steps = self.steps or total
+        if steps is None:
+            raise ShapeError("a cosine schedule needs its length: use Cosine(lr, steps=...), or train with fit(epochs=...)")
+        if step < self.warmup:
+            return self.lr * (step + 1) / (self.warmup + 1)
+        done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+        return self.final + (self.lr - self.final) * (1 + cos(pi * done)) / 2
+
+
+Schedule = Constant | Cosine
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Base of the optimisers: ``lr`` is a number or a schedule."""
+
+    lr: Any
+    #: names of the vectors that an update keeps
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool):
+            if not self.lr >= 0:
+                raise ShapeError(f"lr must be at least 0, got {self.lr}")
+        elif not isinstance(self.lr, (Constant, Cosine)):
+            raise ShapeError(f"lr must be a number, Constant(...) or Cosine(...), got {self.lr!r}")
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate as a schedule."""
+        return self.lr if isinstance(self.lr, (Constant, Cosine)) else Constant(float(self.lr))
+
+    def state_slots(self) -> tuple[str, ...]:
+        """Names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""
+        return self.slots
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
+        """Change ``p`` and ``state`` in place; ``work`` is scratch of the same length."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent (momentum as in Sutskever et al. 2013, in PyTorch's form).
+
+    ``g += weight_decay·p; v = momentum·v + g; p -= lr·v``, or with ``nesterov`` ``p -= lr·(g + momentum·v)``.
+    """
+
+    lr: Any
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1 or self.weight_decay < 0:
+            raise ShapeError(f"momentum must be in [0, 1) and weight_decay at least 0, got {self}")
+        if self.nesterov and not self.momentum:
+            raise ShapeError("nesterov needs a momentum")
+
+    def state_slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
+        if self.weight_decay:
+            xp.multiply(p, self.weight_decay, out=work)
+            g += work
+        step = g
+        if self.momentum:
+            v = state["velocity"]
+            v *= self.momentum
+            v += g
+            step = v
+            if self.nesterov:
+                xp.multiply(v, self.momentum, out=work)
+                g += work
+                step = g
+        xp.multiply(step, lr, out=work)
+        p -= work
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1); ``weight_decay`` is added to the gradient.
+
+    ``m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g²; p -= lr·(m / (1-β1ᵗ)) / (√(v / (1-β2ᵗ)) + eps)``.
+    """
+
+    lr: Any = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+    decoupled: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "betas", tuple(self.betas))
+        if not all(0 <= b < 1 for b in self.betas) or self.eps < 0 or self.weight_decay < 0:
+            raise ShapeError(f"betas must be in [0, 1), eps and weight_decay at least 0, got {self}")
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
+        (b1, b2), m, v = self.betas, state["mean"], state["square"]
+        if self.decoupled:
+            p *= 1 - lr * self.weight_decay
+        elif self.weight_decay:
+            xp.multiply(p, self.weight_decay, out=work)
+            g += work
+        xp.multiply(g, 1 - b1, out=work)
+        m *= b1
+        m += work
+        xp.multiply(g, g, out=g)
+        g *= 1 - b2
+        v *= b2
+        v += g
+        xp.sqrt(v, out=work)
+        work /= sqrt(1 - b2**t)
+        work += self.eps
+        xp.divide(m, work, out=work)
+        work *= lr / (1 - b1**t)
+        p -= work
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, ``p *= 1 - lr·weight_decay`` (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+
+    weight_decay: float = 1e-2
+    decoupled: ClassVar[bool] = True

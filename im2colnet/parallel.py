@@ -1,0 +1,139 @@
+"""Workers and what joins them.
+
+Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
+only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do
+not depend on how many workers there are, to the last bit:
+
+    sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
+"""
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from im2colnet.backend import Array
+from im2colnet.layers import check_positive
+
+_num_threads: int | None = None
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many cores a backend on the CPU may use. Results do not depend on it."""
+    global _num_threads
+    check_positive(n=n)
+    _num_threads = n
+
+
+def get_num_threads() -> int:
+    """How many cores may be used: by default those that this process is allowed to run on."""
+    if _num_threads is not None:
+        return _num_threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def tree_sum(parts: Sequence[Array | None], start: int = 0, stop: int | None = None) -> None:
+    """Sum ``parts`` into ``parts[0]`` along the fixed tree, elements ``start:stop`` of each; None is already summed."""
+    d = 1
+    while d < len(parts):
+        for i in range(0, len(parts) - d, 2 * d):
+            left, right = parts[i], parts[i + d]
+            if left is not None and right is not None:
+                target = left.reshape(-1)[start:stop]
+                target += right.reshape(-1)[start:stop]
+        d *= 2
+
+
+class Communicator:
+    """How one worker meets the others; this one is alone.
+
+    Attributes
+    ----------
+    rank, size : int
+        The worker's number, and how many there are.
+    """
+
+    rank = 0
+    size = 1
+
+    def share(self, count: int) -> range:
+        """Which of ``count`` things this worker takes: neighbours, as many as the others or one more."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def all_reduce(self, parts: Sequence[Array | None]) -> None:
+        """Sum one C-contiguous array per shard along the fixed tree; afterwards ``parts[0]`` is the total."""
+        tree_sum(parts)
+
+    def broadcast(self, array: Array, root: int = 0) -> None:
+        """Set ``array`` to that of the worker ``root``."""
+
+    def barrier(self) -> None:
+        """Wait until every worker is here."""
+
+
+class ThreadCommunicator(Communicator):
+    """Threads see each other's arrays: each sums its own range of elements of all of them."""
+
+    def __init__(self, rank: int, size: int, meeting: threading.Barrier, board: list[Any]) -> None:
+        self.rank, self.size, self._meeting, self._board = rank, size, meeting, board
+
+    def all_reduce(self, parts: Sequence[Array | None]) -> None:
+        mine = self.share(parts[0].size if parts[0] is not None else 0)
+        self.barrier()
+        tree_sum(parts, mine.start, mine.stop)
+        self.barrier()
+
+    def broadcast(self, array: Array, root: int = 0) -> None:
+        if self.rank == root:
+            self._board[0] = array
+        self.barrier()
+        if self.rank != root:
+            array[...] = self._board[0]
+        self.barrier()
+
+    def barrier(self) -> None:
+        self._meeting.wait()
+
+
+class Team:
+    """Workers on threads; the calling thread is the first.
+
+    Parameters
+    ----------
+    size : int
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._meeting = threading.Barrier(size)
+        board: list[Any] = [None]
+        self.communicators: list[Communicator] = (
+            [Communicator()] if size == 1 else [ThreadCommunicator(r, size, self._meeting, board) for r in range(size)]
+        )
+        self._pool = ThreadPoolExecutor(size - 1, thread_name_prefix="im2colnet") if size > 1 else None
+
+    def run(self, program: Callable[[Communicator], None]) -> None:
+        """Run ``program(communicator)`` on every worker; the first error of any ends all and is raised here."""
+        if self._pool is None:
+            program(self.communicators[0])
+            return
+        errors: list[BaseException] = []
+
+        def guarded(communicator: Communicator) -> None:
+            try:
+                program(communicator)
+            except threading.BrokenBarrierError:
+                pass  # another worker failed, and its error is the one to tell
+            except BaseException as error:
+                errors.append(error)
+                self._meeting.abort()  # nobody waits for this worker
+
+        others = [self._pool.submit(guarded, c) for c in self.communicators[1:]]
+        guarded(self.communicators[0])
+        for future in others:
+            future.result()
+        if errors:
+            self._meeting.reset()
+            raise errors[0]

@@ -1,0 +1,313 @@
+"""Planning: before anything runs, the steps of a run, and where in memory each array lives and how long.
+
+A run on one shard of the batch is a list of steps: forward through the layers, the loss, backward. It is cut into
+*stages* at the layers that couple samples (batch norm): there all shards must have given their sums before any goes on.
+
+Each array is a :class:`Buffer` with a lifetime in steps. Those that live within one stage are laid out in an arena of
+the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In
+either, arrays whose lifetimes do not meet share memory.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import accumulate
+from math import ceil, prod
+from typing import Literal
+
+from im2colnet.backend import Backend, Shape, Spec
+from im2colnet.layers import Needs, Work
+from im2colnet.network import Graph, Node, locate
+
+ALIGNMENT = 64
+Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
+ITEM_BYTES = {"float32": 4, "float64": 8, "int64": 8, "bool": 1, "uint8": 1}
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory for one array or several views of it, from step ``start`` to step ``end``, both included."""
+
+    nbytes: int
+    start: int
+    end: int
+    what: str
+    across: bool = False  #: lives across stages, so in the shard's arena
+    offset: int = 0
+
+
+@dataclass(eq=False)
+class Step:
+    """One action on one shard."""
+
+    kind: Kind
+    node: int
+    #: of a backward step: (position among the inputs, buffer) for each gradient that it makes; None is passed through
+    writes: dict[int, Buffer] = field(default_factory=dict)
+    #: inputs that have a gradient already: position -> (the earlier one, where the sum goes)
+    adds: dict[int, tuple[Buffer, Buffer]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Stage:
+    """Steps that a worker takes one shard through without meeting the others."""
+
+    steps: list[Step]
+    join: int | None                  #: the node whose sums are joined after it
+    gradients: tuple[int, int]        #: range of the flat gradient that it completes
+
+
+class Plan:
+    """The steps and buffers of one shard.
+
+    Parameters
+    ----------
+    graph : Graph
+    x : tuple of int
+        Shape of the shard's input as the library stores it, (H, C, W, n) or (features, n).
+    dtype : {"float32", "float64"}
+    backend : Backend
+    training : bool
+
+    Attributes
+    ----------
+    shapes : list of tuple
+        Of every value.
+    stages : list of Stage
+    shard_bytes, worker_bytes : int
+        Sizes of the two arenas.
+    """
+
+    def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool) -> None:
+        self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
+        self.shapes = graph.shapes(x)
+        self.needs = [self._needs(node) for node in graph.nodes]
+        self.wanted = self._wanted()
+        self.steps = self._steps()
+        self.when = {(step.kind, step.node): t for t, step in enumerate(self.steps)}
+        self.buffers: list[Buffer] = []
+        self.values: list[Buffer] = []
+        self.gradients: dict[int, Buffer] = {}
+        self.saved: list[dict[str, Buffer]] = []
+        self.work: list[dict[Kind, dict[str, list[tuple[Spec, Buffer, int]]]]] = []
+        self._place_values()
+        self._place_saved_and_work()
+        if training:
+            self._place_gradients()
+        self.stages = self._stages()
+        bounds = self._stage_bounds()
+        for buffer in self.buffers:
+            buffer.across = any(buffer.start < bound <= buffer.end for bound in bounds)
+        self.shard_bytes = lay_out([b for b in self.buffers if b.across])
+        self.worker_bytes = lay_out([b for b in self.buffers if not b.across])
+
+    # ------------------------------------------------------------------ steps
+
+    def _needs(self, node: Node) -> Needs:
+        with locate(node):
+            x, y = self.shapes[node.inputs[0]], self.shapes[node.output]
+            return node.layer.needs(x, y, self.dtype, self.backend, self.training)
+
+    def _wanted(self) -> list[bool]:
+        """For each value, whether its gradient is wanted: whether it depends on a parameter."""
+        wanted = [False]
+        for node in self.graph.nodes:
+            wanted.append(bool(node.offsets) or any(wanted[v] for v in node.inputs))
+        return wanted
+
+    def _steps(self) -> list[Step]:
+        nodes, steps = self.graph.nodes, []
+        for i, node in enumerate(nodes):
+            if self.training and node.layer.couples:
+                steps.append(Step("sums", i))
+            if not node.fused and not self.needs[i].view:
+                steps.append(Step("forward", i))
+        if self.training:
+            steps.append(Step("loss", len(nodes)))
+            for i in reversed(range(len(nodes))):
+                if self.wanted[nodes[i].output]:
+                    if nodes[i].layer.couples:
+                        steps.append(Step("grad_sums", i))
+                    steps.append(Step("backward", i))
+        return steps
+
+    def _stage_bounds(self) -> list[int]:
+        return [t + 1 for t, step in enumerate(self.steps) if step.kind in ("sums", "grad_sums")]
+
+    def _stages(self) -> list[Stage]:
+        stages, bounds = [], [0, *self._stage_bounds(), len(self.steps)]
+        for a, b in zip(bounds, bounds[1:], strict=False):
+            steps = self.steps[a:b]
+            join = steps[-1].node if steps and steps[-1].kind in ("sums", "grad_sums") else None
+            # a layer that couples samples writes its gradients with its sums, the others in their backward
+            done = [
+                self.graph.nodes[s.node] for s in steps
+                if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.couples)
+            ]  # fmt: skip
+            ends = [end for node in done for end in self.parameter_range(node) if node.offsets]
+            stages.append(Stage(steps, join, (min(ends), max(ends)) if ends else (0, 0)))
+        return stages
+
+    @staticmethod
+    def parameter_range(node: Node) -> tuple[int, int]:
+        """Where a node's parameters lie in the flat vector."""
+        shapes = node.layer.parameters()
+        ends = [node.offsets[key] + prod(shapes[key].shape) for key in node.offsets]
+        return (min(node.offsets.values()), max(ends)) if ends else (0, 0)
+
+    # ------------------------------------------------------------------ buffers
+
+    def _new(self, shape: Shape, dtype: str, start: int, end: int, what: str) -> Buffer:
+        buffer = Buffer(nbytes(Spec(shape, dtype)), start, end, what)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _time(self, kind: Kind, i: int) -> int:
+        """When node ``i`` does something; a step that is left out happens with the one before."""
+        while (kind, i) not in self.when:
+            if i == 0:
+                return 0
+            i -= 1
+            kind = "forward"
+        return self.when[kind, i]
+
+    def _last_reads(self) -> list[int]:
+        """For each value the last step that reads it."""
+        last = [0] * len(self.shapes)
+        for i, node in enumerate(self.graph.nodes):
+            for v in node.inputs:
+                last[v] = max(last[v], self._time("forward", i))
+                if self.needs[i].input and ("backward", i) in self.when:
+                    last[v] = max(last[v], self.when["backward", i])
+            if self.needs[i].output and ("backward", i) in self.when:
+                last[node.output] = max(last[node.output], self.when["backward", i])
+        final = self.graph.nodes[-1].output
+        last[final] = max(last[final], self.when["loss", len(self.graph.nodes)] if self.training else len(self.steps))
+        return last
+
+    def _place_values(self) -> None:
+        last = self._last_reads()
+        self.values = [self._new(self.shapes[0], self.dtype, 0, last[0], "input")]
+        for i, node in enumerate(self.graph.nodes):
+            now, needs, v = self._time("forward", i), self.needs[i], node.output
+            source = self._overwritable(node, now) if needs.inplace else None
+            if needs.view or node.fused:
+                source = self.values[node.inputs[0]]
+            if source is None:
+                source = self._new(self.shapes[v], self.dtype, now, last[v], f"{node.name or 'net'} output")
+            source.end = max(source.end, last[v])
+            self.values.append(source)
+
+    def _overwritable(self, node: Node, now: int) -> Buffer | None:
+        """An input that nobody reads after this step."""
+        for v in node.inputs:
+            if self.values[v].end <= now and self.shapes[v] == self.shapes[node.output]:
+                return self.values[v]
+        return None
+
+    def _place_saved_and_work(self) -> None:
+        for i, (node, needs) in enumerate(zip(self.graph.nodes, self.needs, strict=True)):
+            first = self._time("sums" if ("sums", i) in self.when else "forward", i)
+            last = self.when.get(("backward", i), self._time("forward", i))
+            self.saved.append(
+                {key: self._new(*spec, first, last, f"{node.name} saved {key}") for key, spec in needs.saved.items()}
+            )
+            self.work.append({})
+            passes: dict[Kind, Work] = {
+                "sums": needs.sums, "forward": needs.forward, "grad_sums": needs.grad_sums, "backward": needs.backward
+            }  # fmt: skip
+            for kind, kernels in passes.items():
+                if (kind, i) in self.when and kernels:
+                    self.work[i][kind] = self._place_work(kernels, self.when[kind, i], f"{node.name} {kind} scratch")
+
+    def _place_work(self, kernels: Work, t: int, what: str) -> dict[str, list[tuple[Spec, Buffer, int]]]:
+        """One buffer for all kernels of a step, and in it each one's arrays side by side."""
+        size = max(sum(nbytes(spec) for spec in specs) for specs in kernels.values())
+        buffer = self._new((size,), "uint8", t, t, what)
+        placed: dict[str, list[tuple[Spec, Buffer, int]]] = {}
+        for kernel, specs in kernels.items():
+            ends = list(accumulate((nbytes(spec) for spec in specs), initial=0))
+            placed[kernel] = [(spec, buffer, offset) for spec, offset in zip(specs, ends, strict=False)]
+        return placed
+
+    def _place_gradients(self) -> None:
+        """Each value's gradient is the sum of what its readers give, in the order of the backward steps."""
+        nodes = self.graph.nodes
+        output = nodes[-1].output
+        loss = self.when["loss", len(nodes)]
+        self.loss_gradient = self._new(self.shapes[output], self.dtype, loss, loss, "loss gradient")
+        self.gradients[output] = self.loss_gradient
+        holders: dict[Buffer, int] = {self.loss_gradient: 1}  # values whose gradient is kept in a buffer
+        for t, step in enumerate(self.steps):
+            if step.kind in ("grad_sums", "backward"):
+                self.gradients[nodes[step.node].output].end = t
+            if step.kind != "backward":
+                continue
+            node, needs = nodes[step.node], self.needs[step.node]
+            dy = self.gradients[node.output]
+            holders[dy] -= 1
+            for position, v in enumerate(node.inputs):
+                if not self.wanted[v]:
+                    continue
+                passes = needs.gradient_passes or needs.view
+                if passes or (needs.inplace and holders[dy] == 0 and self.shapes[v] == self.shapes[node.output]):
+                    dx = dy
+                else:
+                    dx = self._new(self.shapes[v], self.dtype, t, t, f"{node.name} input gradient")
+                    holders[dx] = 0
+                step.writes[position] = dx
+                if v in self.gradients:
+                    old = self.gradients[v]
+                    dx = self._sum_target(old, dx, holders, v, t)
+                    step.adds[position] = old, dx
+                self.gradients[v] = dx
+                holders[dx] += 1
+
+    def _sum_target(self, old: Buffer, new: Buffer, holders: dict[Buffer, int], v: int, t: int) -> Buffer:
+        """Where the sum of two gradients goes: over one that nobody else holds, else into a new buffer."""
+        old.end = new.end = t
+        holders[old] -= 1
+        for buffer in (new, old):
+            if holders[buffer] == 0:
+                return buffer
+        fresh = self._new(self.shapes[v], self.dtype, t, t, "sum of gradients")
+        holders[fresh] = 0
+        return fresh
+
+    # ------------------------------------------------------------------ totals
+
+    @property
+    def couples(self) -> bool:
+        """Whether the network joins samples within a step, so that all shards are in flight together."""
+        return len(self.stages) > 1
+
+
+def nbytes(spec: Spec) -> int:
+    """Bytes of an array, rounded up to the alignment."""
+    return ceil(prod(spec.shape) * ITEM_BYTES[spec.dtype] / ALIGNMENT) * ALIGNMENT
+
+
+def lay_out(buffers: Iterable[Buffer]) -> int:
+    """Give each buffer its offset, such that those that live at the same time do not overlap; return the size.
+
+    Greedy by size: the largest first, each at the lowest place that is free during its life
+    (Pisarchyk & Lee 2020, arXiv:2001.03288, algorithm 3).
+    """
+    placed: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.start)):
+        offset = 0
+        for other in placed:  # in order of their offsets
+            if other.start <= buffer.end and buffer.start <= other.end:
+                if offset + buffer.nbytes <= other.offset:
+                    break
+                offset = max(offset, other.offset + other.nbytes)
+        buffer.offset = offset
+        placed.append(buffer)
+        placed.sort(key=lambda b: b.offset)
+    return max((b.offset + b.nbytes for b in placed), default=0)
+
+
+def shard_sizes(batch: int, shard: int) -> list[int]:
+    """Divide a batch into the fewest shards of at most ``shard`` samples, as equal as can be."""
+    count = ceil(batch / shard)
+    return [batch * (i + 1) // count - batch * i // count for i in range(count)]

@@ -1,0 +1,154 @@
+"""Which backends there are, and which one is in use.
+
+Selection: an explicit argument, then the ``use_backend`` context, then the environment variable
+``IM2COLNET_BACKEND``, then ``numpy``. Names are resolved at first use. Built-in backends come from a table, so that a
+bare checkout works; others from the entry-point group ``im2colnet.backends``, and only the chosen one is imported.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from im2colnet.backend import Backend
+from im2colnet.errors import BackendError
+
+GROUP = "im2colnet.backends"
+VARIABLE = "IM2COLNET_BACKEND"
+BUILT_IN = {"numpy": "im2colnet_numpy:NumpyBackend"}
+
+_started: dict[str, Backend] = {}
+_context: ContextVar[Backend | None] = ContextVar("im2colnet_backend", default=None)
+
+
+class BackendInfo(NamedTuple):
+    """One row of :func:`list_backends`."""
+
+    name: str
+    source: str      # "built-in", or the distribution that provides it
+    available: bool  # whether it starts here
+    reason: str      # why it does not
+
+
+def get_backend(name: str | Backend | None = None) -> Backend:
+    """Return a backend, started.
+
+    Parameters
+    ----------
+    name
+        ``"numpy"``, the name of an installed plug-in, either with a device as in ``"cupy:1"``, or a backend.
+        By default the one of :func:`use_backend`, of ``IM2COLNET_BACKEND``, or ``numpy``.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, or it cannot start; there is never a fall-back to another one.
+    """
+    if isinstance(name, Backend):
+        return name
+    if name is None:
+        current = _context.get()
+        if current is not None:
+            return current
+        name = os.environ.get(VARIABLE) or "numpy"
+    if name not in _started:
+        _started[name] = _start(name)
+    return _started[name]
+
+
+@contextmanager
+def use_backend(name: str | Backend) -> Iterator[Backend]:
+    """Use a backend within a ``with`` block."""
+    backend = get_backend(name)
+    token = _context.set(backend)
+    try:
+        yield backend
+    finally:
+        _context.reset(token)
+
+
+def list_backends() -> list[BackendInfo]:
+    """Every backend that is installed, whether it starts here, and if not, why."""
+    rows = []
+    for name, source in sorted(_sources().items()):
+        try:
+            get_backend(name)
+            rows.append(BackendInfo(name, source, True, ""))
+        except BackendError as error:
+            rows.append(BackendInfo(name, source, False, str(error)))
+    return rows
+
+
+def backend_of(**arrays: Any) -> Backend:
+    """Return the backend that owns all of the named ``arrays`` (those that are None are ignored).
+
+    Raises
+    ------
+    BackendError
+        If an array belongs to no backend, or they belong to different ones.
+    """
+    owners = {name: _owner(name, array) for name, array in arrays.items() if array is not None}
+    (first, backend), *others = owners.items()
+    for name, owner in others:
+        if owner is not backend:
+            raise BackendError(
+                f"{first} is an array of the backend {backend.name!r} but {name} one of {owner.name!r};"
+                f" bring them to one backend first, e.g. with ic.get_backend({backend.name!r}).asarray({name})"
+            )
+    return backend
+
+
+def _owner(name: str, array: Any) -> Backend:
+    module = type(array).__module__.partition(".")[0]
+    selected = get_backend()
+    if selected.owns(array):
+        return selected
+    for candidate in (*_started.values(), *(get_backend(n) for n in BUILT_IN if n == module)):
+        if candidate.owns(array):
+            return candidate
+    raise BackendError(
+        f"{name} must be an array of a backend ({', '.join(sorted(_sources()))}), got {type(array).__qualname__}"
+        f" of module {module!r}; convert it first, e.g. with numpy.asarray"
+    )
+
+
+def _sources() -> dict[str, str]:
+    plug_ins = {p.name: p.dist.name if p.dist else "an unknown distribution" for p in _entry_points()}
+    return plug_ins | dict.fromkeys(BUILT_IN, "built-in")  # a plug-in cannot take a built-in's name
+
+
+def _entry_points() -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+def _start(full_name: str) -> Backend:
+    name, _, device = full_name.partition(":")
+    found = [p for p in _entry_points() if p.name == name] if name not in BUILT_IN else []
+    if name not in BUILT_IN and not found:
+        raise BackendError(
+            f"there is no backend {name!r}; there are: {', '.join(sorted(_sources()))}."
+            f" Set {VARIABLE} or the argument to one of them, or install the package that provides it"
+        )
+    if len({p.value for p in found}) > 1:
+        sources = ", ".join(sorted(f"{p.dist.name if p.dist else '?'} ({p.value})" for p in found))
+        raise BackendError(f"more than one distribution provides the backend {name!r}: {sources}; uninstall all but one")
+    try:
+        if name in BUILT_IN:
+            module, _, attribute = BUILT_IN[name].partition(":")
+            factory = getattr(import_module(module), attribute)
+        else:
+            factory = found[0].load()
+        backend = factory(device or None)
+    except Exception as error:  # a plug-in may fail in any way
+        raise BackendError(f"the backend {full_name!r} cannot start: {type(error).__name__}: {error}") from error
+    if not isinstance(backend, Backend):
+        raise BackendError(
+            f"the backend {name!r} is broken: its entry point gives a {type(backend).__name__},"
+            " not a subclass of im2colnet.Backend; report it to its authors"
+        )
+    return backend

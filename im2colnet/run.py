@@ -1,0 +1,438 @@
+"""Running a plan: the arrays of each shard in flight, and the program that every worker runs.
+
+A step of training, for each worker:
+
+    for each stage:
+        for each of my shards:  run the stage's steps; fold the gradients into those of the shards before
+        join the sums of the layer that ends the stage
+    join loss and gradients over all shards; update my part of the parameters
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from math import prod
+from typing import Any, NamedTuple, cast
+
+from im2colnet.backend import Array, Shape, Spec
+from im2colnet.errors import DTypeError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.layers import Context
+from im2colnet.losses import CrossEntropyLoss
+from im2colnet.network import Network, Node, internal_shape, locate
+from im2colnet.parallel import Communicator, Team, get_num_threads
+from im2colnet.plan import Buffer, Plan, Stage, shard_sizes
+from im2colnet.registry import backend_of, get_backend
+
+SHARD = 32  # samples; a setting of the run and not of the machine, since sums are grouped by it
+MOST_LAYOUTS = 16  # batch sizes to keep ready
+
+
+class Bound(NamedTuple):
+    """A backward step's arrays: the gradients it writes, and (new, earlier, sum) for those that it adds up."""
+
+    dy: Array
+    dx: Array | None
+    adds: list[tuple[Array, Array, Array]]
+
+
+class Slot:
+    """The arrays of one shard in flight: a plan bound to memory."""
+
+    def __init__(self, plan: Plan, worker: Array, shard: Array, net: Network) -> None:
+        self.plan, self.net, self._worker, self._shard = plan, net, worker, shard
+        shapes, dtype, nodes = plan.shapes, plan.dtype, plan.graph.nodes
+        self.values = [self._bind(b, shape, dtype) for b, shape in zip(plan.values, shapes, strict=True)]
+        self.contexts = []
+        self.work: list[dict[str, dict[str, list[Array]]]] = []
+        for i, node in enumerate(nodes):
+            ctx = Context()
+            ctx.backend, ctx.training, ctx.relu = plan.backend, plan.training, node.relu
+            ctx.xs = tuple(self.values[v] for v in node.inputs)
+            ctx.x, ctx.y = ctx.xs[0], self.values[node.output]
+            ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
+            self.work.append({
+                kind: {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in kernels.items()}
+                for kind, kernels in plan.work[i].items()
+            })  # fmt: skip
+            self.contexts.append(ctx)
+        self.backward: dict[int, Bound] = {}
+        if plan.training:
+            self.loss_gradient = self._bind(plan.loss_gradient, shapes[-1], dtype)
+            for step in plan.steps:
+                if step.kind == "backward":
+                    self._bind_backward(step.node, step.writes, step.adds)
+
+    def _bind(self, buffer: Buffer, shape: Shape, dtype: str, offset: int = 0) -> Array:
+        start = buffer.offset + offset
+        memory = self._shard if buffer.across else self._worker
+        itemsize = self.plan.backend.xp.dtype(dtype).itemsize
+        return memory[start : start + prod(shape) * itemsize].view(dtype).reshape(shape)
+
+    def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:
+        plan, node = self.plan, self.plan.graph.nodes[i]
+
+        def bind(buffer: Buffer, position: int) -> Array:
+            return self._bind(buffer, plan.shapes[node.inputs[position]], plan.dtype)
+
+        dy = self._bind(plan.gradients[node.output], plan.shapes[node.output], plan.dtype)
+        dx = bind(writes[0], 0) if 0 in writes else None
+        sums = [(bind(writes[p], p), bind(old, p), bind(total, p)) for p, (old, total) in adds.items()]
+        self.backward[i] = Bound(dy, dx, sums)
+
+
+class Shard(NamedTuple):
+    """One shard of a batch: its place in it, its arrays, and its part in what is joined."""
+
+    start: int
+    stop: int
+    slot: Slot
+    sums: dict[tuple[str, int], Array]   # of (pass, node): what this shard gives to the join
+    metrics: Array                       # [loss, correct]
+
+
+class Layout:
+    """A batch of one size divided into shards, on the arenas of a run."""
+
+    def __init__(self, run: Run, sample: tuple[int, ...], batch: int) -> None:
+        net, backend, graph = run.net, run.net.backend, run.net.graph
+        output = graph.shapes(internal_shape(sample, batch))[-1]
+        if run.training and len(output) != 2:
+            raise ShapeError(f"the loss needs class scores (N, classes), the network gives {len(output)} dimensions;"
+                             " end it with Flatten() and Linear(...)")
+        self.classes = output[0]
+        sizes = shard_sizes(batch, run.shard)
+        self.plans = {n: Plan(graph, internal_shape(sample, n), net.dtype, backend, run.training) for n in set(sizes)}
+        plan = self.plans[max(sizes)]
+        self.stages, self.count = plan.stages, len(sizes)
+        self.workers = min(run.workers, self.count)
+        run.reserve(
+            worker=(self.workers, max(p.worker_bytes for p in self.plans.values())),
+            shard=(self.count if plan.couples else 0, max(p.shard_bytes for p in self.plans.values())),
+        )
+        self.team = run.team(self.workers)
+        shares = [comm.share(self.count) for comm in self.team.communicators]
+        self.shards: list[Shard] = []
+        slots: dict[Any, Slot] = {}
+        starts = list(accumulate(sizes, initial=0))
+        for rank, mine in enumerate(shares):
+            for s in mine:
+                plan = self.plans[sizes[s]]
+                key = s if plan.couples else (rank, sizes[s])
+                if key not in slots:
+                    memory = run.shard_arenas[s] if plan.couples else run.worker_arenas[rank]
+                    slots[key] = Slot(plan, run.worker_arenas[rank], memory, net)
+                sums = {
+                    (kind, i): backend.empty((node.layer.couples, plan.shapes[node.inputs[0]][1]), "float64")
+                    for i, node in enumerate(graph.nodes) if node.layer.couples for kind in ("sums", "grad_sums")
+                } if run.training else {}  # fmt: skip
+                self.shards.append(Shard(starts[s], starts[s + 1], slots[key], sums, backend.empty((2,), "float64")))
+        self.row_of, self.live, rows = gradient_rows(shares) if run.training else ([], set(), 0)
+        self.gradients = run.gradient_rows(rows)
+
+
+def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
+    """Which row of gradients each shard writes to, which shards' rows hold a sum in the end, and how many rows it takes.
+
+    A worker that has finished a shard adds it to the sum of those before it wherever the fixed tree has both (as a
+    binary counter carries), so that it holds about log2 of its shards' gradients at a time, and not all of them.
+    """
+    row_of: list[int] = []
+    live: set[int] = set()
+    rows = 0
+    for mine in ranges:
+        held: list[int] = []
+        most = 0
+        for s in mine:
+            row_of.append(rows + len(held))
+            held.append(s)
+            most = max(most, len(held))
+            for _ in folds(s, mine.start):
+                held.pop()
+        live.update(held)
+        rows += most
+    return row_of, live, rows
+
+
+def folds(s: int, first: int) -> list[int]:
+    """The shards to whose sums a worker that began with shard ``first`` adds what it has when shard s is finished."""
+    into, d = [], 1
+    while s & d and s - d >= first:
+        s -= d
+        into.append(s)
+        d *= 2
+    return into
+
+
+class Run:
+    """Runs a network for training or inference.
+
+    Parameters
+    ----------
+    net : Network
+    training : bool
+    loss : CrossEntropyLoss, optional
+    shard : int
+        Samples in a shard, at most.
+    """
+
+    def __init__(
+        self, net: Network, training: bool, loss: CrossEntropyLoss | None = None, shard: int = SHARD
+    ) -> None:
+        net.flat  # noqa: B018 - raises if there are no parameters
+        self.net, self.training, self.loss, self.shard = net, training, loss, shard
+        self.worker_arenas: list[Array] = []
+        self.shard_arenas: list[Array] = []
+        self._gradients: list[Array] = []
+        self._views: dict[int, list[dict[str, Array]]] = {}
+        self._layouts: dict[tuple[tuple[int, ...], int], Layout] = {}
+        self._teams: dict[int, Team] = {}
+        self.workers = 0
+
+    # ------------------------------------------------------------------ memory
+
+    def reserve(self, **arenas: tuple[int, int]) -> None:
+        """Have at least so many arenas of at least so many bytes; larger ones replace the present ones."""
+        for kind, (count, size) in arenas.items():
+            present: list[Array] = getattr(self, f"{kind}_arenas")
+            if count and (len(present) < count or present[0].size < size):
+                size = max([size, *(arena.size for arena in present[:1])])
+                count = max(count, len(present))
+                present.clear()
+                self._layouts.clear()  # they were bound to the old ones
+                present.extend(self.net.backend.empty((size,), "uint8") for _ in range(count))
+
+    def gradient_rows(self, count: int) -> list[Array]:
+        """Return ``count`` flat gradients."""
+        while len(self._gradients) < count:
+            self._gradients.append(self.net.backend.empty(self.net.flat.shape, self.net.dtype))
+            self._gradients[-1][...] = 0  # parameters that the output does not depend on have none
+            self._views[len(self._gradients) - 1] = [
+                self.net.views(node, self._gradients[-1]) for node in self.net.graph.nodes
+            ]
+        return self._gradients[:count]
+
+    def team(self, size: int) -> Team:
+        """Return a team of ``size`` workers."""
+        if size not in self._teams:
+            self._teams[size] = Team(size)
+        return self._teams[size]
+
+    def layout(self, images: Any) -> Layout:
+        """Return the layout for a batch of this shape, made on first use."""
+        if self.workers != get_num_threads():
+            self.workers = get_num_threads()
+            self._layouts.clear()
+        key = tuple(images.shape[1:]), images.shape[0]
+        if key not in self._layouts:
+            layout = Layout(self, *key)
+            while len(self._layouts) >= MOST_LAYOUTS:
+                self._layouts.pop(next(iter(self._layouts)))
+            self._layouts[key] = layout
+            self.net.input_shape = key[0]
+        return self._layouts[key]
+
+    def allocated_bytes(self) -> int:
+        """Bytes of the arrays that this run holds."""
+        sums = [a for lay in self._layouts.values() for s in lay.shards for a in (*s.sums.values(), s.metrics)]
+        return sum(a.nbytes for a in (*self.worker_arenas, *self.shard_arenas, *self._gradients, *sums))
+
+    # ------------------------------------------------------------------ what is run
+
+    def train_step(
+        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, range], None]
+    ) -> tuple[float, int]:
+        """Run one step; ``update(gradient, elements)`` changes the parameters of that range.
+
+        Returns
+        -------
+        loss, correct
+            Mean loss over the batch, and the number of right predictions, before the update.
+
+        Raises
+        ------
+        NonFiniteError
+            If images or loss are not finite; the parameters are unchanged.
+        """
+        images = self.check_images(images)
+        layout = self.layout(images)
+        labels = self.check_labels(labels, images.shape[0], layout.classes)
+        net = self.net
+
+        def program(comm: Communicator) -> None:
+            mine = comm.share(layout.count)
+            for stage in layout.stages:
+                for s in mine:
+                    self._run_stage(stage, layout, s, images, labels, key)
+                    self._fold(layout, s, mine.start, stage.gradients)
+                if stage.join is not None:
+                    join = stage.steps[-1].kind, stage.join
+                    parts = [shard.sums[join] for shard in layout.shards]
+                    comm.all_reduce(parts)
+                    for s in mine:
+                        layout.shards[s].slot.contexts[stage.join].sums = parts[0]
+            comm.all_reduce([shard.metrics for shard in layout.shards])
+            if not net.backend.all_finite(layout.shards[0].metrics):
+                return
+            sums = [layout.gradients[row] if s in layout.live else None for s, row in enumerate(layout.row_of)]
+            comm.all_reduce(sums)
+            update(layout.gradients[0], comm.share(net.flat.size))
+
+        layout.team.run(program)
+        loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
+        if loss - loss != 0:
+            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are those before the step")
+        for i, node in enumerate(net.graph.nodes):
+            if node.layer.couples:
+                node.layer.finish_step(layout.shards[0].slot.contexts[i])
+        return loss, int(correct)
+
+    def predict(self, images: Any) -> Any:
+        """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
+        images = self.check_images(images)
+        layout, backend = self.layout(images), self.net.backend
+        shape = layout.plans[max(layout.plans)].shapes[-1]
+        result = backend.empty((images.shape[0], *((shape[1], shape[0], shape[2]) if len(shape) == 4 else shape[:1])),
+                               self.net.dtype)
+
+        def program(comm: Communicator) -> None:
+            for s in comm.share(layout.count):
+                shard = layout.shards[s]
+                self._run_stage(layout.stages[0], layout, s, images, None, (0, 0))
+                y = shard.slot.values[-1]
+                result[shard.start : shard.stop] = y.transpose(3, 1, 0, 2) if y.ndim == 4 else y.T
+
+        layout.team.run(program)
+        return result if backend.owns(images) else backend.to_numpy(result)
+
+    def evaluate(self, images: Any, labels: Any) -> tuple[float, int]:
+        """Mean loss and number of right predictions, in evaluation mode."""
+        images = self.check_images(images)
+        layout = self.layout(images)
+        labels = self.check_labels(labels, images.shape[0], layout.classes)
+
+        def program(comm: Communicator) -> None:
+            for s in comm.share(layout.count):
+                self._run_stage(layout.stages[0], layout, s, images, labels, (0, 0))
+                self._loss(layout.shards[s], labels, len(labels), None)
+            comm.all_reduce([shard.metrics for shard in layout.shards])
+
+        layout.team.run(program)
+        loss, correct = (float(v) for v in self.net.backend.to_numpy(layout.shards[0].metrics))
+        return loss, int(correct)
+
+    # ------------------------------------------------------------------ one shard
+
+    def _run_stage(
+        self, stage: Stage, layout: Layout, s: int, images: Any, labels: Any, key: tuple[int, int]
+    ) -> None:
+        shard, slot = layout.shards[s], layout.shards[s].slot
+        nodes = slot.plan.graph.nodes
+        if stage is layout.stages[0]:
+            self._load(images, shard)
+        row = self._views[layout.row_of[s]] if self.training else None
+        for step in stage.steps:
+            i = step.node
+            if step.kind == "loss":
+                self._loss(shard, labels, len(labels), slot.loss_gradient)
+                continue
+            ctx, layer = slot.contexts[i], nodes[i].layer
+            ctx.work = slot.work[i].get(step.kind, {})
+            with _Locate(nodes[i]):
+                if step.kind == "forward":
+                    ctx.samples, ctx.key = images.shape[0], (*key, i, s)
+                    _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
+                elif step.kind == "sums":
+                    ctx.sums = shard.sums["sums", i]
+                    layer.partial_sums(ctx.x, ctx)  # type: ignore[attr-defined]
+                elif step.kind == "grad_sums":
+                    ctx.sums, ctx.grads = shard.sums["grad_sums", i], cast(Any, row)[i]
+                    layer.partial_grad_sums(slot.backward[i].dy, ctx)  # type: ignore[attr-defined]
+                else:
+                    self._backward(slot, i, ctx, cast(Any, row)[i])
+
+    def _backward(self, slot: Slot, i: int, ctx: Context, grads: dict[str, Array]) -> None:
+        node, needs, bound = slot.plan.graph.nodes[i], slot.plan.needs[i], slot.backward[i]
+        if not (needs.view or needs.gradient_passes):
+            ctx.dx, ctx.grads = bound.dx, grads
+            dx = node.layer.backward(bound.dy, ctx)
+            if bound.dx is not None:
+                _deliver(dx, bound.dx, "backward")
+        for new, old, total in bound.adds:
+            ctx.xp.add(new, old, out=total)
+
+    def _load(self, images: Any, shard: Shard) -> None:
+        backend, x = self.net.backend, shard.slot.values[0]
+        part = backend.asarray(images[shard.start : shard.stop])
+        backend.to_rows(part, out=x)
+        if part.dtype.kind == "f" and not backend.all_finite(x):
+            raise NonFiniteError("the input holds NaN or infinity; the parameters are those before the step")
+
+    def _loss(self, shard: Shard, labels: Any, batch: int, dlogits: Array | None) -> None:
+        loss, backend = cast(CrossEntropyLoss, self.loss), self.net.backend
+        mine = backend.asarray(labels[shard.start : shard.stop])
+        loss(shard.slot.values[-1], mine, 1 / batch, shard.metrics, dlogits, backend)
+
+    def _fold(self, layout: Layout, s: int, first: int, part: tuple[int, int]) -> None:
+        """Add the gradients that shard ``s`` has just finished to those of the shards before it."""
+        start, stop = part
+        here = s
+        if stop > start:
+            for into in folds(s, first):
+                target = layout.gradients[layout.row_of[into]][start:stop]
+                target += layout.gradients[layout.row_of[here]][start:stop]
+                here = into
+
+    # ------------------------------------------------------------------ checks
+
+    def check_images(self, images: Any) -> Any:
+        """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
+        if not hasattr(images, "ndim"):
+            images = get_backend("numpy").asarray(images)
+        net, owner = self.net, backend_of(images=images)
+        if owner is not net.backend and owner.name != "numpy":
+            raise DTypeError(f"images are arrays of {owner.name!r}, the network lives on {net.backend.name!r}")
+        rank = len(net.input_shape) + 1 if net.input_shape is not None else images.ndim
+        if images.ndim not in (2, 4) or images.ndim != rank:
+            expected = "(N, features)" if rank == 2 else "(N, channels, height, width)"
+            hint = "; add the channel axis with images[:, None]" if images.ndim == 3 else ""
+            raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
+        if 0 in images.shape:
+            raise ShapeError(f"the batch is empty: images of shape {images.shape}")
+        if images.dtype.kind not in "fiub":
+            raise DTypeError(f"images must be numbers, got {images.dtype}")
+        return images
+
+    @staticmethod
+    def check_labels(labels: Any, n: int, classes: int) -> Any:
+        """Return ``labels`` as integers of the host, or raise what is wrong with them."""
+        host = get_backend("numpy")
+        labels = host.asarray(labels) if not hasattr(labels, "ndim") else backend_of(labels=labels).to_numpy(labels)
+        if labels.dtype.kind not in "iu":
+            raise DTypeError(f"labels must be integers, got {labels.dtype}")
+        if labels.shape != (n,):
+            raise ShapeError(f"labels must have shape ({n},), one for each image, got {labels.shape}")
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise ShapeError(f"labels must be 0 to {classes - 1} for a network of {classes} outputs, got {low} to {high}")
+        return labels
+
+
+def _deliver(result: Array, out: Array, what: str) -> None:
+    """Put what a layer returned where the plan wants it, if it is not there yet."""
+    if result is not out:
+        if result is None or result.shape != out.shape:
+            got = "None" if result is None else result.shape
+            raise ShapeError(f"{what} returned {got}, expected an array of shape {out.shape}")
+        out[...] = result
+
+
+class _Locate(locate):
+    """Names the layer in other errors too, those of a user's own layer."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, Exception) and not isinstance(error, Im2colnetError):
+            error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")
+
+
+__all__ = ["Layout", "Node", "Run", "SHARD"]

@@ -1,0 +1,373 @@
+"""Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from im2colnet import checkpoint
+from im2colnet.backend import Array, Backend
+from im2colnet.errors import CheckpointError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.loader import Loader
+from im2colnet.losses import CrossEntropyLoss
+from im2colnet.network import Network
+from im2colnet.optim import SGD, Optimizer
+from im2colnet.run import SHARD, Run
+
+if TYPE_CHECKING:
+    from im2colnet.datasets import Dataset
+
+#: elements updated at a time: small enough for parameters, gradient and state to stay in the cache
+CHUNK = 1 << 14
+CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+
+
+class History(list[dict[str, float]]):
+    """What :meth:`Trainer.fit` returns: one dict for each epoch; ``history["loss"]`` is the list of one of its values.
+
+    Keys: ``epoch`` (from 1), ``loss``, ``accuracy`` (means over the epoch, while the parameters change), with
+    validation ``validation_loss`` and ``validation_accuracy``; ``lr`` (of the last step), ``seconds``,
+    ``images_per_second``.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        return [record[key] for record in self if key in record] if isinstance(key, str) else super().__getitem__(key)
+
+
+@dataclass
+class Progress:
+    """Where training stands, for a display."""
+
+    epoch: int           #: from 1
+    epochs: int
+    batch: int           #: done in this epoch
+    batches: int
+    loss: float          #: mean over the epoch so far
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+
+class Display(Protocol):
+    """Shows progress."""
+
+    def step(self, progress: Progress) -> None:
+        """After each step."""
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """After each epoch."""
+
+
+@dataclass
+class _Epoch:
+    """Sums over the part of an epoch that is done."""
+
+    batch: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _State:
+    step: int = 0
+    epoch: int = 0                       #: epochs completed
+    total: int | None = None             #: steps of the whole training, for schedules
+    batch_size: int | None = None
+    partial: _Epoch = field(default_factory=_Epoch)
+
+
+class Trainer:
+    """Trains a network.
+
+    Parameters
+    ----------
+    net : Network
+        Without parameters it gets new ones, by ``net.init(seed)``.
+    loss : CrossEntropyLoss, optional
+    optimizer : SGD, Adam or AdamW
+        By default ``SGD(lr=0.1, momentum=0.9)``.
+    seed : int
+        Of initialisation, shuffling and dropout. With the same seed the result is the same, bit for bit, for any
+        number of threads.
+    backend : str or Backend, optional
+        For a network without parameters.
+    shard : int
+        Samples that are taken through the network together. Sums are grouped by it.
+    """
+
+    def __init__(
+        self, net: Network, loss: CrossEntropyLoss | None = None, optimizer: Optimizer | None = None, seed: int = 0,
+        backend: str | Backend | None = None, shard: int = SHARD,
+    ) -> None:
+        if not net.initialized:
+            net.init(seed, backend=backend)
+        self.net, self.seed = net, seed
+        self.loss = CrossEntropyLoss() if loss is None else loss
+        self.optimizer: Optimizer = SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer
+        self.history = History()
+        self._run = Run(net, training=True, loss=self.loss, shard=shard)
+        self._evaluation = Run(net, training=False, loss=self.loss, shard=shard)
+        self._slots = {name: self._zeros(net.flat.size) for name in self.optimizer.state_slots()}
+        self._scratch: dict[int, Array] = {}
+        self._state = _State()
+
+    def _zeros(self, n: int) -> Array:
+        vector = self.net.backend.empty((n,), self.net.dtype)
+        vector[...] = 0
+        return vector
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are completed."""
+        return self._state.epoch
+
+    # ------------------------------------------------------------------ steps
+
+    def step(self, images: Any, labels: Any) -> float:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) array, or (N, features)
+            uint8 is scaled to [0, 1].
+        labels : (N,) integers
+
+        Returns
+        -------
+        float
+            The mean loss, before the step.
+
+        Raises
+        ------
+        NonFiniteError
+            If images or loss are not finite; the parameters stay as they were.
+        ShapeError, DTypeError, BackendError
+            If images or labels do not fit the network.
+        """
+        return self._step(images, labels)[0]
+
+    def _step(self, images: Any, labels: Any) -> tuple[float, int]:
+        state = self._state
+        lr = self.optimizer.schedule(state.step, state.total)
+
+        def update(gradient: Array, elements: range) -> None:
+            net, xp = self.net, self.net.backend.xp
+            work = self._scratch.setdefault(elements.start, net.backend.empty((CHUNK,), net.dtype)) \
+                if elements.start not in self._scratch else self._scratch[elements.start]
+            for a in range(elements.start, elements.stop, CHUNK):
+                part = slice(a, min(a + CHUNK, elements.stop))
+                slots = {name: vector[part] for name, vector in self._slots.items()}
+                n = part.stop - part.start
+                self.optimizer.update(net.flat[part], gradient[part], slots, lr, state.step + 1, work[:n], xp)
+
+        result = self._run.train_step(images, labels, (self.seed, state.step), update)
+        state.step += 1
+        return result
+
+    def evaluate(self, data: Dataset) -> dict[str, float]:
+        """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode."""
+        loss, correct = self._evaluation.evaluate(data.images, data.labels)
+        return {"loss": loss, "accuracy": correct / len(data.labels)}
+
+    # ------------------------------------------------------------------ epochs
+
+    def fit(
+        self, train: Dataset, epochs: int, batch_size: int = 64, validation: Dataset | None = None,
+        directory: str | os.PathLike[str] | None = None, display: Display | None = None,
+    ) -> History:
+        """Train until ``epochs`` epochs are completed in all, those before a checkpoint included.
+
+        Parameters
+        ----------
+        train, validation : Dataset
+        epochs : int
+            A trainer that has done that many does nothing.
+        batch_size : int
+            The last batch of an epoch may be smaller.
+        directory : path, optional
+            After every epoch ``checkpoint.safetensors`` and ``metrics.jsonl`` are written there.
+        display : Display, optional
+
+        Returns
+        -------
+        History
+            Of all epochs so far.
+
+        Raises
+        ------
+        NonFiniteError
+            If the loss is not finite. Training stops, the checkpoint stays that of the last epoch.
+        KeyboardInterrupt
+            After Ctrl-C: the step is finished and, with ``directory``, the checkpoint written first. Training goes on
+            exactly there with ``Trainer.load(...).fit(...)`` and the same arguments.
+        """
+        state = self._state
+        if epochs < 1:
+            raise ShapeError(f"epochs must be at least 1, got {epochs}")
+        if state.partial.batch and batch_size != state.batch_size:
+            raise ShapeError(f"within an epoch training can go on only with its batch_size={state.batch_size}, got {batch_size}")
+        folder = _make_folder(directory)
+        loader = Loader(train, batch_size, seed=self.seed)
+        state.batch_size, state.total = batch_size, epochs * len(loader)
+        with _interruptible() as interrupted:
+            while state.epoch < epochs:
+                self._train_epoch(loader, epochs, display, interrupted)
+                if interrupted.is_set() and state.partial.batch < len(loader):
+                    break
+                record = self._finish_epoch(validation)
+                if folder is not None:
+                    self._write(folder)
+                if display is not None:
+                    display.epoch(record)
+                if interrupted.is_set():
+                    break
+        if interrupted.is_set():
+            if folder is not None:
+                self.save(folder / CHECKPOINT)
+            raise KeyboardInterrupt
+        return self.history
+
+    def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: threading.Event) -> None:
+        done, before = self._state.partial, self._state.partial.seconds
+        begin = time.perf_counter()
+        for images, labels in loader.epoch(self._state.epoch, done.batch):
+            loss, correct = self._step(images, labels)
+            done.batch += 1
+            done.images += len(labels)
+            done.loss += loss * len(labels)
+            done.correct += correct
+            done.seconds = before + time.perf_counter() - begin
+            if display is not None:
+                left = (epochs - self._state.epoch) * len(loader) - done.batch
+                display.step(Progress(
+                    self._state.epoch + 1, epochs, done.batch, len(loader), done.loss / done.images,
+                    done.correct / done.images, done.images / done.seconds, left * done.seconds / done.batch,
+                ))  # fmt: skip
+            if interrupted.is_set():
+                break
+
+    def _finish_epoch(self, validation: Dataset | None) -> dict[str, float]:
+        state, done = self._state, self._state.partial
+        if not self.net.backend.all_finite(self.net.flat):
+            raise NonFiniteError("a parameter has become infinite or NaN: try a lower learning rate")
+        record: dict[str, float] = {
+            "epoch": state.epoch + 1, "loss": done.loss / done.images, "accuracy": done.correct / done.images
+        }
+        if validation is not None:
+            record |= {f"validation_{k}": v for k, v in self.evaluate(validation).items()}
+        record["lr"] = self.optimizer.schedule(state.step - 1, state.total)
+        record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
+        self.history.append(record)
+        state.epoch += 1
+        state.partial = _Epoch()
+        return record
+
+    def _write(self, folder: Path) -> None:
+        self.save(folder / CHECKPOINT)
+        checkpoint.replace_file(folder / METRICS, "".join(json.dumps(r) + "\n" for r in self.history).encode())
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint (safetensors): network, optimiser, and where training stands.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written; a file that was there is still there, whole.
+        """
+        net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
+        for slot, vector in self._slots.items():
+            for node in net.graph.nodes:
+                for key, view in net.views(node, vector).items():
+                    tensors[f"optimizer.{slot}.{node.name}.{key}"] = net.backend.to_numpy(view).copy(order="C")
+        state = self._state
+        checkpoint.write(path, tensors, {
+            "network": checkpoint.describe(net), "dtype": net.dtype, "input_shape": net.input_shape,
+            "optimizer": checkpoint.describe(self.optimizer), "seed": self.seed, "shard": self._run.shard,
+            "state": {**vars(state), "partial": vars(state.partial)}, "history": list(self.history),
+        })  # fmt: skip
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], net: Network | None = None, backend: str | Backend | None = None
+    ) -> Trainer:
+        """Read a checkpoint: training goes on as if it had never stopped.
+
+        Parameters
+        ----------
+        path : path
+        net : Network, optional
+            Load into this network instead of one made from the checkpoint's description; it must have the same
+            parameters.
+        backend : str or Backend, optional
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing or damaged, or belongs to another network; the message lists what differs.
+        """
+        tensors, info = checkpoint.read(path)
+        try:
+            if net is None:
+                net = checkpoint.rebuild(info["network"])
+            assert net is not None
+            state = {name[4:]: t for name, t in tensors.items() if name.startswith("net.")}
+            if not net.initialized:
+                net.init(info["seed"], dtype=info["dtype"], backend=backend)
+            net.load_state_dict(state)
+            net.input_shape = tuple(info["input_shape"]) if info["input_shape"] else None
+            trainer = cls(net, CrossEntropyLoss(), checkpoint.rebuild(info["optimizer"]), info["seed"], shard=info["shard"])
+            trainer._state = _State(**info["state"] | {"partial": _Epoch(**info["state"]["partial"])})
+            trainer.history = History(info["history"])
+            trainer._load_slots(tensors)
+        except Im2colnetError as error:
+            raise CheckpointError(f"{os.fspath(path)}: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{os.fspath(path)} is damaged: its description lacks or mistakes {error}") from error
+        return trainer
+
+    def _load_slots(self, tensors: dict[str, Any]) -> None:
+        for slot, vector in self._slots.items():
+            for node in self.net.graph.nodes:
+                for key, view in self.net.views(node, vector).items():
+                    view[...] = self.net.backend.asarray(tensors[f"optimizer.{slot}.{node.name}.{key}"])
+
+
+def _make_folder(directory: str | os.PathLike[str] | None) -> Path | None:
+    if directory is None:
+        return None
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
+    return Path(directory)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Within the block Ctrl-C only sets an event, so that no step is left half done; a second Ctrl-C is the usual one."""
+    event = threading.Event()
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is not signal.default_int_handler:
+        yield event
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)

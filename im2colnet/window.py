@@ -1,0 +1,160 @@
+"""The sliding window that convolution, pooling and lowering share.
+
+Along one axis, output position ``o`` and kernel position (tap) ``k`` meet at the input position
+
+    i = o * stride + k * dilation - padding_before
+
+and everything a window operation needs follows from it: the output's size, and for each tap the range of
+outputs whose input lies inside the image. Outside it, the operation sees padding.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from im2colnet.errors import ShapeError
+
+Pair = tuple[int, int]
+#: ``padding`` as users write it: a number, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+ALL = slice(None)
+
+
+class Tap(NamedTuple):
+    """One kernel position along one axis: outputs ``lo:hi`` meet inputs ``start, start + stride, ...``."""
+
+    lo: int
+    hi: int
+    start: int
+
+
+class Window(NamedTuple):
+    """A window in two dimensions; every field holds (height, width)."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+
+    @property
+    def extent(self) -> Pair:
+        """Inputs from the first tap to the last: dilation * (kernel - 1) + 1."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilation
+        return dh * (kh - 1) + 1, dw * (kw - 1) + 1
+
+    def output_size(self, size: Pair) -> Pair:
+        """Height and width of the output for an input of ``size`` (H, W).
+
+        ``floor((size + padding - extent) / stride) + 1``; with ``ceil_mode`` the division rounds up, but the last
+        window must start inside the input or the padding before it (PyTorch's rule).
+
+        Raises
+        ------
+        ShapeError
+            If no output is left; the message shows the arithmetic.
+        """
+        return self._axis_size("height", 0, size[0]), self._axis_size("width", 1, size[1])
+
+    def _axis_size(self, what: str, axis: int, size: int) -> int:
+        k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]
+        before, after = self.padding[axis]
+        room = size + before + after - self.extent[axis]
+        out = (-(-room // s) if self.ceil_mode else room // s) + 1
+        if self.ceil_mode and (out - 1) * s >= size + before:
+            out -= 1
+        if size < 1 or out < 1:
+            raise ShapeError(
+                f"no output is left: the {what} would be (input {size} + padding {before}+{after}"
+                f" - dilation {d} * (kernel {k} - 1) - 1) // stride {s} + 1 = {out};"
+                " use a smaller kernel or dilation, more padding, or a larger input"
+            )
+        return out
+
+    def taps(self, axis: int, size: int, out_size: int) -> list[Tap]:
+        """For each kernel position along ``axis`` the outputs whose input lies inside an image of ``size``."""
+        s, d, before = self.stride[axis], self.dilation[axis], self.padding[axis][0]
+        found = []
+        for k in range(self.kernel[axis]):
+            lo = min(max(0, -((k * d - before) // s)), out_size)
+            hi = max(lo, min(out_size, (size - 1 + before - k * d) // s + 1))
+            found.append(Tap(lo, hi, lo * s + k * d - before))
+        return found
+
+    def pairs(self, size: Pair) -> Iterator[tuple[int, int, tuple[slice, ...], tuple[slice, ...]]]:
+        """Yield ``(i, j, outputs, inputs)`` for each tap in row-major order.
+
+        ``outputs`` indexes an array (OH, C, OW, N) and ``inputs`` an array (H, C, W, N), so that
+        ``y[outputs]`` and ``x[inputs]`` are the elements that tap (i, j) brings together.
+        """
+        (sh, sw), (oh, ow) = self.stride, self.output_size(size)
+        columns = self.taps(1, size[1], ow)
+        for i, (r0, r1, top) in enumerate(self.taps(0, size[0], oh)):
+            for j, (c0, c1, left) in enumerate(columns):
+                if r1 > r0 and c1 > c0:
+                    outputs = slice(r0, r1), ALL, slice(c0, c1)
+                    inputs = (
+                        slice(top, top + (r1 - r0 - 1) * sh + 1, sh), ALL, slice(left, left + (c1 - c0 - 1) * sw + 1, sw)
+                    )
+                    yield i, j, outputs, inputs
+
+
+def pair(value: Any, name: str, least: int = 1) -> Pair:
+    """Read a number or a pair as (height, width), each at least ``least``."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(values) != 2 or not all(_is_int(v) and v >= least for v in values):
+        raise ShapeError(f"{name} must be an integer or a pair of integers of at least {least}, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def _is_int(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def make_window(
+    kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Window:
+    """Build a :class:`Window` from arguments as users write them.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is not of a form described in :data:`Padding`, or out of range.
+    """
+    kernel, steps, spread = pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(dilation, "dilation")
+    return Window(kernel, steps, _padding(padding, kernel, steps, spread), spread, bool(ceil_mode))
+
+
+def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        if stride != (1, 1):
+            raise ShapeError(f'padding="same" needs stride 1, got stride {stride}; give the padding as numbers')
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    try:
+        if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):
+            (top, bottom), (left, right) = (pair(p, "padding", 0) for p in padding)
+            return (top, bottom), (left, right)
+        ph, pw = pair(padding, "padding", 0)
+    except (ShapeError, TypeError, ValueError):
+        raise ShapeError(
+            'padding must be "same", "valid", an integer of at least 0, a pair (height, width)'
+            f" or ((top, bottom), (left, right)), got {padding!r}"
+        ) from None
+    return (ph, ph), (pw, pw)
+
+
+def pooling_window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False) -> Window:
+    """Build a pooling window: the stride defaults to the kernel, padding is at most half of the kernel's extent.
+
+    With more padding a window could lie wholly outside the image, where there is nothing to pool.
+    """
+    window = make_window(kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode)
+    for what, pads, extent in zip(("height", "width"), window.padding, window.extent, strict=True):
+        if max(pads) > extent // 2:
+            raise ShapeError(
+                f"padding {pads} along the {what} is more than half of the window's extent of {extent} inputs"
+            )
+    return window
