@@ -99,14 +99,18 @@ class Backend:
         """Scratch arrays that ``kernel`` (a method's name) wants for input and output shapes ``x`` and ``y``."""
         if window is None or not kernel.startswith("conv2d"):
             return []
-        (H, C, W, N), (OH, F, OW, _), (KH, KW) = x, y, window.kernel
+        C, (OH, F, OW, N), (KH, KW) = x[1], y, window.kernel
         columns = Spec((OH, C, KH, KW, OW, N), dtype)
         if kernel == "conv2d_weight_grad":
             return [columns, Spec((OH, groups, F // groups, C // groups * KH * KW), dtype)]
         return [columns]
 
-    def _work(self, work: Sequence[Array] | None, kernel: str, *args: Any) -> Sequence[Array]:
-        return [self.empty(*spec) for spec in self.workspace(kernel, *args)] if work is None else work
+    def _work(
+        self, work: Sequence[Array] | None, kernel: str, x: Shape, y: Shape, dtype: Any, *args: Any
+    ) -> Sequence[Array]:
+        if work is not None:
+            return work
+        return [self.empty(*spec) for spec in self.workspace(kernel, x, y, dtype.name, *args)]
 
     # ------------------------------------------------------------------ lowering
 
@@ -145,7 +149,7 @@ class Backend:
         (H, C, W, N), (F, G) = x.shape, (w.shape[0], groups)
         OH, OW = window.output_size((H, W))
         y = self.empty((OH, F, OW, N), x.dtype.name) if out is None else out
-        (columns,) = self._work(work, "conv2d", x.shape, y.shape, x.dtype.name, window, groups)
+        (columns,) = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
         self.im2col(x, window, out=columns)
         K = C // G * w.shape[2] * w.shape[3]
         self.matmul(w.reshape(G, F // G, K), columns.reshape(OH, G, K, OW * N), out=y.reshape(OH, G, F // G, OW * N))
@@ -161,7 +165,7 @@ class Backend:
         (OH, F, OW, N), G = dy.shape, groups
         C, K = w.shape[1] * G, w.shape[1] * w.shape[2] * w.shape[3]
         x_shape = (size[0], C, size[1], N)
-        (columns,) = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype.name, window, groups)
+        (columns,) = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
         wt = w.reshape(G, F // G, K).swapaxes(1, 2)                                     # (G, K, F/G)
         self.matmul(wt, dy.reshape(OH, G, F // G, OW * N), out=columns.reshape(OH, G, K, OW * N))
         return self.col2im(columns, window, size, out=out)
@@ -171,9 +175,9 @@ class Backend:
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
         """Gradient with respect to the weight: ``dw = Σ_rows dy · im2col(x)ᵀ``. (F, C/G, KH, KW)."""
-        (H, C, W, N), (OH, F, OW, _), G = x.shape, dy.shape, groups
+        C, (OH, F, OW, N), G = x.shape[1], dy.shape, groups
         dw = self.empty((F, C // G, *window.kernel), x.dtype.name) if out is None else out
-        columns, products = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype.name, window, groups)
+        columns, products = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
         self.im2col(x, window, out=columns)
         columns_t = columns.reshape(OH, G, -1, OW * N).swapaxes(2, 3)                   # (OH, G, OW·N, K)
         self.matmul(dy.reshape(OH, G, F // G, OW * N), columns_t, out=products)         # (OH, G, F/G, K)

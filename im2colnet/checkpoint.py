@@ -42,7 +42,7 @@ def rebuild(description: Any) -> Any:
     arguments = {k: rebuild(v) for k, v in description.items() if k != "type"}
     name = description.get("type")
     if name not in known:
-        raise CheckpointError(f"the checkpoint has a {name!r}, which is not defined here: define or import that class first")
+        raise CheckpointError(f"the checkpoint has a {name!r}, unknown here: define or import that class first")
     try:
         return known[name](**arguments)
     except (TypeError, Im2colnetError) as error:
@@ -57,7 +57,7 @@ def _parts() -> dict[str, Any]:
     }
 
 
-def _subclasses(cls: type) -> Iterator[type]:
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
     for sub in cls.__subclasses__():
         yield sub
         yield from _subclasses(sub)
@@ -125,7 +125,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"damaged or no checkpoint ({error})"
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else f"it is damaged or no checkpoint ({error})"
         raise CheckpointError(f"cannot read {os.fspath(path)}: {reason}") from error
     if "im2colnet" not in metadata:
         raise CheckpointError(

@@ -108,7 +108,8 @@ def max_pool2d_input(
     ceil_mode: bool = False,
 ) -> Array:
     """Gradient of :func:`max_pool2d` with respect to ``x``: ``dy`` goes to the first maximum of each window."""
-    backend, window = _check(("x", x, 4), ("dy", dy, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
+    backend = _check(("x", x, 4), ("dy", dy, 4))
+    window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
     _check_grad(dy, (*x.shape[:2], *window.output_size(x.shape[2:])))
     rows = _rows(backend, x)
     y = backend.max_pool2d(rows, window)

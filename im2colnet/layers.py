@@ -84,13 +84,18 @@ class Context:
     x: Array
     xs: tuple[Array, ...]
     y: Array
-    dx: Array | None
+    dx: Array
     saved: dict[str, Array]
     work: dict[str, list[Array]]
     grads: dict[str, Array]
     sums: Array
     samples: int
     key: tuple[int, ...]
+
+    if TYPE_CHECKING:  # a layer's own values
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     @property
     def xp(self) -> Any:
@@ -150,6 +155,17 @@ class Layer:
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """Compute the gradients of the parameters, into ``ctx.grads``, and of the input."""
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
+
+    def partial_sums(self, x: Array, ctx: Context) -> None:
+        """Write a shard's sums to ``ctx.sums`` (couples, C), where ``forward`` will find those of the whole batch."""
+        raise NotImplementedError(f"{type(self).__name__} couples samples: it must define partial_sums(x, ctx)")
+
+    def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
+        """Do the same before ``backward``, and write the gradients of the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} couples samples: it must define partial_grad_sums(dy, ctx)")
+
+    def finish_step(self, ctx: Context) -> None:
+        """After a training step, once: change the state, such as running statistics."""
 
 
 def _images(x: Shape) -> tuple[int, int, int, int]:
@@ -262,7 +278,7 @@ class Linear(Layer):
 
     def output_shape(self, x: Shape) -> Shape:
         if len(x) != 2:
-            raise ShapeError(f"expected features (N, {self.in_features}), got shape {user_shape(x)}; put Flatten() before")
+            raise ShapeError(f"expected features (N, {self.in_features}), got shape {user_shape(x)}: Flatten() first")
         if x[0] != self.in_features:
             raise ShapeError(f"expected {self.in_features} input features, got {x[0]}")
         return self.out_features, x[1]
@@ -456,7 +472,7 @@ class BatchNorm2d(Layer):
         return 2 * prod(x)
 
     def partial_sums(self, x: Array, ctx: Context) -> None:
-        """Before ``forward``: Σx, Σx² of this shard into ``ctx.sums`` (2, C)."""
+        """``[Σx, Σx²]``."""
         ctx.backend.batch_norm_sums(x, out=ctx.sums, work=ctx.work["batch_norm_sums"])
 
     def forward(self, x: Array, ctx: Context) -> Array:
@@ -477,7 +493,7 @@ class BatchNorm2d(Layer):
         )
 
     def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
-        """Before ``backward``: Σdy, Σdy·(x - mean) of this shard into ``ctx.sums`` (2, C)."""
+        """``[Σdy, Σdy·(x - mean)]``."""
         work = ctx.work["batch_norm_grad_sums"]
         ctx.backend.batch_norm_grad_sums(ctx.x, ctx.mean, dy, out=ctx.sums, work=work)
         if self.affine:
@@ -485,7 +501,7 @@ class BatchNorm2d(Layer):
             ctx.grads["weight"][...] = ctx.sums[1] * ctx.scale
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
-        """``dx = a · (dy - Σdy/n - (x - mean) · Σdy·(x - mean) / ((var + eps) · n))`` with ``a = weight/√(var + eps)``."""
+        """``dx = a·(dy - Σdy/n - (x - mean)·Σdy·(x - mean) / ((var + eps)·n))`` with ``a = weight / √(var + eps)``."""
         if ctx.dx is None:
             return None
         a = ctx.scale * self.params["weight"] if self.affine else ctx.scale
@@ -494,7 +510,6 @@ class BatchNorm2d(Layer):
         return ctx.backend.channel_affine(dy, a, c, ctx.x, b, out=ctx.dx, work=ctx.work["channel_affine"])
 
     def finish_step(self, ctx: Context) -> None:
-        """After a step: move the running statistics towards the batch's."""
         batch = {"running_mean": ctx.mean, "running_var": ctx.var * (ctx.n / (ctx.n - 1))}
         for name, value in batch.items():
             running = self.buffers[name]

@@ -5,7 +5,7 @@ from im2colnet.backend import Array, Backend
 
 
 class CrossEntropyLoss:
-    """Mean over the batch of ``-log softmax(logits)[label]``, with softmax and loss fused: never log(0), no overflow."""
+    """Mean over the batch of ``-log softmax(logits)[label]``, fused: never log(0), no overflow."""
 
     def __repr__(self) -> str:
         return "CrossEntropyLoss()"

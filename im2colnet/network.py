@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array, Backend, Shape
 from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
-from im2colnet.layers import Add, Layer, Parameter, ReLU, user_shape
+from im2colnet.layers import Add, Layer, Parameter, ReLU, check_positive, user_shape
 from im2colnet.registry import get_backend
 
 if TYPE_CHECKING:
-    from im2colnet.plan import Plan
+    from im2colnet.plan import BatchPlan
     from im2colnet.run import Run
 
 
@@ -142,9 +142,8 @@ class Network(Layer):
             for key, p in node.layer.parameters().items():
                 draw = p.value + rng.uniform(-p.bound, p.bound, p.shape) if p.bound else np.full(p.shape, p.value)
                 node.layer.params[key][...] = self.backend.asarray(draw.astype(self.dtype))
-            node.layer.buffers = {
-                key: self.backend.asarray(np.full(p.shape, p.value, self.dtype)) for key, p in node.layer.state().items()
-            }
+            state = {key: np.full(p.shape, p.value, self.dtype) for key, p in node.layer.state().items()}
+            node.layer.buffers = {key: self.backend.asarray(value) for key, value in state.items()}
         return self
 
     def views(self, node: Node, flat: Array) -> dict[str, Array]:
@@ -205,19 +204,29 @@ class Network(Layer):
             (node.layer.params | node.layer.buffers)[key][...] = self.backend.asarray(given[name].astype(self.dtype))
 
     def plan(
-        self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, shard: int = 32
-    ) -> Plan:
-        """Plan a step without running it: its stages, its buffers and their exact memory for a batch.
+        self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, threads: int | None = None,
+        shard: int | None = None,
+    ) -> BatchPlan:
+        """Plan a batch without running it: its shards and stages, every array and its memory.
 
-        See :class:`im2colnet.plan.Plan`.
+        Parameters
+        ----------
+        batch : int
+        input_shape
+            (C, H, W); by default the one the network was made for or has last seen.
+        training : bool
+        threads, shard : int, optional
+            Workers and samples in a shard; by default as in training.
         """
-        from im2colnet.plan import Plan, shard_sizes
+        from im2colnet.parallel import get_num_threads
+        from im2colnet.plan import SHARD, BatchPlan
 
-        shape = self.check_shape(input_shape)
-        n = max(shard_sizes(batch, shard))
-        dtype = self.dtype if self.initialized else "float32"
-        backend = self.backend if self.initialized else get_backend()
-        return Plan(self.graph, internal_shape(shape, n), dtype, backend, training)
+        check_positive(batch=batch)
+        backend, dtype = (self.backend, self.dtype) if self.initialized else (get_backend(), "float32")
+        return BatchPlan(
+            self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
+            shard or SHARD, threads or get_num_threads(),
+        )  # fmt: skip
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
         """Return the shape of one sample: the one given, or the network's."""

@@ -48,7 +48,7 @@ class Cosine:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
         steps = self.steps or total
         if steps is None:
-            raise ShapeError("a cosine schedule needs its length: use Cosine(lr, steps=...), or train with fit(epochs=...)")
+            raise ShapeError("a cosine schedule needs its length: give it steps=..., or train with fit(epochs=...)")
         if step < self.warmup:
             return self.lr * (step + 1) / (self.warmup + 1)
         done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))

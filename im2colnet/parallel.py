@@ -34,6 +34,11 @@ def get_num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def share(count: int, rank: int, size: int) -> range:
+    """Which of ``count`` things worker ``rank`` of ``size`` takes: neighbours, as many as the others or one more."""
+    return range(count * rank // size, count * (rank + 1) // size)
+
+
 def tree_sum(parts: Sequence[Array | None], start: int = 0, stop: int | None = None) -> None:
     """Sum ``parts`` into ``parts[0]`` along the fixed tree, elements ``start:stop`` of each; None is already summed."""
     d = 1
@@ -59,8 +64,8 @@ class Communicator:
     size = 1
 
     def share(self, count: int) -> range:
-        """Which of ``count`` things this worker takes: neighbours, as many as the others or one more."""
-        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        """Which of ``count`` things this worker takes."""
+        return share(count, self.rank, self.size)
 
     def all_reduce(self, parts: Sequence[Array | None]) -> None:
         """Sum one C-contiguous array per shard along the fixed tree; afterwards ``parts[0]`` is the total."""

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import ceil, prod
 from typing import Literal
 
 from im2colnet.backend import Backend, Shape, Spec
 from im2colnet.layers import Needs, Work
-from im2colnet.network import Graph, Node, locate
+from im2colnet.network import Graph, Node, internal_shape, locate
+from im2colnet.parallel import share
 
 ALIGNMENT = 64
+SHARD = 32  # samples; a setting of the run and not of the machine, since sums are grouped by it
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
 ITEM_BYTES = {"float32": 4, "float64": 8, "int64": 8, "bool": 1, "uint8": 1}
 
@@ -136,7 +138,7 @@ class Plan:
 
     def _stages(self) -> list[Stage]:
         stages, bounds = [], [0, *self._stage_bounds(), len(self.steps)]
-        for a, b in zip(bounds, bounds[1:], strict=False):
+        for a, b in pairwise(bounds):
             steps = self.steps[a:b]
             join = steps[-1].node if steps and steps[-1].kind in ("sums", "grad_sums") else None
             # a layer that couples samples writes its gradients with its sums, the others in their backward
@@ -274,12 +276,70 @@ class Plan:
         holders[fresh] = 0
         return fresh
 
-    # ------------------------------------------------------------------ totals
 
-    @property
-    def couples(self) -> bool:
-        """Whether the network joins samples within a step, so that all shards are in flight together."""
-        return len(self.stages) > 1
+class BatchPlan:
+    """A batch divided into shards and these among workers, each planned.
+
+    Parameters
+    ----------
+    graph, dtype, backend, training
+        See :class:`Plan`.
+    sample : tuple of int
+        Shape of one sample, (C, H, W) or (features,).
+    batch : int
+    shard : int
+        Samples in a shard, at most.
+    workers : int
+        At most; no more than there are shards are used.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Of the shards.
+    plans : dict of int to Plan
+        For each size of shard.
+    shares : list of range
+        The shards of each worker.
+    row_of : list of int
+        The row of gradients that each shard writes to; ``rows`` is their number, ``live`` the shards whose row holds a
+        sum when all workers are done.
+    sums : dict
+        Of each pass and node that join samples, what a shard gives to the join.
+    worker_bytes, shard_bytes : int
+        Size of a worker's arena and, in a network that couples samples, of a shard's.
+    """
+
+    def __init__(
+        self, graph: Graph, sample: tuple[int, ...], batch: int, dtype: str, backend: Backend, training: bool,
+        shard: int = SHARD, workers: int = 1,
+    ) -> None:
+        self.dtype, self.training, self.parameters = dtype, training, graph.size
+        self.sizes = shard_sizes(batch, shard)
+        self.count = len(self.sizes)
+        self.plans = {n: Plan(graph, internal_shape(sample, n), dtype, backend, training) for n in set(self.sizes)}
+        self.largest = self.plans[max(self.sizes)]
+        self.stages, self.couples = self.largest.stages, len(self.largest.stages) > 1
+        workers = min(workers, self.count)
+        self.shares = [share(self.count, rank, workers) for rank in range(workers)]
+        self.row_of, self.live, self.rows = gradient_rows(self.shares) if training else ([], set(), 0)
+        self.worker_bytes = max(plan.worker_bytes for plan in self.plans.values())
+        self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
+        passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ()
+        self.sums = {
+            (kind, i): Spec((node.layer.couples, self.largest.shapes[node.inputs[0]][1]), "float64")
+            for i, node in enumerate(graph.nodes) if node.layer.couples for kind in passes
+        }  # fmt: skip
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of all arrays of a run, by purpose; parameters and the optimiser's state are not the run's."""
+        joined = sum(prod(spec.shape) * ITEM_BYTES[spec.dtype] for spec in self.sums.values())
+        metrics = 2 * ITEM_BYTES["float64"]
+        in_flight = self.count if self.couples else 0
+        return {
+            "activations": self.worker_bytes * len(self.shares) + self.shard_bytes * in_flight,
+            "gradients": self.rows * self.parameters * ITEM_BYTES[self.dtype],
+            "sums": self.count * (joined + metrics),
+        }
 
 
 def nbytes(spec: Spec) -> int:
@@ -305,6 +365,39 @@ def lay_out(buffers: Iterable[Buffer]) -> int:
         placed.append(buffer)
         placed.sort(key=lambda b: b.offset)
     return max((b.offset + b.nbytes for b in placed), default=0)
+
+
+def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
+    """Which row of gradients each shard writes to, which shards' rows hold a sum in the end, and the number of rows.
+
+    A worker that has finished a shard adds it to the sum of those before it wherever the fixed tree has both (as a
+    binary counter carries), so that it holds about log2 of its shards' gradients at a time, and not all of them.
+    """
+    row_of: list[int] = []
+    live: set[int] = set()
+    rows = 0
+    for mine in ranges:
+        held: list[int] = []
+        most = 0
+        for s in mine:
+            row_of.append(rows + len(held))
+            held.append(s)
+            most = max(most, len(held))
+            for _ in folds(s, mine.start):
+                held.pop()
+        live.update(held)
+        rows += most
+    return row_of, live, rows
+
+
+def folds(s: int, first: int) -> list[int]:
+    """The shards to whose sums a worker that began with shard ``first`` adds what it has when shard s is finished."""
+    into, d = [], 1
+    while s & d and s - d >= first:
+        s -= d
+        into.append(s)
+        d *= 2
+    return into
 
 
 def shard_sizes(batch: int, shard: int) -> list[int]:

@@ -136,7 +136,7 @@ def _start(full_name: str) -> Backend:
         )
     if len({p.value for p in found}) > 1:
         sources = ", ".join(sorted(f"{p.dist.name if p.dist else '?'} ({p.value})" for p in found))
-        raise BackendError(f"more than one distribution provides the backend {name!r}: {sources}; uninstall all but one")
+        raise BackendError(f"several distributions provide the backend {name!r}: {sources}; uninstall all but one")
     try:
         if name in BUILT_IN:
             module, _, attribute = BUILT_IN[name].partition(":")

@@ -14,16 +14,15 @@ from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple, cast
 
-from im2colnet.backend import Array, Shape, Spec
+from im2colnet.backend import Array, Shape
 from im2colnet.errors import DTypeError, Im2colnetError, NonFiniteError, ShapeError
 from im2colnet.layers import Context
 from im2colnet.losses import CrossEntropyLoss
-from im2colnet.network import Network, Node, internal_shape, locate
+from im2colnet.network import Network, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads
-from im2colnet.plan import Buffer, Plan, Stage, shard_sizes
+from im2colnet.plan import SHARD, BatchPlan, Buffer, Kind, Plan, Stage, folds
 from im2colnet.registry import backend_of, get_backend
 
-SHARD = 32  # samples; a setting of the run and not of the machine, since sums are grouped by it
 MOST_LAYOUTS = 16  # batch sizes to keep ready
 
 
@@ -38,8 +37,8 @@ class Bound(NamedTuple):
 class Slot:
     """The arrays of one shard in flight: a plan bound to memory."""
 
-    def __init__(self, plan: Plan, worker: Array, shard: Array, net: Network) -> None:
-        self.plan, self.net, self._worker, self._shard = plan, net, worker, shard
+    def __init__(self, plan: Plan, worker: Array, shard: Array) -> None:
+        self.plan, self._worker, self._shard = plan, worker, shard
         shapes, dtype, nodes = plan.shapes, plan.dtype, plan.graph.nodes
         self.values = [self._bind(b, shape, dtype) for b, shape in zip(plan.values, shapes, strict=True)]
         self.contexts = []
@@ -86,81 +85,39 @@ class Shard(NamedTuple):
     start: int
     stop: int
     slot: Slot
-    sums: dict[tuple[str, int], Array]   # of (pass, node): what this shard gives to the join
+    sums: dict[tuple[Kind, int], Array]   # of (pass, node): what this shard gives to the join
     metrics: Array                       # [loss, correct]
 
 
 class Layout:
-    """A batch of one size divided into shards, on the arenas of a run."""
+    """A planned batch on the arenas of a run."""
 
     def __init__(self, run: Run, sample: tuple[int, ...], batch: int) -> None:
         net, backend, graph = run.net, run.net.backend, run.net.graph
         output = graph.shapes(internal_shape(sample, batch))[-1]
         if run.training and len(output) != 2:
-            raise ShapeError(f"the loss needs class scores (N, classes), the network gives {len(output)} dimensions;"
-                             " end it with Flatten() and Linear(...)")
+            raise ShapeError(
+                f"the loss needs class scores (N, classes), the network gives {len(output)} dimensions;"
+                " end it with Flatten() and Linear(...)"
+            )
         self.classes = output[0]
-        sizes = shard_sizes(batch, run.shard)
-        self.plans = {n: Plan(graph, internal_shape(sample, n), net.dtype, backend, run.training) for n in set(sizes)}
-        plan = self.plans[max(sizes)]
-        self.stages, self.count = plan.stages, len(sizes)
-        self.workers = min(run.workers, self.count)
-        run.reserve(
-            worker=(self.workers, max(p.worker_bytes for p in self.plans.values())),
-            shard=(self.count if plan.couples else 0, max(p.shard_bytes for p in self.plans.values())),
-        )
-        self.team = run.team(self.workers)
-        shares = [comm.share(self.count) for comm in self.team.communicators]
+        self.plan = plan = BatchPlan(graph, sample, batch, net.dtype, backend, run.training, run.shard, run.workers)
+        run.reserve("worker", len(plan.shares), plan.worker_bytes)
+        run.reserve("shard", plan.count if plan.couples else 0, plan.shard_bytes)
+        self.gradients = run.gradient_rows(plan.rows)
+        self.team = run.team(len(plan.shares))
         self.shards: list[Shard] = []
         slots: dict[Any, Slot] = {}
-        starts = list(accumulate(sizes, initial=0))
-        for rank, mine in enumerate(shares):
+        starts = list(accumulate(plan.sizes, initial=0))
+        for rank, mine in enumerate(plan.shares):
             for s in mine:
-                plan = self.plans[sizes[s]]
-                key = s if plan.couples else (rank, sizes[s])
+                size = plan.sizes[s]
+                key = s if plan.couples else (rank, size)
                 if key not in slots:
                     memory = run.shard_arenas[s] if plan.couples else run.worker_arenas[rank]
-                    slots[key] = Slot(plan, run.worker_arenas[rank], memory, net)
-                sums = {
-                    (kind, i): backend.empty((node.layer.couples, plan.shapes[node.inputs[0]][1]), "float64")
-                    for i, node in enumerate(graph.nodes) if node.layer.couples for kind in ("sums", "grad_sums")
-                } if run.training else {}  # fmt: skip
+                    slots[key] = Slot(plan.plans[size], run.worker_arenas[rank], memory)
+                sums = {where: backend.empty(*spec) for where, spec in plan.sums.items()}
                 self.shards.append(Shard(starts[s], starts[s + 1], slots[key], sums, backend.empty((2,), "float64")))
-        self.row_of, self.live, rows = gradient_rows(shares) if run.training else ([], set(), 0)
-        self.gradients = run.gradient_rows(rows)
-
-
-def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
-    """Which row of gradients each shard writes to, which shards' rows hold a sum in the end, and how many rows it takes.
-
-    A worker that has finished a shard adds it to the sum of those before it wherever the fixed tree has both (as a
-    binary counter carries), so that it holds about log2 of its shards' gradients at a time, and not all of them.
-    """
-    row_of: list[int] = []
-    live: set[int] = set()
-    rows = 0
-    for mine in ranges:
-        held: list[int] = []
-        most = 0
-        for s in mine:
-            row_of.append(rows + len(held))
-            held.append(s)
-            most = max(most, len(held))
-            for _ in folds(s, mine.start):
-                held.pop()
-        live.update(held)
-        rows += most
-    return row_of, live, rows
-
-
-def folds(s: int, first: int) -> list[int]:
-    """The shards to whose sums a worker that began with shard ``first`` adds what it has when shard s is finished."""
-    into, d = [], 1
-    while s & d and s - d >= first:
-        s -= d
-        into.append(s)
-        d *= 2
-    return into
 
 
 class Run:
@@ -190,16 +147,15 @@ class Run:
 
     # ------------------------------------------------------------------ memory
 
-    def reserve(self, **arenas: tuple[int, int]) -> None:
-        """Have at least so many arenas of at least so many bytes; larger ones replace the present ones."""
-        for kind, (count, size) in arenas.items():
-            present: list[Array] = getattr(self, f"{kind}_arenas")
-            if count and (len(present) < count or present[0].size < size):
-                size = max([size, *(arena.size for arena in present[:1])])
-                count = max(count, len(present))
-                present.clear()
-                self._layouts.clear()  # they were bound to the old ones
-                present.extend(self.net.backend.empty((size,), "uint8") for _ in range(count))
+    def reserve(self, kind: str, count: int, size: int) -> None:
+        """Have at least ``count`` arenas of at least ``size`` bytes; larger ones replace the present ones."""
+        present: list[Array] = getattr(self, f"{kind}_arenas")
+        if count and (len(present) < count or present[0].size < size):
+            size = max([size, *(arena.size for arena in present[:1])])
+            count = max(count, len(present))
+            present.clear()
+            self._layouts.clear()  # they were bound to the old ones
+            present.extend(self.net.backend.empty((size,), "uint8") for _ in range(count))
 
     def gradient_rows(self, count: int) -> list[Array]:
         """Return ``count`` flat gradients."""
@@ -259,8 +215,8 @@ class Run:
         net = self.net
 
         def program(comm: Communicator) -> None:
-            mine = comm.share(layout.count)
-            for stage in layout.stages:
+            mine = comm.share(layout.plan.count)
+            for stage in layout.plan.stages:
                 for s in mine:
                     self._run_stage(stage, layout, s, images, labels, key)
                     self._fold(layout, s, mine.start, stage.gradients)
@@ -273,14 +229,14 @@ class Run:
             comm.all_reduce([shard.metrics for shard in layout.shards])
             if not net.backend.all_finite(layout.shards[0].metrics):
                 return
-            sums = [layout.gradients[row] if s in layout.live else None for s, row in enumerate(layout.row_of)]
-            comm.all_reduce(sums)
+            plan = layout.plan
+            comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
             update(layout.gradients[0], comm.share(net.flat.size))
 
         layout.team.run(program)
         loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
         if loss - loss != 0:
-            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are those before the step")
+            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are as before the step")
         for i, node in enumerate(net.graph.nodes):
             if node.layer.couples:
                 node.layer.finish_step(layout.shards[0].slot.contexts[i])
@@ -290,14 +246,14 @@ class Run:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
         images = self.check_images(images)
         layout, backend = self.layout(images), self.net.backend
-        shape = layout.plans[max(layout.plans)].shapes[-1]
+        shape = layout.plan.largest.shapes[-1]
         result = backend.empty((images.shape[0], *((shape[1], shape[0], shape[2]) if len(shape) == 4 else shape[:1])),
                                self.net.dtype)
 
         def program(comm: Communicator) -> None:
-            for s in comm.share(layout.count):
+            for s in comm.share(layout.plan.count):
                 shard = layout.shards[s]
-                self._run_stage(layout.stages[0], layout, s, images, None, (0, 0))
+                self._run_stage(layout.plan.stages[0], layout, s, images, None, (0, 0))
                 y = shard.slot.values[-1]
                 result[shard.start : shard.stop] = y.transpose(3, 1, 0, 2) if y.ndim == 4 else y.T
 
@@ -311,8 +267,8 @@ class Run:
         labels = self.check_labels(labels, images.shape[0], layout.classes)
 
         def program(comm: Communicator) -> None:
-            for s in comm.share(layout.count):
-                self._run_stage(layout.stages[0], layout, s, images, labels, (0, 0))
+            for s in comm.share(layout.plan.count):
+                self._run_stage(layout.plan.stages[0], layout, s, images, labels, (0, 0))
                 self._loss(layout.shards[s], labels, len(labels), None)
             comm.all_reduce([shard.metrics for shard in layout.shards])
 
@@ -327,9 +283,9 @@ class Run:
     ) -> None:
         shard, slot = layout.shards[s], layout.shards[s].slot
         nodes = slot.plan.graph.nodes
-        if stage is layout.stages[0]:
+        if stage is layout.plan.stages[0]:
             self._load(images, shard)
-        row = self._views[layout.row_of[s]] if self.training else None
+        row = self._views[layout.plan.row_of[s]] if self.training else None
         for step in stage.steps:
             i = step.node
             if step.kind == "loss":
@@ -343,10 +299,10 @@ class Run:
                     _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
                 elif step.kind == "sums":
                     ctx.sums = shard.sums["sums", i]
-                    layer.partial_sums(ctx.x, ctx)  # type: ignore[attr-defined]
+                    layer.partial_sums(ctx.x, ctx)
                 elif step.kind == "grad_sums":
                     ctx.sums, ctx.grads = shard.sums["grad_sums", i], cast(Any, row)[i]
-                    layer.partial_grad_sums(slot.backward[i].dy, ctx)  # type: ignore[attr-defined]
+                    layer.partial_grad_sums(slot.backward[i].dy, ctx)
                 else:
                     self._backward(slot, i, ctx, cast(Any, row)[i])
 
@@ -365,7 +321,7 @@ class Run:
         part = backend.asarray(images[shard.start : shard.stop])
         backend.to_rows(part, out=x)
         if part.dtype.kind == "f" and not backend.all_finite(x):
-            raise NonFiniteError("the input holds NaN or infinity; the parameters are those before the step")
+            raise NonFiniteError("the input holds NaN or infinity; the parameters are as before the step")
 
     def _loss(self, shard: Shard, labels: Any, batch: int, dlogits: Array | None) -> None:
         loss, backend = cast(CrossEntropyLoss, self.loss), self.net.backend
@@ -378,8 +334,8 @@ class Run:
         here = s
         if stop > start:
             for into in folds(s, first):
-                target = layout.gradients[layout.row_of[into]][start:stop]
-                target += layout.gradients[layout.row_of[here]][start:stop]
+                target = layout.gradients[layout.plan.row_of[into]][start:stop]
+                target += layout.gradients[layout.plan.row_of[here]][start:stop]
                 here = into
 
     # ------------------------------------------------------------------ checks
@@ -413,7 +369,7 @@ class Run:
             raise ShapeError(f"labels must have shape ({n},), one for each image, got {labels.shape}")
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
-            raise ShapeError(f"labels must be 0 to {classes - 1} for a network of {classes} outputs, got {low} to {high}")
+            raise ShapeError(f"labels must be 0 to {classes - 1} for {classes} network outputs, got {low} to {high}")
         return labels
 
 
@@ -434,5 +390,3 @@ class _Locate(locate):
         if isinstance(error, Exception) and not isinstance(error, Im2colnetError):
             error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")
 
-
-__all__ = ["Layout", "Node", "Run", "SHARD"]

@@ -19,7 +19,8 @@ from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network
 from im2colnet.optim import SGD, Optimizer
-from im2colnet.run import SHARD, Run
+from im2colnet.plan import SHARD
+from im2colnet.run import Run
 
 if TYPE_CHECKING:
     from im2colnet.datasets import Dataset
@@ -161,8 +162,7 @@ class Trainer:
 
         def update(gradient: Array, elements: range) -> None:
             net, xp = self.net, self.net.backend.xp
-            work = self._scratch.setdefault(elements.start, net.backend.empty((CHUNK,), net.dtype)) \
-                if elements.start not in self._scratch else self._scratch[elements.start]
+            work = self._work_of(elements)
             for a in range(elements.start, elements.stop, CHUNK):
                 part = slice(a, min(a + CHUNK, elements.stop))
                 slots = {name: vector[part] for name, vector in self._slots.items()}
@@ -172,6 +172,13 @@ class Trainer:
         result = self._run.train_step(images, labels, (self.seed, state.step), update)
         state.step += 1
         return result
+
+    def _work_of(self, elements: range) -> Array:
+        """Scratch of the worker that updates ``elements``."""
+        if elements.start not in self._scratch:
+            n = min(CHUNK, self.net.flat.size)
+            self._scratch[elements.start] = self.net.backend.empty((n,), self.net.dtype)
+        return self._scratch[elements.start]
 
     def evaluate(self, data: Dataset) -> dict[str, float]:
         """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode."""
@@ -214,7 +221,9 @@ class Trainer:
         if epochs < 1:
             raise ShapeError(f"epochs must be at least 1, got {epochs}")
         if state.partial.batch and batch_size != state.batch_size:
-            raise ShapeError(f"within an epoch training can go on only with its batch_size={state.batch_size}, got {batch_size}")
+            raise ShapeError(
+                f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size}"
+            )
         folder = _make_folder(directory)
         loader = Loader(train, batch_size, seed=self.seed)
         state.batch_size, state.total = batch_size, epochs * len(loader)
@@ -326,7 +335,8 @@ class Trainer:
                 net.init(info["seed"], dtype=info["dtype"], backend=backend)
             net.load_state_dict(state)
             net.input_shape = tuple(info["input_shape"]) if info["input_shape"] else None
-            trainer = cls(net, CrossEntropyLoss(), checkpoint.rebuild(info["optimizer"]), info["seed"], shard=info["shard"])
+            optimizer = checkpoint.rebuild(info["optimizer"])
+            trainer = cls(net, CrossEntropyLoss(), optimizer, info["seed"], shard=info["shard"])
             trainer._state = _State(**info["state"] | {"partial": _Epoch(**info["state"]["partial"])})
             trainer.history = History(info["history"])
             trainer._load_slots(tensors)
@@ -355,7 +365,7 @@ def _make_folder(directory: str | os.PathLike[str] | None) -> Path | None:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Within the block Ctrl-C only sets an event, so that no step is left half done; a second Ctrl-C is the usual one."""
+    """Within the block Ctrl-C only sets an event, so that no step is left half done; a second one is the usual one."""
     event = threading.Event()
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or previous is not signal.default_int_handler:

@@ -9,7 +9,7 @@ outputs whose input lies inside the image. Outside it, the operation sees paddin
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from im2colnet.errors import ShapeError
@@ -17,6 +17,8 @@ from im2colnet.errors import ShapeError
 Pair = tuple[int, int]
 #: ``padding`` as users write it: a number, (height, width), ((top, bottom), (left, right)), "same" or "valid"
 Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+#: tap (i, j), and the outputs and inputs that it brings together
+Meeting = tuple[int, int, tuple[slice, slice, slice], tuple[slice, slice, slice]]
 ALL = slice(None)
 
 
@@ -71,7 +73,8 @@ class Window(NamedTuple):
             )
         return out
 
-    def taps(self, axis: int, size: int, out_size: int) -> list[Tap]:
+    @lru_cache(maxsize=4096)  # noqa: B019 - windows are values, not objects with a life of their own
+    def taps(self, axis: int, size: int, out_size: int) -> tuple[Tap, ...]:
         """For each kernel position along ``axis`` the outputs whose input lies inside an image of ``size``."""
         s, d, before = self.stride[axis], self.dilation[axis], self.padding[axis][0]
         found = []
@@ -79,24 +82,25 @@ class Window(NamedTuple):
             lo = min(max(0, -((k * d - before) // s)), out_size)
             hi = max(lo, min(out_size, (size - 1 + before - k * d) // s + 1))
             found.append(Tap(lo, hi, lo * s + k * d - before))
-        return found
+        return tuple(found)
 
-    def pairs(self, size: Pair) -> Iterator[tuple[int, int, tuple[slice, ...], tuple[slice, ...]]]:
-        """Yield ``(i, j, outputs, inputs)`` for each tap in row-major order.
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def pairs(self, size: Pair) -> tuple[Meeting, ...]:
+        """For each tap in row-major order ``(i, j, outputs, inputs)``.
 
         ``outputs`` indexes an array (OH, C, OW, N) and ``inputs`` an array (H, C, W, N), so that
         ``y[outputs]`` and ``x[inputs]`` are the elements that tap (i, j) brings together.
         """
         (sh, sw), (oh, ow) = self.stride, self.output_size(size)
-        columns = self.taps(1, size[1], ow)
-        for i, (r0, r1, top) in enumerate(self.taps(0, size[0], oh)):
-            for j, (c0, c1, left) in enumerate(columns):
-                if r1 > r0 and c1 > c0:
-                    outputs = slice(r0, r1), ALL, slice(c0, c1)
-                    inputs = (
-                        slice(top, top + (r1 - r0 - 1) * sh + 1, sh), ALL, slice(left, left + (c1 - c0 - 1) * sw + 1, sw)
-                    )
-                    yield i, j, outputs, inputs
+        rows, columns = self.taps(0, size[0], oh), self.taps(1, size[1], ow)
+        return tuple(
+            (
+                i, j, (slice(r0, r1), ALL, slice(c0, c1)),
+                (slice(top, top + (r1 - r0 - 1) * sh + 1, sh), ALL, slice(left, left + (c1 - c0 - 1) * sw + 1, sw)),
+            )
+            for i, (r0, r1, top) in enumerate(rows) for j, (c0, c1, left) in enumerate(columns)
+            if r1 > r0 and c1 > c0
+        )  # fmt: skip
 
 
 def pair(value: Any, name: str, least: int = 1) -> Pair:

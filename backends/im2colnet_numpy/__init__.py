@@ -8,7 +8,7 @@ import numpy as np
 
 from im2colnet.backend import Backend, Shape, Spec
 from im2colnet.window import Pair, Tap, Window
-from im2colnet_numpy.lowering import TILE_BYTES, Lowering
+from im2colnet_numpy.lowering import TILE_BYTES, Lowering, lowering_of
 
 __all__ = ["NumpyBackend"]
 
@@ -57,14 +57,15 @@ class NumpyBackend(Backend):
             return []
         G, F, K = groups, y[1], x[1] // groups * window.kernel[0] * window.kernel[1]
         if kernel == "conv2d":
-            return [Lowering(x, window, G, dtype).spec]
+            return [lowering_of(x, window, G, np.dtype(dtype)).spec]
         if kernel == "conv2d_weight_grad":
-            lowering, dw = Lowering(x, window, G, dtype), (G, F // G, K)
-            return [lowering.spec, Spec((G, _product_rows(lowering, dw), *dw[1:]), dtype), Spec(dw, dtype), Spec(dw, dtype)]
+            lowering, dw = lowering_of(x, window, G, np.dtype(dtype)), (G, F // G, K)
+            products = (G, _product_rows(lowering, dw), *dw[1:])
+            return [lowering.spec, Spec(products, dtype), Spec(dw, dtype), Spec(dw, dtype)]
         flipped = _flipped(window, x, y, G)
         if flipped is not None:
-            return [Lowering(y, flipped, G, dtype).spec, Spec((x[1], *window.kernel, F // G), dtype)]
-        lowering = Lowering(x, window, G, dtype)
+            return [lowering_of(y, flipped, G, np.dtype(dtype)).spec, Spec((x[1], *window.kernel, F // G), dtype)]
+        lowering = lowering_of(x, window, G, np.dtype(dtype))
         return [Spec((G, lowering.tile, K, y[2] * y[3]), dtype) if not lowering.direct else Spec((0,), dtype)]
 
     def conv2d(
@@ -72,10 +73,10 @@ class NumpyBackend(Backend):
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
         """One product for each output row, ``y[r] = w · L[r·stride : r·stride + KH] + b``."""
-        lowering = Lowering(x.shape, window, groups, x.dtype.name)
+        lowering = lowering_of(x.shape, window, groups, x.dtype)
         y_shape = (lowering.OH, w.shape[0], lowering.OW, x.shape[3])
         y = np.empty(y_shape, x.dtype) if out is None else out
-        (L,) = self._work(work, "conv2d", x.shape, y_shape, x.dtype.name, window, groups)
+        (L,) = self._work(work, "conv2d", x.shape, y_shape, x.dtype, window, groups)
         self._multiply_rows(lowering, x, _matrices(w, groups), L, y, b, relu)
         return y
 
@@ -99,9 +100,9 @@ class NumpyBackend(Backend):
     ) -> Array:
         """``dw = Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ``."""
         (OH, F, OW, N), G = dy.shape, groups
-        lowering = Lowering(x.shape, window, G, x.dtype.name)
+        lowering = lowering_of(x.shape, window, G, x.dtype)
         dw = np.empty((F, x.shape[1] // G, *window.kernel), x.dtype) if out is None else out
-        args = (x.shape, dy.shape, x.dtype.name, window, G)
+        args = (x.shape, dy.shape, x.dtype, window, G)
         L, products, part, total = self._work(work, "conv2d_weight_grad", *args)
         rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
         total[...] = 0
@@ -128,16 +129,16 @@ class NumpyBackend(Backend):
         C = w.shape[1] * G
         x_shape = (size[0], C, size[1], N)
         dx = np.empty(x_shape, dy.dtype) if out is None else out
-        work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype.name, window, G)
+        work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, G)
         flipped = _flipped(window, x_shape, dy.shape, G)
         if flipped is not None:
             L, wf = work                                                                # wf: (C, KH, KW, F/G)
             per_group = w.reshape(G, F // G, C // G, *window.kernel)[:, :, :, ::-1, ::-1]
             wf.reshape(G, C // G, *window.kernel, F // G)[...] = per_group.transpose(0, 2, 3, 4, 1)
-            lowering = Lowering(dy.shape, flipped, G, dy.dtype.name)
+            lowering = lowering_of(dy.shape, flipped, G, dy.dtype)
             self._multiply_rows(lowering, dy, wf.reshape(G, 1, C // G, -1), L, dx)
             return dx
-        lowering = Lowering(x_shape, window, G, dy.dtype.name)
+        lowering = lowering_of(x_shape, window, G, dy.dtype)
         wt = _matrices(w, G).swapaxes(2, 3)                                             # (G, 1, K, F/G)
         rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
         if lowering.direct:
@@ -166,7 +167,7 @@ class NumpyBackend(Backend):
         """The maximum over rows, at full width, then over columns."""
         (H, C, W, N), (OH, OW) = x.shape, window.output_size((x.shape[0], x.shape[2]))
         y = np.empty((OH, C, OW, N), x.dtype) if out is None else out
-        (h,) = self._work(work, "max_pool2d", x.shape, y.shape, x.dtype.name)
+        (h,) = self._work(work, "max_pool2d", x.shape, y.shape, x.dtype)
         _max_along(x, 0, window.taps(0, H, OH), window.stride[0], h)
         return _max_along(h, 2, window.taps(1, W, OW), window.stride[1], y)
 
@@ -175,10 +176,10 @@ class NumpyBackend(Backend):
         work: Sequence[Array] | None = None,
     ) -> Array:
         dx = np.empty(x.shape, x.dtype) if out is None else out
-        hit, taken, part = self._work(work, "max_pool2d_grad", x.shape, y.shape, x.dtype.name)
+        hit, taken, part = self._work(work, "max_pool2d_grad", x.shape, y.shape, x.dtype)
         size = x.shape[0], x.shape[2]
         overlapping = window.extent[0] > window.stride[0] or window.extent[1] > window.stride[1]
-        if overlapping or window.kernel != window.stride or size != _tiled_size(window, size):
+        if overlapping or not _tiles(window, size):
             dx[...] = 0
         taken[...] = False
         for _, _, outputs, inputs in window.pairs(size):
@@ -212,19 +213,20 @@ class NumpyBackend(Backend):
         if dy.ndim == 2:
             return np.matmul(dy, _ones(dy.shape[1], dy.dtype), out=out)
         H, C, W, N = dy.shape
-        return np.add.reduce(np.matmul(dy.reshape(H, C, W * N), _ones(W * N, dy.dtype)), axis=0, out=out)
+        rows: Array = np.matmul(dy.reshape(H, C, W * N), _ones(W * N, dy.dtype))
+        return rows.sum(axis=0, out=out)
 
     def relu_grad(
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
-        (positive,) = self._work(work, "relu_grad", y.shape, y.shape, y.dtype.name)
+        (positive,) = self._work(work, "relu_grad", y.shape, y.shape, y.dtype)
         return np.multiply(dy, np.greater(y, 0, out=positive), out=out)
 
     # ------------------------------------------------------------------ batch norm, by tiles of rows in cache
 
     def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
         H, C, W, N = x.shape
-        (tile,) = self._work(work, "batch_norm_sums", x.shape, x.shape, x.dtype.name)
+        (tile,) = self._work(work, "batch_norm_sums", x.shape, x.shape, x.dtype)
         ones, m = _ones(W * N, x.dtype), W * N
         out[...] = 0
         for r in range(0, H, len(tile)):
@@ -244,7 +246,7 @@ class NumpyBackend(Backend):
         self, x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array] | None = None
     ) -> Array:
         H, C, W, N = x.shape
-        (tile,) = self._work(work, "batch_norm_grad_sums", x.shape, x.shape, x.dtype.name)
+        (tile,) = self._work(work, "batch_norm_grad_sums", x.shape, x.shape, x.dtype)
         ones, mean = _ones(W * N, x.dtype), mean.astype(x.dtype)[:, None]
         out[...] = 0
         for r in range(0, H, len(tile)):
@@ -259,9 +261,9 @@ class NumpyBackend(Backend):
         relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
         y = np.empty(x.shape, x.dtype) if out is None else out
-        (tile,) = self._work(work, "channel_affine", x.shape, x.shape, x.dtype.name)
+        (tile,) = self._work(work, "channel_affine", x.shape, x.shape, x.dtype)
         a, c = scale.astype(x.dtype)[:, None, None], shift.astype(x.dtype)[:, None, None]
-        b = None if other_scale is None else other_scale.astype(x.dtype)[:, None, None]
+        b = other_scale.astype(x.dtype)[:, None, None] if other_scale is not None else a
         for r in range(0, len(x), len(tile)):
             rows = slice(r, r + len(tile))
             np.multiply(x[rows], a, out=y[rows])
@@ -303,13 +305,14 @@ def _tile_rows(x: Shape, dtype: str) -> int:
     return max(1, min(x[0], TILE_BYTES // 4 // (x[1] * x[2] * x[3] * np.dtype(dtype).itemsize)))
 
 
-def _tiled_size(window: Window, size: Pair) -> Pair:
-    """The part of an image that windows laid side by side cover, as (height, width)."""
+def _tiles(window: Window, size: Pair) -> bool:
+    """Whether the taps meet each pixel exactly once."""
     OH, OW = window.output_size(size)
-    return OH * window.kernel[0], OW * window.kernel[1]
+    (KH, KW), pads = window.kernel, window.padding
+    return window.kernel == window.stride and pads == ((0, 0), (0, 0)) and size == (OH * KH, OW * KW)
 
 
-def _max_along(x: Array, axis: int, taps: list[Tap], stride: int, out: Array) -> Array:
+def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array) -> Array:
     """Maximum over the taps along ``axis`` of x (H, C, W, N)."""
     before = (slice(None),) * axis
 
@@ -333,12 +336,12 @@ def _max_along(x: Array, axis: int, taps: list[Tap], stride: int, out: Array) ->
     return out
 
 
-_ONES: dict[str, Array] = {}
+_ONES: dict[np.dtype, Array] = {}
 
 
 def _ones(n: int, dtype: np.dtype) -> Array:
     """``n`` ones from one cached array: a product with them sums faster than ``sum``."""
-    ones = _ONES.get(dtype.name)
+    ones = _ONES.get(dtype)
     if ones is None or len(ones) < n:
-        ones = _ONES[dtype.name] = np.ones(n, dtype)
+        ones = _ONES[dtype] = np.ones(n, dtype)
     return ones[:n]

@@ -12,6 +12,7 @@ The copy is made for a tile of output rows at a time, small enough to be still i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -25,18 +26,20 @@ TILE_BYTES = 1 << 20  # of lowered rows held at a time
 class Lowering:
     """How images of shape ``x`` are lowered for ``window``: tile sizes and strides, but no array."""
 
-    def __init__(self, x: Shape, window: Window, groups: int, dtype: str) -> None:
+    def __init__(self, x: Shape, window: Window, groups: int, dtype: np.dtype, tile_bytes: int) -> None:
         (self.H, self.C, self.W, self.N), self.window, self.G = x, window, groups
         self.OH, self.OW = window.output_size((self.H, self.W))
         (KH, KW), (sh, _), (dh, _) = window.kernel, window.stride, window.dilation
         self.shared = dh == 1 and sh < KH
         self.pitch = sh if self.shared else KH          # lowered rows from one output row to the next
         self.direct = window.kernel == window.stride == (1, 1) and window.padding == ((0, 0), (0, 0))
-        row = KW * self.C * self.OW * self.N * np.dtype(dtype).itemsize
-        self.tile = max(1, min(self.OH, (TILE_BYTES // row - KH) // self.pitch + 1))  # output rows
+        row = KW * self.C * self.OW * self.N * dtype.itemsize
+        self.tile = max(1, min(self.OH, (tile_bytes // row - KH) // self.pitch + 1))  # output rows
         self.K = KH * KW * self.C // groups
         rows = (self.tile - 1) * self.pitch + KH
-        self.spec = Spec((groups, rows, KW, self.C // groups, self.OW, self.N) if not self.direct else (0,), dtype)
+        shape = (0,) if self.direct else (groups, rows, KW, self.C // groups, self.OW, self.N)
+        self.spec = Spec(shape, dtype.name)
+        self.columns = window.taps(1, self.W, self.OW)
 
     def tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield ``(r, m, V)``: output rows r to r + m and their windows V, (G, m, K, OW·N). ``L`` is scratch."""
@@ -46,27 +49,32 @@ class Lowering:
             yield 0, H, x.reshape(H, G, self.K, W * N).swapaxes(0, 1)
             return
         V = as_strided(
-            L, (G, self.tile, self.K, OW * N), (L.strides[0], self.pitch * L.strides[1], OW * N * L.itemsize, L.itemsize)
+            L, (G, self.tile, self.K, OW * N),
+            (L.strides[0], self.pitch * L.strides[1], OW * N * L.itemsize, L.itemsize),
         )
         L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
-        columns = self.window.taps(1, W, OW)
+        columns, sw = self.columns, self.window.stride[1]
         for j, (lo, hi, _) in enumerate(columns):      # the padding left and right, the same for every tile
-            L[:, j, :, :, :lo] = 0
-            L[:, j, :, :, hi:] = 0
+            if lo > 0:
+                L[:, j, :, :, :lo] = 0
+            if hi < OW:
+                L[:, j, :, :, hi:] = 0
         for r in range(0, self.OH, self.tile):
             m = min(self.tile, self.OH - r)
             for rows, source, inside in self._row_blocks(r, m):
-                for part in inside[0], inside[2]:      # the padding above and below
-                    L[rows][part] = 0
+                for padding in inside[0], inside[2]:   # the padding above and below
+                    if padding.stop > padding.start:
+                        L[rows][padding] = 0
                 block, image = L[rows][inside[1]], x[source]
                 for j, (lo, hi, start) in enumerate(columns):
-                    sw = self.window.stride[1]
-                    block[:, j, :, :, lo:hi] = image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw] if hi > lo else 0
+                    if hi > lo:
+                        block[:, j, :, :, lo:hi] = image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw]
             yield r, m, V[:, :m]
 
     def _row_blocks(self, r: int, m: int) -> Iterator[tuple[slice, slice, tuple[slice, slice, slice]]]:
         """Yield which lowered rows come from which image rows: (rows of L, rows of x, (above, inside, below))."""
-        (KH, _), (sh, _), (dh, _), top = self.window.kernel, self.window.stride, self.window.dilation, self.window.padding[0][0]
+        window = self.window
+        (KH, _), (sh, _), (dh, _), top = window.kernel, window.stride, window.dilation, window.padding[0][0]
         if self.shared:
             blocks = [(slice(0, (m - 1) * sh + KH), r * sh - top, 1, (m - 1) * sh + KH)]
         else:
@@ -77,3 +85,11 @@ class Lowering:
             start = first + lo * step
             source = slice(start, start + (hi - lo - 1) * step + 1, step) if hi > lo else slice(0, 0)
             yield rows, source, (slice(0, lo), slice(lo, hi), slice(hi, count))
+
+
+def lowering_of(x: Shape, window: Window, groups: int, dtype: np.dtype) -> Lowering:
+    """Return the lowering of images of shape ``x``, made once."""
+    return _made(x, window, groups, dtype, TILE_BYTES)
+
+
+_made = lru_cache(maxsize=1024)(Lowering)

@@ -1,0 +1,142 @@
+"""Tables about a network: its layers, and the memory that training and inference take."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from im2colnet.layers import user_shape
+from im2colnet.network import Network, internal_shape
+from im2colnet.optim import Optimizer
+from im2colnet.parallel import get_num_threads
+from im2colnet.plan import ITEM_BYTES, SHARD
+from im2colnet.trainer import CHUNK
+
+
+def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
+    """Layers with output shapes, parameters, FLOPs of a forward pass and bytes of their outputs, and the totals.
+
+    Parameters
+    ----------
+    net : Network
+    input_shape : (C, H, W) or (features,)
+    batch : int
+        Number of images that shapes, FLOPs and bytes are for.
+    """
+    shapes = net.graph.shapes(internal_shape(input_shape, batch))
+    itemsize = ITEM_BYTES[net.dtype if net.initialized else "float32"]
+    layers = []
+    for node in net.graph.nodes:
+        x, y = shapes[node.inputs[0]], shapes[node.output]
+        layers.append({
+            "name": node.name, "layer": repr(node.layer), "output_shape": list(user_shape(y)),
+            "parameters": sum(prod(p.shape) for p in node.layer.parameters().values()),
+            "flops": node.layer.flops(x, y), "bytes": prod(y) * itemsize,
+        })  # fmt: skip
+    return {
+        "input_shape": [batch, *input_shape], "layers": layers, "parameters": net.graph.size,
+        "flops": sum(row["flops"] for row in layers), "bytes": sum(row["bytes"] for row in layers),
+    }  # fmt: skip
+
+
+def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1) -> str:
+    """Return :func:`summary` as a table."""
+    report = summary(net, input_shape, batch)
+    rows = [("layer", "", "output shape", "parameters", "FLOPs", "output")]
+    rows += [
+        (row["name"], row["layer"], _shape(row["output_shape"]), f"{row['parameters']:,}", amount(row["flops"], 1000),
+         amount(row["bytes"], 1024) + "B")
+        for row in report["layers"]
+    ]  # fmt: skip
+    total = ("total", "", "", f"{report['parameters']:,}", amount(report["flops"], 1000),
+             amount(report["bytes"], 1024) + "B")
+    return f"input {_shape(report['input_shape'])}\n" + table([*rows, total], right=(3, 4, 5), rule_before_last=True)
+
+
+def plan(
+    net: Network, input_shape: Sequence[int], batch: int, optimizer: Optimizer, threads: int | None = None,
+    shard: int = SHARD,
+) -> dict[str, Any]:
+    """Return the exact memory of training and of inference, in bytes, without running anything.
+
+    Parameters
+    ----------
+    net : Network
+    input_shape : (C, H, W) or (features,)
+    batch : int
+    optimizer : Optimizer
+    threads : int, optional
+        By default as many as may be used.
+    shard : int
+        Samples in a shard.
+
+    Returns
+    -------
+    dict
+        ``training`` and ``inference``: bytes by purpose and their ``total``: every array that the library holds at
+        its peak, without the images themselves and the Python interpreter.
+    """
+    threads = threads or get_num_threads()
+    itemsize = ITEM_BYTES[net.dtype if net.initialized else "float32"]
+    vector = net.graph.size * itemsize
+    state = itemsize * sum(
+        prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values()
+    )
+    report: dict[str, Any] = {"batch": batch, "input_shape": list(input_shape), "threads": threads, "shard": shard}
+    for name, training in (("training", True), ("inference", False)):
+        planned = net.plan(batch, input_shape, training, threads, shard)
+        memory = {"parameters": vector + state}
+        if training:
+            slots = len(optimizer.state_slots())
+            memory["optimizer"] = slots * vector + len(planned.shares) * min(CHUNK, net.graph.size) * itemsize
+        memory |= planned.memory()
+        report[name] = {
+            **memory, "total": sum(memory.values()), "shards": planned.sizes, "workers": len(planned.shares),
+            "stages": len(planned.stages),
+        }  # fmt: skip
+    flops = sum(row["flops"] for row in summary(net, input_shape, batch)["layers"])
+    return report | {"flops_forward": flops}
+
+
+def plan_text(report: dict[str, Any]) -> str:
+    """Return :func:`plan` as a table."""
+    training, inference = report["training"], report["inference"]
+    purposes = [key for key in training if key in ("parameters", "optimizer", "activations", "gradients", "sums")]
+    rows: list[tuple[str, ...]] = [("memory", "training", "inference")]
+    for key in (*purposes, "total"):
+        rows.append((key, *(amount(r[key], 1024) + "B" if key in r else "-" for r in (training, inference))))
+    shards = training["shards"]
+    head = (
+        f"batch {report['batch']} of {_shape(report['input_shape'])}: {len(shards)} shard{'s' * (len(shards) > 1)} of"
+        f" up to {max(shards)} images, {training['workers']} worker{'s' * (training['workers'] > 1)},"
+        f" {training['stages']} stage{'s' * (training['stages'] > 1)} in a training step,"
+        f" {amount(report['flops_forward'], 1000)}FLOP forward"
+    )
+    return f"{head}\n{table(rows, right=(1, 2), rule_before_last=True)}"
+
+
+def amount(value: float, base: int) -> str:
+    """Return a number with a prefix: ``amount(1536, 1024)`` is "1.5 Ki"."""
+    prefixes = ("", "k", "M", "G", "T") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti")
+    power = 0
+    while value >= base and power < len(prefixes) - 1:
+        value, power = value / base, power + 1
+    return f"{value:.0f} {prefixes[power]}" if power == 0 else f"{value:.3g} {prefixes[power]}"
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), rule_before_last: bool = False) -> str:
+    """Return rows of text as aligned columns with a rule under the first."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    rule = "─" * max(map(len, lines))
+    lines.insert(1, rule)
+    if rule_before_last:
+        lines.insert(-1, rule)
+    return "\n".join(lines)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"

@@ -1,0 +1,150 @@
+"""What several tests share: the library's layout of arrays, and single layers inside a real network."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+import im2colnet as ic
+from im2colnet.layers import Layer, Parameter
+from im2colnet.plan import shard_sizes
+from im2colnet.run import Run
+
+
+def rows(x):
+    """Images (N, C, H, W) as the library stores them, (H, C, W, N); features (N, F) as (F, N)."""
+    return np.ascontiguousarray(x.transpose(2, 1, 3, 0) if x.ndim == 4 else x.T)
+
+
+def images(x):
+    """The inverse of ``rows``."""
+    return np.ascontiguousarray(x.transpose(3, 1, 0, 2) if x.ndim == 4 else x.T)
+
+
+def normal(*shape, seed=0, dtype="float64"):
+    """Normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def strided(x, how):
+    """A read-only copy of ``x`` in another memory order: equal numbers, other strides."""
+    copy = {
+        "contiguous": lambda: x.copy(order="C"),
+        "fortran": lambda: x.copy(order="F"),
+        "reversed": lambda: np.flip(np.flip(x).copy()),
+        "transposed": lambda: x.swapaxes(0, -1).copy().swapaxes(0, -1),
+        "gaps": lambda: np.repeat(x, 2, axis=-1)[..., ::2],
+    }[how]()
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS = ["contiguous", "fortran", "reversed", "transposed", "gaps"]
+
+
+def assert_same_bits(actual, expected):
+    """Assert that two arrays, or dicts of arrays, are equal to the last bit."""
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys()
+        for name in expected:
+            assert_same_bits(actual[name], expected[name])
+        return
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    assert actual.tobytes() == expected.tobytes()
+
+
+# One layer in a real network ----------------------------------------------------------------------------------------
+class Offset(Layer):
+    """``y = x + offset``, another offset for every number of the batch: its gradient is that of its output."""
+
+    def __init__(self, shape, shard):
+        self.shape, self.shard = shape, shard
+
+    def parameters(self):
+        return {"offset": Parameter(self.shape)}
+
+    def _mine(self, array, ctx):
+        sizes = shard_sizes(self.shape[-1], self.shard)
+        start = sum(sizes[: ctx.key[-1]])
+        return array[..., start : start + ctx.x.shape[-1]]
+
+    def forward(self, x, ctx):
+        return x + self._mine(self.params["offset"], ctx)
+
+    def backward(self, dy, ctx):
+        ctx.grads["offset"][...] = 0
+        self._mine(ctx.grads["offset"], ctx)[...] = dy
+        return dy
+
+
+class Projection:
+    """The loss <dy, y>, whose gradient is dy (N, features). A shard finds its samples by their labels."""
+
+    def __init__(self, dy):
+        self.dy, self.y = dy, np.full(dy.shape, np.nan)
+
+    def __call__(self, logits, labels, scale, metrics, dlogits, backend):
+        mine = labels if logits.shape[1] < len(self.dy) else slice(None)
+        self.y[mine] = logits.T
+        metrics[0], metrics[1] = np.sum(self.dy[mine].T * logits), 0
+        if dlogits is not None:
+            dlogits[...] = self.dy[mine].T
+
+
+class Probe:
+    """Layers between an ``Offset`` and a ``Projection``, trained as every network is, but for the update.
+
+    Layer i has the name ``i + 1``. ``state`` sets parameters, which are otherwise drawn at random.
+    """
+
+    def __init__(self, layers, x, dy=None, state=None, shard=None, seed=0):
+        self.x, shard = x, shard or len(x)
+        self.net = ic.Sequential([Offset(rows(x).shape, shard), *layers, ic.Flatten()]).init(seed, x.dtype.name)
+        for name, parameter in self.net.parameters().items():
+            if state and name in state:
+                parameter[...] = state[name]
+            elif not name.startswith("0."):  # batch norm's too
+                parameter += normal(*parameter.shape, seed=seed + 1, dtype=x.dtype) / 2
+        shape = self.net.graph.shapes(rows(x).shape)[-2]
+        self.y_shape = (shape[3], shape[1], shape[0], shape[2]) if len(shape) == 4 else shape[::-1]
+        self.dy = normal(*self.y_shape, seed=seed + 2) if dy is None else dy
+        self.loss = Projection(self.dy.reshape(len(x), -1))
+        self.run = Run(self.net, training=True, loss=self.loss, shard=shard)
+
+    def step(self, x=None):
+        """Return y, dx, the parameters' gradients by name, and <dy, y>."""
+        x = self.x if x is None else x
+        flat = np.full_like(self.net.flat, np.nan)
+
+        def update(gradient, elements):
+            flat[elements.start : elements.stop] = gradient[elements.start : elements.stop]
+
+        features = self.loss.dy.shape[1]
+        value, _ = self.run.train_step(x, np.arange(len(x)) % features, (0, 0), update)
+        gradients = {
+            f"{node.name}.{key}": view.copy()
+            for node in self.net.graph.nodes
+            for key, view in self.net.views(node, flat).items()
+        }
+        dx = gradients.pop("0.offset")
+        return SimpleNamespace(y=self.loss.y.reshape(self.y_shape), dx=images(dx), gradients=gradients, value=value)
+
+    def check_gradients(self, rtol=2e-7):
+        """Compare each gradient with differences along a random direction of that parameter, in float64."""
+        assert self.net.dtype == "float64"
+        result = self.step()
+        gradients = {"0.offset": rows(result.dx), **result.gradients}
+        assert gradients.keys() == self.net.parameters().keys()
+        for number, (name, parameter) in enumerate(self.net.parameters().items()):
+            start, direction, h = parameter.copy(), normal(*parameter.shape, seed=number), 1e-5
+
+            def value(t, parameter=parameter, start=start, direction=direction):
+                parameter[...] = start + t * direction
+                return self.step().value
+
+            numeric = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
+            parameter[...] = start
+            scale = np.linalg.norm(gradients[name]) * np.linalg.norm(direction)
+            assert abs(np.vdot(gradients[name], direction) - numeric) <= rtol * scale + 1e-8, name
+            assert scale > 0, f"{name} has no gradient"
