@@ -6,7 +6,11 @@
 >>> trainer = ic.Trainer(net, optimizer=ic.SGD(lr=0.05, momentum=0.9))
 >>> history = trainer.fit(train, epochs=1, validation=test)
 """
-from im2colnet import datasets, functional, models
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from im2colnet import functional, models
 from im2colnet.backend import Backend, Spec
 from im2colnet.errors import (
     BackendError,
@@ -41,6 +45,9 @@ from im2colnet.parallel import get_num_threads, set_num_threads
 from im2colnet.registry import get_backend, list_backends, use_backend
 from im2colnet.trainer import History, Trainer
 
+if TYPE_CHECKING:
+    from im2colnet import datasets
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -51,3 +58,11 @@ __all__ = [
     "datasets", "functional", "get_backend", "get_num_threads", "list_backends", "models", "set_num_threads",
     "use_backend",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":  # on first use: most programs that only predict never need it
+        from importlib import import_module
+
+        return import_module("im2colnet.datasets")
+    raise AttributeError(f"module 'im2colnet' has no attribute {name!r}")

@@ -13,6 +13,7 @@ same result every time, and take arrays of any strides.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple
 
 from im2colnet.window import Pair, Window
@@ -88,6 +89,11 @@ class Backend:
         else:
             out[...] = rows
         return out
+
+    def errstate(self) -> AbstractContextManager[Any]:
+        """Return a context in which overflow and NaN pass without warnings: runs look for them themselves."""
+        context: AbstractContextManager[Any] = self.xp.errstate(all="ignore")
+        return context
 
     def all_finite(self, x: Array) -> bool:
         """Whether ``x`` holds neither NaN nor infinity."""

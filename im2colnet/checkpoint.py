@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from im2colnet.errors import CheckpointError, Im2colnetError
@@ -85,29 +84,20 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     CheckpointError
         If it cannot be written.
     """
-    target, temporary = Path(path), None
+    target = os.path.abspath(path)
+    temporary = f"{target}.{os.getpid()}.tmp"  # in the same folder, so that renaming it is one action
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
-    except BaseException:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            os.remove(temporary)
+        if isinstance(error, OSError):
+            raise CheckpointError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from error
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

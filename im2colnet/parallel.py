@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array
 from im2colnet.layers import check_positive
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _num_threads: int | None = None
 
@@ -117,7 +119,11 @@ class Team:
         self.communicators: list[Communicator] = (
             [Communicator()] if size == 1 else [ThreadCommunicator(r, size, self._meeting, board) for r in range(size)]
         )
-        self._pool = ThreadPoolExecutor(size - 1, thread_name_prefix="im2colnet") if size > 1 else None
+        self._pool: Executor | None = None
+        if size > 1:
+            from concurrent.futures import ThreadPoolExecutor  # costs a few ms of import time
+
+            self._pool = ThreadPoolExecutor(size - 1, thread_name_prefix="im2colnet")
 
     def run(self, program: Callable[[Communicator], None]) -> None:
         """Run ``program(communicator)`` on every worker; the first error of any ends all and is raised here."""

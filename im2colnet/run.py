@@ -233,10 +233,10 @@ class Run:
             comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
             update(layout.gradients[0], comm.share(net.flat.size))
 
-        layout.team.run(program)
+        self._run(layout.team, program)
         loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
         if loss - loss != 0:
-            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are as before the step")
+            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are unchanged")
         for i, node in enumerate(net.graph.nodes):
             if node.layer.couples:
                 node.layer.finish_step(layout.shards[0].slot.contexts[i])
@@ -257,7 +257,7 @@ class Run:
                 y = shard.slot.values[-1]
                 result[shard.start : shard.stop] = y.transpose(3, 1, 0, 2) if y.ndim == 4 else y.T
 
-        layout.team.run(program)
+        self._run(layout.team, program)
         return result if backend.owns(images) else backend.to_numpy(result)
 
     def evaluate(self, images: Any, labels: Any) -> tuple[float, int]:
@@ -272,9 +272,16 @@ class Run:
                 self._loss(layout.shards[s], labels, len(labels), None)
             comm.all_reduce([shard.metrics for shard in layout.shards])
 
-        layout.team.run(program)
+        self._run(layout.team, program)
         loss, correct = (float(v) for v in self.net.backend.to_numpy(layout.shards[0].metrics))
         return loss, int(correct)
+
+    def _run(self, team: Team, program: Callable[[Communicator], None]) -> None:
+        def quiet(comm: Communicator) -> None:
+            with self.net.backend.errstate():
+                program(comm)
+
+        team.run(quiet)
 
     # ------------------------------------------------------------------ one shard
 
@@ -321,7 +328,7 @@ class Run:
         part = backend.asarray(images[shard.start : shard.stop])
         backend.to_rows(part, out=x)
         if part.dtype.kind == "f" and not backend.all_finite(x):
-            raise NonFiniteError("the input holds NaN or infinity; the parameters are as before the step")
+            raise NonFiniteError("the input holds NaN or infinity; the parameters are unchanged")
 
     def _loss(self, shard: Shard, labels: Any, batch: int, dlogits: Array | None) -> None:
         loss, backend = cast(CrossEntropyLoss, self.loss), self.net.backend

@@ -1,7 +1,6 @@
 """Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -9,10 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from im2colnet import checkpoint
 from im2colnet.backend import Array, Backend
 from im2colnet.errors import CheckpointError, Im2colnetError, NonFiniteError, ShapeError
 from im2colnet.loader import Loader
@@ -241,7 +238,7 @@ class Trainer:
                     break
         if interrupted.is_set():
             if folder is not None:
-                self.save(folder / CHECKPOINT)
+                self.save(os.path.join(folder, CHECKPOINT))
             raise KeyboardInterrupt
         return self.history
 
@@ -280,9 +277,14 @@ class Trainer:
         state.partial = _Epoch()
         return record
 
-    def _write(self, folder: Path) -> None:
-        self.save(folder / CHECKPOINT)
-        checkpoint.replace_file(folder / METRICS, "".join(json.dumps(r) + "\n" for r in self.history).encode())
+    def _write(self, folder: str) -> None:
+        import json
+
+        from im2colnet.checkpoint import replace_file
+
+        self.save(os.path.join(folder, CHECKPOINT))
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        replace_file(os.path.join(folder, METRICS), lines.encode())
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -294,6 +296,8 @@ class Trainer:
         CheckpointError
             If it cannot be written; a file that was there is still there, whole.
         """
+        from im2colnet import checkpoint
+
         net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
         for slot, vector in self._slots.items():
             for node in net.graph.nodes:
@@ -325,6 +329,8 @@ class Trainer:
         CheckpointError
             If the file is missing or damaged, or belongs to another network; the message lists what differs.
         """
+        from im2colnet import checkpoint
+
         tensors, info = checkpoint.read(path)
         try:
             if net is None:
@@ -353,14 +359,14 @@ class Trainer:
                     view[...] = self.net.backend.asarray(tensors[f"optimizer.{slot}.{node.name}.{key}"])
 
 
-def _make_folder(directory: str | os.PathLike[str] | None) -> Path | None:
+def _make_folder(directory: str | os.PathLike[str] | None) -> str | None:
     if directory is None:
         return None
     try:
-        Path(directory).mkdir(parents=True, exist_ok=True)
+        os.makedirs(directory, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
-    return Path(directory)
+    return os.fspath(directory)
 
 
 @contextmanager

@@ -220,7 +220,8 @@ class NumpyBackend(Backend):
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
         (positive,) = self._work(work, "relu_grad", y.shape, y.shape, y.dtype)
-        return np.multiply(dy, np.greater(y, 0, out=positive), out=out)
+        dx: Array = np.multiply(dy, np.greater(y, 0, out=positive), out=out)
+        return dx
 
     # ------------------------------------------------------------------ batch norm, by tiles of rows in cache
 
@@ -236,10 +237,16 @@ class NumpyBackend(Backend):
             np.subtract(rows, mean[:, :, None], out=centred)
             spread = np.einsum("hci,hci->hc", centred, centred).astype("f8")
             mean = mean.astype("f8")
-            # of each row: Σx = Σ(x - mean) + m·mean, where the first sum is only the mean's rounding
+            # Σx = Σ(x - mean) + m·mean, where the first sum is only the mean's rounding, and
+            # Σx² = Σ(x - mean)² + mean·(Σ(x - mean) + Σx)
             rest = np.matmul(centred, ones).astype("f8")
-            out[0] += (rest + m * mean).sum(0)
-            out[1] += (spread + 2 * mean * rest + m * mean * mean).sum(0)
+            total = m * mean
+            total += rest
+            rest += total
+            rest *= mean
+            rest += spread
+            out[0] += total.sum(0)
+            out[1] += rest.sum(0)
         return out
 
     def batch_norm_grad_sums(

@@ -1,0 +1,580 @@
+"""The command line: ``im2colnet train | evaluate | predict | plan | summary | backends``.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C.
+"""
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import math
+import os
+import shlex
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import im2colnet
+from im2colnet import checkpoint, datasets, models
+from im2colnet.datasets import Dataset
+from im2colnet.display import duration, make_display
+from im2colnet.errors import CheckpointError, DataError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.host import np
+from im2colnet.network import Network, internal_shape
+from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule
+from im2colnet.parallel import get_num_threads, set_num_threads
+from im2colnet.registry import VARIABLE, get_backend, list_backends, use_backend
+from im2colnet.trainer import CHECKPOINT, METRICS, Trainer
+
+RUN, CURVES = "run.json", "curves.png"
+
+
+class Recipe(NamedTuple):
+    """How a model is trained unless the arguments say otherwise."""
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    weight_decay: float = 0.0
+
+
+RECIPES = {
+    "notebook": Recipe(20, 32, "adam", 1e-2),
+    "lenet5": Recipe(5, 64, "adam", 2e-3),
+    "vgg8": Recipe(15, 64, "adam", 1e-3),
+    "resnet20": Recipe(12, 32, "sgd", 0.05, 1e-3),
+    "resnet18": Recipe(12, 64, "sgd", 0.05, 5e-4),
+    "mobilenet": Recipe(15, 64, "sgd", 0.05, 5e-4),
+}
+#: learning rate and weight decay of an optimiser that is not the recipe's
+RATES = {"sgd": (0.02, 0.0), "adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2)}
+#: options of a new training, which a checkpoint brings with it
+FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")    # a character that the terminal lacks is no reason to fail
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except Im2colnetError as error:
+        print(f"im2colnet: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:    # the reader, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # for the flush at exit
+        return 1
+    except KeyboardInterrupt:
+        print("im2colnet: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+        with _machine(args):
+            code: int = args.command(args)
+            return code
+    except SystemExit as exit:    # argparse: 0 after --help, 2 after wrong usage
+        return int(exit.code or 0)
+
+
+@contextmanager
+def _machine(args: argparse.Namespace) -> Iterator[None]:
+    """Use the backend and the threads that the arguments ask for."""
+    before, backend = get_num_threads(), vars(args).get("backend")
+    set_num_threads(vars(args).get("threads") or before)
+    try:
+        with use_backend(backend) if backend else nullcontext():
+            yield
+    finally:
+        set_num_threads(before)
+
+
+# ---------------------------------------------------------------------- commands
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train a network and leave its run folder."""
+    trainer, run, (images, held_out) = _resume(args) if args.resume else _start(args)
+    out = _run_folder(args, run)
+    run.write(out)
+    talk = sys.stderr if args.json else sys.stdout
+    done = trainer.epoch
+    print(f"{run.model} with {trainer.net.graph.size:,} parameters on {run.data}: {len(images):,} training and"
+          f" {len(held_out):,} test images of {_by(images.images.shape[1:])}\n{_settings(trainer, run)}", file=talk)
+    if done >= run.epochs:
+        print(f"nothing to do: {done} epochs are done already; ask for more with --epochs", file=talk)
+    try:
+        with make_display(talk, run.epochs) as display:
+            trainer.fit(images, run.epochs, run.batch_size, held_out, out, display)
+    except NonFiniteError as error:
+        kept = f"the last good checkpoint stays: {out / CHECKPOINT}" if (out / CHECKPOINT).exists() \
+            else "there is no checkpoint yet"
+        raise NonFiniteError(f"{error}; {kept}") from error
+    except KeyboardInterrupt:
+        print(_interrupted(args, run, out), file=sys.stderr)
+        return 130
+    report = _train_report(trainer, run, out)
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    print(_train_text(report))
+    if report["curves"] is None:
+        print("for a picture of the curves: pip install 'im2colnet[viz]'")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Measure a checkpoint on the held-out images of a data set."""
+    trainer = Trainer.load(args.checkpoint)
+    _, held_out = _load_data(args, Run.beside(args.checkpoint))
+    _check_fit(trainer.net, held_out)
+    scores = _log_probabilities(trainer.net, held_out.images)
+    labels, guesses = held_out.labels, scores.argmax(axis=1)
+    confusion = np.zeros((len(held_out.classes), scores.shape[1]), np.int64)
+    np.add.at(confusion, (labels, guesses), 1)
+    rows = []
+    for label, (name, counts) in enumerate(zip(held_out.classes, confusion, strict=True)):
+        images, correct = int(counts.sum()), int(counts[label])
+        counts[label] = 0
+        wrong = int(counts.argmax())
+        rows.append({
+            "class": name, "images": images, "correct": correct, "accuracy": correct / images if images else None,
+            "mistaken_for": held_out.classes[wrong] if counts[wrong] else None, "times": int(counts[wrong]),
+        })  # fmt: skip
+    report = {
+        "checkpoint": str(args.checkpoint), "data": held_out.name, "images": len(held_out),
+        "loss": float(-scores[np.arange(len(labels)), labels].mean()), "accuracy": float((guesses == labels).mean()),
+        "classes": rows, "backend": trainer.net.backend.name, "threads": get_num_threads(),
+    }  # fmt: skip
+    print(json.dumps(report, indent=2) if args.json else _evaluate_text(report))
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Classify images from files."""
+    net = Trainer.load(args.checkpoint).net
+    outputs, run = _check_fit(net), Run.beside(args.checkpoint)
+    names = datasets.load(args.data, args.folder)[0].classes if args.data else tuple(run.classes) if run else ()
+    if args.data and len(names) != outputs:
+        raise DataError(f"the data set {args.data} has {len(names)} classes, the network {outputs}")
+    names = names if len(names) == outputs else tuple(map(str, range(outputs)))
+    shape = net.check_shape(None)
+    sources, parts = [], []
+    for file in args.files:
+        images = _read_images(Path(file), shape)
+        parts.append(np.exp(_log_probabilities(net, images)))
+        sources += [(file, index) for index in range(len(images))]
+    probabilities = np.concatenate(parts).astype(np.float32)
+    if args.out:
+        _write_npy(args.out, probabilities)
+    rows = []
+    for (file, index), row in zip(sources, probabilities, strict=True):
+        top = [{"class": names[i], "label": int(i), "probability": float(row[i])}
+               for i in np.argsort(-row, kind="stable")[:3]]
+        rows.append({"file": file, "index": index, **top[0], "top": top})
+    report = {"checkpoint": str(args.checkpoint), "classes": list(names), "predictions": rows}
+    print(json.dumps(report, indent=2) if args.json else _predict_text(report))
+    return 0
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Tell the memory that training and inference will take."""
+    from im2colnet import report
+
+    net, shape, batch, optimizer = _network_to_report(args)
+    planned = report.plan(net, shape, batch, optimizer, args.threads)
+    print(json.dumps(planned, indent=2) if args.json else report.plan_text(planned))
+    return 0
+
+
+def summary(args: argparse.Namespace) -> int:
+    """Show a network's layers."""
+    from im2colnet import report
+
+    net, shape, _, _ = _network_to_report(args)
+    batch = args.batch_size or 1
+    print(json.dumps(report.summary(net, shape, batch), indent=2) if args.json
+          else report.summary_text(net, shape, batch))
+    return 0
+
+
+def backends(args: argparse.Namespace) -> int:
+    """List the backends, and say which one is selected and by what."""
+    from im2colnet.report import table
+
+    variable = os.environ.get(VARIABLE)
+    if args.selected:
+        selected, by = args.selected, "argument"
+    else:
+        selected, by = (variable, "environment") if variable else ("numpy", "default")
+    name = selected.partition(":")[0]
+    rows = [{**row._asdict(), "selected": row.name == name} for row in list_backends()]
+    if args.json:
+        print(json.dumps({"selected": selected, "selected_by": by, "backends": rows}, indent=2))
+        return 0
+    cells = [("backend", "source", "starts here", "why not")]
+    cells += [(row["name"], row["source"], "yes" if row["available"] else "no", row["reason"]) for row in rows]
+    how = {"argument": "the argument --backend", "environment": f"the environment variable {VARIABLE}",
+           "default": f"default; {VARIABLE} is not set"}[by]
+    missing = "" if any(row["selected"] for row in rows) else ", but there is no such backend"
+    print(f"{table(cells)}\n\nselected: {selected} (by {how}){missing}")
+    return 0
+
+
+# ---------------------------------------------------------------------- runs
+
+
+@dataclass
+class Run:
+    """What ``run.json`` in a run folder keeps beside the checkpoint, so that the commands need not be told again."""
+
+    data: str
+    folder: str | None
+    model: str
+    epochs: int
+    batch_size: int
+    classes: list[str]
+    checksum: int    #: of the training images and labels
+
+    @classmethod
+    def beside(cls, path: str) -> Run | None:
+        """Read the one that belongs to a checkpoint, if there is one."""
+        file = Path(path).with_name(RUN)
+        try:
+            return cls(**json.loads(file.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"cannot read {file}: {error}; without that file, give --data and what it asks") from error
+
+    def write(self, folder: Path) -> None:
+        """Write it into its folder."""
+        checkpoint.replace_file(folder / RUN, (json.dumps(asdict(self), indent=2) + "\n").encode())
+
+
+def _start(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Dataset]]:
+    """Return the trainer of a new network, and its data."""
+    images, held_out = _load_data(args, None)
+    model = args.model or _default_model(images)
+    recipe = RECIPES[model]
+    epochs, batch_size = args.epochs or recipe.epochs, args.batch_size or recipe.batch_size
+    optimizer = _trained_with(args, recipe, epochs, math.ceil(len(images) / batch_size))
+    net = _make(args, model, images)
+    run = Run(*_data_of(args, None), model, epochs, batch_size, list(images.classes), _checksum(images))
+    return Trainer(net, optimizer=optimizer, seed=args.seed or 0), run, (images, held_out)
+
+
+def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Dataset]]:
+    """Return the trainer of a checkpoint, and its data."""
+    given = [_option(name) for name in FIXED if getattr(args, name) is not None]
+    if given:
+        _wrong_usage(args, f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
+    trainer, before = Trainer.load(args.resume), Run.beside(args.resume)
+    epochs, batch_size = (getattr(args, name) or (getattr(before, name) if before else None)
+                          for name in ("epochs", "batch_size"))
+    if not epochs or not batch_size:
+        _wrong_usage(args, f"beside {args.resume} is no {RUN}: give --data, --epochs and --batch-size as they were")
+    images, held_out = _load_data(args, before)
+    if args.model:
+        trainer = Trainer.load(args.resume, _make(args, args.model, images))
+    _check_fit(trainer.net, images)
+    if before and before.checksum != _checksum(images):
+        raise DataError(f"{args.resume} was trained on other images than those of {images.name}; to go on exactly,"
+                        f" the data must be the same ({before.data})")
+    model = args.model or (before.model if before else "network")
+    run = Run(*_data_of(args, before), model, epochs, batch_size, list(images.classes), _checksum(images))
+    return trainer, run, (images, held_out)
+
+
+def _data_of(args: argparse.Namespace, run: Run | None) -> tuple[str, str | None]:
+    """Return the data set's name or path, and its folder, as they hold in any working directory."""
+    data, folder = (args.data, args.folder) if args.data or run is None else (run.data, args.folder or run.folder)
+    if data.lower().endswith(".npz"):
+        return os.path.abspath(Path(folder or "").expanduser() / Path(data).expanduser()), None
+    return data, folder and os.path.abspath(Path(folder).expanduser())
+
+
+def _load_data(args: argparse.Namespace, run: Run | None) -> tuple[Dataset, Dataset]:
+    if not args.data and run is None:
+        _wrong_usage(args, f"which data set? There is no {RUN} beside the checkpoint: give --data")
+    return datasets.load(*_data_of(args, run))
+
+
+def _checksum(data: Dataset) -> int:
+    return zlib.crc32(np.ascontiguousarray(data.labels, np.int64), zlib.crc32(np.ascontiguousarray(data.images)))
+
+
+def _run_folder(args: argparse.Namespace, run: Run) -> Path:
+    """Make the run folder, and take care that it is not another run's."""
+    same = args.resume and Path(args.resume).name == CHECKPOINT
+    try:
+        if args.out or same:
+            folder = Path(args.out or Path(args.resume).parent)
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _new_folder(Path("runs"), f"{Path(run.data).stem}-{run.model}")
+    except OSError as error:
+        raise CheckpointError(f"cannot make the run folder: {error.filename}: {error.strerror}") from error
+    there = folder / CHECKPOINT
+    if there.exists() and not (same and there.samefile(args.resume)):
+        raise CheckpointError(f"{folder} is the folder of another run: go on with that by --resume {there},"
+                              " or give another --out")
+    return folder
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    parent.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            continue
+    return folder
+
+
+def _interrupted(args: argparse.Namespace, run: Run, out: Path) -> str:
+    if not (out / CHECKPOINT).exists():
+        return "\ninterrupted before there was a checkpoint"
+    command = ["im2colnet", "train", "--resume", str(out / CHECKPOINT), "--data", run.data, "--epochs", str(run.epochs)]
+    for option, value in (("--folder", run.folder), ("--backend", args.backend), ("--threads", args.threads)):
+        command += [option, str(value)] if value else []
+    return f"\ninterrupted; the checkpoint is {out / CHECKPOINT}\nto go on exactly there:\n  {shlex.join(command)}"
+
+
+# ---------------------------------------------------------------------- networks and optimisers
+
+
+def _default_model(data: Dataset) -> str:
+    channels, height, width = data.images.shape[1:]
+    if min(height, width) < 20:
+        return "resnet20"
+    return "lenet5" if channels == 1 else "vgg8"
+
+
+def _make(args: argparse.Namespace, model: str, data: Dataset) -> Network:
+    """Build a model for the images of a data set."""
+    channels, height, width = data.images.shape[1:]
+    if height != width:
+        raise DataError(f"the models take square images, those of {data.name} are {height}×{width}")
+    return models.make(model, len(data.classes), channels, height, **_width(args, model))
+
+
+def _width(args: argparse.Namespace, model: str) -> dict[str, float]:
+    if args.width is not None and model != "mobilenet":
+        _wrong_usage(args, f"--width is only for mobilenet, not for {model}")
+    return {"width": args.width} if args.width is not None else {}
+
+
+def _trained_with(args: argparse.Namespace, recipe: Recipe, epochs: int, steps: int) -> Optimizer:
+    """Make the optimiser that the arguments ask for; ``steps`` are those of an epoch."""
+    name = args.optimizer or recipe.optimizer
+    if args.momentum is not None and name != "sgd":
+        _wrong_usage(args, f"--momentum is only for sgd, not for {name}")
+    lr, weight_decay = (recipe.lr, recipe.weight_decay) if name == recipe.optimizer else RATES[name]
+    lr = _first(args.lr, lr)
+    cosine = args.schedule != "constant"
+    warmup = round(_first(args.warmup, epochs / 10 if cosine else 0.0) * steps)
+    schedule = Cosine(lr, warmup) if cosine else Constant(lr, warmup)
+    return _optimizer(name, schedule, _first(args.weight_decay, weight_decay), _first(args.momentum, 0.9))
+
+
+def _first(given: float | None, otherwise: float) -> float:
+    return otherwise if given is None else given
+
+
+def _network_to_report(args: argparse.Namespace) -> tuple[Network, tuple[int, ...], int, Optimizer]:
+    """Return the network that ``plan`` and ``summary`` are asked for, its input's shape, and how it is trained."""
+    shape: tuple[int, ...] | None = args.input_shape
+    named = vars(args).get("optimizer")
+    if args.checkpoint:
+        trainer, run = Trainer.load(args.checkpoint), Run.beside(args.checkpoint)
+        net: Network = trainer.net
+        batch, optimizer = run.batch_size if run else 64, trainer.optimizer
+    else:
+        if args.data or not (args.model or shape):
+            data = datasets.load(args.data or "digits", args.folder)[0]
+            model = args.model or _default_model(data)
+            net = _make(args, model, data)
+        else:
+            model = args.model or "resnet20"
+            sizes = {"in_channels": shape[0], "input_size": shape[1]} if shape else {}
+            net = models.MODELS[model](**sizes, **_width(args, model))
+        recipe = RECIPES[model]
+        batch, optimizer = recipe.batch_size, _optimizer(recipe.optimizer)
+    return net, net.check_shape(shape), args.batch_size or batch, _optimizer(named) if named else optimizer
+
+
+def _optimizer(name: str, lr: float | Schedule = 0.1, weight_decay: float = 0.0, momentum: float = 0.9) -> Optimizer:
+    if name == "sgd":
+        return SGD(lr, momentum, weight_decay)
+    return (Adam if name == "adam" else AdamW)(lr, weight_decay=weight_decay)
+
+
+def _check_fit(net: Network, data: Dataset | None = None) -> int:
+    """Return how many classes the network tells apart; raise where a data set is not for it."""
+    shape = net.check_shape(None)
+    output = net.output_shape(internal_shape(shape, 1))
+    if len(output) != 2:
+        raise ShapeError("the network does not classify: its output is no vector of class scores")
+    if data is not None and data.images.shape[1:] != shape:
+        raise DataError(f"the network takes images of {_by(shape)}, those of {data.name} are {_by(data.images.shape[1:])}")
+    if data is not None and len(data.classes) > output[0]:
+        raise DataError(f"the network tells {output[0]} classes apart, {data.name} has {len(data.classes)}")
+    return output[0]
+
+
+def _log_probabilities(net: Network, images: np.ndarray) -> np.ndarray:
+    """Logarithms of the probabilities of the classes, (N, classes)."""
+    logits = np.asarray(net.predict(images), np.float64)
+    if not np.isfinite(logits).all():
+        raise NonFiniteError("the network's output holds NaN or infinity: its parameters are not usable")
+    logits -= logits.max(axis=1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+# ---------------------------------------------------------------------- images
+
+
+def _read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the images of a file as (N, C, H, W)."""
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    if path.suffix.lower() not in (".npy", ".npz"):
+        return _read_picture(path, shape)
+    try:
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if path.suffix.lower() == ".npz":
+                if "images" not in loaded.files:
+                    raise DataError(f"should have the array images, but has {', '.join(loaded.files) or 'nothing'}")
+                loaded = loaded["images"]
+    except Exception as error:    # zipfile, zlib and NumPy raise a dozen kinds on damaged files
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    return _as_batch(path, np.asarray(loaded), shape)
+
+
+def _as_batch(path: Path, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Give images of one of the shapes that can be meant the shape (N, C, H, W)."""
+    meant = [("N", *shape), shape]
+    if len(shape) == 3 and shape[0] == 1:
+        meant += [("N", *shape[1:]), shape[1:]]
+    sizes = images.shape
+    if not any(len(m) == len(sizes) and all(a in ("N", b) for a, b in zip(m, sizes, strict=True)) for m in meant):
+        expected = ", ".join(f"({', '.join(map(str, m))})" for m in meant)
+        raise DataError(f"{path}: holds an array of the shape {sizes}; the network takes {expected}")
+    if images.dtype.kind not in "fiub":
+        raise DataError(f"{path}: holds {images.dtype}, which are no numbers of a picture")
+    return images.reshape(-1, *shape)
+
+
+def _read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Read a PNG or JPEG file as one image of the network's shape."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise DataError(f"{path}: to read pictures, install Pillow: pip install 'im2colnet[images]'") from error
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    if len(shape) != 3 or shape[0] not in modes:
+        raise DataError(f"{path}: the network takes {_by(shape)}, which no picture is; give an .npy file")
+    C, H, W = shape
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):    # 16 bits, which convert() would cut off instead of scaling
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            pixels = np.asarray(upright.convert(modes[C]).resize((W, H), Image.Resampling.BOX))
+    except Exception as error:    # Pillow raises OSError, ValueError, SyntaxError and more on damaged files
+        raise DataError(f"{path}: cannot be read as a picture ({error})") from error
+    return pixels.reshape(H, W, C).transpose(2, 0, 1)[None]
+
+
+def _write_npy(path: str, array: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.save(content, array)
+    checkpoint.replace_file(path, content.getvalue())
+
+
+# ---------------------------------------------------------------------- reports
+
+
+def _train_report(trainer: Trainer, run: Run, out: Path) -> dict[str, Any]:
+    """Gather the results, and draw the curves if Matplotlib is there."""
+    history, seconds = trainer.history, sum(trainer.history["seconds"])
+    curves = out / CURVES
+    try:
+        from im2colnet.plots import save_curves
+
+        save_curves(history, curves)
+    except ImportError:
+        curves = None
+    images = sum(record["seconds"] * record["images_per_second"] for record in history)
+    last = history[-1]
+    return {
+        "data": run.data, "model": run.model, "parameters": trainer.net.graph.size, "epochs": trainer.epoch,
+        "batch_size": run.batch_size, "optimizer": checkpoint.describe(trainer.optimizer), "seed": trainer.seed,
+        "train": {"loss": last["loss"], "accuracy": last["accuracy"]},
+        "test": {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]},
+        "seconds": seconds, "images_per_second": images / seconds,
+        "backend": trainer.net.backend.name, "threads": get_num_threads(), "folder": str(out),
+        "checkpoint": str(out / CHECKPOINT), "metrics": str(out / METRICS), "curves": curves and str(curves),
+        "history": list(history),
+    }  # fmt: skip
+
+
+def _train_text(report: dict[str, Any]) -> str:
+    files = [Path(report[key]).name for key in ("checkpoint", "metrics", "curves") if report[key]]
+    rows = {
+        "loss": " ".join(f"{report[part]['loss']:.4f} {part}" for part in ("train", "test") if report[part]),
+    }
+    return "\n".join(f"{key:12}{value}" for key, value in rows.items())
+
+
+def _evaluate_text(report: dict[str, Any]) -> str:
+    from im2colnet.report import table
+
+    cells = [("class", "images", "correct", "accuracy", "most often mistaken for")]
+    for row in report["classes"]:
+        accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        mistaken = f"{row['mistaken_for']} ({row['times']}×)" if row["mistaken_for"] is not None else ""
+        cells.append((row["class"], f"{row['images']:,}", f"{row['correct']:,}", accuracy, mistaken))
+    head = f"{report['checkpoint']} on {report['images']:,} test images of {report['data']}"
+    return f"{head}\nloss {report['loss']:.4f}, accuracy {report['accuracy']:.2%}\n\n{table(cells, right=(1, 2, 3))}"
+
+
+def _predict_text(report: dict[str, Any]) -> str:
+    from im2colnet.report import table
+
+    several = {row["file"] for row in report["predictions"] if row["index"]}
+    cells = [("image", "class", "probability", "then")]
+    for row in report["predictions"]:
+        first, *others = (f"{guess['class']} {guess['probability']:.1%}" for guess in row["top"])
+        name = f"{row['file']}[{row['index']}]" if row["file"] in several else row["file"]
+        cells.append((name, row["class"], f"{row['probability']:.1%}", ", ".join(others)))
+    return table(cells, right=(2,))
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

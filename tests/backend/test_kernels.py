@@ -1,0 +1,520 @@
+"""Every kernel of the contract, on every backend, against naive loops in float64.
+
+Arrays are the library's rows, (H, C, W, N), here made from images (N, C, H, W) and compared as such.
+"""
+
+import inspect
+from unittest.mock import patch
+
+import im2colnet_numpy
+import numpy as np
+import pytest
+from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from im2colnet_numpy import lowering
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import naive
+from reference.torch_values import cases
+
+from im2colnet.backend import Backend
+from im2colnet.window import Window, make_window, pooling_window
+
+searching = settings(max_examples=100, deadline=None)
+TOLERANCE = {"float64": {"rtol": 1e-10, "atol": 1e-11}, "float32": {"rtol": 1e-4, "atol": 2e-4}}
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from(["float32", "float64"])
+layouts = st.sampled_from(LAYOUTS)
+tile_bytes = st.sampled_from([1, 300, 2000, 10_000, 1 << 20])  # of the numpy backend; 1: a tile is one row
+#: (groups, channels and filters of each group): depthwise, and both sides of the numpy backend's choice of algorithm
+CHANNELS = [(1, 1, 1), (1, 3, 2), (2, 2, 3), (3, 1, 1), (4, 1, 2), (1, 12, 12), (1, 13, 17), (2, 12, 14), (1, 12, 4)]
+
+
+def close(actual, expected, dtype):
+    assert actual.dtype == dtype
+    assert actual.shape == expected.shape
+    assert_allclose(actual, expected, **TOLERANCE[dtype])
+
+
+def tiles_of(size):
+    """Make the numpy backend work on tiles of at most ``size`` bytes."""
+    return patch.multiple(im2colnet_numpy, TILE_BYTES=size), patch.object(lowering, "TILE_BYTES", size)
+
+
+class Call:
+    """Calls kernels in one of the ways that the contract allows: with or without ``out`` and ``work``."""
+
+    def __init__(self, backend, given_out=True, given_work=True, layout="contiguous", tiles=1 << 20):
+        self.backend, self.given_out, self.given_work = backend, given_out, given_work
+        self.layout, self.tiles = layout, tiles
+
+    def __call__(self, kernel, *args, shape, work_for=None, order=None, out_dtype=None, **options):
+        """Call a kernel; what it is lent holds NaN, what it is given is read-only and may be strided."""
+        args = [strided(a, self.layout) if isinstance(a, np.ndarray) else a for a in args]
+        dtype = next(a for a in args if isinstance(a, np.ndarray)).dtype
+        if self.given_out or out_dtype:
+            order = order or range(len(shape))
+            stored = np.full([shape[axis] for axis in order], np.nan, out_dtype or dtype)
+            options["out"] = stored.transpose(np.argsort(order))
+        with tiles_of(self.tiles)[0], tiles_of(self.tiles)[1]:
+            if self.given_work and work_for is not None:
+                options["work"] = self.scratch(kernel, *work_for)
+            first = getattr(self.backend, kernel)(*args, **options)
+            assert first is options.get("out", first)
+            first = first.copy()
+            assert_same_bits(getattr(self.backend, kernel)(*args, **options), first)  # the same every time
+        assert first.shape == tuple(shape)
+        return first
+
+    def scratch(self, kernel, x_shape, y_shape, dtype, *window_and_groups):
+        specs = self.backend.workspace(kernel, x_shape, y_shape, dtype, *window_and_groups)
+        arrays = [self.backend.empty(*spec) for spec in specs]
+        for array in arrays:
+            array[...] = np.nan if array.dtype.kind == "f" else True
+        return arrays
+
+
+calls = {"given_out": st.booleans(), "given_work": st.booleans(), "layout": layouts, "tiles": tile_bytes}
+ways = st.fixed_dictionaries(calls)
+
+
+@st.composite
+def axis_windows(draw, pooling):
+    """Along one axis: size, kernel, stride, padding (before, after) and dilation, such that an output is left."""
+    kernel, stride, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    extent = dilation * (kernel - 1) + 1
+    most = extent // 2 if pooling else 4
+    before, after = draw(st.integers(0, most)), draw(st.integers(0, most))
+    least = max(1, extent - before - after)
+    return draw(st.integers(least, least + 5)), kernel, stride, (before, after), dilation
+
+
+@st.composite
+def windows(draw, pooling=False, dilated=True):
+    """Size (H, W) and the arguments of a window for it."""
+    axes = [draw(axis_windows(pooling)) for _ in range(2)]
+    size, kernel, stride, padding, dilation = zip(*axes, strict=True)
+    if not dilated:
+        dilation = (1, 1)
+    return size, {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+
+
+@st.composite
+def convolutions(draw):
+    """Random x, w, b, dy and the arguments of their convolution, in float64."""
+    size, arguments = draw(windows())
+    groups, channels, filters = draw(st.sampled_from(CHANNELS))
+    kernel, rng = arguments.pop("kernel_size"), np.random.default_rng(draw(seeds))
+    x = rng.standard_normal((draw(st.integers(1, 3)), groups * channels, *size))
+    w = rng.standard_normal((groups * filters, channels, *kernel))
+    b = rng.standard_normal(len(w)) if draw(st.booleans()) else None
+    out = naive.output_size(size, kernel, **arguments)
+    dy = rng.standard_normal((len(x), len(w), *out))
+    return x, w, b, dy, {**arguments, "groups": groups}
+
+
+def of_dtype(dtype, *arrays):
+    return [None if a is None else a.astype(dtype) for a in arrays]
+
+
+def window_of(w, arguments):
+    return make_window(w.shape[2:], arguments["stride"], arguments["padding"], arguments["dilation"])
+
+
+# The contract -------------------------------------------------------------------------------------------------------
+def test_signatures_are_those_of_the_base_class(backend):
+    public = [name for name, value in vars(Backend).items() if callable(value) and not name.startswith("_")]
+    assert len(public) > 20
+    for name in public:
+        base, own = (inspect.signature(getattr(cls, name)).parameters.values() for cls in (Backend, type(backend)))
+        assert [(p.name, p.kind, p.default) for p in own] == [(p.name, p.kind, p.default) for p in base], name
+
+
+def test_a_backend_adds_nothing_to_the_contract(backend):
+    public = {name for name in dir(backend) if not name.startswith("_")}
+    assert public <= {*dir(Backend), "name", "xp"}
+
+
+def test_a_backend_without_devices_refuses_one(backend):
+    with pytest.raises(ValueError, match=r"no devices.*'3'"):
+        type(backend)("3")
+
+
+def test_repr_names_the_backend(backend):
+    assert repr(backend) == f"<{type(backend).__name__} {backend.name!r}>"
+
+
+def test_the_searches_reach_both_algorithms_of_the_numpy_backend():
+    def flipped(channels, stride=1, padding=1):
+        shape, window = (5, channels, 5, 2), make_window(3, stride, padding)
+        return im2colnet_numpy._flipped(window, shape, (*shape[:1], 12, *shape[2:]), 1) is not None
+
+    assert (flipped(12), flipped(11), flipped(12, stride=2), flipped(12, padding=3)) == (True, False, False, False)
+
+
+# Arrays -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_come_and_go_unchanged(backend, dtype):
+    host = normal(3, 4, dtype=dtype)
+    array = backend.asarray(host)
+    assert backend.owns(array)
+    assert not backend.owns([1.0])
+    assert_same_bits(backend.to_numpy(array), host)
+    assert backend.asarray(host, "float64").dtype == np.float64
+    empty = backend.empty((2, 0, 3), dtype)
+    assert (empty.shape, empty.dtype.name) == ((2, 0, 3), dtype)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_random_numbers_depend_on_the_key_alone(backend, dtype):
+    draw = backend.random((1, 2, 3, 4), np.full((50, 60), np.nan, dtype))
+    assert draw.dtype == dtype
+    assert draw.min() >= 0
+    assert draw.max() < 1
+    assert abs(draw.mean() - 0.5) < 0.02
+    assert abs(draw.var() - 1 / 12) < 0.005
+    assert_same_bits(backend.random([1, 2, 3, 4], np.empty((50, 60), dtype)), draw)
+    for other in [(1, 2, 3, 5), (2, 2, 3, 4), (1, 2, 4, 3)]:
+        assert (backend.random(other, np.empty((50, 60), dtype)) != draw).mean() > 0.99
+
+
+@given(dtype=st.sampled_from(["uint8", "float32", "float64", "int64"]), to=dtypes, layout=layouts)
+@settings(deadline=None)
+def test_to_rows(backend, dtype, to, layout):
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5)).astype(dtype)
+    scale = 1 / 255 if dtype == "uint8" else 1.0
+    out = np.full((4, 3, 5, 2), np.nan, to)
+    assert backend.to_rows(strided(x, layout), out) is out
+    for n, c, h, w in np.ndindex(x.shape):
+        assert out[h, c, w, n] == pytest.approx(float(x[n, c, h, w]) * scale, rel=1e-6)
+    features = np.full((5, 4), np.nan, to)
+    backend.to_rows(strided(x[0, 0], layout), features)
+    assert_allclose(features, x[0, 0].T * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_finite(backend, dtype):
+    x = np.full((3, 4, 5, 2), np.finfo(dtype).max)  # finite, although its square is not
+    x[::2] *= -1
+    assert backend.all_finite(x.astype(dtype)) is True
+    for bad in (np.nan, np.inf, -np.inf):
+        x[2, 3, 4, 1] = bad
+        assert backend.all_finite(x.astype(dtype)) is False
+    assert backend.all_finite(np.zeros(0, dtype)) is True
+
+
+# Lowering -----------------------------------------------------------------------------------------------------------
+def as_columns(columns):
+    """Columns (OH, C, KH, KW, OW, N) as the oracle's, (N, C·KH·KW, OH·OW)."""
+    OH, C, KH, KW, OW, N = columns.shape
+    return columns.transpose(5, 1, 2, 3, 0, 4).reshape(N, C * KH * KW, OH * OW)
+
+
+@searching
+@given(problem=windows(), seed=seeds, dtype=dtypes, layout=layouts, given_out=st.booleans())
+def test_im2col_and_col2im(backend, problem, seed, dtype, layout, given_out):
+    size, arguments = problem
+    x = normal(2, 3, *size, seed=seed, dtype=dtype)
+    window, call = make_window(**arguments), Call(backend, given_out, False, layout)
+    OH, OW = naive.output_size(size, **arguments)
+    shape = (OH, 3, *window.kernel, OW, 2)
+    columns = call("im2col", rows(x), window, shape=shape)
+    assert_array_equal(as_columns(columns), naive.unfold(x, **arguments))
+    filled = call("im2col", rows(x), window, fill=-7.0, shape=shape)
+    inside = as_columns(columns * 0 + call("im2col", np.ones_like(rows(x)), window, shape=shape)) > 0
+    assert_array_equal(as_columns(filled), np.where(inside, as_columns(columns), -7))
+
+    other = normal(*shape, seed=seed + 1, dtype=dtype)
+    folded = call("col2im", other, window, size, shape=rows(x).shape)
+    close(images(folded), naive.fold(as_columns(other), size, **arguments), dtype)
+    # adjoint: <im2col(x), other> = <x, col2im(other)>
+    a, b = (np.vdot(p.astype("f8"), q.astype("f8")) for p, q in [(columns, other), (rows(x), folded)])
+    rounding = {"float64": 1e-12, "float32": 1e-5}[dtype]
+    assert abs(a - b) <= rounding * (1 + np.linalg.norm(columns) * np.linalg.norm(other))
+
+
+# Convolution --------------------------------------------------------------------------------------------------------
+@searching
+@given(problem=convolutions(), dtype=dtypes, relu=st.booleans(), way=ways)
+def test_conv2d(backend, problem, dtype, relu, way):
+    x, w, b, dy, arguments = problem
+    x, w, b = of_dtype(dtype, x, w, b)
+    window, shape = window_of(w, arguments), rows(dy).shape
+    y = Call(backend, **way)(
+        "conv2d", rows(x), w, b, window, arguments["groups"], relu,
+        shape=shape, work_for=(rows(x).shape, shape, dtype, window, arguments["groups"]),
+    )  # fmt: skip
+    expected = naive.conv2d(x, w, b, **arguments)
+    close(images(y), naive.relu(expected) if relu else expected, dtype)
+
+
+@searching
+@given(problem=convolutions(), dtype=dtypes, way=ways)
+def test_conv2d_input_grad(backend, problem, dtype, way):
+    x, w, _, dy, arguments = problem
+    w, dy = of_dtype(dtype, w, dy)
+    window, shape = window_of(w, arguments), rows(x).shape
+    dx = Call(backend, **way)(
+        "conv2d_input_grad", rows(dy), w, x.shape[2:], window, arguments["groups"],
+        shape=shape, work_for=(shape, rows(dy).shape, dtype, window, arguments["groups"]),
+    )  # fmt: skip
+    close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), dtype)
+
+
+@searching
+@given(problem=convolutions(), dtype=dtypes, way=ways, stored=st.booleans())
+def test_conv2d_weight_grad(backend, problem, dtype, way, stored):
+    x, w, _, dy, arguments = problem
+    x, dy = of_dtype(dtype, x, dy)
+    window = window_of(w, arguments)
+    dw = Call(backend, **way)(
+        "conv2d_weight_grad", rows(x), rows(dy), window, arguments["groups"],
+        shape=w.shape, work_for=(rows(x).shape, rows(dy).shape, dtype, window, arguments["groups"]),
+        order=backend.weight_order if stored else None,  # as parameters are stored
+    )  # fmt: skip
+    close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), dtype)
+
+
+@pytest.mark.parametrize("tile", [1, 4, 1000])
+@pytest.mark.parametrize("kernel", ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"])
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "groups", "channels"),
+    [(1, 1, 1, 1, 12), (1, ((0, 2), (1, 0)), 2, 1, 13), (2, 1, 1, 2, 4), (3, 2, 1, 1, 3), (1, 0, 1, 6, 6),
+     (1, 2, 1, 1, 12)],
+)  # fmt: skip
+def test_convolutions_in_tiles(backend, kernel, stride, padding, dilation, groups, channels, tile):
+    """Tiles of one output row, of four, which leave a last one of fewer, and of all."""
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    x, w = normal(2, channels, 11, 6), normal(12, channels // groups, 3, 3, seed=1)
+    y = naive.conv2d(x, w, **arguments)
+    dy, window = normal(*y.shape, seed=2), window_of(w, arguments)
+    pitch = stride if dilation == 1 and stride < 3 else 3  # lowered rows from one output row to the next
+    tiles = 3 * channels * y.shape[3] * len(x) * 8 * ((tile - 1) * pitch + 3)
+    work_for = rows(x).shape, rows(y).shape, "float64", window, groups
+    if backend.name == "numpy":
+        with tiles_of(tiles)[0], tiles_of(tiles)[1]:
+            lowered_rows = backend.workspace("conv2d", *work_for)[0].shape[1]
+        assert lowered_rows == (min(tile, y.shape[2]) - 1) * pitch + 3
+    assert y.shape[2] % 4 > 0
+    call, options = Call(backend, tiles=tiles), {"work_for": work_for}
+    if kernel == "conv2d":
+        close(images(call(kernel, rows(x), w, None, window, groups, shape=rows(y).shape, **options)), y, "float64")
+    elif kernel == "conv2d_input_grad":
+        dx = call(kernel, rows(dy), w, x.shape[2:], window, groups, shape=rows(x).shape, **options)
+        close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), "float64")
+    else:
+        dw = call(kernel, rows(x), rows(dy), window, groups, shape=w.shape, **options)
+        close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), "float64")
+
+
+@pytest.mark.parametrize(("config", "arrays"), cases("conv2d"))
+def test_convolutions_against_pytorch(backend, config, arrays):
+    x, w, b, dy = (arrays[name].astype("float64") for name in ("x", "w", "b", "dy"))
+    window, groups = window_of(w, config), config["groups"]
+    close(images(backend.conv2d(rows(x), w, b, window, groups)), arrays["y"], "float64")
+    dx = backend.conv2d_input_grad(rows(dy), w, x.shape[2:], window, groups)
+    close(images(dx), arrays["dx"], "float64")
+    close(backend.conv2d_weight_grad(rows(x), rows(dy), window, groups), arrays["dw"], "float64")
+    close(backend.sum_samples(rows(dy), out=np.empty(len(w))), arrays["db"], "float64")
+
+
+def test_convolution_errors_stay_within_float32(backend):
+    """A long sum: the error grows with its length only as that of any float32 product does."""
+    x, w = normal(2, 64, 10, 10, dtype="float32"), normal(16, 64, 3, 3, seed=1, dtype="float32")
+    y = backend.conv2d(rows(x), w, None, make_window(3, 1, 1))
+    padded = naive.pad_image(x.astype("float64"), ((1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    expected = np.einsum("nchwij,fcij->nfhw", windows, w.astype("float64"))
+    assert np.abs(images(y) - expected).max() < 2e-6 * np.abs(expected).max() * np.sqrt(64 * 9)
+
+
+# Pooling ------------------------------------------------------------------------------------------------------------
+@searching
+@given(problem=windows(pooling=True), ceil_mode=st.booleans(), ties=st.booleans(), seed=seeds, dtype=dtypes, way=ways)
+def test_max_pool2d(backend, problem, ceil_mode, ties, seed, dtype, way):
+    size, arguments = problem
+    arguments["ceil_mode"] = ceil_mode
+    x = normal(2, 3, *size, seed=seed, dtype=dtype)
+    if ties:
+        x = np.round(x)
+    window, call = pooling_window(**arguments), Call(backend, **way)
+    expected = naive.max_pool2d(x, **arguments)
+    shape = rows(expected).shape
+    y = call("max_pool2d", rows(x), window, shape=shape, work_for=(rows(x).shape, shape, dtype, window))
+    assert y.dtype == dtype
+    assert_array_equal(images(y), expected)
+    dy = normal(*expected.shape, seed=seed + 1, dtype=dtype)
+    dx = call(
+        "max_pool2d_grad", rows(x), y, rows(dy), window,
+        shape=rows(x).shape, work_for=(rows(x).shape, shape, dtype, window),
+    )  # fmt: skip
+    close(images(dx), naive.max_pool2d_grad(x, dy, **arguments), dtype)
+
+
+def test_a_maximum_of_minus_infinity_is_the_image_s_and_not_the_padding_s(backend):
+    x = np.full((1, 1, 4, 4), -np.inf)
+    x[0, 0, 3, 3] = 1.0
+    window, dy = pooling_window(3, 2, 1), normal(1, 1, 2, 2)
+    y = backend.max_pool2d(rows(x), window)
+    assert_array_equal(images(y), naive.max_pool2d(x, 3, 2, 1))
+    dx = backend.max_pool2d_grad(rows(x), y, rows(dy), window)
+    assert_array_equal(images(dx), naive.max_pool2d_grad(x, dy, 3, 2, 1))
+
+
+def test_nan_goes_through_max_pooling(backend):
+    x = np.zeros((1, 1, 4, 4))
+    x[0, 0, 1, 2] = np.nan
+    assert_array_equal(images(backend.max_pool2d(rows(x), pooling_window(2, None, 0))), [[[[0, np.nan], [0, 0]]]])
+
+
+@searching
+@given(problem=windows(pooling=True, dilated=False), ceil_mode=st.booleans(), include=st.booleans(), seed=seeds,
+       dtype=dtypes, way=ways)  # fmt: skip
+def test_avg_pool2d(backend, problem, ceil_mode, include, seed, dtype, way):
+    size, arguments = problem
+    most = [k // 2 for k in arguments["kernel_size"]]  # the drawn dilation is gone, and with it some of the extent
+    pads = tuple((min(a, m), min(b, m)) for (a, b), m in zip(arguments["padding"], most, strict=True))
+    arguments.update(padding=pads, ceil_mode=ceil_mode)
+    del arguments["dilation"]
+    window, call = pooling_window(**arguments), Call(backend, **way)
+    if min(naive.output_size(size, arguments["kernel_size"], arguments["stride"], pads, 1, ceil_mode)) < 1:
+        return
+    x = normal(2, 3, *size, seed=seed, dtype=dtype)
+    expected = naive.avg_pool2d(x, **arguments, count_include_pad=include)
+    shape = rows(expected).shape
+    work_for = rows(x).shape, shape, dtype, window
+    y = call("avg_pool2d", rows(x), window, include, shape=shape, work_for=work_for)
+    close(images(y), expected, dtype)
+    dy = normal(*expected.shape, seed=seed + 1, dtype=dtype)
+    dx = call("avg_pool2d_grad", rows(dy), size, window, include, shape=rows(x).shape, work_for=work_for)
+    close(images(dx), naive.avg_pool2d_grad(x.shape, dy, **arguments, count_include_pad=include), dtype)
+
+
+def test_pool_shares(backend):
+    window = Window((3, 2), (2, 2), ((1, 0), (0, 1)), ceil_mode=True)
+    # rows start at -1, 1, 3 of 5 (all inside the padded image but the last tap's), columns at 0 and 2 of 3 + 1
+    shares = backend.pool_shares(window, (5, 3), True, "float32")
+    assert (shares.dtype, shares.shape) == (np.float32, (3, 1, 2, 1))
+    assert_allclose(1 / shares[:, 0, :, 0], np.outer([3, 3, 2], [2, 2]), rtol=1e-6)
+    shares = backend.pool_shares(window, (5, 3), False, "float64")
+    assert_allclose(1 / shares[:, 0, :, 0], np.outer([2, 3, 2], [2, 1]), rtol=1e-12)
+
+
+# Products, sums and masks -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_matmul(backend, dtype, layout):
+    a, b = normal(4, 3, 5, dtype=dtype), normal(4, 5, 2, seed=1, dtype=dtype)
+    call = Call(backend, layout=layout)
+    expected = np.stack([naive.linear(p, q.T) for p, q in zip(a, b, strict=True)])
+    close(call("matmul", a, b, shape=(4, 3, 2)), expected, dtype)
+    close(backend.matmul(a[0], b[0]), expected[0], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sum_samples(backend, dtype, layout):
+    dy, call = normal(3, 4, 5, 6, dtype=dtype), Call(backend, layout=layout)
+    close(call("sum_samples", rows(dy), shape=(4,)), naive.conv2d_bias(dy), dtype)
+    close(call("sum_samples", dy[0, 0], shape=(5,)), np.array([sum(map(float, f)) for f in dy[0, 0]]), dtype)
+
+
+@given(seed=seeds, dtype=dtypes, way=ways)
+@settings(max_examples=20, deadline=None)
+def test_relu_grad(backend, seed, dtype, way):
+    x, dy = np.round(normal(2, 3, 4, 5, seed=seed, dtype=dtype)), normal(2, 3, 4, 5, seed=seed + 1, dtype=dtype)
+    y, expected = naive.relu(x).astype(dtype), naive.relu_grad(x, dy).astype(dtype)
+    work_for = rows(x).shape, rows(x).shape, dtype
+    dx = Call(backend, **way)("relu_grad", rows(y), rows(dy), shape=rows(x).shape, work_for=work_for)
+    assert_array_equal(images(dx), expected)
+    over = rows(dy)
+    assert backend.relu_grad(rows(y), over, out=over) is over
+    assert_array_equal(images(over), expected)
+
+
+# Batch norm ---------------------------------------------------------------------------------------------------------
+shapes = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.integers(1, 4))
+
+
+@searching
+@given(shape=shapes, mean=st.sampled_from([0, 1, -300]), seed=seeds, dtype=dtypes, way=ways)
+def test_batch_norm_sums(backend, shape, mean, seed, dtype, way):
+    """Σx and Σx² are good enough to take the variance from, even where the mean is far larger."""
+    x = normal(*shape, seed=seed, dtype=dtype) + np.asarray(mean, dtype)
+    work_for = rows(x).shape, rows(x).shape, dtype
+    sums = Call(backend, **way)(
+        "batch_norm_sums", rows(x), shape=(2, shape[1]), out_dtype="float64", work_for=work_for
+    )
+    exact, n = x.astype("float64"), x[:, 0].size
+    single = dtype == "float32"
+    assert_allclose(sums[0], exact.sum((0, 2, 3)), rtol=1e-6 if single else 1e-12, atol=1e-5 * n if single else 1e-11)
+    variance = sums[1] / n - (sums[0] / n) ** 2
+    assert_allclose(variance, exact.var((0, 2, 3)), rtol=1e-4 if single else 1e-8, atol=1e-8)
+
+
+@searching
+@given(shape=shapes, mean=st.sampled_from([0, 1, -300]), seed=seeds, dtype=dtypes, way=ways)
+def test_batch_norm_grad_sums(backend, shape, mean, seed, dtype, way):
+    x = normal(*shape, seed=seed, dtype=dtype) + np.asarray(mean, dtype)
+    dy = normal(*shape, seed=seed + 1, dtype=dtype)
+    means = x.astype("float64").mean((0, 2, 3))
+    sums = Call(backend, **way)(
+        "batch_norm_grad_sums", rows(x), means, rows(dy),
+        shape=(2, shape[1]), out_dtype="float64", work_for=(rows(x).shape, rows(x).shape, dtype),
+    )  # fmt: skip
+    centred, dy = x.astype("float64") - means[:, None, None], dy.astype("float64")
+    rtol, atol = (1e-5, 1e-4 * np.sqrt(dy.size)) if dtype == "float32" else (1e-10, 1e-11)
+    assert_allclose(sums[0], dy.sum((0, 2, 3)), rtol=rtol, atol=atol)
+    assert_allclose(sums[1], (dy * centred).sum((0, 2, 3)), rtol=rtol, atol=atol)
+
+
+@searching
+@given(shape=shapes, two=st.booleans(), relu=st.booleans(), seed=seeds, dtype=dtypes, way=ways)
+def test_channel_affine(backend, shape, two, relu, seed, dtype, way):
+    x, other = normal(*shape, seed=seed, dtype=dtype), normal(*shape, seed=seed + 1, dtype=dtype)
+    scale, shift, other_scale = normal(3, shape[1], seed=seed + 2)
+    expected = x * scale[:, None, None] + shift[:, None, None]
+    seconds = (rows(other), other_scale) if two else (None, None)
+    if two:
+        expected += other * other_scale[:, None, None]
+    if relu:
+        expected = naive.relu(expected)
+    y = Call(backend, **way)(
+        "channel_affine", rows(x), scale, shift, *seconds, relu,
+        shape=rows(x).shape, work_for=(rows(x).shape, rows(x).shape, dtype),
+    )  # fmt: skip
+    close(images(y), expected, dtype)
+    over = rows(x)
+    with tiles_of(way["tiles"])[0], tiles_of(way["tiles"])[1]:
+        assert backend.channel_affine(over, scale, shift, *seconds, relu, out=over) is over
+    close(images(over), expected, dtype)
+
+
+# Loss ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("config", "arrays"), cases("cross_entropy"))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cross_entropy_against_pytorch(backend, config, arrays, dtype):
+    logits, labels = strided(arrays["logits"].T.astype(dtype), "contiguous"), arrays["labels"]
+    scale = 1 / len(labels) if config["reduction"] == "mean" else 1.0
+    out, dlogits = np.full(2, np.nan), np.full(logits.shape, np.nan, dtype)
+    assert backend.cross_entropy(logits, labels, scale, out, dlogits) is out
+    tolerance = 1e-13 if dtype == "float64" else 1e-6
+    assert_allclose(out[0], arrays["loss"], rtol=tolerance)
+    assert_allclose(dlogits.T, arrays["dlogits"], rtol=tolerance, atol=tolerance)
+    alone = np.full(2, np.nan)
+    backend.cross_entropy(logits, labels, scale, alone)
+    assert_same_bits(alone, out)
+
+
+@given(classes=st.integers(1, 6), n=st.integers(1, 7), scale=st.floats(0.01, 10), seed=seeds, layout=layouts)
+@settings(max_examples=40, deadline=None)
+def test_cross_entropy(backend, classes, n, scale, seed, layout):
+    rng = np.random.default_rng(seed)
+    logits, labels = np.round(rng.normal(0, 3, (n, classes))), rng.integers(0, classes, n)  # with ties
+    out, dlogits = np.empty(2), np.empty((classes, n))
+    backend.cross_entropy(strided(logits.T, layout), labels, scale, out, dlogits)
+    assert_allclose(out[0], scale * naive.cross_entropy(logits, labels, "sum"), rtol=1e-12, atol=1e-13)
+    guesses = [max(range(classes), key=row.__getitem__) for row in logits]  # the first of equal ones
+    assert out[1] == sum(guess == label for guess, label in zip(guesses, labels, strict=True))
+    assert_allclose(dlogits.T, scale * naive.cross_entropy_grad(logits, labels, "sum"), rtol=1e-12, atol=1e-13)
