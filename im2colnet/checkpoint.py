@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from im2colnet.errors import CheckpointError, Im2colnetError
@@ -19,8 +20,8 @@ def describe(value: Any) -> Any:
         return {"type": type(value).__name__, **{k: describe(v) for k, v in value.config().items()}}
     if isinstance(value, (list, tuple)):
         return [describe(v) for v in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {"type": type(value).__name__, **{k: describe(getattr(value, k)) for k in value.__dataclass_fields__}}
+    if is_dataclass(value):
+        return {"type": type(value).__name__, **{f.name: describe(getattr(value, f.name)) for f in fields(value)}}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if hasattr(value, "__index__"):

@@ -12,6 +12,7 @@ import math
 import os
 import shlex
 import sys
+import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -28,7 +29,7 @@ from im2colnet.host import np
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule
 from im2colnet.parallel import get_num_threads, set_num_threads
-from im2colnet.registry import VARIABLE, get_backend, list_backends, use_backend
+from im2colnet.registry import VARIABLE, list_backends, use_backend
 from im2colnet.trainer import CHECKPOINT, METRICS, Trainer
 
 RUN, CURVES = "run.json", "curves.png"
@@ -120,8 +121,9 @@ def train(args: argparse.Namespace) -> int:
     run.write(out)
     talk = sys.stderr if args.json else sys.stdout
     done = trainer.epoch
-    print(f"{run.model} with {trainer.net.graph.size:,} parameters on {run.data}: {len(images):,} training and"
-          f" {len(held_out):,} test images of {_by(images.images.shape[1:])}\n{_settings(trainer, run)}", file=talk)
+    print(f"{run.model}, {trainer.net.graph.size:,} parameters, on {images.name}: {len(images):,} training and"
+          f" {len(held_out):,} test images of {_by(images.images.shape[1:])}\n"
+          f"{_describe(trainer.optimizer)}, batches of {run.batch_size}, seed {trainer.seed}\n", file=talk)
     if done >= run.epochs:
         print(f"nothing to do: {done} epochs are done already; ask for more with --epochs", file=talk)
     try:
@@ -135,12 +137,7 @@ def train(args: argparse.Namespace) -> int:
         print(_interrupted(args, run, out), file=sys.stderr)
         return 130
     report = _train_report(trainer, run, out)
-    if args.json:
-        print(json.dumps(report, indent=2))
-        return 0
-    print(_train_text(report))
-    if report["curves"] is None:
-        print("for a picture of the curves: pip install 'im2colnet[viz]'")
+    _print(args, report, lambda: _train_text(report))
     return 0
 
 
@@ -167,7 +164,7 @@ def evaluate(args: argparse.Namespace) -> int:
         "loss": float(-scores[np.arange(len(labels)), labels].mean()), "accuracy": float((guesses == labels).mean()),
         "classes": rows, "backend": trainer.net.backend.name, "threads": get_num_threads(),
     }  # fmt: skip
-    print(json.dumps(report, indent=2) if args.json else _evaluate_text(report))
+    _print(args, report, lambda: _evaluate_text(report))
     return 0
 
 
@@ -194,7 +191,7 @@ def predict(args: argparse.Namespace) -> int:
                for i in np.argsort(-row, kind="stable")[:3]]
         rows.append({"file": file, "index": index, **top[0], "top": top})
     report = {"checkpoint": str(args.checkpoint), "classes": list(names), "predictions": rows}
-    print(json.dumps(report, indent=2) if args.json else _predict_text(report))
+    _print(args, report, lambda: _predict_text(report))
     return 0
 
 
@@ -202,9 +199,9 @@ def plan(args: argparse.Namespace) -> int:
     """Tell the memory that training and inference will take."""
     from im2colnet import report
 
-    net, shape, batch, optimizer = _network_to_report(args)
-    planned = report.plan(net, shape, batch, optimizer, args.threads)
-    print(json.dumps(planned, indent=2) if args.json else report.plan_text(planned))
+    subject = _subject(args)
+    planned = report.plan(subject.net, subject.shape, subject.batch_size, subject.optimizer, args.threads)
+    _print(args, {"network": subject.name, **planned}, lambda: f"{subject.name}: {report.plan_text(planned)}")
     return 0
 
 
@@ -212,17 +209,14 @@ def summary(args: argparse.Namespace) -> int:
     """Show a network's layers."""
     from im2colnet import report
 
-    net, shape, _, _ = _network_to_report(args)
-    batch = args.batch_size or 1
-    print(json.dumps(report.summary(net, shape, batch), indent=2) if args.json
-          else report.summary_text(net, shape, batch))
+    subject, batch = _subject(args), args.batch_size or 1
+    _print(args, {"network": subject.name, **report.summary(subject.net, subject.shape, batch)},
+           lambda: f"{subject.name}: {report.summary_text(subject.net, subject.shape, batch)}")
     return 0
 
 
 def backends(args: argparse.Namespace) -> int:
     """List the backends, and say which one is selected and by what."""
-    from im2colnet.report import table
-
     variable = os.environ.get(VARIABLE)
     if args.selected:
         selected, by = args.selected, "argument"
@@ -230,15 +224,7 @@ def backends(args: argparse.Namespace) -> int:
         selected, by = (variable, "environment") if variable else ("numpy", "default")
     name = selected.partition(":")[0]
     rows = [{**row._asdict(), "selected": row.name == name} for row in list_backends()]
-    if args.json:
-        print(json.dumps({"selected": selected, "selected_by": by, "backends": rows}, indent=2))
-        return 0
-    cells = [("backend", "source", "starts here", "why not")]
-    cells += [(row["name"], row["source"], "yes" if row["available"] else "no", row["reason"]) for row in rows]
-    how = {"argument": "the argument --backend", "environment": f"the environment variable {VARIABLE}",
-           "default": f"default; {VARIABLE} is not set"}[by]
-    missing = "" if any(row["selected"] for row in rows) else ", but there is no such backend"
-    print(f"{table(cells)}\n\nselected: {selected} (by {how}){missing}")
+    _print(args, {"selected": selected, "selected_by": by, "backends": rows}, lambda: _backends_text(rows, selected, by))
     return 0
 
 
@@ -266,7 +252,7 @@ class Run:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"cannot read {file}: {error}; without that file, give --data and what it asks") from error
+            raise CheckpointError(f"cannot read {file}, which belongs to the checkpoint: {error}") from error
 
     def write(self, folder: Path) -> None:
         """Write it into its folder."""
@@ -275,6 +261,7 @@ class Run:
 
 def _start(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Dataset]]:
     """Return the trainer of a new network, and its data."""
+    args.data = args.data or "digits"
     images, held_out = _load_data(args, None)
     model = args.model or _default_model(images)
     recipe = RECIPES[model]
@@ -287,7 +274,7 @@ def _start(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Datas
 
 def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Dataset]]:
     """Return the trainer of a checkpoint, and its data."""
-    given = [_option(name) for name in FIXED if getattr(args, name) is not None]
+    given = [f"--{name.replace('_', '-')}" for name in FIXED if getattr(args, name) is not None]
     if given:
         _wrong_usage(args, f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
     trainer, before = Trainer.load(args.resume), Run.beside(args.resume)
@@ -322,7 +309,8 @@ def _load_data(args: argparse.Namespace, run: Run | None) -> tuple[Dataset, Data
 
 
 def _checksum(data: Dataset) -> int:
-    return zlib.crc32(np.ascontiguousarray(data.labels, np.int64), zlib.crc32(np.ascontiguousarray(data.images)))
+    images, labels = np.ascontiguousarray(data.images), np.ascontiguousarray(data.labels, np.int64)
+    return zlib.crc32(labels.data, zlib.crc32(images.data))
 
 
 def _run_folder(args: argparse.Namespace, run: Run) -> Path:
@@ -405,26 +393,36 @@ def _first(given: float | None, otherwise: float) -> float:
     return otherwise if given is None else given
 
 
-def _network_to_report(args: argparse.Namespace) -> tuple[Network, tuple[int, ...], int, Optimizer]:
-    """Return the network that ``plan`` and ``summary`` are asked for, its input's shape, and how it is trained."""
+class Subject(NamedTuple):
+    """A network that ``plan`` and ``summary`` report on, and how it is trained."""
+
+    name: str
+    net: Network
+    shape: tuple[int, ...]
+    batch_size: int
+    optimizer: Optimizer
+
+
+def _subject(args: argparse.Namespace) -> Subject:
+    """Return the network that the arguments name."""
     shape: tuple[int, ...] | None = args.input_shape
     named = vars(args).get("optimizer")
     if args.checkpoint:
         trainer, run = Trainer.load(args.checkpoint), Run.beside(args.checkpoint)
-        net: Network = trainer.net
-        batch, optimizer = run.batch_size if run else 64, trainer.optimizer
+        name, net, optimizer = args.checkpoint, trainer.net, trainer.optimizer
+        batch_size = run.batch_size if run else 64
     else:
         if args.data or not (args.model or shape):
             data = datasets.load(args.data or "digits", args.folder)[0]
-            model = args.model or _default_model(data)
-            net = _make(args, model, data)
+            name = args.model or _default_model(data)
+            net = _make(args, name, data)
         else:
-            model = args.model or "resnet20"
+            name = args.model or "resnet20"
             sizes = {"in_channels": shape[0], "input_size": shape[1]} if shape else {}
-            net = models.MODELS[model](**sizes, **_width(args, model))
-        recipe = RECIPES[model]
-        batch, optimizer = recipe.batch_size, _optimizer(recipe.optimizer)
-    return net, net.check_shape(shape), args.batch_size or batch, _optimizer(named) if named else optimizer
+            net = models.MODELS[name](**sizes, **_width(args, name))
+        batch_size, optimizer = RECIPES[name].batch_size, _optimizer(RECIPES[name].optimizer)
+    return Subject(name, net, net.check_shape(shape), args.batch_size or batch_size,
+                   _optimizer(named) if named else optimizer)
 
 
 def _optimizer(name: str, lr: float | Schedule = 0.1, weight_decay: float = 0.0, momentum: float = 0.9) -> Optimizer:
@@ -439,10 +437,12 @@ def _check_fit(net: Network, data: Dataset | None = None) -> int:
     output = net.output_shape(internal_shape(shape, 1))
     if len(output) != 2:
         raise ShapeError("the network does not classify: its output is no vector of class scores")
-    if data is not None and data.images.shape[1:] != shape:
-        raise DataError(f"the network takes images of {_by(shape)}, those of {data.name} are {_by(data.images.shape[1:])}")
-    if data is not None and len(data.classes) > output[0]:
-        raise DataError(f"the network tells {output[0]} classes apart, {data.name} has {len(data.classes)}")
+    if data is not None:
+        if data.images.shape[1:] != shape:
+            found = _by(data.images.shape[1:])
+            raise DataError(f"the network takes images of {_by(shape)}, those of {data.name} are {found}")
+        if len(data.classes) > output[0]:
+            raise DataError(f"the network tells {output[0]} classes apart, {data.name} has {len(data.classes)}")
     return output[0]
 
 
@@ -452,7 +452,8 @@ def _log_probabilities(net: Network, images: np.ndarray) -> np.ndarray:
     if not np.isfinite(logits).all():
         raise NonFiniteError("the network's output holds NaN or infinity: its parameters are not usable")
     logits -= logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logits
 
 
 # ---------------------------------------------------------------------- images
@@ -520,14 +521,18 @@ def _write_npy(path: str, array: np.ndarray) -> None:
 # ---------------------------------------------------------------------- reports
 
 
+def _print(args: argparse.Namespace, report: dict[str, Any], text: Callable[[], str]) -> None:
+    print(json.dumps(report, indent=2) if args.json else text())
+
+
 def _train_report(trainer: Trainer, run: Run, out: Path) -> dict[str, Any]:
     """Gather the results, and draw the curves if Matplotlib is there."""
     history, seconds = trainer.history, sum(trainer.history["seconds"])
-    curves = out / CURVES
+    curves: Path | None = out / CURVES
     try:
         from im2colnet.plots import save_curves
 
-        save_curves(history, curves)
+        save_curves(history, out / CURVES)
     except ImportError:
         curves = None
     images = sum(record["seconds"] * record["images_per_second"] for record in history)
@@ -545,11 +550,20 @@ def _train_report(trainer: Trainer, run: Run, out: Path) -> dict[str, Any]:
 
 
 def _train_text(report: dict[str, Any]) -> str:
-    files = [Path(report[key]).name for key in ("checkpoint", "metrics", "curves") if report[key]]
+    train, test = report["train"], report["test"]
     rows = {
-        "loss": " ".join(f"{report[part]['loss']:.4f} {part}" for part in ("train", "test") if report[part]),
+        "test": f"loss {test['loss']:.4f}, accuracy {test['accuracy']:.2%}",
+        "train": f"loss {train['loss']:.4f}, accuracy {train['accuracy']:.2%} (means over the last epoch)",
+        "time": f"{duration(report['seconds'])} for {report['epochs']} epochs,"
+                f" {report['images_per_second']:,.0f} images/s",
+        "network": f"{report['model']}, {report['parameters']:,} parameters",
+        "backend": f"{report['backend']}, {_count(report['threads'], 'thread')}",
+        "folder": report["folder"],
+        "files": ", ".join(Path(report[key]).name for key in ("checkpoint", "metrics", "curves") if report[key]),
     }
-    return "\n".join(f"{key:12}{value}" for key, value in rows.items())
+    if report["curves"] is None:
+        rows["hint"] = "for a picture of the curves: pip install 'im2colnet[viz]'"
+    return "\n" + "\n".join(f"{name:9}{value}" for name, value in rows.items())
 
 
 def _evaluate_text(report: dict[str, Any]) -> str:
@@ -576,5 +590,197 @@ def _predict_text(report: dict[str, Any]) -> str:
     return table(cells, right=(2,))
 
 
+def _backends_text(rows: list[dict[str, Any]], selected: str, by: str) -> str:
+    from im2colnet.report import table
+
+    cells = [("backend", "source", "starts here", "why not")]
+    cells += [(row["name"], row["source"], "yes" if row["available"] else "no", row["reason"]) for row in rows]
+    how = {"argument": "the argument --backend", "environment": f"the environment variable {VARIABLE}",
+           "default": f"default; {VARIABLE} is not set"}[by]
+    missing = "" if any(row["selected"] for row in rows) else ", but there is no such backend"
+    return f"{table(cells)}\n\nselected: {selected} (by {how}){missing}"
+
+
+def _describe(optimizer: Optimizer) -> str:
+    """Return an optimiser with its settings in words."""
+    schedule = optimizer.schedule
+    settings = {key: value for key, value in vars(optimizer).items() if value and key in ("momentum", "weight_decay")}
+    parts = [type(optimizer).__name__, f"lr {schedule.lr:g} ({type(schedule).__name__.lower()})"]
+    parts += [f"warm-up of {_count(schedule.warmup, 'step')}"] if schedule.warmup else []
+    return ", ".join(parts + [f"{key.replace('_', ' ')} {value:g}" for key, value in settings.items()])
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def _by(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
+
+
+# ---------------------------------------------------------------------- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "im2colnet", description="Train and use small convolutional networks on NumPy or another array module.",
+        epilog="exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C",
+    )
+    parser.add_argument("--version", action="version", version=f"im2colnet {im2colnet.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(command: Callable[[argparse.Namespace], int], about: str, examples: str, operands: str = "",
+            more: str = "") -> argparse.ArgumentParser:
+        name = command.__name__
+        sub = commands.add_parser(
+            name, usage=f"im2colnet {name} [OPTION]... {operands}".rstrip(), help=about,
+            description=f"{about[0].upper()}{about[1:]}.", formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog="examples:\n" + textwrap.indent(textwrap.dedent(examples).strip(), "  ") + more,
+        )
+        sub.set_defaults(command=command, parser=sub)
+        return sub
+
+    sub = add(train, "train a network and keep it in a run folder", """
+        im2colnet train
+        im2colnet train --data fashion-mnist --model lenet5 --epochs 3
+        im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
+        im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
+        """, more="\n\nwhat suits the models:\n" + "\n".join(
+            f"  {name:9} {r.epochs:2} epochs of batches of {r.batch_size}, {r.optimizer}, lr {r.lr:g}, weight decay"
+            f" {r.weight_decay:g}" for name, r in RECIPES.items()))
+    _add_data(sub, "digits; with --resume, that of the run")
+    _add_model(sub)
+    group = sub.add_argument_group("training", "What is not given suits the model, see below.")
+    group.add_argument("--epochs", type=_positive, metavar="N", help="how often to go through the images, in all")
+    group.add_argument("--batch-size", type=_positive, metavar="N", help="images of a step")
+    group.add_argument("--optimizer", choices=RATES, help="how to take a step")
+    group.add_argument("--lr", type=_number(float, lambda v: 0 < v < math.inf, "above 0"), metavar="RATE",
+                       help="learning rate, the highest of the schedule")
+    group.add_argument("--momentum", type=_number(float, lambda v: 0 <= v < 1, "from 0 to below 1"), metavar="M",
+                       help="of sgd (default: 0.9)")
+    group.add_argument("--weight-decay", type=_number(float, lambda v: 0 <= v < math.inf, "of at least 0"),
+                       metavar="D", help="how strongly the parameters are pulled to 0")
+    group.add_argument("--schedule", choices=("constant", "cosine"),
+                       help="how the learning rate goes on after the warm-up (default: cosine, which falls to 0)")
+    group.add_argument("--warmup", type=_number(float, lambda v: 0 <= v < math.inf, "of at least 0"),
+                       metavar="EPOCHS", help="in which the learning rate rises (default: a tenth of all with cosine,"
+                                              " else 0)")
+    group.add_argument("--seed", type=_number(int, lambda v: v >= 0, "of at least 0"), metavar="N",
+                       help="of initialisation, order and dropout (default: 0); the same seed gives the same network")
+    group = sub.add_argument_group("run")
+    group.add_argument("--out", metavar="DIR", help="the run folder (default: a new one in runs/)")
+    group.add_argument("--resume", metavar="CHECKPOINT", help="go on exactly where this checkpoint was written")
+    _add_machine(sub)
+
+    sub = add(evaluate, "measure a network on the held-out images of a data set", """
+        im2colnet evaluate runs/digits-resnet20-1/checkpoint.safetensors
+        im2colnet evaluate mine.safetensors --data mine.npz --json
+        """, "CHECKPOINT")
+    _add_checkpoint(sub)
+    _add_data(sub, "that of the run")
+    _add_machine(sub)
+
+    sub = add(predict, "classify images from files", """
+        im2colnet predict runs/digits-resnet20-1/checkpoint.safetensors seven.png
+        im2colnet predict mine.safetensors images.npy --out probabilities.npy
+        """, "CHECKPOINT FILE...")
+    _add_checkpoint(sub)
+    sub.add_argument("files", metavar="FILE", nargs="+",
+                     help=".npy of the shape (N, C, H, W), or without N, or without C if that is 1; .npz with the array"
+                          " images; or a picture, which is scaled to the network's size (needs Pillow)")
+    sub.add_argument("--out", metavar="FILE.npy", help="write the probabilities of all classes, (images, classes)")
+    _add_data(sub, "that of the run", "for the names of the classes: ")
+    _add_machine(sub)
+
+    sub = add(plan, "tell the memory that training and inference will take, without running them", """
+        im2colnet plan --model resnet18 --batch-size 128
+        im2colnet plan --model vgg8 --input-shape 3,64,64 --optimizer adam
+        """)
+    _add_network(sub)
+    sub.add_argument("--batch-size", type=_positive, metavar="N", help="images of a step (default: what suits the model)")
+    sub.add_argument("--optimizer", choices=RATES, help="whose state to count (default: what suits the model)")
+    _add_machine(sub)
+
+    sub = add(summary, "show the layers of a network", """
+        im2colnet summary --model mobilenet --width 0.5
+        im2colnet summary --checkpoint runs/digits-resnet20-1/checkpoint.safetensors
+        """)
+    _add_network(sub)
+    sub.add_argument("--batch-size", type=_positive, metavar="N", help="images to count for (default: 1)")
+    _add_machine(sub, threads=False)
+
+    sub = add(backends, "list the backends, whether they start here, and which one is selected", f"""
+        im2colnet backends
+        {VARIABLE}=cupy im2colnet backends
+        """)
+    sub.add_argument("--backend", dest="selected", metavar="NAME", help="tell of this selection")
+    sub.add_argument("--json", action="store_true", help="print a JSON document")
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", metavar="NAME", help=f"{purpose}digits, fashion-mnist, mnist, or the path of an .npz"
+                       f" file (default: {default})")
+    group.add_argument("--folder", metavar="DIR", help="where the data set's files are")
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a file that training has written")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network")
+    group.add_argument("--model", choices=models.MODELS, help="default: what suits the size of the images")
+    group.add_argument("--width", type=_number(float, lambda v: 0 < v <= 4, "above 0 and at most 4"), metavar="W",
+                       help="multiplies the filters of mobilenet")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    """Add what tells a network to report on."""
+    _add_data(parser, "digits, if there is no --model either", "for the images' size and the number of classes: ")
+    _add_model(parser)
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help="the network of this file instead")
+    parser.add_argument("--input-shape", type=_shape, metavar="C,H,W", help="channels, height and width of an image")
+
+
+def _add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument("--backend", metavar="NAME",
+                       help=f"default: that of the environment variable {VARIABLE}, else numpy")
+    if threads:
+        group.add_argument("--threads", type=_positive, metavar="N", help="cores to use (default: all)")
+    group.add_argument("--json", action="store_true", help="print a JSON document and nothing else to stdout")
+
+
+def _number(kind: Callable[[str], float], holds: Callable[[float], bool], range_: str) -> Callable[[str], float]:
+    """Return a type for argparse: a number for which a condition holds."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"must be a {'whole ' * (kind is int)}number {range_}, got {text!r}")
+        return value
+
+    return parse
+
+
+_positive = _number(int, lambda v: v >= 1, "of at least 1")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if len(sizes) != 3 or not all(size.strip().isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"must be three sizes such as 3,32,32, got {text!r}")
+    return tuple(map(int, sizes))
+
+
+def _wrong_usage(args: argparse.Namespace, message: str) -> NoReturn:
+    parser: argparse.ArgumentParser = args.parser
+    parser.error(message)
+
+
+__all__ = ["main"]

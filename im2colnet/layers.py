@@ -14,7 +14,7 @@ from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from im2colnet.backend import Array, Backend, Shape, Spec
-from im2colnet.errors import ShapeError
+from im2colnet.errors import CheckpointError, ShapeError
 from im2colnet.window import make_window, pooling_window
 
 if TYPE_CHECKING:
@@ -117,12 +117,26 @@ class Layer:
     buffers: dict[str, Array]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
+        shown = []
+        for name, parameter in self._arguments().items():
+            value = getattr(self, name, "?")
+            if parameter.default is parameter.empty:
+                shown.append(repr(value))
+            elif value != parameter.default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        names = [n for n in inspect.signature(type(self).__init__).parameters if n not in ("self", "args", "kwargs")]
-        return {name: getattr(self, name) for name in names}
+        missing = [name for name in self._arguments() if not hasattr(self, name)]
+        if missing:
+            raise CheckpointError(f"{type(self).__name__} must keep its arguments as attributes: {', '.join(missing)}")
+        return {name: getattr(self, name) for name in self._arguments()}
+
+    @classmethod
+    def _arguments(cls) -> dict[str, inspect.Parameter]:
+        found = dict(inspect.signature(cls).parameters)
+        return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
     def build(self, graph: Graph, name: str, x: int) -> int:
         """Add this layer to a graph, reading value ``x``; return the value it makes."""
@@ -278,7 +292,7 @@ class Linear(Layer):
 
     def output_shape(self, x: Shape) -> Shape:
         if len(x) != 2:
-            raise ShapeError(f"expected features (N, {self.in_features}), got shape {user_shape(x)}: Flatten() first")
+            raise ShapeError(f"expected features (N, {self.in_features}), got shape {user_shape(x)}; Flatten() is missing")
         if x[0] != self.in_features:
             raise ShapeError(f"expected {self.in_features} input features, got {x[0]}")
         return self.out_features, x[1]

@@ -91,6 +91,14 @@ class Network(Layer):
     backend: Backend
     dtype: str
 
+    def children(self) -> dict[str, Layer]:
+        """Return the layers that it is made of, by name."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
     @property
     def graph(self) -> Graph:
         """The network's graph, built on first use."""
@@ -292,9 +300,12 @@ class Sequential(Network):
         if not self.layers:
             raise ShapeError("a network needs at least one layer")
 
+    def children(self) -> dict[str, Layer]:
+        return {str(i): layer for i, layer in enumerate(self.layers)}
+
     def build(self, graph: Graph, name: str, x: int) -> int:
-        for i, layer in enumerate(self.layers):
-            x = layer.build(graph, f"{name}.{i}" if name else str(i), x)
+        for key, layer in self.children().items():
+            x = layer.build(graph, f"{name}.{key}" if name else key, x)
         return x
 
 
@@ -310,6 +321,9 @@ class Residual(Network):
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         self.body, self.shortcut = body, shortcut
+
+    def children(self) -> dict[str, Layer]:
+        return {"body": self.body} | ({} if self.shortcut is None else {"shortcut": self.shortcut})
 
     def build(self, graph: Graph, name: str, x: int) -> int:
         prefix = f"{name}." if name else ""

@@ -38,7 +38,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     if not history:
         raise ShapeError("there is no epoch to draw: the history is empty")
     figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)    # not pyplot, which would keep the figure and choose a window system
+    FigureCanvasAgg(figure)    # not pyplot, which would keep the figure and choose a window system
     epochs = [record["epoch"] for record in history]
     for axes, quantity, form in zip(figure.subplots(1, 2), ("loss", "accuracy"), (".4f", ".2%"), strict=True):
         drawn = []
@@ -60,7 +60,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     picture = io.BytesIO()
-    canvas.print_png(picture)
+    figure.savefig(picture, format="png")
     replace_file(path, picture.getvalue())
 
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import accumulate
 from math import prod
+from threading import Lock
 from typing import Any, NamedTuple, cast
 
 from im2colnet.backend import Array, Shape
 from im2colnet.errors import DTypeError, Im2colnetError, NonFiniteError, ShapeError
-from im2colnet.layers import Context
+from im2colnet.layers import Context, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads
@@ -95,7 +96,7 @@ class Layout:
     def __init__(self, run: Run, sample: tuple[int, ...], batch: int) -> None:
         net, backend, graph = run.net, run.net.backend, run.net.graph
         output = graph.shapes(internal_shape(sample, batch))[-1]
-        if run.training and len(output) != 2:
+        if run.loss is not None and len(output) != 2:
             raise ShapeError(
                 f"the loss needs class scores (N, classes), the network gives {len(output)} dimensions;"
                 " end it with Flatten() and Linear(...)"
@@ -143,6 +144,7 @@ class Run:
         self._views: dict[int, list[dict[str, Array]]] = {}
         self._layouts: dict[tuple[tuple[int, ...], int], Layout] = {}
         self._teams: dict[int, Team] = {}
+        self._lock = Lock()  # the arenas serve one call at a time, whichever of the user's threads it comes from
         self.workers = 0
 
     # ------------------------------------------------------------------ memory
@@ -209,10 +211,14 @@ class Run:
         NonFiniteError
             If images or loss are not finite; the parameters are unchanged.
         """
-        images = self.check_images(images)
-        layout = self.layout(images)
+        with self._lock:
+            return self._train_step(self.check_images(images), labels, key, update)
+
+    def _train_step(
+        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, range], None]
+    ) -> tuple[float, int]:
+        net, layout = self.net, self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
-        net = self.net
 
         def program(comm: Communicator) -> None:
             mine = comm.share(layout.plan.count)
@@ -244,11 +250,13 @@ class Run:
 
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
-        images = self.check_images(images)
+        with self._lock:
+            return self._predict(self.check_images(images))
+
+    def _predict(self, images: Any) -> Any:
         layout, backend = self.layout(images), self.net.backend
-        shape = layout.plan.largest.shapes[-1]
-        result = backend.empty((images.shape[0], *((shape[1], shape[0], shape[2]) if len(shape) == 4 else shape[:1])),
-                               self.net.dtype)
+        sample = user_shape(layout.plan.largest.shapes[-1])[1:]
+        result = backend.empty((images.shape[0], *sample), self.net.dtype)
 
         def program(comm: Communicator) -> None:
             for s in comm.share(layout.plan.count):
@@ -262,7 +270,10 @@ class Run:
 
     def evaluate(self, images: Any, labels: Any) -> tuple[float, int]:
         """Mean loss and number of right predictions, in evaluation mode."""
-        images = self.check_images(images)
+        with self._lock:
+            return self._evaluate(self.check_images(images), labels)
+
+    def _evaluate(self, images: Any, labels: Any) -> tuple[float, int]:
         layout = self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
 
@@ -328,7 +339,8 @@ class Run:
         part = backend.asarray(images[shard.start : shard.stop])
         backend.to_rows(part, out=x)
         if part.dtype.kind == "f" and not backend.all_finite(x):
-            raise NonFiniteError("the input holds NaN or infinity; the parameters are unchanged")
+            first = next(i for i in range(x.shape[-1]) if not backend.all_finite(x[..., i]))
+            raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity")
 
     def _loss(self, shard: Shard, labels: Any, batch: int, dlogits: Array | None) -> None:
         loss, backend = cast(CrossEntropyLoss, self.loss), self.net.backend

@@ -1,0 +1,394 @@
+"""The functions on plain arrays: PyTorch's values, naive loops, arrays of every kind, and errors."""
+
+import numpy as np
+import pytest
+from helpers import LAYOUTS, normal, strided
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import naive
+from reference.torch_values import cases
+
+import im2colnet as ic
+import im2colnet.functional as F
+
+searching = settings(max_examples=60, deadline=None)
+TOLERANCE = {"float64": {"rtol": 1e-11, "atol": 1e-12}, "float32": {"rtol": 1e-4, "atol": 1e-4}}
+dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
+
+
+def close(actual, expected, dtype="float64"):
+    assert actual.dtype == dtype
+    assert actual.shape == expected.shape
+    assert actual.flags.c_contiguous
+    assert_allclose(actual, expected, **TOLERANCE[dtype])
+
+
+def every_case(group):
+    return pytest.mark.parametrize(("config", "arrays"), [pytest.param(*case) for case in cases(group)])
+
+
+def of_dtype(arrays, dtype, *names):
+    """Read-only, so that a function that changed its input would fail."""
+    return [strided(arrays[name].astype(dtype), "contiguous") for name in names]
+
+
+# PyTorch ------------------------------------------------------------------------------------------------------------
+@dtypes
+@every_case("conv2d")
+def test_conv2d_against_pytorch(config, arrays, dtype):
+    x, w, b, dy = of_dtype(arrays, dtype, "x", "w", "b", "dy")
+    close(F.conv2d(x, w, b, **config), arrays["y"], dtype)
+    close(F.conv2d(x, w, **config), arrays["y"] - arrays["b"][:, None, None], dtype)
+    close(F.conv2d_input(x.shape, w, dy, **config), arrays["dx"], dtype)
+    close(F.conv2d_weight(x, w.shape, dy, **config), arrays["dw"], dtype)
+
+
+def outside_first(config, x, fill):
+    """Pad the image first where a case has more than half a window of padding, which PyTorch refuses to do itself.
+
+    Return the configuration, the image and the part of it that is the original one.
+    """
+    pads = config["padding"]
+    if pads != ((0, 1), (2, 1)):
+        return config, x, (...,)
+    with pytest.raises(ic.ShapeError, match="more than half"):
+        F.max_pool2d(x, config["kernel_size"], config["stride"], config["padding"])
+    x = np.pad(x, ((0, 0), (0, 0), *pads), constant_values=fill)
+    return {**config, "padding": 0}, x, (..., slice(0, -1), slice(2, -1))
+
+
+@dtypes
+@every_case("max_pool2d")
+def test_max_pool2d_against_pytorch(config, arrays, dtype):
+    x, dy = of_dtype(arrays, dtype, "x", "dy")
+    config, x, image = outside_first(config, x, -np.inf)
+    close(F.max_pool2d(x, **config), arrays["y"], dtype)
+    y, indices = F.max_pool2d(x, **config, return_indices=True)
+    close(y, arrays["y"], dtype)
+    assert indices.dtype.kind == "i"
+    assert indices.flags.c_contiguous
+    if image == (...,):
+        assert_array_equal(indices, arrays["indices"])
+    assert_allclose(F.max_pool2d_input(x, dy, **config)[image], arrays["dx"], **TOLERANCE[dtype])
+
+
+@dtypes
+@every_case("avg_pool2d")
+def test_avg_pool2d_against_pytorch(config, arrays, dtype):
+    x, dy = of_dtype(arrays, dtype, "x", "dy")
+    config, x, image = outside_first(config, x, 0)
+    close(F.avg_pool2d(x, **config), arrays["y"], dtype)
+    assert_allclose(F.avg_pool2d_input(x.shape, dy, **config)[image], arrays["dx"], **TOLERANCE[dtype])
+
+
+@dtypes
+@every_case("unfold")
+def test_unfold_and_fold_against_pytorch(config, arrays, dtype):
+    x, dcols = of_dtype(arrays, dtype, "x", "dcols")
+    close(F.unfold(x, **config), arrays["cols"], dtype)
+    close(F.fold(dcols, x.shape[2:], **config), arrays["folded"], dtype)
+
+
+def test_arguments_have_pytorch_s_names_order_and_defaults():
+    x, w, b = normal(2, 4, 6, 6), normal(6, 2, 3, 3, seed=1), normal(6, seed=2)
+    close(F.conv2d(x, w, b, 2, 1, 1, 2), naive.conv2d(x, w, b, stride=2, padding=1, groups=2))
+    assert_array_equal(F.conv2d(x=x, w=w, groups=2), F.conv2d(x, w, None, 1, 0, 1, 2))
+    close(F.max_pool2d(x, 3, 1, 1, 1), naive.max_pool2d(x, 3, 1, 1))
+    close(F.max_pool2d(x, 2), naive.max_pool2d(x, 2, 2))
+    close(F.avg_pool2d(x, 3, 2, 1, True, False), naive.avg_pool2d(x, 3, 2, 1, True, False))
+    close(F.unfold(x, 3, 2, 1, 2), naive.unfold(x, 3, dilation=2, padding=1, stride=2))
+    cols = naive.unfold(x, 3, dilation=2, padding=1, stride=2)
+    close(F.fold(cols, (6, 6), 3, 2, 1, 2), naive.fold(cols, 6, 3, 2, 1, 2))
+    close(F.fold(cols, 6, 3, 2, 1, 2), naive.fold(cols, 6, 3, 2, 1, 2))
+
+
+# Naive loops --------------------------------------------------------------------------------------------------------
+small, seeds = st.integers(1, 3), st.integers(0, 2**32 - 1)
+numbers = st.one_of(small, st.tuples(small, small))
+
+
+@st.composite
+def problems(draw, pooling=False):
+    """Size (H, W) and window arguments, in every form that users may write."""
+    kernel = draw(st.one_of(st.integers(1, 4), st.tuples(st.integers(1, 4), st.integers(1, 4))))
+    stride, dilation = draw(numbers), draw(numbers)
+    extents = [d * (k - 1) + 1 for k, d in zip(naive.pair(kernel), naive.pair(dilation), strict=True)]
+    sides = [st.integers(0, e // 2 if pooling else 4) for e in extents]
+    forms = [
+        st.just("valid"),
+        st.integers(0, min(e // 2 for e in extents) if pooling else 4),
+        st.tuples(*sides),
+        st.tuples(*(st.tuples(side, side) for side in sides)),
+    ]
+    if naive.pair(stride) == (1, 1) and not pooling:
+        forms.append(st.just("same"))
+    padding = draw(st.one_of(forms))
+    pads = naive.padding_pairs(padding, kernel, dilation, stride)
+    least = [max(1, e - before - after) for e, (before, after) in zip(extents, pads, strict=True)]
+    size = tuple(n + draw(st.integers(0, 4)) for n in least)
+    return size, {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+
+
+@searching
+@given(problem=problems(), groups=small, channels=small, filters=small, seed=seeds, layout=st.sampled_from(LAYOUTS))
+def test_conv2d(problem, groups, channels, filters, seed, layout):
+    size, config = problem
+    kernel, config["groups"] = naive.pair(config.pop("kernel_size")), groups
+    x, w = normal(2, groups * channels, *size, seed=seed), normal(groups * filters, channels, *kernel, seed=seed + 1)
+    b = normal(len(w), seed=seed + 2)
+    expected = naive.conv2d(x, w, b, **config)
+    close(F.conv2d(strided(x, layout), strided(w, layout), strided(b, layout), **config), expected)
+    dy = normal(*expected.shape, seed=seed + 3)
+    dx = F.conv2d_input(x.shape, strided(w, layout), strided(dy, layout), **config)
+    close(dx, naive.conv2d_input(x.shape, w, dy, **config))
+    dw = F.conv2d_weight(strided(x, layout), w.shape, strided(dy, layout), **config)
+    close(dw, naive.conv2d_weight(x, w.shape, dy, **config))
+
+
+@searching
+@given(problem=problems(pooling=True), ceil_mode=st.booleans(), seed=seeds, layout=st.sampled_from(LAYOUTS))
+def test_max_pool2d(problem, ceil_mode, seed, layout):
+    size, config = problem
+    x = np.round(normal(2, 3, *size, seed=seed))  # with ties
+    expected, at = naive.max_pool2d(x, **config, ceil_mode=ceil_mode, return_indices=True)
+    y, indices = F.max_pool2d(strided(x, layout), **config, ceil_mode=ceil_mode, return_indices=True)
+    assert_array_equal(y, expected)
+    seen = at >= 0  # a dilated window may hold nothing but padding: there is no index then
+    assert_array_equal(indices[seen], at[seen])
+    dy = normal(*expected.shape, seed=seed + 1)
+    dx = F.max_pool2d_input(strided(x, layout), strided(dy, layout), **config, ceil_mode=ceil_mode)
+    close(dx, naive.max_pool2d_grad(x, dy, **config, ceil_mode=ceil_mode))
+
+
+@searching
+@given(problem=problems(pooling=True), ceil_mode=st.booleans(), include=st.booleans(), seed=seeds,
+       layout=st.sampled_from(LAYOUTS))  # fmt: skip
+def test_avg_pool2d(problem, ceil_mode, include, seed, layout):
+    size, config = problem
+    kernel, stride = naive.pair(config["kernel_size"]), config["stride"]
+    pads = naive.padding_pairs(config["padding"], kernel, config["dilation"], stride)
+    padding = tuple((min(a, k // 2), min(b, k // 2)) for (a, b), k in zip(pads, kernel, strict=True))
+    size = tuple(max(n, k) for n, k in zip(size, kernel, strict=True))
+    config = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    config["count_include_pad"] = include
+    x = normal(2, 3, *size, seed=seed)
+    expected = naive.avg_pool2d(x, **config)
+    close(F.avg_pool2d(strided(x, layout), **config), expected)
+    dy = normal(*expected.shape, seed=seed + 1)
+    close(F.avg_pool2d_input(x.shape, strided(dy, layout), **config), naive.avg_pool2d_grad(x.shape, dy, **config))
+
+
+@searching
+@given(problem=problems(), seed=seeds, layout=st.sampled_from(LAYOUTS))
+def test_unfold_and_fold(problem, seed, layout):
+    size, config = problem
+    x = normal(2, 3, *size, seed=seed)
+    expected = naive.unfold(x, **config)
+    close(F.unfold(strided(x, layout), **config), expected)
+    cols = normal(*expected.shape, seed=seed + 1)
+    close(F.fold(strided(cols, layout), size, **config), naive.fold(cols, size, **config))
+
+
+# Arrays of every kind -----------------------------------------------------------------------------------------------
+X, W, B, DY = normal(2, 3, 6, 7), normal(4, 3, 3, 2, seed=1), normal(4, seed=2), normal(2, 4, 4, 6, seed=3)
+COLS = normal(2, 18, 24, seed=4)
+#: name -> (function of arrays, the arrays, the oracle)
+FUNCTIONS = {
+    "conv2d": (F.conv2d, [X, W, B], naive.conv2d),
+    "conv2d_input": (lambda w, dy: F.conv2d_input(X.shape, w, dy), [W, DY],
+                     lambda w, dy: naive.conv2d_input(X.shape, w, dy)),
+    "conv2d_weight": (lambda x, dy: F.conv2d_weight(x, W.shape, dy), [X, DY],
+                      lambda x, dy: naive.conv2d_weight(x, W.shape, dy)),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), [X], lambda x: naive.max_pool2d(x, 2)),
+    "max_pool2d_input": (lambda x, dy: F.max_pool2d_input(x, dy, (3, 2), 1), [X, DY[:, :3]],
+                         lambda x, dy: naive.max_pool2d_grad(x, dy, (3, 2), 1)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [X], lambda x: naive.avg_pool2d(x, 2)),
+    "avg_pool2d_input": (lambda dy: F.avg_pool2d_input((2, 4, 6, 7), dy, (3, 2), 1), [DY],
+                         lambda dy: naive.avg_pool2d_grad((2, 4, 6, 7), dy, (3, 2), 1)),
+    "unfold": (lambda x: F.unfold(x, (3, 2)), [X], lambda x: naive.unfold(x, (3, 2))),
+    "fold": (lambda cols: F.fold(cols, (6, 7), (3, 2)), [COLS], lambda cols: naive.fold(cols, (6, 7), (3, 2))),
+}  # fmt: skip
+
+
+def test_every_function_is_tested():
+    assert sorted(FUNCTIONS) == sorted(F.__all__)
+
+
+@dtypes
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arrays_of_any_strides_that_may_not_be_written(name, layout, dtype):
+    function, arrays, oracle = FUNCTIONS[name]
+    close(function(*(strided(a.astype(dtype), layout) for a in arrays)), oracle(*arrays), dtype)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_results_are_the_caller_s(name):
+    """A result neither shares memory with the arguments nor with that of another call."""
+    function, arrays, oracle = FUNCTIONS[name]
+    first = function(*arrays)
+    second = function(*arrays)
+    assert not any(np.shares_memory(first, other) for other in (second, *arrays))
+    first[...] = np.nan
+    close(second, oracle(*arrays))
+
+
+@pytest.mark.parametrize("x", [normal(1, 1, 1, 1), normal(3, 1, 1, 1), normal(1, 1, 1, 5)], ids=lambda x: str(x.shape))
+def test_a_result_is_a_copy_even_where_nothing_is_to_be_done(x):
+    for y in (F.max_pool2d(x, 1), F.avg_pool2d(x, 1), F.unfold(x, 1), F.conv2d(x, np.ones((1, 1, 1, 1)))):
+        assert_array_equal(y.ravel(), x.ravel())
+        assert not np.shares_memory(x, y)
+
+
+def test_padding_never_is_a_maximum():
+    x = np.full((1, 1, 3, 3), -5.0)
+    y, indices = F.max_pool2d(x, 3, 1, 1, return_indices=True)
+    assert_array_equal(y, x)
+    assert_array_equal(indices[0, 0], [[0, 0, 1], [0, 0, 1], [3, 3, 4]])
+    x[...] = -np.inf
+    y, indices = F.max_pool2d(x, 3, 1, 1, return_indices=True)
+    assert_array_equal(y, x)
+    assert_array_equal(indices[0, 0], [[0, 0, 1], [0, 0, 1], [3, 3, 4]])
+
+
+def test_the_backend_in_use_does_not_matter_for_arrays_of_numpy():
+    class Other(ic.Backend):
+        name = "other"
+        xp = None
+
+        def owns(self, array):
+            return False
+
+    with ic.use_backend(Other()):
+        close(F.conv2d(X, W, B), naive.conv2d(X, W, B))
+
+
+def test_arrays_of_two_backends():
+    class Theirs(np.ndarray):
+        pass
+
+    class Other(ic.Backend):
+        name = "other"
+        xp = np
+
+        def owns(self, array):
+            return isinstance(array, Theirs)
+
+    text = "x is an array of the backend 'other' but w one of 'numpy'"
+    with ic.use_backend(Other()), pytest.raises(ic.BackendError, match=text):
+        F.conv2d(X.view(Theirs), W)
+
+
+# Errors: each names the argument and says what was expected ---------------------------------------------------------
+def ones(shape, dtype="float64"):
+    return np.ones(shape, dtype)
+
+
+x4, w4, dy4, SHAPE = ones((2, 4, 5, 6)), ones((6, 4, 3, 3)), ones((2, 6, 3, 4)), (2, 6, 3, 4)
+ERRORS = [
+    # rank
+    (lambda: F.conv2d(ones((4, 5, 6)), w4), ic.ShapeError, "x must have 4 dimensions, (N, C, H, W)", "(4, 5, 6)"),
+    (lambda: F.conv2d(x4, ones((6, 4, 3))), ic.ShapeError, "w must have 4 dimensions", "(6, 4, 3)"),
+    (lambda: F.conv2d(x4, w4, ones((6, 1))), ic.ShapeError, "b must have 1 dimensions", "(6, 1)"),
+    (lambda: F.conv2d(ones(()), w4), ic.ShapeError, "x must have 4 dimensions", "got 0"),
+    (lambda: F.conv2d_input((2, 4, 5, 6), w4, ones((2, 6))), ic.ShapeError, "dy must have 4 dimensions", "(2, 6)"),
+    (lambda: F.max_pool2d(ones((5, 6)), 2), ic.ShapeError, "x must have 4 dimensions", "(5, 6)"),
+    (lambda: F.avg_pool2d(ones((5, 6)), 2), ic.ShapeError, "x must have 4 dimensions", "(5, 6)"),
+    (lambda: F.unfold(ones((5, 6)), 2), ic.ShapeError, "x must have 4 dimensions", "(5, 6)"),
+    (lambda: F.fold(x4, 5, 2), ic.ShapeError, "cols must have 3 dimensions, (N, C·KH·KW, L)", "(2, 4, 5, 6)"),
+    # channels, groups, filters
+    (lambda: F.conv2d(x4, ones((6, 3, 3, 3))), ic.ShapeError, "x has 4 channels", "(6, 3, 3, 3)", "expects 3 * 1 = 3"),
+    (lambda: F.conv2d(x4, w4, groups=2), ic.ShapeError, "x has 4 channels", "groups=2 expects 4 * 2 = 8"),
+    (lambda: F.conv2d(x4, ones((6, 1, 3, 3)), groups=3), ic.ShapeError, "groups must divide", "groups=3 for 4 and 6"),
+    (lambda: F.conv2d(x4, ones((6, 1, 3, 3)), groups=4), ic.ShapeError, "groups must divide", "groups=4 for 4 and 6"),
+    (lambda: F.conv2d(x4, w4, groups=0), ic.ShapeError, "groups must", "groups=0"),
+    (lambda: F.conv2d(x4, w4, groups=-1), ic.ShapeError, "groups must", "groups=-1"),
+    (lambda: F.conv2d(x4, w4, groups=1.0), ic.ShapeError, "groups must", "groups=1.0"),
+    (lambda: F.conv2d(x4, w4, ones((4,))), ic.ShapeError, "b must have shape (6,)", "(4,)"),
+    (lambda: F.conv2d_input((2, 3, 5, 6), w4, dy4), ic.ShapeError, "input_shape has 3 channels", "expects 4"),
+    (lambda: F.conv2d_weight(x4, (6, 3, 3, 3), dy4), ic.ShapeError, "x has 4 channels", "weight_shape", "(6, 3, 3, 3)"),
+    # sizes
+    (lambda: F.conv2d(ones((1, 4, 2, 6)), w4), ic.ShapeError, "height", "input 2 + padding 0+0", "kernel 3", "= 0"),
+    (lambda: F.conv2d(ones((1, 4, 6, 2)), w4), ic.ShapeError, "width", "(input 2 + padding 0+0", "kernel 3", "= 0"),
+    (lambda: F.conv2d(x4, w4, dilation=3), ic.ShapeError, "height", "dilation 3 * (kernel 3 - 1)"),
+    (lambda: F.conv2d_input((2, 4, 2, 6), w4, dy4), ic.ShapeError, "height", "input 2"),
+    (lambda: F.conv2d_weight(x4, (6, 4, 7, 3), dy4), ic.ShapeError, "height", "kernel 7"),
+    (lambda: F.max_pool2d(x4, 7), ic.ShapeError, "height", "kernel 7"),
+    (lambda: F.avg_pool2d(x4, (1, 7)), ic.ShapeError, "width", "kernel 7"),
+    (lambda: F.unfold(x4, 7), ic.ShapeError, "height", "kernel 7"),
+    (lambda: F.fold(ones((2, 16, 4)), 1, 2), ic.ShapeError, "height", "kernel 2"),
+    # empty
+    (lambda: F.conv2d(ones((0, 4, 5, 6)), w4), ic.ShapeError, "x is empty", "(0, 4, 5, 6)"),
+    (lambda: F.conv2d(x4, ones((0, 4, 3, 3))), ic.ShapeError, "w is empty", "(0, 4, 3, 3)"),
+    (lambda: F.max_pool2d(ones((1, 4, 0, 6)), 2), ic.ShapeError, "x is empty", "(1, 4, 0, 6)"),
+    (lambda: F.fold(ones((0, 16, 4)), 3, 2), ic.ShapeError, "cols is empty", "(0, 16, 4)"),
+    # element types
+    (lambda: F.conv2d(ones((2, 4, 5, 6), "int64"), w4), ic.DTypeError, "x must be float32 or float64, got int64"),
+    (lambda: F.conv2d(x4, ones((6, 4, 3, 3), "uint8")), ic.DTypeError, "w must be float32 or float64, got uint8"),
+    (lambda: F.conv2d(ones((2, 4, 5, 6), "float16"), w4), ic.DTypeError, "x must be", "float16"),
+    (lambda: F.conv2d(ones((2, 4, 5, 6), "complex64"), w4), ic.DTypeError, "x must be", "complex64"),
+    (lambda: F.max_pool2d(ones((2, 4, 5, 6), "bool"), 2), ic.DTypeError, "x must be", "bool", "astype"),
+    (lambda: F.conv2d(x4, w4.astype("float32")), ic.DTypeError, "w is float32 but x is float64"),
+    (lambda: F.conv2d(x4, w4, ones((6,), "float32")), ic.DTypeError, "b is float32 but x is float64"),
+    (lambda: F.conv2d_weight(x4, w4.shape, dy4.astype("float32")), ic.DTypeError, "dy is float32 but x is float64"),
+    (lambda: F.max_pool2d_input(x4, ones((2, 4, 2, 3), "float32"), 2), ic.DTypeError, "dy is float32"),
+    # window arguments
+    (lambda: F.conv2d(x4, w4, stride=0), ic.ShapeError, "stride must be an integer or a pair", "at least 1, got 0"),
+    (lambda: F.conv2d(x4, w4, stride=1.5), ic.ShapeError, "stride must be", "1.5"),
+    (lambda: F.conv2d(x4, w4, stride=(1, 2, 3)), ic.ShapeError, "stride must be", "(1, 2, 3)"),
+    (lambda: F.conv2d(x4, w4, dilation=0), ic.ShapeError, "dilation must be", "got 0"),
+    (lambda: F.conv2d(x4, w4, dilation="2"), ic.ShapeError, "dilation must be", "'2'"),
+    (lambda: F.conv2d(x4, w4, padding=-1), ic.ShapeError, "padding must be", "got -1"),
+    (lambda: F.conv2d(x4, w4, padding="full"), ic.ShapeError, "padding must be", '"same"', "'full'"),
+    (lambda: F.conv2d(x4, w4, padding=((0, 1),)), ic.ShapeError, "padding must be", "((0, 1),)"),
+    (lambda: F.conv2d(x4, w4, padding=None), ic.ShapeError, "padding must be", "None"),
+    (lambda: F.conv2d(x4, w4, stride=2, padding="same"), ic.ShapeError, "needs stride 1", "(2, 2)"),
+    (lambda: F.conv2d_input(x4.shape, w4, dy4, stride=0), ic.ShapeError, "stride must be", "got 0"),
+    (lambda: F.conv2d_weight(x4, w4.shape, dy4, padding=0.5), ic.ShapeError, "padding must be", "0.5"),
+    (lambda: F.max_pool2d(x4, 0), ic.ShapeError, "kernel_size must be", "got 0"),
+    (lambda: F.max_pool2d(x4, 2, stride=0), ic.ShapeError, "stride must be", "got 0"),
+    (lambda: F.max_pool2d(x4, 2, padding=2), ic.ShapeError, "padding (2, 2)", "half", "2 inputs"),
+    (lambda: F.max_pool2d(x4, 3, dilation=0), ic.ShapeError, "dilation must be", "got 0"),
+    (lambda: F.avg_pool2d(x4, 3, padding=((0, 0), (0, 2))), ic.ShapeError, "padding (0, 2)", "width", "half"),
+    (lambda: F.unfold(x4, None), ic.ShapeError, "kernel_size must be", "None"),
+    (lambda: F.fold(ones((2, 16, 4)), 0, 2), ic.ShapeError, "output_size must be", "got 0"),
+    # shapes of gradients and columns
+    (lambda: F.conv2d_input(x4.shape, w4, ones((2, 6, 3, 3))), ic.ShapeError, "dy must", str(SHAPE), "(2, 6, 3, 3)"),
+    (lambda: F.conv2d_weight(x4, w4.shape, ones((1, 6, 3, 4))), ic.ShapeError, "dy must", str(SHAPE), "(1, 6, 3, 4)"),
+    (lambda: F.conv2d_weight(x4, (5, 4, 3, 3), dy4), ic.ShapeError, "dy must", "(2, 5, 3, 4)", "(2, 6, 3, 4)"),
+    (lambda: F.max_pool2d_input(x4, ones((2, 4, 3, 3)), 2), ic.ShapeError, "dy must", "(2, 4, 2, 3)", "(2, 4, 3, 3)"),
+    (lambda: F.avg_pool2d_input(x4.shape, ones((2, 3, 2, 3)), 2), ic.ShapeError, "dy must", "(2, 4, 2, 3)"),
+    (lambda: F.fold(ones((2, 15, 4)), 3, 2), ic.ShapeError, "cols must have shape (N, C·4, 4)", "(2, 15, 4)"),
+    (lambda: F.fold(ones((2, 16, 5)), 3, 2), ic.ShapeError, "cols must have shape (N, C·4, 4)", "(2, 16, 5)"),
+    (lambda: F.conv2d_input((2, 4, 5), w4, dy4), ic.ShapeError, "input_shape must be four positive", "(2, 4, 5)"),
+    (lambda: F.conv2d_input((2, 4, 5, 0), w4, dy4), ic.ShapeError, "input_shape must be", "(2, 4, 5, 0)"),
+    (lambda: F.conv2d_input((2, 4, 5.0, 6), w4, dy4), ic.ShapeError, "input_shape must be", "5.0"),
+    (lambda: F.conv2d_input(5, w4, dy4), ic.ShapeError, "input_shape must be four positive integers", "5"),
+    (lambda: F.conv2d_weight(x4, (6, 4, 3), dy4), ic.ShapeError, "weight_shape must be", "(6, 4, 3)"),
+    (lambda: F.conv2d_weight(x4, None, dy4), ic.ShapeError, "weight_shape must be", "None"),
+    (lambda: F.avg_pool2d_input((4, 5, 6), dy4, 2), ic.ShapeError, "input_shape must be", "(4, 5, 6)"),
+    # not an array
+    (lambda: F.conv2d([[1.0]], w4), ic.BackendError, "x must be an array of a backend", "list", "numpy.asarray"),
+    (lambda: F.conv2d(x4, 3.0), ic.BackendError, "w must be an array of a backend", "float"),
+    (lambda: F.conv2d(x4, w4, 1), ic.BackendError, "b must be an array of a backend", "int"),
+    (lambda: F.conv2d_input(x4.shape, w4, None), ic.Im2colnetError, "dy"),
+    (lambda: F.conv2d(None, w4), ic.Im2colnetError, "x"),
+    (lambda: F.max_pool2d("image.png", 2), ic.BackendError, "x must be an array of a backend", "str"),
+]
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=[f"{i}: {case[2]}" for i, case in enumerate(ERRORS)])
+def test_errors(case):
+    call, kind, *texts = case
+    with pytest.raises(kind) as error:
+        call()
+    assert isinstance(error.value, ic.Im2colnetError)
+    for text in texts:
+        assert text in str(error.value)
+
+
+def test_errors_are_also_the_usual_python_ones():
+    for kind, usual in [(ic.ShapeError, ValueError), (ic.DTypeError, TypeError), (ic.BackendError, RuntimeError)]:
+        assert issubclass(kind, usual)
+        assert issubclass(kind, ic.Im2colnetError)
