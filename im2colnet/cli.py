@@ -224,7 +224,8 @@ def backends(args: argparse.Namespace) -> int:
         selected, by = (variable, "environment") if variable else ("numpy", "default")
     name = selected.partition(":")[0]
     rows = [{**row._asdict(), "selected": row.name == name} for row in list_backends()]
-    _print(args, {"selected": selected, "selected_by": by, "backends": rows}, lambda: _backends_text(rows, selected, by))
+    report = {"selected": selected, "selected_by": by, "backends": rows}
+    _print(args, report, lambda: _backends_text(report))
     return 0
 
 
@@ -590,15 +591,16 @@ def _predict_text(report: dict[str, Any]) -> str:
     return table(cells, right=(2,))
 
 
-def _backends_text(rows: list[dict[str, Any]], selected: str, by: str) -> str:
+def _backends_text(report: dict[str, Any]) -> str:
     from im2colnet.report import table
 
+    rows = report["backends"]
     cells = [("backend", "source", "starts here", "why not")]
     cells += [(row["name"], row["source"], "yes" if row["available"] else "no", row["reason"]) for row in rows]
     how = {"argument": "the argument --backend", "environment": f"the environment variable {VARIABLE}",
-           "default": f"default; {VARIABLE} is not set"}[by]
+           "default": f"default; {VARIABLE} is not set"}[report["selected_by"]]
     missing = "" if any(row["selected"] for row in rows) else ", but there is no such backend"
-    return f"{table(cells)}\n\nselected: {selected} (by {how}){missing}"
+    return f"{table(cells)}\n\nselected: {report['selected']} (by {how}){missing}"
 
 
 def _describe(optimizer: Optimizer) -> str:
@@ -697,7 +699,8 @@ def _parser() -> argparse.ArgumentParser:
         im2colnet plan --model vgg8 --input-shape 3,64,64 --optimizer adam
         """)
     _add_network(sub)
-    sub.add_argument("--batch-size", type=_positive, metavar="N", help="images of a step (default: what suits the model)")
+    sub.add_argument("--batch-size", type=_positive, metavar="N",
+                     help="images of a step (default: what suits the model)")
     sub.add_argument("--optimizer", choices=RATES, help="whose state to count (default: what suits the model)")
     _add_machine(sub)
 

@@ -143,8 +143,12 @@ class Team:
 
         others = [self._pool.submit(guarded, c) for c in self.communicators[1:]]
         guarded(self.communicators[0])
-        for future in others:
-            future.result()
+        while others:
+            try:
+                others[-1].result()
+                others.pop()
+            except BaseException as error:  # Ctrl-C here: the workers must still be waited for
+                errors.append(error)
         if errors:
             self._meeting.reset()
             raise errors[0]
