@@ -204,12 +204,21 @@ class Backend:
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Give ``dy`` to the first maximum (in row-major order) of each window, as PyTorch does."""
-        columns = self.im2col(x, window, fill=-self.xp.inf)
-        OH, C, KH, KW, OW, N = columns.shape
-        columns = columns.reshape(OH, C, KH * KW, OW, N)
-        first = columns.argmax(axis=2)[:, :, None] == self.xp.arange(KH * KW)[:, None, None]
-        columns = self.xp.where(first, dy[:, :, None], dy.dtype.type(0))
+        (OH, C, OW, N), (KH, KW) = dy.shape, window.kernel
+        first = self.first_maximum(x, window)[:, :, None] == self.xp.arange(KH * KW)[:, None, None]
+        columns = self.xp.where(first, dy[:, :, None], dy.dtype.type(0))                # (OH, C, KH·KW, OW, N)
         return self.col2im(columns.reshape(OH, C, KH, KW, OW, N), window, (x.shape[0], x.shape[2]), out=out)
+
+    def first_maximum(self, x: Array, window: Window) -> Array:
+        """Which tap, i·KW + j, holds the first maximum of each window, or its first NaN. (OH, C, OW, N)."""
+        xp, (H, C, W, N) = self.xp, x.shape
+        columns = self.im2col(x, window, fill=-xp.inf)
+        OH, _, KH, KW, OW, _ = columns.shape
+        columns = columns.reshape(OH, C, KH * KW, OW, N)
+        # padding must not win against a pixel that is -inf too
+        inside = self.im2col(xp.ones((H, 1, W, 1), x.dtype), window).reshape(OH, 1, KH * KW, OW, 1) > 0
+        best = (columns == columns.max(axis=2, keepdims=True)) | (columns != columns)
+        return (best & inside).argmax(axis=2)
 
     def avg_pool2d(
         self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,

@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     "notebook": Recipe(20, 32, "adam", 1e-2),
     "lenet5": Recipe(5, 64, "adam", 2e-3),
-    "vgg8": Recipe(15, 64, "adam", 1e-3),
+    "vgg8": Recipe(15, 64, "adam", 2e-3),
     "resnet20": Recipe(12, 32, "sgd", 0.05, 1e-3),
     "resnet18": Recipe(12, 64, "sgd", 0.05, 5e-4),
     "mobilenet": Recipe(15, 64, "sgd", 0.05, 5e-4),
@@ -81,8 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Im2colnetError as error:
         print(f"im2colnet: error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:    # the reader, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # for the flush at exit
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # or the flush at exit fails again
+        if not isinstance(error, BrokenPipeError):    # the reader, such as head, has enough
+            print(f"im2colnet: error: cannot write the output: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("im2colnet: interrupted", file=sys.stderr)
@@ -120,12 +124,9 @@ def train(args: argparse.Namespace) -> int:
     out = _run_folder(args, run)
     run.write(out)
     talk = sys.stderr if args.json else sys.stdout
-    done = trainer.epoch
-    print(f"{run.model}, {trainer.net.graph.size:,} parameters, on {images.name}: {len(images):,} training and"
-          f" {len(held_out):,} test images of {_by(images.images.shape[1:])}\n"
-          f"{_describe(trainer.optimizer)}, batches of {run.batch_size}, seed {trainer.seed}\n", file=talk)
-    if done >= run.epochs:
-        print(f"nothing to do: {done} epochs are done already; ask for more with --epochs", file=talk)
+    print(_start_text(trainer, run, images, held_out), file=talk)
+    if trainer.epoch >= run.epochs:
+        print(f"{_count(trainer.epoch, 'epoch')} are done already; to go on, ask for more with --epochs", file=talk)
     try:
         with make_display(talk, run.epochs) as display:
             trainer.fit(images, run.epochs, run.batch_size, held_out, out, display)
@@ -177,12 +178,9 @@ def predict(args: argparse.Namespace) -> int:
         raise DataError(f"the data set {args.data} has {len(names)} classes, the network {outputs}")
     names = names if len(names) == outputs else tuple(map(str, range(outputs)))
     shape = net.check_shape(None)
-    sources, parts = [], []
-    for file in args.files:
-        images = _read_images(Path(file), shape)
-        parts.append(np.exp(_log_probabilities(net, images)))
-        sources += [(file, index) for index in range(len(images))]
-    probabilities = np.concatenate(parts).astype(np.float32)
+    batches = [_read_images(Path(file), shape) for file in args.files]
+    sources = [(file, index) for file, batch in zip(args.files, batches, strict=True) for index in range(len(batch))]
+    probabilities = np.concatenate([np.exp(_log_probabilities(net, batch)) for batch in batches]).astype(np.float32)
     if args.out:
         _write_npy(args.out, probabilities)
     rows = []
@@ -275,7 +273,8 @@ def _start(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Datas
 
 def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Dataset]]:
     """Return the trainer of a checkpoint, and its data."""
-    given = [f"--{name.replace('_', '-')}" for name in FIXED if getattr(args, name) is not None]
+    fixed = FIXED if args.model else (*FIXED, "width")
+    given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
     if given:
         _wrong_usage(args, f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
     trainer, before = Trainer.load(args.resume), Run.beside(args.resume)
@@ -408,6 +407,8 @@ def _subject(args: argparse.Namespace) -> Subject:
     """Return the network that the arguments name."""
     shape: tuple[int, ...] | None = args.input_shape
     named = vars(args).get("optimizer")
+    if args.checkpoint and (args.model or args.data or args.width):
+        _wrong_usage(args, "--checkpoint already names the network: leave out --model, --data and --width")
     if args.checkpoint:
         trainer, run = Trainer.load(args.checkpoint), Run.beside(args.checkpoint)
         name, net, optimizer = args.checkpoint, trainer.net, trainer.optimizer
@@ -550,6 +551,15 @@ def _train_report(trainer: Trainer, run: Run, out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _start_text(trainer: Trainer, run: Run, images: Dataset, held_out: Dataset) -> str:
+    return _lines({
+        "data": f"{images.name}, {len(images):,} training and {len(held_out):,} test images"
+                f" of {_by(images.images.shape[1:])}",
+        "network": f"{run.model}, {trainer.net.graph.size:,} parameters",
+        "steps": f"batches of {run.batch_size}, {_describe(trainer.optimizer)}",
+    }) + "\n"  # fmt: skip
+
+
 def _train_text(report: dict[str, Any]) -> str:
     train, test = report["train"], report["test"]
     rows = {
@@ -564,7 +574,11 @@ def _train_text(report: dict[str, Any]) -> str:
     }
     if report["curves"] is None:
         rows["hint"] = "for a picture of the curves: pip install 'im2colnet[viz]'"
-    return "\n" + "\n".join(f"{name:9}{value}" for name, value in rows.items())
+    return "\n" + _lines(rows)
+
+
+def _lines(rows: dict[str, str]) -> str:
+    return "\n".join(f"{name:9}{value}" for name, value in rows.items())
 
 
 def _evaluate_text(report: dict[str, Any]) -> str:
@@ -607,8 +621,7 @@ def _describe(optimizer: Optimizer) -> str:
     """Return an optimiser with its settings in words."""
     schedule = optimizer.schedule
     settings = {key: value for key, value in vars(optimizer).items() if value and key in ("momentum", "weight_decay")}
-    parts = [type(optimizer).__name__, f"lr {schedule.lr:g} ({type(schedule).__name__.lower()})"]
-    parts += [f"warm-up of {_count(schedule.warmup, 'step')}"] if schedule.warmup else []
+    parts = [f"{type(optimizer).__name__}, {type(schedule).__name__.lower()} lr {schedule.lr:g}"]
     return ", ".join(parts + [f"{key.replace('_', ' ')} {value:g}" for key, value in settings.items()])
 
 
@@ -689,7 +702,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoint(sub)
     sub.add_argument("files", metavar="FILE", nargs="+",
                      help=".npy of the shape (N, C, H, W), or without N, or without C if that is 1; .npz with the array"
-                          " images; or a picture, which is scaled to the network's size (needs Pillow)")
+                          " images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
+                          " 0 to 1, other numbers are taken as they are")
     sub.add_argument("--out", metavar="FILE.npy", help="write the probabilities of all classes, (images, classes)")
     _add_data(sub, "that of the run", "for the names of the classes: ")
     _add_machine(sub)

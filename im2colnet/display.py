@@ -82,13 +82,15 @@ class LiveDisplay(PlainDisplay):
 
         super().__init__(stream, epochs)
         self._bar: Bar = Bar(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(bar_width=None),
-            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[accuracy]:.1%}", style="cyan"),
-            TextColumn("{task.fields[speed]:,.0f} images/s"), TextColumn("{task.fields[left]} left", style="green"),
-            console=Console(file=stream, highlight=False), auto_refresh=False, transient=True, expand=True,
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=20, complete_style="cyan"),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[accuracy]:.1%}  {task.fields[speed]:,.0f}/s"),
+            TextColumn("{task.fields[left]} left"),
+            console=Console(file=stream, highlight=False), auto_refresh=False, transient=True,
         )  # fmt: skip
         self._task: Any = None
         self._shown = -INTERVAL
+        self._headed = False
 
     def __enter__(self) -> LiveDisplay:
         self._bar.start()
@@ -116,8 +118,19 @@ class LiveDisplay(PlainDisplay):
         self._bar.refresh()
 
     def epoch(self, record: Mapping[str, float]) -> None:
-        """After each epoch: its line, above the bar."""
-        self._bar.console.print(self.line(record), soft_wrap=True)
+        """After each epoch: its row, above the bar; the first one has the header above it."""
+        cells = {
+            f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}",
+            "    loss": f"{record['loss']:.4f}", "accuracy": f"{record['accuracy']:.2%}",
+        }  # fmt: skip
+        if "validation_loss" in record:
+            cells |= {"test loss": f"{record['validation_loss']:.4f}"}
+            cells |= {"test accuracy": f"{record['validation_accuracy']:.2%}"}
+        cells |= {"images/s": f"{record['images_per_second']:,.0f}", "      time": duration(record["seconds"])}
+        if not self._headed:
+            self._bar.console.print("  ".join(cells), style="bold", soft_wrap=True)
+            self._headed = True
+        self._bar.console.print("  ".join(f"{cell:>{len(name)}}" for name, cell in cells.items()), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

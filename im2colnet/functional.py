@@ -6,6 +6,7 @@ type, inputs are never changed and may have any strides, results are C-contiguou
 """
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from im2colnet.backend import Array, Backend, Shape
@@ -43,7 +44,7 @@ def conv2d(
     ShapeError, DTypeError, BackendError
         If the arguments do not fit together; the message names them.
     """
-    backend = _check(("x", x, 4), ("w", w, 4), ("b", b, 1))
+    backend = _check(("x", x, 4), ("w", w, 4), *([] if b is None else [("b", b, 1)]))
     _check_channels(x.shape, w.shape, groups)
     if b is not None and b.shape != (w.shape[0],):
         raise ShapeError(f"b must have shape ({w.shape[0]},), one number for each filter of w, got {b.shape}")
@@ -89,17 +90,10 @@ def max_pool2d(
     y = _images(backend, backend.max_pool2d(rows, window))
     if not return_indices:
         return y
-    xp, (KH, KW) = backend.xp, window.kernel
-    columns = backend.im2col(rows, window, fill=-xp.inf)                                # (OH, C, KH, KW, OW, N)
-    OH, C, _, _, OW, N = columns.shape
-    columns = columns.reshape(OH, C, KH * KW, OW, N)
-    # padding must not win against a pixel that is -inf too, so look only among the taps inside the image
-    inside = backend.im2col(xp.ones((rows.shape[0], 1, rows.shape[2], 1), rows.dtype), window)
-    best = (columns == columns.max(axis=2, keepdims=True)) | (columns != columns)
-    tap = (best & (inside.reshape(OH, 1, KH * KW, OW, 1) > 0)).argmax(axis=2)           # (OH, C, OW, N)
+    tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]     # (OH, C, OW, N)
     (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
-    row = xp.arange(OH)[:, None, None, None] * sh + tap // KW * dh - top
-    column = xp.arange(OW)[:, None] * sw + tap % KW * dw - left
+    row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
+    column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
     return y, _images(backend, row * x.shape[3] + column)
 
 
@@ -160,11 +154,10 @@ def fold(
     return _images(backend, backend.col2im(columns, window, size))
 
 
-def _check(*arrays: tuple[str, Array | None, int]) -> Backend:
+def _check(*arrays: tuple[str, Array, int]) -> Backend:
     """Check backend, rank, element type and emptiness of the named arrays; return their backend."""
     backend = backend_of(**{name: array for name, array, _ in arrays})
-    given = [(name, array, rank) for name, array, rank in arrays if array is not None]
-    for name, array, rank in given:
+    for name, array, rank in arrays:
         if array.ndim != rank:
             meaning = {4: ", (N, C, H, W) or (F, C, KH, KW)", 3: ", (N, C·KH·KW, L)", 1: ""}[rank]
             raise ShapeError(f"{name} must have {rank} dimensions{meaning}, got {array.ndim}: shape {array.shape}")
@@ -174,17 +167,21 @@ def _check(*arrays: tuple[str, Array | None, int]) -> Backend:
             raise DTypeError(
                 f"{name} must be float32 or float64, got {array.dtype.name}; convert it with {name}.astype('float32')"
             )
-        if array.dtype != given[0][1].dtype:
+        if array.dtype != arrays[0][1].dtype:
             raise DTypeError(
-                f"{name} is {array.dtype.name} but {given[0][0]} is {given[0][1].dtype.name}; convert one of them"
+                f"{name} is {array.dtype.name} but {arrays[0][0]} is {arrays[0][1].dtype.name}; convert one of them"
             )
     return backend
 
 
 def _shape(shape: Any, name: str) -> tuple[int, int, int, int]:
-    if len(shape) != 4 or not all(hasattr(n, "__index__") and n > 0 for n in shape):
+    try:
+        n, c, h, w = (index(value) for value in shape)
+    except (TypeError, ValueError):
+        raise ShapeError(f"{name} must be four positive integers, got {shape!r}") from None
+    if min(n, c, h, w) < 1:
         raise ShapeError(f"{name} must be four positive integers, got {shape!r}")
-    return int(shape[0]), int(shape[1]), int(shape[2]), int(shape[3])
+    return n, c, h, w
 
 
 def _check_channels(x: Shape, w: Shape, groups: int, x_name: str = "x", w_name: str = "w") -> None:

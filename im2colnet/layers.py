@@ -292,7 +292,8 @@ class Linear(Layer):
 
     def output_shape(self, x: Shape) -> Shape:
         if len(x) != 2:
-            raise ShapeError(f"expected features (N, {self.in_features}), got shape {user_shape(x)}; Flatten() is missing")
+            expected = f"(N, {self.in_features})"
+            raise ShapeError(f"expected features {expected}, got shape {user_shape(x)}; Flatten() is missing")
         if x[0] != self.in_features:
             raise ShapeError(f"expected {self.in_features} input features, got {x[0]}")
         return self.out_features, x[1]

@@ -185,6 +185,9 @@ class Plan:
                 last[node.output] = max(last[node.output], self.when["backward", i])
         final = self.graph.nodes[-1].output
         last[final] = max(last[final], self.when["loss", len(self.graph.nodes)] if self.training else len(self.steps))
+        for node, needs in zip(reversed(self.graph.nodes), reversed(self.needs), strict=True):
+            if needs.view or node.fused:  # who reads the output reads the input's memory
+                last[node.inputs[0]] = max(last[node.inputs[0]], last[node.output])
         return last
 
     def _place_values(self) -> None:

@@ -83,14 +83,14 @@ def list_backends() -> list[BackendInfo]:
 
 
 def backend_of(**arrays: Any) -> Backend:
-    """Return the backend that owns all of the named ``arrays`` (those that are None are ignored).
+    """Return the backend that owns all of the named ``arrays``.
 
     Raises
     ------
     BackendError
         If an array belongs to no backend, or they belong to different ones.
     """
-    owners = {name: _owner(name, array) for name, array in arrays.items() if array is not None}
+    owners = {name: _owner(name, array) for name, array in arrays.items()}
     (first, backend), *others = owners.items()
     for name, owner in others:
         if owner is not backend:
@@ -151,4 +151,7 @@ def _start(full_name: str) -> Backend:
             f"the backend {name!r} is broken: its entry point gives a {type(backend).__name__},"
             " not a subclass of im2colnet.Backend; report it to its authors"
         )
+    missing = [attribute for attribute in ("name", "xp") if not hasattr(backend, attribute)]
+    if missing:
+        raise BackendError(f"the backend {name!r} is broken: it lacks {' and '.join(missing)}; report it to its authors")
     return backend

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, NamedTuple, cast
 
 from im2colnet.backend import Array, Shape
-from im2colnet.errors import DTypeError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.errors import BackendError, DTypeError, Im2colnetError, NonFiniteError, ShapeError
 from im2colnet.layers import Context, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape, locate
@@ -361,11 +361,14 @@ class Run:
 
     def check_images(self, images: Any) -> Any:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
+        net, host = self.net, get_backend("numpy")
         if not hasattr(images, "ndim"):
-            images = get_backend("numpy").asarray(images)
-        net, owner = self.net, backend_of(images=images)
-        if owner is not net.backend and owner.name != "numpy":
-            raise DTypeError(f"images are arrays of {owner.name!r}, the network lives on {net.backend.name!r}")
+            images = host.asarray(images)
+        if not (net.backend.owns(images) or host.owns(images)):
+            raise BackendError(
+                f"images are arrays of {backend_of(images=images).name!r}, but the network lives on"
+                f" {net.backend.name!r}: give NumPy arrays, or those of its own backend"
+            )
         rank = len(net.input_shape) + 1 if net.input_shape is not None else images.ndim
         if images.ndim not in (2, 4) or images.ndim != rank:
             expected = "(N, features)" if rank == 2 else "(N, channels, height, width)"

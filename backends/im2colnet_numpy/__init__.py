@@ -37,7 +37,8 @@ class NumpyBackend(Backend):
 
     def all_finite(self, x: Array) -> bool:
         flat = x.reshape(-1)
-        return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(x).all())  # one pass, unless squares overflow
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(x).all())  # one pass, unless squares overflow
 
     # ------------------------------------------------------------------ convolution
 

@@ -1,0 +1,199 @@
+"""Optimisers against PyTorch's ten steps and the oracle's single ones, schedules against their formulas."""
+
+import math
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits, normal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from reference import naive
+from reference.torch_values import cases
+
+import im2colnet as ic
+from im2colnet import parallel, trainer
+
+
+def run(optimizer, initial, gradients, dtype="float64"):
+    """Parameters after each step, for gradients that do not depend on them."""
+    p = initial.ravel().astype(dtype)
+    state = {name: np.zeros(p.size, dtype) for name in optimizer.state_slots()}
+    work, steps = np.full(p.size, np.nan, dtype), []
+    for t, gradient in enumerate(gradients):
+        lr = optimizer.schedule(t, len(gradients))
+        optimizer.update(p, gradient.ravel().astype(dtype), state, lr, t + 1, work, np)
+        steps.append(p.reshape(initial.shape).copy())
+        assert p.dtype == dtype
+        assert all(vector.dtype == dtype for vector in state.values())
+    return np.array(steps)
+
+
+@pytest.mark.parametrize(("config", "arrays"), cases("optimizer"))
+def test_ten_steps_against_pytorch(config, arrays):
+    settings = {key: value for key, value in config.items() if key != "name"}
+    optimizer = getattr(ic, config["name"])(**settings)
+    steps = run(optimizer, arrays["initial"], arrays["gradients"])
+    assert len(steps) == 10
+    assert_allclose(steps, arrays["parameters"], rtol=1e-12, atol=1e-14)
+    single = run(optimizer, arrays["initial"], arrays["gradients"], "float32")
+    assert_allclose(single, arrays["parameters"], rtol=1e-5, atol=1e-6)
+
+
+rates = st.floats(1e-4, 1.0)
+decays = st.sampled_from([0.0, 1e-3, 0.3])
+
+
+@settings(max_examples=60, deadline=None)
+@given(lr=rates, momentum=st.sampled_from([0.0, 0.5, 0.95]), weight_decay=decays, nesterov=st.booleans())
+def test_sgd(lr, momentum, weight_decay, nesterov):
+    arguments = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov and momentum > 0}
+    initial, gradients = normal(5), normal(6, 5, seed=1)
+    p, velocity = initial, None
+    for step, gradient in zip(run(ic.SGD(**arguments), initial, gradients), gradients, strict=True):
+        p, velocity = naive.sgd_step(p, gradient, velocity, **arguments)
+        assert_allclose(step, p, rtol=1e-11, atol=1e-13)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lr=rates, b1=st.floats(0, 0.99), b2=st.floats(0, 0.999), eps=st.sampled_from([1e-8, 1e-3]), weight_decay=decays,
+       decoupled=st.booleans())  # fmt: skip
+def test_adam(lr, b1, b2, eps, weight_decay, decoupled):
+    arguments = {"lr": lr, "betas": (b1, b2), "eps": eps, "weight_decay": weight_decay}
+    initial, gradients = normal(5), normal(6, 5, seed=1)
+    optimizer, oracle = (ic.AdamW, naive.adamw_step) if decoupled else (ic.Adam, naive.adam_step)
+    p, m, v = initial, 0.0, 0.0
+    for t, (step, gradient) in enumerate(zip(run(optimizer(**arguments), initial, gradients), gradients, strict=True)):
+        p, m, v = oracle(p, gradient, m, v, t + 1, **arguments)
+        assert_allclose(step, p, rtol=1e-10, atol=1e-12)
+
+
+def test_defaults_are_pytorch_s():
+    assert ic.Adam() == ic.Adam(lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    assert ic.AdamW() == ic.AdamW(lr=1e-3, betas=[0.9, 0.999], eps=1e-8, weight_decay=1e-2)
+    assert ic.SGD(0.1) == ic.SGD(lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False)
+    assert ic.SGD(0.1).state_slots() == ()
+    assert len(ic.SGD(0.1, momentum=0.9).state_slots()) == 1
+    assert len(ic.Adam().state_slots()) == len(ic.AdamW().state_slots()) == 2
+
+
+@pytest.mark.parametrize("optimizer", [ic.SGD(0.1, 0.9, 0.01, True), ic.Adam(0.01, weight_decay=0.1), ic.AdamW(0.01)])
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_an_update_in_parts_is_the_whole_update(optimizer, chunk, monkeypatch):
+    """Workers share the elements out, and update them in chunks that stay in the cache."""
+    x, labels = normal(8, 1, 8, 8, dtype="float32"), [0, 1] * 4
+
+    def trained(threads):
+        monkeypatch.setattr(parallel, "_num_threads", threads)
+        net = ic.models.notebook().init(0)
+        teacher = ic.Trainer(net, optimizer=optimizer, shard=2)
+        for _ in range(3):
+            teacher.step(x, labels)
+        return net.state_dict()
+
+    whole = trained(1)
+    monkeypatch.setattr(trainer, "CHUNK", chunk)
+    assert_same_bits(trained(1), whole)
+    assert_same_bits(trained(3), whole)
+
+
+# Schedules ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("warmup", [0, 1, 4])
+def test_constant(warmup):
+    schedule = ic.Constant(0.5, warmup)
+    rates = [schedule(step, None) for step in range(8)]
+    assert rates == pytest.approx([0.5 * min(1, (step + 1) / (warmup + 1)) for step in range(8)])
+    assert rates[warmup:] == [0.5] * (8 - warmup)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_cosine(warmup):
+    """Linear to ``lr``, then eq. 5 of Loshchilov & Hutter 2017 over what is left."""
+    schedule = ic.Cosine(0.8, warmup=warmup, final=0.1, steps=10)
+    for step in range(10):
+        if step < warmup:
+            expected = 0.8 * (step + 1) / (warmup + 1)
+        else:
+            expected = 0.1 + (0.8 - 0.1) / 2 * (1 + math.cos(math.pi * (step - warmup) / (10 - warmup)))
+        assert schedule(step, None) == pytest.approx(expected, rel=1e-14)
+    assert schedule(warmup, None) == 0.8
+    assert schedule(10, None) == schedule(500, None) == pytest.approx(0.1)
+    assert ic.Cosine(0.8, warmup, 0.1)(7, 10) == schedule(7, 99)  # the training's length, unless it has one of its own
+
+
+def test_cosine_without_a_length():
+    with pytest.raises(ic.ShapeError, match="steps"):
+        ic.Cosine(0.1)(0, None)
+    with pytest.raises(ic.ShapeError, match="steps"):
+        ic.Trainer(ic.models.notebook(), optimizer=ic.SGD(ic.Cosine(0.1))).step(normal(2, 1, 8, 8), [0, 1])
+
+
+def test_a_schedule_sets_the_rate_of_each_step():
+    x, labels = normal(4, 1, 8, 8), [0, 1, 1, 0]
+    schedule = ic.Cosine(0.3, warmup=2, steps=6)
+    scheduled = ic.Trainer(ic.models.notebook().init(0, "float64"), optimizer=ic.SGD(schedule))
+    net = ic.models.notebook().init(0, "float64")
+    for step in range(6):
+        scheduled.step(x, labels)
+        ic.Trainer(net, optimizer=ic.SGD(schedule(step, None))).step(x, labels)
+        assert_allclose(scheduled.net.flat, net.flat, rtol=1e-13)
+
+
+def test_numbers_and_schedules():
+    assert ic.SGD(0.1).schedule(7, None) == 0.1
+    assert ic.SGD(ic.Constant(0.1, 1)).schedule(0, None) == 0.05
+    assert ic.Adam(ic.Cosine(1, steps=2)).schedule(1, None) == pytest.approx(0.5)
+    assert ic.SGD(1).schedule(0, None) == 1.0
+
+
+# Errors -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: ic.SGD(-0.1), "lr must be at least 0, got -0.1"),
+        (lambda: ic.SGD(float("nan")), "lr must be at least 0, got nan"),
+        (lambda: ic.SGD("0.1"), "lr must be a number, Constant(...) or Cosine(...), got '0.1'"),
+        (lambda: ic.SGD(None), "lr must be a number"),
+        (lambda: ic.SGD(True), "lr must be a number"),
+        (lambda: ic.Adam(lambda step: 0.1), "lr must be a number"),
+        (lambda: ic.SGD(0.1, momentum=1.0), "momentum must be in [0, 1)"),
+        (lambda: ic.SGD(0.1, momentum=-0.5), "momentum must be"),
+        (lambda: ic.SGD(0.1, weight_decay=-1e-3), "weight_decay at least 0"),
+        (lambda: ic.SGD(0.1, nesterov=True), "nesterov needs a momentum"),
+        (lambda: ic.Adam(betas=(0.9, 1.0)), "betas must be in [0, 1)"),
+        (lambda: ic.Adam(betas=(-0.1, 0.9)), "betas must be"),
+        (lambda: ic.Adam(eps=-1e-8), "eps and weight_decay at least 0"),
+        (lambda: ic.AdamW(weight_decay=-1.0), "weight_decay at least 0"),
+        (lambda: ic.AdamW(lr=-1.0), "lr must be at least 0"),
+    ],
+)
+def test_bad_arguments(make, text):
+    with pytest.raises(ic.ShapeError) as error:
+        make()
+    assert text in str(error.value)
+
+
+def test_optimizers_do_not_change():
+    with pytest.raises(AttributeError):
+        ic.SGD(0.1).lr = 0.2
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.int64(1)])
+def test_a_rate_may_be_any_number(number):
+    assert ic.SGD(number).schedule(0, None) == float(number)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ic.Constant(-0.1),
+        lambda: ic.Constant(0.1, warmup=-1),
+        lambda: ic.Cosine(-0.1),
+        lambda: ic.Cosine(0.1, warmup=-1),
+        lambda: ic.Cosine(0.1, steps=-5),
+        lambda: ic.Adam(betas=(0.9,)),
+    ],
+)
+def test_bad_schedules_and_betas_are_refused_when_they_are_made(make):
+    with pytest.raises(ic.ShapeError):
+        make()
