@@ -29,7 +29,7 @@ from im2colnet.host import np
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule
 from im2colnet.parallel import get_num_threads, set_num_threads
-from im2colnet.registry import VARIABLE, list_backends, use_backend
+from im2colnet.registry import VARIABLE, get_backend, list_backends, use_backend
 from im2colnet.trainer import CHECKPOINT, METRICS, Trainer
 
 RUN, CURVES = "run.json", "curves.png"
@@ -106,10 +106,10 @@ def _run(argv: Sequence[str] | None) -> int:
 @contextmanager
 def _machine(args: argparse.Namespace) -> Iterator[None]:
     """Use the backend and the threads that the arguments ask for."""
-    before, backend = get_num_threads(), vars(args).get("backend")
+    before = get_num_threads()
     set_num_threads(vars(args).get("threads") or before)
     try:
-        with use_backend(backend) if backend else nullcontext():
+        with use_backend(get_backend(args.backend)) if "backend" in args else nullcontext():
             yield
     finally:
         set_num_threads(before)

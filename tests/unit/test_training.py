@@ -351,16 +351,21 @@ def test_all_workers_may_fail():
 
 
 def test_threads_end_with_their_team():
-    before = threading.active_count()
-    team = Team(4)
-    team.run(lambda comm: None)
-    assert threading.active_count() > before
+    team, threads = Team(4), []
+
+    def program(comm):
+        comm.barrier()
+        threads.append(threading.current_thread())
+
+    team.run(program)
+    workers = [thread for thread in threads if thread is not threading.current_thread()]
+    assert len(workers) == 3
+    assert all(thread.is_alive() for thread in workers)
     del team
     gc.collect()
-    end = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.001)
-    assert threading.active_count() == before
+    for thread in workers:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_one_worker_needs_nobody():
