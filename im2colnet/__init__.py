@@ -2,9 +2,9 @@
 
 >>> import im2colnet as ic
 >>> train, test = ic.datasets.load("digits")
->>> net = ic.models.vgg8(in_channels=1, input_size=8)
->>> trainer = ic.Trainer(net, optimizer=ic.SGD(lr=0.05, momentum=0.9))
->>> history = trainer.fit(train, epochs=1, validation=test)
+>>> layers = [ic.Conv2d(1, 16, 3, padding=1), ic.ReLU(), ic.MaxPool2d(2), ic.Flatten(), ic.Linear(256, 10)]
+>>> trainer = ic.Trainer(ic.Sequential(layers), optimizer=ic.SGD(lr=0.1, momentum=0.9), seed=0)
+>>> history = trainer.fit(train, epochs=10, batch_size=64, validation=test)
 """
 from __future__ import annotations
 

@@ -6,11 +6,28 @@ not depend on how. ``p`` parameters, ``g`` gradient (overwritten), ``t`` the ste
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, pi, sqrt
+from math import cos, inf, nan, pi, sqrt
 from typing import Any, ClassVar
 
 from im2colnet.backend import Array
 from im2colnet.errors import ShapeError
+
+
+def _number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: float = inf) -> float:
+    """Return a number as float, or raise which argument is wrong."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = nan
+    if isinstance(value, (bool, str)) or not least <= number < below:
+        limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
+        raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
+    return number
+
+
+def _set(frozen: Any, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
 
 
 @dataclass(frozen=True)
@@ -19,6 +36,9 @@ class Constant:
 
     lr: float
     warmup: int = 0
+
+    def __post_init__(self) -> None:
+        _set(self, lr=_number("lr", self.lr), warmup=int(_number("warmup", self.warmup)))
 
     def __call__(self, step: int, total: int | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
@@ -44,6 +64,12 @@ class Cosine:
     final: float = 0.0
     steps: int | None = None
 
+    def __post_init__(self) -> None:
+        _set(self, lr=_number("lr", self.lr), warmup=int(_number("warmup", self.warmup)))
+        _set(self, final=_number("final", self.final))
+        if self.steps is not None:
+            _set(self, steps=int(_number("steps", self.steps, least=1)))
+
     def __call__(self, step: int, total: int | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
         steps = self.steps or total
@@ -67,11 +93,8 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.lr, (int, float)) and not isinstance(self.lr, bool):
-            if not self.lr >= 0:
-                raise ShapeError(f"lr must be at least 0, got {self.lr}")
-        elif not isinstance(self.lr, (Constant, Cosine)):
-            raise ShapeError(f"lr must be a number, Constant(...) or Cosine(...), got {self.lr!r}")
+        if not isinstance(self.lr, (Constant, Cosine)):
+            _set(self, lr=_number("lr", self.lr, "Constant(...) or Cosine(...)"))
 
     @property
     def schedule(self) -> Schedule:
@@ -101,8 +124,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.momentum < 1 or self.weight_decay < 0:
-            raise ShapeError(f"momentum must be in [0, 1) and weight_decay at least 0, got {self}")
+        _set(self, momentum=_number("momentum", self.momentum, below=1))
+        _set(self, weight_decay=_number("weight_decay", self.weight_decay))
         if self.nesterov and not self.momentum:
             raise ShapeError("nesterov needs a momentum")
 
@@ -143,9 +166,10 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "betas", tuple(self.betas))
-        if not all(0 <= b < 1 for b in self.betas) or self.eps < 0 or self.weight_decay < 0:
-            raise ShapeError(f"betas must be in [0, 1), eps and weight_decay at least 0, got {self}")
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise ShapeError(f"betas must be a pair of numbers, got {self.betas!r}")
+        _set(self, betas=tuple(_number("each of betas", beta, below=1) for beta in self.betas))
+        _set(self, eps=_number("eps", self.eps), weight_decay=_number("weight_decay", self.weight_decay))
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         (b1, b2), m, v = self.betas, state["mean"], state["square"]

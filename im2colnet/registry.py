@@ -153,5 +153,6 @@ def _start(full_name: str) -> Backend:
         )
     missing = [attribute for attribute in ("name", "xp") if not hasattr(backend, attribute)]
     if missing:
-        raise BackendError(f"the backend {name!r} is broken: it lacks {' and '.join(missing)}; report it to its authors")
+        lacks = " and ".join(missing)
+        raise BackendError(f"the backend {name!r} is broken: it lacks {lacks}; report it to its authors")
     return backend
