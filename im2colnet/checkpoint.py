@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from importlib import import_module
 from typing import Any
 
 from im2colnet.errors import CheckpointError, Im2colnetError
@@ -17,11 +18,12 @@ FORMAT = 1
 def describe(value: Any) -> Any:
     """Return a layer, loss or optimiser as JSON: its class's name and its constructor's arguments."""
     if isinstance(value, Layer):
-        return {"type": type(value).__name__, **{k: describe(v) for k, v in value.config().items()}}
+        return {"type": type(value).__name__, "arguments": {k: describe(v) for k, v in value.config().items()}}
     if isinstance(value, (list, tuple)):
         return [describe(v) for v in value]
     if is_dataclass(value):
-        return {"type": type(value).__name__, **{f.name: describe(getattr(value, f.name)) for f in fields(value)}}
+        arguments = {f.name: describe(getattr(value, f.name)) for f in fields(value)}
+        return {"type": type(value).__name__, "arguments": arguments}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if hasattr(value, "__index__"):
@@ -39,8 +41,7 @@ def rebuild(description: Any) -> Any:
     if not isinstance(description, dict):
         return description
     known = {cls.__name__: cls for cls in _subclasses(Layer)} | _parts()
-    arguments = {k: rebuild(v) for k, v in description.items() if k != "type"}
-    name = description.get("type")
+    name, arguments = description["type"], {k: rebuild(v) for k, v in description["arguments"].items()}
     if name not in known:
         raise CheckpointError(f"the checkpoint has a {name!r}, unknown here: define or import that class first")
     try:
@@ -63,18 +64,19 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
         yield from _subclasses(sub)
 
 
-def write(path: str | os.PathLike[str], tensors: Mapping[str, Any], information: Mapping[str, Any]) -> None:
-    """Write a checkpoint; an existing file is replaced only by a complete one.
+def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a checkpoint."""
+    content: bytes = _safetensors("safetensors.numpy").save(
+        dict(tensors), {"im2colnet": json.dumps({"format": FORMAT, **information})}
+    )
+    return content
 
-    Raises
-    ------
-    CheckpointError
-        If the folder does not exist, or there is no permission or no room; a file that was there is still there.
-    """
-    from safetensors.numpy import save
 
-    metadata = {"im2colnet": json.dumps({"format": FORMAT, **information})}
-    replace_file(path, save(dict(tensors), metadata))
+def _safetensors(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise CheckpointError("checkpoints need the package safetensors: pip install safetensors") from error
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -109,13 +111,12 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     CheckpointError
         If the file is missing, damaged, or not a checkpoint of this library.
     """
-    from safetensors import SafetensorError, safe_open
-
+    safetensors = _safetensors("safetensors")
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
+    except (OSError, safetensors.SafetensorError) as error:
         missing = isinstance(error, FileNotFoundError)
         reason = "there is no such file" if missing else f"it is damaged or no checkpoint ({error})"
         raise CheckpointError(f"cannot read {os.fspath(path)}: {reason}") from error

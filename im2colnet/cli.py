@@ -15,7 +15,7 @@ import sys
 import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -33,6 +33,7 @@ from im2colnet.registry import VARIABLE, get_backend, list_backends, use_backend
 from im2colnet.trainer import CHECKPOINT, METRICS, Trainer
 
 RUN, CURVES = "run.json", "curves.png"
+FILES = {"checkpoint": CHECKPOINT, "metrics": METRICS, "curves": CURVES}
 
 
 class Recipe(NamedTuple):
@@ -47,7 +48,7 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "notebook": Recipe(20, 32, "adam", 1e-2),
-    "lenet5": Recipe(5, 64, "adam", 2e-3),
+    "lenet5": Recipe(15, 64, "sgd", 0.05, 5e-4),
     "vgg8": Recipe(15, 64, "adam", 2e-3),
     "resnet20": Recipe(12, 32, "sgd", 0.05, 1e-3),
     "resnet18": Recipe(12, 64, "sgd", 0.05, 5e-4),
@@ -121,12 +122,14 @@ def _machine(args: argparse.Namespace) -> Iterator[None]:
 def train(args: argparse.Namespace) -> int:
     """Train a network and leave its run folder."""
     trainer, run, (images, held_out) = _resume(args) if args.resume else _start(args)
-    out = _run_folder(args, run)
-    run.write(out)
     talk = sys.stderr if args.json else sys.stdout
     print(_start_text(trainer, run, images, held_out), file=talk)
     if trainer.epoch >= run.epochs:
-        print(f"{_count(trainer.epoch, 'epoch')} are done already; to go on, ask for more with --epochs", file=talk)
+        out = Path(args.resume).parent
+        print(f"already done: {_count(trainer.epoch, 'epoch')}; to go on, ask for more with --epochs", file=talk)
+    else:
+        out = _run_folder(args, run)
+        run.write(out)
     try:
         with make_display(talk, run.epochs) as display:
             trainer.fit(images, run.epochs, run.batch_size, held_out, out, display)
@@ -137,7 +140,7 @@ def train(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(_interrupted(args, run, out), file=sys.stderr)
         return 130
-    report = _train_report(trainer, run, out)
+    report = _train_report(trainer, run, out, held_out)
     _print(args, report, lambda: _train_text(report))
     return 0
 
@@ -149,16 +152,18 @@ def evaluate(args: argparse.Namespace) -> int:
     _check_fit(trainer.net, held_out)
     scores = _log_probabilities(trainer.net, held_out.images)
     labels, guesses = held_out.labels, scores.argmax(axis=1)
-    confusion = np.zeros((len(held_out.classes), scores.shape[1]), np.int64)
+    names = held_out.classes + tuple(map(str, range(len(held_out.classes), scores.shape[1])))
+    confusion = np.zeros((len(names), len(names)), np.int64)
     np.add.at(confusion, (labels, guesses), 1)
     rows = []
-    for label, (name, counts) in enumerate(zip(held_out.classes, confusion, strict=True)):
+    for label, name in enumerate(held_out.classes):
+        counts = confusion[label]
         images, correct = int(counts.sum()), int(counts[label])
         counts[label] = 0
         wrong = int(counts.argmax())
         rows.append({
             "class": name, "images": images, "correct": correct, "accuracy": correct / images if images else None,
-            "mistaken_for": held_out.classes[wrong] if counts[wrong] else None, "times": int(counts[wrong]),
+            "mistaken_for": names[wrong] if counts[wrong] else None, "times": int(counts[wrong]),
         })  # fmt: skip
     report = {
         "checkpoint": str(args.checkpoint), "data": held_out.name, "images": len(held_out),
@@ -527,18 +532,17 @@ def _print(args: argparse.Namespace, report: dict[str, Any], text: Callable[[], 
     print(json.dumps(report, indent=2) if args.json else text())
 
 
-def _train_report(trainer: Trainer, run: Run, out: Path) -> dict[str, Any]:
+def _train_report(trainer: Trainer, run: Run, out: Path, held_out: Dataset) -> dict[str, Any]:
     """Gather the results, and draw the curves if Matplotlib is there."""
     history, seconds = trainer.history, sum(trainer.history["seconds"])
-    curves: Path | None = out / CURVES
-    try:
+    images = sum(record["seconds"] * record["images_per_second"] for record in history)
+    last = history[-1]
+    if "validation_loss" not in last:    # of a training without validation, which the command only ended
+        last = last | {f"validation_{key}": value for key, value in trainer.evaluate(held_out).items()}
+    with suppress(ImportError):
         from im2colnet.plots import save_curves
 
         save_curves(history, out / CURVES)
-    except ImportError:
-        curves = None
-    images = sum(record["seconds"] * record["images_per_second"] for record in history)
-    last = history[-1]
     return {
         "data": run.data, "model": run.model, "parameters": trainer.net.graph.size, "epochs": trainer.epoch,
         "batch_size": run.batch_size, "optimizer": checkpoint.describe(trainer.optimizer), "seed": trainer.seed,
@@ -546,7 +550,7 @@ def _train_report(trainer: Trainer, run: Run, out: Path) -> dict[str, Any]:
         "test": {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]},
         "seconds": seconds, "images_per_second": images / seconds,
         "backend": trainer.net.backend.name, "threads": get_num_threads(), "folder": str(out),
-        "checkpoint": str(out / CHECKPOINT), "metrics": str(out / METRICS), "curves": curves and str(curves),
+        **{name: str(out / file) if (out / file).exists() else None for name, file in FILES.items()},
         "history": list(history),
     }  # fmt: skip
 
@@ -570,7 +574,7 @@ def _train_text(report: dict[str, Any]) -> str:
         "network": f"{report['model']}, {report['parameters']:,} parameters",
         "backend": f"{report['backend']}, {_count(report['threads'], 'thread')}",
         "folder": report["folder"],
-        "files": ", ".join(Path(report[key]).name for key in ("checkpoint", "metrics", "curves") if report[key]),
+        "files": ", ".join(file for name, file in FILES.items() if report[name]),
     }
     if report["curves"] is None:
         rows["hint"] = "for a picture of the curves: pip install 'im2colnet[viz]'"
@@ -599,7 +603,7 @@ def _predict_text(report: dict[str, Any]) -> str:
     several = {row["file"] for row in report["predictions"] if row["index"]}
     cells = [("image", "class", "probability", "then")]
     for row in report["predictions"]:
-        first, *others = (f"{guess['class']} {guess['probability']:.1%}" for guess in row["top"])
+        others = (f"{guess['class']} {guess['probability']:.1%}" for guess in row["top"][1:])
         name = f"{row['file']}[{row['index']}]" if row["file"] in several else row["file"]
         cells.append((name, row["class"], f"{row['probability']:.1%}", ", ".join(others)))
     return table(cells, right=(2,))

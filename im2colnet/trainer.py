@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from im2colnet.backend import Array, Backend
-from im2colnet.errors import CheckpointError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.errors import CheckpointError, NonFiniteError, ShapeError
 from im2colnet.layers import check_positive
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
@@ -228,9 +228,9 @@ class Trainer:
             raise ShapeError(
                 f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size}"
             )
-        folder = _make_folder(directory)
         loader = Loader(train, batch_size, seed=self.seed)
         state.batch_size, state.total = batch_size, epochs * len(loader)
+        folder = None if directory is None else self._prepare(directory)
         with _interruptible() as interrupted:
             while state.epoch < epochs:
                 self._train_epoch(loader, epochs, display, interrupted)
@@ -284,6 +284,17 @@ class Trainer:
         state.partial = _Epoch()
         return record
 
+    def _prepare(self, directory: str | os.PathLike[str]) -> str:
+        """Make the folder, and find out now and not after an epoch whether a checkpoint can be written."""
+        from im2colnet import checkpoint
+
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
+        checkpoint.encode(self._tensors(), self._information())
+        return os.fspath(directory)
+
     def _write(self, folder: str) -> None:
         import json
 
@@ -303,19 +314,27 @@ class Trainer:
         CheckpointError
             If it cannot be written; a file that was there is still there, whole.
         """
-        from im2colnet import checkpoint
+        from im2colnet.checkpoint import encode, replace_file
 
+        replace_file(path, encode(self._tensors(), self._information()))
+
+    def _tensors(self) -> dict[str, Any]:
         net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
         for slot, vector in self._slots.items():
             for node in net.graph.nodes:
                 for key, view in net.views(node, vector).items():
                     tensors[f"optimizer.{slot}.{node.name}.{key}"] = net.backend.to_numpy(view).copy(order="C")
-        state = self._state
-        checkpoint.write(path, tensors, {
-            "network": checkpoint.describe(net), "dtype": net.dtype, "input_shape": net.input_shape,
-            "optimizer": checkpoint.describe(self.optimizer), "seed": self.seed, "shard": self._run.shard,
+        return tensors
+
+    def _information(self) -> dict[str, Any]:
+        from im2colnet.checkpoint import describe
+
+        net, state = self.net, self._state
+        return {
+            "network": describe(net), "dtype": net.dtype, "input_shape": net.input_shape,
+            "optimizer": describe(self.optimizer), "seed": self.seed, "shard": self._run.shard,
             "state": {**vars(state), "partial": vars(state.partial)}, "history": list(self.history),
-        })  # fmt: skip
+        }  # fmt: skip
 
     @classmethod
     def load(
@@ -353,7 +372,7 @@ class Trainer:
             trainer._state = _State(**info["state"] | {"partial": _Epoch(**info["state"]["partial"])})
             trainer.history = History(info["history"])
             trainer._load_slots(tensors)
-        except Im2colnetError as error:
+        except (CheckpointError, ShapeError) as error:
             raise CheckpointError(f"{os.fspath(path)}: {error}") from error
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{os.fspath(path)} is damaged: its description lacks or mistakes {error}") from error
@@ -363,17 +382,11 @@ class Trainer:
         for slot, vector in self._slots.items():
             for node in self.net.graph.nodes:
                 for key, view in self.net.views(node, vector).items():
-                    view[...] = self.net.backend.asarray(tensors[f"optimizer.{slot}.{node.name}.{key}"])
-
-
-def _make_folder(directory: str | os.PathLike[str] | None) -> str | None:
-    if directory is None:
-        return None
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
-    return os.fspath(directory)
+                    name = f"optimizer.{slot}.{node.name}.{key}"
+                    if name not in tensors or tensors[name].shape != view.shape:
+                        found = tensors[name].shape if name in tensors else "missing"
+                        raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
+                    view[...] = self.net.backend.asarray(tensors[name])
 
 
 @contextmanager

@@ -492,11 +492,12 @@ def test_tensors_that_are_no_checkpoint(tmp_path):
         (lambda info: info.update(shard=0), "a.safetensors"),
         (lambda info: info.update(history=3), "damaged"),
         (lambda info: info["network"].update(type="Nonsense"), "a 'Nonsense', .*define or import"),
-        (lambda info: info["network"]["layers"][3].update(type="Theirs"), "'Theirs'.*define or import that class"),
-        (lambda info: info["network"]["layers"][0].update(kernel_size=0), "Conv2d does not fit.*kernel_size"),
-        (lambda info: info["network"]["layers"][0].update(colour="red"), "Conv2d does not fit.*colour"),
+        (lambda info: info["network"]["arguments"]["layers"][3].update(type="Theirs"),
+         "'Theirs'.*define or import that class"),
+        (lambda info: info["network"]["arguments"]["layers"][0]["arguments"].update(kernel_size=0), "Conv2d does not fit.*kernel_size"),
+        (lambda info: info["network"]["arguments"]["layers"][0]["arguments"].update(colour="red"), "Conv2d does not fit.*colour"),
         (lambda info: info["optimizer"].update(type="LBFGS"), "a 'LBFGS', .*define or import"),
-        (lambda info: info["optimizer"].update(momentum=7), "SGD does not fit.*momentum"),
+        (lambda info: info["optimizer"]["arguments"].update(momentum=7), "SGD does not fit.*momentum"),
     ],
 )
 def test_a_description_that_cannot_be_used(change, text, saved):

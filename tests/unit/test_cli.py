@@ -162,7 +162,7 @@ def test_train_reports_json(run):
     assert report["parameters"] == 20 + 18 * 10 + 10
     assert report["seed"] == 3
     assert report["optimizer"]["type"] == "SGD"
-    assert report["optimizer"]["lr"]["lr"] == 0.1
+    assert report["optimizer"]["arguments"]["lr"]["arguments"]["lr"] == 0.1
     assert (report["backend"], report["threads"]) == ("numpy", 1)
     last = report["history"][-1]
     assert report["test"] == {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]}
@@ -336,8 +336,32 @@ def test_more_epochs(run, folder):
     assert report["folder"] == "run"
     run(*FAST, "--epochs", "3", "--schedule", "constant", "--out", "whole")
     assert equal("whole/checkpoint.safetensors", "run/checkpoint.safetensors")
-    out, _ = run("train", "--resume", "run/checkpoint.safetensors")
-    assert "3 epochs are done already" in out
+
+
+def test_nothing_left_to_do(run, folder, trained):
+    for file in Path(trained).parent.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    before = (folder / "run.json").read_text()
+    out, _ = run("train", "--resume", "checkpoint.safetensors", "--epochs", "2", "--out", "other")
+    assert "already done: 3 epochs;" in out
+    assert "for 3 epochs" in out
+    assert (folder / "run.json").read_text() == before
+    assert not (folder / "other").exists()
+
+
+def test_a_training_that_was_begun_in_python(run, folder):
+    train, test = ic.datasets.load("digits")
+    trainer = ic.Trainer(ic.models.notebook(classes=10), optimizer=ic.Adam())
+    trainer.fit(train, epochs=1, batch_size=100)
+    trainer.save("mine.safetensors")
+    given = ("--data", "digits", "--batch-size", "100", "--epochs")
+    out, err = run("train", "--resume", "mine.safetensors", *given, "1", "--json")
+    report = json.loads(out)
+    assert "already done: 1 epoch;" in err
+    assert report["test"] == pytest.approx(trainer.evaluate(test))
+    assert report["checkpoint"] is report["metrics"] is None
+    out, _ = run("train", "--resume", "mine.safetensors", *given, "2", "--json")
+    assert [len(record) for record in json.loads(out)["history"]] == [6, 8]
 
 
 def test_resume_into_another_folder(run, folder, trained):
@@ -405,6 +429,14 @@ def test_evaluate_other_images(run, folder, trained):
     _, err = run("evaluate", trained, "--data", "many.npz", code=1)
     assert "10 classes" in err
     assert "12" in err
+
+
+def test_evaluate_fewer_classes(run, folder, trained):
+    train, _ = ic.datasets.load("digits")
+    np.savez(folder / "few.npz", images=train.images[:100], labels=np.zeros(100, int))
+    report = json.loads(run("evaluate", trained, "--data", "few.npz", "--json")[0])
+    assert len(report["classes"]) == 1
+    assert report["classes"][0]["mistaken_for"] in set("123456789")
 
 
 def test_evaluate_asks_for_the_data(run, folder, trained):
