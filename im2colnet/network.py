@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from im2colnet.plan import BatchPlan
     from im2colnet.run import Run
 
+MOST_DIFFERENCES = 20  # to print of two networks
+
 
 @dataclass(eq=False)
 class Node:
@@ -190,7 +192,7 @@ class Network(Layer):
         Raises
         ------
         CheckpointError
-            If the names or shapes are not the network's; the message lists every difference, and nothing is changed.
+            If the names or shapes are not the network's; the message lists the differences, and nothing is changed.
         """
         from im2colnet.host import np
 
@@ -205,7 +207,10 @@ class Network(Layer):
             for k, p in wanted.items() if k in given and given[k].shape != tuple(p.shape)
         ]  # fmt: skip
         if differences:
-            raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(differences))
+            shown = differences[:MOST_DIFFERENCES]
+            if len(differences) > len(shown):
+                shown.append(f"... and {len(differences) - len(shown)} more")
+            raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(shown))
         if not self.initialized:
             self.init()
         for name, node, key in self._names("parameters", "state"):

@@ -1,8 +1,11 @@
 """Steps: PyTorch's ten, the same bits for any number of threads, the fixed tree, what errors leave behind."""
 
+import copy
 import gc
+import pickle
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from reference.torch_values import cases
 import im2colnet as ic
 from im2colnet import parallel
 from im2colnet.parallel import Communicator, Team, share, tree_sum
-from im2colnet.plan import folds, gradient_rows
+from im2colnet.plan import folds, gradient_rows, shard_sizes
 from im2colnet.run import Run
 
 
@@ -245,6 +248,16 @@ def test_folding_gradients_gives_the_tree_s_sum(count):
                     here = into
         tree_sum([rows[row_of[s]] if s in live else None for s in range(count)])
         assert_same_bits(rows[row_of[0]], whole_tree(parts))
+
+
+@pytest.mark.parametrize("shard", [1, 2, 7, 32])
+def test_shards_are_few_and_as_equal_as_can_be(shard):
+    for batch in range(1, 100):
+        sizes = shard_sizes(batch, shard)
+        assert sum(sizes) == batch
+        assert max(sizes) <= shard
+        assert len(sizes) == -(-batch // shard)
+        assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize(("n", "threads"), [(1, 1), (5, 2), (6, 1), (7, 3), (11, 4), (13, 2)])
@@ -554,6 +567,51 @@ def test_predictions_do_not_depend_on_the_company():
     x = normal(40, 3, 8, 8)
     alone = np.concatenate([net.predict(image[None]) for image in x])
     assert_allclose(net.predict(x), alone, rtol=1e-10)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_several_threads_of_the_user_may_predict_at_once(threads):
+    ic.set_num_threads(threads)
+    net, wrong = plain().init(0), []
+    batches = [normal(40, 3, 8, 8, seed=i, dtype="float32") for i in range(4)]
+    expected = [net.predict(x) for x in batches]
+
+    def work(x, y):
+        wrong.extend(i for i in range(10) if not np.array_equal(net.predict(x), y))
+
+    users = [threading.Thread(target=work, args=pair) for pair in zip(batches, expected, strict=True)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(30)
+        assert not user.is_alive()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_copy_is_a_network_of_its_own(copied, used):
+    net, other = with_batch_norm().init(0), with_batch_norm().init(0)
+    if used:
+        for each in (net, other):
+            each.predict(GOOD)
+            ic.Trainer(each).step(GOOD, LABELS)
+    twin, before = copied(net), net.state_dict()
+    assert_same_bits(twin.state_dict(), before)
+    assert_same_bits(twin.predict(GOOD), net.predict(GOOD))
+    for each in (twin, other):
+        ic.Trainer(each, optimizer=ic.SGD(0.5)).step(GOOD, LABELS)
+    assert_same_bits(twin.state_dict(), other.state_dict())
+    assert_same_bits(net.state_dict(), before)
+
+
+def test_layers_of_another_network_do_not_change_it():
+    """A part of a network as a network: refused or done, but the whole stays what it was."""
+    net = plain().init(0)
+    before = net.predict(GOOD)
+    with suppress(ic.Im2colnetError):
+        ic.Sequential(net.layers[:-1]).init(5)
+    assert_same_bits(net.predict(GOOD), before)
 
 
 def test_evaluation_is_that_of_the_predictions():
