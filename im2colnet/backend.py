@@ -49,6 +49,14 @@ class Backend:
         if device is not None:
             raise ValueError(f"the backend {self.name!r} has no devices to choose from, got {device!r}")
 
+    def __reduce__(self) -> Any:
+        from im2colnet.registry import get_backend
+
+        return get_backend, (self.name,)  # the same one, also in another process
+
+    def __deepcopy__(self, memo: Any) -> Backend:
+        return self
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 

@@ -37,7 +37,7 @@ def describe(value: Any) -> Any:
 def rebuild(description: Any) -> Any:
     """Inverse of :func:`describe`; only layers, optimisers and schedules that the program has defined are made."""
     if isinstance(description, list):
-        return [rebuild(v) for v in description]
+        return tuple(rebuild(v) for v in description)
     if not isinstance(description, dict):
         return description
     known = {cls.__name__: cls for cls in _subclasses(Layer)} | _parts()

@@ -49,7 +49,7 @@ def conv2d(
     if b is not None and b.shape != (w.shape[0],):
         raise ShapeError(f"b must have shape ({w.shape[0]},), one number for each filter of w, got {b.shape}")
     window = make_window(w.shape[2:], stride, padding, dilation)
-    return _images(backend, backend.conv2d(_rows(backend, x), w, b, window, groups))
+    return _images(backend, backend.conv2d(_rows(backend, x), _native(w), b, window, groups))
 
 
 def conv2d_input(
@@ -61,7 +61,7 @@ def conv2d_input(
     _check_channels(input_shape, w.shape, groups, "input_shape")
     window = make_window(w.shape[2:], stride, padding, dilation)
     _check_grad(dy, (N, w.shape[0], *window.output_size((H, W))))
-    return _images(backend, backend.conv2d_input_grad(_rows(backend, dy), w, (H, W), window, groups))
+    return _images(backend, backend.conv2d_input_grad(_rows(backend, dy), _native(w), (H, W), window, groups))
 
 
 def conv2d_weight(
@@ -150,7 +150,7 @@ def fold(
             f"cols must have shape (N, C·{KH * KW}, {OH * OW}) for a kernel {KH}×{KW} and"
             f" {OH}×{OW} windows, got {cols.shape}"
         )
-    columns = cols.reshape(N, K // (KH * KW), KH, KW, OH, OW).transpose(4, 1, 2, 3, 5, 0)
+    columns = _native(cols).reshape(N, K // (KH * KW), KH, KW, OH, OW).transpose(4, 1, 2, 3, 5, 0)
     return _images(backend, backend.col2im(columns, window, size))
 
 
@@ -167,7 +167,7 @@ def _check(*arrays: tuple[str, Array, int]) -> Backend:
             raise DTypeError(
                 f"{name} must be float32 or float64, got {array.dtype.name}; convert it with {name}.astype('float32')"
             )
-        if array.dtype != arrays[0][1].dtype:
+        if array.dtype.name != arrays[0][1].dtype.name:
             raise DTypeError(
                 f"{name} is {array.dtype.name} but {arrays[0][0]} is {arrays[0][1].dtype.name}; convert one of them"
             )
@@ -206,8 +206,13 @@ def _check_grad(dy: Array, shape: Shape) -> None:
         raise ShapeError(f"dy must have the shape of the output, {tuple(shape)}, got {tuple(dy.shape)}")
 
 
+def _native(x: Array) -> Array:
+    """Return an array in the machine's byte order; files of other machines keep theirs."""
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
 def _rows(backend: Backend, x: Array) -> Array:
-    return backend.xp.ascontiguousarray(x.transpose(2, 1, 3, 0))                        # (H, C, W, N)
+    return backend.xp.ascontiguousarray(_native(x).transpose(2, 1, 3, 0))               # (H, C, W, N)
 
 
 def _images(backend: Backend, rows: Array) -> Array:

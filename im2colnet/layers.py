@@ -1,8 +1,9 @@
 """The layers: functions with parameters.
 
 A layer knows the shape of its output from that of its input, says which arrays it needs (:class:`Needs`), and has
-``forward`` and ``backward``. It holds no array but its parameters: everything else belongs to the run and reaches it
-through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N), features (features, N).
+``forward`` and ``backward``. It holds no array: its parameters belong to the network, everything else to the run, and
+both reach it through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N), features
+(features, N).
 
 Arguments, defaults and initialisation are PyTorch's.
 """
@@ -14,6 +15,7 @@ from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from im2colnet.backend import Array, Backend, Shape, Spec
+from im2colnet.checks import number, positive
 from im2colnet.errors import CheckpointError, ShapeError
 from im2colnet.window import make_window, pooling_window
 
@@ -65,6 +67,8 @@ class Context:
         its own.
     dx : Array or None
         Where ``backward`` should write, or may return an array of its own. None if nobody needs it.
+    params, buffers : dict of str to Array
+        The layer's parameters and its state.
     saved : dict of str to Array
     work : dict of str to list of Array
         The scratch of each kernel.
@@ -85,6 +89,8 @@ class Context:
     xs: tuple[Array, ...]
     y: Array
     dx: Array
+    params: dict[str, Array]
+    buffers: dict[str, Array]
     saved: dict[str, Array]
     work: dict[str, list[Array]]
     grads: dict[str, Array]
@@ -113,9 +119,6 @@ class Layer:
     couples: ClassVar[int] = 0
     #: whether ``forward`` applies a following ReLU itself where ``ctx.relu`` is set
     fuses_relu: ClassVar[bool] = False
-    params: dict[str, Array]
-    buffers: dict[str, Array]
-
     def __repr__(self) -> str:
         shown = []
         for name, parameter in self._arguments().items():
@@ -223,7 +226,7 @@ class Conv2d(Layer):
     def __post_init__(self) -> None:
         from im2colnet.functional import check_groups
 
-        check_positive(in_channels=self.in_channels, out_channels=self.out_channels)
+        positive(in_channels=self.in_channels, out_channels=self.out_channels)
         check_groups(self.in_channels, self.out_channels, self.groups)
         self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
 
@@ -253,7 +256,7 @@ class Conv2d(Layer):
         return 2 * K * prod(y) + (prod(y) if self.bias else 0)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        w, b = self.params["weight"], self.params.get("bias")
+        w, b = ctx.params["weight"], ctx.params.get("bias")
         return ctx.backend.conv2d(
             x, w, b, self.window, self.groups, relu=ctx.relu, out=ctx.y, work=ctx.work["conv2d"]
         )
@@ -267,7 +270,7 @@ class Conv2d(Layer):
             ctx.backend.sum_samples(dy, out=ctx.grads["bias"])
         if ctx.dx is None:
             return None
-        w, size = self.params["weight"], (x.shape[0], x.shape[2])
+        w, size = ctx.params["weight"], (x.shape[0], x.shape[2])
         return ctx.backend.conv2d_input_grad(
             dy, w, size, self.window, self.groups, out=ctx.dx, work=work["conv2d_input_grad"]
         )
@@ -283,7 +286,7 @@ class Linear(Layer):
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_positive(in_features=self.in_features, out_features=self.out_features)
+        positive(in_features=self.in_features, out_features=self.out_features)
 
     def parameters(self) -> dict[str, Parameter]:
         bound = 1 / sqrt(self.in_features)
@@ -305,16 +308,16 @@ class Linear(Layer):
         return 2 * self.in_features * prod(y) + (prod(y) if self.bias else 0)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        y = ctx.backend.matmul(self.params["weight"], x, out=ctx.y)
+        y = ctx.backend.matmul(ctx.params["weight"], x, out=ctx.y)
         if self.bias:
-            ctx.xp.add(y, self.params["bias"][:, None], out=y)
+            ctx.xp.add(y, ctx.params["bias"][:, None], out=y)
         return ctx.xp.maximum(y, 0, out=y) if ctx.relu else y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         ctx.backend.matmul(dy, ctx.x.T, out=ctx.grads["weight"])
         if self.bias:
             ctx.backend.sum_samples(dy, out=ctx.grads["bias"])
-        return None if ctx.dx is None else ctx.backend.matmul(self.params["weight"].T, dy, out=ctx.dx)
+        return None if ctx.dx is None else ctx.backend.matmul(ctx.params["weight"].T, dy, out=ctx.dx)
 
 
 @dataclass(eq=False, repr=False)
@@ -457,7 +460,9 @@ class BatchNorm2d(Layer):
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_positive(num_features=self.num_features)
+        positive(num_features=self.num_features)
+        number("eps", self.eps)
+        number("momentum", self.momentum)
 
     def parameters(self) -> dict[str, Parameter]:
         shape = (self.num_features,)
@@ -499,10 +504,10 @@ class BatchNorm2d(Layer):
             ctx.mean = ctx.sums[0] / ctx.n
             ctx.var = xp.maximum(ctx.sums[1] / ctx.n - ctx.mean * ctx.mean, 0)
         else:
-            ctx.mean, ctx.var = (self.buffers[k].astype("float64") for k in ("running_mean", "running_var"))
+            ctx.mean, ctx.var = (ctx.buffers[k].astype("float64") for k in ("running_mean", "running_var"))
         ctx.scale = 1 / xp.sqrt(ctx.var + self.eps)
-        scale = ctx.scale * self.params["weight"] if self.affine else ctx.scale
-        shift = self.params["bias"] - ctx.mean * scale if self.affine else -ctx.mean * scale
+        scale = ctx.scale * ctx.params["weight"] if self.affine else ctx.scale
+        shift = ctx.params["bias"] - ctx.mean * scale if self.affine else -ctx.mean * scale
         return ctx.backend.channel_affine(
             x, scale, shift, relu=ctx.relu, out=ctx.y, work=ctx.work["channel_affine"]
         )
@@ -519,7 +524,7 @@ class BatchNorm2d(Layer):
         """``dx = a·(dy - Σdy/n - (x - mean)·Σdy·(x - mean) / ((var + eps)·n))`` with ``a = weight / √(var + eps)``."""
         if ctx.dx is None:
             return None
-        a = ctx.scale * self.params["weight"] if self.affine else ctx.scale
+        a = ctx.scale * ctx.params["weight"] if self.affine else ctx.scale
         b = -a * ctx.scale**2 * ctx.sums[1] / ctx.n
         c = -a * ctx.sums[0] / ctx.n - b * ctx.mean
         return ctx.backend.channel_affine(dy, a, c, ctx.x, b, out=ctx.dx, work=ctx.work["channel_affine"])
@@ -527,7 +532,7 @@ class BatchNorm2d(Layer):
     def finish_step(self, ctx: Context) -> None:
         batch = {"running_mean": ctx.mean, "running_var": ctx.var * (ctx.n / (ctx.n - 1))}
         for name, value in batch.items():
-            running = self.buffers[name]
+            running = ctx.buffers[name]
             running[...] = (1 - self.momentum) * running + self.momentum * value
 
 
@@ -538,8 +543,7 @@ class Dropout(Layer):
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p < 1:
-            raise ShapeError(f"p must be at least 0 and less than 1, got {self.p}")
+        number("p", self.p, below=1)
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         if not training:
@@ -590,7 +594,7 @@ class ZeroPadShortcut(Layer):
     stride: int = 1
 
     def __post_init__(self) -> None:
-        check_positive(in_channels=self.in_channels, stride=self.stride)
+        positive(in_channels=self.in_channels, stride=self.stride)
         if self.out_channels < self.in_channels:
             raise ShapeError(f"out_channels must be at least in_channels={self.in_channels}, got {self.out_channels}")
 
@@ -635,10 +639,3 @@ class Add(Layer):
 
     def forward(self, x: Array, ctx: Context) -> Array:
         return ctx.xp.add(*ctx.xs, out=ctx.y)
-
-
-def check_positive(**arguments: int) -> None:
-    """Raise ShapeError for the first argument that is not a positive integer."""
-    for name, value in arguments.items():
-        if not hasattr(value, "__index__") or isinstance(value, bool) or value < 1:
-            raise ShapeError(f"{name} must be a positive integer, got {value!r}")

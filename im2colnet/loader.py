@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from im2colnet.checks import whole
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
 
@@ -42,8 +43,8 @@ class Loader:
     def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True,
                  drop_last: bool = False) -> None:
         self.dataset = dataset
-        self.batch_size = _whole("batch_size", batch_size, least=1)
-        self.seed = _whole("seed", seed, least=0)
+        self.batch_size = whole("batch_size", batch_size, least=1)
+        self.seed = whole("seed", seed, least=0)
         self.shuffle, self.drop_last = shuffle, drop_last
         # np.take would copy the whole of such an array for each batch
         self._images, self._labels = (np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
@@ -81,7 +82,7 @@ class Loader:
         One background thread gathers the next batch. It ends with the iterator, when that is exhausted, closed, or
         no longer referred to; an error in it is raised by the iterator.
         """
-        epoch, start = _whole("epoch", epoch, least=0), _whole("start", start, least=0)
+        epoch, start = whole("epoch", epoch, least=0), whole("start", start, least=0)
         if start > len(self):
             raise ShapeError(f"start must be at most {len(self)}, the number of batches, got {start}")
         return self._batches(epoch, start)
@@ -121,9 +122,3 @@ class Loader:
             return np.arange(len(self.dataset), dtype=np.intp)
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
         return random.permutation(len(self.dataset)).astype(np.intp, copy=False)
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ShapeError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from im2colnet.checks import positive
 from im2colnet.errors import ShapeError
 from im2colnet.layers import (
     BatchNorm2d,
@@ -14,7 +15,6 @@ from im2colnet.layers import (
     MaxPool2d,
     ReLU,
     ZeroPadShortcut,
-    check_positive,
 )
 from im2colnet.network import Residual, Sequential
 
@@ -123,9 +123,9 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, wid
         raise ShapeError(f"width must be above 0 and at most 4, got {width}")
     table = [(32, 2), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
     halvings = 5
-    while input_size >> halvings < 4:
+    while halvings and -(-input_size >> halvings) < 4:  # a stride of 2 halves and rounds up
         halvings -= 1
-    drop = 5 - max(halvings, 0)  # of the first strides
+    drop = 5 - halvings  # of the first strides
     layers: list[Layer] = []
     channels = in_channels
     for filters, stride in table:
@@ -163,6 +163,6 @@ def make(name: str, classes: int, in_channels: int, input_size: int, **arguments
 
 
 def _check(classes: int, in_channels: int, input_size: int, least: int) -> None:
-    check_positive(classes=classes, in_channels=in_channels, input_size=input_size)
+    positive(classes=classes, in_channels=in_channels, input_size=input_size)
     if input_size < least:
         raise ShapeError(f"input_size must be at least {least} for this network, got {input_size}")

@@ -7,8 +7,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array, Backend, Shape
+from im2colnet.checks import positive, whole
 from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
-from im2colnet.layers import Add, Layer, Parameter, ReLU, check_positive, user_shape
+from im2colnet.layers import Add, Layer, Parameter, ReLU, user_shape
 from im2colnet.registry import get_backend
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class Node:
     output: int
     relu: bool = False    #: apply the following ReLU too
     fused: bool = False   #: a ReLU that the layer before applies
-    offsets: dict[str, int] = field(default_factory=dict)  #: of each parameter in the flat vector
+    offsets: dict[str, int] = field(default_factory=dict)    #: of each parameter in the flat vector
+    params: dict[str, Array] = field(default_factory=dict)   #: the parameters, views of the flat vector
+    buffers: dict[str, Array] = field(default_factory=dict)  #: the state
 
 
 class Graph:
@@ -93,6 +96,17 @@ class Network(Layer):
     backend: Backend
     dtype: str
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "_flat", "_runs", "backend")}
+        return state | ({"_copied": (self.state_dict(), self.backend)} if self.initialized else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        values = state.pop("_copied", None)
+        self.__dict__.update(state)
+        if values is not None:
+            self.init(dtype=self.dtype, backend=values[1])
+            self.load_state_dict(values[0])
+
     def children(self) -> dict[str, Layer]:
         """Return the layers that it is made of, by name."""
         raise NotImplementedError
@@ -143,17 +157,17 @@ class Network(Layer):
 
         if str(dtype) not in ("float32", "float64"):
             raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+        rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
         self.backend, self.dtype = get_backend(backend), str(dtype)
         self._runs = {}
         self._flat = self.backend.empty((self.graph.size,), self.dtype)
-        rng = np.random.Generator(np.random.PCG64(seed))
         for node in self.graph.nodes:
-            node.layer.params = self.views(node, self._flat)
+            node.params = self.views(node, self._flat)
             for key, p in node.layer.parameters().items():
                 draw = p.value + rng.uniform(-p.bound, p.bound, p.shape) if p.bound else np.full(p.shape, p.value)
-                node.layer.params[key][...] = self.backend.asarray(draw.astype(self.dtype))
+                node.params[key][...] = self.backend.asarray(draw.astype(self.dtype))
             state = {key: np.full(p.shape, p.value, self.dtype) for key, p in node.layer.state().items()}
-            node.layer.buffers = {key: self.backend.asarray(value) for key, value in state.items()}
+            node.buffers = {key: self.backend.asarray(value) for key, value in state.items()}
         return self
 
     def views(self, node: Node, flat: Array) -> dict[str, Array]:
@@ -170,7 +184,7 @@ class Network(Layer):
     def parameters(self) -> dict[str, Any]:
         """Return every parameter by name, as an array of the backend (not a copy)."""
         self.flat  # noqa: B018 - raises if there are none
-        return {name: node.layer.params[key] for name, node, key in self._names("parameters")}
+        return {name: node.params[key] for name, node, key in self._names("parameters")}
 
     def _names(self, *kinds: str) -> Iterator[tuple[str, Node, str]]:
         for node in self.graph.nodes:
@@ -183,7 +197,7 @@ class Network(Layer):
         from im2colnet.host import np
 
         self.flat  # noqa: B018 - raises if there are none
-        arrays = {n: (node.layer.params | node.layer.buffers)[k] for n, node, k in self._names("parameters", "state")}
+        arrays = {n: (node.params | node.buffers)[k] for n, node, k in self._names("parameters", "state")}
         return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -214,7 +228,7 @@ class Network(Layer):
         if not self.initialized:
             self.init()
         for name, node, key in self._names("parameters", "state"):
-            (node.layer.params | node.layer.buffers)[key][...] = self.backend.asarray(given[name].astype(self.dtype))
+            (node.params | node.buffers)[key][...] = self.backend.asarray(given[name].astype(self.dtype))
 
     def plan(
         self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, threads: int | None = None,
@@ -234,7 +248,7 @@ class Network(Layer):
         from im2colnet.parallel import get_num_threads
         from im2colnet.plan import SHARD, BatchPlan
 
-        check_positive(batch=batch)
+        positive(batch=batch)
         backend, dtype = (self.backend, self.dtype) if self.initialized else (get_backend(), "float32")
         return BatchPlan(
             self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
@@ -298,6 +312,8 @@ class Sequential(Network):
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
+        if isinstance(layers, Layer):
+            raise ShapeError("give the layers as a list: ic.Sequential([...])")
         self.layers = list(layers)
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):

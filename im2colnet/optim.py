@@ -6,23 +6,12 @@ not depend on how. ``p`` parameters, ``g`` gradient (overwritten), ``t`` the ste
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, inf, nan, pi, sqrt
+from math import cos, pi, sqrt
 from typing import Any, ClassVar
 
 from im2colnet.backend import Array
+from im2colnet.checks import number
 from im2colnet.errors import ShapeError
-
-
-def _number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: float = inf) -> float:
-    """Return a number as float, or raise which argument is wrong."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = nan
-    if isinstance(value, (bool, str)) or not least <= number < below:
-        limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
-        raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
-    return number
 
 
 def _set(frozen: Any, **values: Any) -> None:
@@ -38,7 +27,7 @@ class Constant:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        _set(self, lr=_number("lr", self.lr), warmup=int(_number("warmup", self.warmup)))
+        _set(self, lr=number("lr", self.lr), warmup=int(number("warmup", self.warmup)))
 
     def __call__(self, step: int, total: int | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
@@ -65,10 +54,10 @@ class Cosine:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        _set(self, lr=_number("lr", self.lr), warmup=int(_number("warmup", self.warmup)))
-        _set(self, final=_number("final", self.final))
+        _set(self, lr=number("lr", self.lr), warmup=int(number("warmup", self.warmup)))
+        _set(self, final=number("final", self.final))
         if self.steps is not None:
-            _set(self, steps=int(_number("steps", self.steps, least=1)))
+            _set(self, steps=int(number("steps", self.steps, least=1)))
 
     def __call__(self, step: int, total: int | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
@@ -94,7 +83,7 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         if not isinstance(self.lr, (Constant, Cosine)):
-            _set(self, lr=_number("lr", self.lr, "Constant(...) or Cosine(...)"))
+            _set(self, lr=number("lr", self.lr, "Constant(...) or Cosine(...)"))
 
     @property
     def schedule(self) -> Schedule:
@@ -124,8 +113,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _set(self, momentum=_number("momentum", self.momentum, below=1))
-        _set(self, weight_decay=_number("weight_decay", self.weight_decay))
+        _set(self, momentum=number("momentum", self.momentum, below=1))
+        _set(self, weight_decay=number("weight_decay", self.weight_decay))
         if self.nesterov and not self.momentum:
             raise ShapeError("nesterov needs a momentum")
 
@@ -168,8 +157,8 @@ class Adam(Optimizer):
         super().__post_init__()
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise ShapeError(f"betas must be a pair of numbers, got {self.betas!r}")
-        _set(self, betas=tuple(_number("each of betas", beta, below=1) for beta in self.betas))
-        _set(self, eps=_number("eps", self.eps), weight_decay=_number("weight_decay", self.weight_decay))
+        _set(self, betas=tuple(number("each of betas", beta, below=1) for beta in self.betas))
+        _set(self, eps=number("eps", self.eps), weight_decay=number("weight_decay", self.weight_decay))
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         (b1, b2), m, v = self.betas, state["mean"], state["square"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array
-from im2colnet.layers import check_positive
+from im2colnet.checks import positive
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -25,7 +25,7 @@ _num_threads: int | None = None
 def set_num_threads(n: int) -> None:
     """Set how many cores a backend on the CPU may use. Results do not depend on it."""
     global _num_threads
-    check_positive(n=n)
+    positive(n=n)
     _num_threads = n
 
 

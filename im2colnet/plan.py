@@ -374,7 +374,7 @@ def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
     """Which row of gradients each shard writes to, which shards' rows hold a sum in the end, and the number of rows.
 
     A worker that has finished a shard adds it to the sum of those before it wherever the fixed tree has both (as a
-    binary counter carries), so that it holds about log2 of its shards' gradients at a time, and not all of them.
+    binary counter carries), so that of n shards' gradients it holds at most about 2·log2 n at a time.
     """
     row_of: list[int] = []
     live: set[int] = set()

@@ -49,6 +49,7 @@ class Slot:
             ctx.backend, ctx.training, ctx.relu = plan.backend, plan.training, node.relu
             ctx.xs = tuple(self.values[v] for v in node.inputs)
             ctx.x, ctx.y = ctx.xs[0], self.values[node.output]
+            ctx.params, ctx.buffers = node.params, node.buffers
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
             self.work.append({
                 kind: {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in kernels.items()}
@@ -363,7 +364,7 @@ class Run:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
         net, host = self.net, get_backend("numpy")
         if not hasattr(images, "ndim"):
-            images = host.asarray(images)
+            images = self._host_array("images", images)
         if not (net.backend.owns(images) or host.owns(images)):
             raise BackendError(
                 f"images are arrays of {backend_of(images=images).name!r}, but the network lives on"
@@ -381,10 +382,18 @@ class Run:
         return images
 
     @staticmethod
+    def _host_array(name: str, values: Any) -> Any:
+        try:
+            return get_backend("numpy").asarray(values)
+        except ValueError as error:
+            raise ShapeError(f"{name} must be an array, or lists of equal lengths: {error}") from error
+
+    @staticmethod
     def check_labels(labels: Any, n: int, classes: int) -> Any:
         """Return ``labels`` as integers of the host, or raise what is wrong with them."""
-        host = get_backend("numpy")
-        labels = host.asarray(labels) if not hasattr(labels, "ndim") else backend_of(labels=labels).to_numpy(labels)
+        if not hasattr(labels, "ndim"):
+            labels = Run._host_array("labels", labels)
+        labels = backend_of(labels=labels).to_numpy(labels)
         if labels.dtype.kind not in "iu":
             raise DTypeError(f"labels must be integers, got {labels.dtype}")
         if labels.shape != (n,):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from im2colnet.backend import Array, Backend
+from im2colnet.checks import positive, whole
 from im2colnet.errors import CheckpointError, NonFiniteError, ShapeError
-from im2colnet.layers import check_positive
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network
@@ -107,18 +107,17 @@ class Trainer:
         self, net: Network, loss: CrossEntropyLoss | None = None, optimizer: Optimizer | None = None, seed: int = 0,
         backend: str | Backend | None = None, shard: int = SHARD,
     ) -> None:
-        check_positive(shard=shard)
+        positive(shard=shard)
         if not isinstance(net, Network):
             raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
-        if not hasattr(seed, "__index__") or seed < 0:
-            raise ShapeError(f"seed must be an integer of at least 0, got {seed!r}")
+        seed = whole("seed", seed, least=0)
         self.loss = CrossEntropyLoss() if loss is None else loss
         self.optimizer: Optimizer = SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer
         if not isinstance(self.optimizer, Optimizer):
             raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
         if not net.initialized:
             net.init(seed, backend=backend)
-        self.net, self.seed = net, seed
+        self.net, self.seed, self._parameters = net, seed, net.flat
         self.history = History()
         self._run = Run(net, training=True, loss=self.loss, shard=shard)
         self._evaluation = Run(net, training=False, loss=self.loss, shard=shard)
@@ -163,6 +162,8 @@ class Trainer:
 
     def _step(self, images: Any, labels: Any) -> tuple[float, int]:
         state = self._state
+        if self.net.flat is not self._parameters:
+            raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
         lr = self.optimizer.schedule(state.step, state.total)
 
         def update(gradient: Array, elements: range) -> None:
@@ -223,7 +224,7 @@ class Trainer:
             exactly there with ``Trainer.load(...).fit(...)`` and the same arguments.
         """
         state = self._state
-        check_positive(epochs=epochs)
+        positive(epochs=epochs)
         if state.partial.batch and batch_size != state.batch_size:
             raise ShapeError(
                 f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size}"

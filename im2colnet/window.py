@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from im2colnet.checks import whole
 from im2colnet.errors import ShapeError
 
 Pair = tuple[int, int]
@@ -105,14 +106,12 @@ class Window(NamedTuple):
 
 def pair(value: Any, name: str, least: int = 1) -> Pair:
     """Read a number or a pair as (height, width), each at least ``least``."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2 or not all(_is_int(v) and v >= least for v in values):
-        raise ShapeError(f"{name} must be an integer or a pair of integers of at least {least}, got {value!r}")
-    return int(values[0]), int(values[1])
-
-
-def _is_int(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    try:
+        first, second = value if hasattr(value, "__iter__") else (value, value)
+        return whole(name, first, least), whole(name, second, least)
+    except (TypeError, ValueError):  # ShapeError is a ValueError
+        wanted = f"an integer or a pair of integers of at least {least}"
+        raise ShapeError(f"{name} must be {wanted}, got {value!r}") from None
 
 
 def make_window(
@@ -130,19 +129,20 @@ def make_window(
 
 
 def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return (0, 0), (0, 0)
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if stride != (1, 1):
             raise ShapeError(f'padding="same" needs stride 1, got stride {stride}; give the padding as numbers')
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
     try:
-        if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):
-            (top, bottom), (left, right) = (pair(p, "padding", 0) for p in padding)
-            return (top, bottom), (left, right)
+        sides = list(padding) if hasattr(padding, "__iter__") else []
+        if sides and all(hasattr(side, "__iter__") for side in sides):
+            vertical, horizontal = (pair(side, "padding", 0) for side in sides)
+            return vertical, horizontal
         ph, pw = pair(padding, "padding", 0)
-    except (ShapeError, TypeError, ValueError):
+    except ValueError:
         raise ShapeError(
             'padding must be "same", "valid", an integer of at least 0, a pair (height, width)'
             f" or ((top, bottom), (left, right)), got {padding!r}"

@@ -70,7 +70,7 @@ class Offset(Layer):
         return array[..., start : start + ctx.x.shape[-1]]
 
     def forward(self, x, ctx):
-        return x + self._mine(self.params["offset"], ctx)
+        return x + self._mine(ctx.params["offset"], ctx)
 
     def backward(self, dy, ctx):
         ctx.grads["offset"][...] = 0
@@ -92,6 +92,13 @@ class Projection:
             dlogits[...] = self.dy[mine].T
 
 
+def lend(net):
+    """Let the layers of a network hold its arrays, for the oracles, which walk the layers."""
+    for node in net.graph.nodes:
+        node.layer.params, node.layer.buffers = node.params, node.buffers
+    return net
+
+
 class Probe:
     """Layers between an ``Offset`` and a ``Projection``, trained as every network is, but for the update.
 
@@ -101,6 +108,7 @@ class Probe:
     def __init__(self, layers, x, dy=None, state=None, shard=None, seed=0):
         self.x, shard = x, shard or len(x)
         self.net = ic.Sequential([Offset(rows(x).shape, shard), *layers, ic.Flatten()]).init(seed, x.dtype.name)
+        lend(self.net)
         for name, parameter in self.net.parameters().items():
             if state and name in state:
                 parameter[...] = state[name]

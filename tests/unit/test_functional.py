@@ -392,3 +392,12 @@ def test_errors_are_also_the_usual_python_ones():
     for kind, usual in [(ic.ShapeError, ValueError), (ic.DTypeError, TypeError), (ic.BackendError, RuntimeError)]:
         assert issubclass(kind, usual)
         assert issubclass(kind, ic.Im2colnetError)
+
+
+def test_arrays_in_the_other_byte_order():
+    x, w = normal(2, 3, 6, 5), normal(4, 3, 3, 3, seed=1)
+    y, swapped = F.conv2d(x, w), [a.astype(a.dtype.newbyteorder()) for a in (x, w)]
+    assert_array_equal(F.conv2d(*swapped), y)
+    assert_array_equal(F.conv2d(x, swapped[1]), y)
+    for result in F.conv2d(*swapped), F.max_pool2d(swapped[0], 2), F.unfold(swapped[0], 2):
+        assert result.dtype.isnative

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import Offset, Probe, Projection, assert_same_bits, normal, rows
+from helpers import Offset, Probe, Projection, assert_same_bits, lend, normal, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -381,7 +381,7 @@ def test_forward(name):
         close(result.y, evaluate(body, x, training=True))
         assert result.value == pytest.approx(np.vdot(result.y, probe.dy), rel=1e-10)
     for node in probe.net.graph.nodes:
-        for buffer in node.layer.buffers.values():
+        for buffer in node.buffers.values():
             buffer += 0.1
     close(probe.net.predict(x), evaluate(body, x, training=False).reshape(3, -1))
 
@@ -395,7 +395,7 @@ def test_a_shortcut_that_is_a_view_keeps_its_input(name):
         "view": [ic.Residual(ic.BatchNorm2d(3), ic.Sequential([ic.Dropout(0.5), ic.Dropout(0.5)]))],
         "flatten": [ic.Flatten(), ic.Residual(ic.ReLU(), ic.Flatten())],
     }[name]
-    net, x = ic.Sequential(layers).init(0, "float64"), normal(3, 3, 4, 5)
+    net, x = lend(ic.Sequential(layers).init(0, "float64")), normal(3, 3, 4, 5)
     close(net.predict(x), evaluate(net, x, training=False))
 
 
@@ -441,11 +441,11 @@ class UsersScale(Layer):
         return {"factor": Parameter((self.channels,), bound=0.1, value=self.start)}
 
     def forward(self, x, ctx):
-        return x * self.params["factor"][:, None, None]
+        return x * ctx.params["factor"][:, None, None]
 
     def backward(self, dy, ctx):
         ctx.grads["factor"][...] = (dy * ctx.x).sum((0, 2, 3))
-        return dy * self.params["factor"][:, None, None]
+        return dy * ctx.params["factor"][:, None, None]
 
 
 class Halve(Layer):
@@ -650,7 +650,7 @@ def test_a_loss_needs_class_scores():
         (lambda: ic.MaxPool2d(2, padding=2), "half"),
         (lambda: ic.AvgPool2d(2, stride=-1), "stride"),
         (lambda: ic.BatchNorm2d(0), "num_features"),
-        (lambda: ic.Dropout(1.0), "p must be at least 0 and less than 1, got 1.0"),
+        (lambda: ic.Dropout(1.0), "p must be a number of at least 0 and less than 1; got 1.0"),
         (lambda: ic.Dropout(-0.1), "p must be"),
         (lambda: ic.Dropout(float("nan")), "p must be"),
         (lambda: ic.ZeroPadShortcut(3, 2), "out_channels must be at least in_channels=3, got 2"),

@@ -305,7 +305,7 @@ print("done")
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, "4", None, True])
 def test_wrong_batch_size(batch_size):
-    with pytest.raises(ShapeError, match="batch_size must be a whole number of at least 1"):
+    with pytest.raises(ShapeError, match="batch_size must be a positive integer"):
         Loader(numbered(5), batch_size)
 
 

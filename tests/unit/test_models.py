@@ -121,7 +121,7 @@ def test_mobilenet_is_the_paper_s_from_128_pixels_on(size):
     assert multiply_adds(net) / 1e6 == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize(("size", "side"), [(4, 4), (7, 7), (8, 4), (28, 7), (32, 4), (64, 4), (96, 6)])
+@pytest.mark.parametrize(("size", "side"), [(4, 4), (7, 4), (8, 4), (28, 4), (32, 4), (64, 4), (96, 6)])
 def test_mobilenet_keeps_maps_of_small_images(size, side):
     assert last_maps(models.mobilenet(input_size=size))[::2] == (side, side)
 

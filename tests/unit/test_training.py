@@ -5,7 +5,6 @@ import gc
 import pickle
 import threading
 import time
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -167,25 +166,23 @@ def test_what_a_batch_was_before_does_not_matter():
 @pytest.mark.parametrize(("n", "shard"), [(10, 3), (7, 1), (5, 32)])
 def test_running_statistics_are_those_of_the_whole_batch(n, shard, threads):
     ic.set_num_threads(threads)
-    layer = ic.BatchNorm2d(3, momentum=0.3)
-    net = ic.Sequential([layer, ic.Flatten(), ic.Linear(60, 2)]).init(0, "float64")
+    net = ic.Sequential([ic.BatchNorm2d(3, momentum=0.3), ic.Flatten(), ic.Linear(60, 2)]).init(0, "float64")
     trainer = ic.Trainer(net, optimizer=ic.SGD(0.0), shard=shard)
     mean, var = np.zeros(3), np.ones(3)
     for step in range(3):
         x = normal(n, 3, 4, 5, seed=step) * 3 + 100
         trainer.step(x, np.zeros(n, int))
         _, mean, var = naive.batch_norm(x, mean, var, np.ones(3), np.zeros(3), training=True, momentum=0.3)
-        assert_allclose(layer.buffers["running_mean"], mean, rtol=1e-12)
-        assert_allclose(layer.buffers["running_var"], var, rtol=1e-10)
+        assert_allclose(net.state_dict()["0.running_mean"], mean, rtol=1e-12)
+        assert_allclose(net.state_dict()["0.running_var"], var, rtol=1e-10)
 
 
 def test_running_statistics_in_float32_of_pixels_far_from_zero():
     """The variance is not the difference of two large numbers."""
-    layer = ic.BatchNorm2d(1, momentum=1.0)
-    net = ic.Sequential([layer, ic.Flatten(), ic.Linear(100, 2)]).init(0)
+    net = ic.Sequential([ic.BatchNorm2d(1, momentum=1.0), ic.Flatten(), ic.Linear(100, 2)]).init(0)
     x = (normal(64, 1, 10, 10) + 1000).astype("float32")
     ic.Trainer(net, optimizer=ic.SGD(0.0), shard=8).step(x, np.zeros(64, int))
-    assert_allclose(layer.buffers["running_var"], [x.astype("f8").var(ddof=1)], rtol=1e-4)
+    assert_allclose(net.state_dict()["0.running_var"], [x.astype("f8").var(ddof=1)], rtol=1e-4)
 
 
 # The fixed tree -----------------------------------------------------------------------------------------------------
@@ -605,13 +602,26 @@ def test_a_copy_is_a_network_of_its_own(copied, used):
     assert_same_bits(net.state_dict(), before)
 
 
-def test_layers_of_another_network_do_not_change_it():
-    """A part of a network as a network: refused or done, but the whole stays what it was."""
+def test_networks_may_share_layers_but_not_parameters():
     net = plain().init(0)
     before = net.predict(GOOD)
-    with suppress(ic.Im2colnetError):
-        ic.Sequential(net.layers[:-1]).init(5)
+    part = ic.Sequential(net.layers[:-1]).init(5)
+    drawn = part.predict(GOOD)
     assert_same_bits(net.predict(GOOD), before)
+    part.load_state_dict({k: v for k, v in net.state_dict().items() if k in part.parameters()})
+    weight, bias = (net.state_dict()[f"{len(net.layers) - 1}.{name}"] for name in ("weight", "bias"))
+    assert_allclose(part.predict(GOOD) @ weight.T + bias, before, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(part.predict(GOOD), drawn)
+
+
+def test_a_network_initialised_again_needs_a_new_trainer():
+    net = plain().init(0)
+    trainer = ic.Trainer(net)
+    trainer.step(GOOD, LABELS)
+    net.init(1, "float64")
+    with pytest.raises(ic.ShapeError, match="make a new Trainer"):
+        trainer.step(GOOD, LABELS)
+    ic.Trainer(net).step(GOOD, LABELS)
 
 
 def test_evaluation_is_that_of_the_predictions():

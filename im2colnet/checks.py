@@ -1,0 +1,38 @@
+"""Checks of single arguments, with errors that name them."""
+from __future__ import annotations
+
+from math import inf, nan
+from operator import index
+from typing import Any
+
+from im2colnet.errors import ShapeError
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an integer of at least ``least``, or raise a ShapeError that names the argument."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ShapeError(f"{name} must be {wanted}, got {value!r}")
+    return number
+
+
+def positive(**arguments: Any) -> None:
+    """Raise a ShapeError for the first argument that is not a positive integer."""
+    for name, value in arguments.items():
+        whole(name, value)
+
+
+def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: float = inf) -> float:
+    """Return ``value`` as a float from ``least`` to ``below``, or raise a ShapeError that names the argument."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = nan
+    if isinstance(value, (bool, str)) or not least <= found < below:
+        limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
+        raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
+    return found
