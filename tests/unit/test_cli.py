@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -145,13 +146,12 @@ def test_train_leaves_a_run_folder(run, folder):
     assert [line.split("  ")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert "folder   runs/digits-notebook-1" in lines
     made = folder / "runs" / "digits-notebook-1"
-    assert sorted(file.name for file in made.iterdir()) == [
-        "checkpoint.safetensors", "curves.png", "metrics.jsonl", "run.json",
-    ]  # fmt: skip
+    drawn = ["curves.png"] if find_spec("matplotlib") else []
+    assert sorted(f.name for f in made.iterdir()) == ["checkpoint.safetensors", *drawn, "metrics.jsonl", "run.json"]
     metrics = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in metrics] == [1, 2]
     assert f"test     loss {metrics[1]['validation_loss']:.4f}" in out
-    assert (made / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert all((made / name).read_bytes().startswith(b"\x89PNG") for name in drawn)
 
 
 def test_train_reports_json(run):
@@ -543,6 +543,8 @@ def test_predict_names_the_classes(run, folder, trained, digits):
     ("none.npy", np.zeros((0, 1, 8, 8), np.uint8), "empty"),
 ])
 def test_predict_bad_files(run, folder, trained, name, content, message):
+    if name.endswith(".png"):
+        pytest.importorskip("PIL.Image")
     if isinstance(content, bytes):
         (folder / name).write_bytes(content)
     elif content is not None:
