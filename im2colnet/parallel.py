@@ -114,19 +114,24 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._meeting = threading.Barrier(size)
-        board: list[Any] = [None]
-        self.communicators: list[Communicator] = (
-            [Communicator()] if size == 1 else [ThreadCommunicator(r, size, self._meeting, board) for r in range(size)]
-        )
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._meeting = threading.Barrier(self.size)
         self._pool: Executor | None = None
-        if size > 1:
+        self.communicators: list[Communicator] = [Communicator()]
+        if self.size > 1:
             from concurrent.futures import ThreadPoolExecutor  # costs a few ms of import time
 
-            self._pool = ThreadPoolExecutor(size - 1, thread_name_prefix="im2colnet")
+            board: list[Any] = [None]
+            self._pool = ThreadPoolExecutor(self.size - 1, thread_name_prefix="im2colnet")
+            self.communicators = [ThreadCommunicator(r, self.size, self._meeting, board) for r in range(self.size)]
 
     def run(self, program: Callable[[Communicator], None]) -> None:
         """Run ``program(communicator)`` on every worker; the first error of any ends all and is raised here."""
+        if self._process != os.getpid():  # a forked process has none of its parent's threads
+            self._start()
         if self._pool is None:
             program(self.communicators[0])
             return

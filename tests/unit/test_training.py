@@ -2,7 +2,9 @@
 
 import copy
 import gc
+import os
 import pickle
+import signal
 import threading
 import time
 
@@ -376,6 +378,20 @@ def test_threads_end_with_their_team():
     for thread in workers:
         thread.join(5)
         assert not thread.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_workers_of_its_own():
+    ic.set_num_threads(3)
+    net = plain().init(0)
+    images = normal(100, 3, 8, 8, dtype="float32")
+    expected = net.predict(images)  # now the parent's workers have started
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if np.array_equal(net.predict(images), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_one_worker_needs_nobody():
