@@ -13,7 +13,7 @@ same result every time, and take arrays of any strides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 from im2colnet.window import Pair, Window
@@ -44,6 +44,10 @@ class Backend:
     xp: Any
     #: memory order in which the kernels best take a weight (F, C/G, KH, KW); parameters are stored this way
     weight_order: ClassVar[tuple[int, int, int, int]] = (0, 1, 2, 3)
+    #: whether several threads, each with its own shards, make it faster
+    threads: ClassVar[bool] = False
+    #: the full name it was started by, with the device
+    started_as: str | None = None
 
     def __init__(self, device: str | None = None) -> None:
         if device is not None:
@@ -52,7 +56,7 @@ class Backend:
     def __reduce__(self) -> Any:
         from im2colnet.registry import get_backend
 
-        return get_backend, (self.name,)  # the same one, also in another process
+        return get_backend, (self.started_as or self.name,)  # the same one, also in another process
 
     def __deepcopy__(self, memo: Any) -> Backend:
         return self
@@ -100,8 +104,8 @@ class Backend:
 
     def errstate(self) -> AbstractContextManager[Any]:
         """Return a context in which overflow and NaN pass without warnings: runs look for them themselves."""
-        context: AbstractContextManager[Any] = self.xp.errstate(all="ignore")
-        return context
+        errstate = getattr(self.xp, "errstate", None)
+        return nullcontext() if errstate is None else errstate(all="ignore")
 
     def all_finite(self, x: Array) -> bool:
         """Whether ``x`` holds neither NaN nor infinity."""
@@ -253,13 +257,7 @@ class Backend:
         Counted are the image's positions and, with ``count_include_pad``, the padding's, but never what a window
         reaches beyond it because of ``ceil_mode``.
         """
-        counts = []
-        for axis, (n, out) in enumerate(zip(size, window.output_size(size), strict=True)):
-            (before, after), s, d = window.padding[axis], window.stride[axis], window.dilation[axis]
-            lo, hi = (-before, n + after) if count_include_pad else (0, n)
-            starts = [o * s - before for o in range(out)]
-            counts.append([sum(lo <= a + k * d < hi for k in range(window.kernel[axis])) for a in starts])
-        rows, columns = (self.xp.asarray(c, dtype=dtype) for c in counts)
+        rows, columns = (self.xp.asarray(c, dtype=dtype) for c in window.counts(size, count_include_pad))
         return 1 / (rows[:, None, None, None] * columns[:, None])
 
     # ------------------------------------------------------------------ everything else

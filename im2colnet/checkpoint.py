@@ -7,17 +7,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from operator import index
 from typing import Any
 
 from im2colnet.errors import CheckpointError, Im2colnetError
 from im2colnet.layers import Layer
+from im2colnet.losses import CrossEntropyLoss
 
 FORMAT = 1
 
 
 def describe(value: Any) -> Any:
     """Return a layer, loss or optimiser as JSON: its class's name and its constructor's arguments."""
-    if isinstance(value, Layer):
+    if isinstance(value, (Layer, CrossEntropyLoss)):
+        _check_name(type(value))
         return {"type": type(value).__name__, "arguments": {k: describe(v) for k, v in value.config().items()}}
     if isinstance(value, (list, tuple)):
         return [describe(v) for v in value]
@@ -26,21 +29,29 @@ def describe(value: Any) -> Any:
         return {"type": type(value).__name__, "arguments": arguments}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if hasattr(value, "__index__"):
-        return int(value)
+    try:
+        return index(value)
+    except TypeError:
+        pass
     raise CheckpointError(
         f"cannot store {value!r} of type {type(value).__name__} in a checkpoint: a layer's arguments must be numbers,"
         " strings, lists, None or layers; or store net.state_dict() yourself"
     )
 
 
+def _check_name(cls: type[Any]) -> None:
+    known = _known()[cls.__name__]
+    if known is not cls and known.__module__.startswith("im2colnet."):
+        raise CheckpointError(f"a checkpoint cannot tell your {cls.__name__} from the library's: give it another name")
+
+
 def rebuild(description: Any) -> Any:
-    """Inverse of :func:`describe`; only layers, optimisers and schedules that the program has defined are made."""
+    """Inverse of :func:`describe`; only classes that the library or the program has defined are made."""
     if isinstance(description, list):
         return tuple(rebuild(v) for v in description)
     if not isinstance(description, dict):
         return description
-    known = {cls.__name__: cls for cls in _subclasses(Layer)} | _parts()
+    known = _known()
     name, arguments = description["type"], {k: rebuild(v) for k, v in description["arguments"].items()}
     if name not in known:
         raise CheckpointError(f"the checkpoint has a {name!r}, unknown here: define or import that class first")
@@ -50,12 +61,14 @@ def rebuild(description: Any) -> Any:
         raise CheckpointError(f"the checkpoint's {name} does not fit this version: {error}") from error
 
 
-def _parts() -> dict[str, Any]:
+def _known() -> dict[str, type[Any]]:
+    """Classes that a description may name. The library's own come before a program's of the same name."""
     from im2colnet import losses, optim
 
-    return {cls.__name__: cls for cls in (losses.CrossEntropyLoss, optim.Constant, optim.Cosine)} | {
-        cls.__name__: cls for cls in _subclasses(optim.Optimizer)
-    }
+    bases = (Layer, losses.CrossEntropyLoss, optim.Optimizer)
+    classes = [cls for base in bases for cls in (base, *_subclasses(base))] + [optim.Constant, optim.Cosine]
+    own = {cls.__name__: cls for cls in classes if cls.__module__.startswith("im2colnet.")}
+    return {cls.__name__: cls for cls in classes} | own
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:

@@ -36,3 +36,11 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
         limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
         raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
     return found
+
+
+def groups_divide(channels: int, filters: int, groups: int) -> None:
+    """Raise ShapeError unless ``groups`` divides both the channels and the filters."""
+    if not hasattr(groups, "__index__") or groups < 1 or channels % groups or filters % groups:
+        raise ShapeError(
+            f"groups must divide the input and the output channels, got groups={groups} for {channels} and {filters}"
+        )

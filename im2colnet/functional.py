@@ -10,6 +10,7 @@ from operator import index
 from typing import Any
 
 from im2colnet.backend import Array, Backend, Shape
+from im2colnet.checks import groups_divide
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.registry import backend_of
 from im2colnet.window import make_window, pair, pooling_window
@@ -185,19 +186,11 @@ def _shape(shape: Any, name: str) -> tuple[int, int, int, int]:
 
 
 def _check_channels(x: Shape, w: Shape, groups: int, x_name: str = "x", w_name: str = "w") -> None:
-    check_groups(x[1], w[0], groups)
+    groups_divide(x[1], w[0], groups)
     if x[1] != w[1] * groups:
         raise ShapeError(
             f"{x_name} has {x[1]} channels (shape {tuple(x)}), but {w_name} of shape {tuple(w)}"
             f" with groups={groups} expects {w[1]} * {groups} = {w[1] * groups}"
-        )
-
-
-def check_groups(channels: int, filters: int, groups: int) -> None:
-    """Raise ShapeError unless ``groups`` divides both the channels and the filters."""
-    if not hasattr(groups, "__index__") or groups < 1 or channels % groups or filters % groups:
-        raise ShapeError(
-            f"groups must divide the input and the output channels, got groups={groups} for {channels} and {filters}"
         )
 
 

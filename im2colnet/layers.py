@@ -15,7 +15,7 @@ from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from im2colnet.backend import Array, Backend, Shape, Spec
-from im2colnet.checks import number, positive
+from im2colnet.checks import groups_divide, number, positive, whole
 from im2colnet.errors import CheckpointError, ShapeError
 from im2colnet.window import make_window, pooling_window
 
@@ -63,10 +63,11 @@ class Context:
     relu : bool
         Apply the ReLU that follows (only layers with ``fuses_relu`` are asked).
     x, y : Array
-        The layer's input (all of them: ``xs``) and output. ``forward`` should write ``y``, or may return an array of
-        its own.
+        The layer's input (all of them: ``xs``) and output. ``forward`` writes ``y`` and returns it, or returns an array
+        of its own.
     dx : Array or None
-        Where ``backward`` should write, or may return an array of its own. None if nobody needs it.
+        Where ``backward`` writes the gradient of the input and returns it, or it returns an array of its own. None if
+        nobody needs it.
     params, buffers : dict of str to Array
         The layer's parameters and its state.
     saved : dict of str to Array
@@ -125,7 +126,7 @@ class Layer:
             value = getattr(self, name, "?")
             if parameter.default is parameter.empty:
                 shown.append(repr(value))
-            elif value != parameter.default:
+            elif repr(value) != repr(parameter.default):  # of arrays, != is no bool
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -224,10 +225,8 @@ class Conv2d(Layer):
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        from im2colnet.functional import check_groups
-
         positive(in_channels=self.in_channels, out_channels=self.out_channels)
-        check_groups(self.in_channels, self.out_channels, self.groups)
+        groups_divide(self.in_channels, self.out_channels, self.groups)
         self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def parameters(self) -> dict[str, Parameter]:
@@ -595,8 +594,7 @@ class ZeroPadShortcut(Layer):
 
     def __post_init__(self) -> None:
         positive(in_channels=self.in_channels, stride=self.stride)
-        if self.out_channels < self.in_channels:
-            raise ShapeError(f"out_channels must be at least in_channels={self.in_channels}, got {self.out_channels}")
+        whole("out_channels", self.out_channels, least=self.in_channels)
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)

@@ -120,5 +120,6 @@ class Loader:
         """Return where the images of an epoch are in the data set."""
         if not self.shuffle:
             return np.arange(len(self.dataset), dtype=np.intp)
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
-        return random.permutation(len(self.dataset)).astype(np.intp, copy=False)
+        # raw bits, which NumPy promises to keep; what it makes of them may change with a version
+        bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw(len(self.dataset))
+        return np.argsort(bits, kind="stable")

@@ -1,6 +1,8 @@
 """Loss functions."""
 from __future__ import annotations
 
+from typing import Any
+
 from im2colnet.backend import Array, Backend
 
 
@@ -8,7 +10,11 @@ class CrossEntropyLoss:
     """Mean over the batch of ``-log softmax(logits)[label]``, fused: never log(0), no overflow."""
 
     def __repr__(self) -> str:
-        return "CrossEntropyLoss()"
+        return f"{type(self).__name__}()"
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, for checkpoints."""
+        return {}
 
     def __call__(
         self, logits: Array, labels: Array, scale: float, metrics: Array, dlogits: Array | None, backend: Backend

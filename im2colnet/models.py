@@ -119,8 +119,8 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, wid
         Multiplies the number of filters of every layer; 4.2 million parameters for 1 and 1,000 classes.
     """
     _check(classes, in_channels, input_size, least=4)
-    if not 0 < width <= 4:
-        raise ShapeError(f"width must be above 0 and at most 4, got {width}")
+    if not isinstance(width, (int, float)) or not 0 < width <= 4:
+        raise ShapeError(f"width must be above 0 and at most 4, got {width!r}")
     table = [(32, 2), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
     halvings = 5
     while halvings and -(-input_size >> halvings) < 4:  # a stride of 2 halves and rounds up

@@ -61,6 +61,13 @@ class Graph:
             if producer and vars(type(producer.layer)).get("fuses_relu") and type(node.layer) is ReLU:
                 node.fused = producer.relu = readers.count(producer.output) == 1
 
+    def check_used(self) -> None:
+        """Raise a ShapeError for a layer whose output nobody reads."""
+        read = {v for node in self.nodes for v in node.inputs} | {self.nodes[-1].output}
+        for node in self.nodes:
+            if node.output not in read:
+                raise ShapeError(f"nothing reads the output of layer {node.name!r}, {node.layer!r}")
+
     def shapes(self, x: Shape) -> list[Shape]:
         """Shape of every value for an input ``x``; errors name the layer."""
         shapes = [x]
@@ -83,12 +90,14 @@ class locate:
         if isinstance(error, Im2colnetError) and not getattr(error, "located", False):
             error.args = (f"layer {self.node.name!r}, {self.node.layer!r}: {error}",)
             error.located = True  # type: ignore[attr-defined]
+        elif isinstance(error, Exception) and not isinstance(error, Im2colnetError):  # of a user's own layer
+            error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")
 
 
 class Network(Layer):
     """What :class:`Sequential` and :class:`Residual` have in common: parameters, state, prediction, planning."""
 
-    #: (C, H, W) of the images it is meant for, or (features,); set by the models, else by the first batch
+    #: (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch
     input_shape: tuple[int, ...] | None = None
     _graph: Graph | None = None
     _flat: Array | None = None
@@ -227,8 +236,12 @@ class Network(Layer):
             raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(shown))
         if not self.initialized:
             self.init()
+        try:  # all of it before any is changed
+            arrays = {name: self.backend.asarray(given[name].astype(self.dtype)) for name in wanted}
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"the state holds what are no numbers: {error}") from error
         for name, node, key in self._names("parameters", "state"):
-            (node.params | node.buffers)[key][...] = self.backend.asarray(given[name].astype(self.dtype))
+            (node.params | node.buffers)[key][...] = arrays[name]
 
     def plan(
         self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, threads: int | None = None,
@@ -240,7 +253,7 @@ class Network(Layer):
         ----------
         batch : int
         input_shape
-            (C, H, W); by default the one the network was made for or has last seen.
+            (C, H, W); by default the one the network was made for, or that of its first batch.
         training : bool
         threads, shard : int, optional
             Workers and samples in a shard; by default as in training.
@@ -248,7 +261,7 @@ class Network(Layer):
         from im2colnet.parallel import get_num_threads
         from im2colnet.plan import SHARD, BatchPlan
 
-        positive(batch=batch)
+        positive(batch=batch, threads=1 if threads is None else threads, shard=1 if shard is None else shard)
         backend, dtype = (self.backend, self.dtype) if self.initialized else (get_backend(), "float32")
         return BatchPlan(
             self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
@@ -268,7 +281,7 @@ class Network(Layer):
         Parameters
         ----------
         input_shape
-            (C, H, W); by default the one the network was made for or has last seen.
+            (C, H, W); by default the one the network was made for, or that of its first batch.
         batch
             Number of images that shapes, FLOPs and memory are for.
         """
@@ -289,9 +302,10 @@ class Network(Layer):
         (N, classes) array
             The network's output (logits, where it ends with a linear layer), of the array module of ``images``.
         """
-        return self._inference().predict(images)
+        return self.inference().predict(images)
 
-    def _inference(self) -> Run:
+    def inference(self) -> Run:
+        """Return the run that :meth:`predict` uses."""
         from im2colnet.run import Run
 
         if "inference" not in self.__dict__.setdefault("_runs", {}):
@@ -341,6 +355,9 @@ class Residual(Network):
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        for name, part in (("body", body), ("shortcut", shortcut or body)):
+            if not isinstance(part, Layer):
+                raise ShapeError(f"{name} must be a layer such as ic.Sequential([...]), got {part!r}")
         self.body, self.shortcut = body, shortcut
 
     def children(self) -> dict[str, Layer]:

@@ -10,7 +10,7 @@ from math import cos, pi, sqrt
 from typing import Any, ClassVar
 
 from im2colnet.backend import Array
-from im2colnet.checks import number
+from im2colnet.checks import number, whole
 from im2colnet.errors import ShapeError
 
 
@@ -27,7 +27,7 @@ class Constant:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        _set(self, lr=number("lr", self.lr), warmup=int(number("warmup", self.warmup)))
+        _set(self, lr=number("lr", self.lr), warmup=whole("warmup", self.warmup, least=0))
 
     def __call__(self, step: int, total: int | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
@@ -54,10 +54,10 @@ class Cosine:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        _set(self, lr=number("lr", self.lr), warmup=int(number("warmup", self.warmup)))
+        _set(self, lr=number("lr", self.lr), warmup=whole("warmup", self.warmup, least=0))
         _set(self, final=number("final", self.final))
         if self.steps is not None:
-            _set(self, steps=int(number("steps", self.steps, least=1)))
+            _set(self, steps=whole("steps", self.steps))
 
     def __call__(self, step: int, total: int | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""

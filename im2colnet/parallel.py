@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array
 from im2colnet.checks import positive
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 _num_threads: int | None = None
 
@@ -129,13 +131,13 @@ class Team:
             self.communicators = [ThreadCommunicator(r, self.size, self._meeting, board) for r in range(self.size)]
 
     def run(self, program: Callable[[Communicator], None]) -> None:
-        """Run ``program(communicator)`` on every worker; the first error of any ends all and is raised here."""
+        """Run ``program(communicator)`` on every worker; if any fail, the lowest rank's error is raised."""
         if self._process != os.getpid():  # a forked process has none of its parent's threads
             self._start()
         if self._pool is None:
             program(self.communicators[0])
             return
-        errors: list[BaseException] = []
+        errors: dict[int, BaseException] = {}
 
         def guarded(communicator: Communicator) -> None:
             try:
@@ -143,17 +145,22 @@ class Team:
             except threading.BrokenBarrierError:
                 pass  # another worker failed, and its error is the one to tell
             except BaseException as error:
-                errors.append(error)
+                errors[communicator.rank] = error
                 self._meeting.abort()  # nobody waits for this worker
 
-        others = [self._pool.submit(guarded, c) for c in self.communicators[1:]]
-        guarded(self.communicators[0])
-        while others:
-            try:
-                others[-1].result()
-                others.pop()
-            except BaseException as error:  # Ctrl-C here: the workers must still be waited for
-                errors.append(error)
+        others: list[Future[None]] = []
+        try:
+            for communicator in self.communicators[1:]:  # each sees the caller's use_backend
+                others.append(self._pool.submit(copy_context().run, guarded, communicator))
+            guarded(self.communicators[0])
+            for future in others:
+                future.result()
+        except BaseException as error:  # Ctrl-C out here: the workers must be waited for all the same
+            errors[-1] = error
+            self._meeting.abort()
+            for future in others:
+                with suppress(BaseException):
+                    future.result()
         if errors:
-            self._meeting.reset()
-            raise errors[0]
+            self._start()  # a barrier that broke is not used again
+            raise errors[min(errors)]  # the same one whoever was first

@@ -16,6 +16,7 @@ from math import ceil, prod
 from typing import Literal
 
 from im2colnet.backend import Backend, Shape, Spec
+from im2colnet.errors import ShapeError
 from im2colnet.layers import Needs, Work
 from im2colnet.network import Graph, Node, internal_shape, locate
 from im2colnet.parallel import share
@@ -23,7 +24,10 @@ from im2colnet.parallel import share
 ALIGNMENT = 64
 SHARD = 32  # samples; a setting of the run and not of the machine, since sums are grouped by it
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
-ITEM_BYTES = {"float32": 4, "float64": 8, "int64": 8, "bool": 1, "uint8": 1}
+ITEM_BYTES = {
+    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
+    "bool": 1, "int8": 1, "uint8": 1,
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -82,6 +86,7 @@ class Plan:
 
     def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool) -> None:
         self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
+        graph.check_used()
         self.shapes = graph.shapes(x)
         self.needs = [self._needs(node) for node in graph.nodes]
         self.wanted = self._wanted()
@@ -108,7 +113,10 @@ class Plan:
     def _needs(self, node: Node) -> Needs:
         with locate(node):
             x, y = self.shapes[node.inputs[0]], self.shapes[node.output]
-            return node.layer.needs(x, y, self.dtype, self.backend, self.training)
+            needs = node.layer.needs(x, y, self.dtype, self.backend, self.training)
+            if len(node.inputs) > 1 and not needs.gradient_passes:
+                raise ShapeError("a layer with several inputs can only pass its gradient to all of them, as Add does")
+            return needs
 
     def _wanted(self) -> list[bool]:
         """For each value, whether its gradient is wanted: whether it depends on a parameter."""
@@ -329,7 +337,7 @@ class BatchPlan:
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
         passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ()
         self.sums = {
-            (kind, i): Spec((node.layer.couples, self.largest.shapes[node.inputs[0]][1]), "float64")
+            (kind, i): Spec((node.layer.couples, channels(self.largest.shapes[node.inputs[0]])), "float64")
             for i, node in enumerate(graph.nodes) if node.layer.couples for kind in passes
         }  # fmt: skip
 
@@ -343,6 +351,11 @@ class BatchPlan:
             "gradients": self.rows * self.parameters * ITEM_BYTES[self.dtype],
             "sums": self.count * (joined + metrics),
         }
+
+
+def channels(shape: Shape) -> int:
+    """Channels of images (H, C, W, N), or features of (features, N)."""
+    return shape[1] if len(shape) == 4 else shape[0]
 
 
 def nbytes(spec: Spec) -> int:

@@ -54,6 +54,8 @@ def get_backend(name: str | Backend | None = None) -> Backend:
         if current is not None:
             return current
         name = os.environ.get(VARIABLE) or "numpy"
+    if not isinstance(name, str):
+        raise BackendError(f"a backend is named by a string such as 'numpy', got {name!r}")
     if name not in _started:
         _started[name] = _start(name)
     return _started[name]
@@ -151,6 +153,7 @@ def _start(full_name: str) -> Backend:
             f"the backend {name!r} is broken: its entry point gives a {type(backend).__name__},"
             " not a subclass of im2colnet.Backend; report it to its authors"
         )
+    backend.started_as = full_name
     missing = [attribute for attribute in ("name", "xp") if not hasattr(backend, attribute)]
     if missing:
         lacks = " and ".join(missing)

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, NamedTuple, cast
 
 from im2colnet.backend import Array, Shape
-from im2colnet.errors import BackendError, DTypeError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.errors import BackendError, DTypeError, NonFiniteError, ShapeError
 from im2colnet.layers import Context, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape, locate
@@ -97,12 +97,8 @@ class Layout:
     def __init__(self, run: Run, sample: tuple[int, ...], batch: int) -> None:
         net, backend, graph = run.net, run.net.backend, run.net.graph
         output = graph.shapes(internal_shape(sample, batch))[-1]
-        if run.loss is not None and len(output) != 2:
-            raise ShapeError(
-                f"the loss needs class scores (N, classes), the network gives {len(output)} dimensions;"
-                " end it with Flatten() and Linear(...)"
-            )
-        self.classes = output[0]
+        #: None if the output is no vector of class scores
+        self.classes = output[0] if len(output) == 2 else None
         self.plan = plan = BatchPlan(graph, sample, batch, net.dtype, backend, run.training, run.shard, run.workers)
         run.reserve("worker", len(plan.shares), plan.worker_bytes)
         run.reserve("shard", plan.count if plan.couples else 0, plan.shard_bytes)
@@ -164,7 +160,7 @@ class Run:
         """Return ``count`` flat gradients."""
         while len(self._gradients) < count:
             self._gradients.append(self.net.backend.empty(self.net.flat.shape, self.net.dtype))
-            self._gradients[-1][...] = 0  # parameters that the output does not depend on have none
+            self._gradients[-1][...] = 0  # of parameters whose layer writes none
             self._views[len(self._gradients) - 1] = [
                 self.net.views(node, self._gradients[-1]) for node in self.net.graph.nodes
             ]
@@ -178,29 +174,27 @@ class Run:
 
     def layout(self, images: Any) -> Layout:
         """Return the layout for a batch of this shape, made on first use."""
-        if self.workers != get_num_threads():
-            self.workers = get_num_threads()
+        workers = get_num_threads() if self.net.backend.threads else 1
+        if self.workers != workers:
+            self.workers = workers
             self._layouts.clear()
+            self._teams.clear()
         key = tuple(images.shape[1:]), images.shape[0]
         if key not in self._layouts:
             layout = Layout(self, *key)
             while len(self._layouts) >= MOST_LAYOUTS:
                 self._layouts.pop(next(iter(self._layouts)))
             self._layouts[key] = layout
-            self.net.input_shape = key[0]
+            if self.net.input_shape is None:
+                self.net.input_shape = key[0]
         return self._layouts[key]
-
-    def allocated_bytes(self) -> int:
-        """Bytes of the arrays that this run holds."""
-        sums = [a for lay in self._layouts.values() for s in lay.shards for a in (*s.sums.values(), s.metrics)]
-        return sum(a.nbytes for a in (*self.worker_arenas, *self.shard_arenas, *self._gradients, *sums))
 
     # ------------------------------------------------------------------ what is run
 
     def train_step(
-        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, range], None]
+        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, Communicator], None]
     ) -> tuple[float, int]:
-        """Run one step; ``update(gradient, elements)`` changes the parameters of that range.
+        """Run one step; ``update(gradient, communicator)`` changes a worker's share of the parameters.
 
         Returns
         -------
@@ -216,7 +210,7 @@ class Run:
             return self._train_step(self.check_images(images), labels, key, update)
 
     def _train_step(
-        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, range], None]
+        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, Communicator], None]
     ) -> tuple[float, int]:
         net, layout = self.net, self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
@@ -238,15 +232,14 @@ class Run:
                 return
             plan = layout.plan
             comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
-            update(layout.gradients[0], comm.share(net.flat.size))
+            update(layout.gradients[0], comm)
 
         self._run(layout.team, program)
         loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
         if loss - loss != 0:
             raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are unchanged")
-        for i, node in enumerate(net.graph.nodes):
-            if node.layer.couples:
-                node.layer.finish_step(layout.shards[0].slot.contexts[i])
+        for node, ctx in zip(net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
+            node.layer.finish_step(ctx)
         return loss, int(correct)
 
     def predict(self, images: Any) -> Any:
@@ -269,19 +262,19 @@ class Run:
         self._run(layout.team, program)
         return result if backend.owns(images) else backend.to_numpy(result)
 
-    def evaluate(self, images: Any, labels: Any) -> tuple[float, int]:
+    def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
         """Mean loss and number of right predictions, in evaluation mode."""
         with self._lock:
-            return self._evaluate(self.check_images(images), labels)
+            return self._evaluate(self.check_images(images), labels, loss)
 
-    def _evaluate(self, images: Any, labels: Any) -> tuple[float, int]:
+    def _evaluate(self, images: Any, labels: Any, criterion: CrossEntropyLoss) -> tuple[float, int]:
         layout = self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
 
         def program(comm: Communicator) -> None:
             for s in comm.share(layout.plan.count):
                 self._run_stage(layout.plan.stages[0], layout, s, images, labels, (0, 0))
-                self._loss(layout.shards[s], labels, len(labels), None)
+                self._loss(criterion, layout.shards[s], labels, None)
             comm.all_reduce([shard.metrics for shard in layout.shards])
 
         self._run(layout.team, program)
@@ -289,11 +282,8 @@ class Run:
         return loss, int(correct)
 
     def _run(self, team: Team, program: Callable[[Communicator], None]) -> None:
-        def quiet(comm: Communicator) -> None:
-            with self.net.backend.errstate():
-                program(comm)
-
-        team.run(quiet)
+        with self.net.backend.errstate():  # the workers inherit it
+            team.run(program)
 
     # ------------------------------------------------------------------ one shard
 
@@ -308,11 +298,11 @@ class Run:
         for step in stage.steps:
             i = step.node
             if step.kind == "loss":
-                self._loss(shard, labels, len(labels), slot.loss_gradient)
+                self._loss(cast(CrossEntropyLoss, self.loss), shard, labels, slot.loss_gradient)
                 continue
             ctx, layer = slot.contexts[i], nodes[i].layer
             ctx.work = slot.work[i].get(step.kind, {})
-            with _Locate(nodes[i]):
+            with locate(nodes[i]):
                 if step.kind == "forward":
                     ctx.samples, ctx.key = images.shape[0], (*key, i, s)
                     _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
@@ -343,10 +333,10 @@ class Run:
             first = next(i for i in range(x.shape[-1]) if not backend.all_finite(x[..., i]))
             raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity")
 
-    def _loss(self, shard: Shard, labels: Any, batch: int, dlogits: Array | None) -> None:
-        loss, backend = cast(CrossEntropyLoss, self.loss), self.net.backend
+    def _loss(self, loss: CrossEntropyLoss, shard: Shard, labels: Any, dlogits: Array | None) -> None:
+        backend = self.net.backend
         mine = backend.asarray(labels[shard.start : shard.stop])
-        loss(shard.slot.values[-1], mine, 1 / batch, shard.metrics, dlogits, backend)
+        loss(shard.slot.values[-1], mine, 1 / len(labels), shard.metrics, dlogits, backend)
 
     def _fold(self, layout: Layout, s: int, first: int, part: tuple[int, int]) -> None:
         """Add the gradients that shard ``s`` has just finished to those of the shards before it."""
@@ -389,8 +379,13 @@ class Run:
             raise ShapeError(f"{name} must be an array, or lists of equal lengths: {error}") from error
 
     @staticmethod
-    def check_labels(labels: Any, n: int, classes: int) -> Any:
+    def check_labels(labels: Any, n: int, classes: int | None) -> Any:
         """Return ``labels`` as integers of the host, or raise what is wrong with them."""
+        if classes is None:
+            raise ShapeError(
+                "the loss needs class scores (N, classes), but the network gives images: end it with Flatten() and"
+                " Linear(...)"
+            )
         if not hasattr(labels, "ndim"):
             labels = Run._host_array("labels", labels)
         labels = backend_of(labels=labels).to_numpy(labels)
@@ -411,13 +406,3 @@ def _deliver(result: Array, out: Array, what: str) -> None:
             got = "None" if result is None else result.shape
             raise ShapeError(f"{what} returned {got}, expected an array of shape {out.shape}")
         out[...] = result
-
-
-class _Locate(locate):
-    """Names the layer in other errors too, those of a user's own layer."""
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        super().__exit__(kind, error, trace)
-        if isinstance(error, Exception) and not isinstance(error, Im2colnetError):
-            error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")
-

@@ -15,8 +15,9 @@ from im2colnet.checks import positive, whole
 from im2colnet.errors import CheckpointError, NonFiniteError, ShapeError
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
-from im2colnet.network import Network
+from im2colnet.network import Network, internal_shape
 from im2colnet.optim import SGD, Optimizer
+from im2colnet.parallel import Communicator
 from im2colnet.plan import SHARD
 from im2colnet.run import Run
 
@@ -37,7 +38,12 @@ class History(list[dict[str, float]]):
     """
 
     def __getitem__(self, key: Any) -> Any:
-        return [record[key] for record in self if key in record] if isinstance(key, str) else super().__getitem__(key)
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        values = [record[key] for record in self if key in record]
+        if self and not values:
+            raise KeyError(f"{key!r}; there are: {', '.join(self[0])}")
+        return values
 
 
 @dataclass
@@ -69,6 +75,7 @@ class _Epoch:
     """Sums over the part of an epoch that is done."""
 
     batch: int = 0
+    steps: int = 0            #: batches of the whole epoch
     loss: float = 0.0
     correct: int = 0
     images: int = 0
@@ -112,6 +119,8 @@ class Trainer:
             raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
         seed = whole("seed", seed, least=0)
         self.loss = CrossEntropyLoss() if loss is None else loss
+        if not isinstance(self.loss, CrossEntropyLoss):
+            raise ShapeError(f"loss must be ic.CrossEntropyLoss() or one of a class derived from it, got {loss!r}")
         self.optimizer: Optimizer = SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer
         if not isinstance(self.optimizer, Optimizer):
             raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
@@ -120,7 +129,6 @@ class Trainer:
         self.net, self.seed, self._parameters = net, seed, net.flat
         self.history = History()
         self._run = Run(net, training=True, loss=self.loss, shard=shard)
-        self._evaluation = Run(net, training=False, loss=self.loss, shard=shard)
         self._slots = {name: self._zeros(net.flat.size) for name in self.optimizer.state_slots()}
         self._scratch: dict[int, Array] = {}
         self._state = _State()
@@ -162,33 +170,36 @@ class Trainer:
 
     def _step(self, images: Any, labels: Any) -> tuple[float, int]:
         state = self._state
-        if self.net.flat is not self._parameters:
-            raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
+        self._check_network()
         lr = self.optimizer.schedule(state.step, state.total)
 
-        def update(gradient: Array, elements: range) -> None:
-            net, xp = self.net, self.net.backend.xp
-            work = self._work_of(elements)
+        def update(gradient: Array, comm: Communicator) -> None:
+            net, xp, elements = self.net, self.net.backend.xp, comm.share(self.net.flat.size)
+            if comm.rank not in self._scratch:
+                self._scratch[comm.rank] = net.backend.empty((min(CHUNK, net.flat.size),), net.dtype)
+            work = self._scratch[comm.rank]
             for a in range(elements.start, elements.stop, CHUNK):
                 part = slice(a, min(a + CHUNK, elements.stop))
                 slots = {name: vector[part] for name, vector in self._slots.items()}
                 n = part.stop - part.start
                 self.optimizer.update(net.flat[part], gradient[part], slots, lr, state.step + 1, work[:n], xp)
+            gradient[elements.start : elements.stop] = 0  # a layer need not write what it does not change
 
         result = self._run.train_step(images, labels, (self.seed, state.step), update)
         state.step += 1
         return result
 
-    def _work_of(self, elements: range) -> Array:
-        """Scratch of the worker that updates ``elements``."""
-        if elements.start not in self._scratch:
-            n = min(CHUNK, self.net.flat.size)
-            self._scratch[elements.start] = self.net.backend.empty((n,), self.net.dtype)
-        return self._scratch[elements.start]
+    def _check_network(self) -> None:
+        if self.net.flat is not self._parameters:
+            raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
 
     def evaluate(self, data: Dataset) -> dict[str, float]:
-        """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode."""
-        loss, correct = self._evaluation.evaluate(data.images, data.labels)
+        """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode.
+
+        ``data`` is a :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
+        """
+        data = _dataset("data", data)
+        loss, correct = self.net.inference().evaluate(data.images, data.labels, self.loss)
         return {"loss": loss, "accuracy": correct / len(data.labels)}
 
     # ------------------------------------------------------------------ epochs
@@ -201,7 +212,7 @@ class Trainer:
 
         Parameters
         ----------
-        train, validation : Dataset
+        train, validation : Dataset, or (images, labels)
         epochs : int
             A trainer that has done that many does nothing.
         batch_size : int
@@ -225,11 +236,22 @@ class Trainer:
         """
         state = self._state
         positive(epochs=epochs)
+        train = _dataset("train", train)
+        self._check_fit(train)
+        if validation is not None:
+            validation = _dataset("validation", validation)
+            self._check_fit(validation)
         if state.partial.batch and batch_size != state.batch_size:
             raise ShapeError(
                 f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size}"
             )
         loader = Loader(train, batch_size, seed=self.seed)
+        if state.partial.batch >= len(loader) or (state.partial.batch and state.partial.steps != len(loader)):
+            raise ShapeError(
+                f"training stopped within an epoch of {state.partial.steps} batches, of these images there are"
+                f" {len(loader)}: go on with the same images"
+            )
+        state.partial.steps = len(loader)
         state.batch_size, state.total = batch_size, epochs * len(loader)
         folder = None if directory is None else self._prepare(directory)
         with _interruptible() as interrupted:
@@ -239,7 +261,8 @@ class Trainer:
                     break
                 record = self._finish_epoch(validation)
                 if folder is not None:
-                    self._write(folder)
+                    self.save(os.path.join(folder, CHECKPOINT))
+                    self._write_metrics(folder)
                 if display is not None:
                     display.epoch(record)
                 if interrupted.is_set():
@@ -282,26 +305,30 @@ class Trainer:
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
         self.history.append(record)
         state.epoch += 1
-        state.partial = _Epoch()
+        state.partial = _Epoch(steps=done.steps)
         return record
 
+    def _check_fit(self, data: Dataset) -> None:
+        """Find out now and not after an epoch that the network cannot take these images or labels."""
+        output = self.net.graph.shapes(internal_shape(data.images.shape[1:], len(data.images)))[-1]
+        self._run.check_labels(data.labels, len(data.images), output[0] if len(output) == 2 else None)
+
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
-        """Make the folder, and find out now and not after an epoch whether a checkpoint can be written."""
-        from im2colnet import checkpoint
+        """Make the folder, and find out now and not after an epoch whether a checkpoint can be made."""
+        from im2colnet.checkpoint import encode
 
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
-        checkpoint.encode(self._tensors(), self._information())
+        encode({}, self._information())
         return os.fspath(directory)
 
-    def _write(self, folder: str) -> None:
+    def _write_metrics(self, folder: str) -> None:
         import json
 
         from im2colnet.checkpoint import replace_file
 
-        self.save(os.path.join(folder, CHECKPOINT))
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         replace_file(os.path.join(folder, METRICS), lines.encode())
 
@@ -317,6 +344,7 @@ class Trainer:
         """
         from im2colnet.checkpoint import encode, replace_file
 
+        self._check_network()
         replace_file(path, encode(self._tensors(), self._information()))
 
     def _tensors(self) -> dict[str, Any]:
@@ -333,7 +361,8 @@ class Trainer:
         net, state = self.net, self._state
         return {
             "network": describe(net), "dtype": net.dtype, "input_shape": net.input_shape,
-            "optimizer": describe(self.optimizer), "seed": self.seed, "shard": self._run.shard,
+            "loss": describe(self.loss), "optimizer": describe(self.optimizer),
+            "seed": self.seed, "shard": self._run.shard,
             "state": {**vars(state), "partial": vars(state.partial)}, "history": list(self.history),
         }  # fmt: skip
 
@@ -366,10 +395,12 @@ class Trainer:
             state = {name[4:]: t for name, t in tensors.items() if name.startswith("net.")}
             if not net.initialized:
                 net.init(info["seed"], dtype=info["dtype"], backend=backend)
+            if net.dtype != info["dtype"]:
+                raise CheckpointError(f"it is {info['dtype']}, the network given is {net.dtype}")
             net.load_state_dict(state)
             net.input_shape = tuple(info["input_shape"]) if info["input_shape"] else None
-            optimizer = checkpoint.rebuild(info["optimizer"])
-            trainer = cls(net, CrossEntropyLoss(), optimizer, info["seed"], shard=info["shard"])
+            loss, optimizer = checkpoint.rebuild(info["loss"]), checkpoint.rebuild(info["optimizer"])
+            trainer = cls(net, loss, optimizer, info["seed"], shard=info["shard"])
             trainer._state = _State(**info["state"] | {"partial": _Epoch(**info["state"]["partial"])})
             trainer.history = History(info["history"])
             trainer._load_slots(tensors)
@@ -388,6 +419,16 @@ class Trainer:
                         found = tensors[name].shape if name in tensors else "missing"
                         raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
                     view[...] = self.net.backend.asarray(tensors[name])
+
+
+def _dataset(name: str, data: Any) -> Dataset:
+    from im2colnet.datasets import Dataset
+
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return Dataset(*data)
+    if not isinstance(data, Dataset):
+        raise ShapeError(f"{name} must be a data set or a pair (images, labels), got {type(data).__name__}")
+    return data
 
 
 @contextmanager

@@ -85,6 +85,19 @@ class Window(NamedTuple):
             found.append(Tap(lo, hi, lo * s + k * d - before))
         return tuple(found)
 
+    def counts(self, size: Pair, padding: bool) -> tuple[list[int], list[int]]:
+        """For each output row, and for each output column, how many taps meet the image, or with ``padding`` also that.
+
+        What a window reaches beyond the padding, because of ``ceil_mode``, never counts.
+        """
+        found = []
+        for axis, (n, out) in enumerate(zip(size, self.output_size(size), strict=True)):
+            (before, after), s, d = self.padding[axis], self.stride[axis], self.dilation[axis]
+            lo, hi = (-before, n + after) if padding else (0, n)
+            starts = [o * s - before for o in range(out)]
+            found.append([sum(lo <= a + k * d < hi for k in range(self.kernel[axis])) for a in starts])
+        return found[0], found[1]
+
     @lru_cache(maxsize=4096)  # noqa: B019
     def pairs(self, size: Pair) -> tuple[Meeting, ...]:
         """For each tap in row-major order ``(i, j, outputs, inputs)``.

@@ -125,7 +125,8 @@ class Probe:
         x = self.x if x is None else x
         flat = np.full_like(self.net.flat, np.nan)
 
-        def update(gradient, elements):
+        def update(gradient, comm):
+            elements = comm.share(gradient.size)
             flat[elements.start : elements.stop] = gradient[elements.start : elements.stop]
 
         features = self.loss.dy.shape[1]

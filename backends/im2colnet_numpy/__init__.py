@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     xp = np
+    threads = True
     weight_order = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
 
     def __init__(self, device: str | None = None) -> None:
@@ -34,6 +36,10 @@ class NumpyBackend(Backend):
 
     def to_numpy(self, array: Any) -> Array:
         return np.asarray(array)
+
+    def random(self, key: Sequence[int], out: Array) -> Array:
+        np.random.Generator(np.random.SFC64(list(key))).random(out=out, dtype=out.dtype)
+        return out
 
     def all_finite(self, x: Array) -> bool:
         flat = x.reshape(-1)
@@ -50,6 +56,8 @@ class NumpyBackend(Backend):
             return [Spec((_tile_rows(x, dtype), C, W, N), dtype)]
         if kernel == "relu_grad":
             return [Spec(y, "bool")]
+        if kernel == "avg_pool2d_grad":
+            return [Spec(y, dtype)]
         if kernel == "max_pool2d":
             return [Spec((y[0], *x[1:]), dtype)]
         if kernel == "max_pool2d_grad":
@@ -206,7 +214,25 @@ class NumpyBackend(Backend):
         for _, _, outputs, inputs in window.pairs(size):
             target = y[outputs]
             np.add(target, x[inputs], out=target)
-        return np.multiply(y, self.pool_shares(window, size, count_include_pad, x.dtype.name), out=y)
+        np.multiply(y, self.pool_shares(window, size, count_include_pad, x.dtype.name), out=y)
+        return y
+
+    def avg_pool2d_grad(
+        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        work: Sequence[Array] | None = None,
+    ) -> Array:
+        x_shape = (size[0], dy.shape[1], size[1], dy.shape[3])
+        dx = np.empty(x_shape, dy.dtype) if out is None else out
+        (share,) = self._work(work, "avg_pool2d_grad", x_shape, dy.shape, dy.dtype)
+        np.multiply(dy, self.pool_shares(window, size, count_include_pad, dy.dtype.name), out=share)
+        dx[...] = 0
+        for _, _, outputs, inputs in window.pairs(size):
+            target = dx[inputs]
+            np.add(target, share[outputs], out=target)
+        return dx
+
+    def pool_shares(self, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
+        return _pool_shares(self, window, size, count_include_pad, dtype)
 
     # ------------------------------------------------------------------ sums and masks
 
@@ -342,6 +368,12 @@ def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array
         if tap not in full:
             np.maximum(outputs(tap), inputs(tap), out=outputs(tap))
     return out
+
+
+@lru_cache(maxsize=256)
+def _pool_shares(backend: NumpyBackend, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
+    shares: Array = Backend.pool_shares(backend, window, size, count_include_pad, dtype)
+    return shares
 
 
 _ONES: dict[np.dtype, Array] = {}

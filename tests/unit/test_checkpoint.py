@@ -292,7 +292,8 @@ def test_what_a_history_holds(uninterrupted):
     assert history["loss"] == [record["loss"] for record in history]
     assert history["lr"] == pytest.approx([ic.Cosine(0.05, warmup=4)(step, 12) for step in (3, 7, 11)])
     assert history[-1] == list(history)[-1]
-    assert history["nothing"] == []
+    with pytest.raises(KeyError, match="there are: epoch, loss"):
+        history["nothing"]
     evaluation = uninterrupted.evaluate(FIT["validation"])
     assert {f"validation_{k}": v for k, v in evaluation.items()}.items() <= history[-1].items()
 

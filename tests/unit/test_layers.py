@@ -153,7 +153,8 @@ def test_cross_entropy(config, arrays, shard):
     run = Run(net, training=True, loss=ic.CrossEntropyLoss(), shard=shard)
     gradient = np.empty(net.flat.shape)
 
-    def update(g, elements):
+    def update(g, comm):
+        elements = comm.share(g.size)
         gradient[elements.start : elements.stop] = g[elements.start : elements.stop]
 
     loss, correct = run.train_step(logits, labels, (0, 0), update)
@@ -161,7 +162,7 @@ def test_cross_entropy(config, arrays, shard):
     close(loss * times, arrays["loss"])
     close(gradient.reshape(rows(logits).shape).T * times, arrays["dlogits"])
     assert correct == (logits.argmax(1) == labels).sum()
-    assert Run(net, training=False, loss=ic.CrossEntropyLoss()).evaluate(logits, labels)[1] == correct
+    assert Run(net, training=False).evaluate(logits, labels, ic.CrossEntropyLoss())[1] == correct
 
 
 def test_zero_pad_shortcut():
@@ -285,12 +286,12 @@ def test_gradients_of_the_loss():
     net.init(0, "float64")
     x, labels, gradient = normal(5, 1, 6, 6), np.array([0, 3, 1, 1, 2]), np.empty(net.flat.shape)
     run = Run(net, training=True, loss=ic.CrossEntropyLoss(), shard=2)
-    run.train_step(x, labels, (0, 0), lambda g, elements: gradient.__setitem__(slice(None), g))
+    run.train_step(x, labels, (0, 0), lambda g, comm: gradient.__setitem__(slice(None), g))
     start, direction, h = net.flat.copy(), normal(net.flat.size), 1e-5
 
     def loss(t):
         net.flat[...] = start + t * direction
-        return run.train_step(x, labels, (0, 0), lambda g, elements: None)[0]
+        return run.train_step(x, labels, (0, 0), lambda g, comm: None)[0]
 
     assert np.dot(gradient, direction) == pytest.approx((loss(h) - loss(-h)) / (2 * h), rel=1e-7)
 
@@ -653,7 +654,7 @@ def test_a_loss_needs_class_scores():
         (lambda: ic.Dropout(1.0), "p must be a number of at least 0 and less than 1; got 1.0"),
         (lambda: ic.Dropout(-0.1), "p must be"),
         (lambda: ic.Dropout(float("nan")), "p must be"),
-        (lambda: ic.ZeroPadShortcut(3, 2), "out_channels must be at least in_channels=3, got 2"),
+        (lambda: ic.ZeroPadShortcut(3, 2), "out_channels must be an integer of at least 3, got 2"),
         (lambda: ic.ZeroPadShortcut(3, 4, 0), "stride"),
         (lambda: ic.Sequential([]), "at least one layer"),
         (lambda: ic.Sequential([ic.ReLU(), ic.ReLU]), "layer 1 must be a layer"),

@@ -271,7 +271,8 @@ def test_a_run_adds_gradients_along_the_tree(n, threads):
 
     found = np.full(5, np.nan, "float32")
 
-    def update(gradient, elements):
+    def update(gradient, comm):
+        elements = comm.share(gradient.size)
         found[elements.start : elements.stop] = gradient[elements.start : elements.stop]
 
     loss, _ = Run(net, training=True, loss=Sum(), shard=1).train_step(x, np.zeros(n, int), (0, 0), update)
