@@ -40,29 +40,35 @@ from im2colnet.layers import (
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, Residual, Sequential
-from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine
+from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer
 from im2colnet.parallel import get_num_threads, set_num_threads
 from im2colnet.registry import get_backend, list_backends, use_backend
 from im2colnet.trainer import History, Trainer
 
 if TYPE_CHECKING:
     from im2colnet import datasets
+    from im2colnet.datasets import Dataset
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
-    "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dropout", "Flatten",
+    "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
     "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
-    "NonFiniteError", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer", "ZeroPadShortcut",
-    "datasets", "functional", "get_backend", "get_num_threads", "list_backends", "models", "set_num_threads",
-    "use_backend",
+    "NonFiniteError", "Optimizer", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer",
+    "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads", "list_backends", "models",
+    "set_num_threads", "use_backend",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":  # on first use: most programs that only predict never need it
+    if name in ("Dataset", "datasets"):  # on first use: most programs that only predict never need it
         from importlib import import_module
 
-        return import_module("im2colnet.datasets")
+        module = import_module("im2colnet.datasets")
+        return module if name == "datasets" else module.Dataset
     raise AttributeError(f"module 'im2colnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

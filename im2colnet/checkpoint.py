@@ -5,11 +5,11 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
 from importlib import import_module
 from operator import index
 from typing import Any
 
+from im2colnet.checks import arguments
 from im2colnet.errors import CheckpointError, Im2colnetError
 from im2colnet.layers import Layer
 from im2colnet.losses import CrossEntropyLoss
@@ -19,14 +19,16 @@ FORMAT = 1
 
 def describe(value: Any) -> Any:
     """Return a layer, loss or optimiser as JSON: its class's name and its constructor's arguments."""
-    if isinstance(value, (Layer, CrossEntropyLoss)):
-        _check_name(type(value))
-        return {"type": type(value).__name__, "arguments": {k: describe(v) for k, v in value.config().items()}}
+    if isinstance(value, _bases()):
+        cls, names = type(value), arguments(type(value))
+        if _known()[cls.__name__] is not cls:
+            raise CheckpointError(f"a checkpoint cannot tell your {cls.__name__} from another: give it another name")
+        missing = [name for name in names if not hasattr(value, name)]
+        if missing:
+            raise CheckpointError(f"{cls.__name__} must keep its arguments as attributes: {', '.join(missing)}")
+        return {"type": cls.__name__, "arguments": {name: describe(getattr(value, name)) for name in names}}
     if isinstance(value, (list, tuple)):
         return [describe(v) for v in value]
-    if is_dataclass(value):
-        arguments = {f.name: describe(getattr(value, f.name)) for f in fields(value)}
-        return {"type": type(value).__name__, "arguments": arguments}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     try:
@@ -39,12 +41,6 @@ def describe(value: Any) -> Any:
     )
 
 
-def _check_name(cls: type[Any]) -> None:
-    known = _known()[cls.__name__]
-    if known is not cls and known.__module__.startswith("im2colnet."):
-        raise CheckpointError(f"a checkpoint cannot tell your {cls.__name__} from the library's: give it another name")
-
-
 def rebuild(description: Any) -> Any:
     """Inverse of :func:`describe`; only classes that the library or the program has defined are made."""
     if isinstance(description, list):
@@ -52,21 +48,24 @@ def rebuild(description: Any) -> Any:
     if not isinstance(description, dict):
         return description
     known = _known()
-    name, arguments = description["type"], {k: rebuild(v) for k, v in description["arguments"].items()}
+    name, values = description["type"], {k: rebuild(v) for k, v in description["arguments"].items()}
     if name not in known:
         raise CheckpointError(f"the checkpoint has a {name!r}, unknown here: define or import that class first")
     try:
-        return known[name](**arguments)
+        return known[name](**values)
     except (TypeError, Im2colnetError) as error:
         raise CheckpointError(f"the checkpoint's {name} does not fit this version: {error}") from error
 
 
+def _bases() -> tuple[type[Any], ...]:
+    from im2colnet.optim import Constant, Cosine, Optimizer
+
+    return Layer, CrossEntropyLoss, Optimizer, Constant, Cosine
+
+
 def _known() -> dict[str, type[Any]]:
     """Classes that a description may name. The library's own come before a program's of the same name."""
-    from im2colnet import losses, optim
-
-    bases = (Layer, losses.CrossEntropyLoss, optim.Optimizer)
-    classes = [cls for base in bases for cls in (base, *_subclasses(base))] + [optim.Constant, optim.Cosine]
+    classes = [cls for base in _bases() for cls in (base, *_subclasses(base))]
     own = {cls.__name__: cls for cls in classes if cls.__module__.startswith("im2colnet.")}
     return {cls.__name__: cls for cls in classes} | own
 
@@ -124,6 +123,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     CheckpointError
         If the file is missing, damaged, or not a checkpoint of this library.
     """
+    if os.path.isdir(path):
+        raise CheckpointError(f"{os.fspath(path)} is a folder: give the checkpoint.safetensors in it")
     safetensors = _safetensors("safetensors")
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:

@@ -1,6 +1,7 @@
 """Checks of single arguments, with errors that name them."""
 from __future__ import annotations
 
+import inspect
 from math import inf, nan
 from operator import index
 from typing import Any
@@ -44,3 +45,9 @@ def groups_divide(channels: int, filters: int, groups: int) -> None:
         raise ShapeError(
             f"groups must divide the input and the output channels, got groups={groups} for {channels} and {filters}"
         )
+
+
+def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class's constructor, which its objects keep as attributes of the same names."""
+    found = dict(inspect.signature(cls).parameters)
+    return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}

@@ -266,7 +266,7 @@ def _find_idx_files(name: str, folder: str | os.PathLike[str] | None) -> list[Pa
     install = "install them with `apt-get install dataset-fashion-mnist`, or " if name == "fashion-mnist" else ""
     raise DataError(f"the files of {name} were not found. Looked in: {'; '.join(looked_in) or 'no folder'}. "
                     f"Expected: {names}, each also with .gz or with . for - before idx. "
-                    f"What to do: {install}pass the folder that has them as `folder`, "
+                    f"What to do: {install}pass the folder that has them as `folder` (--folder), "
                     f"or set the environment variable IM2COLNET_DATA to it"
                     + ("." if variable else " (it is not set)."))
 

@@ -2,7 +2,8 @@
 
 Arguments and results are those of ``torch.nn.functional`` and ``torch.nn.grad``; ``padding`` may also be "same",
 "valid" or ((top, bottom), (left, right)). The backend is the one that owns the arrays. float32 and float64 keep their
-type, inputs are never changed and may have any strides, results are C-contiguous.
+type, inputs are never changed and may have any strides, results are C-contiguous. (The NumPy backend limits BLAS to one
+thread, for the whole process, when it starts.)
 """
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ Arguments, defaults and initialisation are PyTorch's.
 """
 from __future__ import annotations
 
-import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from im2colnet.backend import Array, Backend, Shape, Spec
-from im2colnet.checks import groups_divide, number, positive, whole
-from im2colnet.errors import CheckpointError, ShapeError
+from im2colnet.checks import arguments, groups_divide, number, positive, whole
+from im2colnet.errors import ShapeError
 from im2colnet.window import make_window, pooling_window
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Context:
     buffers: dict[str, Array]
     saved: dict[str, Array]
     work: dict[str, list[Array]]
-    grads: dict[str, Array]
+    grads: Mapping[str, Array]
     sums: Array
     samples: int
     key: tuple[int, ...]
@@ -122,7 +122,7 @@ class Layer:
     fuses_relu: ClassVar[bool] = False
     def __repr__(self) -> str:
         shown = []
-        for name, parameter in self._arguments().items():
+        for name, parameter in arguments(type(self)).items():
             value = getattr(self, name, "?")
             if parameter.default is parameter.empty:
                 shown.append(repr(value))
@@ -132,15 +132,7 @@ class Layer:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        missing = [name for name in self._arguments() if not hasattr(self, name)]
-        if missing:
-            raise CheckpointError(f"{type(self).__name__} must keep its arguments as attributes: {', '.join(missing)}")
-        return {name: getattr(self, name) for name in self._arguments()}
-
-    @classmethod
-    def _arguments(cls) -> dict[str, inspect.Parameter]:
-        found = dict(inspect.signature(cls).parameters)
-        return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        return {name: getattr(self, name) for name in arguments(type(self))}
 
     def build(self, graph: Graph, name: str, x: int) -> int:
         """Add this layer to a graph, reading value ``x``; return the value it makes."""

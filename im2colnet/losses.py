@@ -1,8 +1,6 @@
 """Loss functions."""
 from __future__ import annotations
 
-from typing import Any
-
 from im2colnet.backend import Array, Backend
 
 
@@ -11,10 +9,6 @@ class CrossEntropyLoss:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, for checkpoints."""
-        return {}
 
     def __call__(
         self, logits: Array, labels: Array, scale: float, metrics: Array, dlogits: Array | None, backend: Backend

@@ -325,8 +325,8 @@ class Sequential(Network):
     layers : sequence of Layer
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        if isinstance(layers, Layer):
+    def __init__(self, layers: Sequence[Layer], *more: Layer) -> None:
+        if isinstance(layers, Layer) or more:
             raise ShapeError("give the layers as a list: ic.Sequential([...])")
         self.layers = list(layers)
         for i, layer in enumerate(self.layers):

@@ -9,10 +9,12 @@ A step of training, for each worker:
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from math import prod
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from im2colnet.backend import Array, Shape
@@ -138,11 +140,18 @@ class Run:
         self.worker_arenas: list[Array] = []
         self.shard_arenas: list[Array] = []
         self._gradients: list[Array] = []
-        self._views: dict[int, list[dict[str, Array]]] = {}
+        self._views: dict[int, list[Mapping[str, Array]]] = {}
         self._layouts: dict[tuple[tuple[int, ...], int], Layout] = {}
         self._teams: dict[int, Team] = {}
-        self._lock = Lock()  # the arenas serve one call at a time, whichever of the user's threads it comes from
+        self._lock = Lock()
+        self._process = os.getpid()
         self.workers = 0
+
+    def _alone(self) -> Lock:
+        """The lock by which the arenas serve one call at a time, whichever of the user's threads it comes from."""
+        if self._process != os.getpid():  # forked: nobody here will ever release the parent's
+            self._lock, self._process = Lock(), os.getpid()
+        return self._lock
 
     # ------------------------------------------------------------------ memory
 
@@ -161,8 +170,9 @@ class Run:
         while len(self._gradients) < count:
             self._gradients.append(self.net.backend.empty(self.net.flat.shape, self.net.dtype))
             self._gradients[-1][...] = 0  # of parameters whose layer writes none
+            # read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... does not go unnoticed
             self._views[len(self._gradients) - 1] = [
-                self.net.views(node, self._gradients[-1]) for node in self.net.graph.nodes
+                MappingProxyType(self.net.views(node, self._gradients[-1])) for node in self.net.graph.nodes
             ]
         return self._gradients[:count]
 
@@ -187,6 +197,7 @@ class Run:
             self._layouts[key] = layout
             if self.net.input_shape is None:
                 self.net.input_shape = key[0]
+        self._layouts[key] = self._layouts.pop(key)  # the last to be thrown out
         return self._layouts[key]
 
     # ------------------------------------------------------------------ what is run
@@ -206,7 +217,7 @@ class Run:
         NonFiniteError
             If images or loss are not finite; the parameters are unchanged.
         """
-        with self._lock:
+        with self._alone():
             return self._train_step(self.check_images(images), labels, key, update)
 
     def _train_step(
@@ -244,7 +255,7 @@ class Run:
 
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
-        with self._lock:
+        with self._alone():
             return self._predict(self.check_images(images))
 
     def _predict(self, images: Any) -> Any:
@@ -264,7 +275,7 @@ class Run:
 
     def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
         """Mean loss and number of right predictions, in evaluation mode."""
-        with self._lock:
+        with self._alone():
             return self._evaluate(self.check_images(images), labels, loss)
 
     def _evaluate(self, images: Any, labels: Any, criterion: CrossEntropyLoss) -> tuple[float, int]:
@@ -315,7 +326,7 @@ class Run:
                 else:
                     self._backward(slot, i, ctx, cast(Any, row)[i])
 
-    def _backward(self, slot: Slot, i: int, ctx: Context, grads: dict[str, Array]) -> None:
+    def _backward(self, slot: Slot, i: int, ctx: Context, grads: Mapping[str, Array]) -> None:
         node, needs, bound = slot.plan.graph.nodes[i], slot.plan.needs[i], slot.backward[i]
         if not (needs.view or needs.gradient_passes):
             ctx.dx, ctx.grads = bound.dx, grads
@@ -363,12 +374,15 @@ class Run:
         rank = len(net.input_shape) + 1 if net.input_shape is not None else images.ndim
         if images.ndim not in (2, 4) or images.ndim != rank:
             expected = "(N, features)" if rank == 2 else "(N, channels, height, width)"
-            hint = "; add the channel axis with images[:, None]" if images.ndim == 3 else ""
+            hint = "; make it so by images[None] (one image) or images[:, None] (grey ones)" if images.ndim == 3 else ""
             raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
         if 0 in images.shape:
             raise ShapeError(f"the batch is empty: images of shape {images.shape}")
-        if images.dtype.kind not in "fiub":
-            raise DTypeError(f"images must be numbers, got {images.dtype}")
+        if images.dtype.name != "uint8" and images.dtype.kind != "f":
+            raise DTypeError(
+                "images must be uint8, which is scaled to [0, 1], or floating point, which is taken as it is;"
+                f" got {images.dtype}"
+            )
         return images
 
     @staticmethod

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from im2colnet.backend import Array, Backend
-from im2colnet.checks import positive, whole
+from im2colnet.checks import whole
 from im2colnet.errors import CheckpointError, NonFiniteError, ShapeError
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
@@ -114,7 +114,7 @@ class Trainer:
         self, net: Network, loss: CrossEntropyLoss | None = None, optimizer: Optimizer | None = None, seed: int = 0,
         backend: str | Backend | None = None, shard: int = SHARD,
     ) -> None:
-        positive(shard=shard)
+        shard = whole("shard", shard)
         if not isinstance(net, Network):
             raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
         seed = whole("seed", seed, least=0)
@@ -137,6 +137,9 @@ class Trainer:
         vector = self.net.backend.empty((n,), self.net.dtype)
         vector[...] = 0
         return vector
+
+    def __getstate__(self) -> Any:
+        raise TypeError("a Trainer cannot be copied or sent to another process: save it, and load it there")
 
     @property
     def epoch(self) -> int:
@@ -235,7 +238,7 @@ class Trainer:
             exactly there with ``Trainer.load(...).fit(...)`` and the same arguments.
         """
         state = self._state
-        positive(epochs=epochs)
+        epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
         train = _dataset("train", train)
         self._check_fit(train)
         if validation is not None:
@@ -243,13 +246,14 @@ class Trainer:
             self._check_fit(validation)
         if state.partial.batch and batch_size != state.batch_size:
             raise ShapeError(
-                f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size}"
+                f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size},"
+                " or make a new Trainer(net)"
             )
         loader = Loader(train, batch_size, seed=self.seed)
         if state.partial.batch >= len(loader) or (state.partial.batch and state.partial.steps != len(loader)):
             raise ShapeError(
                 f"training stopped within an epoch of {state.partial.steps} batches, of these images there are"
-                f" {len(loader)}: go on with the same images"
+                f" {len(loader)}: go on with the same images, or make a new Trainer(net)"
             )
         state.partial.steps = len(loader)
         state.batch_size, state.total = batch_size, epochs * len(loader)

@@ -80,7 +80,7 @@ class Window(NamedTuple):
         s, d, before = self.stride[axis], self.dilation[axis], self.padding[axis][0]
         found = []
         for k in range(self.kernel[axis]):
-            lo = min(max(0, -((k * d - before) // s)), out_size)
+            lo = min(max(0, -((k * d - before) // s)), out_size)  # the division rounds up
             hi = max(lo, min(out_size, (size - 1 + before - k * d) // s + 1))
             found.append(Tap(lo, hi, lo * s + k * d - before))
         return tuple(found)
@@ -164,14 +164,9 @@ def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[
 
 
 def pooling_window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False) -> Window:
-    """Build a pooling window: the stride defaults to the kernel, padding is at most half of the kernel's extent.
-
-    With more padding a window could lie wholly outside the image, where there is nothing to pool.
-    """
+    """Build a pooling window: the stride defaults to the kernel, and padding is at most half of it, as in PyTorch."""
     window = make_window(kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode)
-    for what, pads, extent in zip(("height", "width"), window.padding, window.extent, strict=True):
-        if max(pads) > extent // 2:
-            raise ShapeError(
-                f"padding {pads} along the {what} is more than half of the window's extent of {extent} inputs"
-            )
+    for what, pads, k in zip(("height", "width"), window.padding, window.kernel, strict=True):
+        if max(pads) > k // 2:
+            raise ShapeError(f"padding {pads} along the {what} is more than half of the kernel's {k}")
     return window

@@ -83,7 +83,7 @@ def axis_windows(draw, pooling):
     """Along one axis: size, kernel, stride, padding (before, after) and dilation, such that an output is left."""
     kernel, stride, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     extent = dilation * (kernel - 1) + 1
-    most = extent // 2 if pooling else 4
+    most = kernel // 2 if pooling else 4
     before, after = draw(st.integers(0, most)), draw(st.integers(0, most))
     least = max(1, extent - before - after)
     return draw(st.integers(least, least + 5)), kernel, stride, (before, after), dilation

@@ -463,7 +463,7 @@ def test_garbage(content, tmp_path):
 def test_no_file_and_a_folder(tmp_path):
     with pytest.raises(ic.CheckpointError, match="there is no such file"):
         ic.Trainer.load(tmp_path / "nothing")
-    with pytest.raises(ic.CheckpointError, match="cannot read"):
+    with pytest.raises(ic.CheckpointError, match="is a folder: give the checkpoint"):
         ic.Trainer.load(tmp_path)
 
 

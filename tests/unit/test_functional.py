@@ -114,10 +114,11 @@ def problems(draw, pooling=False):
     kernel = draw(st.one_of(st.integers(1, 4), st.tuples(st.integers(1, 4), st.integers(1, 4))))
     stride, dilation = draw(numbers), draw(numbers)
     extents = [d * (k - 1) + 1 for k, d in zip(naive.pair(kernel), naive.pair(dilation), strict=True)]
-    sides = [st.integers(0, e // 2 if pooling else 4) for e in extents]
+    halves = [k // 2 for k in naive.pair(kernel)]
+    sides = [st.integers(0, half if pooling else 4) for half in halves]
     forms = [
         st.just("valid"),
-        st.integers(0, min(e // 2 for e in extents) if pooling else 4),
+        st.integers(0, min(halves) if pooling else 4),
         st.tuples(*sides),
         st.tuples(*(st.tuples(side, side) for side in sides)),
     ]
@@ -348,7 +349,7 @@ ERRORS = [
     (lambda: F.conv2d_weight(x4, w4.shape, dy4, padding=0.5), ic.ShapeError, "padding must be", "0.5"),
     (lambda: F.max_pool2d(x4, 0), ic.ShapeError, "kernel_size must be", "got 0"),
     (lambda: F.max_pool2d(x4, 2, stride=0), ic.ShapeError, "stride must be", "got 0"),
-    (lambda: F.max_pool2d(x4, 2, padding=2), ic.ShapeError, "padding (2, 2)", "half", "2 inputs"),
+    (lambda: F.max_pool2d(x4, 2, padding=2), ic.ShapeError, "padding (2, 2)", "half", "kernel's 2"),
     (lambda: F.max_pool2d(x4, 3, dilation=0), ic.ShapeError, "dilation must be", "got 0"),
     (lambda: F.avg_pool2d(x4, 3, padding=((0, 0), (0, 2))), ic.ShapeError, "padding (0, 2)", "width", "half"),
     (lambda: F.unfold(x4, None), ic.ShapeError, "kernel_size must be", "None"),

@@ -1,4 +1,7 @@
 """Faults that a review found: each was wrong once."""
+import copy
+import os
+import signal
 import threading
 
 import numpy as np
@@ -306,3 +309,70 @@ def test_scratch_and_threads_do_not_pile_up():
         assert len(trainer._run._teams) == 1
     finally:
         ic.set_num_threads(before)
+
+
+class Smooth(ic.CrossEntropyLoss):
+    def __init__(self, eps=0.1):
+        self.eps = eps
+
+
+class Decaying(ic.Optimizer):
+    def __init__(self, lr, rho=0.9):
+        super().__init__(lr)
+        object.__setattr__(self, "rho", rho)
+
+    def update(self, p, g, state, lr, t, work, xp):
+        p -= lr * self.rho**t * g
+
+
+class Steps(ic.Constant):
+    def __call__(self, step, total):
+        return self.lr / (1 + step // 10)
+
+
+def test_checkpoints_keep_the_arguments_of_losses_optimisers_and_schedules_of_ones_own(tmp_path):
+    trainer = ic.Trainer(ic.models.notebook(), Smooth(0.3), Decaying(Steps(0.1), rho=0.5))
+    trainer.step(*batch())
+    trainer.save(tmp_path / "a")
+    loaded = ic.Trainer.load(tmp_path / "a")
+    assert loaded.loss.eps == 0.3
+    assert loaded.optimizer.rho == 0.5
+    assert loaded.optimizer.lr == Steps(0.1)
+    adam = type("Adam", (Decaying,), {"__module__": __name__})
+    with pytest.raises(ic.CheckpointError, match="give it another name"):
+        ic.Trainer(ic.models.notebook(), optimizer=adam(0.1)).save(tmp_path / "b")
+
+
+class Rebinding(Frozen):
+    def backward(self, dy, ctx):
+        ctx.grads["weight"] = np.ones(1)
+        return dy
+
+
+def test_a_gradient_that_would_be_lost_is_refused():
+    with pytest.raises(TypeError, match="item assignment"):
+        ic.Trainer(ic.Sequential([Rebinding(), ic.Flatten(), ic.Linear(64, 2)])).step(*batch())
+
+
+def test_numpy_integers_are_integers_in_checkpoints(tmp_path):
+    trainer = ic.Trainer(ic.models.notebook(), seed=np.int64(3), shard=np.int64(8))
+    trainer.fit(batch(), np.int64(1), np.int32(5), directory=tmp_path)
+    assert ic.Trainer.load(tmp_path / "checkpoint.safetensors").epoch == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_process_forked_during_a_prediction_can_predict():
+    net, images = ic.models.notebook().init(0), batch()[0]
+    expected = net.predict(images)
+    with net.inference()._alone():  # as another thread would hold it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if np.array_equal(net.predict(images), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_trainers_refuse_to_be_copied():
+    with pytest.raises(TypeError, match="save it"):
+        copy.deepcopy(ic.Trainer(ic.models.notebook()))
