@@ -1,0 +1,68 @@
+"""The programs in the documentation run, in the order in which they stand there."""
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import im2colnet as ic
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def programs(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*sources):
+    names = {"__name__": "documentation"}
+    for source in sources:
+        exec(compile(source, "<documentation>", "exec"), names)
+    return names
+
+
+def test_readme():
+    names = run(*programs("README.md"))
+    assert names["trainer"].evaluate(names["test"])["accuracy"] > 0.97
+
+
+def test_guide():
+    names = run(*programs("docs/guide.md"))
+    assert names["scores"].shape == (5, 2)
+    assert names["columns"].shape == (2, 27, 49)
+
+
+def test_label_smoothing_of_the_guide():
+    names = run(*programs("docs/guide.md"))
+    logits, labels, eps, h = np.random.default_rng(0).standard_normal((4, 3)), np.array([1, 3, 0]), 0.3, 1e-6
+
+    def loss(z):
+        p = np.exp(z) / np.exp(z).sum(0)
+        target = (1 - eps) * np.eye(4)[labels].T + eps / 4
+        return -(target * np.log(p)).sum() / 3
+
+    metrics, gradient = np.empty(2), np.empty((4, 3))
+    names["Smoothed"](eps)(logits, labels, 1 / 3, metrics, gradient, ic.get_backend("numpy"))
+    assert metrics[0] == pytest.approx(loss(logits), rel=1e-12)
+    for i in np.ndindex(4, 3):
+        step = np.zeros((4, 3))
+        step[i] = h
+        assert gradient[i] == pytest.approx((loss(logits + step) - loss(logits - step)) / (2 * h), abs=1e-8)
+
+
+def test_how_it_works():
+    layers = [p for p in programs("docs/how-it-works.md") if "ic.Layer" in p]
+    names = run(*layers)
+    net = ic.Sequential([
+        ic.Conv2d(1, 8, 3, padding=1), names["Swish"](), names["Scale"](8), names["Crop"](), ic.Flatten(),
+        ic.Linear(8 * 36, 10),
+    ])  # fmt: skip
+    train, test = ic.datasets.load("digits")
+    trainer = ic.Trainer(net, optimizer=ic.SGD(0.05, 0.9))
+    trainer.fit(train, 3)
+    assert trainer.evaluate(test)["accuracy"] > 0.8
