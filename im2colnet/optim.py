@@ -78,8 +78,6 @@ class Optimizer:
     """Base of the optimisers: ``lr`` is a number or a schedule."""
 
     lr: Any
-    #: names of the vectors that an update keeps
-    slots: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.lr, (Constant, Cosine)):
@@ -92,7 +90,7 @@ class Optimizer:
 
     def state_slots(self) -> tuple[str, ...]:
         """Names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""
-        return self.slots
+        return ()
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         """Change ``p`` and ``state`` in place; ``work`` is scratch of the same length."""
@@ -150,7 +148,6 @@ class Adam(Optimizer):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
-    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
     decoupled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -159,6 +156,9 @@ class Adam(Optimizer):
             raise ShapeError(f"betas must be a pair of numbers, got {self.betas!r}")
         _set(self, betas=tuple(number("each of betas", beta, below=1) for beta in self.betas))
         _set(self, eps=number("eps", self.eps), weight_decay=number("weight_decay", self.weight_decay))
+
+    def state_slots(self) -> tuple[str, ...]:
+        return "mean", "square"
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         (b1, b2), m, v = self.betas, state["mean"], state["square"]

@@ -48,7 +48,7 @@ class Step:
 
     kind: Kind
     node: int
-    #: of a backward step: (position among the inputs, buffer) for each gradient that it makes; None is passed through
+    #: of a backward step: position among the inputs -> the gradient that it makes
     writes: dict[int, Buffer] = field(default_factory=dict)
     #: inputs that have a gradient already: position -> (the earlier one, where the sum goes)
     adds: dict[int, tuple[Buffer, Buffer]] = field(default_factory=dict)
@@ -154,16 +154,15 @@ class Plan:
                 self.graph.nodes[s.node] for s in steps
                 if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.couples)
             ]  # fmt: skip
-            ends = [end for node in done for end in self.parameter_range(node) if node.offsets]
+            ends = [end for node in done if node.offsets for end in self.parameter_range(node)]
             stages.append(Stage(steps, join, (min(ends), max(ends)) if ends else (0, 0)))
         return stages
 
     @staticmethod
     def parameter_range(node: Node) -> tuple[int, int]:
-        """Where a node's parameters lie in the flat vector."""
+        """Where the parameters of a node that has some lie in the flat vector."""
         shapes = node.layer.parameters()
-        ends = [node.offsets[key] + prod(shapes[key].shape) for key in node.offsets]
-        return (min(node.offsets.values()), max(ends)) if ends else (0, 0)
+        return min(node.offsets.values()), max(node.offsets[key] + prod(shapes[key].shape) for key in node.offsets)
 
     # ------------------------------------------------------------------ buffers
 
