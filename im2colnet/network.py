@@ -118,7 +118,7 @@ class Network(Layer):
 
     def children(self) -> dict[str, Layer]:
         """Return the layers that it is made of, by name."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define children()")
 
     def __repr__(self) -> str:
         lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]

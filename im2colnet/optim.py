@@ -94,7 +94,7 @@ class Optimizer:
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         """Change ``p`` and ``state`` in place; ``work`` is scratch of the same length."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define update(p, g, state, lr, t, work, xp)")
 
 
 @dataclass(frozen=True)

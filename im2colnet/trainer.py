@@ -353,11 +353,14 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Any]:
         net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
+        return tensors | {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._slot_views()}
+
+    def _slot_views(self) -> Iterator[tuple[str, Array]]:
+        """The optimiser's state, parameter by parameter, under its names in a checkpoint."""
         for slot, vector in self._slots.items():
-            for node in net.graph.nodes:
-                for key, view in net.views(node, vector).items():
-                    tensors[f"optimizer.{slot}.{node.name}.{key}"] = net.backend.to_numpy(view).copy(order="C")
-        return tensors
+            for node in self.net.graph.nodes:
+                for key, view in self.net.views(node, vector).items():
+                    yield f"optimizer.{slot}.{node.name}.{key}", view
 
     def _information(self) -> dict[str, Any]:
         from im2colnet.checkpoint import describe
@@ -415,14 +418,11 @@ class Trainer:
         return trainer
 
     def _load_slots(self, tensors: dict[str, Any]) -> None:
-        for slot, vector in self._slots.items():
-            for node in self.net.graph.nodes:
-                for key, view in self.net.views(node, vector).items():
-                    name = f"optimizer.{slot}.{node.name}.{key}"
-                    if name not in tensors or tensors[name].shape != view.shape:
-                        found = tensors[name].shape if name in tensors else "missing"
-                        raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
-                    view[...] = self.net.backend.asarray(tensors[name])
+        for name, view in self._slot_views():
+            if name not in tensors or tensors[name].shape != view.shape:
+                found = tensors[name].shape if name in tensors else "missing"
+                raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
+            view[...] = self.net.backend.asarray(tensors[name])
 
 
 def _dataset(name: str, data: Any) -> Dataset:

@@ -1,12 +1,11 @@
 """Faults that a review found: each was wrong once."""
 import copy
 import os
-import signal
 import threading
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal
+from helpers import assert_same_bits, normal, predicts_in_a_fork
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
@@ -366,11 +365,7 @@ def test_a_process_forked_during_a_prediction_can_predict():
     net, images = ic.models.notebook().init(0), batch()[0]
     expected = net.predict(images)
     with net.inference()._alone():  # as another thread would hold it
-        child = os.fork()
-        if child == 0:
-            signal.alarm(20)
-            os._exit(0 if np.array_equal(net.predict(images), expected) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+        assert predicts_in_a_fork(net, images, expected)
 
 
 def test_trainers_refuse_to_be_copied():

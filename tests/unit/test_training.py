@@ -4,13 +4,12 @@ import copy
 import gc
 import os
 import pickle
-import signal
 import threading
 import time
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal
+from helpers import assert_same_bits, normal, predicts_in_a_fork
 from numpy.testing import assert_allclose
 from reference import naive
 from reference.torch_values import cases
@@ -388,11 +387,7 @@ def test_a_forked_process_has_workers_of_its_own():
     net = plain().init(0)
     images = normal(100, 3, 8, 8, dtype="float32")
     expected = net.predict(images)  # now the parent's workers have started
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
-        os._exit(0 if np.array_equal(net.predict(images), expected) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert predicts_in_a_fork(net, images, expected)
 
 
 def test_one_worker_needs_nobody():
