@@ -101,12 +101,12 @@ class Network(Layer):
     input_shape: tuple[int, ...] | None = None
     _graph: Graph | None = None
     _flat: Array | None = None
-    _runs: dict[Any, Any]
+    _run: Run | None = None
     backend: Backend
     dtype: str
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "_flat", "_runs", "backend")}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "_flat", "_run", "backend")}
         return state | ({"_copied": (self.state_dict(), self.backend)} if self.initialized else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ class Network(Layer):
             raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
         self.backend, self.dtype = get_backend(backend), str(dtype)
-        self._runs = {}
+        self._run = None  # it is bound to the old parameters
         self._flat = self.backend.empty((self.graph.size,), self.dtype)
         for node in self.graph.nodes:
             node.params = self.views(node, self._flat)
@@ -308,10 +308,9 @@ class Network(Layer):
         """Return the run that :meth:`predict` uses."""
         from im2colnet.run import Run
 
-        if "inference" not in self.__dict__.setdefault("_runs", {}):
-            self._runs["inference"] = Run(self, training=False)
-        run: Run = self._runs["inference"]
-        return run
+        if self._run is None:
+            self._run = Run(self, training=False)
+        return self._run
 
     def output_shape(self, x: Shape) -> Shape:
         return self.graph.shapes(x)[-1]
