@@ -1,0 +1,306 @@
+"""What the benchmarks share: what may be skipped, what is measured, and how two things are compared.
+
+Environment variables:
+
+``IM2COLNET_BACKEND``
+    the backend that is measured, as everywhere.
+``IM2COLNET_BENCH_REQUIRE``
+    names, separated by commas, of backends and of ``torch``: where one of them is missing a benchmark fails instead of
+    showing ``n/a``. asv ends with status 0 when all it shows is ``n/a``.
+``IM2COLNET_BENCH_QUICK``
+    if set, one round of each comparison: enough to see that it runs, not to believe its figure.
+"""
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import im2colnet as ic
+from im2colnet.window import make_window
+
+try:
+    from asv_runner.benchmarks.mark import SkipNotImplemented as NotHere
+except ModuleNotFoundError:  # the comparisons need no asv
+
+    class NotHere(NotImplementedError):
+        """What is to be measured is not on this machine; asv shows ``n/a``."""
+
+
+WARM_UP = 0.3    # seconds of calls before asv counts: the first ones make arrays and fill caches
+ROUNDS = 15      # of a comparison: its ratio is the median of so many
+SAMPLE = 0.02    # seconds that one sample of one side takes at least
+BATCH = 32       # images of the kernels' shapes: one shard
+
+
+def quick() -> bool:
+    """Whether a benchmark need only show that it runs."""
+    return bool(os.environ.get("IM2COLNET_BENCH_QUICK"))
+
+
+# What must be there -------------------------------------------------------------------------------------------------
+def required() -> set[str]:
+    """Return the names in ``IM2COLNET_BENCH_REQUIRE``."""
+    return {name for part in os.environ.get("IM2COLNET_BENCH_REQUIRE", "").split(",") if (name := part.strip())}
+
+
+def start_backend() -> ic.Backend:
+    """Return the selected backend.
+
+    Raises
+    ------
+    NotHere
+        If it does not start here.
+    BackendError
+        If one that is required does not start, whichever is selected.
+    """
+    for name in sorted(required() - {"torch"}):
+        ic.get_backend(name)
+    try:
+        return ic.get_backend()
+    except ic.BackendError as error:
+        raise NotHere(str(error)) from error
+
+
+def import_torch() -> Any:
+    """Return PyTorch.
+
+    Raises
+    ------
+    NotHere
+        If it is not installed.
+    ModuleNotFoundError
+        If it is required too.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch" or "torch" in required():
+            raise
+        raise NotHere("PyTorch is not installed: python -m pip install torch==2.13.0") from error
+    return torch
+
+
+# What is measured ---------------------------------------------------------------------------------------------------
+class Case(NamedTuple):
+    """A network and its batch."""
+
+    model: str
+    batch: int
+    shape: tuple[int, int, int]   # of an image: channels, height, width
+    classes: int = 10
+
+    def make(self) -> ic.Sequential:
+        """Build the network, without parameters."""
+        return ic.models.make(self.model, self.classes, self.shape[0], self.shape[1])
+
+    def data(self, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return a batch of normal numbers (N, C, H, W) and its labels, always the same."""
+        rng, n = np.random.default_rng(0), batch or self.batch
+        return rng.standard_normal((n, *self.shape), dtype=np.float32), rng.integers(0, self.classes, n)
+
+    def trainer(self, dtype: str = "float32") -> ic.Trainer:
+        """Return a trainer of the network with its first parameters."""
+        return ic.Trainer(self.make().init(0, dtype), optimizer=ic.SGD(lr=0.01, momentum=0.9), seed=0)
+
+
+CASES = {
+    "notebook-b64": Case("notebook", 64, (1, 8, 8), 2),
+    "lenet5-b64": Case("lenet5", 64, (1, 28, 28)),
+    "lenet5-b256": Case("lenet5", 256, (1, 28, 28)),
+    "vgg8-b64": Case("vgg8", 64, (3, 32, 32)),
+    "resnet20-b64": Case("resnet20", 64, (3, 32, 32)),
+    "mobilenet-b32": Case("mobilenet", 32, (3, 32, 32)),
+    "resnet18-b16": Case("resnet18", 16, (3, 64, 64)),
+}
+
+
+class Shape(NamedTuple):
+    """A convolution: channels, height and width, filters, kernel, stride, padding, groups."""
+
+    C: int
+    H: int
+    F: int
+    K: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+SHAPES = {
+    "1-6-k5-28": Shape(1, 28, 6, 5, padding=2),              # LeNet-5, first and second
+    "6-16-k5-14": Shape(6, 14, 16, 5),
+    "16-16-k3-32": Shape(16, 32, 16, 3, padding=1),          # ResNet-20
+    "32-64-k3-s2-16": Shape(32, 16, 64, 3, 2, 1),
+    "64-64-k3-16": Shape(64, 16, 64, 3, padding=1),
+    "128-128-k3-8": Shape(128, 8, 128, 3, padding=1),
+    "128-256-k1-8": Shape(128, 8, 256, 1),
+    "128-128-k3-dw-16": Shape(128, 16, 128, 3, padding=1, groups=128),
+}
+
+
+def kernel(backend: ic.Backend, name: str, *args: Any, shapes: Sequence[Any] = (), **out: Any) -> Callable[[], None]:
+    """Return a call of a backend's kernel on fixed arrays, which returns when its work is done.
+
+    ``shapes`` are what :meth:`im2colnet.Backend.workspace` is asked for the kernel's scratch with.
+    """
+    method = getattr(backend, name)
+    if shapes:
+        out["work"] = [backend.empty(*spec) for spec in backend.workspace(name, *shapes)]
+
+    def call() -> None:
+        method(*args, **out)
+        backend.synchronize()
+
+    return call
+
+
+class Convolution:
+    """A convolution and its gradients as calls on planned arrays (H, C, W, N), float32, one shard of images."""
+
+    def __init__(self, backend: ic.Backend, shape: Shape, batch: int = BATCH) -> None:
+        C, H, F, K, stride, padding, groups = shape
+        self.window, size = make_window(K, stride, padding, 1), (H, H)
+        OH, OW = self.window.output_size(size)
+        self.x, self.dy = normal(backend, (H, C, H, batch), 0), normal(backend, (OH, F, OW, batch), 1)
+        self.w, self.b = as_stored(backend, normal(backend, (F, C // groups, K, K), 2)), normal(backend, (F,), 3)
+        self.y, self.dx = empty(backend, self.dy.shape), empty(backend, self.x.shape)
+        self.dw = as_stored(backend, empty(backend, self.w.shape))
+        how = self.window, groups
+        shapes = self.x.shape, self.y.shape, "float32", *how
+        self.forward = kernel(backend, "conv2d", self.x, self.w, self.b, *how, shapes=shapes, out=self.y)
+        self.input_grad = kernel(
+            backend, "conv2d_input_grad", self.dy, self.w, size, *how, shapes=shapes, out=self.dx
+        )
+        self.weight_grad = kernel(backend, "conv2d_weight_grad", self.x, self.dy, *how, shapes=shapes, out=self.dw)
+        self.inner = C // groups * K * K                           # of the matrix product
+        self.flops = 2 * self.inner * prod(self.dy.shape)          # of each kernel
+        self.nbytes = 4 * (self.x.size + self.w.size + self.y.size)
+
+
+def normal(backend: ic.Backend, shape: Sequence[int], seed: int) -> Any:
+    """Return normal numbers, float32, on the backend."""
+    return backend.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+
+
+def empty(backend: ic.Backend, shape: Sequence[int]) -> Any:
+    """Return an array whose pages have been touched."""
+    array = backend.empty(tuple(shape), "float32")
+    array[...] = 0
+    return array
+
+
+def as_stored(backend: ic.Backend, w: Any) -> Any:
+    """Return a weight (F, C/G, KH, KW) in the memory order in which a network stores it."""
+    order = backend.weight_order
+    stored = empty(backend, [w.shape[axis] for axis in order]).transpose([order.index(axis) for axis in range(4)])
+    stored[...] = w
+    return stored
+
+
+# How two things are compared ----------------------------------------------------------------------------------------
+class Ratio(NamedTuple):
+    """Median and quartiles of the ratio of two sides' times, round by round."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Samples:
+    """Seconds a call of each side, round by round, and how many cores each kept busy."""
+
+    def __init__(self, sides: Mapping[str, Callable[[], Any]]) -> None:
+        self.seconds: dict[str, list[float]] = {side: [] for side in sides}
+        self.cpu, self.wall = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0.0)
+
+    def add(self, side: str, number: int, wall: float, cpu: float) -> None:
+        """Add a sample of ``number`` calls."""
+        self.seconds[side].append(wall / number)
+        self.wall[side] += wall
+        self.cpu[side] += cpu
+
+    def median(self, side: str) -> float:
+        """Seconds a call."""
+        return statistics.median(self.seconds[side])
+
+    def cores(self, side: str) -> float:
+        """Processor time of all the process's threads over the time that passed."""
+        return self.cpu[side] / self.wall[side]
+
+    def ratio(self, side: str, other: str) -> Ratio:
+        """Compare two sides."""
+        return spread([a / b for a, b in zip(self.seconds[side], self.seconds[other], strict=True)])
+
+
+def spread(values: Sequence[float]) -> Ratio:
+    """Median and quartiles."""
+    if len(values) < 2:
+        return Ratio(values[0], values[0], values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Ratio(median, low, high)
+
+
+def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sample: float = SAMPLE) -> Samples:
+    """Time the sides turn by turn, in the other order every second round.
+
+    Whatever slows the machine down for longer than a round slows all sides alike and leaves their ratio: on identical
+    code times differ by up to 1.8 on a busy machine, ratios measured like this by 1.04.
+
+    Parameters
+    ----------
+    sides : dict of str to callable
+        Each returns when its work is done.
+    rounds : int
+    sample : float
+        Seconds that a sample takes at least; a call that is shorter is repeated, after one that is not timed.
+    """
+    if quick():
+        rounds, sample = 1, 0.0
+    number = {side: _calibrate(call, sample) for side, call in sides.items()}
+    samples, order = Samples(sides), list(sides)
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for side in order:
+                call, n = sides[side], number[side]
+                _settle()
+                if n > 1:
+                    call()
+                cpu, wall = time.process_time(), time.perf_counter()
+                for _ in range(n):
+                    call()
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                samples.add(side, n, wall, cpu)
+            order.reverse()
+    finally:
+        if enabled:
+            gc.enable()
+    return samples
+
+
+def _calibrate(call: Callable[[], Any], sample: float) -> int:
+    """How many calls a sample needs; the first two calls, which make buffers and caches, do not count."""
+    call()
+    call()
+    began = time.perf_counter()
+    call()
+    return max(1, ceil(sample / max(time.perf_counter() - began, 1e-9)))
+
+
+def _settle(patience: float = 0.5) -> None:
+    """Wait until threads that spin after their work, as OpenMP's do, sleep: they would take the next side's core."""
+    until = time.perf_counter() + patience
+    while time.perf_counter() < until:
+        cpu, wall = time.process_time(), time.perf_counter()
+        time.sleep(0.002)
+        if time.process_time() - cpu < 0.2 * (time.perf_counter() - wall):
+            return

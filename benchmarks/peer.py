@@ -1,0 +1,133 @@
+"""PyTorch's side: the same network out of its modules, with the names of the same parameters.
+
+PyTorch is imported in the functions, so that the suite can be listed without it.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import im2colnet as ic
+from benchmarks.common import Case, NotHere, import_torch
+
+LAYOUTS = ("NCHW", "NHWC")   # contiguous, and channels_last; the better one is compared
+
+
+def limit_threads(threads: int) -> None:
+    """Let PyTorch use so many cores."""
+    import_torch().set_num_threads(threads)
+
+
+def module(layer: ic.Layer) -> Any:
+    """Build the module that does what a layer or network does; its ``state_dict`` has the same names.
+
+    Raises
+    ------
+    NotHere
+        If there is none for this layer.
+    """
+    nn = import_torch().nn
+    match layer:
+        case ic.Sequential():
+            return nn.Sequential(*(module(child) for child in layer.layers))
+        case ic.Residual():
+            return _residual(module(layer.body), nn.Identity() if layer.shortcut is None else module(layer.shortcut))
+        case ic.Conv2d():
+            padding = tuple(before for before, _ in layer.window.padding)
+            if padding != tuple(after for _, after in layer.window.padding):
+                raise NotHere(f"PyTorch has no module for the padding of {layer!r}")
+            return nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.window.kernel, layer.window.stride, padding,
+                layer.window.dilation, layer.groups, layer.bias,
+            )  # fmt: skip
+        case ic.Linear():
+            return nn.Linear(layer.in_features, layer.out_features, layer.bias)
+        case ic.BatchNorm2d():
+            return nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum, layer.affine)
+        case ic.ReLU():
+            return nn.ReLU(inplace=True)
+        case ic.MaxPool2d():
+            how = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+            return nn.MaxPool2d(*how, ceil_mode=layer.ceil_mode)
+        case ic.GlobalAvgPool2d():
+            return nn.AdaptiveAvgPool2d(1)
+        case ic.Flatten():
+            return nn.Flatten()
+        case ic.ZeroPadShortcut():
+            return _zero_pad_shortcut(layer.stride, layer.out_channels - layer.in_channels)
+    raise NotHere(f"no module of PyTorch's is known for {layer!r}")
+
+
+def _residual(body: Any, shortcut: Any) -> Any:
+    class Residual(import_torch().nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.shortcut = body, shortcut
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x) + self.shortcut(x)
+
+    return Residual()
+
+
+def _zero_pad_shortcut(stride: int, more: int) -> Any:
+    torch = import_torch()
+
+    class ZeroPadShortcut(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, more))
+
+    return ZeroPadShortcut()
+
+
+def as_tensor(array: np.ndarray, layout: str) -> Any:
+    """Return a tensor (N, C, H, W) in that memory layout."""
+    torch = import_torch()
+    return torch.from_numpy(array).contiguous(memory_format=_memory_format(layout))
+
+
+def _memory_format(layout: str) -> Any:
+    torch = import_torch()
+    return {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}[layout]
+
+
+class Peer:
+    """A network of PyTorch's with the parameters of ours, and the same optimiser.
+
+    Parameters
+    ----------
+    case : Case
+    state : dict of str to array
+        Ours, by ``net.state_dict()``; by default PyTorch's own first parameters.
+    layout : {"NCHW", "NHWC"}
+    """
+
+    def __init__(self, case: Case, layout: str, state: dict[str, np.ndarray] | None = None) -> None:
+        torch = import_torch()
+        net = module(case.make())
+        if state is not None:
+            tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+            net = net.to(next(iter(tensors.values())).dtype)
+            missing, unexpected = net.load_state_dict(tensors, strict=False)
+            wrong = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
+            if wrong:
+                raise AssertionError(f"the two sides have different parameters: {wrong}")
+        self.torch, self.net = torch, net.to(memory_format=_memory_format(layout))
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.01, momentum=0.9)
+
+    def step(self, images: Any, labels: Any) -> float:
+        """Train on one batch (tensors) and return the loss."""
+        self.optimizer.zero_grad()
+        loss = self.torch.nn.functional.cross_entropy(self.net(images), labels)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.item())
+
+    def predict(self, images: Any) -> np.ndarray:
+        """Apply the network in evaluation mode."""
+        if self.net.training:
+            self.net.eval()
+        with self.torch.inference_mode():
+            result: np.ndarray = self.net(images).numpy()
+        return result

@@ -1,0 +1,128 @@
+"""Ratios of times, measured turn by turn in one process: what the machine does beside them hardly moves them.
+
+``ratio_torch``
+    ours to PyTorch eager's better layout, on the same cores, with the same weights and the same losses.
+``ratio_gemm``
+    a convolution to the matrix products it is made of, alone: what lowering costs.
+``ratio_roofline``
+    a convolution to the least time that its arithmetic or its memory traffic takes, at the measured peaks of both
+    (Williams, Waterman, Patterson 2009, doi:10.1145/1498765.1498785).
+``ratio_self``
+    a training step to itself, 1 but for noise: how far the other ratios can be trusted.
+"""
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from benchmarks import versus
+from benchmarks.common import (
+    CASES,
+    SHAPES,
+    Convolution,
+    Ratio,
+    empty,
+    interleave,
+    normal,
+    spread,
+    start_backend,
+)
+from benchmarks.step_nets import NETS, THREADS, step
+
+GEMM = 512                # rows and columns of the product that measures the peak of arithmetic
+COPY_BYTES = 64 << 20     # read, and as many written: larger than a core's share of the cache
+
+
+def gemm(shape: str) -> Ratio:
+    """Compare a convolution with its matrix products alone: their columns lie ready, in the cache."""
+    backend, case = start_backend(), SHAPES[shape]
+    conv, G = Convolution(backend, case), case.groups
+    OH, F, OW, N = conv.y.shape
+    weight = normal(backend, (G, F // G, conv.inner), 0)
+    columns = backend.xp.broadcast_to(normal(backend, (G, conv.inner, OW * N), 1), (OH, G, conv.inner, OW * N))
+    out = empty(backend, (OH, G, F // G, OW * N))
+
+    def product() -> None:
+        backend.matmul(weight, columns, out=out)
+        backend.synchronize()
+
+    return interleave({"convolution": conv.forward, "product": product}).ratio("convolution", "product")
+
+
+def roofline(shape: str) -> Ratio:
+    """Compare a convolution with the larger of FLOPs / peak and bytes / bandwidth."""
+    backend = start_backend()
+    conv, xp = Convolution(backend, SHAPES[shape]), backend.xp
+    a, b, c = (normal(backend, (GEMM, GEMM), seed) for seed in range(3))
+    source, target = (empty(backend, (COPY_BYTES // 4,)) for _ in range(2))
+
+    def product() -> None:
+        backend.matmul(a, b, out=c)
+        backend.synchronize()
+
+    def copy() -> None:
+        xp.copyto(target, source)
+        backend.synchronize()
+
+    samples = interleave({"convolution": conv.forward, "product": product, "copy": copy})
+    rounds = zip(*(samples.seconds[side] for side in ("convolution", "product", "copy")), strict=True)
+    return spread([
+        t / max(conv.flops * product_seconds / (2 * GEMM**3), conv.nbytes * copy_seconds / (2 * COPY_BYTES))
+        for t, product_seconds, copy_seconds in rounds
+    ])  # fmt: skip
+
+
+def itself(net: str, threads: int) -> Ratio:
+    """Compare a training step with itself."""
+    call = step(net, threads)
+    return interleave({"one": call, "other": partial(call)}).ratio("one", "other")
+
+
+class Ratios:
+    """What they have in common."""
+
+    unit = "ratio"
+    version = "1"
+    timeout = 600
+
+
+class Torch(Ratios):
+    """Ours / PyTorch eager's better layout."""
+
+    params: tuple[list[Any], ...] = (NETS, THREADS)
+    param_names = ("net", "threads")
+
+    def track_ratio_torch_training(self, net: str, threads: int) -> float:
+        return _ratio(versus.training(CASES[net], threads))
+
+    def track_ratio_torch_inference(self, net: str, threads: int) -> float:
+        return _ratio(versus.inference(CASES[net], threads))
+
+
+def _ratio(row: dict[str, Any]) -> float:
+    print(versus.cores_text(row))    # asv keeps it with the result
+    ratio: float = row["ratio"]
+    return ratio
+
+
+class Kernels(Ratios):
+    """A convolution forward against what it is made of."""
+
+    params = (list(SHAPES),)
+    param_names = ("shape",)
+
+    def track_ratio_gemm(self, shape: str) -> float:
+        return gemm(shape).median
+
+    def track_ratio_roofline(self, shape: str) -> float:
+        return roofline(shape).median
+
+
+class Self(Ratios):
+    """A training step against itself."""
+
+    params = (["notebook-b64", "lenet5-b64", "resnet20-b64"], THREADS)
+    param_names = ("net", "threads")
+
+    def track_ratio_self(self, net: str, threads: int) -> float:
+        return itself(net, threads).median

@@ -1,0 +1,82 @@
+"""Training steps and inference of whole networks, on one thread and on two."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import im2colnet as ic
+from benchmarks.common import CASES, WARM_UP, interleave, start_backend
+
+NETS = [name for name in CASES if not name.startswith("resnet18")]    # half a minute of asv's time: in compare only
+MODELS = [name for name in NETS if name != "lenet5-b256"]
+THREADS = [1, 2]
+
+
+@cache
+def step(net: str, threads: int) -> Callable[[], Any]:
+    """Return a training step."""
+    start_backend()
+    ic.set_num_threads(threads)
+    trainer, (images, labels) = CASES[net].trainer(), CASES[net].data()
+    return lambda: trainer.step(images, labels)
+
+
+@cache
+def prediction(net: str, threads: int, batch: int | None = None) -> Callable[[], Any]:
+    """Return a prediction of the case's batch, or of another."""
+    start_backend()
+    ic.set_num_threads(threads)
+    network, images = CASES[net].trainer().net, CASES[net].data(batch)[0]
+    return lambda: network.predict(images)
+
+
+class Nets:
+    """How asv times them."""
+
+    params: tuple[list[Any], ...] = (NETS, THREADS)
+    param_names = ("net", "threads")
+    version = "1"
+    warmup_time, repeat = WARM_UP, (2, 10, 1.5)
+    timeout = 300
+
+
+class Training(Nets):
+    """A training step: forward, loss, backward, SGD with momentum."""
+
+    def time_step(self, net: str, threads: int) -> None:
+        step(net, threads)()
+
+
+class Inference(Nets):
+    """A prediction of a batch."""
+
+    def time_predict(self, net: str, threads: int) -> None:
+        prediction(net, threads)()
+
+
+class InferenceOne(Nets):
+    """A prediction of one image, which is one shard and so the work of one thread."""
+
+    params = (MODELS,)
+    param_names = ("net",)
+
+    def time_predict(self, net: str) -> None:
+        prediction(net, 1, 1)()
+
+
+class Throughput(Nets):
+    """Images a second. More is better, so the search for regressions leaves it out: see asv.conf.json."""
+
+    unit = "images/s"
+
+    def track_training(self, net: str, threads: int) -> float:
+        return CASES[net].batch / median_seconds(step(net, threads))
+
+    def track_inference(self, net: str, threads: int) -> float:
+        return CASES[net].batch / median_seconds(prediction(net, threads))
+
+
+def median_seconds(call: Callable[[], Any]) -> float:
+    """Return the time of a call."""
+    return interleave({"call": call}, rounds=5, sample=0.1).median("call")

@@ -1,0 +1,189 @@
+"""The comparisons with PyTorch, each for one case in this process; ``python -m benchmarks.versus KIND CASE THREADS``.
+
+Both sides are limited to the same cores, first by asking each library, then by the operating system where it can
+(``sched_setaffinity``), and what each side really kept busy is measured and reported.
+"""
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import im2colnet as ic
+from benchmarks.common import (
+    CASES,
+    SHAPES,
+    Case,
+    Convolution,
+    NotHere,
+    Samples,
+    Shape,
+    import_torch,
+    interleave,
+    start_backend,
+)
+from benchmarks.peer import LAYOUTS, Peer, as_tensor, limit_threads
+
+TOLERANCE = 1e-4     # of losses and outputs: less says that both sides do the same work
+
+
+def limit(threads: int) -> ic.Backend:
+    """Limit both sides to so many cores and return our backend.
+
+    Raises
+    ------
+    NotHere
+        If PyTorch is missing, or the backend is not on the CPU.
+    RuntimeError
+        If this machine has fewer cores, or a library did not take the limit.
+    """
+    torch = import_torch()
+    backend = start_backend()
+    if not backend.threads:
+        raise NotHere(f"the backend {backend.name!r} is not on the CPU, where PyTorch is measured")
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        if threads > len(allowed):
+            raise RuntimeError(f"{threads} threads are to be compared, but this process may use {len(allowed)} cores")
+        os.sched_setaffinity(0, allowed[:threads])
+    ic.set_num_threads(threads)
+    limit_threads(threads)
+    asked = {"im2colnet": ic.get_num_threads(), "torch": torch.get_num_threads()}
+    if set(asked.values()) != {threads}:
+        raise RuntimeError(f"the limit of {threads} threads was not taken: {asked}")
+    return backend
+
+
+def _check_cores(samples: Samples, threads: int) -> None:
+    """Raise if a side used more cores than it was allowed."""
+    for side in samples.seconds:
+        # the clock of the processor's time ticks too slowly for less
+        if samples.wall[side] > 0.1 and samples.cores(side) > threads * 1.1 + 0.1:
+            raise RuntimeError(f"{side} kept {samples.cores(side):.2f} cores busy, allowed are {threads}")
+
+
+def _same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> None:
+    """Raise if the two sides do not do the same work."""
+    difference = float(np.max(np.abs(np.asarray(ours) - np.asarray(theirs))))
+    scale = max(1.0, float(np.max(np.abs(np.asarray(theirs)))))
+    if not difference <= tolerance * scale:
+        raise AssertionError(f"the two sides do not do the same: {what} differs by {difference:.2g}")
+
+
+Call = Callable[[], Any]
+
+
+def _compare(ours: Call, theirs: dict[str, Call], threads: int, **more: Any) -> dict[str, Any]:
+    """Compare ours with the better of PyTorch's layouts."""
+    samples = interleave({"im2colnet": ours, **theirs})
+    _check_cores(samples, threads)
+    layout = min(theirs, key=samples.median)
+    ratio = samples.ratio("im2colnet", layout)
+    return {
+        "threads": threads, "ratio": ratio.median, "low": ratio.low, "high": ratio.high,
+        "rounds": len(samples.seconds["im2colnet"]), "seconds": samples.median("im2colnet"),
+        "torch_seconds": samples.median(layout), "torch_layout": layout,
+        "cores": samples.cores("im2colnet"), "torch_cores": samples.cores(layout), **more,
+    }  # fmt: skip
+
+
+def training(case: Case, threads: int) -> dict[str, Any]:
+    """Compare one training step: forward, loss, backward, SGD with momentum."""
+    limit(threads)
+    trainer = case.trainer()
+    _check_training(case)
+    (images, labels), state = case.data(), trainer.net.state_dict()
+    loss, theirs, targets = trainer.step(images, labels), {}, import_torch().from_numpy(labels)
+    for layout in LAYOUTS:
+        peer, inputs = Peer(case, layout, state), as_tensor(images, layout)
+        peer_loss = peer.step(inputs, targets)
+        _same("the first loss", loss, peer_loss)
+        theirs[layout] = lambda peer=peer, inputs=inputs: peer.step(inputs, targets)
+    return _compare(
+        lambda: trainer.step(images, labels), theirs, threads, batch=case.batch, loss=loss, torch_loss=peer_loss
+    )
+
+
+def _check_training(case: Case) -> None:
+    """Raise unless gradients and update are the same: two losses in float64, where rounding hides nothing."""
+    trainer, (images, labels) = case.trainer("float64"), case.data(4)
+    images, from_numpy = images.astype("float64"), import_torch().from_numpy
+    peer, inputs, targets = Peer(case, "NCHW", trainer.net.state_dict()), from_numpy(images), from_numpy(labels)
+    for _ in range(2):
+        _same("a loss in float64", trainer.step(images, labels), peer.step(inputs, targets), tolerance=1e-9)
+
+
+def inference(case: Case, threads: int) -> dict[str, Any]:
+    """Compare a prediction."""
+    limit(threads)
+    net, images = case.trainer().net, case.data()[0]
+    outputs, theirs = net.predict(images), {}
+    for layout in LAYOUTS:
+        peer, inputs = Peer(case, layout, net.state_dict()), as_tensor(images, layout)
+        _same("the output", outputs, peer.predict(inputs))
+        theirs[layout] = lambda peer=peer, inputs=inputs: peer.predict(inputs)
+    return _compare(lambda: net.predict(images), theirs, threads, batch=case.batch)
+
+
+def convolution(shape: Shape, threads: int) -> dict[str, Any]:
+    """Compare a convolution with both its gradients. Ours are the kernels themselves, so this is for one thread."""
+    if threads != 1:
+        raise NotHere("a kernel runs on one thread; a network gives each its own shards")
+    ours, torch = Convolution(limit(threads), shape), import_torch()
+
+    def call() -> None:
+        ours.forward()
+        ours.input_grad()
+        ours.weight_grad()
+
+    call()
+    theirs = {}
+    x, dy, w = (np.ascontiguousarray(a.transpose(3, 1, 0, 2)) for a in (ours.x, ours.dy, ours.y))
+    b, w = torch.from_numpy(ours.b), np.ascontiguousarray(ours.w)
+    pads = [before for before, _ in ours.window.padding]
+    for layout in LAYOUTS:
+        tx, tdy, tw = (as_tensor(a, layout) for a in (x, dy, w))
+
+        def peer(tx: Any = tx, tdy: Any = tdy, tw: Any = tw) -> tuple[Any, Any, Any]:
+            args = [*ours.window.stride], pads, [1, 1]
+            y = torch.ops.aten.convolution(tx, tw, b, *args, False, [0, 0], shape.groups)
+            dx, dw, _ = torch.ops.aten.convolution_backward(
+                tdy, tx, tw, [0], *args, False, [0, 0], shape.groups, [True, True, False]
+            )
+            return y, dx, dw
+
+        y, dx, dw = peer()
+        for name, mine, other in (("y", ours.y, y), ("dx", ours.dx, dx)):
+            _same(name, mine.transpose(3, 1, 0, 2), other.numpy())
+        _same("dw", ours.dw, dw.numpy())
+        theirs[layout] = peer
+    return _compare(call, theirs, threads, flops=3 * ours.flops)
+
+
+def cores_text(row: dict[str, Any]) -> str:
+    """Say what each side really used."""
+    return (
+        f"{row['threads']} thread{'s' * (row['threads'] > 1)} each; cores kept busy: im2colnet {row['cores']:.2f},"
+        f" PyTorch {row['torch_cores']:.2f} ({row['torch_layout']})"
+    )
+
+
+KINDS: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
+    "training": (training, CASES),
+    "inference": (inference, CASES | {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}),
+    "convolution": (convolution, SHAPES),
+}
+
+
+def main(kind: str, case: str, threads: str) -> None:
+    """Print one comparison as JSON."""
+    function, cases = KINDS[kind]
+    print(json.dumps({"kind": kind, "case": case, **function(cases[case], int(threads))}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
