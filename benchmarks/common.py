@@ -33,6 +33,7 @@ except ModuleNotFoundError:  # the comparisons need no asv
         """What is to be measured is not on this machine; asv shows ``n/a``."""
 
 
+REQUIRE = "IM2COLNET_BENCH_REQUIRE"
 WARM_UP = 0.3    # seconds of calls before asv counts: the first ones make arrays and fill caches
 ROUNDS = 15      # of a comparison: its ratio is the median of so many
 SAMPLE = 0.02    # seconds that one sample of one side takes at least
@@ -47,7 +48,7 @@ def quick() -> bool:
 # What must be there -------------------------------------------------------------------------------------------------
 def required() -> set[str]:
     """Return the names in ``IM2COLNET_BENCH_REQUIRE``."""
-    return {name for part in os.environ.get("IM2COLNET_BENCH_REQUIRE", "").split(",") if (name := part.strip())}
+    return {name for part in os.environ.get(REQUIRE, "").split(",") if (name := part.strip())}
 
 
 def start_backend() -> ic.Backend:
@@ -66,6 +67,20 @@ def start_backend() -> ic.Backend:
         return ic.get_backend()
     except ic.BackendError as error:
         raise NotHere(str(error)) from error
+
+
+def start_host_backend() -> ic.Backend:
+    """Return the selected backend if its arrays are NumPy's.
+
+    Raises
+    ------
+    NotHere
+        If they are not in this process's memory, or it does not start here.
+    """
+    backend = start_backend()
+    if not backend.owns(np.empty(0)):
+        raise NotHere(f"the arrays of the backend {backend.name!r} are not the host's, where PyTorch is measured")
+    return backend
 
 
 def import_torch() -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import im2colnet as ic
-from benchmarks.common import CASES, Case, NotHere, import_torch, start_backend
+from benchmarks.common import CASES, Case, import_torch, start_host_backend
 from benchmarks.peer import LAYOUTS, Peer, as_tensor, limit_threads
 
 STEPS = 3
@@ -20,9 +20,7 @@ LIBRARIES = ("im2colnet", "plan", *(f"torch {layout}" for layout in LAYOUTS))
 
 def peak_bytes(library: str, case: Case, threads: int = 1) -> int:
     """Return the peak of ``library``, one of ``LIBRARIES``, in this process, which must be a fresh one."""
-    backend = start_backend()
-    if not backend.threads:
-        raise NotHere(f"the arrays of the backend {backend.name!r} are not in the process's memory")
+    start_host_backend()
     images, labels = case.data()
     ic.set_num_threads(threads)
     if library == "plan":

@@ -1,13 +1,11 @@
-"""The comparisons with PyTorch, each for one case in this process; ``python -m benchmarks.versus KIND CASE THREADS``.
+"""The comparisons with PyTorch, each for one case in this process.
 
 Both sides are limited to the same cores, first by asking each library, then by the operating system where it can
 (``sched_setaffinity``), and what each side really kept busy is measured and reported.
 """
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +13,6 @@ import numpy as np
 
 import im2colnet as ic
 from benchmarks.common import (
-    CASES,
-    SHAPES,
     Case,
     Convolution,
     NotHere,
@@ -24,7 +20,7 @@ from benchmarks.common import (
     Shape,
     import_torch,
     interleave,
-    start_backend,
+    start_host_backend,
 )
 from benchmarks.peer import LAYOUTS, Peer, as_tensor, limit_threads
 
@@ -37,25 +33,36 @@ def limit(threads: int) -> ic.Backend:
     Raises
     ------
     NotHere
-        If PyTorch is missing, or the backend is not on the CPU.
+        If PyTorch is missing, or the backend is not on the host.
     RuntimeError
         If this machine has fewer cores, or a library did not take the limit.
     """
-    torch = import_torch()
-    backend = start_backend()
-    if not backend.threads:
-        raise NotHere(f"the backend {backend.name!r} is not on the CPU, where PyTorch is measured")
+    torch, backend = import_torch(), start_host_backend()
+    cores = allowed_cores()
+    if threads > len(cores):
+        raise RuntimeError(f"{threads} threads are to be compared, but this process may use {len(cores)} cores")
     if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-        if threads > len(allowed):
-            raise RuntimeError(f"{threads} threads are to be compared, but this process may use {len(allowed)} cores")
-        os.sched_setaffinity(0, allowed[:threads])
+        os.sched_setaffinity(0, cores[:threads])
     ic.set_num_threads(threads)
     limit_threads(threads)
-    asked = {"im2colnet": ic.get_num_threads(), "torch": torch.get_num_threads()}
-    if set(asked.values()) != {threads}:
-        raise RuntimeError(f"the limit of {threads} threads was not taken: {asked}")
+    taken = {"im2colnet": ic.get_num_threads() * blas_threads(), "PyTorch": torch.get_num_threads()}
+    if set(taken.values()) != {threads}:
+        raise RuntimeError(f"the limit of {threads} threads was not taken: {taken}")
     return backend
+
+
+def allowed_cores() -> list[int]:
+    """Return the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def blas_threads() -> int:
+    """How many threads NumPy's BLAS uses for one call: 1 once our backend has started, which brings its own workers."""
+    from threadpoolctl import threadpool_info
+
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
 
 
 def _check_cores(samples: Samples, threads: int) -> None:
@@ -170,20 +177,3 @@ def cores_text(row: dict[str, Any]) -> str:
         f"{row['threads']} thread{'s' * (row['threads'] > 1)} each; cores kept busy: im2colnet {row['cores']:.2f},"
         f" PyTorch {row['torch_cores']:.2f} ({row['torch_layout']})"
     )
-
-
-KINDS: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
-    "training": (training, CASES),
-    "inference": (inference, CASES | {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}),
-    "convolution": (convolution, SHAPES),
-}
-
-
-def main(kind: str, case: str, threads: str) -> None:
-    """Print one comparison as JSON."""
-    function, cases = KINDS[kind]
-    print(json.dumps({"kind": kind, "case": case, **function(cases[case], int(threads))}))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

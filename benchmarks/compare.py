@@ -1,0 +1,285 @@
+"""Compare with PyTorch on this machine and print a table: ``python -m benchmarks.compare --help``.
+
+Every comparison runs in a process of its own, in which both sides are measured turn by turn (see
+:func:`benchmarks.common.interleave`), on the same cores, with the same weights, after it was checked that they do the
+same work.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import im2colnet as ic
+from benchmarks import memory, ratios, versus
+from benchmarks.common import CASES, SHAPES, NotHere, start_backend
+from im2colnet.checkpoint import replace_file
+from im2colnet.report import amount, table
+
+ROOT = Path(__file__).resolve().parents[1]
+ONE = {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}
+Row = dict[str, Any]
+
+
+# One comparison, in this process ------------------------------------------------------------------------------------
+def measure(kind: str, case: str, threads: int) -> Row:
+    """Run one comparison; what cannot be measured here says why."""
+    net = (CASES | ONE).get(case)
+    try:
+        if kind in ("training", "inference"):
+            found = getattr(versus, kind)(net, threads)
+        elif kind == "convolution":
+            found = versus.convolution(SHAPES[case], threads)
+        elif kind in memory.LIBRARIES:
+            found = {"bytes": memory.peak_bytes(kind, net, threads)}
+        else:
+            compared = {"gemm": ratios.gemm, "roofline": ratios.roofline}.get(kind)
+            ratio = compared(SHAPES[case]) if compared else ratios.itself(case, threads)
+            found = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
+    except NotHere as reason:
+        found = {"skipped": str(reason)}
+    return {"kind": kind, "case": case, "threads": threads, **found}
+
+
+def in_own_process(kind: str, case: str, threads: int) -> Row:
+    """Run one comparison in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.compare", "--run", kind, case, str(threads)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"kind": kind, "case": case, "threads": threads, "error": done.stderr.strip()}
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+# What is compared ---------------------------------------------------------------------------------------------------
+def nets(names: Sequence[str], threads: Sequence[int], more: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
+    """Cases of the networks that were asked for, on each number of threads."""
+    chosen = [case for case in [*CASES, *more] if {case, (CASES | ONE)[case].model} & set(names)]
+    return ((case, n) for n in threads for case in chosen)
+
+
+def training(args: argparse.Namespace) -> Iterator[Row]:
+    """Training steps."""
+    return (in_own_process("training", *job) for job in nets(args.nets, args.threads))
+
+
+def inference(args: argparse.Namespace) -> Iterator[Row]:
+    """Predictions of a batch and of one image."""
+    return (in_own_process("inference", *job) for job in nets(args.nets, args.threads, list(ONE)))
+
+
+def convolution(args: argparse.Namespace) -> Iterator[Row]:
+    """Convolutions with both gradients; a kernel runs on one thread."""
+    return (in_own_process("convolution", shape, 1) for shape in SHAPES)
+
+
+def peaks(args: argparse.Namespace) -> Iterator[Row]:
+    """Peak memory of training steps, each library in a process of its own."""
+    for case, n in nets(args.nets, args.threads):
+        found = {library: in_own_process(library, case, n) for library in memory.LIBRARIES}
+        row: Row = {"kind": "memory", "case": case, "threads": n}
+        row |= {key: part[key] for part in found.values() for key in ("skipped", "error") if key in part}
+        row |= {library: part["bytes"] for library, part in found.items() if "bytes" in part}
+        peers = [row[library] for library in memory.LIBRARIES if library.startswith("torch") and library in row]
+        if peers and "im2colnet" in row:
+            row["ratio"] = row["im2colnet"] / min(peers)
+        yield row
+
+
+def own(args: argparse.Namespace) -> Iterator[Row]:
+    """What needs no peer: lowering, the roofline, and the noise of it all."""
+    for kind in "gemm", "roofline":
+        yield from (in_own_process(kind, shape, 1) for shape in SHAPES)
+    yield from (in_own_process("self", case, n) for n in args.threads for case in ratios.Self.params[0])
+
+
+# Tables -------------------------------------------------------------------------------------------------------------
+def milliseconds(seconds: float) -> str:
+    """Return three digits of a time."""
+    return f"{seconds * 1e3:#.3g}".rstrip(".") + " ms"
+
+
+def spread(row: Row) -> str:
+    """Return the middle half of the ratios."""
+    return f"{row['low']:.2f}–{row['high']:.2f}"
+
+
+def times_text(title: str, rows: Sequence[Row]) -> str:
+    """Return ours beside PyTorch's."""
+    columns = ("ratio", "middle half", "im2colnet", "PyTorch", "layout", "images/s", "PyTorch", "cores", "PyTorch")
+    lines = [(title, "threads", *columns)]
+    for row in rows:
+        cells = ["n/a"] * len(columns)
+        if "ratio" in row:
+            times = row["seconds"], row["torch_seconds"]
+            speeds = [f"{row['batch'] / seconds:,.0f}" if "batch" in row else "" for seconds in times]
+            cells = [
+                f"{row['ratio']:.2f}", spread(row), *map(milliseconds, times), row["torch_layout"], *speeds,
+                f"{row['cores']:.2f}", f"{row['torch_cores']:.2f}",
+            ]  # fmt: skip
+        lines.append((row["case"], str(row["threads"]), *cells))
+    return "\n".join([table(lines, right=range(1, 11)), *means(rows)])
+
+
+def memory_text(title: str, rows: Sequence[Row]) -> str:
+    """Return peaks beside each other."""
+    lines = [(title, "threads", "im2colnet", "its plan", *memory.LIBRARIES[2:], "ratio")]
+    for row in rows:
+        peaks = [amount(row[key], 1024) + "B" if key in row else "n/a" for key in memory.LIBRARIES]
+        lines.append((row["case"], str(row["threads"]), *peaks, f"{row['ratio']:.2f}" if "ratio" in row else "n/a"))
+    return "\n".join([table(lines, right=range(1, 7)), *means(rows)])
+
+
+def own_text(title: str, rows: Sequence[Row]) -> str:
+    """Return ratios that need no peer."""
+    lines = [(title, "", "threads", "ratio", "middle half")]
+    names = {"gemm": "convolution / its matrix product", "roofline": "convolution / roofline", "self": "step / itself"}
+    for row in rows:
+        figures = (f"{row['ratio']:.2f}", spread(row)) if "ratio" in row else ("n/a", "n/a")
+        lines.append((names[row["kind"]], row["case"], str(row["threads"]), *figures))
+    return table(lines, right=(2, 3, 4))
+
+
+def means(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the geometric mean of the ratios, for each number of threads."""
+    for threads in dict.fromkeys(row["threads"] for row in rows):
+        found = [row["ratio"] for row in rows if row["threads"] == threads and "ratio" in row]
+        if len(found) > 1:
+            thread = "thread" if threads == 1 else "threads"
+            yield f"geometric mean of {len(found)} ratios, {threads} {thread}: {geometric_mean(found):.2f}"
+
+
+Part = tuple[Callable[[argparse.Namespace], Iterator[Row]], Callable[[str, Sequence[Row]], str], str]
+PARTS: dict[str, Part] = {
+    "training": (training, times_text, "training step"),
+    "inference": (inference, times_text, "inference"),
+    "convolution": (convolution, times_text, "convolution and both gradients"),
+    "memory": (peaks, memory_text, "peak memory of training"),
+    "own": (own, own_text, "without a peer"),
+}
+
+
+# The machine --------------------------------------------------------------------------------------------------------
+def machine() -> dict[str, Any]:
+    """Describe what everything is measured on, with the versions that really run."""
+    backend = start_backend()
+    found: dict[str, Any] = {
+        "cpu": cpu_name(), "cores": len(versus.allowed_cores()), "system": platform.platform(terse=True),
+        "python": platform.python_version(), "im2colnet": ic.__version__, "commit": commit(), "backend": backend.name,
+        backend.xp.__name__: backend.xp.__version__,
+    }  # fmt: skip
+    try:
+        from threadpoolctl import threadpool_info
+
+        for pool in threadpool_info():
+            if pool["user_api"] == "blas":
+                kernels = f"kernels for {pool.get('architecture', '?')}"
+                forced = os.environ.get("OPENBLAS_CORETYPE")
+                kernels += f", because OPENBLAS_CORETYPE={forced} asks for them" if forced else ""
+                found["blas"] = f"{pool['internal_api']} {pool['version']}, {kernels}, {pool['num_threads']} thread"
+    except ModuleNotFoundError:
+        pass
+    try:
+        torch = versus.import_torch()
+        found["torch"] = f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+    except NotHere as reason:
+        found["torch"] = f"n/a: {reason}"
+    return found
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        info = dict(reversed([tuple(part.strip() for part in line.split(":", 1)) for line in lines if ":" in line]))
+        return f"{info['model name']} (family {info['cpu family']} model {info['model']})"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """Return the checkout's commit, with a mark if it has been changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+# The command --------------------------------------------------------------------------------------------------------
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the comparisons that the arguments ask for; 0 done, 1 one of them failed, 2 wrong usage."""
+    args = parser().parse_args(argv)
+    if args.run:
+        kind, case, threads = args.run
+        print(json.dumps(measure(kind, case, int(threads))))
+        return 0
+    try:
+        report: dict[str, Any] = {"machine": machine(), "rows": []}
+    except (NotHere, ic.BackendError, ModuleNotFoundError) as error:
+        print(f"python -m benchmarks.compare: error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"{key:10} {value}" for key, value in report["machine"].items()), flush=True)
+    for part in args.parts:
+        compared, text, title = PARTS[part]
+        rows: list[Row] = []
+        for row in compared(args):
+            rows.append(row)
+            progress(f"{title}: {row['case']}, {row['threads']} threads done")
+            report["rows"].append(row)
+            if args.json:
+                replace_file(args.json, (json.dumps(report, indent=1) + "\n").encode())
+        progress("")
+        print(f"\n{text(title, rows)}", flush=True)
+    reasons = dict.fromkeys(row["skipped"] for row in report["rows"] if "skipped" in row)
+    print("".join(f"\nn/a: {reason}" for reason in reasons))
+    failed = [row for row in report["rows"] if "error" in row]
+    for row in failed:
+        print(f"\nFAILED: {row['kind']} {row['case']}, {row['threads']} threads\n{row['error']}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def progress(text: str) -> None:
+    """Show on a terminal where the run is; the line is written over by the next."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare",
+        description="Compare with PyTorch on this machine: ratios of times and of memory, below 1 where ours is less.",
+        epilog="Variables: IM2COLNET_BACKEND chooses the backend; IM2COLNET_BENCH_REQUIRE=torch makes a missing PyTorch"
+        " an error; IM2COLNET_BENCH_QUICK=1 runs one round of each, to see that it works.",
+    )  # fmt: skip
+    cores = len(versus.allowed_cores())
+    made.add_argument(
+        "--threads", type=int, nargs="+", metavar="N", choices=range(1, cores + 1), default=[1, 2][:cores],
+        help=f"cores that each side may use, of the {cores} here (default: 1 2)",
+    )  # fmt: skip
+    made.add_argument(
+        "--nets", nargs="+", metavar="NET", type=net, default=list(CASES),
+        help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all)",
+    )  # fmt: skip
+    made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
+    made.add_argument("--json", metavar="FILE", help="also write every figure to this file")
+    made.add_argument("--run", nargs=3, help=argparse.SUPPRESS)    # one comparison, in this process
+    return made
+
+
+def net(name: str) -> str:
+    """Check the name of a network or case."""
+    known = dict.fromkeys([*(case.model for case in CASES.values()), *CASES, *ONE])
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"there is no network {name!r}; there are {', '.join(known)}")
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

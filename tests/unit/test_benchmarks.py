@@ -1,0 +1,302 @@
+"""The benchmarks' own tools: what they skip, how they compare, what they tell. Not how fast anything is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import im2colnet as ic
+from benchmarks import common, compare, memory, size, versus
+from benchmarks.common import CASES, SHAPES, NotHere
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# What must be there -------------------------------------------------------------------------------------------------
+@pytest.fixture
+def variables(monkeypatch):
+    for name in ("IM2COLNET_BACKEND", "IM2COLNET_BENCH_REQUIRE", "IM2COLNET_BENCH_QUICK"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_backend_that_does_not_start_is_skipped(variables):
+    assert common.start_backend().name == "numpy"
+    variables.setenv("IM2COLNET_BACKEND", "nowhere")
+    with pytest.raises(NotHere, match="nowhere"):
+        common.start_backend()
+
+
+@pytest.mark.parametrize("selected", ["nowhere", "numpy"])
+def test_a_required_backend_that_does_not_start_is_an_error_whichever_is_selected(variables, selected):
+    variables.setenv("IM2COLNET_BACKEND", selected)
+    variables.setenv("IM2COLNET_BENCH_REQUIRE", "numpy, nowhere,torch")
+    with pytest.raises(ic.BackendError, match="nowhere"):
+        common.start_backend()
+
+
+def test_pytorch_that_is_missing_is_skipped_unless_it_is_required(variables):
+    variables.setitem(sys.modules, "torch", None)
+    with pytest.raises(NotHere, match="pip install torch"):
+        common.import_torch()
+    variables.setenv("IM2COLNET_BENCH_REQUIRE", "torch")
+    with pytest.raises(ModuleNotFoundError, match="torch"):
+        common.import_torch()
+
+
+def test_pytorch_that_is_broken_is_never_skipped(variables, tmp_path):
+    (tmp_path / "torch.py").write_text("import a_library_that_is_not_there")
+    variables.delitem(sys.modules, "torch", raising=False)
+    variables.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
+        common.import_torch()
+
+
+# How two things are compared ----------------------------------------------------------------------------------------
+class Machine:
+    """A clock, and a machine that becomes slower and slower: a call takes its cost times what the machine is at."""
+
+    def __init__(self, monkeypatch, spinning=0.0):
+        self.now, self.cpu, self.spinning, self.speed, self.calls = 0.0, 0.0, spinning, 1.0, []
+        for name in ("perf_counter", "process_time", "sleep"):
+            monkeypatch.setattr(common.time, name, getattr(self, name))
+
+    def perf_counter(self):
+        return self.now
+
+    def process_time(self):
+        return self.cpu
+
+    def sleep(self, seconds):
+        self.now += seconds
+        busy = min(seconds, self.spinning)
+        self.spinning -= busy
+        self.cpu += busy
+
+    def side(self, name, cost, cores=1.0, spins=0.0):
+        def call():
+            self.calls.append(name)
+            self.now += cost * self.speed + min(self.spinning, cost)  # whoever still spins takes the core
+            self.cpu += cost * self.speed * cores
+            self.spinning = spins
+
+        return call
+
+
+def test_ratios_do_not_see_that_the_machine_changes(variables):
+    machine = Machine(variables)
+    fast, slow = machine.side("fast", 0.030), machine.side("slow", 0.045)
+
+    def drifting():
+        machine.speed *= 1.05
+        slow()
+
+    samples = common.interleave({"fast": fast, "slow": drifting})
+    times = samples.seconds["fast"]
+    assert max(times) / min(times) > 1.8
+    ratio = samples.ratio("slow", "fast")
+    assert ratio.median == pytest.approx(1.5, rel=0.06)
+    assert 1.4 < ratio.low <= ratio.median <= ratio.high < 1.6
+
+
+def test_sides_take_turns_in_changing_order_and_short_calls_are_repeated(variables):
+    machine = Machine(variables)
+    samples = common.interleave(
+        {"a": machine.side("a", 0.05), "b": machine.side("b", 0.005, cores=1.5)}, rounds=3, sample=0.02
+    )
+    assert machine.calls == ["a"] * 3 + ["b"] * 3 + ["a"] + ["b"] * 5 + ["b"] * 5 + ["a"] + ["a"] + ["b"] * 5
+    assert samples.seconds == {"a": pytest.approx([0.05] * 3), "b": pytest.approx([0.005] * 3)}
+    assert samples.cores("a") == pytest.approx(1)
+    assert samples.cores("b") == pytest.approx(1.5)
+    assert samples.median("b") == pytest.approx(0.005)
+
+
+def test_threads_that_spin_after_one_side_do_not_slow_the_other(variables):
+    machine = Machine(variables)
+    samples = common.interleave({"quiet": machine.side("quiet", 0.03), "spins": machine.side("spins", 0.03, spins=0.02)})
+    assert samples.ratio("quiet", "spins").high == pytest.approx(1)
+
+
+def test_quick_is_one_round(variables):
+    variables.setenv("IM2COLNET_BENCH_QUICK", "1")
+    samples = common.interleave({"one": list, "other": list})
+    assert {side: len(seconds) for side, seconds in samples.seconds.items()} == {"one": 1, "other": 1}
+
+
+def test_spread_is_median_and_quartiles():
+    values = np.random.default_rng(0).random(15)
+    assert common.spread(list(values)) == pytest.approx([np.quantile(values, q) for q in (0.5, 0.25, 0.75)])
+    assert common.spread([2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_more_cores_than_allowed_are_an_error():
+    samples = common.Samples({"im2colnet": list, "NHWC": list})
+    samples.add("im2colnet", 1, wall=1.0, cpu=1.0)
+    samples.add("NHWC", 1, wall=1.0, cpu=1.9)
+    versus._check_cores(samples, 2)
+    with pytest.raises(RuntimeError, match=r"NHWC kept 1\.90 cores busy, allowed are 1"):
+        versus._check_cores(samples, 1)
+
+
+def test_sides_that_do_other_work_are_an_error():
+    versus._same("the loss", [2.0, 1.5], [2.0, 1.5 + 1e-4])
+    for wrong in ([2.0, 1.501], [2.0, np.nan]):
+        with pytest.raises(AssertionError, match="the loss differs"):
+            versus._same("the loss", [2.0, 1.5], wrong)
+
+
+# What is measured ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_kernels_that_are_timed_compute_what_the_textbook_does(name):
+    case = common.Convolution(ic.get_backend("numpy"), SHAPES[name], batch=2)
+    case.forward()
+    case.input_grad()
+    case.weight_grad()
+
+    class Textbook(ic.Backend):
+        name, xp = "textbook", np
+
+    textbook, how = Textbook(), (case.window, SHAPES[name].groups)
+    size = case.x.shape[0], case.x.shape[2]
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    np.testing.assert_allclose(case.y, textbook.conv2d(case.x, case.w, case.b, *how), **close)
+    np.testing.assert_allclose(case.dx, textbook.conv2d_input_grad(case.dy, case.w, size, *how), **close)
+    np.testing.assert_allclose(case.dw, textbook.conv2d_weight_grad(case.x, case.dy, *how), **close)
+    weight = case.w.shape
+    assert case.flops == 2 * weight[1] * weight[2] * weight[3] * case.y.size
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_networks_take_their_data(name):
+    net, (images, labels) = CASES[name].make(), CASES[name].data(3)
+    assert net.input_shape == images.shape[1:] == CASES[name].shape
+    assert net.graph.shapes(ic.network.internal_shape(images.shape[1:], 3))[-1] == (CASES[name].classes, 3)
+    assert (labels < CASES[name].classes).all()
+
+
+def python(*arguments, **variables):
+    """Run Python in the checkout and return the finished process."""
+    import os
+
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("IM2COLNET_")} | variables
+    environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'backends'}"
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak can only be set back on Linux")
+def test_memory_is_the_peak_of_the_steps_alone():
+    done = python("-c", """
+import numpy as np
+from benchmarks.memory import _peak
+before = np.ones(200 << 18)                    # 400 MiB before, freed: not counted
+del before
+kept = []
+def make():
+    kept.append(np.ones(32 << 17))             # 32 MiB that stay
+    return lambda: np.ones(64 << 17).sum()     # 64 MiB at a time
+print(_peak(make))
+""")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) / 2**20 == pytest.approx(96, abs=4)
+
+
+def test_the_plan_is_the_planned_memory():
+    from im2colnet import report
+
+    case = CASES["lenet5-b64"]
+    expected = report.plan(ic.models.lenet5(), (1, 28, 28), 64, ic.SGD(0.01, 0.9), 1)["training"]["total"]
+    before = ic.get_num_threads()
+    try:
+        assert memory.peak_bytes("plan", case) == expected
+    finally:
+        ic.set_num_threads(before)
+
+
+def test_the_wheel_is_measured_where_there_is_none():
+    contents = size._contents()
+    assert {"im2colnet/__init__.py", "im2colnet/data/digits.npz", "im2colnet_numpy/__init__.py"} <= set(contents)
+    assert not any("__pycache__" in name for name in contents)
+    assert 45_000 < size.track_wheel() < 300_000
+
+
+# python -m benchmarks.compare ---------------------------------------------------------------------------------------
+def test_compare_prints_a_table_and_writes_json(tmp_path):
+    file = tmp_path / "figures.json"
+    done = python(
+        "-m", "benchmarks.compare", "--nets", "notebook", "--threads", "1", "--parts", "training", "memory", "--json",
+        str(file), IM2COLNET_BENCH_QUICK="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    assert report["machine"]["backend"] == "numpy"
+    assert report["machine"]["numpy"] == np.__version__
+    training, peak = report["rows"]
+    assert (training["kind"], training["case"], training["threads"]) == ("training", "notebook-b64", 1)
+    assert peak["plan"] == memory.peak_bytes("plan", CASES["notebook-b64"])
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        assert "n/a: PyTorch is not installed" in done.stdout
+        assert "ratio" not in training
+    else:
+        assert training["ratio"] == pytest.approx(training["seconds"] / training["torch_seconds"])
+        assert training["loss"] == pytest.approx(training["torch_loss"], abs=1e-4)
+        assert peak["ratio"] == peak["im2colnet"] / min(peak["torch NCHW"], peak["torch NHWC"])
+        assert f"{training['ratio']:.2f}" in done.stdout
+
+
+def test_compare_fails_where_what_is_required_is_missing():
+    done = python("-m", "benchmarks.compare", "--parts", "own", IM2COLNET_BENCH_REQUIRE="nowhere")
+    assert done.returncode == 1
+    assert "there is no backend 'nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nets", "alexnet"], "there is no network 'alexnet'; there are notebook, lenet5"),
+        (["--threads", "4096"], "invalid choice: 4096"),
+        (["--parts", "speed"], "invalid choice: 'speed'"),
+    ],
+)
+def test_compare_says_what_is_wrong_with_its_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        compare.main(arguments)
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_compare_chooses_cases_by_network_or_by_name():
+    assert list(compare.nets(["lenet5"], [1])) == [("lenet5-b64", 1), ("lenet5-b256", 1)]
+    assert list(compare.nets(["lenet5-b256", "vgg8"], [1, 2])) == [
+        ("lenet5-b256", 1), ("vgg8-b64", 1), ("lenet5-b256", 2), ("vgg8-b64", 2),
+    ]  # fmt: skip
+    assert list(compare.nets(["vgg8"], [2], list(compare.ONE))) == [("vgg8-b64", 2), ("vgg8-b1", 2)]
+
+
+def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, capsys):
+    def run(kind, case, threads):
+        row = {"kind": kind, "case": case, "threads": threads}
+        if case == "lenet5-b64":
+            return row | {"error": "Traceback: it broke"}
+        return row | {
+            "ratio": 0.5, "low": 0.4, "high": 0.6, "seconds": 0.0012345, "torch_seconds": 0.0024690,
+            "torch_layout": "NHWC", "cores": 1.0, "torch_cores": 1.0, "batch": 64,
+        }  # fmt: skip
+
+    monkeypatch.setattr(compare, "in_own_process", run)
+    assert compare.main(["--nets", "notebook", "lenet5", "--threads", "1", "--parts", "training"]) == 1
+    out, err = capsys.readouterr()
+    table = [line.split() for line in out.splitlines()]
+    row = "1 0.50 0.40–0.60 1.23 ms 2.47 ms NHWC 51,843 25,921 1.00 1.00"
+    assert ["notebook-b64", *row.split()] in table
+    assert ["lenet5-b256", *row.split()] in table
+    assert ["lenet5-b64", "1", *["n/a"] * 9] in table
+    assert "geometric mean of 2 ratios, 1 thread: 0.50" in out
+    assert "FAILED: training lenet5-b64, 1 threads\nTraceback: it broke" in err
