@@ -77,7 +77,7 @@ def inference(args: argparse.Namespace) -> Iterator[Row]:
 
 def convolution(args: argparse.Namespace) -> Iterator[Row]:
     """Convolutions with both gradients; a kernel runs on one thread."""
-    return (in_own_process("convolution", shape, 1) for shape in SHAPES)
+    return (in_own_process("convolution", shape, 1) for shape in SHAPES if 1 in args.threads)
 
 
 def peaks(args: argparse.Namespace) -> Iterator[Row]:
@@ -96,7 +96,7 @@ def peaks(args: argparse.Namespace) -> Iterator[Row]:
 def own(args: argparse.Namespace) -> Iterator[Row]:
     """What needs no peer: lowering, the roofline, and the noise of it all."""
     for kind in "gemm", "roofline":
-        yield from (in_own_process(kind, shape, 1) for shape in SHAPES)
+        yield from (in_own_process(kind, shape, 1) for shape in SHAPES if 1 in args.threads)
     yield from (in_own_process("self", case, n) for n in args.threads for case in ratios.Self.params[0])
 
 
@@ -106,14 +106,14 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:#.3g}".rstrip(".") + " ms"
 
 
-def spread(row: Row) -> str:
-    """Return the middle half of the ratios."""
-    return f"{row['low']:.2f}–{row['high']:.2f}"
+def spread(row: Row) -> tuple[str, str]:
+    """Return the median and the quartiles of the ratios."""
+    return f"{row['ratio']:.2f}", f"{row['low']:.2f}–{row['high']:.2f}"
 
 
 def times_text(title: str, rows: Sequence[Row]) -> str:
     """Return ours beside PyTorch's."""
-    columns = ("ratio", "middle half", "im2colnet", "PyTorch", "layout", "images/s", "PyTorch", "cores", "PyTorch")
+    columns = ("ratio", "quartiles", "im2colnet", "PyTorch", "layout", "images/s", "PyTorch", "cores", "PyTorch")
     lines = [(title, "threads", *columns)]
     for row in rows:
         cells = ["n/a"] * len(columns)
@@ -121,7 +121,7 @@ def times_text(title: str, rows: Sequence[Row]) -> str:
             times = row["seconds"], row["torch_seconds"]
             speeds = [f"{row['batch'] / seconds:,.0f}" if "batch" in row else "" for seconds in times]
             cells = [
-                f"{row['ratio']:.2f}", spread(row), *map(milliseconds, times), row["torch_layout"], *speeds,
+                *spread(row), *map(milliseconds, times), row["torch_layout"], *speeds,
                 f"{row['cores']:.2f}", f"{row['torch_cores']:.2f}",
             ]  # fmt: skip
         lines.append((row["case"], str(row["threads"]), *cells))
@@ -133,17 +133,18 @@ def memory_text(title: str, rows: Sequence[Row]) -> str:
     lines = [(title, "threads", "im2colnet", "its plan", *memory.LIBRARIES[2:], "ratio")]
     for row in rows:
         peaks = [amount(row[key], 1024) + "B" if key in row else "n/a" for key in memory.LIBRARIES]
-        lines.append((row["case"], str(row["threads"]), *peaks, f"{row['ratio']:.2f}" if "ratio" in row else "n/a"))
+        lines.append((row["case"], str(row["threads"]), *peaks, f"{row['ratio']:.2g}" if "ratio" in row else "n/a"))
     return "\n".join([table(lines, right=range(1, 7)), *means(rows)])
 
 
 def own_text(title: str, rows: Sequence[Row]) -> str:
     """Return ratios that need no peer."""
-    lines = [(title, "", "threads", "ratio", "middle half")]
+    lines = [(title, "", "threads", "ratio", "quartiles")]
     names = {"gemm": "convolution / its matrix product", "roofline": "convolution / roofline", "self": "step / itself"}
     for row in rows:
-        figures = (f"{row['ratio']:.2f}", spread(row)) if "ratio" in row else ("n/a", "n/a")
-        lines.append((names[row["kind"]], row["case"], str(row["threads"]), *figures))
+        lines.append((
+            names[row["kind"]], row["case"], str(row["threads"]), *(spread(row) if "ratio" in row else ["n/a"] * 2)
+        ))  # fmt: skip
     return table(lines, right=(2, 3, 4))
 
 
@@ -235,12 +236,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.json:
                 replace_file(args.json, (json.dumps(report, indent=1) + "\n").encode())
         progress("")
-        print(f"\n{text(title, rows)}", flush=True)
+        if rows:
+            print(f"\n{text(title, rows)}", flush=True)
     reasons = dict.fromkeys(row["skipped"] for row in report["rows"] if "skipped" in row)
     print("".join(f"\nn/a: {reason}" for reason in reasons))
     failed = [row for row in report["rows"] if "error" in row]
     for row in failed:
-        print(f"\nFAILED: {row['kind']} {row['case']}, {row['threads']} threads\n{row['error']}", file=sys.stderr)
+        reason = row["error"].splitlines()[-1]    # all of it is in the JSON file
+        print(f"FAILED: {row['kind']} {row['case']}, {row['threads']} threads: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -50,14 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         publish(args.html)
-    except DashboardError as error:
+        print(freshness(args.html))
+        if args.serve is None:
+            print(f"written to {args.html}; look at it with: python -m benchmarks.dashboard --serve")
+        else:
+            serve(args.html, args.serve)
+    except (DashboardError, OSError) as error:
         print(f"python -m benchmarks.dashboard: error: {error}", file=sys.stderr)
         return 1
-    print(freshness(args.html))
-    if args.serve is None:
-        print(f"written to {args.html}; look at it with: python -m benchmarks.dashboard --serve")
-        return 0
-    serve(args.html, args.serve)
     return 0
 
 
@@ -66,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.dashboard", description="Publish benchmarks/results as a dashboard for a browser."
     )
     parser.add_argument(
-        "--html", type=Path, default=ROOT / ".asv" / "html", metavar="FOLDER", help="where to write it (default: .asv/html)"
-    )
+        "--html", type=Path, metavar="FOLDER", default=ROOT / ".asv" / "html",
+        help="where to write it (default: .asv/html)",
+    )  # fmt: skip
     parser.add_argument(
         "--serve", type=int, nargs="?", const=8080, metavar="PORT",
         help="then serve it on this machine until Ctrl-C (default port: 8080)",
@@ -86,18 +87,28 @@ def publish(html: Path, config: Path = ROOT / "asv.conf.json") -> None:
     """
     if html.exists() and any(html.iterdir()) and not (html / "regressions.json").exists():
         raise DashboardError(f"{html} holds something that is no dashboard: choose another folder")
-    if _git(config.parent, "rev-parse", "--is-shallow-repository") == "true":
+    settings = _settings(config)
+    if _git(config.parent / settings["repo"], "rev-parse", "--is-shallow-repository") == "true":
         raise DashboardError("asv places results by the whole history, of which this clone has a part: run"
                              " git fetch --unshallow")  # fmt: skip
     html.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=html.parent, prefix=".dashboard-") as folder:
-        made = Path(folder) / "html"
-        _run([sys.executable, "-m", "asv", "--config", str(config), "publish", "--no-pull", "-o", str(made)], config.parent)
+        made, asv = Path(folder) / "html", [sys.executable, "-m", "asv", "--config", str(config)]
+        _run([*asv, "publish", "--no-pull", "-o", str(made)], config.parent)
         _bring(made, _packages(Path(folder)))
-        _offer_every_backend(made, config)
+        _offer_every_backend(made, settings["matrix"]["env_nobuild"][BACKEND])
         if html.exists():
             html.rename(Path(folder) / "before")
         made.rename(html)
+
+
+def _settings(config: Path) -> dict[str, Any]:
+    try:
+        from asv.util import load_json
+    except ModuleNotFoundError as error:
+        raise DashboardError(f"{error}: python -m pip install -e '.[bench]'") from error
+    settings: dict[str, Any] = load_json(str(config), js_comments=True)
+    return settings
 
 
 def _run(command: list[str], where: Path) -> str:
@@ -107,8 +118,7 @@ def _run(command: list[str], where: Path) -> str:
         hint = " (Node.js brings it; on Debian: apt-get install npm)" if command[0] == "npm" else ""
         raise DashboardError(f"there is no {command[0]} on this machine{hint}") from error
     if done.returncode:
-        hint = "\ninstall asv: python -m pip install -e '.[bench]'" if "No module named asv" in done.stderr else ""
-        raise DashboardError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr).strip()}{hint}")
+        raise DashboardError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr).strip()}")
     return done.stdout
 
 
@@ -136,7 +146,7 @@ def _bring(html: Path, packages: Path) -> None:
             return text
         name = address.group(0).rstrip('"').rpartition("/")[2]
         if name not in ASSETS:
-            raise DashboardError(f"asv's pages load {address.group(0)}, which benchmarks/dashboard.py does not know yet")
+            raise DashboardError(f"asv's pages load {address.group(0)}, which is not in the ASSETS of {__name__} yet")
         shutil.copy(packages / ASSETS[name], vendor / name)
         text = text.replace(address.group(0), f'{address.group(0).partition("=")[0]}="vendor/{name}"')
         text = re.sub(r'\s+(crossorigin|referrerpolicy)="[^"]*"', "", text)
@@ -152,12 +162,9 @@ def _has_hash(file: Path, integrity: str) -> bool:
     return base64.b64encode(hashlib.new(kind, file.read_bytes()).digest()).decode() == expected
 
 
-def _offer_every_backend(html: Path, config: Path) -> None:
+def _offer_every_backend(html: Path, backends: Sequence[str]) -> None:
     """Let the sidebar offer all backends that are measured, also where one has no results yet."""
-    from asv.util import load_json
-
     index = json.loads((html / "index.json").read_text(encoding="utf-8"))
-    backends = load_json(str(config), js_comments=True)["matrix"]["env_nobuild"][BACKEND]
     found = index["params"].get(f"env-{BACKEND}", [])
     index["params"][f"env-{BACKEND}"] = [*found, *(name for name in backends if name not in found)]
     (html / "index.json").write_text(json.dumps(index, separators=(",", ":")), encoding="utf-8")

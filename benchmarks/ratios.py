@@ -21,8 +21,10 @@ from benchmarks.common import (
     SHAPES,
     Convolution,
     Ratio,
+    Shape,
     empty,
     interleave,
+    kernel,
     normal,
     spread,
     start_backend,
@@ -33,32 +35,25 @@ GEMM = 512                # rows and columns of the product that measures the pe
 COPY_BYTES = 64 << 20     # read, and as many written: larger than a core's share of the cache
 
 
-def gemm(shape: str) -> Ratio:
+def gemm(shape: Shape) -> Ratio:
     """Compare a convolution with its matrix products alone: their columns lie ready, in the cache."""
-    backend, case = start_backend(), SHAPES[shape]
-    conv, G = Convolution(backend, case), case.groups
+    backend, G = start_backend(), shape.groups
+    conv = Convolution(backend, shape)
     OH, F, OW, N = conv.y.shape
     weight = normal(backend, (G, F // G, conv.inner), 0)
     columns = backend.xp.broadcast_to(normal(backend, (G, conv.inner, OW * N), 1), (OH, G, conv.inner, OW * N))
     out = empty(backend, (OH, G, F // G, OW * N))
-
-    def product() -> None:
-        backend.matmul(weight, columns, out=out)
-        backend.synchronize()
-
+    product = kernel(backend, "matmul", weight, columns, out=out)
     return interleave({"convolution": conv.forward, "product": product}).ratio("convolution", "product")
 
 
-def roofline(shape: str) -> Ratio:
+def roofline(shape: Shape) -> Ratio:
     """Compare a convolution with the larger of FLOPs / peak and bytes / bandwidth."""
     backend = start_backend()
-    conv, xp = Convolution(backend, SHAPES[shape]), backend.xp
+    conv, xp = Convolution(backend, shape), backend.xp
     a, b, c = (normal(backend, (GEMM, GEMM), seed) for seed in range(3))
+    product = kernel(backend, "matmul", a, b, out=c)
     source, target = (empty(backend, (COPY_BYTES // 4,)) for _ in range(2))
-
-    def product() -> None:
-        backend.matmul(a, b, out=c)
-        backend.synchronize()
 
     def copy() -> None:
         xp.copyto(target, source)
@@ -112,10 +107,10 @@ class Kernels(Ratios):
     param_names = ("shape",)
 
     def track_ratio_gemm(self, shape: str) -> float:
-        return gemm(shape).median
+        return gemm(SHAPES[shape]).median
 
     def track_ratio_roofline(self, shape: str) -> float:
-        return roofline(shape).median
+        return roofline(SHAPES[shape]).median
 
 
 class Self(Ratios):

@@ -116,11 +116,11 @@ def training(case: Case, threads: int) -> dict[str, Any]:
 
 
 def _check_training(case: Case) -> None:
-    """Raise unless gradients and update are the same: two losses in float64, where rounding hides nothing."""
+    """Raise unless gradients and updates are the same: three losses in float64, where rounding hides nothing."""
     trainer, (images, labels) = case.trainer("float64"), case.data(4)
     images, from_numpy = images.astype("float64"), import_torch().from_numpy
     peer, inputs, targets = Peer(case, "NCHW", trainer.net.state_dict()), from_numpy(images), from_numpy(labels)
-    for _ in range(2):
+    for _ in range(3):
         _same("a loss in float64", trainer.step(images, labels), peer.step(inputs, targets), tolerance=1e-9)
 
 

@@ -1,6 +1,7 @@
 """The benchmarks' own tools: what they skip, how they compare, what they tell. Not how fast anything is."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -116,7 +117,8 @@ def test_sides_take_turns_in_changing_order_and_short_calls_are_repeated(variabl
 
 def test_threads_that_spin_after_one_side_do_not_slow_the_other(variables):
     machine = Machine(variables)
-    samples = common.interleave({"quiet": machine.side("quiet", 0.03), "spins": machine.side("spins", 0.03, spins=0.02)})
+    sides = {"quiet": machine.side("quiet", 0.03), "spins": machine.side("spins", 0.03, spins=0.02)}
+    samples = common.interleave(sides)
     assert samples.ratio("quiet", "spins").high == pytest.approx(1)
 
 
@@ -179,13 +181,10 @@ def test_the_networks_take_their_data(name):
 
 def python(*arguments, **variables):
     """Run Python in the checkout and return the finished process."""
-    import os
-
     environment = {k: v for k, v in os.environ.items() if not k.startswith("IM2COLNET_")} | variables
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'backends'}"
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )  # fmt: skip
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak can only be set back on Linux")
@@ -284,7 +283,7 @@ def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, capsy
     def run(kind, case, threads):
         row = {"kind": kind, "case": case, "threads": threads}
         if case == "lenet5-b64":
-            return row | {"error": "Traceback: it broke"}
+            return row | {"error": "Traceback\nError: it broke"}
         return row | {
             "ratio": 0.5, "low": 0.4, "high": 0.6, "seconds": 0.0012345, "torch_seconds": 0.0024690,
             "torch_layout": "NHWC", "cores": 1.0, "torch_cores": 1.0, "batch": 64,
@@ -299,4 +298,4 @@ def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, capsy
     assert ["lenet5-b256", *row.split()] in table
     assert ["lenet5-b64", "1", *["n/a"] * 9] in table
     assert "geometric mean of 2 ratios, 1 thread: 0.50" in out
-    assert "FAILED: training lenet5-b64, 1 threads\nTraceback: it broke" in err
+    assert "FAILED: training lenet5-b64, 1 threads: Error: it broke" in err
