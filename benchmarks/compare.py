@@ -208,8 +208,10 @@ def cpu_name() -> str:
 def commit() -> str | None:
     """Return the checkout's commit, with a mark if it has been changed since."""
     command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 # The command --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import im2colnet as ic
 from benchmarks.common import CASES, Case, import_torch, start_host_backend
-from benchmarks.peer import LAYOUTS, Peer, as_tensor, limit_threads
+from benchmarks.peer import LAYOUTS, Peer, as_tensor
 
 STEPS = 3
 LIBRARIES = ("im2colnet", "plan", *(f"torch {layout}" for layout in LAYOUTS))
@@ -32,7 +32,7 @@ def peak_bytes(library: str, case: Case, threads: int = 1) -> int:
     if library == "im2colnet":
         return _peak(lambda: case.trainer().step, images, labels)
     torch = import_torch()
-    limit_threads(threads)
+    torch.set_num_threads(threads)
     layout = library.partition(" ")[2]
     return _peak(lambda: Peer(case, layout).step, as_tensor(images, layout), torch.from_numpy(labels))
 

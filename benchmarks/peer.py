@@ -14,11 +14,6 @@ from benchmarks.common import Case, NotHere, import_torch
 LAYOUTS = ("NCHW", "NHWC")   # contiguous, and channels_last; the better one is compared
 
 
-def limit_threads(threads: int) -> None:
-    """Let PyTorch use so many cores."""
-    import_torch().set_num_threads(threads)
-
-
 def module(layer: ic.Layer) -> Any:
     """Build the module that does what a layer or network does; its ``state_dict`` has the same names.
 

@@ -22,7 +22,7 @@ from benchmarks.common import (
     interleave,
     start_host_backend,
 )
-from benchmarks.peer import LAYOUTS, Peer, as_tensor, limit_threads
+from benchmarks.peer import LAYOUTS, Peer, as_tensor
 
 TOLERANCE = 1e-4     # of losses and outputs: less says that both sides do the same work
 
@@ -44,7 +44,7 @@ def limit(threads: int) -> ic.Backend:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores[:threads])
     ic.set_num_threads(threads)
-    limit_threads(threads)
+    torch.set_num_threads(threads)
     taken = {"im2colnet": ic.get_num_threads() * blas_threads(), "PyTorch": torch.get_num_threads()}
     if set(taken.values()) != {threads}:
         raise RuntimeError(f"the limit of {threads} threads was not taken: {taken}")
