@@ -53,7 +53,8 @@ def in_own_process(kind: str, case: str, threads: int) -> Row:
     command = [sys.executable, "-m", "benchmarks.compare", "--run", kind, case, str(threads)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"kind": kind, "case": case, "threads": threads, "error": done.stderr.strip()}
+        error = done.stderr.strip() or f"it ended with status {done.returncode}"
+        return {"kind": kind, "case": case, "threads": threads, "error": error}
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row
 
@@ -240,6 +241,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress("")
         if rows:
             print(f"\n{text(title, rows)}", flush=True)
+    if not report["rows"]:
+        reason = "nothing to compare: kernels run on one thread, and -b1 is inference"
+        print(f"python -m benchmarks.compare: error: {reason}", file=sys.stderr)
+        return 2
     reasons = dict.fromkeys(row["skipped"] for row in report["rows"] if "skipped" in row)
     print("".join(f"\nn/a: {reason}" for reason in reasons))
     failed = [row for row in report["rows"] if "error" in row]
@@ -269,7 +274,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"cores that each side may use, of the {cores} here (default: 1 2)",
     )  # fmt: skip
     made.add_argument(
-        "--nets", nargs="+", metavar="NET", type=net, default=list(CASES),
+        "--nets", nargs="+", metavar="NET", type=net, default=[*CASES, *ONE],
         help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all)",
     )  # fmt: skip
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")

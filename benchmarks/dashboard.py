@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ROOT / "benchmarks" / "npm"
 LIBRARY = ("im2colnet", "backends")     # a commit that changes neither needs no new results
 BACKEND = "IM2COLNET_BACKEND"
@@ -174,10 +175,12 @@ def _offer_every_backend(html: Path, backends: Sequence[str]) -> None:
 def newest(html: Path) -> str:
     """Return the last commit that has results."""
     index = json.loads((html / "index.json").read_text(encoding="utf-8"))
-    commits: dict[str, Any] = index["revision_to_hash"]
+    measured = {json.loads(path.read_text(encoding="utf-8")).get("commit_hash") for path in RESULTS.glob("*/*.json")}
+    # the pages number the commits, and those that have only a tag too
+    commits = {int(number): str(name) for number, name in index["revision_to_hash"].items() if name in measured}
     if not commits:
-        raise DashboardError("there are no results of this project's commits in benchmarks/results")
-    return str(commits[max(commits, key=int)])
+        raise DashboardError(f"there are no results of this project's commits in {RESULTS}")
+    return commits[max(commits)]
 
 
 def commits_since(commit: str) -> int:

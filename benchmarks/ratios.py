@@ -3,9 +3,10 @@
 ``ratio_torch``
     ours to PyTorch eager's better layout, on the same cores, with the same weights and the same losses.
 ``ratio_gemm``
-    a convolution to the matrix products it is made of, alone: what lowering costs.
+    a convolution to the matrix products it is made of, alone: what lowering and bias cost.
 ``ratio_roofline``
-    a convolution to the least time that its arithmetic or its memory traffic takes, at the measured peaks of both
+    a convolution to the time of its arithmetic or its memory traffic, the larger, at the measured peaks of a matrix
+    product and of copies in main memory; what stays in the cache can be below 1
     (Williams, Waterman, Patterson 2009, doi:10.1145/1498765.1498785).
 ``ratio_self``
     a training step to itself, 1 but for noise: how far the other ratios can be trusted.
@@ -95,7 +96,7 @@ class Torch(Ratios):
 
 
 def _ratio(row: dict[str, Any]) -> float:
-    print(versus.cores_text(row))    # asv keeps it with the result
+    print(versus.cores_text(row))    # asv shows it with --show-stderr
     ratio: float = row["ratio"]
     return ratio
 

@@ -33,19 +33,20 @@ def limit(threads: int) -> ic.Backend:
     Raises
     ------
     NotHere
-        If PyTorch is missing, or the backend is not on the host.
+        If PyTorch is missing, the backend is not on the host, or this process may use fewer cores.
     RuntimeError
-        If this machine has fewer cores, or a library did not take the limit.
+        If a library did not take the limit.
     """
-    torch, backend = import_torch(), start_host_backend()
-    cores = allowed_cores()
+    backend, cores = start_host_backend(), allowed_cores()
+    blas = blas_threads()    # NumPy's alone: PyTorch, which may bring a BLAS of its own, is not imported yet
+    torch = import_torch()
     if threads > len(cores):
-        raise RuntimeError(f"{threads} threads are to be compared, but this process may use {len(cores)} cores")
+        raise NotHere(f"{threads} threads are to be compared, but this process may use {len(cores)} cores")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores[:threads])
     ic.set_num_threads(threads)
     torch.set_num_threads(threads)
-    taken = {"im2colnet": ic.get_num_threads() * blas_threads(), "PyTorch": torch.get_num_threads()}
+    taken = {"im2colnet": ic.get_num_threads() * blas, "PyTorch": torch.get_num_threads()}
     if set(taken.values()) != {threads}:
         raise RuntimeError(f"the limit of {threads} threads was not taken: {taken}")
     return backend
@@ -149,7 +150,7 @@ def convolution(shape: Shape, threads: int) -> dict[str, Any]:
 
     call()
     theirs = {}
-    x, dy, w = (np.ascontiguousarray(a.transpose(3, 1, 0, 2)) for a in (ours.x, ours.dy, ours.y))
+    x, dy = (np.ascontiguousarray(a.transpose(3, 1, 0, 2)) for a in (ours.x, ours.dy))
     b, w = torch.from_numpy(ours.b), np.ascontiguousarray(ours.w)
     pads = [before for before, _ in ours.window.padding]
     for layout in LAYOUTS:

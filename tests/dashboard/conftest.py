@@ -59,6 +59,8 @@ def window(tmp_path_factory):
 @pytest.fixture
 def browser(window):
     """The browser; in the end it must have asked no other host and complained of nothing."""
+    window.driver.get("about:blank")
+    window.read_logs("about:blank")  # what the test before has left
     window.forget()
     yield window
     window.read_logs(window.origin)

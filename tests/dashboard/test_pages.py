@@ -26,15 +26,22 @@ COLOURED = """(() => {
 })()"""
 
 
+def results(folder=ROOT / "benchmarks" / "results"):
+    """The files with results of the numpy backend."""
+    return sorted(folder.glob("*/*IM2COLNET_BACKENDnumpy.json"))
+
+
 @pytest.fixture(scope="module")
 def index(pages):
     return json.loads((pages / "index.json").read_text())
 
 
 def test_several_commits_have_results(index):
-    assert len(index["revision_to_hash"]) >= 5
+    measured = {json.loads(path.read_text())["commit_hash"] for path in results()}
+    assert len(measured) >= 5
+    assert measured <= set(index["revision_to_hash"].values())
     history = subprocess.run(["git", "rev-list", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert set(index["revision_to_hash"].values()) <= set(history.split())
+    assert measured <= set(history.split())
 
 
 def test_the_newest_results_are_not_stale(pages):
@@ -61,7 +68,7 @@ def test_a_graph_is_drawn_with_the_newest_commit_and_a_selector_of_backends(brow
     browser.until(f"{COLOURED} > 100")
     assert dashboard.newest(pages)[:8] in browser.until("document.querySelector('#range').value")
     sidebar = browser.until("document.querySelector('#graphdisplay-state-params').innerText").split()
-    assert sidebar[-2:] == ["numpy", "cupy"]
+    assert {"numpy", "cupy"} <= set(sidebar)
     assert "IM2COLNET_BACKEND" in "".join(sidebar)
     assert "lenet5-b64" in browser.until("document.querySelector('#main-graph .legend').innerText")
 
@@ -79,7 +86,7 @@ def both(tmp_path_factory, configuration):
     """A dashboard in which a second backend has results, twice as high: for the test alone."""
     folder = tmp_path_factory.mktemp("both")
     shutil.copytree(ROOT / "benchmarks" / "results", folder / "results")
-    (newest, *_) = sorted((folder / "results").glob("*/*IM2COLNET_BACKENDnumpy.json"))
+    newest = next(path for path in results(folder / "results") if GRAPH in json.loads(path.read_text())["results"])
     report = json.loads(newest.read_text())
     report["env_vars"]["IM2COLNET_BACKEND"] = "cupy"
     report["env_name"] = report["env_name"].replace("BACKENDnumpy", "BACKENDcupy")

@@ -81,7 +81,6 @@ def test_backends_are_a_dimension_that_needs_no_second_build(configuration):
 def environments(configuration, *specification):
     from asv.environment import get_environments
 
-    os.chdir(ROOT)
     return [dict(environment.env_vars) for environment in get_environments(configuration.read, specification)]
 
 

@@ -191,14 +191,14 @@ def python(*arguments, **variables):
 def test_memory_is_the_peak_of_the_steps_alone():
     done = python("-c", """
 import numpy as np
-from benchmarks.memory import _peak
+from benchmarks.memory import peak
 before = np.ones(200 << 18)                    # 400 MiB before, freed: not counted
 del before
 kept = []
 def make():
     kept.append(np.ones(32 << 17))             # 32 MiB that stay
     return lambda: np.ones(64 << 17).sum()     # 64 MiB at a time
-print(_peak(make))
+print(peak(make))
 """)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) / 2**20 == pytest.approx(96, abs=4)
@@ -269,6 +269,17 @@ def test_compare_says_what_is_wrong_with_its_arguments(arguments, message, capsy
         compare.main(arguments)
     assert exit.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_compare_measures_every_case_by_default():
+    args = compare.parser().parse_args([])
+    assert set(compare.nets(args.nets, [1], list(compare.ONE))) == {(case, 1) for case in [*CASES, *compare.ONE]}
+    assert set(args.parts) == set(compare.PARTS)
+
+
+def test_compare_says_that_there_is_nothing_to_compare(capsys):
+    assert compare.main(["--nets", "lenet5-b1", "--parts", "training"]) == 2
+    assert "nothing to compare" in capsys.readouterr().err
 
 
 def test_compare_chooses_cases_by_network_or_by_name():
