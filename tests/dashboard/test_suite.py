@@ -157,7 +157,7 @@ def test_a_backend_that_is_missing_shows_n_a(checkout):
 
 @pytest.mark.parametrize("missing", ["nowhere", "torch"])
 def test_what_is_required_and_missing_makes_the_run_fail(checkout, missing, tmp_path):
-    bench = ONE if missing == "nowhere" else r"memory.*\('notebook-b64', 'torch NCHW'\)"
+    bench = ONE if missing == "nowhere" else r"memory.*\('lenet5-b64', 'torch NCHW'\)"
     if missing == "torch":
         (tmp_path / "benchmarks" / "__init__.py").write_text("import sys\nsys.modules['torch'] = None\n")
     done = checkout("--bench", bench, IM2COLNET_BENCH_REQUIRE=missing)
