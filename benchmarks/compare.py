@@ -1,17 +1,19 @@
 """Compare with PyTorch on this machine and print a table: ``python -m benchmarks.compare --help``.
 
-Every comparison runs in a process of its own, in which both sides are measured turn by turn (see
+Every comparison runs in processes of its own, in which both sides are measured turn by turn (see
 :func:`benchmarks.common.interleave`), on the same cores, with the same weights, after it was checked that they do the
 same work.
 """
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import geometric_mean
@@ -19,44 +21,28 @@ from typing import Any
 
 import im2colnet as ic
 from benchmarks import memory, ratios, versus
-from benchmarks.common import CASES, SHAPES, NotHere, start_backend
+from benchmarks.common import CASES, SHAPES, Case, NotHere, Ratio, in_child, start_backend
 from im2colnet.checkpoint import replace_file
 from im2colnet.report import amount, table
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}
+SMALL = 1 << 20    # bytes: of less, most is pages and stacks of threads, and a ratio says nothing
 Row = dict[str, Any]
 
 
-# One comparison, in this process ------------------------------------------------------------------------------------
-def measure(kind: str, case: str, threads: int) -> Row:
+def measured(kind: str, case: str, threads: int, function: Callable[..., Any], *arguments: Any) -> Row:
     """Run one comparison; what cannot be measured here says why."""
-    net = (CASES | ONE).get(case)
+    row: Row = {"kind": kind, "case": case, "threads": threads}
     try:
-        if kind in ("training", "inference"):
-            found = getattr(versus, kind)(net, threads)
-        elif kind == "convolution":
-            found = versus.convolution(SHAPES[case], threads)
-        elif kind in memory.LIBRARIES:
-            found = {"bytes": memory.peak_bytes(kind, net, threads)}
-        else:
-            compared = {"gemm": ratios.gemm, "roofline": ratios.roofline}.get(kind)
-            ratio = compared(SHAPES[case]) if compared else ratios.itself(case, threads)
-            found = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
+        found = function(*arguments)
     except NotHere as reason:
-        found = {"skipped": str(reason)}
-    return {"kind": kind, "case": case, "threads": threads, **found}
-
-
-def in_own_process(kind: str, case: str, threads: int) -> Row:
-    """Run one comparison in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.compare", "--run", kind, case, str(threads)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        error = done.stderr.strip() or f"it ended with status {done.returncode}"
-        return {"kind": kind, "case": case, "threads": threads, "error": error}
-    row: Row = json.loads(done.stdout.splitlines()[-1])
-    return row
+        return row | {"skipped": str(reason)}
+    except Exception:
+        return row | {"error": traceback.format_exc().strip()}
+    if isinstance(found, Ratio):
+        found = {"ratio": found.median, "low": found.low, "high": found.high}
+    return row | found
 
 
 # What is compared ---------------------------------------------------------------------------------------------------
@@ -68,37 +54,47 @@ def nets(names: Sequence[str], threads: Sequence[int], more: Sequence[str] = ())
 
 def training(args: argparse.Namespace) -> Iterator[Row]:
     """Training steps."""
-    return (in_own_process("training", *job) for job in nets(args.nets, args.threads))
+    return (measured("training", case, n, versus.training, CASES[case], n) for case, n in nets(args.nets, args.threads))
 
 
 def inference(args: argparse.Namespace) -> Iterator[Row]:
     """Predictions of a batch and of one image."""
-    return (in_own_process("inference", *job) for job in nets(args.nets, args.threads, list(ONE)))
+    jobs, cases = nets(args.nets, args.threads, list(ONE)), CASES | ONE
+    return (measured("inference", case, n, versus.inference, cases[case], n) for case, n in jobs)
 
 
 def convolution(args: argparse.Namespace) -> Iterator[Row]:
     """Convolutions with both gradients; a kernel runs on one thread."""
-    return (in_own_process("convolution", shape, 1) for shape in SHAPES if 1 in args.threads)
+    shapes = SHAPES.items() if 1 in args.threads else ()
+    return (measured("convolution", name, 1, versus.convolution, shape) for name, shape in shapes)
 
 
 def peaks(args: argparse.Namespace) -> Iterator[Row]:
     """Peak memory of training steps, each library in a process of its own."""
     for case, n in nets(args.nets, args.threads):
-        found = {library: in_own_process(library, case, n) for library in memory.LIBRARIES}
         row: Row = {"kind": "memory", "case": case, "threads": n}
-        row |= {key: part[key] for part in found.values() for key in ("skipped", "error") if key in part}
-        row |= {library: part["bytes"] for library, part in found.items() if "bytes" in part}
+        for library in memory.LIBRARIES:
+            row |= measured("memory", case, n, peak, library, CASES[case], n)
         peers = [row[library] for library in memory.LIBRARIES if library.startswith("torch") and library in row]
-        if peers and "im2colnet" in row:
+        if peers and "im2colnet" in row and min(peers) > SMALL:
             row["ratio"] = row["im2colnet"] / min(peers)
         yield row
 
 
+def peak(library: str, case: Case, threads: int) -> Row:
+    """Peak memory of one library, in a process of its own."""
+    return {library: in_child(memory.peak_bytes, library, case, threads)}
+
+
 def own(args: argparse.Namespace) -> Iterator[Row]:
     """What needs no peer: lowering, the roofline, and the noise of it all."""
-    for kind in "gemm", "roofline":
-        yield from (in_own_process(kind, shape, 1) for shape in SHAPES if 1 in args.threads)
-    yield from (in_own_process("self", case, n) for n in args.threads for case in ratios.Self.params[0])
+    if 1 in args.threads:
+        for name, shape in SHAPES.items():
+            yield measured("gemm", name, 1, ratios.gemm, shape)
+        for name, shape in SHAPES.items():
+            yield measured("roofline", name, 1, ratios.roofline, shape)
+    for case, n in itertools.product(ratios.Self.params[0], args.threads):
+        yield measured("self", case, n, ratios.itself, case, n)
 
 
 # Tables -------------------------------------------------------------------------------------------------------------
@@ -134,7 +130,7 @@ def memory_text(title: str, rows: Sequence[Row]) -> str:
     lines = [(title, "threads", "im2colnet", "its plan", *memory.LIBRARIES[2:], "ratio")]
     for row in rows:
         peaks = [amount(row[key], 1024) + "B" if key in row else "n/a" for key in memory.LIBRARIES]
-        lines.append((row["case"], str(row["threads"]), *peaks, f"{row['ratio']:.2g}" if "ratio" in row else "n/a"))
+        lines.append((row["case"], str(row["threads"]), *peaks, f"{row['ratio']:.2f}" if "ratio" in row else "–"))
     return "\n".join([table(lines, right=range(1, 7)), *means(rows)])
 
 
@@ -219,12 +215,8 @@ def commit() -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparisons that the arguments ask for; 0 done, 1 one of them failed, 2 wrong usage."""
     args = parser().parse_args(argv)
-    if args.run:
-        kind, case, threads = args.run
-        print(json.dumps(measure(kind, case, int(threads))))
-        return 0
     try:
-        report: dict[str, Any] = {"machine": machine(), "rows": []}
+        report: dict[str, Any] = {"machine": in_child(machine), "rows": []}
     except (NotHere, ic.BackendError, ModuleNotFoundError) as error:
         print(f"python -m benchmarks.compare: error: {error}", file=sys.stderr)
         return 1
@@ -279,7 +271,6 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
     made.add_argument("--json", metavar="FILE", help="also write every figure to this file")
-    made.add_argument("--run", nargs=3, help=argparse.SUPPRESS)    # one comparison, in this process
     return made
 
 

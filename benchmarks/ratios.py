@@ -22,11 +22,13 @@ from benchmarks.common import (
     SHAPES,
     Convolution,
     Ratio,
+    Samples,
     Shape,
     empty,
     interleave,
     kernel,
     normal,
+    pooled,
     spread,
     start_backend,
 )
@@ -38,6 +40,11 @@ COPY_BYTES = 64 << 20     # read, and as many written: larger than a core's shar
 
 def gemm(shape: Shape) -> Ratio:
     """Compare a convolution with its matrix products alone: their columns lie ready, in the cache."""
+    return pooled(gemm_samples, shape).ratio("convolution", "product")
+
+
+def gemm_samples(shape: Shape) -> Samples:
+    """Time both."""
     backend, G = start_backend(), shape.groups
     conv = Convolution(backend, shape)
     OH, F, OW, N = conv.y.shape
@@ -45,11 +52,21 @@ def gemm(shape: Shape) -> Ratio:
     columns = backend.xp.broadcast_to(normal(backend, (G, conv.inner, OW * N), 1), (OH, G, conv.inner, OW * N))
     out = empty(backend, (OH, G, F // G, OW * N))
     product = kernel(backend, "matmul", weight, columns, out=out)
-    return interleave({"convolution": conv.forward, "product": product}).ratio("convolution", "product")
+    return interleave({"convolution": conv.forward, "product": product})
 
 
 def roofline(shape: Shape) -> Ratio:
     """Compare a convolution with the larger of FLOPs / peak and bytes / bandwidth."""
+    seconds = pooled(roofline_samples, shape).seconds
+    conv = Convolution(start_backend(), shape)
+    return spread([
+        t / max(conv.flops * product / (2 * GEMM**3), conv.nbytes * copy / (2 * COPY_BYTES))
+        for t, product, copy in zip(*(seconds[side] for side in ("convolution", "product", "copy")), strict=True)
+    ])  # fmt: skip
+
+
+def roofline_samples(shape: Shape) -> Samples:
+    """Time a convolution, the product and the copy that measure the machine."""
     backend = start_backend()
     conv, xp = Convolution(backend, shape), backend.xp
     a, b, c = (normal(backend, (GEMM, GEMM), seed) for seed in range(3))
@@ -60,18 +77,18 @@ def roofline(shape: Shape) -> Ratio:
         xp.copyto(target, source)
         backend.synchronize()
 
-    samples = interleave({"convolution": conv.forward, "product": product, "copy": copy})
-    rounds = zip(*(samples.seconds[side] for side in ("convolution", "product", "copy")), strict=True)
-    return spread([
-        t / max(conv.flops * product_seconds / (2 * GEMM**3), conv.nbytes * copy_seconds / (2 * COPY_BYTES))
-        for t, product_seconds, copy_seconds in rounds
-    ])  # fmt: skip
+    return interleave({"convolution": conv.forward, "product": product, "copy": copy})
 
 
 def itself(net: str, threads: int) -> Ratio:
     """Compare a training step with itself."""
+    return pooled(itself_samples, net, threads).ratio("one", "other")
+
+
+def itself_samples(net: str, threads: int) -> Samples:
+    """Time the same step under two names."""
     call = step(net, threads)
-    return interleave({"one": call, "other": partial(call)}).ratio("one", "other")
+    return interleave({"one": call, "other": partial(call)})
 
 
 class Ratios:

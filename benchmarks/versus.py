@@ -1,4 +1,4 @@
-"""The comparisons with PyTorch, each for one case in this process.
+"""The comparisons with PyTorch, each for one case, in several processes one after the other.
 
 Both sides are limited to the same cores, first by asking each library, then by the operating system where it can
 (``sched_setaffinity``), and what each side really kept busy is measured and reported.
@@ -6,23 +6,28 @@ Both sides are limited to the same cores, first by asking each library, then by 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import im2colnet as ic
 from benchmarks.common import (
+    BATCH,
     Case,
     Convolution,
     NotHere,
     Samples,
     Shape,
     import_torch,
+    in_child,
     interleave,
+    pooled,
     start_host_backend,
 )
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
+
+Row = dict[str, Any]
 
 TOLERANCE = 1e-4     # of losses and outputs: less says that both sides do the same work
 
@@ -82,42 +87,41 @@ def _same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> No
         raise AssertionError(f"the two sides do not do the same: {what} differs by {difference:.2g}")
 
 
-Call = Callable[[], Any]
-
-
-def _compare(ours: Call, theirs: dict[str, Call], threads: int, **more: Any) -> dict[str, Any]:
+def _row(samples: Samples, threads: int, batch: int) -> Row:
     """Compare ours with the better of PyTorch's layouts."""
-    samples = interleave({"im2colnet": ours, **theirs})
     _check_cores(samples, threads)
-    layout = min(theirs, key=samples.median)
+    layout = min(LAYOUTS, key=samples.median)
     ratio = samples.ratio("im2colnet", layout)
     return {
-        "threads": threads, "ratio": ratio.median, "low": ratio.low, "high": ratio.high,
+        "threads": threads, "batch": batch, "ratio": ratio.median, "low": ratio.low, "high": ratio.high,
         "rounds": len(samples.seconds["im2colnet"]), "seconds": samples.median("im2colnet"),
         "torch_seconds": samples.median(layout), "torch_layout": layout,
-        "cores": samples.cores("im2colnet"), "torch_cores": samples.cores(layout), **more,
+        "cores": samples.cores("im2colnet"), "torch_cores": samples.cores(layout),
     }  # fmt: skip
 
 
-def training(case: Case, threads: int) -> dict[str, Any]:
+def training(case: Case, threads: int) -> Row:
     """Compare one training step: forward, loss, backward, SGD with momentum."""
+    in_child(check_training, case)
+    return _row(pooled(training_samples, case, threads), threads, case.batch)
+
+
+def training_samples(case: Case, threads: int) -> Samples:
+    """Time one training step of each side, once their first losses were found to agree."""
     limit(threads)
-    trainer = case.trainer()
-    _check_training(case)
-    (images, labels), state = case.data(), trainer.net.state_dict()
-    loss, theirs, targets = trainer.step(images, labels), {}, import_torch().from_numpy(labels)
+    trainer, (images, labels) = case.trainer(), case.data()
+    state, targets = trainer.net.state_dict(), import_torch().from_numpy(labels)
+    loss, theirs = trainer.step(images, labels), {}
     for layout in LAYOUTS:
         peer, inputs = Peer(case, layout, state), as_tensor(images, layout)
-        peer_loss = peer.step(inputs, targets)
-        _same("the first loss", loss, peer_loss)
-        theirs[layout] = lambda peer=peer, inputs=inputs: peer.step(inputs, targets)
-    return _compare(
-        lambda: trainer.step(images, labels), theirs, threads, batch=case.batch, loss=loss, torch_loss=peer_loss
-    )
+        _same("the first loss", loss, peer.step(inputs, targets))
+        theirs[layout] = partial(peer.step, inputs, targets)
+    return interleave({"im2colnet": partial(trainer.step, images, labels), **theirs})
 
 
-def _check_training(case: Case) -> None:
+def check_training(case: Case) -> None:
     """Raise unless gradients and updates are the same: three losses in float64, where rounding hides nothing."""
+    start_host_backend()
     trainer, (images, labels) = case.trainer("float64"), case.data(4)
     images, from_numpy = images.astype("float64"), import_torch().from_numpy
     peer, inputs, targets = Peer(case, "NCHW", trainer.net.state_dict()), from_numpy(images), from_numpy(labels)
@@ -125,23 +129,32 @@ def _check_training(case: Case) -> None:
         _same("a loss in float64", trainer.step(images, labels), peer.step(inputs, targets), tolerance=1e-9)
 
 
-def inference(case: Case, threads: int) -> dict[str, Any]:
+def inference(case: Case, threads: int) -> Row:
     """Compare a prediction."""
+    return _row(pooled(inference_samples, case, threads), threads, case.batch)
+
+
+def inference_samples(case: Case, threads: int) -> Samples:
+    """Time a prediction of each side, once their outputs were found to agree."""
     limit(threads)
     net, images = case.trainer().net, case.data()[0]
     outputs, theirs = net.predict(images), {}
     for layout in LAYOUTS:
         peer, inputs = Peer(case, layout, net.state_dict()), as_tensor(images, layout)
         _same("the output", outputs, peer.predict(inputs))
-        theirs[layout] = lambda peer=peer, inputs=inputs: peer.predict(inputs)
-    return _compare(lambda: net.predict(images), theirs, threads, batch=case.batch)
+        theirs[layout] = partial(peer.predict, inputs)
+    return interleave({"im2colnet": partial(net.predict, images), **theirs})
 
 
-def convolution(shape: Shape, threads: int) -> dict[str, Any]:
-    """Compare a convolution with both its gradients. Ours are the kernels themselves, so this is for one thread."""
-    if threads != 1:
-        raise NotHere("a kernel runs on one thread; a network gives each its own shards")
-    ours, torch = Convolution(limit(threads), shape), import_torch()
+def convolution(shape: Shape) -> Row:
+    """Compare a convolution with both its gradients: kernels, which run on one thread."""
+    return _row(pooled(convolution_samples, shape), 1, BATCH)
+
+
+def convolution_samples(shape: Shape) -> Samples:
+    """Time a convolution and both its gradients, once each side's three results were found to agree."""
+    ours = Convolution(limit(1), shape)
+    torch = import_torch()
 
     def call() -> None:
         ours.forward()
@@ -169,10 +182,10 @@ def convolution(shape: Shape, threads: int) -> dict[str, Any]:
             _same(name, mine.transpose(3, 1, 0, 2), other.numpy())
         _same("dw", ours.dw, dw.numpy())
         theirs[layout] = peer
-    return _compare(call, theirs, threads, flops=3 * ours.flops)
+    return interleave({"im2colnet": call, **theirs})
 
 
-def cores_text(row: dict[str, Any]) -> str:
+def cores_text(row: Row) -> str:
     """Say what each side really used."""
     return (
         f"{row['threads']} thread{'s' * (row['threads'] > 1)} each; cores kept busy: im2colnet {row['cores']:.2f},"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_ratios_do_not_see_that_the_machine_changes(variables):
         machine.speed *= 1.05
         slow()
 
-    samples = common.interleave({"fast": fast, "slow": drifting})
+    samples = common.interleave({"fast": fast, "slow": drifting}, rounds=15)
     times = samples.seconds["fast"]
     assert max(times) / min(times) > 1.8
     ratio = samples.ratio("slow", "fast")
@@ -108,7 +109,7 @@ def test_sides_take_turns_in_changing_order_and_short_calls_are_repeated(variabl
     samples = common.interleave(
         {"a": machine.side("a", 0.05), "b": machine.side("b", 0.005, cores=1.5)}, rounds=3, sample=0.02
     )
-    assert machine.calls == ["a"] * 3 + ["b"] * 3 + ["a"] + ["b"] * 5 + ["b"] * 5 + ["a"] + ["a"] + ["b"] * 5
+    assert machine.calls == ["a"] * 2 + ["b"] * 2 + ["a"] + ["b"] * 5 + ["b"] * 5 + ["a"] + ["a"] + ["b"] * 5
     assert samples.seconds == {"a": pytest.approx([0.05] * 3), "b": pytest.approx([0.005] * 3)}
     assert samples.cores("a") == pytest.approx(1)
     assert samples.cores("b") == pytest.approx(1.5)
@@ -244,8 +245,9 @@ def test_compare_prints_a_table_and_writes_json(tmp_path):
         assert "ratio" not in training
     else:
         assert training["ratio"] == pytest.approx(training["seconds"] / training["torch_seconds"])
-        assert training["loss"] == pytest.approx(training["torch_loss"], abs=1e-4)
-        assert peak["ratio"] == peak["im2colnet"] / min(peak["torch NCHW"], peak["torch NHWC"])
+        assert 0 < peak["im2colnet"] < 2**20
+        assert 0 < peak["torch NCHW"] < 2**20
+        assert "ratio" not in peak  # too small to tell
         assert f"{training['ratio']:.2f}" in done.stdout
 
 
@@ -291,22 +293,62 @@ def test_compare_chooses_cases_by_network_or_by_name():
 
 
 def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, capsys):
-    def run(kind, case, threads):
-        row = {"kind": kind, "case": case, "threads": threads}
-        if case == "lenet5-b64":
-            return row | {"error": "Traceback\nError: it broke"}
-        return row | {
+    def training(case, threads):
+        if case is CASES["lenet5-b64"]:
+            raise RuntimeError("it broke")
+        if case is CASES["lenet5-b256"]:
+            raise NotHere("no such thing here")
+        return {
             "ratio": 0.5, "low": 0.4, "high": 0.6, "seconds": 0.0012345, "torch_seconds": 0.0024690,
             "torch_layout": "NHWC", "cores": 1.0, "torch_cores": 1.0, "batch": 64,
         }  # fmt: skip
 
-    monkeypatch.setattr(compare, "in_own_process", run)
-    assert compare.main(["--nets", "notebook", "lenet5", "--threads", "1", "--parts", "training"]) == 1
+    monkeypatch.setattr(versus, "training", training)
+    arguments = ["--nets", "notebook", "lenet5", "vgg8", "--threads", "1", "--parts", "training"]
+    assert compare.main(arguments) == 1
     out, err = capsys.readouterr()
     table = [line.split() for line in out.splitlines()]
-    row = "1 0.50 0.40–0.60 1.23 ms 2.47 ms NHWC 51,843 25,921 1.00 1.00"
-    assert ["notebook-b64", *row.split()] in table
-    assert ["lenet5-b256", *row.split()] in table
-    assert ["lenet5-b64", "1", *["n/a"] * 9] in table
+    row = ["1", "0.50", "0.40–0.60", "1.23", "ms", "2.47", "ms", "NHWC", "51,843", "25,921", "1.00", "1.00"]
+    assert ["notebook-b64", *row] in table
+    assert ["vgg8-b64", *row] in table
+    for missing in "lenet5-b64", "lenet5-b256":
+        assert [missing, "1", *["n/a"] * 9] in table
     assert "geometric mean of 2 ratios, 1 thread: 0.50" in out
-    assert "FAILED: training lenet5-b64, 1 threads: Error: it broke" in err
+    assert "n/a: no such thing here" in out
+    assert err == "FAILED: training lenet5-b64, 1 threads: RuntimeError: it broke\n"
+
+
+# Several processes --------------------------------------------------------------------------------------------------
+def one_round(numbers):
+    samples = common.Samples({"a": list, "b": list})
+    with open(numbers, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    for side, seconds in (("a", 1.0), ("b", 2.0)):
+        samples.add(side, 2, seconds, seconds / 2)
+    return samples
+
+
+def test_samples_of_several_processes_are_put_together(variables, tmp_path):
+    samples = common.pooled(one_round, tmp_path / "numbers")
+    processes = (tmp_path / "numbers").read_text().split()
+    assert len(set(processes)) == len(processes) == common.PROCESSES
+    assert str(os.getpid()) not in processes
+    assert samples.seconds == {"a": [0.5] * common.PROCESSES, "b": [1.0] * common.PROCESSES}
+    assert samples.cores("a") == samples.cores("b") == 0.5
+
+
+def test_where_there_is_no_fork_this_process_does_it(variables, tmp_path):
+    variables.setattr(common, "get_all_start_methods", lambda: ["spawn"])
+    assert common.pooled(one_round, tmp_path / "numbers").seconds == {"a": [0.5], "b": [1.0]}
+    assert (tmp_path / "numbers").read_text().split() == [str(os.getpid())]
+
+
+def refuse():
+    raise NotHere("no reason")
+
+
+def test_what_a_child_cannot_do_is_told(variables):
+    with pytest.raises(NotHere, match="no reason"):
+        common.in_child(refuse)
+    with pytest.raises(BrokenProcessPool):
+        common.in_child(os._exit, 3)
