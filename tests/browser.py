@@ -20,7 +20,7 @@ BROWSER = PAGES | {
 
 def need(*names):
     """Skip unless all of these modules and programs are there."""
-    __tracebackhide__ = True  # pytest names the place of a skip: the fixture's folder says what to run again
+    __tracebackhide__ = True  # pytest names the test as the place of the skip, and .ci/run runs that file again
     lacks = [name for name in names if not (shutil.which(name) or importlib.util.find_spec(name))]
     if lacks:
         commands = " && ".join(BROWSER[name] for name in lacks)
