@@ -38,7 +38,9 @@ except ModuleNotFoundError:  # the comparisons need no asv
 
 REQUIRE = "IM2COLNET_BENCH_REQUIRE"
 WARM_UP = 0.3    # seconds of calls before asv counts: the first ones make arrays and fill caches
-PROCESSES = 5    # of a comparison, and
+PROCESSES = 5    # of a comparison at least; more, up to
+MORE = 11        # so many, within
+PATIENCE = 25    # seconds, and
 ROUNDS = 3       # of each process: its ratio is the median of them all
 SAMPLE = 0.02    # seconds that one sample of one side takes at least
 BATCH = 32       # images of the kernels' shapes: one shard
@@ -337,10 +339,12 @@ def pooled(function: Callable[..., Samples], *arguments: Any) -> Samples:
     """
     if "fork" not in get_all_start_methods():
         return function(*arguments)
-    first, *others = (in_child(function, *arguments) for _ in range(1 if quick() else PROCESSES))
-    for samples in others:
-        first.extend(samples)
-    return first
+    began, samples = time.perf_counter(), in_child(function, *arguments)
+    for done in range(1, 1 if quick() else MORE):
+        if done >= PROCESSES and time.perf_counter() - began > PATIENCE:
+            break
+        samples.extend(in_child(function, *arguments))
+    return samples
 
 
 def _settle(patience: float = 0.5) -> None:

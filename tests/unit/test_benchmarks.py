@@ -331,10 +331,16 @@ def one_round(numbers):
 def test_samples_of_several_processes_are_put_together(variables, tmp_path):
     samples = common.pooled(one_round, tmp_path / "numbers")
     processes = (tmp_path / "numbers").read_text().split()
-    assert len(set(processes)) == len(processes) == common.PROCESSES
+    assert len(set(processes)) == len(processes) == common.MORE
     assert str(os.getpid()) not in processes
-    assert samples.seconds == {"a": [0.5] * common.PROCESSES, "b": [1.0] * common.PROCESSES}
+    assert samples.seconds == {"a": [0.5] * common.MORE, "b": [1.0] * common.MORE}
     assert samples.cores("a") == samples.cores("b") == 0.5
+
+
+def test_a_slow_comparison_is_pooled_over_fewer_processes(variables, tmp_path):
+    variables.setattr(common, "PATIENCE", 0)
+    common.pooled(one_round, tmp_path / "numbers")
+    assert len((tmp_path / "numbers").read_text().split()) == common.PROCESSES
 
 
 def test_where_there_is_no_fork_this_process_does_it(variables, tmp_path):
