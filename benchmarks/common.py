@@ -19,9 +19,9 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from math import ceil, prod
+from math import ceil
 from multiprocessing import get_all_start_methods, get_context
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -38,9 +38,7 @@ except ModuleNotFoundError:  # the comparisons need no asv
 
 REQUIRE = "IM2COLNET_BENCH_REQUIRE"
 WARM_UP = 0.3    # seconds of calls before asv counts: the first ones make arrays and fill caches
-PROCESSES = 5    # of a comparison at least; more, up to
-MORE = 11        # so many, within
-PATIENCE = 25    # seconds, and
+PROCESSES = 5    # of a comparison, and
 ROUNDS = 3       # of each process: its ratio is the median of them all
 SAMPLE = 0.02    # seconds that one sample of one side takes at least
 BATCH = 32       # images of the kernels' shapes: one shard
@@ -90,7 +88,7 @@ def start_host_backend() -> ic.Backend:
 
 
 def import_torch() -> Any:
-    """Return PyTorch.
+    """Return PyTorch, with what it imports only when it first trains, so that forked processes have it at once.
 
     Raises
     ------
@@ -105,6 +103,7 @@ def import_torch() -> Any:
         if error.name != "torch" or "torch" in required():
             raise
         raise NotHere("PyTorch is not installed: python -m pip install torch==2.13.0") from error
+    torch.optim.SGD([torch.zeros(1)], lr=0.1)
     return torch
 
 
@@ -152,6 +151,12 @@ class Shape(NamedTuple):
     stride: int = 1
     padding: int = 0
     groups: int = 1
+
+    def cost(self, batch: int = BATCH) -> tuple[int, int]:
+        """FLOPs of the convolution or of either gradient, and bytes that it reads and writes in float32."""
+        size = (self.H + 2 * self.padding - self.K) // self.stride + 1
+        y, w = batch * self.F * size**2, self.F * self.C // self.groups * self.K**2
+        return 2 * y * w // self.F, 4 * (batch * self.C * self.H**2 + w + y)
 
 
 SHAPES = {
@@ -201,8 +206,6 @@ class Convolution:
         )
         self.weight_grad = kernel(backend, "conv2d_weight_grad", self.x, self.dy, *how, shapes=shapes, out=self.dw)
         self.inner = C // groups * K * K                           # of the matrix product
-        self.flops = 2 * self.inner * prod(self.dy.shape)          # of each kernel
-        self.nbytes = 4 * (self.x.size + self.w.size + self.y.size)
 
 
 def normal(backend: ic.Backend, shape: Sequence[int], seed: int) -> Any:
@@ -331,20 +334,23 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def pooled(function: Callable[..., Samples], *arguments: Any) -> Samples:
-    """Call a function in several processes and return the samples of them all.
+def in_children(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Call a function in several processes, one after the other, and return what they return.
 
-    How fast a program is depends on where its memory happens to lie: between processes the same comparison varied by
-    10%, within one by 2%. Where there is no fork, this process must do.
+    How fast a program is and what it takes depends on where its memory happens to lie: between processes the same
+    comparison varies by more than within one. Where there is no fork, this process must do.
     """
     if "fork" not in get_all_start_methods():
-        return function(*arguments)
-    began, samples = time.perf_counter(), in_child(function, *arguments)
-    for done in range(1, 1 if quick() else MORE):
-        if done >= PROCESSES and time.perf_counter() - began > PATIENCE:
-            break
-        samples.extend(in_child(function, *arguments))
-    return samples
+        return [function(*arguments)]
+    return [in_child(function, *arguments) for _ in range(1 if quick() else PROCESSES)]
+
+
+def pooled(function: Callable[..., Samples], *arguments: Any) -> Samples:
+    """Call a function in several processes and return the samples of them all."""
+    first, *others = in_children(function, *arguments)
+    for samples in others:
+        first.extend(samples)
+    return cast(Samples, first)
 
 
 def _settle(patience: float = 0.5) -> None:

@@ -16,12 +16,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 from typing import Any
 
 import im2colnet as ic
 from benchmarks import memory, ratios, versus
-from benchmarks.common import CASES, SHAPES, Case, NotHere, Ratio, in_child, start_backend
+from benchmarks.common import CASES, SHAPES, Case, NotHere, Ratio, import_torch, in_child, in_children, start_backend
 from im2colnet.checkpoint import replace_file
 from im2colnet.report import amount, table
 
@@ -82,8 +82,10 @@ def peaks(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def peak(library: str, case: Case, threads: int) -> Row:
-    """Peak memory of one library, in a process of its own."""
-    return {library: in_child(memory.peak_bytes, library, case, threads)}
+    """Peak memory of one library, the median of several processes: what malloc keeps differs from one to the next."""
+    if library.startswith("torch"):
+        import_torch()
+    return {library: int(median(in_children(memory.peak_bytes, library, case, threads)))}
 
 
 def own(args: argparse.Namespace) -> Iterator[Row]:

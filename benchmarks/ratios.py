@@ -58,9 +58,9 @@ def gemm_samples(shape: Shape) -> Samples:
 def roofline(shape: Shape) -> Ratio:
     """Compare a convolution with the larger of FLOPs / peak and bytes / bandwidth."""
     seconds = pooled(roofline_samples, shape).seconds
-    conv = Convolution(start_backend(), shape)
+    flops, nbytes = shape.cost()
     return spread([
-        t / max(conv.flops * product / (2 * GEMM**3), conv.nbytes * copy / (2 * COPY_BYTES))
+        t / max(flops * product / (2 * GEMM**3), nbytes * copy / (2 * COPY_BYTES))
         for t, product, copy in zip(*(seconds[side] for side in ("convolution", "product", "copy")), strict=True)
     ])  # fmt: skip
 

@@ -5,7 +5,9 @@ Both sides are limited to the same cores, first by asking each library, then by 
 """
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from functools import partial
 from typing import Any
 
@@ -29,6 +31,7 @@ from benchmarks.peer import LAYOUTS, Peer, as_tensor
 
 Row = dict[str, Any]
 
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1    # of glibc's mallopt
 TOLERANCE = 1e-4     # of losses and outputs: less says that both sides do the same work
 
 
@@ -42,9 +45,9 @@ def limit(threads: int) -> ic.Backend:
     RuntimeError
         If a library did not take the limit.
     """
-    backend, cores = start_host_backend(), allowed_cores()
-    blas = blas_threads()    # NumPy's alone: PyTorch, which may bring a BLAS of its own, is not imported yet
-    torch = import_torch()
+    backend, cores, torch = start_host_backend(), allowed_cores(), import_torch()
+    blas = blas_threads()    # before PyTorch's is set, which may bring a BLAS of its own
+    _keep_memory()
     if threads > len(cores):
         raise NotHere(f"{threads} threads are to be compared, but this process may use {len(cores)} cores")
     if hasattr(os, "sched_setaffinity"):
@@ -55,6 +58,18 @@ def limit(threads: int) -> ic.Backend:
     if set(taken.values()) != {threads}:
         raise RuntimeError(f"the limit of {threads} threads was not taken: {taken}")
     return backend
+
+
+def _keep_memory() -> None:
+    """Tell glibc's malloc to keep what is freed.
+
+    By default it returns large arrays to the system or keeps them, as they happen to lie. What it returned comes back
+    as pages to be filled with zeros: the same step of PyTorch took 1.0 or 1.8 times as long, from process to process.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        if not (mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1)):
+            raise RuntimeError("malloc did not take its settings")
 
 
 def allowed_cores() -> list[int]:
@@ -102,6 +117,7 @@ def _row(samples: Samples, threads: int, batch: int) -> Row:
 
 def training(case: Case, threads: int) -> Row:
     """Compare one training step: forward, loss, backward, SGD with momentum."""
+    import_torch()
     in_child(check_training, case)
     return _row(pooled(training_samples, case, threads), threads, case.batch)
 
@@ -131,6 +147,7 @@ def check_training(case: Case) -> None:
 
 def inference(case: Case, threads: int) -> Row:
     """Compare a prediction."""
+    import_torch()
     return _row(pooled(inference_samples, case, threads), threads, case.batch)
 
 
@@ -148,6 +165,7 @@ def inference_samples(case: Case, threads: int) -> Samples:
 
 def convolution(shape: Shape) -> Row:
     """Compare a convolution with both its gradients: kernels, which run on one thread."""
+    import_torch()
     return _row(pooled(convolution_samples, shape), 1, BATCH)
 
 
