@@ -15,18 +15,19 @@ from __future__ import annotations
 import gc
 import os
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from math import ceil
+from math import ceil, prod
 from multiprocessing import get_all_start_methods, get_context
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 import im2colnet as ic
-from im2colnet.window import make_window
+from im2colnet.window import Window, make_window
 
 try:
     from asv_runner.benchmarks.mark import SkipNotImplemented as NotHere
@@ -97,13 +98,15 @@ def import_torch() -> Any:
     ModuleNotFoundError
         If it is required too.
     """
+    first = "torch" not in sys.modules
     try:
         import torch
     except ModuleNotFoundError as error:
         if error.name != "torch" or "torch" in required():
             raise
         raise NotHere("PyTorch is not installed: python -m pip install torch==2.13.0") from error
-    torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    if first:
+        torch.optim.SGD([torch.zeros(1)], lr=0.1)
     return torch
 
 
@@ -152,11 +155,19 @@ class Shape(NamedTuple):
     padding: int = 0
     groups: int = 1
 
+    @property
+    def window(self) -> Window:
+        return make_window(self.K, self.stride, self.padding, 1)
+
+    @property
+    def inner(self) -> int:
+        """Columns of the weight as the matrix product has it."""
+        return self.C // self.groups * self.K**2
+
     def cost(self, batch: int = BATCH) -> tuple[int, int]:
         """FLOPs of the convolution or of either gradient, and bytes that it reads and writes in float32."""
-        size = (self.H + 2 * self.padding - self.K) // self.stride + 1
-        y, w = batch * self.F * size**2, self.F * self.C // self.groups * self.K**2
-        return 2 * y * w // self.F, 4 * (batch * self.C * self.H**2 + w + y)
+        y = batch * self.F * prod(self.window.output_size((self.H, self.H)))
+        return 2 * self.inner * y, 4 * (batch * self.C * self.H**2 + self.F * self.inner + y)
 
 
 SHAPES = {
@@ -191,8 +202,8 @@ class Convolution:
     """A convolution and its gradients as calls on planned arrays (H, C, W, N), float32, one shard of images."""
 
     def __init__(self, backend: ic.Backend, shape: Shape, batch: int = BATCH) -> None:
-        C, H, F, K, stride, padding, groups = shape
-        self.window, size = make_window(K, stride, padding, 1), (H, H)
+        C, H, F, K, _, _, groups = shape
+        self.window, size = shape.window, (H, H)
         OH, OW = self.window.output_size(size)
         self.x, self.dy = normal(backend, (H, C, H, batch), 0), normal(backend, (OH, F, OW, batch), 1)
         self.w, self.b = as_stored(backend, normal(backend, (F, C // groups, K, K), 2)), normal(backend, (F,), 3)
@@ -205,7 +216,6 @@ class Convolution:
             backend, "conv2d_input_grad", self.dy, self.w, size, *how, shapes=shapes, out=self.dx
         )
         self.weight_grad = kernel(backend, "conv2d_weight_grad", self.x, self.dy, *how, shapes=shapes, out=self.dw)
-        self.inner = C // groups * K * K                           # of the matrix product
 
 
 def normal(backend: ic.Backend, shape: Sequence[int], seed: int) -> Any:

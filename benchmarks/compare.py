@@ -82,10 +82,12 @@ def peaks(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def peak(library: str, case: Case, threads: int) -> Row:
-    """Peak memory of one library, the median of several processes: what malloc keeps differs from one to the next."""
-    if library.startswith("torch"):
-        import_torch()
-    return {library: int(median(in_children(memory.peak_bytes, library, case, threads)))}
+    """Peak memory of one library, in processes of its own."""
+    arguments = library, case, threads
+    if not library.startswith("torch"):    # planned, so the same in each
+        return {library: in_child(memory.peak_bytes, *arguments)}
+    import_torch()
+    return {library: int(median(in_children(memory.peak_bytes, *arguments)))}
 
 
 def own(args: argparse.Namespace) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 
 from benchmarks.common import BATCH, SHAPES, WARM_UP, Convolution, empty, kernel, normal, start_backend
-from im2colnet.window import make_window, pooling_window
+from im2colnet.window import pooling_window
 
 Calls = dict[str, Callable[[], None]]
 
@@ -24,7 +24,7 @@ def convolution(shape: str) -> Convolution:
 def lowering(shape: str) -> Calls:
     """Return im2col and its adjoint for one of ``SHAPES``."""
     backend, case = start_backend(), SHAPES[shape]
-    window, size = make_window(case.K, case.stride, case.padding, 1), (case.H, case.H)
+    window, size = case.window, (case.H, case.H)
     OH, OW = window.output_size(size)
     x = normal(backend, (case.H, case.C, case.H, BATCH), 0)
     columns, dx = empty(backend, (OH, case.C, case.K, case.K, OW, BATCH)), empty(backend, x.shape)

@@ -48,8 +48,8 @@ def gemm_samples(shape: Shape) -> Samples:
     backend, G = start_backend(), shape.groups
     conv = Convolution(backend, shape)
     OH, F, OW, N = conv.y.shape
-    weight = normal(backend, (G, F // G, conv.inner), 0)
-    columns = backend.xp.broadcast_to(normal(backend, (G, conv.inner, OW * N), 1), (OH, G, conv.inner, OW * N))
+    weight = normal(backend, (G, F // G, shape.inner), 0)
+    columns = backend.xp.broadcast_to(normal(backend, (G, shape.inner, OW * N), 1), (OH, G, shape.inner, OW * N))
     out = empty(backend, (OH, G, F // G, OW * N))
     product = kernel(backend, "matmul", weight, columns, out=out)
     return interleave({"convolution": conv.forward, "product": product})

@@ -45,8 +45,8 @@ def limit(threads: int) -> ic.Backend:
     RuntimeError
         If a library did not take the limit.
     """
-    backend, cores, torch = start_host_backend(), allowed_cores(), import_torch()
-    blas = blas_threads()    # before PyTorch's is set, which may bring a BLAS of its own
+    torch = import_torch()    # first: it may bring a BLAS of its own, and our backend sets every BLAS to one thread
+    backend, cores, blas = start_host_backend(), allowed_cores(), blas_threads()
     _keep_memory()
     if threads > len(cores):
         raise NotHere(f"{threads} threads are to be compared, but this process may use {len(cores)} cores")

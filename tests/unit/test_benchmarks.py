@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -149,6 +150,26 @@ def test_sides_that_do_other_work_are_an_error():
     for wrong in ([2.0, 1.501], [2.0, np.nan]):
         with pytest.raises(AssertionError, match="the loss differs"):
             versus._same("the loss", [2.0, 1.5], wrong)
+
+
+def faults(keep):
+    """Page faults of ten arrays of 64 MiB, one after the other, which malloc by default always returns."""
+    import resource  # not on Windows
+
+    if keep:
+        versus._keep_memory()
+    np.ones(1 << 23)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(1 << 23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other systems' malloc has no such setting")
+def test_memory_that_is_freed_is_kept_where_times_are_compared():
+    # pages may be huge ones
+    assert common.in_child(faults, False) > 100
+    assert common.in_child(faults, True) < 20
 
 
 # What is measured ---------------------------------------------------------------------------------------------------
