@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from im2colnet_numpy.lowering import TILE_BYTES, Lowering, lowering_of
 __all__ = ["NumpyBackend"]
 
 Array = np.ndarray
+ALIGNMENT = 64    # bytes: a line of the cache, and the widest vector
 
 
 class NumpyBackend(Backend):
@@ -36,6 +38,13 @@ class NumpyBackend(Backend):
 
     def to_numpy(self, array: Any) -> Array:
         return np.asarray(array)
+
+    def empty(self, shape: Shape, dtype: str) -> Array:
+        """Allocate at a multiple of ``ALIGNMENT``; NumPy's own arrays lie at any multiple of 16 bytes."""
+        nbytes = prod(shape) * np.dtype(dtype).itemsize
+        memory = np.empty(nbytes + ALIGNMENT, "uint8")
+        start = -memory.ctypes.data % ALIGNMENT
+        return memory[start : start + nbytes].view(dtype).reshape(shape)
 
     def random(self, key: Sequence[int], out: Array) -> Array:
         np.random.Generator(np.random.SFC64(list(key))).random(out=out, dtype=out.dtype)

@@ -168,3 +168,25 @@ def test_summary_counts_parameters_and_flops():
     assert "(1, 16, 10, 10)" in text
     with pytest.raises(ic.ShapeError, match="input_shape"):
         ic.Sequential([ic.Flatten()]).summary()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool"])
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (3, 5), (17, 1001)])
+def test_the_numpy_backend_s_arrays_begin_on_a_line_of_the_cache(shape, dtype):
+    arrays = [ic.get_backend("numpy").empty(shape, dtype) for _ in range(20)]
+    for i, array in enumerate(arrays):
+        array[...] = i % 2
+        assert array.size == 0 or array.ctypes.data % 64 == 0
+        assert (array.shape, array.dtype, array.flags.c_contiguous) == (shape, dtype, True)
+    for i, array in enumerate(arrays):
+        assert (array == i % 2).all(), "an array of its own"
+
+
+@pytest.mark.parametrize("model", ["lenet5", "resnet20"])
+def test_every_buffer_of_a_step_begins_on_a_line_of_the_cache(model):
+    images, labels = batch((1, 28, 28), 40)
+    trainer = ic.Trainer(ic.models.make(model, 10, 1, 28))
+    trainer.step(images, labels)
+    run = trainer._run
+    for array in (trainer.net.flat, *run.gradient_rows(1), *run.worker_arenas, *run.shard_arenas):
+        assert array.ctypes.data % 64 == 0
