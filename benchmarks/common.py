@@ -18,11 +18,12 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from math import ceil, prod
 from multiprocessing import get_all_start_methods, get_context
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,9 +38,11 @@ except ModuleNotFoundError:  # the comparisons need no asv
         """What is to be measured is not on this machine; asv shows ``n/a``."""
 
 
+Row = dict[str, Any]    # of a table
+
 REQUIRE = "IM2COLNET_BENCH_REQUIRE"
 WARM_UP = 0.3    # seconds of calls before asv counts: the first ones make arrays and fill caches
-PROCESSES = 5    # of a comparison, and
+PASSES = 5       # of a comparison, each in a process of its own, and
 ROUNDS = 3       # of each process: its ratio is the median of them all
 SAMPLE = 0.02    # seconds that one sample of one side takes at least
 BATCH = 32       # images of the kernels' shapes: one shard
@@ -219,8 +222,10 @@ class Convolution:
 
 
 def normal(backend: ic.Backend, shape: Sequence[int], seed: int) -> Any:
-    """Return normal numbers, float32, on the backend."""
-    return backend.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+    """Return normal numbers, float32, where the backend has its arrays."""
+    array = backend.empty(tuple(shape), "float32")
+    array[...] = backend.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+    return array
 
 
 def empty(backend: ic.Backend, shape: Sequence[int]) -> Any:
@@ -239,27 +244,23 @@ def as_stored(backend: ic.Backend, w: Any) -> Any:
 
 
 # How two things are compared ----------------------------------------------------------------------------------------
-class Ratio(NamedTuple):
-    """Median and quartiles of the ratio of two sides' times, round by round."""
-
-    median: float
-    low: float
-    high: float
-
-
 class Samples:
     """Seconds a call of each side, round by round, and how many cores each kept busy."""
 
-    def __init__(self, sides: Mapping[str, Callable[[], Any]]) -> None:
+    def __init__(self, sides: Iterable[str]) -> None:
         self.seconds: dict[str, list[float]] = {side: [] for side in sides}
         self.cpu, self.wall = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0.0)
 
-    def extend(self, other: Samples) -> None:
-        """Add those of another process."""
-        for side in self.seconds:
-            self.seconds[side] += other.seconds[side]
-            self.cpu[side] += other.cpu[side]
-            self.wall[side] += other.wall[side]
+    @classmethod
+    def pooled(cls, found: Sequence[Samples]) -> Samples:
+        """Return those of several processes together."""
+        pool = cls(found[0].seconds)
+        for samples in found:
+            for side in pool.seconds:
+                pool.seconds[side] += samples.seconds[side]
+                pool.cpu[side] += samples.cpu[side]
+                pool.wall[side] += samples.wall[side]
+        return pool
 
     def add(self, side: str, number: int, wall: float, cpu: float) -> None:
         """Add a sample of ``number`` calls."""
@@ -275,17 +276,15 @@ class Samples:
         """Processor time of all the process's threads over the time that passed."""
         return self.cpu[side] / self.wall[side]
 
-    def ratio(self, side: str, other: str) -> Ratio:
-        """Compare two sides."""
+    def ratio(self, side: str, other: str) -> Row:
+        """Return median and quartiles of the ratio of two sides' times, round by round."""
         return spread([a / b for a, b in zip(self.seconds[side], self.seconds[other], strict=True)])
 
 
-def spread(values: Sequence[float]) -> Ratio:
-    """Median and quartiles."""
-    if len(values) < 2:
-        return Ratio(values[0], values[0], values[0])
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Ratio(median, low, high)
+def spread(ratios: Sequence[float]) -> Row:
+    """Return median and quartiles."""
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else 3 * [*ratios]
+    return {"ratio": median, "low": low, "high": high}
 
 
 def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sample: float = SAMPLE) -> Samples:
@@ -336,31 +335,58 @@ def _calibrate(call: Callable[[], Any], sample: float) -> int:
     return max(1, ceil(sample / max(time.perf_counter() - began, 1e-9)))
 
 
+# Processes ----------------------------------------------------------------------------------------------------------
+class Comparison(NamedTuple):
+    """What is measured in several processes, and what all that they found says."""
+
+    sample: Callable[[], Any]                     # in each process
+    summary: Callable[[list[Any]], Row]
+    check: Callable[[], None] | None = None       # once, before, in a process of its own
+
+    def measure(self, first: bool) -> Any:
+        """Return what one process finds."""
+        if first and self.check:
+            in_child(self.check)
+        return in_child(self.sample)
+
+    def run(self) -> Row:
+        """Measure in processes one after the other."""
+        return self.summary([self.measure(first=i == 0) for i in range(passes())])
+
+
+def passes() -> int:
+    """In how many processes something is measured.
+
+    How fast a program is and what it takes depends on where its memory happens to lie: between processes the same
+    comparison varies by more than within one.
+    """
+    return 1 if quick() else PASSES
+
+
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process of its own, forked from this one, and return what it returns."""
+    """Call a function in a process of its own, forked from this one, and return what it returns.
+
+    Where there is no fork, this process must do.
+    """
+    if "fork" not in get_all_start_methods():
+        return function(*arguments)
     with warnings.catch_warnings(), ProcessPoolExecutor(1, get_context("fork")) as pool:
         # from 3.12 on Python warns that threads are lost; those of BLAS know how to start again
         warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
         return pool.submit(function, *arguments).result()
 
 
-def in_children(function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call a function in several processes, one after the other, and return what they return.
+def new_process() -> ProcessPoolExecutor:
+    """Return a pool of one process that has inherited nothing and holds PyTorch, if it is there, for its children.
 
-    How fast a program is and what it takes depends on where its memory happens to lie: between processes the same
-    comparison varies by more than within one. Where there is no fork, this process must do.
+    Whatever is forked from the same process finds its memory at the same addresses.
     """
-    if "fork" not in get_all_start_methods():
-        return [function(*arguments)]
-    return [in_child(function, *arguments) for _ in range(1 if quick() else PROCESSES)]
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
 
 
-def pooled(function: Callable[..., Samples], *arguments: Any) -> Samples:
-    """Call a function in several processes and return the samples of them all."""
-    first, *others = in_children(function, *arguments)
-    for samples in others:
-        first.extend(samples)
-    return cast(Samples, first)
+def _prepare() -> None:
+    with suppress(NotHere, ModuleNotFoundError):    # each comparison tells of it
+        import_torch()
 
 
 def _settle(patience: float = 0.5) -> None:

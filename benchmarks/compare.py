@@ -1,8 +1,8 @@
 """Compare with PyTorch on this machine and print a table: ``python -m benchmarks.compare --help``.
 
-Every comparison runs in processes of its own, in which both sides are measured turn by turn (see
-:func:`benchmarks.common.interleave`), on the same cores, with the same weights, after it was checked that they do the
-same work.
+Every comparison runs in several processes of its own, one in each pass over all of them. In each, both sides are
+measured turn by turn (see :func:`benchmarks.common.interleave`), on the same cores, with the same weights, after it was
+checked that they do the same work.
 """
 from __future__ import annotations
 
@@ -15,34 +15,55 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import geometric_mean, median
+from statistics import geometric_mean
 from typing import Any
 
 import im2colnet as ic
 from benchmarks import memory, ratios, versus
-from benchmarks.common import CASES, SHAPES, Case, NotHere, Ratio, import_torch, in_child, in_children, start_backend
+from benchmarks.common import CASES, SHAPES, Comparison, NotHere, Row, in_child, new_process, passes, start_backend
 from im2colnet.checkpoint import replace_file
 from im2colnet.report import amount, table
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}
-SMALL = 1 << 20    # bytes: of less, most is pages and stacks of threads, and a ratio says nothing
-Row = dict[str, Any]
 
 
-def measured(kind: str, case: str, threads: int, function: Callable[..., Any], *arguments: Any) -> Row:
-    """Run one comparison; what cannot be measured here says why."""
-    row: Row = {"kind": kind, "case": case, "threads": threads}
-    try:
-        found = function(*arguments)
-    except NotHere as reason:
-        return row | {"skipped": str(reason)}
-    except Exception:
-        return row | {"error": traceback.format_exc().strip()}
-    if isinstance(found, Ratio):
-        found = {"ratio": found.median, "low": found.low, "high": found.high}
-    return row | found
+@dataclass
+class Line:
+    """A line of a table: what is compared, and what its processes found so far or why they found nothing."""
+
+    kind: str
+    case: str
+    threads: int
+    comparison: Comparison
+    found: list[Any] = field(default_factory=list)
+    failure: Row = field(default_factory=dict)
+
+    def measure(self, server: Executor) -> None:
+        """Measure once more, in a process that ``server`` forks."""
+        if not self.failure:
+            with self._telling():
+                self.found.append(server.submit(self.comparison.measure, not self.found).result())
+
+    def row(self) -> Row:
+        """Return what is known."""
+        row: Row = {"kind": self.kind, "case": self.case, "threads": self.threads}
+        with self._telling():
+            row |= self.comparison.summary(self.found) if self.found and not self.failure else {}
+        return row | self.failure
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except NotHere as reason:
+            self.failure = {"skipped": str(reason)}
+        except Exception:
+            self.failure = {"error": traceback.format_exc().strip()}
 
 
 # What is compared ---------------------------------------------------------------------------------------------------
@@ -52,53 +73,35 @@ def nets(names: Sequence[str], threads: Sequence[int], more: Sequence[str] = ())
     return ((case, n) for n in threads for case in chosen)
 
 
-def training(args: argparse.Namespace) -> Iterator[Row]:
+def training(args: argparse.Namespace) -> Iterator[Line]:
     """Training steps."""
-    return (measured("training", case, n, versus.training, CASES[case], n) for case, n in nets(args.nets, args.threads))
+    return (Line("training", case, n, versus.training(CASES[case], n)) for case, n in nets(args.nets, args.threads))
 
 
-def inference(args: argparse.Namespace) -> Iterator[Row]:
+def inference(args: argparse.Namespace) -> Iterator[Line]:
     """Predictions of a batch and of one image."""
     jobs, cases = nets(args.nets, args.threads, list(ONE)), CASES | ONE
-    return (measured("inference", case, n, versus.inference, cases[case], n) for case, n in jobs)
+    return (Line("inference", case, n, versus.inference(cases[case], n)) for case, n in jobs)
 
 
-def convolution(args: argparse.Namespace) -> Iterator[Row]:
+def convolution(args: argparse.Namespace) -> Iterator[Line]:
     """Convolutions with both gradients; a kernel runs on one thread."""
     shapes = SHAPES.items() if 1 in args.threads else ()
-    return (measured("convolution", name, 1, versus.convolution, shape) for name, shape in shapes)
+    return (Line("convolution", name, 1, versus.convolution(shape)) for name, shape in shapes)
 
 
-def peaks(args: argparse.Namespace) -> Iterator[Row]:
+def peaks(args: argparse.Namespace) -> Iterator[Line]:
     """Peak memory of training steps, each library in a process of its own."""
-    for case, n in nets(args.nets, args.threads):
-        row: Row = {"kind": "memory", "case": case, "threads": n}
-        for library in memory.LIBRARIES:
-            row |= measured("memory", case, n, peak, library, CASES[case], n)
-        peers = [row[library] for library in memory.LIBRARIES if library.startswith("torch") and library in row]
-        if peers and "im2colnet" in row and min(peers) > SMALL:
-            row["ratio"] = row["im2colnet"] / min(peers)
-        yield row
+    return (Line("memory", case, n, memory.training(CASES[case], n)) for case, n in nets(args.nets, args.threads))
 
 
-def peak(library: str, case: Case, threads: int) -> Row:
-    """Peak memory of one library, in processes of its own."""
-    arguments = library, case, threads
-    if not library.startswith("torch"):    # planned, so the same in each
-        return {library: in_child(memory.peak_bytes, *arguments)}
-    import_torch()
-    return {library: int(median(in_children(memory.peak_bytes, *arguments)))}
-
-
-def own(args: argparse.Namespace) -> Iterator[Row]:
+def own(args: argparse.Namespace) -> Iterator[Line]:
     """What needs no peer: lowering, the roofline, and the noise of it all."""
-    if 1 in args.threads:
-        for name, shape in SHAPES.items():
-            yield measured("gemm", name, 1, ratios.gemm, shape)
-        for name, shape in SHAPES.items():
-            yield measured("roofline", name, 1, ratios.roofline, shape)
-    for case, n in itertools.product(ratios.Self.params[0], args.threads):
-        yield measured("self", case, n, ratios.itself, case, n)
+    shapes = SHAPES.items() if 1 in args.threads else ()
+    yield from (Line("gemm", name, 1, ratios.gemm(shape)) for name, shape in shapes)
+    yield from (Line("roofline", name, 1, ratios.roofline(shape)) for name, shape in shapes)
+    jobs = itertools.product(ratios.Self.params[0], args.threads)
+    yield from (Line("self", case, n, ratios.itself(case, n)) for case, n in jobs)
 
 
 # Tables -------------------------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def means(rows: Sequence[Row]) -> Iterator[str]:
             yield f"geometric mean of {len(found)} ratios, {threads} {thread}: {geometric_mean(found):.2f}"
 
 
-Part = tuple[Callable[[argparse.Namespace], Iterator[Row]], Callable[[str, Sequence[Row]], str], str]
+Part = tuple[Callable[[argparse.Namespace], Iterator[Line]], Callable[[str, Sequence[Row]], str], str]
 PARTS: dict[str, Part] = {
     "training": (training, times_text, "training step"),
     "inference": (inference, times_text, "inference"),
@@ -217,37 +220,59 @@ def commit() -> str | None:
 
 # The command --------------------------------------------------------------------------------------------------------
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the comparisons that the arguments ask for; 0 done, 1 one of them failed, 2 wrong usage."""
+    """Run the comparisons that the arguments ask for; 0 done, 1 one failed, 2 wrong usage, 130 interrupted."""
     args = parser().parse_args(argv)
+    lines = {part: list(PARTS[part][0](args)) for part in args.parts}
+    if not any(lines.values()):
+        reason = "nothing to compare: kernels run on one thread, and -b1 is inference"
+        print(f"python -m benchmarks.compare: error: {reason}", file=sys.stderr)
+        return 2
+    report: dict[str, Any] = {}
     try:
-        report: dict[str, Any] = {"machine": in_child(machine), "rows": []}
+        report["machine"] = in_child(machine)
     except (NotHere, ic.BackendError, ModuleNotFoundError) as error:
         print(f"python -m benchmarks.compare: error: {error}", file=sys.stderr)
         return 1
     print("\n".join(f"{key:10} {value}" for key, value in report["machine"].items()), flush=True)
-    for part in args.parts:
-        compared, text, title = PARTS[part]
-        rows: list[Row] = []
-        for row in compared(args):
-            rows.append(row)
-            progress(f"{title}: {row['case']}, {row['threads']} threads done")
-            report["rows"].append(row)
+    everything = list(itertools.chain.from_iterable(lines.values()))
+    where = "before anything was measured"
+    try:
+        for where in measure(everything):
+            progress(where)
+            report["rows"] = [line.row() for line in everything]
             if args.json:
                 replace_file(args.json, (json.dumps(report, indent=1) + "\n").encode())
-        progress("")
-        if rows:
-            print(f"\n{text(title, rows)}", flush=True)
-    if not report["rows"]:
-        reason = "nothing to compare: kernels run on one thread, and -b1 is inference"
-        print(f"python -m benchmarks.compare: error: {reason}", file=sys.stderr)
-        return 2
-    reasons = dict.fromkeys(row["skipped"] for row in report["rows"] if "skipped" in row)
-    print("".join(f"\nn/a: {reason}" for reason in reasons))
-    failed = [row for row in report["rows"] if "error" in row]
-    for row in failed:
-        reason = row["error"].splitlines()[-1]    # all of it is in the JSON file
-        print(f"FAILED: {row['kind']} {row['case']}, {row['threads']} threads: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    except KeyboardInterrupt:    # what there is, is told
+        status = 130
+    else:
+        status = 0
+    progress("")
+    rows = [line.row() for line in everything]
+    for part, of_part in lines.items():
+        _, text, title = PARTS[part]
+        if of_part:
+            print(f"\n{text(title, [line.row() for line in of_part])}", flush=True)
+    print("".join(f"\nn/a: {reason}" for reason in dict.fromkeys(row["skipped"] for row in rows if "skipped" in row)))
+    for row in rows:
+        if "error" in row:
+            status = status or 1
+            reason = row["error"].splitlines()[-1]    # all of it is in the JSON file
+            print(f"FAILED: {row['kind']} {row['case']}, {row['threads']} threads: {reason}", file=sys.stderr)
+    if status == 130:
+        print(f"interrupted: {where}", file=sys.stderr)
+    return status
+
+
+def measure(lines: Sequence[Line]) -> Iterator[str]:
+    """Measure all lines, pass after pass, and yield where it is.
+
+    What slows one side for minutes meets each line in one pass, not in all; each pass begins in a process of its own.
+    """
+    for number in range(1, passes() + 1):
+        with new_process() as server:
+            for i, line in enumerate(lines, 1):
+                line.measure(server)
+                yield f"pass {number} of {passes()}, {i} of {len(lines)} comparisons done"
 
 
 def progress(text: str) -> None:

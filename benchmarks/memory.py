@@ -8,13 +8,16 @@ from __future__ import annotations
 import gc
 import mmap
 from collections.abc import Callable
+from functools import partial
+from statistics import median
 from typing import Any
 
 import im2colnet as ic
-from benchmarks.common import CASES, Case, NotHere, import_torch, start_host_backend
+from benchmarks.common import CASES, Case, Comparison, NotHere, Row, import_torch, in_child, start_host_backend
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
 
 STEPS = 3
+SMALL = 1 << 20    # bytes, of which most are pages and stacks of threads
 LIBRARIES = ("im2colnet", "plan", *(f"torch {layout}" for layout in LAYOUTS))
 
 
@@ -68,6 +71,31 @@ def status() -> dict[str, int]:
     """Return what Linux says of this process's memory, in bytes."""
     with open("/proc/self/status") as file:
         return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if line.endswith(" kB\n")}
+
+
+def training(case: Case, threads: int) -> Comparison:
+    """Compare the peaks of training."""
+    return Comparison(partial(peaks, case, threads), summary)
+
+
+def peaks(case: Case, threads: int) -> Row:
+    """Return the peak of each library, in a process of its own."""
+    found: Row = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = in_child(peak_bytes, library, case, threads)
+        except NotHere as reason:
+            found["skipped"] = str(reason)
+    return found
+
+
+def summary(found: list[Row]) -> Row:
+    """Return the medians, and ours / the lesser of PyTorch's; of too little the ratio says nothing."""
+    row = found[0] | {key: int(median(one[key] for one in found)) for key in LIBRARIES if key in found[0]}
+    theirs = [row[key] for key in LIBRARIES if key.startswith("torch") and key in row]
+    if theirs and "im2colnet" in row and min(theirs) > SMALL:
+        row["ratio"] = row["im2colnet"] / min(theirs)
+    return row
 
 
 class Step:

@@ -20,15 +20,16 @@ from benchmarks import versus
 from benchmarks.common import (
     CASES,
     SHAPES,
+    Comparison,
     Convolution,
-    Ratio,
+    Row,
     Samples,
     Shape,
     empty,
+    import_torch,
     interleave,
     kernel,
     normal,
-    pooled,
     spread,
     start_backend,
 )
@@ -38,9 +39,14 @@ GEMM = 512                # rows and columns of the product that measures the pe
 COPY_BYTES = 64 << 20     # read, and as many written: larger than a core's share of the cache
 
 
-def gemm(shape: Shape) -> Ratio:
+def ratio(side: str, other: str, found: list[Samples]) -> Row:
+    """Compare two sides."""
+    return Samples.pooled(found).ratio(side, other)
+
+
+def gemm(shape: Shape) -> Comparison:
     """Compare a convolution with its matrix products alone: their columns lie ready, in the cache."""
-    return pooled(gemm_samples, shape).ratio("convolution", "product")
+    return Comparison(partial(gemm_samples, shape), partial(ratio, "convolution", "product"))
 
 
 def gemm_samples(shape: Shape) -> Samples:
@@ -55,10 +61,14 @@ def gemm_samples(shape: Shape) -> Samples:
     return interleave({"convolution": conv.forward, "product": product})
 
 
-def roofline(shape: Shape) -> Ratio:
+def roofline(shape: Shape) -> Comparison:
     """Compare a convolution with the larger of FLOPs / peak and bytes / bandwidth."""
-    seconds = pooled(roofline_samples, shape).seconds
-    flops, nbytes = shape.cost()
+    return Comparison(partial(roofline_samples, shape), partial(above_roof, shape))
+
+
+def above_roof(shape: Shape, found: list[Samples]) -> Row:
+    """Compare the time of the convolution with what the other two say that it takes at least."""
+    seconds, (flops, nbytes) = Samples.pooled(found).seconds, shape.cost()
     return spread([
         t / max(flops * product / (2 * GEMM**3), nbytes * copy / (2 * COPY_BYTES))
         for t, product, copy in zip(*(seconds[side] for side in ("convolution", "product", "copy")), strict=True)
@@ -80,9 +90,9 @@ def roofline_samples(shape: Shape) -> Samples:
     return interleave({"convolution": conv.forward, "product": product, "copy": copy})
 
 
-def itself(net: str, threads: int) -> Ratio:
+def itself(net: str, threads: int) -> Comparison:
     """Compare a training step with itself."""
-    return pooled(itself_samples, net, threads).ratio("one", "other")
+    return Comparison(partial(itself_samples, net, threads), partial(ratio, "one", "other"))
 
 
 def itself_samples(net: str, threads: int) -> Samples:
@@ -112,10 +122,11 @@ class Torch(Ratios):
         return _ratio(versus.inference(CASES[net], threads))
 
 
-def _ratio(row: dict[str, Any]) -> float:
+def _ratio(comparison: Comparison) -> float:
+    import_torch()    # for all the processes
+    row = comparison.run()
     print(versus.cores_text(row))    # asv shows it with --show-stderr
-    ratio: float = row["ratio"]
-    return ratio
+    return float(row["ratio"])
 
 
 class Kernels(Ratios):
@@ -125,10 +136,10 @@ class Kernels(Ratios):
     param_names = ("shape",)
 
     def track_ratio_gemm(self, shape: str) -> float:
-        return gemm(SHAPES[shape]).median
+        return float(gemm(SHAPES[shape]).run()["ratio"])
 
     def track_ratio_roofline(self, shape: str) -> float:
-        return roofline(SHAPES[shape]).median
+        return float(roofline(SHAPES[shape]).run()["ratio"])
 
 
 class Self(Ratios):
@@ -138,4 +149,4 @@ class Self(Ratios):
     param_names = ("net", "threads")
 
     def track_ratio_self(self, net: str, threads: int) -> float:
-        return itself(net, threads).median
+        return float(itself(net, threads).run()["ratio"])

@@ -1,4 +1,4 @@
-"""The comparisons with PyTorch, each for one case, in several processes one after the other.
+"""The comparisons with PyTorch, each for one case.
 
 Both sides are limited to the same cores, first by asking each library, then by the operating system where it can
 (``sched_setaffinity``), and what each side really kept busy is measured and reported.
@@ -17,19 +17,17 @@ import im2colnet as ic
 from benchmarks.common import (
     BATCH,
     Case,
+    Comparison,
     Convolution,
     NotHere,
+    Row,
     Samples,
     Shape,
     import_torch,
-    in_child,
     interleave,
-    pooled,
     start_host_backend,
 )
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
-
-Row = dict[str, Any]
 
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1    # of glibc's mallopt
 TOLERANCE = 1e-4     # of losses and outputs: less says that both sides do the same work
@@ -102,24 +100,22 @@ def _same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> No
         raise AssertionError(f"the two sides do not do the same: {what} differs by {difference:.2g}")
 
 
-def _row(samples: Samples, threads: int, batch: int) -> Row:
+def summary(threads: int, batch: int, found: list[Samples]) -> Row:
     """Compare ours with the better of PyTorch's layouts."""
+    samples = Samples.pooled(found)
     _check_cores(samples, threads)
     layout = min(LAYOUTS, key=samples.median)
-    ratio = samples.ratio("im2colnet", layout)
-    return {
-        "threads": threads, "batch": batch, "ratio": ratio.median, "low": ratio.low, "high": ratio.high,
-        "rounds": len(samples.seconds["im2colnet"]), "seconds": samples.median("im2colnet"),
-        "torch_seconds": samples.median(layout), "torch_layout": layout,
-        "cores": samples.cores("im2colnet"), "torch_cores": samples.cores(layout),
+    return samples.ratio("im2colnet", layout) | {
+        "threads": threads, "batch": batch, "rounds": len(samples.seconds["im2colnet"]),
+        "seconds": samples.median("im2colnet"), "cores": samples.cores("im2colnet"),
+        "torch_seconds": samples.median(layout), "torch_cores": samples.cores(layout), "torch_layout": layout,
     }  # fmt: skip
 
 
-def training(case: Case, threads: int) -> Row:
+def training(case: Case, threads: int) -> Comparison:
     """Compare one training step: forward, loss, backward, SGD with momentum."""
-    import_torch()
-    in_child(check_training, case)
-    return _row(pooled(training_samples, case, threads), threads, case.batch)
+    sample, check = partial(training_samples, case, threads), partial(check_training, case)
+    return Comparison(sample, partial(summary, threads, case.batch), check)
 
 
 def training_samples(case: Case, threads: int) -> Samples:
@@ -145,10 +141,9 @@ def check_training(case: Case) -> None:
         _same("a loss in float64", trainer.step(images, labels), peer.step(inputs, targets), tolerance=1e-9)
 
 
-def inference(case: Case, threads: int) -> Row:
+def inference(case: Case, threads: int) -> Comparison:
     """Compare a prediction."""
-    import_torch()
-    return _row(pooled(inference_samples, case, threads), threads, case.batch)
+    return Comparison(partial(inference_samples, case, threads), partial(summary, threads, case.batch))
 
 
 def inference_samples(case: Case, threads: int) -> Samples:
@@ -163,10 +158,9 @@ def inference_samples(case: Case, threads: int) -> Samples:
     return interleave({"im2colnet": partial(net.predict, images), **theirs})
 
 
-def convolution(shape: Shape) -> Row:
+def convolution(shape: Shape) -> Comparison:
     """Compare a convolution with both its gradients: kernels, which run on one thread."""
-    import_torch()
-    return _row(pooled(convolution_samples, shape), 1, BATCH)
+    return Comparison(partial(convolution_samples, shape), partial(summary, 1, BATCH))
 
 
 def convolution_samples(shape: Shape) -> Samples:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 import im2colnet as ic
 from benchmarks import common, compare, memory, size, versus
-from benchmarks.common import CASES, SHAPES, NotHere
+from benchmarks.common import CASES, SHAPES, Comparison, NotHere
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,8 +102,8 @@ def test_ratios_do_not_see_that_the_machine_changes(variables):
     times = samples.seconds["fast"]
     assert max(times) / min(times) > 1.8
     ratio = samples.ratio("slow", "fast")
-    assert ratio.median == pytest.approx(1.5, rel=0.06)
-    assert 1.4 < ratio.low <= ratio.median <= ratio.high < 1.6
+    assert ratio["ratio"] == pytest.approx(1.5, rel=0.06)
+    assert 1.4 < ratio["low"] <= ratio["ratio"] <= ratio["high"] < 1.6
 
 
 def test_sides_take_turns_in_changing_order_and_short_calls_are_repeated(variables):
@@ -121,7 +122,7 @@ def test_threads_that_spin_after_one_side_do_not_slow_the_other(variables):
     machine = Machine(variables)
     sides = {"quiet": machine.side("quiet", 0.03), "spins": machine.side("spins", 0.03, spins=0.02)}
     samples = common.interleave(sides)
-    assert samples.ratio("quiet", "spins").high == pytest.approx(1)
+    assert samples.ratio("quiet", "spins")["high"] == pytest.approx(1)
 
 
 def test_quick_is_one_round(variables):
@@ -132,12 +133,13 @@ def test_quick_is_one_round(variables):
 
 def test_spread_is_median_and_quartiles():
     values = np.random.default_rng(0).random(15)
-    assert common.spread(list(values)) == pytest.approx([np.quantile(values, q) for q in (0.5, 0.25, 0.75)])
-    assert common.spread([2.0]) == (2.0, 2.0, 2.0)
+    quantiles = {name: np.quantile(values, q) for name, q in (("ratio", 0.5), ("low", 0.25), ("high", 0.75))}
+    assert common.spread(list(values)) == pytest.approx(quantiles)
+    assert common.spread([2.0]) == {"ratio": 2.0, "low": 2.0, "high": 2.0}
 
 
 def test_more_cores_than_allowed_are_an_error():
-    samples = common.Samples({"im2colnet": list, "NHWC": list})
+    samples = common.Samples(["im2colnet", "NHWC"])
     samples.add("im2colnet", 1, wall=1.0, cpu=1.0)
     samples.add("NHWC", 1, wall=1.0, cpu=1.9)
     versus._check_cores(samples, 2)
@@ -314,19 +316,25 @@ def test_compare_chooses_cases_by_network_or_by_name():
     assert list(compare.nets(["vgg8"], [2], list(compare.ONE))) == [("vgg8-b64", 2), ("vgg8-b1", 2)]
 
 
-def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, capsys):
-    def training(case, threads):
-        if case is CASES["lenet5-b64"]:
-            raise RuntimeError("it broke")
-        if case is CASES["lenet5-b256"]:
-            raise NotHere("no such thing here")
-        return {
-            "ratio": 0.5, "low": 0.4, "high": 0.6, "seconds": 0.0012345, "torch_seconds": 0.0024690,
-            "torch_layout": "NHWC", "cores": 1.0, "torch_cores": 1.0, "batch": 64,
-        }  # fmt: skip
+def two_rounds(case, threads):
+    if case == CASES["lenet5-b64"]:
+        raise RuntimeError("it broke")
+    if case == CASES["lenet5-b256"]:
+        raise NotHere("no such thing here")
+    samples = common.Samples(["im2colnet", "NCHW", "NHWC"])
+    for factor in (0.8, 1.2):
+        for side, seconds in (("im2colnet", 0.0012345 * factor), ("NCHW", 1.0), ("NHWC", 0.0024690)):
+            samples.add(side, 1, seconds, seconds)
+    return samples
 
-    monkeypatch.setattr(versus, "training", training)
-    arguments = ["--nets", "notebook", "lenet5", "vgg8", "--threads", "1", "--parts", "training"]
+
+def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(common, "PASSES", 2)
+    monkeypatch.setattr(
+        versus, "training", lambda case, n: Comparison(partial(two_rounds, case, n), partial(versus.summary, n, 64))
+    )
+    file = tmp_path / "figures.json"
+    arguments = ["--nets", "notebook", "lenet5", "vgg8", "--threads", "1", "--parts", "training", "--json", str(file)]
     assert compare.main(arguments) == 1
     out, err = capsys.readouterr()
     table = [line.split() for line in out.splitlines()]
@@ -338,11 +346,33 @@ def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, capsy
     assert "geometric mean of 2 ratios, 1 thread: 0.50" in out
     assert "n/a: no such thing here" in out
     assert err == "FAILED: training lenet5-b64, 1 threads: RuntimeError: it broke\n"
+    rows = {row["case"]: row for row in json.loads(file.read_text())["rows"]}
+    assert rows["vgg8-b64"]["rounds"] == 4, "two of each pass"
+    assert "in two_rounds" in rows["lenet5-b64"]["error"]
+
+
+def test_a_run_that_is_interrupted_tells_what_it_found(monkeypatch, tmp_path, capsys):
+    def interrupted(lines):
+        lines[0].found += [two_rounds(CASES["notebook-b64"], 1)]
+        yield "one done"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "measure", interrupted)
+    file = tmp_path / "figures.json"
+    arguments = ["--nets", "notebook", "vgg8", "--threads", "1", "--parts", "training", "--json", str(file)]
+    assert compare.main(arguments) == 130
+    out, err = capsys.readouterr()
+    assert "0.45–0.55" in out
+    assert ["vgg8-b64", "1", *["n/a"] * 9] in [line.split() for line in out.splitlines()]
+    assert err == "interrupted: one done\n"
+    first, second = json.loads(file.read_text())["rows"]
+    assert first["ratio"] == pytest.approx(0.5)
+    assert second == {"kind": "training", "case": "vgg8-b64", "threads": 1}
 
 
 # Several processes --------------------------------------------------------------------------------------------------
 def one_round(numbers):
-    samples = common.Samples({"a": list, "b": list})
+    samples = common.Samples(["a", "b"])
     with open(numbers, "a") as file:
         file.write(f"{os.getpid()}\n")
     for side, seconds in (("a", 1.0), ("b", 2.0)):
@@ -351,17 +381,18 @@ def one_round(numbers):
 
 
 def test_samples_of_several_processes_are_put_together(variables, tmp_path):
-    samples = common.pooled(one_round, tmp_path / "numbers")
-    processes = (tmp_path / "numbers").read_text().split()
-    assert len(set(processes)) == len(processes) == common.PROCESSES
+    numbers, checks = tmp_path / "numbers", tmp_path / "checks"
+    samples = Comparison(partial(one_round, numbers), common.Samples.pooled, partial(one_round, checks)).run()
+    processes = numbers.read_text().split() + checks.read_text().split()
+    assert len(set(processes)) == len(processes) == common.PASSES + 1
     assert str(os.getpid()) not in processes
-    assert samples.seconds == {"a": [0.5] * common.PROCESSES, "b": [1.0] * common.PROCESSES}
+    assert samples.seconds == {"a": [0.5] * common.PASSES, "b": [1.0] * common.PASSES}
     assert samples.cores("a") == samples.cores("b") == 0.5
 
 
 def test_where_there_is_no_fork_this_process_does_it(variables, tmp_path):
     variables.setattr(common, "get_all_start_methods", lambda: ["spawn"])
-    assert common.pooled(one_round, tmp_path / "numbers").seconds == {"a": [0.5], "b": [1.0]}
+    assert common.in_child(one_round, tmp_path / "numbers").seconds == {"a": [0.5], "b": [1.0]}
     assert (tmp_path / "numbers").read_text().split() == [str(os.getpid())]
 
 
