@@ -1,4 +1,4 @@
-"""The CPU backend: NumPy, with convolutions as products of lowered rows (see :mod:`im2colnet_numpy.lowering`)."""
+"""The CPU backend: NumPy, with convolutions as products of matrices (see :mod:`im2colnet_numpy.algorithms`)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ import numpy as np
 
 from im2colnet.backend import Backend, Shape, Spec
 from im2colnet.window import Pair, Tap, Window
-from im2colnet_numpy.lowering import TILE_BYTES, Lowering, lowering_of
+from im2colnet_numpy.algorithms import algorithm
+from im2colnet_numpy.lowering import TILE_BYTES
+from im2colnet_numpy.rows import WEIGHT_ORDER
 
 __all__ = ["NumpyBackend"]
 
@@ -24,7 +26,7 @@ class NumpyBackend(Backend):
     name = "numpy"
     xp = np
     threads = True
-    weight_order = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
+    weight_order = WEIGHT_ORDER
 
     def __init__(self, device: str | None = None) -> None:
         super().__init__(device)
@@ -73,108 +75,37 @@ class NumpyBackend(Backend):
             return [Spec(y, "bool"), Spec(y, "bool"), Spec(y, dtype)]
         if window is None or not kernel.startswith("conv2d"):
             return []
-        G, F, K = groups, y[1], x[1] // groups * window.kernel[0] * window.kernel[1]
-        if kernel == "conv2d":
-            return [lowering_of(x, window, G, np.dtype(dtype)).spec]
-        if kernel == "conv2d_weight_grad":
-            lowering, dw = lowering_of(x, window, G, np.dtype(dtype)), (G, F // G, K)
-            products = (G, _product_rows(lowering, dw), *dw[1:])
-            return [lowering.spec, Spec(products, dtype), Spec(dw, dtype), Spec(dw, dtype)]
-        flipped = _flipped(window, x, y, G)
-        if flipped is not None:
-            return [lowering_of(y, flipped, G, np.dtype(dtype)).spec, Spec((x[1], *window.kernel, F // G), dtype)]
-        lowering = lowering_of(x, window, G, np.dtype(dtype))
-        return [Spec((G, lowering.tile, K, y[2] * y[3]), dtype) if not lowering.direct else Spec((0,), dtype)]
+        return algorithm(x, y[1], window, groups, dtype).work[kernel]
 
     def conv2d(
         self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
-        """One product for each output row, ``y[r] = w · L[r·stride : r·stride + KH] + b``."""
-        lowering = lowering_of(x.shape, window, groups, x.dtype)
-        y_shape = (lowering.OH, w.shape[0], lowering.OW, x.shape[3])
-        y = np.empty(y_shape, x.dtype) if out is None else out
-        (L,) = self._work(work, "conv2d", x.shape, y_shape, x.dtype, window, groups)
-        self._multiply_rows(lowering, x, _matrices(w, groups), L, y, b, relu)
+        (H, _, W, N), F = x.shape, len(w)
+        OH, OW = window.output_size((H, W))
+        y = np.empty((OH, F, OW, N), x.dtype) if out is None else out
+        work = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
+        algorithm(x.shape, F, window, groups, x.dtype.name).conv2d(x, w, b, relu, y, work)
         return y
-
-    def _multiply_rows(
-        self, lowering: Lowering, x: Array, w: Array, L: Array, y: Array, b: Array | None = None, relu: bool = False
-    ) -> None:
-        G, F, ON = lowering.G, y.shape[1], y.shape[2] * y.shape[3]
-        rows = y.reshape(-1, G, F // G, ON).swapaxes(0, 1)                              # (G, OH, F/G, OW·N)
-        bias = None if b is None else b[:, None, None]
-        for r, m, V in lowering.tiles(x, L):
-            np.matmul(w, V, out=rows[:, r : r + m])
-            tile = y[r : r + m]                                                         # still in cache
-            if bias is not None:
-                np.add(tile, bias, out=tile)
-            if relu:
-                np.maximum(tile, 0, out=tile)
 
     def conv2d_weight_grad(
         self, x: Array, dy: Array, window: Window, groups: int = 1,
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
-        """``dw = Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ``."""
-        (OH, F, OW, N), G = dy.shape, groups
-        lowering = lowering_of(x.shape, window, G, x.dtype)
-        dw = np.empty((F, x.shape[1] // G, *window.kernel), x.dtype) if out is None else out
-        args = (x.shape, dy.shape, x.dtype, window, G)
-        L, products, part, total = self._work(work, "conv2d_weight_grad", *args)
-        rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
-        total[...] = 0
-        step = products.shape[1]
-        for r, m, V in lowering.tiles(x, L):
-            Vt = V.swapaxes(2, 3)                                                       # (G, m, OW·N, K)
-            for i in range(0, m, step):
-                n = min(step, m - i)
-                np.matmul(rows[:, r + i : r + i + n], Vt[:, i : i + n], out=products[:, :n])
-                np.add.reduce(products[:, :n], axis=1, out=part)
-                np.add(total, part, out=total)
-        dw.transpose(self.weight_order)[...] = total.reshape(F, *window.kernel, -1)
+        F = dy.shape[1]
+        dw = np.empty((F, x.shape[1] // groups, *window.kernel), x.dtype) if out is None else out
+        work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
+        algorithm(x.shape, F, window, groups, x.dtype.name).weight_grad(x, dy, dw, work)
         return dw
 
     def conv2d_input_grad(
         self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1,
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
-        """At stride 1 the convolution of ``dy`` with the flipped, transposed weight; else ``col2im(wᵀ · dy)`` by tiles.
-
-        Both are gathers or sums in a fixed order, so the result is the same every time.
-        """
-        (OH, F, OW, N), G = dy.shape, groups
-        C = w.shape[1] * G
-        x_shape = (size[0], C, size[1], N)
+        x_shape = (size[0], w.shape[1] * groups, size[1], dy.shape[3])
         dx = np.empty(x_shape, dy.dtype) if out is None else out
-        work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, G)
-        flipped = _flipped(window, x_shape, dy.shape, G)
-        if flipped is not None:
-            L, wf = work                                                                # wf: (C, KH, KW, F/G)
-            per_group = w.reshape(G, F // G, C // G, *window.kernel)[:, :, :, ::-1, ::-1]
-            wf.reshape(G, C // G, *window.kernel, F // G)[...] = per_group.transpose(0, 2, 3, 4, 1)
-            lowering = lowering_of(dy.shape, flipped, G, dy.dtype)
-            self._multiply_rows(lowering, dy, wf.reshape(G, 1, C // G, -1), L, dx)
-            return dx
-        lowering = lowering_of(x_shape, window, G, dy.dtype)
-        wt = _matrices(w, G).swapaxes(2, 3)                                             # (G, 1, K, F/G)
-        rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
-        if lowering.direct:
-            np.matmul(wt, rows, out=dx.reshape(OH, G, C // G, OW * N).swapaxes(0, 1))
-            return dx
-        (columns,) = work
-        dx[...] = 0
-        images = dx.reshape(size[0], G, C // G, size[1], N)
-        for r in range(0, OH, lowering.tile):
-            m = min(lowering.tile, OH - r)
-            np.matmul(wt, rows[:, r : r + m], out=columns[:, :m])
-            windows = columns[:, :m].reshape(G, m, *window.kernel, C // G, OW, N).transpose(1, 2, 3, 0, 4, 5, 6)
-            for i, j, (orows, _, ocols), (irows, _, icols) in window.pairs(size):
-                lo, hi = max(orows.start, r), min(orows.stop, r + m)
-                if hi > lo:
-                    first = irows.start + (lo - orows.start) * irows.step
-                    target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
-                    np.add(target, windows[lo - r : hi - r, i, j, :, :, ocols], out=target)
+        work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
+        algorithm(x_shape, len(w), window, groups, dy.dtype.name).input_grad(dy, w, dx, work)
         return dx
 
     # ------------------------------------------------------------------ pooling
@@ -318,30 +249,6 @@ class NumpyBackend(Backend):
             if relu:
                 np.maximum(y[rows], 0, out=y[rows])
         return y
-
-
-def _matrices(w: Array, groups: int) -> Array:
-    """The weight as matrices over (KH, KW, C/G): (G, 1, F/G, K); no copy if it is stored in ``weight_order``."""
-    return w.transpose(NumpyBackend.weight_order).reshape(groups, 1, w.shape[0] // groups, -1)
-
-
-def _product_rows(lowering: Lowering, dw: Shape) -> int:
-    """How many rows' products to make before adding them up: as many as stay in the first-level cache."""
-    return max(1, min(lowering.tile, 32768 // (dw[0] * dw[1] * dw[2] * 4)))
-
-
-def _flipped(window: Window, x: Shape, y: Shape, groups: int) -> Window | None:
-    """The window of the input gradient as a convolution of ``dy``, where that exists and pays.
-
-    With few channels its product has too few rows to keep BLAS busy: then ``wᵀ · dy`` is faster.
-    """
-    (top, bottom), (left, right) = window.padding
-    eh, ew = window.extent[0] - 1, window.extent[1] - 1
-    if window.stride != (1, 1) or window.kernel == (1, 1) or min(x[1], y[1]) // groups < 12:
-        return None
-    if max(top, bottom) > eh or max(left, right) > ew:
-        return None
-    return Window(window.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), window.dilation)
 
 
 def _tile_rows(x: Shape, dtype: str) -> int:

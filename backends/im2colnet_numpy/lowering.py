@@ -12,7 +12,6 @@ The copy is made for a tile of output rows at a time, small enough to be still i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -26,19 +25,20 @@ TILE_BYTES = 1 << 20  # of lowered rows held at a time
 class Lowering:
     """How images of shape ``x`` are lowered for ``window``: tile sizes and strides, but no array."""
 
-    def __init__(self, x: Shape, window: Window, groups: int, dtype: np.dtype, tile_bytes: int) -> None:
+    def __init__(self, x: Shape, window: Window, groups: int, dtype: str, tile: int | None = None) -> None:
         (self.H, self.C, self.W, self.N), self.window, self.G = x, window, groups
         self.OH, self.OW = window.output_size((self.H, self.W))
         (KH, KW), (sh, _), (dh, _) = window.kernel, window.stride, window.dilation
         self.shared = dh == 1 and sh < KH
         self.pitch = sh if self.shared else KH          # lowered rows from one output row to the next
         self.direct = window.kernel == window.stride == (1, 1) and window.padding == ((0, 0), (0, 0))
-        row = KW * self.C * self.OW * self.N * dtype.itemsize
-        self.tile = max(1, min(self.OH, (tile_bytes // row - KH) // self.pitch + 1))  # output rows
+        row = KW * self.C * self.OW * self.N * np.dtype(dtype).itemsize
+        #: output rows at a time, by default as many as fit
+        self.tile = tile or max(1, min(self.OH, (TILE_BYTES // row - KH) // self.pitch + 1))
         self.K = KH * KW * self.C // groups
         rows = (self.tile - 1) * self.pitch + KH
         shape = (0,) if self.direct else (groups, rows, KW, self.C // groups, self.OW, self.N)
-        self.spec = Spec(shape, dtype.name)
+        self.spec = Spec(shape, dtype)
         self.columns = window.taps(1, self.W, self.OW)
 
     def tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -71,6 +71,17 @@ class Lowering:
                         block[:, j, :, :, lo:hi] = image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw]
             yield r, m, V[:, :m]
 
+    def add_back(self, r: int, m: int, L: np.ndarray, x: np.ndarray) -> None:
+        """Add the lowered rows of output rows r to r + m to those of ``x`` that they come from: the adjoint."""
+        L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
+        images, sw = x.reshape(self.H, self.G, self.C // self.G, self.W, self.N), self.window.stride[1]
+        for rows, source, (_, inside, _) in self._row_blocks(r, m):
+            block, image = L[rows][inside], images[source]
+            for j, (lo, hi, start) in enumerate(self.columns):
+                if hi > lo:
+                    target = image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw]
+                    np.add(target, block[:, j, :, :, lo:hi], out=target)
+
     def _row_blocks(self, r: int, m: int) -> Iterator[tuple[slice, slice, tuple[slice, slice, slice]]]:
         """Yield which lowered rows come from which image rows: (rows of L, rows of x, (above, inside, below))."""
         window = self.window
@@ -85,11 +96,3 @@ class Lowering:
             start = first + lo * step
             source = slice(start, start + (hi - lo - 1) * step + 1, step) if hi > lo else slice(0, 0)
             yield rows, source, (slice(0, lo), slice(lo, hi), slice(hi, count))
-
-
-def lowering_of(x: Shape, window: Window, groups: int, dtype: np.dtype) -> Lowering:
-    """Return the lowering of images of shape ``x``, made once."""
-    return _made(x, window, groups, dtype, TILE_BYTES)
-
-
-_made = lru_cache(maxsize=1024)(Lowering)

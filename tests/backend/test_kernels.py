@@ -12,11 +12,16 @@ import pytest
 from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from im2colnet_numpy import lowering
+from im2colnet_numpy import depthwise, lowering, winograd
+from im2colnet_numpy.algorithms import algorithm
+from im2colnet_numpy.depthwise import Depthwise
+from im2colnet_numpy.rows import Rows
+from im2colnet_numpy.winograd import Winograd
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import naive
 from reference.torch_values import cases
 
+from im2colnet import get_backend
 from im2colnet.backend import Backend
 from im2colnet.window import Window, make_window, pooling_window
 
@@ -38,6 +43,7 @@ def close(actual, expected, dtype):
 
 def tiles_of(size):
     """Make the numpy backend work on tiles of at most ``size`` bytes."""
+    algorithm.cache_clear()
     return patch.multiple(im2colnet_numpy, TILE_BYTES=size), patch.object(lowering, "TILE_BYTES", size)
 
 
@@ -144,12 +150,17 @@ def test_repr_names_the_backend(backend):
     assert repr(backend) == f"<{type(backend).__name__} {backend.name!r}>"
 
 
-def test_the_searches_reach_both_algorithms_of_the_numpy_backend():
-    def flipped(channels, stride=1, padding=1):
-        shape, window = (5, channels, 5, 2), make_window(3, stride, padding)
-        return im2colnet_numpy._flipped(window, shape, (*shape[:1], 12, *shape[2:]), 1) is not None
+def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
+    def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32"):
+        return algorithm((5, channels, 5, 2), filters, make_window(3, stride, padding), groups, dtype)
 
-    assert (flipped(12), flipped(11), flipped(12, stride=2), flipped(12, padding=3)) == (True, False, False, False)
+    assert isinstance(of(4, 4, groups=4), Depthwise)
+    assert isinstance(of(4, 8, groups=4), Rows)
+    rows = of(12, 13), of(11, 13), of(12, 12, stride=2), of(12, 12, padding=3)
+    assert [isinstance(one, Rows) and one.turned is not None for one in rows] == [True, False, False, False]
+    assert isinstance(of(32, 33), Winograd)
+    others = of(31, 33), of(32, 33, stride=2), of(32, 33, padding=3), of(64, 64, groups=2), of(32, 33, dtype="float64")
+    assert all(isinstance(other, Rows) for other in others)
 
 
 # Arrays -------------------------------------------------------------------------------------------------------------
@@ -327,6 +338,81 @@ def test_convolution_errors_stay_within_float32(backend):
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
     expected = np.einsum("nchwij,fcij->nfhw", windows, w.astype("float64"))
     assert np.abs(images(y) - expected).max() < 2e-6 * np.abs(expected).max() * np.sqrt(64 * 9)
+
+
+@st.composite
+def winograd_problems(draw):
+    """Random x, w, b, dy of 3x3 convolutions at stride 1, with up to three tiles of outputs along each axis."""
+    padding = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(2))
+    size = [draw(st.integers(max(1, 3 - sum(pads)), 12)) for pads in padding]
+    n, channels, filters = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    rng = np.random.default_rng(draw(seeds))
+    x, w = rng.standard_normal((n, channels, *size)), rng.standard_normal((filters, channels, 3, 3))
+    dy = rng.standard_normal((n, filters, *naive.output_size(size, (3, 3), 1, padding, 1)))
+    return x, w, rng.standard_normal(filters), dy, {"stride": 1, "padding": padding, "dilation": 1, "groups": 1}
+
+
+@searching
+@given(problem=winograd_problems(), way=ways, columns=st.sampled_from([1, 7, 256]), relu=st.booleans())
+def test_winograd_convolutions(problem, way, columns, relu):
+    x, w, b, dy, arguments = problem
+    window = window_of(w, arguments)
+    shapes = rows(x).shape, rows(dy).shape
+    work_for, call = (*shapes, "float32", window, 1), Call(get_backend("numpy"), **way)
+    x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
+    with patch.multiple(winograd, LEAST_CHANNELS=1, LEAST_COLUMNS=columns):
+        y = call("conv2d", rows(x4), w4, b4, window, 1, relu, shape=shapes[1], work_for=work_for)
+        dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0], work_for=work_for)
+        dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape, work_for=work_for)
+    algorithm.cache_clear()
+    expected = naive.conv2d(x, w, b, **arguments)
+    ax, aw, ab, ady = (np.abs(array) for array in (x, w, b, dy))    # what the sums would be if nothing cancelled
+    size = x.shape
+    for actual, exact, uncancelled in [
+        (images(y), naive.relu(expected) if relu else expected, naive.conv2d(ax, aw, ab, **arguments)),
+        (images(dx), naive.conv2d_input(size, w, dy, **arguments), naive.conv2d_input(size, aw, ady, **arguments)),
+        (dw, naive.conv2d_weight(x, w.shape, dy, **arguments), naive.conv2d_weight(ax, w.shape, ady, **arguments)),
+    ]:
+        assert actual.dtype == "float32"
+        assert np.abs(actual - exact).max() <= 1e-5 * uncancelled.max()
+
+
+@pytest.mark.parametrize("channels", [32, 512])
+def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels):
+    """As they are documented; images that are not centred, as after a ReLU, are the worse case."""
+    backend, window = get_backend("numpy"), make_window(3, 1, 1)
+    x, dy = np.abs(normal(2, channels, 8, 8, dtype="float32")), normal(2, channels, 8, 8, seed=2, dtype="float32")
+    w = normal(channels, channels, 3, 3, seed=1, dtype="float32")
+    assert isinstance(algorithm(rows(x).shape, channels, window, 1, "float32"), Winograd)
+    x8, w8, dy8 = (rows(x).astype("f8"), w.astype("f8"), rows(dy).astype("f8"))
+    for kernel, arguments, exact in [
+        ("conv2d", (rows(x), w, None, window), (x8, w8, None, window)),
+        ("conv2d_input_grad", (rows(dy), w, (8, 8), window), (dy8, w8, (8, 8), window)),
+        ("conv2d_weight_grad", (rows(x), rows(dy), window), (x8, dy8, window)),
+    ]:
+        expected = getattr(backend, kernel)(*exact)    # float64 takes another algorithm
+        assert np.abs(getattr(backend, kernel)(*arguments) - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def with_channels_apart(problem):
+    return problem[4]["groups"] > 1 and problem[1].shape[1] == 1
+
+
+@searching
+@given(problem=convolutions().filter(with_channels_apart), way=ways, m=st.integers(1, 4))
+def test_depthwise_convolutions(problem, way, m):
+    """In bands of one to four output rows."""
+    x, w, b, dy, arguments = problem
+    window, groups, shapes = window_of(w, arguments), arguments["groups"], (rows(x).shape, rows(dy).shape)
+    work_for, call = (*shapes, "float64", window, groups), Call(get_backend("numpy"), **way)
+    with patch.object(depthwise, "ROWS", m):
+        y = call("conv2d", rows(x), w, b, window, groups, shape=shapes[1], work_for=work_for)
+        dx = call("conv2d_input_grad", rows(dy), w, x.shape[2:], window, groups, shape=shapes[0], work_for=work_for)
+        dw = call("conv2d_weight_grad", rows(x), rows(dy), window, groups, shape=w.shape, work_for=work_for)
+    algorithm.cache_clear()
+    close(images(y), naive.conv2d(x, w, b, **arguments), "float64")
+    close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), "float64")
+    close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), "float64")
 
 
 # Pooling ------------------------------------------------------------------------------------------------------------

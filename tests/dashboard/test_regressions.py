@@ -26,7 +26,7 @@ def reference():
         toy.a @ toy.a
 
 def ratio(call):
-    return interleave({"call": call, "reference": reference}, rounds=9, sample=0.01).ratio("call", "reference").median
+    return interleave({"call": call, "reference": reference}, rounds=9, sample=0.01).ratio("call", "reference")["ratio"]
 
 def track_planted():
     return ratio(toy.work)

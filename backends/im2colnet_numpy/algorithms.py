@@ -1,0 +1,22 @@
+"""Which algorithm a convolution takes, chosen by its shapes alone: the same on every machine."""
+from __future__ import annotations
+
+from functools import lru_cache
+
+from im2colnet.backend import Shape
+from im2colnet.window import Window
+from im2colnet_numpy.depthwise import Depthwise
+from im2colnet_numpy.rows import Rows
+from im2colnet_numpy.winograd import Winograd
+
+Algorithm = Rows | Winograd | Depthwise
+
+
+@lru_cache(maxsize=4096)
+def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Algorithm:
+    """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
+    if groups == x[1] == F and groups > 1 and window.kernel != (1, 1):
+        return Depthwise(x, window, dtype)
+    if Winograd.pays(x, F, window, groups, dtype):
+        return Winograd(x, F, window)
+    return Rows(x, F, window, groups, dtype)

@@ -1,0 +1,101 @@
+"""Depthwise convolution, one channel to a group, as products with band matrices.
+
+The product of a kernel (1, KH·KW) with its windows reads every lowered row KH times and does little else. Instead, m
+output rows are made at once of all the lowered rows that they need, by a matrix with the kernel along its diagonal:
+
+    y[r : r + m, c] = T[c] · L[c, r·pitch : ...],      T[c, i, i·pitch + k, j] = w[c, 0, k, j]
+
+T (C, m, rows·KW) is mostly zeros, but each lowered row is read once. The weight's gradient is the sum along the same
+diagonal of ``dy · Lᵀ``.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from im2colnet.backend import Shape, Spec
+from im2colnet.window import Window
+from im2colnet_numpy.lowering import Lowering
+
+ROWS = 8    # output rows at a time
+
+
+class Depthwise:
+    """The depthwise convolution of images (H, C, W, N): sizes, but no array.
+
+    Attributes
+    ----------
+    work : dict
+        Of each kernel, the scratch arrays that it wants.
+    """
+
+    def __init__(self, x: Shape, window: Window, dtype: str) -> None:
+        OH, _ = window.output_size((x[0], x[2]))
+        self.C, self.window = x[1], window
+        self.lowering = Lowering(x, window, self.C, dtype, min(OH, ROWS))
+        m, (KH, KW) = self.lowering.tile, window.kernel
+        scratch = [self.lowering.spec, Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype)]
+        self.work = {
+            "conv2d": scratch,
+            "conv2d_weight_grad": [*scratch, Spec((self.C, KH, KW), dtype)],
+            "conv2d_input_grad": scratch,
+        }
+
+    def diagonal(self, band: np.ndarray) -> np.ndarray:
+        """Return the view (C, m, KH, KW) of where a band matrix (C, m, rows, KW) holds the kernel."""
+        C, m, row, item = band.strides
+        return as_strided(band, (*band.shape[:2], *self.window.kernel), (C, m + self.lowering.pitch * row, row, item))
+
+    def tiles(
+        self, y: np.ndarray, L: np.ndarray, x: np.ndarray | None = None
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield ``(r, rows, lowered)``: output rows from r on (C, m, OW·N), and theirs of L (C, rows·KW, OW·N).
+
+        With ``x`` its rows are lowered into L before.
+        """
+        m, pitch, (KH, KW) = self.lowering.tile, self.lowering.pitch, self.window.kernel
+        rows = y.reshape(len(y), self.C, -1).swapaxes(0, 1)                             # (C, OH, OW·N)
+        lowered = L.reshape(self.C, -1, rows.shape[2])
+        for r in range(0, len(y), m) if x is None else (r for r, _, _ in self.lowering.tiles(x, L)):
+            of_tile = rows[:, r : r + m]
+            yield r, of_tile, lowered[:, : ((of_tile.shape[1] - 1) * pitch + KH) * KW]
+
+    def matrix(self, w: np.ndarray, band: np.ndarray) -> np.ndarray:
+        """T (C, m, rows·KW) of the weight (C, 1, KH, KW)."""
+        band[...] = 0
+        self.diagonal(band)[...] = w
+        return band.reshape(*band.shape[:2], -1)
+
+    def conv2d(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+    ) -> None:
+        """Write the convolution with w (C, 1, KH, KW), bias and ReLU into y (OH, C, OW, N)."""
+        L, band = work
+        T = self.matrix(w, band)
+        for _, rows, lowered in self.tiles(y, L, x):
+            np.matmul(T[:, : rows.shape[1], : lowered.shape[1]], lowered, out=rows)
+            if b is not None:
+                np.add(rows, b[:, None, None], out=rows)
+            if relu:
+                np.maximum(rows, 0, out=rows)
+
+    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
+        """Add ``Tᵀ · dy`` to where the lowered rows came from in dx (H, C, W, N)."""
+        L, band = work
+        T = self.matrix(w, band).swapaxes(1, 2)
+        dx[...] = 0
+        for r, rows, lowered in self.tiles(dy, L):
+            np.matmul(T[:, : lowered.shape[1], : rows.shape[1]], rows, out=lowered)
+            self.lowering.add_back(r, rows.shape[1], L, dx)
+
+    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
+        """Write the sum along the diagonal of ``dy · Lᵀ`` into dw (C, 1, KH, KW)."""
+        L, band, part = work
+        dw[...] = 0
+        for _, rows, lowered in self.tiles(dy, L, x):
+            m, matrix = rows.shape[1], band.reshape(*band.shape[:2], -1)
+            np.matmul(rows, lowered.swapaxes(1, 2), out=matrix[:, :m, : lowered.shape[1]])
+            np.add.reduce(self.diagonal(band[:, :m]), axis=1, out=part)
+            np.add(dw[:, 0], part, out=dw[:, 0])

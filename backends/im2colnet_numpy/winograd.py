@@ -1,0 +1,163 @@
+"""Winograd's convolution F(4×4, 3×3): a quarter of the multiplications, and products of matrices all the way.
+
+A tile of 4×4 outputs of a 3×3 convolution comes from 6×6 inputs d by 36 multiplications for each channel, not 144
+(Lavin & Gray 2015, arXiv:1509.09308):
+
+    y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A
+
+With tiles as vectors that is y = (A⊗A)ᵀ [(G⊗G) w ⊙ (B⊗B)ᵀ d], and summed over the channels, for all tiles at once,
+
+    U = (G⊗G) · w        (36, F·C)
+    V = (B⊗B)ᵀ · d       (36, C·P)
+    M = U · V            36 products (F, C) · (C, P)
+    y = (A⊗A)ᵀ · M       (16, F·P)
+
+The tiles d are windows of size 6 and stride 4, so the rows of :mod:`im2colnet_numpy.lowering` already are the matrix
+(36, C·P), where P = tiles along a row · samples. The adjoint of each line gives the weight's gradient.
+
+Exact in exact arithmetic; in float32 the error of an output is some 1e-6 of the largest.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from im2colnet.backend import Shape, Spec
+from im2colnet.window import Window
+from im2colnet_numpy.lowering import Lowering
+from im2colnet_numpy.rows import turned_window
+
+OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
+IN = OUT + TAPS - 1                        # and inputs of a tile
+LEAST_COLUMNS = 256                        # of the products, where the images have as many
+LEAST_CHANNELS = 32                        # with fewer the transforms cost more than the products they save
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)       # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
+
+
+def transforms(points: Sequence[float] = POINTS, m: int = OUT, r: int = TAPS) -> tuple[np.ndarray, ...]:
+    """Return Aᵀ (m, n), G (n, r) and Bᵀ (n, n) of F(m, r), n = m + r - 1, in float64.
+
+    The product of polynomials of degrees m - 1 and r - 1 is known by its values at n - 1 points and at infinity (Toom,
+    Cook); transposed, it is a correlation.
+    """
+    n = m + r - 1
+    infinity = np.eye(n)[-1:]
+    others = [[q for q in points if q != p] for p in points]
+    powers = np.vander(points, n, increasing=True)
+    scale = np.array([[np.prod([p - q for q in rest])] for p, rest in zip(points, others, strict=True)])
+    a = np.vstack([powers[:, :m], infinity[:, -m:]])
+    g = np.vstack([powers[:, :r] / scale, infinity[:, -r:]])
+    b = np.vstack([*(np.append(np.poly(rest)[::-1], 0) for rest in others), np.poly(points)[::-1]])
+    return a.T, g, b
+
+
+A, G, B = (np.kron(t, t).astype("float32") for t in transforms())     # (A⊗A)ᵀ (16, 36), G⊗G (36, 9), (B⊗B)ᵀ (36, 36)
+
+
+class Winograd:
+    """The 3×3 convolution at stride 1 of images (H, C, W, N) with F filters: sizes, but no array.
+
+    Attributes
+    ----------
+    work : dict
+        Of each kernel, the scratch arrays that it wants.
+    """
+
+    def __init__(self, x: Shape, F: int, window: Window) -> None:
+        C, (OH, OW), turned = x[1], window.output_size((x[0], x[2])), turned_window(window)
+        if turned is None:
+            raise ValueError(f"the input's gradient is no convolution, with {window}")
+        self.C, self.F = C, F
+        self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
+        U = part = Spec((IN * IN, F, C), "float32")
+        self.work = {
+            "conv2d": [U, *self.forward.work],
+            "conv2d_weight_grad": [U, part, *self.forward.work[:-1], self.forward.outputs.spec],
+            "conv2d_input_grad": [U, *self.gradient.work],
+        }
+
+    @staticmethod
+    def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
+        """Whether it exists for this convolution and is faster than the products of rows."""
+        same = window.kernel == (TAPS, TAPS) and window.stride == window.dilation == (1, 1) and groups == 1
+        return same and dtype == "float32" and min(x[1], F) >= LEAST_CHANNELS and turned_window(window) is not None
+
+    def conv2d(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+    ) -> None:
+        """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
+        U, *work = work
+        self.forward.multiply(x, filters(w, G, U), b, relu, y, *work)
+
+    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
+        """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
+        U, *work = work
+        self.gradient.multiply(dy, filters(w, G[:, ::-1], U).swapaxes(1, 2), None, False, dx, *work)
+
+    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
+        """Write ``dw = (G⊗G)ᵀ · Σ dM · Vᵀ``, where ``dM = (A⊗A) · dy``, into dw (F, C, 3, 3)."""
+        U, part, L, V, M, Ly = work
+        tiles = self.forward
+        for (r, m, v), (_, _, d) in zip(tiles.transformed(x, L, V), tiles.outputs.tiles(dy, Ly), strict=True):
+            d = d.reshape(m, OUT * OUT, self.F, tiles.P)
+            np.matmul(A.T, d.swapaxes(1, 2), out=M[:, :, :m].transpose(2, 1, 0, 3))     # (m, F, 36, P)
+            dM = M[:, :, :m].reshape(IN * IN, self.F, -1)
+            np.matmul(dM, v.swapaxes(1, 2), out=part if r else U)                       # (36, F, C)
+            if r:
+                np.add(U, part, out=U)
+        taps = part.reshape(-1)[: dw.size].reshape(self.F, TAPS * TAPS, self.C)
+        np.matmul(G.T, U.swapaxes(0, 1), out=taps)                                      # (F, 9, C)
+        dw.transpose(0, 2, 3, 1)[...] = taps.reshape(self.F, TAPS, TAPS, self.C)
+
+
+def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> np.ndarray:
+    """``U = (G⊗G) · w``."""
+    taps = w.transpose(0, 2, 3, 1).reshape(len(w), TAPS * TAPS, -1)                     # (F, 9, C)
+    np.matmul(G, taps, out=U.swapaxes(0, 1))
+    return U
+
+
+class Tiles:
+    """Images x (H, C, W, N) as tiles, m rows of them at a time, P = tiles along a row · samples."""
+
+    def __init__(self, x: Shape, F: int, window: Window) -> None:
+        H, C, W, N = x
+        OH, OW = window.output_size((H, W))
+        rows, self.columns = -(-OH // OUT), -(-OW // OUT)                               # of tiles
+        self.C, self.F, self.N, self.P = C, F, N, self.columns * N
+        m = min(rows, -(-LEAST_COLUMNS // self.P))
+        (top, _), (left, _) = window.padding
+        pads = (top, OUT * rows + TAPS - 1 - top - H), (left, OUT * self.columns + TAPS - 1 - left - W)
+        self.inputs = Lowering(x, Window((IN, IN), (OUT, OUT), pads), 1, "float32", m)
+        pads = (0, OUT * rows - OH), (0, OUT * self.columns - OW)
+        self.outputs = Lowering((OH, F, OW, N), Window((OUT, OUT), (OUT, OUT), pads), 1, "float32", m)
+        shapes = (IN * IN, C, m, self.P), (IN * IN, F, m, self.P), (m, OUT * OUT, F, self.P)
+        self.work = [self.inputs.spec, *(Spec(shape, "float32") for shape in shapes)]
+
+    def transformed(self, x: np.ndarray, L: np.ndarray, V: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield ``(r, m, V)`` of the rows r to r + m of tiles: ``V = (B⊗B)ᵀ · d`` (36, C, m·P)."""
+        for r, m, d in self.inputs.tiles(x, L):
+            d = d.reshape(m, IN * IN, self.C, self.P)
+            np.matmul(B, d.swapaxes(1, 2), out=V[:, :, :m].transpose(2, 1, 0, 3))       # (m, C, 36, P)
+            yield r, m, V[:, :, :m].reshape(IN * IN, self.C, -1)
+
+    def multiply(
+        self, x: np.ndarray, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, L: np.ndarray,
+        V: np.ndarray, M: np.ndarray, Y: np.ndarray,
+    ) -> None:
+        """Write ``y = (A⊗A)ᵀ · (U · V)``, plus bias and with ReLU, into y (OH, F, OW, N)."""
+        for r, m, v in self.transformed(x, L, V):
+            np.matmul(U, v, out=M[:, :, :m].reshape(IN * IN, self.F, -1))
+            np.matmul(A, M[:, :, :m].transpose(2, 1, 0, 3), out=Y[:m].swapaxes(1, 2))    # (m, F, 16, P)
+            tile = y[OUT * r : OUT * (r + m)]                                           # still in cache
+            rows = Y[:m].reshape(m * OUT, OUT, self.F, self.columns, self.N)[: len(tile)]
+            for j in range(min(OUT, tile.shape[2])):
+                target = tile[:, :, j::OUT]
+                source = rows[:, j, :, : target.shape[2]]
+                if b is None:
+                    target[...] = source
+                else:
+                    np.add(source, b[:, None, None], out=target)
+            if relu:
+                np.maximum(tile, 0, out=tile)
