@@ -259,13 +259,13 @@ class Network(Layer):
             Workers and samples in a shard; by default as in training.
         """
         from im2colnet.parallel import get_num_threads
-        from im2colnet.plan import SHARD, BatchPlan
+        from im2colnet.plan import BatchPlan
 
         positive(batch=batch, threads=1 if threads is None else threads, shard=1 if shard is None else shard)
         backend, dtype = (self.backend, self.dtype) if self.initialized else (get_backend(), "float32")
         return BatchPlan(
             self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
-            shard or SHARD, threads or get_num_threads(),
+            shard, threads or get_num_threads(),
         )  # fmt: skip
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:

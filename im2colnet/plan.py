@@ -22,7 +22,7 @@ from im2colnet.network import Graph, Node, internal_shape, locate
 from im2colnet.parallel import share
 
 ALIGNMENT = 64
-SHARD = 32  # samples; a setting of the run and not of the machine, since sums are grouped by it
+MOST, LEAST = 1 << 20, 1 << 18  # numbers in all values of a shard, beyond 32 samples and 8
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
 ITEM_BYTES = {
     "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
@@ -297,8 +297,8 @@ class BatchPlan:
     sample : tuple of int
         Shape of one sample, (C, H, W) or (features,).
     batch : int
-    shard : int
-        Samples in a shard, at most.
+    shard : int, optional
+        Samples in a shard, at most; by default :func:`shard_of`.
     workers : int
         At most; no more than there are shards are used.
 
@@ -321,10 +321,11 @@ class BatchPlan:
 
     def __init__(
         self, graph: Graph, sample: tuple[int, ...], batch: int, dtype: str, backend: Backend, training: bool,
-        shard: int = SHARD, workers: int = 1,
+        shard: int | None = None, workers: int = 1,
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
-        self.sizes = shard_sizes(batch, shard)
+        values = sum(map(prod, graph.shapes(internal_shape(sample, 1))))
+        self.sizes = shard_sizes(batch, shard or shard_of(batch, values))
         self.count = len(self.sizes)
         self.plans = {n: Plan(graph, internal_shape(sample, n), dtype, backend, training) for n in set(self.sizes)}
         self.largest = self.plans[max(self.sizes)]
@@ -413,6 +414,16 @@ def folds(s: int, first: int) -> list[int]:
         into.append(s)
         d *= 2
     return into
+
+
+def shard_of(batch: int, values: int) -> int:
+    """How many samples a shard should have, of which each makes so many numbers in all layers together.
+
+    Half of the batch, so that there is work for two; but not more than fit into the cache, or 32, and not so few that
+    the calls take longer than the work. It depends on nothing of the machine, since sums are grouped by shards.
+    """
+    most, least = max(32, MOST // values), max(8, LEAST // values)
+    return max(least, min(most, ceil(batch / 2)))
 
 
 def shard_sizes(batch: int, shard: int) -> list[int]:

@@ -9,7 +9,7 @@ from im2colnet.layers import user_shape
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import get_num_threads
-from im2colnet.plan import ITEM_BYTES, SHARD
+from im2colnet.plan import ITEM_BYTES
 from im2colnet.trainer import CHUNK
 
 
@@ -55,7 +55,7 @@ def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1) -> st
 
 def plan(
     net: Network, input_shape: Sequence[int], batch: int, optimizer: Optimizer, threads: int | None = None,
-    shard: int = SHARD,
+    shard: int | None = None,
 ) -> dict[str, Any]:
     """Return the exact memory of training and of inference, in bytes, without running anything.
 
@@ -67,8 +67,8 @@ def plan(
     optimizer : Optimizer
     threads : int, optional
         By default as many as may be used.
-    shard : int
-        Samples in a shard.
+    shard : int, optional
+        Samples in a shard; by default as in training.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def plan(
     state = itemsize * sum(
         prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values()
     )
-    report: dict[str, Any] = {"batch": batch, "input_shape": list(input_shape), "threads": threads, "shard": shard}
+    report: dict[str, Any] = {"batch": batch, "input_shape": list(input_shape), "threads": threads}
     for name, training in (("training", True), ("inference", False)):
         planned = net.plan(batch, input_shape, training, threads, shard)
         memory = {"parameters": vector + state}

@@ -23,7 +23,7 @@ from im2colnet.layers import Context, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads
-from im2colnet.plan import SHARD, BatchPlan, Buffer, Kind, Plan, Stage, folds
+from im2colnet.plan import BatchPlan, Buffer, Kind, Plan, Stage, folds
 from im2colnet.registry import backend_of, get_backend
 
 MOST_LAYOUTS = 16  # batch sizes to keep ready
@@ -128,12 +128,12 @@ class Run:
     net : Network
     training : bool
     loss : CrossEntropyLoss, optional
-    shard : int
-        Samples in a shard, at most.
+    shard : int, optional
+        Samples in a shard, at most; by default :func:`im2colnet.plan.shard_of`.
     """
 
     def __init__(
-        self, net: Network, training: bool, loss: CrossEntropyLoss | None = None, shard: int = SHARD
+        self, net: Network, training: bool, loss: CrossEntropyLoss | None = None, shard: int | None = None
     ) -> None:
         net.flat  # noqa: B018 - raises if there are no parameters
         self.net, self.training, self.loss, self.shard = net, training, loss, shard

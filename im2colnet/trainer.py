@@ -18,7 +18,6 @@ from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.parallel import Communicator
-from im2colnet.plan import SHARD
 from im2colnet.run import Run
 
 if TYPE_CHECKING:
@@ -106,15 +105,17 @@ class Trainer:
         number of threads.
     backend : str or Backend, optional
         For a network without parameters.
-    shard : int
-        Samples that are taken through the network together. Sums are grouped by it.
+    shard : int, optional
+        Samples that are taken through the network together, at most. Sums are grouped by it, so the last bits of a
+        result depend on it. By default half of the batch or what fits into a processor's cache, whichever is less;
+        for more than two cores a smaller one can be faster.
     """
 
     def __init__(
         self, net: Network, loss: CrossEntropyLoss | None = None, optimizer: Optimizer | None = None, seed: int = 0,
-        backend: str | Backend | None = None, shard: int = SHARD,
+        backend: str | Backend | None = None, shard: int | None = None,
     ) -> None:
-        shard = whole("shard", shard)
+        shard = None if shard is None else whole("shard", shard)
         if not isinstance(net, Network):
             raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
         seed = whole("seed", seed, least=0)

@@ -185,7 +185,7 @@ def test_training_gives_what_the_numpy_backend_gives(backend):
         assert_allclose(history[key], expected_history[key], rtol=1e-9, err_msg=key)
 
 
-@pytest.mark.usefixtures("demo")
+@pytest.mark.usefixtures("demo", "shards_of_32")
 def test_the_plug_ins_own_kernel_does_the_work(monkeypatch):
     def elsewhere(*args, **kwargs):
         raise AssertionError("a kernel of the built-in backend ran")

@@ -95,6 +95,7 @@ class Convolve(ic.Layer):
         return dy
 
 
+@pytest.mark.usefixtures("shards_of_32")
 def test_use_backend_reaches_the_workers():
     class Mine(ic.Backend):
         name, xp, threads = "mine", np, True
@@ -298,6 +299,7 @@ def test_wrong_arguments_are_named(make, text):
         make()
 
 
+@pytest.mark.usefixtures("shards_of_32")
 def test_scratch_and_threads_do_not_pile_up():
     trainer, before = ic.Trainer(ic.models.notebook()), ic.get_num_threads()
     try:

@@ -17,7 +17,7 @@ from reference.torch_values import cases
 import im2colnet as ic
 from im2colnet import parallel
 from im2colnet.parallel import Communicator, Team, share, tree_sum
-from im2colnet.plan import folds, gradient_rows, shard_sizes
+from im2colnet.plan import folds, gradient_rows, shard_of, shard_sizes
 from im2colnet.run import Run
 
 
@@ -118,6 +118,20 @@ def trained(make, sizes, threads, dtype="float32", shard=4, optimizer=None):
     found["predictions"] = net.predict(x)
     evaluation = trainer.evaluate(ic.datasets.Dataset(x, labels, classes=tuple("abcd")))
     return found | {"evaluation": [evaluation["loss"], evaluation["accuracy"]]}
+
+
+@pytest.mark.parametrize(
+    ("batch", "values", "shard"),
+    [
+        (64, 1_000, 262),            # a small network: not so few that the calls take longer than the work
+        (1024, 1_000, 512),          # enough for two
+        (4096, 1_000, 1048),         # not more than the cache holds
+        (64, 15_000, 32), (256, 15_000, 69),
+        (64, 500_000, 32), (256, 500_000, 32), (32, 500_000, 16), (16, 10**7, 8), (10, 10**7, 8), (1, 10**7, 8),
+    ],
+)
+def test_shards_suit_the_network_and_leave_work_for_two(batch, values, shard):
+    assert shard_of(batch, values) == shard
 
 
 @pytest.mark.parametrize("make", [plain, with_batch_norm, with_dropout, with_both])
@@ -382,6 +396,7 @@ def test_threads_end_with_their_team():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.usefixtures("shards_of_32")
 def test_a_forked_process_has_workers_of_its_own():
     ic.set_num_threads(3)
     net = plain().init(0)
@@ -585,6 +600,7 @@ def test_predictions_do_not_depend_on_the_company():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("shards_of_32")
 def test_several_threads_of_the_user_may_predict_at_once(threads):
     ic.set_num_threads(threads)
     net, wrong = plain().init(0), []
