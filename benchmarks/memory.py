@@ -17,6 +17,8 @@ from typing import Any
 import im2colnet as ic
 from benchmarks.common import CASES, Case, Comparison, NotHere, Row, import_torch, in_child, start_host_backend
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
+from im2colnet.processes import worker_processes
+from im2colnet.run import FIRST_STEPS
 
 STEPS = 3
 SMALL = 1 << 20    # bytes, of which most are pages and stacks of threads
@@ -60,14 +62,21 @@ def peak(make: Callable[[], Callable[[Any, Any], float]], *batch: Any) -> int:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
         step = make()
-        for _ in range(STEPS):
+        for _ in range(FIRST_STEPS + STEPS):    # the first without the processes that share the work
             step(*batch)
         after = status()
         # pages of libraries that are read when their code first runs belong to the imports
         taken = after["VmHWM"] - before["VmRSS"] - (after["RssFile"] - before["RssFile"])
+        taken += sum(map(private_bytes, worker_processes()))
     except (OSError, KeyError) as error:
         raise NotHere(f"the peak of memory is not known on this system: {error!r}") from error
     return max(taken, mmap.PAGESIZE)    # what is smaller fits into pages that were there already
+
+
+def private_bytes(pid: int) -> int:
+    """Return how much memory a process has for itself, beside what it shares with the one it was forked from."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Private"))
 
 
 def status() -> dict[str, int]:

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import im2colnet as ic
-from benchmarks.common import CASES, WARM_UP, interleave, start_backend
+from benchmarks.common import CASES, WARM_UP, interleave, start_backend, warm_up
 
 NETS = [name for name in CASES if not name.startswith("resnet18")]    # half a minute of asv's time: in compare only
 MODELS = [name for name in NETS if name != "lenet5-b256"]
@@ -19,7 +19,9 @@ def step(net: str, threads: int) -> Callable[[], Any]:
     start_backend()
     ic.set_num_threads(threads)
     trainer, (images, labels) = CASES[net].trainer(), CASES[net].data()
-    return lambda: trainer.step(images, labels)
+    taken = partial(trainer.step, images, labels)
+    warm_up(taken)
+    return taken
 
 
 @cache

@@ -26,6 +26,7 @@ from benchmarks.common import (
     import_torch,
     interleave,
     start_host_backend,
+    warm_up,
 )
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
 
@@ -128,6 +129,7 @@ def training_samples(case: Case, threads: int) -> Samples:
         peer, inputs = Peer(case, layout, state), as_tensor(images, layout)
         _same("the first loss", loss, peer.step(inputs, targets))
         theirs[layout] = partial(peer.step, inputs, targets)
+    warm_up(partial(trainer.step, images, labels))
     return interleave({"im2colnet": partial(trainer.step, images, labels), **theirs})
 
 

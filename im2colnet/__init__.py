@@ -20,6 +20,7 @@ from im2colnet.errors import (
     Im2colnetError,
     NonFiniteError,
     ShapeError,
+    WorkerError,
 )
 from im2colnet.layers import (
     AvgPool2d,
@@ -41,7 +42,7 @@ from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, Residual, Sequential
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer
-from im2colnet.parallel import get_num_threads, set_num_threads
+from im2colnet.parallel import get_num_threads, get_workers, set_num_threads, set_workers
 from im2colnet.registry import get_backend, list_backends, use_backend
 from im2colnet.trainer import History, Trainer
 
@@ -56,8 +57,8 @@ __all__ = [
     "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
     "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
     "NonFiniteError", "Optimizer", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer",
-    "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads", "list_backends", "models",
-    "set_num_threads", "use_backend",
+    "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads", "get_workers",
+    "list_backends", "models", "set_num_threads", "set_workers", "use_backend",
 ]  # fmt: skip
 
 

@@ -82,6 +82,14 @@ class Backend:
         """Allocate an array with arbitrary contents."""
         return self.xp.empty(shape, dtype=dtype)
 
+    def shared(self, shape: Shape, dtype: str) -> Array:
+        """Allocate an array, if possible in memory that processes forked later share, with arbitrary contents."""
+        return self.empty(shape, dtype)
+
+    def shares(self, array: Array) -> bool:
+        """Whether forked processes see what this one writes into ``array``."""
+        return False
+
     def synchronize(self) -> None:
         """Wait until all queued work is done (nothing to do where work is not queued)."""
 

@@ -25,5 +25,9 @@ class CheckpointError(Im2colnetError, ValueError):
     """A checkpoint cannot be read, written, or belongs to another network."""
 
 
+class WorkerError(Im2colnetError, RuntimeError):
+    """A worker's process has ended, or failed with an error that could not be sent."""
+
+
 class NonFiniteError(Im2colnetError, FloatingPointError):
     """NaN or infinity appeared in the input, the loss or the parameters."""

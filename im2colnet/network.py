@@ -169,7 +169,7 @@ class Network(Layer):
         rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
         self.backend, self.dtype = get_backend(backend), str(dtype)
         self._run = None  # it is bound to the old parameters
-        self._flat = self.backend.empty((self.graph.size,), self.dtype)
+        self._flat = self.backend.shared((self.graph.size,), self.dtype)
         for node in self.graph.nodes:
             node.params = self.views(node, self._flat)
             for key, p in node.layer.parameters().items():

@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array
 from im2colnet.checks import positive
+from im2colnet.errors import ShapeError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+WORKERS = ("auto", "processes", "threads")
+
 _num_threads: int | None = None
+_workers = os.environ.get("IM2COLNET_WORKERS", "auto")
 
 
 def set_num_threads(n: int) -> None:
@@ -36,6 +40,31 @@ def get_num_threads() -> int:
     if _num_threads is not None:
         return _num_threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_workers(kind: str) -> None:
+    """Set what the workers of a training step are.
+
+    Parameters
+    ----------
+    kind : {"auto", "processes", "threads"}
+        Processes share nothing but memory, so no worker waits for another's Python. With "auto", the default unless
+        ``IM2COLNET_WORKERS`` says otherwise, they are used from the third step of a batch size on, on Linux on x86-64
+        and with a Python whose threads do not run at once. Results do not depend on it.
+    """
+    global _workers
+    _workers = _checked_workers(kind)
+
+
+def get_workers() -> str:
+    """What the workers of a training step are, as set: "auto", "processes" or "threads"."""
+    return _checked_workers(_workers)
+
+
+def _checked_workers(kind: str) -> str:
+    if kind not in WORKERS:
+        raise ShapeError(f"workers must be one of {', '.join(WORKERS)}, got {kind!r}")
+    return kind
 
 
 def share(count: int, rank: int, size: int) -> range:
@@ -82,17 +111,21 @@ class Communicator:
         """Wait until every worker is here."""
 
 
-class ThreadCommunicator(Communicator):
-    """Threads see each other's arrays: each sums its own range of elements of all of them."""
-
-    def __init__(self, rank: int, size: int, meeting: threading.Barrier, board: list[Any]) -> None:
-        self.rank, self.size, self._meeting, self._board = rank, size, meeting, board
+class SharedCommunicator(Communicator):
+    """Workers that see each other's arrays: each sums its own range of elements of all of them."""
 
     def all_reduce(self, parts: Sequence[Array | None]) -> None:
         mine = self.share(parts[0].size if parts[0] is not None else 0)
         self.barrier()
         tree_sum(parts, mine.start, mine.stop)
         self.barrier()
+
+
+class ThreadCommunicator(SharedCommunicator):
+    """One of several threads."""
+
+    def __init__(self, rank: int, size: int, meeting: threading.Barrier, board: list[Any]) -> None:
+        self.rank, self.size, self._meeting, self._board = rank, size, meeting, board
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         if self.rank == root:
@@ -130,18 +163,18 @@ class Team:
             self._pool = ThreadPoolExecutor(self.size - 1, thread_name_prefix="im2colnet")
             self.communicators = [ThreadCommunicator(r, self.size, self._meeting, board) for r in range(self.size)]
 
-    def run(self, program: Callable[[Communicator], None]) -> None:
-        """Run ``program(communicator)`` on every worker; if any fail, the lowest rank's error is raised."""
+    def run(self, program: Callable[..., None], *command: Any) -> None:
+        """Run ``program(communicator, *command)`` on every worker; if any fail, the lowest rank's error is raised."""
         if self._process != os.getpid():  # a forked process has none of its parent's threads
             self._start()
         if self._pool is None:
-            program(self.communicators[0])
+            program(self.communicators[0], *command)
             return
         errors: dict[int, BaseException] = {}
 
         def guarded(communicator: Communicator) -> None:
             try:
-                program(communicator)
+                program(communicator, *command)
             except threading.BrokenBarrierError:
                 pass  # another worker failed, and its error is the one to tell
             except BaseException as error:

@@ -10,23 +10,29 @@ A step of training, for each worker:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from math import prod
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from im2colnet.backend import Array, Shape
+from im2colnet.backend import Array, Shape, Spec
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, ShapeError
 from im2colnet.layers import Context, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads
-from im2colnet.plan import BatchPlan, Buffer, Kind, Plan, Stage, folds
+from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Plan, Stage, folds, nbytes
 from im2colnet.registry import backend_of, get_backend
 
+if TYPE_CHECKING:
+    from im2colnet.processes import ProcessTeam
+
 MOST_LAYOUTS = 16  # batch sizes to keep ready
+FIRST_STEPS = 3  # of a batch size run on threads: processes are for what is repeated
+FEW_STEPS, MOST_WASTED = 10, 3  # if that many teams of processes in turn were outdated after so few, threads do it
 
 
 class Bound(NamedTuple):
@@ -106,6 +112,11 @@ class Layout:
         run.reserve("shard", plan.count if plan.couples else 0, plan.shard_bytes)
         self.gradients = run.gradient_rows(plan.rows)
         self.team = run.team(len(plan.shares))
+        self.steps = 0                                         # that were taken on it
+        self.batch: tuple[Array, Array] | None = None          # images and labels where other processes see them
+        joined = [*plan.sums.values(), Spec((2,), "float64")]
+        ends = list(accumulate(map(nbytes, joined), initial=0))
+        sums_of = backend.shared((plan.count, ends[-1]), "uint8")
         self.shards: list[Shard] = []
         slots: dict[Any, Slot] = {}
         starts = list(accumulate(plan.sizes, initial=0))
@@ -116,8 +127,12 @@ class Layout:
                 if key not in slots:
                     memory = run.shard_arenas[s] if plan.couples else run.worker_arenas[rank]
                     slots[key] = Slot(plan.plans[size], run.worker_arenas[rank], memory)
-                sums = {where: backend.empty(*spec) for where, spec in plan.sums.items()}
-                self.shards.append(Shard(starts[s], starts[s + 1], slots[key], sums, backend.empty((2,), "float64")))
+                *sums, metrics = (
+                    sums_of[s, start : start + prod(shape) * ITEM_BYTES[dtype]].view(dtype).reshape(shape)
+                    for start, (shape, dtype) in zip(ends, joined, strict=False)
+                )
+                of_node = dict(zip(plan.sums, sums, strict=True))
+                self.shards.append(Shard(starts[s], starts[s + 1], slots[key], of_node, metrics))
 
 
 class Run:
@@ -143,6 +158,9 @@ class Run:
         self._views: dict[int, list[Mapping[str, Array]]] = {}
         self._layouts: dict[tuple[tuple[int, ...], int], Layout] = {}
         self._teams: dict[int, Team] = {}
+        self._processes: dict[int, ProcessTeam] = {}
+        self._wasted = 0                                       # teams of processes that had hardly begun
+        self.workers_text = "1 worker"
         self._lock = Lock()
         self._process = os.getpid()
         self.workers = 0
@@ -163,12 +181,15 @@ class Run:
             count = max(count, len(present))
             present.clear()
             self._layouts.clear()  # they were bound to the old ones
-            present.extend(self.net.backend.empty((size,), "uint8") for _ in range(count))
+            # shared, or both a process and the one it was forked from would have a copy of what was written before
+            shared = self.training and self.workers > 1
+            allocate = self.net.backend.shared if shared else self.net.backend.empty
+            present.extend(allocate((size,), "uint8") for _ in range(count))
 
     def gradient_rows(self, count: int) -> list[Array]:
         """Return ``count`` flat gradients."""
         while len(self._gradients) < count:
-            self._gradients.append(self.net.backend.empty(self.net.flat.shape, self.net.dtype))
+            self._gradients.append(self.net.backend.shared(self.net.flat.shape, self.net.dtype))
             self._gradients[-1][...] = 0  # of parameters whose layer writes none
             # read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... does not go unnoticed
             self._views[len(self._gradients) - 1] = [
@@ -203,9 +224,21 @@ class Run:
     # ------------------------------------------------------------------ what is run
 
     def train_step(
-        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, Communicator], None]
+        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...] = (),
+        known: Sequence[dict[str, Any]] | None = None,
     ) -> tuple[float, int]:
-        """Run one step; ``update(gradient, communicator)`` changes a worker's share of the parameters.
+        """Run one step.
+
+        Parameters
+        ----------
+        images, labels
+        key
+            Seeds random numbers: (seed, step).
+        update : callable
+            ``update(gradient, communicator, *how)`` changes a worker's share of the parameters.
+        how : tuple
+        known : sequence of dict, optional
+            All that ``update`` depends on, by name; without it the workers are threads.
 
         Returns
         -------
@@ -216,42 +249,89 @@ class Run:
         ------
         NonFiniteError
             If images or loss are not finite; the parameters are unchanged.
+        WorkerError
+            If a worker's process has ended.
         """
         with self._alone():
-            return self._train_step(self.check_images(images), labels, key, update)
+            return self._train_step(self.check_images(images), labels, key, update, how, known)
 
     def _train_step(
-        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[[Array, Communicator], None]
+        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...],
+        known: Sequence[dict[str, Any]] | None,
     ) -> tuple[float, int]:
         net, layout = self.net, self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
-
-        def program(comm: Communicator) -> None:
-            mine = comm.share(layout.plan.count)
-            for stage in layout.plan.stages:
-                for s in mine:
-                    self._run_stage(stage, layout, s, images, labels, key)
-                    self._fold(layout, s, mine.start, stage.gradients)
-                if stage.join is not None:
-                    join = stage.steps[-1].kind, stage.join
-                    parts = [shard.sums[join] for shard in layout.shards]
-                    comm.all_reduce(parts)
-                    for s in mine:
-                        layout.shards[s].slot.contexts[stage.join].sums = parts[0]
-            comm.all_reduce([shard.metrics for shard in layout.shards])
-            if not net.backend.all_finite(layout.shards[0].metrics):
-                return
-            plan = layout.plan
-            comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
-            update(layout.gradients[0], comm)
-
-        self._run(layout.team, program)
+        program = partial(self._train_program, update)
+        team = self._process_team(layout, images, labels, program, known)
+        if team is None:
+            self._run(layout.team, program, layout, (images, labels), key, how)
+        else:
+            for shared, given in zip(cast(Any, layout.batch), (images, labels), strict=True):
+                shared[...] = given
+            self._run(team, program, (images.shape[1:], images.shape[0]), None, key, how)
         loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
         if loss - loss != 0:
             raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are unchanged")
         for node, ctx in zip(net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
             node.layer.finish_step(ctx)
         return loss, int(correct)
+
+    def _train_program(
+        self, update: Callable[..., None], comm: Communicator, layout: Layout | tuple[tuple[int, ...], int],
+        batch: tuple[Any, Any] | None, key: tuple[int, int], how: tuple[Any, ...],
+    ) -> None:
+        """What each worker does in a step; another process knows layout and batch by the layout's name."""
+        if not isinstance(layout, Layout):
+            layout = self._layouts[layout]
+        plan, mine, (images, labels) = layout.plan, comm.share(layout.plan.count), batch or cast(Any, layout.batch)
+        for stage in plan.stages:
+            for s in mine:
+                self._run_stage(stage, layout, s, images, labels, key)
+                self._fold(layout, s, mine.start, stage.gradients)
+            if stage.join is not None:
+                join = stage.steps[-1].kind, stage.join
+                parts = [shard.sums[join] for shard in layout.shards]
+                comm.all_reduce(parts)
+                for s in mine:
+                    layout.shards[s].slot.contexts[stage.join].sums = parts[0]
+        comm.all_reduce([shard.metrics for shard in layout.shards])
+        if not self.net.backend.all_finite(layout.shards[0].metrics):
+            return
+        comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
+        update(layout.gradients[0], comm, *how)
+
+    def _process_team(
+        self, layout: Layout, images: Any, labels: Any, program: Callable[..., None],
+        known: Sequence[dict[str, Any]] | None,
+    ) -> ProcessTeam | None:
+        """Workers on processes for a step that is repeated, where they can be had: else None, and threads do it."""
+        size, shared = len(layout.plan.shares), self.net.backend.shared
+        layout.steps += 1
+        self.workers_text = f"{size} threads" if size > 1 else "1 worker"
+        if size == 1 or layout.steps < FIRST_STEPS or known is None:
+            return None
+        from im2colnet import processes  # costs a few ms of import time
+
+        arrays = [self.net.flat, *self._gradients, *(array for names in known for array in names.values())]
+        if not processes.wanted() or not all(
+            self.net.backend.shares(array) for array in arrays if self.net.backend.owns(array)
+        ):
+            return None
+        if layout.batch is None or layout.batch[0].dtype != images.dtype:
+            layout.batch = shared(images.shape, images.dtype.name), shared(labels.shape, "int64")
+        repeated = {str(key): other.batch for key, other in self._layouts.items() if other.batch}
+        known = [*known, repeated, vars(self.loss), *(vars(node.layer) for node in self.net.graph.nodes)]
+        team = self._processes.get(size)
+        if team is not None and not team.current(known):
+            self._wasted = self._wasted + 1 if team.turns < FEW_STEPS else 0
+            self._processes.pop(size).close()
+            team = None
+        if team is None:
+            if self._wasted >= MOST_WASTED:
+                return None
+            team = self._processes[size] = processes.ProcessTeam(size, program, known)
+        self.workers_text = f"{size} processes"
+        return team
 
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
@@ -292,9 +372,9 @@ class Run:
         loss, correct = (float(v) for v in self.net.backend.to_numpy(layout.shards[0].metrics))
         return loss, int(correct)
 
-    def _run(self, team: Team, program: Callable[[Communicator], None]) -> None:
+    def _run(self, team: Team | ProcessTeam, program: Callable[..., None], *command: Any) -> None:
         with self.net.backend.errstate():  # the workers inherit it
-            team.run(program)
+            team.run(program, *command)
 
     # ------------------------------------------------------------------ one shard
 

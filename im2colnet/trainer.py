@@ -135,7 +135,7 @@ class Trainer:
         self._state = _State()
 
     def _zeros(self, n: int) -> Array:
-        vector = self.net.backend.empty((n,), self.net.dtype)
+        vector = self.net.backend.shared((n,), self.net.dtype)
         vector[...] = 0
         return vector
 
@@ -175,23 +175,28 @@ class Trainer:
     def _step(self, images: Any, labels: Any) -> tuple[float, int]:
         state = self._state
         self._check_network()
-        lr = self.optimizer.schedule(state.step, state.total)
-
-        def update(gradient: Array, comm: Communicator) -> None:
-            net, xp, elements = self.net, self.net.backend.xp, comm.share(self.net.flat.size)
-            if comm.rank not in self._scratch:
-                self._scratch[comm.rank] = net.backend.empty((min(CHUNK, net.flat.size),), net.dtype)
-            work = self._scratch[comm.rank]
-            for a in range(elements.start, elements.stop, CHUNK):
-                part = slice(a, min(a + CHUNK, elements.stop))
-                slots = {name: vector[part] for name, vector in self._slots.items()}
-                n = part.stop - part.start
-                self.optimizer.update(net.flat[part], gradient[part], slots, lr, state.step + 1, work[:n], xp)
-            gradient[elements.start : elements.stop] = 0  # a layer need not write what it does not change
-
-        result = self._run.train_step(images, labels, (self.seed, state.step), update)
+        how = self.optimizer.schedule(state.step, state.total), state.step + 1
+        known = [{"optimizer": self.optimizer}, vars(self.optimizer), self._slots]
+        result = self._run.train_step(images, labels, (self.seed, state.step), self._update, how, known)
         state.step += 1
         return result
+
+    def _update(self, gradient: Array, comm: Communicator, lr: float, step: int) -> None:
+        """Change a worker's share of the parameters."""
+        net, xp, elements = self.net, self.net.backend.xp, comm.share(self.net.flat.size)
+        if comm.rank not in self._scratch:
+            self._scratch[comm.rank] = net.backend.empty((min(CHUNK, net.flat.size),), net.dtype)
+        work = self._scratch[comm.rank]
+        for a in range(elements.start, elements.stop, CHUNK):
+            part = slice(a, min(a + CHUNK, elements.stop))
+            slots = {name: vector[part] for name, vector in self._slots.items()}
+            self.optimizer.update(net.flat[part], gradient[part], slots, lr, step, work[: part.stop - part.start], xp)
+        gradient[elements.start : elements.stop] = 0  # a layer need not write what it does not change
+
+    @property
+    def workers(self) -> str:
+        """What ran the last step: "1 worker", or so many "threads" or "processes"."""
+        return self._run.workers_text
 
     def _check_network(self) -> None:
         if self.net.flat is not self._parameters:

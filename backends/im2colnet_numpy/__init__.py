@@ -1,6 +1,8 @@
 """The CPU backend: NumPy, with convolutions as products of matrices (see :mod:`im2colnet_numpy.algorithms`)."""
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -47,6 +49,18 @@ class NumpyBackend(Backend):
         memory = np.empty(nbytes + ALIGNMENT, "uint8")
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + nbytes].view(dtype).reshape(shape)
+
+    def shared(self, shape: Shape, dtype: str) -> Array:
+        nbytes = prod(shape) * np.dtype(dtype).itemsize
+        if not nbytes or not hasattr(os, "fork"):
+            return self.empty(shape, dtype)
+        return np.frombuffer(mmap.mmap(-1, nbytes), dtype).reshape(shape)
+
+    def shares(self, array: Array) -> bool:
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        return isinstance(owner.obj if isinstance(owner, memoryview) else owner, mmap.mmap)
 
     def random(self, key: Sequence[int], out: Array) -> Array:
         np.random.Generator(np.random.SFC64(list(key))).random(out=out, dtype=out.dtype)

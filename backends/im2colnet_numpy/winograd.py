@@ -70,7 +70,8 @@ class Winograd:
             raise ValueError(f"the input's gradient is no convolution, with {window}")
         self.C, self.F = C, F
         self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
-        U = part = Spec((IN * IN, F, C), "float32")
+        U, taps = Spec((IN * IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
+        part = taps if self.forward.at_once else U
         self.work = {
             "conv2d": [U, *self.forward.work],
             "conv2d_weight_grad": [U, part, *self.forward.work[:-1], self.forward.outputs.spec],
@@ -127,6 +128,7 @@ class Tiles:
         rows, self.columns = -(-OH // OUT), -(-OW // OUT)                               # of tiles
         self.C, self.F, self.N, self.P = C, F, N, self.columns * N
         m = min(rows, -(-LEAST_COLUMNS // self.P))
+        self.at_once = m == rows
         (top, _), (left, _) = window.padding
         pads = (top, OUT * rows + TAPS - 1 - top - H), (left, OUT * self.columns + TAPS - 1 - left - W)
         self.inputs = Lowering(x, Window((IN, IN), (OUT, OUT), pads), 1, "float32", m)

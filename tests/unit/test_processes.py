@@ -1,0 +1,350 @@
+"""Workers as processes: the same to the last bit, and whatever happens to one is told and does no harm."""
+
+import copy
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+from im2colnet_numpy import NumpyBackend
+
+import im2colnet as ic
+from im2colnet import processes, run
+
+pytestmark = [
+    pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64"),
+    pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def workers(monkeypatch):
+    """Three processes, from the first step on."""
+    monkeypatch.setattr(run, "FIRST_STEPS", 1)
+    before, kind = ic.get_num_threads(), ic.get_workers()
+    ic.set_num_threads(3)
+    ic.set_workers("processes")
+    yield ic.set_workers
+    ic.set_num_threads(before)
+    ic.set_workers(kind)
+
+
+def small():
+    return ic.Sequential([
+        ic.Conv2d(3, 6, 3, padding=1), ic.BatchNorm2d(6), ic.ReLU(), ic.Dropout(0.3), ic.MaxPool2d(2), ic.Flatten(),
+        ic.Linear(96, 4),
+    ])  # fmt: skip
+
+
+def batch(n=12, seed=0, dtype="float32"):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 3, 8, 8)).astype(dtype), rng.integers(0, 4, n)
+
+
+def trainer(net=None, optimizer=None, **options):
+    return ic.Trainer((net or small()).init(0), optimizer=optimizer or ic.SGD(0.05, 0.9), seed=1, shard=4, **options)
+
+
+def everything(trained):
+    return trained.net.state_dict() | {f"slot {name}": vector.copy() for name, vector in trained._slots.items()}
+
+
+def pids(trained):
+    return [pid for team in trained._run._processes.values() for pid in team.pids]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition, seconds=10):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_results_are_those_of_one_worker(workers):
+    def train(threads, kind):
+        ic.set_num_threads(threads)
+        workers(kind)
+        teacher = trainer(optimizer=ic.Adam(0.01))
+        losses = [teacher.step(*batch(n, n, dtype)) for n, dtype in (
+            (12, "float32"), (12, "float32"), (5, "float32"), (12, "float64"), (9, "float32"), (12, "float32"),
+            (2, "float32"),
+        )]  # fmt: skip
+        return losses, everything(teacher), teacher.workers
+
+    losses, state, _ = train(1, "threads")
+    for threads in 2, 3:
+        found, others, _ = train(threads, "processes")
+        assert found == losses
+        assert_same_bits(others, state)
+
+
+def test_which_workers_ran_is_visible(workers):
+    teacher = trainer()
+    teacher.step(*batch())
+    assert teacher.workers == "3 processes"
+    assert len(pids(teacher)) == 2
+    teacher.step(*batch(3))
+    assert teacher.workers == "1 worker"
+    workers("threads")
+    teacher.step(*batch())
+    assert teacher.workers == "3 threads"
+
+
+def test_only_steps_that_are_repeated_start_processes(monkeypatch):
+    monkeypatch.setattr(run, "FIRST_STEPS", 3)
+    teacher, seen = trainer(), []
+    for n in 12, 12, 9, 12, 12:
+        teacher.step(*batch(n))
+        seen.append(teacher.workers)
+    assert seen == ["3 threads"] * 3 + ["3 processes"] * 2
+
+
+def test_the_same_processes_go_on():
+    teacher = trainer()
+    teacher.step(*batch())
+    first = pids(teacher)
+    for i in range(5):
+        teacher.step(*batch(seed=i))
+    assert pids(teacher) == first
+
+
+def test_what_changes_between_steps_reaches_the_workers(workers):
+    def train(kind):
+        workers(kind)
+        teacher = trainer()
+        teacher.step(*batch())
+        teacher.optimizer = ic.SGD(0.05, 0.5)
+        teacher.step(*batch())
+        teacher.net.layers[3].p = 0.6
+        teacher.step(*batch())
+        teacher.net.load_state_dict({k: v * 0.5 for k, v in teacher.net.state_dict().items()})
+        return [teacher.step(*batch()) for _ in range(2)], everything(teacher)
+
+    losses, state = train("threads")
+    found, others = train("processes")
+    assert found == losses
+    assert_same_bits(others, state)
+
+
+class Counts(ic.Layer):
+    """Changes itself at every step, which no other process can see."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def output_shape(self, x):
+        return x
+
+    def forward(self, x, ctx):
+        self.calls += 1
+        return x
+
+    def backward(self, dy, ctx):
+        return dy
+
+
+def test_workers_that_are_outdated_after_every_step_become_threads():
+    teacher = trainer(ic.Sequential([Counts(), *small().layers]))
+    seen = []
+    for _ in range(6):
+        teacher.step(*batch())
+        seen.append(teacher.workers)
+    assert seen[0] == "3 processes"
+    assert seen[-1] == "3 threads"
+    assert not pids(teacher)
+
+
+def test_a_copied_network_is_shared_like_any_other():
+    teacher, other = ic.Trainer(copy.deepcopy(small().init(0)), shard=4), ic.Trainer(small().init(0), shard=4)
+    assert [teacher.step(*batch()) for _ in range(2)] == [other.step(*batch()) for _ in range(2)]
+    assert teacher.workers == "3 processes"
+
+
+def test_threads_train_where_a_backend_s_arrays_are_not_shared():
+    class Alone(NumpyBackend):
+        shared = ic.Backend.shared
+
+    teacher = ic.Trainer(small().init(0, backend=Alone()), shard=4)
+    teacher.step(*batch())
+    assert teacher.workers == "3 threads"
+
+
+# When something goes wrong ------------------------------------------------------------------------------------------
+def test_a_worker_that_is_killed_is_told_and_another_takes_its_place():
+    teacher = trainer()
+    teacher.step(*batch())
+    before, killed = everything(teacher), pids(teacher)[1]
+    os.kill(killed, signal.SIGKILL)
+    with pytest.raises(ic.WorkerError, match=rf"worker 2 \(process {killed}\) was killed by signal 9"):
+        teacher.step(*batch())
+    assert_same_bits(everything(teacher), before)
+    assert not any(map(alive, [killed, *pids(teacher)]))
+    other = trainer()
+    other.step(*batch())
+    assert teacher.step(*batch()) == other.step(*batch())
+    assert teacher.workers == "3 processes"
+
+
+class Fails(ic.Layer):
+    """Fails in one worker when it is told to, by a file."""
+
+    def __init__(self, file, error):
+        self.file, self.error = file, error
+
+    def output_shape(self, x):
+        return x
+
+    def forward(self, x, ctx):
+        if self.file.exists() and self.file.read_text() == str(ctx.key[-1]):
+            raise self.error
+        return x
+
+    def backward(self, dy, ctx):
+        return dy
+
+
+class Local(Exception):
+    def __init__(self, one, two):  # so it cannot be unpickled
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.parametrize("shard", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(ValueError("no good"), ValueError), (KeyboardInterrupt(), KeyboardInterrupt), (SystemExit(3), SystemExit),
+     (Local("this", "that"), (Local, ic.WorkerError))],
+)  # fmt: skip
+def test_an_error_in_any_worker_is_raised_and_changes_nothing(error, kind, shard, tmp_path):
+    file = tmp_path / "fail"
+    layers = small().layers
+    teacher, other = (trainer(ic.Sequential([*layers[:2], Fails(file, error), *layers[2:]])) for _ in range(2))
+    teacher.step(*batch())
+    other.step(*batch())
+    before, first = everything(teacher), pids(teacher)
+    file.write_text(str(shard))
+    with pytest.raises(kind) as caught:
+        teacher.step(*batch())
+    if kind is ValueError:
+        assert "no good" in str(caught.value)
+    if isinstance(error, Local):
+        assert "this and that" in str(caught.value)
+    assert_same_bits(everything(teacher), before)
+    file.unlink()
+    assert pids(teacher) == first, "they go on"
+    assert [teacher.step(*batch()) for _ in range(2)] == [other.step(*batch()) for _ in range(2)]
+
+
+def test_an_error_says_where_in_the_worker_it_was(tmp_path):
+    file = tmp_path / "fail"
+    teacher = trainer(ic.Sequential([Fails(file, ValueError("no good")), *small().layers]))
+    file.write_text("2")
+    with pytest.raises(ValueError, match="no good") as caught:
+        teacher.step(*batch())
+    assert any("in forward" in note for note in caught.value.__notes__)
+
+
+def test_an_image_that_is_not_finite_in_another_worker():
+    teacher, other = trainer(), trainer()
+    images, labels = batch()
+    images[-1, 0, 0, 0] = np.nan
+    for one in teacher, other:
+        one.step(*batch())
+    with pytest.raises(ic.NonFiniteError, match="image 11 of the batch"):
+        teacher.step(images, labels)
+    assert teacher.step(*batch()) == other.step(*batch())
+
+
+# Beginning and end --------------------------------------------------------------------------------------------------
+def test_the_workers_end_with_the_trainer():
+    teacher = trainer()
+    teacher.step(*batch())
+    workers = pids(teacher)
+    assert all(map(alive, workers))
+    del teacher
+    gc.collect()
+    assert not any(map(alive, workers))
+
+
+SCRIPT = """
+import os, sys, time
+import numpy as np
+import im2colnet as ic
+print("begins", flush=True)
+
+class Mine(ic.ReLU):
+    pass
+
+ic.set_num_threads(2)
+ic.set_workers("processes")
+trainer = ic.Trainer(ic.Sequential([ic.Conv2d(3, 4, 3), Mine(), ic.Flatten(), ic.Linear(144, 2)]), shard=4)
+images, labels = np.random.default_rng(0).random((8, 3, 8, 8), "float32"), np.arange(8) % 2
+for _ in range(4):
+    trainer.step(images, labels)
+print(trainer.workers, *trainer._run._processes[2].pids, flush=True)
+"""
+
+
+def test_a_script_without_a_guard_is_not_run_again():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    begins, ran = done.stdout.splitlines()
+    assert begins == "begins"
+    assert ran.startswith("2 processes ")
+    wait_for(lambda: not alive(int(ran.split()[-1])))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_workers_end_with_the_process(how):
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + "time.sleep(60)"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
+        child.stdout.readline()
+        worker = int(child.stdout.readline().split()[-1])
+        assert alive(worker)
+        child.send_signal(how)
+        child.wait(10)
+        wait_for(lambda: not alive(worker))
+
+
+def test_a_process_of_the_user_s_has_workers_of_its_own():
+    teacher, other = trainer(), trainer()
+    for one in teacher, other:
+        one.step(*batch())
+    expected, read = other.step(*batch()), os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            loss = teacher.step(*batch())
+            os.write(read[1], f"{loss == expected} {teacher.workers}".encode())
+        finally:
+            os._exit(0)
+    os.close(read[1])
+    assert os.read(read[0], 100) == b"True 3 processes"
+    os.close(read[0])
+    os.waitpid(pid, 0)
+
+
+def test_the_kind_of_workers_is_checked(workers, monkeypatch):
+    with pytest.raises(ic.ShapeError, match="workers must be one of auto, processes, threads, got 'fibres'"):
+        workers("fibres")
+    monkeypatch.setattr(processes.platform, "machine", lambda: "riscv64")
+    teacher = trainer()
+    with pytest.raises(ic.WorkerError, match="needs Linux on x86-64"):
+        teacher.step(*batch())
+    workers("auto")
+    teacher.step(*batch())
+    assert teacher.workers == "3 threads"
