@@ -278,6 +278,10 @@ class Backend:
         """Sum over all but the channels of (H, C, W, N), or the features of (features, N): a bias's gradient."""
         return self.xp.sum(dy, axis=(0, 2, 3) if dy.ndim == 4 else 1, out=out)
 
+    def relu(self, x: Array, out: Array | None = None) -> Array:
+        """The larger of ``x`` and 0. ``out`` may be ``x``."""
+        return self.xp.maximum(x, 0, out=out)
+
     def relu_grad(
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:

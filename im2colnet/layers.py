@@ -302,7 +302,7 @@ class Linear(Layer):
         y = ctx.backend.matmul(ctx.params["weight"], x, out=ctx.y)
         if self.bias:
             ctx.xp.add(y, ctx.params["bias"][:, None], out=y)
-        return ctx.xp.maximum(y, 0, out=y) if ctx.relu else y
+        return ctx.backend.relu(y, out=y) if ctx.relu else y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         ctx.backend.matmul(dy, ctx.x.T, out=ctx.grads["weight"])
@@ -320,7 +320,7 @@ class ReLU(Layer):
         return Needs(input=False, output=True, inplace=True, backward=work)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        return ctx.xp.maximum(x, 0, out=ctx.y)
+        return ctx.backend.relu(x, out=ctx.y)
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         return ctx.backend.relu_grad(ctx.y, dy, out=ctx.dx, work=ctx.work["relu_grad"])

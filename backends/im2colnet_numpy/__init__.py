@@ -12,8 +12,8 @@ import numpy as np
 
 from im2colnet.backend import Backend, Shape, Spec
 from im2colnet.window import Pair, Tap, Window
+from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
-from im2colnet_numpy.lowering import TILE_BYTES
 from im2colnet_numpy.rows import WEIGHT_ORDER
 
 __all__ = ["NumpyBackend"]
@@ -77,8 +77,7 @@ class NumpyBackend(Backend):
         self, kernel: str, x: Shape, y: Shape, dtype: str, window: Window | None = None, groups: int = 1
     ) -> list[Spec]:
         if kernel in ("batch_norm_sums", "batch_norm_grad_sums", "channel_affine"):
-            H, C, W, N = x
-            return [Spec((_tile_rows(x, dtype), C, W, N), dtype)]
+            return channels.workspace(x, dtype, spread=3 if kernel == "channel_affine" else 1)
         if kernel == "relu_grad":
             return [Spec(y, "bool")]
         if kernel == "avg_pool2d_grad":
@@ -192,10 +191,13 @@ class NumpyBackend(Backend):
 
     def sum_samples(self, dy: Array, out: Array) -> Array:
         if dy.ndim == 2:
-            return np.matmul(dy, _ones(dy.shape[1], dy.dtype), out=out)
+            return np.matmul(dy, channels.ones(dy.shape[1], dy.dtype), out=out)
         H, C, W, N = dy.shape
-        rows: Array = np.matmul(dy.reshape(H, C, W * N), _ones(W * N, dy.dtype))
+        rows: Array = np.matmul(dy.reshape(H, C, W * N), channels.ones(W * N, dy.dtype))
         return rows.sum(axis=0, out=out)
+
+    def relu(self, x: Array, out: Array | None = None) -> Array:
+        return channels.rectify(x, np.empty(x.shape, x.dtype) if out is None else out)
 
     def relu_grad(
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
@@ -204,44 +206,16 @@ class NumpyBackend(Backend):
         dx: Array = np.multiply(dy, np.greater(y, 0, out=positive), out=out)
         return dx
 
-    # ------------------------------------------------------------------ batch norm, by tiles of rows in cache
+    # ------------------------------------------------------------------ batch norm
 
     def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
-        H, C, W, N = x.shape
-        (tile,) = self._work(work, "batch_norm_sums", x.shape, x.shape, x.dtype)
-        ones, m = _ones(W * N, x.dtype), W * N
-        out[...] = 0
-        for r in range(0, H, len(tile)):
-            rows = x[r : r + len(tile)].reshape(-1, C, m)
-            centred = tile[: len(rows)].reshape(-1, C, m)
-            mean = np.matmul(rows, ones) * x.dtype.type(1 / m)                          # (rows, C)
-            np.subtract(rows, mean[:, :, None], out=centred)
-            spread = np.einsum("hci,hci->hc", centred, centred).astype("f8")
-            mean = mean.astype("f8")
-            # Σx = Σ(x - mean) + m·mean, where the first sum is only the mean's rounding, and
-            # Σx² = Σ(x - mean)² + mean·(Σ(x - mean) + Σx)
-            rest = np.matmul(centred, ones).astype("f8")
-            total = m * mean
-            total += rest
-            rest += total
-            rest *= mean
-            rest += spread
-            out[0] += total.sum(0)
-            out[1] += rest.sum(0)
+        channels.sums(x, out, self._work(work, "batch_norm_sums", x.shape, x.shape, x.dtype))
         return out
 
     def batch_norm_grad_sums(
         self, x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array] | None = None
     ) -> Array:
-        H, C, W, N = x.shape
-        (tile,) = self._work(work, "batch_norm_grad_sums", x.shape, x.shape, x.dtype)
-        ones, mean = _ones(W * N, x.dtype), mean.astype(x.dtype)[:, None]
-        out[...] = 0
-        for r in range(0, H, len(tile)):
-            rows, grads = (a[r : r + len(tile)].reshape(-1, C, W * N) for a in (x, dy))
-            centred = np.subtract(rows, mean, out=tile[: len(rows)].reshape(-1, C, W * N))
-            out[0] += np.matmul(grads, ones).astype("f8").sum(0)
-            out[1] += np.einsum("hci,hci->hc", centred, grads).astype("f8").sum(0)
+        channels.grad_sums(x, mean, dy, out, self._work(work, "batch_norm_grad_sums", x.shape, x.shape, x.dtype))
         return out
 
     def channel_affine(
@@ -249,24 +223,9 @@ class NumpyBackend(Backend):
         relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
         y = np.empty(x.shape, x.dtype) if out is None else out
-        (tile,) = self._work(work, "channel_affine", x.shape, x.shape, x.dtype)
-        a, c = scale.astype(x.dtype)[:, None, None], shift.astype(x.dtype)[:, None, None]
-        b = other_scale.astype(x.dtype)[:, None, None] if other_scale is not None else a
-        for r in range(0, len(x), len(tile)):
-            rows = slice(r, r + len(tile))
-            np.multiply(x[rows], a, out=y[rows])
-            if other is not None:
-                scaled = tile[: len(y[rows])]
-                np.multiply(other[rows], b, out=scaled)
-                np.add(y[rows], scaled, out=y[rows])
-            np.add(y[rows], c, out=y[rows])
-            if relu:
-                np.maximum(y[rows], 0, out=y[rows])
+        work = self._work(work, "channel_affine", x.shape, x.shape, x.dtype)
+        channels.affine(x, scale, shift, other, other_scale, relu, y, work)
         return y
-
-
-def _tile_rows(x: Shape, dtype: str) -> int:
-    return max(1, min(x[0], TILE_BYTES // 4 // (x[1] * x[2] * x[3] * np.dtype(dtype).itemsize)))
 
 
 def _tiles(window: Window, size: Pair) -> bool:
@@ -304,14 +263,3 @@ def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array
 def _pool_shares(backend: NumpyBackend, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
     shares: Array = Backend.pool_shares(backend, window, size, count_include_pad, dtype)
     return shares
-
-
-_ONES: dict[np.dtype, Array] = {}
-
-
-def _ones(n: int, dtype: np.dtype) -> Array:
-    """``n`` ones from one cached array: a product with them sums faster than ``sum``."""
-    ones = _ONES.get(dtype)
-    if ones is None or len(ones) < n:
-        ones = _ONES[dtype] = np.ones(n, dtype)
-    return ones[:n]

@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
+from im2colnet_numpy.channels import zeros
 from im2colnet_numpy.lowering import Lowering
 
 ROWS = 8    # output rows at a time
@@ -79,7 +80,7 @@ class Depthwise:
             if b is not None:
                 np.add(rows, b[:, None, None], out=rows)
             if relu:
-                np.maximum(rows, 0, out=rows)
+                np.maximum(rows, zeros(rows.shape[2], rows.dtype), out=rows)
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Add ``Tᵀ · dy`` to where the lowered rows came from in dx (H, C, W, N)."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
+from im2colnet_numpy.channels import rectify
 from im2colnet_numpy.lowering import Lowering
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
@@ -74,8 +75,9 @@ class Rows:
                 if self.columns_first:
                     a, b = b, a
                 np.matmul(a, b.swapaxes(2, 3), out=products[:, :n])
-                np.add.reduce(products[:, :n], axis=1, out=part)
-                np.add(total, part, out=total)
+                if n > 1:
+                    np.add.reduce(products[:, :n], axis=1, out=part)
+                np.add(total, part if n > 1 else products[:, 0], out=total)
         if self.columns_first:
             total = total.swapaxes(1, 2)                                                # (G, F/G, K)
         by_group = dw.transpose(WEIGHT_ORDER).reshape(G, F // G, *self.window.kernel, -1)
@@ -138,7 +140,7 @@ def multiply_rows(
         if b is not None:
             np.add(tile, b[:, None, None], out=tile)
         if relu:
-            np.maximum(tile, 0, out=tile)
+            rectify(tile, out=tile)
 
 
 @lru_cache(maxsize=1024)

@@ -25,6 +25,7 @@ import numpy as np
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
+from im2colnet_numpy.channels import rectify
 from im2colnet_numpy.lowering import Lowering
 from im2colnet_numpy.rows import turned_window
 
@@ -162,4 +163,4 @@ class Tiles:
                 else:
                     np.add(source, b[:, None, None], out=target)
             if relu:
-                np.maximum(tile, 0, out=tile)
+                rectify(tile, out=tile)

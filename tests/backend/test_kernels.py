@@ -6,13 +6,12 @@ Arrays are the library's rows, (H, C, W, N), here made from images (N, C, H, W) 
 import inspect
 from unittest.mock import patch
 
-import im2colnet_numpy
 import numpy as np
 import pytest
 from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from im2colnet_numpy import depthwise, lowering, winograd
+from im2colnet_numpy import channels, depthwise, lowering, winograd
 from im2colnet_numpy.algorithms import algorithm
 from im2colnet_numpy.depthwise import Depthwise
 from im2colnet_numpy.rows import Rows
@@ -44,7 +43,7 @@ def close(actual, expected, dtype):
 def tiles_of(size):
     """Make the numpy backend work on tiles of at most ``size`` bytes."""
     algorithm.cache_clear()
-    return patch.multiple(im2colnet_numpy, TILE_BYTES=size), patch.object(lowering, "TILE_BYTES", size)
+    return patch.object(channels, "TILE_BYTES", size), patch.object(lowering, "TILE_BYTES", size)
 
 
 class Call:
@@ -553,6 +552,18 @@ def test_batch_norm_grad_sums(backend, shape, mean, seed, dtype, way):
     rtol, atol = (1e-5, 1e-4 * np.sqrt(dy.size)) if dtype == "float32" else (1e-10, 1e-11)
     assert_allclose(sums[0], dy.sum((0, 2, 3)), rtol=rtol, atol=atol)
     assert_allclose(sums[1], (dy * centred).sum((0, 2, 3)), rtol=rtol, atol=atol)
+
+
+@searching
+@given(shape=shapes | st.tuples(st.integers(1, 9), st.integers(1, 4)), seed=seeds, dtype=dtypes, layout=layouts)
+def test_relu(backend, shape, seed, dtype, layout):
+    x = strided(normal(*shape, seed=seed, dtype=dtype), layout)
+    x_nan = np.where(np.arange(x.size).reshape(shape) == 0, np.nan, x).astype(dtype)
+    assert_array_equal(backend.relu(x), np.where(x > 0, x, 0))
+    assert np.isnan(backend.relu(x_nan).flat[0])
+    over = x_nan.copy()
+    assert backend.relu(over, out=over) is over
+    assert_array_equal(over, backend.relu(x_nan))
 
 
 @searching

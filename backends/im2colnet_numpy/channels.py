@@ -1,0 +1,131 @@
+"""Sums and affine maps over the channels of images (H, C, W, N), for batch norm: in tiles that stay in cache.
+
+A number for each channel is spread over a whole row, (C, W, N), before it is combined with the rows: NumPy's loops over
+two arrays are two to eight times as fast as those over an array and one number.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from im2colnet.backend import Shape, Spec
+from im2colnet_numpy.lowering import TILE_BYTES
+
+Array = np.ndarray
+
+
+def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
+    """How many rows and channels to work on at a time: what is spread stays in the first-level cache."""
+    H, C, W, N = x
+    channels = max(1, min(C, TILE_BYTES // 32 // (W * N * itemsize)))
+    return max(1, min(H, TILE_BYTES // 4 // (channels * W * N * itemsize))), channels
+
+
+def workspace(x: Shape, dtype: str, spread: int) -> list[Spec]:
+    """Scratch: a tile, and so many numbers for each channel spread over its rows."""
+    rows, channels = blocks(x, np.dtype(dtype).itemsize)
+    return [Spec((rows, channels, *x[2:]), dtype), Spec((spread, channels, *x[2:]), dtype)]
+
+
+def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slice, list[Array]]]:
+    """Yield channels, and their ``values`` (C,) spread over a row of ``spread``."""
+    for c in range(0, C, spread.shape[1]):
+        channels = slice(c, min(c + spread.shape[1], C))
+        rows = [row[: channels.stop - c] for row in spread]
+        for row, value in zip(rows, values, strict=False):
+            row[...] = value[channels, None, None]
+        yield channels, rows
+
+
+def sums(x: Array, out: Array, work: Sequence[Array]) -> None:
+    """Write Σx and Σx² of each channel to ``out`` (2, C), summed about the mean k of its first row.
+
+    Then float32 is enough for all but the last step, in float64 (Chan, Golub, LeVeque 1983):
+
+        Σx = Σ(x - k) + n·k,     Σx² = Σ(x - k)² + k·(Σ(x - k) + Σx)
+    """
+    tile, spread = work
+    H, C, W, N = x.shape
+    m = W * N
+    k = np.matmul(x[0].reshape(C, m), ones(m, x.dtype)) * x.dtype.type(1 / m)
+    first, second = out
+    out[...] = 0
+    for channels, (shift,) in channel_blocks(C, spread, k):
+        for r in range(0, H, len(tile)):
+            rows = x[r : r + len(tile), channels]
+            centred = tile[: len(rows), : rows.shape[1]]
+            np.subtract(rows, shift, out=centred)
+            centred = centred.reshape(*centred.shape[:2], m)
+            first[channels] += np.matmul(centred, ones(m, x.dtype)).sum(axis=0, dtype="f8")
+            second[channels] += np.vecdot(centred, centred).sum(axis=0, dtype="f8")
+    k = k.astype("f8")
+    about = first.copy()
+    first += H * m * k
+    second += k * (about + first)
+
+
+def grad_sums(x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array]) -> None:
+    """Write Σdy and Σdy·(x - mean) of each channel to ``out`` (2, C)."""
+    tile, spread = work
+    H, C, W, N = x.shape
+    m = W * N
+    out[...] = 0
+    for channels, (shift,) in channel_blocks(C, spread, mean):
+        for r in range(0, H, len(tile)):
+            rows, grads = x[r : r + len(tile), channels], dy[r : r + len(tile), channels]
+            centred = np.subtract(rows, shift, out=tile[: len(rows), : rows.shape[1]])
+            grads = grads.reshape(*grads.shape[:2], m)
+            out[0, channels] += np.matmul(grads, ones(m, x.dtype)).sum(axis=0, dtype="f8")
+            out[1, channels] += np.vecdot(centred.reshape(grads.shape), grads).sum(axis=0, dtype="f8")
+
+
+def affine(
+    x: Array, scale: Array, shift: Array, other: Array | None, other_scale: Array | None, relu: bool, y: Array,
+    work: Sequence[Array],
+) -> None:
+    """Write ``x·scale + other·other_scale + shift``, with ReLU if asked for, into y, which may be x."""
+    tile, spread = work
+    values = (scale, shift) if other_scale is None else (scale, shift, other_scale)
+    for channels, (a, c, *b) in channel_blocks(x.shape[1], spread, *values):
+        for r in range(0, len(x), len(tile)):
+            rows = slice(r, r + len(tile)), channels
+            target = y[rows]
+            np.multiply(x[rows], a, out=target)
+            if other is not None:
+                scaled = tile[: target.shape[0], : target.shape[1]]
+                np.multiply(other[rows], b[0], out=scaled)
+                np.add(target, scaled, out=target)
+            np.add(target, c, out=target)
+            if relu:
+                rectify(target, out=target)
+
+
+def rectify(x: Array, out: Array) -> Array:
+    """Write what is positive in ``x`` (..., W, N) to ``out``, else 0: the larger of it and a row of zeros."""
+    shape = x.shape[-2:]
+    result: Array = np.maximum(x, zeros(prod(shape), x.dtype).reshape(shape), out=out)
+    return result
+
+
+def ones(n: int, dtype: np.dtype) -> Array:
+    """``n`` ones from one array: a product with them sums faster than ``sum``."""
+    return _constant(1, _power(n), dtype)[:n]
+
+
+def zeros(n: int, dtype: np.dtype) -> Array:
+    """``n`` zeros from one array."""
+    return _constant(0, _power(n), dtype)[:n]
+
+
+def _power(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
+
+
+@lru_cache(maxsize=128)
+def _constant(value: int, n: int, dtype: np.dtype) -> Array:
+    constant = np.full(n, value, dtype)
+    constant.flags.writeable = False
+    return constant
