@@ -88,17 +88,18 @@ class NumpyBackend(Backend):
             return [Spec(y, "bool"), Spec(y, "bool"), Spec(y, dtype)]
         if window is None or not kernel.startswith("conv2d"):
             return []
-        return algorithm(x, y[1], window, groups, dtype).work[kernel]
+        return algorithm(x, y[1], window, groups, np.dtype(dtype)).work[kernel]
 
     def conv2d(
         self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
-        (H, _, W, N), F = x.shape, len(w)
-        OH, OW = window.output_size((H, W))
-        y = np.empty((OH, F, OW, N), x.dtype) if out is None else out
+        F, y = len(w), out
+        if y is None:
+            OH, OW = window.output_size((x.shape[0], x.shape[2]))
+            y = np.empty((OH, F, OW, x.shape[3]), x.dtype)
         work = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
-        algorithm(x.shape, F, window, groups, x.dtype.name).conv2d(x, w, b, relu, y, work)
+        algorithm(x.shape, F, window, groups, x.dtype).conv2d(x, w, b, relu, y, work)
         return y
 
     def conv2d_weight_grad(
@@ -108,7 +109,7 @@ class NumpyBackend(Backend):
         F = dy.shape[1]
         dw = np.empty((F, x.shape[1] // groups, *window.kernel), x.dtype) if out is None else out
         work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
-        algorithm(x.shape, F, window, groups, x.dtype.name).weight_grad(x, dy, dw, work)
+        algorithm(x.shape, F, window, groups, x.dtype).weight_grad(x, dy, dw, work)
         return dw
 
     def conv2d_input_grad(
@@ -118,7 +119,7 @@ class NumpyBackend(Backend):
         x_shape = (size[0], w.shape[1] * groups, size[1], dy.shape[3])
         dx = np.empty(x_shape, dy.dtype) if out is None else out
         work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
-        algorithm(x_shape, len(w), window, groups, dy.dtype.name).input_grad(dy, w, dx, work)
+        algorithm(x_shape, len(w), window, groups, dy.dtype).input_grad(dy, w, dx, work)
         return dx
 
     # ------------------------------------------------------------------ pooling

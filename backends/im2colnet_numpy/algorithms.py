@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+
 from im2colnet.backend import Shape
 from im2colnet.window import Window
 from im2colnet_numpy.depthwise import Depthwise
@@ -13,10 +15,10 @@ Algorithm = Rows | Winograd | Depthwise
 
 
 @lru_cache(maxsize=4096)
-def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Algorithm:
+def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: np.dtype) -> Algorithm:
     """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
     if groups == x[1] == F and groups > 1 and window.kernel != (1, 1):
-        return Depthwise(x, window, dtype)
-    if Winograd.pays(x, F, window, groups, dtype):
+        return Depthwise(x, window, dtype.name)
+    if Winograd.pays(x, F, window, groups, dtype.name):
         return Winograd(x, F, window)
-    return Rows(x, F, window, groups, dtype)
+    return Rows(x, F, window, groups, dtype.name)

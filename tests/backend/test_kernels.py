@@ -20,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference import naive
 from reference.torch_values import cases
 
-from im2colnet import get_backend
+from im2colnet import BackendError, get_backend
 from im2colnet.backend import Backend
 from im2colnet.window import Window, make_window, pooling_window
 
@@ -150,16 +150,33 @@ def test_repr_names_the_backend(backend):
 
 
 def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
-    def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32"):
-        return algorithm((5, channels, 5, 2), filters, make_window(3, stride, padding), groups, dtype)
+    def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32", samples=8):
+        return algorithm((5, channels, 5, samples), filters, make_window(3, stride, padding), groups, np.dtype(dtype))
 
     assert isinstance(of(4, 4, groups=4), Depthwise)
     assert isinstance(of(4, 8, groups=4), Rows)
     rows = of(12, 13), of(11, 13), of(12, 12, stride=2), of(12, 12, padding=3)
     assert [isinstance(one, Rows) and one.turned is not None for one in rows] == [True, False, False, False]
     assert isinstance(of(32, 33), Winograd)
-    others = of(31, 33), of(32, 33, stride=2), of(32, 33, padding=3), of(64, 64, groups=2), of(32, 33, dtype="float64")
+    others = [
+        of(31, 33), of(32, 33, samples=7), of(32, 33, stride=2), of(32, 33, padding=3), of(64, 64, groups=2),
+        of(32, 33, dtype="float64"),
+    ]  # fmt: skip
     assert all(isinstance(other, Rows) for other in others)
+
+
+def test_winograd_can_be_switched_off(monkeypatch):
+    def chosen():
+        algorithm.cache_clear()
+        return algorithm((8, 32, 8, 8), 32, make_window(3, 1, 1), 1, np.dtype("float32"))
+
+    assert isinstance(chosen(), Winograd)
+    monkeypatch.setenv("IM2COLNET_WINOGRAD", "0")
+    assert isinstance(chosen(), Rows)
+    monkeypatch.setenv("IM2COLNET_WINOGRAD", "no")
+    with pytest.raises(BackendError, match="IM2COLNET_WINOGRAD must be 0 or 1, it is 'no'"):
+        chosen()
+    algorithm.cache_clear()
 
 
 # Arrays -------------------------------------------------------------------------------------------------------------
@@ -359,7 +376,7 @@ def test_winograd_convolutions(problem, way, columns, relu):
     shapes = rows(x).shape, rows(dy).shape
     work_for, call = (*shapes, "float32", window, 1), Call(get_backend("numpy"), **way)
     x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
-    with patch.multiple(winograd, LEAST_CHANNELS=1, LEAST_COLUMNS=columns):
+    with patch.multiple(winograd, LEAST_CHANNELS=1, LEAST_SAMPLES=1, LEAST_COLUMNS=columns):
         y = call("conv2d", rows(x4), w4, b4, window, 1, relu, shape=shapes[1], work_for=work_for)
         dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0], work_for=work_for)
         dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape, work_for=work_for)
@@ -380,9 +397,9 @@ def test_winograd_convolutions(problem, way, columns, relu):
 def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels):
     """As they are documented; images that are not centred, as after a ReLU, are the worse case."""
     backend, window = get_backend("numpy"), make_window(3, 1, 1)
-    x, dy = np.abs(normal(2, channels, 8, 8, dtype="float32")), normal(2, channels, 8, 8, seed=2, dtype="float32")
+    x, dy = np.abs(normal(8, channels, 8, 8, dtype="float32")), normal(8, channels, 8, 8, seed=2, dtype="float32")
     w = normal(channels, channels, 3, 3, seed=1, dtype="float32")
-    assert isinstance(algorithm(rows(x).shape, channels, window, 1, "float32"), Winograd)
+    assert isinstance(algorithm(rows(x).shape, channels, window, 1, x.dtype), Winograd)
     x8, w8, dy8 = (rows(x).astype("f8"), w.astype("f8"), rows(dy).astype("f8"))
     for kernel, arguments, exact in [
         ("conv2d", (rows(x), w, None, window), (x8, w8, None, window)),
