@@ -23,6 +23,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import WorkerError
@@ -159,6 +160,7 @@ class ProcessTeam:
         counters = memoryview(mmap.mmap(-1, 8 * LINE * (size + 2))).cast("q")
         self._counters, self._turn = counters, 0
         self._workers: list[tuple[int, Connection]] = []
+        self._watch = partial(watch, self._workers)
         self._me = ProcessCommunicator(0, size, counters, self._watch)
         self._finalizer = weakref.finalize(self, close, self._process, self._workers)
         try:
@@ -168,10 +170,8 @@ class ProcessTeam:
                     warnings.simplefilter("ignore", DeprecationWarning)
                     pid = os.fork()
                 if not pid:
-                    here.close()
-                    for _, connection in self._workers:   # or they would not be told of the end of this process
-                        connection.close()
-                    work(ProcessCommunicator(rank, size, counters, exit_with(self._process)), there, program)
+                    me = ProcessCommunicator(rank, size, counters, partial(exit_without, self._process))
+                    work(me, there, program, [here, *(connection for _, connection in self._workers)])
                 there.close()
                 self._workers.append((pid, here))
         except BaseException:
@@ -250,23 +250,28 @@ class ProcessTeam:
             if error is not None:
                 errors[rank] = error
 
-    def _watch(self) -> None:
-        """Raise if a worker has ended."""
-        for rank, (pid, _) in enumerate(self._workers, 1):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                code = os.waitstatus_to_exitcode(status)
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-                hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
-                del self._workers[rank - 1]
-                raise WorkerError(
-                    f"worker {rank} (process {pid}) {how}{hint}. If it happened while parameters were updated they are"
-                    " half new: go on from the last checkpoint; ic.set_workers('threads') needs no processes"
-                )
-
     def close(self) -> None:
         """End the workers."""
         self._finalizer()
+
+
+def watch(workers: list[tuple[int, Connection]]) -> None:
+    """Raise if a worker has ended."""
+    for rank, (pid, _) in enumerate(workers, 1):
+        try:
+            found, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:       # somebody else has waited for it
+            found, how = pid, "has ended"
+        else:
+            code = os.waitstatus_to_exitcode(status)
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            how += ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+        if found:
+            del workers[rank - 1]
+            raise WorkerError(
+                f"worker {rank} (process {pid}) {how}. If it happened while parameters were updated they are half new:"
+                " go on from the last checkpoint; ic.set_workers('threads') needs no processes"
+            )
 
 
 def close(process: int, workers: list[tuple[int, Connection]]) -> None:
@@ -289,19 +294,19 @@ def close(process: int, workers: list[tuple[int, Connection]]) -> None:
     workers.clear()
 
 
-def exit_with(parent: int) -> Callable[[], None]:
-    """Return a function that ends this process if its parent is gone."""
-
-    def watch() -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return watch
+def exit_without(parent: int) -> None:
+    """End this process if its parent is gone."""
+    if os.getppid() != parent:
+        os._exit(1)
 
 
-def work(communicator: ProcessCommunicator, orders: Connection, program: Program) -> None:
+def work(
+    communicator: ProcessCommunicator, orders: Connection, program: Program, inherited: Sequence[Connection]
+) -> None:
     """Be a worker: run the program at each order, until none will come any more; never returns."""
     try:
+        for connection in inherited:                    # or others would not be told of the end of the first process
+            connection.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C is the first process's to handle
         gc.freeze()                                     # what was inherited is not this process's to collect
         error: BaseException | None = None

@@ -210,6 +210,9 @@ class Run:
             self.workers = workers
             self._layouts.clear()
             self._teams.clear()
+            for processes in self._processes.values():
+                processes.close()
+            self._processes.clear()
         key = tuple(images.shape[1:]), images.shape[0]
         if key not in self._layouts:
             layout = Layout(self, *key)

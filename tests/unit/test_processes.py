@@ -1,7 +1,6 @@
 """Workers as processes: the same to the last bit, and whatever happens to one is told and does no harm."""
 
 import copy
-import gc
 import os
 import signal
 import subprocess
@@ -112,6 +111,16 @@ def test_only_steps_that_are_repeated_start_processes(monkeypatch):
     assert seen == ["3 threads"] * 3 + ["3 processes"] * 2
 
 
+def test_another_number_of_them_ends_those_there_were():
+    teacher = trainer()
+    teacher.step(*batch())
+    before = pids(teacher)
+    ic.set_num_threads(2)
+    teacher.step(*batch())
+    assert teacher.workers == "2 processes"
+    assert not any(map(alive, before))
+
+
 def test_the_same_processes_go_on():
     teacher = trainer()
     teacher.step(*batch())
@@ -198,6 +207,17 @@ def test_a_worker_that_is_killed_is_told_and_another_takes_its_place():
     assert teacher.workers == "3 processes"
 
 
+def test_a_worker_whose_end_somebody_else_has_waited_for():
+    teacher = trainer()
+    teacher.step(*batch())
+    killed = pids(teacher)[0]
+    os.kill(killed, signal.SIGKILL)
+    os.waitpid(killed, 0)
+    with pytest.raises(ic.WorkerError, match=rf"worker 1 \(process {killed}\) has ended"):
+        teacher.step(*batch())
+    assert np.isfinite(teacher.step(*batch()))
+
+
 class Fails(ic.Layer):
     """Fails in one worker when it is told to, by a file."""
 
@@ -274,7 +294,6 @@ def test_the_workers_end_with_the_trainer():
     workers = pids(teacher)
     assert all(map(alive, workers))
     del teacher
-    gc.collect()
     assert not any(map(alive, workers))
 
 
