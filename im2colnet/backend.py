@@ -131,6 +131,10 @@ class Backend:
             return [columns, Spec((OH, groups, F // groups, C // groups * KH * KW), dtype)]
         return [columns]
 
+    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> str:
+        """Name of the algorithm that a convolution of these shapes takes."""
+        return "im2col"
+
     def _work(
         self, work: Sequence[Array] | None, kernel: str, x: Shape, y: Shape, dtype: Any, *args: Any
     ) -> Sequence[Array]:

@@ -219,6 +219,20 @@ def summary(args: argparse.Namespace) -> int:
     return 0
 
 
+def profile(args: argparse.Namespace) -> int:
+    """Time a training step layer by layer."""
+    from im2colnet import profiling
+
+    subject = _subject(args)
+    report = profiling.profile(subject.net, subject.shape, subject.batch_size, subject.optimizer, args.steps)
+    if args.picture:
+        from im2colnet.plots import save_roofline
+
+        save_roofline(report, args.picture)
+    _print(args, {"network": subject.name, **report}, lambda: f"{subject.name}: {profiling.profile_text(report)}")
+    return 0
+
+
 def backends(args: argparse.Namespace) -> int:
     """List the backends, and say which one is selected and by what."""
     variable = os.environ.get(VARIABLE)
@@ -673,6 +687,18 @@ def _parser() -> argparse.ArgumentParser:
         """)
     _add_network(sub)
     sub.add_argument("--batch-size", type=_positive, metavar="N", help="images to count for (default: 1)")
+    _add_machine(sub, threads=False)
+
+    sub = add(profile, "time a training step layer by layer, beside what this machine can do", """
+        im2colnet profile --model resnet20 --batch-size 64
+        im2colnet profile --model vgg8 --picture roofline.png
+        """)
+    _add_network(sub)
+    sub.add_argument("--batch-size", type=_positive, metavar="N",
+                     help="images of a step (default: what suits the model)")
+    sub.add_argument("--optimizer", choices=RATES, help="by default what suits the model")
+    sub.add_argument("--steps", type=_positive, metavar="N", default=5, help="to take the median of (default: 5)")
+    sub.add_argument("--picture", metavar="FILE.png", help="draw a roofline (needs Matplotlib)")
     _add_machine(sub, threads=False)
 
     sub = add(backends, "list the backends, whether they start here, and which one is selected", f"""

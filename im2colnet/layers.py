@@ -158,6 +158,10 @@ class Layer:
         """Floating-point operations of a forward pass; a multiply-add counts as two."""
         return prod(y)
 
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> str:
+        """Name of the algorithm, where the backend chooses one by the shapes."""
+        return ""
+
     def forward(self, x: Array, ctx: Context) -> Array:
         """Compute the output."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
@@ -241,6 +245,9 @@ class Conv2d(Layer):
         return Needs(
             output=False, forward=work("conv2d"), backward=work("conv2d_weight_grad", "conv2d_input_grad")
         )
+
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> str:
+        return backend.algorithm(x, y, dtype, self.window, self.groups)
 
     def flops(self, x: Shape, y: Shape) -> int:
         K = self.in_channels // self.groups * prod(self.window.kernel)

@@ -4,12 +4,15 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from im2colnet.checkpoint import replace_file
 from im2colnet.errors import ShapeError
 
 #: of the keys with that prefix: what they are, and their colour
 _CURVES = {"": ("training", "#1f5fa8"), "validation_": ("validation", "#d9731a")}
+LEAST_SHARE = 0.002     # of a step's time, for a layer's pass to be drawn
+NAMED = 6               # passes, the longest, whose layers are named
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
@@ -65,6 +68,66 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     replace_file(path, picture.getvalue())
 
 
+def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Draw what each layer's passes reach beside what this machine could do, as a PNG.
+
+    A circle's area is a pass's share of the time, and the longest are named. The roof is the lesser of the peak of a
+    matrix product and bandwidth times FLOPs a byte (Williams, Waterman, Patterson 2009,
+    doi:10.1145/1498765.1498785). Winograd's algorithm can rise above it, since it needs fewer FLOPs than are counted,
+    and so can what finds its operands in the cache.
+
+    Parameters
+    ----------
+    report : dict
+        Of :func:`im2colnet.profiling.profile`.
+    path : path
+        Written whole or not at all.
+
+    Raises
+    ------
+    ImportError
+        If Matplotlib is not installed.
+    CheckpointError
+        If the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, gemm, copy = figure.subplots(), report["gemm"] / 1e9, report["copy"] / 1e9
+    passes = [
+        (kind, layer, layer[kind]["flops"] / layer[kind]["bytes"], layer[kind]["flops"] / layer[kind]["seconds"] / 1e9)
+        for kind in ("forward", "backward") for layer in report["layers"]
+        if layer[kind]["seconds"] > LEAST_SHARE * report["seconds"] and layer[kind]["flops"]
+    ]  # fmt: skip
+    for kind, colour in (("forward", "#1f5fa8"), ("backward", "#d9731a")):
+        mine = [one for one in passes if one[0] == kind]
+        areas = [max(8.0, 4000 * layer[kind]["seconds"] / report["seconds"]) for _, layer, _, _ in mine]
+        xs, ys = [x for _, _, x, _ in mine], [y for *_, y in mine]
+        axes.scatter(xs, ys, areas, color=colour, alpha=0.55, linewidth=0, zorder=3)
+        axes.scatter([], [], 40, color=colour, alpha=0.55, linewidth=0, label=kind)     # one size in the legend
+    intensities = [x for _, _, x, _ in passes]
+    ends = min(intensities) / 2, max(*intensities, 2 * gemm / copy) * 2
+    roof = [ends[0], gemm / copy, ends[1]]
+    axes.plot(roof, [min(gemm, copy * x) for x in roof], color="#444444", linewidth=1.5, label="roof")
+    named: list[tuple[float, float]] = []
+    for kind, layer, x, y in sorted(passes, key=lambda one: -one[1][one[0]]["seconds"]):
+        if len(named) < NAMED and all(max(x / a, a / x, y / b, b / y) > 1.2 for a, b in named):
+            axes.annotate(f"{layer['name']} {kind}", (x, y), (9, -12), textcoords="offset points", fontsize=8)
+            named.append((x, y))
+    axes.set(xscale="log", yscale="log", xlabel="FLOPs for each byte that must be moved", xlim=ends)
+    axes.set_title("GFLOP/s", loc="left", fontweight="bold")
+    for axis in axes.xaxis, axes.yaxis:
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    replace_file(path, picture.getvalue())
+
+
 def _number(value: float, position: int) -> str:
     return f"{value:g}"
 
@@ -73,4 +136,4 @@ def _percent(value: float, position: int) -> str:
     return f"{100 * value:g}%"
 
 
-__all__ = ["save_curves"]
+__all__ = ["save_curves", "save_roofline"]

@@ -10,6 +10,7 @@ A step of training, for each worker:
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
@@ -161,6 +162,8 @@ class Run:
         self._processes: dict[int, ProcessTeam] = {}
         self._wasted = 0                                       # teams of processes that had hardly begun
         self.workers_text = "1 worker"
+        #: where given, seconds of each step by kind and node are added to it; only of this process
+        self.clock: dict[tuple[Kind, int], float] | None = None
         self._lock = Lock()
         self._process = os.getpid()
         self.workers = 0
@@ -389,25 +392,31 @@ class Run:
         if stage is layout.plan.stages[0]:
             self._load(images, shard)
         row = self._views[layout.plan.row_of[s]] if self.training else None
-        for step in stage.steps:
-            i = step.node
-            if step.kind == "loss":
+        for kind, i in ((step.kind, step.node) for step in stage.steps):
+            began = time.perf_counter()
+            if kind == "loss":
                 self._loss(cast(CrossEntropyLoss, self.loss), shard, labels, slot.loss_gradient)
-                continue
-            ctx, layer = slot.contexts[i], nodes[i].layer
-            ctx.work = slot.work[i].get(step.kind, {})
-            with locate(nodes[i]):
-                if step.kind == "forward":
-                    ctx.samples, ctx.key = images.shape[0], (*key, i, s)
-                    _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
-                elif step.kind == "sums":
-                    ctx.sums = shard.sums["sums", i]
-                    layer.partial_sums(ctx.x, ctx)
-                elif step.kind == "grad_sums":
-                    ctx.sums, ctx.grads = shard.sums["grad_sums", i], cast(Any, row)[i]
-                    layer.partial_grad_sums(slot.backward[i].dy, ctx)
-                else:
-                    self._backward(slot, i, ctx, cast(Any, row)[i])
+            else:
+                ctx = slot.contexts[i]
+                ctx.samples, ctx.key = images.shape[0], (*key, i, s)
+                with locate(nodes[i]):
+                    self._run_layer(kind, i, ctx, shard, cast(Any, row)[i] if row else None)
+            if self.clock is not None:
+                self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
+
+    def _run_layer(self, kind: Kind, i: int, ctx: Context, shard: Shard, grads: Any) -> None:
+        slot, layer = shard.slot, shard.slot.plan.graph.nodes[i].layer
+        ctx.work = slot.work[i].get(kind, {})
+        if kind == "forward":
+            _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
+        elif kind == "sums":
+            ctx.sums = shard.sums["sums", i]
+            layer.partial_sums(ctx.x, ctx)
+        elif kind == "grad_sums":
+            ctx.sums, ctx.grads = shard.sums["grad_sums", i], grads
+            layer.partial_grad_sums(slot.backward[i].dy, ctx)
+        else:
+            self._backward(slot, i, ctx, grads)
 
     def _backward(self, slot: Slot, i: int, ctx: Context, grads: Mapping[str, Array]) -> None:
         node, needs, bound = slot.plan.graph.nodes[i], slot.plan.needs[i], slot.backward[i]

@@ -181,6 +181,16 @@ class Trainer:
         state.step += 1
         return result
 
+    def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
+        """Train on one batch; return the seconds that each layer took, by what it did and its place in the network."""
+        clock: dict[tuple[Any, int], float] = {}
+        self._run.clock = clock
+        try:
+            self._step(images, labels)
+        finally:
+            self._run.clock = None
+        return clock
+
     def _update(self, gradient: Array, comm: Communicator, lr: float, step: int) -> None:
         """Change a worker's share of the parameters."""
         net, xp, elements = self.net, self.net.backend.xp, comm.share(self.net.flat.size)

@@ -90,6 +90,9 @@ class NumpyBackend(Backend):
             return []
         return algorithm(x, y[1], window, groups, np.dtype(dtype)).work[kernel]
 
+    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> str:
+        return type(algorithm(x, y[1], window, groups, np.dtype(dtype))).__name__.lower()
+
     def conv2d(
         self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
         out: Array | None = None, work: Sequence[Array] | None = None,
