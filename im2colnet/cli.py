@@ -508,7 +508,8 @@ def _train_report(trainer: Trainer, run: Run, out: Path, held_out: Dataset) -> d
         "train": {"loss": last["loss"], "accuracy": last["accuracy"]},
         "test": {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]},
         "seconds": seconds, "images_per_second": images / seconds,
-        "backend": trainer.net.backend.name, "threads": get_num_threads(), "folder": str(out),
+        "backend": trainer.net.backend.name, "threads": get_num_threads(), "workers": trainer.workers,
+        "folder": str(out),
         **{name: str(out / file) if (out / file).exists() else None for name, file in FILES.items()},
         "history": list(history),
     }  # fmt: skip
@@ -531,7 +532,7 @@ def _train_text(report: dict[str, Any]) -> str:
         "time": f"{duration(report['seconds'])} for {report['epochs']} epochs,"
                 f" {report['images_per_second']:,.0f} images/s",
         "network": f"{report['model']}, {report['parameters']:,} parameters",
-        "backend": f"{report['backend']}, {_count(report['threads'], 'thread')}",
+        "backend": f"{report['backend']}, {report['workers']}",
         "folder": report["folder"],
         "files": ", ".join(file for name, file in FILES.items() if report[name]),
     }

@@ -163,7 +163,7 @@ def test_train_reports_json(run):
     assert report["seed"] == 3
     assert report["optimizer"]["type"] == "SGD"
     assert report["optimizer"]["arguments"]["lr"]["arguments"]["lr"] == 0.1
-    assert (report["backend"], report["threads"]) == ("numpy", 1)
+    assert (report["backend"], report["threads"], report["workers"]) == ("numpy", 1, "1 worker")
     last = report["history"][-1]
     assert report["test"] == {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]}
     assert report["seconds"] == pytest.approx(sum(record["seconds"] for record in report["history"]))
