@@ -15,10 +15,19 @@ from time import perf_counter
 from typing import Any
 
 import im2colnet as ic
-from benchmarks.common import CASES, Case, Comparison, NotHere, Row, import_torch, in_child, start_host_backend
+from benchmarks.common import (
+    CASES,
+    FIRST_STEPS,
+    Case,
+    Comparison,
+    NotHere,
+    Row,
+    import_torch,
+    in_child,
+    start_host_backend,
+    worker_processes,
+)
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
-from im2colnet.processes import worker_processes
-from im2colnet.run import FIRST_STEPS
 
 STEPS = 3
 SMALL = 1 << 20    # bytes, of which most are pages and stacks of threads

@@ -110,7 +110,9 @@ class Ratios:
 
 
 class Torch(Ratios):
-    """Ours / PyTorch eager's better layout."""
+    """Ours / PyTorch eager's better layout, since version 2 with a malloc that keeps what is freed."""
+
+    version = "2"
 
     params: tuple[list[Any], ...] = (NETS, THREADS)
     param_names = ("net", "threads")
