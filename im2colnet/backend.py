@@ -20,6 +20,7 @@ from im2colnet.window import Pair, Window
 
 Array = Any  # an array of the backend's module
 Shape = tuple[int, ...]
+ALIGNMENT = 64       # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
 
 
 class Spec(NamedTuple):

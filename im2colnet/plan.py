@@ -15,13 +15,12 @@ from itertools import accumulate, pairwise
 from math import ceil, prod
 from typing import Literal
 
-from im2colnet.backend import Backend, Shape, Spec
+from im2colnet.backend import ALIGNMENT, Backend, Shape, Spec
 from im2colnet.errors import ShapeError
 from im2colnet.layers import Needs, Work
 from im2colnet.network import Graph, Node, internal_shape, locate
 from im2colnet.parallel import share
 
-ALIGNMENT = 64
 MOST, LEAST = 1 << 20, 1 << 18  # numbers in all values of a shard, beyond 32 samples and 8
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
 ITEM_BYTES = {

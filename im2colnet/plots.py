@@ -4,10 +4,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from im2colnet.checkpoint import replace_file
 from im2colnet.errors import ShapeError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: of the keys with that prefix: what they are, and their colour
 _CURVES = {"": ("training", "#1f5fa8"), "validation_": ("validation", "#d9731a")}
@@ -34,14 +38,11 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     CheckpointError
         If the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     if not history:
         raise ShapeError("there is no epoch to draw: the history is empty")
-    figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)    # not pyplot, which would keep the figure and choose a window system
+    figure = _figure(height=3.6)
     epochs = [record["epoch"] for record in history]
     for axes, quantity, form in zip(figure.subplots(1, 2), ("loss", "accuracy"), (".4f", ".2%"), strict=True):
         drawn: list[float] = []
@@ -60,12 +61,9 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
         if quantity == "loss" and max(drawn) > 20 * min(drawn) > 0:
             axes.set_yscale("log")
         axes.yaxis.set_major_formatter(_number if quantity == "loss" else _percent)
-        axes.grid(color="#dddddd", linewidth=0.7)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    replace_file(path, picture.getvalue())
+        _style(axes)
+    _save(figure, path)
 
 
 def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -90,11 +88,7 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     CheckpointError
         If the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(height=5.2)
     axes, gemm, copy = figure.subplots(), report["gemm"] / 1e9, report["copy"] / 1e9
     passes = [
         (kind, layer, layer[kind]["flops"] / layer[kind]["bytes"], layer[kind]["flops"] / layer[kind]["seconds"] / 1e9)
@@ -120,9 +114,26 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     axes.set_title("GFLOP/s", loc="left", fontweight="bold")
     for axis in axes.xaxis, axes.yaxis:
         axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(frameon=False, loc="lower right")
+    _style(axes)
+    _save(figure, path)
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)    # not pyplot, which would keep the figure and choose a window system
+    return figure
+
+
+def _style(axes: Axes) -> None:
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     replace_file(path, picture.getvalue())

@@ -147,6 +147,11 @@ class ProcessTeam:
     known : sequence of dict
         What the program depends on, by name: what the workers have as it is now.
 
+    Attributes
+    ----------
+    turns : int
+        How many orders it was given.
+
     Raises
     ------
     OSError
@@ -158,7 +163,7 @@ class ProcessTeam:
 
         self.size, self._process, self._known = size, os.getpid(), [dict(names) for names in known]
         counters = memoryview(mmap.mmap(-1, 8 * LINE * (size + 2))).cast("q")
-        self._counters, self._turn = counters, 0
+        self._counters, self.turns = counters, 0
         self._workers: list[tuple[int, Connection]] = []
         self._watch = partial(watch, self._workers)
         self._me = ProcessCommunicator(0, size, counters, self._watch)
@@ -185,11 +190,6 @@ class ProcessTeam:
         return self._process == os.getpid()
 
     @property
-    def turns(self) -> int:
-        """How many orders it was given."""
-        return self._turn
-
-    @property
     def pids(self) -> list[int]:
         """Of the workers' processes."""
         return [pid for pid, _ in self._workers]
@@ -211,16 +211,16 @@ class ProcessTeam:
         errors: dict[int, BaseException] = {}
         try:
             self._counters[self.size * LINE] = 0
-            self._turn += 1
-            self._me.begin(self._turn)
-            order = pickle.dumps((self._turn, command))
+            self.turns += 1
+            self._me.begin(self.turns)
+            order = pickle.dumps((self.turns, command))
             for rank, (_, connection) in enumerate(self._workers, 1):
                 try:
                     connection.send_bytes(order)
                 except OSError:
                     self._watch()
                     raise WorkerError(f"worker {rank} does not listen any more") from None
-            self._counters[(self.size + 1) * LINE] = self._turn
+            self._counters[(self.size + 1) * LINE] = self.turns
             program(self._me, *command)
             self._me.barrier()
             return

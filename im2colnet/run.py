@@ -100,6 +100,14 @@ class Shard(NamedTuple):
     metrics: Array                       # [loss, correct]
 
 
+Name = tuple[tuple[int, ...], int]   # of a layout: the shape of a sample, and how many
+
+
+def name_of(images: Any) -> Name:
+    """Return the name of the layout for a batch of this shape."""
+    return tuple(images.shape[1:]), images.shape[0]
+
+
 class Layout:
     """A planned batch on the arenas of a run."""
 
@@ -157,7 +165,7 @@ class Run:
         self.shard_arenas: list[Array] = []
         self._gradients: list[Array] = []
         self._views: dict[int, list[Mapping[str, Array]]] = {}
-        self._layouts: dict[tuple[tuple[int, ...], int], Layout] = {}
+        self._layouts: dict[Name, Layout] = {}
         self._teams: dict[int, Team] = {}
         self._processes: dict[int, ProcessTeam] = {}
         self._wasted = 0                                       # teams of processes that had hardly begun
@@ -216,7 +224,7 @@ class Run:
             for processes in self._processes.values():
                 processes.close()
             self._processes.clear()
-        key = tuple(images.shape[1:]), images.shape[0]
+        key = name_of(images)
         if key not in self._layouts:
             layout = Layout(self, *key)
             while len(self._layouts) >= MOST_LAYOUTS:
@@ -270,11 +278,11 @@ class Run:
         program = partial(self._train_program, update)
         team = self._process_team(layout, images, labels, program, known)
         if team is None:
-            self._run(layout.team, program, layout, (images, labels), key, how)
+            self._run(layout.team, program, name_of(images), (images, labels), key, how)
         else:
             for shared, given in zip(cast(Any, layout.batch), (images, labels), strict=True):
                 shared[...] = given
-            self._run(team, program, (images.shape[1:], images.shape[0]), None, key, how)
+            self._run(team, program, name_of(images), None, key, how)
         loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
         if loss - loss != 0:
             raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are unchanged")
@@ -283,12 +291,11 @@ class Run:
         return loss, int(correct)
 
     def _train_program(
-        self, update: Callable[..., None], comm: Communicator, layout: Layout | tuple[tuple[int, ...], int],
-        batch: tuple[Any, Any] | None, key: tuple[int, int], how: tuple[Any, ...],
+        self, update: Callable[..., None], comm: Communicator, name: Name, batch: tuple[Any, Any] | None,
+        key: tuple[int, int], how: tuple[Any, ...],
     ) -> None:
-        """What each worker does in a step; another process knows layout and batch by the layout's name."""
-        if not isinstance(layout, Layout):
-            layout = self._layouts[layout]
+        """What each worker does in a step, on ``batch`` or on that which the layout shares with other processes."""
+        layout = self._layouts[name]
         plan, mine, (images, labels) = layout.plan, comm.share(layout.plan.count), batch or cast(Any, layout.batch)
         for stage in plan.stages:
             for s in mine:
@@ -311,31 +318,29 @@ class Run:
         known: Sequence[dict[str, Any]] | None,
     ) -> ProcessTeam | None:
         """Workers on processes for a step that is repeated, where they can be had: else None, and threads do it."""
-        size, shared = len(layout.plan.shares), self.net.backend.shared
+        size, backend = len(layout.plan.shares), self.net.backend
         layout.steps += 1
         self.workers_text = f"{size} threads" if size > 1 else "1 worker"
         if size == 1 or layout.steps < FIRST_STEPS or known is None:
             return None
         from im2colnet import processes  # costs a few ms of import time
 
-        arrays = [self.net.flat, *self._gradients, *(array for names in known for array in names.values())]
-        if not processes.wanted() or not all(
-            self.net.backend.shares(array) for array in arrays if self.net.backend.owns(array)
-        ):
+        if not processes.wanted() or not backend.shares(self.net.flat):
             return None
         if layout.batch is None or layout.batch[0].dtype != images.dtype:
-            layout.batch = shared(images.shape, images.dtype.name), shared(labels.shape, "int64")
-        repeated = {str(key): other.batch for key, other in self._layouts.items() if other.batch}
-        known = [*known, repeated, vars(self.loss), *(vars(node.layer) for node in self.net.graph.nodes)]
+            layout.batch = backend.shared(images.shape, images.dtype.name), backend.shared(labels.shape, "int64")
+        repeated = {str(name): other.batch for name, other in self._layouts.items() if other.batch}
+        everything = [*known, repeated, vars(self.loss), *(vars(node.layer) for node in self.net.graph.nodes)]
         team = self._processes.get(size)
-        if team is not None and not team.current(known):
+        if team is not None and not team.current(everything):
             self._wasted = self._wasted + 1 if team.turns < FEW_STEPS else 0
             self._processes.pop(size).close()
             team = None
         if team is None:
-            if self._wasted >= MOST_WASTED:
+            arrays = [*self._gradients, *(value for names in known for value in names.values() if backend.owns(value))]
+            if self._wasted >= MOST_WASTED or not all(map(backend.shares, arrays)):
                 return None
-            team = self._processes[size] = processes.ProcessTeam(size, program, known)
+            team = self._processes[size] = processes.ProcessTeam(size, program, everything)
         self.workers_text = f"{size} processes"
         return team
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from im2colnet.backend import Backend, Shape, Spec
+from im2colnet.backend import ALIGNMENT, Backend, Shape, Spec
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
@@ -19,7 +19,6 @@ from im2colnet_numpy.rows import WEIGHT_ORDER
 __all__ = ["NumpyBackend"]
 
 Array = np.ndarray
-ALIGNMENT = 64    # bytes: a line of the cache, and the widest vector
 
 
 class NumpyBackend(Backend):

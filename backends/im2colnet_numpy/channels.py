@@ -103,6 +103,14 @@ def affine(
                 rectify(target, out=target)
 
 
+def finish(tile: Array, b: Array | None, relu: bool) -> None:
+    """Add a bias (C,) to a convolution's outputs (..., C, n, n'), where there is one, and apply ReLU if asked for."""
+    if b is not None:
+        np.add(tile, b[:, None, None], out=tile)
+    if relu:
+        rectify(tile, out=tile)
+
+
 def rectify(x: Array, out: Array) -> Array:
     """Write what is positive in ``x`` (..., W, N) to ``out``, else 0: the larger of it and a row of zeros."""
     shape = x.shape[-2:]

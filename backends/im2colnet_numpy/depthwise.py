@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
-from im2colnet_numpy.channels import zeros
+from im2colnet_numpy.channels import finish
 from im2colnet_numpy.lowering import Lowering
 
 ROWS = 8    # output rows at a time
@@ -77,10 +77,7 @@ class Depthwise:
         T = self.matrix(w, band)
         for _, rows, lowered in self.tiles(y, L, x):
             np.matmul(T[:, : rows.shape[1], : lowered.shape[1]], lowered, out=rows)
-            if b is not None:
-                np.add(rows, b[:, None, None], out=rows)
-            if relu:
-                np.maximum(rows, zeros(rows.shape[2], rows.dtype), out=rows)
+            finish(rows, b, relu)                                                       # still in cache
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Add ``Tᵀ · dy`` to where the lowered rows came from in dx (H, C, W, N)."""

@@ -53,8 +53,7 @@ class Lowering:
             (L.strides[0], self.pitch * L.strides[1], OW * N * L.itemsize, L.itemsize),
         )
         L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
-        columns, sw = self.columns, self.window.stride[1]
-        for j, (lo, hi, _) in enumerate(columns):      # the padding left and right, the same for every tile
+        for j, (lo, hi, _) in enumerate(self.columns):      # the padding left and right, the same for every tile
             if lo > 0:
                 L[:, j, :, :, :lo] = 0
             if hi < OW:
@@ -65,22 +64,24 @@ class Lowering:
                 for padding in inside[0], inside[2]:   # the padding above and below
                     if padding.stop > padding.start:
                         L[rows][padding] = 0
-                block, image = L[rows][inside[1]], x[source]
-                for j, (lo, hi, start) in enumerate(columns):
-                    if hi > lo:
-                        block[:, j, :, :, lo:hi] = image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw]
+                for lowered, pixels in self._meetings(L[rows][inside[1]], x[source]):
+                    lowered[...] = pixels
             yield r, m, V[:, :m]
 
     def add_back(self, r: int, m: int, L: np.ndarray, x: np.ndarray) -> None:
         """Add the lowered rows of output rows r to r + m to those of ``x`` that they come from: the adjoint."""
         L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
-        images, sw = x.reshape(self.H, self.G, self.C // self.G, self.W, self.N), self.window.stride[1]
+        x = x.reshape(self.H, self.G, self.C // self.G, self.W, self.N)
         for rows, source, (_, inside, _) in self._row_blocks(r, m):
-            block, image = L[rows][inside], images[source]
-            for j, (lo, hi, start) in enumerate(self.columns):
-                if hi > lo:
-                    target = image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw]
-                    np.add(target, block[:, j, :, :, lo:hi], out=target)
+            for lowered, pixels in self._meetings(L[rows][inside], x[source]):
+                np.add(pixels, lowered, out=pixels)
+
+    def _meetings(self, lowered: np.ndarray, image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each column of the kernel yield what of lowered rows and of image rows belongs together."""
+        sw = self.window.stride[1]
+        for j, (lo, hi, start) in enumerate(self.columns):
+            if hi > lo:
+                yield lowered[:, j, :, :, lo:hi], image[:, :, :, start : start + (hi - lo - 1) * sw + 1 : sw]
 
     def _row_blocks(self, r: int, m: int) -> Iterator[tuple[slice, slice, tuple[slice, slice, slice]]]:
         """Yield which lowered rows come from which image rows: (rows of L, rows of x, (above, inside, below))."""

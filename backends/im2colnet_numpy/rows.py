@@ -14,7 +14,7 @@ import numpy as np
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
-from im2colnet_numpy.channels import rectify
+from im2colnet_numpy.channels import finish
 from im2colnet_numpy.lowering import Lowering
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
@@ -33,7 +33,7 @@ class Rows:
     """
 
     def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str) -> None:
-        self.x, self.F, self.G, self.window = x, F, groups, window
+        self.F, self.G, self.window = F, groups, window
         self.lowering = lowering = Lowering(x, window, groups, dtype)
         y = (lowering.OH, F, lowering.OW, x[3])
         # BLAS is faster, by up to two, where the first of the two sizes of a product is the larger
@@ -136,11 +136,7 @@ def multiply_rows(
     for r, m, V in lowering.tiles(x, L):
         V = V.reshape(*V.shape[:3], n, -1).transpose(3, 0, 1, 2, 4)                     # (n, G, m, K, OW·N/n)
         np.matmul(w, V, out=rows[:, :, r : r + m])
-        tile = y[r : r + m]                                                             # still in cache
-        if b is not None:
-            np.add(tile, b[:, None, None], out=tile)
-        if relu:
-            rectify(tile, out=tile)
+        finish(y[r : r + m], b, relu)                                                   # still in cache
 
 
 @lru_cache(maxsize=1024)

@@ -30,7 +30,7 @@ from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectify
 from im2colnet_numpy.lowering import Lowering
-from im2colnet_numpy.rows import turned_window
+from im2colnet_numpy.rows import WEIGHT_ORDER, turned_window
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
 IN = OUT + TAPS - 1                        # and inputs of a tile
@@ -123,12 +123,12 @@ class Winograd:
                 np.add(U, part, out=U)
         taps = part.reshape(-1)[: dw.size].reshape(self.F, TAPS * TAPS, self.C)
         np.matmul(G.T, U.swapaxes(0, 1), out=taps)                                      # (F, 9, C)
-        dw.transpose(0, 2, 3, 1)[...] = taps.reshape(self.F, TAPS, TAPS, self.C)
+        dw.transpose(WEIGHT_ORDER)[...] = taps.reshape(self.F, TAPS, TAPS, self.C)
 
 
 def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> np.ndarray:
     """``U = (G⊗G) · w``."""
-    taps = w.transpose(0, 2, 3, 1).reshape(len(w), TAPS * TAPS, -1)                     # (F, 9, C)
+    taps = w.transpose(WEIGHT_ORDER).reshape(len(w), TAPS * TAPS, -1)                     # (F, 9, C)
     np.matmul(G, taps, out=U.swapaxes(0, 1))
     return U
 

@@ -45,8 +45,8 @@ def batch(n=12, seed=0, dtype="float32"):
     return rng.standard_normal((n, 3, 8, 8)).astype(dtype), rng.integers(0, 4, n)
 
 
-def trainer(net=None, optimizer=None, **options):
-    return ic.Trainer((net or small()).init(0), optimizer=optimizer or ic.SGD(0.05, 0.9), seed=1, shard=4, **options)
+def trainer(net=None, optimizer=None):
+    return ic.Trainer((net or small()).init(0), optimizer=optimizer or ic.SGD(0.05, 0.9), seed=1, shard=4)
 
 
 def everything(trained):
