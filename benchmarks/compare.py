@@ -239,19 +239,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for where in measure(everything):
             progress(where)
-            report["rows"] = [line.row() for line in everything]
             if args.json:
+                report["rows"] = [line.row() for line in everything]
                 replace_file(args.json, (json.dumps(report, indent=1) + "\n").encode())
     except KeyboardInterrupt:    # what there is, is told
         status = 130
     else:
         status = 0
     progress("")
-    rows = [line.row() for line in everything]
+    rows: list[Row] = []
     for part, of_part in lines.items():
-        _, text, title = PARTS[part]
-        if of_part:
-            print(f"\n{text(title, [line.row() for line in of_part])}", flush=True)
+        (_, text, title), of_table = PARTS[part], [line.row() for line in of_part]
+        rows += of_table
+        if of_table:
+            print(f"\n{text(title, of_table)}", flush=True)
     print("".join(f"\nn/a: {reason}" for reason in dict.fromkeys(row["skipped"] for row in rows if "skipped" in row)))
     for row in rows:
         if "error" in row:
