@@ -223,6 +223,11 @@ def profile(args: argparse.Namespace) -> int:
     """Time a training step layer by layer."""
     from im2colnet import profiling
 
+    if args.picture:
+        try:
+            import matplotlib  # noqa: F401 - now, and not after the work
+        except ImportError as error:
+            raise Im2colnetError("to draw --picture, install Matplotlib: pip install 'im2colnet[viz]'") from error
     subject = _subject(args)
     report = profiling.profile(subject.net, subject.shape, subject.batch_size, subject.optimizer, args.steps)
     if args.picture:

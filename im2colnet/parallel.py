@@ -63,7 +63,9 @@ def get_workers() -> str:
 
 def _checked_workers(kind: str) -> str:
     if kind not in WORKERS:
-        raise ShapeError(f"workers must be one of {', '.join(WORKERS)}, got {kind!r}")
+        raise ShapeError(
+            f"workers must be one of {', '.join(WORKERS)}, got {kind!r}: use ic.set_workers or set IM2COLNET_WORKERS"
+        )
     return kind
 
 

@@ -643,6 +643,15 @@ def test_profile_as_a_table_and_a_picture(run, folder, trained):
     assert ic.get_num_threads() == threads
 
 
+def test_profile_says_at_once_what_a_picture_needs(run, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("im2colnet.profiling.profile", None)    # not after the work
+    _, err = run("profile", "--model", "notebook", "--picture", "roofline.png", code=1)
+    assert "pip install 'im2colnet[viz]'" in err
+    assert "Traceback" not in err
+    assert os.listdir(".") == []
+
+
 # backends ----------------------------------------------------------------------------------------------------------
 def test_backends(run, monkeypatch):
     monkeypatch.setitem(registry.BUILT_IN, "broken", "no_such_module:Backend")
