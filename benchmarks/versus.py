@@ -157,6 +157,7 @@ def inference_samples(case: Case, threads: int) -> Samples:
         peer, inputs = Peer(case, layout, net.state_dict()), as_tensor(images, layout)
         _same("the output", outputs, peer.predict(inputs))
         theirs[layout] = partial(peer.predict, inputs)
+    warm_up(partial(net.predict, images))
     return interleave({"im2colnet": partial(net.predict, images), **theirs})
 
 

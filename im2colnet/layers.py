@@ -501,14 +501,25 @@ class BatchNorm2d(Layer):
                 raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
             ctx.mean = ctx.sums[0] / ctx.n
             ctx.var = xp.maximum(ctx.sums[1] / ctx.n - ctx.mean * ctx.mean, 0)
+            ctx.scale = 1 / xp.sqrt(ctx.var + self.eps)
+            scale, shift = self._line(ctx.mean, ctx.scale, ctx.params)
         else:
-            ctx.mean, ctx.var = (ctx.buffers[k].astype("float64") for k in ("running_mean", "running_var"))
-        ctx.scale = 1 / xp.sqrt(ctx.var + self.eps)
-        scale = ctx.scale * ctx.params["weight"] if self.affine else ctx.scale
-        shift = ctx.params["bias"] - ctx.mean * scale if self.affine else -ctx.mean * scale
+            scale, shift = self.running_line(ctx.params, ctx.buffers, xp)
         return ctx.backend.channel_affine(
             x, scale, shift, relu=ctx.relu, out=ctx.y, work=ctx.work["channel_affine"]
         )
+
+    def _line(self, mean: Array, scale: Array, params: dict[str, Array]) -> tuple[Array, Array]:
+        """For each channel a and c of ``y = a·x + c``."""
+        if not self.affine:
+            return scale, -mean * scale
+        scale = scale * params["weight"]
+        return scale, params["bias"] - mean * scale
+
+    def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
+        """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
+        scale = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
+        return self._line(state["running_mean"], scale, params)
 
     def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
@@ -532,6 +543,45 @@ class BatchNorm2d(Layer):
         for name, value in batch.items():
             running = ctx.buffers[name]
             running[...] = (1 - self.momentum) * running + self.momentum * value
+
+
+class NormalizedConv2d(Layer):
+    """A convolution and the batch norm that follows it, in evaluation mode, where the graph joins them.
+
+    ``a·(w * x + b) + c = (a·w) * x + (a·b + c)``: the weight is normalised, not the images, unless it is the larger.
+    Its parameters are the convolution's, its state is parameters and state of the batch norm.
+    """
+
+    fuses_relu: ClassVar[bool] = True
+
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d) -> None:
+        self.conv, self.norm = conv, norm
+
+    def output_shape(self, x: Shape) -> Shape:
+        return self.norm.output_shape(self.conv.output_shape(x))
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        conv = self.conv.needs(x, y, dtype, backend, training).forward
+        weight = self.conv.parameters()["weight"].shape
+        if prod(weight) > prod(y):
+            return Needs(forward=conv | self.norm.needs(y, y, dtype, backend, training).forward)
+        stored = tuple(weight[axis] for axis in backend.weight_order)
+        return Needs(forward={"conv2d": [*conv["conv2d"], Spec(stored, dtype)]})
+
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> str:
+        return self.conv.algorithm(x, y, dtype, backend)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        conv, w, b, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.work["conv2d"]
+        a, c = (value.astype(x.dtype) for value in self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp))
+        if "channel_affine" in ctx.work:
+            y = ctx.backend.conv2d(x, w, b, conv.window, conv.groups, out=ctx.y, work=work)
+            return ctx.backend.channel_affine(y, a, c, relu=ctx.relu, out=y, work=ctx.work["channel_affine"])
+        *work, stored = work
+        order = ctx.backend.weight_order
+        w = ctx.xp.multiply(w, a[:, None, None, None], out=stored.transpose([order.index(axis) for axis in range(4)]))
+        b = c if b is None else a * b + c
+        return ctx.backend.conv2d(x, w, b, conv.window, conv.groups, relu=ctx.relu, out=ctx.y, work=work)
 
 
 @dataclass(eq=False, repr=False)

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array, Backend, Shape
 from im2colnet.checks import positive, whole
 from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
-from im2colnet.layers import Add, Layer, Parameter, ReLU, user_shape
+from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
 from im2colnet.registry import get_backend
 
 if TYPE_CHECKING:
@@ -60,6 +61,27 @@ class Graph:
             # a subclass with a forward of its own need not know of it
             if producer and vars(type(producer.layer)).get("fuses_relu") and type(node.layer) is ReLU:
                 node.fused = producer.relu = readers.count(producer.output) == 1
+
+    def evaluated(self) -> Graph:
+        """The graph in evaluation mode: a convolution and the batch norm that alone reads it are one layer."""
+        readers = [v for node in self.nodes for v in node.inputs]
+        graph, values = Graph(), {0: 0}     # of this one, and which of the new one they are
+        for node in self.nodes:
+            source = self.nodes[node.inputs[0] - 1] if node.inputs[0] else None
+            if source and type(source.layer) is Conv2d and type(node.layer) is BatchNorm2d \
+                    and readers.count(source.output) == 1:
+                joined = graph.nodes[values[source.output] - 1]
+                joined.layer = NormalizedConv2d(source.layer, node.layer)
+                joined.buffers = node.params | node.buffers
+                values[node.output] = joined.output
+            else:
+                inputs = tuple(values[v] for v in node.inputs)
+                graph.nodes.append(Node(
+                    node.layer, node.name, inputs, len(graph.nodes) + 1, params=node.params, buffers=node.buffers
+                ))  # fmt: skip
+                values[node.output] = len(graph.nodes)
+        graph.fuse()
+        return graph
 
     def check_used(self) -> None:
         """Raise a ShapeError for a layer whose output nobody reads."""
@@ -170,13 +192,16 @@ class Network(Layer):
         self.backend, self.dtype = get_backend(backend), str(dtype)
         self._run = None  # it is bound to the old parameters
         self._flat = self.backend.shared((self.graph.size,), self.dtype)
+        sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
+        states = iter(self.backend.xp.split(self.backend.shared((sum(sizes),), self.dtype), list(accumulate(sizes))))
         for node in self.graph.nodes:
             node.params = self.views(node, self._flat)
             for key, p in node.layer.parameters().items():
                 draw = p.value + rng.uniform(-p.bound, p.bound, p.shape) if p.bound else np.full(p.shape, p.value)
                 node.params[key][...] = self.backend.asarray(draw.astype(self.dtype))
-            state = {key: np.full(p.shape, p.value, self.dtype) for key, p in node.layer.state().items()}
-            node.buffers = {key: self.backend.asarray(value) for key, value in state.items()}
+            node.buffers = {key: next(states).reshape(p.shape) for key, p in node.layer.state().items()}
+            for key, p in node.layer.state().items():
+                node.buffers[key][...] = p.value
         return self
 
     def views(self, node: Node, flat: Array) -> dict[str, Array]:

@@ -323,6 +323,7 @@ class BatchPlan:
         shard: int | None = None, workers: int = 1,
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
+        graph = graph if training else graph.evaluated()
         values = sum(map(prod, graph.shapes(internal_shape(sample, 1))))
         self.sizes = shard_sizes(batch, shard or shard_of(batch, values))
         self.count = len(self.sizes)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST_LAYOUTS = 16  # batch sizes to keep ready
 FIRST_STEPS = 3  # of a batch size run on threads: processes are for what is repeated
 FEW_STEPS, MOST_WASTED = 10, 3  # if that many teams of processes in turn were outdated after so few, threads do it
+MOST_COPIED = 1 << 26  # bytes of a batch that is copied to where other processes see it
 
 
 class Bound(NamedTuple):
@@ -103,16 +104,13 @@ class Shard(NamedTuple):
 Name = tuple[tuple[int, ...], int]   # of a layout: the shape of a sample, and how many
 
 
-def name_of(images: Any) -> Name:
-    """Return the name of the layout for a batch of this shape."""
-    return tuple(images.shape[1:]), images.shape[0]
-
-
 class Layout:
     """A planned batch on the arenas of a run."""
 
-    def __init__(self, run: Run, sample: tuple[int, ...], batch: int) -> None:
+    def __init__(self, run: Run, name: Name) -> None:
         net, backend, graph = run.net, run.net.backend, run.net.graph
+        self.name = name
+        sample, batch = name
         output = graph.shapes(internal_shape(sample, batch))[-1]
         #: None if the output is no vector of class scores
         self.classes = output[0] if len(output) == 2 else None
@@ -121,8 +119,10 @@ class Layout:
         run.reserve("shard", plan.count if plan.couples else 0, plan.shard_bytes)
         self.gradients = run.gradient_rows(plan.rows)
         self.team = run.team(len(plan.shares))
-        self.steps = 0                                         # that were taken on it
-        self.batch: tuple[Array, Array] | None = None          # images and labels where other processes see them
+        self.steps = 0                                         # of training or inference on it
+        self.batch: tuple[Array, ...] = ()                     # images and labels where other processes see them
+        #: of the network, one row for each image
+        self.outputs = None if run.training else backend.shared((batch, *user_shape(output)[1:]), net.dtype)
         joined = [*plan.sums.values(), Spec((2,), "float64")]
         ends = list(accumulate(map(nbytes, joined), initial=0))
         sums_of = backend.shared((plan.count, ends[-1]), "uint8")
@@ -142,6 +142,13 @@ class Layout:
                 )
                 of_node = dict(zip(plan.sums, sums, strict=True))
                 self.shards.append(Shard(starts[s], starts[s + 1], slots[key], of_node, metrics))
+        self._backend = backend
+
+    def share(self, batch: tuple[Any, ...]) -> None:
+        """Have memory for such a batch that other processes see."""
+        kinds = [array.dtype.name for array in batch]
+        if [array.dtype.name for array in self.batch[: len(batch)]] != kinds:
+            self.batch = tuple(self._backend.shared(array.shape, array.dtype.name) for array in batch)
 
 
 class Run:
@@ -152,6 +159,7 @@ class Run:
     net : Network
     training : bool
     loss : CrossEntropyLoss, optional
+        Of training; an evaluation brings its own.
     shard : int, optional
         Samples in a shard, at most; by default :func:`im2colnet.plan.shard_of`.
     """
@@ -193,8 +201,7 @@ class Run:
             present.clear()
             self._layouts.clear()  # they were bound to the old ones
             # shared, or both a process and the one it was forked from would have a copy of what was written before
-            shared = self.training and self.workers > 1
-            allocate = self.net.backend.shared if shared else self.net.backend.empty
+            allocate = self.net.backend.shared if self.workers > 1 else self.net.backend.empty
             present.extend(allocate((size,), "uint8") for _ in range(count))
 
     def gradient_rows(self, count: int) -> list[Array]:
@@ -224,9 +231,9 @@ class Run:
             for processes in self._processes.values():
                 processes.close()
             self._processes.clear()
-        key = name_of(images)
+        key = tuple(images.shape[1:]), images.shape[0]
         if key not in self._layouts:
-            layout = Layout(self, *key)
+            layout = Layout(self, key)
             while len(self._layouts) >= MOST_LAYOUTS:
                 self._layouts.pop(next(iter(self._layouts)))
             self._layouts[key] = layout
@@ -275,14 +282,7 @@ class Run:
     ) -> tuple[float, int]:
         net, layout = self.net, self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
-        program = partial(self._train_program, update)
-        team = self._process_team(layout, images, labels, program, known)
-        if team is None:
-            self._run(layout.team, program, name_of(images), (images, labels), key, how)
-        else:
-            for shared, given in zip(cast(Any, layout.batch), (images, labels), strict=True):
-                shared[...] = given
-            self._run(team, program, name_of(images), None, key, how)
+        self._run(layout, partial(self._train_program, update), known, (images, labels), key, how)
         loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
         if loss - loss != 0:
             raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are unchanged")
@@ -291,12 +291,12 @@ class Run:
         return loss, int(correct)
 
     def _train_program(
-        self, update: Callable[..., None], comm: Communicator, name: Name, batch: tuple[Any, Any] | None,
+        self, update: Callable[..., None], comm: Communicator, name: Name, batch: tuple[Any, ...],
         key: tuple[int, int], how: tuple[Any, ...],
     ) -> None:
         """What each worker does in a step, on ``batch`` or on that which the layout shares with other processes."""
         layout = self._layouts[name]
-        plan, mine, (images, labels) = layout.plan, comm.share(layout.plan.count), batch or cast(Any, layout.batch)
+        plan, mine, (images, labels) = layout.plan, comm.share(layout.plan.count), batch or layout.batch
         for stage in plan.stages:
             for s in mine:
                 self._run_stage(stage, layout, s, images, labels, key)
@@ -313,11 +313,62 @@ class Run:
         comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
         update(layout.gradients[0], comm, *how)
 
+    def predict(self, images: Any) -> Any:
+        """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
+        with self._alone():
+            images = self.check_images(images)
+            layout, backend = self.layout(images), self.net.backend
+            self._run(layout, self._inference_program, (), (images,), False)
+            return backend.xp.array(layout.outputs) if backend.owns(images) else backend.to_numpy(layout.outputs)
+
+    def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
+        """Mean loss and number of right predictions, in evaluation mode."""
+        with self._alone():
+            images = self.check_images(images)
+            layout = self.layout(images)
+            labels = self.check_labels(labels, images.shape[0], layout.classes)
+            self.loss = loss
+            self._run(layout, self._inference_program, (), (images, labels), True)
+            mean, correct = (float(v) for v in self.net.backend.to_numpy(layout.shards[0].metrics))
+            return mean, int(correct)
+
+    def _inference_program(
+        self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool
+    ) -> None:
+        """What each worker does for a prediction or an evaluation; see :meth:`_train_program`."""
+        layout = self._layouts[name]
+        images, *labels = batch or layout.batch
+        for s in comm.share(layout.plan.count):
+            shard = layout.shards[s]
+            self._run_stage(layout.plan.stages[0], layout, s, images, None, (0, 0))
+            if evaluate:
+                self._loss(shard, labels[0], None)
+            else:
+                y = shard.slot.values[-1]
+                cast(Array, layout.outputs)[shard.start : shard.stop] = y.transpose(3, 1, 0, 2) if y.ndim == 4 else y.T
+        if evaluate:
+            comm.all_reduce([shard.metrics for shard in layout.shards])
+
+    # ------------------------------------------------------------------ workers
+
+    def _run(
+        self, layout: Layout, program: Callable[..., None], known: Sequence[dict[str, Any]] | None,
+        batch: tuple[Any, ...], *command: Any,
+    ) -> None:
+        """Run ``program(communicator, name, batch, *command)`` on every worker, on processes without the batch."""
+        processes = self._process_team(layout, batch, program, known)
+        if processes is not None:
+            for shared, given in zip(layout.batch, batch, strict=False):
+                shared[...] = given
+            batch = ()
+        with self.net.backend.errstate():  # the workers inherit it
+            (processes or layout.team).run(program, layout.name, batch, *command)
+
     def _process_team(
-        self, layout: Layout, images: Any, labels: Any, program: Callable[..., None],
+        self, layout: Layout, batch: tuple[Any, ...], program: Callable[..., None],
         known: Sequence[dict[str, Any]] | None,
     ) -> ProcessTeam | None:
-        """Workers on processes for a step that is repeated, where they can be had: else None, and threads do it."""
+        """Workers on processes for what is repeated, where they can be had: else None, and threads do it."""
         size, backend = len(layout.plan.shares), self.net.backend
         layout.steps += 1
         self.workers_text = f"{size} threads" if size > 1 else "1 worker"
@@ -325,12 +376,12 @@ class Run:
             return None
         from im2colnet import processes  # costs a few ms of import time
 
-        if not processes.wanted() or not backend.shares(self.net.flat):
+        if not processes.wanted() or not backend.shares(self.net.flat) or batch[0].nbytes > MOST_COPIED:
             return None
-        if layout.batch is None or layout.batch[0].dtype != images.dtype:
-            layout.batch = backend.shared(images.shape, images.dtype.name), backend.shared(labels.shape, "int64")
-        repeated = {str(name): other.batch for name, other in self._layouts.items() if other.batch}
-        everything = [*known, repeated, vars(self.loss), *(vars(node.layer) for node in self.net.graph.nodes)]
+        layout.share(batch)
+        layers = [node.layer for node in self.net.graph.nodes]
+        shared = {f"{name} {i}": array for name, other in self._layouts.items() for i, array in enumerate(other.batch)}
+        everything = [*known, shared, {"loss": self.loss}, *map(vars, (*filter(None, [self.loss]), *layers))]
         team = self._processes.get(size)
         if team is not None and not team.current(everything):
             self._wasted = self._wasted + 1 if team.turns < FEW_STEPS else 0
@@ -343,49 +394,6 @@ class Run:
             team = self._processes[size] = processes.ProcessTeam(size, program, everything)
         self.workers_text = f"{size} processes"
         return team
-
-    def predict(self, images: Any) -> Any:
-        """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
-        with self._alone():
-            return self._predict(self.check_images(images))
-
-    def _predict(self, images: Any) -> Any:
-        layout, backend = self.layout(images), self.net.backend
-        sample = user_shape(layout.plan.largest.shapes[-1])[1:]
-        result = backend.empty((images.shape[0], *sample), self.net.dtype)
-
-        def program(comm: Communicator) -> None:
-            for s in comm.share(layout.plan.count):
-                shard = layout.shards[s]
-                self._run_stage(layout.plan.stages[0], layout, s, images, None, (0, 0))
-                y = shard.slot.values[-1]
-                result[shard.start : shard.stop] = y.transpose(3, 1, 0, 2) if y.ndim == 4 else y.T
-
-        self._run(layout.team, program)
-        return result if backend.owns(images) else backend.to_numpy(result)
-
-    def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
-        """Mean loss and number of right predictions, in evaluation mode."""
-        with self._alone():
-            return self._evaluate(self.check_images(images), labels, loss)
-
-    def _evaluate(self, images: Any, labels: Any, criterion: CrossEntropyLoss) -> tuple[float, int]:
-        layout = self.layout(images)
-        labels = self.check_labels(labels, images.shape[0], layout.classes)
-
-        def program(comm: Communicator) -> None:
-            for s in comm.share(layout.plan.count):
-                self._run_stage(layout.plan.stages[0], layout, s, images, labels, (0, 0))
-                self._loss(criterion, layout.shards[s], labels, None)
-            comm.all_reduce([shard.metrics for shard in layout.shards])
-
-        self._run(layout.team, program)
-        loss, correct = (float(v) for v in self.net.backend.to_numpy(layout.shards[0].metrics))
-        return loss, int(correct)
-
-    def _run(self, team: Team | ProcessTeam, program: Callable[..., None], *command: Any) -> None:
-        with self.net.backend.errstate():  # the workers inherit it
-            team.run(program, *command)
 
     # ------------------------------------------------------------------ one shard
 
@@ -400,7 +408,7 @@ class Run:
         for kind, i in ((step.kind, step.node) for step in stage.steps):
             began = time.perf_counter()
             if kind == "loss":
-                self._loss(cast(CrossEntropyLoss, self.loss), shard, labels, slot.loss_gradient)
+                self._loss(shard, labels, slot.loss_gradient)
             else:
                 ctx = slot.contexts[i]
                 ctx.samples, ctx.key = images.shape[0], (*key, i, s)
@@ -441,8 +449,8 @@ class Run:
             first = next(i for i in range(x.shape[-1]) if not backend.all_finite(x[..., i]))
             raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity")
 
-    def _loss(self, loss: CrossEntropyLoss, shard: Shard, labels: Any, dlogits: Array | None) -> None:
-        backend = self.net.backend
+    def _loss(self, shard: Shard, labels: Any, dlogits: Array | None) -> None:
+        backend, loss = self.net.backend, cast(CrossEntropyLoss, self.loss)
         mine = backend.asarray(labels[shard.start : shard.stop])
         loss(shard.slot.values[-1], mine, 1 / len(labels), shard.metrics, dlogits, backend)
 

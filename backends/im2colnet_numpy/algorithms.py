@@ -8,10 +8,11 @@ import numpy as np
 from im2colnet.backend import Shape
 from im2colnet.window import Window
 from im2colnet_numpy.depthwise import Depthwise
+from im2colnet_numpy.im2col import Im2col
 from im2colnet_numpy.rows import Rows
 from im2colnet_numpy.winograd import Winograd
 
-Algorithm = Rows | Winograd | Depthwise
+Algorithm = Rows | Im2col | Winograd | Depthwise
 
 
 @lru_cache(maxsize=4096)
@@ -21,4 +22,6 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: np.dtype) ->
         return Depthwise(x, window, dtype.name)
     if Winograd.pays(x, F, window, groups, dtype.name):
         return Winograd(x, F, window)
+    if Im2col.pays(x, F, window, groups, dtype.name):
+        return Im2col(x, F, window, groups, dtype.name)
     return Rows(x, F, window, groups, dtype.name)

@@ -1,4 +1,4 @@
-"""Sums and affine maps over the channels of images (H, C, W, N), for batch norm: in tiles that stay in cache.
+"""Sums and affine maps over the channels of images (H, C, W, N), for batch norm and bias: in tiles that stay in cache.
 
 A number for each channel is spread over a whole row, (C, W, N), before it is combined with the rows: NumPy's loops over
 two arrays are two to eight times as fast as those over an array and one number.
@@ -15,6 +15,7 @@ from im2colnet.backend import Shape, Spec
 from im2colnet_numpy.lowering import TILE_BYTES
 
 Array = np.ndarray
+SPREAD = 1 << 15    # numbers of a row that is combined with others from cache
 
 
 def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
@@ -103,17 +104,30 @@ def affine(
                 rectify(target, out=target)
 
 
+def bias_spec(y: Shape, dtype: str) -> Spec:
+    """Scratch for the bias of a convolution with outputs ``y`` (H, C, W, N): a row of them, if it stays in cache."""
+    return Spec(y[1:] if prod(y[1:]) <= SPREAD else (y[1], 1, 1), dtype)
+
+
+def spread(b: Array | None, row: Array) -> Array | None:
+    """Write a bias (C,) to the whole of ``row`` (C, ...), if there is one."""
+    if b is None:
+        return None
+    row[...] = b[:, None, None]
+    return row
+
+
 def finish(tile: Array, b: Array | None, relu: bool) -> None:
-    """Add a bias (C,) to a convolution's outputs (..., C, n, n'), where there is one, and apply ReLU if asked for."""
+    """Add a bias (C, W or 1, N or 1) to a convolution's outputs (..., C, W, N), and apply ReLU if asked for."""
     if b is not None:
-        np.add(tile, b[:, None, None], out=tile)
+        np.add(tile, b, out=tile)
     if relu:
         rectify(tile, out=tile)
 
 
 def rectify(x: Array, out: Array) -> Array:
-    """Write what is positive in ``x`` (..., W, N) to ``out``, else 0: the larger of it and a row of zeros."""
-    shape = x.shape[-2:]
+    """Write what is positive in ``x`` (..., C, W, N) to ``out``, else 0: the larger of it and a row of zeros."""
+    shape = x.shape[-3:] if prod(x.shape[-3:]) <= SPREAD else x.shape[-2:]
     result: Array = np.maximum(x, zeros(prod(shape), x.dtype).reshape(shape), out=out)
     return result
 

@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
-from im2colnet_numpy.channels import finish
+from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
 
 ROWS = 8    # output rows at a time
@@ -33,13 +33,13 @@ class Depthwise:
     """
 
     def __init__(self, x: Shape, window: Window, dtype: str) -> None:
-        OH, _ = window.output_size((x[0], x[2]))
+        OH, OW = window.output_size((x[0], x[2]))
         self.C, self.window = x[1], window
         self.lowering = Lowering(x, window, self.C, dtype, min(OH, ROWS))
         m, (KH, KW) = self.lowering.tile, window.kernel
         scratch = [self.lowering.spec, Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype)]
         self.work = {
-            "conv2d": scratch,
+            "conv2d": [*scratch, bias_spec((OH, x[1], OW, x[3]), dtype)],
             "conv2d_weight_grad": [*scratch, Spec((self.C, KH, KW), dtype)],
             "conv2d_input_grad": scratch,
         }
@@ -73,11 +73,11 @@ class Depthwise:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> None:
         """Write the convolution with w (C, 1, KH, KW), bias and ReLU into y (OH, C, OW, N)."""
-        L, band = work
-        T = self.matrix(w, band)
-        for _, rows, lowered in self.tiles(y, L, x):
+        L, band, row = work
+        T, b = self.matrix(w, band), spread(b, row)
+        for r, rows, lowered in self.tiles(y, L, x):
             np.matmul(T[:, : rows.shape[1], : lowered.shape[1]], lowered, out=rows)
-            finish(rows, b, relu)                                                       # still in cache
+            finish(y[r : r + rows.shape[1]], b, relu)                                   # still in cache
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Add ``Tᵀ · dy`` to where the lowered rows came from in dx (H, C, W, N)."""

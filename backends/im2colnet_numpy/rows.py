@@ -14,7 +14,7 @@ import numpy as np
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
-from im2colnet_numpy.channels import finish
+from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
@@ -42,7 +42,7 @@ class Rows:
         # as many rows' products before they are added up as stay in the first-level cache
         self.step = max(1, min(lowering.tile, 32768 // (dw[0] * dw[1] * dw[2] * 4)))
         self.work = {
-            "conv2d": [lowering.spec],
+            "conv2d": [lowering.spec, bias_spec(y, dtype)],
             "conv2d_weight_grad": [
                 lowering.spec, Spec((groups, self.step, *dw[1:]), dtype), Spec(dw, dtype), Spec(dw, dtype)
             ],
@@ -60,7 +60,8 @@ class Rows:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> None:
         """Write the convolution with w (F, C/G, KH, KW), bias and ReLU into y (OH, F, OW, N)."""
-        multiply_rows(self.lowering, x, self._matrices(w), work[0], y, b, relu)
+        L, row = work
+        multiply_rows(self.lowering, x, self._matrices(w), L, y, spread(b, row), relu)
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""

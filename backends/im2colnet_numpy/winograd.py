@@ -66,6 +66,7 @@ def transforms(points: Sequence[float] = POINTS, m: int = OUT, r: int = TAPS) ->
 
 
 A, G, B = (np.kron(t, t).astype("float32") for t in transforms())     # (A⊗A)ᵀ (16, 36), G⊗G (36, 9), (B⊗B)ᵀ (36, 36)
+EVERYWHERE = (IN + 1) * POINTS.index(1)                               # the row of M that all outputs hold once
 
 
 class Winograd:
@@ -165,15 +166,13 @@ class Tiles:
         """Write ``y = (A⊗A)ᵀ · (U · V)``, plus bias and with ReLU, into y (OH, F, OW, N)."""
         for r, m, v in self.transformed(x, L, V):
             np.matmul(U, v, out=M[:, :, :m].reshape(IN * IN, self.F, -1))
+            if b is not None:
+                M[EVERYWHERE, :, :m] += b[:, None, None]
             np.matmul(A, M[:, :, :m].transpose(2, 1, 0, 3), out=Y[:m].swapaxes(1, 2))    # (m, F, 16, P)
             tile = y[OUT * r : OUT * (r + m)]                                           # still in cache
             rows = Y[:m].reshape(m * OUT, OUT, self.F, self.columns, self.N)[: len(tile)]
             for j in range(min(OUT, tile.shape[2])):
                 target = tile[:, :, j::OUT]
-                source = rows[:, j, :, : target.shape[2]]
-                if b is None:
-                    target[...] = source
-                else:
-                    np.add(source, b[:, None, None], out=target)
+                target[...] = rows[:, j, :, : target.shape[2]]
             if relu:
                 rectify(tile, out=tile)

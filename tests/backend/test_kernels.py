@@ -4,6 +4,7 @@ Arrays are the library's rows, (H, C, W, N), here made from images (N, C, H, W) 
 """
 
 import inspect
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from im2colnet_numpy import channels, depthwise, lowering, winograd
+from im2colnet_numpy import channels, depthwise, im2col, lowering, winograd
 from im2colnet_numpy.algorithms import algorithm
 from im2colnet_numpy.depthwise import Depthwise
+from im2colnet_numpy.im2col import Im2col
 from im2colnet_numpy.rows import Rows
 from im2colnet_numpy.winograd import Winograd
 from numpy.testing import assert_allclose, assert_array_equal
@@ -40,18 +42,24 @@ def close(actual, expected, dtype):
     assert_allclose(actual, expected, **TOLERANCE[dtype])
 
 
-def tiles_of(size):
-    """Make the numpy backend work on tiles of at most ``size`` bytes."""
+@contextmanager
+def tiles_of(size, few=0):
+    """Make the numpy backend work on tiles of at most ``size`` bytes, and by im2col if all windows have ``few``."""
     algorithm.cache_clear()
-    return patch.object(channels, "TILE_BYTES", size), patch.object(lowering, "TILE_BYTES", size)
+    with (
+        patch.object(channels, "TILE_BYTES", size), patch.object(lowering, "TILE_BYTES", size),
+        patch.multiple(im2col, WINDOW_BYTES=size, FEW_BYTES=few),
+    ):  # fmt: skip
+        yield
+    algorithm.cache_clear()
 
 
 class Call:
     """Calls kernels in one of the ways that the contract allows: with or without ``out`` and ``work``."""
 
-    def __init__(self, backend, given_out=True, given_work=True, layout="contiguous", tiles=1 << 20):
+    def __init__(self, backend, given_out=True, given_work=True, layout="contiguous", tiles=1 << 20, few=0):
         self.backend, self.given_out, self.given_work = backend, given_out, given_work
-        self.layout, self.tiles = layout, tiles
+        self.layout, self.tiles, self.few = layout, tiles, few
 
     def __call__(self, kernel, *args, shape, work_for=None, order=None, out_dtype=None, **options):
         """Call a kernel; what it is lent holds NaN, what it is given is read-only and may be strided."""
@@ -61,7 +69,7 @@ class Call:
             order = order or range(len(shape))
             stored = np.full([shape[axis] for axis in order], np.nan, out_dtype or dtype)
             options["out"] = stored.transpose(np.argsort(order))
-        with tiles_of(self.tiles)[0], tiles_of(self.tiles)[1]:
+        with tiles_of(self.tiles, self.few):
             if self.given_work and work_for is not None:
                 options["work"] = self.scratch(kernel, *work_for)
             first = getattr(self.backend, kernel)(*args, **options)
@@ -80,6 +88,7 @@ class Call:
 
 
 calls = {"given_out": st.booleans(), "given_work": st.booleans(), "layout": layouts, "tiles": tile_bytes}
+calls["few"] = st.sampled_from([0, 1 << 20])    # so both products of rows and im2col are met
 ways = st.fixed_dictionaries(calls)
 
 
@@ -150,19 +159,24 @@ def test_repr_names_the_backend(backend):
 
 
 def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
-    def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32", samples=8):
-        return algorithm((5, channels, 5, samples), filters, make_window(3, stride, padding), groups, np.dtype(dtype))
+    def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32", samples=8, few=0):
+        with tiles_of(1 << 20, few):
+            return algorithm(
+                (5, channels, 5, samples), filters, make_window(3, stride, padding), groups, np.dtype(dtype)
+            )
 
-    assert isinstance(of(4, 4, groups=4), Depthwise)
-    assert isinstance(of(4, 8, groups=4), Rows)
+    def kind(*args, **options):
+        return type(of(*args, **options))
+
+    assert kind(4, 4, groups=4) is Depthwise
+    assert kind(4, 8, groups=4) is Rows
+    assert kind(4, 8, groups=4, few=1 << 20) is Im2col
+    assert kind(256, 256, samples=1) is Im2col    # few columns, a large weight
     rows = of(12, 13), of(11, 13), of(12, 12, stride=2), of(12, 12, padding=3)
-    assert [isinstance(one, Rows) and one.turned is not None for one in rows] == [True, False, False, False]
-    assert isinstance(of(32, 33), Winograd)
-    others = [
-        of(31, 33), of(32, 33, samples=7), of(32, 33, stride=2), of(32, 33, padding=3), of(64, 64, groups=2),
-        of(32, 33, dtype="float64"),
-    ]  # fmt: skip
-    assert all(isinstance(other, Rows) for other in others)
+    assert [type(one) is Rows and one.turned is not None for one in rows] == [True, False, False, False]
+    assert kind(32, 33) is Winograd
+    assert kind(31, 33) is kind(32, 33, samples=7) is kind(32, 33, stride=2) is kind(32, 33, padding=3) is Rows
+    assert kind(64, 64, groups=2) is kind(32, 33, dtype="float64") is Rows
 
 
 def test_winograd_can_be_switched_off(monkeypatch):
@@ -320,7 +334,7 @@ def test_convolutions_in_tiles(backend, kernel, stride, padding, dilation, group
     tiles = 3 * channels * y.shape[3] * len(x) * 8 * ((tile - 1) * pitch + 3)
     work_for = rows(x).shape, rows(y).shape, "float64", window, groups
     if backend.name == "numpy":
-        with tiles_of(tiles)[0], tiles_of(tiles)[1]:
+        with tiles_of(tiles):
             lowered_rows = backend.workspace("conv2d", *work_for)[0].shape[1]
         assert lowered_rows == (min(tile, y.shape[2]) - 1) * pitch + 3
     assert y.shape[2] % 4 > 0
@@ -600,7 +614,7 @@ def test_channel_affine(backend, shape, two, relu, seed, dtype, way):
     )  # fmt: skip
     close(images(y), expected, dtype)
     over = rows(x)
-    with tiles_of(way["tiles"])[0], tiles_of(way["tiles"])[1]:
+    with tiles_of(way["tiles"]):
         assert backend.channel_affine(over, scale, shift, *seconds, relu, out=over) is over
     close(images(over), expected, dtype)
 
