@@ -6,17 +6,19 @@ output rows are made at once of all the lowered rows that they need, by a matrix
     y[r : r + m, c] = T[c] · L[c, r·pitch : ...],      T[c, i, i·pitch + k, j] = w[c, 0, k, j]
 
 T (C, m, rows·KW) is mostly zeros, but each lowered row is read once. The weight's gradient is the sum along the same
-diagonal of ``dy · Lᵀ``.
+diagonal of ``dy · Lᵀ``. As many channels are worked on at a time as have their lowered rows in cache.
 """
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
+from im2colnet_numpy import lowering
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
 
@@ -33,13 +35,17 @@ class Depthwise:
     """
 
     def __init__(self, x: Shape, window: Window, dtype: str) -> None:
-        OH, OW = window.output_size((x[0], x[2]))
-        self.C, self.window = x[1], window
-        self.lowering = Lowering(x, window, self.C, dtype, min(OH, ROWS))
+        (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
+        self.window = window
+        one = Lowering((H, 1, W, N), window, 1, dtype, min(OH, ROWS)).spec
+        self.C = max(1, min(C, lowering.TILE_BYTES // (prod(one.shape) * np.dtype(dtype).itemsize)))     # at a time
+        # the last block begins earlier rather than be smaller: what it has in common with another is written twice
+        self.blocks = [slice(c, c + self.C) for c in (min(c, C - self.C) for c in range(0, C, self.C))]
+        self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, min(OH, ROWS))
         m, (KH, KW) = self.lowering.tile, window.kernel
         scratch = [self.lowering.spec, Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype)]
         self.work = {
-            "conv2d": [*scratch, bias_spec((OH, x[1], OW, x[3]), dtype)],
+            "conv2d": [*scratch, bias_spec((OH, self.C, OW, N), dtype)],
             "conv2d_weight_grad": [*scratch, Spec((self.C, KH, KW), dtype)],
             "conv2d_input_grad": scratch,
         }
@@ -74,26 +80,31 @@ class Depthwise:
     ) -> None:
         """Write the convolution with w (C, 1, KH, KW), bias and ReLU into y (OH, C, OW, N)."""
         L, band, row = work
-        T, b = self.matrix(w, band), spread(b, row)
-        for r, rows, lowered in self.tiles(y, L, x):
-            np.matmul(T[:, : rows.shape[1], : lowered.shape[1]], lowered, out=rows)
-            finish(y[r : r + rows.shape[1]], b, relu)                                   # still in cache
+        for block in self.blocks:
+            T, bias, target = self.matrix(w[block], band), spread(None if b is None else b[block], row), y[:, block]
+            for r, rows, lowered in self.tiles(target, L, x[:, block]):
+                np.matmul(T[:, : rows.shape[1], : lowered.shape[1]], lowered, out=rows)
+                finish(target[r : r + rows.shape[1]], bias, relu)                       # still in cache
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Add ``Tᵀ · dy`` to where the lowered rows came from in dx (H, C, W, N)."""
         L, band = work
-        T = self.matrix(w, band).swapaxes(1, 2)
-        dx[...] = 0
-        for r, rows, lowered in self.tiles(dy, L):
-            np.matmul(T[:, : lowered.shape[1], : rows.shape[1]], rows, out=lowered)
-            self.lowering.add_back(r, rows.shape[1], L, dx)
+        for block in self.blocks:
+            T, target = self.matrix(w[block], band).swapaxes(1, 2), dx[:, block]
+            target[...] = 0
+            for r, rows, lowered in self.tiles(dy[:, block], L):
+                np.matmul(T[:, : lowered.shape[1], : rows.shape[1]], rows, out=lowered)
+                self.lowering.add_back(r, rows.shape[1], L, target)
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write the sum along the diagonal of ``dy · Lᵀ`` into dw (C, 1, KH, KW)."""
         L, band, part = work
-        dw[...] = 0
-        for _, rows, lowered in self.tiles(dy, L, x):
-            m, matrix = rows.shape[1], band.reshape(*band.shape[:2], -1)
-            np.matmul(rows, lowered.swapaxes(1, 2), out=matrix[:, :m, : lowered.shape[1]])
-            np.add.reduce(self.diagonal(band[:, :m]), axis=1, out=part)
-            np.add(dw[:, 0], part, out=dw[:, 0])
+        matrix = band.reshape(*band.shape[:2], -1)
+        for block in self.blocks:
+            total = dw[block, 0]
+            total[...] = 0
+            for _, rows, lowered in self.tiles(dy[:, block], L, x[:, block]):
+                m = rows.shape[1]
+                np.matmul(rows, lowered.swapaxes(1, 2), out=matrix[:, :m, : lowered.shape[1]])
+                np.add.reduce(self.diagonal(band[:, :m]), axis=1, out=part)
+                np.add(total, part, out=total)

@@ -46,7 +46,9 @@ class Lowering:
         H, W, N, G, OW = self.H, self.W, self.N, self.G, self.OW
         x = x.reshape(H, G, self.C // G, W, N)
         if self.direct:
-            yield 0, H, x.reshape(H, G, self.K, W * N).swapaxes(0, 1)
+            pixels = x.reshape(H, G, self.K, W * N).swapaxes(0, 1)
+            for r in range(0, H, self.tile):
+                yield r, min(self.tile, H - r), pixels[:, r : r + self.tile]
             return
         V = as_strided(
             L, (G, self.tile, self.K, OW * N),
