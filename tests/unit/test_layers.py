@@ -583,6 +583,53 @@ def test_random_networks(images, features, shard):
         close(result.gradients[f"{names[layer]}.{key}"], gradient, rtol=1e-8, atol=1e-8)
 
 
+# Convolution and batch norm in evaluation mode ----------------------------------------------------------------------
+def joined(net, x):
+    """The layers that the network runs to predict ``x``."""
+    net.predict(x)
+    (layout,) = net.inference()._layouts.values()
+    return [node.layer for node in layout.plan.largest.graph.nodes]
+
+
+def with_statistics(layers):
+    """A network of these layers whose batch norms have something to do."""
+    net, rng = ic.Sequential(layers).init(0, dtype="float64"), np.random.default_rng(1)
+    net.load_state_dict({
+        name: rng.uniform(0.5, 2, value.shape) if "running" in name else rng.standard_normal(value.shape)
+        for name, value in net.state_dict().items()
+    })  # fmt: skip
+    lend(net)
+    return net
+
+
+@pytest.mark.parametrize("size", [3, 9], ids=["a weight larger than the images", "or smaller"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(("bias", "relu", "affine"), [(True, True, True), (False, False, True), (True, True, False)])
+def test_a_batch_norm_is_joined_to_the_convolution_before_it(size, groups, bias, relu, affine):
+    layers = [
+        ic.Conv2d(4, 8, 3, stride=2, padding=1, groups=groups, bias=bias), ic.BatchNorm2d(8, affine=affine),
+        *[ic.ReLU()] * relu,
+    ]  # fmt: skip
+    x = normal(2, 4, size, size)
+    net = with_statistics(layers)
+    assert isinstance(joined(net, x)[0], ic.layers.NormalizedConv2d)
+    close(net.predict(x), evaluate(net, x, training=False), rtol=1e-10, atol=1e-10)
+
+
+class Mine(ic.BatchNorm2d):
+    def forward(self, x, ctx):
+        return super().forward(x, ctx) + 1
+
+
+def test_what_a_convolution_is_not_joined_to():
+    x = normal(2, 3, 5, 5)
+    own = joined(with_statistics([ic.Conv2d(3, 3, 1), Mine(3)]), x)
+    two = joined(with_statistics([ic.Conv2d(3, 3, 1), ic.Residual(ic.BatchNorm2d(3))]), x)
+    first = joined(with_statistics([ic.BatchNorm2d(3), ic.Conv2d(3, 3, 1), ic.ReLU(), ic.BatchNorm2d(3)]), x)
+    for layers in own, two, first:
+        assert not any(isinstance(layer, ic.layers.NormalizedConv2d) for layer in layers)
+
+
 # Errors -------------------------------------------------------------------------------------------------------------
 X = normal(2, 3, 6, 6, dtype="float32")
 

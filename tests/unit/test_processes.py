@@ -191,6 +191,98 @@ def test_threads_train_where_a_backend_s_arrays_are_not_shared():
     assert teacher.workers == "3 threads"
 
 
+# Inference ----------------------------------------------------------------------------------------------------------
+def predictor(shards=4):
+    """A network whose inference is in shards of so many images."""
+    net = small().init(0)
+    net.inference().shard = shards
+    return net
+
+
+def workers_of(net):
+    return net.inference().workers_text
+
+
+def test_predictions_and_evaluations_are_those_of_one_worker(workers):
+    def infer(threads, kind):
+        ic.set_num_threads(threads)
+        workers(kind)
+        net, teacher = predictor(), None
+        teacher = ic.Trainer(net, seed=1, shard=4)
+        found = []
+        for n, dtype in (12, "float32"), (9, "float32"), (12, "float64"), (2, "float32"), (12, "float32"):
+            images, labels = batch(n, n, dtype)
+            found += [net.predict(images), *teacher.evaluate((images, labels)).values()]
+            found += [net.predict((images * 9).astype("uint8")), teacher.step(images, labels)]
+        return found
+
+    expected = infer(1, "threads")
+    for threads in 2, 3:
+        for found, one in zip(infer(threads, "processes"), expected, strict=True):
+            assert_same_bits(found, one)
+
+
+def test_predictions_are_made_by_processes_from_the_third_of_a_batch_size_on(monkeypatch):
+    monkeypatch.setattr(run, "FIRST_STEPS", 3)
+    net, seen = predictor(), []
+    for n in 12, 12, 9, 12, 12, 1:
+        net.predict(batch(n)[0])
+        seen.append(workers_of(net))
+    assert seen == ["3 threads"] * 3 + ["3 processes"] * 2 + ["1 worker"]
+
+
+def test_the_same_processes_predict_and_evaluate_while_a_network_is_trained():
+    net = predictor()
+    teacher = ic.Trainer(net, seed=1, shard=4)
+    teacher.evaluate(batch())
+    first = [team.pids for team in net.inference()._processes.values()]
+    for _ in range(3):
+        teacher.step(*batch())
+        teacher.evaluate(batch())
+        net.predict(batch()[0])
+    assert [team.pids for team in net.inference()._processes.values()] == first
+    assert workers_of(net) == "3 processes"
+
+
+def test_a_prediction_is_the_user_s_own():
+    net = predictor()
+    one, other = net.predict(batch()[0]), net.predict(batch(seed=1)[0])
+    assert not np.array_equal(one, other)
+    one[...] = 0
+    assert net.predict(batch(seed=1)[0]).tobytes() == other.tobytes()
+
+
+def test_a_network_that_is_loaded_again_reaches_the_workers():
+    net, other = predictor(), small().init(7)
+    net.predict(batch()[0])
+    net.load_state_dict(other.state_dict())
+    other.inference().shard = 4
+    assert_same_bits(net.predict(batch()[0]), other.predict(batch()[0]))
+
+
+def test_a_batch_that_would_take_much_memory_to_copy_stays_with_threads(monkeypatch):
+    monkeypatch.setattr(run, "MOST_COPIED", 12 * 3 * 8 * 8 * 4 - 1)
+    net = predictor()
+    net.predict(batch()[0])
+    assert workers_of(net) == "3 threads"
+    net.predict(batch(9)[0])
+    assert workers_of(net) == "3 processes"
+
+
+def test_images_that_are_not_finite_and_a_worker_that_is_killed_while_predicting():
+    net, (images, _) = predictor(), batch()
+    expected, bad = net.predict(images), images.copy()
+    bad[-1, 0, 0, 0] = np.nan
+    with pytest.raises(ic.NonFiniteError, match="image 11 of the batch"):
+        net.predict(bad)
+    assert_same_bits(net.predict(images), expected)
+    killed = next(iter(net.inference()._processes.values())).pids[0]
+    os.kill(killed, signal.SIGKILL)
+    with pytest.raises(ic.WorkerError, match=rf"process {killed}\) was killed"):
+        net.predict(images)
+    assert_same_bits(net.predict(images), expected)
+
+
 # When something goes wrong ------------------------------------------------------------------------------------------
 def test_a_worker_that_is_killed_is_told_and_another_takes_its_place():
     teacher = trainer()
