@@ -18,8 +18,9 @@ from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
-#: with fewer channels the product of the turned weight has too few rows to keep BLAS busy, and ``wᵀ · dy`` is faster
-LEAST_TURNED = 12
+#: with fewer channels of a group, and more filters for each, the product of the turned weight has too few rows to keep
+#: BLAS busy, and ``wᵀ · dy`` is faster
+LEAST_TURNED, MOST_FILTERS = 12, 2
 SMALL_PRODUCT = 100**3
 
 
@@ -47,7 +48,8 @@ class Rows:
                 lowering.spec, Spec((groups, self.step, *dw[1:]), dtype), Spec(dw, dtype), Spec(dw, dtype)
             ],
         }  # fmt: skip
-        turned = turned_window(window) if min(x[1], F) // groups >= LEAST_TURNED else None
+        few = x[1] // groups < LEAST_TURNED and MOST_FILTERS * x[1] < F
+        turned = None if few else turned_window(window)
         self.turned = Lowering(y, turned, groups, dtype) if turned else None
         if self.turned:
             turned_weight = Spec((x[1], *window.kernel, F // groups), dtype)

@@ -34,7 +34,7 @@ from im2colnet_numpy.rows import WEIGHT_ORDER, turned_window
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
 IN = OUT + TAPS - 1                        # and inputs of a tile
-LEAST_COLUMNS = 256                        # of the products, where the images have as many
+LEAST_COLUMNS = 128                        # of the products, where the images have as many
 LEAST_CHANNELS = 32                        # with fewer the transforms cost more than the products they save
 LEAST_SAMPLES = 8                          # of fewer, what lies together in memory is too short for fast copies
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)       # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
