@@ -20,14 +20,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import geometric_mean
+from time import perf_counter
 from typing import Any
 
 import im2colnet as ic
 from benchmarks import memory, ratios, versus
-from benchmarks.common import CASES, SHAPES, Comparison, NotHere, Row, in_child, new_process, passes, start_backend
+from benchmarks.common import (
+    CASES,
+    SHAPES,
+    Comparison,
+    NotHere,
+    Row,
+    in_child,
+    new_process,
+    passes,
+    quick,
+    start_backend,
+)
 from im2colnet.checkpoint import replace_file
 from im2colnet.report import amount, table
 
+PATIENCE = 1.0    # seconds of a pass, after which a line is measured in no other process
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}
 
@@ -44,10 +57,13 @@ class Line:
     failure: Row = field(default_factory=dict)
 
     def measure(self, server: Executor) -> None:
-        """Measure once more, in a process that ``server`` forks."""
-        if not self.failure:
-            with self._telling():
+        """Measure in a process that ``server`` forks, or in as many as there is time for: the short ones vary most."""
+        began = perf_counter()
+        with self._telling():
+            while not self.failure:
                 self.found.append(server.submit(self.comparison.measure, not self.found).result())
+                if quick() or perf_counter() - began > PATIENCE:
+                    break
 
     def row(self) -> Row:
         """Return what is known."""

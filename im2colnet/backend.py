@@ -47,6 +47,10 @@ class Backend:
     weight_order: ClassVar[tuple[int, int, int, int]] = (0, 1, 2, 3)
     #: whether several threads, each with its own shards, make it faster
     threads: ClassVar[bool] = False
+    #: how many parameters an optimiser updates at a time: as many as stay in a core's cache
+    chunk: ClassVar[int] = 1 << 14
+    #: whether it rounds the factors of float32's products to 10 bits
+    tf32: bool = False
     #: the full name it was started by, with the device
     started_as: str | None = None
 
@@ -66,6 +70,10 @@ class Backend:
         return f"<{type(self).__name__} {self.name!r}>"
 
     # ------------------------------------------------------------------ arrays
+
+    def versions(self) -> dict[str, str]:
+        """What it runs on, by name: for reports."""
+        return {self.xp.__name__: str(getattr(self.xp, "__version__", "of no version"))}
 
     def owns(self, array: Any) -> bool:
         """Whether ``array`` is one of this backend's arrays."""
@@ -282,6 +290,12 @@ class Backend:
     def sum_samples(self, dy: Array, out: Array) -> Array:
         """Sum over all but the channels of (H, C, W, N), or the features of (features, N): a bias's gradient."""
         return self.xp.sum(dy, axis=(0, 2, 3) if dy.ndim == 4 else 1, out=out)
+
+    def update(
+        self, optimizer: Any, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array
+    ) -> None:
+        """Let an optimiser change parameters ``p`` by their gradients ``g``: see :meth:`im2colnet.Optimizer.update`."""
+        optimizer.update(p, g, state, lr, t, work, self.xp)
 
     def relu(self, x: Array, out: Array | None = None) -> Array:
         """The larger of ``x`` and 0. ``out`` may be ``x``."""

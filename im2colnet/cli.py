@@ -1,4 +1,4 @@
-"""The command line: ``im2colnet train | evaluate | predict | plan | summary | backends``.
+"""The command line: ``im2colnet train | evaluate | predict | plan | summary | profile | doctor | backends``.
 
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C.
 """
@@ -236,6 +236,15 @@ def profile(args: argparse.Namespace) -> int:
         save_roofline(report, args.picture)
     _print(args, {"network": subject.name, **report}, lambda: f"{subject.name}: {profiling.profile_text(report)}")
     return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Compare the backend's kernels with float64 and time it; 1 if a result is wrong."""
+    from im2colnet import doctor as physician
+
+    report = physician.examine(get_backend())
+    _print(args, report, lambda: physician.text(report))
+    return 0 if report["correct"] else 1
 
 
 def backends(args: argparse.Namespace) -> int:
@@ -706,6 +715,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=_positive, metavar="N", default=5, help="to take the median of (default: 5)")
     sub.add_argument("--picture", metavar="FILE.png", help="draw a roofline (needs Matplotlib)")
     _add_machine(sub, threads=False)
+
+    sub = add(doctor, "see whether a backend works on this machine, and how fast: what to run first", f"""
+        im2colnet doctor
+        {VARIABLE}=cupy im2colnet doctor
+        """)
+    _add_machine(sub)
 
     sub = add(backends, "list the backends, whether they start here, and which one is selected", f"""
         im2colnet backends

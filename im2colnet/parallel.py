@@ -43,21 +43,21 @@ def get_num_threads() -> int:
 
 
 def set_workers(kind: str) -> None:
-    """Set what the workers of a training step are.
+    """Set what the workers are.
 
     Parameters
     ----------
     kind : {"auto", "processes", "threads"}
         Processes share nothing but memory, so no worker waits for another's Python. With "auto", the default unless
-        ``IM2COLNET_WORKERS`` says otherwise, they are used from the third step of a batch size on, on Linux on x86-64
-        and with a Python whose threads do not run at once. Results do not depend on it.
+        ``IM2COLNET_WORKERS`` says otherwise, they are used from the third step or prediction of a batch size on, on
+        Linux on x86-64 and with a Python whose threads do not run at once. Results do not depend on it.
     """
     global _workers
     _workers = _checked_workers(kind)
 
 
 def get_workers() -> str:
-    """What the workers of a training step are, as set: "auto", "processes" or "threads"."""
+    """What the workers are, as set: "auto", "processes" or "threads"."""
     return _checked_workers(_workers)
 
 

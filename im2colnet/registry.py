@@ -18,7 +18,7 @@ from im2colnet.errors import BackendError
 
 GROUP = "im2colnet.backends"
 VARIABLE = "IM2COLNET_BACKEND"
-BUILT_IN = {"numpy": "im2colnet_numpy:NumpyBackend"}
+BUILT_IN = {"numpy": "im2colnet_numpy:NumpyBackend", "cupy": "im2colnet_cupy:CupyBackend"}
 
 _started: dict[str, Backend] = {}
 _context: ContextVar[Backend | None] = ContextVar("im2colnet_backend", default=None)

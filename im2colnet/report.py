@@ -10,7 +10,7 @@ from im2colnet.network import Network, internal_shape
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import get_num_threads
 from im2colnet.plan import ITEM_BYTES
-from im2colnet.trainer import CHUNK
+from im2colnet.registry import get_backend
 
 
 def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def plan(
         its peak, without the images themselves and the Python interpreter.
     """
     threads = threads or get_num_threads()
-    itemsize = ITEM_BYTES[net.dtype if net.initialized else "float32"]
+    backend, dtype = (net.backend, net.dtype) if net.initialized else (get_backend(), "float32")
+    itemsize = ITEM_BYTES[dtype]
     vector = net.graph.size * itemsize
     state = itemsize * sum(
         prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values()
@@ -88,7 +89,7 @@ def plan(
         memory = {"parameters": vector + state}
         if training:
             slots = len(optimizer.state_slots())
-            memory["optimizer"] = slots * vector + len(planned.shares) * min(CHUNK, net.graph.size) * itemsize
+            memory["optimizer"] = slots * vector + len(planned.shares) * min(backend.chunk, net.graph.size) * itemsize
         memory |= planned.memory()
         report[name] = {
             **memory, "total": sum(memory.values()), "shards": planned.sizes, "workers": len(planned.shares),

@@ -415,6 +415,7 @@ class Run:
                 with locate(nodes[i]):
                     self._run_layer(kind, i, ctx, shard, cast(Any, row)[i] if row else None)
             if self.clock is not None:
+                self.net.backend.synchronize()
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
 
     def _run_layer(self, kind: Kind, i: int, ctx: Context, shard: Shard, grads: Any) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from im2colnet.datasets import Dataset
 
 #: elements updated at a time: small enough for parameters, gradient and state to stay in the cache
-CHUNK = 1 << 14
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 
 
@@ -193,14 +192,15 @@ class Trainer:
 
     def _update(self, gradient: Array, comm: Communicator, lr: float, step: int) -> None:
         """Change a worker's share of the parameters."""
-        net, xp, elements = self.net, self.net.backend.xp, comm.share(self.net.flat.size)
+        net, elements = self.net, comm.share(self.net.flat.size)
         if comm.rank not in self._scratch:
-            self._scratch[comm.rank] = net.backend.empty((min(CHUNK, net.flat.size),), net.dtype)
+            self._scratch[comm.rank] = net.backend.empty((min(net.backend.chunk, net.flat.size),), net.dtype)
         work = self._scratch[comm.rank]
-        for a in range(elements.start, elements.stop, CHUNK):
-            part = slice(a, min(a + CHUNK, elements.stop))
+        for a in range(elements.start, elements.stop, net.backend.chunk):
+            part = slice(a, min(a + net.backend.chunk, elements.stop))
             slots = {name: vector[part] for name, vector in self._slots.items()}
-            self.optimizer.update(net.flat[part], gradient[part], slots, lr, step, work[: part.stop - part.start], xp)
+            scratch = work[: part.stop - part.start]
+            net.backend.update(self.optimizer, net.flat[part], gradient[part], slots, lr, step, scratch)
         gradient[elements.start : elements.stop] = 0  # a layer need not write what it does not change
 
     @property

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from im2colnet.backend import ALIGNMENT, Backend, Shape, Spec
+from im2colnet.parallel import get_num_threads
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
@@ -38,6 +40,18 @@ class NumpyBackend(Backend):
         # Once for the process: OpenBLAS with several threads, called from several Python threads, serialises on a
         # lock and has returned wrong results (numpy#29391), and its sums depend on the number of threads.
         threadpool_limits(limits=1, user_api="blas")
+
+    def versions(self) -> dict[str, str]:
+        found = super().versions() | {"processor": f"{platform.machine()}, {get_num_threads()} cores to use"}
+        try:
+            from threadpoolctl import threadpool_info
+        except ImportError:
+            return found
+        for pool in threadpool_info():
+            if pool["user_api"] == "blas":
+                kernels = f", kernels for {pool['architecture']}" if "architecture" in pool else ""
+                found["BLAS"] = f"{pool['internal_api']} {pool['version']}{kernels}"
+        return found
 
     def to_numpy(self, array: Any) -> Array:
         return np.asarray(array)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import strict_cupy
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet
@@ -14,7 +15,54 @@ class GenericBackend(im2colnet.Backend):
     xp = np
 
 
+class FromHost:
+    """A backend whose arrays are elsewhere, called with NumPy's: each is brought there, and what it holds then back."""
+
+    def __init__(self, backend):
+        self._backend, self.name = backend, backend.name
+
+    def __getattr__(self, name):
+        value = getattr(self._backend, name)
+        return self._call(value) if callable(value) else value
+
+    def _call(self, method):
+        def call(*args, **options):
+            there = {}
+
+            def bring(value):
+                if isinstance(value, (list, tuple)):
+                    return type(value)(map(bring, value)) if not hasattr(value, "_fields") else value
+                if not isinstance(value, np.ndarray):
+                    return value
+                if id(value) not in there:      # what is given twice is one array
+                    order = np.argsort([-abs(stride) for stride in value.strides], kind="stable")
+                    stored = self._backend.asarray(np.ascontiguousarray(value.transpose(order)))
+                    there[id(value)] = stored.transpose(*np.argsort(order).tolist()) if value.ndim else stored
+                return there[id(value)]
+
+            result = method(*map(bring, args), **{name: bring(value) for name, value in options.items()})
+            out = options.get("out")
+            if isinstance(out, np.ndarray):
+                out[...] = self._backend.to_numpy(there[id(out)])
+                return out
+            for value in args:      # outputs that are given by position
+                if isinstance(value, np.ndarray) and value.flags.writeable:
+                    value[...] = self._backend.to_numpy(there[id(value)])
+                    if result is there[id(value)]:
+                        result = value
+            return self._backend.to_numpy(result) if self._backend.owns(result) else result
+
+        return call
+
+
 @pytest.fixture(params=[NumpyBackend, GenericBackend], ids=lambda cls: cls.name, scope="session")
-def backend(request):
-    """A started backend."""
+def plain(request):
+    """A started backend whose arrays are NumPy's."""
     return request.param()
+
+
+@pytest.fixture(params=["numpy", "generic", "cupy"], scope="session")
+def backend(request):
+    """A started backend that takes NumPy's arrays; CuPy's is on a stand-in for CuPy."""
+    made = {"numpy": NumpyBackend, "generic": GenericBackend, "cupy": strict_cupy.cupy_backend}[request.param]()
+    return FromHost(made) if request.param == "cupy" else made

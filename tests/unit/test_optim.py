@@ -7,12 +7,13 @@ import pytest
 from helpers import assert_same_bits, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from im2colnet_numpy import NumpyBackend
 from numpy.testing import assert_allclose
 from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
-from im2colnet import parallel, trainer
+from im2colnet import parallel
 
 
 def run(optimizer, initial, gradients, dtype="float64"):
@@ -92,7 +93,7 @@ def test_an_update_in_parts_is_the_whole_update(optimizer, chunk, monkeypatch):
         return net.state_dict()
 
     whole = trained(1)
-    monkeypatch.setattr(trainer, "CHUNK", chunk)
+    monkeypatch.setattr(NumpyBackend, "chunk", chunk)
     assert_same_bits(trained(1), whole)
     assert_same_bits(trained(3), whole)
 

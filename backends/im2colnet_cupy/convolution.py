@@ -1,0 +1,163 @@
+"""Convolution as products of lowered rows by cuBLAS (see :mod:`im2colnet_numpy.rows` for the formulas)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from im2colnet.backend import Shape, Spec
+from im2colnet.window import Pair, Window
+from im2colnet_cupy.cuda import launch, multiply
+
+Array = Any
+PRODUCT_BYTES = 1 << 26     # of rows' products that are added up at a time
+
+
+def window_arguments(window: Window, size: Pair) -> tuple[int, ...]:
+    """What the kernels take of a window: WINDOW in ``common.cu``."""
+    (top, _), (left, _) = window.padding
+    return (*size, *window.output_size(size), *window.kernel, *window.stride, *window.dilation, top, left)
+
+
+@lru_cache(maxsize=4096)
+def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Rows | Depthwise:
+    """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
+    if groups == x[1] == F and groups > 1:
+        return Depthwise(x, window)
+    return Rows(x, F, window, groups, dtype, turned_window(window))
+
+
+class Rows:
+    """Any convolution of images ``x`` (H, C, W, N) with F filters: sizes, but no array.
+
+    Attributes
+    ----------
+    work : dict
+        Of each kernel, the scratch arrays that it wants.
+    turned : Window, optional
+        That of the input's gradient as a convolution of ``dy``.
+    """
+
+    def __init__(
+        self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Window | None = None
+    ) -> None:
+        (H, C, W, N), self.window, self.G = x, window, groups
+        (OH, OW), (KH, KW) = window.output_size((H, W)), window.kernel
+        self.x, self.y = x, (OH, F, OW, N)
+        self.shared = window.dilation[0] == 1 and window.stride[0] < KH      # neighbouring windows share rows
+        self.pitch = window.stride[0] if self.shared else KH                 # lowered rows from one window to the next
+        self.direct = window.kernel == window.stride == (1, 1) and window.padding == ((0, 0), (0, 0))
+        self.K = KH * KW * (C // groups)
+        rows = groups, (OH - 1) * self.pitch + KH, KW, C // groups, OW, N
+        self.lowered: tuple[int, ...] = () if self.direct else rows
+        itemsize = 8 if dtype == "float64" else 4
+        self.rows = max(1, min(OH, PRODUCT_BYTES // (F * self.K * itemsize)))
+        L = Spec(self.lowered or (1,), dtype)
+        self.turned = Rows((OH, F, OW, N), C, turned, groups, dtype) if turned else None
+        products = Spec((self.rows + 1, F, self.K), dtype)
+        self.work = {"conv2d": [L], "conv2d_weight_grad": [L, products]}
+        if self.turned:
+            self.work["conv2d_input_grad"] = [Spec((F * self.K,), dtype), *self.turned.work["conv2d"]]
+        else:
+            self.work["conv2d_input_grad"] = [Spec((OH, groups, self.K, OW, N), dtype)]
+
+    def lower(self, x: Array, L: Array) -> Array:
+        """Lower ``x`` into L, or return it where it already is what is multiplied."""
+        if self.direct:
+            return x
+        H, C, W, N = self.x
+        arguments = window_arguments(self.window, (H, W))
+        launch("lowering.cu", "lower", L, x, L, self.G, C // self.G, N, self.lowered[1], self.shared, *arguments)
+        return L
+
+    def steps(self) -> tuple[int, int, int]:
+        """Elements from one window's matrix (K, OW·N) to the next group's and the next row's, and of a row of it."""
+        _, C, W, N = self.x
+        if self.direct:
+            return C // self.G * W * N, C * W * N, W * N
+        row = prod(self.lowered[2:])
+        return self.lowered[1] * row, self.pitch * row, self.lowered[4] * N
+
+    def conv2d(
+        self, x: Array, w: Array, b: Array | None, relu: bool, y: Array, work: Sequence[Array], tf32: bool
+    ) -> None:
+        """Write the products of w, stored (F, KH, KW, C/G), with the lowered rows, bias and ReLU into y."""
+        L = self.lower(x, work[0])
+        (OH, F, OW, N), (group, row, columns) = self.y, self.steps()
+        f = F // self.G
+        for g in range(self.G):
+            multiply(
+                w, L, y, f, columns, self.K, self.K, columns, (0, row, F * OW * N), OH,
+                offsets=(g * f * self.K, g * group, g * f * columns), tf32=tf32,
+            )  # fmt: skip
+        if b is not None or relu:
+            launch("channels.cu", "add_bias", y, y, y if b is None else b, OH, F, columns, b is not None, relu)
+
+    def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
+        """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw, stored (F, KH, KW, C/G)."""
+        (OH, F, _, _), (group, row, columns) = self.y, self.steps()
+        L, products, f = self.lower(x, work[0]), work[1], F // self.G
+        for r in range(0, OH, self.rows):
+            m = min(self.rows, OH - r)
+            at = 1 if r else 0                              # the sum of those before comes first
+            for g in range(self.G):
+                multiply(
+                    dy, L, products, f, self.K, columns, columns, columns, (F * columns, row, F * self.K), m,
+                    transposed=(False, True), tf32=tf32,
+                    offsets=(r * F * columns + g * f * columns, g * group + r * row, (at * F + g * f) * self.K),
+                )  # fmt: skip
+            target = dw if r + m == OH else products[0]
+            launch("lowering.cu", "sum_rows", target, products, target, at + m, F * self.K, elements=F * self.K)
+
+    def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
+        """Write the gradient with respect to the input into dx (H, C, W, N)."""
+        (H, C, W, N), (OH, F, OW, _), G = self.x, self.y, self.G
+        if self.turned:
+            turned, *work = work
+            launch("lowering.cu", "turn", turned, w, turned, G, F // G, C // G, *self.window.kernel)
+            self.turned.conv2d(dy, turned, None, False, dx, work, tf32)
+            return
+        (columns,), f, n = work, F // G, OW * N
+        for g in range(G):      # columns[r] = wᵀ · dy[r]
+            multiply(
+                w, dy, columns, self.K, n, f, self.K, n, (0, F * n, G * self.K * n), OH, transposed=(True, False),
+                offsets=(g * f * self.K, g * f * n, g * self.K * n), tf32=tf32,
+            )  # fmt: skip
+        launch(
+            "lowering.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window_arguments(self.window, (H, W))
+        )  # fmt: skip
+
+
+class Depthwise:
+    """The convolution of images ``x`` (H, C, W, N) channel by channel, by kernels that read the images as they are."""
+
+    def __init__(self, x: Shape, window: Window) -> None:
+        self.x, self.window = x, window
+        self.work: dict[str, list[Spec]] = {"conv2d": [], "conv2d_weight_grad": [], "conv2d_input_grad": []}
+
+    def _arguments(self) -> tuple[int, ...]:
+        H, C, W, N = self.x
+        return C, N, *window_arguments(self.window, (H, W))
+
+    def conv2d(
+        self, x: Array, w: Array, b: Array | None, relu: bool, y: Array, work: Sequence[Array], tf32: bool
+    ) -> None:
+        C, N, *window = self._arguments()
+        launch("depthwise.cu", "depthwise", y, x, w, w if b is None else b, y, C, N, b is not None, relu, *window)
+
+    def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
+        grid = self.x[1], prod(self.window.kernel)
+        launch("depthwise.cu", "depthwise_weight_grad", dw, x, dy, dw, *self._arguments(), grid=grid)
+
+    def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
+        launch("depthwise.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())
+
+
+def turned_window(window: Window) -> Window | None:
+    """Return the window of the input's gradient as a convolution of ``dy`` with the turned weight, if it exists."""
+    (top, bottom), (left, right) = window.padding
+    eh, ew = window.extent[0] - 1, window.extent[1] - 1
+    if window.stride != (1, 1) or max(top, bottom) > eh or max(left, right) > ew:
+        return None
+    return Window(window.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), window.dilation)

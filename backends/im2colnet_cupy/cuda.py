@@ -1,0 +1,96 @@
+"""What of CUDA the backend uses: its own kernels (``kernels/*.cu``), and cuBLAS's batched products.
+
+Kernels are compiled when they are first used, for the element type that they are used with; CuPy keeps them on disk.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cupy as cp
+import numpy as np
+from cupy_backends.cuda.libs import cublas
+
+from im2colnet.errors import BackendError
+
+KERNELS = Path(__file__).parent / "kernels"
+THREADS = 256
+MOST_BLOCKS = 1 << 20
+LONG = 1 << 30       # elements from which on an index is 64 bits wide
+C_TYPES = {"float32": "float", "float64": "double", "float16": "__half", "uint8": "unsigned char"}
+Array = Any
+
+
+def source(file: str) -> str:
+    """Return a file of kernels with what all share before it."""
+    return "\n".join((KERNELS / name).read_text() for name in ("common.cu", file))
+
+
+@lru_cache(maxsize=256)
+def kernel(file: str, name: str, dtype: str, long: bool, other: str = "float32") -> Any:
+    """Return a kernel, compiled for arrays of ``dtype`` (and ``other``, where it reads arrays of two types)."""
+    options = (
+        "--std=c++17", f"-DT={C_TYPES[dtype]}", f"-DU={C_TYPES[other]}", f"-DIndex={'long long' if long else 'int'}"
+    )  # fmt: skip
+    try:
+        return cp.RawModule(code=source(file), options=options).get_function(name)
+    except RuntimeError as error:     # CuPy's of a missing compiler and of one that fails
+        raise BackendError(
+            f"the kernel {name!r} cannot be compiled: {error}. CuPy needs CUDA's headers and compiler:"
+            " pip install 'im2colnet[cuda12]' or 'im2colnet[cuda13]' brings them"
+        ) from error
+
+
+def launch(
+    file: str, name: str, out: Array, *arguments: Any, elements: int | None = None, grid: Sequence[int] | None = None,
+    block: Sequence[int] | None = None, other: str = "float32",
+) -> None:
+    """Run a kernel on ``arguments``: arrays, integers (``int``) and numbers (``double``).
+
+    Parameters
+    ----------
+    file, name : str
+    out : array
+        Its element type is the kernel's.
+    elements : int, optional
+        For how many a thread is wanted, by default those of ``out``; or ``grid``, the number of blocks.
+    """
+    arrays = [argument for argument in arguments if hasattr(argument, "dtype")]
+    long = max(array.size for array in arrays) >= LONG
+    count = out.size if elements is None else elements
+    grid = grid or (min(-(-count // THREADS), MOST_BLOCKS),)
+    scalars = {bool: np.int32, int: np.int32, float: np.float64}
+    passed = [scalars.get(type(argument), lambda array: array)(argument) for argument in arguments]
+    kernel(file, name, out.dtype.name, long, other)(tuple(grid), tuple(block or (THREADS,)), tuple(passed))
+
+
+def multiply(
+    a: Array, b: Array, c: Array, M: int, N: int, K: int, lda: int, ldb: int, strides: tuple[int, int, int],
+    batch: int = 1, transposed: tuple[bool, bool] = (False, False), offsets: tuple[int, int, int] = (0, 0, 0),
+    tf32: bool = False,
+) -> None:
+    """Write the products ``C[i] = A[i] · B[i]``, i < batch, in row-major order, by cublasGemmStridedBatchedEx.
+
+    Parameters
+    ----------
+    a, b, c : array
+        Memory: the first elements of A[0], B[0] and C[0] (M, N) are at ``offsets``, those of the next ``strides`` on.
+    M, N, K : int
+    lda, ldb : int
+        From one row of A and B to the next, as they are stored.
+    transposed : (bool, bool)
+        Whether A and B are stored transposed, (K, M) and (N, K).
+    """
+    double = c.dtype.name == "float64"
+    kind = 70 if double else 77 if tf32 else 68             # CUBLAS_COMPUTE_64F, _32F_FAST_TF32, _32F
+    element = 1 if double else 0                            # CUDA_R_64F, CUDA_R_32F
+    one, zero = (np.array(value, c.dtype) for value in (1, 0))
+    (sa, sb, sc), (a0, b0, c0) = strides, (offset * c.itemsize for offset in offsets)
+    # cuBLAS counts along columns: to it these are the transposed matrices, and Cᵀ = Bᵀ · Aᵀ
+    cublas.gemmStridedBatchedEx(
+        cp.cuda.device.get_cublas_handle(), int(transposed[1]), int(transposed[0]), N, M, K, one.ctypes.data,
+        b.data.ptr + b0, element, ldb, sb, a.data.ptr + a0, element, lda, sa, zero.ctypes.data,
+        c.data.ptr + c0, element, N, sc, batch, kind, -1,
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+// Maps and sums over the channels of images (H, C, M), M = W·N, or of features (C, M) with H = 1.
+
+// y = x·scale + other·other_scale + shift, then ReLU if asked for; y may be x
+extern "C" __global__ void affine(
+    const T* x, const double* scale, const double* shift, const T* other, const double* other_scale, T* y, int H, int C,
+    int M, int two, int relu
+) {
+    EACH(e, (Index)H * C * M) {
+        const int c = e / M % C;
+        T v = x[e] * (T)scale[c];
+        if (two) v += other[e] * (T)other_scale[c];
+        y[e] = rectified(v + (T)shift[c], relu);
+    }
+}
+
+// y += b, then ReLU if asked for
+extern "C" __global__ void add_bias(T* y, const T* b, int H, int C, int M, int bias, int relu) {
+    EACH(e, (Index)H * C * M) y[e] = rectified(bias ? y[e] + b[e / M % C] : y[e], relu);
+}
+
+// dx = dy where y > 0, else 0; dx may be dy
+extern "C" __global__ void relu_grad(const T* y, const T* dy, T* dx, int H, int C, int M) {
+    EACH(e, (Index)H * C * M) dx[e] = y[e] > 0 ? dy[e] : (T)0;
+}
+
+// Of each channel, the part of block y in
+//     kind 0:  Σx
+//     kind 1:  Σx, Σx²
+//     kind 2:  Σdy, Σdy·(x - mean)          (dy comes first)
+// to partial[y][k][c]; accumulated in double.
+extern "C" __global__ void channel_sums(
+    const T* x, const T* second, const double* mean, double* partial, int H, int C, int M, int kind
+) {
+    __shared__ double shared[2 * THREADS];
+    const int c = blockIdx.x, count = kind ? 2 : 1;
+    double sums[2] = {0, 0};
+    for (Index i = (Index)blockIdx.y * blockDim.x + threadIdx.x; i < (Index)H * M; i += (Index)gridDim.y * blockDim.x) {
+        const Index at = (i / M * C + c) * M + i % M;
+        const double v = x[at];
+        sums[0] += v;
+        if (kind == 1) sums[1] += v * v;
+        if (kind == 2) sums[1] += v * ((double)second[at] - mean[c]);
+    }
+    for (int k = 0; k < count; ++k) shared[k * THREADS + threadIdx.x] = sums[k];
+    block_sum(shared, count);
+    if (!threadIdx.x)
+        for (int k = 0; k < count; ++k) partial[((Index)blockIdx.y * count + k) * C + c] = shared[k * THREADS];
+}
+
+// out[e] = Σ_p partial[p][e], in the type of the output
+extern "C" __global__ void sum_partial(const double* partial, double* out, int parts, int size) {
+    EACH(e, size) {
+        double sum = 0;
+        for (int p = 0; p < parts; ++p) sum += partial[(Index)p * size + e];
+        out[e] = sum;
+    }
+}
+
+extern "C" __global__ void sum_partial_to(const double* partial, T* out, int parts, int size) {
+    EACH(e, size) {
+        double sum = 0;
+        for (int p = 0; p < parts; ++p) sum += partial[(Index)p * size + e];
+        out[e] = (T)sum;
+    }
+}

@@ -1,0 +1,33 @@
+// What all kernels share. They are compiled with
+//     T      the arrays' element type, float or double
+//     Index  int, or long long where an array has too many elements for it
+// Images are rows (H, C, W, N). Every sum is taken in a fixed order, so results are the same every time.
+
+// each element of an array of n, whatever the number of threads
+#define EACH(i, n) \
+    for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (Index)gridDim.x * blockDim.x)
+
+// sizes of input and output, then kernel, stride, dilation and what of the padding lies above and to the left
+#define WINDOW \
+    int H, int W, int OH, int OW, int KH, int KW, int sh, int sw, int dh, int dw, int top, int left
+
+// the output that tap k meets an input position at, or -1
+static __device__ __forceinline__ int output_at(int position, int k, int before, int stride, int dilation, int size) {
+    int t = position + before - k * dilation;
+    if (t < 0 || t % stride) return -1;
+    t /= stride;
+    return t < size ? t : -1;
+}
+
+static __device__ __forceinline__ T rectified(T y, int relu) { return relu && !(y > 0 || y != y) ? (T)0 : y; }
+
+// sums of `count` numbers of every thread of a block, whose threads are a power of two
+#define THREADS 256     // at most
+static __device__ __forceinline__ void block_sum(double* shared, int count) {
+    for (int half = blockDim.x / 2; half; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half)
+            for (int k = 0; k < count; ++k) shared[k * THREADS + threadIdx.x] += shared[k * THREADS + threadIdx.x + half];
+    }
+    __syncthreads();
+}

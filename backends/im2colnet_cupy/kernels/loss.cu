@@ -1,0 +1,32 @@
+// Softmax and cross-entropy of logits (classes, N): out = [scale · Σ loss, right predictions]; where asked for,
+// dlogits = scale · (softmax - onehot). One block, so that one sum is all: there are few logits beside everything else.
+extern "C" __global__ void cross_entropy(
+    const T* logits, const long long* labels, double* out, T* dlogits, int classes, int N, double scale, int gradient
+) {
+    __shared__ double shared[2 * THREADS];
+    double loss = 0, right = 0;
+    for (int n = threadIdx.x; n < N; n += blockDim.x) {
+        const int label = (int)labels[n];
+        int best = 0;
+        T most = logits[n];
+        for (int k = 1; k < classes; ++k) {
+            const T v = logits[(Index)k * N + n];
+            if (most == most && !(v <= most)) { most = v; best = k; }    // the first of several; a NaN stays
+        }
+        T total = 0;
+        for (int k = 0; k < classes; ++k) total += exp(logits[(Index)k * N + n] - most);
+        loss += (double)log(total) - (double)(logits[(Index)label * N + n] - most);
+        right += best == label;
+        if (gradient)
+            for (int k = 0; k < classes; ++k)
+                dlogits[(Index)k * N + n] =
+                    (exp(logits[(Index)k * N + n] - most) / total - (k == label ? (T)1 : (T)0)) * (T)scale;
+    }
+    shared[threadIdx.x] = loss;
+    shared[THREADS + threadIdx.x] = right;
+    block_sum(shared, 2);
+    if (!threadIdx.x) {
+        out[0] = scale * shared[0];
+        out[1] = shared[THREADS];
+    }
+}

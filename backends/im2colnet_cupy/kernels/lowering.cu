@@ -1,0 +1,77 @@
+// Lowering and its adjoint (see im2colnet_numpy/lowering.py for the first, im2colnet/backend.py for the second).
+
+// L[g][q][j][c][s][n] = x[row(q)][g·C + c][s·sw + j·dw - left][n], 0 outside the image; C channels of each group.
+// With `shared` lowered row q is image row q - top; else rows r·KH + i are those of output row r.
+extern "C" __global__ void lower(const T* x, T* L, int G, int C, int N, int rows, int shared, WINDOW) {
+    EACH(i, (Index)G * rows * KW * C * OW * N) {
+        Index t = i;
+        const int n = t % N; t /= N;
+        const int s = t % OW; t /= OW;
+        const int c = t % C; t /= C;
+        const int j = t % KW; t /= KW;
+        const int q = t % rows, g = t / rows;
+        const int h = shared ? q - top : q / KH * sh + q % KH * dh - top;
+        const int w = s * sw + j * dw - left;
+        L[i] = h >= 0 && h < H && w >= 0 && w < W ? x[(((Index)h * G * C + g * C + c) * W + w) * N + n] : (T)0;
+    }
+}
+
+// columns[r][c][i][j][s][n] = x[r·sh + i·dh - top][c][s·sw + j·dw - left][n], `fill` outside the image
+extern "C" __global__ void im2col(const T* x, T* columns, int C, int N, double fill, WINDOW) {
+    EACH(e, (Index)OH * C * KH * KW * OW * N) {
+        Index t = e;
+        const int n = t % N; t /= N;
+        const int s = t % OW; t /= OW;
+        const int j = t % KW; t /= KW;
+        const int i = t % KH; t /= KH;
+        const int c = t % C, r = t / C;
+        const int h = r * sh + i * dh - top, w = s * sw + j * dw - left;
+        columns[e] = h >= 0 && h < H && w >= 0 && w < W ? x[(((Index)h * C + c) * W + w) * N + n] : (T)fill;
+    }
+}
+
+// x[h][c][w][n] = the sum of all columns that were taken from there: a gather, so nothing is added to twice at once.
+// Columns are either those of im2col, or (`by_tap`) columns[r][g][i][j][c][s][n] of C channels in each of G groups.
+extern "C" __global__ void col2im(const T* columns, T* x, int G, int C, int N, int by_tap, WINDOW) {
+    const Index tap = (Index)OW * N * (by_tap ? C : 1), channel = (Index)OW * N * (by_tap ? 1 : KH * KW);
+    const Index group = (Index)KH * KW * C * OW * N;
+    EACH(e, (Index)H * G * C * W * N) {
+        Index t = e;
+        const int n = t % N; t /= N;
+        const int w = t % W; t /= W;
+        const int c = t % C; t /= C;
+        const int g = t % G, h = t / G;
+        T sum = 0;
+        for (int i = 0; i < KH; ++i) {
+            const int r = output_at(h, i, top, sh, dh, OH);
+            if (r < 0) continue;
+            for (int j = 0; j < KW; ++j) {
+                const int s = output_at(w, j, left, sw, dw, OW);
+                if (s >= 0)
+                    sum += columns[((Index)r * G + g) * group + (i * KW + j) * tap + c * channel + (Index)s * N + n];
+            }
+        }
+        x[e] = sum;
+    }
+}
+
+// The weight turned by half a turn, by which dy is convolved: turned[c][i][j][f] = w[f][KH-1-i][KW-1-j][c], each group
+extern "C" __global__ void turn(const T* w, T* turned, int G, int F, int C, int KH, int KW) {
+    EACH(e, (Index)G * F * C * KH * KW) {
+        Index t = e;
+        const int f = t % F; t /= F;
+        const int j = t % KW; t /= KW;
+        const int i = t % KH; t /= KH;
+        const int c = t % C, g = t / C;
+        turned[e] = w[((((Index)g * F + f) * KH + KH - 1 - i) * KW + KW - 1 - j) * C + c];
+    }
+}
+
+// out[e] = Σ_r parts[r][e]
+extern "C" __global__ void sum_rows(const T* parts, T* out, int rows, int size) {
+    EACH(e, size) {
+        T sum = 0;
+        for (int r = 0; r < rows; ++r) sum += parts[(Index)r * size + e];
+        out[e] = sum;
+    }
+}

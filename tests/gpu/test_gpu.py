@@ -1,0 +1,190 @@
+"""The CuPy backend: what `IM2COLNET_REQUIRE_GPU=1 python -m pytest tests/gpu` shows on a machine with a GPU."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+
+import im2colnet as ic
+import im2colnet.functional as F
+from im2colnet import cli, doctor, registry
+
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+
+
+def small(backend, dtype="float32"):
+    """A network of every kind of layer."""
+    net = ic.Sequential([
+        ic.Conv2d(3, 8, 3, padding=1), ic.BatchNorm2d(8), ic.ReLU(),
+        ic.Residual(ic.Sequential([ic.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), ic.BatchNorm2d(8)])),
+        ic.Conv2d(8, 16, 3, stride=2, padding=1, groups=2), ic.ReLU(), ic.MaxPool2d(2), ic.Dropout(0.2),
+        ic.ZeroPadShortcut(16, 20), ic.AvgPool2d(2, ceil_mode=True), ic.Conv2d(20, 12, 1), ic.GlobalAvgPool2d(),
+        ic.Flatten(), ic.Linear(12, 10), ic.ReLU(), ic.Linear(10, 4),
+    ])  # fmt: skip
+    return net.init(0, dtype, backend)
+
+
+def batch(n=8, size=12, seed=0, kind="uint8", classes=4, channels=3):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, channels, size, size), dtype="uint8")
+    return images if kind == "uint8" else (images / 255).astype(kind), rng.integers(0, classes, n)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_every_kernel_agrees_with_float64(gpu, dtype):
+    found = dict(doctor.errors(gpu, dtype))
+    assert len(found) > 15
+    assert {name: error for name, error in found.items() if error > TOLERANCE[dtype]} == {}
+
+
+@pytest.mark.parametrize(("model", "size", "channels"), [("lenet5", 20, 1), ("resnet20", 8, 3), ("vgg8", 8, 3)])
+@pytest.mark.parametrize(("dtype", "steps", "tolerance"), [("float32", 2, 1e-3), ("float64", 5, 1e-8)])
+def test_training_follows_the_cpu_s(gpu, model, size, channels, dtype, steps, tolerance):
+    def losses(backend):
+        net = ic.models.make(model, 4, channels, size).init(0, dtype, backend)
+        trainer = ic.Trainer(net, optimizer=ic.SGD(0.01, momentum=0.9, weight_decay=1e-3))
+        return [trainer.step(*batch(6, size, seed, channels=channels)) for seed in range(steps)]
+
+    assert losses(gpu) == pytest.approx(losses("numpy"), rel=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("optimizer", [ic.SGD(0.05, 0.9, nesterov=True), ic.Adam(0.01), ic.AdamW(0.01)])
+def test_every_layer_and_optimiser_follows_the_cpu_s(gpu, kind, optimizer):
+    def train(backend):
+        trainer = ic.Trainer(small(backend, "float64"), optimizer=optimizer, shard=4)
+        losses = [trainer.step(*batch(8, seed=seed, kind=kind)) for seed in range(3)]
+        evaluation = trainer.evaluate(batch(8, seed=9, kind=kind))
+        return [*losses, evaluation["loss"]], trainer.net.predict(batch(5, seed=7, kind=kind)[0])
+
+    (found, outputs), (expected, exact) = train(gpu), train("numpy")
+    assert found == pytest.approx(expected, rel=1e-7)
+    assert isinstance(outputs, np.ndarray)
+    np.testing.assert_allclose(outputs, exact, rtol=1e-7, atol=1e-9)
+
+
+def test_the_same_bits_every_time(gpu):
+    def train():
+        trainer = ic.Trainer(small(gpu), optimizer=ic.Adam(0.01), seed=3)
+        return [trainer.step(*batch(seed=seed)) for seed in range(3)], trainer.net.state_dict()
+
+    (losses, state), (again, other) = train(), train()
+    assert losses == again
+    assert_same_bits(other, state)
+
+
+def test_a_checkpoint_goes_to_the_cpu_and_back(gpu, tmp_path):
+    trainer = ic.Trainer(small(gpu), optimizer=ic.SGD(0.05, 0.9), seed=1)
+    for seed in range(2):
+        trainer.step(*batch(seed=seed))
+    trainer.save(tmp_path / "gpu")
+    on_cpu = ic.Trainer.load(tmp_path / "gpu", backend="numpy")
+    assert_same_bits(on_cpu.net.state_dict(), trainer.net.state_dict())
+    on_cpu.save(tmp_path / "cpu")
+    back = ic.Trainer.load(tmp_path / "cpu", backend=gpu)
+    assert_same_bits(back.net.state_dict(), trainer.net.state_dict())
+    assert back.step(*batch(seed=5)) == trainer.step(*batch(seed=5))
+    assert on_cpu.step(*batch(seed=5)) == pytest.approx(back.step(*batch(seed=5)), rel=0.2)
+
+
+def test_functions_on_arrays_of_the_device(gpu):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(shape) for shape in ((2, 6, 9, 8), (4, 3, 3, 3), (4,)))
+    dy = rng.standard_normal((2, 4, 5, 4))
+    how = {"stride": 2, "padding": 1, "groups": 2}
+    on = gpu.asarray
+
+    def checks(to):
+        y = F.conv2d(to(x), to(w), to(b), **how)
+        pooled, indices = F.max_pool2d(to(x), 3, 2, 1, return_indices=True)
+        columns = F.unfold(to(x), 3, padding=1)
+        return [
+            y, F.conv2d_input(x.shape, to(w), to(dy), **how), F.conv2d_weight(to(x), w.shape, to(dy), **how), pooled,
+            indices, F.max_pool2d_input(to(x), to(pooled_gradient), 3, 2, 1), F.avg_pool2d(to(x), 2, ceil_mode=True),
+            columns, F.fold(columns, (9, 8), 3, padding=1),
+        ]  # fmt: skip
+
+    pooled_gradient = rng.standard_normal((2, 6, 5, 4))
+    expected = checks(lambda a: a)
+    with ic.use_backend(gpu):
+        found = checks(lambda a: on(a) if isinstance(a, np.ndarray) else a)
+        assert all(map(gpu.owns, found))
+    for result, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(gpu.to_numpy(result), exact, rtol=1e-10, atol=1e-12)
+
+
+def test_images_of_the_device_give_outputs_of_the_device(gpu):
+    net, (images, _) = small(gpu), batch(kind="float32")
+    outputs = net.predict(gpu.asarray(images))
+    assert gpu.owns(outputs)
+    assert_same_bits(gpu.to_numpy(outputs), net.predict(images))
+
+
+def test_a_step_brings_only_its_loss_to_the_host(gpu, monkeypatch):
+    trainer, brought = ic.Trainer(small(gpu)), []
+    trainer.step(*batch())
+    to_numpy = type(gpu).to_numpy
+
+    def counted(self, array):
+        brought.append(array.size)
+        return to_numpy(self, array)
+
+    monkeypatch.setattr(type(gpu), "to_numpy", counted)
+    trainer.step(*batch())
+    assert brought == [2]      # loss and right predictions
+
+
+def test_images_that_are_not_finite_are_found(gpu):
+    trainer, (images, labels) = ic.Trainer(small(gpu)), batch(kind="float32")
+    images[3, 1, 2, 2] = np.nan
+    before = trainer.net.state_dict()
+    with pytest.raises(ic.NonFiniteError, match="image 3 of the batch"):
+        trainer.step(images, labels)
+    assert_same_bits(trainer.net.state_dict(), before)
+
+
+def test_arrays_of_host_and_device_do_not_mix(gpu):
+    x, w = np.ones((1, 1, 3, 3)), gpu.asarray(np.ones((1, 1, 2, 2)))
+    with ic.use_backend(gpu), pytest.raises(ic.BackendError, match="bring them to one backend"):
+        F.conv2d(x, w)
+
+
+# The command line ---------------------------------------------------------------------------------------------------
+@pytest.fixture
+def chosen(gpu, monkeypatch):
+    """The backend is what the environment variable names."""
+    monkeypatch.setitem(registry._started, "cupy", gpu)
+    monkeypatch.setenv("IM2COLNET_BACKEND", "cupy")
+    return gpu
+
+
+@pytest.mark.usefixtures("chosen")
+def test_the_command_line_trains_and_goes_on_on_the_cpu(tmp_path, capsys):
+    arguments = ["--model", "notebook", "--epochs", "2", "--batch-size", "64", "--out", str(tmp_path / "run"), "--json"]
+    assert cli.main(["train", *arguments]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["test"]["accuracy"] > 0.5
+    checkpoint = str(tmp_path / "run" / "checkpoint.safetensors")
+    assert cli.main(["evaluate", checkpoint, "--backend", "numpy", "--json"]) == 0
+    there = json.loads(capsys.readouterr().out)
+    assert there["accuracy"] == pytest.approx(report["test"]["accuracy"], abs=0.01)
+
+
+def test_the_doctor(chosen, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "STEPS", 1)
+    monkeypatch.setattr(doctor, "BATCH", 2)
+    assert cli.main(["doctor"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {"backend", "GPU", "CUDA", "precision", "correct", "speed"} <= lines.keys()
+    assert lines["correct"].startswith("yes")
+
+
+def test_the_doctor_finds_a_kernel_that_is_wrong(chosen, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "_step_seconds", lambda backend: 1.0)
+    matmul = type(chosen).matmul
+    monkeypatch.setattr(type(chosen), "matmul", lambda self, a, b, out=None: matmul(self, a, b, out) * 1.001)
+    assert cli.main(["doctor", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["correct"]
+    assert [name for name, error in report["errors"].items() if error > report["tolerance"]] == ["matrix product"]

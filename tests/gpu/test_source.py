@@ -1,0 +1,205 @@
+"""The kernels' source without a GPU: compiled for the real targets, and an error in it would be found."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import strict_cupy
+
+from im2colnet.window import make_window
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / "backends" / "im2colnet_cupy" / "kernels"
+FILES = sorted(path.name for path in KERNELS.glob("*.cu") if path.name != "common.cu")
+TARGETS = ("sm_80", "sm_90")
+
+
+def source(file):
+    return "\n".join((KERNELS / name).read_text() for name in ("common.cu", file))
+
+
+# Compiled for the real targets --------------------------------------------------------------------------------------
+def nvrtc():
+    """NVIDIA's run-time compiler, by which CuPy compiles them, from the package nvidia-cuda-nvrtc or the system's."""
+    found = [
+        path for folder in map(Path, sys.path) for path in sorted(folder.glob("nvidia/**/libnvrtc.so*"))
+        if "builtins" not in path.name
+    ]  # fmt: skip
+    for path in [*found, "libnvrtc.so"]:
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:
+            continue
+    return None
+
+
+def compile_with_nvrtc(library, text, options):
+    program = ctypes.c_void_p()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None) == 0
+    given = [option.encode() for option in options]
+    status = library.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*given))
+    size = ctypes.c_size_t()
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return status, log.value.decode()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_they_compile_for_real_gpus(file):
+    library = nvrtc()
+    if library is None:
+        if os.environ.get("IM2COLNET_REQUIRE_NVRTC") == "1":
+            pytest.fail("there is no NVRTC: pip install nvidia-cuda-nvrtc")
+        pytest.skip("there is no NVRTC: pip install nvidia-cuda-nvrtc")
+    for target in TARGETS:
+        for dtype, index in (("float", "int"), ("double", "long long")):
+            options = [f"--gpu-architecture={target}", "--std=c++17", "-ftz=true", f"-DT={dtype}", f"-DIndex={index}"]
+            status, log = compile_with_nvrtc(library, source(file), [*options, "-DU=unsigned char"])
+            assert status == 0, log
+
+
+# An error would be found --------------------------------------------------------------------------------------------
+def convolution_error(backend):
+    """How far off a padded convolution is."""
+    rng = np.random.default_rng(0)
+    x, w, window = rng.standard_normal((6, 4, 5, 3)), rng.standard_normal((5, 4, 3, 3)), make_window(3, 1, 1)
+    found = backend.to_numpy(backend.conv2d(backend.asarray(x), backend.asarray(w), None, window))
+    padded = np.pad(x, ((1, 1), (0, 0), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (0, 2))
+    return np.abs(found - np.einsum("hcwnij,fcij->hfwn", windows, w)).max()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("s * sw + j * dw - left", "s * sw + j * dw - left + 1"), ("w >= 0 && w < W", "w >= 0 && w <= W"),
+     ("h * G * C + g * C + c", "h * G * C + c * G + g + 1")],
+)  # fmt: skip
+def test_an_index_that_is_wrong_is_found(right, wrong, monkeypatch):
+    build = strict_cupy.build
+    assert convolution_error(strict_cupy.cupy_backend()) < 1e-12
+
+    def planted(text, options):
+        lower = text[text.index("void lower(") : text.index("void im2col(")] if "void lower(" in text else ""
+        assert not lower or right in lower
+        return build(text.replace(lower, lower.replace(right, wrong)) if lower else text, options)
+
+    monkeypatch.setattr(strict_cupy, "build", planted)
+    assert not convolution_error(strict_cupy.cupy_backend()) < 1e-3
+
+
+def test_what_leaves_its_memory_is_found():
+    """By AddressSanitizer, under which all kernels run once on small arrays."""
+    library = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    if not Path(library).is_absolute():
+        pytest.skip("g++ has no AddressSanitizer")
+    script = (
+        "import strict_cupy, sys\nfrom im2colnet import doctor\nfrom im2colnet.window import make_window\n"
+        "backend = strict_cupy.cupy_backend()\n"
+        "assert all(error < 1e-4 for _, error in doctor.errors(backend))\nprint('all of them ran')\n"
+        "if sys.argv[1] == 'planted':\n"
+        "    build = strict_cupy.build\n"
+        "    wrong = lambda text: text.replace('h >= 0 && h < H', 'h >= 0 && h < H + 9')\n"
+        "    strict_cupy.build = lambda text, options: build(wrong(text), options)\n"
+        "    k = strict_cupy.cupy_backend()\n"
+        "    k.im2col(k.asarray(__import__('numpy').ones((3, 1, 3, 1), 'f4')), make_window(3, 1, 1))\n"
+    )
+    environment = os.environ | {
+        "LD_PRELOAD": library, "IM2COLNET_HOST_FLAGS": "-fsanitize=address -O1 -g",
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0", "PYTHONMALLOC": "malloc",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends", ROOT / "tests"))),
+    }  # fmt: skip
+    for what in "as they are", "planted":
+        done = subprocess.run(
+            [sys.executable, "-c", script, what], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert "all of them ran" in done.stdout, done.stderr
+        assert ("heap-buffer-overflow" in done.stderr) == (done.returncode != 0) == (what == "planted"), done.stderr
+
+
+# What the stand-in refuses ------------------------------------------------------------------------------------------
+def test_the_stand_in_refuses_what_cupy_refuses():
+    backend = strict_cupy.cupy_backend()
+    x = backend.asarray(np.ones((2, 3)))
+    for refused in (
+        lambda: np.asarray(x), lambda: np.add(x, 1), lambda: x + np.ones((2, 3)), lambda: float(x[0, 0]),
+        lambda: list(x), lambda: bool((x == 1).all()), lambda: backend.xp.add(x, np.ones(3)),
+        lambda: x.__setitem__(0, np.ones(3)),
+    ):  # fmt: skip
+        with pytest.raises(TypeError):
+            refused()
+    assert (x.get() == 1).all()
+
+
+# What a machine lacks -----------------------------------------------------------------------------------------------
+def started(device=None, **changes):
+    """Start the backend where CuPy's runtime answers differently."""
+    mine = strict_cupy.module()
+    vars(mine["cupy"].cuda.runtime).update(changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict_cupy, "module", lambda: mine)
+        backend = strict_cupy.cupy_backend()
+    return type(backend)(device)
+
+
+def no_driver():
+    raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "text"),
+    [
+        (None, {"getDeviceCount": no_driver}, "no NVIDIA GPU can be used here.*no CUDA-capable device.*nvidia-smi"),
+        ("1", {}, "there is no GPU 1: there are 1, from 'cupy:0' to 'cupy:0'"),
+        ("x", {}, "named by its number, as in 'cupy:1', got 'x'"),
+        (None, {"driverGetVersion": lambda: 12080}, r"pip install 'im2colnet\[cuda12\]' instead of cupy-cuda13x"),
+    ],
+)
+def test_why_it_does_not_start(device, changes, text):
+    import im2colnet as ic
+
+    with pytest.raises(ic.BackendError, match=text):
+        started(device, **changes)
+
+
+def test_a_machine_without_cupy_is_told_what_to_install():
+    script = "import sys; sys.modules['cupy'] = None; import im2colnet as ic; ic.get_backend('cupy')"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends")))}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert "pip install 'im2colnet[cuda12]'" in done.stderr.splitlines()[-1]
+
+
+def test_memory_that_is_not_there_is_told_of():
+    import im2colnet as ic
+
+    backend = strict_cupy.cupy_backend()
+
+    def empty(*args, **options):
+        raise MemoryError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend.xp, "empty", empty)
+        with pytest.raises(ic.BackendError, match=r"no room for an array of 4 MiB.*Use a smaller batch"):
+            backend.empty((1 << 20,), "float32")
+
+
+def test_a_precision_that_there_is_not(monkeypatch):
+    import im2colnet as ic
+
+    backend = type(strict_cupy.cupy_backend())
+    monkeypatch.setenv("IM2COLNET_PRECISION", "tf32")
+    assert backend().tf32
+    monkeypatch.setenv("IM2COLNET_PRECISION", "int4")
+    with pytest.raises(ic.BackendError, match="IM2COLNET_PRECISION must be one of float32, tf32"):
+        backend()
+
+
+def test_a_compiler_is_there():
+    """Without it the kernels would not be tested at all."""
+    assert shutil.which("g++"), "install g++"

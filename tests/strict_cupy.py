@@ -1,0 +1,312 @@
+"""A stand-in for CuPy on a machine without a GPU: its arrays are NumPy's, but they refuse what CuPy's refuse.
+
+Nothing turns such an array into a NumPy array, a number or a truth value but ``get()``, and NumPy's arrays do not mix
+with it. Kernels are compiled by g++ from their CUDA source (``cuda_on_host.h``); cuBLAS's product keeps to its rules
+for leading dimensions, and neither may leave the memory that it was given.
+"""
+
+import ctypes
+import hashlib
+import operator
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import weakref
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+HERE = Path(__file__).parent
+C_TYPES = {"int": ctypes.c_int, "double": ctypes.c_double}
+#: what of NumPy's functions CuPy has too, of those that the library may use
+FUNCTIONS = [
+    "abs", "add", "all", "any", "arange", "argmax", "array", "asarray", "ascontiguousarray", "broadcast_to",
+    "concatenate", "divide", "empty", "empty_like", "equal", "exp", "full", "full_like", "greater", "greater_equal", "isfinite",
+    "log", "matmul", "maximum", "mean", "minimum", "moveaxis", "multiply", "ones", "ones_like", "power", "prod",
+    "reciprocal", "repeat", "reshape", "split", "sqrt", "square", "stack", "subtract", "sum", "swapaxes",
+    "tensordot", "transpose", "where", "zeros", "zeros_like",
+]  # fmt: skip
+FROM_HOST = {"array", "asarray"}     # what takes NumPy's arrays
+_memory = weakref.WeakValueDictionary()
+
+
+class ndarray:
+    """An array on the device that there is none of."""
+
+    __array_ufunc__ = None      # NumPy's functions refuse it
+
+    def __init__(self, array):
+        self._array = array
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        _memory[id(owner)] = owner
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def _refuse(self, *args):
+        raise TypeError("a value of the device is used on the host: it would be waited for")
+
+    __bool__ = __float__ = __int__ = __index__ = __iter__ = __contains__ = _refuse
+
+    def get(self):
+        return self._array.copy()
+
+    def __len__(self):
+        return len(self._array)
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self._array.ctypes.data)
+
+    def __getitem__(self, key):
+        return wrapped(self._array[unwrapped(key)])
+
+    def __setitem__(self, key, value):
+        self._array[unwrapped(key)] = unwrapped(value)
+
+    def __repr__(self):
+        return f"strict array of shape {self._array.shape}, {self._array.dtype}"
+
+
+for _name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"):
+    setattr(ndarray, _name, property(operator.attrgetter(f"_array.{_name}")))
+ndarray.T = property(lambda self: ndarray(self._array.T))
+
+
+def _method(name):
+    return lambda self, *args, **kwargs: wrapped(
+        getattr(self._array, name)(*map(unwrapped, args), **{k: unwrapped(v) for k, v in kwargs.items()}),
+        kwargs.get("out"),
+    )
+
+
+for _name in (
+    "reshape", "transpose", "swapaxes", "astype", "view", "copy", "sum", "max", "min", "argmax", "all", "any",
+    "mean", "fill", "ravel", "squeeze",
+):  # fmt: skip
+    setattr(ndarray, _name, _method(_name))
+
+
+def _operator(name, kind=""):
+    function = getattr(operator, ("i" if kind == "i" else "") + name)
+
+    def apply(self, other):
+        mine, theirs = self._array, unwrapped(other)
+        result = function(theirs, mine) if kind == "r" else function(mine, theirs)
+        return self if kind == "i" else wrapped(result)
+
+    return apply
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or"):
+    _of = {"and": "and_", "or": "or_"}.get(_name, _name)
+    setattr(ndarray, f"__{_name}__", _operator(_of))
+    if _name in ("add", "sub", "mul", "truediv"):
+        setattr(ndarray, f"__i{_name}__", _operator(_name, "i"))
+        setattr(ndarray, f"__r{_name}__", _operator(_name, "r"))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(ndarray, f"__{_name}__", _operator(_name))
+ndarray.__neg__ = lambda self: wrapped(-self._array)
+
+
+def wrapped(value, out=None):
+    """An array of the device for one of NumPy's; every result is an array, also of no dimensions."""
+    if out is not None:
+        return out
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(wrapped, value))
+    return ndarray(np.asarray(value)) if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def unwrapped(value):
+    """NumPy's array for one of the device; those that are on the host already do not mix with it."""
+    if isinstance(value, ndarray):
+        return value._array
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"Unsupported type {np.ndarray}")
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(unwrapped, value))
+    return value
+
+
+def _function(name):
+    function = getattr(np, name)
+
+    def call(*args, **kwargs):
+        given = [a.copy() if name in FROM_HOST and isinstance(a, np.ndarray) else unwrapped(a) for a in args]
+        if name == "asarray" and isinstance(args[0], ndarray) and kwargs.get("dtype") in (None, args[0].dtype.name):
+            return args[0]
+        return wrapped(function(*given, **{k: unwrapped(v) for k, v in kwargs.items()}), kwargs.get("out"))
+
+    return call
+
+
+# Kernels ------------------------------------------------------------------------------------------------------------
+def prototypes(source):
+    """Name, parameters as (type, name), and whether there are barriers, of each kernel of a source."""
+    window = re.search(r"#define WINDOW \\\n\s*(.*)", source)[1]
+    pieces = re.split(r'extern "C" __global__ void ', source)[1:]
+    for piece in pieces:
+        name, parameters = re.match(r"(\w+)\(([^)]*)\)", piece).groups()
+        found = [p.split() for p in parameters.replace("WINDOW", window).split(",")]
+        yield name, [(" ".join(p[:-1]), p[-1]) for p in found], "block_sum(" in piece or "__syncthreads" in piece
+
+
+def build(source, options, flags=("-O1",)):
+    """Compile a source of kernels for the host, once."""
+    unit = [f'#include "{HERE / "cuda_on_host.h"}"', source]
+    for name, parameters, barriers in prototypes(source):
+        declared = "".join(f", {kind} {parameter}" for kind, parameter in parameters)
+        passed = ", ".join(parameter for _, parameter in parameters)
+        unit.append(
+            f'extern "C" void run_{name}(const int* d{declared}) {{ host::run({{d[0], d[1], d[2]}},'
+            f" {{d[3], d[4], d[5]}}, {int(barriers)}, [&] {{ {name}({passed}); }}); }}"
+        )
+    text = "\n".join(unit)
+    flags = [*flags, *os.environ.get("IM2COLNET_HOST_FLAGS", "").split()]
+    options = [option for option in options if option.startswith("-D")]
+    digest = hashlib.sha256(repr((text, flags, options, (HERE / "cuda_on_host.h").read_text())).encode()).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"im2colnet-kernels-{os.getuid()}"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    library = folder / f"{digest[:16]}.so"
+    if not library.exists():
+        made = library.with_suffix(f".{os.getpid()}")
+        command = ["g++", "-std=c++17", "-x", "c++", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror",
+                   "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unused-parameter",
+                   *flags, *options, "-o", made, "-"]  # fmt: skip
+        subprocess.run(list(map(str, command)), input=text, text=True, check=True)
+        made.replace(library)
+    return ctypes.CDLL(str(library))
+
+
+class RawModule:
+    """Kernels compiled for the host."""
+
+    def __init__(self, code, options=()):
+        self._signatures = {name: parameters for name, parameters, _ in prototypes(code)}
+        self._library = build(code, options)
+
+    def get_function(self, name):
+        parameters, function = self._signatures[name], getattr(self._library, f"run_{name}")
+
+        def launch(grid, block, arguments):
+            values = []
+            for (kind, parameter), argument in zip(parameters, arguments, strict=True):
+                if kind.endswith("*"):
+                    assert isinstance(argument, ndarray), f"{parameter} of {name} is not on the device: {argument!r}"
+                    assert argument.flags.c_contiguous, f"{parameter} of {name} is not contiguous"
+                    values.append(ctypes.c_void_p(argument.data.ptr))
+                else:
+                    wanted = {"int": np.int32, "double": np.float64}[kind]
+                    assert type(argument) is wanted, f"{parameter} of {name} must be {wanted}, is {type(argument)}"
+                    values.append(C_TYPES[kind](argument.item()))
+            sizes = [*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))]
+            function((ctypes.c_int * 6)(*sizes), *values)
+
+        return launch
+
+
+# cuBLAS -------------------------------------------------------------------------------------------------------------
+def _matrices(pointer, dtype, count, stride, rows, columns, leading):
+    """Matrices in column-major order, as cuBLAS sees memory; they must lie within one array."""
+    assert leading >= rows, "CUBLAS_STATUS_INVALID_VALUE"
+    for owner in list(_memory.values()):
+        offset = pointer - owner.ctypes.data
+        if 0 <= offset < owner.nbytes:
+            last = (count - 1) * stride + (columns - 1) * leading + rows
+            assert offset + last * dtype.itemsize <= owner.nbytes, "the product leaves its memory"
+            memory = owner.reshape(-1).view("u1")[offset:]
+            memory = memory[: memory.size // dtype.itemsize * dtype.itemsize].view(dtype)
+            strides = [n * dtype.itemsize for n in (stride, 1, leading)]
+            return np.lib.stride_tricks.as_strided(memory, (count, rows, columns), strides)
+    raise AssertionError("the product is of memory that is not the device's")
+
+
+def gemm_strided_batched_ex(
+    handle, ta, tb, m, n, k, alpha, a, a_type, lda, sa, b, b_type, ldb, sb, beta, c, c_type, ldc, sc, batch, kind, algo
+):
+    """CublasGemmStridedBatchedEx."""
+    assert a_type == b_type == c_type
+    assert (c_type, kind) in {(0, 68), (0, 77), (1, 70)}
+    dtype = np.dtype({0: "float32", 1: "float64"}[c_type])
+    scalar = {0: ctypes.c_float, 1: ctypes.c_double}[c_type]
+    one, zero = scalar.from_address(alpha).value, scalar.from_address(beta).value
+    assert (one, zero) == (1, 0)
+    A = _matrices(a, dtype, batch, sa, *((k, m) if ta else (m, k)), lda)
+    B = _matrices(b, dtype, batch, sb, *((n, k) if tb else (k, n)), ldb)
+    C = _matrices(c, dtype, batch, sc, m, n, ldc)
+    C[...] = np.matmul(A.swapaxes(1, 2) if ta else A, B.swapaxes(1, 2) if tb else B)
+
+
+# The module ---------------------------------------------------------------------------------------------------------
+@contextmanager
+def _current(*args):
+    yield
+
+
+class Device:
+    """The only one."""
+
+    def __init__(self, number=0):
+        assert number == 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+def module():
+    """Return the stand-in as modules by name."""
+    cupy, backends, cuda, libs, cublas = (
+        ModuleType(name) for name in (
+            "cupy", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs", "cupy_backends.cuda.libs.cublas"
+        )
+    )  # fmt: skip
+    for name in FUNCTIONS:
+        setattr(cupy, name, _function(name))
+    cupy.ndarray, cupy.RawModule, cupy.__version__ = ndarray, RawModule, "14.2.0"
+    cupy.dtype, cupy.inf = np.dtype, np.inf
+    for name in ("float32", "float64", "int32", "int64", "uint8"):
+        setattr(cupy, name, getattr(np, name))
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(used_bytes=lambda: 0, total_bytes=lambda: 0)
+    cupy.cuda = SimpleNamespace(
+        Device=Device,
+        device=SimpleNamespace(get_cublas_handle=lambda: 1),
+        runtime=SimpleNamespace(
+            getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
+            memGetInfo=lambda: (1 << 30, 1 << 31),
+            getDeviceProperties=lambda number: {"name": b"a stand-in", "major": 9, "minor": 0},
+        ),
+    )  # fmt: skip
+    cublas.gemmStridedBatchedEx = gemm_strided_batched_ex
+    backends.cuda, cuda.libs, libs.cublas = cuda, libs, cublas
+    return {m.__name__: m for m in (cupy, backends, cuda, libs, cublas)}
+
+
+def cupy_backend():
+    """A started CuPy backend on the stand-in, of a copy of its modules of its own."""
+    mine = module()
+    ours = [name for name in sys.modules if name.partition(".")[0] in ("im2colnet_cupy", "cupy", "cupy_backends")]
+    before = {name: sys.modules.pop(name) for name in ours}
+    sys.modules.update(mine)
+    try:
+        backend = import_module("im2colnet_cupy")
+        cuda = sys.modules["im2colnet_cupy.cuda"]
+        cuda.THREADS, backend.SUM_BLOCKS = 8, 3     # a block's threads run one after the other
+        return backend.CupyBackend()
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("im2colnet_cupy", *mine)]:
+            del sys.modules[name]
+        sys.modules.update(before)
