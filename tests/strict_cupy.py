@@ -26,7 +26,8 @@ C_TYPES = {"int": ctypes.c_int, "double": ctypes.c_double}
 #: what of NumPy's functions CuPy has too, of those that the library may use
 FUNCTIONS = [
     "abs", "add", "all", "any", "arange", "argmax", "array", "asarray", "ascontiguousarray", "broadcast_to",
-    "concatenate", "divide", "empty", "empty_like", "equal", "exp", "full", "full_like", "greater", "greater_equal", "isfinite",
+    "concatenate", "divide", "empty", "empty_like", "equal", "exp", "full", "full_like", "greater", "greater_equal",
+    "isfinite",
     "log", "matmul", "maximum", "mean", "minimum", "moveaxis", "multiply", "ones", "ones_like", "power", "prod",
     "reciprocal", "repeat", "reshape", "split", "sqrt", "square", "stack", "subtract", "sum", "swapaxes",
     "tensordot", "transpose", "where", "zeros", "zeros_like",
@@ -159,7 +160,7 @@ def prototypes(source):
         yield name, [(" ".join(p[:-1]), p[-1]) for p in found], "block_sum(" in piece or "__syncthreads" in piece
 
 
-def build(source, options, flags=("-O1",)):
+def build(source, flags=("-O1",)):
     """Compile a source of kernels for the host, once."""
     unit = [f'#include "{HERE / "cuda_on_host.h"}"', source]
     for name, parameters, barriers in prototypes(source):
@@ -171,8 +172,7 @@ def build(source, options, flags=("-O1",)):
         )
     text = "\n".join(unit)
     flags = [*flags, *os.environ.get("IM2COLNET_HOST_FLAGS", "").split()]
-    options = [option for option in options if option.startswith("-D")]
-    digest = hashlib.sha256(repr((text, flags, options, (HERE / "cuda_on_host.h").read_text())).encode()).hexdigest()
+    digest = hashlib.sha256(repr((text, flags, (HERE / "cuda_on_host.h").read_text())).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"im2colnet-kernels-{os.getuid()}"
     folder.mkdir(exist_ok=True, mode=0o700)
     library = folder / f"{digest[:16]}.so"
@@ -180,7 +180,7 @@ def build(source, options, flags=("-O1",)):
         made = library.with_suffix(f".{os.getpid()}")
         command = ["g++", "-std=c++17", "-x", "c++", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror",
                    "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unused-parameter",
-                   *flags, *options, "-o", made, "-"]  # fmt: skip
+                   *flags, "-o", made, "-"]  # fmt: skip
         subprocess.run(list(map(str, command)), input=text, text=True, check=True)
         made.replace(library)
     return ctypes.CDLL(str(library))
@@ -191,7 +191,7 @@ class RawModule:
 
     def __init__(self, code, options=()):
         self._signatures = {name: parameters for name, parameters, _ in prototypes(code)}
-        self._library = build(code, options)
+        self._library = build(code)
 
     def get_function(self, name):
         parameters, function = self._signatures[name], getattr(self._library, f"run_{name}")
@@ -296,16 +296,22 @@ def module():
 
 
 def cupy_backend():
-    """A started CuPy backend on the stand-in, of a copy of its modules of its own."""
+    """A started CuPy backend on the stand-in."""
+    return cupy_modules()["im2colnet_cupy"].CupyBackend()
+
+
+def cupy_modules():
+    """The CuPy backend's modules by name, a copy of their own, on the stand-in."""
     mine = module()
     ours = [name for name in sys.modules if name.partition(".")[0] in ("im2colnet_cupy", "cupy", "cupy_backends")]
     before = {name: sys.modules.pop(name) for name in ours}
     sys.modules.update(mine)
     try:
-        backend = import_module("im2colnet_cupy")
-        cuda = sys.modules["im2colnet_cupy.cuda"]
-        cuda.THREADS, backend.SUM_BLOCKS = 8, 3     # a block's threads run one after the other
-        return backend.CupyBackend()
+        import_module("im2colnet_cupy")
+        made = {name: sys.modules[name] for name in list(sys.modules) if name.startswith("im2colnet_cupy")}
+        made["im2colnet_cupy.cuda"].THREADS = 8      # a block's threads run one after the other
+        made["im2colnet_cupy"].SUM_BLOCKS = 3
+        return made
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] in ("im2colnet_cupy", *mine)]:
             del sys.modules[name]

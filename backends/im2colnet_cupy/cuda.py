@@ -19,23 +19,21 @@ KERNELS = Path(__file__).parent / "kernels"
 THREADS = 256
 MOST_BLOCKS = 1 << 20
 LONG = 1 << 30       # elements from which on an index is 64 bits wide
-C_TYPES = {"float32": "float", "float64": "double", "float16": "__half", "uint8": "unsigned char"}
+C_TYPES = {"float32": "float", "float64": "double", "uint8": "unsigned char"}
 Array = Any
 
 
-def source(file: str) -> str:
-    """Return a file of kernels with what all share before it."""
-    return "\n".join((KERNELS / name).read_text() for name in ("common.cu", file))
+def source(file: str, dtype: str, long: bool, other: str = "float32") -> str:
+    """Return a file of kernels, after their types (no macros: CUDA's headers have a ``T`` too) and what all share."""
+    types = f"using T = {C_TYPES[dtype]}; using U = {C_TYPES[other]}; using Index = {'long long' if long else 'int'};\n"
+    return types + "\n".join((KERNELS / name).read_text() for name in ("common.cu", file))
 
 
 @lru_cache(maxsize=256)
 def kernel(file: str, name: str, dtype: str, long: bool, other: str = "float32") -> Any:
     """Return a kernel, compiled for arrays of ``dtype`` (and ``other``, where it reads arrays of two types)."""
-    options = (
-        "--std=c++17", f"-DT={C_TYPES[dtype]}", f"-DU={C_TYPES[other]}", f"-DIndex={'long long' if long else 'int'}"
-    )  # fmt: skip
     try:
-        return cp.RawModule(code=source(file), options=options).get_function(name)
+        return cp.RawModule(code=source(file, dtype, long, other), options=("--std=c++17",)).get_function(name)
     except RuntimeError as error:     # CuPy's of a missing compiler and of one that fails
         raise BackendError(
             f"the kernel {name!r} cannot be compiled: {error}. CuPy needs CUDA's headers and compiler:"

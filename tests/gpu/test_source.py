@@ -19,10 +19,6 @@ FILES = sorted(path.name for path in KERNELS.glob("*.cu") if path.name != "commo
 TARGETS = ("sm_80", "sm_90")
 
 
-def source(file):
-    return "\n".join((KERNELS / name).read_text() for name in ("common.cu", file))
-
-
 # Compiled for the real targets --------------------------------------------------------------------------------------
 def nvrtc():
     """NVIDIA's run-time compiler, by which CuPy compiles them, from the package nvidia-cuda-nvrtc or the system's."""
@@ -51,17 +47,24 @@ def compile_with_nvrtc(library, text, options):
     return status, log.value.decode()
 
 
+@pytest.fixture
+def sources():
+    """What the backend compiles."""
+    return strict_cupy.cupy_modules()["im2colnet_cupy.cuda"].source
+
+
 @pytest.mark.parametrize("file", FILES)
-def test_they_compile_for_real_gpus(file):
+def test_they_compile_for_real_gpus(file, sources):
     library = nvrtc()
     if library is None:
         if os.environ.get("IM2COLNET_REQUIRE_NVRTC") == "1":
             pytest.fail("there is no NVRTC: pip install nvidia-cuda-nvrtc")
         pytest.skip("there is no NVRTC: pip install nvidia-cuda-nvrtc")
     for target in TARGETS:
-        for dtype, index in (("float", "int"), ("double", "long long")):
-            options = [f"--gpu-architecture={target}", "--std=c++17", "-ftz=true", f"-DT={dtype}", f"-DIndex={index}"]
-            status, log = compile_with_nvrtc(library, source(file), [*options, "-DU=unsigned char"])
+        for dtype, long in (("float32", False), ("float64", True)):
+            text = sources(file, dtype, long, "uint8")
+            options = [f"--gpu-architecture={target}", "--std=c++17", "-ftz=true"]
+            status, log = compile_with_nvrtc(library, text, options)
             assert status == 0, log
 
 
@@ -85,10 +88,10 @@ def test_an_index_that_is_wrong_is_found(right, wrong, monkeypatch):
     build = strict_cupy.build
     assert convolution_error(strict_cupy.cupy_backend()) < 1e-12
 
-    def planted(text, options):
+    def planted(text):
         lower = text[text.index("void lower(") : text.index("void im2col(")] if "void lower(" in text else ""
         assert not lower or right in lower
-        return build(text.replace(lower, lower.replace(right, wrong)) if lower else text, options)
+        return build(text.replace(lower, lower.replace(right, wrong)) if lower else text)
 
     monkeypatch.setattr(strict_cupy, "build", planted)
     assert not convolution_error(strict_cupy.cupy_backend()) < 1e-3
@@ -106,7 +109,7 @@ def test_what_leaves_its_memory_is_found():
         "if sys.argv[1] == 'planted':\n"
         "    build = strict_cupy.build\n"
         "    wrong = lambda text: text.replace('h >= 0 && h < H', 'h >= 0 && h < H + 9')\n"
-        "    strict_cupy.build = lambda text, options: build(wrong(text), options)\n"
+        "    strict_cupy.build = lambda text: build(wrong(text))\n"
         "    k = strict_cupy.cupy_backend()\n"
         "    k.im2col(k.asarray(__import__('numpy').ones((3, 1, 3, 1), 'f4')), make_window(3, 1, 1))\n"
     )

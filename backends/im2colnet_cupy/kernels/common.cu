@@ -1,5 +1,6 @@
-// What all kernels share. They are compiled with
+// What all kernels share. Before it stand the types
 //     T      the arrays' element type, float or double
+//     U      of images that are converted
 //     Index  int, or long long where an array has too many elements for it
 // Images are rows (H, C, W, N). Every sum is taken in a fixed order, so results are the same every time.
 

@@ -1,5 +1,5 @@
 // Images (N, C, H, W) as rows (H, C, W, N), by way of a tile in shared memory: reads and writes both go along memory.
-// U: the images' element type. Blocks of (32, 8) threads, one for each 32 samples (x) and 32 pixels (y).
+// Blocks of (32, 8) threads, one for each 32 samples (x) and 32 pixels (y).
 #define TILE 32
 extern "C" __global__ void to_rows(const U* images, T* x, int N, int C, int H, int W, double scale) {
     __shared__ T tile[TILE][TILE + 1];

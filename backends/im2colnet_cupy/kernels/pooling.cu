@@ -8,7 +8,7 @@ extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
         const int n = t % N; t /= N;
         const int s = t % OW; t /= OW;
         const int c = t % C, r = t / C;
-        T best = -INFINITY;
+        T best = -1 / (T)0;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i * dh - top;
             if (h < 0 || h >= H) continue;
