@@ -11,6 +11,7 @@ import im2colnet
 from im2colnet import models
 from im2colnet.backend import Array, Backend
 from im2colnet.optim import SGD
+from im2colnet.parallel import get_num_threads
 from im2colnet.profiling import peaks
 from im2colnet.report import amount
 from im2colnet.trainer import Trainer
@@ -38,6 +39,7 @@ def examine(backend: Backend) -> dict[str, Any]:
         "backend": backend.started_as or backend.name,
         "versions": {
             "im2colnet": im2colnet.__version__, "Python": platform.python_version(), **backend.versions(),
+            **({"cores": f"{get_num_threads()}"} if backend.threads else {}),
         },
         "errors": found, "tolerance": most, "correct": all(error <= most for error in found.values()),
         "gemm": gemm, "copy": copy, "batch": BATCH, "step_seconds": _step_seconds(backend),

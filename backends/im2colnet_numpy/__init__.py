@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from im2colnet.backend import ALIGNMENT, Backend, Shape, Spec
-from im2colnet.parallel import get_num_threads
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
@@ -42,7 +41,7 @@ class NumpyBackend(Backend):
         threadpool_limits(limits=1, user_api="blas")
 
     def versions(self) -> dict[str, str]:
-        found = super().versions() | {"processor": f"{platform.machine()}, {get_num_threads()} cores to use"}
+        found = super().versions() | {"processor": platform.machine()}
         try:
             from threadpoolctl import threadpool_info
         except ImportError:

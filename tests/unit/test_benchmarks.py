@@ -330,6 +330,7 @@ def two_rounds(case, threads):
 
 def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(common, "PASSES", 2)
+    monkeypatch.setattr(compare, "PATIENCE", 0)
     monkeypatch.setattr(
         versus, "training", lambda case, n: Comparison(partial(two_rounds, case, n), partial(versus.summary, n, 64))
     )

@@ -657,7 +657,9 @@ def test_backends(run, monkeypatch):
     monkeypatch.setitem(registry.BUILT_IN, "broken", "no_such_module:Backend")
     report = json.loads(run("backends", "--json")[0])
     assert (report["selected"], report["selected_by"]) == ("numpy", "default")
-    broken, numpy = report["backends"]
+    broken, cupy, numpy = report["backends"]
+    assert cupy["name"] == "cupy"
+    assert cupy["available"] or "pip install 'im2colnet[cuda12]'" in cupy["reason"] or "GPU" in cupy["reason"]
     assert numpy == {"name": "numpy", "source": "built-in", "available": True, "reason": "", "selected": True}
     assert (broken["name"], broken["available"], broken["selected"]) == ("broken", False, False)
     assert "no_such_module" in broken["reason"]
