@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import Any
 
 import im2colnet as ic
-from benchmarks import memory, ratios, versus
+from benchmarks import device, memory, ratios, versus
 from benchmarks.common import (
     CASES,
     SHAPES,
@@ -118,6 +118,17 @@ def own(args: argparse.Namespace) -> Iterator[Line]:
     yield from (Line("roofline", name, 1, ratios.roofline(shape)) for name, shape in shapes)
     jobs = itertools.product(ratios.Self.params[0], args.threads)
     yield from (Line("self", case, n, ratios.itself(case, n)) for case, n in jobs)
+
+
+def on_device(args: argparse.Namespace) -> Iterator[tuple[str, Line]]:
+    """Everything that is compared on a GPU, by part."""
+    for name, case, precision in device.pairs(args.nets):
+        yield "training", Line("training", name, 1, device.training(case, precision))
+        yield "inference", Line("inference", name, 1, device.inference(case, precision))
+    for precision, (name, shape) in itertools.product(device.PRECISIONS, device.SHAPES.items()):
+        case = f"{name} {precision}"
+        yield "convolution", Line("convolution", case, 1, device.convolution(shape, precision))
+        yield "own", Line("roofline", case, 1, device.roofline(shape, precision))
 
 
 # Tables -------------------------------------------------------------------------------------------------------------
@@ -238,7 +249,13 @@ def commit() -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparisons that the arguments ask for; 0 done, 1 one failed, 2 wrong usage, 130 interrupted."""
     args = parser().parse_args(argv)
-    lines = {part: list(PARTS[part][0](args)) for part in args.parts}
+    if args.backend:
+        os.environ["IM2COLNET_BACKEND"] = args.backend
+    if device.selected():
+        found = list(on_device(args))
+        lines = {part: [line for kind, line in found if kind == part] for part in args.parts}
+    else:
+        lines = {part: list(PARTS[part][0](args)) for part in args.parts}
     if not any(lines.values()):
         reason = "nothing to compare: kernels run on one thread, and -b1 is inference"
         print(f"python -m benchmarks.compare: error: {reason}", file=sys.stderr)
@@ -312,17 +329,18 @@ def parser() -> argparse.ArgumentParser:
         help=f"cores that each side may use, of the {cores} here (default: 1 2)",
     )  # fmt: skip
     made.add_argument(
-        "--nets", nargs="+", metavar="NET", type=net, default=[*CASES, *ONE],
+        "--nets", nargs="+", metavar="NET", type=net, default=[*CASES, *ONE, *device.CASES],
         help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all)",
     )  # fmt: skip
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
+    made.add_argument("--backend", metavar="NAME", help="ours, instead of IM2COLNET_BACKEND's; cupy's cases are others")
     made.add_argument("--json", metavar="FILE", help="also write every figure to this file")
     return made
 
 
 def net(name: str) -> str:
     """Check the name of a network or case."""
-    known = dict.fromkeys([*(case.model for case in CASES.values()), *CASES, *ONE])
+    known = dict.fromkeys([*(case.model for case in CASES.values()), *CASES, *ONE, *device.CASES])
     if name not in known:
         raise argparse.ArgumentTypeError(f"there is no network {name!r}; there are {', '.join(known)}")
     return name

@@ -76,10 +76,9 @@ def _zero_pad_shortcut(stride: int, more: int) -> Any:
     return ZeroPadShortcut()
 
 
-def as_tensor(array: np.ndarray, layout: str) -> Any:
-    """Return a tensor (N, C, H, W) in that memory layout."""
-    torch = import_torch()
-    return torch.from_numpy(array).contiguous(memory_format=_memory_format(layout))
+def as_tensor(array: np.ndarray, layout: str, device: str = "cpu") -> Any:
+    """Return a tensor (N, C, H, W) in that memory layout, on that device."""
+    return import_torch().from_numpy(array).to(device).contiguous(memory_format=_memory_format(layout))
 
 
 def _memory_format(layout: str) -> Any:
@@ -96,9 +95,13 @@ class Peer:
     state : dict of str to array
         Ours, by ``net.state_dict()``; by default PyTorch's own first parameters.
     layout : {"NCHW", "NHWC"}
+    device : str
+        PyTorch's name of one.
     """
 
-    def __init__(self, case: Case, layout: str, state: dict[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self, case: Case, layout: str, state: dict[str, np.ndarray] | None = None, device: str = "cpu"
+    ) -> None:
         torch = import_torch()
         net = module(case.make())
         if state is not None:
@@ -108,7 +111,7 @@ class Peer:
             wrong = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
             if wrong:
                 raise AssertionError(f"the two sides have different parameters: {wrong}")
-        self.torch, self.net = torch, net.to(memory_format=_memory_format(layout))
+        self.torch, self.net = torch, net.to(device, memory_format=_memory_format(layout))
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.01, momentum=0.9)
 
     def step(self, images: Any, labels: Any) -> float:
@@ -124,5 +127,5 @@ class Peer:
         if self.net.training:
             self.net.eval()
         with self.torch.inference_mode():
-            result: np.ndarray = self.net(images).numpy()
+            result: np.ndarray = self.net(images).cpu().numpy()
         return result

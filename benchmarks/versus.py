@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from benchmarks.common import (
     warm_up,
 )
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
+from im2colnet.window import Window
 
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1    # of glibc's mallopt
 TOLERANCE = 1e-4     # of losses and outputs: less says that both sides do the same work
@@ -93,7 +95,7 @@ def _check_cores(samples: Samples, threads: int) -> None:
             raise RuntimeError(f"{side} kept {samples.cores(side):.2f} cores busy, allowed are {threads}")
 
 
-def _same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> None:
+def same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> None:
     """Raise if the two sides do not do the same work."""
     difference = float(np.max(np.abs(np.asarray(ours) - np.asarray(theirs))))
     scale = max(1.0, float(np.max(np.abs(np.asarray(theirs)))))
@@ -102,9 +104,14 @@ def _same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> No
 
 
 def summary(threads: int, batch: int, found: list[Samples]) -> Row:
-    """Compare ours with the better of PyTorch's layouts."""
+    """Compare ours with the better of PyTorch's layouts, on so many cores."""
     samples = Samples.pooled(found)
     _check_cores(samples, threads)
+    return better_layout(threads, batch, samples)
+
+
+def better_layout(threads: int, batch: int, samples: Samples) -> Row:
+    """Compare ours with the better of PyTorch's layouts."""
     layout = min(LAYOUTS, key=samples.median)
     return samples.ratio("im2colnet", layout) | {
         "threads": threads, "batch": batch, "rounds": len(samples.seconds["im2colnet"]),
@@ -127,7 +134,7 @@ def training_samples(case: Case, threads: int) -> Samples:
     loss, theirs = trainer.step(images, labels), {}
     for layout in LAYOUTS:
         peer, inputs = Peer(case, layout, state), as_tensor(images, layout)
-        _same("the first loss", loss, peer.step(inputs, targets))
+        same("the first loss", loss, peer.step(inputs, targets))
         theirs[layout] = partial(peer.step, inputs, targets)
     warm_up(partial(trainer.step, images, labels))
     return interleave({"im2colnet": partial(trainer.step, images, labels), **theirs})
@@ -140,7 +147,7 @@ def check_training(case: Case) -> None:
     images, from_numpy = images.astype("float64"), import_torch().from_numpy
     peer, inputs, targets = Peer(case, "NCHW", trainer.net.state_dict()), from_numpy(images), from_numpy(labels)
     for _ in range(3):
-        _same("a loss in float64", trainer.step(images, labels), peer.step(inputs, targets), tolerance=1e-9)
+        same("a loss in float64", trainer.step(images, labels), peer.step(inputs, targets), tolerance=1e-9)
 
 
 def inference(case: Case, threads: int) -> Comparison:
@@ -155,7 +162,7 @@ def inference_samples(case: Case, threads: int) -> Samples:
     outputs, theirs = net.predict(images), {}
     for layout in LAYOUTS:
         peer, inputs = Peer(case, layout, net.state_dict()), as_tensor(images, layout)
-        _same("the output", outputs, peer.predict(inputs))
+        same("the output", outputs, peer.predict(inputs))
         theirs[layout] = partial(peer.predict, inputs)
     warm_up(partial(net.predict, images))
     return interleave({"im2colnet": partial(net.predict, images), **theirs})
@@ -180,24 +187,27 @@ def convolution_samples(shape: Shape) -> Samples:
     theirs = {}
     x, dy = (np.ascontiguousarray(a.transpose(3, 1, 0, 2)) for a in (ours.x, ours.dy))
     b, w = torch.from_numpy(ours.b), np.ascontiguousarray(ours.w)
-    pads = [before for before, _ in ours.window.padding]
     for layout in LAYOUTS:
-        tx, tdy, tw = (as_tensor(a, layout) for a in (x, dy, w))
-
-        def peer(tx: Any = tx, tdy: Any = tdy, tw: Any = tw) -> tuple[Any, Any, Any]:
-            args = [*ours.window.stride], pads, [1, 1]
-            y = torch.ops.aten.convolution(tx, tw, b, *args, False, [0, 0], shape.groups)
-            dx, dw, _ = torch.ops.aten.convolution_backward(
-                tdy, tx, tw, [0], *args, False, [0, 0], shape.groups, [True, True, False]
-            )
-            return y, dx, dw
-
+        peer = convolution_peer(shape, ours.window, *(as_tensor(a, layout) for a in (x, dy, w)), b)
         y, dx, dw = peer()
         for name, mine, other in (("y", ours.y, y), ("dx", ours.dx, dx)):
-            _same(name, mine.transpose(3, 1, 0, 2), other.numpy())
-        _same("dw", ours.dw, dw.numpy())
+            same(name, mine.transpose(3, 1, 0, 2), other.numpy())
+        same("dw", ours.dw, dw.numpy())
         theirs[layout] = peer
     return interleave({"im2colnet": call, **theirs})
+
+
+def convolution_peer(shape: Shape, window: Window, x: Any, dy: Any, w: Any, b: Any) -> Callable[[], Any]:
+    """Return a call of PyTorch's convolution and both its gradients, on tensors."""
+    aten, pads = import_torch().ops.aten, [before for before, _ in window.padding]
+    how = [*window.stride], pads, [1, 1], False, [0, 0], shape.groups
+
+    def call() -> tuple[Any, Any, Any]:
+        y = aten.convolution(x, w, b, *how)
+        dx, dw, _ = aten.convolution_backward(dy, x, w, [0], *how, [True, True, False])
+        return y, dx, dw
+
+    return call
 
 
 def cores_text(row: Row) -> str:

@@ -30,6 +30,13 @@ class Spec(NamedTuple):
     dtype: str
 
 
+class Choice(NamedTuple):
+    """An algorithm, and why it is taken."""
+
+    name: str
+    why: str
+
+
 class Backend:
     """The generic backend over the array module ``xp``.
 
@@ -140,9 +147,9 @@ class Backend:
             return [columns, Spec((OH, groups, F // groups, C // groups * KH * KW), dtype)]
         return [columns]
 
-    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> str:
-        """Name of the algorithm that a convolution of these shapes takes."""
-        return "im2col"
+    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
+        """The algorithm that a convolution of these shapes takes."""
+        return Choice("im2col", "the textbook's")
 
     def _work(
         self, work: Sequence[Array] | None, kernel: str, x: Shape, y: Shape, dtype: Any, *args: Any

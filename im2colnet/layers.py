@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from im2colnet.backend import Array, Backend, Shape, Spec
+from im2colnet.backend import Array, Backend, Choice, Shape, Spec
 from im2colnet.checks import arguments, groups_divide, number, positive, whole
 from im2colnet.errors import ShapeError
 from im2colnet.window import make_window, pooling_window
@@ -158,9 +158,9 @@ class Layer:
         """Floating-point operations of a forward pass; a multiply-add counts as two."""
         return prod(y)
 
-    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> str:
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         """Name of the algorithm, where the backend chooses one by the shapes."""
-        return ""
+        return Choice("", "")
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """Compute the output."""
@@ -246,7 +246,7 @@ class Conv2d(Layer):
             output=False, forward=work("conv2d"), backward=work("conv2d_weight_grad", "conv2d_input_grad")
         )
 
-    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> str:
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return backend.algorithm(x, y, dtype, self.window, self.groups)
 
     def flops(self, x: Shape, y: Shape) -> int:
@@ -568,7 +568,7 @@ class NormalizedConv2d(Layer):
         stored = tuple(weight[axis] for axis in backend.weight_order)
         return Needs(forward={"conv2d": [*conv["conv2d"], Spec(stored, dtype)]})
 
-    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> str:
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return self.conv.algorithm(x, y, dtype, backend)
 
     def forward(self, x: Array, ctx: Context) -> Array:

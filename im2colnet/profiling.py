@@ -84,7 +84,7 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
         flops = node.layer.flops(x, y)
         layers.append({
             "name": node.name, "layer": repr(node.layer), "output_shape": list(user_shape(y)),
-            "algorithm": node.layer.algorithm(of_shard[before], of_shard[after], net.dtype, net.backend),
+            "algorithm": node.layer.algorithm(of_shard[before], of_shard[after], net.dtype, net.backend).name,
             "forward": {"seconds": taken(i, "sums", "forward"), "flops": flops, "bytes": moved},
             "backward": {
                 "seconds": taken(i, "grad_sums", "backward"), "flops": gradients * flops, "bytes": gradients * moved

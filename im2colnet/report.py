@@ -74,7 +74,8 @@ def plan(
     -------
     dict
         ``training`` and ``inference``: bytes by purpose and their ``total``: every array that the library holds at
-        its peak, without the images themselves and the Python interpreter.
+        its peak, without the images themselves and the Python interpreter. ``algorithms``: of each convolution, by the
+        layer's name, the algorithm of a shard in training and in inference, and why.
     """
     threads = threads or get_num_threads()
     backend, dtype = (net.backend, net.dtype) if net.initialized else (get_backend(), "float32")
@@ -83,6 +84,7 @@ def plan(
     state = itemsize * sum(
         prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values()
     )
+    algorithms: dict[str, dict[str, Any]] = {}
     report: dict[str, Any] = {"batch": batch, "input_shape": list(input_shape), "threads": threads}
     for name, training in (("training", True), ("inference", False)):
         planned = net.plan(batch, input_shape, training, threads, shard)
@@ -91,12 +93,17 @@ def plan(
             slots = len(optimizer.state_slots())
             memory["optimizer"] = slots * vector + len(planned.shares) * min(backend.chunk, net.graph.size) * itemsize
         memory |= planned.memory()
+        shapes, graph = planned.largest.shapes, planned.largest.graph
+        for node in graph.nodes:
+            chosen = node.layer.algorithm(shapes[node.inputs[0]], shapes[node.output], dtype, backend)
+            if chosen.name:
+                algorithms.setdefault(node.name, {"layer": repr(node.layer)})[name] = chosen._asdict()
         report[name] = {
             **memory, "total": sum(memory.values()), "shards": planned.sizes, "workers": len(planned.shares),
             "stages": len(planned.stages),
         }  # fmt: skip
     flops = sum(row["flops"] for row in summary(net, input_shape, batch)["layers"])
-    return report | {"flops_forward": flops}
+    return report | {"flops_forward": flops, "algorithms": algorithms}
 
 
 def plan_text(report: dict[str, Any]) -> str:
@@ -113,7 +120,16 @@ def plan_text(report: dict[str, Any]) -> str:
         f" {training['stages']} stage{'s' * (training['stages'] > 1)} in a training step,"
         f" {amount(report['flops_forward'], 1000)}FLOP forward"
     )
-    return f"{head}\n{table(rows, right=(1, 2), rule_before_last=True)}"
+    text = f"{head}\n{table(rows, right=(1, 2), rule_before_last=True)}"
+    if not report["algorithms"]:
+        return text
+    chosen: list[tuple[str, ...]] = [("convolution", "", "training", "inference")]
+    why: dict[str, str] = {}
+    for name, found in report["algorithms"].items():
+        kinds = found["training"], found["inference"]
+        chosen.append((name, found["layer"], *(kind["name"] for kind in kinds)))
+        why |= {kind["name"]: kind["why"] for kind in kinds}
+    return "\n\n".join([text, table(chosen), "\n".join(f"{name}: {reason}" for name, reason in why.items())])
 
 
 def amount(value: float, base: int) -> str:

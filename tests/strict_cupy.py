@@ -26,7 +26,8 @@ C_TYPES = {"int": ctypes.c_int, "double": ctypes.c_double}
 #: what of NumPy's functions CuPy has too, of those that the library may use
 FUNCTIONS = [
     "abs", "add", "all", "any", "arange", "argmax", "array", "asarray", "ascontiguousarray", "broadcast_to",
-    "concatenate", "divide", "empty", "empty_like", "equal", "exp", "full", "full_like", "greater", "greater_equal",
+    "concatenate", "copyto", "divide", "empty", "empty_like", "equal", "exp", "full", "full_like", "greater",
+    "greater_equal",
     "isfinite",
     "log", "matmul", "maximum", "mean", "minimum", "moveaxis", "multiply", "ones", "ones_like", "power", "prod",
     "reciprocal", "repeat", "reshape", "split", "sqrt", "square", "stack", "subtract", "sum", "swapaxes",

@@ -21,7 +21,7 @@ except ImportError as missing:
     ) from missing
 import numpy as np
 
-from im2colnet.backend import Backend, Shape, Spec
+from im2colnet.backend import Backend, Choice, Shape, Spec
 from im2colnet.errors import BackendError
 from im2colnet.optim import SGD, Adam, AdamW
 from im2colnet.window import Pair, Window
@@ -129,8 +129,9 @@ class CupyBackend(Backend):
             return []
         return algorithm(x, y[1], window, groups, dtype).work[kernel]
 
-    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> str:
-        return type(algorithm(x, y[1], window, groups, dtype)).__name__.lower()
+    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
+        chosen = algorithm(x, y[1], window, groups, dtype)
+        return Choice(type(chosen).__name__.lower(), chosen.why)
 
     # ------------------------------------------------------------------ lowering
 

@@ -39,6 +39,8 @@ class Rows:
         That of the input's gradient as a convolution of ``dy``.
     """
 
+    why = "the general one"
+
     def __init__(
         self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Window | None = None
     ) -> None:
@@ -131,6 +133,8 @@ class Rows:
 
 class Depthwise:
     """The convolution of images ``x`` (H, C, W, N) channel by channel, by kernels that read the images as they are."""
+
+    why = "a channel to a group"
 
     def __init__(self, x: Shape, window: Window) -> None:
         self.x, self.window = x, window

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from im2colnet.backend import ALIGNMENT, Backend, Shape, Spec
+from im2colnet.backend import ALIGNMENT, Backend, Choice, Shape, Spec
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
@@ -102,8 +102,9 @@ class NumpyBackend(Backend):
             return []
         return algorithm(x, y[1], window, groups, np.dtype(dtype)).work[kernel]
 
-    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> str:
-        return type(algorithm(x, y[1], window, groups, np.dtype(dtype))).__name__.lower()
+    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
+        chosen = algorithm(x, y[1], window, groups, np.dtype(dtype))
+        return Choice(type(chosen).__name__.lower(), chosen.why)
 
     def conv2d(
         self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,

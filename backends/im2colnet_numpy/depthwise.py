@@ -34,6 +34,8 @@ class Depthwise:
         Of each kernel, the scratch arrays that it wants.
     """
 
+    why = "a channel to a group"
+
     def __init__(self, x: Shape, window: Window, dtype: str) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         self.window = window

@@ -28,6 +28,8 @@ FEW_COLUMNS = 64            # which is of so few columns
 class Im2col(Rows):
     """Any convolution of images ``x`` (H, C, W, N) with F filters: sizes, but no array."""
 
+    why = "few images: one product instead of one for each row"
+
     def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str) -> None:
         super().__init__(x, F, window, groups, dtype)
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))

@@ -33,6 +33,8 @@ class Rows:
         Of each kernel, the scratch arrays that it wants.
     """
 
+    why = "the general one"
+
     def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str) -> None:
         self.F, self.G, self.window = F, groups, window
         self.lowering = lowering = Lowering(x, window, groups, dtype)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import strict_cupy
 
 import im2colnet as ic
-from benchmarks import common, compare, memory, size, versus
-from benchmarks.common import CASES, SHAPES, Comparison, NotHere
+from benchmarks import common, compare, device, memory, ratios, size, versus
+from benchmarks.common import CASES, SHAPES, Case, Comparison, NotHere, Shape
+from im2colnet import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,10 +150,10 @@ def test_more_cores_than_allowed_are_an_error():
 
 
 def test_sides_that_do_other_work_are_an_error():
-    versus._same("the loss", [2.0, 1.5], [2.0, 1.5 + 1e-4])
+    versus.same("the loss", [2.0, 1.5], [2.0, 1.5 + 1e-4])
     for wrong in ([2.0, 1.501], [2.0, np.nan]):
         with pytest.raises(AssertionError, match="the loss differs"):
-            versus._same("the loss", [2.0, 1.5], wrong)
+            versus.same("the loss", [2.0, 1.5], wrong)
 
 
 def faults(keep):
@@ -306,6 +308,53 @@ def test_compare_measures_every_case_by_default():
 def test_compare_says_that_there_is_nothing_to_compare(capsys):
     assert compare.main(["--nets", "lenet5-b1", "--parts", "training"]) == 2
     assert "nothing to compare" in capsys.readouterr().err
+
+
+# On a GPU -----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def stand_in(monkeypatch):
+    """CuPy's stand-in beside PyTorch on the CPU, one round of each."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(device, "DEVICE", "cpu")
+    monkeypatch.setitem(registry._started, "cupy", strict_cupy.cupy_backend())
+    for name, value in {"BACKEND": "cupy", "PRECISION": "float32", "BENCH_QUICK": "1"}.items():
+        monkeypatch.setenv(f"IM2COLNET_{name}", value)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_what_is_compared_on_a_gpu():
+    case, shape = Case("resnet20", 4, (3, 8, 8)), Shape(4, 6, 8, 3, padding=1)
+    for found in device.training_samples(case, "float32"), device.inference_samples(case, "float32"):
+        row = device.summary(4, [found])
+        assert row["ratio"] == row["seconds"] / row["torch_seconds"] > 0
+    assert device.summary(3, [device.convolution_samples(shape, "float32", 3)])["ratio"] > 0
+    assert ratios.above_roof(shape, 3, [device.roofline_samples(shape, "float32", 3)])["ratio"] > 0
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_kernel_that_is_wrong_is_not_compared(monkeypatch):
+    backend = type(registry._started["cupy"])
+    forward = backend.conv2d
+    monkeypatch.setattr(backend, "conv2d", lambda self, *args, **how: forward(self, *args, **how).__imul__(1.1))
+    with pytest.raises(AssertionError, match="the two sides do not do the same: y differs"):
+        device.convolution_samples(Shape(4, 6, 8, 3, padding=1), "float32", 3)
+
+
+def test_compare_on_a_gpu_that_there_is_not():
+    if registry.list_backends()[0].available:
+        pytest.skip("there is one")
+    done = python("-m", "benchmarks.compare", "--backend", "cupy", "--nets", "lenet5")
+    assert done.returncode == 1
+    assert "the backend 'cupy' cannot start" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_compare_has_other_cases_on_a_gpu():
+    lines = list(compare.on_device(compare.parser().parse_args(["--nets", "resnet20"])))
+    assert [line.case for part, line in lines if part == "training"] == [
+        f"resnet20-b{batch} {precision}" for precision in device.PRECISIONS for batch in (256, 1024)
+    ]  # fmt: skip
+    assert {part for part, _ in lines} <= set(compare.PARTS)
 
 
 def test_compare_chooses_cases_by_network_or_by_name():

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import im2colnet as ic
-from im2colnet import checkpoint, cli, registry
+from im2colnet import checkpoint, cli, doctor, registry
 from im2colnet.cli import main
 from im2colnet.display import LiveDisplay, PlainDisplay, duration, make_display
 from im2colnet.plots import save_curves
 from im2colnet.trainer import Progress, Trainer
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "evaluate", "predict", "plan", "summary", "profile", "backends")
+COMMANDS = ("train", "evaluate", "predict", "plan", "summary", "profile", "doctor", "backends")
 FAST = ("train", "--model", "notebook", "--threads", "1")    # a training of some milliseconds an epoch
 
 
@@ -599,9 +599,33 @@ def test_plan_depends_on_batch_and_optimizer(run, trained):
     assert total("--checkpoint", trained) > total("--checkpoint", trained, "--optimizer", "sgd")
 
 
+def test_plan_tells_which_algorithm_and_why(run):
+    arguments = "plan", "--model", "mobilenet", "--batch-size", "32", "--input-shape", "3,32,32"
+    found = json.loads(run(*arguments, "--json")[0])["algorithms"]
+    layers = ic.models.mobilenet().children().items()
+    assert list(found) == [name for name, layer in layers if isinstance(layer, ic.Conv2d)]
+    assert found["3"]["training"] == {"name": "depthwise", "why": "a channel to a group"}
+    assert "NormalizedConv2d" not in str(found)
+    lines = run(*arguments)[0].splitlines()
+    assert next(line for line in lines if line.startswith("0 ")).split()[-2:] == ["rows", "rows"]
+    assert {"rows: the general one", "depthwise: a channel to a group"} <= {*lines}
+    one = json.loads(run("plan", "--model", "resnet18", "--batch-size", "1", "--json")[0])["algorithms"]
+    assert {row["inference"]["name"] for row in one.values()} == {"rows", "im2col"}
+
+
 def test_a_model_for_other_images(run):
     assert "input_size must be at least 12" in run("summary", "--model", "lenet5", "--data", "digits", code=1)[1]
     assert "'" in run("summary", "--model", "vgg8", "--input-shape", "3,32,48", code=1)[1]
+
+
+# doctor ------------------------------------------------------------------------------------------------------------
+def test_doctor(run, monkeypatch):
+    monkeypatch.setattr(doctor, "STEPS", 1)
+    monkeypatch.setattr(doctor, "BATCH", 8)
+    lines = dict(line.split(maxsplit=1) for line in run("doctor")[0].splitlines())
+    assert lines["numpy"] == np.__version__
+    assert lines["correct"].startswith("yes: ")
+    assert "ms for a training step of resnet20 with 8 images" in lines["speed"]
 
 
 # profile -----------------------------------------------------------------------------------------------------------
