@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from math import ceil, prod
 from multiprocessing import get_all_start_methods, get_context
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -298,7 +299,10 @@ def spread(ratios: Sequence[float]) -> Row:
     return {"ratio": median, "low": low, "high": high}
 
 
-def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sample: float = SAMPLE) -> Samples:
+def interleave(
+    sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sample: float = SAMPLE,
+    before: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
+) -> Samples:
     """Time the sides turn by turn; every round begins with another, so that none follows itself.
 
     Whatever slows the machine down for longer than a round slows all sides alike and leaves their ratio: on identical
@@ -311,10 +315,15 @@ def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sam
     rounds : int
     sample : float
         Seconds that a sample takes at least; a call that is shorter is repeated, after one that is not timed.
+    before : dict of str to callable
+        What a side wants done before each of its samples.
     """
     if quick():
         rounds, sample = 1, 0.0
-    number = {side: _calibrate(call, sample) for side, call in sides.items()}
+    number = {}
+    for side, call in sides.items():
+        before.get(side, _nothing)()
+        number[side] = _calibrate(call, sample)
     samples, order = Samples(sides), list(sides)
     enabled = gc.isenabled()
     gc.collect()
@@ -323,6 +332,7 @@ def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sam
         for _ in range(rounds):
             for side in order:
                 call, n = sides[side], number[side]
+                before.get(side, _nothing)()
                 _settle()
                 if n > 1:
                     call()
@@ -336,6 +346,10 @@ def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sam
         if enabled:
             gc.enable()
     return samples
+
+
+def _nothing() -> None:
+    pass
 
 
 def processor_time() -> float:
