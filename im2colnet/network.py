@@ -67,11 +67,11 @@ class Graph:
         readers = [v for node in self.nodes for v in node.inputs]
         graph, values = Graph(), {0: 0}     # of this one, and which of the new one they are
         for node in self.nodes:
-            source = self.nodes[node.inputs[0] - 1] if node.inputs[0] else None
-            if source and type(source.layer) is Conv2d and type(node.layer) is BatchNorm2d \
-                    and readers.count(source.output) == 1:
-                joined = graph.nodes[values[source.output] - 1]
-                joined.layer = NormalizedConv2d(source.layer, node.layer)
+            x = node.inputs[0]
+            source = self.nodes[x - 1].layer if x and readers.count(x) == 1 else None
+            if type(source) is Conv2d and type(node.layer) is BatchNorm2d:
+                joined = graph.nodes[values[x] - 1]
+                joined.layer = NormalizedConv2d(source, node.layer)
                 joined.buffers = node.params | node.buffers
                 values[node.output] = joined.output
             else:

@@ -46,6 +46,18 @@ class Window(NamedTuple):
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
 
+    @property
+    def turned(self) -> Window | None:
+        """The window of the input's gradient as a convolution of ``dy`` with the weight turned by half a turn.
+
+        There is one at stride 1, unless the padding is wider than the window reaches.
+        """
+        (top, bottom), (left, right) = self.padding
+        eh, ew = self.extent[0] - 1, self.extent[1] - 1
+        if self.stride != (1, 1) or max(top, bottom) > eh or max(left, right) > ew:
+            return None
+        return Window(self.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), self.dilation)
+
     def output_size(self, size: Pair) -> Pair:
         """Height and width of the output for an input of ``size`` (H, W).
 

@@ -25,7 +25,7 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Rows
     """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
     if groups == x[1] == F and groups > 1:
         return Depthwise(x, window)
-    return Rows(x, F, window, groups, dtype, turned_window(window))
+    return Rows(x, F, window, groups, dtype, window.turned)
 
 
 class Rows:
@@ -156,12 +156,3 @@ class Depthwise:
 
     def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
         launch("depthwise.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())
-
-
-def turned_window(window: Window) -> Window | None:
-    """Return the window of the input's gradient as a convolution of ``dy`` with the turned weight, if it exists."""
-    (top, bottom), (left, right) = window.padding
-    eh, ew = window.extent[0] - 1, window.extent[1] - 1
-    if window.stride != (1, 1) or max(top, bottom) > eh or max(left, right) > ew:
-        return None
-    return Window(window.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), window.dilation)

@@ -51,7 +51,7 @@ class Rows:
             ],
         }  # fmt: skip
         few = x[1] // groups < LEAST_TURNED and MOST_FILTERS * x[1] < F
-        turned = None if few else turned_window(window)
+        turned = None if few or window.kernel == (1, 1) else window.turned
         self.turned = Lowering(y, turned, groups, dtype) if turned else None
         if self.turned:
             turned_weight = Spec((x[1], *window.kernel, F // groups), dtype)
@@ -155,12 +155,3 @@ def parts(weights: int, columns: int) -> int:
         return 1
     fitting = (n for n in range(2, columns // 64 + 1) if columns % n == 0 and weights * columns // n <= SMALL_PRODUCT)
     return next(fitting, 1)
-
-
-def turned_window(window: Window) -> Window | None:
-    """Return the window of the input's gradient as a convolution of ``dy`` with the turned weight, if it exists."""
-    (top, bottom), (left, right) = window.padding
-    eh, ew = window.extent[0] - 1, window.extent[1] - 1
-    if window.stride != (1, 1) or window.kernel == (1, 1) or max(top, bottom) > eh or max(left, right) > ew:
-        return None
-    return Window(window.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), window.dilation)

@@ -30,7 +30,7 @@ from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectify
 from im2colnet_numpy.lowering import Lowering
-from im2colnet_numpy.rows import WEIGHT_ORDER, turned_window
+from im2colnet_numpy.rows import WEIGHT_ORDER
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
 IN = OUT + TAPS - 1                        # and inputs of a tile
@@ -81,7 +81,7 @@ class Winograd:
     why = "3×3 at stride 1 with many channels and images: a quarter of the multiplications"
 
     def __init__(self, x: Shape, F: int, window: Window) -> None:
-        C, (OH, OW), turned = x[1], window.output_size((x[0], x[2])), turned_window(window)
+        C, (OH, OW), turned = x[1], window.output_size((x[0], x[2])), window.turned
         if turned is None:
             raise ValueError(f"the input's gradient is no convolution, with {window}")
         self.C, self.F = C, F
@@ -98,7 +98,7 @@ class Winograd:
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
         """Whether it exists for this convolution and is faster than the products of rows."""
         exists = window.kernel == (TAPS, TAPS) and window.stride == window.dilation == (1, 1) and groups == 1
-        exists = exists and dtype == "float32" and turned_window(window) is not None
+        exists = exists and dtype == "float32" and window.turned is not None
         return exists and min(x[1], F) >= LEAST_CHANNELS and x[3] >= LEAST_SAMPLES and enabled()
 
     def conv2d(
