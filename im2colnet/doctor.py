@@ -73,6 +73,7 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
         yield compare(
             f"its weight's gradient, {what}", lambda k, to: k.conv2d_weight_grad(to(x), to(dy), window, groups)
         )
+
     yield from convolution("3×3", 16, 40, 3)
     yield from convolution("5×5 with stride 2", 3, 8, 5, stride=2)
     yield from convolution("1×1", 32, 16, 1)

@@ -23,7 +23,6 @@ from im2colnet.run import Run
 if TYPE_CHECKING:
     from im2colnet.datasets import Dataset
 
-#: elements updated at a time: small enough for parameters, gradient and state to stay in the cache
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 
 

@@ -48,15 +48,7 @@ extern "C" __global__ void channel_sums(
 }
 
 // out[e] = Σ_p partial[p][e], in the type of the output
-extern "C" __global__ void sum_partial(const double* partial, double* out, int parts, int size) {
-    EACH(e, size) {
-        double sum = 0;
-        for (int p = 0; p < parts; ++p) sum += partial[(Index)p * size + e];
-        out[e] = sum;
-    }
-}
-
-extern "C" __global__ void sum_partial_to(const double* partial, T* out, int parts, int size) {
+extern "C" __global__ void sum_partial(const double* partial, T* out, int parts, int size) {
     EACH(e, size) {
         double sum = 0;
         for (int p = 0; p < parts; ++p) sum += partial[(Index)p * size + e];

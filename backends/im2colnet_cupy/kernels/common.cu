@@ -12,6 +12,16 @@
 #define WINDOW \
     int H, int W, int OH, int OW, int KH, int KW, int sh, int sw, int dh, int dw, int top, int left
 
+// the place of element e of images (H, C, W, N), and the element at a place
+struct Place { int h, c, w, n; };
+static __device__ __forceinline__ Place place_of(Index e, int C, int W, int N) {
+    const Index column = e / N, row = column / W;
+    return {(int)(row / C), (int)(row % C), (int)(column % W), (int)(e % N)};
+}
+static __device__ __forceinline__ Index at(int h, int c, int w, int n, int C, int W, int N) {
+    return (((Index)h * C + c) * W + w) * N + n;
+}
+
 // the output that tap k meets an input position at, or -1
 static __device__ __forceinline__ int output_at(int position, int k, int before, int stride, int dilation, int size) {
     int t = position + before - k * dilation;

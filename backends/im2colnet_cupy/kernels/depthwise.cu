@@ -4,17 +4,14 @@ extern "C" __global__ void depthwise(
     const T* x, const T* w, const T* b, T* y, int C, int N, int bias, int relu, WINDOW
 ) {
     EACH(e, (Index)OH * C * OW * N) {
-        Index t = e;
-        const int n = t % N; t /= N;
-        const int s = t % OW; t /= OW;
-        const int c = t % C, r = t / C;
+        const auto [r, c, s, n] = place_of(e, C, OW, N);
         T sum = bias ? b[c] : (T)0;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i * dh - top;
             if (h < 0 || h >= H) continue;
             for (int j = 0; j < KW; ++j) {
                 const int v = s * sw + j * dw - left;
-                if (v >= 0 && v < W) sum += w[(c * KH + i) * KW + j] * x[(((Index)h * C + c) * W + v) * N + n];
+                if (v >= 0 && v < W) sum += w[(c * KH + i) * KW + j] * x[at(h, c, v, n, C, W, N)];
             }
         }
         y[e] = rectified(sum, relu);
@@ -23,17 +20,14 @@ extern "C" __global__ void depthwise(
 
 extern "C" __global__ void depthwise_input_grad(const T* dy, const T* w, T* dx, int C, int N, WINDOW) {
     EACH(e, (Index)H * C * W * N) {
-        Index t = e;
-        const int n = t % N; t /= N;
-        const int v = t % W; t /= W;
-        const int c = t % C, h = t / C;
+        const auto [h, c, v, n] = place_of(e, C, W, N);
         T sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int r = output_at(h, i, top, sh, dh, OH);
             if (r < 0) continue;
             for (int j = 0; j < KW; ++j) {
                 const int s = output_at(v, j, left, sw, dw, OW);
-                if (s >= 0) sum += w[(c * KH + i) * KW + j] * dy[(((Index)r * C + c) * OW + s) * N + n];
+                if (s >= 0) sum += w[(c * KH + i) * KW + j] * dy[at(r, c, s, n, C, OW, N)];
             }
         }
         dx[e] = sum;
@@ -49,7 +43,7 @@ extern "C" __global__ void depthwise_weight_grad(const T* x, const T* dy, T* gra
         const int n = e % N, s = e / N % OW, r = e / N / OW;
         const int h = r * sh + i * dh - top, v = s * sw + j * dw - left;
         if (h >= 0 && h < H && v >= 0 && v < W)
-            sum += (double)dy[(((Index)r * C + c) * OW + s) * N + n] * (double)x[(((Index)h * C + c) * W + v) * N + n];
+            sum += (double)dy[at(r, c, s, n, C, OW, N)] * (double)x[at(h, c, v, n, C, W, N)];
     }
     shared[threadIdx.x] = sum;
     block_sum(shared, 1);

@@ -16,7 +16,7 @@ extern "C" __global__ void to_rows(const U* images, T* x, int N, int C, int H, i
             const Index q = first + k;
             if (n < N && q < pixels) {
                 const int w = q % W, h = q / W % H, c = q / W / H;
-                x[(((Index)h * C + c) * W + w) * N + n] = tile[threadIdx.x][k];
+                x[at(h, c, w, n, C, W, N)] = tile[threadIdx.x][k];
             }
         }
         __syncthreads();

@@ -4,10 +4,7 @@ static __device__ __forceinline__ bool same(T a, T b) { return a == b || (a != a
 
 extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
     EACH(e, (Index)OH * C * OW * N) {
-        Index t = e;
-        const int n = t % N; t /= N;
-        const int s = t % OW; t /= OW;
-        const int c = t % C, r = t / C;
+        const auto [r, c, s, n] = place_of(e, C, OW, N);
         T best = -1 / (T)0;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i * dh - top;
@@ -15,7 +12,7 @@ extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
             for (int j = 0; j < KW; ++j) {
                 const int w = s * sw + j * dw - left;
                 if (w < 0 || w >= W) continue;
-                const T v = x[(((Index)h * C + c) * W + w) * N + n];
+                const T v = x[at(h, c, w, n, C, W, N)];
                 if (best == best && !(v <= best)) best = v;    // a NaN stays
             }
         }
@@ -26,10 +23,7 @@ extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
 // dy goes to the first maximum of each window, in row-major order
 extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T* dx, int C, int N, WINDOW) {
     EACH(e, (Index)H * C * W * N) {
-        Index t = e;
-        const int n = t % N; t /= N;
-        const int w = t % W; t /= W;
-        const int c = t % C, h = t / C;
+        const auto [h, c, w, n] = place_of(e, C, W, N);
         const T v = x[e];
         T sum = 0;
         for (int i = 0; i < KH; ++i) {
@@ -38,14 +32,14 @@ extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T*
             for (int j = 0; j < KW; ++j) {
                 const int s = output_at(w, j, left, sw, dw, OW);
                 if (s < 0) continue;
-                const Index at = (((Index)r * C + c) * OW + s) * N + n;
-                bool first = same(v, y[at]);
+                const Index y_at = at(r, c, s, n, C, OW, N);
+                bool first = same(v, y[y_at]);
                 for (int tap = 0; first && tap < i * KW + j; ++tap) {
                     const int hh = h + (tap / KW - i) * dh, ww = w + (tap % KW - j) * dw;
                     if (hh >= 0 && hh < H && ww >= 0 && ww < W)
-                        first = !same(x[(((Index)hh * C + c) * W + ww) * N + n], v);
+                        first = !same(x[at(hh, c, ww, n, C, W, N)], v);
                 }
-                if (first) sum += dy[at];
+                if (first) sum += dy[y_at];
             }
         }
         dx[e] = sum;
@@ -64,17 +58,14 @@ static __device__ __forceinline__ int counted(int o, int k, int stride, int befo
 
 extern "C" __global__ void avg_pool(const T* x, T* y, int C, int N, int bottom, int right, int padding, WINDOW) {
     EACH(e, (Index)OH * C * OW * N) {
-        Index t = e;
-        const int n = t % N; t /= N;
-        const int s = t % OW; t /= OW;
-        const int c = t % C, r = t / C;
+        const auto [r, c, s, n] = place_of(e, C, OW, N);
         T sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i - top;
             if (h < 0 || h >= H) continue;
             for (int j = 0; j < KW; ++j) {
                 const int w = s * sw + j - left;
-                if (w >= 0 && w < W) sum += x[(((Index)h * C + c) * W + w) * N + n];
+                if (w >= 0 && w < W) sum += x[at(h, c, w, n, C, W, N)];
             }
         }
         const T share = (T)1 / (counted(r, KH, sh, top, bottom, H, padding) * counted(s, KW, sw, left, right, W, padding));
@@ -84,10 +75,7 @@ extern "C" __global__ void avg_pool(const T* x, T* y, int C, int N, int bottom, 
 
 extern "C" __global__ void avg_pool_grad(const T* dy, T* dx, int C, int N, int bottom, int right, int padding, WINDOW) {
     EACH(e, (Index)H * C * W * N) {
-        Index t = e;
-        const int n = t % N; t /= N;
-        const int w = t % W; t /= W;
-        const int c = t % C, h = t / C;
+        const auto [h, c, w, n] = place_of(e, C, W, N);
         T sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int r = output_at(h, i, top, sh, 1, OH);
@@ -96,7 +84,7 @@ extern "C" __global__ void avg_pool_grad(const T* dy, T* dx, int C, int N, int b
                 const int s = output_at(w, j, left, sw, 1, OW);
                 if (s < 0) continue;
                 const int count = counted(r, KH, sh, top, bottom, H, padding) * counted(s, KW, sw, left, right, W, padding);
-                sum += dy[(((Index)r * C + c) * OW + s) * N + n] * ((T)1 / count);
+                sum += dy[at(r, c, s, n, C, OW, N)] * ((T)1 / count);
             }
         }
         dx[e] = sum;
