@@ -101,32 +101,49 @@ def test_an_index_that_is_wrong_is_found(right, wrong, monkeypatch):
     assert not convolution_error(strict_cupy.cupy_backend()) < 1e-3
 
 
-def test_what_leaves_its_memory_is_found():
+EVERY_KERNEL = """
+import sys
+import numpy as np
+import strict_cupy
+import im2colnet as ic
+from im2colnet import doctor
+from im2colnet.window import make_window
+from test_gpu import batch, small
+
+ran, get_function = set(), strict_cupy.RawModule.get_function
+strict_cupy.RawModule.get_function = lambda self, name: ran.add(name) or get_function(self, name)
+backend, window = strict_cupy.cupy_backend(), make_window(3, 1, 1)
+assert all(error < 1e-4 for _, error in doctor.errors(backend))
+for optimizer in ic.SGD(0.01, 0.9), ic.Adam(0.01):
+    ic.Trainer(small(backend), optimizer=optimizer).step(*batch())
+images = backend.asarray(np.ones((3, 1, 3, 1), "float32"))
+backend.col2im(backend.im2col(images, window), window, (3, 3))
+print(*sorted(ran), flush=True)
+if sys.argv[1] == "planted":
+    build = strict_cupy.build
+    strict_cupy.build = lambda text: build(text.replace("h >= 0 && h < H", "h >= 0 && h < H + 9"))
+    other = strict_cupy.cupy_backend()
+    other.im2col(other.asarray(np.ones((3, 1, 3, 1), "float32")), window)
+"""
+
+
+def test_what_leaves_its_memory_is_found(sources):
     """By AddressSanitizer, under which all kernels run once on small arrays."""
     library = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
     if not Path(library).is_absolute():
         lacks("g++ has no AddressSanitizer: apt-get install libasan8, or the one of its version")
-    script = (
-        "import strict_cupy, sys\nfrom im2colnet import doctor\nfrom im2colnet.window import make_window\n"
-        "backend = strict_cupy.cupy_backend()\n"
-        "assert all(error < 1e-4 for _, error in doctor.errors(backend))\nprint('all of them ran')\n"
-        "if sys.argv[1] == 'planted':\n"
-        "    build = strict_cupy.build\n"
-        "    wrong = lambda text: text.replace('h >= 0 && h < H', 'h >= 0 && h < H + 9')\n"
-        "    strict_cupy.build = lambda text: build(wrong(text))\n"
-        "    k = strict_cupy.cupy_backend()\n"
-        "    k.im2col(k.asarray(__import__('numpy').ones((3, 1, 3, 1), 'f4')), make_window(3, 1, 1))\n"
-    )
     environment = os.environ | {
         "LD_PRELOAD": library, "IM2COLNET_HOST_FLAGS": "-fsanitize=address -O1 -g",
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0", "PYTHONMALLOC": "malloc",
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends", ROOT / "tests"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends", ROOT / "tests", ROOT / "tests" / "gpu"))),
     }  # fmt: skip
+    texts = (sources(file, "float32", False) for file in FILES)
+    kernels = sorted(name for text in texts for name, _, _ in strict_cupy.prototypes(text))
     for what in "as they are", "planted":
         done = subprocess.run(
-            [sys.executable, "-c", script, what], env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", EVERY_KERNEL, what], env=environment, capture_output=True, text=True, timeout=120
         )
-        assert "all of them ran" in done.stdout, done.stderr
+        assert done.stdout.split() == kernels, done.stderr
         assert ("heap-buffer-overflow" in done.stderr) == (done.returncode != 0) == (what == "planted"), done.stderr
 
 
