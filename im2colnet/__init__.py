@@ -19,6 +19,7 @@ from im2colnet.errors import (
     DTypeError,
     Im2colnetError,
     NonFiniteError,
+    OutOfMemoryError,
     ShapeError,
     WorkerError,
 )
@@ -56,9 +57,9 @@ __all__ = [
     "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
     "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
     "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
-    "NonFiniteError", "Optimizer", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer",
-    "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads", "get_workers",
-    "list_backends", "models", "set_num_threads", "set_workers", "use_backend",
+    "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError",
+    "Spec", "Trainer", "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads",
+    "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "use_backend",
 ]  # fmt: skip
 
 

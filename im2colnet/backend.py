@@ -37,6 +37,16 @@ class Choice(NamedTuple):
     why: str
 
 
+class Statistics(NamedTuple):
+    """What batch norm makes of a batch's sums, for each channel, (C,) float64: ``y = scale·x + shift``."""
+
+    mean: Array
+    var: Array
+    inverse: Array       #: 1 / √(var + eps)
+    scale: Array
+    shift: Array
+
+
 class Backend:
     """The generic backend over the array module ``xp``.
 
@@ -52,7 +62,7 @@ class Backend:
     xp: Any
     #: memory order in which the kernels best take a weight (F, C/G, KH, KW); parameters are stored this way
     weight_order: ClassVar[tuple[int, int, int, int]] = (0, 1, 2, 3)
-    #: whether several threads, each with its own shards, make it faster
+    #: whether several threads, each with its own shards, make it faster; if not, a batch is one shard
     threads: ClassVar[bool] = False
     #: how many parameters an optimiser updates at a time: as many as stay in a core's cache
     chunk: ClassVar[int] = 1 << 14
@@ -105,6 +115,10 @@ class Backend:
     def shares(self, array: Array) -> bool:
         """Whether forked processes see what this one writes into ``array``."""
         return False
+
+    def room(self) -> int | None:
+        """Return how many bytes can still be allocated, where that is known."""
+        return None
 
     def synchronize(self) -> None:
         """Wait until all queued work is done (nothing to do where work is not queued)."""
@@ -337,6 +351,28 @@ class Backend:
         out[1] = (dy * centred).sum(axis=(2, 3)).astype("float64").sum(0)
         return out
 
+    def batch_norm_statistics(
+        self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
+    ) -> Statistics:
+        """Make of a batch's ``[Σx, Σx²]`` (2, C), over n numbers of each channel, what normalises them."""
+        mean = sums[0] / n
+        var = self.xp.maximum(sums[1] / n - mean * mean, 0)
+        inverse = 1 / self.xp.sqrt(var + eps)
+        return Statistics(mean, var, inverse, *normalizing(mean, inverse, weight, bias))
+
+    def batch_norm_input_grad(self, sums: Array, n: int, of: Statistics) -> tuple[Array, Array]:
+        """B and c of ``dx = scale·dy + b·x + c``, of a batch's ``[Σdy, Σdy·(x - mean)]`` (2, C).
+
+        ``dx = scale·(dy - Σdy/n - (x - mean)·Σdy·(x - mean) / ((var + eps)·n))``.
+        """
+        b = -of.scale * of.inverse**2 * sums[1] / n
+        return b, -of.scale * sums[0] / n - b * of.mean
+
+    def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> None:
+        """Move running mean and (unbiased) variance towards the batch's, in place."""
+        mean[...] = (1 - momentum) * mean + momentum * of.mean
+        var[...] = (1 - momentum) * var + momentum * (n / (n - 1)) * of.var
+
     def channel_affine(
         self, x: Array, scale: Array, shift: Array, other: Array | None = None, other_scale: Array | None = None,
         relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
@@ -369,6 +405,13 @@ class Backend:
             dlogits[labels, samples] -= 1
             self.xp.multiply(dlogits, scale, out=dlogits)
         return out
+
+
+def normalizing(mean: Array, inverse: Array, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:
+    """Scale and shift of ``y = weight·(x - mean)·inverse + bias``, as one map for each channel."""
+    scale = inverse if weight is None else inverse * weight
+    shift = -mean * scale
+    return scale, shift if bias is None else bias + shift
 
 
 def _assign(out: Array, value: Array) -> Array:

@@ -90,7 +90,11 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
     a, b = rng.standard_normal((70, 130)), rng.standard_normal((130, 9))
     yield compare("matrix product", lambda k, to: k.matmul(to(a), to(b)))
     yield compare("batch norm's sums", lambda k, to: k.batch_norm_sums(to(x), out=k.empty((2, 5), "float64")))
-    scale, shift = rng.standard_normal((2, 5))
+    sums, scale, shift = exact.batch_norm_sums(x, np.empty((2, 5))), *rng.standard_normal((2, 5))
+    yield compare(
+        "batch norm's scale",
+        lambda k, to: k.batch_norm_statistics(k.asarray(sums), 13 * 13 * 9, 1e-5, to(scale), to(shift)).scale,
+    )
     yield compare("batch norm", lambda k, to: k.channel_affine(to(x), to(scale), to(shift), relu=True))
     labels = rng.integers(0, 70, 9)
     logits = a[:, :9]

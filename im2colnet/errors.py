@@ -17,6 +17,10 @@ class BackendError(Im2colnetError, RuntimeError):
     """A backend is unknown, broken or cannot start, or arrays of two backends were mixed."""
 
 
+class OutOfMemoryError(BackendError, MemoryError):
+    """A device has no room for an array."""
+
+
 class DataError(Im2colnetError, ValueError):
     """A data set is unknown, or its files are missing or damaged."""
 

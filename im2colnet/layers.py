@@ -10,11 +10,12 @@ Arguments, defaults and initialisation are PyTorch's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from math import prod, sqrt
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
-from im2colnet.backend import Array, Backend, Choice, Shape, Spec
+from im2colnet.backend import Array, Backend, Choice, Shape, Spec, normalizing
 from im2colnet.checks import arguments, groups_divide, number, positive, whole
 from im2colnet.errors import ShapeError
 from im2colnet.window import make_window, pooling_window
@@ -109,6 +110,9 @@ class Context:
         return self.backend.xp
 
 
+Band = tuple["Layer", slice] | None
+
+
 class Layer:
     """Base class of all layers.
 
@@ -162,6 +166,13 @@ class Layer:
         """Name of the algorithm, where the backend chooses one by the shapes."""
         return Choice("", "")
 
+    def band(self, rows: slice, x: Shape) -> Band:
+        """Return a layer that makes only these rows of the output for an input of shape ``x``, and the rows it reads.
+
+        None if there is no such layer. Used where several workers share an image.
+        """
+        return None
+
     def forward(self, x: Array, ctx: Context) -> Array:
         """Compute the output."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
@@ -186,6 +197,16 @@ def _images(x: Shape) -> tuple[int, int, int, int]:
     if len(x) != 4:
         raise ShapeError(f"expected images (N, C, H, W), got {len(x)}-dimensional input of shape {user_shape(x)}")
     return x[0], x[1], x[2], x[3]
+
+
+def _band_of(layer: Any, rows: slice, x: Shape) -> Band:
+    """Return the band of a layer that slides a window: the same layer with a window of its own."""
+    found = layer.window.band(rows, x[0])
+    if found is None:
+        return None
+    part = copy(layer)
+    part.window, inputs = found
+    return part, inputs
 
 
 def user_shape(x: Shape) -> Shape:
@@ -248,6 +269,9 @@ class Conv2d(Layer):
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return backend.algorithm(x, y, dtype, self.window, self.groups)
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        return _band_of(self, rows, x)
 
     def flops(self, x: Shape, y: Shape) -> int:
         K = self.in_channels // self.groups * prod(self.window.kernel)
@@ -326,6 +350,9 @@ class ReLU(Layer):
         work = {"relu_grad": backend.workspace("relu_grad", x, y, dtype)}
         return Needs(input=False, output=True, inplace=True, backward=work)
 
+    def band(self, rows: slice, x: Shape) -> Band:
+        return self, rows
+
     def forward(self, x: Array, ctx: Context) -> Array:
         return ctx.backend.relu(x, out=ctx.y)
 
@@ -367,6 +394,9 @@ class MaxPool2d(Layer):
 
         return Needs(forward=work("max_pool2d"), backward=work("max_pool2d_grad"))
 
+    def band(self, rows: slice, x: Shape) -> Band:
+        return _band_of(self, rows, x)
+
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(y) * (prod(self.window.kernel) - 1)
 
@@ -398,6 +428,9 @@ class AvgPool2d(Layer):
             return {kernel: backend.workspace(kernel, x, y, dtype, self.window)}
 
         return Needs(input=False, output=False, forward=work("avg_pool2d"), backward=work("avg_pool2d_grad"))
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        return None if self.window.ceil_mode else _band_of(self, rows, x)
 
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(y) * prod(self.window.kernel)
@@ -486,6 +519,9 @@ class BatchNorm2d(Layer):
         sums, grad_sums = work("batch_norm_sums"), work("batch_norm_grad_sums")
         return Needs(output=False, forward=affine, backward=affine, sums=sums, grad_sums=grad_sums)
 
+    def band(self, rows: slice, x: Shape) -> Band:
+        return self, rows
+
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * prod(x)
 
@@ -494,55 +530,43 @@ class BatchNorm2d(Layer):
         ctx.backend.batch_norm_sums(x, out=ctx.sums, work=ctx.work["batch_norm_sums"])
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        xp = ctx.xp
+        backend, params = ctx.backend, ctx.params
         if ctx.training:
             ctx.n = ctx.samples * x.shape[0] * x.shape[2]
             if ctx.n == 1:
                 raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
-            ctx.mean = ctx.sums[0] / ctx.n
-            ctx.var = xp.maximum(ctx.sums[1] / ctx.n - ctx.mean * ctx.mean, 0)
-            ctx.scale = 1 / xp.sqrt(ctx.var + self.eps)
-            scale, shift = self._line(ctx.mean, ctx.scale, ctx.params)
+            weight, bias = params.get("weight"), params.get("bias")
+            ctx.statistics = backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
+            scale, shift = ctx.statistics.scale, ctx.statistics.shift
         else:
-            scale, shift = self.running_line(ctx.params, ctx.buffers, xp)
-        return ctx.backend.channel_affine(
-            x, scale, shift, relu=ctx.relu, out=ctx.y, work=ctx.work["channel_affine"]
-        )
-
-    def _line(self, mean: Array, scale: Array, params: dict[str, Array]) -> tuple[Array, Array]:
-        """For each channel a and c of ``y = a·x + c``."""
-        if not self.affine:
-            return scale, -mean * scale
-        scale = scale * params["weight"]
-        return scale, params["bias"] - mean * scale
+            scale, shift = self.running_line(params, ctx.buffers, ctx.xp)
+        return backend.channel_affine(x, scale, shift, relu=ctx.relu, out=ctx.y, work=ctx.work["channel_affine"])
 
     def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
         """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
-        scale = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
-        return self._line(state["running_mean"], scale, params)
+        inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
+        return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
 
     def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
-        work = ctx.work["batch_norm_grad_sums"]
-        ctx.backend.batch_norm_grad_sums(ctx.x, ctx.mean, dy, out=ctx.sums, work=work)
+        work, of = ctx.work["batch_norm_grad_sums"], ctx.statistics
+        ctx.backend.batch_norm_grad_sums(ctx.x, of.mean, dy, out=ctx.sums, work=work)
         if self.affine:
             ctx.grads["bias"][...] = ctx.sums[0]
-            ctx.grads["weight"][...] = ctx.sums[1] * ctx.scale
+            ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
-        """``dx = a·(dy - Σdy/n - (x - mean)·Σdy·(x - mean) / ((var + eps)·n))`` with ``a = weight / √(var + eps)``."""
         if ctx.dx is None:
             return None
-        a = ctx.scale * ctx.params["weight"] if self.affine else ctx.scale
-        b = -a * ctx.scale**2 * ctx.sums[1] / ctx.n
-        c = -a * ctx.sums[0] / ctx.n - b * ctx.mean
-        return ctx.backend.channel_affine(dy, a, c, ctx.x, b, out=ctx.dx, work=ctx.work["channel_affine"])
+        backend, of = ctx.backend, ctx.statistics
+        b, c = backend.batch_norm_input_grad(ctx.sums, ctx.n, of)
+        return backend.channel_affine(dy, of.scale, c, ctx.x, b, out=ctx.dx, work=ctx.work["channel_affine"])
 
     def finish_step(self, ctx: Context) -> None:
-        batch = {"running_mean": ctx.mean, "running_var": ctx.var * (ctx.n / (ctx.n - 1))}
-        for name, value in batch.items():
-            running = ctx.buffers[name]
-            running[...] = (1 - self.momentum) * running + self.momentum * value
+        state = ctx.buffers
+        ctx.backend.batch_norm_running(
+            ctx.statistics, ctx.n, self.momentum, state["running_mean"], state["running_var"]
+        )
 
 
 class NormalizedConv2d(Layer):
@@ -568,8 +592,15 @@ class NormalizedConv2d(Layer):
         stored = tuple(weight[axis] for axis in backend.weight_order)
         return Needs(forward={"conv2d": [*conv["conv2d"], Spec(stored, dtype)]})
 
+    def flops(self, x: Shape, y: Shape) -> int:
+        return self.conv.flops(x, y)
+
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return self.conv.algorithm(x, y, dtype, backend)
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        found = self.conv.band(rows, x)
+        return found and (NormalizedConv2d(cast(Conv2d, found[0]), self.norm), found[1])
 
     def forward(self, x: Array, ctx: Context) -> Array:
         conv, w, b, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.work["conv2d"]
@@ -654,6 +685,9 @@ class ZeroPadShortcut(Layer):
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         return Needs(input=False, output=False)
 
+    def band(self, rows: slice, x: Shape) -> Band:
+        return self, slice(rows.start * self.stride, (rows.stop - 1) * self.stride + 1)
+
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
@@ -683,6 +717,9 @@ class Add(Layer):
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         return Needs(input=False, output=False, inplace=True, gradient_passes=True)
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        return self, rows
 
     def forward(self, x: Array, ctx: Context) -> Array:
         return ctx.xp.add(*ctx.xs, out=ctx.y)

@@ -13,15 +13,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import ceil, prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from im2colnet.backend import ALIGNMENT, Backend, Shape, Spec
+from im2colnet.backend import ALIGNMENT, Backend, Choice, Shape, Spec
 from im2colnet.errors import ShapeError
-from im2colnet.layers import Needs, Work
+from im2colnet.layers import Layer, Needs, Work
 from im2colnet.network import Graph, Node, internal_shape, locate
 from im2colnet.parallel import share
 
 MOST, LEAST = 1 << 20, 1 << 18  # numbers in all values of a shard, beyond 32 samples and 8
+PARTS = 2                # into which a layer of inference is divided, where one shard is all,
+LEAST_WORK = 50_000_000  # and it has so much to do: FLOPs, each output being worth
+OUTPUT_WORK = 100        # so many
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
 ITEM_BYTES = {
     "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
@@ -39,6 +42,9 @@ class Buffer:
     what: str
     across: bool = False  #: lives across stages, so in the shard's arena
     offset: int = 0
+
+
+Placed = dict[str, list[tuple[Spec, Buffer, int]]]      # scratch of each kernel: in a buffer, at an offset
 
 
 @dataclass(eq=False)
@@ -62,6 +68,15 @@ class Stage:
     gradients: tuple[int, int]        #: range of the flat gradient that it completes
 
 
+class Part(NamedTuple):
+    """A layer that makes some rows of a node's output."""
+
+    layer: Layer
+    inputs: slice
+    outputs: slice
+    needs: Needs
+
+
 class Plan:
     """The steps and buffers of one shard.
 
@@ -73,21 +88,28 @@ class Plan:
     dtype : {"float32", "float64"}
     backend : Backend
     training : bool
+    count : int
+        Into how many parts to divide the work of each node, of inference.
 
     Attributes
     ----------
     shapes : list of tuple
         Of every value.
+    parts : list of list of Part
+        Of each node, none if it is not divided.
     stages : list of Stage
     shard_bytes, worker_bytes : int
         Sizes of the two arenas.
     """
 
-    def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool) -> None:
+    def __init__(
+        self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool, count: int = 1
+    ) -> None:
         self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
         graph.check_used()
         self.shapes = graph.shapes(x)
         self.needs = [self._needs(node) for node in graph.nodes]
+        self.parts = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
         self.wanted = self._wanted()
         self.steps = self._steps()
         self.when = {(step.kind, step.node): t for t, step in enumerate(self.steps)}
@@ -95,7 +117,8 @@ class Plan:
         self.values: list[Buffer] = []
         self.gradients: dict[int, Buffer] = {}
         self.saved: list[dict[str, Buffer]] = []
-        self.work: list[dict[Kind, dict[str, list[tuple[Spec, Buffer, int]]]]] = []
+        self.work: list[dict[Kind, Placed]] = []
+        self.part_work: list[list[Placed]] = []     # of the parts of each node, side by side
         self._place_values()
         self._place_saved_and_work()
         if training:
@@ -107,6 +130,15 @@ class Plan:
         self.shard_bytes = lay_out([b for b in self.buffers if b.across])
         self.worker_bytes = lay_out([b for b in self.buffers if not b.across])
 
+    def algorithm(self, i: int) -> Choice:
+        """Which algorithm node ``i`` takes, its first part where it is divided."""
+        node = self.graph.nodes[i]
+        layer, x, y = node.layer, self.shapes[node.inputs[0]], self.shapes[node.output]
+        for part in self.parts[i][:1]:
+            layer = part.layer
+            x, y = ((rows.stop - rows.start, *shape[1:]) for rows, shape in ((part.inputs, x), (part.outputs, y)))
+        return layer.algorithm(x, y, self.dtype, self.backend)
+
     # ------------------------------------------------------------------ steps
 
     def _needs(self, node: Node) -> Needs:
@@ -116,6 +148,26 @@ class Plan:
             if len(node.inputs) > 1 and not needs.gradient_passes:
                 raise ShapeError("a layer with several inputs can only pass its gradient to all of them, as Add does")
             return needs
+
+    def _divided(self, node: Node, needs: Needs, count: int) -> list[Part]:
+        """Divide a node into layers that each make a share of its output's rows; none if that cannot be done."""
+        x, y, layer = self.shapes[node.inputs[0]], self.shapes[node.output], node.layer
+        # a subclass with a forward of its own need not know of it
+        if count == 1 or y[0] < count or needs.view or node.fused or "band" not in vars(type(layer)):
+            return []
+        if layer.flops(x, y) + OUTPUT_WORK * prod(y) < LEAST_WORK:
+            return []
+        parts = []
+        for rank in range(count):
+            mine = share(y[0], rank, count)
+            rows = slice(mine.start, mine.stop)
+            band = layer.band(rows, x)
+            if band is None:
+                return []
+            part, inputs = band
+            shapes = (inputs.stop - inputs.start, *x[1:]), (len(mine), *y[1:])
+            parts.append(Part(part, inputs, rows, part.needs(*shapes, self.dtype, self.backend, self.training)))
+        return parts
 
     def _wanted(self) -> list[bool]:
         """For each value, whether its gradient is wanted: whether it depends on a parameter."""
@@ -224,6 +276,10 @@ class Plan:
                 {key: self._new(*spec, first, last, f"{node.name} saved {key}") for key, spec in needs.saved.items()}
             )
             self.work.append({})
+            now = self._time("forward", i)
+            self.part_work.append([self._place_work(part.needs.forward, now, "scratch") for part in self.parts[i]])
+            if self.parts[i]:
+                continue
             passes: dict[Kind, Work] = {
                 "sums": needs.sums, "forward": needs.forward, "grad_sums": needs.grad_sums, "backward": needs.backward
             }  # fmt: skip
@@ -231,11 +287,11 @@ class Plan:
                 if (kind, i) in self.when and kernels:
                     self.work[i][kind] = self._place_work(kernels, self.when[kind, i], f"{node.name} {kind} scratch")
 
-    def _place_work(self, kernels: Work, t: int, what: str) -> dict[str, list[tuple[Spec, Buffer, int]]]:
+    def _place_work(self, kernels: Work, t: int, what: str) -> Placed:
         """One buffer for all kernels of a step, and in it each one's arrays side by side."""
-        size = max(sum(nbytes(spec) for spec in specs) for specs in kernels.values())
+        size = max((sum(nbytes(spec) for spec in specs) for specs in kernels.values()), default=0)
         buffer = self._new((size,), "uint8", t, t, what)
-        placed: dict[str, list[tuple[Spec, Buffer, int]]] = {}
+        placed: Placed = {}
         for kernel, specs in kernels.items():
             ends = list(accumulate((nbytes(spec) for spec in specs), initial=0))
             placed[kernel] = [(spec, buffer, offset) for spec, offset in zip(specs, ends, strict=False)]
@@ -297,7 +353,7 @@ class BatchPlan:
         Shape of one sample, (C, H, W) or (features,).
     batch : int
     shard : int, optional
-        Samples in a shard, at most; by default :func:`shard_of`.
+        Samples in a shard, at most; by default :func:`shard_of`, or all where threads make nothing faster.
     workers : int
         At most; no more than there are shards are used.
 
@@ -309,6 +365,8 @@ class BatchPlan:
         For each size of shard.
     shares : list of range
         The shards of each worker.
+    parts : int
+        Into how many parts the work on the only shard is divided; ``workers`` is the number of workers.
     row_of : list of int
         The row of gradients that each shard writes to; ``rows`` is their number, ``live`` the shards whose row holds a
         sum when all workers are done.
@@ -325,13 +383,19 @@ class BatchPlan:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
         graph = graph if training else graph.evaluated()
         values = sum(map(prod, graph.shapes(internal_shape(sample, 1))))
-        self.sizes = shard_sizes(batch, shard or shard_of(batch, values))
+        self.sizes = shard_sizes(batch, shard or (shard_of(batch, values) if backend.threads else batch))
         self.count = len(self.sizes)
-        self.plans = {n: Plan(graph, internal_shape(sample, n), dtype, backend, training) for n in set(self.sizes)}
+        # by the shapes alone, since results depend on it
+        parts = PARTS if self.count == 1 and not training and backend.threads and shard is None else 1
+        self.plans = {
+            n: Plan(graph, internal_shape(sample, n), dtype, backend, training, parts) for n in set(self.sizes)
+        }
         self.largest = self.plans[max(self.sizes)]
         self.stages, self.couples = self.largest.stages, len(self.largest.stages) > 1
-        workers = min(workers, self.count)
+        self.parts = parts if any(self.largest.parts) else 1
+        most, workers = min(workers, self.parts), min(workers, self.count)
         self.shares = [share(self.count, rank, workers) for rank in range(workers)]
+        self.workers = most if self.parts > 1 else workers
         self.row_of, self.live, self.rows = gradient_rows(self.shares) if training else ([], set(), 0)
         self.worker_bytes = max(plan.worker_bytes for plan in self.plans.values())
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())

@@ -74,7 +74,7 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
         return median(sum(clock.get((kind, i), 0.0) for kind in kinds) for clock in clocks)
 
     planned = net.plan(batch, input_shape, threads=1)
-    item, of_shard, wanted, layers = ITEM_BYTES[net.dtype], planned.largest.shapes, planned.largest.wanted, []
+    item, wanted, layers = ITEM_BYTES[net.dtype], planned.largest.wanted, []
     for i, node in enumerate(nodes):
         before, after = node.inputs[0], node.output
         x, y = values[before], values[after]
@@ -84,7 +84,7 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
         flops = node.layer.flops(x, y)
         layers.append({
             "name": node.name, "layer": repr(node.layer), "output_shape": list(user_shape(y)),
-            "algorithm": node.layer.algorithm(of_shard[before], of_shard[after], net.dtype, net.backend).name,
+            "algorithm": planned.largest.algorithm(i).name,
             "forward": {"seconds": taken(i, "sums", "forward"), "flops": flops, "bytes": moved},
             "backward": {
                 "seconds": taken(i, "grad_sums", "backward"), "flops": gradients * flops, "bytes": gradients * moved

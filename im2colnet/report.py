@@ -93,13 +93,12 @@ def plan(
             slots = len(optimizer.state_slots())
             memory["optimizer"] = slots * vector + len(planned.shares) * min(backend.chunk, net.graph.size) * itemsize
         memory |= planned.memory()
-        shapes, graph = planned.largest.shapes, planned.largest.graph
-        for node in graph.nodes:
-            chosen = node.layer.algorithm(shapes[node.inputs[0]], shapes[node.output], dtype, backend)
+        for i, node in enumerate(planned.largest.graph.nodes):
+            chosen = planned.largest.algorithm(i)
             if chosen.name:
                 algorithms.setdefault(node.name, {"layer": repr(node.layer)})[name] = chosen._asdict()
         report[name] = {
-            **memory, "total": sum(memory.values()), "shards": planned.sizes, "workers": len(planned.shares),
+            **memory, "total": sum(memory.values()), "shards": planned.sizes, "workers": planned.workers,
             "stages": len(planned.stages),
         }  # fmt: skip
     flops = sum(row["flops"] for row in summary(net, input_shape, batch)["layers"])

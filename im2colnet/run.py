@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from itertools import accumulate
 from math import prod
@@ -20,12 +21,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from im2colnet.backend import Array, Shape, Spec
-from im2colnet.errors import BackendError, DTypeError, NonFiniteError, ShapeError
-from im2colnet.layers import Context, user_shape
+from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError
+from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads
-from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Plan, Stage, folds, nbytes
+from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
 from im2colnet.registry import backend_of, get_backend
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Slot:
         self.values = [self._bind(b, shape, dtype) for b, shape in zip(plan.values, shapes, strict=True)]
         self.contexts = []
         self.work: list[dict[str, dict[str, list[Array]]]] = []
+        #: of each node, where the work on it is divided: the layers that do it
+        self.parts: list[list[tuple[Layer, Context]]] = []
         for i, node in enumerate(nodes):
             ctx = Context()
             ctx.backend, ctx.training, ctx.relu = plan.backend, plan.training, node.relu
@@ -61,11 +64,11 @@ class Slot:
             ctx.x, ctx.y = ctx.xs[0], self.values[node.output]
             ctx.params, ctx.buffers = node.params, node.buffers
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
-            self.work.append({
-                kind: {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in kernels.items()}
-                for kind, kernels in plan.work[i].items()
-            })  # fmt: skip
+            self.work.append({kind: self._bind_work(kernels) for kind, kernels in plan.work[i].items()})
             self.contexts.append(ctx)
+            self.parts.append([
+                self._part(ctx, part, placed) for part, placed in zip(plan.parts[i], plan.part_work[i], strict=True)
+            ])  # fmt: skip
         self.backward: dict[int, Bound] = {}
         if plan.training:
             self.loss_gradient = self._bind(plan.loss_gradient, shapes[-1], dtype)
@@ -78,6 +81,15 @@ class Slot:
         memory = self._shard if buffer.across else self._worker
         itemsize = self.plan.backend.xp.dtype(dtype).itemsize
         return memory[start : start + prod(shape) * itemsize].view(dtype).reshape(shape)
+
+    def _bind_work(self, placed: Placed) -> dict[str, list[Array]]:
+        return {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in placed.items()}
+
+    def _part(self, ctx: Context, part: Part, placed: Placed) -> tuple[Layer, Context]:
+        its = copy(ctx)
+        its.xs = tuple(x[part.inputs] for x in ctx.xs)
+        its.x, its.y, its.work = its.xs[0], ctx.y[part.outputs], self._bind_work(placed)
+        return part.layer, its
 
     def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:
         plan, node = self.plan, self.plan.graph.nodes[i]
@@ -121,6 +133,7 @@ class Layout:
         self.team = run.team(len(plan.shares))
         self.steps = 0                                         # of training or inference on it
         self.batch: tuple[Array, ...] = ()                     # images and labels where other processes see them
+        self.metrics = 0.0, 0.0                                # of the last step: loss and right predictions
         #: of the network, one row for each image
         self.outputs = None if run.training else backend.shared((batch, *user_shape(output)[1:]), net.dtype)
         joined = [*plan.sums.values(), Spec((2,), "float64")]
@@ -143,6 +156,11 @@ class Layout:
                 of_node = dict(zip(plan.sums, sums, strict=True))
                 self.shards.append(Shard(starts[s], starts[s + 1], slots[key], of_node, metrics))
         self._backend = backend
+
+    def read_metrics(self) -> tuple[float, float]:
+        """Loss and right predictions of the whole batch, once they are joined."""
+        loss, correct = self._backend.to_numpy(self.shards[0].metrics)
+        return float(loss), float(correct)
 
     def share(self, batch: tuple[Any, ...]) -> None:
         """Have memory for such a batch that other processes see."""
@@ -233,7 +251,10 @@ class Run:
             self._processes.clear()
         key = tuple(images.shape[1:]), images.shape[0]
         if key not in self._layouts:
-            layout = Layout(self, key)
+            try:
+                layout = Layout(self, key)
+            except OutOfMemoryError as error:
+                raise OutOfMemoryError(f"{error}. {self._fitting(key)}") from None
             while len(self._layouts) >= MOST_LAYOUTS:
                 self._layouts.pop(next(iter(self._layouts)))
             self._layouts[key] = layout
@@ -241,6 +262,22 @@ class Run:
                 self.net.input_shape = key[0]
         self._layouts[key] = self._layouts.pop(key)  # the last to be thrown out
         return self._layouts[key]
+
+    def _fitting(self, name: Name) -> str:
+        """Say which batch would have had room."""
+        net, (sample, batch), room = self.net, name, self.net.backend.room()
+        if room is None:
+            return "Use a smaller batch"
+        fits, more = 0, batch
+        while more - fits > 1:
+            n = (fits + more) // 2
+            plan = BatchPlan(
+                net.graph, sample, n, net.dtype, net.backend, self.training, self.shard, self.workers
+            )
+            fits, more = (n, more) if sum(plan.memory().values()) <= room else (fits, n)
+        if not fits:
+            return "Not even one image would fit"
+        return f"Of this batch of {batch} images {fits} would fit: use a batch of {fits} or fewer"
 
     # ------------------------------------------------------------------ what is run
 
@@ -283,7 +320,7 @@ class Run:
         net, layout = self.net, self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
         self._run(layout, partial(self._train_program, update), known, (images, labels), key, how)
-        loss, correct = (float(v) for v in net.backend.to_numpy(layout.shards[0].metrics))
+        loss, correct = layout.metrics
         if loss - loss != 0:
             raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are unchanged")
         for node, ctx in zip(net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
@@ -308,7 +345,9 @@ class Run:
                 for s in mine:
                     layout.shards[s].slot.contexts[stage.join].sums = parts[0]
         comm.all_reduce([shard.metrics for shard in layout.shards])
-        if not self.net.backend.all_finite(layout.shards[0].metrics):
+        # the only time in a step that a device is waited for; what follows is queued, and not waited for
+        loss, correct = layout.metrics = layout.read_metrics()
+        if loss - loss != 0:
             return
         comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
         update(layout.gradients[0], comm, *how)
@@ -329,7 +368,7 @@ class Run:
             labels = self.check_labels(labels, images.shape[0], layout.classes)
             self.loss = loss
             self._run(layout, self._inference_program, (), (images, labels), True)
-            mean, correct = (float(v) for v in self.net.backend.to_numpy(layout.shards[0].metrics))
+            mean, correct = layout.read_metrics()
             return mean, int(correct)
 
     def _inference_program(
@@ -338,9 +377,12 @@ class Run:
         """What each worker does for a prediction or an evaluation; see :meth:`_train_program`."""
         layout = self._layouts[name]
         images, *labels = batch or layout.batch
+        if layout.plan.parts > 1:
+            self._run_parts(comm, layout, images)
         for s in comm.share(layout.plan.count):
             shard = layout.shards[s]
-            self._run_stage(layout.plan.stages[0], layout, s, images, None, (0, 0))
+            if layout.plan.parts == 1:
+                self._run_stage(layout.plan.stages[0], layout, s, images, None, (0, 0))
             if evaluate:
                 self._loss(shard, labels[0], None)
             else:
@@ -369,9 +411,10 @@ class Run:
         known: Sequence[dict[str, Any]] | None,
     ) -> ProcessTeam | None:
         """Workers on processes for what is repeated, where they can be had: else None, and threads do it."""
-        size, backend = len(layout.plan.shares), self.net.backend
+        size, backend = layout.plan.workers, self.net.backend
         layout.steps += 1
-        self.workers_text = f"{size} threads" if size > 1 else "1 worker"
+        # threads hand over to each other too slowly to share an image
+        self.workers_text = f"{layout.team.size} threads" if layout.team.size > 1 else "1 worker"
         if size == 1 or layout.steps < FIRST_STEPS or known is None:
             return None
         from im2colnet import processes  # costs a few ms of import time
@@ -417,6 +460,25 @@ class Run:
             if self.clock is not None:
                 self.net.backend.synchronize()
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
+
+    def _run_parts(self, comm: Communicator, layout: Layout, images: Any) -> None:
+        """Take the only shard through the network together: each worker makes its rows of every layer's output."""
+        shard, slot = layout.shards[0], layout.shards[0].slot
+        nodes, mine, divided = slot.plan.graph.nodes, comm.share(layout.plan.parts), False
+        if not comm.rank:
+            self._load(images, shard)
+        for kind, i in ((step.kind, step.node) for step in layout.plan.stages[0].steps):
+            before, divided = divided, bool(slot.parts[i])
+            if before or divided:
+                comm.barrier()
+            with locate(nodes[i]):
+                if slot.parts[i]:
+                    for layer, ctx in slot.parts[i][mine.start : mine.stop]:
+                        _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
+                elif not comm.rank:
+                    slot.contexts[i].samples, slot.contexts[i].key = images.shape[0], (0, 0, i, 0)
+                    self._run_layer(kind, i, slot.contexts[i], shard, None)
+        comm.barrier()
 
     def _run_layer(self, kind: Kind, i: int, ctx: Context, shard: Shard, grads: Any) -> None:
         slot, layer = shard.slot, shard.slot.plan.graph.nodes[i].layer

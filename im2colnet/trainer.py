@@ -105,8 +105,8 @@ class Trainer:
         For a network without parameters.
     shard : int, optional
         Samples that are taken through the network together, at most. Sums are grouped by it, so the last bits of a
-        result depend on it. By default half of the batch or what fits into a processor's cache, whichever is less;
-        for more than two cores a smaller one can be faster.
+        result depend on it, and with dropout the masks. By default half of the batch or what fits into a processor's
+        cache, whichever is less, and on a GPU the whole batch; for more than two cores a smaller one can be faster.
     """
 
     def __init__(

@@ -58,6 +58,19 @@ class Window(NamedTuple):
             return None
         return Window(self.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), self.dilation)
 
+    def band(self, rows: slice, H: int) -> tuple[Window, slice] | None:
+        """The window by which only these ``rows`` of the output are made, and the rows of the input, of H, that it reads.
+
+        There is none if they see padding alone.
+        """
+        (top, _), across = self.padding
+        first = rows.start * self.stride[0] - top
+        last = (rows.stop - 1) * self.stride[0] - top + self.extent[0]
+        lo, hi = max(first, 0), min(last, H)
+        if lo >= hi:
+            return None
+        return self._replace(padding=((lo - first, last - hi), across)), slice(lo, hi)
+
     def output_size(self, size: Pair) -> Pair:
         """Height and width of the output for an input of ``size`` (H, W).
 

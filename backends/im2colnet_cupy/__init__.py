@@ -21,8 +21,8 @@ except ImportError as missing:
     ) from missing
 import numpy as np
 
-from im2colnet.backend import Backend, Choice, Shape, Spec
-from im2colnet.errors import BackendError
+from im2colnet.backend import Backend, Choice, Shape, Spec, Statistics
+from im2colnet.errors import BackendError, OutOfMemoryError
 from im2colnet.optim import SGD, Adam, AdamW
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.convolution import algorithm, window_arguments
@@ -91,14 +91,17 @@ class CupyBackend(Backend):
             with cp.cuda.Device(self._device):
                 return cp.empty(shape, dtype=dtype)
         except MemoryError as error:    # CuPy's OutOfMemoryError is one
-            free, total = cp.cuda.runtime.memGetInfo()
-            pool = cp.get_default_memory_pool()
-            raise BackendError(
+            total, pool = cp.cuda.runtime.memGetInfo()[1], cp.get_default_memory_pool()
+            raise OutOfMemoryError(
                 f"the GPU has no room for an array of {prod(shape) * np.dtype(dtype).itemsize / 2**20:,.0f} MiB:"
-                f" {pool.used_bytes() / 2**20:,.0f} MiB are in use here, {free / 2**20:,.0f} of"
-                f" {total / 2**20:,.0f} MiB are free. Use a smaller batch (im2colnet plan tells what one takes), or end"
-                " other programs on the GPU"
+                f" {pool.used_bytes() / 2**20:,.0f} MiB are in use, {self.room() / 2**20:,.0f} of"
+                f" {total / 2**20:,.0f} MiB are free"
             ) from error
+
+    def room(self) -> int:
+        with cp.cuda.Device(self._device):
+            free: int = cp.cuda.runtime.memGetInfo()[0] + cp.get_default_memory_pool().free_bytes()
+            return free
 
     def synchronize(self) -> None:
         cp.cuda.Device(self._device).synchronize()
@@ -287,6 +290,25 @@ class CupyBackend(Backend):
         (partial,) = self._work(work, "batch_norm_grad_sums", x.shape, x.shape, x.dtype)
         x, dy = cp.ascontiguousarray(x), cp.ascontiguousarray(dy)
         return self._join(self._sums(2, dy, x, mean.astype("float64"), partial), out)
+
+    def batch_norm_statistics(
+        self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
+    ) -> Statistics:
+        sums, rows = cp.ascontiguousarray(sums), self.empty((5, sums.shape[1]), "float64")
+        affine = weight is not None
+        w, b = (cp.ascontiguousarray(weight), cp.ascontiguousarray(bias)) if affine else (sums, sums)
+        launch("batch_norm.cu", "statistics", w, sums, w, b, rows, sums.shape[1], float(n), float(eps), affine,
+               elements=sums.shape[1])  # fmt: skip
+        return Statistics(*(rows[k] for k in range(5)))
+
+    def batch_norm_input_grad(self, sums: Array, n: int, of: Statistics) -> tuple[Array, Array]:
+        sums, rows = cp.ascontiguousarray(sums), self.empty(sums.shape, "float64")
+        launch("batch_norm.cu", "input_grad", rows, sums, of.mean, of.inverse, of.scale, rows, sums.shape[1], float(n),
+               elements=sums.shape[1])  # fmt: skip
+        return rows[0], rows[1]
+
+    def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> None:
+        launch("batch_norm.cu", "running", mean, of.mean, of.var, mean, var, mean.size, float(momentum), n / (n - 1))
 
     def _sums(self, kind: int, x: Array, second: Array, mean: Array | None, partial: Array) -> Array:
         H, C, M = _channels(x)

@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
+from im2colnet_numpy.products import multiply
 from im2colnet_numpy.rows import Rows
 
 WINDOW_BYTES = 4 << 20      # of windows held at a time
@@ -67,7 +68,7 @@ class Im2col(Rows):
             columns = lowered[: part.size].reshape(self.G, w.shape[2], -1)              # (G, K, m·OW·N)
             columns.reshape(part.shape)[...] = part
             product = products[: self.F * columns.shape[2]].reshape(self.G, w.shape[1], -1)
-            np.matmul(w, columns, out=product)
+            multiply(w, columns, out=product)
             target = rows[r : r + self.tile]                                            # (m, G, F/G, OW·N)
             target[...] = product.reshape(self.G, w.shape[1], len(target), -1).transpose(2, 0, 1, 3)
             finish(y[r : r + self.tile], b, relu)                                       # still in cache

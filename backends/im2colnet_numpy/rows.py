@@ -8,7 +8,6 @@ stride 1 the convolution of ``dy`` with the weight turned by half a turn, else `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -16,12 +15,12 @@ from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
+from im2colnet_numpy.products import multiply, multiply_transposed
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
 #: with fewer channels of a group, and more filters for each, the product of the turned weight has too few rows to keep
 #: BLAS busy, and ``wᵀ · dy`` is faster
 LEAST_TURNED, MOST_FILTERS = 12, 2
-SMALL_PRODUCT = 100**3
 
 
 class Rows:
@@ -65,7 +64,7 @@ class Rows:
     ) -> None:
         """Write the convolution with w (F, C/G, KH, KW), bias and ReLU into y (OH, F, OW, N)."""
         L, row = work
-        multiply_rows(self.lowering, x, self._matrices(w), L, y, spread(b, row), relu)
+        convolve_rows(self.lowering, x, self._matrices(w), L, y, spread(b, row), relu)
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
@@ -79,7 +78,7 @@ class Rows:
                 a, b = rows[:, r + i : r + i + n], V[:, i : i + n]                      # (G, n, K, OW·N)
                 if self.columns_first:
                     a, b = b, a
-                np.matmul(a, b.swapaxes(2, 3), out=products[:, :n])
+                multiply_transposed(a, b, out=products[:, :n])
                 if n > 1:
                     np.add.reduce(products[:, :n], axis=1, out=part)
                 np.add(total, part if n > 1 else products[:, 0], out=total)
@@ -95,7 +94,7 @@ class Rows:
         elif self.lowering.direct:
             (H, C, W, N), G, wt = dx.shape, self.G, self._matrices(w).swapaxes(2, 3)    # (G, 1, C/G, F/G)
             rows = dy.reshape(H, G, -1, W * N).swapaxes(0, 1)
-            np.matmul(wt, rows, out=dx.reshape(H, G, C // G, W * N).swapaxes(0, 1))
+            multiply(wt, rows, out=dx.reshape(H, G, C // G, W * N).swapaxes(0, 1))
         else:
             self._input_grad_columns(dy, w, dx, *work)
 
@@ -106,7 +105,7 @@ class Rows:
         per_group = w.reshape(G, F, C, *kernel)[:, :, :, ::-1, ::-1]
         turned.reshape(G, C, *kernel, F)[...] = per_group.transpose(0, 2, 3, 4, 1)      # (C, KH, KW, F/G)
         assert self.turned is not None
-        multiply_rows(self.turned, dy, turned.reshape(G, 1, C, -1), L, dx)
+        convolve_rows(self.turned, dy, turned.reshape(G, 1, C, -1), L, dx)
 
     def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> None:
         (OH, F, OW, N), (H, C, W, _), G = dy.shape, dx.shape, self.G
@@ -116,7 +115,7 @@ class Rows:
         images = dx.reshape(H, G, C // G, W, N)
         for r in range(0, OH, self.lowering.tile):
             m = min(self.lowering.tile, OH - r)
-            np.matmul(wt, rows[:, r : r + m], out=columns[:, :m])
+            multiply(wt, rows[:, r : r + m], out=columns[:, :m])
             windows = columns[:, :m].reshape(G, m, *self.window.kernel, C // G, OW, N).transpose(1, 2, 3, 0, 4, 5, 6)
             for i, j, (orows, _, ocols), (irows, _, icols) in self.window.pairs((H, W)):
                 lo, hi = max(orows.start, r), min(orows.stop, r + m)
@@ -130,28 +129,12 @@ class Rows:
         return w.transpose(WEIGHT_ORDER).reshape(self.G, 1, self.F // self.G, -1)
 
 
-def multiply_rows(
+def convolve_rows(
     lowering: Lowering, x: np.ndarray, w: np.ndarray, L: np.ndarray, y: np.ndarray, b: np.ndarray | None = None,
     relu: bool = False,
 ) -> None:
     """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus bias and with ReLU, into y."""
-    G, F, ON = lowering.G, y.shape[1], y.shape[2] * y.shape[3]
-    n = parts(F // G * lowering.K, ON)
-    rows = y.reshape(-1, G, F // G, n, ON // n).transpose(3, 1, 0, 2, 4)                # (n, G, OH, F/G, OW·N/n)
+    rows = y.reshape(len(y), lowering.G, y.shape[1] // lowering.G, -1).swapaxes(0, 1)   # (G, OH, F/G, OW·N)
     for r, m, V in lowering.tiles(x, L):
-        V = V.reshape(*V.shape[:3], n, -1).transpose(3, 0, 1, 2, 4)                     # (n, G, m, K, OW·N/n)
-        np.matmul(w, V, out=rows[:, :, r : r + m])
+        multiply(w, V, out=rows[:, r : r + m])
         finish(y[r : r + m], b, relu)                                                   # still in cache
-
-
-@lru_cache(maxsize=1024)
-def parts(weights: int, columns: int) -> int:
-    """Into how many equal parts to cut the columns of a product with so many weights.
-
-    OpenBLAS has kernels for small products that copy no operand (``gemm_small_matrix_permit``: up to 100³
-    multiplications, where it has them), by which those with few filters gain up to a half.
-    """
-    if weights * columns <= SMALL_PRODUCT:
-        return 1
-    fitting = (n for n in range(2, columns // 64 + 1) if columns % n == 0 and weights * columns // n <= SMALL_PRODUCT)
-    return next(fitting, 1)

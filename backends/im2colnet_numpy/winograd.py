@@ -30,11 +30,12 @@ from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectify
 from im2colnet_numpy.lowering import Lowering
+from im2colnet_numpy.products import multiply, multiply_transposed
 from im2colnet_numpy.rows import WEIGHT_ORDER
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
 IN = OUT + TAPS - 1                        # and inputs of a tile
-LEAST_COLUMNS = 128                        # of the products, where the images have as many
+LEAST_COLUMNS = 256                        # of the products, where the images have as many
 LEAST_CHANNELS = 32                        # with fewer the transforms cost more than the products they save
 LEAST_SAMPLES = 8                          # of fewer, what lies together in memory is too short for fast copies
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)       # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
@@ -121,7 +122,7 @@ class Winograd:
             d = d.reshape(m, OUT * OUT, self.F, tiles.P)
             np.matmul(A.T, d.swapaxes(1, 2), out=M[:, :, :m].transpose(2, 1, 0, 3))     # (m, F, 36, P)
             dM = M[:, :, :m].reshape(IN * IN, self.F, -1)
-            np.matmul(dM, v.swapaxes(1, 2), out=part if r else U)                       # (36, F, C)
+            multiply_transposed(dM, v, out=part if r else U)                                  # (36, F, C)
             if r:
                 np.add(U, part, out=U)
         taps = part.reshape(-1)[: dw.size].reshape(self.F, TAPS * TAPS, self.C)
@@ -167,7 +168,7 @@ class Tiles:
     ) -> None:
         """Write ``y = (A⊗A)ᵀ · (U · V)``, plus bias and with ReLU, into y (OH, F, OW, N)."""
         for r, m, v in self.transformed(x, L, V):
-            np.matmul(U, v, out=M[:, :, :m].reshape(IN * IN, self.F, -1))
+            multiply(U, v, out=M[:, :, :m].reshape(IN * IN, self.F, -1))
             if b is not None:
                 M[EVERYWHERE, :, :m] += b[:, None, None]
             np.matmul(A, M[:, :, :m].transpose(2, 1, 0, 3), out=Y[:m].swapaxes(1, 2))    # (m, F, 16, P)

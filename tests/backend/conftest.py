@@ -15,6 +15,11 @@ class GenericBackend(im2colnet.Backend):
     xp = np
 
 
+def renewed(value, parts):
+    """A list or tuple of the same kind, of other parts."""
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+
+
 class FromHost:
     """A backend whose arrays are elsewhere, called with NumPy's: each is brought there, and what it holds then back."""
 
@@ -31,7 +36,7 @@ class FromHost:
 
             def bring(value):
                 if isinstance(value, (list, tuple)):
-                    return type(value)(map(bring, value)) if not hasattr(value, "_fields") else value
+                    return renewed(value, map(bring, value))
                 if not isinstance(value, np.ndarray):
                     return value
                 if id(value) not in there:      # what is given twice is one array
@@ -50,9 +55,14 @@ class FromHost:
                     value[...] = self._backend.to_numpy(there[id(value)])
                     if result is there[id(value)]:
                         result = value
-            return self._backend.to_numpy(result) if self._backend.owns(result) else result
+            return self._back(result)
 
         return call
+
+    def _back(self, result):
+        if isinstance(result, tuple):
+            return renewed(result, map(self._back, result))
+        return self._backend.to_numpy(result) if self._backend.owns(result) else result
 
 
 @pytest.fixture(params=[NumpyBackend, GenericBackend], ids=lambda cls: cls.name, scope="session")

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from im2colnet_numpy import channels, depthwise, im2col, lowering, winograd
 from im2colnet_numpy.algorithms import algorithm
@@ -590,6 +590,38 @@ def test_batch_norm_grad_sums(backend, shape, mean, seed, dtype, way):
     rtol, atol = (1e-5, 1e-4 * np.sqrt(dy.size)) if dtype == "float32" else (1e-10, 1e-11)
     assert_allclose(sums[0], dy.sum((0, 2, 3)), rtol=rtol, atol=atol)
     assert_allclose(sums[1], (dy * centred).sum((0, 2, 3)), rtol=rtol, atol=atol)
+
+
+@searching
+@given(shape=shapes, mean=st.sampled_from([0, -3]), seed=seeds, dtype=dtypes, affine=st.booleans(), layout=layouts)
+def test_batch_norm(backend, shape, mean, seed, dtype, affine, layout):
+    """What the kernels make of a batch's sums is batch norm, its gradient and its running statistics."""
+    assume(shape[0] * shape[2] * shape[3] > 1)
+    N, C, H, W = shape
+    n, eps, momentum = N * H * W, 1e-3, 0.3
+    x = normal(*shape, seed=seed, dtype=dtype) + np.asarray(mean, dtype)
+    dy = normal(*shape, seed=seed + 1, dtype=dtype)
+    weight, bias, at, spread = (normal(C, seed=seed + k, dtype=dtype) for k in range(2, 6))
+    given_weight, given_bias = (strided(a, layout) if affine else None for a in (weight, bias))
+    if not affine:
+        weight, bias = np.ones_like(weight), np.zeros_like(bias)
+
+    sums = backend.batch_norm_sums(rows(x), out=np.empty((2, C)))
+    of = backend.batch_norm_statistics(sums, n, eps, given_weight, given_bias)
+    y = backend.channel_affine(rows(x), of.scale, of.shift)
+    sums = backend.batch_norm_grad_sums(rows(x), of.mean, rows(dy), out=np.empty((2, C)))
+    b, c = backend.batch_norm_input_grad(sums, n, of)
+    dx = backend.channel_affine(rows(dy), of.scale, c, rows(x), b)
+    running = at.copy(), spread.copy()
+    backend.batch_norm_running(of, n, momentum, *running)
+
+    expected, *expected_running = naive.batch_norm(x, at, spread, weight, bias, True, momentum, eps)
+    expected_dx, _, _ = naive.batch_norm_grad(x, dy, at, spread, weight, True, eps)
+    tolerance = {"rtol": 1e-9, "atol": 1e-9} if dtype == "float64" else {"rtol": 1e-3, "atol": 1e-3}
+    pairs = (images(y), expected), (images(dx), expected_dx), *zip(running, expected_running, strict=True)
+    for found, exact in pairs:
+        assert found.dtype == dtype
+        assert_allclose(found, exact, **tolerance)
 
 
 @searching

@@ -169,7 +169,7 @@ def trained(backend, dtype="float64"):
     """Train on some digits; return the trainer and its history."""
     train, test = ic.datasets.load("digits")
     net = everything().init(seed=3, dtype=dtype, backend=backend)
-    trainer = ic.Trainer(net, optimizer=ic.SGD(lr=0.05, momentum=0.9), seed=1)
+    trainer = ic.Trainer(net, optimizer=ic.SGD(lr=0.05, momentum=0.9), seed=1, shard=32)
     return trainer, trainer.fit(train[:320], epochs=2, batch_size=80, validation=test[:100])
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -199,18 +200,40 @@ def test_a_machine_without_cupy_is_told_what_to_install():
     assert "pip install 'im2colnet[cuda12]'" in done.stderr.splitlines()[-1]
 
 
-def test_memory_that_is_not_there_is_told_of():
+def test_memory_that_is_not_there_is_told_of(monkeypatch):
     import im2colnet as ic
 
-    backend = strict_cupy.cupy_backend()
+    backend, room = strict_cupy.cupy_backend(), 1 << 21
+    allocate = backend.xp.empty
 
-    def empty(*args, **options):
-        raise MemoryError
+    def empty(shape, dtype):
+        if np.prod(shape) * np.dtype(dtype).itemsize > room:
+            raise MemoryError
+        return allocate(shape, dtype=dtype)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend.xp, "empty", empty)
-        with pytest.raises(ic.BackendError, match=r"no room for an array of 4 MiB.*Use a smaller batch"):
-            backend.empty((1 << 20,), "float32")
+    trainer = ic.Trainer(ic.models.lenet5(), backend=backend)
+    images, labels = np.zeros((600, 1, 28, 28), "float32"), np.zeros(600, int)
+    monkeypatch.setattr(backend.xp, "empty", empty)
+    monkeypatch.setattr(backend.xp.cuda.runtime, "memGetInfo", lambda: (room, 1 << 30))
+    with pytest.raises(ic.OutOfMemoryError, match="no room for an array of 4 MiB: 0 MiB are in use, 2 of 1,024 MiB"):
+        backend.empty((1 << 20,), "float32")
+    with pytest.raises(ic.OutOfMemoryError, match=r"Of this batch of 600 images \d+ would fit") as caught:
+        trainer.step(images, labels)
+    fits = int(re.search(r"a batch of (\d+) or fewer", str(caught.value))[1])
+    for n in (fits, fits + 1):
+        total = sum(trainer.net.plan(n, (1, 28, 28)).memory().values())
+        assert (total <= room) == (n == fits)
+    trainer.step(images[:fits], labels[:fits])
+    monkeypatch.setattr(backend.xp.cuda.runtime, "memGetInfo", lambda: (1000, 1 << 30))
+    with pytest.raises(ic.OutOfMemoryError, match="Not even one image would fit"):
+        trainer.step(images, labels)
+
+
+def test_a_batch_is_one_shard():
+    import im2colnet as ic
+
+    net = ic.models.resnet20().init(backend=strict_cupy.cupy_backend())
+    assert net.plan(300, (3, 32, 32)).sizes == [300]
 
 
 def test_a_precision_that_there_is_not(monkeypatch):

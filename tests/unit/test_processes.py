@@ -13,7 +13,7 @@ from helpers import assert_same_bits
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
-from im2colnet import processes, run
+from im2colnet import plan, processes, run
 
 pytestmark = [
     pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64"),
@@ -267,6 +267,81 @@ def test_a_batch_that_would_take_much_memory_to_copy_stays_with_threads(monkeypa
     assert workers_of(net) == "3 threads"
     net.predict(batch(9)[0])
     assert workers_of(net) == "3 processes"
+
+
+def of_every_layer(conv=ic.Conv2d, dtype="float32"):
+    """A network of every layer that can be divided by rows, and of some that cannot."""
+    block = ic.Sequential([conv(8, 8, 3, padding=1, groups=8, bias=False), ic.BatchNorm2d(8)])
+    strided = ic.Sequential([conv(8, 16, 3, stride=2, padding=1), ic.BatchNorm2d(16)])
+    net = ic.Sequential([
+        conv(3, 8, 5, padding=((2, 1), (0, 3))), ic.BatchNorm2d(8), ic.ReLU(), ic.Residual(block),
+        ic.BatchNorm2d(8), ic.AvgPool2d(3, 1, 1, count_include_pad=False),
+        ic.Residual(strided, ic.ZeroPadShortcut(8, 16, 2)), ic.ReLU(), conv(16, 12, 1), ic.MaxPool2d(3, 2, 1),
+        ic.AvgPool2d(2, ceil_mode=True), conv(12, 40, 3, padding=2, dilation=2), ic.GlobalAvgPool2d(),
+        ic.Flatten(), ic.Dropout(0.5), ic.Linear(40, 4),
+    ])  # fmt: skip
+    return net.init(0, dtype)
+
+
+def image(n=1, dtype="float32"):
+    return np.random.default_rng(n).standard_normal((n, 3, 23, 19)).astype(dtype)
+
+
+def test_workers_share_one_image(workers, monkeypatch):
+    """The results are those of a whole image, and the same to the last bit for any number of workers."""
+    monkeypatch.setattr(plan, "LEAST_WORK", 1)
+    for dtype in "float32", "float64":
+        monkeypatch.setattr(plan, "PARTS", 1)
+        whole = [of_every_layer(dtype=dtype).predict(image(n, dtype)) for n in (1, 3)]
+        monkeypatch.setattr(plan, "PARTS", 3)
+        found = []
+        for threads in 1, 2, 3:
+            ic.set_num_threads(threads)
+            net = of_every_layer(dtype=dtype)
+            labels = np.arange(3) % 4
+            teacher = ic.Trainer(net)
+            found.append([net.predict(image(n, dtype)) for n in (1, 3)])
+            found[-1] += teacher.evaluate((image(3, dtype), labels)).values()
+            assert workers_of(net) == (f"{threads} processes" if threads > 1 else "1 worker")
+        for results in found:
+            for result, exact in zip(results, whole, strict=False):
+                np.testing.assert_allclose(result, exact, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-6)
+            for result, first in zip(results, found[0], strict=True):
+                assert_same_bits(result, first)
+
+
+def test_threads_do_not_share_an_image(workers, monkeypatch):
+    monkeypatch.setattr(plan, "LEAST_WORK", 1)
+    expected = of_every_layer().predict(image())
+    workers("threads")
+    net = of_every_layer()
+    assert_same_bits(net.predict(image()), expected)
+    assert workers_of(net) == "1 worker"
+
+
+class Doubled(ic.Conv2d):
+    """A convolution whose rows depend on the whole image, which its base class does not know."""
+
+    def forward(self, x, ctx):
+        y = super().forward(x, ctx)
+        y *= x.shape[0]
+        return y
+
+
+def test_a_layer_of_the_user_s_is_not_divided(monkeypatch):
+    monkeypatch.setattr(plan, "LEAST_WORK", 1)
+    monkeypatch.setattr(plan, "PARTS", 1)
+    expected = of_every_layer(Doubled).predict(image())
+    monkeypatch.setattr(plan, "PARTS", 2)
+    np.testing.assert_allclose(of_every_layer(Doubled).predict(image()), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_small_network_s_image_stays_with_one_worker():
+    net = predictor()
+    net.predict(batch(1)[0])
+    assert workers_of(net) == "1 worker"
+    assert net.plan(1, training=False).parts == 1
+    assert ic.models.vgg8(input_size=96).plan(1, training=False, threads=2).workers == 2
 
 
 def test_images_that_are_not_finite_and_a_worker_that_is_killed_while_predicting():

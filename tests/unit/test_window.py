@@ -128,6 +128,33 @@ def test_pairs(window, size):
     assert found == expected
 
 
+@by_hand
+@given(windows(), sizes, st.data())
+def test_a_band_makes_its_rows_of_the_output(window, size, data):
+    """Output rows a to b of an image are all the rows that the band makes of the rows that it reads."""
+    if output_size(window, size) is None:
+        return
+    (H, W), (OH, OW) = size, window.output_size(size)
+    a = data.draw(st.integers(0, OH - 1))
+    b = data.draw(st.integers(a + 1, OH))
+    band = window.band(slice(a, b), H)
+    meet = [o for i, _, (rows, _, _), _ in window.pairs(size) for o in range(rows.start, rows.stop) if a <= o < b]
+    if band is None:
+        assert not meet      # they see padding alone
+        return
+    part, inputs = band
+    assert part.output_size((inputs.stop - inputs.start, W)) == (b - a, OW)
+    x = np.arange(1, H * W + 1).reshape(H, 1, W, 1)
+
+    def columns(of, image):
+        found = np.zeros((*window.kernel, *of.output_size((len(image), W))), int)
+        for i, j, (rows, _, cols), (irows, _, icols) in of.pairs((len(image), W)):
+            found[i, j, rows, cols] = image[irows, 0, icols, 0]
+        return found
+
+    np.testing.assert_array_equal(columns(part, x[inputs]), columns(window, x)[:, :, a:b])
+
+
 # Arguments as users write them --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("padding", "expected"),

@@ -1,0 +1,85 @@
+"""Products in pieces are those of the whole, whatever the sizes and however the factors lie in memory."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from im2colnet_numpy import products
+
+has_small = products.has_small      # before the tests have it say yes
+sizes = st.tuples(st.integers(1, 24), st.integers(1, 40), st.integers(1, 48))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small():
+    """Pieces of a few numbers, on any processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        values = {"SMALL": 600, "FAR": 1500, "SMALL_TRANSPOSED": 40, "LONG": 4, "COLUMNS": 4, "LINE": 2, "ROWS": 2}
+        for name, value in values.items():
+            patch.setattr(products, name, value)
+        patch.setattr(products, "has_small", lambda: True)
+        forget()
+        yield
+    forget()
+
+
+def forget():
+    products.pieces.cache_clear()
+    products.transposed_pieces.cache_clear()
+
+
+def matrix(rng, shape, transposed):
+    *batch, rows, columns = shape
+    stored = rng.integers(-9, 9, (*batch, columns, rows) if transposed else shape).astype("float64")
+    return stored.swapaxes(-1, -2) if transposed else stored
+
+
+@settings(max_examples=200, deadline=None)
+@given(sizes, st.integers(1, 3), st.booleans(), st.booleans(), st.integers(0, 9))
+def test_pieces_are_the_whole(size, batch, transposed, gaps, seed):
+    (M, K, N), rng = size, np.random.default_rng(seed)
+    a, b = matrix(rng, (1, M, K), transposed), matrix(rng, (batch, K, N), False)
+    memory = np.full((batch, M, N + 3 * gaps), np.nan)
+    out = memory[..., :N]
+    products.multiply(a, b, out=out)
+    np.testing.assert_array_equal(out, np.einsum("imk,bkn->bmn", a, b))
+    assert np.isnan(memory[..., N:]).all()
+    out[...] = np.nan
+    products.multiply_transposed(a, np.ascontiguousarray(b.swapaxes(1, 2)), out=out)
+    np.testing.assert_array_equal(out, np.einsum("imk,bkn->bmn", a, b))
+
+
+@settings(max_examples=300, deadline=None)
+@given(sizes)
+def test_pieces_are_small(size):
+    M, K, N = size
+    m, n = products.pieces(M, K, N)
+    assert M % m == N % n == 0
+    if m * n > 1:
+        assert M // m * K * (N // n) <= products.SMALL < M * K * N
+    m, n = products.transposed_pieces(M, K, N)
+    assert M % m == N % n == 0
+    if m * n > 1:
+        assert M // m * (N // n) <= products.SMALL_TRANSPOSED
+        assert M // m * (N // n) * K <= products.SMALL
+
+
+def test_these_sizes_are_cut():
+    """The tests above would pass if nothing ever was."""
+    assert products.pieces(24, 40, 32) != (1, 1)
+    assert products.transposed_pieces(24, 8, 24) != (1, 1)
+
+
+@pytest.mark.parametrize(("architecture", "small"), [("SkylakeX", True), ("Haswell", False), (None, False)])
+def test_only_where_blas_has_kernels_for_them(architecture, small, monkeypatch):
+    pools = [{"user_api": "openmp"}, {"user_api": "blas"} | ({"architecture": architecture} if architecture else {})]
+    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: pools)
+    assert has_small.__wrapped__() == small
+
+
+def test_without_threadpoolctl_nothing_is_cut(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    assert not has_small.__wrapped__()
+
