@@ -59,7 +59,7 @@ class Window(NamedTuple):
         return Window(self.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), self.dilation)
 
     def band(self, rows: slice, H: int) -> tuple[Window, slice] | None:
-        """The window by which only these ``rows`` of the output are made, and the rows of the input, of H, that it reads.
+        """The window by which only these ``rows`` of the output are made, and the rows of an input of H that it reads.
 
         There is none if they see padding alone.
         """
