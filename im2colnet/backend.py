@@ -153,7 +153,7 @@ class Backend:
         self, kernel: str, x: Shape, y: Shape, dtype: str, window: Window | None = None, groups: int = 1
     ) -> list[Spec]:
         """Scratch arrays that ``kernel`` (a method's name) wants for input and output shapes ``x`` and ``y``."""
-        if window is None or not kernel.startswith("conv2d"):
+        if window is None or kernel not in ("conv2d", "conv2d_weight_grad", "conv2d_input_grad"):
             return []
         C, (OH, F, OW, N), (KH, KW) = x[1], y, window.kernel
         columns = Spec((OH, C, KH, KW, OW, N), dtype)
@@ -243,6 +243,15 @@ class Backend:
         self.matmul(dy.reshape(OH, G, F // G, OW * N), columns_t, out=products)         # (OH, G, F/G, K)
         dw[...] = products.sum(0).reshape(dw.shape)
         return dw
+
+    def conv2d_grads(
+        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array, work: Sequence[Array]
+    ) -> None:
+        """Both gradients at once, of the weight into ``dw`` and of the input into ``dx``, where that is faster.
+
+        That is where :meth:`workspace` lists scratch for it: by default nowhere.
+        """
+        raise NotImplementedError(f"the backend {self.name!r} has no kernel for both gradients at once")
 
     # ------------------------------------------------------------------ pooling
 

@@ -263,9 +263,8 @@ class Conv2d(Layer):
         def work(*kernels: str) -> Work:
             return {k: backend.workspace(k, x, y, dtype, self.window, self.groups) for k in kernels}
 
-        return Needs(
-            output=False, forward=work("conv2d"), backward=work("conv2d_weight_grad", "conv2d_input_grad")
-        )
+        backward = work("conv2d_weight_grad", "conv2d_input_grad", "conv2d_grads")
+        return Needs(output=False, forward=work("conv2d"), backward=backward)
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return backend.algorithm(x, y, dtype, self.window, self.groups)
@@ -284,18 +283,18 @@ class Conv2d(Layer):
         )
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
-        x, work = ctx.x, ctx.work
-        ctx.backend.conv2d_weight_grad(
-            x, dy, self.window, self.groups, out=ctx.grads["weight"], work=work["conv2d_weight_grad"]
-        )
+        x, w, dw, dx, work = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.work
+        backend, window = ctx.backend, (self.window, self.groups)
         if self.bias:
-            ctx.backend.sum_samples(dy, out=ctx.grads["bias"])
-        if ctx.dx is None:
+            backend.sum_samples(dy, out=ctx.grads["bias"])
+        if dx is not None and work["conv2d_grads"]:
+            backend.conv2d_grads(x, dy, w, *window, dw=dw, dx=dx, work=work["conv2d_grads"])
+            return dx
+        backend.conv2d_weight_grad(x, dy, *window, out=dw, work=work["conv2d_weight_grad"])
+        if dx is None:
             return None
-        w, size = ctx.params["weight"], (x.shape[0], x.shape[2])
-        return ctx.backend.conv2d_input_grad(
-            dy, w, size, self.window, self.groups, out=ctx.dx, work=work["conv2d_input_grad"]
-        )
+        size = x.shape[0], x.shape[2]
+        return backend.conv2d_input_grad(dy, w, size, *window, out=dx, work=work["conv2d_input_grad"])
 
 
 @dataclass(eq=False, repr=False)

@@ -130,7 +130,7 @@ class CupyBackend(Backend):
             return [Spec((SUM_BLOCKS, 2, x[1]), "float64")]
         if window is None or not kernel.startswith("conv2d"):
             return []
-        return algorithm(x, y[1], window, groups, dtype).work[kernel]
+        return algorithm(x, y[1], window, groups, dtype).work.get(kernel, [])
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
         chosen = algorithm(x, y[1], window, groups, dtype)

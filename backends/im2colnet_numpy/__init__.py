@@ -100,7 +100,7 @@ class NumpyBackend(Backend):
             return [Spec(y, "bool"), Spec(y, "bool"), Spec(y, dtype)]
         if window is None or not kernel.startswith("conv2d"):
             return []
-        return algorithm(x, y[1], window, groups, np.dtype(dtype)).work[kernel]
+        return algorithm(x, y[1], window, groups, np.dtype(dtype)).work.get(kernel, [])
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
         chosen = algorithm(x, y[1], window, groups, np.dtype(dtype))
@@ -137,6 +137,12 @@ class NumpyBackend(Backend):
         work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
         algorithm(x_shape, len(w), window, groups, dy.dtype).input_grad(dy, w, dx, work)
         return dx
+
+    def conv2d_grads(
+        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array, work: Sequence[Array]
+    ) -> None:
+        chosen: Any = algorithm(x.shape, len(w), window, groups, x.dtype)
+        chosen.grads(x, dy, w, dw, dx, work)
 
     # ------------------------------------------------------------------ pooling
 

@@ -38,23 +38,18 @@ class Rows:
         self.F, self.G, self.window = F, groups, window
         self.lowering = lowering = Lowering(x, window, groups, dtype)
         y = (lowering.OH, F, lowering.OW, x[3])
-        # BLAS is faster, by up to two, where the first of the two sizes of a product is the larger
-        self.columns_first = F // groups < lowering.K
-        dw = (groups, lowering.K, F // groups) if self.columns_first else (groups, F // groups, lowering.K)
-        # as many rows' products before they are added up as stay in the first-level cache
-        self.step = max(1, min(lowering.tile, 32768 // (dw[0] * dw[1] * dw[2] * 4)))
+        self.sum = RowSum(groups, F // groups, lowering.K, lowering.tile, dtype)
         self.work = {
             "conv2d": [lowering.spec, bias_spec(y, dtype)],
-            "conv2d_weight_grad": [
-                lowering.spec, Spec((groups, self.step, *dw[1:]), dtype), Spec(dw, dtype), Spec(dw, dtype)
-            ],
-        }  # fmt: skip
+            "conv2d_weight_grad": [lowering.spec, *self.sum.work],
+        }
         few = x[1] // groups < LEAST_TURNED and MOST_FILTERS * x[1] < F
         turned = None if few or window.kernel == (1, 1) else window.turned
         self.turned = Lowering(y, turned, groups, dtype) if turned else None
         if self.turned:
-            turned_weight = Spec((x[1], *window.kernel, F // groups), dtype)
-            self.work["conv2d_input_grad"] = [self.turned.spec, turned_weight]
+            scratch = [self.turned.spec, Spec((x[1], *window.kernel, F // groups), dtype)]
+            self.turned_sum = RowSum(groups, x[1] // groups, self.turned.K, self.turned.tile, dtype)
+            self.work |= {"conv2d_input_grad": scratch, "conv2d_grads": [*scratch, *self.turned_sum.work]}
         else:
             columns = (groups, lowering.tile, lowering.K, y[2] * y[3]) if not lowering.direct else (0,)
             self.work["conv2d_input_grad"] = [Spec(columns, dtype)]
@@ -68,49 +63,49 @@ class Rows:
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
-        (OH, F, OW, N), G = dy.shape, self.G
-        L, products, part, total = work
-        rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
-        total[...] = 0
+        L, *sums = work
+        rows = self._rows(dy)
+        total = self.sum.start(sums)
         for r, m, V in self.lowering.tiles(x, L):
-            for i in range(0, m, self.step):
-                n = min(self.step, m - i)
-                a, b = rows[:, r + i : r + i + n], V[:, i : i + n]                      # (G, n, K, OW·N)
-                if self.columns_first:
-                    a, b = b, a
-                multiply_transposed(a, b, out=products[:, :n])
-                if n > 1:
-                    np.add.reduce(products[:, :n], axis=1, out=part)
-                np.add(total, part if n > 1 else products[:, 0], out=total)
-        if self.columns_first:
-            total = total.swapaxes(1, 2)                                                # (G, F/G, K)
-        by_group = dw.transpose(WEIGHT_ORDER).reshape(G, F // G, *self.window.kernel, -1)
+            self.sum.add(rows[:, r : r + m], V, sums)
+        by_group = dw.transpose(WEIGHT_ORDER).reshape(self.G, self.F // self.G, *self.window.kernel, -1)
         by_group[...] = total.reshape(by_group.shape)
+
+    def grads(
+        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> None:
+        """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
+        assert self.turned is not None
+        L, turned, *sums = work
+        w, rows, result = self._turn(w, turned), self._rows(x), self._rows(dx)
+        total = self.turned_sum.start(sums)
+        for r, m, V in self.turned.tiles(dy, L):
+            multiply(w, V, out=result[:, r : r + m])
+            self.turned_sum.add(rows[:, r : r + m], V, sums)
+        G, (KH, KW) = self.G, self.window.kernel
+        by_tap = total.reshape(G, -1, KH, KW, self.F // G)[:, :, ::-1, ::-1]             # (G, C/G, KH, KW, F/G)
+        dw.reshape(G, self.F // G, -1, KH, KW)[...] = by_tap.transpose(0, 4, 1, 2, 3)
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write the gradient with respect to the input into dx (H, C, W, N), a gather or sums in a fixed order."""
         if self.turned:
-            self._input_grad_turned(dy, w, dx, *work)
+            L, turned = work
+            convolve_rows(self.turned, dy, self._turn(w, turned), L, dx)
         elif self.lowering.direct:
-            (H, C, W, N), G, wt = dx.shape, self.G, self._matrices(w).swapaxes(2, 3)    # (G, 1, C/G, F/G)
-            rows = dy.reshape(H, G, -1, W * N).swapaxes(0, 1)
-            multiply(wt, rows, out=dx.reshape(H, G, C // G, W * N).swapaxes(0, 1))
+            multiply(self._matrices(w).swapaxes(2, 3), self._rows(dy), out=self._rows(dx))
         else:
             self._input_grad_columns(dy, w, dx, *work)
 
-    def _input_grad_turned(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, L: np.ndarray, turned: np.ndarray
-    ) -> None:
-        G, F, C, kernel = self.G, self.F // self.G, dx.shape[1] // self.G, self.window.kernel
+    def _turn(self, w: np.ndarray, turned: np.ndarray) -> np.ndarray:
+        """The weight of the input's gradient, (G, 1, C/G, KH·KW·F/G), turned by half a turn."""
+        G, F, C, kernel = self.G, self.F // self.G, w.shape[1], self.window.kernel
         per_group = w.reshape(G, F, C, *kernel)[:, :, :, ::-1, ::-1]
-        turned.reshape(G, C, *kernel, F)[...] = per_group.transpose(0, 2, 3, 4, 1)      # (C, KH, KW, F/G)
-        assert self.turned is not None
-        convolve_rows(self.turned, dy, turned.reshape(G, 1, C, -1), L, dx)
+        turned.reshape(G, C, *kernel, F)[...] = per_group.transpose(0, 2, 3, 4, 1)
+        return turned.reshape(G, 1, C, -1)
 
     def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> None:
-        (OH, F, OW, N), (H, C, W, _), G = dy.shape, dx.shape, self.G
-        wt = self._matrices(w).swapaxes(2, 3)                                           # (G, 1, K, F/G)
-        rows = dy.reshape(OH, G, F // G, OW * N).swapaxes(0, 1)                         # (G, OH, F/G, OW·N)
+        (OH, _, OW, N), (H, C, W, _), G = dy.shape, dx.shape, self.G
+        wt, rows = self._matrices(w).swapaxes(2, 3), self._rows(dy)                     # (G, 1, K, F/G)
         dx[...] = 0
         images = dx.reshape(H, G, C // G, W, N)
         for r in range(0, OH, self.lowering.tile):
@@ -124,9 +119,42 @@ class Rows:
                     target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
                     np.add(target, windows[lo - r : hi - r, i, j, :, :, ocols], out=target)
 
+    def _rows(self, images: np.ndarray) -> np.ndarray:
+        """Images (H, C, W, N) as the matrices (G, H, C/G, W·N) of their rows, a view."""
+        return images.reshape(len(images), self.G, images.shape[1] // self.G, -1).swapaxes(0, 1)
+
     def _matrices(self, w: np.ndarray) -> np.ndarray:
         """The weight as (G, 1, F/G, K), its columns in the order (KH, KW, C/G); no copy if it is stored in that."""
         return w.transpose(WEIGHT_ORDER).reshape(self.G, 1, self.F // self.G, -1)
+
+
+class RowSum:
+    """``Σ_r rows[r] · V[r]ᵀ`` (G, F, K) of rows (G, m, F, N) and their windows V (G, m, K, N): sizes, but no array."""
+
+    def __init__(self, G: int, F: int, K: int, tile: int, dtype: str) -> None:
+        # BLAS is faster, by up to two, where the first of the two sizes of a product is the larger
+        self.windows_first = F < K
+        shape = (K, F) if self.windows_first else (F, K)
+        # as many rows' products before they are added up as stay in the first-level cache
+        self.step = max(1, min(tile, 32768 // (G * F * K * 4)))
+        self.work = [Spec((G, self.step, *shape), dtype), Spec((G, *shape), dtype), Spec((G, *shape), dtype)]
+
+    def start(self, work: Sequence[np.ndarray]) -> np.ndarray:
+        """Return where the sum will be, now zero."""
+        *_, total = work
+        total[...] = 0
+        return total.swapaxes(1, 2) if self.windows_first else total
+
+    def add(self, rows: np.ndarray, V: np.ndarray, work: Sequence[np.ndarray]) -> None:
+        """Add the products of some rows with their windows."""
+        products, part, total = work
+        a, b = (V, rows) if self.windows_first else (rows, V)
+        for i in range(0, V.shape[1], self.step):
+            several = products[:, : min(self.step, V.shape[1] - i)]
+            multiply_transposed(a[:, i : i + self.step], b[:, i : i + self.step], out=several)
+            if several.shape[1] > 1:
+                np.add.reduce(several, axis=1, out=part)
+            np.add(total, part if several.shape[1] > 1 else several[:, 0], out=total)
 
 
 def convolve_rows(

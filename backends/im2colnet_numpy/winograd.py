@@ -88,11 +88,12 @@ class Winograd:
         self.C, self.F = C, F
         self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
         U, taps = Spec((IN * IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
-        part = taps if self.forward.at_once else U
+        dU = [[U, taps if tiles.at_once else U] for tiles in (self.forward, self.gradient)]
         self.work = {
             "conv2d": [U, *self.forward.work],
-            "conv2d_weight_grad": [U, part, *self.forward.work[:-1], self.forward.outputs.spec],
+            "conv2d_weight_grad": [*dU[0], *self.forward.work[:-1], self.forward.outputs.spec],
             "conv2d_input_grad": [U, *self.gradient.work],
+            "conv2d_grads": [U, *dU[1], *self.gradient.work, self.gradient.outputs.spec],
         }
 
     @staticmethod
@@ -106,28 +107,36 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> None:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        U, *work = work
-        self.forward.multiply(x, filters(w, G, U), b, relu, y, *work)
+        U, L, V, *work = work
+        filters(w, G, U)
+        for r, m, v in self.forward.transformed(x, L, V):
+            self.forward.multiply(U, r, m, v, b, relu, y, *work)
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
-        U, *work = work
-        self.gradient.multiply(dy, filters(w, G[:, ::-1], U).swapaxes(1, 2), None, False, dx, *work)
+        U, L, V, *work = work
+        U = filters(w, G[:, ::-1], U).swapaxes(1, 2)
+        for r, m, v in self.gradient.transformed(dy, L, V):
+            self.gradient.multiply(U, r, m, v, None, False, dx, *work)
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write ``dw = (G⊗G)ᵀ · Σ dM · Vᵀ``, where ``dM = (A⊗A) · dy``, into dw (F, C, 3, 3)."""
-        U, part, L, V, M, Ly = work
+        dU, part, L, V, M, Ly = work
         tiles = self.forward
         for (r, m, v), (_, _, d) in zip(tiles.transformed(x, L, V), tiles.outputs.tiles(dy, Ly), strict=True):
-            d = d.reshape(m, OUT * OUT, self.F, tiles.P)
-            np.matmul(A.T, d.swapaxes(1, 2), out=M[:, :, :m].transpose(2, 1, 0, 3))     # (m, F, 36, P)
-            dM = M[:, :, :m].reshape(IN * IN, self.F, -1)
-            multiply_transposed(dM, v, out=part if r else U)                                  # (36, F, C)
-            if r:
-                np.add(U, part, out=U)
-        taps = part.reshape(-1)[: dw.size].reshape(self.F, TAPS * TAPS, self.C)
-        np.matmul(G.T, U.swapaxes(0, 1), out=taps)                                      # (F, 9, C)
-        dw.transpose(WEIGHT_ORDER)[...] = taps.reshape(self.F, TAPS, TAPS, self.C)
+            add_product(tiles.spread(d, m, M), v, r, dU, part)
+        store(dU, G, part, dw)
+
+    def grads(
+        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> None:
+        """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
+        U, dU, part, L, V, M, Y, Lx = work
+        tiles, U = self.gradient, filters(w, G[:, ::-1], U).swapaxes(1, 2)
+        for (r, m, v), (_, _, d) in zip(tiles.transformed(dy, L, V), tiles.outputs.tiles(x, Lx), strict=True):
+            add_product(v, tiles.spread(d, m, M), r, dU, part)
+            tiles.multiply(U, r, m, v, None, False, dx, M, Y)
+        store(dU, G[:, ::-1], part, dw)
 
 
 def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> np.ndarray:
@@ -135,6 +144,20 @@ def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> np.ndarray:
     taps = w.transpose(WEIGHT_ORDER).reshape(len(w), TAPS * TAPS, -1)                     # (F, 9, C)
     np.matmul(G, taps, out=U.swapaxes(0, 1))
     return U
+
+
+def add_product(a: np.ndarray, b: np.ndarray, r: int, dU: np.ndarray, part: np.ndarray) -> None:
+    """Add ``a · bᵀ`` of the tiles from row r on to dU (36, F, C); the first are all there is so far."""
+    multiply_transposed(a, b, out=part if r else dU)
+    if r:
+        np.add(dU, part, out=dU)
+
+
+def store(dU: np.ndarray, G: np.ndarray, part: np.ndarray, dw: np.ndarray) -> None:
+    """``dw = (G⊗G)ᵀ · dU``."""
+    taps = part.reshape(-1)[: dw.size].reshape(len(dw), TAPS * TAPS, -1)
+    np.matmul(G.T, dU.swapaxes(0, 1), out=taps)                                         # (F, 9, C)
+    dw.transpose(WEIGHT_ORDER)[...] = taps.reshape(len(dw), TAPS, TAPS, -1)
 
 
 class Tiles:
@@ -162,20 +185,25 @@ class Tiles:
             np.matmul(B, d.swapaxes(1, 2), out=V[:, :, :m].transpose(2, 1, 0, 3))       # (m, C, 36, P)
             yield r, m, V[:, :, :m].reshape(IN * IN, self.C, -1)
 
+    def spread(self, d: np.ndarray, m: int, M: np.ndarray) -> np.ndarray:
+        """``(A⊗A) · d`` (36, F, m·P) of tiles d of what the products make, the adjoint of the last step."""
+        d = d.reshape(m, OUT * OUT, self.F, self.P)
+        np.matmul(A.T, d.swapaxes(1, 2), out=M[:, :, :m].transpose(2, 1, 0, 3))         # (m, F, 36, P)
+        return M[:, :, :m].reshape(IN * IN, self.F, -1)
+
     def multiply(
-        self, x: np.ndarray, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, L: np.ndarray,
-        V: np.ndarray, M: np.ndarray, Y: np.ndarray,
+        self, U: np.ndarray, r: int, m: int, v: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray,
+        M: np.ndarray, Y: np.ndarray,
     ) -> None:
-        """Write ``y = (A⊗A)ᵀ · (U · V)``, plus bias and with ReLU, into y (OH, F, OW, N)."""
-        for r, m, v in self.transformed(x, L, V):
-            multiply(U, v, out=M[:, :, :m].reshape(IN * IN, self.F, -1))
-            if b is not None:
-                M[EVERYWHERE, :, :m] += b[:, None, None]
-            np.matmul(A, M[:, :, :m].transpose(2, 1, 0, 3), out=Y[:m].swapaxes(1, 2))    # (m, F, 16, P)
-            tile = y[OUT * r : OUT * (r + m)]                                           # still in cache
-            rows = Y[:m].reshape(m * OUT, OUT, self.F, self.columns, self.N)[: len(tile)]
-            for j in range(min(OUT, tile.shape[2])):
-                target = tile[:, :, j::OUT]
-                target[...] = rows[:, j, :, : target.shape[2]]
-            if relu:
-                rectify(tile, out=tile)
+        """Write ``y = (A⊗A)ᵀ · (U · V)``, plus bias and with ReLU, into these tiles of y (OH, F, OW, N)."""
+        multiply(U, v, out=M[:, :, :m].reshape(IN * IN, self.F, -1))
+        if b is not None:
+            M[EVERYWHERE, :, :m] += b[:, None, None]
+        np.matmul(A, M[:, :, :m].transpose(2, 1, 0, 3), out=Y[:m].swapaxes(1, 2))        # (m, F, 16, P)
+        tile = y[OUT * r : OUT * (r + m)]                                               # still in cache
+        rows = Y[:m].reshape(m * OUT, OUT, self.F, self.columns, self.N)[: len(tile)]
+        for j in range(min(OUT, tile.shape[2])):
+            target = tile[:, :, j::OUT]
+            target[...] = rows[:, j, :, : target.shape[2]]
+        if relu:
+            rectify(tile, out=tile)
