@@ -36,7 +36,7 @@ class Depthwise:
 
     why = "a channel to a group"
 
-    def __init__(self, x: Shape, window: Window, dtype: str) -> None:
+    def __init__(self, x: Shape, window: Window, dtype: str, turns: bool = True) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         self.window = window
         one = Lowering((H, 1, W, N), window, 1, dtype, min(OH, ROWS)).spec
@@ -51,6 +51,11 @@ class Depthwise:
             "conv2d_weight_grad": [*scratch, Spec((self.C, KH, KW), dtype)],
             "conv2d_input_grad": scratch,
         }
+        #: the convolution of dy that is the input's gradient
+        self.turned = Depthwise((OH, C, OW, N), window.turned, dtype, False) if turns and window.turned else None
+        if self.turned:
+            L, band, part = self.turned.work["conv2d_weight_grad"]
+            self.work |= {"conv2d_input_grad": self.turned.work["conv2d"], "conv2d_grads": [L, band, band, part]}
 
     def diagonal(self, band: np.ndarray) -> np.ndarray:
         """Return the view (C, m, KH, KW) of where a band matrix (C, m, rows, KW) holds the kernel."""
@@ -89,7 +94,13 @@ class Depthwise:
                 finish(target[r : r + rows.shape[1]], bias, relu)                       # still in cache
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
-        """Add ``Tᵀ · dy`` to where the lowered rows came from in dx (H, C, W, N)."""
+        """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N).
+
+        Where there is none, add ``Tᵀ · dy`` to where the lowered rows came from.
+        """
+        if self.turned:
+            self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, False, dx, work)
+            return
         L, band = work
         for block in self.blocks:
             T, target = self.matrix(w[block], band).swapaxes(1, 2), dx[:, block]
@@ -109,4 +120,22 @@ class Depthwise:
                 m = rows.shape[1]
                 np.matmul(rows, lowered.swapaxes(1, 2), out=matrix[:, :m, : lowered.shape[1]])
                 np.add.reduce(self.diagonal(band[:, :m]), axis=1, out=part)
+                np.add(total, part, out=total)
+
+    def grads(
+        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> None:
+        """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
+        assert self.turned is not None
+        L, band, products, part = work
+        turned, matrix = self.turned, products.reshape(*products.shape[:2], -1)
+        for block in turned.blocks:
+            T, total = turned.matrix(w[block, :, ::-1, ::-1], band), dw[block, 0, ::-1, ::-1]
+            inputs = x[:, block].reshape(len(x), turned.C, -1).swapaxes(0, 1)           # (C, H, W·N)
+            total[...] = 0
+            for r, rows, lowered in turned.tiles(dx[:, block], L, dy[:, block]):
+                m, K = rows.shape[1], lowered.shape[1]
+                np.matmul(T[:, :m, :K], lowered, out=rows)
+                np.matmul(inputs[:, r : r + m], lowered.swapaxes(1, 2), out=matrix[:, :m, :K])
+                np.add.reduce(turned.diagonal(products[:, :m]), axis=1, out=part)
                 np.add(total, part, out=total)
