@@ -17,8 +17,7 @@ FAR = 400_000                 # numbers of the second factor: of more, not copie
 ROWS = 4                      # of a piece, at least,
 COLUMNS, LINE = 64, 16        # and columns: four vectors of AVX-512; and a multiple of a line of the cache
 SMALL_TRANSPOSED = 1200       # results that are sums along rows,
-LONG = 256                    # if these are so long,
-FEW = 64                      # and one of the result's sizes no larger
+LONG, FEW = 256, 4            # if these are so long, and so many times as long as one of the result's sizes
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +74,7 @@ def pieces(M: int, K: int, N: int) -> tuple[int, int]:
 @lru_cache(maxsize=4096)
 def transposed_pieces(M: int, K: int, N: int) -> tuple[int, int]:
     """Into how many equal parts to cut both sizes of the results of a product (M, K) · (N, K)ᵀ."""
-    if K < LONG or min(M, N) > FEW or not has_small():
+    if K < LONG or min(M, N) * FEW > K or not has_small():
         return 1, 1
     found = [
         (m * n, m, n) for m in _divisors(M, 2 * ROWS) for n in _divisors(N, 2 * ROWS)

@@ -16,7 +16,8 @@ sizes = st.tuples(st.integers(1, 24), st.integers(1, 40), st.integers(1, 48))
 def small():
     """Pieces of a few numbers, on any processor."""
     with pytest.MonkeyPatch.context() as patch:
-        values = {"SMALL": 600, "FAR": 1500, "SMALL_TRANSPOSED": 40, "LONG": 4, "COLUMNS": 4, "LINE": 2, "ROWS": 2}
+        values = {"SMALL": 600, "FAR": 1500, "SMALL_TRANSPOSED": 40, "LONG": 4, "FEW": 1}
+        values |= {"COLUMNS": 4, "LINE": 2, "ROWS": 2}
         for name, value in values.items():
             patch.setattr(products, name, value)
         patch.setattr(products, "has_small", lambda: True)
@@ -69,7 +70,7 @@ def test_pieces_are_small(size):
 def test_these_sizes_are_cut():
     """The tests above would pass if nothing ever was."""
     assert products.pieces(24, 40, 32) != (1, 1)
-    assert products.transposed_pieces(24, 8, 24) != (1, 1)
+    assert products.transposed_pieces(24, 24, 24) != (1, 1)
 
 
 @pytest.mark.parametrize(("architecture", "small"), [("SkylakeX", True), ("Haswell", False), (None, False)])
