@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from math import prod
 
 import numpy as np
 
@@ -93,8 +94,9 @@ class Winograd:
             "conv2d": [U, *self.forward.work],
             "conv2d_weight_grad": [*dU[0], *self.forward.work[:-1], self.forward.outputs.spec],
             "conv2d_input_grad": [U, *self.gradient.work],
-            "conv2d_grads": [U, *dU[1], *self.gradient.work, self.gradient.outputs.spec],
         }
+        if prod(U.shape) <= prod(x) + OH * F * OW * x[3]:   # else it is the weights that take the time, and the memory
+            self.work["conv2d_grads"] = [U, *dU[1], *self.gradient.work, self.gradient.outputs.spec]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
