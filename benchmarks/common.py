@@ -224,13 +224,23 @@ class Convolution:
         self.w, self.b = as_stored(backend, normal(backend, (F, C // groups, K, K), 2)), normal(backend, (F,), 3)
         self.y, self.dx = empty(backend, self.dy.shape), empty(backend, self.x.shape)
         self.dw = as_stored(backend, empty(backend, self.w.shape))
-        how = self.window, groups
+        self.backend, self.how = backend, (how := (self.window, groups))
         shapes = self.x.shape, self.y.shape, "float32", *how
         self.forward = kernel(backend, "conv2d", self.x, self.w, self.b, *how, shapes=shapes, out=self.y)
         self.input_grad = kernel(
             backend, "conv2d_input_grad", self.dy, self.w, size, *how, shapes=shapes, out=self.dx
         )
         self.weight_grad = kernel(backend, "conv2d_weight_grad", self.x, self.dy, *how, shapes=shapes, out=self.dw)
+        self.work = [backend.empty(*spec) for spec in backend.workspace("conv2d_grads", *shapes)]
+
+    def gradients(self) -> None:
+        """Both gradients as a training step makes them: at once where the backend has a kernel for that."""
+        if not self.work:
+            self.input_grad()
+            self.weight_grad()
+            return
+        self.backend.conv2d_grads(self.x, self.dy, self.w, *self.how, dw=self.dw, dx=self.dx, work=self.work)
+        self.backend.synchronize()
 
 
 def normal(backend: ic.Backend, shape: Sequence[int], seed: int) -> Any:

@@ -150,8 +150,7 @@ def convolution_samples(shape: Shape, precision: str, batch: int) -> Samples:
 
     def call() -> None:
         ours.forward()
-        ours.input_grad()
-        ours.weight_grad()
+        ours.gradients()
 
     call()
     results = {"y": ours.y, "dx": ours.dx, "dw": ours.dw}

@@ -185,8 +185,7 @@ def convolution_samples(shape: Shape) -> Samples:
 
     def call() -> None:
         ours.forward()
-        ours.input_grad()
-        ours.weight_grad()
+        ours.gradients()
 
     call()
     theirs = {}

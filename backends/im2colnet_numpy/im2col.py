@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import as_strided
 from im2colnet.backend import Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
+from im2colnet_numpy.lowering import copy_pixels
 from im2colnet_numpy.products import multiply
 from im2colnet_numpy.rows import Rows
 
@@ -66,7 +67,7 @@ class Im2col(Rows):
         for r in range(0, len(y), self.tile):
             part = windows[..., r : r + self.tile, :, :]
             columns = lowered[: part.size].reshape(self.G, w.shape[2], -1)              # (G, K, m·OW·N)
-            columns.reshape(part.shape)[...] = part
+            copy_pixels(columns.reshape(part.shape), part)
             product = products[: self.F * columns.shape[2]].reshape(self.G, w.shape[1], -1)
             multiply(w, columns, out=product)
             target = rows[r : r + self.tile]                                            # (m, G, F/G, OW·N)

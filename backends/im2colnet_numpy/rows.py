@@ -3,7 +3,9 @@
     y[r] = w · L[r·stride : r·stride + KH]          (F, OW·N) = (F, K) · (K, OW·N),   K = KH·KW·C
 
 and all of that for each group. The weight's gradient is ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ``; the input's is at
-stride 1 the convolution of ``dy`` with the weight turned by half a turn, else ``col2im(wᵀ · dy)``.
+stride 1 the convolution of ``dy`` with the weight turned by half a turn, else ``col2im(wᵀ · dy)``. Where it is a
+convolution, one lowering of ``dy`` serves both: with its rows L' the weight's gradient is, turned,
+``Σ_r x[r] · L'[r : r + KH]ᵀ``, since ``Σ x·dx`` and ``Σ y·dy`` are the same function of the weight.
 """
 from __future__ import annotations
 

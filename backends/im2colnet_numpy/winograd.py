@@ -13,7 +13,8 @@ With tiles as vectors that is y = (A⊗A)ᵀ [(G⊗G) w ⊙ (B⊗B)ᵀ d], and s
     y = (A⊗A)ᵀ · M       (16, F·P)
 
 The tiles d are windows of size 6 and stride 4, so the rows of :mod:`im2colnet_numpy.lowering` already are the matrix
-(36, C·P), where P = tiles along a row · samples. The adjoint of each line gives the weight's gradient.
+(36, C·P), where P = tiles along a row · samples. The adjoint of each line gives the weight's gradient. If the input's
+is wanted as well it is the adjoint of that convolution of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
 
 Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest, where the products of rows are off
 by 4e-7; with 512 channels a test keeps it below 2e-5. ``IM2COLNET_WINOGRAD=0`` switches it off.
@@ -30,7 +31,7 @@ from im2colnet.backend import Shape, Spec
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectify
-from im2colnet_numpy.lowering import Lowering
+from im2colnet_numpy.lowering import Lowering, copy_pixels
 from im2colnet_numpy.products import multiply, multiply_transposed
 from im2colnet_numpy.rows import WEIGHT_ORDER
 
@@ -206,6 +207,6 @@ class Tiles:
         rows = Y[:m].reshape(m * OUT, OUT, self.F, self.columns, self.N)[: len(tile)]
         for j in range(min(OUT, tile.shape[2])):
             target = tile[:, :, j::OUT]
-            target[...] = rows[:, j, :, : target.shape[2]]
+            copy_pixels(target, rows[:, j, :, : target.shape[2]])
         if relu:
             rectify(tile, out=tile)

@@ -177,12 +177,16 @@ def test_memory_that_is_freed_is_kept_where_times_are_compared():
 
 
 # What is measured ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_kernels_that_are_timed_compute_what_the_textbook_does(name):
+def test_the_kernels_that_are_timed_compute_what_the_textbook_does(name, at_once):
     case = common.Convolution(ic.get_backend("numpy"), SHAPES[name], batch=2)
     case.forward()
-    case.input_grad()
-    case.weight_grad()
+    if at_once:
+        case.gradients()
+    else:
+        case.input_grad()
+        case.weight_grad()
 
     class Textbook(ic.Backend):
         name, xp = "textbook", np
