@@ -101,9 +101,6 @@ class Conv2d(Kernels):
     def time_weight_grad(self, shape: str) -> None:
         convolution(shape).weight_grad()
 
-    def time_gradients(self, shape: str) -> None:
-        convolution(shape).gradients()
-
 
 class Pooling(Kernels):
     """Pooling forward and backward. Shapes: channels-size-kernel-stride."""
