@@ -245,13 +245,15 @@ class Backend:
         return dw
 
     def conv2d_grads(
-        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array, work: Sequence[Array]
+        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array,
+        work: Sequence[Array] | None = None,
     ) -> None:
-        """Both gradients at once, of the weight into ``dw`` and of the input into ``dx``, where that is faster.
+        """Both gradients, of the weight into ``dw`` and of the input into ``dx``: here one after the other.
 
-        That is where :meth:`workspace` lists scratch for it: by default nowhere.
+        Where a backend has a faster way to make them at once, :meth:`workspace` lists scratch for it.
         """
-        raise NotImplementedError(f"the backend {self.name!r} has no kernel for both gradients at once")
+        self.conv2d_weight_grad(x, dy, window, groups, out=dw)
+        self.conv2d_input_grad(dy, w, (x.shape[0], x.shape[2]), window, groups, out=dx)
 
     # ------------------------------------------------------------------ pooling
 

@@ -199,8 +199,13 @@ def _images(x: Shape) -> tuple[int, int, int, int]:
     return x[0], x[1], x[2], x[3]
 
 
-def _band_of(layer: Any, rows: slice, x: Shape) -> Band:
-    """Return the band of a layer that slides a window: the same layer with a window of its own."""
+def _same_rows(layer: Layer, rows: slice, x: Shape) -> Band:
+    """Of a layer whose rows of output depend on the same rows of input."""
+    return layer, rows
+
+
+def _rows_of_windows(layer: Any, rows: slice, x: Shape) -> Band:
+    """Of a layer that slides a window: the same layer with a window of its own."""
     found = layer.window.band(rows, x[0])
     if found is None:
         return None
@@ -269,8 +274,7 @@ class Conv2d(Layer):
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return backend.algorithm(x, y, dtype, self.window, self.groups)
 
-    def band(self, rows: slice, x: Shape) -> Band:
-        return _band_of(self, rows, x)
+    band = _rows_of_windows
 
     def flops(self, x: Shape, y: Shape) -> int:
         K = self.in_channels // self.groups * prod(self.window.kernel)
@@ -349,8 +353,7 @@ class ReLU(Layer):
         work = {"relu_grad": backend.workspace("relu_grad", x, y, dtype)}
         return Needs(input=False, output=True, inplace=True, backward=work)
 
-    def band(self, rows: slice, x: Shape) -> Band:
-        return self, rows
+    band = _same_rows
 
     def forward(self, x: Array, ctx: Context) -> Array:
         return ctx.backend.relu(x, out=ctx.y)
@@ -393,8 +396,7 @@ class MaxPool2d(Layer):
 
         return Needs(forward=work("max_pool2d"), backward=work("max_pool2d_grad"))
 
-    def band(self, rows: slice, x: Shape) -> Band:
-        return _band_of(self, rows, x)
+    band = _rows_of_windows
 
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(y) * (prod(self.window.kernel) - 1)
@@ -429,7 +431,7 @@ class AvgPool2d(Layer):
         return Needs(input=False, output=False, forward=work("avg_pool2d"), backward=work("avg_pool2d_grad"))
 
     def band(self, rows: slice, x: Shape) -> Band:
-        return None if self.window.ceil_mode else _band_of(self, rows, x)
+        return None if self.window.ceil_mode else _rows_of_windows(self, rows, x)
 
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(y) * prod(self.window.kernel)
@@ -518,8 +520,7 @@ class BatchNorm2d(Layer):
         sums, grad_sums = work("batch_norm_sums"), work("batch_norm_grad_sums")
         return Needs(output=False, forward=affine, backward=affine, sums=sums, grad_sums=grad_sums)
 
-    def band(self, rows: slice, x: Shape) -> Band:
-        return self, rows
+    band = _same_rows
 
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * prod(x)
@@ -717,8 +718,7 @@ class Add(Layer):
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         return Needs(input=False, output=False, inplace=True, gradient_passes=True)
 
-    def band(self, rows: slice, x: Shape) -> Band:
-        return self, rows
+    band = _same_rows
 
     def forward(self, x: Array, ctx: Context) -> Array:
         return ctx.xp.add(*ctx.xs, out=ctx.y)

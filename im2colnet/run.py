@@ -271,9 +271,7 @@ class Run:
         fits, more = 0, batch
         while more - fits > 1:
             n = (fits + more) // 2
-            plan = BatchPlan(
-                net.graph, sample, n, net.dtype, net.backend, self.training, self.shard, self.workers
-            )
+            plan = net.plan(n, sample, self.training, self.workers, self.shard)
             fits, more = (n, more) if sum(plan.memory().values()) <= room else (fits, n)
         if not fits:
             return "Not even one image would fit"

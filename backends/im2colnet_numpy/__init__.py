@@ -139,10 +139,14 @@ class NumpyBackend(Backend):
         return dx
 
     def conv2d_grads(
-        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array, work: Sequence[Array]
+        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array,
+        work: Sequence[Array] | None = None,
     ) -> None:
-        chosen: Any = algorithm(x.shape, len(w), window, groups, x.dtype)
-        chosen.grads(x, dy, w, dw, dx, work)
+        work = self._work(work, "conv2d_grads", x.shape, dy.shape, x.dtype, window, groups)
+        if work:
+            algorithm(x.shape, len(w), window, groups, x.dtype).grads(x, dy, w, dw, dx, work)
+        else:
+            super().conv2d_grads(x, dy, w, window, groups, dw, dx)
 
     # ------------------------------------------------------------------ pooling
 

@@ -66,7 +66,7 @@ class Rows:
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
         L, *sums = work
-        rows = self._rows(dy)
+        rows = rows_of(dy, self.G)
         total = self.sum.start(sums)
         for r, m, V in self.lowering.tiles(x, L):
             self.sum.add(rows[:, r : r + m], V, sums)
@@ -79,7 +79,7 @@ class Rows:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
         assert self.turned is not None
         L, turned, *sums = work
-        w, rows, result = self._turn(w, turned), self._rows(x), self._rows(dx)
+        w, rows, result = self._turn(w, turned), rows_of(x, self.G), rows_of(dx, self.G)
         total = self.turned_sum.start(sums)
         for r, m, V in self.turned.tiles(dy, L):
             multiply(w, V, out=result[:, r : r + m])
@@ -94,7 +94,7 @@ class Rows:
             L, turned = work
             convolve_rows(self.turned, dy, self._turn(w, turned), L, dx)
         elif self.lowering.direct:
-            multiply(self._matrices(w).swapaxes(2, 3), self._rows(dy), out=self._rows(dx))
+            multiply(self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G), out=rows_of(dx, self.G))
         else:
             self._input_grad_columns(dy, w, dx, *work)
 
@@ -107,7 +107,7 @@ class Rows:
 
     def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> None:
         (OH, _, OW, N), (H, C, W, _), G = dy.shape, dx.shape, self.G
-        wt, rows = self._matrices(w).swapaxes(2, 3), self._rows(dy)                     # (G, 1, K, F/G)
+        wt, rows = self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G)                     # (G, 1, K, F/G)
         dx[...] = 0
         images = dx.reshape(H, G, C // G, W, N)
         for r in range(0, OH, self.lowering.tile):
@@ -121,13 +121,14 @@ class Rows:
                     target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
                     np.add(target, windows[lo - r : hi - r, i, j, :, :, ocols], out=target)
 
-    def _rows(self, images: np.ndarray) -> np.ndarray:
-        """Images (H, C, W, N) as the matrices (G, H, C/G, W·N) of their rows, a view."""
-        return images.reshape(len(images), self.G, images.shape[1] // self.G, -1).swapaxes(0, 1)
-
     def _matrices(self, w: np.ndarray) -> np.ndarray:
         """The weight as (G, 1, F/G, K), its columns in the order (KH, KW, C/G); no copy if it is stored in that."""
         return w.transpose(WEIGHT_ORDER).reshape(self.G, 1, self.F // self.G, -1)
+
+
+def rows_of(images: np.ndarray, G: int) -> np.ndarray:
+    """Images (H, C, W, N) as the matrices (G, H, C/G, W·N) of their rows, a view."""
+    return images.reshape(len(images), G, images.shape[1] // G, -1).swapaxes(0, 1)
 
 
 class RowSum:
@@ -164,7 +165,7 @@ def convolve_rows(
     relu: bool = False,
 ) -> None:
     """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus bias and with ReLU, into y."""
-    rows = y.reshape(len(y), lowering.G, y.shape[1] // lowering.G, -1).swapaxes(0, 1)   # (G, OH, F/G, OW·N)
+    rows = rows_of(y, lowering.G)
     for r, m, V in lowering.tiles(x, L):
         multiply(w, V, out=rows[:, r : r + m])
         finish(y[r : r + m], b, relu)                                                   # still in cache

@@ -325,36 +325,31 @@ def test_conv2d_weight_grad(backend, problem, dtype, way, stored):
 
 
 def both_gradients(backend, x, dy, w, window, groups):
-    """Of images: dx and dw by the kernel that makes both at once; None where the backend has none."""
+    """Of images: dx and dw by the kernel that makes both."""
     x, dy, order = rows(x), rows(dy), backend.weight_order
     scratch = Call(backend).scratch("conv2d_grads", x.shape, dy.shape, x.dtype.name, window, groups)
-    if not scratch:
-        return None
     dw = np.full([w.shape[axis] for axis in order], np.nan, w.dtype).transpose(np.argsort(order))
     dx = np.full(x.shape, np.nan, x.dtype)
-    backend.conv2d_grads(x, dy, w, window, groups, dw=dw, dx=dx, work=scratch)
+    backend.conv2d_grads(x, dy, w, window, groups, dw, dx, scratch)
     return images(dx), dw
 
 
 @searching
 @given(problem=convolutions(), dtype=dtypes, tiles=tile_bytes, few=calls["few"], m=st.integers(1, 4))
-def test_both_gradients_at_once(problem, dtype, tiles, few, m):
+def test_both_gradients(backend, problem, dtype, tiles, few, m):
     x, w, _, dy, arguments = problem
     x4, w4, dy4 = of_dtype(dtype, x, w, dy)
     with tiles_of(tiles, few), patch.object(depthwise, "ROWS", m):
-        found = both_gradients(get_backend("numpy"), x4, dy4, w4, window_of(w, arguments), arguments["groups"])
-    if found is not None:
-        close(found[0], naive.conv2d_input(x.shape, w, dy, **arguments), dtype)
-        close(found[1], naive.conv2d_weight(x, w.shape, dy, **arguments), dtype)
+        dx, dw = both_gradients(backend, x4, dy4, w4, window_of(w, arguments), arguments["groups"])
+    close(dx, naive.conv2d_input(x.shape, w, dy, **arguments), dtype)
+    close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), dtype)
 
 
-@pytest.mark.parametrize(("groups", "channels", "kernel", "stride"), [(1, 12, 3, 1), (4, 1, 3, 1), (2, 6, 5, 1)])
-def test_these_have_a_kernel_for_both(groups, channels, kernel, stride):
-    """The test above would pass if none had."""
-    x, w = normal(2, groups * channels, 8, 8), normal(groups * channels, channels, kernel, kernel)
-    window = make_window(kernel, stride, 1)
-    dy = normal(*naive.conv2d(x, w, stride=stride, padding=1, groups=groups).shape)
-    assert both_gradients(get_backend("numpy"), x, dy, w, window, groups) is not None
+@pytest.mark.parametrize(("groups", "channels", "kernel"), [(1, 12, 3), (4, 1, 3), (2, 6, 5)])
+def test_these_are_made_at_once(groups, channels, kernel):
+    """The test above would pass if none were."""
+    shape, window = (8, groups * channels, 8, 2), make_window(kernel, 1, kernel // 2)
+    assert get_backend("numpy").workspace("conv2d_grads", shape, shape, "float64", window, groups)
 
 
 @pytest.mark.parametrize("tile", [1, 4, 1000])
@@ -434,7 +429,7 @@ def test_winograd_convolutions(problem, way, columns, relu):
         y = call("conv2d", rows(x4), w4, b4, window, 1, relu, shape=shapes[1], work_for=work_for)
         dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0], work_for=work_for)
         dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape, work_for=work_for)
-        both = both_gradients(get_backend("numpy"), x4, dy4, w4, window, 1) or (images(dx), dw)
+        both = both_gradients(get_backend("numpy"), x4, dy4, w4, window, 1)
     algorithm.cache_clear()
     expected = naive.conv2d(x, w, b, **arguments)
     ax, aw, ab, ady = (np.abs(array) for array in (x, w, b, dy))    # what the sums would be if nothing cancelled
@@ -466,11 +461,10 @@ def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels, size):
     ]:
         expected = getattr(backend, kernel)(*exact)    # float64 takes another algorithm
         assert np.abs(getattr(backend, kernel)(*arguments) - expected).max() < 2e-5 * np.abs(expected).max()
-    both = both_gradients(backend, x, dy, w, window, 1)
-    assert (both is None) == (channels == 512)      # there it is the weights that take the time
-    if both is not None:
-        exact = backend.conv2d_weight_grad(rows(x).astype("f8"), dy8, window)
-        assert np.abs(both[1] - exact).max() < 2e-5 * np.abs(exact).max()
+    at_once = backend.workspace("conv2d_grads", rows(x).shape, rows(dy).shape, "float32", window)
+    assert bool(at_once) == (channels != 512)      # there it is the weights that take the time
+    exact = backend.conv2d_weight_grad(x8, dy8, window)
+    assert np.abs(both_gradients(backend, x, dy, w, window, 1)[1] - exact).max() < 2e-5 * np.abs(exact).max()
 
 
 def with_channels_apart(problem):
