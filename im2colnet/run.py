@@ -343,7 +343,7 @@ class Run:
                 for s in mine:
                     layout.shards[s].slot.contexts[stage.join].sums = parts[0]
         comm.all_reduce([shard.metrics for shard in layout.shards])
-        # the only time in a step that a device is waited for; what follows is queued, and not waited for
+        # here a device is waited for; what follows is queued, and not waited for
         loss, correct = layout.metrics = layout.read_metrics()
         if loss - loss != 0:
             return
