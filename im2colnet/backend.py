@@ -12,15 +12,23 @@ same result every time, and take arrays of any strides.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from im2colnet.window import Pair, Window
 
 Array = Any  # an array of the backend's module
 Shape = tuple[int, ...]
+Call = Callable[[], Any]
 ALIGNMENT = 64       # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
+
+
+def run(calls: Iterable[Call]) -> None:
+    """Make calls, one after the other."""
+    for call in calls:
+        call()
 
 
 class Spec(NamedTuple):
@@ -164,6 +172,14 @@ class Backend:
     def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
         """The algorithm that a convolution of these shapes takes."""
         return Choice("im2col", "the textbook's")
+
+    def prepare(self, kernel: str, *args: Any, **kwargs: Any) -> Iterable[Call]:
+        """What ``kernel`` (a method's name) does with these arguments, as calls that can be made again and again.
+
+        They read and write the same arrays each time. A backend whose kernels make views and tables of their arguments
+        before they compute can so make them once.
+        """
+        return [partial(getattr(self, kernel), *args, **kwargs)]
 
     def _work(
         self, work: Sequence[Array] | None, kernel: str, x: Shape, y: Shape, dtype: Any, *args: Any

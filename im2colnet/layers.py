@@ -9,13 +9,15 @@ Arguments, defaults and initialisation are PyTorch's.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod, sqrt
+from operator import setitem
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
-from im2colnet.backend import Array, Backend, Choice, Shape, Spec, normalizing
+from im2colnet.backend import Array, Backend, Call, Choice, Shape, Spec, normalizing, run
 from im2colnet.checks import arguments, groups_divide, number, positive, whole
 from im2colnet.errors import ShapeError
 from im2colnet.window import make_window, pooling_window
@@ -175,6 +177,14 @@ class Layer:
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """Compute the output."""
+        run(self.prepare(x, ctx))
+        return ctx.y
+
+    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+        """Return what ``forward`` does as calls that can be made again: they read ``x`` and write ``ctx.y`` each time.
+
+        Where a layer's class has them, repeated inference makes them instead of calling ``forward``.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
@@ -280,11 +290,9 @@ class Conv2d(Layer):
         K = self.in_channels // self.groups * prod(self.window.kernel)
         return 2 * K * prod(y) + (prod(y) if self.bias else 0)
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        w, b = ctx.params["weight"], ctx.params.get("bias")
-        return ctx.backend.conv2d(
-            x, w, b, self.window, self.groups, relu=ctx.relu, out=ctx.y, work=ctx.work["conv2d"]
-        )
+    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+        w, b, window = ctx.params["weight"], ctx.params.get("bias"), (self.window, self.groups)
+        return ctx.backend.prepare("conv2d", x, w, b, *window, relu=ctx.relu, out=ctx.y, work=ctx.work["conv2d"])
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         x, w, dw, dx, work = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.work
@@ -332,11 +340,13 @@ class Linear(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * self.in_features * prod(y) + (prod(y) if self.bias else 0)
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        y = ctx.backend.matmul(ctx.params["weight"], x, out=ctx.y)
+    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+        y = ctx.y
+        yield from ctx.backend.prepare("matmul", ctx.params["weight"], x, out=y)
         if self.bias:
-            ctx.xp.add(y, ctx.params["bias"][:, None], out=y)
-        return ctx.backend.relu(y, out=y) if ctx.relu else y
+            yield partial(ctx.xp.add, y, ctx.params["bias"][:, None], y)
+        if ctx.relu:
+            yield from ctx.backend.prepare("relu", y, out=y)
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         ctx.backend.matmul(dy, ctx.x.T, out=ctx.grads["weight"])
@@ -355,8 +365,8 @@ class ReLU(Layer):
 
     band = _same_rows
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        return ctx.backend.relu(x, out=ctx.y)
+    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+        return ctx.backend.prepare("relu", x, out=ctx.y)
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         return ctx.backend.relu_grad(ctx.y, dy, out=ctx.dx, work=ctx.work["relu_grad"])
@@ -401,8 +411,8 @@ class MaxPool2d(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(y) * (prod(self.window.kernel) - 1)
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        return ctx.backend.max_pool2d(x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
+    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+        return ctx.backend.prepare("max_pool2d", x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         work = ctx.work["max_pool2d_grad"]
@@ -453,13 +463,15 @@ class GlobalAvgPool2d(Layer):
         return 1, C, 1, N
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        return Needs(input=False, output=False)
+        return Needs(input=False, output=False, forward={"sum": [Spec((1, *x[1:]), dtype)]})
 
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(x)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        y = ctx.xp.sum(x, axis=(0, 2), keepdims=True, out=ctx.y)
+        (row,) = ctx.work["sum"]
+        ctx.xp.sum(x, axis=0, keepdims=True, out=row)    # then the columns: faster than both axes at once
+        y = ctx.xp.sum(row, axis=2, keepdims=True, out=ctx.y)
         return ctx.xp.divide(y, x.shape[0] * x.shape[2], out=y)
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
@@ -602,17 +614,29 @@ class NormalizedConv2d(Layer):
         found = self.conv.band(rows, x)
         return found and (NormalizedConv2d(cast(Conv2d, found[0]), self.norm), found[1])
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        conv, w, b, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.work["conv2d"]
-        a, c = (value.astype(x.dtype) for value in self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp))
+    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+        conv, w, b, y, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.work["conv2d"]
+        window = conv.window, conv.groups
+        line = ctx.backend.empty((2, conv.out_channels), x.dtype.name)
+        a, c = line[0], line[1]
         if "channel_affine" in ctx.work:
-            y = ctx.backend.conv2d(x, w, b, conv.window, conv.groups, out=ctx.y, work=work)
-            return ctx.backend.channel_affine(y, a, c, relu=ctx.relu, out=y, work=ctx.work["channel_affine"])
+            yield partial(self._write_line, ctx, None, line)
+            yield from ctx.backend.prepare("conv2d", x, w, b, *window, relu=False, out=y, work=work)
+            affine = ctx.work["channel_affine"]
+            yield from ctx.backend.prepare("channel_affine", y, a, c, relu=ctx.relu, out=y, work=affine)
+            return
         *work, stored = work
         order = ctx.backend.weight_order
-        w = ctx.xp.multiply(w, a[:, None, None, None], out=stored.transpose([order.index(axis) for axis in range(4)]))
-        b = c if b is None else a * b + c
-        return ctx.backend.conv2d(x, w, b, conv.window, conv.groups, relu=ctx.relu, out=ctx.y, work=work)
+        stored = stored.transpose([order.index(axis) for axis in range(4)])
+        yield partial(self._write_line, ctx, b, line)
+        yield partial(ctx.xp.multiply, w, a[:, None, None, None], stored)
+        yield from ctx.backend.prepare("conv2d", x, stored, c, *window, relu=ctx.relu, out=y, work=work)
+
+    def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
+        """Write a and c into ``line`` (2, C), with a bias ``b`` of the convolution a and a·b + c."""
+        line[0], line[1] = self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp)
+        if b is not None:
+            line[1] += line[0] * b
 
 
 @dataclass(eq=False, repr=False)
@@ -653,10 +677,9 @@ class Flatten(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
-    def forward(self, x: Array, ctx: Context) -> Array:
+    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
         H, C, W, N = x.shape
-        ctx.y.reshape(C, H, W, N)[...] = x.transpose(1, 0, 2, 3)
-        return ctx.y
+        yield partial(setitem, ctx.y.reshape(C, H, W, N), ..., x.transpose(1, 0, 2, 3))
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         H, C, W, N = ctx.dx.shape
@@ -691,11 +714,10 @@ class ZeroPadShortcut(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
-    def forward(self, x: Array, ctx: Context) -> Array:
+    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
         C, s = self.in_channels, self.stride
-        ctx.y[:, :C] = x[::s, :, ::s]
-        ctx.y[:, C:] = 0
-        return ctx.y
+        yield partial(setitem, ctx.y[:, :C], ..., x[::s, :, ::s])
+        yield partial(setitem, ctx.y[:, C:], ..., 0)
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         s = self.stride
@@ -720,5 +742,5 @@ class Add(Layer):
 
     band = _same_rows
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        return ctx.xp.add(*ctx.xs, out=ctx.y)
+    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+        yield partial(ctx.xp.add, *ctx.xs, ctx.y)

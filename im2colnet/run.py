@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from itertools import accumulate
@@ -20,7 +20,7 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from im2colnet.backend import Array, Shape, Spec
+from im2colnet.backend import Array, Call, Shape, Spec, run
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError
 from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
@@ -36,6 +36,9 @@ MOST_LAYOUTS = 16  # batch sizes to keep ready
 FIRST_STEPS = 3  # of a batch size run on threads: processes are for what is repeated
 FEW_STEPS, MOST_WASTED = 10, 3  # if that many teams of processes in turn were outdated after so few, threads do it
 MOST_COPIED = 1 << 26  # bytes of a batch that is copied to where other processes see it
+
+
+Program = list[tuple[int, bool, list[Call]]]    # of each node: whether it is divided, and what to do
 
 
 class Bound(NamedTuple):
@@ -70,11 +73,38 @@ class Slot:
                 self._part(ctx, part, placed) for part, placed in zip(plan.parts[i], plan.part_work[i], strict=True)
             ])  # fmt: skip
         self.backward: dict[int, Bound] = {}
+        self._programs: dict[range, Program] = {}
+        self.asked: list[tuple[int, Context]] = []      # nodes of inference whose layer's forward is called
         if plan.training:
             self.loss_gradient = self._bind(plan.loss_gradient, shapes[-1], dtype)
             for step in plan.steps:
                 if step.kind == "backward":
                     self._bind_backward(step.node, step.writes, step.adds)
+
+    def program(self, mine: range) -> Program:
+        """Return what inference does: of each node the work on all of it, or where it is divided on these parts of it.
+
+        Where it is not divided, that is done with the first part.
+        """
+        if mine not in self._programs:
+            self.asked.clear()
+            program: Program = []
+            for i in (step.node for step in self.plan.stages[0].steps):
+                work = self.parts[i][mine.start : mine.stop]
+                if not self.parts[i] and mine.start == 0:
+                    self.contexts[i].work = self.work[i].get("forward", {})
+                    work = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
+                with locate(self.plan.graph.nodes[i]):
+                    calls = [call for layer, ctx in work for call in self._calls(i, layer, ctx)]
+                program.append((i, bool(self.parts[i]), calls))
+            self._programs[mine] = program
+        return self._programs[mine]
+
+    def _calls(self, i: int, layer: Layer, ctx: Context) -> Iterable[Call]:
+        if "prepare" in vars(type(layer)):    # a subclass with a forward of its own need not know of it
+            return layer.prepare(ctx.x, ctx)
+        self.asked.append((i, ctx))
+        return [partial(_forward, layer, ctx)]
 
     def _bind(self, buffer: Buffer, shape: Shape, dtype: str, offset: int = 0) -> Array:
         start = buffer.offset + offset
@@ -376,11 +406,11 @@ class Run:
         layout = self._layouts[name]
         images, *labels = batch or layout.batch
         if layout.plan.parts > 1:
-            self._run_parts(comm, layout, images)
+            self._infer(comm, layout, 0, images)
         for s in comm.share(layout.plan.count):
             shard = layout.shards[s]
             if layout.plan.parts == 1:
-                self._run_stage(layout.plan.stages[0], layout, s, images, None, (0, 0))
+                self._infer(Communicator(), layout, s, images)
             if evaluate:
                 self._loss(shard, labels[0], None)
             else:
@@ -459,30 +489,30 @@ class Run:
                 self.net.backend.synchronize()
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
 
-    def _run_parts(self, comm: Communicator, layout: Layout, images: Any) -> None:
-        """Take the only shard through the network together: each worker makes its rows of every layer's output."""
-        shard, slot = layout.shards[0], layout.shards[0].slot
-        nodes, mine, divided = slot.plan.graph.nodes, comm.share(layout.plan.parts), False
+    def _infer(self, comm: Communicator, layout: Layout, s: int, images: Any) -> None:
+        """Take a shard through the network in evaluation mode, each worker its part of the layers that are divided."""
+        shard, slot = layout.shards[s], layout.shards[s].slot
         if not comm.rank:
             self._load(images, shard)
-        for kind, i in ((step.kind, step.node) for step in layout.plan.stages[0].steps):
-            before, divided = divided, bool(slot.parts[i])
-            if before or divided:
-                comm.barrier()
-            with locate(nodes[i]):
-                if slot.parts[i]:
-                    for layer, ctx in slot.parts[i][mine.start : mine.stop]:
-                        _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
-                elif not comm.rank:
-                    slot.contexts[i].samples, slot.contexts[i].key = images.shape[0], (0, 0, i, 0)
-                    self._run_layer(kind, i, slot.contexts[i], shard, None)
+        program, i, before = slot.program(comm.share(layout.plan.parts)), 0, False
+        for i, ctx in slot.asked:
+            ctx.samples, ctx.key = images.shape[0], (0, 0, i, s)
+        try:
+            for i, divided, calls in program:
+                if before or divided:
+                    comm.barrier()
+                before = divided
+                run(calls)
+        except Exception:
+            with locate(slot.plan.graph.nodes[i]):
+                raise
         comm.barrier()
 
     def _run_layer(self, kind: Kind, i: int, ctx: Context, shard: Shard, grads: Any) -> None:
         slot, layer = shard.slot, shard.slot.plan.graph.nodes[i].layer
         ctx.work = slot.work[i].get(kind, {})
         if kind == "forward":
-            _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
+            _forward(layer, ctx)
         elif kind == "sums":
             ctx.sums = shard.sums["sums", i]
             layer.partial_sums(ctx.x, ctx)
@@ -529,10 +559,10 @@ class Run:
 
     def check_images(self, images: Any) -> Any:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
-        net, host = self.net, get_backend("numpy")
+        net = self.net
         if not hasattr(images, "ndim"):
             images = self._host_array("images", images)
-        if not (net.backend.owns(images) or host.owns(images)):
+        if not (net.backend.owns(images) or get_backend("numpy").owns(images)):
             raise BackendError(
                 f"images are arrays of {backend_of(images=images).name!r}, but the network lives on"
                 f" {net.backend.name!r}: give NumPy arrays, or those of its own backend"
@@ -544,7 +574,7 @@ class Run:
             raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
         if 0 in images.shape:
             raise ShapeError(f"the batch is empty: images of shape {images.shape}")
-        if images.dtype.name != "uint8" and images.dtype.kind != "f":
+        if images.dtype.kind != "f" and images.dtype.name != "uint8":
             raise DTypeError(
                 "images must be uint8, which is scaled to [0, 1], or floating point, which is taken as it is;"
                 f" got {images.dtype}"
@@ -577,6 +607,10 @@ class Run:
         if low < 0 or high >= classes:
             raise ShapeError(f"labels must be 0 to {classes - 1} for {classes} network outputs, got {low} to {high}")
         return labels
+
+
+def _forward(layer: Layer, ctx: Context) -> None:
+    _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
 
 
 def _deliver(result: Array, out: Array, what: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 import mmap
 import os
 import platform
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from math import prod
+from operator import setitem
 from typing import Any
 
 import numpy as np
 
-from im2colnet.backend import ALIGNMENT, Backend, Choice, Shape, Spec
+from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, run
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
@@ -83,6 +84,10 @@ class NumpyBackend(Backend):
         with np.errstate(all="ignore"):
             return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(x).all())  # one pass, unless squares overflow
 
+    def prepare(self, kernel: str, *args: Any, **kwargs: Any) -> Iterable[Call]:
+        made: Callable[..., Iterable[Call]] | None = getattr(self, f"_prepare_{kernel}", None)
+        return made(*args, **kwargs) if made else super().prepare(kernel, *args, **kwargs)
+
     # ------------------------------------------------------------------ convolution
 
     def workspace(
@@ -110,13 +115,21 @@ class NumpyBackend(Backend):
         self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
-        F, y = len(w), out
+        y = out
         if y is None:
             OH, OW = window.output_size((x.shape[0], x.shape[2]))
-            y = np.empty((OH, F, OW, x.shape[3]), x.dtype)
+            y = np.empty((OH, len(w), OW, x.shape[3]), x.dtype)
         work = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
-        algorithm(x.shape, F, window, groups, x.dtype).conv2d(x, w, b, relu, y, work)
+        run(algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, relu, y, work))
         return y
+
+    def _prepare_conv2d(
+        self, x: Array, w: Array, b: Array | None, window: Window, groups: int, relu: bool, out: Array,
+        work: Sequence[Array],
+    ) -> Iterable[Call]:
+        if not w.transpose(WEIGHT_ORDER).flags.c_contiguous:    # it is copied, which calls made again would not see
+            return super().prepare("conv2d", x, w, b, window, groups, relu=relu, out=out, work=work)
+        return algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, relu, out, work)
 
     def conv2d_weight_grad(
         self, x: Array, dy: Array, window: Window, groups: int = 1,
@@ -156,9 +169,13 @@ class NumpyBackend(Backend):
         """The maximum over rows, at full width, then over columns."""
         (H, C, W, N), (OH, OW) = x.shape, window.output_size((x.shape[0], x.shape[2]))
         y = np.empty((OH, C, OW, N), x.dtype) if out is None else out
-        (h,) = self._work(work, "max_pool2d", x.shape, y.shape, x.dtype)
-        _max_along(x, 0, window.taps(0, H, OH), window.stride[0], h)
-        return _max_along(h, 2, window.taps(1, W, OW), window.stride[1], y)
+        run(self._prepare_max_pool2d(x, window, y, self._work(work, "max_pool2d", x.shape, y.shape, x.dtype)))
+        return y
+
+    def _prepare_max_pool2d(self, x: Array, window: Window, out: Array, work: Sequence[Array]) -> Iterator[Call]:
+        (h,) = work
+        yield from _max_along(x, 0, window.taps(0, len(x), len(out)), window.stride[0], h)
+        yield from _max_along(h, 2, window.taps(1, x.shape[2], out.shape[2]), window.stride[1], out)
 
     def max_pool2d_grad(
         self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
@@ -226,6 +243,9 @@ class NumpyBackend(Backend):
     def relu(self, x: Array, out: Array | None = None) -> Array:
         return channels.rectify(x, np.empty(x.shape, x.dtype) if out is None else out)
 
+    def _prepare_relu(self, x: Array, out: Array) -> Iterable[Call]:
+        return [channels.rectifying(x, out)]
+
     def relu_grad(
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
@@ -262,8 +282,8 @@ def _tiles(window: Window, size: Pair) -> bool:
     return window.kernel == window.stride and pads == ((0, 0), (0, 0)) and size == (OH * KH, OW * KW)
 
 
-def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array) -> Array:
-    """Maximum over the taps along ``axis`` of x (H, C, W, N)."""
+def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array) -> Iterator[Call]:
+    """Write the maximum over the taps along ``axis`` of x (H, C, W, N) into out."""
     before = (slice(None),) * axis
 
     def outputs(tap: Tap) -> Array:
@@ -275,15 +295,14 @@ def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array
     taps = [tap for tap in taps if tap.hi > tap.lo]
     full = [tap for tap in taps if tap.lo == 0 and tap.hi == out.shape[axis]][:2]
     if len(full) == 2:
-        np.maximum(inputs(full[0]), inputs(full[1]), out=out)
+        yield partial(np.maximum, inputs(full[0]), inputs(full[1]), out=out)
     elif full:
-        out[...] = inputs(full[0])
+        yield partial(setitem, out, ..., inputs(full[0]))
     else:
-        out[...] = -np.inf
+        yield partial(out.fill, -np.inf)
     for tap in taps:
         if tap not in full:
-            np.maximum(outputs(tap), inputs(tap), out=outputs(tap))
-    return out
+            yield partial(np.maximum, outputs(tap), inputs(tap), out=outputs(tap))
 
 
 @lru_cache(maxsize=256)

@@ -6,12 +6,13 @@ two arrays are two to eight times as fast as those over an array and one number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
+from operator import setitem
 
 import numpy as np
 
-from im2colnet.backend import Shape, Spec
+from im2colnet.backend import Call, Shape, Spec
 from im2colnet_numpy.lowering import TILE_BYTES
 
 Array = np.ndarray
@@ -109,27 +110,30 @@ def bias_spec(y: Shape, dtype: str) -> Spec:
     return Spec(y[1:] if prod(y[1:]) <= SPREAD else (y[1], 1, 1), dtype)
 
 
-def spread(b: Array | None, row: Array) -> Array | None:
+def spread(b: Array | None, row: Array) -> Iterator[Call]:
     """Write a bias (C,) to the whole of ``row`` (C, ...), if there is one."""
-    if b is None:
-        return None
-    row[...] = b[:, None, None]
-    return row
-
-
-def finish(tile: Array, b: Array | None, relu: bool) -> None:
-    """Add a bias (C, W or 1, N or 1) to a convolution's outputs (..., C, W, N), and apply ReLU if asked for."""
     if b is not None:
-        np.add(tile, b, out=tile)
+        yield partial(setitem, row, ..., b[:, None, None])
+
+
+def finish(tile: Array, row: Array | None, relu: bool) -> Iterator[Call]:
+    """Add a ``row`` (C, W or 1, N or 1) to a convolution's outputs (..., C, W, N), and apply ReLU if asked for."""
+    if row is not None:
+        yield partial(np.add, tile, row, tile)
     if relu:
-        rectify(tile, out=tile)
+        yield rectifying(tile, tile)
 
 
 def rectify(x: Array, out: Array) -> Array:
     """Write what is positive in ``x`` (..., C, W, N) to ``out``, else 0: the larger of it and a row of zeros."""
+    rectifying(x, out)()
+    return out
+
+
+def rectifying(x: Array, out: Array) -> Call:
+    """Return the call that :func:`rectify` makes."""
     shape = x.shape[-3:] if prod(x.shape[-3:]) <= SPREAD else x.shape[-2:]
-    result: Array = np.maximum(x, zeros(prod(shape), x.dtype).reshape(shape), out=out)
-    return result
+    return partial(np.maximum, x, zeros(prod(shape), x.dtype).reshape(shape), out=out)
 
 
 def ones(n: int, dtype: np.dtype) -> Array:

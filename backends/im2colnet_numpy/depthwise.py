@@ -11,12 +11,14 @@ diagonal of ``dy · Lᵀ``. As many channels are worked on at a time as have the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import prod
+from operator import setitem
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Shape, Spec
+from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy import lowering
 from im2colnet_numpy.channels import bias_spec, finish, spread
@@ -63,35 +65,41 @@ class Depthwise:
         return as_strided(band, (*band.shape[:2], *self.window.kernel), (C, m + self.lowering.pitch * row, row, item))
 
     def tiles(
-        self, y: np.ndarray, L: np.ndarray, x: np.ndarray | None = None
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Yield ``(r, rows, lowered)``: output rows from r on (C, m, OW·N), and theirs of L (C, rows·KW, OW·N).
+        self, y: np.ndarray, L: np.ndarray, x: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray, list[Call]]]:
+        """Yield ``(r, rows, lowered, copies)``: output rows from r on (C, m, OW·N), and theirs of L (C, rows·KW, OW·N).
 
-        With ``x`` its rows are lowered into L before.
+        The calls ``copies`` lower those of x.
         """
-        m, pitch, (KH, KW) = self.lowering.tile, self.lowering.pitch, self.window.kernel
-        rows = y.reshape(len(y), self.C, -1).swapaxes(0, 1)                             # (C, OH, OW·N)
-        lowered = L.reshape(self.C, -1, rows.shape[2])
-        for r in range(0, len(y), m) if x is None else (r for r, _, _ in self.lowering.tiles(x, L)):
-            of_tile = rows[:, r : r + m]
-            yield r, of_tile, lowered[:, : ((of_tile.shape[1] - 1) * pitch + KH) * KW]
+        for r, _, _, copies in self.lowering.copied_tiles(x, L):
+            yield r, *self.tile(r, y, L), copies
 
-    def matrix(self, w: np.ndarray, band: np.ndarray) -> np.ndarray:
-        """T (C, m, rows·KW) of the weight (C, 1, KH, KW)."""
-        band[...] = 0
-        self.diagonal(band)[...] = w
-        return band.reshape(*band.shape[:2], -1)
+    def tile(self, r: int, y: np.ndarray, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the output rows from r on (C, m, OW·N), and theirs of L (C, rows·KW, OW·N)."""
+        (KH, KW), (OH, _, OW, N) = self.window.kernel, y.shape
+        m = min(self.lowering.tile, OH - r)
+        rows = y.reshape(OH, self.C, -1)[r : r + m].swapaxes(0, 1)
+        return rows, L.reshape(self.C, -1, OW * N)[:, : ((m - 1) * self.lowering.pitch + KH) * KW]
+
+    def matrix(self, w: np.ndarray, band: np.ndarray) -> Iterator[Call]:
+        """Make T (C, m, rows·KW) of the weight (C, 1, KH, KW)."""
+        yield partial(band.fill, 0)
+        yield partial(setitem, self.diagonal(band), ..., w)
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write the convolution with w (C, 1, KH, KW), bias and ReLU into y (OH, C, OW, N)."""
         L, band, row = work
+        T = band.reshape(*band.shape[:2], -1)
         for block in self.blocks:
-            T, bias, target = self.matrix(w[block], band), spread(None if b is None else b[block], row), y[:, block]
-            for r, rows, lowered in self.tiles(target, L, x[:, block]):
-                np.matmul(T[:, : rows.shape[1], : lowered.shape[1]], lowered, out=rows)
-                finish(target[r : r + rows.shape[1]], bias, relu)                       # still in cache
+            yield from self.matrix(w[block], band)
+            yield from spread(None if b is None else b[block], row)
+            target = y[:, block]
+            for r, rows, lowered, copies in self.tiles(target, L, x[:, block]):
+                yield from copies
+                yield partial(np.matmul, T[:, : rows.shape[1], : lowered.shape[1]], lowered, rows)
+                yield from finish(target[r : r + rows.shape[1]], None if b is None else row, relu)  # still in cache
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N).
@@ -99,13 +107,16 @@ class Depthwise:
         Where there is none, add ``Tᵀ · dy`` to where the lowered rows came from.
         """
         if self.turned:
-            self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, False, dx, work)
+            run(self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, False, dx, work))
             return
         L, band = work
+        T = band.reshape(*band.shape[:2], -1).swapaxes(1, 2)
         for block in self.blocks:
-            T, target = self.matrix(w[block], band).swapaxes(1, 2), dx[:, block]
+            run(self.matrix(w[block], band))
+            target = dx[:, block]
             target[...] = 0
-            for r, rows, lowered in self.tiles(dy[:, block], L):
+            for r in range(0, len(dy), self.lowering.tile):
+                rows, lowered = self.tile(r, dy[:, block], L)
                 np.matmul(T[:, : lowered.shape[1], : rows.shape[1]], rows, out=lowered)
                 self.lowering.add_back(r, rows.shape[1], L, target)
 
@@ -116,7 +127,8 @@ class Depthwise:
         for block in self.blocks:
             total = dw[block, 0]
             total[...] = 0
-            for _, rows, lowered in self.tiles(dy[:, block], L, x[:, block]):
+            for _, rows, lowered, copies in self.tiles(dy[:, block], L, x[:, block]):
+                run(copies)
                 m = rows.shape[1]
                 np.matmul(rows, lowered.swapaxes(1, 2), out=matrix[:, :m, : lowered.shape[1]])
                 np.add.reduce(self.diagonal(band[:, :m]), axis=1, out=part)
@@ -128,12 +140,15 @@ class Depthwise:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
         assert self.turned is not None
         L, band, products, part = work
-        turned, matrix = self.turned, products.reshape(*products.shape[:2], -1)
+        turned = self.turned
+        T, matrix = (bands.reshape(*bands.shape[:2], -1) for bands in (band, products))
         for block in turned.blocks:
-            T, total = turned.matrix(w[block, :, ::-1, ::-1], band), dw[block, 0, ::-1, ::-1]
+            run(turned.matrix(w[block, :, ::-1, ::-1], band))
+            total = dw[block, 0, ::-1, ::-1]
             inputs = x[:, block].reshape(len(x), turned.C, -1).swapaxes(0, 1)           # (C, H, W·N)
             total[...] = 0
-            for r, rows, lowered in turned.tiles(dx[:, block], L, dy[:, block]):
+            for r, rows, lowered, copies in turned.tiles(dx[:, block], L, dy[:, block]):
+                run(copies)
                 m, K = rows.shape[1], lowered.shape[1]
                 np.matmul(T[:, :m, :K], lowered, out=rows)
                 np.matmul(inputs[:, r : r + m], lowered.swapaxes(1, 2), out=matrix[:, :m, :K])

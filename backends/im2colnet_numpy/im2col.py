@@ -8,17 +8,19 @@ windows together are few, it is the calls that take the time. The gradients are 
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from math import prod
+from operator import setitem
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Shape, Spec
+from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
-from im2colnet_numpy.lowering import copy_pixels
-from im2colnet_numpy.products import multiply
+from im2colnet_numpy.lowering import pixel_copy
+from im2colnet_numpy.products import product
 from im2colnet_numpy.rows import Rows
 
 WINDOW_BYTES = 4 << 20      # of windows held at a time
@@ -54,25 +56,26 @@ class Im2col(Rows):
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
-    ) -> None:
+    ) -> Iterator[Call]:
         padded, lowered, products, row = work
-        b = spread(b, row)
+        yield from spread(b, row)
         if padded.shape != x.shape:
             (H, _, W, _), ((top, _), (left, _)) = x.shape, self.window.padding
-            padded[...] = 0
-            padded[top : top + H, :, left : left + W] = x
+            yield partial(padded.fill, 0)
+            yield partial(setitem, padded[top : top + H, :, left : left + W], ..., x)
             x = padded
         windows, w = self.windows(x), self._matrices(w)[:, 0]                           # (G, F/G, K)
         rows = y.reshape(len(y), self.G, self.F // self.G, -1)
         for r in range(0, len(y), self.tile):
             part = windows[..., r : r + self.tile, :, :]
             columns = lowered[: part.size].reshape(self.G, w.shape[2], -1)              # (G, K, m·OW·N)
-            copy_pixels(columns.reshape(part.shape), part)
-            product = products[: self.F * columns.shape[2]].reshape(self.G, w.shape[1], -1)
-            multiply(w, columns, out=product)
+            yield pixel_copy(columns.reshape(part.shape), part)
+            result = products[: self.F * columns.shape[2]].reshape(self.G, w.shape[1], -1)
+            yield product(w, columns, result)
             target = rows[r : r + self.tile]                                            # (m, G, F/G, OW·N)
-            target[...] = product.reshape(self.G, w.shape[1], len(target), -1).transpose(2, 0, 1, 3)
-            finish(y[r : r + self.tile], b, relu)                                       # still in cache
+            by_row = result.reshape(self.G, w.shape[1], len(target), -1).transpose(2, 0, 1, 3)
+            yield partial(setitem, target, ..., by_row)
+            yield from finish(y[r : r + self.tile], None if b is None else row, relu)   # still in cache
 
     def windows(self, x: np.ndarray) -> np.ndarray:
         """The windows (G, KH, KW, C/G, OH, OW, N) of images (H, C, W, N) that have their padding, as a view."""

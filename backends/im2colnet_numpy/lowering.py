@@ -12,11 +12,13 @@ The copy is made for a tile of output rows at a time, small enough to be still i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from operator import setitem
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Shape, Spec
+from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.window import Window
 
 TILE_BYTES = 1 << 20  # of lowered rows held at a time
@@ -24,7 +26,12 @@ MOST_ITEM = 64        # bytes of a pixel's samples that are copied as one
 
 
 def copy_pixels(target: np.ndarray, source: np.ndarray) -> None:
-    """Copy images (..., N).
+    """Copy images (..., N)."""
+    pixel_copy(target, source)()
+
+
+def pixel_copy(target: np.ndarray, source: np.ndarray) -> Call:
+    """Return the call that copies images (..., N).
 
     NumPy's innermost loop is the one over the samples of a pixel, which lie together. Where they are few it goes along
     the pixels instead, each as one item of so many bytes: with up to eight samples in a half to a ninth of the time.
@@ -32,7 +39,7 @@ def copy_pixels(target: np.ndarray, source: np.ndarray) -> None:
     size = target.shape[-1] * target.itemsize
     if target.itemsize < size <= MOST_ITEM and target.strides[-1] == source.strides[-1] == target.itemsize:
         target, source = target.view(f"V{size}"), source.view(f"V{size}")
-    target[...] = source
+    return partial(setitem, target, ..., source)
 
 
 class Lowering:
@@ -56,32 +63,39 @@ class Lowering:
 
     def tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield ``(r, m, V)``: output rows r to r + m and their windows V, (G, m, K, OW·N). ``L`` is scratch."""
+        for r, m, V, copies in self.copied_tiles(x, L):
+            run(copies)
+            yield r, m, V
+
+    def copied_tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, list[Call]]]:
+        """Yield what :meth:`tiles` does, and the calls by which V gets there."""
         H, W, N, G, OW = self.H, self.W, self.N, self.G, self.OW
         x = x.reshape(H, G, self.C // G, W, N)
         if self.direct:
             pixels = x.reshape(H, G, self.K, W * N).swapaxes(0, 1)
             for r in range(0, H, self.tile):
-                yield r, min(self.tile, H - r), pixels[:, r : r + self.tile]
+                yield r, min(self.tile, H - r), pixels[:, r : r + self.tile], []
             return
         V = as_strided(
             L, (G, self.tile, self.K, OW * N),
             (L.strides[0], self.pitch * L.strides[1], OW * N * L.itemsize, L.itemsize),
         )
         L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
-        for j, (lo, hi, _) in enumerate(self.columns):      # the padding left and right, the same for every tile
-            if lo > 0:
-                L[:, j, :, :, :lo] = 0
-            if hi < OW:
-                L[:, j, :, :, hi:] = 0
+        # the padding left and right, the same for every tile
+        copies = [
+            partial(L[:, j, :, :, padding].fill, 0)
+            for j, (lo, hi, _) in enumerate(self.columns) for padding in (slice(lo), slice(hi, OW))
+            if padding.stop > (padding.start or 0)
+        ]  # fmt: skip
         for r in range(0, self.OH, self.tile):
             m = min(self.tile, self.OH - r)
             for rows, source, inside in self._row_blocks(r, m):
                 for padding in inside[0], inside[2]:   # the padding above and below
                     if padding.stop > padding.start:
-                        L[rows][padding] = 0
-                for lowered, pixels in self._meetings(L[rows][inside[1]], x[source]):
-                    copy_pixels(lowered, pixels)
-            yield r, m, V[:, :m]
+                        copies.append(partial(L[rows][padding].fill, 0))
+                copies += [pixel_copy(*both) for both in self._meetings(L[rows][inside[1]], x[source])]
+            yield r, m, V[:, :m], copies
+            copies = []
 
     def add_back(self, r: int, m: int, L: np.ndarray, x: np.ndarray) -> None:
         """Add the lowered rows of output rows r to r + m to those of ``x`` that they come from: the adjoint."""

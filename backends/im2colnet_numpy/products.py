@@ -7,9 +7,11 @@ channels. Cut into small ones, a convolution takes 0.7 to 0.95 of the time; else
 """
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
+
+from im2colnet.backend import Call
 
 WITH_SMALL = {"SkylakeX", "Cooperlake", "SapphireRapids"}    # processors, by OpenBLAS's names
 SMALL = 100**3                # multiplications
@@ -32,13 +34,18 @@ def has_small() -> bool:
 
 def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Write the products of a (..., M, K) and b (..., K, N), broadcast against each other, to out (..., M, N)."""
+    product(a, b, out)()
+
+
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Call:
+    """Return the call that :func:`multiply` makes."""
     (M, K), N = a.shape[-2:], b.shape[-1]
     m, n = pieces(M, K, N)
     if m * n > 1:
         a = a.reshape(*a.shape[:-2], m, 1, M // m, K)
         b = b.reshape(*b.shape[:-2], 1, K, n, N // n).swapaxes(-3, -2)
         out = _cut(out, m, n)
-    np.matmul(a, b, out=out)
+    return partial(np.matmul, a, b, out)
 
 
 def multiply_transposed(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:

@@ -9,15 +9,15 @@ convolution, one lowering of ``dy`` serves both: with its rows L' the weight's g
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from im2colnet.backend import Shape, Spec
+from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
-from im2colnet_numpy.products import multiply, multiply_transposed
+from im2colnet_numpy.products import multiply, multiply_transposed, product
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
 #: with fewer channels of a group, and more filters for each, the product of the turned weight has too few rows to keep
@@ -58,10 +58,11 @@ class Rows:
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write the convolution with w (F, C/G, KH, KW), bias and ReLU into y (OH, F, OW, N)."""
         L, row = work
-        convolve_rows(self.lowering, x, self._matrices(w), L, y, spread(b, row), relu)
+        yield from spread(b, row)
+        yield from convolve_rows(self.lowering, x, self._matrices(w), L, y, None if b is None else row, relu)
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
@@ -92,7 +93,7 @@ class Rows:
         """Write the gradient with respect to the input into dx (H, C, W, N), a gather or sums in a fixed order."""
         if self.turned:
             L, turned = work
-            convolve_rows(self.turned, dy, self._turn(w, turned), L, dx)
+            run(convolve_rows(self.turned, dy, self._turn(w, turned), L, dx))
         elif self.lowering.direct:
             multiply(self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G), out=rows_of(dx, self.G))
         else:
@@ -161,11 +162,12 @@ class RowSum:
 
 
 def convolve_rows(
-    lowering: Lowering, x: np.ndarray, w: np.ndarray, L: np.ndarray, y: np.ndarray, b: np.ndarray | None = None,
+    lowering: Lowering, x: np.ndarray, w: np.ndarray, L: np.ndarray, y: np.ndarray, row: np.ndarray | None = None,
     relu: bool = False,
-) -> None:
-    """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus bias and with ReLU, into y."""
+) -> Iterator[Call]:
+    """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus a row and with ReLU, into y."""
     rows = rows_of(y, lowering.G)
-    for r, m, V in lowering.tiles(x, L):
-        multiply(w, V, out=rows[:, r : r + m])
-        finish(y[r : r + m], b, relu)                                                   # still in cache
+    for r, m, V, copies in lowering.copied_tiles(x, L):
+        yield from copies
+        yield product(w, V, rows[:, r : r + m])
+        yield from finish(y[r : r + m], row, relu)                                      # still in cache

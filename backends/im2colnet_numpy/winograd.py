@@ -23,11 +23,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import prod
 
 import numpy as np
 
-from im2colnet.backend import Shape, Spec
+from im2colnet.backend import Call, Shape, Spec
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectify
@@ -108,12 +109,17 @@ class Winograd:
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        U, L, V, *work = work
+        yield partial(self._conv2d, x, w, b, relu, y, *work)   # of many images: what its views cost does not matter
+
+    def _conv2d(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, *work: np.ndarray
+    ) -> None:
+        U, L, V, *rest = work
         filters(w, G, U)
         for r, m, v in self.forward.transformed(x, L, V):
-            self.forward.multiply(U, r, m, v, b, relu, y, *work)
+            self.forward.multiply(U, r, m, v, b, relu, y, *rest)
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
