@@ -183,13 +183,18 @@ class Layer:
     def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
         """Return what ``forward`` does as calls that can be made again: they read ``x`` and write ``ctx.y`` each time.
 
-        Where a layer's class has them, repeated inference makes them instead of calling ``forward``.
+        Where the layer's own class defines it, a run makes these calls instead of calling ``forward``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
+
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """Compute the gradients of the parameters, into ``ctx.grads``, and of the input."""
-        raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
+        run(self.prepare_backward(dy, ctx))
+        return ctx.dx
 
     def partial_sums(self, x: Array, ctx: Context) -> None:
         """Write a shard's sums to ``ctx.sums`` (couples, C), where ``forward`` will find those of the whole batch."""
@@ -294,19 +299,18 @@ class Conv2d(Layer):
         w, b, window = ctx.params["weight"], ctx.params.get("bias"), (self.window, self.groups)
         return ctx.backend.prepare("conv2d", x, w, b, *window, relu=ctx.relu, out=ctx.y, work=ctx.work["conv2d"])
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         x, w, dw, dx, work = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.work
-        backend, window = ctx.backend, (self.window, self.groups)
+        prepare, window = ctx.backend.prepare, (self.window, self.groups)
         if self.bias:
-            backend.sum_samples(dy, out=ctx.grads["bias"])
+            yield from prepare("sum_samples", dy, out=ctx.grads["bias"])
         if dx is not None and work["conv2d_grads"]:
-            backend.conv2d_grads(x, dy, w, *window, dw=dw, dx=dx, work=work["conv2d_grads"])
-            return dx
-        backend.conv2d_weight_grad(x, dy, *window, out=dw, work=work["conv2d_weight_grad"])
-        if dx is None:
-            return None
-        size = x.shape[0], x.shape[2]
-        return backend.conv2d_input_grad(dy, w, size, *window, out=dx, work=work["conv2d_input_grad"])
+            yield from prepare("conv2d_grads", x, dy, w, *window, dw=dw, dx=dx, work=work["conv2d_grads"])
+            return
+        yield from prepare("conv2d_weight_grad", x, dy, *window, out=dw, work=work["conv2d_weight_grad"])
+        if dx is not None:
+            size = x.shape[0], x.shape[2]
+            yield from prepare("conv2d_input_grad", dy, w, size, *window, out=dx, work=work["conv2d_input_grad"])
 
 
 @dataclass(eq=False, repr=False)
@@ -348,11 +352,13 @@ class Linear(Layer):
         if ctx.relu:
             yield from ctx.backend.prepare("relu", y, out=y)
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
-        ctx.backend.matmul(dy, ctx.x.T, out=ctx.grads["weight"])
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        prepare = ctx.backend.prepare
+        yield from prepare("matmul", dy, ctx.x.T, out=ctx.grads["weight"])
         if self.bias:
-            ctx.backend.sum_samples(dy, out=ctx.grads["bias"])
-        return None if ctx.dx is None else ctx.backend.matmul(ctx.params["weight"].T, dy, out=ctx.dx)
+            yield from prepare("sum_samples", dy, out=ctx.grads["bias"])
+        if ctx.dx is not None:
+            yield from prepare("matmul", ctx.params["weight"].T, dy, out=ctx.dx)
 
 
 @dataclass(eq=False, repr=False)
@@ -368,8 +374,8 @@ class ReLU(Layer):
     def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
         return ctx.backend.prepare("relu", x, out=ctx.y)
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
-        return ctx.backend.relu_grad(ctx.y, dy, out=ctx.dx, work=ctx.work["relu_grad"])
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        return ctx.backend.prepare("relu_grad", ctx.y, dy, out=ctx.dx, work=ctx.work["relu_grad"])
 
 
 @dataclass(eq=False, repr=False)
@@ -414,9 +420,9 @@ class MaxPool2d(Layer):
     def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
         return ctx.backend.prepare("max_pool2d", x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
         work = ctx.work["max_pool2d_grad"]
-        return ctx.backend.max_pool2d_grad(ctx.x, ctx.y, dy, self.window, out=ctx.dx, work=work)
+        return ctx.backend.prepare("max_pool2d_grad", ctx.x, ctx.y, dy, self.window, out=ctx.dx, work=work)
 
 
 @dataclass(eq=False, repr=False)
@@ -681,10 +687,9 @@ class Flatten(Layer):
         H, C, W, N = x.shape
         yield partial(setitem, ctx.y.reshape(C, H, W, N), ..., x.transpose(1, 0, 2, 3))
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         H, C, W, N = ctx.dx.shape
-        ctx.dx[...] = dy.reshape(C, H, W, N).transpose(1, 0, 2, 3)
-        return ctx.dx
+        yield partial(setitem, ctx.dx, ..., dy.reshape(C, H, W, N).transpose(1, 0, 2, 3))
 
 
 @dataclass(eq=False, repr=False)
@@ -719,11 +724,10 @@ class ZeroPadShortcut(Layer):
         yield partial(setitem, ctx.y[:, :C], ..., x[::s, :, ::s])
         yield partial(setitem, ctx.y[:, C:], ..., 0)
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         s = self.stride
-        ctx.dx[...] = 0
-        ctx.dx[::s, :, ::s] = dy[:, : self.in_channels]
-        return ctx.dx
+        yield partial(setitem, ctx.dx, ..., 0)
+        yield partial(setitem, ctx.dx[::s, :, ::s], ..., dy[:, : self.in_channels])
 
 
 class Add(Layer):

@@ -74,6 +74,7 @@ class Slot:
             ])  # fmt: skip
         self.backward: dict[int, Bound] = {}
         self._programs: dict[range, Program] = {}
+        self._prepared: dict[tuple[Kind, int, int], list[Call]] = {}
         self.asked: list[tuple[int, Context]] = []      # nodes of inference whose layer's forward is called
         if plan.training:
             self.loss_gradient = self._bind(plan.loss_gradient, shapes[-1], dtype)
@@ -105,6 +106,22 @@ class Slot:
             return layer.prepare(ctx.x, ctx)
         self.asked.append((i, ctx))
         return [partial(_forward, layer, ctx)]
+
+    def forward(self, i: int, ctx: Context) -> list[Call]:
+        """Return what node ``i`` does in the forward pass of training."""
+        key: tuple[Kind, int, int] = "forward", i, 0
+        if key not in self._prepared:
+            self._prepared[key] = list(self._calls(i, self.plan.graph.nodes[i].layer, ctx))
+        return self._prepared[key]
+
+    def backpropagate(self, i: int, ctx: Context, row: int) -> list[Call]:
+        """Return what node ``i`` does in the backward pass, the gradients of parameters going to this row of them."""
+        key: tuple[Kind, int, int] = "backward", i, row
+        if key not in self._prepared:
+            layer, (dy, dx, _) = self.plan.graph.nodes[i].layer, self.backward[i]
+            own = "prepare_backward" in vars(type(layer))
+            self._prepared[key] = list(layer.prepare_backward(dy, ctx)) if own else [partial(_backward, layer, dy, dx, ctx)]
+        return self._prepared[key]
 
     def _bind(self, buffer: Buffer, shape: Shape, dtype: str, offset: int = 0) -> Array:
         start = buffer.offset + offset
@@ -475,7 +492,7 @@ class Run:
         nodes = slot.plan.graph.nodes
         if stage is layout.plan.stages[0]:
             self._load(images, shard)
-        row = self._views[layout.plan.row_of[s]] if self.training else None
+        row = layout.plan.row_of[s]
         for kind, i in ((step.kind, step.node) for step in stage.steps):
             began = time.perf_counter()
             if kind == "loss":
@@ -484,7 +501,7 @@ class Run:
                 ctx = slot.contexts[i]
                 ctx.samples, ctx.key = images.shape[0], (*key, i, s)
                 with locate(nodes[i]):
-                    self._run_layer(kind, i, ctx, shard, cast(Any, row)[i] if row else None)
+                    self._run_layer(kind, i, ctx, shard, row)
             if self.clock is not None:
                 self.net.backend.synchronize()
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
@@ -508,29 +525,24 @@ class Run:
                 raise
         comm.barrier()
 
-    def _run_layer(self, kind: Kind, i: int, ctx: Context, shard: Shard, grads: Any) -> None:
+    def _run_layer(self, kind: Kind, i: int, ctx: Context, shard: Shard, row: int) -> None:
         slot, layer = shard.slot, shard.slot.plan.graph.nodes[i].layer
         ctx.work = slot.work[i].get(kind, {})
         if kind == "forward":
-            _forward(layer, ctx)
+            run(slot.forward(i, ctx))
         elif kind == "sums":
             ctx.sums = shard.sums["sums", i]
             layer.partial_sums(ctx.x, ctx)
         elif kind == "grad_sums":
-            ctx.sums, ctx.grads = shard.sums["grad_sums", i], grads
+            ctx.sums, ctx.grads = shard.sums["grad_sums", i], self._views[row][i]
             layer.partial_grad_sums(slot.backward[i].dy, ctx)
         else:
-            self._backward(slot, i, ctx, grads)
-
-    def _backward(self, slot: Slot, i: int, ctx: Context, grads: Mapping[str, Array]) -> None:
-        node, needs, bound = slot.plan.graph.nodes[i], slot.plan.needs[i], slot.backward[i]
-        if not (needs.view or needs.gradient_passes):
-            ctx.dx, ctx.grads = bound.dx, grads
-            dx = node.layer.backward(bound.dy, ctx)
-            if bound.dx is not None:
-                _deliver(dx, bound.dx, "backward")
-        for new, old, total in bound.adds:
-            ctx.xp.add(new, old, out=total)
+            needs, bound = slot.plan.needs[i], slot.backward[i]
+            if not (needs.view or needs.gradient_passes):
+                ctx.dx, ctx.grads = bound.dx, self._views[row][i]
+                run(slot.backpropagate(i, ctx, row))
+            for new, old, total in bound.adds:
+                ctx.xp.add(new, old, out=total)
 
     def _load(self, images: Any, shard: Shard) -> None:
         backend, x = self.net.backend, shard.slot.values[0]
@@ -611,6 +623,12 @@ class Run:
 
 def _forward(layer: Layer, ctx: Context) -> None:
     _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
+
+
+def _backward(layer: Layer, dy: Array, dx: Array | None, ctx: Context) -> None:
+    result = layer.backward(dy, ctx)
+    if dx is not None:
+        _deliver(result, dx, "backward")
 
 
 def _deliver(result: Array, out: Array, what: str) -> None:

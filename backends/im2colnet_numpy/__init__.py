@@ -120,26 +120,30 @@ class NumpyBackend(Backend):
             OH, OW = window.output_size((x.shape[0], x.shape[2]))
             y = np.empty((OH, len(w), OW, x.shape[3]), x.dtype)
         work = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
-        run(algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, relu, y, work))
+        run(self._prepare_conv2d(x, w, b, window, groups, relu, y, work))
         return y
 
     def _prepare_conv2d(
         self, x: Array, w: Array, b: Array | None, window: Window, groups: int, relu: bool, out: Array,
         work: Sequence[Array],
-    ) -> Iterable[Call]:
-        if not w.transpose(WEIGHT_ORDER).flags.c_contiguous:    # it is copied, which calls made again would not see
-            return super().prepare("conv2d", x, w, b, window, groups, relu=relu, out=out, work=work)
-        return algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, relu, out, work)
+    ) -> Iterator[Call]:
+        w, copies = _stored(w)
+        yield from copies
+        yield from algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, relu, out, work)
 
     def conv2d_weight_grad(
         self, x: Array, dy: Array, window: Window, groups: int = 1,
         out: Array | None = None, work: Sequence[Array] | None = None,
     ) -> Array:
-        F = dy.shape[1]
-        dw = np.empty((F, x.shape[1] // groups, *window.kernel), x.dtype) if out is None else out
+        dw = np.empty((dy.shape[1], x.shape[1] // groups, *window.kernel), x.dtype) if out is None else out
         work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
-        algorithm(x.shape, F, window, groups, x.dtype).weight_grad(x, dy, dw, work)
+        run(self._prepare_conv2d_weight_grad(x, dy, window, groups, dw, work))
         return dw
+
+    def _prepare_conv2d_weight_grad(
+        self, x: Array, dy: Array, window: Window, groups: int, out: Array, work: Sequence[Array]
+    ) -> Iterator[Call]:
+        return algorithm(x.shape, dy.shape[1], window, groups, x.dtype).weight_grad(x, dy, out, work)
 
     def conv2d_input_grad(
         self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1,
@@ -148,8 +152,15 @@ class NumpyBackend(Backend):
         x_shape = (size[0], w.shape[1] * groups, size[1], dy.shape[3])
         dx = np.empty(x_shape, dy.dtype) if out is None else out
         work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
-        algorithm(x_shape, len(w), window, groups, dy.dtype).input_grad(dy, w, dx, work)
+        run(self._prepare_conv2d_input_grad(dy, w, size, window, groups, dx, work))
         return dx
+
+    def _prepare_conv2d_input_grad(
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int, out: Array, work: Sequence[Array]
+    ) -> Iterator[Call]:
+        w, copies = _stored(w)
+        yield from copies
+        yield from algorithm(out.shape, len(w), window, groups, dy.dtype).input_grad(dy, w, out, work)
 
     def conv2d_grads(
         self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array,
@@ -157,9 +168,16 @@ class NumpyBackend(Backend):
     ) -> None:
         work = self._work(work, "conv2d_grads", x.shape, dy.shape, x.dtype, window, groups)
         if work:
-            algorithm(x.shape, len(w), window, groups, x.dtype).grads(x, dy, w, dw, dx, work)
+            run(self._prepare_conv2d_grads(x, dy, w, window, groups, dw, dx, work))
         else:
             super().conv2d_grads(x, dy, w, window, groups, dw, dx)
+
+    def _prepare_conv2d_grads(
+        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array, work: Sequence[Array]
+    ) -> Iterator[Call]:
+        w, copies = _stored(w)
+        yield from copies
+        yield from algorithm(x.shape, len(w), window, groups, x.dtype).grads(x, dy, w, dw, dx, work)
 
     # ------------------------------------------------------------------ pooling
 
@@ -182,23 +200,29 @@ class NumpyBackend(Backend):
         work: Sequence[Array] | None = None,
     ) -> Array:
         dx = np.empty(x.shape, x.dtype) if out is None else out
-        hit, taken, part = self._work(work, "max_pool2d_grad", x.shape, y.shape, x.dtype)
+        work = self._work(work, "max_pool2d_grad", x.shape, y.shape, x.dtype)
+        run(self._prepare_max_pool2d_grad(x, y, dy, window, dx, work))
+        return dx
+
+    def _prepare_max_pool2d_grad(
+        self, x: Array, y: Array, dy: Array, window: Window, out: Array, work: Sequence[Array]
+    ) -> Iterator[Call]:
+        hit, taken, part = work
         size = x.shape[0], x.shape[2]
         overlapping = window.extent[0] > window.stride[0] or window.extent[1] > window.stride[1]
         if overlapping or not _tiles(window, size):
-            dx[...] = 0
-        taken[...] = False
+            yield partial(out.fill, 0)
+        yield partial(taken.fill, False)
         for _, _, outputs, inputs in window.pairs(size):
-            is_max, seen, target = hit[outputs], taken[outputs], dx[inputs]
-            np.equal(x[inputs], y[outputs], out=is_max)
-            np.greater(is_max, seen, out=is_max)           # a maximum, and the first
-            np.logical_or(seen, is_max, out=seen)
+            is_max, seen, target = hit[outputs], taken[outputs], out[inputs]
+            yield partial(np.equal, x[inputs], y[outputs], is_max)
+            yield partial(np.greater, is_max, seen, is_max)           # a maximum, and the first
+            yield partial(np.logical_or, seen, is_max, seen)
             if overlapping:
-                np.multiply(dy[outputs], is_max, out=part[outputs])
-                np.add(target, part[outputs], out=target)
+                yield partial(np.multiply, dy[outputs], is_max, part[outputs])
+                yield partial(np.add, target, part[outputs], target)
             else:
-                np.multiply(dy[outputs], is_max, out=target)
-        return dx
+                yield partial(np.multiply, dy[outputs], is_max, target)
 
     def avg_pool2d(
         self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
@@ -249,9 +273,14 @@ class NumpyBackend(Backend):
     def relu_grad(
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
-        (positive,) = self._work(work, "relu_grad", y.shape, y.shape, y.dtype)
-        dx: Array = np.multiply(dy, np.greater(y, 0, out=positive), out=out)
+        dx = np.empty(y.shape, y.dtype) if out is None else out
+        run(self._prepare_relu_grad(y, dy, dx, self._work(work, "relu_grad", y.shape, y.shape, y.dtype)))
         return dx
+
+    def _prepare_relu_grad(self, y: Array, dy: Array, out: Array, work: Sequence[Array]) -> Iterator[Call]:
+        (positive,) = work
+        yield partial(np.greater, y, 0, positive)
+        yield partial(np.multiply, dy, positive, out)
 
     # ------------------------------------------------------------------ batch norm
 
@@ -273,6 +302,15 @@ class NumpyBackend(Backend):
         work = self._work(work, "channel_affine", x.shape, x.shape, x.dtype)
         channels.affine(x, scale, shift, other, other_scale, relu, y, work)
         return y
+
+
+def _stored(w: Array) -> tuple[Array, list[Call]]:
+    """A weight as the kernels take it, of which they make views, and the call that copies it if it is stored otherwise."""
+    if w.transpose(WEIGHT_ORDER).flags.c_contiguous:
+        return w, []
+    stored = np.empty_like(w.transpose(WEIGHT_ORDER), order="C")
+    w_stored = stored.transpose(np.argsort(WEIGHT_ORDER))
+    return w_stored, [partial(setitem, w_stored, ..., w)]
 
 
 def _tiles(window: Window, size: Pair) -> bool:

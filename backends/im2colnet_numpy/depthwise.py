@@ -18,7 +18,7 @@ from operator import setitem
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Call, Shape, Spec, run
+from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy import lowering
 from im2colnet_numpy.channels import bias_spec, finish, spread
@@ -71,7 +71,7 @@ class Depthwise:
 
         The calls ``copies`` lower those of x.
         """
-        for r, _, _, copies in self.lowering.copied_tiles(x, L):
+        for r, _, _, copies in self.lowering.tiles(x, L):
             yield r, *self.tile(r, y, L), copies
 
     def tile(self, r: int, y: np.ndarray, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,56 +101,60 @@ class Depthwise:
                 yield partial(np.matmul, T[:, : rows.shape[1], : lowered.shape[1]], lowered, rows)
                 yield from finish(target[r : r + rows.shape[1]], None if b is None else row, relu)  # still in cache
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N).
 
         Where there is none, add ``Tᵀ · dy`` to where the lowered rows came from.
         """
         if self.turned:
-            run(self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, False, dx, work))
+            yield from self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, False, dx, work)
             return
         L, band = work
         T = band.reshape(*band.shape[:2], -1).swapaxes(1, 2)
         for block in self.blocks:
-            run(self.matrix(w[block], band))
+            yield from self.matrix(w[block], band)
             target = dx[:, block]
-            target[...] = 0
+            yield partial(target.fill, 0)
             for r in range(0, len(dy), self.lowering.tile):
                 rows, lowered = self.tile(r, dy[:, block], L)
-                np.matmul(T[:, : lowered.shape[1], : rows.shape[1]], rows, out=lowered)
-                self.lowering.add_back(r, rows.shape[1], L, target)
+                yield partial(np.matmul, T[:, : lowered.shape[1], : rows.shape[1]], rows, lowered)
+                yield from self.lowering.add_back(r, rows.shape[1], L, target)
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the sum along the diagonal of ``dy · Lᵀ`` into dw (C, 1, KH, KW)."""
         L, band, part = work
         matrix = band.reshape(*band.shape[:2], -1)
         for block in self.blocks:
             total = dw[block, 0]
-            total[...] = 0
+            yield partial(total.fill, 0)
             for _, rows, lowered, copies in self.tiles(dy[:, block], L, x[:, block]):
-                run(copies)
+                yield from copies
                 m = rows.shape[1]
-                np.matmul(rows, lowered.swapaxes(1, 2), out=matrix[:, :m, : lowered.shape[1]])
-                np.add.reduce(self.diagonal(band[:, :m]), axis=1, out=part)
-                np.add(total, part, out=total)
+                yield partial(np.matmul, rows, lowered.swapaxes(1, 2), matrix[:, :m, : lowered.shape[1]])
+                yield partial(np.add.reduce, self.diagonal(band[:, :m]), 1, None, part)
+                yield partial(np.add, total, part, total)
 
     def grads(
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
         assert self.turned is not None
         L, band, products, part = work
         turned = self.turned
         T, matrix = (bands.reshape(*bands.shape[:2], -1) for bands in (band, products))
         for block in turned.blocks:
-            run(turned.matrix(w[block, :, ::-1, ::-1], band))
+            yield from turned.matrix(w[block, :, ::-1, ::-1], band)
             total = dw[block, 0, ::-1, ::-1]
             inputs = x[:, block].reshape(len(x), turned.C, -1).swapaxes(0, 1)           # (C, H, W·N)
-            total[...] = 0
+            yield partial(total.fill, 0)
             for r, rows, lowered, copies in turned.tiles(dx[:, block], L, dy[:, block]):
-                run(copies)
+                yield from copies
                 m, K = rows.shape[1], lowered.shape[1]
-                np.matmul(T[:, :m, :K], lowered, out=rows)
-                np.matmul(inputs[:, r : r + m], lowered.swapaxes(1, 2), out=matrix[:, :m, :K])
-                np.add.reduce(turned.diagonal(products[:, :m]), axis=1, out=part)
-                np.add(total, part, out=total)
+                yield partial(np.matmul, T[:, :m, :K], lowered, rows)
+                yield partial(np.matmul, inputs[:, r : r + m], lowered.swapaxes(1, 2), matrix[:, :m, :K])
+                yield partial(np.add.reduce, turned.diagonal(products[:, :m]), 1, None, part)
+                yield partial(np.add, total, part, total)

@@ -18,16 +18,11 @@ from operator import setitem
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Call, Shape, Spec, run
+from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 
 TILE_BYTES = 1 << 20  # of lowered rows held at a time
 MOST_ITEM = 64        # bytes of a pixel's samples that are copied as one
-
-
-def copy_pixels(target: np.ndarray, source: np.ndarray) -> None:
-    """Copy images (..., N)."""
-    pixel_copy(target, source)()
 
 
 def pixel_copy(target: np.ndarray, source: np.ndarray) -> Call:
@@ -61,14 +56,9 @@ class Lowering:
         self.spec = Spec(shape, dtype)
         self.columns = window.taps(1, self.W, self.OW)
 
-    def tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield ``(r, m, V)``: output rows r to r + m and their windows V, (G, m, K, OW·N). ``L`` is scratch."""
-        for r, m, V, copies in self.copied_tiles(x, L):
-            run(copies)
-            yield r, m, V
-
-    def copied_tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, list[Call]]]:
-        """Yield what :meth:`tiles` does, and the calls by which V gets there."""
+    def tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, list[Call]]]:
+        """Yield ``(r, m, V, copies)``: output rows r to r + m, their windows V (G, m, K, OW·N) in the scratch ``L``, and
+        the calls that put them there."""
         H, W, N, G, OW = self.H, self.W, self.N, self.G, self.OW
         x = x.reshape(H, G, self.C // G, W, N)
         if self.direct:
@@ -97,13 +87,13 @@ class Lowering:
             yield r, m, V[:, :m], copies
             copies = []
 
-    def add_back(self, r: int, m: int, L: np.ndarray, x: np.ndarray) -> None:
+    def add_back(self, r: int, m: int, L: np.ndarray, x: np.ndarray) -> Iterator[Call]:
         """Add the lowered rows of output rows r to r + m to those of ``x`` that they come from: the adjoint."""
         L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
         x = x.reshape(self.H, self.G, self.C // self.G, self.W, self.N)
         for rows, source, (_, inside, _) in self._row_blocks(r, m):
             for lowered, pixels in self._meetings(L[rows][inside], x[source]):
-                np.add(pixels, lowered, out=pixels)
+                yield partial(np.add, pixels, lowered, pixels)
 
     def _meetings(self, lowered: np.ndarray, image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each column of the kernel yield what of lowered rows and of image rows belongs together."""

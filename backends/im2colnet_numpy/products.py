@@ -32,13 +32,8 @@ def has_small() -> bool:
     return any(pool.get("architecture") in WITH_SMALL for pool in threadpool_info() if pool["user_api"] == "blas")
 
 
-def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Write the products of a (..., M, K) and b (..., K, N), broadcast against each other, to out (..., M, N)."""
-    product(a, b, out)()
-
-
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Call:
-    """Return the call that :func:`multiply` makes."""
+    """Write the products of a (..., M, K) and b (..., K, N), broadcast against each other, to out (..., M, N)."""
     (M, K), N = a.shape[-2:], b.shape[-1]
     m, n = pieces(M, K, N)
     if m * n > 1:
@@ -48,7 +43,7 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Call:
     return partial(np.matmul, a, b, out)
 
 
-def multiply_transposed(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+def transposed_product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Call:
     """Write ``a · bᵀ`` for a (..., M, K) and b (..., N, K), broadcast against each other, to out (..., M, N)."""
     (M, K), N = a.shape[-2:], b.shape[-2]
     m, n = transposed_pieces(M, K, N)
@@ -56,7 +51,7 @@ def multiply_transposed(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
         a = a.reshape(*a.shape[:-2], m, 1, M // m, K)
         b = b.reshape(*b.shape[:-2], 1, n, N // n, K)
         out = _cut(out, m, n)
-    np.matmul(a, b.swapaxes(-1, -2), out=out)
+    return partial(np.matmul, a, b.swapaxes(-1, -2), out)
 
 
 def _cut(out: np.ndarray, m: int, n: int) -> np.ndarray:

@@ -10,14 +10,16 @@ convolution, one lowering of ``dy`` serves both: with its rows L' the weight's g
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import setitem
 
 import numpy as np
 
-from im2colnet.backend import Call, Shape, Spec, run
+from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
-from im2colnet_numpy.products import multiply, multiply_transposed, product
+from im2colnet_numpy.products import product, transposed_product
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
 #: with fewer channels of a group, and more filters for each, the product of the turned weight has too few rows to keep
@@ -64,63 +66,72 @@ class Rows:
         yield from spread(b, row)
         yield from convolve_rows(self.lowering, x, self._matrices(w), L, y, None if b is None else row, relu)
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
         L, *sums = work
-        rows = rows_of(dy, self.G)
-        total = self.sum.start(sums)
-        for r, m, V in self.lowering.tiles(x, L):
-            self.sum.add(rows[:, r : r + m], V, sums)
+        rows, total = rows_of(dy, self.G), self.sum.total(sums)
+        yield partial(total.fill, 0)
+        for r, m, V, copies in self.lowering.tiles(x, L):
+            yield from copies
+            yield from self.sum.add(rows[:, r : r + m], V, sums)
         by_group = dw.transpose(WEIGHT_ORDER).reshape(self.G, self.F // self.G, *self.window.kernel, -1)
-        by_group[...] = total.reshape(by_group.shape)
+        yield partial(setitem, by_group, ..., total.reshape(by_group.shape))
 
     def grads(
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
         assert self.turned is not None
         L, turned, *sums = work
-        w, rows, result = self._turn(w, turned), rows_of(x, self.G), rows_of(dx, self.G)
-        total = self.turned_sum.start(sums)
-        for r, m, V in self.turned.tiles(dy, L):
-            multiply(w, V, out=result[:, r : r + m])
-            self.turned_sum.add(rows[:, r : r + m], V, sums)
-        G, (KH, KW) = self.G, self.window.kernel
-        by_tap = total.reshape(G, -1, KH, KW, self.F // G)[:, :, ::-1, ::-1]             # (G, C/G, KH, KW, F/G)
-        dw.reshape(G, self.F // G, -1, KH, KW)[...] = by_tap.transpose(0, 4, 1, 2, 3)
+        rows, result, total = rows_of(x, self.G), rows_of(dx, self.G), self.turned_sum.total(sums)
+        G, C, (KH, KW) = self.G, w.shape[1], self.window.kernel
+        yield self._turn(w, turned)
+        yield partial(total.fill, 0)
+        for r, m, V, copies in self.turned.tiles(dy, L):
+            yield from copies
+            yield product(turned.reshape(G, 1, C, -1), V, result[:, r : r + m])
+            yield from self.turned_sum.add(rows[:, r : r + m], V, sums)
+        by_tap = total.reshape(G, C, KH, KW, self.F // G)[:, :, ::-1, ::-1]
+        yield partial(setitem, dw.reshape(G, self.F // G, C, KH, KW), ..., by_tap.transpose(0, 4, 1, 2, 3))
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N), a gather or sums in a fixed order."""
         if self.turned:
             L, turned = work
-            run(convolve_rows(self.turned, dy, self._turn(w, turned), L, dx))
+            yield self._turn(w, turned)
+            yield from convolve_rows(self.turned, dy, turned.reshape(self.G, 1, w.shape[1], -1), L, dx)
         elif self.lowering.direct:
-            multiply(self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G), out=rows_of(dx, self.G))
+            yield product(self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G), rows_of(dx, self.G))
         else:
-            self._input_grad_columns(dy, w, dx, *work)
+            yield from self._input_grad_columns(dy, w, dx, *work)
 
-    def _turn(self, w: np.ndarray, turned: np.ndarray) -> np.ndarray:
-        """The weight of the input's gradient, (G, 1, C/G, KH·KW·F/G), turned by half a turn."""
+    def _turn(self, w: np.ndarray, turned: np.ndarray) -> Call:
+        """Write the weight of the input's gradient, (C, KH, KW, F/G), turned by half a turn."""
         G, F, C, kernel = self.G, self.F // self.G, w.shape[1], self.window.kernel
         per_group = w.reshape(G, F, C, *kernel)[:, :, :, ::-1, ::-1]
-        turned.reshape(G, C, *kernel, F)[...] = per_group.transpose(0, 2, 3, 4, 1)
-        return turned.reshape(G, 1, C, -1)
+        return partial(setitem, turned.reshape(G, C, *kernel, F), ..., per_group.transpose(0, 2, 3, 4, 1))
 
-    def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> None:
+    def _input_grad_columns(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray
+    ) -> Iterator[Call]:
         (OH, _, OW, N), (H, C, W, _), G = dy.shape, dx.shape, self.G
         wt, rows = self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G)                     # (G, 1, K, F/G)
-        dx[...] = 0
+        yield partial(dx.fill, 0)
         images = dx.reshape(H, G, C // G, W, N)
         for r in range(0, OH, self.lowering.tile):
             m = min(self.lowering.tile, OH - r)
-            multiply(wt, rows[:, r : r + m], out=columns[:, :m])
+            yield product(wt, rows[:, r : r + m], columns[:, :m])
             windows = columns[:, :m].reshape(G, m, *self.window.kernel, C // G, OW, N).transpose(1, 2, 3, 0, 4, 5, 6)
             for i, j, (orows, _, ocols), (irows, _, icols) in self.window.pairs((H, W)):
                 lo, hi = max(orows.start, r), min(orows.stop, r + m)
                 if hi > lo:
                     first = irows.start + (lo - orows.start) * irows.step
                     target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
-                    np.add(target, windows[lo - r : hi - r, i, j, :, :, ocols], out=target)
+                    yield partial(np.add, target, windows[lo - r : hi - r, i, j, :, :, ocols], target)
 
     def _matrices(self, w: np.ndarray) -> np.ndarray:
         """The weight as (G, 1, F/G, K), its columns in the order (KH, KW, C/G); no copy if it is stored in that."""
@@ -143,22 +154,21 @@ class RowSum:
         self.step = max(1, min(tile, 32768 // (G * F * K * 4)))
         self.work = [Spec((G, self.step, *shape), dtype), Spec((G, *shape), dtype), Spec((G, *shape), dtype)]
 
-    def start(self, work: Sequence[np.ndarray]) -> np.ndarray:
-        """Return where the sum will be, now zero."""
+    def total(self, work: Sequence[np.ndarray]) -> np.ndarray:
+        """Return where the sum is, (G, F, K)."""
         *_, total = work
-        total[...] = 0
         return total.swapaxes(1, 2) if self.windows_first else total
 
-    def add(self, rows: np.ndarray, V: np.ndarray, work: Sequence[np.ndarray]) -> None:
+    def add(self, rows: np.ndarray, V: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Add the products of some rows with their windows."""
         products, part, total = work
         a, b = (V, rows) if self.windows_first else (rows, V)
         for i in range(0, V.shape[1], self.step):
             several = products[:, : min(self.step, V.shape[1] - i)]
-            multiply_transposed(a[:, i : i + self.step], b[:, i : i + self.step], out=several)
+            yield transposed_product(a[:, i : i + self.step], b[:, i : i + self.step], several)
             if several.shape[1] > 1:
-                np.add.reduce(several, axis=1, out=part)
-            np.add(total, part if several.shape[1] > 1 else several[:, 0], out=total)
+                yield partial(np.add.reduce, several, 1, None, part)
+            yield partial(np.add, total, part if several.shape[1] > 1 else several[:, 0], total)
 
 
 def convolve_rows(
@@ -167,7 +177,7 @@ def convolve_rows(
 ) -> Iterator[Call]:
     """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus a row and with ReLU, into y."""
     rows = rows_of(y, lowering.G)
-    for r, m, V, copies in lowering.copied_tiles(x, L):
+    for r, m, V, copies in lowering.tiles(x, L):
         yield from copies
         yield product(w, V, rows[:, r : r + m])
         yield from finish(y[r : r + m], row, relu)                                      # still in cache

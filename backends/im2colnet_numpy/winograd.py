@@ -25,15 +25,16 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from math import prod
+from operator import setitem
 
 import numpy as np
 
 from im2colnet.backend import Call, Shape, Spec
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
-from im2colnet_numpy.channels import rectify
-from im2colnet_numpy.lowering import Lowering, copy_pixels
-from im2colnet_numpy.products import multiply, multiply_transposed
+from im2colnet_numpy.channels import rectifying
+from im2colnet_numpy.lowering import Lowering, pixel_copy
+from im2colnet_numpy.products import product, transposed_product
 from im2colnet_numpy.rows import WEIGHT_ORDER
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
@@ -111,62 +112,67 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        yield partial(self._conv2d, x, w, b, relu, y, *work)   # of many images: what its views cost does not matter
-
-    def _conv2d(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, *work: np.ndarray
-    ) -> None:
         U, L, V, *rest = work
-        filters(w, G, U)
-        for r, m, v in self.forward.transformed(x, L, V):
-            self.forward.multiply(U, r, m, v, b, relu, y, *rest)
+        yield filters(w, G, U)
+        for r, m, v, transform in self.forward.transformed(x, L, V):
+            yield from transform
+            yield from self.forward.multiply(U, r, m, v, b, relu, y, *rest)
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> None:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
-        U, L, V, *work = work
-        U = filters(w, G[:, ::-1], U).swapaxes(1, 2)
-        for r, m, v in self.gradient.transformed(dy, L, V):
-            self.gradient.multiply(U, r, m, v, None, False, dx, *work)
+        U, L, V, *rest = work
+        yield filters(w, G[:, ::-1], U)
+        for r, m, v, transform in self.gradient.transformed(dy, L, V):
+            yield from transform
+            yield from self.gradient.multiply(U.swapaxes(1, 2), r, m, v, None, False, dx, *rest)
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> None:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write ``dw = (G⊗G)ᵀ · Σ dM · Vᵀ``, where ``dM = (A⊗A) · dy``, into dw (F, C, 3, 3)."""
         dU, part, L, V, M, Ly = work
         tiles = self.forward
-        for (r, m, v), (_, _, d) in zip(tiles.transformed(x, L, V), tiles.outputs.tiles(dy, Ly), strict=True):
-            add_product(tiles.spread(d, m, M), v, r, dU, part)
-        store(dU, G, part, dw)
+        both = zip(tiles.transformed(x, L, V), tiles.spread(dy, Ly, M), strict=True)
+        for (r, _, v, transform), (dm, spread) in both:
+            yield from (*transform, *spread)
+            yield from add_product(dm, v, r, dU, part)
+        yield from store(dU, G, part, dw)
 
     def grads(
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
         U, dU, part, L, V, M, Y, Lx = work
-        tiles, U = self.gradient, filters(w, G[:, ::-1], U).swapaxes(1, 2)
-        for (r, m, v), (_, _, d) in zip(tiles.transformed(dy, L, V), tiles.outputs.tiles(x, Lx), strict=True):
-            add_product(v, tiles.spread(d, m, M), r, dU, part)
-            tiles.multiply(U, r, m, v, None, False, dx, M, Y)
-        store(dU, G[:, ::-1], part, dw)
+        tiles = self.gradient
+        yield filters(w, G[:, ::-1], U)
+        both = zip(tiles.transformed(dy, L, V), tiles.spread(x, Lx, M), strict=True)
+        for (r, m, v, transform), (dm, spread) in both:
+            yield from (*transform, *spread)
+            yield from add_product(v, dm, r, dU, part)
+            yield from tiles.multiply(U.swapaxes(1, 2), r, m, v, None, False, dx, M, Y)
+        yield from store(dU, G[:, ::-1], part, dw)
 
 
-def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> np.ndarray:
+def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Call:
     """``U = (G⊗G) · w``."""
     taps = w.transpose(WEIGHT_ORDER).reshape(len(w), TAPS * TAPS, -1)                     # (F, 9, C)
-    np.matmul(G, taps, out=U.swapaxes(0, 1))
-    return U
+    return partial(np.matmul, G, taps, U.swapaxes(0, 1))
 
 
-def add_product(a: np.ndarray, b: np.ndarray, r: int, dU: np.ndarray, part: np.ndarray) -> None:
+def add_product(a: np.ndarray, b: np.ndarray, r: int, dU: np.ndarray, part: np.ndarray) -> Iterator[Call]:
     """Add ``a · bᵀ`` of the tiles from row r on to dU (36, F, C); the first are all there is so far."""
-    multiply_transposed(a, b, out=part if r else dU)
+    yield transposed_product(a, b, part if r else dU)
     if r:
-        np.add(dU, part, out=dU)
+        yield partial(np.add, dU, part, dU)
 
 
-def store(dU: np.ndarray, G: np.ndarray, part: np.ndarray, dw: np.ndarray) -> None:
+def store(dU: np.ndarray, G: np.ndarray, part: np.ndarray, dw: np.ndarray) -> Iterator[Call]:
     """``dw = (G⊗G)ᵀ · dU``."""
     taps = part.reshape(-1)[: dw.size].reshape(len(dw), TAPS * TAPS, -1)
-    np.matmul(G.T, dU.swapaxes(0, 1), out=taps)                                         # (F, 9, C)
-    dw.transpose(WEIGHT_ORDER)[...] = taps.reshape(len(dw), TAPS, TAPS, -1)
+    yield partial(np.matmul, G.T, dU.swapaxes(0, 1), taps)                              # (F, 9, C)
+    yield partial(setitem, dw.transpose(WEIGHT_ORDER), ..., taps.reshape(len(dw), TAPS, TAPS, -1))
 
 
 class Tiles:
@@ -187,32 +193,36 @@ class Tiles:
         shapes = (IN * IN, C, m, self.P), (IN * IN, F, m, self.P), (m, OUT * OUT, F, self.P)
         self.work = [self.inputs.spec, *(Spec(shape, "float32") for shape in shapes)]
 
-    def transformed(self, x: np.ndarray, L: np.ndarray, V: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield ``(r, m, V)`` of the rows r to r + m of tiles: ``V = (B⊗B)ᵀ · d`` (36, C, m·P)."""
-        for r, m, d in self.inputs.tiles(x, L):
-            d = d.reshape(m, IN * IN, self.C, self.P)
-            np.matmul(B, d.swapaxes(1, 2), out=V[:, :, :m].transpose(2, 1, 0, 3))       # (m, C, 36, P)
-            yield r, m, V[:, :, :m].reshape(IN * IN, self.C, -1)
+    def transformed(
+        self, x: np.ndarray, L: np.ndarray, V: np.ndarray
+    ) -> Iterator[tuple[int, int, np.ndarray, list[Call]]]:
+        """Yield ``(r, m, V, calls)`` of the rows r to r + m of tiles, calls that make ``V = (B⊗B)ᵀ · d`` (36, C, m·P)."""
+        for r, m, d, copies in self.inputs.tiles(x, L):
+            d = d.reshape(m, IN * IN, self.C, self.P).swapaxes(1, 2)
+            transform = partial(np.matmul, B, d, V[:, :, :m].transpose(2, 1, 0, 3))     # (m, C, 36, P)
+            yield r, m, V[:, :, :m].reshape(IN * IN, self.C, -1), [*copies, transform]
 
-    def spread(self, d: np.ndarray, m: int, M: np.ndarray) -> np.ndarray:
-        """``(A⊗A) · d`` (36, F, m·P) of tiles d of what the products make, the adjoint of the last step."""
-        d = d.reshape(m, OUT * OUT, self.F, self.P)
-        np.matmul(A.T, d.swapaxes(1, 2), out=M[:, :, :m].transpose(2, 1, 0, 3))         # (m, F, 36, P)
-        return M[:, :, :m].reshape(IN * IN, self.F, -1)
+    def spread(self, y: np.ndarray, L: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, list[Call]]]:
+        """Yield ``(M, calls)``: calls that make ``(A⊗A) · d`` (36, F, m·P) of tiles d of y, the last step's adjoint."""
+        for _, m, d, copies in self.outputs.tiles(y, L):
+            d = d.reshape(m, OUT * OUT, self.F, self.P).swapaxes(1, 2)
+            transform = partial(np.matmul, A.T, d, M[:, :, :m].transpose(2, 1, 0, 3))   # (m, F, 36, P)
+            yield M[:, :, :m].reshape(IN * IN, self.F, -1), [*copies, transform]
 
     def multiply(
         self, U: np.ndarray, r: int, m: int, v: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray,
         M: np.ndarray, Y: np.ndarray,
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write ``y = (A⊗A)ᵀ · (U · V)``, plus bias and with ReLU, into these tiles of y (OH, F, OW, N)."""
-        multiply(U, v, out=M[:, :, :m].reshape(IN * IN, self.F, -1))
+        yield product(U, v, M[:, :, :m].reshape(IN * IN, self.F, -1))
         if b is not None:
-            M[EVERYWHERE, :, :m] += b[:, None, None]
-        np.matmul(A, M[:, :, :m].transpose(2, 1, 0, 3), out=Y[:m].swapaxes(1, 2))        # (m, F, 16, P)
+            once = M[EVERYWHERE, :, :m]
+            yield partial(np.add, once, b[:, None, None], once)
+        yield partial(np.matmul, A, M[:, :, :m].transpose(2, 1, 0, 3), Y[:m].swapaxes(1, 2))   # (m, F, 16, P)
         tile = y[OUT * r : OUT * (r + m)]                                               # still in cache
         rows = Y[:m].reshape(m * OUT, OUT, self.F, self.columns, self.N)[: len(tile)]
         for j in range(min(OUT, tile.shape[2])):
             target = tile[:, :, j::OUT]
-            copy_pixels(target, rows[:, j, :, : target.shape[2]])
+            yield pixel_copy(target, rows[:, j, :, : target.shape[2]])
         if relu:
-            rectify(tile, out=tile)
+            yield rectifying(tile, tile)

@@ -44,11 +44,11 @@ def test_pieces_are_the_whole(size, batch, transposed, gaps, seed):
     a, b = matrix(rng, (1, M, K), transposed), matrix(rng, (batch, K, N), False)
     memory = np.full((batch, M, N + 3 * gaps), np.nan)
     out = memory[..., :N]
-    products.multiply(a, b, out=out)
+    products.product(a, b, out)()
     np.testing.assert_array_equal(out, np.einsum("imk,bkn->bmn", a, b))
     assert np.isnan(memory[..., N:]).all()
     out[...] = np.nan
-    products.multiply_transposed(a, np.ascontiguousarray(b.swapaxes(1, 2)), out=out)
+    products.transposed_product(a, np.ascontiguousarray(b.swapaxes(1, 2)), out)()
     np.testing.assert_array_equal(out, np.einsum("imk,bkn->bmn", a, b))
 
 
