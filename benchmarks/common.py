@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
 from math import ceil, prod
 from multiprocessing import get_all_start_methods, get_context
 from types import MappingProxyType
@@ -198,16 +199,20 @@ SHAPES = {
 
 
 def kernel(backend: ic.Backend, name: str, *args: Any, shapes: Sequence[Any] = (), **out: Any) -> Callable[[], None]:
-    """Return a call of a backend's kernel on fixed arrays, which returns when its work is done.
+    """Return a call of a backend's kernel on fixed arrays, as a network makes it, which returns when its work is done.
 
     ``shapes`` are what :meth:`im2colnet.Backend.workspace` is asked for the kernel's scratch with.
     """
-    method = getattr(backend, name)
     if shapes:
         out["work"] = [backend.empty(*spec) for spec in backend.workspace(name, *shapes)]
+    if hasattr(backend, "prepare"):
+        calls = list(backend.prepare(name, *args, **out))
+    else:  # a commit of before there was that
+        calls = [partial(getattr(backend, name), *args, **out)]
 
     def call() -> None:
-        method(*args, **out)
+        for made in calls:
+            made()
         backend.synchronize()
 
     return call
@@ -224,23 +229,24 @@ class Convolution:
         self.w, self.b = as_stored(backend, normal(backend, (F, C // groups, K, K), 2)), normal(backend, (F,), 3)
         self.y, self.dx = empty(backend, self.dy.shape), empty(backend, self.x.shape)
         self.dw = as_stored(backend, empty(backend, self.w.shape))
-        self.backend, self.how = backend, (how := (self.window, groups))
+        how = self.window, groups
         shapes = self.x.shape, self.y.shape, "float32", *how
         self.forward = kernel(backend, "conv2d", self.x, self.w, self.b, *how, shapes=shapes, out=self.y)
         self.input_grad = kernel(
             backend, "conv2d_input_grad", self.dy, self.w, size, *how, shapes=shapes, out=self.dx
         )
         self.weight_grad = kernel(backend, "conv2d_weight_grad", self.x, self.dy, *how, shapes=shapes, out=self.dw)
-        self.work = [backend.empty(*spec) for spec in backend.workspace("conv2d_grads", *shapes)]
+        self.at_once = kernel(
+            backend, "conv2d_grads", self.x, self.dy, self.w, *how, shapes=shapes, dw=self.dw, dx=self.dx
+        ) if backend.workspace("conv2d_grads", *shapes) else None  # fmt: skip
 
     def gradients(self) -> None:
         """Both gradients as a training step makes them: at once where the backend has a kernel for that."""
-        if not self.work:
+        if self.at_once:
+            self.at_once()
+        else:
             self.input_grad()
             self.weight_grad()
-            return
-        self.backend.conv2d_grads(self.x, self.dy, self.w, *self.how, dw=self.dw, dx=self.dx, work=self.work)
-        self.backend.synchronize()
 
 
 def normal(backend: ic.Backend, shape: Sequence[int], seed: int) -> Any:

@@ -176,8 +176,8 @@ class Backend:
     def prepare(self, kernel: str, *args: Any, **kwargs: Any) -> Iterable[Call]:
         """What ``kernel`` (a method's name) does with these arguments, as calls that can be made again and again.
 
-        They read and write the same arrays each time. A backend whose kernels make views and tables of their arguments
-        before they compute can so make them once.
+        They read and write the same arrays each time; ``out`` and ``work`` must be given where the kernel takes them. A
+        backend whose kernels make views and tables of their arguments before they compute can so make them once.
         """
         return [partial(getattr(self, kernel), *args, **kwargs)]
 

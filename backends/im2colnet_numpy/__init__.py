@@ -120,11 +120,11 @@ class NumpyBackend(Backend):
             OH, OW = window.output_size((x.shape[0], x.shape[2]))
             y = np.empty((OH, len(w), OW, x.shape[3]), x.dtype)
         work = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
-        run(self._prepare_conv2d(x, w, b, window, groups, relu, y, work))
+        run(self._prepare_conv2d(x, w, b, window, groups, relu, out=y, work=work))
         return y
 
     def _prepare_conv2d(
-        self, x: Array, w: Array, b: Array | None, window: Window, groups: int, relu: bool, out: Array,
+        self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False, *, out: Array,
         work: Sequence[Array],
     ) -> Iterator[Call]:
         w, copies = _stored(w)
@@ -137,11 +137,11 @@ class NumpyBackend(Backend):
     ) -> Array:
         dw = np.empty((dy.shape[1], x.shape[1] // groups, *window.kernel), x.dtype) if out is None else out
         work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
-        run(self._prepare_conv2d_weight_grad(x, dy, window, groups, dw, work))
+        run(self._prepare_conv2d_weight_grad(x, dy, window, groups, out=dw, work=work))
         return dw
 
     def _prepare_conv2d_weight_grad(
-        self, x: Array, dy: Array, window: Window, groups: int, out: Array, work: Sequence[Array]
+        self, x: Array, dy: Array, window: Window, groups: int = 1, *, out: Array, work: Sequence[Array]
     ) -> Iterator[Call]:
         return algorithm(x.shape, dy.shape[1], window, groups, x.dtype).weight_grad(x, dy, out, work)
 
@@ -152,11 +152,11 @@ class NumpyBackend(Backend):
         x_shape = (size[0], w.shape[1] * groups, size[1], dy.shape[3])
         dx = np.empty(x_shape, dy.dtype) if out is None else out
         work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
-        run(self._prepare_conv2d_input_grad(dy, w, size, window, groups, dx, work))
+        run(self._prepare_conv2d_input_grad(dy, w, size, window, groups, out=dx, work=work))
         return dx
 
     def _prepare_conv2d_input_grad(
-        self, dy: Array, w: Array, size: Pair, window: Window, groups: int, out: Array, work: Sequence[Array]
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, *, out: Array, work: Sequence[Array]
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
@@ -168,12 +168,12 @@ class NumpyBackend(Backend):
     ) -> None:
         work = self._work(work, "conv2d_grads", x.shape, dy.shape, x.dtype, window, groups)
         if work:
-            run(self._prepare_conv2d_grads(x, dy, w, window, groups, dw, dx, work))
+            run(self._prepare_conv2d_grads(x, dy, w, window, groups, dw=dw, dx=dx, work=work))
         else:
             super().conv2d_grads(x, dy, w, window, groups, dw, dx)
 
     def _prepare_conv2d_grads(
-        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array, work: Sequence[Array]
+        self, x: Array, dy: Array, w: Array, window: Window, groups: int, *, dw: Array, dx: Array, work: Sequence[Array]
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
@@ -187,10 +187,11 @@ class NumpyBackend(Backend):
         """The maximum over rows, at full width, then over columns."""
         (H, C, W, N), (OH, OW) = x.shape, window.output_size((x.shape[0], x.shape[2]))
         y = np.empty((OH, C, OW, N), x.dtype) if out is None else out
-        run(self._prepare_max_pool2d(x, window, y, self._work(work, "max_pool2d", x.shape, y.shape, x.dtype)))
+        work = self._work(work, "max_pool2d", x.shape, y.shape, x.dtype)
+        run(self._prepare_max_pool2d(x, window, out=y, work=work))
         return y
 
-    def _prepare_max_pool2d(self, x: Array, window: Window, out: Array, work: Sequence[Array]) -> Iterator[Call]:
+    def _prepare_max_pool2d(self, x: Array, window: Window, *, out: Array, work: Sequence[Array]) -> Iterator[Call]:
         (h,) = work
         yield from _max_along(x, 0, window.taps(0, len(x), len(out)), window.stride[0], h)
         yield from _max_along(h, 2, window.taps(1, x.shape[2], out.shape[2]), window.stride[1], out)
@@ -201,11 +202,11 @@ class NumpyBackend(Backend):
     ) -> Array:
         dx = np.empty(x.shape, x.dtype) if out is None else out
         work = self._work(work, "max_pool2d_grad", x.shape, y.shape, x.dtype)
-        run(self._prepare_max_pool2d_grad(x, y, dy, window, dx, work))
+        run(self._prepare_max_pool2d_grad(x, y, dy, window, out=dx, work=work))
         return dx
 
     def _prepare_max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array, work: Sequence[Array]
+        self, x: Array, y: Array, dy: Array, window: Window, *, out: Array, work: Sequence[Array]
     ) -> Iterator[Call]:
         hit, taken, part = work
         size = x.shape[0], x.shape[2]
@@ -267,17 +268,18 @@ class NumpyBackend(Backend):
     def relu(self, x: Array, out: Array | None = None) -> Array:
         return channels.rectify(x, np.empty(x.shape, x.dtype) if out is None else out)
 
-    def _prepare_relu(self, x: Array, out: Array) -> Iterable[Call]:
+    def _prepare_relu(self, x: Array, *, out: Array) -> Iterable[Call]:
         return [channels.rectifying(x, out)]
 
     def relu_grad(
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
         dx = np.empty(y.shape, y.dtype) if out is None else out
-        run(self._prepare_relu_grad(y, dy, dx, self._work(work, "relu_grad", y.shape, y.shape, y.dtype)))
+        work = self._work(work, "relu_grad", y.shape, y.shape, y.dtype)
+        run(self._prepare_relu_grad(y, dy, out=dx, work=work))
         return dx
 
-    def _prepare_relu_grad(self, y: Array, dy: Array, out: Array, work: Sequence[Array]) -> Iterator[Call]:
+    def _prepare_relu_grad(self, y: Array, dy: Array, *, out: Array, work: Sequence[Array]) -> Iterator[Call]:
         (positive,) = work
         yield partial(np.greater, y, 0, positive)
         yield partial(np.multiply, dy, positive, out)

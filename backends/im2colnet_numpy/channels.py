@@ -27,13 +27,14 @@ def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
 
 
 def workspace(x: Shape, dtype: str, spread: int) -> list[Spec]:
-    """Scratch: a tile, and so many numbers for each channel spread over its rows."""
+    """Scratch: a tile, so many numbers for each channel spread over its rows, and two sums of each row."""
     rows, channels = blocks(x, np.dtype(dtype).itemsize)
-    return [Spec((rows, channels, *x[2:]), dtype), Spec((spread, channels, *x[2:]), dtype)]
+    return [Spec((rows, channels, *x[2:]), dtype), Spec((spread, channels, *x[2:]), dtype), Spec((2, *x[:2]), dtype)]
 
 
 def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slice, list[Array]]]:
     """Yield channels, and their ``values`` (C,) spread over a row of ``spread``."""
+    values = tuple(value.astype(spread.dtype) for value in values)      # once: spreading converts each copy
     for c in range(0, C, spread.shape[1]):
         channels = slice(c, min(c + spread.shape[1], C))
         rows = [row[: channels.stop - c] for row in spread]
@@ -49,21 +50,18 @@ def sums(x: Array, out: Array, work: Sequence[Array]) -> None:
 
         Σx = Σ(x - k) + n·k,     Σx² = Σ(x - k)² + k·(Σ(x - k) + Σx)
     """
-    tile, spread = work
+    tile, spread, sums = work
     H, C, W, N = x.shape
     m = W * N
     k = np.matmul(x[0].reshape(C, m), ones(m, x.dtype)) * x.dtype.type(1 / m)
-    first, second = out
-    out[...] = 0
     for channels, (shift,) in channel_blocks(C, spread, k):
         for r in range(0, H, len(tile)):
-            rows = x[r : r + len(tile), channels]
-            centred = tile[: len(rows), : rows.shape[1]]
-            np.subtract(rows, shift, out=centred)
-            centred = centred.reshape(*centred.shape[:2], m)
-            first[channels] += np.matmul(centred, ones(m, x.dtype)).sum(axis=0, dtype="f8")
-            second[channels] += np.vecdot(centred, centred).sum(axis=0, dtype="f8")
-    k = k.astype("f8")
+            rows = slice(r, r + len(tile)), channels
+            centred = _centred(x[rows], shift, tile)
+            np.matmul(centred, ones(m, x.dtype), out=sums[0][rows])
+            np.vecdot(centred, centred, out=sums[1][rows])
+    np.add.reduce(sums, axis=1, dtype="f8", out=out)
+    first, second, k = out[0], out[1], k.astype("f8")
     about = first.copy()
     first += H * m * k
     second += k * (about + first)
@@ -71,17 +69,23 @@ def sums(x: Array, out: Array, work: Sequence[Array]) -> None:
 
 def grad_sums(x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array]) -> None:
     """Write Σdy and Σdy·(x - mean) of each channel to ``out`` (2, C)."""
-    tile, spread = work
+    tile, spread, sums = work
     H, C, W, N = x.shape
-    m = W * N
-    out[...] = 0
+    dy = dy.reshape(H, C, W * N)
     for channels, (shift,) in channel_blocks(C, spread, mean):
         for r in range(0, H, len(tile)):
-            rows, grads = x[r : r + len(tile), channels], dy[r : r + len(tile), channels]
-            centred = np.subtract(rows, shift, out=tile[: len(rows), : rows.shape[1]])
-            grads = grads.reshape(*grads.shape[:2], m)
-            out[0, channels] += np.matmul(grads, ones(m, x.dtype)).sum(axis=0, dtype="f8")
-            out[1, channels] += np.vecdot(centred.reshape(grads.shape), grads).sum(axis=0, dtype="f8")
+            rows = slice(r, r + len(tile)), channels
+            centred = _centred(x[rows], shift, tile)
+            np.matmul(dy[rows], ones(W * N, x.dtype), out=sums[0][rows])
+            np.vecdot(centred, dy[rows], out=sums[1][rows])
+    np.add.reduce(sums, axis=1, dtype="f8", out=out)
+
+
+def _centred(rows: Array, shift: Array, tile: Array) -> Array:
+    """Some rows of images less what their channels are shifted by, (rows, C, W·N), in a part of ``tile``."""
+    centred = tile[: rows.shape[0], : rows.shape[1]]
+    np.subtract(rows, shift, out=centred)
+    return centred.reshape(*rows.shape[:2], -1)
 
 
 def affine(
@@ -89,7 +93,7 @@ def affine(
     work: Sequence[Array],
 ) -> None:
     """Write ``x·scale + other·other_scale + shift``, with ReLU if asked for, into y, which may be x."""
-    tile, spread = work
+    tile, spread, _ = work
     values = (scale, shift) if other_scale is None else (scale, shift, other_scale)
     for channels, (a, c, *b) in channel_blocks(x.shape[1], spread, *values):
         for r in range(0, len(x), len(tile)):

@@ -20,11 +20,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
-from im2colnet_numpy import lowering
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import Lowering
 
-ROWS = 8    # output rows at a time
+ROWS = 8                # output rows at a time
+TILE_BYTES = 1 << 19    # of lowered rows held at a time: they are read once for each output row
 
 
 class Depthwise:
@@ -42,7 +42,7 @@ class Depthwise:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         self.window = window
         one = Lowering((H, 1, W, N), window, 1, dtype, min(OH, ROWS)).spec
-        self.C = max(1, min(C, lowering.TILE_BYTES // (prod(one.shape) * np.dtype(dtype).itemsize)))     # at a time
+        self.C = max(1, min(C, TILE_BYTES // (prod(one.shape) * np.dtype(dtype).itemsize)))     # at a time
         # the last block begins earlier rather than be smaller: what it has in common with another is written twice
         self.blocks = [slice(c, c + self.C) for c in (min(c, C - self.C) for c in range(0, C, self.C))]
         self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, min(OH, ROWS))
