@@ -177,13 +177,13 @@ class Layer:
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """Compute the output."""
-        run(self.prepare(x, ctx))
+        run(self.prepare_forward(x, ctx))
         return ctx.y
 
-    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         """Return what ``forward`` does as calls that can be made again: they read ``x`` and write ``ctx.y`` each time.
 
-        Where the layer's own class defines it, a run makes these calls instead of calling ``forward``.
+        Where the layer's own class defines it, and no ``forward``, a run makes these calls instead.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
@@ -295,7 +295,7 @@ class Conv2d(Layer):
         K = self.in_channels // self.groups * prod(self.window.kernel)
         return 2 * K * prod(y) + (prod(y) if self.bias else 0)
 
-    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         w, b, window = ctx.params["weight"], ctx.params.get("bias"), (self.window, self.groups)
         return ctx.backend.prepare("conv2d", x, w, b, *window, relu=ctx.relu, out=ctx.y, work=ctx.work["conv2d"])
 
@@ -344,7 +344,7 @@ class Linear(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * self.in_features * prod(y) + (prod(y) if self.bias else 0)
 
-    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         y = ctx.y
         yield from ctx.backend.prepare("matmul", ctx.params["weight"], x, out=y)
         if self.bias:
@@ -371,7 +371,7 @@ class ReLU(Layer):
 
     band = _same_rows
 
-    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         return ctx.backend.prepare("relu", x, out=ctx.y)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
@@ -417,7 +417,7 @@ class MaxPool2d(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(y) * (prod(self.window.kernel) - 1)
 
-    def prepare(self, x: Array, ctx: Context) -> Iterable[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         return ctx.backend.prepare("max_pool2d", x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
@@ -620,7 +620,7 @@ class NormalizedConv2d(Layer):
         found = self.conv.band(rows, x)
         return found and (NormalizedConv2d(cast(Conv2d, found[0]), self.norm), found[1])
 
-    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         conv, w, b, y, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.work["conv2d"]
         window = conv.window, conv.groups
         line = ctx.backend.empty((2, conv.out_channels), x.dtype.name)
@@ -683,7 +683,7 @@ class Flatten(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
-    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         H, C, W, N = x.shape
         yield partial(setitem, ctx.y.reshape(C, H, W, N), ..., x.transpose(1, 0, 2, 3))
 
@@ -719,7 +719,7 @@ class ZeroPadShortcut(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
-    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         C, s = self.in_channels, self.stride
         yield partial(setitem, ctx.y[:, :C], ..., x[::s, :, ::s])
         yield partial(setitem, ctx.y[:, C:], ..., 0)
@@ -746,5 +746,5 @@ class Add(Layer):
 
     band = _same_rows
 
-    def prepare(self, x: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         yield partial(ctx.xp.add, *ctx.xs, ctx.y)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from itertools import accumulate
 from math import prod
 from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from im2colnet.backend import Array, Call, Shape, Spec, run
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError
@@ -38,7 +38,8 @@ FEW_STEPS, MOST_WASTED = 10, 3  # if that many teams of processes in turn were o
 MOST_COPIED = 1 << 26  # bytes of a batch that is copied to where other processes see it
 
 
-Program = list[tuple[int, bool, list[Call]]]    # of each node: whether it is divided, and what to do
+Calls = list[Call] | None       # of a layer that prepares them
+Program = list[tuple[int, bool, list[tuple[Layer, Context, Calls]]]]    # of each node: is it divided, and what to do
 
 
 class Bound(NamedTuple):
@@ -74,8 +75,7 @@ class Slot:
             ])  # fmt: skip
         self.backward: dict[int, Bound] = {}
         self._programs: dict[range, Program] = {}
-        self._prepared: dict[tuple[Kind, int, int], list[Call]] = {}
-        self.asked: list[tuple[int, Context]] = []      # nodes of inference whose layer's forward is called
+        self._prepared: dict[tuple[Kind, int, int], Calls] = {}     # of (pass, node, row of gradients)
         if plan.training:
             self.loss_gradient = self._bind(plan.loss_gradient, shapes[-1], dtype)
             for step in plan.steps:
@@ -88,7 +88,6 @@ class Slot:
         Where it is not divided, that is done with the first part.
         """
         if mine not in self._programs:
-            self.asked.clear()
             program: Program = []
             for i in (step.node for step in self.plan.stages[0].steps):
                 work = self.parts[i][mine.start : mine.stop]
@@ -96,32 +95,30 @@ class Slot:
                     self.contexts[i].work = self.work[i].get("forward", {})
                     work = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
                 with locate(self.plan.graph.nodes[i]):
-                    calls = [call for layer, ctx in work for call in self._calls(i, layer, ctx)]
-                program.append((i, bool(self.parts[i]), calls))
+                    prepared = [(layer, ctx, _prepare("forward", layer, ctx.x, ctx)) for layer, ctx in work]
+                program.append((i, bool(self.parts[i]), prepared))
             self._programs[mine] = program
         return self._programs[mine]
 
-    def _calls(self, i: int, layer: Layer, ctx: Context) -> Iterable[Call]:
-        if "prepare" in vars(type(layer)):    # a subclass with a forward of its own need not know of it
-            return layer.prepare(ctx.x, ctx)
-        self.asked.append((i, ctx))
-        return [partial(_forward, layer, ctx)]
+    def forward(self, i: int) -> None:
+        """Make node ``i``'s forward pass of training."""
+        layer, ctx = self.plan.graph.nodes[i].layer, self.contexts[i]
+        if ("forward", i, 0) not in self._prepared:
+            self._prepared["forward", i, 0] = _prepare("forward", layer, ctx.x, ctx)
+        _forward(layer, ctx, self._prepared["forward", i, 0])
 
-    def forward(self, i: int, ctx: Context) -> list[Call]:
-        """Return what node ``i`` does in the forward pass of training."""
-        key: tuple[Kind, int, int] = "forward", i, 0
-        if key not in self._prepared:
-            self._prepared[key] = list(self._calls(i, self.plan.graph.nodes[i].layer, ctx))
-        return self._prepared[key]
-
-    def backpropagate(self, i: int, ctx: Context, row: int) -> list[Call]:
-        """Return what node ``i`` does in the backward pass, the gradients of parameters going to this row of them."""
-        key: tuple[Kind, int, int] = "backward", i, row
-        if key not in self._prepared:
-            layer, (dy, dx, _) = self.plan.graph.nodes[i].layer, self.backward[i]
-            own = "prepare_backward" in vars(type(layer))
-            self._prepared[key] = list(layer.prepare_backward(dy, ctx)) if own else [partial(_backward, layer, dy, dx, ctx)]
-        return self._prepared[key]
+    def backpropagate(self, i: int, row: int) -> None:
+        """Make node ``i``'s backward pass, the gradients of parameters going to this row of them."""
+        layer, ctx, (dy, dx, _) = self.plan.graph.nodes[i].layer, self.contexts[i], self.backward[i]
+        if ("backward", i, row) not in self._prepared:
+            self._prepared["backward", i, row] = _prepare("backward", layer, dy, ctx)
+        calls = self._prepared["backward", i, row]
+        if calls is not None and "backward" not in vars(layer):
+            run(calls)
+            return
+        result = layer.backward(dy, ctx)
+        if dx is not None:
+            _deliver(result, dx, "backward")
 
     def _bind(self, buffer: Buffer, shape: Shape, dtype: str, offset: int = 0) -> Array:
         start = buffer.offset + offset
@@ -512,14 +509,14 @@ class Run:
         if not comm.rank:
             self._load(images, shard)
         program, i, before = slot.program(comm.share(layout.plan.parts)), 0, False
-        for i, ctx in slot.asked:
-            ctx.samples, ctx.key = images.shape[0], (0, 0, i, s)
         try:
-            for i, divided, calls in program:
+            for i, divided, work in program:
                 if before or divided:
                     comm.barrier()
                 before = divided
-                run(calls)
+                for layer, ctx, calls in work:
+                    ctx.samples, ctx.key = images.shape[0], (0, 0, i, s)
+                    _forward(layer, ctx, calls)
         except Exception:
             with locate(slot.plan.graph.nodes[i]):
                 raise
@@ -529,7 +526,7 @@ class Run:
         slot, layer = shard.slot, shard.slot.plan.graph.nodes[i].layer
         ctx.work = slot.work[i].get(kind, {})
         if kind == "forward":
-            run(slot.forward(i, ctx))
+            slot.forward(i)
         elif kind == "sums":
             ctx.sums = shard.sums["sums", i]
             layer.partial_sums(ctx.x, ctx)
@@ -540,7 +537,7 @@ class Run:
             needs, bound = slot.plan.needs[i], slot.backward[i]
             if not (needs.view or needs.gradient_passes):
                 ctx.dx, ctx.grads = bound.dx, self._views[row][i]
-                run(slot.backpropagate(i, ctx, row))
+                slot.backpropagate(i, row)
             for new, old, total in bound.adds:
                 ctx.xp.add(new, old, out=total)
 
@@ -621,14 +618,17 @@ class Run:
         return labels
 
 
-def _forward(layer: Layer, ctx: Context) -> None:
-    _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
+def _prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, ctx: Context) -> Calls:
+    """Return the calls of a layer whose own class prepares them, and has no other forward or backward."""
+    own, method = vars(type(layer)), f"prepare_{kind}"
+    return list(getattr(layer, method)(array, ctx)) if method in own and kind not in own else None
 
 
-def _backward(layer: Layer, dy: Array, dx: Array | None, ctx: Context) -> None:
-    result = layer.backward(dy, ctx)
-    if dx is not None:
-        _deliver(result, dx, "backward")
+def _forward(layer: Layer, ctx: Context, calls: Calls) -> None:
+    if calls is not None and "forward" not in vars(layer):      # nobody looks on by a forward of their own
+        run(calls)
+    else:
+        _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
 
 
 def _deliver(result: Array, out: Array, what: str) -> None:

@@ -185,8 +185,8 @@ class NumpyBackend(Backend):
         self, x: Array, window: Window, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
         """The maximum over rows, at full width, then over columns."""
-        (H, C, W, N), (OH, OW) = x.shape, window.output_size((x.shape[0], x.shape[2]))
-        y = np.empty((OH, C, OW, N), x.dtype) if out is None else out
+        OH, OW = window.output_size((x.shape[0], x.shape[2]))
+        y = np.empty((OH, x.shape[1], OW, x.shape[3]), x.dtype) if out is None else out
         work = self._work(work, "max_pool2d", x.shape, y.shape, x.dtype)
         run(self._prepare_max_pool2d(x, window, out=y, work=work))
         return y
@@ -307,7 +307,7 @@ class NumpyBackend(Backend):
 
 
 def _stored(w: Array) -> tuple[Array, list[Call]]:
-    """A weight as the kernels take it, of which they make views, and the call that copies it if it is stored otherwise."""
+    """Return a weight as the kernels take it, and the call that copies it if it is stored otherwise."""
     if w.transpose(WEIGHT_ORDER).flags.c_contiguous:
         return w, []
     stored = np.empty_like(w.transpose(WEIGHT_ORDER), order="C")

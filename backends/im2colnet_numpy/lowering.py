@@ -57,8 +57,10 @@ class Lowering:
         self.columns = window.taps(1, self.W, self.OW)
 
     def tiles(self, x: np.ndarray, L: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, list[Call]]]:
-        """Yield ``(r, m, V, copies)``: output rows r to r + m, their windows V (G, m, K, OW·N) in the scratch ``L``, and
-        the calls that put them there."""
+        """Yield ``(r, m, V, copies)``: output rows r to r + m, their windows V (G, m, K, OW·N), and the copies.
+
+        V is a view of the scratch ``L``, or of x where nothing is copied.
+        """
         H, W, N, G, OW = self.H, self.W, self.N, self.G, self.OW
         x = x.reshape(H, G, self.C // G, W, N)
         if self.direct:
@@ -72,7 +74,7 @@ class Lowering:
         )
         L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
         # the padding left and right, the same for every tile
-        copies = [
+        copies: list[Call] = [
             partial(L[:, j, :, :, padding].fill, 0)
             for j, (lo, hi, _) in enumerate(self.columns) for padding in (slice(lo), slice(hi, OW))
             if padding.stop > (padding.start or 0)

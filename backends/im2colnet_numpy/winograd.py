@@ -92,14 +92,16 @@ class Winograd:
         self.C, self.F = C, F
         self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
         U, taps = Spec((IN * IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
-        dU = [[U, taps if tiles.at_once else U] for tiles in (self.forward, self.gradient)]
+        part = [taps if tiles.at_once else U for tiles in (self.forward, self.gradient)]
         self.work = {
             "conv2d": [U, *self.forward.work],
-            "conv2d_weight_grad": [*dU[0], *self.forward.work[:-1], self.forward.outputs.spec],
+            "conv2d_weight_grad": [U, part[0], *self.forward.work],
             "conv2d_input_grad": [U, *self.gradient.work],
         }
-        if prod(U.shape) <= prod(x) + OH * F * OW * x[3]:   # else it is the weights that take the time, and the memory
-            self.work["conv2d_grads"] = [U, *dU[1], *self.gradient.work, self.gradient.outputs.spec]
+        if self.gradient.at_once:
+            self.work["conv2d_grads"] = [U, part[1], *self.gradient.work]
+        elif prod(U.shape) <= prod(x) + OH * F * OW * x[3]:     # or the sums of weights take the time, and the memory
+            self.work["conv2d_grads"] = [U, part[1], *self.gradient.work, U, self.gradient.outputs.spec]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
@@ -112,28 +114,31 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        U, L, V, *rest = work
+        U, *arrays = work
+        L, V, M, Y = self.forward.arrays(arrays)
         yield filters(w, G, U)
         for r, m, v, transform in self.forward.transformed(x, L, V):
             yield from transform
-            yield from self.forward.multiply(U, r, m, v, b, relu, y, *rest)
+            yield from self.forward.multiply(U, r, m, v, b, relu, y, M, Y)
 
     def input_grad(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
-        U, L, V, *rest = work
+        U, *arrays = work
+        L, V, M, Y = self.gradient.arrays(arrays)
         yield filters(w, G[:, ::-1], U)
         for r, m, v, transform in self.gradient.transformed(dy, L, V):
             yield from transform
-            yield from self.gradient.multiply(U.swapaxes(1, 2), r, m, v, None, False, dx, *rest)
+            yield from self.gradient.multiply(U.swapaxes(1, 2), r, m, v, None, False, dx, M, Y)
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write ``dw = (G⊗G)ᵀ · Σ dM · Vᵀ``, where ``dM = (A⊗A) · dy``, into dw (F, C, 3, 3)."""
-        dU, part, L, V, M, Ly = work
+        dU, part, *arrays = work
         tiles = self.forward
+        L, V, M, Ly = tiles.arrays(arrays)
         both = zip(tiles.transformed(x, L, V), tiles.spread(dy, Ly, M), strict=True)
         for (r, _, v, transform), (dm, spread) in both:
             yield from (*transform, *spread)
@@ -144,14 +149,17 @@ class Winograd:
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
-        U, dU, part, L, V, M, Y, Lx = work
+        U, part, *arrays = work
         tiles = self.gradient
+        L, V, M, Y = tiles.arrays(arrays)
+        dU, Lx = (U, Y) if tiles.at_once else work[-2:]     # when dx is there, U and Y are not needed any more
         yield filters(w, G[:, ::-1], U)
         both = zip(tiles.transformed(dy, L, V), tiles.spread(x, Lx, M), strict=True)
         for (r, m, v, transform), (dm, spread) in both:
-            yield from (*transform, *spread)
-            yield from add_product(v, dm, r, dU, part)
+            yield from transform
             yield from tiles.multiply(U.swapaxes(1, 2), r, m, v, None, False, dx, M, Y)
+            yield from spread
+            yield from add_product(v, dm, r, dU, part)
         yield from store(dU, G[:, ::-1], part, dw)
 
 
@@ -190,13 +198,23 @@ class Tiles:
         self.inputs = Lowering(x, Window((IN, IN), (OUT, OUT), pads), 1, "float32", m)
         pads = (0, OUT * rows - OH), (0, OUT * self.columns - OW)
         self.outputs = Lowering((OH, F, OW, N), Window((OUT, OUT), (OUT, OUT), pads), 1, "float32", m)
-        shapes = (IN * IN, C, m, self.P), (IN * IN, F, m, self.P), (m, OUT * OUT, F, self.P)
-        self.work = [self.inputs.spec, *(Spec(shape, "float32") for shape in shapes)]
+        self.V, self.M, self.Y = (IN * IN, C, m, self.P), (IN * IN, F, m, self.P), (m, OUT * OUT, F, self.P)
+        L = self.inputs.spec.shape
+        # M may lie where L does, which is not needed any more; but of several tiles it keeps the padding
+        memory = [(max(prod(L), prod(self.M)),)] if self.at_once else [L, self.M]
+        self.work = [Spec(shape, "float32") for shape in (self.V, self.Y, *memory)]
+
+    def arrays(self, work: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return L, V, M and Y of scratch as ``self.work`` lists it."""
+        V, Y, *memory = work
+        if self.at_once:
+            memory = [memory[0][: prod(shape)].reshape(shape) for shape in (self.inputs.spec.shape, self.M)]
+        return memory[0], V, memory[1], Y
 
     def transformed(
         self, x: np.ndarray, L: np.ndarray, V: np.ndarray
     ) -> Iterator[tuple[int, int, np.ndarray, list[Call]]]:
-        """Yield ``(r, m, V, calls)`` of the rows r to r + m of tiles, calls that make ``V = (B⊗B)ᵀ · d`` (36, C, m·P)."""
+        """Yield ``(r, m, V, calls)``: rows r to r + m of tiles, calls that make ``V = (B⊗B)ᵀ · d`` (36, C, m·P)."""
         for r, m, d, copies in self.inputs.tiles(x, L):
             d = d.reshape(m, IN * IN, self.C, self.P).swapaxes(1, 2)
             transform = partial(np.matmul, B, d, V[:, :, :m].transpose(2, 1, 0, 3))     # (m, C, 36, P)
@@ -204,7 +222,7 @@ class Tiles:
 
     def spread(self, y: np.ndarray, L: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, list[Call]]]:
         """Yield ``(M, calls)``: calls that make ``(A⊗A) · d`` (36, F, m·P) of tiles d of y, the last step's adjoint."""
-        for _, m, d, copies in self.outputs.tiles(y, L):
+        for _, m, d, copies in self.outputs.tiles(y, L.reshape(self.outputs.spec.shape)):
             d = d.reshape(m, OUT * OUT, self.F, self.P).swapaxes(1, 2)
             transform = partial(np.matmul, A.T, d, M[:, :, :m].transpose(2, 1, 0, 3))   # (m, F, 36, P)
             yield M[:, :, :m].reshape(IN * IN, self.F, -1), [*copies, transform]

@@ -534,6 +534,26 @@ def test_a_subclass_with_its_own_forward_is_not_asked_to_apply_a_relu():
     probe.check_gradients()
 
 
+@pytest.mark.parametrize("seen_from", ["the start", "later"])
+def test_a_layer_s_forward_and_backward_can_be_watched(seen_from):
+    """By a function in their place, as for a look at what passes through; also once calls are prepared."""
+    x, labels, seen = normal(3, 3, 7, 6), np.array([0, 1, 2]), []
+    net = ic.Sequential([ic.Conv2d(3, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(80, 3)]).init(dtype="float64")
+    trainer, conv = ic.Trainer(net), net.layers[0]
+    forward, backward = conv.forward, conv.backward
+    if seen_from == "later":
+        net.predict(x)
+        trainer.step(x, labels)
+    conv.forward = lambda x, ctx: seen.append("forward") or forward(x, ctx)
+    conv.backward = lambda dy, ctx: seen.append("backward") or backward(dy, ctx)
+    expected = net.predict(x)
+    trainer.step(x, labels)
+    assert seen == ["forward", "forward", "backward"]
+    del conv.forward, conv.backward
+    assert not np.array_equal(net.predict(x), expected)     # prepared calls see the new parameters
+    assert seen == ["forward", "forward", "backward"]
+
+
 # Random networks: what the planner puts into the same memory must not be needed at the same time -------------------
 SAME_SIZE = {
     "relu": ic.ReLU, "dropout": lambda: ic.Dropout(0.0), "batch norm": lambda: ic.BatchNorm2d(3),
