@@ -180,10 +180,10 @@ class Shape(NamedTuple):
         """Columns of the weight as the matrix product has it."""
         return self.C // self.groups * self.K**2
 
-    def cost(self, batch: int = BATCH) -> tuple[int, int]:
-        """FLOPs of the convolution or of either gradient, and bytes that it reads and writes in float32."""
+    def cost(self, batch: int = BATCH, itemsize: int = 4) -> tuple[int, int]:
+        """FLOPs of the convolution or of either gradient, and bytes that it reads and writes."""
         y = batch * self.F * prod(self.window.output_size((self.H, self.H)))
-        return 2 * self.inner * y, 4 * (batch * self.C * self.H**2 + self.F * self.inner + y)
+        return 2 * self.inner * y, itemsize * (batch * self.C * self.H**2 + self.F * self.inner + y)
 
 
 SHAPES = {
@@ -219,18 +219,21 @@ def kernel(backend: ic.Backend, name: str, *args: Any, shapes: Sequence[Any] = (
 
 
 class Convolution:
-    """A convolution and its gradients as calls on planned arrays (H, C, W, N), float32, one shard of images."""
+    """A convolution and its gradients as calls on planned arrays (H, C, W, N), one shard of images.
 
-    def __init__(self, backend: ic.Backend, shape: Shape, batch: int = BATCH) -> None:
+    Of 16 bits the weight's gradient is float32, as a network's is.
+    """
+
+    def __init__(self, backend: ic.Backend, shape: Shape, batch: int = BATCH, dtype: str = "float32") -> None:
         C, H, F, K, _, _, groups = shape
         self.window, size = shape.window, (H, H)
         OH, OW = self.window.output_size(size)
-        self.x, self.dy = normal(backend, (H, C, H, batch), 0), normal(backend, (OH, F, OW, batch), 1)
-        self.w, self.b = as_stored(backend, normal(backend, (F, C // groups, K, K), 2)), normal(backend, (F,), 3)
-        self.y, self.dx = empty(backend, self.dy.shape), empty(backend, self.x.shape)
-        self.dw = as_stored(backend, empty(backend, self.w.shape))
+        shapes = (H, C, H, batch), (OH, F, OW, batch), (F, C // groups, K, K), (F,)
+        self.x, self.dy, w, self.b = (normal(backend, of, seed, dtype) for seed, of in enumerate(shapes))
+        self.w, self.dw = as_stored(backend, w), as_stored(backend, empty(backend, w.shape))
+        self.y, self.dx = empty(backend, self.dy.shape, dtype), empty(backend, self.x.shape, dtype)
         how = self.window, groups
-        shapes = self.x.shape, self.y.shape, "float32", *how
+        shapes = self.x.shape, self.y.shape, dtype, *how
         self.forward = kernel(backend, "conv2d", self.x, self.w, self.b, *how, shapes=shapes, out=self.y)
         self.input_grad = kernel(
             backend, "conv2d_input_grad", self.dy, self.w, size, *how, shapes=shapes, out=self.dx
@@ -249,16 +252,16 @@ class Convolution:
             self.weight_grad()
 
 
-def normal(backend: ic.Backend, shape: Sequence[int], seed: int) -> Any:
-    """Return normal numbers, float32, where the backend has its arrays."""
-    array = backend.empty(tuple(shape), "float32")
+def normal(backend: ic.Backend, shape: Sequence[int], seed: int, dtype: str = "float32") -> Any:
+    """Return normal numbers where the backend has its arrays."""
+    array = backend.empty(tuple(shape), dtype)
     array[...] = backend.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
     return array
 
 
-def empty(backend: ic.Backend, shape: Sequence[int]) -> Any:
+def empty(backend: ic.Backend, shape: Sequence[int], dtype: str = "float32") -> Any:
     """Return an array whose pages have been touched."""
-    array = backend.empty(tuple(shape), "float32")
+    array = backend.empty(tuple(shape), dtype)
     array[...] = 0
     return array
 
@@ -266,7 +269,8 @@ def empty(backend: ic.Backend, shape: Sequence[int]) -> Any:
 def as_stored(backend: ic.Backend, w: Any) -> Any:
     """Return a weight (F, C/G, KH, KW) in the memory order in which a network stores it."""
     order = backend.weight_order
-    stored = empty(backend, [w.shape[axis] for axis in order]).transpose([order.index(axis) for axis in range(4)])
+    stored = empty(backend, [w.shape[axis] for axis in order], w.dtype.name)
+    stored = stored.transpose([order.index(axis) for axis in range(4)])
     stored[...] = w
     return stored
 

@@ -125,7 +125,7 @@ def on_device(args: argparse.Namespace) -> Iterator[tuple[str, Line]]:
     for name, case, precision in device.pairs(args.nets):
         yield "training", Line("training", name, 1, device.training(case, precision))
         yield "inference", Line("inference", name, 1, device.inference(case, precision))
-    for precision, (name, shape) in itertools.product(device.PRECISIONS, device.SHAPES.items()):
+    for precision, (name, shape) in itertools.product(device.OF_SHAPES, device.SHAPES.items()):
         case = f"{name} {precision}"
         yield "convolution", Line("convolution", case, 1, device.convolution(shape, precision))
         yield "own", Line("roofline", case, 1, device.roofline(shape, precision))

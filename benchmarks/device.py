@@ -1,6 +1,7 @@
 """The comparisons on a GPU: ours by CuPy, PyTorch's eager with cuDNN in benchmark mode, both with TF32 or without.
 
-Times are the host's, each of calls that end when the device has done its work. Batches differ from call to call.
+Convolutions are also compared in float16. Times are the host's, each of calls that end when the device has done its
+work. Batches differ from call to call.
 """
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ from benchmarks.peer import LAYOUTS, Peer, as_tensor
 
 BACKENDS = ("cupy",)
 PRECISIONS = ("float32", "tf32")
+OF_SHAPES = (*PRECISIONS, "float16")
 DEVICE = "cuda"      # PyTorch's name of it
 BATCHES = 3          # that are trained on in turn
-TOLERANCE = {"float32": 1e-3, "tf32": 1e-2}    # of losses, after sums in another order, or of rounded factors
+#: of losses and results, after sums in another order, or of rounded factors
+TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
 CASES = {
     "lenet5-b256": Case("lenet5", 256, (1, 28, 28)),
     "vgg8-b256": Case("vgg8", 256, (3, 32, 32)),
@@ -74,6 +77,11 @@ def start(precision: str) -> ic.Backend:
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return backend
+
+
+def stored_in(precision: str) -> str:
+    """Type of the arrays of a convolution."""
+    return "float32" if precision == "tf32" else precision
 
 
 def finished(call: Callable[[], Any]) -> Callable[[], Any]:
@@ -146,7 +154,7 @@ def convolution(shape: Shape, precision: str, batch: int = IMAGES) -> Comparison
 def convolution_samples(shape: Shape, precision: str, batch: int) -> Samples:
     """Time a convolution and both its gradients, once each side's results were found to agree."""
     backend = start(precision)
-    ours = Convolution(backend, shape, batch)
+    ours = Convolution(backend, shape, batch, stored_in(precision))
 
     def call() -> None:
         ours.forward()
@@ -154,14 +162,14 @@ def convolution_samples(shape: Shape, precision: str, batch: int) -> Samples:
 
     call()
     results = {"y": ours.y, "dx": ours.dx, "dw": ours.dw}
-    mine = {name: backend.to_numpy(array) for name, array in results.items()}
+    mine = {name: backend.to_numpy(array).astype("float32") for name, array in results.items()}
     x, dy, w, b = (backend.to_numpy(array) for array in (ours.x, ours.dy, ours.w, ours.b))
     x, dy = (np.ascontiguousarray(a.transpose(3, 1, 0, 2)) for a in (x, dy))
     theirs = {}
     for layout in LAYOUTS:
         peer = versus.convolution_peer(shape, ours.window, *(as_tensor(a, layout, DEVICE) for a in (x, dy, w)),
                                        import_torch().from_numpy(b).to(DEVICE))  # fmt: skip
-        y, dx, dw = (tensor.cpu().numpy() for tensor in peer())
+        y, dx, dw = (tensor.float().cpu().numpy() for tensor in peer())
         for name, other in (("y", y.transpose(2, 1, 3, 0)), ("dx", dx.transpose(2, 1, 3, 0)), ("dw", dw)):
             versus.same(name, mine[name], other, TOLERANCE[precision])
         theirs[layout] = finished(peer)
@@ -170,13 +178,17 @@ def convolution_samples(shape: Shape, precision: str, batch: int) -> Samples:
 
 def roofline(shape: Shape, precision: str, batch: int = IMAGES) -> Comparison:
     """Compare a convolution with the larger of FLOPs / peak and bytes / bandwidth."""
-    return Comparison(partial(roofline_samples, shape, precision, batch), partial(ratios.above_roof, shape, batch))
+    itemsize = np.dtype(stored_in(precision)).itemsize
+    return Comparison(
+        partial(roofline_samples, shape, precision, batch),
+        partial(ratios.above_roof, shape, batch, itemsize=itemsize),
+    )
 
 
 def roofline_samples(shape: Shape, precision: str, batch: int) -> Samples:
     """Time a convolution, the product and the copy that measure the device."""
     start(precision)
-    return ratios.roofline_samples(shape, batch)
+    return ratios.roofline_samples(shape, batch, stored_in(precision))
 
 
 def summary(batch: int, found: list[Samples]) -> Row:

@@ -67,20 +67,20 @@ def roofline(shape: Shape) -> Comparison:
     return Comparison(partial(roofline_samples, shape), partial(above_roof, shape, BATCH))
 
 
-def above_roof(shape: Shape, batch: int, found: list[Samples]) -> Row:
+def above_roof(shape: Shape, batch: int, found: list[Samples], itemsize: int = 4) -> Row:
     """Compare the time of the convolution with what the other two say that it takes at least."""
-    seconds, (flops, nbytes) = Samples.pooled(found).seconds, shape.cost(batch)
+    seconds, (flops, nbytes) = Samples.pooled(found).seconds, shape.cost(batch, itemsize)
     return spread([
         t / max(flops * product / (2 * GEMM**3), nbytes * copy / (2 * COPY_BYTES))
         for t, product, copy in zip(*(seconds[side] for side in ("convolution", "product", "copy")), strict=True)
     ])  # fmt: skip
 
 
-def roofline_samples(shape: Shape, batch: int = BATCH) -> Samples:
+def roofline_samples(shape: Shape, batch: int = BATCH, dtype: str = "float32") -> Samples:
     """Time a convolution, the product and the copy that measure the machine."""
     backend = start_backend()
-    conv, xp = Convolution(backend, shape, batch), backend.xp
-    a, b, c = (normal(backend, (GEMM, GEMM), seed) for seed in range(3))
+    conv, xp = Convolution(backend, shape, batch, dtype), backend.xp
+    a, b, c = (normal(backend, (GEMM, GEMM), seed, dtype) for seed in range(3))
     product = kernel(backend, "matmul", a, b, out=c)
     source, target = (empty(backend, (COPY_BYTES // 4,)) for _ in range(2))
 

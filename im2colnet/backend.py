@@ -17,12 +17,19 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
+from im2colnet.errors import BackendError
 from im2colnet.window import Pair, Window
 
 Array = Any  # an array of the backend's module
+HALF = ("float16", "bfloat16")      # types that arrays are stored in, while sums and parameters are float32
 Shape = tuple[int, ...]
 Call = Callable[[], Any]
 ALIGNMENT = 64       # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
+
+
+def accumulator(dtype: str) -> str:
+    """Name of the type that sums of ``dtype`` are taken in, and parameters of such a network are kept in."""
+    return "float32" if dtype in HALF else dtype
 
 
 def run(calls: Iterable[Call]) -> None:
@@ -74,6 +81,9 @@ class Backend:
     threads: ClassVar[bool] = False
     #: how many parameters an optimiser updates at a time: as many as stay in a core's cache
     chunk: ClassVar[int] = 1 << 14
+    #: how it can compute with a network of float32 (see ``Network.precision``), and how it does if nobody says
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    precision: str = "float32"
     #: whether it rounds the factors of float32's products to 10 bits
     tf32: bool = False
     #: the full name it was started by, with the device
@@ -94,6 +104,14 @@ class Backend:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
+    def at(self, precision: str) -> Backend:
+        """Return this backend computing in ``precision``."""
+        if precision not in self.precisions:
+            raise BackendError(
+                f"the backend {self.name!r} computes in {' or '.join(self.precisions)}, not in {precision!r}"
+            )
+        return self
+
     # ------------------------------------------------------------------ arrays
 
     def versions(self) -> dict[str, str]:
@@ -107,6 +125,13 @@ class Backend:
     def asarray(self, array: Any, dtype: str | None = None) -> Array:
         """Bring a host array (or one of its own) to the backend; copies only if it must."""
         return self.xp.asarray(array, dtype=dtype)
+
+    def stage(self, array: Any) -> Callable[[], Any]:
+        """Begin to bring a host array to the backend beside what it computes; the call returned gives what arrives.
+
+        It may be overwritten when the second array after it is staged.
+        """
+        return lambda: array
 
     def to_numpy(self, array: Array) -> Any:
         """Bring an array to the host, as a NumPy array."""

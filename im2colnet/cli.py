@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import im2colnet
 from im2colnet import checkpoint, datasets, models
+from im2colnet.backend import HALF
 from im2colnet.datasets import Dataset
 from im2colnet.display import duration, make_display
 from im2colnet.errors import CheckpointError, DataError, Im2colnetError, NonFiniteError, ShapeError
@@ -58,7 +59,7 @@ RECIPES = {
 #: learning rate and weight decay of an optimiser that is not the recipe's
 RATES = {"sgd": (0.02, 0.0), "adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2)}
 #: options of a new training, which a checkpoint brings with it
-FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed")
+FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -302,7 +303,7 @@ def _start(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Datas
     optimizer = _trained_with(args, recipe, epochs, math.ceil(len(images) / batch_size))
     net = _make(args, model, images)
     run = Run(*_data_of(args, None), model, epochs, batch_size, list(images.classes), _checksum(images))
-    return Trainer(net, optimizer=optimizer, seed=args.seed or 0), run, (images, held_out)
+    return Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision), run, (images, held_out)
 
 
 def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Dataset]]:
@@ -660,6 +661,8 @@ def _parser() -> argparse.ArgumentParser:
                                               " else 0)")
     group.add_argument("--seed", type=_number(int, lambda v: v >= 0, "of at least 0"), metavar="N",
                        help="of initialisation, order and dropout (default: 0); the same seed gives the same network")
+    group.add_argument("--precision", choices=("float32", "tf32", *HALF),
+                       help="how a GPU computes (default: as the backend does)")
     group = sub.add_argument_group("run")
     group.add_argument("--out", metavar="DIR", help="the run folder (default: a new one in runs/)")
     group.add_argument("--resume", metavar="CHECKPOINT", help="go on exactly where this checkpoint was written")

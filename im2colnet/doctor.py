@@ -80,7 +80,7 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
     yield from convolution("depthwise", 24, 24, 3, groups=24)
     yield from convolution("in groups", 8, 12, 3, groups=4)
     window, x = make_window(3, 2, 1), rng.standard_normal((13, 5, 13, 9))
-    x = x.astype("float32").astype("float64")       # so that both see the same maxima
+    x = np.round(16 * x) / 16       # numbers of few bits, so that both see the same maxima
     y = exact.max_pool2d(x, window)
     dy = rng.standard_normal(y.shape)
     yield compare("max pooling", lambda k, to: k.max_pool2d(to(x), window))

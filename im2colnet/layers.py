@@ -17,7 +17,7 @@ from math import prod, sqrt
 from operator import setitem
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
-from im2colnet.backend import Array, Backend, Call, Choice, Shape, Spec, normalizing, run
+from im2colnet.backend import Array, Backend, Call, Choice, Shape, Spec, accumulator, normalizing, run
 from im2colnet.checks import arguments, groups_divide, number, positive, whole
 from im2colnet.errors import ShapeError
 from im2colnet.window import make_window, pooling_window
@@ -126,6 +126,8 @@ class Layer:
     couples: ClassVar[int] = 0
     #: whether ``forward`` applies a following ReLU itself where ``ctx.relu`` is set
     fuses_relu: ClassVar[bool] = False
+    #: whether its parameters stay float32 where the network computes in 16 bits
+    keeps_float32: ClassVar[bool] = False
     def __repr__(self) -> str:
         shown = []
         for name, parameter in arguments(type(self)).items():
@@ -469,16 +471,19 @@ class GlobalAvgPool2d(Layer):
         return 1, C, 1, N
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        return Needs(input=False, output=False, forward={"sum": [Spec((1, *x[1:]), dtype)]})
+        of_sums = accumulator(dtype)
+        return Needs(input=False, output=False, forward={"sum": [Spec((1, *x[1:]), of_sums), Spec(y, of_sums)]})
 
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(x)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        (row,) = ctx.work["sum"]
-        ctx.xp.sum(x, axis=0, keepdims=True, out=row)    # then the columns: faster than both axes at once
-        y = ctx.xp.sum(row, axis=2, keepdims=True, out=ctx.y)
-        return ctx.xp.divide(y, x.shape[0] * x.shape[2], out=y)
+        row, total = ctx.work["sum"]
+        # then the columns: faster than both axes at once
+        ctx.xp.sum(x, axis=0, keepdims=True, dtype=row.dtype, out=row)
+        ctx.xp.sum(row, axis=2, keepdims=True, out=total)
+        ctx.y[...] = ctx.xp.divide(total, x.shape[0] * x.shape[2], out=total)
+        return ctx.y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         return ctx.xp.divide(dy, ctx.dx.shape[0] * ctx.dx.shape[2], out=ctx.dx)
@@ -508,6 +513,7 @@ class BatchNorm2d(Layer):
     affine: bool = True
     couples: ClassVar[int] = 2
     fuses_relu: ClassVar[bool] = True
+    keeps_float32: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(num_features=self.num_features)
@@ -623,7 +629,7 @@ class NormalizedConv2d(Layer):
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         conv, w, b, y, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.work["conv2d"]
         window = conv.window, conv.groups
-        line = ctx.backend.empty((2, conv.out_channels), x.dtype.name)
+        line = ctx.backend.empty((2, conv.out_channels), accumulator(x.dtype.name))
         a, c = line[0], line[1]
         if "channel_affine" in ctx.work:
             yield partial(self._write_line, ctx, None, line)
@@ -635,7 +641,10 @@ class NormalizedConv2d(Layer):
         order = ctx.backend.weight_order
         stored = stored.transpose([order.index(axis) for axis in range(4)])
         yield partial(self._write_line, ctx, b, line)
-        yield partial(ctx.xp.multiply, w, a[:, None, None, None], stored)
+        if w.dtype == a.dtype:
+            yield partial(ctx.xp.multiply, w, a[:, None, None, None], stored)
+        else:
+            yield lambda: setitem(stored, ..., w * a[:, None, None, None])
         yield from ctx.backend.prepare("conv2d", x, stored, c, *window, relu=ctx.relu, out=y, work=work)
 
     def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
@@ -657,12 +666,17 @@ class Dropout(Layer):
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         if not training:
             return Needs(input=False, output=False, view=True)
-        return Needs(input=False, output=False, inplace=True, saved={"mask": Spec(x, dtype)})
+        draws = {} if accumulator(dtype) == dtype else {"draws": [Spec(x, accumulator(dtype))]}
+        return Needs(input=False, output=False, inplace=True, saved={"mask": Spec(x, dtype)}, forward=draws)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        mask = ctx.backend.random(ctx.key, out=ctx.saved["mask"])
-        ctx.xp.greater_equal(mask, self.p, out=mask)
-        ctx.xp.multiply(mask, 1 / (1 - self.p), out=mask)
+        mask = ctx.saved["mask"]
+        (draws,) = ctx.work.get("draws", [mask])
+        ctx.backend.random(ctx.key, out=draws)
+        ctx.xp.greater_equal(draws, self.p, out=draws)
+        ctx.xp.multiply(draws, 1 / (1 - self.p), out=draws)
+        if draws is not mask:
+            mask[...] = draws
         return ctx.xp.multiply(x, mask, out=ctx.y)
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:

@@ -7,7 +7,7 @@ from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from im2colnet.backend import Array, Backend, Shape
+from im2colnet.backend import HALF, Array, Backend, Shape
 from im2colnet.checks import positive, whole
 from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
@@ -124,6 +124,7 @@ class Network(Layer):
     _graph: Graph | None = None
     _flat: Array | None = None
     _run: Run | None = None
+    _precision: str | None = None
     backend: Backend
     dtype: str
 
@@ -189,7 +190,10 @@ class Network(Layer):
         if str(dtype) not in ("float32", "float64"):
             raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
-        self.backend, self.dtype = get_backend(backend), str(dtype)
+        backend = get_backend(backend)
+        if self._precision is not None:
+            _check_precision(self._precision, str(dtype), backend)
+        self.backend, self.dtype = backend, str(dtype)
         self._run = None  # it is bound to the old parameters
         self._flat = self.backend.shared((self.graph.size,), self.dtype)
         sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
@@ -203,6 +207,36 @@ class Network(Layer):
             for key, p in node.layer.state().items():
                 node.buffers[key][...] = p.value
         return self
+
+    @property
+    def precision(self) -> str:
+        """How the network computes: what its backend does by default, unless it is set.
+
+        "float32" (or "float64", of such parameters); "tf32", where products round the factors to 10 bits; "float16" or
+        "bfloat16", in which images, activations and their gradients are stored, and weights are multiplied. Parameters,
+        their gradients and all sums stay float32 (Micikevicius et al. 2018, arXiv:1710.03740).
+
+        Raises
+        ------
+        BackendError, DTypeError
+            When it is set to what the backend cannot do, or parameters of float64 are not for.
+        """
+        if self._precision is not None or not self.initialized:
+            return self._precision or "float32"
+        return self.backend.precision if self.dtype == "float32" else self.dtype
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        if self.initialized:
+            _check_precision(precision, self.dtype, self.backend)
+        self._precision, self._run = precision, None
+
+    def computes(self) -> tuple[Backend, str]:
+        """Return the backend at the network's precision, and the type of a run's arrays."""
+        precision = self.precision
+        if self.dtype != "float32":
+            return self.backend, self.dtype
+        return self.backend.at(precision), precision if precision in HALF else self.dtype
 
     def views(self, node: Node, flat: Array) -> dict[str, Array]:
         """A layer's parameters, or their gradients, as views of a flat vector."""
@@ -287,7 +321,7 @@ class Network(Layer):
         from im2colnet.plan import BatchPlan
 
         positive(batch=batch, threads=1 if threads is None else threads, shard=1 if shard is None else shard)
-        backend, dtype = (self.backend, self.dtype) if self.initialized else (get_backend(), "float32")
+        backend, dtype = self.computes() if self.initialized else (get_backend(), "float32")
         return BatchPlan(
             self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
             shard, threads or get_num_threads(),
@@ -392,6 +426,12 @@ class Residual(Network):
         y = self.body.build(graph, prefix + "body", x)
         other = x if self.shortcut is None else self.shortcut.build(graph, prefix + "shortcut", x)
         return graph.add(Add(), prefix + "add", y, other)
+
+
+def _check_precision(precision: str, dtype: str, backend: Backend) -> None:
+    if dtype != "float32":
+        raise DTypeError(f"a precision is for networks of float32, not of {dtype}: got precision={precision!r}")
+    backend.at(precision)
 
 
 def internal_shape(sample: Sequence[int], n: int) -> Shape:

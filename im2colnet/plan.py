@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 from math import ceil, prod
 from typing import Literal, NamedTuple
 
-from im2colnet.backend import ALIGNMENT, Backend, Choice, Shape, Spec
+from im2colnet.backend import ALIGNMENT, HALF, Backend, Choice, Shape, Spec, accumulator
 from im2colnet.errors import ShapeError
 from im2colnet.layers import Layer, Needs, Work
 from im2colnet.network import Graph, Node, internal_shape, locate
@@ -28,6 +28,7 @@ OUTPUT_WORK = 100        # so many
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
 ITEM_BYTES = {
     "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
+    "bfloat16": 2,
     "bool": 1, "int8": 1, "uint8": 1,
 }  # fmt: skip
 
@@ -412,9 +413,9 @@ class BatchPlan:
         in_flight = self.count if self.couples else 0
         return {
             "activations": self.worker_bytes * len(self.shares) + self.shard_bytes * in_flight,
-            "gradients": self.rows * self.parameters * ITEM_BYTES[self.dtype],
+            "gradients": self.rows * self.parameters * ITEM_BYTES[accumulator(self.dtype)],
             "sums": self.count * (joined + metrics),
-        }
+        } | ({"copy of the parameters": self.parameters * ITEM_BYTES[self.dtype]} if self.dtype in HALF else {})
 
 
 def channels(shape: Shape) -> int:

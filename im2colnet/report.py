@@ -12,6 +12,8 @@ from im2colnet.parallel import get_num_threads
 from im2colnet.plan import ITEM_BYTES
 from im2colnet.registry import get_backend
 
+PURPOSES = "parameters", "copy of the parameters", "optimizer", "activations", "gradients", "sums"    # of memory
+
 
 def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
     """Layers with output shapes, parameters, FLOPs of a forward pass and bytes of their outputs, and the totals.
@@ -108,7 +110,7 @@ def plan(
 def plan_text(report: dict[str, Any]) -> str:
     """Return :func:`plan` as a table."""
     training, inference = report["training"], report["inference"]
-    purposes = [key for key in training if key in ("parameters", "optimizer", "activations", "gradients", "sums")]
+    purposes = [key for key in training if key in PURPOSES]
     rows: list[tuple[str, ...]] = [("memory", "training", "inference")]
     for key in (*purposes, "total"):
         rows.append((key, *(amount(r[key], 1024) + "B" if key in r else "-" for r in (training, inference))))

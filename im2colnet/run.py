@@ -24,7 +24,7 @@ from im2colnet.backend import Array, Call, Shape, Spec, run
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError
 from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
-from im2colnet.network import Network, internal_shape, locate
+from im2colnet.network import Network, Node, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads
 from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
 from im2colnet.registry import backend_of, get_backend
@@ -53,7 +53,9 @@ class Bound(NamedTuple):
 class Slot:
     """The arrays of one shard in flight: a plan bound to memory."""
 
-    def __init__(self, plan: Plan, worker: Array, shard: Array) -> None:
+    def __init__(
+        self, plan: Plan, worker: Array, shard: Array, parameters: Callable[[Node], dict[str, Array]]
+    ) -> None:
         self.plan, self._worker, self._shard = plan, worker, shard
         shapes, dtype, nodes = plan.shapes, plan.dtype, plan.graph.nodes
         self.values = [self._bind(b, shape, dtype) for b, shape in zip(plan.values, shapes, strict=True)]
@@ -66,7 +68,7 @@ class Slot:
             ctx.backend, ctx.training, ctx.relu = plan.backend, plan.training, node.relu
             ctx.xs = tuple(self.values[v] for v in node.inputs)
             ctx.x, ctx.y = ctx.xs[0], self.values[node.output]
-            ctx.params, ctx.buffers = node.params, node.buffers
+            ctx.params, ctx.buffers = parameters(node), node.buffers
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
             self.work.append({kind: self._bind_work(kernels) for kind, kernels in plan.work[i].items()})
             self.contexts.append(ctx)
@@ -164,13 +166,13 @@ class Layout:
     """A planned batch on the arenas of a run."""
 
     def __init__(self, run: Run, name: Name) -> None:
-        net, backend, graph = run.net, run.net.backend, run.net.graph
+        net, backend, graph = run.net, run.backend, run.net.graph
         self.name = name
         sample, batch = name
         output = graph.shapes(internal_shape(sample, batch))[-1]
         #: None if the output is no vector of class scores
         self.classes = output[0] if len(output) == 2 else None
-        self.plan = plan = BatchPlan(graph, sample, batch, net.dtype, backend, run.training, run.shard, run.workers)
+        self.plan = plan = BatchPlan(graph, sample, batch, run.dtype, backend, run.training, run.shard, run.workers)
         run.reserve("worker", len(plan.shares), plan.worker_bytes)
         run.reserve("shard", plan.count if plan.couples else 0, plan.shard_bytes)
         self.gradients = run.gradient_rows(plan.rows)
@@ -192,7 +194,7 @@ class Layout:
                 key = s if plan.couples else (rank, size)
                 if key not in slots:
                     memory = run.shard_arenas[s] if plan.couples else run.worker_arenas[rank]
-                    slots[key] = Slot(plan.plans[size], run.worker_arenas[rank], memory)
+                    slots[key] = Slot(plan.plans[size], run.worker_arenas[rank], memory, run.parameters)
                 *sums, metrics = (
                     sums_of[s, start : start + prod(shape) * ITEM_BYTES[dtype]].view(dtype).reshape(shape)
                     for start, (shape, dtype) in zip(ends, joined, strict=False)
@@ -231,6 +233,13 @@ class Run:
     ) -> None:
         net.flat  # noqa: B018 - raises if there are no parameters
         self.net, self.training, self.loss, self.shard = net, training, loss, shard
+        self.backend, self.dtype = net.computes()
+        #: a copy of the parameters, where they are stored in another type than the run's arrays
+        self.copy = None if self.dtype == net.dtype else self.backend.empty(net.flat.shape, self.dtype)
+        self._of_copy: dict[int, dict[str, Array]] = {}
+        #: whether the last gradient was not finite in float16, so that nothing was changed
+        self.overflowed = False
+        self._meanwhile: Callable[[], None] | None = None
         self.worker_arenas: list[Array] = []
         self.shard_arenas: list[Array] = []
         self._gradients: list[Array] = []
@@ -263,19 +272,30 @@ class Run:
             present.clear()
             self._layouts.clear()  # they were bound to the old ones
             # shared, or both a process and the one it was forked from would have a copy of what was written before
-            allocate = self.net.backend.shared if self.workers > 1 else self.net.backend.empty
+            allocate = self.backend.shared if self.workers > 1 else self.backend.empty
             present.extend(allocate((size,), "uint8") for _ in range(count))
 
     def gradient_rows(self, count: int) -> list[Array]:
         """Return ``count`` flat gradients."""
         while len(self._gradients) < count:
-            self._gradients.append(self.net.backend.shared(self.net.flat.shape, self.net.dtype))
+            self._gradients.append(self.backend.shared(self.net.flat.shape, self.net.dtype))
             self._gradients[-1][...] = 0  # of parameters whose layer writes none
             # read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... does not go unnoticed
             self._views[len(self._gradients) - 1] = [
                 MappingProxyType(self.net.views(node, self._gradients[-1])) for node in self.net.graph.nodes
             ]
         return self._gradients[:count]
+
+    def parameters(self, node: Node) -> dict[str, Array]:
+        """Return a node's parameters as its layer takes them."""
+        if self.copy is None:
+            return node.params
+        if not self._of_copy:       # the nodes of inference are others, of the same parameters
+            self._of_copy = {
+                id(other.params): other.params if other.layer.keeps_float32 else self.net.views(other, self.copy)
+                for other in self.net.graph.nodes
+            }
+        return self._of_copy[id(node.params)]
 
     def team(self, size: int) -> Team:
         """Return a team of ``size`` workers."""
@@ -285,7 +305,7 @@ class Run:
 
     def layout(self, images: Any) -> Layout:
         """Return the layout for a batch of this shape, made on first use."""
-        workers = get_num_threads() if self.net.backend.threads else 1
+        workers = get_num_threads() if self.backend.threads else 1
         if self.workers != workers:
             self.workers = workers
             self._layouts.clear()
@@ -309,7 +329,7 @@ class Run:
 
     def _fitting(self, name: Name) -> str:
         """Say which batch would have had room."""
-        net, (sample, batch), room = self.net, name, self.net.backend.room()
+        net, (sample, batch), room = self.net, name, self.backend.room()
         if room is None:
             return "Use a smaller batch"
         fits, more = 0, batch
@@ -325,7 +345,8 @@ class Run:
 
     def train_step(
         self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...] = (),
-        known: Sequence[dict[str, Any]] | None = None,
+        known: Sequence[dict[str, Any]] | None = None, scale: float = 1.0,
+        meanwhile: Callable[[], None] | None = None,
     ) -> tuple[float, int]:
         """Run one step.
 
@@ -339,6 +360,10 @@ class Run:
         how : tuple
         known : sequence of dict, optional
             All that ``update`` depends on, by name; without it the workers are threads.
+        scale : float
+            What the loss is multiplied by before it is differentiated, and the gradient divided by.
+        meanwhile : callable, optional
+            Called when everything is queued, before a device is waited for.
 
         Returns
         -------
@@ -353,32 +378,34 @@ class Run:
             If a worker's process has ended.
         """
         with self._alone():
-            return self._train_step(self.check_images(images), labels, key, update, how, known)
+            self._meanwhile = meanwhile
+            return self._train_step(self.check_images(images), labels, key, update, how, known, scale)
 
     def _train_step(
         self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...],
-        known: Sequence[dict[str, Any]] | None,
+        known: Sequence[dict[str, Any]] | None, scale: float,
     ) -> tuple[float, int]:
         net, layout = self.net, self.layout(images)
         labels = self.check_labels(labels, images.shape[0], layout.classes)
-        self._run(layout, partial(self._train_program, update), known, (images, labels), key, how)
+        self._run(layout, partial(self._train_program, update), known, (images, labels), key, how, scale)
         loss, correct = layout.metrics
         if loss - loss != 0:
-            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate; the parameters are unchanged")
+            wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
+            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged")
         for node, ctx in zip(net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
             node.layer.finish_step(ctx)
         return loss, int(correct)
 
     def _train_program(
         self, update: Callable[..., None], comm: Communicator, name: Name, batch: tuple[Any, ...],
-        key: tuple[int, int], how: tuple[Any, ...],
+        key: tuple[int, int], how: tuple[Any, ...], scale: float,
     ) -> None:
         """What each worker does in a step, on ``batch`` or on that which the layout shares with other processes."""
         layout = self._layouts[name]
         plan, mine, (images, labels) = layout.plan, comm.share(layout.plan.count), batch or layout.batch
         for stage in plan.stages:
             for s in mine:
-                self._run_stage(stage, layout, s, images, labels, key)
+                self._run_stage(stage, layout, s, images, labels, key, scale)
                 self._fold(layout, s, mine.start, stage.gradients)
             if stage.join is not None:
                 join = stage.steps[-1].kind, stage.join
@@ -387,18 +414,28 @@ class Run:
                 for s in mine:
                     layout.shards[s].slot.contexts[stage.join].sums = parts[0]
         comm.all_reduce([shard.metrics for shard in layout.shards])
+        if self._meanwhile and not comm.rank:
+            self._meanwhile()
         # here a device is waited for; what follows is queued, and not waited for
-        loss, correct = layout.metrics = layout.read_metrics()
+        loss, correct = layout.read_metrics()
+        layout.metrics = loss / scale, correct
         if loss - loss != 0:
             return
         comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
-        update(layout.gradients[0], comm, *how)
+        gradient = layout.gradients[0]
+        if self.dtype == "float16":     # but of this it has to be known whether it has overflowed
+            gradient *= 1 / scale
+            self.overflowed = not self.backend.all_finite(gradient)
+            if self.overflowed:
+                gradient[...] = 0
+                return
+        update(gradient, comm, *how)
 
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
         with self._alone():
             images = self.check_images(images)
-            layout, backend = self.layout(images), self.net.backend
+            layout, backend = self.layout(images), self.backend
             self._run(layout, self._inference_program, (), (images,), False)
             return backend.xp.array(layout.outputs) if backend.owns(images) else backend.to_numpy(layout.outputs)
 
@@ -445,7 +482,9 @@ class Run:
             for shared, given in zip(layout.batch, batch, strict=False):
                 shared[...] = given
             batch = ()
-        with self.net.backend.errstate():  # the workers inherit it
+        with self.backend.errstate():  # the workers inherit it
+            if self.copy is not None:
+                self.copy[...] = self.net.flat
             (processes or layout.team).run(program, layout.name, batch, *command)
 
     def _process_team(
@@ -453,7 +492,7 @@ class Run:
         known: Sequence[dict[str, Any]] | None,
     ) -> ProcessTeam | None:
         """Workers on processes for what is repeated, where they can be had: else None, and threads do it."""
-        size, backend = layout.plan.workers, self.net.backend
+        size, backend = layout.plan.workers, self.backend
         layout.steps += 1
         # threads hand over to each other too slowly to share an image
         self.workers_text = f"{layout.team.size} threads" if layout.team.size > 1 else "1 worker"
@@ -483,7 +522,7 @@ class Run:
     # ------------------------------------------------------------------ one shard
 
     def _run_stage(
-        self, stage: Stage, layout: Layout, s: int, images: Any, labels: Any, key: tuple[int, int]
+        self, stage: Stage, layout: Layout, s: int, images: Any, labels: Any, key: tuple[int, int], scale: float
     ) -> None:
         shard, slot = layout.shards[s], layout.shards[s].slot
         nodes = slot.plan.graph.nodes
@@ -493,14 +532,14 @@ class Run:
         for kind, i in ((step.kind, step.node) for step in stage.steps):
             began = time.perf_counter()
             if kind == "loss":
-                self._loss(shard, labels, slot.loss_gradient)
+                self._loss(shard, labels, slot.loss_gradient, scale)
             else:
                 ctx = slot.contexts[i]
                 ctx.samples, ctx.key = images.shape[0], (*key, i, s)
                 with locate(nodes[i]):
                     self._run_layer(kind, i, ctx, shard, row)
             if self.clock is not None:
-                self.net.backend.synchronize()
+                self.backend.synchronize()
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
 
     def _infer(self, comm: Communicator, layout: Layout, s: int, images: Any) -> None:
@@ -542,17 +581,17 @@ class Run:
                 ctx.xp.add(new, old, out=total)
 
     def _load(self, images: Any, shard: Shard) -> None:
-        backend, x = self.net.backend, shard.slot.values[0]
+        backend, x = self.backend, shard.slot.values[0]
         part = backend.asarray(images[shard.start : shard.stop])
         backend.to_rows(part, out=x)
         if part.dtype.kind == "f" and not backend.all_finite(x):
             first = next(i for i in range(x.shape[-1]) if not backend.all_finite(x[..., i]))
             raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity")
 
-    def _loss(self, shard: Shard, labels: Any, dlogits: Array | None) -> None:
-        backend, loss = self.net.backend, cast(CrossEntropyLoss, self.loss)
+    def _loss(self, shard: Shard, labels: Any, dlogits: Array | None, scale: float = 1.0) -> None:
+        backend, loss = self.backend, cast(CrossEntropyLoss, self.loss)
         mine = backend.asarray(labels[shard.start : shard.stop])
-        loss(shard.slot.values[-1], mine, 1 / len(labels), shard.metrics, dlogits, backend)
+        loss(shard.slot.values[-1], mine, scale / len(labels), shard.metrics, dlogits, backend)
 
     def _fold(self, layout: Layout, s: int, first: int, part: tuple[int, int]) -> None:
         """Add the gradients that shard ``s`` has just finished to those of the shards before it."""

@@ -5,9 +5,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from im2colnet.backend import Array, Backend
@@ -80,12 +82,30 @@ class _Epoch:
 
 
 @dataclass
+class LossScale:
+    """By which the loss is multiplied, so that its gradients do not vanish in float16 (arXiv:1710.03740, section 3.2).
+
+    It is halved when a gradient overflows, and doubled after 2000 steps in which none did.
+    """
+
+    value: float = 2.0**16
+    steps: int = 0       #: since it changed
+
+    def update(self, overflowed: bool) -> None:
+        """After a step."""
+        self.steps += 1
+        if overflowed or self.steps == 2000:
+            self.value, self.steps = self.value * (0.5 if overflowed else 2), 0
+
+
+@dataclass
 class _State:
     step: int = 0
     epoch: int = 0                       #: epochs completed
     total: int | None = None             #: steps of the whole training, for schedules
     batch_size: int | None = None
     partial: _Epoch = field(default_factory=_Epoch)
+    scale: LossScale = field(default_factory=LossScale)     #: of float16
 
 
 class Trainer:
@@ -107,11 +127,14 @@ class Trainer:
         Samples that are taken through the network together, at most. Sums are grouped by it, so the last bits of a
         result depend on it, and with dropout the masks. By default half of the batch or what fits into a processor's
         cache, whichever is less, and on a GPU the whole batch; for more than two cores a smaller one can be faster.
+    precision : {"float32", "tf32", "float16", "bfloat16"}, optional
+        Sets :attr:`Network.precision`: on a GPU a step can be faster with less. With "float16" the loss is scaled, and
+        a step whose gradient overflows changes nothing but the scale.
     """
 
     def __init__(
         self, net: Network, loss: CrossEntropyLoss | None = None, optimizer: Optimizer | None = None, seed: int = 0,
-        backend: str | Backend | None = None, shard: int | None = None,
+        backend: str | Backend | None = None, shard: int | None = None, precision: str | None = None,
     ) -> None:
         shard = None if shard is None else whole("shard", shard)
         if not isinstance(net, Network):
@@ -125,6 +148,8 @@ class Trainer:
             raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
         if not net.initialized:
             net.init(seed, backend=backend)
+        if precision is not None:
+            net.precision = precision
         self.net, self.seed, self._parameters = net, seed, net.flat
         self.history = History()
         self._run = Run(net, training=True, loss=self.loss, shard=shard)
@@ -170,12 +195,22 @@ class Trainer:
         """
         return self._step(images, labels)[0]
 
-    def _step(self, images: Any, labels: Any) -> tuple[float, int]:
+    def _step(self, images: Any, labels: Any, meanwhile: Callable[[], None] | None = None) -> tuple[float, int]:
         state = self._state
         self._check_network()
         how = self.optimizer.schedule(state.step, state.total), state.step + 1
         known = [{"optimizer": self.optimizer}, vars(self.optimizer), self._slots]
-        result = self._run.train_step(images, labels, (self.seed, state.step), self._update, how, known)
+        scaled = self._run.dtype == "float16"
+        scale = state.scale.value if scaled else 1.0
+        key = self.seed, state.step
+        result = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
+        if scaled:
+            state.scale.update(self._run.overflowed)
+            if state.scale.value < 1:
+                raise NonFiniteError(
+                    "the gradient overflows in float16 however the loss is scaled: try a lower learning rate, or"
+                    ' precision="bfloat16"; the parameters are unchanged'
+                )
         state.step += 1
         return result
 
@@ -293,10 +328,21 @@ class Trainer:
         return self.history
 
     def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: threading.Event) -> None:
-        done, before = self._state.partial, self._state.partial.seconds
+        done, before, backend = self._state.partial, self._state.partial.seconds, self.net.backend
         begin = time.perf_counter()
-        for images, labels in loader.epoch(self._state.epoch, done.batch):
-            loss, correct = self._step(images, labels)
+        batches, ahead = loader.epoch(self._state.epoch, done.batch), deque[Any]()
+
+        def fetch() -> None:
+            for images, labels in islice(batches, 1):
+                ahead.append((backend.stage(images), labels))
+
+        fetch()
+        while ahead:
+            arriving, labels = ahead.popleft()
+            # a device computes while the next batch is fetched; of processors all are at work already
+            loss, correct = self._step(arriving(), labels, None if backend.threads else fetch)
+            if backend.threads:
+                fetch()
             done.batch += 1
             done.images += len(labels)
             done.loss += loss * len(labels)
@@ -384,8 +430,9 @@ class Trainer:
         return {
             "network": describe(net), "dtype": net.dtype, "input_shape": net.input_shape,
             "loss": describe(self.loss), "optimizer": describe(self.optimizer),
-            "seed": self.seed, "shard": self._run.shard,
-            "state": {**vars(state), "partial": vars(state.partial)}, "history": list(self.history),
+            "seed": self.seed, "shard": self._run.shard, "precision": net.precision,
+            "state": {**vars(state), "partial": vars(state.partial), "scale": vars(state.scale)},
+            "history": list(self.history),
         }  # fmt: skip
 
     @classmethod
@@ -397,6 +444,7 @@ class Trainer:
         Parameters
         ----------
         path : path
+            Of a training in a precision that the backend has, it goes on in that one.
         net : Network, optional
             Load into this network instead of one made from the checkpoint's description; it must have the same
             parameters.
@@ -422,8 +470,13 @@ class Trainer:
             net.load_state_dict(state)
             net.input_shape = tuple(info["input_shape"]) if info["input_shape"] else None
             loss, optimizer = checkpoint.rebuild(info["loss"]), checkpoint.rebuild(info["optimizer"])
+            precision = info.get("precision")       # of a backend that may have others than this one
+            if precision in net.backend.precisions and precision != net.precision:
+                net.precision = precision
             trainer = cls(net, loss, optimizer, info["seed"], shard=info["shard"])
-            trainer._state = _State(**info["state"] | {"partial": _Epoch(**info["state"]["partial"])})
+            state = info["state"]
+            parts = {"partial": _Epoch(**state["partial"]), "scale": LossScale(**state.get("scale", {}))}
+            trainer._state = _State(**state | parts)
             trainer.history = History(info["history"])
             trainer._load_slots(tensors)
         except (CheckpointError, ShapeError) as error:

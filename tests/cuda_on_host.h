@@ -20,6 +20,11 @@ using std::sqrt;
 struct Dim { int x, y, z; };
 static Dim threadIdx, blockIdx, blockDim, gridDim;
 
+static inline unsigned short half_bits(float value) { return __builtin_bit_cast(unsigned short, (_Float16)value); }
+static inline float half_value(unsigned short bits) { return __builtin_bit_cast(_Float16, bits); }
+static inline unsigned int __float_as_uint(float value) { return __builtin_bit_cast(unsigned int, value); }
+static inline float __uint_as_float(unsigned int bits) { return __builtin_bit_cast(float, bits); }
+
 namespace host {
 constexpr size_t STACK = 1 << 16;
 struct Thread {

@@ -27,11 +27,9 @@ C_TYPES = {"int": ctypes.c_int, "double": ctypes.c_double}
 FUNCTIONS = [
     "abs", "add", "all", "any", "arange", "argmax", "array", "asarray", "ascontiguousarray", "broadcast_to",
     "concatenate", "copyto", "divide", "empty", "empty_like", "equal", "exp", "full", "full_like", "greater",
-    "greater_equal",
-    "isfinite",
-    "log", "matmul", "maximum", "mean", "minimum", "moveaxis", "multiply", "ones", "ones_like", "power", "prod",
-    "reciprocal", "repeat", "reshape", "split", "sqrt", "square", "stack", "subtract", "sum", "swapaxes",
-    "tensordot", "transpose", "where", "zeros", "zeros_like",
+    "greater_equal", "isfinite", "log", "matmul", "maximum", "mean", "minimum", "moveaxis", "multiply", "ones",
+    "ones_like", "power", "prod", "reciprocal", "repeat", "reshape", "split", "sqrt", "square", "stack", "subtract",
+    "sum", "swapaxes", "tensordot", "transpose", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 FROM_HOST = {"array", "asarray"}     # what takes NumPy's arrays
 _memory = weakref.WeakValueDictionary()
@@ -59,6 +57,11 @@ class ndarray:
 
     def get(self):
         return self._array.copy()
+
+    def set(self, array, stream):
+        assert isinstance(array, np.ndarray) and array.flags.c_contiguous and isinstance(stream, Stream)
+        assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        stream.queue(lambda: self._array.__setitem__(..., array))
 
     def __len__(self):
         return len(self._array)
@@ -234,16 +237,19 @@ def gemm_strided_batched_ex(
     handle, ta, tb, m, n, k, alpha, a, a_type, lda, sa, b, b_type, ldb, sb, beta, c, c_type, ldc, sc, batch, kind, algo
 ):
     """CublasGemmStridedBatchedEx."""
-    assert a_type == b_type == c_type
-    assert (c_type, kind) in {(0, 68), (0, 77), (1, 70)}
-    dtype = np.dtype({0: "float32", 1: "float64"}[c_type])
-    scalar = {0: ctypes.c_float, 1: ctypes.c_double}[c_type]
+    assert a_type == b_type
+    assert (a_type, c_type, kind) in {
+        (0, 0, 68), (0, 0, 77), (1, 1, 70), (2, 2, 68), (2, 0, 68), (14, 14, 68), (14, 0, 68)
+    }  # fmt: skip
+    factors, result = ({0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}[t] for t in (a_type, c_type))
+    computed, scalar = ("float64", ctypes.c_double) if kind == 70 else ("float32", ctypes.c_float)
     one, zero = scalar.from_address(alpha).value, scalar.from_address(beta).value
     assert (one, zero) == (1, 0)
-    A = _matrices(a, dtype, batch, sa, *((k, m) if ta else (m, k)), lda)
-    B = _matrices(b, dtype, batch, sb, *((n, k) if tb else (k, n)), ldb)
-    C = _matrices(c, dtype, batch, sc, m, n, ldc)
-    C[...] = np.matmul(A.swapaxes(1, 2) if ta else A, B.swapaxes(1, 2) if tb else B)
+    A = _matrices(a, np.dtype(factors), batch, sa, *((k, m) if ta else (m, k)), lda).astype(computed)
+    B = _matrices(b, np.dtype(factors), batch, sb, *((n, k) if tb else (k, n)), ldb).astype(computed)
+    C = _matrices(c, np.dtype(result), batch, sc, m, n, ldc)
+    with np.errstate(all="ignore"):     # no device warns of what is not finite
+        C[...] = np.matmul(A.swapaxes(1, 2) if ta else A, B.swapaxes(1, 2) if tb else B)
 
 
 # The module ---------------------------------------------------------------------------------------------------------
@@ -268,11 +274,31 @@ class Device:
         pass
 
 
+class Stream:
+    """What is queued is not done before somebody waits for it."""
+
+    def __init__(self, non_blocking=False):
+        assert non_blocking
+        self._queued = []
+
+    def queue(self, call):
+        self._queued.append(call)
+
+    def record(self):
+        return self
+
+    def finish(self):
+        for call in self._queued:
+            call()
+        self._queued.clear()
+
+
 def module():
     """Return the stand-in as modules by name."""
-    cupy, backends, cuda, libs, cublas = (
+    cupy, cupyx, backends, cuda, libs, cublas = (
         ModuleType(name) for name in (
-            "cupy", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs", "cupy_backends.cuda.libs.cublas"
+            "cupy", "cupyx", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs",
+            "cupy_backends.cuda.libs.cublas",
         )
     )  # fmt: skip
     for name in FUNCTIONS:
@@ -283,7 +309,8 @@ def module():
         setattr(cupy, name, getattr(np, name))
     cupy.get_default_memory_pool = lambda: SimpleNamespace(used_bytes=lambda: 0, free_bytes=lambda: 0)
     cupy.cuda = SimpleNamespace(
-        Device=Device,
+        Device=Device, Stream=Stream,
+        get_current_stream=lambda: SimpleNamespace(wait_event=lambda event: event.finish(), synchronize=lambda: None),
         device=SimpleNamespace(get_cublas_handle=lambda: 1),
         runtime=SimpleNamespace(
             getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
@@ -291,9 +318,10 @@ def module():
             getDeviceProperties=lambda number: {"name": b"a stand-in", "major": 9, "minor": 0},
         ),
     )  # fmt: skip
+    cupyx.empty_pinned = np.empty
     cublas.gemmStridedBatchedEx = gemm_strided_batched_ex
     backends.cuda, cuda.libs, libs.cublas = cuda, libs, cublas
-    return {m.__name__: m for m in (cupy, backends, cuda, libs, cublas)}
+    return {m.__name__: m for m in (cupy, cupyx, backends, cuda, libs, cublas)}
 
 
 def cupy_backend():
@@ -304,7 +332,8 @@ def cupy_backend():
 def cupy_modules():
     """The CuPy backend's modules by name, a copy of their own, on the stand-in."""
     mine = module()
-    ours = [name for name in sys.modules if name.partition(".")[0] in ("im2colnet_cupy", "cupy", "cupy_backends")]
+    names = "im2colnet_cupy", "cupy", "cupyx", "cupy_backends"
+    ours = [name for name in sys.modules if name.partition(".")[0] in names]
     before = {name: sys.modules.pop(name) for name in ours}
     sys.modules.update(mine)
     try:

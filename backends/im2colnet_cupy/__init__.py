@@ -6,7 +6,7 @@ Everything is queued on CuPy's current stream; nothing waits for the device but 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
@@ -21,12 +21,12 @@ except ImportError as missing:
     ) from missing
 import numpy as np
 
-from im2colnet.backend import Backend, Choice, Shape, Spec, Statistics
+from im2colnet.backend import HALF, Backend, Choice, Shape, Spec, Statistics, accumulator
 from im2colnet.errors import BackendError, OutOfMemoryError
 from im2colnet.optim import SGD, Adam, AdamW
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.convolution import algorithm, window_arguments
-from im2colnet_cupy.cuda import launch, multiply
+from im2colnet_cupy.cuda import Copies, launch, multiply
 
 __all__ = ["CupyBackend"]
 
@@ -34,14 +34,14 @@ Array = Any
 WEIGHT_ORDER = (0, 2, 3, 1)     # (F, KH, KW, C/G): the order in which rows are lowered
 SUM_BLOCKS = 32                 # for each channel
 TRANSPOSED = 32                 # numbers along each side of a tile that is transposed
-PRECISIONS = ("float32", "tf32")
+BFLOAT16_SINCE = 8              # of a GPU's compute capability
 
 
 class CupyBackend(Backend):
     """CuPy on an NVIDIA GPU.
 
-    ``IM2COLNET_PRECISION=tf32`` lets products of float32 round their factors to 10 bits, for tensor cores; by default
-    they are float32's own.
+    ``IM2COLNET_PRECISION`` is the precision of networks that have none of their own: "float32", "tf32" (products of
+    float32 round their factors to 10 bits, for tensor cores), "float16" or "bfloat16".
 
     Parameters
     ----------
@@ -53,13 +53,38 @@ class CupyBackend(Backend):
     xp = cp
     weight_order = WEIGHT_ORDER
     chunk = 1 << 26
+    _copies: Copies | None
+    precisions = ("float32", "tf32", *HALF)
 
     def __init__(self, device: str | None = None) -> None:
         precision = os.environ.get("IM2COLNET_PRECISION", "float32")
-        if precision not in PRECISIONS:
-            raise BackendError(f"IM2COLNET_PRECISION must be one of {', '.join(PRECISIONS)}, it is {precision!r}")
-        self.tf32 = precision == "tf32"
-        self._device = _device(device)
+        if precision not in self.precisions:
+            raise BackendError(f"IM2COLNET_PRECISION must be one of {', '.join(self.precisions)}, it is {precision!r}")
+        self._device, self._copies = _device(device), None
+        self._take(precision)
+
+    def at(self, precision: str) -> Backend:
+        if precision not in self.precisions:
+            return super().at(precision)
+        if precision == self.precision:
+            return self
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._take(precision)
+        return other
+
+    def _take(self, precision: str) -> None:
+        if precision == "bfloat16":
+            major = cp.cuda.runtime.getDeviceProperties(self._device)["major"]
+            if major < BFLOAT16_SINCE:
+                raise BackendError(
+                    f"this GPU's compute capability is {major}: bfloat16 needs {BFLOAT16_SINCE}, float16 does not"
+                )
+            try:
+                import ml_dtypes  # noqa: F401 - with it NumPy and CuPy know the type
+            except ImportError as error:
+                raise BackendError("bfloat16 needs the package ml_dtypes: pip install ml_dtypes") from error
+        self.precision, self.tf32 = precision, precision == "tf32"
 
     # ------------------------------------------------------------------ arrays
 
@@ -71,7 +96,7 @@ class CupyBackend(Backend):
             f" {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
             **super().versions(),
             "CUDA": f"{runtime.runtimeGetVersion()}, the driver's {runtime.driverGetVersion()}",
-            "precision": "products of factors rounded to 10 bits (tf32)" if self.tf32 else "float32",
+            "precision": self.precision,
         }  # fmt: skip
 
     def errstate(self) -> AbstractContextManager[Any]:
@@ -82,6 +107,14 @@ class CupyBackend(Backend):
     def asarray(self, array: Any, dtype: str | None = None) -> Array:
         with cp.cuda.Device(self._device):
             return cp.asarray(array, dtype=dtype)
+
+    def stage(self, array: Any) -> Callable[[], Any]:
+        if self.owns(array):
+            return super().stage(array)
+        with cp.cuda.Device(self._device):
+            if self._copies is None:
+                self._copies = Copies()
+            return self._copies.begin(array)
 
     def to_numpy(self, array: Array) -> Any:
         return array.get() if self.owns(array) else np.asarray(array)
@@ -163,7 +196,7 @@ class CupyBackend(Backend):
         y = self.empty((OH, F, OW, x.shape[3]), x.dtype.name) if out is None else out
         work = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
         chosen = algorithm(x.shape, F, window, groups, x.dtype.name)
-        bias = None if b is None else cp.ascontiguousarray(b)
+        bias = None if b is None else cp.ascontiguousarray(b, dtype=x.dtype)
         chosen.conv2d(cp.ascontiguousarray(x), _stored(w), bias, relu, y, work, self.tf32)
         return y
 
@@ -185,8 +218,9 @@ class CupyBackend(Backend):
         F, C = dy.shape[1], x.shape[1] // groups
         work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
         dw = self.empty((F, C, *window.kernel), x.dtype.name) if out is None else out
-        stored = dw.transpose(WEIGHT_ORDER)
-        target = stored if stored.flags.c_contiguous else self.empty(stored.shape, x.dtype.name)
+        stored, summed = dw.transpose(WEIGHT_ORDER), accumulator(x.dtype.name)
+        as_it_is = stored.flags.c_contiguous and stored.dtype.name == summed
+        target = stored if as_it_is else self.empty(stored.shape, summed)
         chosen = algorithm(x.shape, F, window, groups, x.dtype.name)
         chosen.weight_grad(cp.ascontiguousarray(x), cp.ascontiguousarray(dy), target, work, self.tf32)
         if target is not stored:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from im2colnet.backend import Shape, Spec
+from im2colnet.backend import Shape, Spec, accumulator
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.cuda import launch, multiply
 
@@ -53,11 +53,10 @@ class Rows:
         self.K = KH * KW * (C // groups)
         rows = groups, (OH - 1) * self.pitch + KH, KW, C // groups, OW, N
         self.lowered: tuple[int, ...] = () if self.direct else rows
-        itemsize = 8 if dtype == "float64" else 4
-        self.rows = max(1, min(OH, PRODUCT_BYTES // (F * self.K * itemsize)))
+        self.rows = max(1, min(OH, PRODUCT_BYTES // (F * self.K * 4)))
         L = Spec(self.lowered or (1,), dtype)
         self.turned = Rows((OH, F, OW, N), C, turned, groups, dtype) if turned else None
-        products = Spec((self.rows + 1, F, self.K), dtype)
+        products = Spec((self.rows + 1, F, self.K), accumulator(dtype))
         self.work = {"conv2d": [L], "conv2d_weight_grad": [L, products]}
         if self.turned:
             self.work["conv2d_input_grad"] = [Spec((F * self.K,), dtype), *self.turned.work["conv2d"]]
@@ -152,7 +151,7 @@ class Depthwise:
 
     def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
         grid = self.x[1], prod(self.window.kernel)
-        launch("depthwise.cu", "depthwise_weight_grad", dw, x, dy, dw, *self._arguments(), grid=grid)
+        launch("depthwise.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
 
     def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
         launch("depthwise.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())

@@ -10,7 +10,14 @@ import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet import cli, doctor, registry
 
-TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12, "float16": 3e-3, "bfloat16": 2e-2}
+HALF = ["float16", "bfloat16"]
+
+
+def can(precision):
+    """Skip where what a precision needs is not installed."""
+    if precision == "bfloat16":
+        pytest.importorskip("ml_dtypes")
 
 
 def small(backend, dtype="float32"):
@@ -33,6 +40,9 @@ def batch(n=8, size=12, seed=0, kind="uint8", classes=4, channels=3):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_every_kernel_agrees_with_float64(gpu, dtype):
+    can(dtype)
+    if dtype in HALF:
+        gpu = gpu.at(dtype)
     found = dict(doctor.errors(gpu, dtype))
     assert len(found) > 15
     assert {name: error for name, error in found.items() if error > TOLERANCE[dtype]} == {}
@@ -136,6 +146,25 @@ def test_a_step_brings_only_its_loss_to_the_host(gpu, monkeypatch):
     assert brought == [2]      # loss and right predictions
 
 
+def test_the_next_batch_is_fetched_while_the_last_is_computed(gpu, monkeypatch):
+    """And is another one: three epochs with a smaller last batch are the CPU's."""
+    events = []
+    stage, read = type(gpu).stage, type(gpu).to_numpy
+    monkeypatch.setattr(type(gpu), "stage", lambda self, a: events.append("stage") or stage(self, a))
+    monkeypatch.setattr(type(gpu), "to_numpy", lambda self, a: events.append("read") or read(self, a))
+
+    def fit(backend):
+        images, labels = batch(22)
+        trainer = ic.Trainer(small(backend, "float64"), optimizer=ic.SGD(0.01, 0.9), seed=2, shard=8)
+        return trainer.fit((images, labels), epochs=3, batch_size=8)["loss"]
+
+    expected = fit("numpy")
+    assert events == []
+    assert fit(gpu) == pytest.approx(expected, rel=1e-6)
+    # each batch is staged before the loss of the one before is read
+    assert [e for e in events if e in ("stage", "read")][:6] == ["stage", "stage", "read", "stage", "read", "read"]
+
+
 def test_images_that_are_not_finite_are_found(gpu):
     trainer, (images, labels) = ic.Trainer(small(gpu)), batch(kind="float32")
     images[3, 1, 2, 2] = np.nan
@@ -149,6 +178,120 @@ def test_arrays_of_host_and_device_do_not_mix(gpu):
     x, w = np.ones((1, 1, 3, 3)), gpu.asarray(np.ones((1, 1, 2, 2)))
     with ic.use_backend(gpu), pytest.raises(ic.BackendError, match="bring them to one backend"):
         F.conv2d(x, w)
+
+
+# In 16 bits ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("precision", "tolerance"), [("float16", 2e-3), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_mixed_precision_follows_float32(gpu, precision, tolerance, kind):
+    can(precision)
+
+    def train(backend, precision=None):
+        net = small(backend)
+        net.layers[7].p = 0.0       # masks of another type would be of other numbers
+        trainer = ic.Trainer(net, optimizer=ic.SGD(0.02, 0.9), precision=precision)
+        losses = [trainer.step(*batch(16, seed=seed, kind=kind)) for seed in range(4)]
+        evaluation = trainer.evaluate(batch(8, seed=9, kind=kind))
+        return [*losses, evaluation["loss"]], trainer.net
+
+    (found, net), (expected, exact) = train(gpu, precision), train("numpy")
+    assert found == pytest.approx(expected, rel=tolerance)
+    assert all(p.dtype.name == "float32" for p in net.parameters().values())
+    images = batch(5, seed=7, kind=kind)[0]
+    outputs = net.predict(images)
+    assert outputs.dtype == "float32"
+    np.testing.assert_allclose(outputs, exact.predict(images), atol=5 * tolerance)
+
+
+def test_dropout_in_16_bits_draws_the_masks_of_float32(gpu):
+    def kept(precision):
+        net = ic.Sequential([ic.Flatten(), ic.Dropout(0.3), ic.Linear(3 * 144, 4)]).init(0, backend=gpu)
+        trainer = ic.Trainer(net, optimizer=ic.SGD(1.0), precision=precision)
+        trainer.step(np.ones((1, 3, 12, 12), "float32"), [1])
+        changed = net.state_dict()["2.weight"] != ic.Sequential(net.layers).init(0).state_dict()["2.weight"]
+        return changed.any(axis=0)
+
+    expected = kept("float32")
+    assert 0.6 < expected.mean() < 0.8
+    assert (kept("float16") == expected).all()
+
+
+def test_a_step_that_overflows_changes_nothing_but_the_scale(gpu):
+    trainer = ic.Trainer(small(gpu), optimizer=ic.SGD(0.01, 0.9), precision="float16")
+    trainer.step(*batch())
+    state, scale = trainer._state, trainer._state.scale
+    scale.value, before = 2.0**40, [trainer.net.state_dict(), gpu.to_numpy(trainer._slots["velocity"])]
+    loss = trainer.step(*batch(seed=1))
+    assert np.isfinite(loss)
+    learned = {name for name in before[0] if "running" not in name}
+    for name in learned:
+        np.testing.assert_array_equal(trainer.net.state_dict()[name], before[0][name])
+    np.testing.assert_array_equal(gpu.to_numpy(trainer._slots["velocity"]), before[1])
+    assert (scale.value, scale.steps, state.step) == (2.0**39, 0, 2)
+    for seed in range(40):
+        trainer.step(*batch(seed=seed))
+    assert 2.0**10 < scale.value < 2.0**39
+    assert not np.array_equal(trainer.net.state_dict()["0.weight"], before[0]["0.weight"])
+
+
+def test_the_scale_grows_when_nothing_overflows():
+    from im2colnet.trainer import LossScale
+
+    scale = LossScale()
+    for _ in range(1999):
+        scale.update(False)
+    assert scale.value == 2.0**16
+    scale.update(False)
+    assert (scale.value, scale.steps) == (2.0**17, 0)
+
+
+def test_a_gradient_that_always_overflows_is_an_error(gpu):
+    class Explodes(ic.CrossEntropyLoss):
+        def __call__(self, logits, labels, scale, metrics, dlogits, backend):
+            super().__call__(logits, labels, scale, metrics, dlogits, backend)
+            if dlogits is not None:
+                dlogits[...] = np.inf
+
+    trainer = ic.Trainer(small(gpu), loss=Explodes(), precision="float16")
+    before = trainer.net.state_dict()["0.weight"]
+    with pytest.raises(ic.NonFiniteError, match='overflows in float16 however.*precision="bfloat16"'):
+        for _ in range(20):
+            trainer.step(*batch())
+    np.testing.assert_array_equal(trainer.net.state_dict()["0.weight"], before)
+
+
+def test_a_checkpoint_keeps_precision_and_scale(gpu, tmp_path):
+    trainer = ic.Trainer(small(gpu), optimizer=ic.SGD(0.02, 0.9), precision="float16")
+    trainer.step(*batch())
+    trainer._state.scale.value = 2.0**12
+    trainer.save(tmp_path / "half")
+    again = ic.Trainer.load(tmp_path / "half", backend=gpu)
+    assert again.net.precision == "float16"
+    assert again._state.scale == trainer._state.scale
+    assert again.step(*batch(seed=1)) == trainer.step(*batch(seed=1))
+    assert_same_bits(again.net.state_dict(), trainer.net.state_dict())
+    on_cpu = ic.Trainer.load(tmp_path / "half", backend="numpy")
+    assert on_cpu.net.precision == "float32"
+    on_cpu.step(*batch(seed=1))
+
+
+def test_the_precision_of_products(gpu, monkeypatch):
+    used, backend = set(), gpu.at("tf32")
+    assert (backend.tf32, gpu.tf32) == (True, False)
+    for name in ("float32", "tf32"):
+        trainer = ic.Trainer(small(gpu), precision=name)
+        used.add(trainer._run.backend.tf32)
+        trainer.step(*batch())
+    assert used == {True, False}
+
+
+def test_precisions_that_there_are_not(gpu):
+    with pytest.raises(ic.BackendError, match="'numpy' computes in float32, not in 'float16'"):
+        ic.Trainer(small("numpy"), precision="float16")
+    with pytest.raises(ic.BackendError, match="computes in float32 or tf32 or float16 or bfloat16, not in 'int8'"):
+        ic.Trainer(small(gpu), precision="int8")
+    with pytest.raises(ic.DTypeError, match="for networks of float32, not of float64"):
+        ic.Trainer(small(gpu, "float64"), precision="float16")
 
 
 # The command line ---------------------------------------------------------------------------------------------------
@@ -170,6 +313,16 @@ def test_the_command_line_trains_and_goes_on_on_the_cpu(tmp_path, capsys):
     assert cli.main(["evaluate", checkpoint, "--backend", "numpy", "--json"]) == 0
     there = json.loads(capsys.readouterr().out)
     assert there["accuracy"] == pytest.approx(report["test"]["accuracy"], abs=0.01)
+
+
+@pytest.mark.usefixtures("chosen")
+def test_the_command_line_trains_in_16_bits(tmp_path, capsys):
+    arguments = ["train", "--model", "notebook", "--epochs", "1", "--out", str(tmp_path / "run"), "--json"]
+    assert cli.main([*arguments, "--precision", "float16", "--backend", "cupy"]) == 0
+    assert json.loads(capsys.readouterr().out)["test"]["accuracy"] > 0.3
+    assert cli.main([*arguments, "--precision", "float16", "--backend", "numpy"]) == 1
+    assert "computes in float32, not in 'float16'" in capsys.readouterr().err
+    assert cli.main(["plan", "--model", "lenet5"]) == 0
 
 
 def test_the_doctor(chosen, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from im2colnet.window import make_window
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "backends" / "im2colnet_cupy" / "kernels"
-FILES = sorted(path.name for path in KERNELS.glob("*.cu") if path.name != "common.cu")
+FILES = sorted(path.name for path in KERNELS.glob("*.cu") if path.name not in ("common.cu", "half.cu"))
 TARGETS = ("sm_80", "sm_90")
 
 
@@ -66,7 +66,8 @@ def test_they_compile_for_real_gpus(file, sources):
     if library is None:
         lacks("there is no NVRTC: pip install nvidia-cuda-nvrtc")
     for target in TARGETS:
-        for dtype, long in (("float32", False), ("float64", True)):
+        half = [] if file == "optimizer.cu" else [("float16", False), ("bfloat16", True)]   # parameters are float32
+        for dtype, long in (("float32", False), ("float64", True), *half):
             text = sources(file, dtype, long, "uint8")
             options = [f"--gpu-architecture={target}", "--std=c++17", "-ftz=true"]
             status, log = compile_with_nvrtc(library, text, options)
@@ -243,8 +244,22 @@ def test_a_precision_that_there_is_not(monkeypatch):
     monkeypatch.setenv("IM2COLNET_PRECISION", "tf32")
     assert backend().tf32
     monkeypatch.setenv("IM2COLNET_PRECISION", "int4")
-    with pytest.raises(ic.BackendError, match="IM2COLNET_PRECISION must be one of float32, tf32"):
+    with pytest.raises(ic.BackendError, match="IM2COLNET_PRECISION must be one of float32, tf32, float16, bfloat16"):
         backend()
+
+
+def test_bfloat16_needs_a_gpu_that_has_it_and_its_package(monkeypatch):
+    import im2colnet as ic
+
+    backend = strict_cupy.cupy_backend()
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ic.BackendError, match="pip install ml_dtypes"):
+        backend.at("bfloat16")
+    properties = backend.xp.cuda.runtime.getDeviceProperties
+    monkeypatch.setattr(backend.xp.cuda.runtime, "getDeviceProperties", lambda n: properties(n) | {"major": 7})
+    with pytest.raises(ic.BackendError, match="compute capability is 7: bfloat16 needs 8"):
+        backend.at("bfloat16")
+    assert backend.at("float16").precision == "float16"
 
 
 def test_a_compiler_is_there():

@@ -331,8 +331,9 @@ def test_what_is_compared_on_a_gpu():
     for found in device.training_samples(case, "float32"), device.inference_samples(case, "float32"):
         row = device.summary(4, [found])
         assert row["ratio"] == row["seconds"] / row["torch_seconds"] > 0
-    assert device.summary(3, [device.convolution_samples(shape, "float32", 3)])["ratio"] > 0
-    assert ratios.above_roof(shape, 3, [device.roofline_samples(shape, "float32", 3)])["ratio"] > 0
+    for precision in "float32", "float16":
+        assert device.summary(3, [device.convolution_samples(shape, precision, 3)])["ratio"] > 0
+        assert ratios.above_roof(shape, 3, [device.roofline_samples(shape, precision, 3)])["ratio"] > 0
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -7,20 +7,20 @@ extern "C" __global__ void affine(
 ) {
     EACH(e, (Index)H * C * M) {
         const int c = e / M % C;
-        T v = x[e] * (T)scale[c];
-        if (two) v += other[e] * (T)other_scale[c];
-        y[e] = rectified(v + (T)shift[c], relu);
+        A v = (A)x[e] * (A)scale[c];
+        if (two) v += (A)other[e] * (A)other_scale[c];
+        y[e] = (T)rectified(v + (A)shift[c], relu);
     }
 }
 
 // y += b, then ReLU if asked for
 extern "C" __global__ void add_bias(T* y, const T* b, int H, int C, int M, int bias, int relu) {
-    EACH(e, (Index)H * C * M) y[e] = rectified(bias ? y[e] + b[e / M % C] : y[e], relu);
+    EACH(e, (Index)H * C * M) y[e] = (T)rectified((A)y[e] + (bias ? (A)b[e / M % C] : (A)0), relu);
 }
 
 // dx = dy where y > 0, else 0; dx may be dy
 extern "C" __global__ void relu_grad(const T* y, const T* dy, T* dx, int H, int C, int M) {
-    EACH(e, (Index)H * C * M) dx[e] = y[e] > 0 ? dy[e] : (T)0;
+    EACH(e, (Index)H * C * M) dx[e] = (A)y[e] > 0 ? dy[e] : (T)0;
 }
 
 // Of each channel, the part of block y in
@@ -36,7 +36,7 @@ extern "C" __global__ void channel_sums(
     double sums[2] = {0, 0};
     for (Index i = (Index)blockIdx.y * blockDim.x + threadIdx.x; i < (Index)H * M; i += (Index)gridDim.y * blockDim.x) {
         const Index at = (i / M * C + c) * M + i % M;
-        const double v = x[at];
+        const double v = (double)x[at];
         sums[0] += v;
         if (kind == 1) sums[1] += v * v;
         if (kind == 2) sums[1] += v * ((double)second[at] - mean[c]);

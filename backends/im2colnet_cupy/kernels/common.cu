@@ -1,5 +1,6 @@
 // What all kernels share. Before it stand the types
-//     T      the arrays' element type, float or double
+//     T      the arrays' element type: float, double, Float16 or Bfloat16
+//     A      what is computed in: double for double, else float
 //     U      of images that are converted
 //     Index  int, or long long where an array has too many elements for it
 // Images are rows (H, C, W, N). Every sum is taken in a fixed order, so results are the same every time.
@@ -30,7 +31,7 @@ static __device__ __forceinline__ int output_at(int position, int k, int before,
     return t < size ? t : -1;
 }
 
-static __device__ __forceinline__ T rectified(T y, int relu) { return relu && !(y > 0 || y != y) ? (T)0 : y; }
+static __device__ __forceinline__ A rectified(A y, int relu) { return relu && !(y > 0 || y != y) ? (A)0 : y; }
 
 // sums of `count` numbers of every thread of a block, whose threads are a power of two
 #define THREADS 256     // at most

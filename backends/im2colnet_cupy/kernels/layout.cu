@@ -8,7 +8,7 @@ extern "C" __global__ void to_rows(const U* images, T* x, int N, int C, int H, i
         const Index p = first + threadIdx.x;
         for (int k = threadIdx.y; k < TILE; k += blockDim.y) {
             const int n = blockIdx.x * TILE + k;
-            if (n < N && p < pixels) tile[k][threadIdx.x] = (T)images[n * pixels + p] * (T)scale;
+            if (n < N && p < pixels) tile[k][threadIdx.x] = (T)((A)images[n * pixels + p] * (A)scale);
         }
         __syncthreads();
         const int n = blockIdx.x * TILE + threadIdx.x;

@@ -8,19 +8,19 @@ extern "C" __global__ void cross_entropy(
     for (int n = threadIdx.x; n < N; n += blockDim.x) {
         const int label = (int)labels[n];
         int best = 0;
-        T most = logits[n];
+        A most = (A)logits[n];
         for (int k = 1; k < classes; ++k) {
-            const T v = logits[(Index)k * N + n];
+            const A v = (A)logits[(Index)k * N + n];
             if (most == most && !(v <= most)) { most = v; best = k; }    // the first of several; a NaN stays
         }
-        T total = 0;
-        for (int k = 0; k < classes; ++k) total += exp(logits[(Index)k * N + n] - most);
-        loss += (double)log(total) - (double)(logits[(Index)label * N + n] - most);
+        A total = 0;
+        for (int k = 0; k < classes; ++k) total += exp((A)logits[(Index)k * N + n] - most);
+        loss += (double)log(total) - (double)((A)logits[(Index)label * N + n] - most);
         right += best == label;
         if (gradient)
             for (int k = 0; k < classes; ++k)
                 dlogits[(Index)k * N + n] =
-                    (exp(logits[(Index)k * N + n] - most) / total - (k == label ? (T)1 : (T)0)) * (T)scale;
+                    (T)((exp((A)logits[(Index)k * N + n] - most) / total - (k == label ? (A)1 : (A)0)) * (A)scale);
     }
     shared[threadIdx.x] = loss;
     shared[THREADS + threadIdx.x] = right;

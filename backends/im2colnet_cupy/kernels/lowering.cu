@@ -26,7 +26,7 @@ extern "C" __global__ void im2col(const T* x, T* columns, int C, int N, double f
         const int i = t % KH; t /= KH;
         const int c = t % C, r = t / C;
         const int h = r * sh + i * dh - top, w = s * sw + j * dw - left;
-        columns[e] = h >= 0 && h < H && w >= 0 && w < W ? x[(((Index)h * C + c) * W + w) * N + n] : (T)fill;
+        columns[e] = h >= 0 && h < H && w >= 0 && w < W ? x[(((Index)h * C + c) * W + w) * N + n] : (T)(A)fill;
     }
 }
 
@@ -41,17 +41,17 @@ extern "C" __global__ void col2im(const T* columns, T* x, int G, int C, int N, i
         const int w = t % W; t /= W;
         const int c = t % C; t /= C;
         const int g = t % G, h = t / G;
-        T sum = 0;
+        A sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int r = output_at(h, i, top, sh, dh, OH);
             if (r < 0) continue;
             for (int j = 0; j < KW; ++j) {
                 const int s = output_at(w, j, left, sw, dw, OW);
                 if (s >= 0)
-                    sum += columns[((Index)r * G + g) * group + (i * KW + j) * tap + c * channel + (Index)s * N + n];
+                    sum += (A)columns[((Index)r * G + g) * group + (i * KW + j) * tap + c * channel + (Index)s * N + n];
             }
         }
-        x[e] = sum;
+        x[e] = (T)sum;
     }
 }
 
@@ -68,9 +68,9 @@ extern "C" __global__ void turn(const T* w, T* turned, int G, int F, int C, int 
 }
 
 // out[e] = Σ_r parts[r][e]
-extern "C" __global__ void sum_rows(const T* parts, T* out, int rows, int size) {
+extern "C" __global__ void sum_rows(const A* parts, A* out, int rows, int size) {
     EACH(e, size) {
-        T sum = 0;
+        A sum = 0;
         for (int r = 0; r < rows; ++r) sum += parts[(Index)r * size + e];
         out[e] = sum;
     }

@@ -1,22 +1,22 @@
 // Pooling of images x (H, C, W, N) to y (OH, C, OW, N); the gradients are gathers.
 
-static __device__ __forceinline__ bool same(T a, T b) { return a == b || (a != a && b != b); }
+static __device__ __forceinline__ bool same(A a, A b) { return a == b || (a != a && b != b); }
 
 extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
     EACH(e, (Index)OH * C * OW * N) {
         const auto [r, c, s, n] = place_of(e, C, OW, N);
-        T best = -1 / (T)0;
+        A best = -1 / (A)0;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i * dh - top;
             if (h < 0 || h >= H) continue;
             for (int j = 0; j < KW; ++j) {
                 const int w = s * sw + j * dw - left;
                 if (w < 0 || w >= W) continue;
-                const T v = x[at(h, c, w, n, C, W, N)];
+                const A v = (A)x[at(h, c, w, n, C, W, N)];
                 if (best == best && !(v <= best)) best = v;    // a NaN stays
             }
         }
-        y[e] = best;
+        y[e] = (T)best;
     }
 }
 
@@ -24,8 +24,8 @@ extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
 extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T* dx, int C, int N, WINDOW) {
     EACH(e, (Index)H * C * W * N) {
         const auto [h, c, w, n] = place_of(e, C, W, N);
-        const T v = x[e];
-        T sum = 0;
+        const A v = (A)x[e];
+        A sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int r = output_at(h, i, top, sh, dh, OH);
             if (r < 0) continue;
@@ -33,16 +33,16 @@ extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T*
                 const int s = output_at(w, j, left, sw, dw, OW);
                 if (s < 0) continue;
                 const Index y_at = at(r, c, s, n, C, OW, N);
-                bool first = same(v, y[y_at]);
+                bool first = same(v, (A)y[y_at]);
                 for (int tap = 0; first && tap < i * KW + j; ++tap) {
                     const int hh = h + (tap / KW - i) * dh, ww = w + (tap % KW - j) * dw;
                     if (hh >= 0 && hh < H && ww >= 0 && ww < W)
-                        first = !same(x[at(hh, c, ww, n, C, W, N)], v);
+                        first = !same((A)x[at(hh, c, ww, n, C, W, N)], v);
                 }
-                if (first) sum += dy[y_at];
+                if (first) sum += (A)dy[y_at];
             }
         }
-        dx[e] = sum;
+        dx[e] = (T)sum;
     }
 }
 
@@ -59,24 +59,24 @@ static __device__ __forceinline__ int counted(int o, int k, int stride, int befo
 extern "C" __global__ void avg_pool(const T* x, T* y, int C, int N, int bottom, int right, int padding, WINDOW) {
     EACH(e, (Index)OH * C * OW * N) {
         const auto [r, c, s, n] = place_of(e, C, OW, N);
-        T sum = 0;
+        A sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i - top;
             if (h < 0 || h >= H) continue;
             for (int j = 0; j < KW; ++j) {
                 const int w = s * sw + j - left;
-                if (w >= 0 && w < W) sum += x[at(h, c, w, n, C, W, N)];
+                if (w >= 0 && w < W) sum += (A)x[at(h, c, w, n, C, W, N)];
             }
         }
-        const T share = (T)1 / (counted(r, KH, sh, top, bottom, H, padding) * counted(s, KW, sw, left, right, W, padding));
-        y[e] = sum * share;
+        const A share = (A)1 / (counted(r, KH, sh, top, bottom, H, padding) * counted(s, KW, sw, left, right, W, padding));
+        y[e] = (T)(sum * share);
     }
 }
 
 extern "C" __global__ void avg_pool_grad(const T* dy, T* dx, int C, int N, int bottom, int right, int padding, WINDOW) {
     EACH(e, (Index)H * C * W * N) {
         const auto [h, c, w, n] = place_of(e, C, W, N);
-        T sum = 0;
+        A sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int r = output_at(h, i, top, sh, 1, OH);
             if (r < 0) continue;
@@ -84,9 +84,9 @@ extern "C" __global__ void avg_pool_grad(const T* dy, T* dx, int C, int N, int b
                 const int s = output_at(w, j, left, sw, 1, OW);
                 if (s < 0) continue;
                 const int count = counted(r, KH, sh, top, bottom, H, padding) * counted(s, KW, sw, left, right, W, padding);
-                sum += dy[at(r, c, s, n, C, OW, N)] * ((T)1 / count);
+                sum += (A)dy[at(r, c, s, n, C, OW, N)] * ((A)1 / count);
             }
         }
-        dx[e] = sum;
+        dx[e] = (T)sum;
     }
 }
