@@ -586,7 +586,8 @@ class Run:
         backend.to_rows(part, out=x)
         if part.dtype.kind == "f" and not backend.all_finite(x):
             first = next(i for i in range(x.shape[-1]) if not backend.all_finite(x[..., i]))
-            raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity")
+            beyond = "" if self.copy is None else f", or numbers too large for {self.dtype}"
+            raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity{beyond}")
 
     def _loss(self, shard: Shard, labels: Any, dlogits: Array | None, scale: float = 1.0) -> None:
         backend, loss = self.backend, cast(CrossEntropyLoss, self.loss)

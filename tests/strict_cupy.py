@@ -59,7 +59,9 @@ class ndarray:
         return self._array.copy()
 
     def set(self, array, stream):
-        assert isinstance(array, np.ndarray) and array.flags.c_contiguous and isinstance(stream, Stream)
+        assert isinstance(array, np.ndarray)
+        assert array.flags.c_contiguous
+        assert isinstance(stream, Stream)
         assert (array.shape, array.dtype) == (self.shape, self.dtype)
         stream.queue(lambda: self._array.__setitem__(..., array))
 
