@@ -245,13 +245,15 @@ def gemm_strided_batched_ex(
     }  # fmt: skip
     factors, result = ({0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}[t] for t in (a_type, c_type))
     computed, scalar = ("float64", ctypes.c_double) if kind == 70 else ("float32", ctypes.c_float)
-    one, zero = scalar.from_address(alpha).value, scalar.from_address(beta).value
-    assert (one, zero) == (1, 0)
+    one, before = scalar.from_address(alpha).value, scalar.from_address(beta).value
+    assert one == 1
+    assert before in (0, 1)
     A = _matrices(a, np.dtype(factors), batch, sa, *((k, m) if ta else (m, k)), lda).astype(computed)
     B = _matrices(b, np.dtype(factors), batch, sb, *((n, k) if tb else (k, n)), ldb).astype(computed)
     C = _matrices(c, np.dtype(result), batch, sc, m, n, ldc)
     with np.errstate(all="ignore"):     # no device warns of what is not finite
-        C[...] = np.matmul(A.swapaxes(1, 2) if ta else A, B.swapaxes(1, 2) if tb else B)
+        products = np.matmul(A.swapaxes(1, 2) if ta else A, B.swapaxes(1, 2) if tb else B)
+        C[...] = products + C if before else products
 
 
 # The module ---------------------------------------------------------------------------------------------------------

@@ -25,13 +25,13 @@ from im2colnet.backend import HALF, Backend, Choice, Shape, Spec, Statistics, ac
 from im2colnet.errors import BackendError, OutOfMemoryError
 from im2colnet.optim import SGD, Adam, AdamW
 from im2colnet.window import Pair, Window
-from im2colnet_cupy.convolution import algorithm, window_arguments
+from im2colnet_cupy.algorithms import algorithm
 from im2colnet_cupy.cuda import Copies, launch, multiply
+from im2colnet_cupy.rows import WEIGHT_ORDER, window_arguments
 
 __all__ = ["CupyBackend"]
 
 Array = Any
-WEIGHT_ORDER = (0, 2, 3, 1)     # (F, KH, KW, C/G): the order in which rows are lowered
 SUM_BLOCKS = 32                 # for each channel
 TRANSPOSED = 32                 # numbers along each side of a tile that is transposed
 BFLOAT16_SINCE = 8              # of a GPU's compute capability

@@ -109,7 +109,7 @@ class Copies:
 def multiply(
     a: Array, b: Array, c: Array, M: int, N: int, K: int, lda: int, ldb: int, strides: tuple[int, int, int],
     batch: int = 1, transposed: tuple[bool, bool] = (False, False), offsets: tuple[int, int, int] = (0, 0, 0),
-    tf32: bool = False,
+    tf32: bool = False, ldc: int | None = None, add: bool = False,
 ) -> None:
     """Write the products ``C[i] = A[i] · B[i]``, i < batch, in row-major order, by cublasGemmStridedBatchedEx.
 
@@ -124,15 +124,19 @@ def multiply(
         From one row of A and B to the next, as they are stored.
     transposed : (bool, bool)
         Whether A and B are stored transposed, (K, M) and (N, K).
+    ldc : int, optional
+        From one row of C to the next, by default N.
+    add : bool
+        Add them to what is there.
     """
     double = c.dtype.name == "float64"
     kind = 70 if double else 77 if tf32 else 68             # CUBLAS_COMPUTE_64F, _32F_FAST_TF32, _32F
     of_a, of_b, of_c = (CUBLAS_TYPES[array.dtype.name] for array in (a, b, c))
-    one, zero = (np.array(value, "float64" if double else "float32") for value in (1, 0))
+    one, before = (np.array(value, "float64" if double else "float32") for value in (1, add))
     (sa, sb, sc), (a0, b0, c0) = strides, (n * array.itemsize for n, array in zip(offsets, (a, b, c), strict=True))
     # cuBLAS counts along columns: to it these are the transposed matrices, and Cᵀ = Bᵀ · Aᵀ
     cublas.gemmStridedBatchedEx(
         cp.cuda.device.get_cublas_handle(), int(transposed[1]), int(transposed[0]), N, M, K, one.ctypes.data,
-        b.data.ptr + b0, of_b, ldb, sb, a.data.ptr + a0, of_a, lda, sa, zero.ctypes.data,
-        c.data.ptr + c0, of_c, N, sc, batch, kind, -1,
+        b.data.ptr + b0, of_b, ldb, sb, a.data.ptr + a0, of_a, lda, sa, before.ctypes.data,
+        c.data.ptr + c0, of_c, N if ldc is None else ldc, sc, batch, kind, -1,
     )  # fmt: skip

@@ -5,10 +5,12 @@ Arrays are the library's rows, (H, C, W, N), here made from images (N, C, H, W) 
 
 import inspect
 from contextlib import contextmanager
+from functools import cache
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import strict_cupy
 from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -490,6 +492,54 @@ def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels, size):
     assert at_once
     exact = backend.conv2d_weight_grad(x8, dy8, window)
     assert np.abs(both_gradients(backend, x, dy, w, window, 1)[1] - exact).max() < 2e-5 * np.abs(exact).max()
+
+
+cupy_modules = cache(strict_cupy.cupy_modules)
+
+
+@st.composite
+def shiftable(draw):
+    """Convolutions in one group, at stride 1 along the width and with rows that are neighbours."""
+    size, arguments = draw(windows())
+    kernel, rng = arguments.pop("kernel_size"), np.random.default_rng(draw(seeds))
+    assume(kernel[1] > 1)
+    arguments |= {"stride": (arguments["stride"][0], 1), "dilation": (1, arguments["dilation"][1])}
+    n, channels, filters = (draw(st.integers(1, 3)) for _ in range(3))
+    x, w = rng.standard_normal((n, channels, *size)), rng.standard_normal((filters, channels, *kernel))
+    b = rng.standard_normal(filters) if draw(st.booleans()) else None
+    return x, w, b, rng.standard_normal((n, filters, *naive.output_size(size, kernel, **arguments))), arguments
+
+
+@searching
+@given(problem=shiftable(), relu=st.booleans())
+def test_shifted_images_on_a_gpu(problem, relu):
+    """Products with images that are not lowered, wherever they exist; the stand-in sees that none leaves its memory."""
+    x, w, b, dy, arguments = problem
+    modules, window = cupy_modules(), window_of(w, arguments)
+    backend, chosen = modules["im2colnet_cupy"].CupyBackend(), modules["im2colnet_cupy.algorithms"].algorithm
+    with patch.object(modules["im2colnet_cupy.shifted"], "LAUNCH", -1.0):
+        kind = chosen(rows(x).shape, len(w), window, 1, "float64")
+        assert type(kind).__name__ == "Shifted"
+        x_, w_, dy_, b_ = (None if a is None else backend.asarray(a) for a in (rows(x), w, rows(dy), b))
+        y = backend.to_numpy(backend.conv2d(x_, w_, b_, window, relu=relu))
+        dx = backend.to_numpy(backend.conv2d_input_grad(dy_, w_, x.shape[2:], window))
+        dw = backend.to_numpy(backend.conv2d_weight_grad(x_, dy_, window))
+    expected = naive.conv2d(x, w, b, **arguments)
+    close(images(y), np.maximum(expected, 0) if relu else expected, "float64")
+    close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), "float64")
+    close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), "float64")
+
+
+def test_where_images_are_shifted():
+    shifted = cupy_modules()["im2colnet_cupy.shifted"].Shifted
+    window = make_window(3, 1, 1)
+    for (x, F), pays in {
+        ((56, 128, 56, 256), 32): True,         # fewer filters than channels, and enough to do
+        ((56, 32, 56, 256), 128): False,
+        ((8, 128, 8, 32), 32): False,           # not worth the launches
+    }.items():
+        assert shifted.pays(x, F, window, 1, "float32") == pays
+        assert not shifted.pays(x, F, window, 1, "float16")
 
 
 def with_channels_apart(problem):

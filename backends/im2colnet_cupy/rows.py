@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -11,6 +10,7 @@ from im2colnet.window import Pair, Window
 from im2colnet_cupy.cuda import launch, multiply
 
 Array = Any
+WEIGHT_ORDER = (0, 2, 3, 1)     # (F, KH, KW, C/G): the order in which rows are lowered
 PRODUCT_BYTES = 1 << 26     # of rows' products that are added up at a time
 
 
@@ -20,14 +20,6 @@ def window_arguments(window: Window, size: Pair) -> tuple[int, ...]:
     return (*size, *window.output_size(size), *window.kernel, *window.stride, *window.dilation, top, left)
 
 
-@lru_cache(maxsize=4096)
-def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Rows | Depthwise:
-    """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
-    if groups == x[1] == F and groups > 1:
-        return Depthwise(x, window)
-    return Rows(x, F, window, groups, dtype, window.turned)
-
-
 class Rows:
     """Any convolution of images ``x`` (H, C, W, N) with F filters: sizes, but no array.
 
@@ -35,14 +27,14 @@ class Rows:
     ----------
     work : dict
         Of each kernel, the scratch arrays that it wants.
-    turned : Window, optional
-        That of the input's gradient as a convolution of ``dy``.
+    turned : Rows, optional
+        The input's gradient as a convolution of ``dy``.
     """
 
     why = "the general one"
 
     def __init__(
-        self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Window | None = None
+        self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None
     ) -> None:
         (H, C, W, N), self.window, self.G = x, window, groups
         (OH, OW), (KH, KW) = window.output_size((H, W)), window.kernel
@@ -55,7 +47,7 @@ class Rows:
         self.lowered: tuple[int, ...] = () if self.direct else rows
         self.rows = max(1, min(OH, PRODUCT_BYTES // (F * self.K * 4)))
         L = Spec(self.lowered or (1,), dtype)
-        self.turned = Rows((OH, F, OW, N), C, turned, groups, dtype) if turned else None
+        self.turned = turned
         products = Spec((self.rows + 1, F, self.K), accumulator(dtype))
         self.work = {"conv2d": [L], "conv2d_weight_grad": [L, products]}
         if self.turned:
@@ -92,8 +84,13 @@ class Rows:
                 w, L, y, f, columns, self.K, self.K, columns, (0, row, F * OW * N), OH,
                 offsets=(g * f * self.K, g * group, g * f * columns), tf32=tf32,
             )  # fmt: skip
+        self.finish(y, b, relu)
+
+    def finish(self, y: Array, b: Array | None, relu: bool) -> None:
+        """Add a bias to y, and apply ReLU if asked for."""
+        OH, F, OW, N = self.y
         if b is not None or relu:
-            launch("channels.cu", "add_bias", y, y, y if b is None else b, OH, F, columns, b is not None, relu)
+            launch("channels.cu", "add_bias", y, y, y if b is None else b, OH, F, OW * N, b is not None, relu)
 
     def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw, stored (F, KH, KW, C/G)."""
@@ -128,30 +125,3 @@ class Rows:
         launch(
             "lowering.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window_arguments(self.window, (H, W))
         )  # fmt: skip
-
-
-class Depthwise:
-    """The convolution of images ``x`` (H, C, W, N) channel by channel, by kernels that read the images as they are."""
-
-    why = "a channel to a group"
-
-    def __init__(self, x: Shape, window: Window) -> None:
-        self.x, self.window = x, window
-        self.work: dict[str, list[Spec]] = {"conv2d": [], "conv2d_weight_grad": [], "conv2d_input_grad": []}
-
-    def _arguments(self) -> tuple[int, ...]:
-        H, C, W, N = self.x
-        return C, N, *window_arguments(self.window, (H, W))
-
-    def conv2d(
-        self, x: Array, w: Array, b: Array | None, relu: bool, y: Array, work: Sequence[Array], tf32: bool
-    ) -> None:
-        C, N, *window = self._arguments()
-        launch("depthwise.cu", "depthwise", y, x, w, w if b is None else b, y, C, N, b is not None, relu, *window)
-
-    def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
-        grid = self.x[1], prod(self.window.kernel)
-        launch("depthwise.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
-
-    def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
-        launch("depthwise.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())

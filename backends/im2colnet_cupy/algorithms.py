@@ -1,0 +1,28 @@
+"""Which algorithm a convolution takes, chosen by its shapes and its type alone."""
+from __future__ import annotations
+
+from functools import lru_cache
+
+from im2colnet.backend import Shape
+from im2colnet.window import Window
+from im2colnet_cupy.depthwise import Depthwise
+from im2colnet_cupy.rows import Rows
+from im2colnet_cupy.shifted import Shifted
+
+
+@lru_cache(maxsize=4096)
+def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Rows | Depthwise:
+    """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
+    if groups == x[1] == F and groups > 1:
+        return Depthwise(x, window)
+    if not window.turned:
+        return products(x, F, window, groups, dtype)
+    OH, OW = window.output_size((x[0], x[2]))
+    turned = products((OH, F, OW, x[3]), x[1], window.turned, groups, dtype)
+    return products(x, F, window, groups, dtype, turned)
+
+
+def products(x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None) -> Rows:
+    """Return the convolution as products, with that of dy which is its input's gradient."""
+    kind = Shifted if Shifted.pays(x, F, window, groups, dtype) else Rows
+    return kind(x, F, window, groups, dtype, turned)

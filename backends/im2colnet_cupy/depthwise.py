@@ -1,0 +1,40 @@
+"""Depthwise convolution, one channel to a group."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from im2colnet.backend import Shape, Spec
+from im2colnet.window import Window
+from im2colnet_cupy.cuda import launch
+from im2colnet_cupy.rows import window_arguments
+
+Array = Any
+
+
+class Depthwise:
+    """The convolution of images ``x`` (H, C, W, N) channel by channel, by kernels that read the images as they are."""
+
+    why = "a channel to a group"
+
+    def __init__(self, x: Shape, window: Window) -> None:
+        self.x, self.window = x, window
+        self.work: dict[str, list[Spec]] = {"conv2d": [], "conv2d_weight_grad": [], "conv2d_input_grad": []}
+
+    def _arguments(self) -> tuple[int, ...]:
+        H, C, W, N = self.x
+        return C, N, *window_arguments(self.window, (H, W))
+
+    def conv2d(
+        self, x: Array, w: Array, b: Array | None, relu: bool, y: Array, work: Sequence[Array], tf32: bool
+    ) -> None:
+        C, N, *window = self._arguments()
+        launch("depthwise.cu", "depthwise", y, x, w, w if b is None else b, y, C, N, b is not None, relu, *window)
+
+    def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
+        grid = self.x[1], prod(self.window.kernel)
+        launch("depthwise.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
+
+    def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
+        launch("depthwise.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())
