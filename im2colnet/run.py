@@ -233,7 +233,7 @@ class Run:
     ) -> None:
         net.flat  # noqa: B018 - raises if there are no parameters
         self.net, self.training, self.loss, self.shard = net, training, loss, shard
-        self.backend, self.dtype = net.computes()
+        self.precision, (self.backend, self.dtype) = net.precision, net.computes()
         #: a copy of the parameters, where they are stored in another type than the run's arrays
         self.copy = None if self.dtype == net.dtype else self.backend.empty(net.flat.shape, self.dtype)
         self._of_copy: dict[int, dict[str, Array]] = {}

@@ -245,6 +245,8 @@ class Trainer:
     def _check_network(self) -> None:
         if self.net.flat is not self._parameters:
             raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
+        if self._run.precision != self.net.precision:
+            self._run = Run(self.net, training=True, loss=self.loss, shard=self._run.shard)
 
     def evaluate(self, data: Dataset) -> dict[str, float]:
         """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode.

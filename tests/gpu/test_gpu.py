@@ -283,14 +283,14 @@ def test_a_checkpoint_keeps_precision_and_scale(gpu, tmp_path):
     on_cpu.step(*batch(seed=1))
 
 
-def test_the_precision_of_products(gpu, monkeypatch):
-    used, backend = set(), gpu.at("tf32")
-    assert (backend.tf32, gpu.tf32) == (True, False)
-    for name in ("float32", "tf32"):
-        trainer = ic.Trainer(small(gpu), precision=name)
-        used.add(trainer._run.backend.tf32)
+def test_the_precision_can_change(gpu):
+    trainer, used = ic.Trainer(small(gpu), precision="tf32"), []
+    for name in ("tf32", "float32", "float16"):
+        trainer.net.precision = name        # also when a trainer is at work
         trainer.step(*batch())
-    assert used == {True, False}
+        trainer.net.predict(batch()[0])
+        used += [(run.backend.tf32, run.dtype) for run in (trainer._run, trainer.net.inference())]
+    assert used == [(True, "float32")] * 2 + [(False, "float32")] * 2 + [(False, "float16")] * 2
 
 
 def test_precisions_that_there_are_not(gpu):
