@@ -153,6 +153,10 @@ class Backend:
         """Return how many bytes can still be allocated, where that is known."""
         return None
 
+    def peak(self) -> int | None:
+        """Return how many bytes were held at most for arrays, where that is known."""
+        return None
+
     def synchronize(self) -> None:
         """Wait until all queued work is done (nothing to do where work is not queued)."""
 

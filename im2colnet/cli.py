@@ -524,7 +524,7 @@ def _train_report(trainer: Trainer, run: Run, out: Path, held_out: Dataset) -> d
         "test": {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]},
         "seconds": seconds, "images_per_second": images / seconds,
         "backend": trainer.net.backend.name, "threads": get_num_threads(), "workers": trainer.workers,
-        "folder": str(out),
+        "precision": trainer.net.precision, "peak_memory": trainer.net.backend.peak(), "folder": str(out),
         **{name: str(out / file) if (out / file).exists() else None for name, file in FILES.items()},
         "history": list(history),
     }  # fmt: skip
@@ -540,6 +540,8 @@ def _start_text(trainer: Trainer, run: Run, images: Dataset, held_out: Dataset) 
 
 
 def _train_text(report: dict[str, Any]) -> str:
+    from im2colnet.report import amount
+
     train, test = report["train"], report["test"]
     rows = {
         "test": f"loss {test['loss']:.4f}, accuracy {test['accuracy']:.2%}",
@@ -547,7 +549,8 @@ def _train_text(report: dict[str, Any]) -> str:
         "time": f"{duration(report['seconds'])} for {report['epochs']} epochs,"
                 f" {report['images_per_second']:,.0f} images/s",
         "network": f"{report['model']}, {report['parameters']:,} parameters",
-        "backend": f"{report['backend']}, {report['workers']}",
+        "backend": f"{report['backend']}, {report['precision']}, {report['workers']}",
+        **({"memory": f"{amount(peak, 1024)}B at most"} if (peak := report["peak_memory"]) else {}),
         "folder": report["folder"],
         "files": ", ".join(file for name, file in FILES.items() if report[name]),
     }

@@ -311,7 +311,9 @@ def module():
     cupy.dtype, cupy.inf = np.dtype, np.inf
     for name in ("float32", "float64", "int32", "int64", "uint8"):
         setattr(cupy, name, getattr(np, name))
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(used_bytes=lambda: 0, free_bytes=lambda: 0)
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(
+        used_bytes=lambda: 0, free_bytes=lambda: 0, total_bytes=lambda: 3 << 20
+    )
     cupy.cuda = SimpleNamespace(
         Device=Device, Stream=Stream,
         get_current_stream=lambda: SimpleNamespace(wait_event=lambda event: event.finish(), synchronize=lambda: None),

@@ -136,6 +136,11 @@ class CupyBackend(Backend):
             free: int = cp.cuda.runtime.memGetInfo()[0] + cp.get_default_memory_pool().free_bytes()
             return free
 
+    def peak(self) -> int:
+        with cp.cuda.Device(self._device):      # the pool keeps what it once had
+            held: int = cp.get_default_memory_pool().total_bytes()
+            return held
+
     def synchronize(self) -> None:
         cp.cuda.Device(self._device).synchronize()
 

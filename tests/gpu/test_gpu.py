@@ -327,7 +327,10 @@ def test_the_command_line_trains_and_goes_on_on_the_cpu(tmp_path, capsys):
 def test_the_command_line_trains_in_16_bits(tmp_path, capsys):
     arguments = ["train", "--model", "notebook", "--epochs", "1", "--out", str(tmp_path / "run"), "--json"]
     assert cli.main([*arguments, "--precision", "float16", "--backend", "cupy"]) == 0
-    assert json.loads(capsys.readouterr().out)["test"]["accuracy"] > 0.3
+    report = json.loads(capsys.readouterr().out)
+    assert report["test"]["accuracy"] > 0.3
+    assert report["precision"] == "float16"
+    assert report["peak_memory"] > 1 << 20
     assert cli.main([*arguments, "--precision", "float16", "--backend", "numpy"]) == 1
     assert "computes in float32, not in 'float16'" in capsys.readouterr().err
     assert cli.main(["plan", "--model", "lenet5"]) == 0
