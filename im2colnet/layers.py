@@ -189,14 +189,14 @@ class Layer:
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
-    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``."""
-        raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
-
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """Compute the gradients of the parameters, into ``ctx.grads``, and of the input."""
         run(self.prepare_backward(dy, ctx))
         return ctx.dx
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
 
     def partial_sums(self, x: Array, ctx: Context) -> None:
         """Write a shard's sums to ``ctx.sums`` (couples, C), where ``forward`` will find those of the whole batch."""

@@ -93,8 +93,10 @@ class NumpyBackend(Backend):
     def workspace(
         self, kernel: str, x: Shape, y: Shape, dtype: str, window: Window | None = None, groups: int = 1
     ) -> list[Spec]:
-        if kernel in ("batch_norm_sums", "batch_norm_grad_sums", "channel_affine"):
-            return channels.workspace(x, dtype, spread=3 if kernel == "channel_affine" else 1)
+        if kernel in ("batch_norm_sums", "batch_norm_grad_sums"):
+            return channels.sums_workspace(x, dtype)
+        if kernel == "channel_affine":
+            return channels.workspace(x, dtype, spread=3)
         if kernel == "relu_grad":
             return [Spec(y, "bool")]
         if kernel == "avg_pool2d_grad":

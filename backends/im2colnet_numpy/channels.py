@@ -27,9 +27,14 @@ def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
 
 
 def workspace(x: Shape, dtype: str, spread: int) -> list[Spec]:
-    """Scratch: a tile, so many numbers for each channel spread over its rows, and two sums of each row."""
+    """Scratch: a tile, and so many numbers for each channel spread over its rows."""
     rows, channels = blocks(x, np.dtype(dtype).itemsize)
-    return [Spec((rows, channels, *x[2:]), dtype), Spec((spread, channels, *x[2:]), dtype), Spec((2, *x[:2]), dtype)]
+    return [Spec((rows, channels, *x[2:]), dtype), Spec((spread, channels, *x[2:]), dtype)]
+
+
+def sums_workspace(x: Shape, dtype: str) -> list[Spec]:
+    """Scratch of the sums: that for one number of each channel, and two sums of each row."""
+    return [*workspace(x, dtype, spread=1), Spec((2, *x[:2]), dtype)]
 
 
 def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slice, list[Array]]]:
@@ -93,7 +98,7 @@ def affine(
     work: Sequence[Array],
 ) -> None:
     """Write ``x·scale + other·other_scale + shift``, with ReLU if asked for, into y, which may be x."""
-    tile, spread, _ = work
+    tile, spread = work
     values = (scale, shift) if other_scale is None else (scale, shift, other_scale)
     for channels, (a, c, *b) in channel_blocks(x.shape[1], spread, *values):
         for r in range(0, len(x), len(tile)):
