@@ -5,16 +5,20 @@ A tile of 4×4 outputs of a 3×3 convolution comes from 6×6 inputs d by 36 mult
 
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A
 
-With tiles as vectors that is y = (A⊗A)ᵀ [(G⊗G) w ⊙ (B⊗B)ᵀ d], and summed over the channels, for all tiles at once,
+All tiles of a strip of an axis are transformed at once, by a matrix that holds the transform of a tile for each of
+them, shifted by 4: B (6·tiles, inputs), and A (outputs, 6·tiles) back. What of a tile lies in the padding has no column
+in B, what lies beyond the outputs no row in A, so nothing is copied before or after. Summed over the channels c, and
+with one such matrix for the height and one for the width,
 
-    U = (G⊗G) · w        (36, F·C)
-    V = (B⊗B)ᵀ · d       (36, C·P)
-    M = U · V            36 products (F, C) · (C, P)
-    y = (A⊗A)ᵀ · M       (16, F·P)
+    U[k]    = (G w Gᵀ)[k]                               36 matrices (F, C)
+    V[:, c] = B_h · x[:, c] · B_wᵀ                      36 numbers of each channel, tile and sample
+    M[k]    = U[k] · V[k]                               36 products (F, C) · (C, P), P = tiles · samples
+    y[:, f] = A_h · M[:, f] · A_wᵀ
 
-The tiles d are windows of size 6 and stride 4, so the rows of :mod:`im2colnet_numpy.lowering` already are the matrix
-(36, C·P), where P = tiles along a row · samples. The adjoint of each line gives the weight's gradient. If the input's
-is wanted as well it is the adjoint of that convolution of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
+for a part of the images at a time. V is stored as (6, C, 6·m, n·N): along the width a tile's 6 come first, then the
+channel, then the height's 6, so that both transforms and the products are of matrices whose rows lie in memory. The
+adjoint of each line gives the weight's gradient. If the input's is wanted as well it is the adjoint of that convolution
+of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
 
 Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest, where the products of rows are off
 by 4e-7; with 512 channels a test keeps it below 2e-5. ``IM2COLNET_WINOGRAD=0`` switches it off.
@@ -24,8 +28,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain, pairwise
 from math import prod
 from operator import setitem
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,15 +39,16 @@ from im2colnet.backend import Call, Shape, Spec
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectifying
-from im2colnet_numpy.lowering import Lowering, pixel_copy
 from im2colnet_numpy.products import product, transposed_product
 from im2colnet_numpy.rows import WEIGHT_ORDER
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
 IN = OUT + TAPS - 1                        # and inputs of a tile
-LEAST_COLUMNS = 256                        # of the products, where the images have as many
-LEAST_CHANNELS = 32                        # with fewer the transforms cost more than the products they save
-LEAST_SAMPLES = 8                          # of fewer, what lies together in memory is too short for fast copies
+MOST_ROWS, MOST_COLUMNS = 2, 4             # of tiles in a strip: of more the matrices are mostly zeros
+LEAST_COLUMNS, PER_CHANNEL = 256, 4        # of the products, where the images have so many, or as many per channel
+HALF_BYTES = 3 << 17                       # of channels transformed along one axis, which stay in cache
+LEAST_CHANNELS, LEAST_SAMPLES = 16, 8      # and
+LEAST_PRODUCTS = 1 << 13                   # C·F·N: with less to do the transforms cost more than they save
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)       # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
 
 
@@ -70,12 +77,50 @@ def transforms(points: Sequence[float] = POINTS, m: int = OUT, r: int = TAPS) ->
     return a.T, g, b
 
 
-A, G, B = (np.kron(t, t).astype("float32") for t in transforms())     # (A⊗A)ᵀ (16, 36), G⊗G (36, 9), (B⊗B)ᵀ (36, 36)
-EVERYWHERE = (IN + 1) * POINTS.index(1)                               # the row of M that all outputs hold once
+AT, _G, BT = transforms()
+G = np.einsum("aj,bi->abij", _G, _G).reshape(IN * IN, TAPS * TAPS).astype("float32")    # of both axes
+ONE = POINTS.index(1)                      # what M holds here all outputs of a tile hold once
+
+
+class Strip(NamedTuple):
+    """Tiles that follow each other along an axis, and the matrices that transform them."""
+
+    tiles: slice
+    inputs: slice
+    outputs: slice
+    B: np.ndarray      # (6·tiles, inputs)
+    A: np.ndarray      # (outputs, 6·tiles)
+    AT: np.ndarray     # its transpose: small products take twice as long if its rows do not lie together
+
+
+def strips(size: int, out: int, before: int, most: int) -> list[Strip]:
+    """Cut an axis of so many inputs, with padding before them, and outputs into strips of about the same length."""
+    tiles = -(-out // OUT)
+    count = -(-tiles // most)
+    cuts = [tiles * i // count for i in range(count + 1)]
+    return [_strip(slice(*ends), size, out, before) for ends in pairwise(cuts)]
+
+
+def longest(strips: Sequence[Strip]) -> int:
+    """Tiles of the longest strip."""
+    return max(int(strip.tiles.stop - strip.tiles.start) for strip in strips)
+
+
+def _strip(tiles: slice, size: int, out: int, before: int) -> Strip:
+    count, first = tiles.stop - tiles.start, OUT * tiles.start
+    B, A = np.zeros((IN, count, OUT * count + TAPS - 1), "f4"), np.zeros((OUT * count, IN, count), "f4")
+    for t in range(count):
+        B[:, t, OUT * t : OUT * t + IN] = BT
+        A[OUT * t : OUT * t + OUT, :, t] = AT
+    start = first - before
+    inputs, outputs = slice(max(0, start), min(size, start + B.shape[2])), slice(first, min(out, OUT * tiles.stop))
+    B = np.ascontiguousarray(B[:, :, inputs.start - start : inputs.stop - start].reshape(IN * count, -1))
+    A = A[: outputs.stop - first].reshape(-1, IN * count)
+    return Strip(tiles, inputs, outputs, B, A, np.ascontiguousarray(A.T))
 
 
 class Winograd:
-    """The 3×3 convolution at stride 1 of images (H, C, W, N) with F filters: sizes, but no array.
+    """The 3×3 convolution at stride 1 of images (H, C, W, N) with F filters: sizes and transforms, but no images.
 
     Attributes
     ----------
@@ -89,158 +134,193 @@ class Winograd:
         C, (OH, OW), turned = x[1], window.output_size((x[0], x[2])), window.turned
         if turned is None:
             raise ValueError(f"the input's gradient is no convolution, with {window}")
-        self.C, self.F = C, F
         self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
-        U, taps = Spec((IN * IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
-        part = [taps if tiles.at_once else U for tiles in (self.forward, self.gradient)]
+        U, taps = Spec((IN, IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
+        summand = [taps if len(tiles.parts) == 1 else U for tiles in (self.forward, self.gradient)]
         self.work = {
             "conv2d": [U, *self.forward.work],
-            "conv2d_weight_grad": [U, part[0], *self.forward.work],
+            "conv2d_weight_grad": [U, summand[0], *self.forward.work],
             "conv2d_input_grad": [U, *self.gradient.work],
         }
-        if self.gradient.at_once:
-            self.work["conv2d_grads"] = [U, part[1], *self.gradient.work]
+        if len(self.gradient.parts) == 1:
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work]
         elif prod(U.shape) <= prod(x) + OH * F * OW * x[3]:     # or the sums of weights take the time, and the memory
-            self.work["conv2d_grads"] = [U, part[1], *self.gradient.work, U, self.gradient.outputs.spec]
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
         """Whether it exists for this convolution and is faster than the products of rows."""
         exists = window.kernel == (TAPS, TAPS) and window.stride == window.dilation == (1, 1) and groups == 1
         exists = exists and dtype == "float32" and window.turned is not None
-        return exists and min(x[1], F) >= LEAST_CHANNELS and x[3] >= LEAST_SAMPLES and enabled()
+        C, N = x[1], x[3]
+        pays = min(C, F) >= LEAST_CHANNELS and N >= LEAST_SAMPLES and C * F * N >= LEAST_PRODUCTS
+        return exists and pays and enabled()
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
         U, *arrays = work
-        L, V, M, Y = self.forward.arrays(arrays)
         yield filters(w, G, U)
-        for r, m, v, transform in self.forward.transformed(x, L, V):
-            yield from transform
-            yield from self.forward.multiply(U, r, m, v, b, relu, y, M, Y)
+        yield from chain(*self.forward.convolve(x, U, b, relu, y, arrays))
 
     def input_grad(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
         U, *arrays = work
-        L, V, M, Y = self.gradient.arrays(arrays)
         yield filters(w, G[:, ::-1], U)
-        for r, m, v, transform in self.gradient.transformed(dy, L, V):
-            yield from transform
-            yield from self.gradient.multiply(U.swapaxes(1, 2), r, m, v, None, False, dx, M, Y)
+        yield from chain(*self.gradient.convolve(dy, U.swapaxes(2, 3), None, False, dx, arrays))
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
-        """Write ``dw = (G⊗G)ᵀ · Σ dM · Vᵀ``, where ``dM = (A⊗A) · dy``, into dw (F, C, 3, 3)."""
-        dU, part, *arrays = work
-        tiles = self.forward
-        L, V, M, Ly = tiles.arrays(arrays)
-        both = zip(tiles.transformed(x, L, V), tiles.spread(dy, Ly, M), strict=True)
-        for (r, _, v, transform), (dm, spread) in both:
-            yield from (*transform, *spread)
-            yield from add_product(dm, v, r, dU, part)
-        yield from store(dU, G, part, dw)
+        """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
+        dU, summand, *arrays = work
+        for i, part in enumerate(self.forward.parts):
+            V, dM, half = self.forward.arrays(part, arrays)
+            yield from self.forward.inputs(part, x, V, half)
+            yield from self.forward.adjoint(part, dy, dM, half)
+            yield from add_product(matrices(dM), matrices(V), dU, summand if i else None)
+        yield from store(dU, G, summand, dw)
 
     def grads(
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
-        U, part, *arrays = work
+        U, summand, *arrays = work
         tiles = self.gradient
-        L, V, M, Y = tiles.arrays(arrays)
-        dU, Lx = (U, Y) if tiles.at_once else work[-2:]     # when dx is there, U and Y are not needed any more
+        dU = U if len(tiles.parts) == 1 else arrays.pop()        # when dx is there, U is not needed any more
         yield filters(w, G[:, ::-1], U)
-        both = zip(tiles.transformed(dy, L, V), tiles.spread(x, Lx, M), strict=True)
-        for (r, m, v, transform), (dm, spread) in both:
-            yield from transform
-            yield from tiles.multiply(U.swapaxes(1, 2), r, m, v, None, False, dx, M, Y)
-            yield from spread
-            yield from add_product(v, dm, r, dU, part)
-        yield from store(dU, G[:, ::-1], part, dw)
+        convolutions = tiles.convolve(dy, U.swapaxes(2, 3), None, False, dx, arrays)
+        for i, (part, convolution) in enumerate(zip(tiles.parts, convolutions, strict=True)):
+            V, dM, half = tiles.arrays(part, arrays)
+            yield from convolution
+            yield from tiles.adjoint(part, x, dM, half)
+            yield from add_product(matrices(V), matrices(dM), dU, summand if i else None)
+        yield from store(dU, G[:, ::-1], summand, dw)
 
 
-def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Call:
-    """``U = (G⊗G) · w``."""
-    taps = w.transpose(WEIGHT_ORDER).reshape(len(w), TAPS * TAPS, -1)                     # (F, 9, C)
-    return partial(np.matmul, G, taps, U.swapaxes(0, 1))
+class Part(NamedTuple):
+    """A part of the images: where strips of columns cross one of rows."""
 
+    rows: Strip
+    columns: list[Strip]
 
-def add_product(a: np.ndarray, b: np.ndarray, r: int, dU: np.ndarray, part: np.ndarray) -> Iterator[Call]:
-    """Add ``a · bᵀ`` of the tiles from row r on to dU (36, F, C); the first are all there is so far."""
-    yield transposed_product(a, b, part if r else dU)
-    if r:
-        yield partial(np.add, dU, part, dU)
-
-
-def store(dU: np.ndarray, G: np.ndarray, part: np.ndarray, dw: np.ndarray) -> Iterator[Call]:
-    """``dw = (G⊗G)ᵀ · dU``."""
-    taps = part.reshape(-1)[: dw.size].reshape(len(dw), TAPS * TAPS, -1)
-    yield partial(np.matmul, G.T, dU.swapaxes(0, 1), taps)                              # (F, 9, C)
-    yield partial(setitem, dw.transpose(WEIGHT_ORDER), ..., taps.reshape(len(dw), TAPS, TAPS, -1))
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tiles along both axes."""
+        return self.rows.tiles.stop - self.rows.tiles.start, self.columns[-1].tiles.stop - self.columns[0].tiles.start
 
 
 class Tiles:
-    """Images x (H, C, W, N) as tiles, m rows of them at a time, P = tiles along a row · samples."""
+    """The tiles of images x (H, C, W, N) for a convolution with F filters, and the parts that are made at a time."""
 
     def __init__(self, x: Shape, F: int, window: Window) -> None:
-        H, C, W, N = x
-        OH, OW = window.output_size((H, W))
-        rows, self.columns = -(-OH // OUT), -(-OW // OUT)                               # of tiles
-        self.C, self.F, self.N, self.P = C, F, N, self.columns * N
-        m = min(rows, -(-LEAST_COLUMNS // self.P))
-        self.at_once = m == rows
+        (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         (top, _), (left, _) = window.padding
-        pads = (top, OUT * rows + TAPS - 1 - top - H), (left, OUT * self.columns + TAPS - 1 - left - W)
-        self.inputs = Lowering(x, Window((IN, IN), (OUT, OUT), pads), 1, "float32", m)
-        pads = (0, OUT * rows - OH), (0, OUT * self.columns - OW)
-        self.outputs = Lowering((OH, F, OW, N), Window((OUT, OUT), (OUT, OUT), pads), 1, "float32", m)
-        self.V, self.M, self.Y = (IN * IN, C, m, self.P), (IN * IN, F, m, self.P), (m, OUT * OUT, F, self.P)
-        L = self.inputs.spec.shape
-        # M may lie where L does, which is not needed any more; but of several tiles it keeps the padding
-        memory = [(max(prod(L), prod(self.M)),)] if self.at_once else [L, self.M]
-        self.work = [Spec(shape, "float32") for shape in (self.V, self.Y, *memory)]
+        self.C, self.F, self.N = C, F, N
+        columns, wanted = strips(W, OW, left, MOST_COLUMNS), min(LEAST_COLUMNS, PER_CHANNEL * max(C, F))
+        n = longest(columns)
+        rows = strips(H, OH, top, min(MOST_ROWS, -(-wanted // (n * N))))
+        m = longest(rows)
+        together = -(-wanted // (m * n * N))
+        self.parts = [Part(r, columns[i : i + together]) for r in rows for i in range(0, len(columns), together)]
+        row = max(part.size[1] for part in self.parts) * N
+        H = OUT * m + TAPS - 1
+        self.channels = max(1, min(max(C, F), HALF_BYTES // (4 * H * IN * row)))        # transformed at a time
+        sizes = IN * C * IN * m * row, IN * F * IN * m * row, H * self.channels * IN * n * N
+        self.work = [Spec((size,), "float32") for size in sizes]
 
-    def arrays(self, work: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Return L, V, M and Y of scratch as ``self.work`` lists it."""
-        V, Y, *memory = work
-        if self.at_once:
-            memory = [memory[0][: prod(shape)].reshape(shape) for shape in (self.inputs.spec.shape, self.M)]
-        return memory[0], V, memory[1], Y
+    def arrays(self, part: Part, work: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return V (6, C, 6·m, n·N) for a part of m by n tiles, M (6, F, 6·m, n·N), and scratch between the axes."""
+        V, M, half = work
+        m, n = part.size
+        shape = IN, -1, IN * m, n * self.N
+        per = IN * prod(shape[2:])
+        return V[: self.C * per].reshape(shape), M[: self.F * per].reshape(shape), half
 
-    def transformed(
-        self, x: np.ndarray, L: np.ndarray, V: np.ndarray
-    ) -> Iterator[tuple[int, int, np.ndarray, list[Call]]]:
-        """Yield ``(r, m, V, calls)``: rows r to r + m of tiles, calls that make ``V = (B⊗B)ᵀ · d`` (36, C, m·P)."""
-        for r, m, d, copies in self.inputs.tiles(x, L):
-            d = d.reshape(m, IN * IN, self.C, self.P).swapaxes(1, 2)
-            transform = partial(np.matmul, B, d, V[:, :, :m].transpose(2, 1, 0, 3))     # (m, C, 36, P)
-            yield r, m, V[:, :, :m].reshape(IN * IN, self.C, -1), [*copies, transform]
+    def convolve(
+        self, x: np.ndarray, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Iterator[Call]]:
+        """For each part yield what writes its convolution, plus bias and with ReLU, into y (OH, F, OW, N)."""
+        for part in self.parts:
+            V, M, half = self.arrays(part, work)
+            once = matrices(M)[ONE, ONE]
+            target = y[part.rows.outputs, :, part.columns[0].outputs.start : part.columns[-1].outputs.stop]
+            yield chain(
+                self.inputs(part, x, V, half),
+                [product(U, matrices(V), matrices(M))],
+                [] if b is None else [partial(np.add, once, b[:, None], once)],
+                self.outputs(part, M, y, half),
+                [rectifying(target, target)] if relu else [],
+            )
 
-    def spread(self, y: np.ndarray, L: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, list[Call]]]:
-        """Yield ``(M, calls)``: calls that make ``(A⊗A) · d`` (36, F, m·P) of tiles d of y, the last step's adjoint."""
-        for _, m, d, copies in self.outputs.tiles(y, L.reshape(self.outputs.spec.shape)):
-            d = d.reshape(m, OUT * OUT, self.F, self.P).swapaxes(1, 2)
-            transform = partial(np.matmul, A.T, d, M[:, :, :m].transpose(2, 1, 0, 3))   # (m, F, 36, P)
-            yield M[:, :, :m].reshape(IN * IN, self.F, -1), [*copies, transform]
+    def inputs(self, part: Part, x: np.ndarray, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+        """Make ``V[:, c] = B_h · x[:, c] · B_wᵀ``."""
+        x = x[part.rows.inputs]
+        for channels, columns, between, piece in self._pieces(part, len(x), half, V):
+            yield partial(np.matmul, columns.B, x[:, channels, columns.inputs], by_pixel(between, self.N))
+            yield partial(np.matmul, part.rows.B, between.transpose(2, 1, 0, 3), piece)
 
-    def multiply(
-        self, U: np.ndarray, r: int, m: int, v: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray,
-        M: np.ndarray, Y: np.ndarray,
-    ) -> Iterator[Call]:
-        """Write ``y = (A⊗A)ᵀ · (U · V)``, plus bias and with ReLU, into these tiles of y (OH, F, OW, N)."""
-        yield product(U, v, M[:, :, :m].reshape(IN * IN, self.F, -1))
-        if b is not None:
-            once = M[EVERYWHERE, :, :m]
-            yield partial(np.add, once, b[:, None, None], once)
-        yield partial(np.matmul, A, M[:, :, :m].transpose(2, 1, 0, 3), Y[:m].swapaxes(1, 2))   # (m, F, 16, P)
-        tile = y[OUT * r : OUT * (r + m)]                                               # still in cache
-        rows = Y[:m].reshape(m * OUT, OUT, self.F, self.columns, self.N)[: len(tile)]
-        for j in range(min(OUT, tile.shape[2])):
-            target = tile[:, :, j::OUT]
-            yield pixel_copy(target, rows[:, j, :, : target.shape[2]])
-        if relu:
-            yield rectifying(tile, tile)
+    def adjoint(self, part: Part, y: np.ndarray, M: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+        """Make ``M[:, f] = A_hᵀ · y[:, f] · A_w``, the adjoint of :meth:`outputs`."""
+        y = y[part.rows.outputs]
+        for channels, columns, between, piece in self._pieces(part, len(y), half, M):
+            yield partial(np.matmul, columns.AT, y[:, channels, columns.outputs], by_pixel(between, self.N))
+            yield partial(np.matmul, part.rows.AT, between.transpose(2, 1, 0, 3), piece)
+
+    def outputs(self, part: Part, M: np.ndarray, y: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+        """Write ``y[:, f] = A_h · M[:, f] · A_wᵀ``."""
+        y = y[part.rows.outputs]
+        for channels, columns, between, piece in self._pieces(part, len(y), half, M):
+            yield partial(np.matmul, part.rows.A, piece, between.transpose(2, 1, 0, 3))
+            yield partial(np.matmul, columns.A, by_pixel(between, self.N), y[:, channels, columns.outputs])
+
+    def _pieces(
+        self, part: Part, H: int, half: np.ndarray, V: np.ndarray
+    ) -> Iterator[tuple[slice, Strip, np.ndarray, np.ndarray]]:
+        """Yield channels, columns, and of them the scratch between the axes (H, C, 6, n·N) and V (6, C, 6·m, n·N)."""
+        first = part.columns[0].tiles.start
+        for c in range(0, V.shape[1], self.channels):
+            channels = slice(c, min(c + self.channels, V.shape[1]))
+            for columns in part.columns:
+                samples = slice((columns.tiles.start - first) * self.N, (columns.tiles.stop - first) * self.N)
+                piece = V[:, channels, :, samples]
+                shape = H, piece.shape[1], IN, piece.shape[3]
+                yield channels, columns, half[: prod(shape)].reshape(shape), piece
+
+
+def by_pixel(between: np.ndarray, N: int) -> np.ndarray:
+    """Return (H, C, 6, tiles·N) as (H, C, 6·tiles, N), a view."""
+    return between.reshape(*between.shape[:2], -1, N)
+
+
+def matrices(V: np.ndarray) -> np.ndarray:
+    """Return the matrices (6, 6, C, P) of V (6, C, 6·m, P/m), a view."""
+    return V.reshape(IN, V.shape[1], IN, -1).swapaxes(1, 2)
+
+
+def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Call:
+    """``U = G w Gᵀ`` (6, 6, F, C), with G as a matrix (36, 9)."""
+    taps = w.transpose(WEIGHT_ORDER).reshape(len(w), TAPS * TAPS, -1)                   # (F, 9, C)
+    return partial(np.matmul, G, taps, _points(U))
+
+
+def store(dU: np.ndarray, G: np.ndarray, taps: np.ndarray, dw: np.ndarray) -> Iterator[Call]:
+    """``dw = Gᵀ · dU · G``, the adjoint of :func:`filters`; scratch for what is sorted by taps."""
+    by_tap = taps.reshape(-1)[: dw.size].reshape(len(dw), TAPS * TAPS, -1)
+    yield partial(np.matmul, G.T, _points(dU), by_tap)                                  # (F, 9, C)
+    yield partial(setitem, dw.transpose(WEIGHT_ORDER), ..., by_tap.reshape(len(dw), TAPS, TAPS, -1))
+
+
+def _points(U: np.ndarray) -> np.ndarray:
+    """U (6, 6, F, C) as (F, 36, C), a view."""
+    return U.reshape(IN * IN, *U.shape[2:]).swapaxes(0, 1)
+
+
+def add_product(a: np.ndarray, b: np.ndarray, dU: np.ndarray, summand: np.ndarray | None) -> Iterator[Call]:
+    """Add ``a · bᵀ`` of a part of the images to dU (6, 6, F, C), by way of ``summand``; without it, write it."""
+    yield transposed_product(a, b, dU if summand is None else summand)
+    if summand is not None:
+        yield partial(np.add, dU, summand, dU)

@@ -199,8 +199,9 @@ def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
     assert kind(256, 256, samples=1) is Im2col    # few columns, a large weight
     rows = of(12, 37), of(11, 34), of(12, 12, stride=2), of(12, 12, padding=3)
     assert [type(one) is Rows and one.turned is not None for one in rows] == [True, False, False, False]
-    assert kind(32, 33) is Winograd
-    assert kind(31, 33) is kind(32, 33, samples=7) is kind(32, 33, stride=2) is kind(32, 33, padding=3) is Rows
+    assert kind(32, 32) is kind(16, 16, samples=32) is Winograd
+    assert kind(32, 31) is kind(15, 64, samples=32) is kind(64, 64, samples=7) is Rows
+    assert kind(32, 33, stride=2) is kind(32, 33, padding=3) is Rows
     assert kind(64, 64, groups=2) is kind(32, 33, dtype="float64") is Rows
 
 
@@ -446,14 +447,19 @@ def winograd_problems(draw):
 
 
 @searching
-@given(problem=winograd_problems(), way=ways, columns=st.sampled_from([1, 7, 256]), relu=st.booleans())
-def test_winograd_convolutions(problem, way, columns, relu):
+@given(
+    problem=winograd_problems(), way=ways, most=st.tuples(*2 * [st.sampled_from([1, 2, 4])]),
+    columns=st.sampled_from([1, 7, 256]), half=st.sampled_from([1, 1 << 12, 1 << 18]), relu=st.booleans(),
+)
+def test_winograd_convolutions(problem, way, most, columns, half, relu):
+    """However the images are cut into parts and strips of tiles, and the channels into pieces."""
     x, w, b, dy, arguments = problem
     window = window_of(w, arguments)
     shapes = rows(x).shape, rows(dy).shape
     work_for, call = (*shapes, "float32", window, 1), Call(get_backend("numpy"), **way)
     x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
-    with patch.multiple(winograd, LEAST_CHANNELS=1, LEAST_SAMPLES=1, LEAST_COLUMNS=columns):
+    sizes = {"MOST_ROWS": most[0], "MOST_COLUMNS": most[1], "LEAST_COLUMNS": columns, "HALF_BYTES": half}
+    with patch.multiple(winograd, LEAST_CHANNELS=1, LEAST_SAMPLES=1, LEAST_PRODUCTS=1, **sizes):
         y = call("conv2d", rows(x4), w4, b4, window, 1, relu, shape=shapes[1], work_for=work_for)
         dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0], work_for=work_for)
         dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape, work_for=work_for)
@@ -514,11 +520,11 @@ def shiftable(draw):
 @searching
 @given(problem=shiftable(), relu=st.booleans())
 def test_shifted_images_on_a_gpu(problem, relu):
-    """Products with images that are not lowered, wherever they exist; the stand-in sees that none leaves its memory."""
+    """Products with images that are not lowered, even if none meets them; the stand-in sees that none leaves memory."""
     x, w, b, dy, arguments = problem
     modules, window = cupy_modules(), window_of(w, arguments)
     backend, chosen = modules["im2colnet_cupy"].CupyBackend(), modules["im2colnet_cupy.algorithms"].algorithm
-    with patch.object(modules["im2colnet_cupy.shifted"], "LAUNCH", -1.0):
+    with patch.object(modules["im2colnet_cupy.shifted"].Shifted, "pays", staticmethod(lambda *problem: True)):
         kind = chosen(rows(x).shape, len(w), window, 1, "float64")
         assert type(kind).__name__ == "Shifted"
         x_, w_, dy_, b_ = (None if a is None else backend.asarray(a) for a in (rows(x), w, rows(dy), b))
