@@ -44,7 +44,7 @@ from im2colnet_numpy.rows import WEIGHT_ORDER
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
 IN = OUT + TAPS - 1                        # and inputs of a tile
-MOST_ROWS, MOST_COLUMNS = 2, 4             # of tiles in a strip: of more the matrices are mostly zeros
+MOST_TILES = 4                             # in a strip of an axis: of more the matrices are mostly zeros
 LEAST_COLUMNS, PER_CHANNEL = 256, 4        # of the products, where the images have so many, or as many per channel
 HALF_BYTES = 3 << 17                       # of channels transformed along one axis, which stay in cache
 LEAST_CHANNELS, LEAST_SAMPLES = 16, 8      # and
@@ -220,9 +220,9 @@ class Tiles:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         (top, _), (left, _) = window.padding
         self.C, self.F, self.N = C, F, N
-        columns, wanted = strips(W, OW, left, MOST_COLUMNS), min(LEAST_COLUMNS, PER_CHANNEL * max(C, F))
+        columns, wanted = strips(W, OW, left, MOST_TILES), min(LEAST_COLUMNS, PER_CHANNEL * max(C, F))
         n = longest(columns)
-        rows = strips(H, OH, top, min(MOST_ROWS, -(-wanted // (n * N))))
+        rows = strips(H, OH, top, min(MOST_TILES, -(-wanted // (n * N))))
         m = longest(rows)
         together = -(-wanted // (m * n * N))
         self.parts = [Part(r, columns[i : i + together]) for r in rows for i in range(0, len(columns), together)]
