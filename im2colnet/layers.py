@@ -285,7 +285,9 @@ class Conv2d(Layer):
         def work(*kernels: str) -> Work:
             return {k: backend.workspace(k, x, y, dtype, self.window, self.groups) for k in kernels}
 
-        backward = work("conv2d_weight_grad", "conv2d_input_grad", "conv2d_grads")
+        backward = work("conv2d_weight_grad", "conv2d_grads")
+        if not backward["conv2d_grads"]:
+            backward |= work("conv2d_input_grad")
         return Needs(output=False, forward=work("conv2d"), backward=backward)
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:

@@ -18,7 +18,7 @@ import numpy as np
 from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
-from im2colnet_numpy.lowering import Lowering
+from im2colnet_numpy.lowering import TILE_BYTES, Lowering
 from im2colnet_numpy.products import product, transposed_product
 
 WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
@@ -55,7 +55,10 @@ class Rows:
             self.turned_sum = RowSum(groups, x[1] // groups, self.turned.K, self.turned.tile, dtype)
             self.work |= {"conv2d_input_grad": scratch, "conv2d_grads": [*scratch, *self.turned_sum.work]}
         else:
-            columns = (groups, lowering.tile, lowering.K, y[2] * y[3]) if not lowering.direct else (0,)
+            #: output rows whose ``wᵀ · dy`` is made at a time
+            row = groups * lowering.K * y[2] * y[3]
+            self.step = max(1, min(lowering.OH, TILE_BYTES // (row * np.dtype(dtype).itemsize)))
+            columns = (groups, self.step, lowering.K, y[2] * y[3]) if not lowering.direct else (0,)
             self.work["conv2d_input_grad"] = [Spec(columns, dtype)]
 
     def conv2d(
@@ -122,8 +125,8 @@ class Rows:
         wt, rows = self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G)                     # (G, 1, K, F/G)
         yield partial(dx.fill, 0)
         images = dx.reshape(H, G, C // G, W, N)
-        for r in range(0, OH, self.lowering.tile):
-            m = min(self.lowering.tile, OH - r)
+        for r in range(0, OH, self.step):
+            m = min(self.step, OH - r)
             yield product(wt, rows[:, r : r + m], columns[:, :m])
             windows = columns[:, :m].reshape(G, m, *self.window.kernel, C // G, OW, N).transpose(1, 2, 3, 0, 4, 5, 6)
             for i, j, (orows, _, ocols), (irows, _, icols) in self.window.pairs((H, W)):

@@ -50,7 +50,7 @@ def tiles_of(size, few=0):
     algorithm.cache_clear()
     with (
         patch.object(channels, "TILE_BYTES", size), patch.object(lowering, "TILE_BYTES", size),
-        patch.object(depthwise, "TILE_BYTES", size),
+        patch.object(depthwise, "TILE_BYTES", size), patch("im2colnet_numpy.rows.TILE_BYTES", size),
         patch.multiple(im2col, WINDOW_BYTES=size, FEW_BYTES=few),
     ):  # fmt: skip
         yield
