@@ -89,6 +89,7 @@ class Loader:
 
     def _batches(self, epoch: int, start: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         from concurrent.futures import ThreadPoolExecutor
+        from sys import is_finalizing
 
         order = self._order(epoch)
         # Three, because one is being filled while the consumer has the latest batch and the one before.
@@ -113,8 +114,10 @@ class Loader:
                 coming = next(futures, None)    # from now on gathered in the background
                 yield batch
         finally:
-            # Not waiting: the garbage collector may close an iterator in the very thread that is to end.
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Not waiting: the garbage collector may close an iterator in the very thread that is to end. And at the
+            # interpreter's end the thread is over, and what would end it may be gone.
+            if not is_finalizing():
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Return where the images of an epoch are in the data set."""

@@ -12,6 +12,7 @@ from im2colnet.errors import ShapeError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 #: of the keys with that prefix: what they are, and their colour
 _CURVES = {"": ("training", "#1f5fa8"), "validation_": ("validation", "#d9731a")}
@@ -105,17 +106,21 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     ends = min(intensities) / 2, max(*intensities, 2 * gemm / copy) * 2
     roof = [ends[0], gemm / copy, ends[1]]
     axes.plot(roof, [min(gemm, copy * x) for x in roof], color="#444444", linewidth=1.5, label="roof")
-    named: list[tuple[float, float]] = []
-    for kind, layer, x, y in sorted(passes, key=lambda one: -one[1][one[0]]["seconds"]):
-        if len(named) < NAMED and all(max(x / a, a / x, y / b, b / y) > 1.2 for a, b in named):
-            axes.annotate(f"{layer['name']} {kind}", (x, y), (9, -12), textcoords="offset points", fontsize=8)
-            named.append((x, y))
     axes.set(xscale="log", yscale="log", xlabel="FLOPs for each byte that must be moved", xlim=ends)
     axes.set_title("GFLOP/s", loc="left", fontweight="bold")
     for axis in axes.xaxis, axes.yaxis:
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(frameon=False, loc="lower right")
     _style(axes)
+    figure.draw_without_rendering()     # so that the places of texts are known
+    named: list[Bbox] = []
+    for kind, layer, x, y in sorted(passes, key=lambda one: -one[1][one[0]]["seconds"]):
+        name = axes.annotate(f"{layer['name']} {kind}", (x, y), (9, -12), textcoords="offset points", fontsize=8)
+        box = name.get_window_extent()
+        if len(named) < NAMED and not any(box.overlaps(other) for other in named):
+            named.append(box)
+        else:
+            name.remove()
     _save(figure, path)
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_an_index_that_is_wrong_is_found(right, wrong, monkeypatch):
 
 EVERY_KERNEL = """
 import sys
+import sysconfig
 import numpy as np
 import strict_cupy
 import im2colnet as ic
@@ -136,7 +138,8 @@ def test_what_leaves_its_memory_is_found(sources):
         lacks("g++ has no AddressSanitizer: apt-get install libasan8, or the one of its version")
     environment = os.environ | {
         "LD_PRELOAD": library, "IM2COLNET_HOST_FLAGS": "-fsanitize=address -O1 -g",
-        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0", "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+        "PYTHONMALLOC": "default" if sysconfig.get_config_var("Py_GIL_DISABLED") else "malloc",
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends", ROOT / "tests", ROOT / "tests" / "gpu"))),
     }  # fmt: skip
     texts = (sources(file, "float32", False) for file in FILES)

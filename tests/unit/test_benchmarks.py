@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -292,7 +293,7 @@ def test_compare_fails_where_what_is_required_is_missing():
     ("arguments", "message"),
     [
         (["--nets", "alexnet"], "there is no network 'alexnet'; there are notebook, lenet5"),
-        (["--threads", "4096"], "invalid choice: 4096"),
+        (["--threads", "4096"], "invalid choice: '?4096"),
         (["--parts", "speed"], "invalid choice: 'speed'"),
     ],
 )
@@ -300,7 +301,7 @@ def test_compare_says_what_is_wrong_with_its_arguments(arguments, message, capsy
     with pytest.raises(SystemExit) as exit:
         compare.main(arguments)
     assert exit.value.code == 2
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_compare_measures_every_case_by_default():

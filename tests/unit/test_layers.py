@@ -405,7 +405,7 @@ def test_a_shortcut_that_is_a_view_keeps_its_input(name):
 
 
 # Layers of users' own -----------------------------------------------------------------------------------------------
-class Swish(Layer):
+class Silu(Layer):
     """Only what is needed: ``x · sigmoid(x)``."""
 
     def forward(self, x, ctx):
@@ -473,15 +473,15 @@ class Halve(Layer):
 
 
 OWN = {
-    "without parameters": lambda: [Swish()],
+    "without parameters": lambda: [Silu()],
     "with parameters": lambda: [UsersScale(3)],
     "returning views": lambda: [Mirror(), ic.Conv2d(3, 2, 3), Mirror()],
     "returning its arguments": lambda: [Through(), ic.ReLU(), Through(), ic.Conv2d(3, 2, 1), Through()],
-    "another shape": lambda: [Halve(), Swish()],
-    "in a residual": lambda: [residual(UsersScale(3), Swish(), Mirror(), shortcut=Through()), Through(), ic.ReLU()],
+    "another shape": lambda: [Halve(), Silu()],
+    "in a residual": lambda: [residual(UsersScale(3), Silu(), Mirror(), shortcut=Through()), Through(), ic.ReLU()],
     "views in a residual": lambda: [residual(Mirror()), residual(Through()), residual(ic.ReLU(), shortcut=Through())],
     "among others": lambda: [
-        ic.Conv2d(3, 4, 3), ic.BatchNorm2d(4), Swish(), UsersScale(4, 2.0), ic.ReLU(), ic.Flatten(), ic.Linear(80, 4)],
+        ic.Conv2d(3, 4, 3), ic.BatchNorm2d(4), Silu(), UsersScale(4, 2.0), ic.ReLU(), ic.Flatten(), ic.Linear(80, 4)],
 }  # fmt: skip
 
 
@@ -492,7 +492,7 @@ def test_gradients_of_users_layers(name, shard):
 
 
 def users_net():
-    own = [UsersScale(3, start=0.5), Mirror(), Halve(), Swish(), Through()]
+    own = [UsersScale(3, start=0.5), Mirror(), Halve(), Silu(), Through()]
     return ic.Sequential([*own, ic.Flatten(), ic.Linear(54, 3)])
 
 
