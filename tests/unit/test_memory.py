@@ -89,13 +89,13 @@ class LargestLine:
     """Traces the library line by line and remembers the line that allocated most, even if it was freed at once."""
 
     def __init__(self):
-        self.most, self.where, self._before = 0, "", 0
+        self.most, self.where, self._before = 0, "", None
 
     def __call__(self, frame, event, argument):
         if not frame.f_code.co_filename.startswith(LIBRARY):
             return None
         now, peak = tracemalloc.get_traced_memory()
-        if peak - self._before > self.most:
+        if self._before is not None and peak - self._before > self.most:    # not what tracing itself takes
             self.most, self.where = peak - self._before, f"before {frame.f_code.co_filename}:{frame.f_lineno}"
         tracemalloc.reset_peak()
         self._before = tracemalloc.get_traced_memory()[0]
