@@ -25,8 +25,8 @@ from im2colnet_numpy.rows import Rows
 
 WINDOW_BYTES = 4 << 20      # of windows held at a time
 FEW_BYTES = 96 << 10        # of all windows: fewer are worth fewer calls
-LARGE_WEIGHT = 1 << 17      # numbers of a group's weight that are read again for each product of a row,
-FEW_COLUMNS = 64            # which is of so few columns
+LARGE_WEIGHT = 1 << 15      # numbers of a group's weight that are read again for each product of a row,
+PER_COLUMNS = 8             # and so many for each cube of a row's columns: the more, the less it matters
 
 
 class Im2col(Rows):
@@ -51,7 +51,7 @@ class Im2col(Rows):
         """Whether it is faster than products of single rows."""
         OH, OW = window.output_size((x[0], x[2]))
         weight = F // groups * (x[1] // groups) * prod(window.kernel)
-        rereads = OH > 1 and OW * x[3] <= FEW_COLUMNS and weight >= LARGE_WEIGHT
+        rereads = OH > 1 and weight >= max(LARGE_WEIGHT, PER_COLUMNS * (OW * x[3]) ** 3)
         return rereads or window_bytes(x, window, dtype) <= FEW_BYTES
 
     def conv2d(
