@@ -153,8 +153,8 @@ class Winograd:
         exists = window.kernel == (TAPS, TAPS) and window.stride == window.dilation == (1, 1) and groups == 1
         exists = exists and dtype == "float32" and window.turned is not None
         C, N = x[1], x[3]
-        pays = min(C, F) >= LEAST_CHANNELS and N >= LEAST_SAMPLES and C * F * N >= LEAST_PRODUCTS
-        return exists and pays and enabled()
+        enough = min(C, F) >= LEAST_CHANNELS and N >= LEAST_SAMPLES and C * F * N >= LEAST_PRODUCTS
+        return exists and enough and enabled()
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
@@ -220,7 +220,8 @@ class Tiles:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         (top, _), (left, _) = window.padding
         self.C, self.F, self.N = C, F, N
-        columns, wanted = strips(W, OW, left, MOST_TILES), min(LEAST_COLUMNS, PER_CHANNEL * max(C, F))
+        wanted = min(LEAST_COLUMNS, PER_CHANNEL * max(C, F))
+        columns = strips(W, OW, left, MOST_TILES)
         n = longest(columns)
         rows = strips(H, OH, top, min(MOST_TILES, -(-wanted // (n * N))))
         m = longest(rows)
