@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from im2colnet.run import Run
 
 MOST_DIFFERENCES = 20  # to print of two networks
+DRAWN = 1 << 16         # numbers of a parameter at a time
 
 
 @dataclass(eq=False)
@@ -201,12 +202,22 @@ class Network(Layer):
         for node in self.graph.nodes:
             node.params = self.views(node, self._flat)
             for key, p in node.layer.parameters().items():
-                draw = p.value + rng.uniform(-p.bound, p.bound, p.shape) if p.bound else np.full(p.shape, p.value)
-                node.params[key][...] = self.backend.asarray(draw.astype(self.dtype))
+                self._fill(node.params[key], p, rng)
             node.buffers = {key: next(states).reshape(p.shape) for key, p in node.layer.state().items()}
             for key, p in node.layer.state().items():
                 node.buffers[key][...] = p.value
         return self
+
+    def _fill(self, parameter: Array, p: Parameter, rng: Any) -> None:
+        """Draw a parameter, a few rows at a time: what is freed after such large arrays the process would keep."""
+        parameter[...] = p.value
+        if p.bound:
+            rows, shape = parameter.reshape(p.shape or (1,)), p.shape[1:]
+            step = max(1, DRAWN // prod(shape))
+            for i in range(0, len(rows), step):
+                some = rows[i : i + step]
+                draw = p.value + rng.uniform(-p.bound, p.bound, (len(some), *shape))
+                some[...] = self.backend.asarray(draw.astype(self.dtype))
 
     @property
     def precision(self) -> str:

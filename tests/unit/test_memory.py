@@ -76,6 +76,18 @@ def test_planned_inference_memory_is_what_is_held(model, threads):
     assert planned <= held <= 1.02 * planned + 16_000
 
 
+def test_parameters_are_drawn_a_few_at_a_time():
+    net = ic.Sequential([ic.Flatten(), ic.Linear(1024, 1024)])
+    net.init(0)
+    tracemalloc.start()
+    try:
+        net.init(0)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - held < 4 * 2**20 < net.flat.nbytes + 4096    # not a copy of them, let alone one in float64
+
+
 def test_memory_does_not_grow_with_the_batch_without_batch_norm():
     net = ic.models.lenet5()
     small, large = (net.plan(n, threads=2).memory()["activations"] for n in (256, 1024))
