@@ -210,14 +210,15 @@ class Network(Layer):
 
     def _fill(self, parameter: Array, p: Parameter, rng: Any) -> None:
         """Draw a parameter, a few rows at a time: what is freed after such large arrays the process would keep."""
-        parameter[...] = p.value
-        if p.bound:
-            rows, shape = parameter.reshape(p.shape or (1,)), p.shape[1:]
-            step = max(1, DRAWN // prod(shape))
-            for i in range(0, len(rows), step):
-                some = rows[i : i + step]
-                draw = p.value + rng.uniform(-p.bound, p.bound, (len(some), *shape))
-                some[...] = self.backend.asarray(draw.astype(self.dtype))
+        if not p.bound:
+            parameter[...] = p.value
+            return
+        rows, shape = parameter.reshape(p.shape or (1,)), p.shape[1:]
+        step = max(1, DRAWN // prod(shape))
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step]
+            draw = p.value + rng.uniform(-p.bound, p.bound, (len(some), *shape))
+            some[...] = self.backend.asarray(draw.astype(self.dtype))
 
     @property
     def precision(self) -> str:

@@ -115,12 +115,14 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     figure.draw_without_rendering()     # so that the places of texts are known
     named: list[Bbox] = []
     for kind, layer, x, y in sorted(passes, key=lambda one: -one[1][one[0]]["seconds"]):
+        if len(named) == NAMED:
+            break
         name = axes.annotate(f"{layer['name']} {kind}", (x, y), (9, -12), textcoords="offset points", fontsize=8)
         box = name.get_window_extent()
-        if len(named) < NAMED and not any(box.overlaps(other) for other in named):
-            named.append(box)
-        else:
+        if any(box.overlaps(other) for other in named):
             name.remove()
+        else:
+            named.append(box)
     _save(figure, path)
 
 

@@ -55,8 +55,8 @@ class Rows:
             self.turned_sum = RowSum(groups, x[1] // groups, self.turned.K, self.turned.tile, dtype)
             self.work |= {"conv2d_input_grad": scratch, "conv2d_grads": [*scratch, *self.turned_sum.work]}
         else:
-            #: output rows whose ``wᵀ · dy`` is made at a time
             row = groups * lowering.K * y[2] * y[3]
+            #: output rows whose ``wᵀ · dy`` is made at a time
             self.step = max(1, min(lowering.OH, TILE_BYTES // (row * np.dtype(dtype).itemsize)))
             columns = (groups, self.step, lowering.K, y[2] * y[3]) if not lowering.direct else (0,)
             self.work["conv2d_input_grad"] = [Spec(columns, dtype)]

@@ -85,7 +85,7 @@ ONE = POINTS.index(1)                      # what M holds here all outputs of a 
 class Strip(NamedTuple):
     """Tiles that follow each other along an axis, and the matrices that transform them."""
 
-    tiles: slice
+    tiles: range
     inputs: slice
     outputs: slice
     B: np.ndarray      # (6·tiles, inputs)
@@ -98,25 +98,25 @@ def strips(size: int, out: int, before: int, most: int) -> list[Strip]:
     tiles = -(-out // OUT)
     count = -(-tiles // most)
     cuts = [tiles * i // count for i in range(count + 1)]
-    return [_strip(slice(*ends), size, out, before) for ends in pairwise(cuts)]
+    return [_strip(range(*ends), size, out, before) for ends in pairwise(cuts)]
 
 
 def longest(strips: Sequence[Strip]) -> int:
     """Tiles of the longest strip."""
-    return max(int(strip.tiles.stop - strip.tiles.start) for strip in strips)
+    return max(len(strip.tiles) for strip in strips)
 
 
-def _strip(tiles: slice, size: int, out: int, before: int) -> Strip:
-    count, first = tiles.stop - tiles.start, OUT * tiles.start
+def _strip(tiles: range, size: int, out: int, before: int) -> Strip:
+    count, first = len(tiles), OUT * tiles.start
     B, A = np.zeros((IN, count, OUT * count + TAPS - 1), "f4"), np.zeros((OUT * count, IN, count), "f4")
     for t in range(count):
         B[:, t, OUT * t : OUT * t + IN] = BT
         A[OUT * t : OUT * t + OUT, :, t] = AT
     start = first - before
     inputs, outputs = slice(max(0, start), min(size, start + B.shape[2])), slice(first, min(out, OUT * tiles.stop))
-    B = np.ascontiguousarray(B[:, :, inputs.start - start : inputs.stop - start].reshape(IN * count, -1))
-    A = A[: outputs.stop - first].reshape(-1, IN * count)
-    return Strip(tiles, inputs, outputs, B, A, np.ascontiguousarray(A.T))
+    there = np.ascontiguousarray(B[:, :, inputs.start - start : inputs.stop - start].reshape(IN * count, -1))
+    back = A[: outputs.stop - first].reshape(-1, IN * count)
+    return Strip(tiles, inputs, outputs, there, back, np.ascontiguousarray(back.T))
 
 
 class Winograd:
@@ -210,7 +210,7 @@ class Part(NamedTuple):
     @property
     def size(self) -> tuple[int, int]:
         """Tiles along both axes."""
-        return self.rows.tiles.stop - self.rows.tiles.start, self.columns[-1].tiles.stop - self.columns[0].tiles.start
+        return len(self.rows.tiles), sum(len(strip.tiles) for strip in self.columns)
 
 
 class Tiles:

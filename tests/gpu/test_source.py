@@ -106,7 +106,6 @@ def test_an_index_that_is_wrong_is_found(right, wrong, monkeypatch):
 
 EVERY_KERNEL = """
 import sys
-import sysconfig
 import numpy as np
 import strict_cupy
 import im2colnet as ic

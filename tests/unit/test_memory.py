@@ -85,7 +85,7 @@ def test_parameters_are_drawn_a_few_at_a_time():
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak - held < 4 * 2**20 < net.flat.nbytes + 4096    # not a copy of them, let alone one in float64
+    assert peak - held < net.flat.nbytes / 2    # not a copy of them, let alone one in float64
 
 
 def test_memory_does_not_grow_with_the_batch_without_batch_norm():
