@@ -477,6 +477,7 @@ class Run:
         batch: tuple[Any, ...], *command: Any,
     ) -> None:
         """Run ``program(communicator, name, batch, *command)`` on every worker, on processes without the batch."""
+        program = partial(self._work, program)
         processes = self._process_team(layout, batch, program, known)
         if processes is not None:
             for shared, given in zip(layout.batch, batch, strict=False):
@@ -486,6 +487,11 @@ class Run:
             if self.copy is not None:
                 self.copy[...] = self.net.flat
             (processes or layout.team).run(program, layout.name, batch, *command)
+
+    def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
+        """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
+        with self.backend.flush_denormal():
+            program(comm, *command)
 
     def _process_team(
         self, layout: Layout, batch: tuple[Any, ...], program: Callable[..., None],

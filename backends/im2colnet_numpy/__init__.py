@@ -5,6 +5,7 @@ import mmap
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from math import prod
 from operator import setitem
@@ -16,6 +17,7 @@ from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, run
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
+from im2colnet_numpy.denormal import flush_denormal
 from im2colnet_numpy.rows import WEIGHT_ORDER
 
 __all__ = ["NumpyBackend"]
@@ -78,6 +80,9 @@ class NumpyBackend(Backend):
     def random(self, key: Sequence[int], out: Array) -> Array:
         np.random.Generator(np.random.SFC64(list(key))).random(out=out, dtype=out.dtype)
         return out
+
+    def flush_denormal(self) -> AbstractContextManager[None]:
+        return flush_denormal()
 
     def all_finite(self, x: Array) -> bool:
         flat = x.reshape(-1)
