@@ -3,7 +3,8 @@
 On processors with AVX-512 it has kernels for small products (``gemm_small_matrix_permit``) that read the factors where
 they lie: up to 100³ multiplications and, where sums run along the rows of both factors, up to 1200 results. Larger
 products are copied into blocks before, which takes as long as it saves where one of the sizes is a layer's number of
-channels. Cut into small ones, a convolution takes 0.7 to 0.95 of the time; elsewhere more, so it is not done.
+channels or a few images. Cut into small ones they take 0.8 of the time, with 2 to 8 columns half and less. On other
+processors they take more, so it is not done there.
 """
 from __future__ import annotations
 
@@ -14,10 +15,15 @@ import numpy as np
 from im2colnet.backend import Call
 
 WITH_SMALL = {"SkylakeX", "Cooperlake", "SapphireRapids"}    # processors, by OpenBLAS's names
+#: measured over random sizes, all of this
 SMALL = 100**3                # multiplications
-FAR = 400_000                 # numbers of the second factor: of more, not copied together, the rows are too far apart
-ROWS = 4                      # of a piece, at least,
-COLUMNS, LINE = 64, 16        # and columns: four vectors of AVX-512; and a multiple of a line of the cache
+FAR = 300_000                 # numbers of the second factor: of more, not copied together, the rows are too far apart
+FAR_TURNED = 200_000          # the same of the first factor, where its columns lie in memory and not its rows
+ROWS = 4                      # of a piece, at least
+FEW_COLUMNS = 20              # are as many as there are; of more a piece has
+COLUMNS, MOST_COLUMNS = 64, 128
+VECTORS, LINE = 32, 16        # and a multiple of these: the second where the first factor has so few numbers
+NEAR = 1 << 17
 SMALL_TRANSPOSED = 1200       # results that are sums along rows,
 LONG, FEW = 256, 4            # if these are so long, and so many times as long as one of the result's sizes
 
@@ -35,7 +41,7 @@ def has_small() -> bool:
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Call:
     """Write the products of a (..., M, K) and b (..., K, N), broadcast against each other, to out (..., M, N)."""
     (M, K), N = a.shape[-2:], b.shape[-1]
-    m, n = pieces(M, K, N)
+    m, n = pieces(M, K, N, a.strides[-1] != a.itemsize)
     if m * n > 1:
         a = a.reshape(*a.shape[:-2], m, 1, M // m, K)
         b = b.reshape(*b.shape[:-2], 1, K, n, N // n).swapaxes(-3, -2)
@@ -61,13 +67,15 @@ def _cut(out: np.ndarray, m: int, n: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def pieces(M: int, K: int, N: int) -> tuple[int, int]:
+def pieces(M: int, K: int, N: int, turned: bool) -> tuple[int, int]:
     """Into how many equal parts to cut rows and columns of a product (M, K) · (K, N): the fewest that make it small."""
-    if M * K * N <= SMALL or N < COLUMNS // 2 or K * N > FAR or not has_small():
+    far = K * N > FAR or (turned and M * K > FAR_TURNED)
+    if M * K * N <= SMALL or N == 1 or far or not has_small():
         return 1, 1
+    multiple = LINE if M * K <= NEAR else VECTORS
     found = [
         (m * n, m, n)
-        for n in _divisors(N, min(N, COLUMNS)) if n == 1 or N // n % LINE == 0
+        for n in _divisors(N, COLUMNS) if N <= FEW_COLUMNS or (N // n <= MOST_COLUMNS and N // n % multiple == 0)
         for m in _divisors(M, ROWS) if M // m * K * (N // n) <= SMALL
     ]  # fmt: skip
     return min(found)[1:] if found else (1, 1)

@@ -17,7 +17,8 @@ def small():
     """Pieces of a few numbers, on any processor."""
     with pytest.MonkeyPatch.context() as patch:
         values = {"SMALL": 600, "FAR": 1500, "SMALL_TRANSPOSED": 40, "LONG": 4, "FEW": 1}
-        values |= {"COLUMNS": 4, "LINE": 2, "ROWS": 2}
+        values |= {"ROWS": 2, "FEW_COLUMNS": 3, "COLUMNS": 4, "MOST_COLUMNS": 16, "VECTORS": 4, "LINE": 2, "NEAR": 300}
+        values |= {"FAR_TURNED": 500}
         for name, value in values.items():
             patch.setattr(products, name, value)
         patch.setattr(products, "has_small", lambda: True)
@@ -53,10 +54,10 @@ def test_pieces_are_the_whole(size, batch, transposed, gaps, seed):
 
 
 @settings(max_examples=300, deadline=None)
-@given(sizes)
-def test_pieces_are_small(size):
+@given(sizes, st.booleans())
+def test_pieces_are_small(size, turned):
     M, K, N = size
-    m, n = products.pieces(M, K, N)
+    m, n = products.pieces(M, K, N, turned)
     assert M % m == N % n == 0
     if m * n > 1:
         assert M // m * K * (N // n) <= products.SMALL < M * K * N
@@ -69,7 +70,10 @@ def test_pieces_are_small(size):
 
 def test_these_sizes_are_cut():
     """The tests above would pass if nothing ever was."""
-    assert products.pieces(24, 40, 32) != (1, 1)
+    assert products.pieces(24, 40, 32, False) != (1, 1)
+    assert products.pieces(24, 20, 32, True) != (1, 1)
+    assert products.pieces(24, 20, 3, True) != (1, 1)
+    assert products.pieces(24, 10, 18, False) != (1, 1)
     assert products.transposed_pieces(24, 24, 24) != (1, 1)
 
 
