@@ -22,6 +22,6 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: np.dtype) ->
         return Depthwise(x, window, dtype.name)
     if Winograd.pays(x, F, window, groups, dtype.name):
         return Winograd(x, F, window)
-    if Im2col.pays(x, F, window, groups, dtype.name):
+    if Im2col.pays(x, F, window, groups):
         return Im2col(x, F, window, groups, dtype.name)
     return Rows(x, F, window, groups, dtype.name)

@@ -1,10 +1,11 @@
-"""Convolution as one product of the weight with the windows of many output rows, for batches of few images.
+"""Convolution as one product of the weight with the windows of many output rows, for few images.
 
-    y[r : r + m] = w · im2col(x)[r : r + m]         (F, m·OW·N) = (F, K) · (K, m·OW·N),   K = KH·KW·C
+    y  = w · im2col(x)              (F, P) = (F, K) · (K, P),   K = KH·KW·C,  P = OH·OW·N
+    dw = dy · im2col(x)ᵀ            dx = col2im(wᵀ · dy)
 
-and all of that for each group (Chellapilla, Puri & Simard 2006). Products of one row (:mod:`im2colnet_numpy.rows`) copy
-less, but with one image they have so few columns that each waits for the weight to come from memory; and where all
-windows together are few, it is the calls that take the time. The gradients are those of rows.
+and all of that for each group, and as many output rows at a time as fit (Chellapilla, Puri & Simard 2006). Products of
+single rows (:mod:`im2colnet_numpy.rows`) copy less, but of few images a row has few columns: each product waits for the
+weight to come from memory, and the weight's gradient, a sum over rows, for its own summands.
 """
 from __future__ import annotations
 
@@ -20,66 +21,129 @@ from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import pixel_copy
-from im2colnet_numpy.products import product
-from im2colnet_numpy.rows import Rows
+from im2colnet_numpy.products import product, transposed_product
+from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of
 
 WINDOW_BYTES = 4 << 20      # of windows held at a time
-FEW_BYTES = 96 << 10        # of all windows: fewer are worth fewer calls
-LARGE_WEIGHT = 1 << 15      # numbers of a group's weight that are read again for each product of a row,
-PER_COLUMNS = 8             # and so many for each cube of a row's columns: the more, the less it matters
+FILTERS = 8                 # of a group, for each column of a row's outputs: fewer, and products of rows are faster
 
 
-class Im2col(Rows):
-    """Any convolution of images ``x`` (H, C, W, N) with F filters: sizes, but no array."""
+class Im2col:
+    """Any convolution of images ``x`` (H, C, W, N) with F filters: sizes, but no array.
+
+    Attributes
+    ----------
+    work : dict
+        Of each kernel, the scratch arrays that it wants.
+    """
 
     why = "few images: one product instead of one for each row"
 
     def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str) -> None:
-        super().__init__(x, F, window, groups, dtype)
-        (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
-        self.tile = max(1, min(OH, WINDOW_BYTES // (window_bytes(x, window, dtype) // OH)))
+        (H, C, W, N), (self.OH, self.OW) = x, window.output_size((x[0], x[2]))
+        self.F, self.G, self.N, self.K, self.window = F, groups, N, prod(window.kernel) * C // groups, window
+        row = groups * self.K * self.OW * N
+        #: output rows at a time
+        self.tile = max(1, min(self.OH, WINDOW_BYTES // (row * np.dtype(dtype).itemsize)))
         (top, bottom), (left, right) = window.padding
-        padded = top + H + bottom, C, left + W + right, N
-        columns = self.tile * OW * N
-        self.work["conv2d"] = [
-            Spec(padded, dtype), Spec((groups * self.lowering.K * columns,), dtype), Spec((F * columns,), dtype),
-            bias_spec((OH, F, OW, N), dtype),
-        ]
+        padded = Spec((top + H + bottom, C, left + W + right, N) if any((top, bottom, left, right)) else (0,), dtype)
+        columns, outputs = Spec((self.tile * row,), dtype), Spec((self.tile * F * self.OW * N,), dtype)
+        total = Spec((groups, F // groups, self.K), dtype)
+        sums = [total, total if self.tile < self.OH else Spec((0,), dtype)]
+        self.work = {
+            "conv2d": [padded, columns, outputs, bias_spec((self.OH, F, self.OW, N), dtype)],
+            "conv2d_weight_grad": [padded, columns, outputs, *sums],
+            "conv2d_input_grad": [columns, outputs],
+            "conv2d_grads": [padded, columns, outputs, *sums],
+        }
 
     @staticmethod
-    def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
+    def pays(x: Shape, F: int, window: Window, groups: int) -> bool:
         """Whether it is faster than products of single rows."""
         OH, OW = window.output_size((x[0], x[2]))
-        weight = F // groups * (x[1] // groups) * prod(window.kernel)
-        rereads = OH > 1 and weight >= max(LARGE_WEIGHT, PER_COLUMNS * (OW * x[3]) ** 3)
-        return rereads or window_bytes(x, window, dtype) <= FEW_BYTES
+        return OH > 1 and F // groups >= FILTERS * OW * x[3]
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
-        padded, lowered, products, row = work
+        """Write the convolution with w (F, C/G, KH, KW), bias and ReLU into y (OH, F, OW, N)."""
+        padded, *scratch, row = work
         yield from spread(b, row)
-        if padded.shape != x.shape:
-            (H, _, W, _), ((top, _), (left, _)) = x.shape, self.window.padding
-            yield partial(padded.fill, 0)
-            yield partial(setitem, padded[top : top + H, :, left : left + W], ..., x)
-            x = padded
-        windows, w = self.windows(x), self._matrices(w)[:, 0]                           # (G, F/G, K)
-        rows = y.reshape(len(y), self.G, self.F // self.G, -1)
+        windows, copies = self._windows(x, padded)
+        yield from copies
+        for rows, columns, outputs in self._tiles(y, *scratch):
+            yield self._lower(windows, rows, columns)
+            yield product(matrices_of(w, self.G), columns, outputs)
+            target = self._of_tile(y, rows)
+            yield partial(setitem, target, ..., outputs.reshape(target.shape))
+            yield from finish(y[rows], None if b is None else row, relu)                # still in cache
+
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
+        """Write ``dy · im2col(x)ᵀ`` into dw (F, C/G, KH, KW)."""
+        padded, *scratch, total, part = work
+        windows, copies = self._windows(x, padded)
+        yield from copies
+        for rows, columns, outputs in self._tiles(dy, *scratch):
+            yield self._take(dy, rows, outputs)
+            yield self._lower(windows, rows, columns)
+            yield from _add_product(outputs, columns, total, part if rows.start else None)
+        yield as_weight(total, dw)
+
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
+        """Write ``col2im(wᵀ · dy)`` into dx (H, C, W, N)."""
+        wt = matrices_of(w, self.G).swapaxes(1, 2)
+        yield partial(dx.fill, 0)
+        for rows, columns, outputs in self._tiles(dy, *work):
+            yield self._take(dy, rows, outputs)
+            yield product(wt, outputs, columns)
+            windows = columns.reshape(self.G, *self.window.kernel, -1, rows.stop - rows.start, self.OW, self.N)
+            yield from add_windows(windows.transpose(4, 1, 2, 0, 3, 5, 6), rows.start, self.window, dx)
+
+    def grads(
+        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
+        """Write both gradients."""
+        yield from self.weight_grad(x, dy, dw, work)
+        _, columns, outputs, *_ = work
+        yield from self.input_grad(dy, w, dx, [columns, outputs])
+
+    def _tiles(
+        self, y: np.ndarray, columns: np.ndarray, outputs: np.ndarray
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Yield the rows of y of each tile, its columns (G, K, m·OW·N) and its outputs (G, F/G, m·OW·N), scratch."""
         for r in range(0, len(y), self.tile):
-            part = windows[..., r : r + self.tile, :, :]
-            columns = lowered[: part.size].reshape(self.G, w.shape[2], -1)              # (G, K, m·OW·N)
-            yield pixel_copy(columns.reshape(part.shape), part)
-            result = products[: self.F * columns.shape[2]].reshape(self.G, w.shape[1], -1)
-            yield product(w, columns, result)
-            target = rows[r : r + self.tile]                                            # (m, G, F/G, OW·N)
-            by_row = result.reshape(self.G, w.shape[1], len(target), -1).transpose(2, 0, 1, 3)
-            yield partial(setitem, target, ..., by_row)
-            yield from finish(y[r : r + self.tile], None if b is None else row, relu)   # still in cache
+            rows = slice(r, min(r + self.tile, len(y)))
+            P = (rows.stop - r) * self.OW * self.N
+            K, F = self.G * self.K, self.F
+            yield rows, columns[: K * P].reshape(self.G, -1, P), outputs[: F * P].reshape(self.G, -1, P)
+
+    def _lower(self, windows: np.ndarray, rows: slice, columns: np.ndarray) -> Call:
+        part = windows[..., rows, :, :]
+        return pixel_copy(columns.reshape(part.shape), part)
+
+    def _take(self, dy: np.ndarray, rows: slice, outputs: np.ndarray) -> Call:
+        source = self._of_tile(dy, rows)
+        return partial(setitem, outputs.reshape(source.shape), ..., source)
+
+    def _of_tile(self, y: np.ndarray, rows: slice) -> np.ndarray:
+        """These rows of y as (G, F/G, m, OW·N), a view."""
+        return rows_of(y, self.G)[:, rows].swapaxes(1, 2)
+
+    def _windows(self, x: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, list[Call]]:
+        """The windows of images, and the calls that give these their padding."""
+        if not padded.size:
+            return self.windows(x), []
+        (H, _, W, _), ((top, _), (left, _)) = x.shape, self.window.padding
+        inside = padded[top : top + H, :, left : left + W]
+        return self.windows(padded), [partial(padded.fill, 0), partial(setitem, inside, ..., x)]
 
     def windows(self, x: np.ndarray) -> np.ndarray:
         """The windows (G, KH, KW, C/G, OH, OW, N) of images (H, C, W, N) that have their padding, as a view."""
-        (_, C, _, N), G, (KH, KW), (OH, OW) = x.shape, self.G, self.window.kernel, (self.lowering.OH, self.lowering.OW)
+        (_, C, _, N), G, (KH, KW), OH, OW = x.shape, self.G, self.window.kernel, self.OH, self.OW
         (sh, sw), (dh, dw), (row, channel, column, image) = self.window.stride, self.window.dilation, x.strides
         return as_strided(
             x, (G, KH, KW, C // G, OH, OW, N),
@@ -87,6 +151,8 @@ class Im2col(Rows):
         )  # fmt: skip
 
 
-def window_bytes(x: Shape, window: Window, dtype: str) -> int:
-    """Bytes of all windows of images (H, C, W, N)."""
-    return prod(window.kernel) * prod(window.output_size((x[0], x[2]))) * x[1] * x[3] * np.dtype(dtype).itemsize
+def _add_product(a: np.ndarray, b: np.ndarray, total: np.ndarray, part: np.ndarray | None) -> Iterator[Call]:
+    """Add ``a · bᵀ`` to the total, by way of a part, or be its first summand."""
+    yield transposed_product(a, b, total if part is None else part)
+    if part is not None:
+        yield partial(np.add, total, part, total)

@@ -67,7 +67,8 @@ class Rows:
         """Write the convolution with w (F, C/G, KH, KW), bias and ReLU into y (OH, F, OW, N)."""
         L, row = work
         yield from spread(b, row)
-        yield from convolve_rows(self.lowering, x, self._matrices(w), L, y, None if b is None else row, relu)
+        by_group = matrices_of(w, self.G)[:, None]
+        yield from convolve_rows(self.lowering, x, by_group, L, y, None if b is None else row, relu)
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
@@ -79,8 +80,7 @@ class Rows:
         for r, m, V, copies in self.lowering.tiles(x, L):
             yield from copies
             yield from self.sum.add(rows[:, r : r + m], V, sums)
-        by_group = dw.transpose(WEIGHT_ORDER).reshape(self.G, self.F // self.G, *self.window.kernel, -1)
-        yield partial(setitem, by_group, ..., total.reshape(by_group.shape))
+        yield as_weight(total, dw)
 
     def grads(
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
@@ -108,7 +108,7 @@ class Rows:
             yield self._turn(w, turned)
             yield from convolve_rows(self.turned, dy, turned.reshape(self.G, 1, w.shape[1], -1), L, dx)
         elif self.lowering.direct:
-            yield product(self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G), rows_of(dx, self.G))
+            yield product(matrices_of(w, self.G)[:, None].swapaxes(2, 3), rows_of(dy, self.G), rows_of(dx, self.G))
         else:
             yield from self._input_grad_columns(dy, w, dx, *work)
 
@@ -121,29 +121,43 @@ class Rows:
     def _input_grad_columns(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray
     ) -> Iterator[Call]:
-        (OH, _, OW, N), (H, C, W, _), G = dy.shape, dx.shape, self.G
-        wt, rows = self._matrices(w).swapaxes(2, 3), rows_of(dy, self.G)                     # (G, 1, K, F/G)
+        (OH, _, OW, N), G = dy.shape, self.G
+        wt, rows = matrices_of(w, G)[:, None].swapaxes(2, 3), rows_of(dy, G)                 # (G, 1, K, F/G)
         yield partial(dx.fill, 0)
-        images = dx.reshape(H, G, C // G, W, N)
         for r in range(0, OH, self.step):
             m = min(self.step, OH - r)
             yield product(wt, rows[:, r : r + m], columns[:, :m])
-            windows = columns[:, :m].reshape(G, m, *self.window.kernel, C // G, OW, N).transpose(1, 2, 3, 0, 4, 5, 6)
-            for i, j, (orows, _, ocols), (irows, _, icols) in self.window.pairs((H, W)):
-                lo, hi = max(orows.start, r), min(orows.stop, r + m)
-                if hi > lo:
-                    first = irows.start + (lo - orows.start) * irows.step
-                    target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
-                    yield partial(np.add, target, windows[lo - r : hi - r, i, j, :, :, ocols], target)
-
-    def _matrices(self, w: np.ndarray) -> np.ndarray:
-        """The weight as (G, 1, F/G, K), its columns in the order (KH, KW, C/G); no copy if it is stored in that."""
-        return w.transpose(WEIGHT_ORDER).reshape(self.G, 1, self.F // self.G, -1)
+            windows = columns[:, :m].reshape(G, m, *self.window.kernel, -1, OW, N)
+            yield from add_windows(windows.transpose(1, 2, 3, 0, 4, 5, 6), r, self.window, dx)
 
 
 def rows_of(images: np.ndarray, G: int) -> np.ndarray:
     """Images (H, C, W, N) as the matrices (G, H, C/G, W·N) of their rows, a view."""
     return images.reshape(len(images), G, images.shape[1] // G, -1).swapaxes(0, 1)
+
+
+def matrices_of(w: np.ndarray, G: int) -> np.ndarray:
+    """The weight as (G, F/G, K), its columns in the order (KH, KW, C/G); no copy if it is stored in that."""
+    return w.transpose(WEIGHT_ORDER).reshape(G, len(w) // G, -1)
+
+
+def as_weight(matrices: np.ndarray, dw: np.ndarray) -> Call:
+    """Write matrices (G, F/G, K) into dw (F, C/G, KH, KW)."""
+    G, F, _ = matrices.shape
+    by_group = dw.transpose(WEIGHT_ORDER).reshape(G, F, *dw.shape[2:], -1)
+    return partial(setitem, by_group, ..., matrices.reshape(by_group.shape))
+
+
+def add_windows(windows: np.ndarray, r: int, window: Window, x: np.ndarray) -> Iterator[Call]:
+    """Add windows (m, KH, KW, G, C/G, OW, N) of output rows r to r + m to the images x that they are of."""
+    (H, _, W, N), (m, _, _, G, C, _, _) = x.shape, windows.shape
+    images = x.reshape(H, G, C, W, N)
+    for i, j, (orows, _, ocols), (irows, _, icols) in window.pairs((H, W)):
+        lo, hi = max(orows.start, r), min(orows.stop, r + m)
+        if hi > lo:
+            first = irows.start + (lo - orows.start) * irows.step
+            target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
+            yield partial(np.add, target, windows[lo - r : hi - r, i, j, :, :, ocols], target)
 
 
 class RowSum:
