@@ -15,7 +15,7 @@ import numpy as np
 from im2colnet.backend import Call
 
 WITH_SMALL = {"SkylakeX", "Cooperlake", "SapphireRapids"}    # processors, by OpenBLAS's names
-#: measured over random sizes, all of this
+# measured over random sizes:
 SMALL = 100**3                # multiplications
 FAR = 300_000                 # numbers of the second factor: of more, not copied together, the rows are too far apart
 FAR_TURNED = 200_000          # the same of the first factor, where its columns lie in memory and not its rows

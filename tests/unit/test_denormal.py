@@ -14,10 +14,10 @@ SMALL = {"float32": 2e-38, "float64": 4e-308}       # a little more than the sma
 
 
 def products(dtype="float32"):
-    """Half of a small number: by an operation of NumPy, by BLAS, and of a number that is denormal itself."""
-    small, half = np.full(4, SMALL[dtype], dtype), np.full(4, 0.25, dtype)
+    """A quarter of a small number: by an operation of NumPy, by BLAS, and of a number that is denormal itself."""
+    small, quarter = np.full(4, SMALL[dtype], dtype), np.full(4, 0.25, dtype)
     small.view(f"u{small.itemsize}")[2:] = 12345
-    return [*(small * half), *(small * np.eye(4, dtype=dtype) @ half)]
+    return [*(small * quarter), *(small * np.eye(4, dtype=dtype) @ quarter)]
 
 
 def keeps_them():
