@@ -44,7 +44,7 @@ def _library() -> ctypes.CDLL | None:
     """The C library, where its environment is that of :class:`Environment`."""
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return None
-    library = ctypes.CDLL(None)
+    library = ctypes.PyDLL(None)    # its calls keep the GIL: they are shorter than handing it over
     return library if hasattr(library, "fegetenv") and hasattr(library, "fesetenv") else None
 
 
