@@ -21,7 +21,7 @@ from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import pixel_copy
-from im2colnet_numpy.products import product, transposed_product
+from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of
 
 WINDOW_BYTES = 4 << 20      # of windows held at a time
@@ -71,9 +71,10 @@ class Im2col:
         yield from spread(b, row)
         windows, copies = self._windows(x, padded)
         yield from copies
+        weight = matrices_of(w, self.G)
         for rows, columns, outputs in self._tiles(y, *scratch):
             yield self._lower(windows, rows, columns)
-            yield product(matrices_of(w, self.G), columns, outputs)
+            yield product(weight, columns, outputs)
             target = self._of_tile(y, rows)
             yield partial(setitem, target, ..., outputs.reshape(target.shape))
             yield from finish(y[rows], None if b is None else row, relu)                # still in cache
@@ -88,7 +89,7 @@ class Im2col:
         for rows, columns, outputs in self._tiles(dy, *scratch):
             yield self._take(dy, rows, outputs)
             yield self._lower(windows, rows, columns)
-            yield from _add_product(outputs, columns, total, part if rows.start else None)
+            yield from add_product(outputs, columns, total, part if rows.start else None)
         yield as_weight(total, dw)
 
     def input_grad(
@@ -149,10 +150,3 @@ class Im2col:
             x, (G, KH, KW, C // G, OH, OW, N),
             (C // G * channel, dh * row, dw * column, channel, sh * row, sw * column, image), writeable=False,
         )  # fmt: skip
-
-
-def _add_product(a: np.ndarray, b: np.ndarray, total: np.ndarray, part: np.ndarray | None) -> Iterator[Call]:
-    """Add ``a · bᵀ`` to the total, by way of a part, or be its first summand."""
-    yield transposed_product(a, b, total if part is None else part)
-    if part is not None:
-        yield partial(np.add, total, part, total)

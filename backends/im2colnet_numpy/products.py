@@ -8,6 +8,7 @@ processors they take more, so it is not done there.
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache, partial
 
 import numpy as np
@@ -58,6 +59,13 @@ def transposed_product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Call:
         b = b.reshape(*b.shape[:-2], 1, n, N // n, K)
         out = _cut(out, m, n)
     return partial(np.matmul, a, b.swapaxes(-1, -2), out)
+
+
+def add_product(a: np.ndarray, b: np.ndarray, total: np.ndarray, summand: np.ndarray | None) -> Iterator[Call]:
+    """Add ``a · bᵀ`` to the total, by way of ``summand``; without it, write it."""
+    yield transposed_product(a, b, total if summand is None else summand)
+    if summand is not None:
+        yield partial(np.add, total, summand, total)
 
 
 def _cut(out: np.ndarray, m: int, n: int) -> np.ndarray:

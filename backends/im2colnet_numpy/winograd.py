@@ -39,7 +39,7 @@ from im2colnet.backend import Call, Shape, Spec
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectifying
-from im2colnet_numpy.products import product, transposed_product
+from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import WEIGHT_ORDER
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
@@ -318,10 +318,3 @@ def store(dU: np.ndarray, G: np.ndarray, taps: np.ndarray, dw: np.ndarray) -> It
 def _points(U: np.ndarray) -> np.ndarray:
     """U (6, 6, F, C) as (F, 36, C), a view."""
     return U.reshape(IN * IN, *U.shape[2:]).swapaxes(0, 1)
-
-
-def add_product(a: np.ndarray, b: np.ndarray, dU: np.ndarray, summand: np.ndarray | None) -> Iterator[Call]:
-    """Add ``a · bᵀ`` of a part of the images to dU (6, 6, F, C), by way of ``summand``; without it, write it."""
-    yield transposed_product(a, b, dU if summand is None else summand)
-    if summand is not None:
-        yield partial(np.add, dU, summand, dU)
