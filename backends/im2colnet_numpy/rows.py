@@ -169,7 +169,8 @@ class RowSum:
         shape = (K, F) if self.windows_first else (F, K)
         # as many rows' products before they are added up as stay in the first-level cache
         self.step = max(1, min(tile, 32768 // (G * F * K * 4)))
-        self.work = [Spec((G, self.step, *shape), dtype), Spec((G, *shape), dtype), Spec((G, *shape), dtype)]
+        part = Spec((G, *shape) if self.step > 1 else (0,), dtype)
+        self.work = [Spec((G, self.step, *shape), dtype), part, Spec((G, *shape), dtype)]
 
     def total(self, work: Sequence[np.ndarray]) -> np.ndarray:
         """Return where the sum is, (G, F, K)."""
