@@ -141,12 +141,15 @@ class Backend:
         """Allocate an array with arbitrary contents."""
         return self.xp.empty(shape, dtype=dtype)
 
-    def shared(self, shape: Shape, dtype: str) -> Array:
-        """Allocate an array, if possible in memory that processes forked later share, with arbitrary contents."""
+    def shared(self, shape: Shape, dtype: str, scratch: bool = False) -> Array:
+        """Allocate an array, with arbitrary contents: if possible in memory that workers forked later share.
+
+        Where it is ``scratch``, nobody needs its contents between two runs.
+        """
         return self.empty(shape, dtype)
 
     def shares(self, array: Array) -> bool:
-        """Whether forked processes see what this one writes into ``array``."""
+        """Whether workers that are forked see what this process writes into ``array``."""
         return False
 
     def room(self) -> int | None:

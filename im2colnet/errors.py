@@ -35,3 +35,11 @@ class WorkerError(Im2colnetError, RuntimeError):
 
 class NonFiniteError(Im2colnetError, FloatingPointError):
     """NaN or infinity appeared in the input, the loss or the parameters."""
+
+
+class InterruptedStepError(Im2colnetError, RuntimeError):
+    """A training step ended while it changed the parameters, so they may be half new: load a checkpoint."""
+
+
+class WorkerWarning(UserWarning):
+    """Work is done by fewer cores, or by threads instead of processes, since a layer of the user's may keep state."""

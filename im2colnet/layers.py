@@ -128,6 +128,10 @@ class Layer:
     fuses_relu: ClassVar[bool] = False
     #: whether its parameters stay float32 where the network computes in 16 bits
     keeps_float32: ClassVar[bool] = False
+    #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
+    #: its work. Each class of your own says it for itself; one that does not is watched, and works on threads
+    stateless: ClassVar[bool] = True
+
     def __repr__(self) -> str:
         shown = []
         for name, parameter in arguments(type(self)).items():

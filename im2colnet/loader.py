@@ -1,12 +1,14 @@
 """Shuffled batches of a data set, each gathered in the background while the one before is used."""
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from im2colnet.checks import whole
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
+from im2colnet.parallel import submit
 
 if TYPE_CHECKING:
     from im2colnet.datasets import Dataset
@@ -105,13 +107,16 @@ class Loader:
             np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
             return images, labels
 
-        pool = ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
+        process, pool = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
         try:
-            futures = (pool.submit(gather, number) for number in range(start, len(self)))
-            coming = next(futures, None)
-            while coming is not None:
-                batch = coming.result()
-                coming = next(futures, None)    # from now on gathered in the background
+            coming = submit(pool, gather, start) if start < len(self) else None
+            for number in range(start, len(self)):
+                if process != os.getpid():      # forked meanwhile: the thread has stayed with the parent
+                    process, coming = os.getpid(), None
+                    pool = ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
+                batch = gather(number) if coming is None else coming.result()
+                # from now on gathered in the background
+                coming = submit(pool, gather, number + 1) if number + 1 < len(self) else None
                 yield batch
         finally:
             # Not waiting: the garbage collector may close an iterator in the very thread that is to end. And at the

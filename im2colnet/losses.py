@@ -1,11 +1,16 @@
 """Loss functions."""
 from __future__ import annotations
 
+from typing import ClassVar
+
 from im2colnet.backend import Array, Backend
 
 
 class CrossEntropyLoss:
     """Mean over the batch of ``-log softmax(logits)[label]``, fused: never log(0), no overflow."""
+
+    #: see :attr:`im2colnet.Layer.stateless`
+    stateless: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -78,6 +78,8 @@ class Optimizer:
     """Base of the optimisers: ``lr`` is a number or a schedule."""
 
     lr: Any
+    #: see :attr:`im2colnet.Layer.stateless`
+    stateless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.lr, (Constant, Cosine)):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array
 from im2colnet.checks import positive
-from im2colnet.errors import ShapeError
+from im2colnet.errors import ShapeError, WorkerError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -128,6 +128,7 @@ class ThreadCommunicator(SharedCommunicator):
 
     def __init__(self, rank: int, size: int, meeting: threading.Barrier, board: list[Any]) -> None:
         self.rank, self.size, self._meeting, self._board = rank, size, meeting, board
+        self._process = os.getpid()
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         if self.rank == root:
@@ -138,6 +139,8 @@ class ThreadCommunicator(SharedCommunicator):
         self.barrier()
 
     def barrier(self) -> None:
+        if self._process != os.getpid():
+            raise WorkerError("this process was forked in the middle of a step: its other threads are not here")
         self._meeting.wait()
 
 
@@ -186,7 +189,7 @@ class Team:
         others: list[Future[None]] = []
         try:
             for communicator in self.communicators[1:]:  # each sees the caller's use_backend
-                others.append(self._pool.submit(copy_context().run, guarded, communicator))
+                others.append(submit(self._pool, copy_context().run, guarded, communicator))
             guarded(self.communicators[0])
             for future in others:
                 future.result()
@@ -199,3 +202,13 @@ class Team:
         if errors:
             self._start()  # a barrier that broke is not used again
             raise errors[min(errors)]  # the same one whoever was first
+
+
+def submit(pool: Executor, function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Give work to a thread; a daemon thread that asks for it while the interpreter ends is ended, without a word."""
+    try:
+        return pool.submit(function, *args)
+    except RuntimeError:
+        if threading.main_thread().is_alive() or threading.current_thread() is threading.main_thread():
+            raise
+        raise SystemExit from None

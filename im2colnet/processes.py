@@ -11,23 +11,26 @@ a processor that shows stores in their order, as x86 does.
 from __future__ import annotations
 
 import gc
-import mmap
 import os
 import pickle
 import platform
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from _thread import interrupt_main
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from im2colnet import memory
 from im2colnet.errors import WorkerError
 from im2colnet.parallel import SharedCommunicator, get_workers
+from im2colnet.state import constant, of_the_library, snapshot
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -37,6 +40,7 @@ SPINS = 4000             # looks at a counter before the processor is offered to
 PAUSE = 50e-6            # seconds between looks after PATIENCE of them
 PATIENCE = 0.002
 WATCH = 0.02             # seconds between looks at whether the others are alive
+GRACE = 5.0              # seconds that a worker has to stop, after which it is ended
 REPORT = b"report"       # instead of an order: tell how the last one ended, or
 END = b""                # there will be no more
 Program = Callable[..., None]
@@ -44,7 +48,7 @@ Program = Callable[..., None]
 
 def available() -> bool:
     """Whether processes can be workers here."""
-    return sys.platform == "linux" and platform.machine() == "x86_64"
+    return memory.AVAILABLE and platform.machine() == "x86_64"
 
 
 def wanted() -> bool:
@@ -146,6 +150,8 @@ class ProcessTeam:
         ``program(communicator, *command)``, what the forked workers run.
     known : sequence of dict
         What the program depends on, by name: what the workers have as it is now.
+    shares : callable
+        Whether the workers see what is written into an array.
 
     Attributes
     ----------
@@ -156,13 +162,23 @@ class ProcessTeam:
     ------
     OSError
         If no process can be started.
+    UnknownStateError
+        If the program depends on something that cannot be compared with what it is later.
     """
 
-    def __init__(self, size: int, program: Program, known: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, size: int, program: Program, known: Sequence[Mapping[str, Any]], shares: Callable[[Any], bool]
+    ) -> None:
         from multiprocessing import Pipe
 
         self.size, self._process, self._known = size, os.getpid(), [dict(names) for names in known]
-        counters = memoryview(mmap.mmap(-1, 8 * LINE * (size + 2))).cast("q")
+        #: where in `known` there are things that may change in place, and what they were
+        self._changeable = [
+            (i, name) for i, names in enumerate(known) for name, value in names.items()
+            if not (constant(value) or of_the_library(value) or shares(value))
+        ]  # fmt: skip
+        self._before = self._contents(known)
+        counters = memoryview(memory.allocate(8 * LINE * (size + 2))).cast("q")
         self._counters, self.turns = counters, 0
         self._workers: list[tuple[int, Connection]] = []
         self._watch = partial(watch, self._workers)
@@ -173,7 +189,8 @@ class ProcessTeam:
                 here, there = Pipe()
                 with warnings.catch_warnings():     # from 3.12 on Python warns that threads are lost: they are not used
                     warnings.simplefilter("ignore", DeprecationWarning)
-                    pid = os.fork()
+                    with memory.forking_a_worker():
+                        pid = os.fork()
                 if not pid:
                     me = ProcessCommunicator(rank, size, counters, partial(exit_without, self._process))
                     work(me, there, program, [here, *(connection for _, connection in self._workers)])
@@ -194,11 +211,15 @@ class ProcessTeam:
         """Of the workers' processes."""
         return [pid for pid, _ in self._workers]
 
-    def current(self, known: Sequence[dict[str, Any]]) -> bool:
+    def current(self, known: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the workers are there and what the program depends on is still what they began with."""
         if not self.mine or not self._finalizer.alive or len(known) != len(self._known):
             return False
-        return all(map(_same, known, self._known))
+        return all(map(_same, known, self._known)) and self._contents(known) == self._before
+
+    def _contents(self, known: Sequence[Mapping[str, Any]]) -> Any:
+        """What the things are that may change in place."""
+        return snapshot(*(known[i][name] for i, name in self._changeable), random=False) if self._changeable else None
 
     def run(self, program: Program, *command: Any) -> None:
         """Run ``program(communicator, *command)`` on every worker; if any fail, the lowest rank's error is raised.
@@ -243,9 +264,12 @@ class ProcessTeam:
         """Wait until no worker works any more, and take their errors."""
         for _, connection in self._workers:
             connection.send_bytes(REPORT)
-        for rank, (_, connection) in enumerate(self._workers, 1):
+        until = time.monotonic() + GRACE
+        for rank, (pid, connection) in enumerate(self._workers, 1):
             while not connection.poll(WATCH):
                 self._watch()
+                if time.monotonic() > until:
+                    raise WorkerError(f"worker {rank} (process {pid}) does not answer, perhaps it is stopped")
             error = pickle.loads(connection.recv_bytes())
             if error is not None:
                 errors[rank] = error
@@ -269,8 +293,7 @@ def watch(workers: list[tuple[int, Connection]]) -> None:
         if found:
             del workers[rank - 1]
             raise WorkerError(
-                f"worker {rank} (process {pid}) {how}. If it happened while parameters were updated they are half new:"
-                " go on from the last checkpoint; ic.set_workers('threads') needs no processes"
+                f"worker {rank} (process {pid}) {how}; ic.set_workers('threads') needs no processes"
             )
 
 
@@ -278,20 +301,41 @@ def close(process: int, workers: list[tuple[int, Connection]]) -> None:
     """End workers, unless this process is only forked from theirs."""
     if process != os.getpid():
         return
+    interrupted = False
+    while workers:
+        try:
+            _end(workers)
+        except KeyboardInterrupt:       # of which nobody would hear, where a finalizer calls this
+            interrupted = True
+    if interrupted:
+        threading.Timer(0.01, interrupt_main).start()
+
+
+def _end(workers: list[tuple[int, Connection]]) -> None:
     for _, connection in workers:
         with suppress(OSError):             # it has ended already
             connection.send_bytes(END)
         connection.close()
-    until = time.monotonic() + 5
-    for pid, _ in workers:
+    until = time.monotonic() + GRACE
+    while workers:
+        pid = workers[0][0]
         try:
             while os.waitpid(pid, os.WNOHANG) == (0, 0):
-                if time.monotonic() > until:
+                if time.monotonic() > until or stopped(pid):
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.001)
         except ChildProcessError:       # somebody else has waited for it
             pass
-    workers.clear()
+        del workers[0]
+
+
+def stopped(pid: int) -> bool:
+    """Whether a process has been stopped by a signal and does nothing until another one continues it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
 
 
 def exit_without(parent: int) -> None:
@@ -307,7 +351,8 @@ def work(
     try:
         for connection in inherited:                    # or others would not be told of the end of the first process
             connection.close()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C is the first process's to handle
+        for number in signal.SIGINT, signal.SIGTERM:    # sent to all: the first process handles them, and ends this one
+            signal.signal(number, signal.SIG_IGN)
         gc.freeze()                                     # what was inherited is not this process's to collect
         error: BaseException | None = None
         while order := communicator.next_order(orders):
@@ -342,7 +387,7 @@ def _pickled(error: BaseException | None) -> bytes:
         return pickle.dumps(described)
 
 
-def _same(names: dict[str, Any], before: dict[str, Any]) -> bool:
+def _same(names: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether the same names stand for the same objects, or for equal ones."""
     try:
         return names.keys() == before.keys() and all(

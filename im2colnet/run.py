@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from itertools import accumulate
@@ -21,13 +23,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from im2colnet.backend import Array, Call, Shape, Spec, run
-from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError
+from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError, WorkerWarning
 from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
+from im2colnet.memory import using_scratch
 from im2colnet.network import Network, Node, internal_shape, locate
-from im2colnet.parallel import Communicator, Team, get_num_threads
+from im2colnet.parallel import Communicator, Team, get_num_threads, get_workers
 from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
 from im2colnet.registry import backend_of, get_backend
+from im2colnet.state import UnknownStateError, snapshot, stateless
 
 if TYPE_CHECKING:
     from im2colnet.processes import ProcessTeam
@@ -254,12 +258,20 @@ class Run:
         self._lock = Lock()
         self._process = os.getpid()
         self.workers = 0
+        #: whether parameters or statistics may have changed, and not all of them, or not counted yet
+        self.changing = False
+        #: whether a layer, loss or optimiser of the user's changes itself while it works; None if nobody knows yet
+        self._keeps_state: bool | None = None
+        self._to_say: list[str] = []
+        self._judged: list[int] = []    # the objects of which that is said
 
-    def _alone(self) -> Lock:
-        """The lock by which the arenas serve one call at a time, whichever of the user's threads it comes from."""
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let the arenas serve one call at a time, whichever of the user's threads it comes from."""
         if self._process != os.getpid():  # forked: nobody here will ever release the parent's
             self._lock, self._process = Lock(), os.getpid()
-        return self._lock
+        with self._lock, using_scratch():
+            yield
 
     # ------------------------------------------------------------------ memory
 
@@ -272,7 +284,7 @@ class Run:
             present.clear()
             self._layouts.clear()  # they were bound to the old ones
             # shared, or both a process and the one it was forked from would have a copy of what was written before
-            allocate = self.backend.shared if self.workers > 1 else self.backend.empty
+            allocate = partial(self.backend.shared, scratch=True) if self.workers > 1 else self.backend.empty
             present.extend(allocate((size,), "uint8") for _ in range(count))
 
     def gradient_rows(self, count: int) -> list[Array]:
@@ -303,9 +315,12 @@ class Run:
             self._teams[size] = Team(size)
         return self._teams[size]
 
-    def layout(self, images: Any) -> Layout:
+    def layout(self, images: Any, known: Sequence[dict[str, Any]] = ()) -> Layout:
         """Return the layout for a batch of this shape, made on first use."""
         workers = get_num_threads() if self.backend.threads else 1
+        get_workers()       # raises if it is nonsense, whether or not there is more than one
+        if workers > 1 and self._watched(known) and self._keeps_state is not False:
+            workers = 1     # in the order of one worker, until it is known that the order does not matter
         if self.workers != workers:
             self.workers = workers
             self._layouts.clear()
@@ -359,7 +374,8 @@ class Run:
             ``update(gradient, communicator, *how)`` changes a worker's share of the parameters.
         how : tuple
         known : sequence of dict, optional
-            All that ``update`` depends on, by name; without it the workers are threads.
+            All that ``update`` depends on, by name, the objects whose methods it calls first; without it the workers
+            are threads.
         scale : float
             What the loss is multiplied by before it is differentiated, and the gradient divided by.
         meanwhile : callable, optional
@@ -385,7 +401,7 @@ class Run:
         self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...],
         known: Sequence[dict[str, Any]] | None, scale: float,
     ) -> tuple[float, int]:
-        net, layout = self.net, self.layout(images)
+        net, layout = self.net, self.layout(images, known or ())
         labels = self.check_labels(labels, images.shape[0], layout.classes)
         self._run(layout, partial(self._train_program, update), known, (images, labels), key, how, scale)
         loss, correct = layout.metrics
@@ -421,6 +437,8 @@ class Run:
         layout.metrics = loss / scale, correct
         if loss - loss != 0:
             return
+        if not comm.rank:
+            self.changing = True        # before any worker can change a parameter: they meet in the next line
         comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
         gradient = layout.gradients[0]
         if self.dtype == "float16":     # but of this it has to be known whether it has overflowed
@@ -437,18 +455,21 @@ class Run:
             images = self.check_images(images)
             layout, backend = self.layout(images), self.backend
             self._run(layout, self._inference_program, (), (images,), False)
-            return backend.xp.array(layout.outputs) if backend.owns(images) else backend.to_numpy(layout.outputs)
+            result = backend.xp.array(layout.outputs) if backend.owns(images) else backend.to_numpy(layout.outputs)
+        self.say()
+        return result
 
     def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
         """Mean loss and number of right predictions, in evaluation mode."""
         with self._alone():
             images = self.check_images(images)
+            self.loss = loss
             layout = self.layout(images)
             labels = self.check_labels(labels, images.shape[0], layout.classes)
-            self.loss = loss
             self._run(layout, self._inference_program, (), (images, labels), True)
             mean, correct = layout.read_metrics()
-            return mean, int(correct)
+        self.say()
+        return mean, int(correct)
 
     def _inference_program(
         self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool
@@ -478,7 +499,9 @@ class Run:
     ) -> None:
         """Run ``program(communicator, name, batch, *command)`` on every worker, on processes without the batch."""
         program = partial(self._work, program)
-        processes = self._process_team(layout, batch, program, known)
+        watched = self._watched(known or ()) if get_num_threads() > 1 and self.backend.threads else []
+        before = self._snapshot(watched)
+        processes = self._process_team(layout, batch, program, known, watched)
         if processes is not None:
             for shared, given in zip(layout.batch, batch, strict=False):
                 shared[...] = given
@@ -487,6 +510,54 @@ class Run:
             if self.copy is not None:
                 self.copy[...] = self.net.flat
             (processes or layout.team).run(program, layout.name, batch, *command)
+        if watched and self._keeps_state is not True:
+            self._judge(watched, before is None or self._snapshot(watched) != before)
+
+    # ------------------------------------------------------------------ what a user's own classes keep
+
+    def say(self) -> None:
+        """Warn of what was noticed in the user's classes, once for the process, now that the work is done."""
+        messages, self._to_say = [m for m in self._to_say if m not in _said], []
+        _said.update(messages)
+        for message in dict.fromkeys(messages):
+            warnings.warn(message, WorkerWarning, stacklevel=4)
+
+    def _objects(self, known: Sequence[dict[str, Any]]) -> list[Any]:
+        """The objects whose methods the workers call."""
+        layers = [node.layer for node in self.net.graph.nodes]
+        return [*layers, *filter(None, [self.loss]), *(known[0].values() if known else ())]
+
+    def _watched(self, known: Sequence[dict[str, Any]]) -> list[Any]:
+        """Those of them that do not say that they are stateless."""
+        watched = [thing for thing in self._objects(known) if not stateless(thing)]
+        if (ids := [*map(id, watched)]) != self._judged:
+            self._keeps_state, self._judged = None, ids
+        return watched
+
+    def _snapshot(self, watched: list[Any]) -> Any:
+        """What they keep now; None if it is not known, or does not matter any more."""
+        if not watched or self._keeps_state:
+            return None
+        try:
+            return snapshot(*watched)
+        except UnknownStateError:
+            return None
+
+    def _judge(self, watched: list[Any], changed: bool) -> None:
+        """After a run: from now on let several threads work, or take the shards one after the other."""
+        names = ", ".join(sorted({type(thing).__name__ for thing in watched}))
+        say = f"If nothing of it changes while it works, write stateless = True in its class ({names})"
+        if changed and self._keeps_state is False:
+            self._to_say.append(
+                f"{names}: what it keeps has changed while several threads worked, so the result of this step may"
+                f" depend on their number; from now on one thread works. {say}"
+            )
+        elif changed:
+            self._to_say.append(
+                f"{names}: what it keeps changes while it works, or cannot be looked into, so one thread does all work,"
+                f" in a fixed order. {say}"
+            )
+        self._keeps_state = changed
 
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
         """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
@@ -495,33 +566,45 @@ class Run:
 
     def _process_team(
         self, layout: Layout, batch: tuple[Any, ...], program: Callable[..., None],
-        known: Sequence[dict[str, Any]] | None,
+        known: Sequence[dict[str, Any]] | None, watched: list[Any],
     ) -> ProcessTeam | None:
         """Workers on processes for what is repeated, where they can be had: else None, and threads do it."""
         size, backend = layout.plan.workers, self.backend
         layout.steps += 1
         # threads hand over to each other too slowly to share an image
-        self.workers_text = f"{layout.team.size} threads" if layout.team.size > 1 else "1 worker"
+        one = "1 thread" if watched else "1 worker"
+        self.workers_text = f"{layout.team.size} threads" if layout.team.size > 1 else one
         if size == 1 or layout.steps < FIRST_STEPS or known is None:
             return None
         from im2colnet import processes  # costs a few ms of import time
 
         if not processes.wanted() or not backend.shares(self.net.flat) or batch[0].nbytes > MOST_COPIED:
             return None
+        if watched:
+            names = ", ".join(sorted({type(thing).__name__ for thing in watched}))
+            self._to_say.append(
+                f"{names} does not say that it is stateless, so threads work instead of processes. If nothing of it"
+                " changes while it works, write stateless = True in its class"
+            )
+            return None
         layout.share(batch)
-        layers = [node.layer for node in self.net.graph.nodes]
         shared = {f"{name} {i}": array for name, other in self._layouts.items() for i, array in enumerate(other.batch)}
-        everything = [*known, shared, {"loss": self.loss}, *map(vars, (*filter(None, [self.loss]), *layers))]
+        everything = [*known, shared, {"loss": self.loss}, *map(vars, self._objects(known))]
         team = self._processes.get(size)
         if team is not None and not team.current(everything):
-            self._wasted = self._wasted + 1 if team.turns < FEW_STEPS else 0
+            if team.mine:
+                self._wasted = self._wasted + 1 if team.turns < FEW_STEPS else 0
             self._processes.pop(size).close()
             team = None
         if team is None:
             arrays = [*self._gradients, *(value for names in known for value in names.values() if backend.owns(value))]
             if self._wasted >= MOST_WASTED or not all(map(backend.shares, arrays)):
                 return None
-            team = self._processes[size] = processes.ProcessTeam(size, program, everything)
+            try:
+                team = self._processes[size] = processes.ProcessTeam(size, program, everything, backend.shares)
+            except UnknownStateError as error:
+                self._to_say.append(f"threads work instead of processes: {error}")
+                return None
         self.workers_text = f"{size} processes"
         return team
 
@@ -662,6 +745,9 @@ class Run:
         if low < 0 or high >= classes:
             raise ShapeError(f"labels must be 0 to {classes - 1} for {classes} network outputs, got {low} to {high}")
         return labels
+
+
+_said: set[str] = set()
 
 
 def _prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, ctx: Context) -> Calls:

@@ -2,19 +2,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from im2colnet.backend import Array, Backend
 from im2colnet.checks import whole
-from im2colnet.errors import CheckpointError, NonFiniteError, ShapeError
+from im2colnet.errors import CheckpointError, InterruptedStepError, NonFiniteError, ShapeError
+from im2colnet.interrupt import Interruption, deferred
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, internal_shape
@@ -79,6 +77,13 @@ class _Epoch:
     correct: int = 0
     images: int = 0
     seconds: float = 0.0
+
+    def count(self, loss: float, correct: int, images: int) -> None:
+        """After a batch of so many images."""
+        self.batch += 1
+        self.images += images
+        self.loss += loss * images
+        self.correct += correct
 
 
 @dataclass
@@ -192,14 +197,24 @@ class Trainer:
             If images or loss are not finite; the parameters stay as they were.
         ShapeError, DTypeError, BackendError
             If images or labels do not fit the network.
+        KeyboardInterrupt
+            After Ctrl-C, when the step is done; a second Ctrl-C ends it at once.
+        InterruptedStepError
+            If an earlier step ended while it changed the parameters: load a checkpoint.
         """
-        return self._step(images, labels)[0]
+        with deferred() as interruption:
+            loss = self._step(images, labels)[0]
+        interruption.act()
+        return loss
 
-    def _step(self, images: Any, labels: Any, meanwhile: Callable[[], None] | None = None) -> tuple[float, int]:
+    def _step(
+        self, images: Any, labels: Any, meanwhile: Callable[[], None] | None = None, epoch: _Epoch | None = None
+    ) -> tuple[float, int]:
+        """Train on one batch and count it, or raise; what has changed but is not counted is never gone on with."""
         state = self._state
         self._check_network()
         how = self.optimizer.schedule(state.step, state.total), state.step + 1
-        known = [{"optimizer": self.optimizer}, vars(self.optimizer), self._slots]
+        known = [{"optimizer": self.optimizer}, self._slots]
         scaled = self._run.dtype == "float16"
         scale = state.scale.value if scaled else 1.0
         key = self.seed, state.step
@@ -207,11 +222,16 @@ class Trainer:
         if scaled:
             state.scale.update(self._run.overflowed)
             if state.scale.value < 1:
+                self._run.changing = False
                 raise NonFiniteError(
                     "the gradient overflows in float16 however the loss is scaled: try a lower learning rate, or"
                     ' precision="bfloat16"; the parameters are unchanged'
                 )
         state.step += 1
+        if epoch is not None:
+            epoch.count(*result, len(labels))
+        self._run.changing = False
+        self._run.say()
         return result
 
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
@@ -239,10 +259,18 @@ class Trainer:
 
     @property
     def workers(self) -> str:
-        """What ran the last step: "1 worker", or so many "threads" or "processes"."""
+        """What ran the last step, such as "2 processes", "2 threads" or "1 worker".
+
+        "1 thread" has taken all shards in a fixed order, since a layer, loss or optimiser of yours keeps state.
+        """
         return self._run.workers_text
 
     def _check_network(self) -> None:
+        if self._run.changing:
+            raise InterruptedStepError(
+                "a training step ended while it changed the parameters, so some are new and some are old: go on from a"
+                " checkpoint with ic.Trainer.load(path), or begin anew with net.init(seed) and a new Trainer"
+            )
         if self.net.flat is not self._parameters:
             raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
         if self._run.precision != self.net.precision:
@@ -254,6 +282,7 @@ class Trainer:
         ``data`` is a :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
         """
         data = _dataset("data", data)
+        self._check_network()
         loss, correct = self.net.inference().evaluate(data.images, data.labels, self.loss)
         return {"loss": loss, "accuracy": correct / len(data.labels)}
 
@@ -285,11 +314,15 @@ class Trainer:
         ------
         NonFiniteError
             If the loss is not finite. Training stops, the checkpoint stays that of the last epoch.
-        KeyboardInterrupt
-            After Ctrl-C: the step is finished and, with ``directory``, the checkpoint written first. Training goes on
-            exactly there with ``Trainer.load(...).fit(...)`` and the same arguments.
+        KeyboardInterrupt, SystemExit
+            After Ctrl-C, and after SIGTERM with the status 143: the step is finished and, with ``directory``, the
+            checkpoint written first. Training goes on exactly there with ``Trainer.load(...).fit(...)`` and the same
+            arguments. A second Ctrl-C acts at once.
+        InterruptedStepError
+            If an earlier step ended while it changed the parameters: load a checkpoint.
         """
         state = self._state
+        self._check_network()
         epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
         train = _dataset("train", train)
         self._check_fit(train)
@@ -310,10 +343,10 @@ class Trainer:
         state.partial.steps = len(loader)
         state.batch_size, state.total = batch_size, epochs * len(loader)
         folder = None if directory is None else self._prepare(directory)
-        with _interruptible() as interrupted:
+        with deferred() as interrupted:
             while state.epoch < epochs:
                 self._train_epoch(loader, epochs, display, interrupted)
-                if interrupted.is_set() and state.partial.batch < len(loader):
+                if interrupted and state.partial.batch < len(loader):
                     break
                 record = self._finish_epoch(validation)
                 if folder is not None:
@@ -321,15 +354,14 @@ class Trainer:
                     self._write_metrics(folder)
                 if display is not None:
                     display.epoch(record)
-                if interrupted.is_set():
+                if interrupted:
                     break
-        if interrupted.is_set():
-            if folder is not None:
+            if interrupted and folder is not None:
                 self.save(os.path.join(folder, CHECKPOINT))
-            raise KeyboardInterrupt
+        interrupted.act()
         return self.history
 
-    def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: threading.Event) -> None:
+    def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: Interruption) -> None:
         done, before, backend = self._state.partial, self._state.partial.seconds, self.net.backend
         begin = time.perf_counter()
         batches, ahead = loader.epoch(self._state.epoch, done.batch), deque[Any]()
@@ -342,13 +374,9 @@ class Trainer:
         while ahead:
             arriving, labels = ahead.popleft()
             # a device computes while the next batch is fetched; of processors all are at work already
-            loss, correct = self._step(arriving(), labels, None if backend.threads else fetch)
+            self._step(arriving(), labels, None if backend.threads else fetch, done)
             if backend.threads:
                 fetch()
-            done.batch += 1
-            done.images += len(labels)
-            done.loss += loss * len(labels)
-            done.correct += correct
             done.seconds = before + time.perf_counter() - begin
             if display is not None:
                 left = (epochs - self._state.epoch) * len(loader) - done.batch
@@ -356,7 +384,7 @@ class Trainer:
                     self._state.epoch + 1, epochs, done.batch, len(loader), done.loss / done.images,
                     done.correct / done.images, done.images / done.seconds, left * done.seconds / done.batch,
                 ))  # fmt: skip
-            if interrupted.is_set():
+            if interrupted:
                 break
 
     def _finish_epoch(self, validation: Dataset | None) -> dict[str, float]:
@@ -370,9 +398,11 @@ class Trainer:
             record |= {f"validation_{k}": v for k, v in self.evaluate(validation).items()}
         record["lr"] = self.optimizer.schedule(state.step - 1, state.total)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
+        self._run.changing = True
         self.history.append(record)
         state.epoch += 1
         state.partial = _Epoch(steps=done.steps)
+        self._run.changing = False
         return record
 
     def _check_fit(self, data: Dataset) -> None:
@@ -503,23 +533,3 @@ def _dataset(name: str, data: Any) -> Dataset:
     if not isinstance(data, Dataset):
         raise ShapeError(f"{name} must be a data set or a pair (images, labels), got {type(data).__name__}")
     return data
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Within the block Ctrl-C only sets an event, so that no step is left half done; a second one is the usual one."""
-    event = threading.Event()
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous is not signal.default_int_handler:
-        yield event
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)

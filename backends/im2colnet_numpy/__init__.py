@@ -1,8 +1,6 @@
 """The CPU backend: NumPy, with convolutions as products of matrices (see :mod:`im2colnet_numpy.algorithms`)."""
 from __future__ import annotations
 
-import mmap
-import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from im2colnet import memory
 from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, run
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
@@ -65,17 +64,17 @@ class NumpyBackend(Backend):
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + nbytes].view(dtype).reshape(shape)
 
-    def shared(self, shape: Shape, dtype: str) -> Array:
+    def shared(self, shape: Shape, dtype: str, scratch: bool = False) -> Array:
         nbytes = prod(shape) * np.dtype(dtype).itemsize
-        if not nbytes or not hasattr(os, "fork"):
+        if not nbytes or not memory.AVAILABLE:
             return self.empty(shape, dtype)
-        return np.frombuffer(mmap.mmap(-1, nbytes), dtype).reshape(shape)
+        return np.frombuffer(memory.allocate(nbytes, scratch), dtype).reshape(shape)
 
     def shares(self, array: Array) -> bool:
         owner: Any = array
         while isinstance(owner, np.ndarray):
             owner = owner.base
-        return isinstance(owner.obj if isinstance(owner, memoryview) else owner, mmap.mmap)
+        return isinstance(owner.obj if isinstance(owner, memoryview) else owner, memory.Block)
 
     def random(self, key: Sequence[int], out: Array) -> Array:
         np.random.Generator(np.random.SFC64(list(key))).random(out=out, dtype=out.dtype)

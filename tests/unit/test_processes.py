@@ -166,13 +166,23 @@ class Counts(ic.Layer):
 
 
 def test_workers_that_are_outdated_after_every_step_become_threads():
-    teacher = trainer(ic.Sequential([Counts(), *small().layers]))
-    seen = []
-    for _ in range(6):
+    teacher, seen = trainer(), []
+    for i in range(8):
+        teacher.net.layers[3].p = 0.1 + i / 100
         teacher.step(*batch())
         seen.append(teacher.workers)
     assert seen[0] == "3 processes"
     assert seen[-1] == "3 threads"
+
+
+def test_a_layer_that_changes_itself_is_worked_on_in_one_order_and_that_is_said():
+    teacher = trainer(ic.Sequential([Counts(), *small().layers]))
+    with pytest.warns(ic.WorkerWarning, match=r"Counts: what it keeps changes.*stateless = True"):
+        teacher.step(*batch())
+    for _ in range(3):
+        teacher.step(*batch())
+        assert teacher.workers == "1 thread"
+    assert teacher.net.layers[0].calls == 12
     assert not pids(teacher)
 
 
@@ -388,6 +398,8 @@ def test_a_worker_whose_end_somebody_else_has_waited_for():
 class Fails(ic.Layer):
     """Fails in one worker when it is told to, by a file."""
 
+    stateless = True
+
     def __init__(self, file, error):
         self.file, self.error = file, error
 
@@ -429,6 +441,7 @@ def test_an_error_in_any_worker_is_raised_and_changes_nothing(error, kind, shard
     if isinstance(error, Local):
         assert "this and that" in str(caught.value)
     assert_same_bits(everything(teacher), before)
+    vars(error).clear()     # the notes: they are new, and the layer holds the error
     file.unlink()
     assert pids(teacher) == first, "they go on"
     assert [teacher.step(*batch()) for _ in range(2)] == [other.step(*batch()) for _ in range(2)]
@@ -471,7 +484,7 @@ import im2colnet as ic
 print("begins", flush=True)
 
 class Mine(ic.ReLU):
-    pass
+    stateless = True
 
 ic.set_num_threads(2)
 ic.set_workers("processes")

@@ -1,0 +1,144 @@
+"""What an object keeps, so that two moments can be compared: does a layer of the user's change itself while it works?
+
+Work that changes nothing but its arrays may be done in any order and in any process. Of the library's own classes this
+is known. A class of the user's says so by ``stateless = True`` in its body; one that does not is watched.
+"""
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import lru_cache, partial
+from hashlib import blake2b
+from pathlib import PurePath
+from random import Random, getstate
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from typing import Any, cast
+
+from im2colnet.host import np
+
+#: what a user might put upon an object in place of its class's own
+METHODS = frozenset({
+    "forward", "backward", "partial_sums", "partial_grad_sums", "finish_step", "update", "prepare_forward",
+    "prepare_backward",
+})  # fmt: skip
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
+MOST_BYTES = 1 << 26        # of an array that is looked at in each step
+
+
+class UnknownStateError(Exception):
+    """An object cannot be looked into."""
+
+
+@lru_cache(maxsize=1024)
+def _declares(cls: Hashable) -> bool:
+    return all(
+        vars(base).get("stateless", base.__module__.partition(".")[0] in ("im2colnet", "builtins", "abc", "typing"))
+        for base in cast(type, cls).__mro__
+    )
+
+
+def stateless(thing: Any) -> bool:
+    """Whether the classes of an object say that it changes nothing of its own while it works, each for itself.
+
+    A class that is derived from a stateless one may add state, so it has to say it again.
+    """
+    return _declares(cast(Hashable, type(thing))) and METHODS.isdisjoint(getattr(thing, "__dict__", ()))
+
+
+def of_the_library(thing: Any) -> bool:
+    """Whether an object is of one of the library's own classes, and stateless."""
+    return type(thing).__module__.partition(".")[0] == "im2colnet" and stateless(thing)
+
+
+def constant(value: Any) -> bool:
+    """Whether a value can never change."""
+    return isinstance(value, (*PLAIN, PurePath)) or (isinstance(value, tuple) and all(map(constant, value)))
+
+
+def snapshot(*things: Any, random: bool = True) -> Any:
+    """Return what compares equal if, and only if, nothing that the objects keep has changed.
+
+    That is their attributes and those of their classes, whatever these refer to, the variables that their methods use,
+    and, unless ``random`` is false, the global random numbers of Python and NumPy.
+
+    Raises
+    ------
+    UnknownStateError
+        If an object cannot be looked into.
+    """
+    seen: dict[int, tuple[int, Any]] = {}      # the objects too, so that no other one gets their id
+    generators = [getstate(), np.random.get_state(legacy=False)] if random else []
+    try:
+        return _look((things, [type(thing) for thing in things], generators), seen)
+    except RecursionError:
+        raise UnknownStateError("an object is nested too deep") from None
+
+
+def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
+    if isinstance(value, PLAIN):
+        return "nan" if value != value else (type(value), value)
+    if isinstance(value, PurePath):     # which caches what it is asked
+        return type(value), str(value)
+    if id(value) in seen:
+        return "seen", seen[id(value)][0]
+    seen[id(value)] = len(seen), value
+
+    def look(*parts: Any) -> Any:
+        return type(value), tuple(_look(part, seen) for part in parts)
+
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            return look(value.shape, *value.ravel().tolist())
+        if value.nbytes > MOST_BYTES:
+            raise UnknownStateError(f"an array of {value.nbytes} bytes is too large to be looked at in every step")
+        return value.shape, value.dtype.str, blake2b(np.ascontiguousarray(value).view("uint8").data).digest()
+    if isinstance(value, np.generic):
+        return type(value), value.tobytes()
+    if isinstance(value, np.random.Generator):
+        return look(value.bit_generator.state)
+    if isinstance(value, np.random.BitGenerator):
+        return look(value.state)
+    if isinstance(value, np.random.RandomState):
+        return look(value.get_state(legacy=False))
+    if isinstance(value, Random):
+        return look(value.getstate())
+    if isinstance(value, FunctionType):
+        used = {name: value.__globals__[name] for name in value.__code__.co_names if name in value.__globals__}
+        return look(value.__defaults__, value.__kwdefaults__, value.__closure__, used, value.__dict__)
+    if isinstance(value, CellType):
+        return look(value.cell_contents) if value != CellType() else "empty"
+    if isinstance(value, (MethodType, partial)):
+        names = "__func__", "__self__", "func", "args", "keywords"
+        return look(*(getattr(value, name) for name in names if hasattr(value, name)))
+    if isinstance(value, (staticmethod, classmethod)):
+        return look(value.__func__)
+    if isinstance(value, property):
+        return look(value.fget, value.fset)
+    if isinstance(value, type):
+        bodies = [vars(base) for base in value.__mro__ if not _declares(cast(Hashable, base))]
+        kept = [part for body in bodies for name, part in body.items() if name not in ("__dict__", "__weakref__")]
+        return id(value), look(*kept)
+    if isinstance(value, (ModuleType, BuiltinFunctionType, np.dtype, np.ufunc)) or _is_fixed(value):
+        return id(value)
+    if isinstance(value, (set, frozenset)):
+        return type(value), frozenset(_look(part, {}) for part in value)
+    if isinstance(value, dict):
+        return look(*value.keys(), *value.values())
+    own = getattr(value, "__dict__", {})
+    slots = [
+        name for base in type(value).__mro__ for name in [getattr(base, "__slots__", ())]
+        for name in ([name] if isinstance(name, str) else name) if hasattr(value, name)
+    ]  # fmt: skip
+    parts = [*own.keys(), *own.values(), *(getattr(value, name) for name in slots)]
+    if isinstance(value, (list, tuple)):
+        return look(*value, *parts)
+    if not hasattr(value, "__dict__") and not slots and type(value) is not object:
+        raise UnknownStateError(f"a {type(value).__name__} cannot be looked into")
+    return look(*parts)
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether it is a thing of the interpreter's whose state does not matter to a result."""
+    return type(value).__module__ in ("_thread", "builtins") and type(value).__name__ in (
+        "lock", "RLock", "getset_descriptor", "member_descriptor", "wrapper_descriptor", "method_descriptor",
+        "builtin_function_or_method", "mappingproxy", "ellipsis", "NotImplementedType", "code", "slice", "range",
+    )
