@@ -141,11 +141,8 @@ class Backend:
         """Allocate an array with arbitrary contents."""
         return self.xp.empty(shape, dtype=dtype)
 
-    def shared(self, shape: Shape, dtype: str, scratch: bool = False) -> Array:
-        """Allocate an array, with arbitrary contents: if possible in memory that workers forked later share.
-
-        Where it is ``scratch``, nobody needs its contents between two runs.
-        """
+    def shared(self, shape: Shape, dtype: str) -> Array:
+        """Allocate an array, with arbitrary contents: if possible in memory that workers forked later share."""
         return self.empty(shape, dtype)
 
     def shares(self, array: Array) -> bool:

@@ -3,7 +3,8 @@
 A worker's process must see what the others write: parameters, gradients, sums. So these lie in memory that a fork
 shares. But whoever forks for a purpose of their own, such as a server or a pool, expects a copy, as of all other
 memory. So after every fork that is not of a worker the child moves each block to memory of its own, at the same address
-and with the same contents, before anything else runs there; the parent waits for that, since it may write next.
+and with the same contents, before anything else runs there. The parent waits for that, since it may write next; and
+the fork waits until no other thread is in the middle of a step, so that the child has a whole number of them.
 """
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import ctypes
 import mmap
 import os
 import platform
-import select
 import sys
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 #: whether a fork can share memory and move it afterwards: Linux has mremap, and x86-64 shows stores in their order
 AVAILABLE = sys.platform == "linux" and platform.machine() == "x86_64" and hasattr(os, "register_at_fork")
@@ -24,24 +25,26 @@ AVAILABLE = sys.platform == "linux" and platform.machine() == "x86_64" and hasat
 PROT_READ_WRITE = 3
 MAP_SHARED_ANONYMOUS = 0x21
 MREMAP_MAYMOVE_FIXED = 3
+LONGEST_STEP = 60.0     # seconds that a fork waits for the steps of other threads, at most
 
 
 class Block(mmap.mmap):
     """Memory that forked workers share."""
 
     address: int
-    #: contents that nobody needs after a fork, unless the fork happens while they are in use
-    scratch: bool
+    #: whether nobody needs the contents after a fork, unless the fork happens while they are in use
+    scratch = False
 
 
 _blocks: weakref.WeakSet[Block] = weakref.WeakSet()
-_users = 0                          # how many runs use scratch at this moment, whichever thread they are on
-_users_lock = threading.Lock()
-_fork = threading.local()           # of the thread that forks: `worker`, `pipe`
 _libc: ctypes.CDLL | None = None
+_here = threading.local()   # of a thread: the `depth` of its work on blocks, whether it forks a `worker`, its `pipe`
+_gate = threading.Condition()
+_working = 0                # threads that work on blocks
+_forking = 0                # threads that fork: nobody else may begin to work
 
 
-def allocate(nbytes: int, scratch: bool = False) -> Block:
+def allocate(nbytes: int) -> Block:
     """Return a new block of ``nbytes`` zeros."""
     global _libc
     if _libc is None:      # at the first block, so that whoever needs none pays for nothing
@@ -50,56 +53,97 @@ def allocate(nbytes: int, scratch: bool = False) -> Block:
             function.restype = ctypes.c_void_p
         os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
     block = Block(-1, nbytes)
-    block.address, block.scratch = ctypes.addressof(ctypes.c_char.from_buffer(block)), scratch
+    block.address = ctypes.addressof(ctypes.c_char.from_buffer(block))
     _blocks.add(block)
     return block
 
 
+def block_of(array: Any) -> Block | None:
+    """Return the block in which an array lies, if it lies in one."""
+    while (owner := getattr(array, "base", None)) is not None:
+        array = owner
+    array = array.obj if isinstance(array, memoryview) else array
+    return array if isinstance(array, Block) else None
+
+
+def as_scratch(array: Any) -> Any:
+    """Say of an array that fills its block that nobody needs the contents between two runs; return it."""
+    block = block_of(array)
+    if block is not None:
+        block.scratch = True
+    return array
+
+
+def _depth() -> int:
+    depth: int = getattr(_here, "depth", 0)
+    return depth
+
+
 @contextmanager
-def using_scratch() -> Iterator[None]:
-    """Within the block a fork copies scratch too: a child that goes on from here needs it."""
-    global _users
-    with _users_lock:
-        _users += 1
+def working(member: bool = False) -> Iterator[None]:
+    """Within the block no other thread forks; a fork by this thread copies scratch too, since the child may go on.
+
+    A ``member`` works for a thread that is in such a block.
+    """
+    global _working
+    depth = _depth()
+    counts = not depth and not member
+    if counts:
+        with _gate:
+            _gate.wait_for(lambda: not _forking)
+            _working += 1
+    _here.depth = depth + 1
     try:
         yield
     finally:
-        with _users_lock:
-            _users -= 1
+        _here.depth = depth
+        if counts:
+            with _gate:
+                _working -= 1
+                _gate.notify_all()
 
 
 @contextmanager
 def forking_a_worker() -> Iterator[None]:
     """Within the block this thread's forks share memory with their child."""
-    _fork.worker = True
+    _here.worker = True
     try:
         yield
     finally:
-        _fork.worker = False
+        _here.worker = False
 
 
 def _before() -> None:
-    _fork.pipe = None
-    if _blocks and not getattr(_fork, "worker", False):
-        with suppress(OSError):     # no more files may be opened: the child still moves, only nobody waits for it
-            _fork.pipe = os.pipe()
+    global _forking
+    _here.pipe = None
+    if getattr(_here, "worker", False):
+        return
+    with _gate:
+        _forking += 1
+        if not _depth():
+            _gate.wait_for(lambda: not _working, LONGEST_STEP)
+    with suppress(OSError):     # no more files may be opened: the child still moves, only nobody waits for it
+        _here.pipe = os.pipe()
 
 
 def _after_in_parent() -> None:
-    pipe = getattr(_fork, "pipe", None)
-    if pipe is not None:
-        os.close(pipe[1])
-        waiting = select.poll()
-        waiting.register(pipe[0])
-        waiting.poll()              # until the child has written or is gone
-        os.close(pipe[0])
-        _fork.pipe = None
+    global _forking
+    if getattr(_here, "worker", False):
+        return
+    if _here.pipe is not None:
+        os.close(_here.pipe[1])
+        os.read(_here.pipe[0], 1)       # until the child has written or is gone
+        os.close(_here.pipe[0])
+    with _gate:
+        _forking -= 1
+        _gate.notify_all()
 
 
 def _after_in_child() -> None:
-    global _users_lock
-    _users_lock = threading.Lock()      # another thread of the parent may have held it
-    if getattr(_fork, "worker", False):
+    global _gate, _forking, _working
+    # other threads of the parent, which are not here, may have held or counted in these
+    _gate, _forking, _working = threading.Condition(), 0, int(_depth() > 0)
+    if getattr(_here, "worker", False):
         return
     try:
         for block in list(_blocks):
@@ -108,13 +152,12 @@ def _after_in_child() -> None:
         # to go on would be to write into the parent's network
         os.write(2, f"im2colnet: a forked process got no memory of its own ({error}), so it ends\n".encode())
         os._exit(1)
-    pipe = getattr(_fork, "pipe", None)
+    pipe = getattr(_here, "pipe", None)     # a fork without Python's knowledge has none
     if pipe is not None:
         with suppress(OSError):
             os.write(pipe[1], b"\0")
         os.close(pipe[0])
         os.close(pipe[1])
-        _fork.pipe = None
 
 
 def _move(block: Block) -> None:
@@ -124,7 +167,7 @@ def _move(block: Block) -> None:
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     own = _libc.mmap(None, size(length), number(PROT_READ_WRITE), number(MAP_SHARED_ANONYMOUS), number(-1), size(0))
     if own != pointer(-1).value:
-        if not block.scratch or _users:
+        if not block.scratch or _depth() > 0:
             ctypes.memmove(own, block.address, len(block))
         # takes the place of what lay there
         own = _libc.mremap(

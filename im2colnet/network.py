@@ -11,6 +11,7 @@ from im2colnet.backend import HALF, Array, Backend, Shape
 from im2colnet.checks import positive, whole
 from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
+from im2colnet.memory import working
 from im2colnet.registry import get_backend
 
 if TYPE_CHECKING:
@@ -311,8 +312,9 @@ class Network(Layer):
             arrays = {name: self.backend.asarray(given[name].astype(self.dtype)) for name in wanted}
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"the state holds what are no numbers: {error}") from error
-        for name, node, key in self._names("parameters", "state"):
-            (node.params | node.buffers)[key][...] = arrays[name]
+        with working():
+            for name, node, key in self._names("parameters", "state"):
+                (node.params | node.buffers)[key][...] = arrays[name]
 
     def plan(
         self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, threads: int | None = None,

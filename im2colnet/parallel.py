@@ -191,12 +191,14 @@ class Team:
             for communicator in self.communicators[1:]:  # each sees the caller's use_backend
                 others.append(submit(self._pool, copy_context().run, guarded, communicator))
             guarded(self.communicators[0])
+            if self._process != os.getpid():    # forked meanwhile
+                raise errors.get(0) or WorkerError("this process was forked in the middle of a step")
             for future in others:
                 future.result()
         except BaseException as error:  # Ctrl-C out here: the workers must be waited for all the same
             errors[-1] = error
             self._meeting.abort()
-            for future in others:
+            for future in others if self._process == os.getpid() else []:
                 with suppress(BaseException):
                     future.result()
         if errors:

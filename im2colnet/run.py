@@ -26,7 +26,7 @@ from im2colnet.backend import Array, Call, Shape, Spec, run
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError, WorkerWarning
 from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
-from im2colnet.memory import using_scratch
+from im2colnet.memory import as_scratch, working
 from im2colnet.network import Network, Node, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads, get_workers
 from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
@@ -270,7 +270,7 @@ class Run:
         """Let the arenas serve one call at a time, whichever of the user's threads it comes from."""
         if self._process != os.getpid():  # forked: nobody here will ever release the parent's
             self._lock, self._process = Lock(), os.getpid()
-        with self._lock, using_scratch():
+        with self._lock, working():
             yield
 
     # ------------------------------------------------------------------ memory
@@ -284,8 +284,8 @@ class Run:
             present.clear()
             self._layouts.clear()  # they were bound to the old ones
             # shared, or both a process and the one it was forked from would have a copy of what was written before
-            allocate = partial(self.backend.shared, scratch=True) if self.workers > 1 else self.backend.empty
-            present.extend(allocate((size,), "uint8") for _ in range(count))
+            allocate = self.backend.shared if self.workers > 1 else self.backend.empty
+            present.extend(as_scratch(allocate((size,), "uint8")) for _ in range(count))
 
     def gradient_rows(self, count: int) -> list[Array]:
         """Return ``count`` flat gradients."""
@@ -561,7 +561,7 @@ class Run:
 
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
         """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
-        with self.backend.flush_denormal():
+        with self.backend.flush_denormal(), working(member=True):
             program(comm, *command)
 
     def _process_team(

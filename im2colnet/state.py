@@ -5,13 +5,12 @@ is known. A class of the user's says so by ``stateless = True`` in its body; one
 """
 from __future__ import annotations
 
-from collections.abc import Hashable
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import blake2b
 from pathlib import PurePath
 from random import Random, getstate
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 from im2colnet.host import np
 
@@ -28,20 +27,16 @@ class UnknownStateError(Exception):
     """An object cannot be looked into."""
 
 
-@lru_cache(maxsize=1024)
-def _declares(cls: Hashable) -> bool:
-    return all(
-        vars(base).get("stateless", base.__module__.partition(".")[0] in ("im2colnet", "builtins", "abc", "typing"))
-        for base in cast(type, cls).__mro__
-    )
+def _declares(cls: type) -> bool:
+    return bool(vars(cls).get("stateless", cls.__module__.partition(".")[0] in ("im2colnet", "builtins")))
 
 
 def stateless(thing: Any) -> bool:
-    """Whether the classes of an object say that it changes nothing of its own while it works, each for itself.
+    """Whether the class of an object says that it changes nothing of its own while it works.
 
     A class that is derived from a stateless one may add state, so it has to say it again.
     """
-    return _declares(cast(Hashable, type(thing))) and METHODS.isdisjoint(getattr(thing, "__dict__", ()))
+    return _declares(type(thing)) and METHODS.isdisjoint(getattr(thing, "__dict__", ()))
 
 
 def of_the_library(thing: Any) -> bool:
@@ -67,8 +62,12 @@ def snapshot(*things: Any, random: bool = True) -> Any:
     """
     seen: dict[int, tuple[int, Any]] = {}      # the objects too, so that no other one gets their id
     generators = [getstate(), np.random.get_state(legacy=False)] if random else []
+    bodies = [
+        part for thing in things if hasattr(thing, "__dict__") for base in type(thing).__mro__ if not _declares(base)
+        for name, part in vars(base).items() if name not in ("__dict__", "__weakref__")
+    ]  # fmt: skip
     try:
-        return _look((things, [type(thing) for thing in things], generators), seen)
+        return _look((things, bodies, generators), seen)
     except RecursionError:
         raise UnknownStateError("an object is nested too deep") from None
 
@@ -113,11 +112,7 @@ def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
         return look(value.__func__)
     if isinstance(value, property):
         return look(value.fget, value.fset)
-    if isinstance(value, type):
-        bodies = [vars(base) for base in value.__mro__ if not _declares(cast(Hashable, base))]
-        kept = [part for body in bodies for name, part in body.items() if name not in ("__dict__", "__weakref__")]
-        return id(value), look(*kept)
-    if isinstance(value, (ModuleType, BuiltinFunctionType, np.dtype, np.ufunc)) or _is_fixed(value):
+    if isinstance(value, (type, ModuleType, BuiltinFunctionType, np.dtype, np.ufunc)) or _is_fixed(value):
         return id(value)
     if isinstance(value, (set, frozenset)):
         return type(value), frozenset(_look(part, {}) for part in value)

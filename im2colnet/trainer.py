@@ -15,6 +15,7 @@ from im2colnet.errors import CheckpointError, InterruptedStepError, NonFiniteErr
 from im2colnet.interrupt import Interruption, deferred
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
+from im2colnet.memory import working
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.parallel import Communicator
@@ -218,19 +219,20 @@ class Trainer:
         scaled = self._run.dtype == "float16"
         scale = state.scale.value if scaled else 1.0
         key = self.seed, state.step
-        result = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
-        if scaled:
-            state.scale.update(self._run.overflowed)
-            if state.scale.value < 1:
-                self._run.changing = False
-                raise NonFiniteError(
-                    "the gradient overflows in float16 however the loss is scaled: try a lower learning rate, or"
-                    ' precision="bfloat16"; the parameters are unchanged'
-                )
-        state.step += 1
-        if epoch is not None:
-            epoch.count(*result, len(labels))
-        self._run.changing = False
+        with working():
+            result = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
+            if scaled:
+                state.scale.update(self._run.overflowed)
+                if state.scale.value < 1:
+                    self._run.changing = False
+                    raise NonFiniteError(
+                        "the gradient overflows in float16 however the loss is scaled: try a lower learning rate, or"
+                        ' precision="bfloat16"; the parameters are unchanged'
+                    )
+            state.step += 1
+            if epoch is not None:
+                epoch.count(*result, len(labels))
+            self._run.changing = False
         self._run.say()
         return result
 
@@ -265,12 +267,15 @@ class Trainer:
         """
         return self._run.workers_text
 
-    def _check_network(self) -> None:
+    def _check_whole(self) -> None:
         if self._run.changing:
             raise InterruptedStepError(
                 "a training step ended while it changed the parameters, so some are new and some are old: go on from a"
                 " checkpoint with ic.Trainer.load(path), or begin anew with net.init(seed) and a new Trainer"
             )
+
+    def _check_network(self) -> None:
+        self._check_whole()
         if self.net.flat is not self._parameters:
             raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
         if self._run.precision != self.net.precision:
@@ -282,7 +287,7 @@ class Trainer:
         ``data`` is a :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
         """
         data = _dataset("data", data)
-        self._check_network()
+        self._check_whole()
         loss, correct = self.net.inference().evaluate(data.images, data.labels, self.loss)
         return {"loss": loss, "accuracy": correct / len(data.labels)}
 

@@ -64,17 +64,14 @@ class NumpyBackend(Backend):
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + nbytes].view(dtype).reshape(shape)
 
-    def shared(self, shape: Shape, dtype: str, scratch: bool = False) -> Array:
+    def shared(self, shape: Shape, dtype: str) -> Array:
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         if not nbytes or not memory.AVAILABLE:
             return self.empty(shape, dtype)
-        return np.frombuffer(memory.allocate(nbytes, scratch), dtype).reshape(shape)
+        return np.frombuffer(memory.allocate(nbytes), dtype).reshape(shape)
 
     def shares(self, array: Array) -> bool:
-        owner: Any = array
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        return isinstance(owner.obj if isinstance(owner, memoryview) else owner, memory.Block)
+        return memory.block_of(array) is not None
 
     def random(self, key: Sequence[int], out: Array) -> Array:
         np.random.Generator(np.random.SFC64(list(key))).random(out=out, dtype=out.dtype)

@@ -14,7 +14,7 @@ MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 #: packages beside the standard library that the library may import, each inside the function that needs it
 LIBRARIES = {"matplotlib", "PIL", "rich", "safetensors"}
 #: modules whose own business is arrays on the host; all others take them from the backend they are given
-HOST = {"cli.py", "datasets.py", "images.py", "loader.py", "plots.py"}
+HOST = {"cli.py", "datasets.py", "images.py", "loader.py", "plots.py", "state.py"}
 #: what a training step can do without
 OPTIONAL = ("matplotlib", "PIL", "rich", "safetensors", "threadpoolctl")
 
@@ -101,7 +101,8 @@ def test_only_modules_about_host_arrays_take_numpy_from_the_host(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "backends").rglob("*.py")), ids=lambda p: "/".join(p.parts[-2:]))
 def test_a_backend_knows_no_layer(path):
-    known = {"backend", "errors", "window", *["optim"] * ("cupy" in str(path))}    # whose updates are kernels there
+    known = {"backend", "errors", "memory", "window"}
+    known |= {"optim"} if "cupy" in str(path) else set()    # whose updates are kernels there
     modules = {found.module.split(".")[1] for found in imports(path.read_text())
                if found.module.startswith("im2colnet.")}
     assert modules <= known, f"{path.name} knows {modules - known}"

@@ -20,6 +20,8 @@ def batch(n=20, seed=0, shape=(1, 8, 8)):
 class Frozen(ic.Layer):
     """A parameter that ``backward`` says nothing about."""
 
+    stateless = True
+
     def parameters(self):
         return {"weight": ic.Parameter((1,), value=1.0)}
 
@@ -83,6 +85,8 @@ def test_the_error_is_that_of_the_first_worker_whoever_failed_first(attempt):
 
 class Convolve(ic.Layer):
     """Uses the functional operators, so the backend in use."""
+
+    stateless = True
 
     def __init__(self, seen):
         self.seen = seen
