@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-from im2colnet.errors import BackendError
+from im2colnet.errors import BackendError, NonFiniteError
 from im2colnet.window import Pair, Window
 
 Array = Any  # an array of the backend's module
@@ -389,34 +389,51 @@ class Backend:
         return self.xp.multiply(dy, y > 0, out=out)
 
     def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
-        """Σx and Σx² of each channel into ``out`` (2, C), float64.
+        """Σx and Σ(x - mean)², mean = Σx/n, of each channel into ``out`` (2, C), float64.
 
-        Summed about each row's own mean, so that Σx²/n - mean² loses no digits in float32 (Chan, Golub, LeVeque 1983).
+        Each row is summed about its own mean k, and the rows are joined: no large squares cancel, however far the mean
+        is from 0 (Chan, Golub, LeVeque 1983).
         """
         H, C, W, N = x.shape
         m = W * N
-        mean = x.mean(axis=(2, 3), keepdims=True)                                        # (H, C, 1, 1)
-        spread = self.xp.square(x - mean).sum(axis=(2, 3)).astype("float64")
-        mean = mean[:, :, 0, 0].astype("float64")
-        out[0] = m * mean.sum(0)
-        out[1] = (spread + m * mean * mean).sum(0)
+        k = x.mean(axis=(2, 3), keepdims=True)                                           # (H, C, 1, 1)
+        centred = x - k
+        about = centred.sum(axis=(2, 3)).astype("float64") / m          # what rounding k has left of the row's mean
+        spread = self.xp.square(centred).sum(axis=(2, 3)).astype("float64") - m * about * about
+        k = k[:, :, 0, 0].astype("float64")
+        of_rows = k - k[0] + about                                      # less the first row's, so that all are small
+        mean = of_rows.mean(axis=0)
+        out[0] = H * m * (k[0] + mean)
+        out[1] = self.xp.maximum(spread, 0).sum(0) + m * self.xp.square(of_rows - mean).sum(0)
         return out
 
     def batch_norm_grad_sums(
         self, x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array] | None = None
     ) -> Array:
         """Σdy and Σdy·(x - mean) of each channel into ``out`` (2, C), float64."""
-        centred = x - mean.astype(x.dtype)[:, None, None]
+        k = mean.astype(x.dtype)
+        centred = x - k[:, None, None]
         out[0] = dy.sum(axis=(2, 3)).astype("float64").sum(0)
-        out[1] = (dy * centred).sum(axis=(2, 3)).astype("float64").sum(0)
+        out[1] = (dy * centred).sum(axis=(2, 3)).astype("float64").sum(0) - (mean - k) * out[0]
         return out
 
     def batch_norm_statistics(
         self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
     ) -> Statistics:
-        """Make of a batch's ``[Σx, Σx²]`` (2, C), over n numbers of each channel, what normalises them."""
-        mean = sums[0] / n
-        var = self.xp.maximum(sums[1] / n - mean * mean, 0)
+        """Make of a batch's ``[Σx, Σ(x - mean)²]`` (2, C), over n numbers of each channel, what normalises them.
+
+        Raises
+        ------
+        NonFiniteError
+            If mean or variance is not finite. (A device that would have to be waited for need not look.)
+        """
+        mean, var = sums[0] / n, sums[1] / n
+        if not self.all_finite(mean + var):
+            raise NonFiniteError(
+                "mean or variance of a channel over the batch is infinite or NaN: an input has numbers too large to be"
+                " squared, or training diverges (try a lower learning rate); parameters and running statistics are"
+                " unchanged"
+            )
         inverse = 1 / self.xp.sqrt(var + eps)
         return Statistics(mean, var, inverse, *normalizing(mean, inverse, weight, bias))
 

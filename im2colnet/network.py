@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import HALF, Array, Backend, Shape
 from im2colnet.checks import positive, whole
-from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
+from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, NonFiniteError, ShapeError
 from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
 from im2colnet.registry import get_backend
 
@@ -279,6 +279,17 @@ class Network(Layer):
         self.flat  # noqa: B018 - raises if there are none
         arrays = {n: (node.params | node.buffers)[k] for n, node, k in self._names("parameters", "state")}
         return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
+
+    def check_finite(self) -> None:
+        """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
+        all_finite = self.backend.all_finite
+        kinds = ["state"] if all_finite(self.flat) else ["parameters", "state"]      # all parameters at once
+        for name, node, key in self._names(*kinds):
+            if not all_finite((node.params | node.buffers)[key]):
+                raise NonFiniteError(
+                    f"{name} has become infinite or NaN: try a lower learning rate, and look for inputs that are far"
+                    " too large"
+                )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set parameters and running statistics from arrays, by name; a network without parameters gets them first.

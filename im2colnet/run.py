@@ -410,9 +410,15 @@ class Run:
             if stage.join is not None:
                 join = stage.steps[-1].kind, stage.join
                 parts = [shard.sums[join] for shard in layout.shards]
-                comm.all_reduce(parts)
-                for s in mine:
-                    layout.shards[s].slot.contexts[stage.join].sums = parts[0]
+                contexts = [layout.shards[s].slot.contexts[stage.join] for s in mine]
+                if join[0] == "sums":
+                    comm.barrier()
+                    joined = self.net.graph.nodes[stage.join].layer.join_sums(parts, plan.sizes, contexts[0])
+                else:
+                    comm.all_reduce(parts)
+                    joined = parts[0]
+                for ctx in contexts:
+                    ctx.sums = joined
         comm.all_reduce([shard.metrics for shard in layout.shards])
         if self._meanwhile and not comm.rank:
             self._meanwhile()

@@ -457,7 +457,7 @@ BAD_BATCHES = {
     "infinity": (bad_pixel(np.inf), LABELS, ic.NonFiniteError, ["image 8 of the batch holds NaN or infinity"]),
     "minus infinity": (bad_pixel(-np.inf), LABELS, ic.NonFiniteError, ["image 8 of the batch holds NaN or infinity"]),
     "too large for float32": (bad_pixel(0).astype("f8") * 1e300, LABELS, ic.NonFiniteError, ["NaN or infinity"]),
-    "no loss": (np.sign(GOOD) * np.float32(3e38), LABELS, ic.NonFiniteError, ["the loss is", "learning rate"]),
+    "no loss": (np.sign(GOOD) * np.float32(3e38), LABELS, ic.NonFiniteError, ["unchanged", "learning rate"]),
 }  # fmt: skip
 
 
@@ -493,7 +493,7 @@ def test_a_learning_rate_that_is_too_high(make, threads):
             states.append(everything(trainer))
             trainer.step(GOOD, LABELS)
 
-    with pytest.raises(ic.NonFiniteError, match=r"the loss is (nan|inf).*lower learning rate"):
+    with pytest.raises(ic.NonFiniteError, match=r"(the loss is (nan|inf)|is infinite or NaN).*lower learning rate"):
         train()
     assert len(states) > 1
     assert_same_bits(everything(trainer), states[-1])
