@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from im2colnet.errors import BackendError, NonFiniteError
-from im2colnet.window import Pair, Window
+from im2colnet.window import Pair, Tap, Window
 
 Array = Any  # an array of the backend's module
 HALF = ("float16", "bfloat16")      # types that arrays are stored in, while sums and parameters are float32
@@ -310,48 +310,92 @@ class Backend:
         self, x: Array, window: Window, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
         """Largest value of each window; padding never wins. (OH, C, OW, N)."""
-        y = self.im2col(x, window, fill=-self.xp.inf).max(axis=(2, 3))
-        return y if out is None else _assign(out, y)
+        size, N = (x.shape[0], x.shape[2]), x.shape[3]
+        OH, OW = window.output_size(size)
+        y = self.empty((OH, x.shape[1], OW, N), x.dtype.name) if out is None else out
+        y[...] = -self.xp.inf
+        for _, _, outputs, inputs in window.pairs(size):
+            y[outputs] = self.xp.maximum(y[outputs], x[inputs])
+        return y
 
     def max_pool2d_grad(
         self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
-        """Give ``dy`` to the first maximum (in row-major order) of each window, as PyTorch does."""
-        (OH, C, OW, N), (KH, KW) = dy.shape, window.kernel
-        first = self.first_maximum(x, window)[:, :, None] == self.xp.arange(KH * KW)[:, None, None]
-        columns = self.xp.where(first, dy[:, :, None], dy.dtype.type(0))                # (OH, C, KH·KW, OW, N)
-        return self.col2im(columns.reshape(OH, C, KH, KW, OW, N), window, (x.shape[0], x.shape[2]), out=out)
+        """Give ``dy`` to the first maximum (in row-major order) of each window, or to its last NaN, as PyTorch does.
+
+        A window that sees padding alone gives it to no pixel.
+        """
+        size, zero = (x.shape[0], x.shape[2]), dy.dtype.type(0)
+        tap, KW = self.first_maximum(x, window), window.kernel[1]
+        dx = self.empty(x.shape, x.dtype.name) if out is None else out
+        dx[...] = 0
+        for i, j, outputs, inputs in window.pairs(size):        # no product with a mask: infinity times 0 is NaN
+            dx[inputs] = dx[inputs] + self.xp.where(tap[outputs] == i * KW + j, dy[outputs], zero)
+        return dx
 
     def first_maximum(self, x: Array, window: Window) -> Array:
-        """Which tap, i·KW + j, holds the first maximum of each window, or its first NaN. (OH, C, OW, N)."""
-        xp, (H, C, W, N) = self.xp, x.shape
-        columns = self.im2col(x, window, fill=-xp.inf)
-        OH, _, KH, KW, OW, _ = columns.shape
-        columns = columns.reshape(OH, C, KH * KW, OW, N)
-        # padding must not win against a pixel that is -inf too
-        inside = self.im2col(xp.ones((H, 1, W, 1), x.dtype), window).reshape(OH, 1, KH * KW, OW, 1) > 0
-        best = (columns == columns.max(axis=2, keepdims=True)) | (columns != columns)
-        return (best & inside).argmax(axis=2)
+        """Which tap, i·KW + j, holds the first maximum of each window, or its last NaN, as in PyTorch. (OH, C, OW, N).
+
+        0 for a window that sees padding alone. First for the columns of each row, then for the rows.
+        """
+        H, C, W, N = x.shape
+        OH, OW = window.output_size((H, W))
+        largest, column = self._first_along(x, 2, window.taps(1, W, OW), window.stride[1], OW)      # (H, C, OW, N)
+        _, tap = self._first_along(largest, 0, window.taps(0, H, OH), window.stride[0], OH, column, window.kernel[1])
+        return tap
+
+    def _first_along(
+        self, x: Array, axis: int, taps: Sequence[Tap], stride: int, size: int, among: Array | None = None,
+        factor: int = 1,
+    ) -> tuple[Array, Array]:
+        """Along ``axis`` the largest input of the taps and its place: the tap times ``factor`` plus ``among`` there.
+
+        What comes first wins, but for NaN, of which the last does.
+        """
+        before = (slice(None),) * axis
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        best, place = self.empty(shape, x.dtype.name), self.empty(shape, "int64")
+        best[...], place[...] = -self.xp.inf, 0
+        reached = size      # outputs from here on have met a tap that is inside the image
+        for k, (lo, hi, start) in enumerate(taps):
+            if hi == lo:
+                continue
+            outputs = *before, slice(lo, hi)
+            inputs = *before, slice(start, start + (hi - lo - 1) * stride + 1, stride)
+            value, at = x[inputs], k * factor if among is None else among[inputs] + k * factor
+            better = (value > best[outputs]) | (value != value)
+            better[*before, : max(0, reached - lo)] = True      # the first of all, even if it is -infinity
+            best[outputs] = self.xp.where(better, value, best[outputs])
+            place[outputs] = self.xp.where(better, at, place[outputs])
+            reached = min(reached, lo)
+        return best, place
 
     def avg_pool2d(
         self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Mean of each window. (OH, C, OW, N)."""
-        columns = self.im2col(x, window)
-        share = self.pool_shares(window, (x.shape[0], x.shape[2]), count_include_pad, x.dtype.name)
-        return self.xp.multiply(columns.sum(axis=(2, 3)), share, out=out)
+        size, N = (x.shape[0], x.shape[2]), x.shape[3]
+        OH, OW = window.output_size(size)
+        y = self.empty((OH, x.shape[1], OW, N), x.dtype.name) if out is None else out
+        y[...] = 0
+        for _, _, outputs, inputs in window.pairs(size):
+            y[outputs] = y[outputs] + x[inputs]
+        return self.xp.multiply(y, self.pool_shares(window, size, count_include_pad, x.dtype.name), out=y)
 
     def avg_pool2d_grad(
         self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Spread ``dy`` evenly over each window of an input of ``size`` (H, W)."""
-        OH, C, OW, N = dy.shape
+        _, C, _, N = dy.shape
         shares = dy * self.pool_shares(window, size, count_include_pad, dy.dtype.name)
-        columns = self.xp.broadcast_to(shares[:, :, None, None], (OH, C, *window.kernel, OW, N))
-        return self.col2im(columns, window, size, out=out)
+        dx = self.empty((size[0], C, size[1], N), dy.dtype.name) if out is None else out
+        dx[...] = 0
+        for _, _, outputs, inputs in window.pairs(size):
+            dx[inputs] = dx[inputs] + shares[outputs]
+        return dx
 
     def pool_shares(self, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
         """1 / (number of inputs averaged) for each output, (OH, 1, OW, 1).
@@ -386,7 +430,8 @@ class Backend:
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
         """``dy`` where the output ``y`` of the ReLU is positive, else 0. ``out`` may be ``dy``."""
-        return self.xp.multiply(dy, y > 0, out=out)
+        dx = self.xp.where(y > 0, dy, dy.dtype.type(0))     # no product with the mask: infinity times 0 is NaN
+        return dx if out is None else _assign(out, dx)
 
     def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
         """Σx and Σ(x - mean)², mean = Σx/n, of each channel into ``out`` (2, C), float64.

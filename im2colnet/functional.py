@@ -84,8 +84,9 @@ def max_pool2d(
 ) -> Any:
     """Largest value of each window of ``x`` (N, C, H, W); ``stride`` defaults to ``kernel_size``.
 
-    With ``return_indices`` also its position in the flattened image, ``row · W + column``, the first if there are
-    several.
+    With ``return_indices`` also its position in the flattened image, ``row · W + column``: the first if there are
+    several, of NaN the last. A window that meets padding alone (where its dilation is wide) is -infinity, and names a
+    pixel of the image that is nearest to it.
     """
     backend, window = _check(("x", x, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
     rows = _rows(backend, x)
@@ -94,16 +95,21 @@ def max_pool2d(
         return y
     tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]     # (OH, C, OW, N)
     (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
+    H, W = x.shape[2:]
     row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
     column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
-    return y, _images(backend, row * x.shape[3] + column)
+    place = xp.minimum(xp.maximum(row, 0), H - 1) * W + xp.minimum(xp.maximum(column, 0), W - 1)
+    return y, _images(backend, place)
 
 
 def max_pool2d_input(
     x: Array, dy: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """Gradient of :func:`max_pool2d` with respect to ``x``: ``dy`` goes to the first maximum of each window."""
+    """Gradient of :func:`max_pool2d` with respect to ``x``: ``dy`` goes to the first maximum of each window.
+
+    In a window with NaN it goes to the last NaN, as in PyTorch; in one that meets padding alone to no pixel.
+    """
     backend = _check(("x", x, 4), ("dy", dy, 4))
     window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
     _check_grad(dy, (*x.shape[:2], *window.output_size(x.shape[2:])))
