@@ -18,7 +18,7 @@ from operator import setitem
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from im2colnet.backend import Array, Backend, Call, Choice, Shape, Spec, accumulator, normalizing, run
-from im2colnet.checks import arguments, groups_divide, number, positive, whole
+from im2colnet.checks import arguments, groups_divide, number, whole
 from im2colnet.errors import ShapeError
 from im2colnet.window import make_window, pooling_window
 
@@ -277,8 +277,9 @@ class Conv2d(Layer):
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(in_channels=self.in_channels, out_channels=self.out_channels)
-        groups_divide(self.in_channels, self.out_channels, self.groups)
+        self.in_channels = whole("in_channels", self.in_channels)
+        self.out_channels = whole("out_channels", self.out_channels)
+        self.groups = groups_divide(self.in_channels, self.out_channels, self.groups)
         self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def parameters(self) -> dict[str, Parameter]:
@@ -340,7 +341,8 @@ class Linear(Layer):
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(in_features=self.in_features, out_features=self.out_features)
+        self.in_features = whole("in_features", self.in_features)
+        self.out_features = whole("out_features", self.out_features)
 
     def parameters(self) -> dict[str, Parameter]:
         bound = 1 / sqrt(self.in_features)
@@ -531,7 +533,7 @@ class BatchNorm2d(Layer):
     keeps_float32: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(num_features=self.num_features)
+        self.num_features = whole("num_features", self.num_features)
         number("eps", self.eps)
         number("momentum", self.momentum)
 
@@ -745,8 +747,8 @@ class ZeroPadShortcut(Layer):
     stride: int = 1
 
     def __post_init__(self) -> None:
-        positive(in_channels=self.in_channels, stride=self.stride)
-        whole("out_channels", self.out_channels, least=self.in_channels)
+        self.in_channels, self.stride = whole("in_channels", self.in_channels), whole("stride", self.stride)
+        self.out_channels = whole("out_channels", self.out_channels, least=self.in_channels)
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)

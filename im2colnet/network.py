@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import HALF, Array, Backend, Shape
-from im2colnet.checks import positive, whole
+from im2colnet.checks import whole
 from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, NonFiniteError, ShapeError
 from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
 from im2colnet.registry import get_backend
@@ -343,11 +343,13 @@ class Network(Layer):
         from im2colnet.parallel import get_num_threads
         from im2colnet.plan import BatchPlan
 
-        positive(batch=batch, threads=1 if threads is None else threads, shard=1 if shard is None else shard)
+        batch = whole("batch", batch)
+        threads = get_num_threads() if threads is None else whole("threads", threads)
+        shard = None if shard is None else whole("shard", shard)
         backend, dtype = self.computes() if self.initialized else (get_backend(), "float32")
         return BatchPlan(
             self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
-            shard, threads or get_num_threads(),
+            shard, threads,
         )  # fmt: skip
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
@@ -355,7 +357,7 @@ class Network(Layer):
         found = shape if shape is not None else self.input_shape
         if found is None:
             raise ShapeError("the input's shape is not known yet: give input_shape=(channels, height, width)")
-        return tuple(int(n) for n in found)
+        return tuple(whole("input_shape's numbers", n) for n in found)
 
     def summary(self, input_shape: Sequence[int] | None = None, batch: int = 1) -> str:
         """Return a table of layers, output shapes, parameters, FLOPs of a forward pass, and memory.

@@ -440,8 +440,12 @@ class Run:
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
         with self._alone():
-            images = self.check_images(images)
-            layout, backend = self.layout(images), self.backend
+            images, backend = self.check_images(images, least=0), self.backend
+            if not len(images):
+                output = self.net.output_shape(internal_shape(images.shape[1:], 1))
+                xp = backend.xp if backend.owns(images) else get_backend("numpy").xp
+                return xp.empty((0, *user_shape(output)[1:]), dtype=self.net.dtype)
+            layout = self.layout(images)
             self._run(layout, self._inference_program, (), (images,), False)
             return backend.xp.array(layout.outputs) if backend.owns(images) else backend.to_numpy(layout.outputs)
 
@@ -618,7 +622,7 @@ class Run:
 
     # ------------------------------------------------------------------ checks
 
-    def check_images(self, images: Any) -> Any:
+    def check_images(self, images: Any, least: int = 1) -> Any:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
         net = self.net
         if not hasattr(images, "ndim"):
@@ -633,7 +637,7 @@ class Run:
             expected = "(N, features)" if rank == 2 else "(N, channels, height, width)"
             hint = "; make it so by images[None] (one image) or images[:, None] (grey ones)" if images.ndim == 3 else ""
             raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
-        if 0 in images.shape:
+        if 0 in images.shape[not least :]:
             raise ShapeError(f"the batch is empty: images of shape {images.shape}")
         if images.dtype.kind != "f" and images.dtype.name != "uint8":
             raise DTypeError(

@@ -263,7 +263,7 @@ class NumpyBackend(Backend):
         return dx
 
     def pool_shares(self, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
-        return _pool_shares(self, window, size, count_include_pad, dtype)
+        return _pool_shares(self, window, size, bool(count_include_pad), dtype)
 
     # ------------------------------------------------------------------ sums and masks
 
@@ -376,4 +376,5 @@ def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array
 @lru_cache(maxsize=256)
 def _pool_shares(backend: NumpyBackend, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
     shares: Array = Backend.pool_shares(backend, window, size, count_include_pad, dtype)
+    shares.flags.writeable = False      # everybody gets the same array
     return shares
