@@ -41,10 +41,13 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
 
 def groups_divide(channels: int, filters: int, groups: Any) -> int:
     """Return ``groups`` as an integer, or raise a ShapeError unless it divides both the channels and the filters."""
-    found = whole("groups", groups)
-    if channels % found or filters % found:
+    try:
+        found = whole("groups", groups)
+    except ShapeError:
+        found = 0
+    if not found or channels % found or filters % found:
         raise ShapeError(
-            f"groups must divide the input and the output channels, got groups={groups} for {channels} and {filters}"
+            f"groups must divide the input and the output channels, got groups={groups!r} for {channels} and {filters}"
         )
     return found
 
