@@ -14,16 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from errno import ENOMEM
 from functools import partial
+from math import prod
 from typing import Any, ClassVar, NamedTuple
 
-from im2colnet.errors import BackendError, NonFiniteError
+from im2colnet.errors import BackendError, NonFiniteError, OutOfMemoryError
 from im2colnet.window import Pair, Tap, Window
 
 Array = Any  # an array of the backend's module
 HALF = ("float16", "bfloat16")      # types that arrays are stored in, while sums and parameters are float32
 Shape = tuple[int, ...]
 Call = Callable[[], Any]
+ITEM_BYTES = {
+    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
+    "bfloat16": 2,
+    "bool": 1, "int8": 1, "uint8": 1,
+}  # fmt: skip
 ALIGNMENT = 64       # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
 
 
@@ -36,6 +43,29 @@ def run(calls: Iterable[Call]) -> None:
     """Make calls, one after the other."""
     for call in calls:
         call()
+
+
+class memory_for:
+    """Within the block a lack of memory is an OutOfMemoryError, which says for what if that is given."""
+
+    def __init__(self, shape: Shape = (), dtype: str = "") -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OutOfMemoryError):
+            return
+        # of more bytes than a processor can count, NumPy and Python have errors of other kinds
+        lack = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM)
+        if self.dtype and (lack or isinstance(error, (OverflowError, ValueError))):
+            size = prod(self.shape) * ITEM_BYTES[self.dtype] / 2**20
+            raise OutOfMemoryError(
+                f"there is no memory for an array of {size:,.0f} MiB (shape {tuple(self.shape)} of {self.dtype})"
+            ) from error
+        if lack:
+            raise OutOfMemoryError(f"there is not enough memory: {error or 'Python could allocate no more'}") from error
 
 
 class Spec(NamedTuple):
@@ -138,8 +168,9 @@ class Backend:
         return array
 
     def empty(self, shape: Shape, dtype: str) -> Array:
-        """Allocate an array with arbitrary contents."""
-        return self.xp.empty(shape, dtype=dtype)
+        """Allocate an array with arbitrary contents, or raise an OutOfMemoryError."""
+        with memory_for(shape, dtype):
+            return self.xp.empty(shape, dtype=dtype)
 
     def shared(self, shape: Shape, dtype: str) -> Array:
         """Allocate an array, if possible in memory that processes forked later share, with arbitrary contents."""

@@ -18,7 +18,7 @@ class BackendError(Im2colnetError, RuntimeError):
 
 
 class OutOfMemoryError(BackendError, MemoryError):
-    """A device has no room for an array."""
+    """There is no room for an array, in the machine's memory or on a device."""
 
 
 class DataError(Im2colnetError, ValueError):

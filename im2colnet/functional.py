@@ -4,13 +4,15 @@ Arguments and results are those of ``torch.nn.functional`` and ``torch.nn.grad``
 "valid" or ((top, bottom), (left, right)). The backend is the one that owns the arrays. float32 and float64 keep their
 type, inputs are never changed and may have any strides, results are C-contiguous. A batch of no images gives a result
 of none, and gradients of weights that are 0; no other dimension may be 0. (The NumPy backend limits BLAS to one
-thread, for the whole process, when it starts.)
+thread, for the whole process, when it starts.) Where there is not enough memory, an OutOfMemoryError says so.
 """
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from im2colnet.backend import Array, Backend, Shape
+from im2colnet.backend import Array, Backend, Shape, memory_for
 from im2colnet.checks import groups_divide, whole
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.registry import backend_of
@@ -21,7 +23,22 @@ __all__ = [
     "max_pool2d_input", "unfold",
 ]  # fmt: skip
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def _told(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a lack of memory be an OutOfMemoryError."""
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        with memory_for():
+            return function(*args, **options)
+
+    return call
+
+
+@_told
 def conv2d(
     x: Array, w: Array, b: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Array:
@@ -56,6 +73,7 @@ def conv2d(
     return _images(backend, backend.conv2d(_rows(backend, x), _native(w), b, window, groups))
 
 
+@_told
 def conv2d_input(
     input_shape: Shape, w: Array, dy: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Array:
@@ -70,6 +88,7 @@ def conv2d_input(
     return _images(backend, backend.conv2d_input_grad(_rows(backend, dy), _native(w), (H, W), window, groups))
 
 
+@_told
 def conv2d_weight(
     x: Array, weight_shape: Shape, dy: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Array:
@@ -84,6 +103,7 @@ def conv2d_weight(
     return backend.conv2d_weight_grad(_rows(backend, x), _rows(backend, dy), window, groups)
 
 
+@_told
 def max_pool2d(
     x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
     return_indices: bool = False,
@@ -111,6 +131,7 @@ def max_pool2d(
     return y, _images(backend, place)
 
 
+@_told
 def max_pool2d_input(
     x: Array, dy: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False,
@@ -129,6 +150,7 @@ def max_pool2d_input(
     return _images(backend, backend.max_pool2d_grad(rows, y, _rows(backend, dy), window))
 
 
+@_told
 def avg_pool2d(
     x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -140,6 +162,7 @@ def avg_pool2d(
     return _images(backend, backend.avg_pool2d(_rows(backend, x), window, count_include_pad))
 
 
+@_told
 def avg_pool2d_input(
     input_shape: Shape, dy: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -153,6 +176,7 @@ def avg_pool2d_input(
     return _images(backend, backend.avg_pool2d_grad(_rows(backend, dy), (H, W), window, count_include_pad))
 
 
+@_told
 def unfold(x: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Array:
     """im2col: the windows of ``x`` (N, C, H, W) as columns, (N, C·KH·KW, OH·OW)."""
     backend, window = _check(("x", x, 4)), make_window(kernel_size, stride, padding, dilation)
@@ -164,6 +188,7 @@ def unfold(x: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stri
     return backend.xp.ascontiguousarray(columns.transpose(5, 1, 2, 3, 0, 4)).reshape(N, C * KH * KW, OH * OW)
 
 
+@_told
 def fold(
     cols: Array, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Array:

@@ -7,9 +7,9 @@ from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from im2colnet.backend import HALF, Array, Backend, Shape
+from im2colnet.backend import HALF, Array, Backend, Shape, memory_for
 from im2colnet.checks import whole
-from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, NonFiniteError, OutOfMemoryError, ShapeError
 from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
 from im2colnet.registry import get_backend
 
@@ -113,6 +113,8 @@ class locate:
         if isinstance(error, Im2colnetError) and not getattr(error, "located", False):
             error.args = (f"layer {self.node.name!r}, {self.node.layer!r}: {error}",)
             error.located = True  # type: ignore[attr-defined]
+        elif isinstance(error, MemoryError):
+            raise OutOfMemoryError(f"layer {self.node.name!r}, {self.node.layer!r}: {error}") from error
         elif isinstance(error, Exception) and not isinstance(error, Im2colnetError):  # of a user's own layer
             error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")
 
@@ -278,7 +280,8 @@ class Network(Layer):
 
         self.flat  # noqa: B018 - raises if there are none
         arrays = {n: (node.params | node.buffers)[k] for n, node, k in self._names("parameters", "state")}
-        return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
+        with memory_for():
+            return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
 
     def check_finite(self) -> None:
         """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""

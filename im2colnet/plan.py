@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 from math import ceil, prod
 from typing import Literal, NamedTuple
 
-from im2colnet.backend import ALIGNMENT, HALF, Backend, Choice, Shape, Spec, accumulator
+from im2colnet.backend import ALIGNMENT, HALF, ITEM_BYTES, Backend, Choice, Shape, Spec, accumulator
 from im2colnet.errors import ShapeError
 from im2colnet.layers import Layer, Needs, Work
 from im2colnet.network import Graph, Node, internal_shape, locate
@@ -26,11 +26,6 @@ PARTS = 2                # into which a layer of inference is divided, where one
 LEAST_WORK = 50_000_000  # and it has so much to do: FLOPs, each output being worth
 OUTPUT_WORK = 100        # so many
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
-ITEM_BYTES = {
-    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
-    "bfloat16": 2,
-    "bool": 1, "int8": 1, "uint8": 1,
-}  # fmt: skip
 
 
 @dataclass(eq=False)

@@ -20,13 +20,13 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from im2colnet.backend import Array, Call, Shape, Spec, run
+from im2colnet.backend import ITEM_BYTES, Array, Call, Shape, Spec, memory_for, run
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError
 from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, Node, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads
-from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
+from im2colnet.plan import BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
 from im2colnet.registry import backend_of, get_backend
 
 if TYPE_CHECKING:
@@ -377,7 +377,7 @@ class Run:
         WorkerError
             If a worker's process has ended.
         """
-        with self._alone():
+        with self._alone(), memory_for():
             self._meanwhile = meanwhile
             return self._train_step(self.check_images(images), labels, key, update, how, known, scale)
 
@@ -439,7 +439,7 @@ class Run:
 
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
-        with self._alone():
+        with self._alone(), memory_for():
             images, backend = self.check_images(images, least=0), self.backend
             if not len(images):
                 output = self.net.output_shape(internal_shape(images.shape[1:], 1))
@@ -451,7 +451,7 @@ class Run:
 
     def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
         """Mean loss and number of right predictions, in evaluation mode."""
-        with self._alone():
+        with self._alone(), memory_for():
             images = self.check_images(images)
             layout = self.layout(images)
             labels = self.check_labels(labels, images.shape[0], layout.classes)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, run
+from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, memory_for, run
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
@@ -61,7 +61,8 @@ class NumpyBackend(Backend):
     def empty(self, shape: Shape, dtype: str) -> Array:
         """Allocate at a multiple of ``ALIGNMENT``; NumPy's own arrays lie at any multiple of 16 bytes."""
         nbytes = prod(shape) * np.dtype(dtype).itemsize
-        memory = np.empty(nbytes + ALIGNMENT, "uint8")
+        with memory_for(shape, dtype):
+            memory = np.empty(nbytes + ALIGNMENT, "uint8")
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + nbytes].view(dtype).reshape(shape)
 
@@ -69,7 +70,9 @@ class NumpyBackend(Backend):
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         if not nbytes or not hasattr(os, "fork"):
             return self.empty(shape, dtype)
-        return np.frombuffer(mmap.mmap(-1, nbytes), dtype).reshape(shape)
+        with memory_for(shape, dtype):
+            memory = mmap.mmap(-1, nbytes)
+        return np.frombuffer(memory, dtype).reshape(shape)
 
     def shares(self, array: Array) -> bool:
         owner: Any = array
