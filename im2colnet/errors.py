@@ -33,5 +33,9 @@ class WorkerError(Im2colnetError, RuntimeError):
     """A worker's process has ended, or failed with an error that could not be sent."""
 
 
+class LayerError(Im2colnetError, AssertionError):
+    """A layer does not keep to what a run relies on, or its gradient is wrong (:mod:`im2colnet.testing`)."""
+
+
 class NonFiniteError(Im2colnetError, FloatingPointError):
     """NaN or infinity appeared in the input, the loss or the parameters."""

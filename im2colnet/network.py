@@ -42,11 +42,18 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.size = 0  # of the flat vector of parameters
+        self.output: int | None = None      # the value that the network gives; of a graph that is used, the last one
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
         """Append a layer and return the value it makes."""
         if any(node.layer is layer for node in self.nodes):
             raise ShapeError(f"layer {name!r} ({layer!r}) is already in the network; make a second layer instead")
+        for value in inputs:
+            if not isinstance(value, int) or not 0 <= value <= len(self.nodes):
+                raise ShapeError(
+                    f"layer {name!r} ({layer!r}) is to read {value!r}, which is no value of the graph: build must"
+                    " return what the last graph.add, or the build of a layer, returned"
+                )
         node = Node(layer, name, inputs, len(self.nodes) + 1)
         for key, parameter in layer.parameters().items():
             node.offsets[key] = self.size
@@ -86,10 +93,13 @@ class Graph:
 
     def check_used(self) -> None:
         """Raise a ShapeError for a layer whose output nobody reads."""
-        read = {v for node in self.nodes for v in node.inputs} | {self.nodes[-1].output}
+        output = self.nodes[-1].output if self.output is None else self.output
+        read = {v for node in self.nodes for v in node.inputs} | {output}
         for node in self.nodes:
             if node.output not in read:
-                raise ShapeError(f"nothing reads the output of layer {node.name!r}, {node.layer!r}")
+                raise ShapeError(
+                    f"nothing reads the output of layer {node.name!r}, {node.layer!r}, and it is not what build returns"
+                )
 
     def shapes(self, x: Shape) -> list[Shape]:
         """Shape of every value for an input ``x``; errors name the layer."""
@@ -155,7 +165,13 @@ class Network(Layer):
         """The network's graph, built on first use."""
         if self._graph is None:
             graph = Graph()
-            self.build(graph, "", 0)
+            graph.output = self.build(graph, "", 0)
+            if graph.output not in range(1, len(graph.nodes) + 1):
+                raise ShapeError(
+                    f"{type(self).__name__}.build must return the value of one of its layers, as graph.add returns it,"
+                    f" got {graph.output!r}"
+                )
+            graph.check_used()
             graph.fuse()
             self._graph = graph
         return self._graph

@@ -143,6 +143,18 @@ class Plan:
             needs = node.layer.needs(x, y, self.dtype, self.backend, self.training)
             if len(node.inputs) > 1 and not needs.gradient_passes:
                 raise ShapeError("a layer with several inputs can only pass its gradient to all of them, as Add does")
+            if y[-1] != x[-1]:
+                raise ShapeError(f"the output has {y[-1]} samples for {x[-1]}: output_shape must keep the last number")
+            # of these no backward is called, so what they say is all that is known of the gradient
+            if needs.view and (prod(x) != prod(y) or len(node.inputs) > 1):
+                raise ShapeError(
+                    f"needs says view, but the output of shape {y} is not the input of shape {x} reshaped (as stored)"
+                )
+            if needs.gradient_passes and any(self.shapes[v] != y for v in node.inputs):
+                raise ShapeError(
+                    f"needs says gradient_passes, but the output has shape {y}, the input {x} (as stored): only the"
+                    " gradient of an input of the same shape can be that of the output"
+                )
             return needs
 
     def _divided(self, node: Node, needs: Needs, count: int) -> list[Part]:
