@@ -59,8 +59,9 @@ __all__ = [
     "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
     "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "LayerError", "Linear", "Loader", "MaxPool2d", "Needs",
     "Network", "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential",
-    "ShapeError", "Spec", "Trainer", "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads",
-    "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "testing", "use_backend",
+    "ShapeError", "Spec", "Trainer", "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend",
+    "get_num_threads", "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "testing",
+    "use_backend",
 ]  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Networks: layers joined to a static graph, and the parameters that they share in one flat vector."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import prod
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from im2colnet.run import Run
 
 MOST_DIFFERENCES = 20  # to print of two networks
+TOO_DEEP = "networks are nested in each other more deeply than Python can follow: put the layers into one list"
 DRAWN = 1 << 16         # numbers of a parameter at a time
 
 
@@ -42,11 +45,12 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.size = 0  # of the flat vector of parameters
+        self._layers: set[int] = set()      # by identity
         self.output: int | None = None      # the value that the network gives; of a graph that is used, the last one
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
         """Append a layer and return the value it makes."""
-        if any(node.layer is layer for node in self.nodes):
+        if id(layer) in self._layers:
             raise ShapeError(f"layer {name!r} ({layer!r}) is already in the network; make a second layer instead")
         for value in inputs:
             if not isinstance(value, int) or not 0 <= value <= len(self.nodes):
@@ -59,24 +63,25 @@ class Graph:
             node.offsets[key] = self.size
             self.size += prod(parameter.shape)
         self.nodes.append(node)
+        self._layers.add(id(layer))
         return node.output
 
     def fuse(self) -> None:
         """Let a layer that can apply the ReLU after it do so, where nothing else reads its output."""
-        readers = [v for node in self.nodes for v in node.inputs]
+        readers = Counter(v for node in self.nodes for v in node.inputs)
         for node in self.nodes:
             producer = self.nodes[node.inputs[0] - 1] if node.inputs[0] else None
             # a subclass with a forward of its own need not know of it
             if producer and vars(type(producer.layer)).get("fuses_relu") and type(node.layer) is ReLU:
-                node.fused = producer.relu = readers.count(producer.output) == 1
+                node.fused = producer.relu = readers[producer.output] == 1
 
     def evaluated(self) -> Graph:
         """The graph in evaluation mode: a convolution and the batch norm that alone reads it are one layer."""
-        readers = [v for node in self.nodes for v in node.inputs]
+        readers = Counter(v for node in self.nodes for v in node.inputs)
         graph, values = Graph(), {0: 0}     # of this one, and which of the new one they are
         for node in self.nodes:
             x = node.inputs[0]
-            source = self.nodes[x - 1].layer if x and readers.count(x) == 1 else None
+            source = self.nodes[x - 1].layer if x and readers[x] == 1 else None
             if type(source) is Conv2d and type(node.layer) is BatchNorm2d:
                 joined = graph.nodes[values[x] - 1]
                 joined.layer = NormalizedConv2d(source, node.layer)
@@ -152,12 +157,23 @@ class Network(Layer):
             self.init(dtype=self.dtype, backend=values[1])
             self.load_state_dict(values[0])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        try:
+            copied.__setstate__(deepcopy(self.__getstate__(), memo))
+        except RecursionError:
+            raise ShapeError(TOO_DEEP) from None
+        return copied
+
     def children(self) -> dict[str, Layer]:
         """Return the layers that it is made of, by name."""
         raise NotImplementedError(f"{type(self).__name__} must define children()")
 
     def __repr__(self) -> str:
-        lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]
+        try:
+            lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]
+        except RecursionError:
+            return f"{type(self).__name__}(...)"
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
     @property
@@ -165,7 +181,10 @@ class Network(Layer):
         """The network's graph, built on first use."""
         if self._graph is None:
             graph = Graph()
-            graph.output = self.build(graph, "", 0)
+            try:
+                graph.output = self.build(graph, "", 0)
+            except RecursionError:
+                raise ShapeError(TOO_DEEP) from None
             if graph.output not in range(1, len(graph.nodes) + 1):
                 raise ShapeError(
                     f"{type(self).__name__}.build must return the value of one of its layers, as graph.add returns it,"
