@@ -500,7 +500,7 @@ class Run:
 
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
         """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
-        with self.backend.flush_denormal():
+        with self.backend.errstate(), self.backend.flush_denormal():     # a process begins without
             program(comm, *command)
 
     def _process_team(
