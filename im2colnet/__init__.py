@@ -19,6 +19,7 @@ from im2colnet.errors import (
     DTypeError,
     Im2colnetError,
     InterruptedStepError,
+    LayerError,
     NonFiniteError,
     OutOfMemoryError,
     ShapeError,
@@ -50,7 +51,7 @@ from im2colnet.registry import get_backend, list_backends, use_backend
 from im2colnet.trainer import History, Trainer
 
 if TYPE_CHECKING:
-    from im2colnet import datasets
+    from im2colnet import datasets, testing
     from im2colnet.datasets import Dataset
 
 __version__ = "0.1.0"
@@ -58,18 +59,20 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
     "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
-    "GlobalAvgPool2d", "History", "Im2colnetError", "InterruptedStepError", "Layer", "Linear", "Loader",
-    "MaxPool2d", "Needs", "Network", "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU",
-    "Residual", "Sequential", "ShapeError", "Spec", "Trainer", "WorkerError", "WorkerWarning", "ZeroPadShortcut",
-    "datasets", "functional", "get_backend", "get_num_threads", "get_workers", "list_backends", "models",
-    "set_num_threads", "set_workers", "use_backend",
+    "GlobalAvgPool2d", "History", "Im2colnetError", "InterruptedStepError", "Layer", "LayerError", "Linear",
+    "Loader", "MaxPool2d", "Needs", "Network", "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter",
+    "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer", "WorkerError", "WorkerWarning",
+    "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads", "get_workers", "list_backends",
+    "models", "set_num_threads", "set_workers", "testing", "use_backend",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Dataset", "datasets"):  # on first use: most programs that only predict never need it
+    if name in ("Dataset", "datasets", "testing"):  # on first use: most programs that only predict never need it
         from importlib import import_module
 
+        if name == "testing":
+            return import_module("im2colnet.testing")
         module = import_module("im2colnet.datasets")
         return module if name == "datasets" else module.Dataset
     raise AttributeError(f"module 'im2colnet' has no attribute {name!r}")

@@ -14,16 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from errno import ENOMEM
 from functools import partial
+from math import prod
 from typing import Any, ClassVar, NamedTuple
 
-from im2colnet.errors import BackendError
-from im2colnet.window import Pair, Window
+from im2colnet.errors import BackendError, NonFiniteError, OutOfMemoryError
+from im2colnet.window import Pair, Tap, Window
 
 Array = Any  # an array of the backend's module
 HALF = ("float16", "bfloat16")      # types that arrays are stored in, while sums and parameters are float32
 Shape = tuple[int, ...]
 Call = Callable[[], Any]
+ITEM_BYTES = {
+    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
+    "bfloat16": 2,
+    "bool": 1, "int8": 1, "uint8": 1,
+}  # fmt: skip
 ALIGNMENT = 64       # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
 
 
@@ -36,6 +43,29 @@ def run(calls: Iterable[Call]) -> None:
     """Make calls, one after the other."""
     for call in calls:
         call()
+
+
+class memory_for:
+    """Within the block a lack of memory is an OutOfMemoryError, which says for what if that is given."""
+
+    def __init__(self, shape: Shape = (), dtype: str = "") -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OutOfMemoryError):
+            return
+        # of more bytes than a processor can count, NumPy and Python have errors of other kinds
+        lack = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM)
+        if self.dtype and (lack or isinstance(error, (OverflowError, ValueError))):
+            size = prod(self.shape) * ITEM_BYTES[self.dtype] / 2**20
+            raise OutOfMemoryError(
+                f"there is no memory for an array of {size:,.0f} MiB (shape {tuple(self.shape)} of {self.dtype})"
+            ) from error
+        if lack:
+            raise OutOfMemoryError(f"there is not enough memory: {error or 'Python could allocate no more'}") from error
 
 
 class Spec(NamedTuple):
@@ -138,8 +168,9 @@ class Backend:
         return array
 
     def empty(self, shape: Shape, dtype: str) -> Array:
-        """Allocate an array with arbitrary contents."""
-        return self.xp.empty(shape, dtype=dtype)
+        """Allocate an array with arbitrary contents, or raise an OutOfMemoryError."""
+        with memory_for(shape, dtype):
+            return self.xp.empty(shape, dtype=dtype)
 
     def shared(self, shape: Shape, dtype: str) -> Array:
         """Allocate an array, with arbitrary contents: if possible in memory that workers forked later share."""
@@ -310,48 +341,92 @@ class Backend:
         self, x: Array, window: Window, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
         """Largest value of each window; padding never wins. (OH, C, OW, N)."""
-        y = self.im2col(x, window, fill=-self.xp.inf).max(axis=(2, 3))
-        return y if out is None else _assign(out, y)
+        size, N = (x.shape[0], x.shape[2]), x.shape[3]
+        OH, OW = window.output_size(size)
+        y = self.empty((OH, x.shape[1], OW, N), x.dtype.name) if out is None else out
+        y[...] = -self.xp.inf
+        for _, _, outputs, inputs in window.pairs(size):
+            y[outputs] = self.xp.maximum(y[outputs], x[inputs])
+        return y
 
     def max_pool2d_grad(
         self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
-        """Give ``dy`` to the first maximum (in row-major order) of each window, as PyTorch does."""
-        (OH, C, OW, N), (KH, KW) = dy.shape, window.kernel
-        first = self.first_maximum(x, window)[:, :, None] == self.xp.arange(KH * KW)[:, None, None]
-        columns = self.xp.where(first, dy[:, :, None], dy.dtype.type(0))                # (OH, C, KH·KW, OW, N)
-        return self.col2im(columns.reshape(OH, C, KH, KW, OW, N), window, (x.shape[0], x.shape[2]), out=out)
+        """Give ``dy`` to the first maximum (in row-major order) of each window, or to its last NaN, as PyTorch does.
+
+        A window that sees padding alone gives it to no pixel.
+        """
+        size, zero = (x.shape[0], x.shape[2]), dy.dtype.type(0)
+        tap, KW = self.first_maximum(x, window), window.kernel[1]
+        dx = self.empty(x.shape, x.dtype.name) if out is None else out
+        dx[...] = 0
+        for i, j, outputs, inputs in window.pairs(size):        # no product with a mask: infinity times 0 is NaN
+            dx[inputs] = dx[inputs] + self.xp.where(tap[outputs] == i * KW + j, dy[outputs], zero)
+        return dx
 
     def first_maximum(self, x: Array, window: Window) -> Array:
-        """Which tap, i·KW + j, holds the first maximum of each window, or its first NaN. (OH, C, OW, N)."""
-        xp, (H, C, W, N) = self.xp, x.shape
-        columns = self.im2col(x, window, fill=-xp.inf)
-        OH, _, KH, KW, OW, _ = columns.shape
-        columns = columns.reshape(OH, C, KH * KW, OW, N)
-        # padding must not win against a pixel that is -inf too
-        inside = self.im2col(xp.ones((H, 1, W, 1), x.dtype), window).reshape(OH, 1, KH * KW, OW, 1) > 0
-        best = (columns == columns.max(axis=2, keepdims=True)) | (columns != columns)
-        return (best & inside).argmax(axis=2)
+        """Which tap, i·KW + j, holds the first maximum of each window, or its last NaN, as in PyTorch. (OH, C, OW, N).
+
+        0 for a window that sees padding alone. First for the columns of each row, then for the rows.
+        """
+        H, C, W, N = x.shape
+        OH, OW = window.output_size((H, W))
+        largest, column = self._first_along(x, 2, window.taps(1, W, OW), window.stride[1], OW)      # (H, C, OW, N)
+        _, tap = self._first_along(largest, 0, window.taps(0, H, OH), window.stride[0], OH, column, window.kernel[1])
+        return tap
+
+    def _first_along(
+        self, x: Array, axis: int, taps: Sequence[Tap], stride: int, size: int, among: Array | None = None,
+        factor: int = 1,
+    ) -> tuple[Array, Array]:
+        """Along ``axis`` the largest input of the taps and its place: the tap times ``factor`` plus ``among`` there.
+
+        What comes first wins, but for NaN, of which the last does.
+        """
+        before = (slice(None),) * axis
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        best, place = self.empty(shape, x.dtype.name), self.empty(shape, "int64")
+        best[...], place[...] = -self.xp.inf, 0
+        reached = size      # outputs from here on have met a tap that is inside the image
+        for k, (lo, hi, start) in enumerate(taps):
+            if hi == lo:
+                continue
+            outputs = *before, slice(lo, hi)
+            inputs = *before, slice(start, start + (hi - lo - 1) * stride + 1, stride)
+            value, at = x[inputs], k * factor if among is None else among[inputs] + k * factor
+            better = (value > best[outputs]) | (value != value)
+            better[*before, : max(0, reached - lo)] = True      # the first of all, even if it is -infinity
+            best[outputs] = self.xp.where(better, value, best[outputs])
+            place[outputs] = self.xp.where(better, at, place[outputs])
+            reached = min(reached, lo)
+        return best, place
 
     def avg_pool2d(
         self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Mean of each window. (OH, C, OW, N)."""
-        columns = self.im2col(x, window)
-        share = self.pool_shares(window, (x.shape[0], x.shape[2]), count_include_pad, x.dtype.name)
-        return self.xp.multiply(columns.sum(axis=(2, 3)), share, out=out)
+        size, N = (x.shape[0], x.shape[2]), x.shape[3]
+        OH, OW = window.output_size(size)
+        y = self.empty((OH, x.shape[1], OW, N), x.dtype.name) if out is None else out
+        y[...] = 0
+        for _, _, outputs, inputs in window.pairs(size):
+            y[outputs] = y[outputs] + x[inputs]
+        return self.xp.multiply(y, self.pool_shares(window, size, count_include_pad, x.dtype.name), out=y)
 
     def avg_pool2d_grad(
         self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Spread ``dy`` evenly over each window of an input of ``size`` (H, W)."""
-        OH, C, OW, N = dy.shape
+        _, C, _, N = dy.shape
         shares = dy * self.pool_shares(window, size, count_include_pad, dy.dtype.name)
-        columns = self.xp.broadcast_to(shares[:, :, None, None], (OH, C, *window.kernel, OW, N))
-        return self.col2im(columns, window, size, out=out)
+        dx = self.empty((size[0], C, size[1], N), dy.dtype.name) if out is None else out
+        dx[...] = 0
+        for _, _, outputs, inputs in window.pairs(size):
+            dx[inputs] = dx[inputs] + shares[outputs]
+        return dx
 
     def pool_shares(self, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
         """1 / (number of inputs averaged) for each output, (OH, 1, OW, 1).
@@ -386,37 +461,55 @@ class Backend:
         self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
     ) -> Array:
         """``dy`` where the output ``y`` of the ReLU is positive, else 0. ``out`` may be ``dy``."""
-        return self.xp.multiply(dy, y > 0, out=out)
+        dx = self.xp.where(y > 0, dy, dy.dtype.type(0))     # no product with the mask: infinity times 0 is NaN
+        return dx if out is None else _assign(out, dx)
 
     def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
-        """Σx and Σx² of each channel into ``out`` (2, C), float64.
+        """Σx and Σ(x - mean)², mean = Σx/n, of each channel into ``out`` (2, C), float64.
 
-        Summed about each row's own mean, so that Σx²/n - mean² loses no digits in float32 (Chan, Golub, LeVeque 1983).
+        Each row is summed about its own mean k, and the rows are joined: no large squares cancel, however far the mean
+        is from 0 (Chan, Golub, LeVeque 1983).
         """
         H, C, W, N = x.shape
         m = W * N
-        mean = x.mean(axis=(2, 3), keepdims=True)                                        # (H, C, 1, 1)
-        spread = self.xp.square(x - mean).sum(axis=(2, 3)).astype("float64")
-        mean = mean[:, :, 0, 0].astype("float64")
-        out[0] = m * mean.sum(0)
-        out[1] = (spread + m * mean * mean).sum(0)
+        k = x.mean(axis=(2, 3), keepdims=True)                                           # (H, C, 1, 1)
+        centred = x - k
+        about = centred.sum(axis=(2, 3)).astype("float64") / m          # what rounding k has left of the row's mean
+        spread = self.xp.square(centred).sum(axis=(2, 3)).astype("float64") - m * about * about
+        k = k[:, :, 0, 0].astype("float64")
+        of_rows = k - k[0] + about                                      # less the first row's, so that all are small
+        mean = of_rows.mean(axis=0)
+        out[0] = H * m * (k[0] + mean)
+        out[1] = self.xp.maximum(spread, 0).sum(0) + m * self.xp.square(of_rows - mean).sum(0)
         return out
 
     def batch_norm_grad_sums(
         self, x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array] | None = None
     ) -> Array:
         """Σdy and Σdy·(x - mean) of each channel into ``out`` (2, C), float64."""
-        centred = x - mean.astype(x.dtype)[:, None, None]
+        k = mean.astype(x.dtype)
+        centred = x - k[:, None, None]
         out[0] = dy.sum(axis=(2, 3)).astype("float64").sum(0)
-        out[1] = (dy * centred).sum(axis=(2, 3)).astype("float64").sum(0)
+        out[1] = (dy * centred).sum(axis=(2, 3)).astype("float64").sum(0) - (mean - k) * out[0]
         return out
 
     def batch_norm_statistics(
         self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
     ) -> Statistics:
-        """Make of a batch's ``[Σx, Σx²]`` (2, C), over n numbers of each channel, what normalises them."""
-        mean = sums[0] / n
-        var = self.xp.maximum(sums[1] / n - mean * mean, 0)
+        """Make of a batch's ``[Σx, Σ(x - mean)²]`` (2, C), over n numbers of each channel, what normalises them.
+
+        Raises
+        ------
+        NonFiniteError
+            If mean or variance is not finite. (A device that would have to be waited for need not look.)
+        """
+        mean, var = sums[0] / n, sums[1] / n
+        if not self.all_finite(mean + var):
+            raise NonFiniteError(
+                "mean or variance of a channel over the batch is infinite or NaN: an input has numbers too large to be"
+                " squared, or training diverges (try a lower learning rate); parameters and running statistics are"
+                " unchanged"
+            )
         inverse = 1 / self.xp.sqrt(var + eps)
         return Statistics(mean, var, inverse, *normalizing(mean, inverse, weight, bias))
 

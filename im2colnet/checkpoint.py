@@ -13,12 +13,20 @@ from im2colnet.checks import arguments
 from im2colnet.errors import CheckpointError, Im2colnetError
 from im2colnet.layers import Layer
 from im2colnet.losses import CrossEntropyLoss
+from im2colnet.network import TOO_DEEP
 
 FORMAT = 1
 
 
 def describe(value: Any) -> Any:
     """Return a layer, loss or optimiser as JSON: its class's name and its constructor's arguments."""
+    try:
+        return _described(value)
+    except RecursionError:
+        raise CheckpointError(f"a checkpoint cannot be made: {TOO_DEEP}") from None
+
+
+def _described(value: Any) -> Any:
     if isinstance(value, _bases()):
         cls, names = type(value), arguments(type(value))
         if _known()[cls.__name__] is not cls:
@@ -26,9 +34,9 @@ def describe(value: Any) -> Any:
         missing = [name for name in names if not hasattr(value, name)]
         if missing:
             raise CheckpointError(f"{cls.__name__} must keep its arguments as attributes: {', '.join(missing)}")
-        return {"type": cls.__name__, "arguments": {name: describe(getattr(value, name)) for name in names}}
+        return {"type": cls.__name__, "arguments": {name: _described(getattr(value, name)) for name in names}}
     if isinstance(value, (list, tuple)):
-        return [describe(v) for v in value]
+        return [_described(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     try:

@@ -39,12 +39,17 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
     return found
 
 
-def groups_divide(channels: int, filters: int, groups: int) -> None:
-    """Raise ShapeError unless ``groups`` divides both the channels and the filters."""
-    if not hasattr(groups, "__index__") or groups < 1 or channels % groups or filters % groups:
+def groups_divide(channels: int, filters: int, groups: Any) -> int:
+    """Return ``groups`` as an integer, or raise a ShapeError unless it divides both the channels and the filters."""
+    try:
+        found = whole("groups", groups)
+    except ShapeError:
+        found = 0
+    if not found or channels % found or filters % found:
         raise ShapeError(
-            f"groups must divide the input and the output channels, got groups={groups} for {channels} and {filters}"
+            f"groups must divide the input and the output channels, got groups={groups!r} for {channels} and {filters}"
         )
+    return found
 
 
 def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:

@@ -485,6 +485,8 @@ def _check_fit(net: Network, data: Dataset | None = None) -> int:
 
 def _log_probabilities(net: Network, images: np.ndarray) -> np.ndarray:
     """Logarithms of the probabilities of the classes, (N, classes)."""
+    if not len(images):
+        raise DataError(f"there are no images: the array is empty, of shape {images.shape}")
     logits = np.asarray(net.predict(images), np.float64)
     if not np.isfinite(logits).all():
         raise NonFiniteError("the network's output holds NaN or infinity: its parameters are not usable")

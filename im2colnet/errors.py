@@ -18,7 +18,7 @@ class BackendError(Im2colnetError, RuntimeError):
 
 
 class OutOfMemoryError(BackendError, MemoryError):
-    """A device has no room for an array."""
+    """There is no room for an array, in the machine's memory or on a device."""
 
 
 class DataError(Im2colnetError, ValueError):
@@ -31,6 +31,10 @@ class CheckpointError(Im2colnetError, ValueError):
 
 class WorkerError(Im2colnetError, RuntimeError):
     """A worker's process has ended, or failed with an error that could not be sent."""
+
+
+class LayerError(Im2colnetError, AssertionError):
+    """A layer does not keep to what a run relies on, or its gradient is wrong (:mod:`im2colnet.testing`)."""
 
 
 class NonFiniteError(Im2colnetError, FloatingPointError):

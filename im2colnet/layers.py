@@ -9,7 +9,7 @@ Arguments, defaults and initialisation are PyTorch's.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from operator import setitem
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from im2colnet.backend import Array, Backend, Call, Choice, Shape, Spec, accumulator, normalizing, run
-from im2colnet.checks import arguments, groups_divide, number, positive, whole
+from im2colnet.checks import arguments, groups_divide, number, whole
 from im2colnet.errors import ShapeError
 from im2colnet.window import make_window, pooling_window
 
@@ -203,8 +203,21 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
 
     def partial_sums(self, x: Array, ctx: Context) -> None:
-        """Write a shard's sums to ``ctx.sums`` (couples, C), where ``forward`` will find those of the whole batch."""
+        """Write a shard's sums to ``ctx.sums`` (couples, C).
+
+        There ``forward`` will find those of the whole batch, joined by :meth:`join_sums`.
+        """
         raise NotImplementedError(f"{type(self).__name__} couples samples: it must define partial_sums(x, ctx)")
+
+    def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
+        """Return the sums of the whole batch, of those of its shards with ``sizes`` samples: by default added up.
+
+        The shards' own sums stay as they are: several workers read them. ``ctx`` is that of one of the shards.
+        """
+        joined = parts[0].copy()
+        for part in parts[1:]:
+            joined += part
+        return joined
 
     def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
         """Do the same before ``backward``, and write the gradients of the parameters."""
@@ -268,8 +281,9 @@ class Conv2d(Layer):
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(in_channels=self.in_channels, out_channels=self.out_channels)
-        groups_divide(self.in_channels, self.out_channels, self.groups)
+        self.in_channels = whole("in_channels", self.in_channels)
+        self.out_channels = whole("out_channels", self.out_channels)
+        self.groups = groups_divide(self.in_channels, self.out_channels, self.groups)
         self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def parameters(self) -> dict[str, Parameter]:
@@ -331,7 +345,8 @@ class Linear(Layer):
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(in_features=self.in_features, out_features=self.out_features)
+        self.in_features = whole("in_features", self.in_features)
+        self.out_features = whole("out_features", self.out_features)
 
     def parameters(self) -> dict[str, Parameter]:
         bound = 1 / sqrt(self.in_features)
@@ -522,7 +537,7 @@ class BatchNorm2d(Layer):
     keeps_float32: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(num_features=self.num_features)
+        self.num_features = whole("num_features", self.num_features)
         number("eps", self.eps)
         number("momentum", self.momentum)
 
@@ -556,8 +571,23 @@ class BatchNorm2d(Layer):
         return 2 * prod(x)
 
     def partial_sums(self, x: Array, ctx: Context) -> None:
-        """``[Σx, Σx²]``."""
+        """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
         ctx.backend.batch_norm_sums(x, out=ctx.sums, work=ctx.work["batch_norm_sums"])
+
+    def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
+        """``Σ(x - mean)² = Σ_shards [Σ(x - m)² + n·(m - mean)²]``, m and n of each shard (Chan, Golub, LeVeque 1983).
+
+        Squares of numbers far from 0 are nowhere subtracted from each other.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        pixels, joined = ctx.x.shape[0] * ctx.x.shape[2], parts[0].copy()
+        for part in parts[1:]:
+            joined += part
+        mean = joined[0] / (sum(sizes) * pixels)
+        for part, size in zip(parts, sizes, strict=True):
+            joined[1] += size * pixels * ctx.xp.square(part[0] / (size * pixels) - mean)
+        return joined
 
     def forward(self, x: Array, ctx: Context) -> Array:
         backend, params = ctx.backend, ctx.params
@@ -721,8 +751,8 @@ class ZeroPadShortcut(Layer):
     stride: int = 1
 
     def __post_init__(self) -> None:
-        positive(in_channels=self.in_channels, stride=self.stride)
-        whole("out_channels", self.out_channels, least=self.in_channels)
+        self.in_channels, self.stride = whole("in_channels", self.in_channels), whole("stride", self.stride)
+        self.out_channels = whole("out_channels", self.out_channels, least=self.in_channels)
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)

@@ -1,15 +1,17 @@
 """Networks: layers joined to a static graph, and the parameters that they share in one flat vector."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from im2colnet.backend import HALF, Array, Backend, Shape
-from im2colnet.checks import positive, whole
-from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, ShapeError
+from im2colnet.backend import HALF, Array, Backend, Shape, memory_for
+from im2colnet.checks import whole
+from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, NonFiniteError, OutOfMemoryError, ShapeError
 from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
 from im2colnet.memory import working
 from im2colnet.registry import get_backend
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from im2colnet.run import Run
 
 MOST_DIFFERENCES = 20  # to print of two networks
+TOO_DEEP = "networks are nested in each other more deeply than Python can follow: put the layers into one list"
 DRAWN = 1 << 16         # numbers of a parameter at a time
 
 
@@ -43,34 +46,43 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.size = 0  # of the flat vector of parameters
+        self._layers: set[int] = set()      # by identity
+        self.output: int | None = None      # the value that the network gives; of a graph that is used, the last one
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
         """Append a layer and return the value it makes."""
-        if any(node.layer is layer for node in self.nodes):
+        if id(layer) in self._layers:
             raise ShapeError(f"layer {name!r} ({layer!r}) is already in the network; make a second layer instead")
+        for value in inputs:
+            if not isinstance(value, int) or not 0 <= value <= len(self.nodes):
+                raise ShapeError(
+                    f"layer {name!r} ({layer!r}) is to read {value!r}, which is no value of the graph: build must"
+                    " return what the last graph.add, or the build of a layer, returned"
+                )
         node = Node(layer, name, inputs, len(self.nodes) + 1)
         for key, parameter in layer.parameters().items():
             node.offsets[key] = self.size
             self.size += prod(parameter.shape)
         self.nodes.append(node)
+        self._layers.add(id(layer))
         return node.output
 
     def fuse(self) -> None:
         """Let a layer that can apply the ReLU after it do so, where nothing else reads its output."""
-        readers = [v for node in self.nodes for v in node.inputs]
+        readers = Counter(v for node in self.nodes for v in node.inputs)
         for node in self.nodes:
             producer = self.nodes[node.inputs[0] - 1] if node.inputs[0] else None
             # a subclass with a forward of its own need not know of it
             if producer and vars(type(producer.layer)).get("fuses_relu") and type(node.layer) is ReLU:
-                node.fused = producer.relu = readers.count(producer.output) == 1
+                node.fused = producer.relu = readers[producer.output] == 1
 
     def evaluated(self) -> Graph:
         """The graph in evaluation mode: a convolution and the batch norm that alone reads it are one layer."""
-        readers = [v for node in self.nodes for v in node.inputs]
+        readers = Counter(v for node in self.nodes for v in node.inputs)
         graph, values = Graph(), {0: 0}     # of this one, and which of the new one they are
         for node in self.nodes:
             x = node.inputs[0]
-            source = self.nodes[x - 1].layer if x and readers.count(x) == 1 else None
+            source = self.nodes[x - 1].layer if x and readers[x] == 1 else None
             if type(source) is Conv2d and type(node.layer) is BatchNorm2d:
                 joined = graph.nodes[values[x] - 1]
                 joined.layer = NormalizedConv2d(source, node.layer)
@@ -87,10 +99,13 @@ class Graph:
 
     def check_used(self) -> None:
         """Raise a ShapeError for a layer whose output nobody reads."""
-        read = {v for node in self.nodes for v in node.inputs} | {self.nodes[-1].output}
+        output = self.nodes[-1].output if self.output is None else self.output
+        read = {v for node in self.nodes for v in node.inputs} | {output}
         for node in self.nodes:
             if node.output not in read:
-                raise ShapeError(f"nothing reads the output of layer {node.name!r}, {node.layer!r}")
+                raise ShapeError(
+                    f"nothing reads the output of layer {node.name!r}, {node.layer!r}, and it is not what build returns"
+                )
 
     def shapes(self, x: Shape) -> list[Shape]:
         """Shape of every value for an input ``x``; errors name the layer."""
@@ -114,6 +129,8 @@ class locate:
         if isinstance(error, Im2colnetError) and not getattr(error, "located", False):
             error.args = (f"layer {self.node.name!r}, {self.node.layer!r}: {error}",)
             error.located = True  # type: ignore[attr-defined]
+        elif isinstance(error, MemoryError):
+            raise OutOfMemoryError(f"layer {self.node.name!r}, {self.node.layer!r}: {error}") from error
         elif isinstance(error, Exception) and not isinstance(error, Im2colnetError):  # of a user's own layer
             error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")
 
@@ -141,12 +158,23 @@ class Network(Layer):
             self.init(dtype=self.dtype, backend=values[1])
             self.load_state_dict(values[0])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        try:
+            copied.__setstate__(deepcopy(self.__getstate__(), memo))
+        except RecursionError:
+            raise ShapeError(TOO_DEEP) from None
+        return copied
+
     def children(self) -> dict[str, Layer]:
         """Return the layers that it is made of, by name."""
         raise NotImplementedError(f"{type(self).__name__} must define children()")
 
     def __repr__(self) -> str:
-        lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]
+        try:
+            lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]
+        except RecursionError:
+            return f"{type(self).__name__}(...)"
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
     @property
@@ -154,7 +182,16 @@ class Network(Layer):
         """The network's graph, built on first use."""
         if self._graph is None:
             graph = Graph()
-            self.build(graph, "", 0)
+            try:
+                graph.output = self.build(graph, "", 0)
+            except RecursionError:
+                raise ShapeError(TOO_DEEP) from None
+            if graph.output not in range(1, len(graph.nodes) + 1):
+                raise ShapeError(
+                    f"{type(self).__name__}.build must return the value of one of its layers, as graph.add returns it,"
+                    f" got {graph.output!r}"
+                )
+            graph.check_used()
             graph.fuse()
             self._graph = graph
         return self._graph
@@ -279,7 +316,19 @@ class Network(Layer):
 
         self.flat  # noqa: B018 - raises if there are none
         arrays = {n: (node.params | node.buffers)[k] for n, node, k in self._names("parameters", "state")}
-        return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
+        with memory_for():
+            return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
+
+    def check_finite(self) -> None:
+        """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
+        all_finite = self.backend.all_finite
+        kinds = ["state"] if all_finite(self.flat) else ["parameters", "state"]      # all parameters at once
+        for name, node, key in self._names(*kinds):
+            if not all_finite((node.params | node.buffers)[key]):
+                raise NonFiniteError(
+                    f"{name} has become infinite or NaN: try a lower learning rate, and look for inputs that are far"
+                    " too large"
+                )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set parameters and running statistics from arrays, by name; a network without parameters gets them first.
@@ -334,11 +383,13 @@ class Network(Layer):
         from im2colnet.parallel import get_num_threads
         from im2colnet.plan import BatchPlan
 
-        positive(batch=batch, threads=1 if threads is None else threads, shard=1 if shard is None else shard)
+        batch = whole("batch", batch)
+        threads = get_num_threads() if threads is None else whole("threads", threads)
+        shard = None if shard is None else whole("shard", shard)
         backend, dtype = self.computes() if self.initialized else (get_backend(), "float32")
         return BatchPlan(
             self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
-            shard, threads or get_num_threads(),
+            shard, threads,
         )  # fmt: skip
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
@@ -346,7 +397,7 @@ class Network(Layer):
         found = shape if shape is not None else self.input_shape
         if found is None:
             raise ShapeError("the input's shape is not known yet: give input_shape=(channels, height, width)")
-        return tuple(int(n) for n in found)
+        return tuple(whole("input_shape's numbers", n) for n in found)
 
     def summary(self, input_shape: Sequence[int] | None = None, batch: int = 1) -> str:
         """Return a table of layers, output shapes, parameters, FLOPs of a forward pass, and memory.

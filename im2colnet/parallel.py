@@ -16,7 +16,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Array
-from im2colnet.checks import positive
+from im2colnet.checks import whole
 from im2colnet.errors import ShapeError, WorkerError
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ _workers = os.environ.get("IM2COLNET_WORKERS", "auto")
 def set_num_threads(n: int) -> None:
     """Set how many cores a backend on the CPU may use. Results do not depend on it."""
     global _num_threads
-    positive(n=n)
-    _num_threads = n
+    _num_threads = whole("n", n)
 
 
 def get_num_threads() -> int:

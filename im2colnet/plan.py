@@ -9,13 +9,14 @@ either, arrays whose lifetimes do not meet share memory.
 """
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import ceil, prod
 from typing import Literal, NamedTuple
 
-from im2colnet.backend import ALIGNMENT, HALF, Backend, Choice, Shape, Spec, accumulator
+from im2colnet.backend import ALIGNMENT, HALF, ITEM_BYTES, Backend, Choice, Shape, Spec, accumulator
 from im2colnet.errors import ShapeError
 from im2colnet.layers import Layer, Needs, Work
 from im2colnet.network import Graph, Node, internal_shape, locate
@@ -26,11 +27,6 @@ PARTS = 2                # into which a layer of inference is divided, where one
 LEAST_WORK = 50_000_000  # and it has so much to do: FLOPs, each output being worth
 OUTPUT_WORK = 100        # so many
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
-ITEM_BYTES = {
-    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
-    "bfloat16": 2,
-    "bool": 1, "int8": 1, "uint8": 1,
-}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -114,6 +110,8 @@ class Plan:
         self.wanted = self._wanted()
         self.steps = self._steps()
         self.when = {(step.kind, step.node): t for t, step in enumerate(self.steps)}
+        #: of each node when it makes its forward pass; one that is left out happens with that before
+        self.made = list(accumulate((self.when.get(("forward", i), 0) for i in range(len(graph.nodes))), max))
         self.buffers: list[Buffer] = []
         self.values: list[Buffer] = []
         self.gradients: dict[int, Buffer] = {}
@@ -127,7 +125,7 @@ class Plan:
         self.stages = self._stages()
         bounds = self._stage_bounds()
         for buffer in self.buffers:
-            buffer.across = any(buffer.start < bound <= buffer.end for bound in bounds)
+            buffer.across = bisect_right(bounds, buffer.start) < bisect_right(bounds, buffer.end)
         self.shard_bytes = lay_out([b for b in self.buffers if b.across])
         self.worker_bytes = lay_out([b for b in self.buffers if not b.across])
 
@@ -148,6 +146,18 @@ class Plan:
             needs = node.layer.needs(x, y, self.dtype, self.backend, self.training)
             if len(node.inputs) > 1 and not needs.gradient_passes:
                 raise ShapeError("a layer with several inputs can only pass its gradient to all of them, as Add does")
+            if y[-1] != x[-1]:
+                raise ShapeError(f"the output has {y[-1]} samples for {x[-1]}: output_shape must keep the last number")
+            # of these no backward is called, so what they say is all that is known of the gradient
+            if needs.view and (prod(x) != prod(y) or len(node.inputs) > 1):
+                raise ShapeError(
+                    f"needs says view, but the output of shape {y} is not the input of shape {x} reshaped (as stored)"
+                )
+            if needs.gradient_passes and any(self.shapes[v] != y for v in node.inputs):
+                raise ShapeError(
+                    f"needs says gradient_passes, but the output has shape {y}, the input {x} (as stored): only the"
+                    " gradient of an input of the same shape can be that of the output"
+                )
             return needs
 
     def _divided(self, node: Node, needs: Needs, count: int) -> list[Part]:
@@ -223,21 +233,12 @@ class Plan:
         self.buffers.append(buffer)
         return buffer
 
-    def _time(self, kind: Kind, i: int) -> int:
-        """When node ``i`` does something; a step that is left out happens with the one before."""
-        while (kind, i) not in self.when:
-            if i == 0:
-                return 0
-            i -= 1
-            kind = "forward"
-        return self.when[kind, i]
-
     def _last_reads(self) -> list[int]:
         """For each value the last step that reads it."""
         last = [0] * len(self.shapes)
         for i, node in enumerate(self.graph.nodes):
             for v in node.inputs:
-                last[v] = max(last[v], self._time("forward", i))
+                last[v] = max(last[v], self.made[i])
                 if self.needs[i].input and ("backward", i) in self.when:
                     last[v] = max(last[v], self.when["backward", i])
             if self.needs[i].output and ("backward", i) in self.when:
@@ -253,7 +254,7 @@ class Plan:
         last = self._last_reads()
         self.values = [self._new(self.shapes[0], self.dtype, 0, last[0], "input")]
         for i, node in enumerate(self.graph.nodes):
-            now, needs, v = self._time("forward", i), self.needs[i], node.output
+            now, needs, v = self.made[i], self.needs[i], node.output
             source = self._overwritable(node, now) if needs.inplace else None
             if needs.view or node.fused:
                 source = self.values[node.inputs[0]]
@@ -271,13 +272,12 @@ class Plan:
 
     def _place_saved_and_work(self) -> None:
         for i, (node, needs) in enumerate(zip(self.graph.nodes, self.needs, strict=True)):
-            first = self._time("sums" if ("sums", i) in self.when else "forward", i)
-            last = self.when.get(("backward", i), self._time("forward", i))
+            now = self.made[i]
+            first, last = self.when.get(("sums", i), now), self.when.get(("backward", i), now)
             self.saved.append(
                 {key: self._new(*spec, first, last, f"{node.name} saved {key}") for key, spec in needs.saved.items()}
             )
             self.work.append({})
-            now = self._time("forward", i)
             self.part_work.append([self._place_work(part.needs.forward, now, "scratch") for part in self.parts[i]])
             if self.parts[i]:
                 continue
@@ -434,18 +434,65 @@ def lay_out(buffers: Iterable[Buffer]) -> int:
     Greedy by size: the largest first, each at the lowest place that is free during its life
     (Pisarchyk & Lee 2020, arXiv:2001.03288, algorithm 3).
     """
-    placed: list[Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.start)):
+    ordered = sorted(buffers, key=lambda b: (-b.nbytes, b.start))
+    occupied, size = Occupied(max((b.end for b in ordered), default=0) + 1), 0
+    for buffer in ordered:
+        if buffer.nbytes:
+            buffer.offset = occupied.lowest(buffer.start, buffer.end, buffer.nbytes)
+            occupied.add(buffer.start, buffer.end, buffer.offset, buffer.offset + buffer.nbytes)
+            size = max(size, buffer.offset + buffer.nbytes)
+    return size
+
+
+class Occupied:
+    """Which bytes are taken at which steps: a tree over the steps, so that a network may be deep.
+
+    A node of the tree stands for a range of steps. It knows the bytes taken in all of them by buffers whose lives end
+    just where ranges do (``all``), and those taken in any of them (``some``), each as sorted bounds: from, to, and so
+    on.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.leaves = 1 << (steps - 1).bit_length()
+        self.all: list[list[int]] = [[] for _ in range(2 * self.leaves)]
+        self.some: list[list[int]] = [[] for _ in range(2 * self.leaves)]
+
+    def _nodes(self, start: int, end: int) -> tuple[list[int], set[int]]:
+        """The fewest nodes that make up the steps ``start`` to ``end``, and those above them."""
+        nodes, left, right = [], start + self.leaves, end + self.leaves + 1
+        while left < right:
+            if left % 2:
+                nodes.append(left)
+                left += 1
+            if right % 2:
+                right -= 1
+                nodes.append(right)
+            left, right = left // 2, right // 2
+        above: set[int] = set()
+        for node in nodes:
+            node //= 2
+            while node and node not in above:
+                above.add(node)
+                node //= 2
+        return nodes, above
+
+    def add(self, start: int, end: int, lo: int, hi: int) -> None:
+        """Take bytes ``lo`` to ``hi`` at the steps ``start`` to ``end``."""
+        nodes, above = self._nodes(start, end)
+        for bounds in (*(self.all[n] for n in nodes), *(self.some[n] for n in nodes), *(self.some[n] for n in above)):
+            i, j = bisect_left(bounds, lo), bisect_right(bounds, hi)
+            bounds[i:j] = [lo][i % 2 :] + [hi][j % 2 :]      # an odd place lies within what is taken already
+
+    def lowest(self, start: int, end: int, nbytes: int) -> int:
+        """Return where the lowest ``nbytes`` bytes begin that are free at all steps from ``start`` to ``end``."""
+        nodes, above = self._nodes(start, end)
+        taken = [*(self.some[n] for n in nodes), *(self.all[n] for n in above)]
         offset = 0
-        for other in placed:  # in order of their offsets
-            if other.start <= buffer.end and buffer.start <= other.end:
-                if offset + buffer.nbytes <= other.offset:
-                    break
-                offset = max(offset, other.offset + other.nbytes)
-        buffer.offset = offset
-        placed.append(buffer)
-        placed.sort(key=lambda b: b.offset)
-    return max((b.offset + b.nbytes for b in placed), default=0)
+        for lo, hi in sorted(pair for bounds in taken for pair in zip(bounds[::2], bounds[1::2], strict=True)):
+            if offset + nbytes <= lo:
+                break
+            offset = max(offset, hi)
+        return offset
 
 
 def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:

@@ -9,12 +9,11 @@ from math import prod
 from statistics import median
 from typing import Any
 
-from im2colnet.backend import Backend
+from im2colnet.backend import ITEM_BYTES, Backend
 from im2colnet.layers import user_shape
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import get_num_threads, set_num_threads
-from im2colnet.plan import ITEM_BYTES
 from im2colnet.report import amount, table
 from im2colnet.trainer import Trainer
 

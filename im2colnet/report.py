@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from im2colnet.backend import ITEM_BYTES
 from im2colnet.layers import user_shape
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import get_num_threads
-from im2colnet.plan import ITEM_BYTES
 from im2colnet.registry import get_backend
 
 PURPOSES = "parameters", "copy of the parameters", "optimizer", "activations", "gradients", "sums"    # of memory

@@ -22,14 +22,14 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from im2colnet.backend import Array, Call, Shape, Spec, run
+from im2colnet.backend import ITEM_BYTES, Array, Call, Shape, Spec, memory_for, run
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError, WorkerWarning
 from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.memory import as_scratch, working
 from im2colnet.network import Network, Node, internal_shape, locate
 from im2colnet.parallel import Communicator, Team, get_num_threads, get_workers
-from im2colnet.plan import ITEM_BYTES, BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
+from im2colnet.plan import BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
 from im2colnet.registry import backend_of, get_backend
 from im2colnet.state import UnknownStateError, snapshot, stateless
 
@@ -393,7 +393,7 @@ class Run:
         WorkerError
             If a worker's process has ended.
         """
-        with self._alone():
+        with self._alone(), memory_for():
             self._meanwhile = meanwhile
             return self._train_step(self.check_images(images), labels, key, update, how, known, scale)
 
@@ -426,9 +426,15 @@ class Run:
             if stage.join is not None:
                 join = stage.steps[-1].kind, stage.join
                 parts = [shard.sums[join] for shard in layout.shards]
-                comm.all_reduce(parts)
-                for s in mine:
-                    layout.shards[s].slot.contexts[stage.join].sums = parts[0]
+                contexts = [layout.shards[s].slot.contexts[stage.join] for s in mine]
+                if join[0] == "sums":
+                    comm.barrier()
+                    joined = self.net.graph.nodes[stage.join].layer.join_sums(parts, plan.sizes, contexts[0])
+                else:
+                    comm.all_reduce(parts)
+                    joined = parts[0]
+                for ctx in contexts:
+                    ctx.sums = joined
         comm.all_reduce([shard.metrics for shard in layout.shards])
         if self._meanwhile and not comm.rank:
             self._meanwhile()
@@ -451,9 +457,13 @@ class Run:
 
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
-        with self._alone():
-            images = self.check_images(images)
-            layout, backend = self.layout(images), self.backend
+        with self._alone(), memory_for():
+            images, backend = self.check_images(images, least=0), self.backend
+            if not len(images):
+                output = self.net.output_shape(internal_shape(images.shape[1:], 1))
+                xp = backend.xp if backend.owns(images) else get_backend("numpy").xp
+                return xp.empty((0, *user_shape(output)[1:]), dtype=self.net.dtype)
+            layout = self.layout(images)
             self._run(layout, self._inference_program, (), (images,), False)
             result = backend.xp.array(layout.outputs) if backend.owns(images) else backend.to_numpy(layout.outputs)
         self.say()
@@ -461,7 +471,7 @@ class Run:
 
     def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
         """Mean loss and number of right predictions, in evaluation mode."""
-        with self._alone():
+        with self._alone(), memory_for():
             images = self.check_images(images)
             self.loss = loss
             layout = self.layout(images)
@@ -561,7 +571,8 @@ class Run:
 
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
         """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
-        with self.backend.flush_denormal(), working(member=True):
+        # a process begins without any of it
+        with self.backend.errstate(), self.backend.flush_denormal(), working(member=True):
             program(comm, *command)
 
     def _process_team(
@@ -695,7 +706,7 @@ class Run:
 
     # ------------------------------------------------------------------ checks
 
-    def check_images(self, images: Any) -> Any:
+    def check_images(self, images: Any, least: int = 1) -> Any:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
         net = self.net
         if not hasattr(images, "ndim"):
@@ -710,7 +721,7 @@ class Run:
             expected = "(N, features)" if rank == 2 else "(N, channels, height, width)"
             hint = "; make it so by images[None] (one image) or images[:, None] (grey ones)" if images.ndim == 3 else ""
             raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
-        if 0 in images.shape:
+        if 0 in images.shape[not least :]:
             raise ShapeError(f"the batch is empty: images of shape {images.shape}")
         if images.dtype.kind != "f" and images.dtype.name != "uint8":
             raise DTypeError(

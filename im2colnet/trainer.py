@@ -318,7 +318,8 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            If the loss is not finite. Training stops, the checkpoint stays that of the last epoch.
+            If the loss, the statistics of a batch norm, or at the end of an epoch a parameter or anything of the
+            network's state is not finite. Training stops, the checkpoint stays that of the last epoch.
         KeyboardInterrupt, SystemExit
             After Ctrl-C, and after SIGTERM with the status 143: the step is finished and, with ``directory``, the
             checkpoint written first. Training goes on exactly there with ``Trainer.load(...).fit(...)`` and the same
@@ -394,8 +395,7 @@ class Trainer:
 
     def _finish_epoch(self, validation: Dataset | None) -> dict[str, float]:
         state, done = self._state, self._state.partial
-        if not self.net.backend.all_finite(self.net.flat):
-            raise NonFiniteError("a parameter has become infinite or NaN: try a lower learning rate")
+        self.net.check_finite()
         record: dict[str, float] = {
             "epoch": state.epoch + 1, "loss": done.loss / done.images, "accuracy": done.correct / done.images
         }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from im2colnet import memory
-from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, run
+from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, memory_for, run
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import channels
 from im2colnet_numpy.algorithms import algorithm
@@ -60,7 +60,8 @@ class NumpyBackend(Backend):
     def empty(self, shape: Shape, dtype: str) -> Array:
         """Allocate at a multiple of ``ALIGNMENT``; NumPy's own arrays lie at any multiple of 16 bytes."""
         nbytes = prod(shape) * np.dtype(dtype).itemsize
-        memory = np.empty(nbytes + ALIGNMENT, "uint8")
+        with memory_for(shape, dtype):
+            memory = np.empty(nbytes + ALIGNMENT, "uint8")
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + nbytes].view(dtype).reshape(shape)
 
@@ -68,7 +69,8 @@ class NumpyBackend(Backend):
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         if not nbytes or not memory.AVAILABLE:
             return self.empty(shape, dtype)
-        return np.frombuffer(memory.allocate(nbytes), dtype).reshape(shape)
+        with memory_for(shape, dtype):
+            return np.frombuffer(memory.allocate(nbytes), dtype).reshape(shape)
 
     def shares(self, array: Array) -> bool:
         return memory.block_of(array) is not None
@@ -217,16 +219,18 @@ class NumpyBackend(Backend):
         if overlapping or not _tiles(window, size):
             yield partial(out.fill, 0)
         yield partial(taken.fill, False)
+        dy_bits, part_bits, out_bits = map(_bits, (dy, part, out))
         for _, _, outputs, inputs in window.pairs(size):
             is_max, seen, target = hit[outputs], taken[outputs], out[inputs]
             yield partial(np.equal, x[inputs], y[outputs], is_max)
             yield partial(np.greater, is_max, seen, is_max)           # a maximum, and the first
             yield partial(np.logical_or, seen, is_max, seen)
             if overlapping:
-                yield partial(np.multiply, dy[outputs], is_max, part[outputs])
+                yield partial(np.multiply, dy_bits[outputs], is_max, part_bits[outputs])
                 yield partial(np.add, target, part[outputs], target)
             else:
-                yield partial(np.multiply, dy[outputs], is_max, target)
+                yield partial(np.multiply, dy_bits[outputs], is_max, out_bits[inputs])
+        yield partial(_add_grad_of_nan, x, y, dy, window, out, hit, taken)
 
     def avg_pool2d(
         self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
@@ -257,7 +261,7 @@ class NumpyBackend(Backend):
         return dx
 
     def pool_shares(self, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
-        return _pool_shares(self, window, size, count_include_pad, dtype)
+        return _pool_shares(self, window, size, bool(count_include_pad), dtype)
 
     # ------------------------------------------------------------------ sums and masks
 
@@ -285,7 +289,7 @@ class NumpyBackend(Backend):
     def _prepare_relu_grad(self, y: Array, dy: Array, *, out: Array, work: Sequence[Array]) -> Iterator[Call]:
         (positive,) = work
         yield partial(np.greater, y, 0, positive)
-        yield partial(np.multiply, dy, positive, out)
+        yield partial(np.multiply, _bits(dy), positive, _bits(out))
 
     # ------------------------------------------------------------------ batch norm
 
@@ -316,6 +320,25 @@ def _stored(w: Array) -> tuple[Array, list[Call]]:
     stored = np.empty_like(w.transpose(WEIGHT_ORDER), order="C")
     w_stored = stored.transpose(np.argsort(WEIGHT_ORDER))
     return w_stored, [partial(setitem, w_stored, ..., w)]
+
+
+def _bits(x: Array) -> Array:
+    """The same numbers as integers: by 0 and 1 they are multiplied exactly, while infinity times 0 is NaN."""
+    return x.view(f"i{x.itemsize}")
+
+
+def _add_grad_of_nan(
+    x: Array, y: Array, dy: Array, window: Window, out: Array, hit: Array, taken: Array
+) -> None:
+    """Add ``dy`` of the windows whose maximum is NaN, which equals no pixel, to the last NaN of each."""
+    if not y.size or not np.isnan(y.max()):
+        return
+    for _, _, outputs, inputs in reversed(window.pairs((x.shape[0], x.shape[2]))):
+        is_nan, seen, target = hit[outputs], taken[outputs], out[inputs]
+        np.isnan(x[inputs], out=is_nan)
+        np.greater(is_nan, seen, out=is_nan)
+        np.logical_or(seen, is_nan, out=seen)
+        np.add(target, dy[outputs], out=target, where=is_nan)
 
 
 def _tiles(window: Window, size: Pair) -> bool:
@@ -351,4 +374,5 @@ def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array
 @lru_cache(maxsize=256)
 def _pool_shares(backend: NumpyBackend, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
     shares: Array = Backend.pool_shares(backend, window, size, count_include_pad, dtype)
+    shares.flags.writeable = False      # everybody gets the same array
     return shares

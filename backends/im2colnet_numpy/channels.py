@@ -49,11 +49,11 @@ def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slic
 
 
 def sums(x: Array, out: Array, work: Sequence[Array]) -> None:
-    """Write Σx and Σx² of each channel to ``out`` (2, C), summed about the mean k of its first row.
+    """Write Σx and Σ(x - Σx/n)² of each channel to ``out`` (2, C), summed about the mean k of its first row.
 
     Then float32 is enough for all but the last step, in float64 (Chan, Golub, LeVeque 1983):
 
-        Σx = Σ(x - k) + n·k,     Σx² = Σ(x - k)² + k·(Σ(x - k) + Σx)
+        Σx = Σ(x - k) + n·k,     Σ(x - Σx/n)² = Σ(x - k)² - (Σ(x - k))²/n
     """
     tile, spread, sums = work
     H, C, W, N = x.shape
@@ -66,10 +66,10 @@ def sums(x: Array, out: Array, work: Sequence[Array]) -> None:
             np.matmul(centred, ones(m, x.dtype), out=sums[0][rows])
             np.vecdot(centred, centred, out=sums[1][rows])
     np.add.reduce(sums, axis=1, dtype="f8", out=out)
-    first, second, k = out[0], out[1], k.astype("f8")
-    about = first.copy()
-    first += H * m * k
-    second += k * (about + first)
+    first, second = out
+    second -= first * first / (H * m)
+    np.maximum(second, 0, out=second)
+    first += H * m * k.astype("f8")
 
 
 def grad_sums(x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array]) -> None:
@@ -84,6 +84,7 @@ def grad_sums(x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array
             np.matmul(dy[rows], ones(W * N, x.dtype), out=sums[0][rows])
             np.vecdot(centred, dy[rows], out=sums[1][rows])
     np.add.reduce(sums, axis=1, dtype="f8", out=out)
+    out[1] -= (mean - mean.astype(x.dtype)) * out[0]        # float32 has rounded the mean
 
 
 def _centred(rows: Array, shift: Array, tile: Array) -> Array:

@@ -1,11 +1,11 @@
 // What batch norm makes of its sums, for each of C channels (formulas: im2colnet/backend.py).
 
-// of [Σx, Σx²] over n numbers: [mean, variance, 1 / √(variance + eps), scale, shift], where y = scale·x + shift
+// of [Σx, Σ(x - mean)²] over n numbers: [mean, variance, 1 / √(variance + eps), scale, shift], where y = scale·x + shift
 extern "C" __global__ void statistics(
     const double* sums, const T* weight, const T* bias, double* out, int C, double n, double eps, int affine
 ) {
     EACH(c, C) {
-        const double mean = sums[c] / n, square = sums[C + c] / n - mean * mean, var = square <= 0 ? 0 : square;
+        const double mean = sums[c] / n, var = sums[C + c] / n;
         const double inverse = 1 / sqrt(var + eps), scale = affine ? inverse * (double)weight[c] : inverse;
         out[c] = mean;
         out[C + c] = var;

@@ -20,7 +20,7 @@ extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
     }
 }
 
-// dy goes to the first maximum of each window, in row-major order
+// dy goes to the first maximum of each window, in row-major order, or to the last NaN
 extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T* dx, int C, int N, WINDOW) {
     EACH(e, (Index)H * C * W * N) {
         const auto [h, c, w, n] = place_of(e, C, W, N);
@@ -34,7 +34,8 @@ extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T*
                 if (s < 0) continue;
                 const Index y_at = at(r, c, s, n, C, OW, N);
                 bool first = same(v, (A)y[y_at]);
-                for (int tap = 0; first && tap < i * KW + j; ++tap) {
+                const int mine = i * KW + j, end = v != v ? KH * KW : mine;
+                for (int tap = v != v ? mine + 1 : 0; first && tap < end; ++tap) {
                     const int hh = h + (tap / KW - i) * dh, ww = w + (tap % KW - j) * dw;
                     if (hh >= 0 && hh < H && ww >= 0 && ww < W)
                         first = !same((A)x[at(hh, c, ww, n, C, W, N)], v);

@@ -1,0 +1,302 @@
+"""The check of a layer of one's own: the library's layers pass it, and each planted fault is found."""
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+
+import im2colnet as ic
+from im2colnet.layers import Add, Needs
+from im2colnet.testing import check_layer
+
+IMAGES = (4, 6, 5)
+RANDOM = np.random.default_rng(0)
+LIBRARY = [
+    (ic.Conv2d(4, 6, 3, padding=1), IMAGES), (ic.Conv2d(4, 4, (2, 3), 2, groups=2, bias=False), IMAGES),
+    (ic.Conv2d(4, 4, 3, groups=4), IMAGES), (ic.Linear(7, 5), (7,)), (ic.Linear(7, 5, bias=False), (7,)),
+    (ic.ReLU(), IMAGES), (ic.ReLU(), (9,)), (ic.MaxPool2d(2), IMAGES), (ic.MaxPool2d(3, 1, 1, ceil_mode=True), IMAGES),
+    (ic.AvgPool2d(3, 2, 1), IMAGES), (ic.GlobalAvgPool2d(), IMAGES), (ic.BatchNorm2d(4), IMAGES),
+    (ic.BatchNorm2d(4, affine=False), IMAGES), (ic.Dropout(0.3), IMAGES), (ic.Flatten(), IMAGES),
+    (ic.Flatten(), (4, 1, 5)), (ic.ZeroPadShortcut(4, 6, 2), IMAGES),
+    (ic.Residual(ic.Sequential([ic.Conv2d(4, 4, 1), ic.BatchNorm2d(4)])), IMAGES), (ic.models.notebook(), (1, 8, 8)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "shape"), LIBRARY, ids=[f"{type(l).__name__}-{len(s)}" for l, s in LIBRARY])
+def test_the_library_s_layers_pass(layer, shape):
+    before = dict(vars(layer))
+    check_layer(layer, shape)
+    assert {k: v for k, v in vars(layer).items() if k != "_graph"} == {k: v for k, v in before.items() if k != "_graph"}
+
+
+class Swish(ic.Layer):
+    """As in the guide."""
+
+    def forward(self, x, ctx):
+        ctx.gate = 1 / (1 + ctx.xp.exp(-x))
+        return x * ctx.gate
+
+    def backward(self, dy, ctx):
+        return dy * ctx.gate * (1 + ctx.x * (1 - ctx.gate))
+
+
+class Scale(ic.Layer):
+    """As in the guide."""
+
+    def parameters(self):
+        return {"weight": ic.Parameter((4,), value=1.0)}
+
+    def forward(self, x, ctx):
+        return x * ctx.params["weight"][:, None, None]
+
+    def backward(self, dy, ctx):
+        ctx.grads["weight"][...] = (dy * ctx.x).sum(axis=(0, 2, 3))
+        return dy * ctx.params["weight"][:, None, None]
+
+
+class Crop(ic.Layer):
+    """As in the guide."""
+
+    def output_shape(self, x):
+        H, C, W, N = x
+        return H - 2, C, W - 2, N
+
+    def forward(self, x, ctx):
+        return x[1:-1, :, 1:-1]
+
+    def backward(self, dy, ctx):
+        dx = ctx.xp.zeros_like(ctx.x)
+        dx[1:-1, :, 1:-1] = dy
+        return dx
+
+
+class Centre(ic.Layer):
+    """Less the batch's mean."""
+
+    couples = 1
+
+    def partial_sums(self, x, ctx):
+        ctx.sums[0] = x.sum(axis=(0, 2, 3))
+
+    def _mean(self, x, ctx):
+        return (ctx.sums[0] / (ctx.samples * x.shape[0] * x.shape[2]))[:, None, None]
+
+    def forward(self, x, ctx):
+        return x - self._mean(x, ctx) if ctx.training else x
+
+    def partial_grad_sums(self, dy, ctx):
+        ctx.sums[0] = dy.sum(axis=(0, 2, 3))
+
+    def backward(self, dy, ctx):
+        return dy - self._mean(dy, ctx)
+
+
+class Kept(ic.Layer):
+    """One that has only a parameter that it does not use: it writes no gradient of it."""
+
+    def parameters(self):
+        return {"unused": ic.Parameter((3,))}
+
+    def forward(self, x, ctx):
+        return x * 2
+
+    def backward(self, dy, ctx):
+        return dy * 2
+
+
+@pytest.mark.parametrize("layer", [Swish(), Scale(), Crop(), Centre(), Kept()], ids=lambda layer: type(layer).__name__)
+def test_layers_of_one_s_own_pass(layer):
+    check_layer(layer, IMAGES)
+
+
+# Planted faults -----------------------------------------------------------------------------------------------------
+def planted(base, text, **methods):
+    return pytest.param(type(f"Faulty{base.__name__}", (base,), methods), text, id=text)
+
+
+def in_place(self, x, ctx):
+    x *= 2
+    return x
+
+
+def no_bias(self, dy, ctx):
+    ctx.grads["weight"][...] = (dy * ctx.x).sum(axis=(0, 2, 3)) * 1.001
+    return dy * ctx.params["weight"][:, None, None]
+
+
+def adds(self, dy, ctx):
+    ctx.grads["weight"][...] += (dy * ctx.x).sum(axis=(0, 2, 3))
+    return dy * ctx.params["weight"][:, None, None]
+
+
+def writes_half(self, dy, ctx):
+    ctx.grads["weight"][:2] = (dy * ctx.x).sum(axis=(0, 2, 3))[:2]
+    return dy * ctx.params["weight"][:, None, None]
+
+
+def clips_dy(self, dy, ctx):
+    gradient = dy * ctx.gate * (1 + ctx.x * (1 - ctx.gate))
+    dy[dy > 1] = 1
+    return gradient
+
+
+def scales_parameters(self, x, ctx):
+    ctx.params["weight"] *= 0.5
+    return x * ctx.params["weight"][:, None, None]
+
+
+def half_of_y(self, x, ctx):
+    ctx.y[: len(x) // 2] = x[: len(x) // 2]
+    return ctx.y
+
+
+def alone_when_evaluated(self, x, ctx):
+    return x * 2 if ctx.training else x - x.mean(axis=(0, 2, 3), keepdims=True)
+
+
+def alone(self, x, ctx):
+    return x - x.mean(axis=(0, 2, 3), keepdims=True) if ctx.training else x
+
+
+def changes_state(self, x, ctx):
+    ctx.buffers["seen"] += 1
+    return x * 1
+
+
+def prepared_once(self, x, ctx):
+    doubled = x * 2
+    return [lambda: ctx.y.__setitem__(..., doubled)]
+
+
+def unprepared(self, x, ctx):
+    return [lambda: ctx.xp.multiply(x, 3, out=ctx.y)]
+
+
+class Twice(ic.Layer):
+    """Of prepared calls, over its input."""
+
+    def needs(self, x, y, dtype, backend, training):
+        return Needs(input=False, output=False, inplace=True)
+
+    def prepare_forward(self, x, ctx):
+        return [lambda: ctx.xp.multiply(x, 2, out=ctx.y)]
+
+    def prepare_backward(self, dy, ctx):
+        return [lambda: ctx.xp.multiply(dy, 2, out=ctx.dx)]
+
+
+def says(**needs):
+    return lambda self, x, y, dtype, backend, training: Needs(**needs)
+
+
+FAULTS = [
+    planted(Swish, "forward changes its input in place", forward=in_place),
+    planted(Swish, "the gradient of the input is wrong.*differences of forward say", backward=lambda self, dy, ctx: dy),
+    planted(Scale, "the gradient of the parameter 'weight' is wrong", backward=no_bias),
+    planted(Scale, r"backward does not write ctx.grads\['weight'\].*adds to it", backward=adds),
+    planted(Scale, r"backward does not write ctx.grads\['weight'\].*a part of it as it was", backward=writes_half),
+    planted(Kept, "the gradient of the parameter 'unused' is wrong",
+            forward=lambda self, x, ctx: x * 2 + ctx.params["unused"].sum()),
+    planted(Swish, "backward changes dy in place", backward=clips_dy),
+    planted(Scale, "forward changes 'weight' in place", forward=scales_parameters),
+    planted(Kept, "forward changes 'seen' in place; do that in finish_step", forward=changes_state,
+            state=lambda self: {"seen": ic.Parameter((1,))}),
+    planted(Kept, "finish_step makes the state 'seen' infinite or NaN", state=lambda self: {"seen": ic.Parameter((1,))},
+            finish_step=lambda self, ctx: ctx.buffers["seen"].fill(np.inf)),
+    planted(Swish, "forward gives NaN or infinity", forward=half_of_y),
+    planted(Swish, "forward returns NoneType, expected an array", forward=lambda self, x, ctx: None),
+    planted(Crop, r"forward returns \(6, 4, 5, 3\), expected", forward=lambda self, x, ctx: x),
+    planted(Crop, r"output_shape gives .* for an input of 3 samples", output_shape=lambda self, x: x[:3]),
+    planted(Crop, "output_shape gives", output_shape=lambda self, x: (*x[:3], 9)),
+    planted(Crop, "backward returns", backward=lambda self, dy, ctx: dy),
+    planted(Swish, "forward does not give the same result", forward=lambda self, x, ctx: x * RANDOM.random()),
+    planted(Swish, "backward does not give the same gradient", backward=lambda self, dy, ctx: dy * RANDOM.random()),
+    planted(Kept, "in evaluation mode: forward lets a sample depend", forward=alone_when_evaluated),
+    planted(Swish, "in training mode: forward lets a sample depend", forward=alone,
+            backward=lambda self, dy, ctx: dy - dy.mean(axis=(0, 2, 3), keepdims=True)),
+    planted(Centre, "depends on how the batch is divided into shards", forward=alone),
+    planted(Centre, "gradients depend on how the batch is divided",
+            backward=lambda self, dy, ctx: dy - dy.mean(axis=(0, 2, 3), keepdims=True)),
+    planted(Twice, "calls that prepare_forward returns do not do what forward does", prepare_forward=prepared_once),
+    planted(Twice, "calls that prepare_forward returns do not", prepare_forward=unprepared,
+            forward=lambda self, x, ctx: ctx.xp.multiply(x, 2, out=ctx.y)),
+    planted(Twice, "calls that prepare_backward returns do not do what backward does",
+            prepare_backward=lambda self, dy, ctx: [lambda d=dy * 2: ctx.dx.__setitem__(..., d)]),
+    planted(Twice, "needs says inplace, but the output is another one",
+            forward=lambda self, x, ctx: (ctx.y.fill(0), ctx.xp.add(x * 1, x, out=ctx.y))[1]),
+    planted(Twice, "if dx is dy's own memory",
+            backward=lambda self, dy, ctx: (ctx.dx.fill(0), ctx.xp.add(dy, dy, out=ctx.dx))[1]),
+    planted(Swish, "backward gives NaN or infinity.*input=False", needs=says(input=False)),
+    planted(Swish, "needs says gradient_passes|gradient of the input is wrong", needs=says(gradient_passes=True)),
+    planted(Crop, "needs says view, but an output", needs=says(view=True)),
+    planted(Crop, "needs says gradient_passes, but the output's shape", needs=says(gradient_passes=True)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("faulty", "text"), FAULTS)
+def test_each_fault_is_found(faulty, text):
+    with pytest.raises(ic.LayerError, match=f"(?s){text}") as error:
+        check_layer(faulty(), IMAGES)
+    assert isinstance(error.value, AssertionError)
+    assert type(faulty()).__name__ in str(error.value)
+
+
+def test_what_is_no_layer_or_shape_is_refused():
+    for layer, shape, batch in [
+        (ic.ReLU, (3,), 3), (ic.ReLU(), (3, 2), 3), (ic.ReLU(), (3,), 1), (ic.Conv2d(3, 4, 3), IMAGES, 3)
+    ]:  # fmt: skip
+        with pytest.raises(ic.ShapeError):
+            check_layer(layer, shape, batch)
+
+
+def test_it_is_reached_from_the_package():
+    assert ic.testing.check_layer is check_layer
+
+
+# What a plan refuses ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("says_it", ["view", "gradient_passes"])
+def test_a_layer_that_says_so_and_changes_the_shape_is_refused(says_it, training):
+    faulty = type("Faulty", (Crop,), {"needs": says(**{says_it: True})})
+    net = ic.Sequential([ic.Conv2d(1, 2, 1), faulty(), ic.Flatten(), ic.Linear(2 * 4 * 4, 2)]).init(0)
+    x, trainer = np.zeros((2, 1, 6, 6)), ic.Trainer(net)
+    call = (lambda: trainer.step(x, np.zeros(2, int))) if training else (lambda: net.predict(x))
+    with pytest.raises(ic.ShapeError, match=rf"layer '1', Faulty\(\): needs says {says_it}, but"):
+        call()
+    with pytest.raises(ic.ShapeError, match=says_it):
+        net.plan(2, (1, 6, 6), training=training)
+
+
+def test_a_layer_that_changes_the_number_of_samples_is_refused():
+    faulty = type("Faulty", (Crop,), {"output_shape": lambda self, x: (*x[:3], 2 * x[3])})
+    net = ic.Sequential([faulty()]).init(0)
+    with pytest.raises(ic.ShapeError, match="has 6 samples for 3"):
+        net.plan(3, (1, 6, 6))
+
+
+class Inner(ic.Network):
+    """Gives what its first layer makes, or something else, and adds a second."""
+
+    def __init__(self, gives):
+        self.gives, self.first, self.second = gives, ic.Linear(3, 3), ic.Linear(3, 3)
+
+    def children(self):
+        return {"first": self.first, "second": self.second}
+
+    def build(self, graph, name, x):
+        a = graph.add(self.first, "first", x)
+        b = graph.add(self.second, "second", a)
+        return {"inner": a, "last": b, "input": x, "nothing": None, "beyond": 7, "text": "b"}[self.gives]
+
+
+def test_what_build_returns_is_the_output_or_an_error():
+    x = np.ones((2, 3), "f4")
+    assert Inner("last").init(0).predict(x).shape == (2, 3)
+    with pytest.raises(ic.ShapeError, match=r"nothing reads the output of layer 'second', Linear\(3, 3\)"):
+        Inner("inner").init(0)
+    for gives in ("input", "nothing", "beyond", "text"):
+        with pytest.raises(ic.ShapeError, match=r"Inner.build must return the value of one of its layers"):
+            Inner(gives).init(0)
+        with pytest.raises(ic.ShapeError):
+            ic.Sequential([Inner(gives), ic.Linear(3, 2)]).init(0).predict(x)
+    assert_same_bits(ic.Sequential([Inner("last")]).init(0).predict(x), Inner("last").init(0).predict(x))
+    assert isinstance(Add(), ic.Layer)
