@@ -290,12 +290,13 @@ class Run:
     def gradient_rows(self, count: int) -> list[Array]:
         """Return ``count`` flat gradients."""
         while len(self._gradients) < count:
-            self._gradients.append(self.backend.shared(self.net.flat.shape, self.net.dtype))
-            self._gradients[-1][...] = 0  # of parameters whose layer writes none
+            row = self.backend.shared(self.net.flat.shape, self.net.dtype)
+            row[...] = 0  # of parameters whose layer writes none
             # read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... does not go unnoticed
-            self._views[len(self._gradients) - 1] = [
-                MappingProxyType(self.net.views(node, self._gradients[-1])) for node in self.net.graph.nodes
+            self._views[len(self._gradients)] = [
+                MappingProxyType(self.net.views(node, row)) for node in self.net.graph.nodes
             ]
+            self._gradients.append(row)     # last, in case that this is interrupted
         return self._gradients[:count]
 
     def parameters(self, node: Node) -> dict[str, Array]:
