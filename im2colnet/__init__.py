@@ -17,10 +17,12 @@ from im2colnet.errors import (
     CheckpointError,
     DataError,
     DTypeError,
+    FrozenError,
     Im2colnetError,
     NonFiniteError,
     OutOfMemoryError,
     ShapeError,
+    TrainingWarning,
     WorkerError,
 )
 from im2colnet.layers import (
@@ -56,9 +58,9 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
     "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
-    "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
+    "FrozenError", "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
     "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError",
-    "Spec", "Trainer", "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads",
+    "Spec", "Trainer", "TrainingWarning", "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads",
     "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "use_backend",
 ]  # fmt: skip
 

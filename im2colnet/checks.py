@@ -31,9 +31,10 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
     """Return ``value`` as a float from ``least`` to ``below``, or raise a ShapeError that names the argument."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = nan
-    if isinstance(value, (bool, str)) or not least <= found < below:
+    unsuited = isinstance(value, (bool, str, bytes, bytearray)) or getattr(value, "ndim", 0)
+    if unsuited or str(getattr(value, "dtype", "")) == "bool" or not least <= found < below:
         limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
         raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
     return found

@@ -35,3 +35,11 @@ class WorkerError(Im2colnetError, RuntimeError):
 
 class NonFiniteError(Im2colnetError, FloatingPointError):
     """NaN or infinity appeared in the input, the loss or the parameters."""
+
+
+class FrozenError(Im2colnetError, AttributeError):
+    """An attribute was assigned that cannot change any more, since something else has been built from it."""
+
+
+class TrainingWarning(UserWarning):
+    """A training goes on in another way than it began."""
