@@ -33,7 +33,7 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         found = nan
-    unsuited = isinstance(value, (bool, str, bytes, bytearray)) or getattr(value, "ndim", 0)
+    unsuited = isinstance(value, (bool, str, bytes, bytearray)) or bool(getattr(value, "shape", None))
     if unsuited or str(getattr(value, "dtype", "")) == "bool" or not least <= found < below:
         limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
         raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")

@@ -668,7 +668,9 @@ def _parser() -> argparse.ArgumentParser:
                        help="how a GPU computes (default: as the backend does)")
     group = sub.add_argument_group("run")
     group.add_argument("--out", metavar="DIR", help="the run folder (default: a new one in runs/)")
-    group.add_argument("--resume", metavar="CHECKPOINT", help="go on exactly where this checkpoint was written")
+    group.add_argument("--resume", metavar="CHECKPOINT",
+                       help="go on where this checkpoint was written: exactly, unless --epochs or --batch-size are"
+                            " others; other --epochs change the learning rate that is left")
     _add_machine(sub)
 
     sub = add(evaluate, "measure a network on the held-out images of a data set", """

@@ -145,8 +145,8 @@ class Network(Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("backend", "dtype") and self.initialized:
             raise FrozenError(
-                f"{name} of a network with parameters cannot be changed: draw new ones by net.init(seed, {name}=...), and"
-                " keep these by net.state_dict() and net.load_state_dict(...)"
+                f"{name} of a network with parameters cannot be changed: draw new ones by net.init(seed, {name}=...),"
+                " and keep these by net.state_dict() and net.load_state_dict(...)"
             )
         super().__setattr__(name, value)
 

@@ -5,8 +5,8 @@ elements out and the result does not depend on how. ``p`` parameters, ``g`` grad
 number from 1.
 
 A schedule is called with a ``step``, counted from 0 over all that the trainer has made, and the ``total`` of steps,
-which is such that ``step / total`` is the progress of the training: epochs done of epochs asked for. It is a whole number
-where all epochs have equally many steps, and None where no number of epochs is asked for (``Trainer.step`` alone).
+which is such that ``step / total`` is the progress of the training: epochs done of epochs asked for. It is a whole
+number where all epochs have equally many steps, and None where no epochs are asked for (``Trainer.step`` alone).
 """
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Optimizer:
 
     @classmethod
     def works_elementwise(cls) -> bool:
-        """Whether ``update`` may be called for pieces: what the class says that defines it, or one derived from that."""
+        """Whether ``update`` may be called for pieces: what its class says, or one derived from that."""
         said = next(c for c in cls.__mro__ if "elementwise" in vars(c) or "update" in vars(c))
         return bool(vars(said).get("elementwise", False))
 

@@ -130,7 +130,7 @@ def _takes_a_pair(method: Callable[Concatenate[Trainer, P], R]) -> Callable[Conc
 
     @wraps(method)
     def checked(self: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if len(args) > 1 and (isinstance(args[1], (list, tuple)) or getattr(args[1], "ndim", 0)):
+        if len(args) > 1 and (isinstance(args[1], (list, tuple)) or getattr(args[1], "shape", None)):
             name = method.__name__
             more = ", epochs=..." if name == "fit" else ""
             raise ShapeError(f"give images and labels as a pair: trainer.{name}((images, labels){more})")
@@ -495,7 +495,9 @@ class Trainer:
         new.partial, new.batch_size, new.drop_last = copy(state.partial), loader.batch_size, loader.drop_last
         new.total = epochs * steps
         done = state.partial
-        if done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, new.batch_size, new.drop_last):
+        if done.batch == done.steps:        # what came after the last batch has failed
+            new.partial.batch = steps if done.batch else 0
+        elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, new.batch_size, new.drop_last):
             said.append(
                 f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches of"
                 f" batch_size={state.batch_size}, and now there are {_count(steps, 'batch', 'es')} of"
@@ -508,8 +510,8 @@ class Trainer:
             if rate != before:
                 planned = state.total // done.steps
                 said.append(
-                    f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for epochs={epochs}"
-                    f" and was asked for epochs={planned} before (done: {state.epoch}). A training in"
+                    f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for"
+                    f" epochs={epochs} and was asked for epochs={planned} before (done: {state.epoch}). A training in"
                     " several calls of fit, such as one for each epoch, needs a schedule with a length of its own, as"
                     " Cosine(steps=...) is"
                 )
@@ -563,7 +565,8 @@ class Trainer:
             other = f", or another batch size, such as {n}" if last == 1 and (n := next(fits, 0)) else ""
             raise ShapeError(
                 f"the last batch of an epoch, of {_count(last, 'image')}, is too small: {count} images make"
-                f" {_count(count // size, 'batch', 'es')} of {size}, and {last} more. Give drop_last=True{other}. ({error})"
+                f" {_count(count // size, 'batch', 'es')} of {size}, and {last} more. Give"
+                f" drop_last=True{other}. ({error})"
             ) from error
 
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
