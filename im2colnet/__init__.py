@@ -56,10 +56,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant", "Context",
-    "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten", "FrozenError",
-    "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
-    "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU", "Residual", "SGD", "Sequential",
+    "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
+    "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
+    "FrozenError", "GlobalAvgPool2d", "History", "Im2colnetError", "Layer", "Linear", "Loader", "MaxPool2d", "Needs",
+    "Network", "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential",
     "ShapeError", "Spec", "Trainer", "TrainingWarning", "WorkerError", "ZeroPadShortcut", "datasets", "functional",
     "get_backend", "get_num_threads", "get_workers", "list_backends", "models", "set_num_threads", "set_workers",
     "use_backend",
