@@ -53,7 +53,7 @@ def data(n=40):
 
 
 def rates(schedule, *fits):
-    """The rate of each step of several fits (images, epochs, batch size), and each one's epochs and steps of an epoch."""
+    """The rate of each step of several fits (images, epochs, batch size), and the part of the epochs done before it."""
     optimizer = Watched(schedule)
     trainer, plan, done = ic.Trainer(linear(), optimizer=optimizer), [], 0
     for n, epochs, batch_size in fits:
@@ -391,7 +391,7 @@ def narrow():
 @pytest.mark.parametrize(("n", "batch_size"), [(9, 8), (9, 4), (9, 2), (41, 40), (41, 5)])
 def test_a_last_batch_that_is_too_small(n, batch_size):
     trainer = ic.Trainer(narrow())
-    with pytest.raises(ic.ShapeError, match="the last batch of an epoch, of 1 image, .*drop_last=True") as error:
+    with pytest.raises(ic.ShapeError, match=r"the last batch of an epoch, of 1 image, .*drop_last=True") as error:
         trainer.fit(data(n), 2, batch_size)
     assert trainer._state.step == 0
     other = int(str(error.value).split("such as ")[1].split(".")[0])
