@@ -171,8 +171,7 @@ class Network(Layer):
     def check_unchanged(self) -> None:
         """Raise a FrozenError if a layer was added, removed or replaced after the network was built."""
         for network, name, held in self._built_of:
-            now = vars(network).get(name)
-            if (list(now) if isinstance(now, list) else now) != held:
+            if vars(network).get(name) != held:
                 raise FrozenError(
                     f"{name} of the {type(network).__name__} was changed after the network was built, which still runs"
                     " the layers that it was built of: make a new network of them. Equal layers' parameters move there"

@@ -99,8 +99,10 @@ class Optimizer:
     @classmethod
     def works_elementwise(cls) -> bool:
         """Whether ``update`` may be called for pieces: what its class says, or one derived from that."""
-        said = next(c for c in cls.__mro__ if "elementwise" in vars(c) or "update" in vars(c))
-        return bool(vars(said).get("elementwise", False))
+        for kind in cls.__mro__:
+            if "elementwise" in kind.__dict__ or "update" in kind.__dict__:
+                return bool(kind.__dict__.get("elementwise", False))
+        return False
 
     def state_slots(self) -> tuple[str, ...]:
         """Names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""

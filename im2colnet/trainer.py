@@ -304,8 +304,10 @@ class Trainer:
             if done != state.step:
                 total = state.step * total / done if done else inf
         schedule = self.optimizer.schedule
-        return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}",
-                      schedule(state.step, total))
+        rate = schedule(state.step, total)
+        if type(rate) is float and 0 <= rate < inf:     # it is, so nothing need be put into words
+            return rate
+        return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
 
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
         """Train on one batch; return the seconds that each layer took, by what it did and its place in the network."""
