@@ -16,14 +16,14 @@ def one_thread(monkeypatch):
     monkeypatch.setattr(parallel, "_num_threads", 1)
 
 
-class Halved(ic.Constant):
+class ByThirds(ic.Constant):
     """Half of the rate after each third of the training."""
 
     def __call__(self, step, total):
         return self.lr * 0.5 ** int(3 * step / total) if step else self.lr
 
 
-class Falling(ic.Constant):
+class ByThirtySteps(ic.Constant):
     """Half of the rate after each 30 steps, however many there are."""
 
     def __call__(self, step, total):
@@ -88,7 +88,7 @@ def test_a_cosine_follows_the_epochs_done(fits):
 
 @pytest.mark.parametrize("fits", CHANGES.values(), ids=CHANGES)
 def test_a_schedule_of_one_s_own_follows_the_epochs_done(fits):
-    found, progress = rates(Halved(0.8), *fits)
+    found, progress = rates(ByThirds(0.8), *fits)
     # where a third ends at a step, rounding may put it on either side
     near = [(rate, p) for rate, p in zip(found, progress, strict=True) if abs(3 * p - round(3 * p)) > 1e-9]
     assert len(near) > 3
@@ -116,7 +116,7 @@ def test_a_warm_up_counts_steps_whatever_the_batch_size(make, fits):
 def test_a_length_of_its_own_counts_steps_whatever_fit_asks_for(fits):
     found, _ = rates(ic.Cosine(0.8, warmup=3, steps=25), *fits)
     assert found == [ic.Cosine(0.8, warmup=3, steps=25)(step, None) for step in range(len(found))]
-    found, _ = rates(Falling(0.8), *fits)
+    found, _ = rates(ByThirtySteps(0.8), *fits)
     assert found == [0.8 * 0.5 ** (step // 30) for step in range(len(found))]
 
 
@@ -258,7 +258,7 @@ def test_bad_numbers_are_refused(make):
 
 
 # What a trainer's attributes do -------------------------------------------------------------------------------------
-class Doubled(ic.CrossEntropyLoss):
+class TwiceTheLoss(ic.CrossEntropyLoss):
     def __call__(self, logits, labels, scale, metrics, dlogits, backend):
         super().__call__(logits, labels, scale, metrics, dlogits, backend)
         metrics[0] *= 2
@@ -274,7 +274,7 @@ def test_another_loss_holds_for_steps_and_evaluation(threads, monkeypatch):
     for trainer in trainers:
         for _ in range(6):      # so many that processes take over
             trainer.step(x, labels)
-    trainers[0].loss = Doubled()
+    trainers[0].loss = TwiceTheLoss()
     trainers[1].optimizer = ic.SGD(0.2)
     for _ in range(4):
         doubled, single = (trainer.step(x, labels) for trainer in trainers)
@@ -478,7 +478,7 @@ def test_images_and_labels_apart(call):
 
 
 # Losses and optimisers of one's own ---------------------------------------------------------------------------------
-class Partly(ic.CrossEntropyLoss):
+class HalfAPoint(ic.CrossEntropyLoss):
     """Half a point for each image."""
 
     def __call__(self, logits, labels, scale, metrics, dlogits, backend):
@@ -487,13 +487,13 @@ class Partly(ic.CrossEntropyLoss):
 
 
 def test_what_a_loss_counts_may_be_a_fraction(tmp_path):
-    trainer = ic.Trainer(linear(), loss=Partly())
+    trainer = ic.Trainer(linear(), loss=HalfAPoint())
     assert trainer.evaluate(data(7))["accuracy"] == 0.5
     assert trainer.fit(data(7), 1, 7, directory=tmp_path)["accuracy"] == [0.5]
     assert ic.Trainer.load(tmp_path / "checkpoint.safetensors").history["accuracy"] == [0.5]
 
 
-class Clipped(ic.SGD):
+class ClippedByNorm(ic.SGD):
     """The gradient's norm over all parameters is at most 0.01."""
 
     def update(self, p, g, state, lr, t, work, xp):
@@ -501,7 +501,7 @@ class Clipped(ic.SGD):
         super().update(p, g, state, lr, t, work, xp)
 
 
-class Marked(Clipped):
+class SaysElementwise(ClippedByNorm):
     """Says that it sees pieces."""
 
     elementwise = True
@@ -516,7 +516,7 @@ def test_an_optimizer_of_one_s_own_sees_the_whole_gradient(threads, monkeypatch)
     def net():
         return ic.Sequential([ic.Flatten(), ic.Linear(400, 60), ic.ReLU(), ic.Linear(60, 3)]).init(0, "float64")
 
-    trainer = ic.Trainer(net(), optimizer=Clipped(0.5), shard=4)
+    trainer = ic.Trainer(net(), optimizer=ClippedByNorm(0.5), shard=4)
     assert trainer.net.flat.size > trainer.net.backend.chunk
     for _ in range(5):
         plain = ic.Trainer(net(), optimizer=ic.SGD(1.0), shard=4)
@@ -534,9 +534,9 @@ def test_who_is_given_pieces():
     class Renamed(ic.Adam):
         pass
 
-    class Again(Marked):
+    class Again(SaysElementwise):
         def update(self, p, g, state, lr, t, work, xp):
             pass
 
-    assert [kind.works_elementwise() for kind in (ic.SGD, ic.Adam, ic.AdamW, Renamed, Marked)] == [True] * 5
-    assert [kind.works_elementwise() for kind in (Clipped, Again, ic.Optimizer)] == [False] * 3
+    assert [kind.works_elementwise() for kind in (ic.SGD, ic.Adam, ic.AdamW, Renamed, SaysElementwise)] == [True] * 5
+    assert [kind.works_elementwise() for kind in (ClippedByNorm, Again, ic.Optimizer)] == [False] * 3
