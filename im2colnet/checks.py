@@ -29,11 +29,14 @@ def positive(**arguments: Any) -> None:
 
 def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: float = inf) -> float:
     """Return ``value`` as a float from ``least`` to ``below``, or raise a ShapeError that names the argument."""
+    if type(value) is float and least <= value < below:     # what every step asks
+        return value
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = nan
-    if isinstance(value, (bool, str)) or not least <= found < below:
+    unsuited = isinstance(value, (bool, str, bytes, bytearray)) or bool(getattr(value, "shape", None))
+    if unsuited or str(getattr(value, "dtype", "")) == "bool" or not least <= found < below:
         limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
         raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
     return found

@@ -56,6 +56,8 @@ RECIPES = {
     "resnet18": Recipe(12, 64, "sgd", 0.05, 5e-4),
     "mobilenet": Recipe(15, 64, "sgd", 0.05, 5e-4),
 }
+#: steps that a training of few images gets at least, by more epochs than the recipe's
+LEAST_STEPS = 300
 #: learning rate and weight decay of an optimiser that is not the recipe's
 RATES = {"sgd": (0.02, 0.0), "adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2)}
 #: options of a new training, which a checkpoint brings with it
@@ -299,8 +301,10 @@ def _start(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Datas
     images, held_out = _load_data(args, None)
     model = args.model or _default_model(images)
     recipe = RECIPES[model]
-    epochs, batch_size = args.epochs or recipe.epochs, args.batch_size or recipe.batch_size
-    optimizer = _trained_with(args, recipe, epochs, math.ceil(len(images) / batch_size))
+    batch_size = args.batch_size or recipe.batch_size
+    steps = math.ceil(len(images) / batch_size)
+    epochs = args.epochs or max(recipe.epochs, math.ceil(LEAST_STEPS / steps))
+    optimizer = _trained_with(args, recipe, epochs, steps)
     net = _make(args, model, images)
     run = Run(*_data_of(args, None), model, epochs, batch_size, list(images.classes), _checksum(images))
     return Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision), run, (images, held_out)
@@ -392,9 +396,7 @@ def _interrupted(args: argparse.Namespace, run: Run, out: Path) -> str:
 
 def _default_model(data: Dataset) -> str:
     channels, height, width = data.images.shape[1:]
-    if min(height, width) < 20:
-        return "resnet20"
-    return "lenet5" if channels == 1 else "vgg8"
+    return "lenet5" if channels == 1 and min(height, width) >= 20 else "resnet20"
 
 
 def _make(args: argparse.Namespace, model: str, data: Dataset) -> Network:
@@ -646,7 +648,8 @@ def _parser() -> argparse.ArgumentParser:
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
         """, more="\n\nwhat suits the models:\n" + "\n".join(
             f"  {name:9} {r.epochs:2} epochs of batches of {r.batch_size}, {r.optimizer}, lr {r.lr:g}, weight decay"
-            f" {r.weight_decay:g}" for name, r in RECIPES.items()))
+            f" {r.weight_decay:g}" for name, r in RECIPES.items()) +
+        f"\nand of few images so many epochs that there are {LEAST_STEPS} steps")
     _add_data(sub, "digits; with --resume, that of the run")
     _add_model(sub)
     group = sub.add_argument_group("training", "What is not given suits the model, see below.")
@@ -670,7 +673,9 @@ def _parser() -> argparse.ArgumentParser:
                        help="how a GPU computes (default: as the backend does)")
     group = sub.add_argument_group("run")
     group.add_argument("--out", metavar="DIR", help="the run folder (default: a new one in runs/)")
-    group.add_argument("--resume", metavar="CHECKPOINT", help="go on exactly where this checkpoint was written")
+    group.add_argument("--resume", metavar="CHECKPOINT",
+                       help="go on where this checkpoint was written: exactly, unless --epochs or --batch-size are"
+                            " others; other --epochs change the learning rate that is left")
     _add_machine(sub)
 
     sub = add(evaluate, "measure a network on the held-out images of a data set", """

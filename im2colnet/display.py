@@ -53,6 +53,10 @@ class PlainDisplay:
     def __exit__(self, *error: object) -> None:
         pass
 
+    def say(self, text: str) -> None:
+        """Show what :meth:`im2colnet.Trainer.fit` has to say before it goes on."""
+        print(text, file=self.stream, flush=True)
+
     def step(self, progress: Progress) -> None:
         """After each step: nothing."""
 
@@ -98,6 +102,10 @@ class LiveDisplay(PlainDisplay):
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Show a text above the bar."""
+        self._bar.console.print(text, soft_wrap=True, markup=False)
 
     def step(self, progress: Progress) -> None:
         """After each step: move the bar, if it has been still for long enough."""

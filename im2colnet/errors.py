@@ -45,5 +45,13 @@ class InterruptedStepError(Im2colnetError, RuntimeError):
     """A training step ended while it changed the parameters, so they may be half new: load a checkpoint."""
 
 
+class FrozenError(Im2colnetError, AttributeError):
+    """An attribute was assigned that cannot change any more, since something else has been built from it."""
+
+
 class WorkerWarning(UserWarning):
     """Work is done by fewer cores, or by threads instead of processes, since a layer of the user's may keep state."""
+
+
+class TrainingWarning(UserWarning):
+    """A training goes on in another way than it began."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from im2colnet.backend import Array, Backend, Call, Choice, Shape, Spec, accumulator, normalizing, run
 from im2colnet.checks import arguments, groups_divide, number, whole
-from im2colnet.errors import ShapeError
+from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.window import make_window, pooling_window
 
 if TYPE_CHECKING:
@@ -131,6 +131,16 @@ class Layer:
     #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
     #: its work. Each class of your own says it for itself; one that does not is watched, and works on threads
     stateless: ClassVar[bool] = True
+    #: arguments of the constructor that later changes do not reach, so that they are refused
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.fixed and name in vars(self) and value is not vars(self)[name]:
+            raise FrozenError(
+                f"{name} of a layer cannot be changed, since its shapes have been made of it: make a new"
+                f" {type(self).__name__}(..., {name}={value!r}), and a new network of it"
+            )
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         shown = []
@@ -180,6 +190,9 @@ class Layer:
         None if there is no such layer. Used where several workers share an image.
         """
         return None
+
+    def check_batch(self, x: Shape) -> None:
+        """Raise a ShapeError if a batch of shape ``x`` fits, but has too few samples to train on."""
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """Compute the output."""
@@ -279,6 +292,9 @@ class Conv2d(Layer):
     groups: int = 1
     bias: bool = True
     fuses_relu: ClassVar[bool] = True
+    fixed: ClassVar[frozenset[str]] = frozenset(
+        {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"}
+    )
 
     def __post_init__(self) -> None:
         self.in_channels = whole("in_channels", self.in_channels)
@@ -343,6 +359,7 @@ class Linear(Layer):
     out_features: int
     bias: bool = True
     fuses_relu: ClassVar[bool] = True
+    fixed: ClassVar[frozenset[str]] = frozenset({"in_features", "out_features", "bias"})
 
     def __post_init__(self) -> None:
         self.in_features = whole("in_features", self.in_features)
@@ -420,6 +437,7 @@ class MaxPool2d(Layer):
     padding: Any = 0
     dilation: Any = 1
     ceil_mode: bool = False
+    fixed: ClassVar[frozenset[str]] = frozenset({"kernel_size", "stride", "padding", "dilation", "ceil_mode"})
 
     def __post_init__(self) -> None:
         self.window = pooling_window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
@@ -457,6 +475,7 @@ class AvgPool2d(Layer):
     padding: Any = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
+    fixed: ClassVar[frozenset[str]] = frozenset({"kernel_size", "stride", "padding", "ceil_mode"})
 
     def __post_init__(self) -> None:
         self.window = pooling_window(self.kernel_size, self.stride, self.padding, 1, self.ceil_mode)
@@ -535,6 +554,7 @@ class BatchNorm2d(Layer):
     couples: ClassVar[int] = 2
     fuses_relu: ClassVar[bool] = True
     keeps_float32: ClassVar[bool] = True
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
 
     def __post_init__(self) -> None:
         self.num_features = whole("num_features", self.num_features)
@@ -570,6 +590,11 @@ class BatchNorm2d(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * prod(x)
 
+    def check_batch(self, x: Shape) -> None:
+        H, _, W, N = _images(x)
+        if H * W * N == 1:
+            raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
+
     def partial_sums(self, x: Array, ctx: Context) -> None:
         """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
         ctx.backend.batch_norm_sums(x, out=ctx.sums, work=ctx.work["batch_norm_sums"])
@@ -593,8 +618,7 @@ class BatchNorm2d(Layer):
         backend, params = ctx.backend, ctx.params
         if ctx.training:
             ctx.n = ctx.samples * x.shape[0] * x.shape[2]
-            if ctx.n == 1:
-                raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
+            self.check_batch((*x.shape[:3], ctx.samples))
             weight, bias = params.get("weight"), params.get("bias")
             ctx.statistics = backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
             scale, shift = ctx.statistics.scale, ctx.statistics.shift
@@ -749,6 +773,7 @@ class ZeroPadShortcut(Layer):
     in_channels: int
     out_channels: int
     stride: int = 1
+    fixed: ClassVar[frozenset[str]] = frozenset({"in_channels", "out_channels", "stride"})
 
     def __post_init__(self) -> None:
         self.in_channels, self.stride = whole("in_channels", self.in_channels), whole("stride", self.stride)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from im2colnet.checks import whole
-from im2colnet.errors import ShapeError
+from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.host import np
 from im2colnet.parallel import submit
 
@@ -53,6 +53,11 @@ class Loader:
                                       for array in (dataset.images, dataset.labels))
         if not len(self):
             raise ShapeError(f"drop_last leaves nothing of {len(dataset)} images in batches of {batch_size}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in vars(self):      # an epoch that is under way would go on with other batches
+            raise FrozenError(f"a Loader keeps its {name}: make a new one, Loader(..., {name.lstrip('_')}=...)")
+        super().__setattr__(name, value)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.dataset), self.batch_size)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import HALF, Array, Backend, Shape, memory_for
 from im2colnet.checks import whole
-from im2colnet.errors import CheckpointError, DTypeError, Im2colnetError, NonFiniteError, OutOfMemoryError, ShapeError
+from im2colnet.errors import (
+    CheckpointError,
+    DTypeError,
+    FrozenError,
+    Im2colnetError,
+    NonFiniteError,
+    OutOfMemoryError,
+    ShapeError,
+)
 from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, Parameter, ReLU, user_shape
 from im2colnet.memory import working
 from im2colnet.registry import get_backend
@@ -141,6 +149,8 @@ class Network(Layer):
     #: (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch
     input_shape: tuple[int, ...] | None = None
     _graph: Graph | None = None
+    #: what the graph was built of: networks, their attributes, and the layers there
+    _built_of: Sequence[tuple[Network, str, Any]] = ()
     _flat: Array | None = None
     _run: Run | None = None
     _precision: str | None = None
@@ -148,7 +158,7 @@ class Network(Layer):
     dtype: str
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "_flat", "_run", "backend")}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "_built_of", "_flat", "_run", "backend")}
         return state | ({"_copied": (self.state_dict(), self.backend)} if self.initialized else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -165,6 +175,14 @@ class Network(Layer):
         except RecursionError:
             raise ShapeError(TOO_DEEP) from None
         return copied
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("backend", "dtype") and self.initialized:
+            raise FrozenError(
+                f"{name} of a network with parameters cannot be changed: draw new ones by net.init(seed, {name}=...),"
+                " and keep these by net.state_dict() and net.load_state_dict(...)"
+            )
+        super().__setattr__(name, value)
 
     def children(self) -> dict[str, Layer]:
         """Return the layers that it is made of, by name."""
@@ -193,8 +211,18 @@ class Network(Layer):
                 )
             graph.check_used()
             graph.fuse()
-            self._graph = graph
+            self._graph, self._built_of = graph, [*_holders(self)]
         return self._graph
+
+    def check_unchanged(self) -> None:
+        """Raise a FrozenError if a layer was added, removed or replaced after the network was built."""
+        for network, name, held in self._built_of:
+            if vars(network).get(name) != held:
+                raise FrozenError(
+                    f"{name} of the {type(network).__name__} was changed after the network was built, which still runs"
+                    " the layers that it was built of: make a new network of them. Equal layers' parameters move there"
+                    " by state_dict() and load_state_dict(...)"
+                )
 
     @property
     def initialized(self) -> bool:
@@ -232,7 +260,7 @@ class Network(Layer):
         backend = get_backend(backend)
         if self._precision is not None:
             _check_precision(self._precision, str(dtype), backend)
-        self.backend, self.dtype = backend, str(dtype)
+        vars(self).update(backend=backend, dtype=str(dtype))
         self._run = None  # it is bound to the old parameters
         self._flat = self.backend.shared((self.graph.size,), self.dtype)
         sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
@@ -434,6 +462,7 @@ class Network(Layer):
 
         if self._run is None:
             self._run = Run(self, training=False)
+        self.check_unchanged()
         return self._run
 
     def output_shape(self, x: Shape) -> Shape:
@@ -491,6 +520,17 @@ class Residual(Network):
         y = self.body.build(graph, prefix + "body", x)
         other = x if self.shortcut is None else self.shortcut.build(graph, prefix + "shortcut", x)
         return graph.add(Add(), prefix + "add", y, other)
+
+
+def _holders(layer: Layer) -> Iterator[tuple[Network, str, Any]]:
+    """Yield, for each network in ``layer``, the attributes that hold layers, and what they hold."""
+    if isinstance(layer, Network):
+        for name, value in vars(layer).items():
+            held = list(value) if isinstance(value, (list, tuple)) else [value]
+            if any(isinstance(child, Layer) for child in held):
+                yield layer, name, held if isinstance(value, list) else value
+                for child in held:
+                    yield from _holders(child)
 
 
 def _check_precision(precision: str, dtype: str, backend: Backend) -> None:

@@ -1,7 +1,12 @@
 """Optimisers and learning-rate schedules; the update rules are PyTorch's.
 
-An optimiser works on flat vectors, element by element, so that workers can share the elements out and the result does
-not depend on how. ``p`` parameters, ``g`` gradient (overwritten), ``t`` the step's number from 1.
+An optimiser works on flat vectors. Those of the library do so element by element, so that workers can share the
+elements out and the result does not depend on how. ``p`` parameters, ``g`` gradient (overwritten), ``t`` the step's
+number from 1.
+
+A schedule is called with a ``step``, counted from 0 over all that the trainer has made, and the ``total`` of steps,
+which is such that ``step / total`` is the progress of the training: epochs done of epochs asked for. It is a whole
+number where all epochs have equally many steps, and None where no epochs are asked for (``Trainer.step`` alone).
 """
 from __future__ import annotations
 
@@ -29,7 +34,7 @@ class Constant:
     def __post_init__(self) -> None:
         _set(self, lr=number("lr", self.lr), warmup=whole("warmup", self.warmup, least=0))
 
-    def __call__(self, step: int, total: int | None) -> float:
+    def __call__(self, step: int, total: float | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
         return self.lr * min(1.0, (step + 1) / (self.warmup + 1))
 
@@ -42,10 +47,11 @@ class Cosine:
     ----------
     lr : float
     warmup : int
-        Steps.
+        Steps, whatever the batch size.
     final : float
     steps : int, optional
-        Length of the whole schedule; by default that of the training.
+        Length of the whole schedule in steps, whatever number of epochs ``fit`` is asked for. By default the schedule
+        follows the progress of the training, so that it ends with the last epoch asked for.
     """
 
     lr: float
@@ -59,7 +65,7 @@ class Cosine:
         if self.steps is not None:
             _set(self, steps=whole("steps", self.steps))
 
-    def __call__(self, step: int, total: int | None) -> float:
+    def __call__(self, step: int, total: float | None) -> float:
         """Learning rate of ``step``, counted from 0, of ``total`` steps."""
         steps = self.steps or total
         if steps is None:
@@ -80,6 +86,8 @@ class Optimizer:
     lr: Any
     #: see :attr:`im2colnet.Layer.stateless`
     stateless: ClassVar[bool] = True
+    #: whether each number's update depends on nothing but its own parameter, gradient and state
+    elementwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.lr, (Constant, Cosine)):
@@ -90,12 +98,43 @@ class Optimizer:
         """The learning rate as a schedule."""
         return self.lr if isinstance(self.lr, (Constant, Cosine)) else Constant(float(self.lr))
 
+    @classmethod
+    def works_elementwise(cls) -> bool:
+        """Whether ``update`` may be called for pieces: what its class says, or one derived from that."""
+        for kind in cls.__mro__:
+            if "elementwise" in kind.__dict__ or "update" in kind.__dict__:
+                return bool(kind.__dict__.get("elementwise", False))
+        return False
+
     def state_slots(self) -> tuple[str, ...]:
         """Names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""
         return ()
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
-        """Change ``p`` and ``state`` in place; ``work`` is scratch of the same length."""
+        """Change ``p`` and ``state`` in place.
+
+        By default it is called once for each step, with all parameters of the network as one vector, so that it may
+        use what depends on all of them, such as the norm of the gradient. With the class attribute
+        ``elementwise = True`` it is called for pieces of the vectors, in any number and by several workers at once,
+        which is faster; each number's update must then depend on nothing but its own parameter, gradient and state.
+        The attribute holds for the ``update`` of its own class and of those that the class derives from: one that is
+        overridden must say it again.
+
+        Parameters
+        ----------
+        p, g : (n,) arrays
+            Parameters and gradient; the gradient may be overwritten.
+        state : dict of str to (n,) array
+            The vectors of :meth:`state_slots`.
+        lr : float
+            The learning rate of this step.
+        t : int
+            The step's number, from 1.
+        work : (n,) array
+            Scratch.
+        xp : module
+            The array module, such as NumPy.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define update(p, g, state, lr, t, work, xp)")
 
 
@@ -110,11 +149,14 @@ class SGD(Optimizer):
     momentum: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _set(self, momentum=number("momentum", self.momentum, below=1))
         _set(self, weight_decay=number("weight_decay", self.weight_decay))
+        if not isinstance(self.nesterov, bool):
+            raise ShapeError(f"nesterov must be True or False, got {self.nesterov!r}")
         if self.nesterov and not self.momentum:
             raise ShapeError("nesterov needs a momentum")
 
@@ -151,6 +193,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 0.0
     decoupled: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

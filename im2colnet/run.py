@@ -363,7 +363,7 @@ class Run:
         self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...] = (),
         known: Sequence[dict[str, Any]] | None = None, scale: float = 1.0,
         meanwhile: Callable[[], None] | None = None,
-    ) -> tuple[float, int]:
+    ) -> tuple[float, float]:
         """Run one step.
 
         Parameters
@@ -385,7 +385,7 @@ class Run:
         Returns
         -------
         loss, correct
-            Mean loss over the batch, and the number of right predictions, before the update.
+            Mean loss over the batch, and the number of right predictions (or what the loss counts), before the update.
 
         Raises
         ------
@@ -401,7 +401,7 @@ class Run:
     def _train_step(
         self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...],
         known: Sequence[dict[str, Any]] | None, scale: float,
-    ) -> tuple[float, int]:
+    ) -> tuple[float, float]:
         net, layout = self.net, self.layout(images, known or ())
         labels = self.check_labels(labels, images.shape[0], layout.classes)
         self._run(layout, partial(self._train_program, update), known, (images, labels), key, how, scale)
@@ -411,7 +411,7 @@ class Run:
             raise NonFiniteError(f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged")
         for node, ctx in zip(net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
             node.layer.finish_step(ctx)
-        return loss, int(correct)
+        return loss, correct
 
     def _train_program(
         self, update: Callable[..., None], comm: Communicator, name: Name, batch: tuple[Any, ...],
@@ -470,7 +470,7 @@ class Run:
         self.say()
         return result
 
-    def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, int]:
+    def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, float]:
         """Mean loss and number of right predictions, in evaluation mode."""
         with self._alone(), memory_for():
             images = self.check_images(images)
@@ -480,7 +480,7 @@ class Run:
             self._run(layout, self._inference_program, (), (images, labels), True)
             mean, correct = layout.read_metrics()
         self.say()
-        return mean, int(correct)
+        return mean, correct
 
     def _inference_program(
         self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool

@@ -2,21 +2,33 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
+from functools import wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from im2colnet.backend import Array, Backend
-from im2colnet.checks import whole
-from im2colnet.errors import CheckpointError, InterruptedStepError, NonFiniteError, ShapeError
+from im2colnet.checks import number, whole
+from im2colnet.errors import (
+    CheckpointError,
+    FrozenError,
+    InterruptedStepError,
+    NonFiniteError,
+    ShapeError,
+    TrainingWarning,
+)
 from im2colnet.interrupt import Interruption, deferred
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.memory import working
-from im2colnet.network import Network, internal_shape
+from im2colnet.network import Network, internal_shape, locate
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.parallel import Communicator
 from im2colnet.run import Run
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
     from im2colnet.datasets import Dataset
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+FLOAT32_MAX = 2.0**128 - 2.0**104       # and of bfloat16 nearly
+CHECKED = 1 << 18       # numbers of a data set at a time
 
 
 class History(list[dict[str, float]]):
@@ -59,7 +73,11 @@ class Progress:
 
 
 class Display(Protocol):
-    """Shows progress."""
+    """Shows progress.
+
+    A display with a method ``say(text)`` also gets what :meth:`Trainer.fit` has to say about a training that goes on
+    in another way than it began; without one, that is a :class:`~im2colnet.TrainingWarning`.
+    """
 
     def step(self, progress: Progress) -> None:
         """After each step."""
@@ -75,11 +93,11 @@ class _Epoch:
     batch: int = 0
     steps: int = 0            #: batches of the whole epoch
     loss: float = 0.0
-    correct: int = 0
+    correct: float = 0
     images: int = 0
     seconds: float = 0.0
 
-    def count(self, loss: float, correct: int, images: int) -> None:
+    def count(self, loss: float, correct: float, images: int) -> None:
         """After a batch of so many images."""
         self.batch += 1
         self.images += images
@@ -108,10 +126,30 @@ class LossScale:
 class _State:
     step: int = 0
     epoch: int = 0                       #: epochs completed
-    total: int | None = None             #: steps of the whole training, for schedules
+    #: steps of all epochs asked for, if each has as many as the present one; for schedules
+    total: int | None = None
     batch_size: int | None = None
+    drop_last: bool = False
     partial: _Epoch = field(default_factory=_Epoch)
     scale: LossScale = field(default_factory=LossScale)     #: of float16
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _takes_a_pair(method: Callable[Concatenate[Trainer, P], R]) -> Callable[Concatenate[Trainer, P], R]:
+    """Let a method that takes a data set or a pair (images, labels) say so to who gives images and labels apart."""
+
+    @wraps(method)
+    def checked(self: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if len(args) > 1 and (isinstance(args[1], (list, tuple)) or getattr(args[1], "shape", None)):
+            name = method.__name__
+            more = ", epochs=..." if name == "fit" else ""
+            raise ShapeError(f"give images and labels as a pair: trainer.{name}((images, labels){more})")
+        return method(self, *args, **kwargs)
+
+    return checked
 
 
 class Trainer:
@@ -146,30 +184,77 @@ class Trainer:
         if not isinstance(net, Network):
             raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
         seed = whole("seed", seed, least=0)
-        self.loss = CrossEntropyLoss() if loss is None else loss
-        if not isinstance(self.loss, CrossEntropyLoss):
-            raise ShapeError(f"loss must be ic.CrossEntropyLoss() or one of a class derived from it, got {loss!r}")
-        self.optimizer: Optimizer = SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer
-        if not isinstance(self.optimizer, Optimizer):
-            raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
+        self._loss = _check_loss(CrossEntropyLoss() if loss is None else loss)
+        self._optimizer = _check_optimizer(SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer)
         if not net.initialized:
             net.init(seed, backend=backend)
         if precision is not None:
             net.precision = precision
-        self.net, self.seed, self._parameters = net, seed, net.flat
+        self._net, self._seed, self._parameters = net, seed, net.flat
         self.history = History()
         self._run = Run(net, training=True, loss=self.loss, shard=shard)
-        self._slots = {name: self._zeros(net.flat.size) for name in self.optimizer.state_slots()}
+        self._slots = self._new_slots()
         self._scratch: dict[int, Array] = {}
         self._state = _State()
 
-    def _zeros(self, n: int) -> Array:
-        vector = self.net.backend.shared((n,), self.net.dtype)
-        vector[...] = 0
-        return vector
+    def _new_slots(self) -> dict[str, Array]:
+        slots = {}
+        for name in self.optimizer.state_slots():
+            slots[name] = self.net.backend.shared((self.net.flat.size,), self.net.dtype)
+            slots[name][...] = 0
+        return slots
 
     def __getstate__(self) -> Any:
         raise TypeError("a Trainer cannot be copied or sent to another process: save it, and load it there")
+
+    @property
+    def net(self) -> Network:
+        """The network that is trained."""
+        return self._net
+
+    @net.setter
+    def net(self, net: Network) -> None:
+        raise FrozenError("a trainer keeps its network, and the optimiser's state of it: make a new Trainer(net)")
+
+    @property
+    def seed(self) -> int:
+        """The seed of shuffling and dropout."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        raise FrozenError("a trainer keeps its seed, which orders an epoch's images: make a new Trainer(net, seed=...)")
+
+    @property
+    def loss(self) -> CrossEntropyLoss:
+        """The loss; one that is assigned holds from the next step or evaluation on."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: CrossEntropyLoss) -> None:
+        self._loss = self._run.loss = _check_loss(loss)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimiser; one that is assigned holds from the next step on and goes on with the state of the last one.
+
+        After the first step it must therefore keep the same state: ``SGD`` with momentum for ``SGD`` with momentum,
+        ``AdamW`` for ``Adam``.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer) -> None:
+        _check_optimizer(optimizer)
+        found, wanted = (", ".join(names) or "nothing" for names in (self._slots, optimizer.state_slots()))
+        if found != wanted and self._state.step:
+            raise FrozenError(
+                f"the optimiser that has made {self._state.step} steps keeps {found} of each parameter,"
+                f" {optimizer!r} keeps {wanted}: make a new Trainer(net, optimizer=...), which begins with zeros"
+            )
+        self._optimizer = optimizer
+        if found != wanted:
+            self._slots = self._new_slots()
 
     @property
     def epoch(self) -> int:
@@ -210,11 +295,11 @@ class Trainer:
 
     def _step(
         self, images: Any, labels: Any, meanwhile: Callable[[], None] | None = None, epoch: _Epoch | None = None
-    ) -> tuple[float, int]:
+    ) -> tuple[float, float]:
         """Train on one batch and count it, or raise; what has changed but is not counted is never gone on with."""
         state = self._state
         self._check_network()
-        how = self.optimizer.schedule(state.step, state.total), state.step + 1
+        how = self._rate(state), state.step + 1
         known = [{"optimizer": self.optimizer}, self._slots]
         scaled = self._run.dtype == "float16"
         scale = state.scale.value if scaled else 1.0
@@ -236,6 +321,23 @@ class Trainer:
         self._run.say()
         return result
 
+    def _rate(self, state: _State) -> float:
+        """Return the learning rate of the step that comes next in ``state``.
+
+        A schedule's ``step`` is the trainer's own count. Its ``total`` is such that ``step / total`` is the progress of
+        the training: epochs done of epochs asked for. Where all epochs had equally many steps, that is their number.
+        """
+        total: float | None = state.total
+        if total is not None and state.partial.steps:
+            done = state.epoch * state.partial.steps + state.partial.batch
+            if done != state.step:
+                total = state.step * total / done if done else inf
+        schedule = self.optimizer.schedule
+        rate = schedule(state.step, total)
+        if type(rate) is float and 0 <= rate < inf:     # it is, so nothing need be put into words
+            return rate
+        return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
+
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
         """Train on one batch; return the seconds that each layer took, by what it did and its place in the network."""
         clock: dict[tuple[Any, int], float] = {}
@@ -247,13 +349,18 @@ class Trainer:
         return clock
 
     def _update(self, gradient: Array, comm: Communicator, lr: float, step: int) -> None:
-        """Change a worker's share of the parameters."""
-        net, elements = self.net, comm.share(self.net.flat.size)
-        if comm.rank not in self._scratch:
-            self._scratch[comm.rank] = net.backend.empty((min(net.backend.chunk, net.flat.size),), net.dtype)
+        """Change a worker's share of the parameters; the first one's is all of them if the optimiser must see all."""
+        net, size = self.net, self.net.flat.size
+        if self.optimizer.works_elementwise():
+            elements, most = comm.share(size), min(net.backend.chunk, size)
+        else:
+            elements, most = range(0 if comm.rank else size), size
+        most = max(1, most)
+        if comm.rank not in self._scratch or self._scratch[comm.rank].size < min(most, len(elements)):
+            self._scratch[comm.rank] = net.backend.empty((most,), net.dtype)
         work = self._scratch[comm.rank]
-        for a in range(elements.start, elements.stop, net.backend.chunk):
-            part = slice(a, min(a + net.backend.chunk, elements.stop))
+        for a in range(elements.start, elements.stop, most):
+            part = slice(a, min(a + most, elements.stop))
             slots = {name: vector[part] for name, vector in self._slots.items()}
             scratch = work[: part.stop - part.start]
             net.backend.update(self.optimizer, net.flat[part], gradient[part], slots, lr, step, scratch)
@@ -280,7 +387,9 @@ class Trainer:
             raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
         if self._run.precision != self.net.precision:
             self._run = Run(self.net, training=True, loss=self.loss, shard=self._run.shard)
+        self.net.check_unchanged()
 
+    @_takes_a_pair
     def evaluate(self, data: Dataset) -> dict[str, float]:
         """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode.
 
@@ -293,11 +402,17 @@ class Trainer:
 
     # ------------------------------------------------------------------ epochs
 
+    @_takes_a_pair
     def fit(
         self, train: Dataset, epochs: int, batch_size: int = 64, validation: Dataset | None = None,
-        directory: str | os.PathLike[str] | None = None, display: Display | None = None,
+        directory: str | os.PathLike[str] | None = None, display: Display | None = None, drop_last: bool = False,
     ) -> History:
         """Train until ``epochs`` epochs are completed in all, those before a checkpoint included.
+
+        A schedule such as :class:`~im2colnet.Cosine` follows the progress, which is epochs done of ``epochs``. So
+        with other ``epochs`` than before the learning rate changes: after 5 of 5 epochs, ``fit(..., epochs=10)`` goes
+        on in the middle of the cosine, and a warning says so. With another batch size or other data the progress
+        stays.
 
         Parameters
         ----------
@@ -305,18 +420,30 @@ class Trainer:
         epochs : int
             A trainer that has done that many does nothing.
         batch_size : int
-            The last batch of an epoch may be smaller.
+            The last batch of an epoch may be smaller, see ``drop_last``.
         directory : path, optional
             After every epoch ``checkpoint.safetensors`` and ``metrics.jsonl`` are written there.
         display : Display, optional
+        drop_last : bool
+            Leave out the last batch of an epoch if it has fewer images than ``batch_size``; the next epoch, whose
+            order is another, leaves out others.
 
         Returns
         -------
         History
             Of all epochs so far.
 
+        Warns
+        -----
+        TrainingWarning
+            If the learning rate is another one than the training was begun for, since ``epochs`` has changed; or if
+            an epoch begins again, since training stopped within it and goes on with other batches. A ``display`` that
+            can say it does instead.
+
         Raises
         ------
+        ShapeError, DTypeError, NonFiniteError
+            Before the first step, if the network, its loss or its batch norm cannot take the data.
         NonFiniteError
             If the loss, the statistics of a batch norm, or at the end of an epoch a parameter or anything of the
             network's state is not finite. Training stops, the checkpoint stays that of the last epoch.
@@ -327,27 +454,17 @@ class Trainer:
         InterruptedStepError
             If an earlier step ended while it changed the parameters: load a checkpoint.
         """
-        state = self._state
         self._check_network()
         epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
         train = _dataset("train", train)
-        self._check_fit(train)
+        loader = Loader(train, batch_size, seed=self.seed, drop_last=bool(drop_last))
+        self._check_fit("train", train)
+        self._check_batches(train, loader)
         if validation is not None:
             validation = _dataset("validation", validation)
-            self._check_fit(validation)
-        if state.partial.batch and batch_size != state.batch_size:
-            raise ShapeError(
-                f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size},"
-                " or make a new Trainer(net)"
-            )
-        loader = Loader(train, batch_size, seed=self.seed)
-        if state.partial.batch >= len(loader) or (state.partial.batch and state.partial.steps != len(loader)):
-            raise ShapeError(
-                f"training stopped within an epoch of {state.partial.steps} batches, of these images there are"
-                f" {len(loader)}: go on with the same images, or make a new Trainer(net)"
-            )
-        state.partial.steps = len(loader)
-        state.batch_size, state.total = batch_size, epochs * len(loader)
+            self._check_fit("validation", validation)
+        self._set_length(loader, epochs, display)
+        state = self._state
         folder = None if directory is None else self._prepare(directory)
         with deferred() as interrupted:
             while state.epoch < epochs:
@@ -401,7 +518,10 @@ class Trainer:
         }
         if validation is not None:
             record |= {f"validation_{k}": v for k, v in self.evaluate(validation).items()}
-        record["lr"] = self.optimizer.schedule(state.step - 1, state.total)
+        last = copy(state)
+        last.step, last.partial = state.step - 1, copy(done)
+        last.partial.batch -= 1
+        record["lr"] = self._rate(last)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
         self._run.changing = True
         self.history.append(record)
@@ -410,10 +530,88 @@ class Trainer:
         self._run.changing = False
         return record
 
-    def _check_fit(self, data: Dataset) -> None:
+    def _set_length(self, loader: Loader, epochs: int, display: Display | None) -> None:
+        """Have the training go on to ``epochs`` epochs of these batches, and say what that changes."""
+        state, steps, said = self._state, len(loader), []
+        if state.epoch >= epochs:
+            return
+        new = copy(state)
+        new.partial, new.batch_size, new.drop_last = copy(state.partial), loader.batch_size, loader.drop_last
+        new.total = epochs * steps
+        done = state.partial
+        if done.batch == done.steps:        # what came after the last batch has failed
+            new.partial.batch = steps if done.batch else 0
+        elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, new.batch_size, new.drop_last):
+            said.append(
+                f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches of"
+                f" batch_size={state.batch_size}, and now there are {_count(steps, 'batch', 'es')} of"
+                f" batch_size={new.batch_size}"
+            )
+            new.partial = _Epoch()
+        new.partial.steps = steps
+        if state.total is not None and done.steps and state.total != epochs * done.steps:
+            before, rate = self._rate(state), self._rate(new)
+            if rate != before:
+                planned = state.total // done.steps
+                said.append(
+                    f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for"
+                    f" epochs={epochs} and was asked for epochs={planned} before (done: {state.epoch}). A training in"
+                    " several calls of fit, such as one for each epoch, needs a schedule with a length of its own, as"
+                    " Cosine(steps=...) is"
+                )
+        self._state = new
+        say = getattr(display, "say", None)
+        for text in said:
+            if say is not None:
+                say(text)
+            else:
+                warnings.warn(text, TrainingWarning, stacklevel=4)     # of who calls fit
+
+    def _check_fit(self, name: str, data: Dataset) -> None:
         """Find out now and not after an epoch that the network cannot take these images or labels."""
-        output = self.net.graph.shapes(internal_shape(data.images.shape[1:], len(data.images)))[-1]
-        self._run.check_labels(data.labels, len(data.images), output[0] if len(output) == 2 else None)
+        images = data.images
+        self._run.check_images(images[:1])
+        output = self.net.graph.shapes(internal_shape(images.shape[1:], len(images)))[-1]
+        self._run.check_labels(data.labels, len(images), output[0] if len(output) == 2 else None)
+        if images.dtype.kind != "f":
+            return
+        for first in range(0, len(images), step := max(1, CHECKED // images[0].size)):
+            part = images[first : first + step]
+            if not self._holds(part.min(), part.max()):
+                i = next(i for i, image in enumerate(part, first) if not self._holds(image.min(), image.max()))
+                raise NonFiniteError(
+                    f"image {i} of {name} holds NaN or infinity, or numbers too large for {self._run.dtype}"
+                )
+
+    def _holds(self, *numbers: Any) -> bool:
+        """Whether the run's arrays can hold these numbers."""
+        most = {"float16": 65504.0, "float64": sys.float_info.max}.get(self._run.dtype, FLOAT32_MAX)
+        return all(-most <= float(x) <= most for x in numbers)
+
+    def _check_batches(self, data: Dataset, loader: Loader) -> None:
+        """Find out now and not at the end of an epoch that the network cannot be trained on its last batch."""
+        def check(n: int) -> None:
+            shapes = self.net.graph.shapes(internal_shape(data.images.shape[1:], n))
+            for node in self.net.graph.nodes:
+                with locate(node):
+                    node.layer.check_batch(shapes[node.inputs[0]])
+
+        count, size = len(data), loader.batch_size
+        last = size if loader.drop_last else count % size or size
+        try:
+            check(min(size, count))
+        except ShapeError as error:
+            raise ShapeError(f"a batch of {_count(min(size, count), 'image')} is too small: {error}") from error
+        try:
+            check(last)
+        except ShapeError as error:
+            fits = (n for n in (*range(size - 1, 1, -1), *range(size + 1, count + 1)) if count % n != 1)
+            other = f", or another batch size, such as {n}" if last == 1 and (n := next(fits, 0)) else ""
+            raise ShapeError(
+                f"the last batch of an epoch, of {_count(last, 'image')}, is too small: {count} images make"
+                f" {_count(count // size, 'batch', 'es')} of {size}, and {last} more. Give"
+                f" drop_last=True{other}. ({error})"
+            ) from error
 
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
         """Make the folder, and find out now and not after an epoch whether a checkpoint can be made."""
@@ -528,6 +726,22 @@ class Trainer:
                 found = tensors[name].shape if name in tensors else "missing"
                 raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
             view[...] = self.net.backend.asarray(tensors[name])
+
+
+def _check_loss(loss: Any) -> CrossEntropyLoss:
+    if not isinstance(loss, CrossEntropyLoss):
+        raise ShapeError(f"loss must be ic.CrossEntropyLoss() or one of a class derived from it, got {loss!r}")
+    return loss
+
+
+def _check_optimizer(optimizer: Any) -> Optimizer:
+    if not isinstance(optimizer, Optimizer):
+        raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
+    return optimizer
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number} {thing}{plural if number != 1 else ''}"
 
 
 def _dataset(name: str, data: Any) -> Dataset:

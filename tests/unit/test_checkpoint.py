@@ -262,12 +262,13 @@ def test_a_second_ctrl_c_is_the_usual_one(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_within_an_epoch_the_batch_size_stays():
+def test_within_an_epoch_another_batch_size_begins_it_again():
     trainer = new_trainer()
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(data(), **FIT, display=Interrupter(2))
-    with pytest.raises(ic.ShapeError, match="batch_size=16, got 8"):
+    with pytest.warns(ic.TrainingWarning, match=r"begins again.* 2 of 4 .*batch_size=16, .* 7 batches of batch_size=8"):
         trainer.fit(data(), epochs=3, batch_size=8)
+    assert trainer.epoch == len(trainer.history) == 3
 
 
 def test_epochs_are_counted_in_all(tmp_path, uninterrupted):
@@ -280,7 +281,8 @@ def test_epochs_are_counted_in_all(tmp_path, uninterrupted):
     assert again.fit(data(), **FIT) == trainer.history
     assert_same_bits(everything(again), before)
     assert again.epoch == 3
-    assert len(again.fit(data(), **{**FIT, "epochs": 4})) == 4
+    with pytest.warns(ic.TrainingWarning, match="epochs=4 and was asked for epochs=3"):
+        assert len(again.fit(data(), **{**FIT, "epochs": 4})) == 4
 
 
 def test_what_a_history_holds(uninterrupted):
