@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,31 @@ class Interruption:
             raise SystemExit(128 + self.number)
 
 
+class _Note:
+    """A handler that notes its signal for an interruption, and restores the handlers of before."""
+
+    def __init__(self, interruption: Interruption, before: dict[int, Any]) -> None:
+        self.interruption, self.before = weakref.ref(interruption), before
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.restore()
+        interruption = self.interruption()
+        if interruption is None:        # its block has ended by an error before it could restore the handlers
+            signal.raise_signal(number)
+        else:
+            interruption.number = number
+
+    def restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _handler(number: int) -> Any:
+    found = signal.getsignal(number)
+    left = isinstance(found, _Note) and found.interruption() is None
+    return found.before[number] if left else found
+
+
 @contextmanager
 def deferred() -> Iterator[Interruption]:
     """Within the block the first Ctrl-C or SIGTERM is only noted; a second one acts at once.
@@ -43,19 +69,11 @@ def deferred() -> Iterator[Interruption]:
         yield interruption
         return
     usual = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, terminate)}
-    before = {number: handler for number in usual if (handler := signal.getsignal(number)) in usual[number]}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def note(number: int, frame: Any) -> None:
-        interruption.number = number
-        restore()
-
+    before = {number: handler for number in usual if (handler := _handler(number)) in usual[number]}
+    note = _Note(interruption, before)
     try:
         for number in before:
             signal.signal(number, note)
         yield interruption
     finally:
-        restore()
+        note.restore()

@@ -14,9 +14,10 @@ import os
 import platform
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 #: whether a fork can share memory and move it afterwards: Linux has mremap, and x86-64 shows stores in their order
@@ -38,10 +39,9 @@ class Block(mmap.mmap):
 
 _blocks: weakref.WeakSet[Block] = weakref.WeakSet()
 _libc: ctypes.CDLL | None = None
-_here = threading.local()   # of a thread: the `depth` of its work on blocks, whether it forks a `worker`, its `pipe`
-_gate = threading.Condition()
-_working = 0                # threads that work on blocks
-_forking = 0                # threads that fork: nobody else may begin to work
+_here = threading.local()   # of a thread: its `lock`, whether it forks a `worker`; of its fork: `pipe` and `held`
+_gate = threading.Lock()    # held while a thread forks, and while one gets its lock
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()    # of all threads
 
 
 def allocate(nbytes: int) -> Block:
@@ -74,33 +74,25 @@ def as_scratch(array: Any) -> Any:
     return array
 
 
-def _depth() -> int:
-    depth: int = getattr(_here, "depth", 0)
-    return depth
+def working() -> AbstractContextManager[Any]:
+    """Return a lock of this thread's own, which it holds while it works on blocks, so that no other thread forks.
 
-
-@contextmanager
-def working(member: bool = False) -> Iterator[None]:
-    """Within the block no other thread forks; a fork by this thread copies scratch too, since the child may go on.
-
-    A ``member`` works for a thread that is in such a block.
+    If the thread itself forks meanwhile, the child gets scratch too, since it may go on.
     """
-    global _working
-    depth = _depth()
-    counts = not depth and not member
-    if counts:
+    if not hasattr(_here, "lock"):
         with _gate:
-            _gate.wait_for(lambda: not _forking)
-            _working += 1
-    _here.depth = depth + 1
-    try:
-        yield
-    finally:
-        _here.depth = depth
-        if counts:
-            with _gate:
-                _working -= 1
-                _gate.notify_all()
+            _here.lock = threading.RLock()
+            _locks.add(_here.lock)
+    elif _gate.locked() and not _works():
+        with _gate:     # a fork waits for this thread, which must not take its lock again first
+            pass
+    lock: AbstractContextManager[Any] = _here.lock
+    return lock
+
+
+def _works() -> bool:
+    """Whether this thread is in the middle of work on blocks."""
+    return hasattr(_here, "lock") and _here.lock._is_owned()
 
 
 @contextmanager
@@ -114,36 +106,39 @@ def forking_a_worker() -> Iterator[None]:
 
 
 def _before() -> None:
-    global _forking
-    _here.pipe = None
+    _here.pipe, _here.held = None, []
     if getattr(_here, "worker", False):
         return
-    with _gate:
-        _forking += 1
-        if not _depth():
-            _gate.wait_for(lambda: not _working, LONGEST_STEP)
+    if not _works():
+        _hold(_gate)
+        until = time.monotonic() + LONGEST_STEP
+        for lock in list(_locks):
+            if lock is not getattr(_here, "lock", None):
+                _hold(lock, max(0.0, until - time.monotonic()))
     with suppress(OSError):     # no more files may be opened: the child still moves, only nobody waits for it
         _here.pipe = os.pipe()
 
 
+def _hold(lock: Any, timeout: float = -1) -> None:
+    if lock.acquire(timeout=timeout):
+        _here.held.append(lock)
+
+
 def _after_in_parent() -> None:
-    global _forking
     if getattr(_here, "worker", False):
         return
     if _here.pipe is not None:
         os.close(_here.pipe[1])
         os.read(_here.pipe[0], 1)       # until the child has written or is gone
         os.close(_here.pipe[0])
-    with _gate:
-        _forking -= 1
-        _gate.notify_all()
+    while _here.held:
+        _here.held.pop().release()
 
 
 def _after_in_child() -> None:
-    global _gate, _forking, _working
-    # other threads of the parent, which are not here, may have held or counted in these
-    _gate, _forking, _working = threading.Condition(), 0, int(_depth() > 0)
+    global _gate, _locks
     if getattr(_here, "worker", False):
+        _gate, _locks = threading.Lock(), weakref.WeakSet()
         return
     try:
         for block in list(_blocks):
@@ -158,6 +153,9 @@ def _after_in_child() -> None:
             os.write(pipe[1], b"\0")
         os.close(pipe[0])
         os.close(pipe[1])
+    # Other threads of the parent, which are not here, may have held theirs.
+    mine = getattr(_here, "lock", None)
+    _gate, _locks, _here.held = threading.Lock(), weakref.WeakSet([mine] if mine else []), []
 
 
 def _move(block: Block) -> None:
@@ -167,7 +165,7 @@ def _move(block: Block) -> None:
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     own = _libc.mmap(None, size(length), number(PROT_READ_WRITE), number(MAP_SHARED_ANONYMOUS), number(-1), size(0))
     if own != pointer(-1).value:
-        if not block.scratch or _depth() > 0:
+        if not block.scratch or _works():
             ctypes.memmove(own, block.address, len(block))
         # takes the place of what lay there
         own = _libc.mremap(

@@ -573,7 +573,7 @@ class Run:
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
         """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
         # a process begins without any of it
-        with self.backend.errstate(), self.backend.flush_denormal(), working(member=True):
+        with self.backend.errstate(), self.backend.flush_denormal(), working():
             program(comm, *command)
 
     def _process_team(
