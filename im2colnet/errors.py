@@ -35,3 +35,15 @@ class WorkerError(Im2colnetError, RuntimeError):
 
 class NonFiniteError(Im2colnetError, FloatingPointError):
     """NaN or infinity appeared in the input, the loss or the parameters."""
+
+
+#: what is optional: the extra's name, and what of it pip has to install
+EXTRAS = {
+    "viz": "matplotlib", "images": "Pillow", "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
+    "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
+}  # fmt: skip
+
+
+def install(extra: str) -> str:
+    """Return how to install what is optional, wherever im2colnet came from: an index, a wheel or a checkout."""
+    return f"pip install {EXTRAS[extra]} (the extra {extra}: pip install '.[{extra}]' in a checkout)"

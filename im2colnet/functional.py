@@ -94,9 +94,10 @@ def max_pool2d(
         return y
     tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]     # (OH, C, OW, N)
     (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
-    row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
-    column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
-    return y, _images(backend, row * x.shape[3] + column)
+    with backend.context():
+        row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
+        column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
+        return y, _images(backend, row * x.shape[3] + column)
 
 
 def max_pool2d_input(
@@ -137,7 +138,8 @@ def unfold(x: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stri
     backend, window = _check(("x", x, 4)), make_window(kernel_size, stride, padding, dilation)
     columns = backend.im2col(_rows(backend, x), window)                                 # (OH, C, KH, KW, OW, N)
     OH, C, KH, KW, OW, N = columns.shape
-    return backend.xp.ascontiguousarray(columns.transpose(5, 1, 2, 3, 0, 4)).reshape(N, C * KH * KW, OH * OW)
+    with backend.context():
+        return backend.xp.ascontiguousarray(columns.transpose(5, 1, 2, 3, 0, 4)).reshape(N, C * KH * KW, OH * OW)
 
 
 def fold(
@@ -206,8 +208,10 @@ def _native(x: Array) -> Array:
 
 
 def _rows(backend: Backend, x: Array) -> Array:
-    return backend.xp.ascontiguousarray(_native(x).transpose(2, 1, 3, 0))               # (H, C, W, N)
+    with backend.context():
+        return backend.xp.ascontiguousarray(_native(x).transpose(2, 1, 3, 0))           # (H, C, W, N)
 
 
 def _images(backend: Backend, rows: Array) -> Array:
-    return backend.xp.ascontiguousarray(rows.transpose(3, 1, 0, 2))                     # (N, C, H, W)
+    with backend.context():
+        return backend.xp.ascontiguousarray(rows.transpose(3, 1, 0, 2))                 # (N, C, H, W)

@@ -159,7 +159,8 @@ class Trainer:
 
     def _zeros(self, n: int) -> Array:
         vector = self.net.backend.shared((n,), self.net.dtype)
-        vector[...] = 0
+        with self.net.backend.context():
+            vector[...] = 0
         return vector
 
     def __getstate__(self) -> Any:
