@@ -493,7 +493,8 @@ class Trainer:
             if name not in tensors or tensors[name].shape != view.shape:
                 found = tensors[name].shape if name in tensors else "missing"
                 raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
-            view[...] = self.net.backend.asarray(tensors[name])
+            with self.net.backend.context():
+                view[...] = self.net.backend.asarray(tensors[name])
 
 
 def _dataset(name: str, data: Any) -> Dataset:

@@ -34,7 +34,7 @@ FUNCTIONS = [
 ]  # fmt: skip
 FROM_HOST = {"array", "asarray"}     # what takes NumPy's arrays
 _memory = weakref.WeakValueDictionary()
-_place = threading.local()
+_place, _one_at_a_time = threading.local(), threading.Lock()
 
 
 def current():
@@ -171,6 +171,9 @@ def _function(name):
     function = getattr(np, name)
 
     def call(*args, **kwargs):
+        if name == "ascontiguousarray" and isinstance(args[0], ndarray) and args[0].flags.c_contiguous:
+            if np.dtype(kwargs.get("dtype") or args[0].dtype) == args[0].dtype:
+                return args[0]      # and no device is looked at
         if name in FROM_HOST and isinstance(args[0], ndarray) and args[0].device.id != current():
             args = (ndarray(args[0]._array.copy()), *args[1:])      # CuPy copies from one device to another
         given = [a.copy() if name in FROM_HOST and isinstance(a, np.ndarray) else unwrapped(a) for a in args]
@@ -243,7 +246,8 @@ class RawModule:
                     assert type(argument) is wanted, f"{parameter} of {name} must be {wanted}, is {type(argument)}"
                     values.append(C_TYPES[kind](argument.item()))
             sizes = [*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))]
-            function((ctypes.c_int * 6)(*sizes), *values)
+            with _one_at_a_time:    # what a kernel knows of its thread is global on the host
+                function((ctypes.c_int * 6)(*sizes), *values)
 
         return launch
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from math import prod
+from threading import local
 from typing import Any
 
 from im2colnet.errors import BackendError, install
@@ -59,14 +60,13 @@ class CupyBackend(OnDevice):
     xp = cp
     weight_order = WEIGHT_ORDER
     chunk = 1 << 26
-    _copies: Copies | None
     precisions = ("float32", "tf32", *HALF)
 
     def __init__(self, device: str | None = None) -> None:
         precision = os.environ.get("IM2COLNET_PRECISION", "float32")
         if precision not in self.precisions:
             raise BackendError(f"IM2COLNET_PRECISION must be one of {', '.join(self.precisions)}, it is {precision!r}")
-        self._device, self._copies = _device(device), None
+        self._device, self._copies = _device(device), local()
         self.started_as = self.name if device is None else f"{self.name}:{device}"
         cublas()
         self._take(precision)
@@ -116,9 +116,10 @@ class CupyBackend(OnDevice):
     def stage(self, array: Any) -> Callable[[], Any]:
         if isinstance(array, cp.ndarray):
             return super().stage(array)
-        if self._copies is None:
-            self._copies = Copies()
-        return self._copies.begin(array)
+        if not hasattr(self._copies, "of_this_thread"):     # or trainers of two threads would share two buffers
+            self._copies.of_this_thread = Copies()
+        copies: Copies = self._copies.of_this_thread
+        return copies.begin(array)
 
     def to_numpy(self, array: Array) -> Any:
         return array.get() if isinstance(array, cp.ndarray) else np.asarray(array)
@@ -386,6 +387,8 @@ def _device(text: str | None) -> int:
         raise BackendError(f"a GPU is named by its number, as in 'cupy:1', got {number!r}")
     try:
         count = cp.cuda.runtime.getDeviceCount()
+        if not count:
+            raise RuntimeError("the driver lists none")
     except Exception as error:      # CuPy's, of no driver or no GPU
         raise BackendError(
             f"no NVIDIA GPU can be used here ({error}): `nvidia-smi` must list one, and its driver be new enough for"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -157,8 +158,7 @@ class Copies:
         key = array.shape, array.dtype.str
         if key not in self._buffers:
             if len(self._buffers) > 1:      # one for whole batches and one for the last of an epoch
-                self._stream.synchronize()      # a copy may be under way still, of a batch that nobody has taken
-                self._buffers.clear()
+                self._free()
             self._buffers[key] = [(cupyx.empty_pinned(*key), cp.empty(*key)) for _ in range(2)]
             cp.cuda.get_current_stream().synchronize()     # what had this memory before has done with it
         self._second = not self._second
@@ -173,6 +173,15 @@ class Copies:
             return device
 
         return arrived
+
+    def _free(self) -> None:
+        """Give the memory back, once nothing is copied into it any more: a batch may be under way that nobody takes."""
+        self._stream.synchronize()
+        self._buffers.clear()
+
+    def __del__(self) -> None:
+        with suppress(Exception):       # at the end of the process there may be no CUDA any more
+            self._free()
 
 
 def multiply(
