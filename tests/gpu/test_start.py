@@ -115,7 +115,7 @@ def test_memory_that_is_missing_beside_the_plan_is_the_same_error():
 
 # Arguments of kernels -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("nesterov", "momentum", "decay"), [
-    (np.bool_(True), np.float32(0.5), np.int64(0)), (np.int64(1), np.float64(0.5), False), (True, 0.5, 0),
+    (np.bool_(True), np.float32(0.5), np.int64(0)), (np.int64(1), np.float64(0.5), np.float32(0)), (True, 0.5, 0),
 ])  # fmt: skip
 def test_numpy_s_numbers_reach_kernels_as_they_are_declared(nesterov, momentum, decay):
     """The stand-in refuses any other type than a kernel's own."""
