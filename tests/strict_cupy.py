@@ -171,9 +171,9 @@ def _function(name):
     function = getattr(np, name)
 
     def call(*args, **kwargs):
-        if name == "ascontiguousarray" and isinstance(args[0], ndarray) and args[0].flags.c_contiguous:
-            if np.dtype(kwargs.get("dtype") or args[0].dtype) == args[0].dtype:
-                return args[0]      # and no device is looked at
+        as_it_is = name == "ascontiguousarray" and isinstance(args[0], ndarray) and args[0].flags.c_contiguous
+        if as_it_is and np.dtype(kwargs.get("dtype") or args[0].dtype) == args[0].dtype:
+            return args[0]      # and no device is looked at
         if name in FROM_HOST and isinstance(args[0], ndarray) and args[0].device.id != current():
             args = (ndarray(args[0]._array.copy()), *args[1:])      # CuPy copies from one device to another
         given = [a.copy() if name in FROM_HOST and isinstance(a, np.ndarray) else unwrapped(a) for a in args]
@@ -336,7 +336,7 @@ class Stream:
 def module(devices=1):
     """Return the stand-in as modules by name.
 
-    As in CuPy 14, where CUDA's libraries come from pip, that of cuBLAS is had as an attribute and not by ``import a.b``.
+    As in CuPy 14, where CUDA's libraries come from pip, cuBLAS is had as an attribute and not by ``import a.b``.
     """
     cupy, cupyx, backends, cuda, libs = (
         ModuleType(name)
@@ -356,7 +356,8 @@ def module(devices=1):
         get_current_stream=lambda: SimpleNamespace(wait_event=lambda event: event.finish(), synchronize=lambda: None),
         device=SimpleNamespace(get_cublas_handle=lambda: 1 + current()),
         runtime=SimpleNamespace(
-            getDevice=current, getDeviceCount=lambda: devices, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
+            getDevice=current, getDeviceCount=lambda: devices,
+            driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
             memGetInfo=lambda: (1 + current() << 30, 1 << 31),
             getDeviceProperties=lambda number: {"name": b"a stand-in", "major": 9, "minor": 0},
         ),
