@@ -199,7 +199,7 @@ class Network(Layer):
         with backend.context():
             self._flat = self.backend.shared((self.graph.size,), self.dtype)
             sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
-            states = iter(self.backend.xp.split(self.backend.shared((sum(sizes),), self.dtype), list(accumulate(sizes))))
+            states = iter(backend.xp.split(backend.shared((sum(sizes),), self.dtype), list(accumulate(sizes))))
             for node in self.graph.nodes:
                 node.params = self.views(node, self._flat)
                 for key, p in node.layer.parameters().items():

@@ -2,8 +2,9 @@
 
 Nothing turns such an array into a NumPy array, a number or a truth value but ``get()``, and NumPy's arrays do not mix
 with it. It lies on the device that was the current one of its thread, and what computes takes arrays of the current
-device alone, also where CuPy would not look and compute nonsense. Kernels are compiled by g++ from their CUDA source (``cuda_on_host.h``); cuBLAS's product keeps to its rules
-for leading dimensions, and neither may leave the memory that it was given.
+device alone, also where CuPy would not look and compute nonsense. Kernels are compiled by g++ from their CUDA source
+(``cuda_on_host.h``); cuBLAS's product keeps to its rules for leading dimensions, and neither may leave the memory that
+it was given.
 """
 
 import ctypes

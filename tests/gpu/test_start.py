@@ -16,7 +16,9 @@ from im2colnet.errors import EXTRAS
 
 ROOT = Path(__file__).parents[2]
 FAKE = {
-    "missing": ("", ["CuPy is not installed: pip install 'cupy-cuda12x[ctk]'", "CUDA 13 pip install 'cupy-cuda13x[ctk]'"]),
+    "missing": (
+        "", ["CuPy is not installed: pip install 'cupy-cuda12x[ctk]'", "CUDA 13 pip install 'cupy-cuda13x[ctk]'"]
+    ),
     "a part of it missing": (
         "import fastrlock_that_nobody_has", ["CuPy is installed, but cannot be imported (ModuleNotFoundError"]
     ),
@@ -60,7 +62,7 @@ def test_without_a_gpu_that_is_what_is_said_and_not_that_a_library_is_missing():
         raise RuntimeError("cudaErrorInsufficientDriver")
 
     mine["cupy"].cuda.runtime.getDeviceCount = no_driver
-    with pytest.raises(ic.BackendError, match="no NVIDIA GPU can be used here.*InsufficientDriver"):
+    with pytest.raises(ic.BackendError, match=r"no NVIDIA GPU can be used here.*InsufficientDriver"):
         strict_cupy.cupy_modules(mine)["im2colnet_cupy"].CupyBackend()
 
 
@@ -109,7 +111,7 @@ def test_memory_that_is_missing_beside_the_plan_is_the_same_error():
     x = backend.asarray(np.ones(3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend.xp, "isfinite", no_room)
-        with pytest.raises(ic.OutOfMemoryError, match="all_finite.*allocating 12 bytes.*MiB are in use"):
+        with pytest.raises(ic.OutOfMemoryError, match=r"all_finite.*allocating 12 bytes.*MiB are in use"):
             backend.all_finite(x)
 
 
@@ -144,7 +146,7 @@ def test_arguments_that_a_kernel_does_not_take():
     x = backend.asarray(np.ones(4, "float32"))
     with pytest.raises(TypeError, match=r"'relu_grad' takes an integer where 2\.5 is given"):
         cuda.launch("channels.cu", "relu_grad", x, x, x, x, 1, 2.5, 4)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         cuda.launch("channels.cu", "relu_grad", x, x, x, x, 1, 4)
     with pytest.raises(OverflowError):      # would be another number
         cuda.launch("channels.cu", "relu_grad", x, x, x, x, 1, 4, 2**31)
