@@ -132,7 +132,12 @@ class Backend:
         return self
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
+        return f"<{type(self).__name__} {self.full_name!r}>"
+
+    @property
+    def full_name(self) -> str:
+        """The name with the device, as in "cupy:1", where it was started with one."""
+        return self.started_as or self.name
 
     def at(self, precision: str) -> Backend:
         """Return this backend computing in ``precision``."""
@@ -207,6 +212,13 @@ class Backend:
         else:
             out[...] = rows
         return out
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Return a context in which functions of ``xp`` take its arrays and allocate where they are: on its device.
+
+        What calls ``xp`` or writes to arrays itself does so in it; the methods need none.
+        """
+        return nullcontext()
 
     def errstate(self) -> AbstractContextManager[Any]:
         """Return a context in which overflow and NaN pass without warnings: runs look for them themselves."""

@@ -25,7 +25,7 @@ from im2colnet import checkpoint, datasets, models
 from im2colnet.backend import HALF
 from im2colnet.datasets import Dataset
 from im2colnet.display import duration, make_display
-from im2colnet.errors import CheckpointError, DataError, Im2colnetError, NonFiniteError, ShapeError
+from im2colnet.errors import CheckpointError, DataError, Im2colnetError, NonFiniteError, ShapeError, install
 from im2colnet.host import np
 from im2colnet.images import read_images
 from im2colnet.network import Network, internal_shape
@@ -230,7 +230,7 @@ def profile(args: argparse.Namespace) -> int:
         try:
             import matplotlib  # noqa: F401 - now, and not after the work
         except ImportError as error:
-            raise Im2colnetError("to draw --picture, install Matplotlib: pip install 'im2colnet[viz]'") from error
+            raise Im2colnetError(f"to draw --picture, install Matplotlib: {install('viz')}") from error
     subject = _subject(args)
     report = profiling.profile(subject.net, subject.shape, subject.batch_size, subject.optimizer, args.steps)
     if args.picture:
@@ -559,7 +559,7 @@ def _train_text(report: dict[str, Any]) -> str:
         "files": ", ".join(file for name, file in FILES.items() if report[name]),
     }
     if report["curves"] is None:
-        rows["hint"] = "for a picture of the curves: pip install 'im2colnet[viz]'"
+        rows["hint"] = f"for a picture of the curves: {install('viz')}"
     return "\n" + _lines(rows)
 
 

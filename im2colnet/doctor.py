@@ -36,7 +36,7 @@ def examine(backend: Backend) -> dict[str, Any]:
     most = MOST_ROUNDED if backend.tf32 else MOST
     gemm, copy = peaks(backend, "float32")
     return {
-        "backend": backend.started_as or backend.name,
+        "backend": backend.full_name,
         "versions": {
             "im2colnet": im2colnet.__version__, "Python": platform.python_version(), **backend.versions(),
             **({"cores": f"{get_num_threads()}"} if backend.threads else {}),
@@ -59,7 +59,8 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
 
     def compare(name: str, call: Callable[[Backend, Callable[[Any], Array]], Array]) -> tuple[str, float]:
         expected = call(exact, lambda a: a)
-        result = backend.to_numpy(call(backend, lambda a: backend.asarray(a.astype(dtype))))
+        with backend.context():
+            result = backend.to_numpy(call(backend, lambda a: backend.asarray(a.astype(dtype))))
         return name, float(np.max(np.abs(result - expected)) / np.max(np.abs(expected)))
 
     def convolution(what: str, C: int, F: int, K: int, stride: int = 1, groups: int = 1) -> Iterator[tuple[str, float]]:

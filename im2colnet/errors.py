@@ -55,3 +55,15 @@ class WorkerWarning(UserWarning):
 
 class TrainingWarning(UserWarning):
     """A training goes on in another way than it began."""
+
+
+#: what is optional: the extra's name, and what of it pip has to install
+EXTRAS = {
+    "viz": "matplotlib", "images": "Pillow", "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
+    "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
+}  # fmt: skip
+
+
+def install(extra: str) -> str:
+    """Return how to install what is optional, wherever im2colnet came from: an index, a wheel or a checkout."""
+    return f"pip install {EXTRAS[extra]} (the extra {extra}: pip install '.[{extra}]' in a checkout)"

@@ -125,10 +125,11 @@ def max_pool2d(
     tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]     # (OH, C, OW, N)
     (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
     H, W = x.shape[2:]
-    row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
-    column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
-    place = xp.minimum(xp.maximum(row, 0), H - 1) * W + xp.minimum(xp.maximum(column, 0), W - 1)
-    return y, _images(backend, place)
+    with backend.context():
+        row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
+        column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
+        place = xp.minimum(xp.maximum(row, 0), H - 1) * W + xp.minimum(xp.maximum(column, 0), W - 1)
+        return y, _images(backend, place)
 
 
 @_told
@@ -185,7 +186,8 @@ def unfold(x: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stri
         return _zeros(backend, x, (0, x.shape[1] * window.kernel[0] * window.kernel[1], OH * OW))
     columns = backend.im2col(_rows(backend, x), window)                                 # (OH, C, KH, KW, OW, N)
     OH, C, KH, KW, OW, N = columns.shape
-    return backend.xp.ascontiguousarray(columns.transpose(5, 1, 2, 3, 0, 4)).reshape(N, C * KH * KW, OH * OW)
+    with backend.context():
+        return backend.xp.ascontiguousarray(columns.transpose(5, 1, 2, 3, 0, 4)).reshape(N, C * KH * KW, OH * OW)
 
 
 @_told
@@ -263,8 +265,10 @@ def _native(x: Array) -> Array:
 
 
 def _rows(backend: Backend, x: Array) -> Array:
-    return backend.xp.ascontiguousarray(_native(x).transpose(2, 1, 3, 0))               # (H, C, W, N)
+    with backend.context():
+        return backend.xp.ascontiguousarray(_native(x).transpose(2, 1, 3, 0))           # (H, C, W, N)
 
 
 def _images(backend: Backend, rows: Array) -> Array:
-    return backend.xp.ascontiguousarray(rows.transpose(3, 1, 0, 2))                     # (N, C, H, W)
+    with backend.context():
+        return backend.xp.ascontiguousarray(rows.transpose(3, 1, 0, 2))                 # (N, C, H, W)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from im2colnet.errors import DataError
+from im2colnet.errors import DataError, install
 from im2colnet.host import np
 
 
@@ -57,7 +57,7 @@ def _read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise DataError(f"{path}: to read pictures, install Pillow: pip install 'im2colnet[images]'") from error
+        raise DataError(f"{path}: to read pictures, install Pillow: {install('images')}") from error
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if len(shape) != 3 or shape[0] not in modes:
         raise DataError(f"{path}: the network takes {shape}, which no picture is; give an .npy file")

@@ -53,9 +53,9 @@ class _Note:
 
 
 def _handler(number: int) -> Any:
-    found = signal.getsignal(number)
-    left = isinstance(found, _Note) and found.interruption() is None
-    return found.before[number] if left else found
+    """Return the handler in force, or that of before where a block has ended without restoring it."""
+    found: Any = signal.getsignal(number)
+    return found.before[number] if isinstance(found, _Note) and found.interruption() is None else found
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def deferred() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    usual = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, terminate)}
+    usual: dict[int, Any] = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, terminate)}
     before = {number: handler for number in usual if (handler := _handler(number)) in usual[number]}
     note = _Note(interruption, before)
     try:

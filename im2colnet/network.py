@@ -262,16 +262,17 @@ class Network(Layer):
             _check_precision(self._precision, str(dtype), backend)
         vars(self).update(backend=backend, dtype=str(dtype))
         self._run = None  # it is bound to the old parameters
-        self._flat = self.backend.shared((self.graph.size,), self.dtype)
-        sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
-        states = iter(self.backend.xp.split(self.backend.shared((sum(sizes),), self.dtype), list(accumulate(sizes))))
-        for node in self.graph.nodes:
-            node.params = self.views(node, self._flat)
-            for key, p in node.layer.parameters().items():
-                self._fill(node.params[key], p, rng)
-            node.buffers = {key: next(states).reshape(p.shape) for key, p in node.layer.state().items()}
-            for key, p in node.layer.state().items():
-                node.buffers[key][...] = p.value
+        with backend.context():
+            self._flat = self.backend.shared((self.graph.size,), self.dtype)
+            sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
+            states = iter(backend.xp.split(backend.shared((sum(sizes),), self.dtype), list(accumulate(sizes))))
+            for node in self.graph.nodes:
+                node.params = self.views(node, self._flat)
+                for key, p in node.layer.parameters().items():
+                    self._fill(node.params[key], p, rng)
+                node.buffers = {key: next(states).reshape(p.shape) for key, p in node.layer.state().items()}
+                for key, p in node.layer.state().items():
+                    node.buffers[key][...] = p.value
         return self
 
     def _fill(self, parameter: Array, p: Parameter, rng: Any) -> None:
@@ -389,7 +390,7 @@ class Network(Layer):
             arrays = {name: self.backend.asarray(given[name].astype(self.dtype)) for name in wanted}
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"the state holds what are no numbers: {error}") from error
-        with working():
+        with working(), self.backend.context():
             for name, node, key in self._names("parameters", "state"):
                 (node.params | node.buffers)[key][...] = arrays[name]
 

@@ -100,14 +100,15 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
 def peaks(backend: Backend, dtype: str) -> tuple[float, float]:
     """Measure FLOP/s of a matrix product and B/s, read and written, of a copy in main memory, on one core."""
     a, b, c = (backend.empty((GEMM, GEMM), dtype) for _ in range(3))
-    a[...] = b[...] = 1
     source, target = (backend.empty((COPY,), "uint8") for _ in range(2))
-    source[...] = target[...] = 0
 
     def copy() -> None:
         target[...] = source
 
-    return 2 * GEMM**3 / _seconds(backend, lambda: backend.matmul(a, b, out=c)), 2 * COPY / _seconds(backend, copy)
+    with backend.context():
+        a[...] = b[...] = 1
+        source[...] = target[...] = 0
+        return 2 * GEMM**3 / _seconds(backend, lambda: backend.matmul(a, b, out=c)), 2 * COPY / _seconds(backend, copy)
 
 
 def _seconds(backend: Backend, call: Callable[[], object]) -> float:

@@ -7,6 +7,7 @@ bare checkout works; others from the entry-point group ``im2colnet.backends``, a
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -97,8 +98,8 @@ def backend_of(**arrays: Any) -> Backend:
     for name, owner in others:
         if owner is not backend:
             raise BackendError(
-                f"{first} is an array of the backend {backend.name!r} but {name} one of {owner.name!r};"
-                f" bring them to one backend first, e.g. with ic.get_backend({backend.name!r}).asarray({name})"
+                f"{first} is an array of the backend {backend.full_name!r} but {name} one of {owner.full_name!r};"
+                f" bring them to one backend first, e.g. with ic.get_backend({backend.full_name!r}).asarray({name})"
             )
     return backend
 
@@ -108,11 +109,17 @@ def _owner(name: str, array: Any) -> Backend:
     selected = get_backend()
     if selected.owns(array):
         return selected
-    for candidate in (*_started.values(), *(get_backend(n) for n in BUILT_IN if n == module)):
+    for candidate in _started.values():
         if candidate.owns(array):
             return candidate
+    if module in BUILT_IN:
+        device = getattr(getattr(array, "device", None), "id", 0)      # NumPy's arrays are on none
+        candidate = get_backend(f"{module}:{device}" if device else module)
+        if candidate.owns(array):
+            return candidate
+    known = (n for n in sorted(_sources()) if n not in BUILT_IN or n in sys.modules)    # nobody has arrays of others
     raise BackendError(
-        f"{name} must be an array of a backend ({', '.join(sorted(_sources()))}), got {type(array).__qualname__}"
+        f"{name} must be an array of a backend ({', '.join(known)}), got {type(array).__qualname__}"
         f" of module {module!r}; convert it first, e.g. with numpy.asarray"
     )
 
@@ -146,15 +153,18 @@ def _start(full_name: str) -> Backend:
         else:
             factory = found[0].load()
         backend = factory(device or None)
-    except Exception as error:  # a plug-in may fail in any way
-        raise BackendError(f"the backend {full_name!r} cannot start: {type(error).__name__}: {error}") from error
-    if not isinstance(backend, Backend):
-        raise BackendError(
-            f"the backend {name!r} is broken: its entry point gives a {type(backend).__name__},"
-            " not a subclass of im2colnet.Backend; report it to its authors"
-        )
-    backend.started_as = full_name
-    missing = [attribute for attribute in ("name", "xp") if not hasattr(backend, attribute)]
+        if not isinstance(backend, Backend):
+            raise BackendError(
+                f"its entry point gives a {type(backend).__name__}, not a subclass of im2colnet.Backend; report it to"
+                " its authors"
+            )
+        backend.started_as = full_name
+        missing = [attribute for attribute in ("name", "xp") if not hasattr(backend, attribute)]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may fail in any way, and also call sys.exit
+        kind = "" if isinstance(error, BackendError) else f"{type(error).__name__}: "
+        raise BackendError(f"the backend {full_name!r} cannot start: {kind}{error}") from error
     if missing:
         lacks = " and ".join(missing)
         raise BackendError(f"the backend {name!r} is broken: it lacks {lacks}; report it to its authors")

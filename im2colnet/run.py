@@ -267,10 +267,10 @@ class Run:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let the arenas serve one call at a time, whichever of the user's threads it comes from."""
+        """Serve one call at a time, whichever of the user's threads it comes from, on the backend's device."""
         if self._process != os.getpid():  # forked: nobody here will ever release the parent's
             self._lock, self._process = Lock(), os.getpid()
-        with self._lock, working():
+        with self._lock, working(), self.backend.context():
             yield
 
     # ------------------------------------------------------------------ memory
@@ -714,8 +714,8 @@ class Run:
             images = self._host_array("images", images)
         if not (net.backend.owns(images) or get_backend("numpy").owns(images)):
             raise BackendError(
-                f"images are arrays of {backend_of(images=images).name!r}, but the network lives on"
-                f" {net.backend.name!r}: give NumPy arrays, or those of its own backend"
+                f"images are arrays of {backend_of(images=images).full_name!r}, but the network lives on"
+                f" {net.backend.full_name!r}: give NumPy arrays, or those of its own backend"
             )
         rank = len(net.input_shape) + 1 if net.input_shape is not None else images.ndim
         if images.ndim not in (2, 4) or images.ndim != rank:

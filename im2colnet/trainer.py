@@ -201,7 +201,8 @@ class Trainer:
         slots = {}
         for name in self.optimizer.state_slots():
             slots[name] = self.net.backend.shared((self.net.flat.size,), self.net.dtype)
-            slots[name][...] = 0
+            with self.net.backend.context():
+                slots[name][...] = 0
         return slots
 
     def __getstate__(self) -> Any:
@@ -725,7 +726,8 @@ class Trainer:
             if name not in tensors or tensors[name].shape != view.shape:
                 found = tensors[name].shape if name in tensors else "missing"
                 raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
-            view[...] = self.net.backend.asarray(tensors[name])
+            with self.net.backend.context():
+                view[...] = self.net.backend.asarray(tensors[name])
 
 
 def _check_loss(loss: Any) -> CrossEntropyLoss:

@@ -1,8 +1,10 @@
 """A stand-in for CuPy on a machine without a GPU: its arrays are NumPy's, but they refuse what CuPy's refuse.
 
 Nothing turns such an array into a NumPy array, a number or a truth value but ``get()``, and NumPy's arrays do not mix
-with it. Kernels are compiled by g++ from their CUDA source (``cuda_on_host.h``); cuBLAS's product keeps to its rules
-for leading dimensions, and neither may leave the memory that it was given.
+with it. It lies on the device that was the current one of its thread, and what computes takes arrays of the current
+device alone, also where CuPy would not look and compute nonsense. Kernels are compiled by g++ from their CUDA source
+(``cuda_on_host.h``); cuBLAS's product keeps to its rules for leading dimensions, and neither may leave the memory that
+it was given.
 """
 
 import ctypes
@@ -13,8 +15,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,19 +35,32 @@ FUNCTIONS = [
 ]  # fmt: skip
 FROM_HOST = {"array", "asarray"}     # what takes NumPy's arrays
 _memory = weakref.WeakValueDictionary()
+_place, _one_at_a_time = threading.local(), threading.Lock()
+
+
+def current():
+    """The number of this thread's current device."""
+    return getattr(_place, "device", 0)
 
 
 class ndarray:
-    """An array on the device that there is none of."""
+    """An array on a device that there is none of."""
 
     __array_ufunc__ = None      # NumPy's functions refuse it
 
-    def __init__(self, array):
+    def __init__(self, array, device=None):
         self._array = array
+        self.device = SimpleNamespace(id=current() if device is None else device)
         owner = array
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         _memory[id(owner)] = owner
+
+    def there(self):
+        """What it holds, for what runs on the current device."""
+        if self.device.id != current():
+            raise ValueError(f"an array of device {self.device.id} is used on device {current()}, the current one")
+        return self._array
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -63,6 +78,7 @@ class ndarray:
         assert array.flags.c_contiguous
         assert isinstance(stream, Stream)
         assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        assert stream.device == self.device.id
         stream.queue(lambda: self._array.__setitem__(..., array))
 
     def __len__(self):
@@ -70,13 +86,13 @@ class ndarray:
 
     @property
     def data(self):
-        return SimpleNamespace(ptr=self._array.ctypes.data)
+        return SimpleNamespace(ptr=self._array.ctypes.data, device_id=self.device.id)
 
     def __getitem__(self, key):
-        return wrapped(self._array[unwrapped(key)])
+        return ndarray(np.asarray(self._array[unwrapped(key)]), self.device.id)
 
     def __setitem__(self, key, value):
-        self._array[unwrapped(key)] = unwrapped(value)
+        self.there()[unwrapped(key)] = unwrapped(value)
 
     def __repr__(self):
         return f"strict array of shape {self._array.shape}, {self._array.dtype}"
@@ -84,28 +100,37 @@ class ndarray:
 
 for _name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"):
     setattr(ndarray, _name, property(operator.attrgetter(f"_array.{_name}")))
-ndarray.T = property(lambda self: ndarray(self._array.T))
+ndarray.T = property(lambda self: ndarray(self._array.T, self.device.id))
 
 
 def _method(name):
     return lambda self, *args, **kwargs: wrapped(
-        getattr(self._array, name)(*map(unwrapped, args), **{k: unwrapped(v) for k, v in kwargs.items()}),
+        getattr(self.there(), name)(*map(unwrapped, args), **{k: unwrapped(v) for k, v in kwargs.items()}),
         kwargs.get("out"),
     )
 
 
-for _name in (
-    "reshape", "transpose", "swapaxes", "astype", "view", "copy", "sum", "max", "min", "argmax", "all", "any",
-    "mean", "fill", "ravel", "squeeze",
-):  # fmt: skip
+def _view(name):
+    def view(self, *args, **kwargs):
+        found = getattr(self._array, name)(*args, **kwargs)
+        if not np.may_share_memory(found, self._array):
+            self.there()    # it is a copy, of a kernel's
+        return ndarray(found, self.device.id)
+
+    return view
+
+
+for _name in ("astype", "copy", "sum", "max", "min", "argmax", "all", "any", "mean", "fill"):
     setattr(ndarray, _name, _method(_name))
+for _name in ("reshape", "transpose", "swapaxes", "view", "ravel", "squeeze"):
+    setattr(ndarray, _name, _view(_name))
 
 
 def _operator(name, kind=""):
     function = getattr(operator, ("i" if kind == "i" else "") + name)
 
     def apply(self, other):
-        mine, theirs = self._array, unwrapped(other)
+        mine, theirs = self.there(), unwrapped(other)
         result = function(theirs, mine) if kind == "r" else function(mine, theirs)
         return self if kind == "i" else wrapped(result)
 
@@ -120,7 +145,7 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "
         setattr(ndarray, f"__r{_name}__", _operator(_name, "r"))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(ndarray, f"__{_name}__", _operator(_name))
-ndarray.__neg__ = lambda self: wrapped(-self._array)
+ndarray.__neg__ = lambda self: wrapped(-self.there())
 
 
 def wrapped(value, out=None):
@@ -135,7 +160,7 @@ def wrapped(value, out=None):
 def unwrapped(value):
     """NumPy's array for one of the device; those that are on the host already do not mix with it."""
     if isinstance(value, ndarray):
-        return value._array
+        return value.there()
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {np.ndarray}")
     if isinstance(value, (tuple, list)):
@@ -147,7 +172,14 @@ def _function(name):
     function = getattr(np, name)
 
     def call(*args, **kwargs):
+        as_it_is = name == "ascontiguousarray" and isinstance(args[0], ndarray) and args[0].flags.c_contiguous
+        if as_it_is and np.dtype(kwargs.get("dtype") or args[0].dtype) == args[0].dtype:
+            return args[0]      # and no device is looked at
+        if name in FROM_HOST and isinstance(args[0], ndarray) and args[0].device.id != current():
+            args = (ndarray(args[0]._array.copy()), *args[1:])      # CuPy copies from one device to another
         given = [a.copy() if name in FROM_HOST and isinstance(a, np.ndarray) else unwrapped(a) for a in args]
+        if name == "split":
+            return [ndarray(part, args[0].device.id) for part in function(*given, **kwargs)]
         if name == "asarray" and isinstance(args[0], ndarray) and kwargs.get("dtype") in (None, args[0].dtype.name):
             return args[0]
         return wrapped(function(*given, **{k: unwrapped(v) for k, v in kwargs.items()}), kwargs.get("out"))
@@ -208,13 +240,15 @@ class RawModule:
                 if kind.endswith("*"):
                     assert isinstance(argument, ndarray), f"{parameter} of {name} is not on the device: {argument!r}"
                     assert argument.flags.c_contiguous, f"{parameter} of {name} is not contiguous"
+                    argument.there()
                     values.append(ctypes.c_void_p(argument.data.ptr))
                 else:
                     wanted = {"int": np.int32, "double": np.float64}[kind]
                     assert type(argument) is wanted, f"{parameter} of {name} must be {wanted}, is {type(argument)}"
                     values.append(C_TYPES[kind](argument.item()))
             sizes = [*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))]
-            function((ctypes.c_int * 6)(*sizes), *values)
+            with _one_at_a_time:    # what a kernel knows of its thread is global on the host
+                function((ctypes.c_int * 6)(*sizes), *values)
 
         return launch
 
@@ -239,6 +273,7 @@ def gemm_strided_batched_ex(
     handle, ta, tb, m, n, k, alpha, a, a_type, lda, sa, b, b_type, ldb, sb, beta, c, c_type, ldc, sc, batch, kind, algo
 ):
     """CublasGemmStridedBatchedEx."""
+    assert handle == 1 + current(), "the handle of another device"
     assert a_type == b_type
     assert (a_type, c_type, kind) in {
         (0, 0, 68), (0, 0, 77), (1, 1, 70), (2, 2, 68), (2, 0, 68), (14, 14, 68), (14, 0, 68)
@@ -257,22 +292,19 @@ def gemm_strided_batched_ex(
 
 
 # The module ---------------------------------------------------------------------------------------------------------
-@contextmanager
-def _current(*args):
-    yield
-
-
 class Device:
-    """The only one."""
+    """One of those that there are not; as a context it is the thread's current one."""
 
-    def __init__(self, number=0):
-        assert number == 0
+    def __init__(self, number=None):
+        self.id, self._before = current() if number is None else number, []
 
     def __enter__(self):
+        self._before.append(current())
+        _place.device = self.id
         return self
 
     def __exit__(self, *args):
-        pass
+        _place.device = self._before.pop()
 
     def synchronize(self):
         pass
@@ -283,28 +315,34 @@ class Stream:
 
     def __init__(self, non_blocking=False):
         assert non_blocking
-        self._queued = []
+        self._queued, self.device = [], current()
 
     def queue(self, call):
         self._queued.append(call)
 
     def record(self):
+        assert self.device == current(), "the stream is another device's"
         return self
 
+    def synchronize(self):
+        self.finish()
+
     def finish(self):
+        assert self.device == current(), "the stream is another device's"
         for call in self._queued:
             call()
         self._queued.clear()
 
 
-def module():
-    """Return the stand-in as modules by name."""
-    cupy, cupyx, backends, cuda, libs, cublas = (
-        ModuleType(name) for name in (
-            "cupy", "cupyx", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs",
-            "cupy_backends.cuda.libs.cublas",
-        )
-    )  # fmt: skip
+def module(devices=1):
+    """Return the stand-in as modules by name.
+
+    As in CuPy 14, where CUDA's libraries come from pip, cuBLAS is had as an attribute and not by ``import a.b``.
+    """
+    cupy, cupyx, backends, cuda, libs = (
+        ModuleType(name)
+        for name in ("cupy", "cupyx", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs")
+    )
     for name in FUNCTIONS:
         setattr(cupy, name, _function(name))
     cupy.ndarray, cupy.RawModule, cupy.__version__ = ndarray, RawModule, "14.2.0"
@@ -312,22 +350,23 @@ def module():
     for name in ("float32", "float64", "int32", "int64", "uint8"):
         setattr(cupy, name, getattr(np, name))
     cupy.get_default_memory_pool = lambda: SimpleNamespace(
-        used_bytes=lambda: 0, free_bytes=lambda: 0, total_bytes=lambda: 3 << 20
+        used_bytes=lambda: 0, free_bytes=lambda: 0, total_bytes=lambda: (3 + current()) << 20
     )
     cupy.cuda = SimpleNamespace(
         Device=Device, Stream=Stream,
         get_current_stream=lambda: SimpleNamespace(wait_event=lambda event: event.finish(), synchronize=lambda: None),
-        device=SimpleNamespace(get_cublas_handle=lambda: 1),
+        device=SimpleNamespace(get_cublas_handle=lambda: 1 + current()),
         runtime=SimpleNamespace(
-            getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
-            memGetInfo=lambda: (1 << 30, 1 << 31),
+            getDevice=current, getDeviceCount=lambda: devices,
+            driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
+            memGetInfo=lambda: (1 + current() << 30, 1 << 31),
             getDeviceProperties=lambda number: {"name": b"a stand-in", "major": 9, "minor": 0},
         ),
     )  # fmt: skip
     cupyx.empty_pinned = np.empty
-    cublas.gemmStridedBatchedEx = gemm_strided_batched_ex
-    backends.cuda, cuda.libs, libs.cublas = cuda, libs, cublas
-    return {m.__name__: m for m in (cupy, cupyx, backends, cuda, libs, cublas)}
+    libs.cublas = SimpleNamespace(gemmStridedBatchedEx=gemm_strided_batched_ex)
+    backends.cuda, cuda.libs = cuda, libs
+    return {m.__name__: m for m in (cupy, cupyx, backends, cuda, libs)}
 
 
 def cupy_backend():
@@ -335,9 +374,9 @@ def cupy_backend():
     return cupy_modules()["im2colnet_cupy"].CupyBackend()
 
 
-def cupy_modules():
+def cupy_modules(mine=None):
     """The CuPy backend's modules by name, a copy of their own, on the stand-in."""
-    mine = module()
+    mine = mine or module()
     names = "im2colnet_cupy", "cupy", "cupyx", "cupy_backends"
     ours = [name for name in sys.modules if name.partition(".")[0] in names]
     before = {name: sys.modules.pop(name) for name in ours}

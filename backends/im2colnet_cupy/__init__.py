@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from math import prod
+from threading import local
 from typing import Any
+
+from im2colnet.errors import BackendError, install
 
 try:
     import cupy as cp
-    import cupy_backends.cuda.libs.cublas  # noqa: F401 - missing where CUDA's libraries are
-except ImportError as missing:
+except Exception as error:      # of several kinds, where it is broken
+    if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+        raise ImportError(
+            f"CuPy is not installed: {install('cuda12')}, or for a driver of CUDA 13 {install('cuda13')}; both bring"
+            " CUDA's libraries too"
+        ) from error
     raise ImportError(
-        f"CuPy or CUDA's libraries are not installed ({missing}): pip install 'im2colnet[cuda12]' brings both, or"
-        " 'im2colnet[cuda13]' for a driver of CUDA 13"
-    ) from missing
+        f"CuPy is installed, but cannot be imported ({type(error).__name__}: {' '.join(str(error).split())}). Remove"
+        f" all of its packages (pip list lists cupy, cupy-cuda12x, ...), then {install('cuda12')}, or for a driver of"
+        f" CUDA 13 {install('cuda13')}"
+    ) from error
 import numpy as np
 
 from im2colnet.backend import HALF, Backend, Choice, Shape, Spec, Statistics, accumulator
-from im2colnet.errors import BackendError, OutOfMemoryError
 from im2colnet.optim import SGD, Adam, AdamW
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.algorithms import algorithm
-from im2colnet_cupy.cuda import Copies, launch, multiply
+from im2colnet_cupy.cuda import Copies, cublas, launch, multiply
+from im2colnet_cupy.device import OnDevice
 from im2colnet_cupy.rows import WEIGHT_ORDER, window_arguments
 
 __all__ = ["CupyBackend"]
@@ -37,7 +44,7 @@ TRANSPOSED = 32                 # numbers along each side of a tile that is tran
 BFLOAT16_SINCE = 8              # of a GPU's compute capability
 
 
-class CupyBackend(Backend):
+class CupyBackend(OnDevice):
     """CuPy on an NVIDIA GPU.
 
     ``IM2COLNET_PRECISION`` is the precision of networks that have none of their own: "float32", "tf32" (products of
@@ -53,14 +60,15 @@ class CupyBackend(Backend):
     xp = cp
     weight_order = WEIGHT_ORDER
     chunk = 1 << 26
-    _copies: Copies | None
     precisions = ("float32", "tf32", *HALF)
 
     def __init__(self, device: str | None = None) -> None:
         precision = os.environ.get("IM2COLNET_PRECISION", "float32")
         if precision not in self.precisions:
             raise BackendError(f"IM2COLNET_PRECISION must be one of {', '.join(self.precisions)}, it is {precision!r}")
-        self._device, self._copies = _device(device), None
+        self._device, self._copies = _device(device), local()
+        self.started_as = self.name if device is None else f"{self.name}:{device}"
+        cublas()
         self._take(precision)
 
     def at(self, precision: str) -> Backend:
@@ -99,47 +107,37 @@ class CupyBackend(Backend):
             "precision": self.precision,
         }  # fmt: skip
 
-    def errstate(self) -> AbstractContextManager[Any]:
-        """Return a context in which the device is the current one: CuPy's is one of each thread's own."""
-        context: AbstractContextManager[Any] = cp.cuda.Device(self._device)
-        return context
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, cp.ndarray) and bool(array.data.device_id == self._device)
 
     def asarray(self, array: Any, dtype: str | None = None) -> Array:
-        with cp.cuda.Device(self._device):
-            return cp.asarray(array, dtype=dtype)
+        return cp.asarray(array, dtype=dtype)
 
     def stage(self, array: Any) -> Callable[[], Any]:
-        if self.owns(array):
+        if isinstance(array, cp.ndarray):
             return super().stage(array)
-        with cp.cuda.Device(self._device):
-            if self._copies is None:
-                self._copies = Copies()
-            return self._copies.begin(array)
+        if not hasattr(self._copies, "of_this_thread"):     # or trainers of two threads would share two buffers
+            self._copies.of_this_thread = Copies()
+        copies: Copies = self._copies.of_this_thread
+        return copies.begin(array)
 
     def to_numpy(self, array: Array) -> Any:
-        return array.get() if self.owns(array) else np.asarray(array)
+        return array.get() if isinstance(array, cp.ndarray) else np.asarray(array)
 
     def empty(self, shape: Shape, dtype: str) -> Array:
         try:
-            with cp.cuda.Device(self._device):
-                return cp.empty(shape, dtype=dtype)
+            return cp.empty(shape, dtype=dtype)
         except MemoryError as error:    # CuPy's OutOfMemoryError is one
-            total, pool = cp.cuda.runtime.memGetInfo()[1], cp.get_default_memory_pool()
-            raise OutOfMemoryError(
-                f"the GPU has no room for an array of {prod(shape) * np.dtype(dtype).itemsize / 2**20:,.0f} MiB:"
-                f" {pool.used_bytes() / 2**20:,.0f} MiB are in use, {self.room() / 2**20:,.0f} of"
-                f" {total / 2**20:,.0f} MiB are free"
-            ) from error
+            size = prod(shape) * np.dtype(dtype).itemsize
+            raise self.no_room(f"an array of {size / 2**20:,.0f} MiB") from error
 
     def room(self) -> int:
-        with cp.cuda.Device(self._device):
-            free: int = cp.cuda.runtime.memGetInfo()[0] + cp.get_default_memory_pool().free_bytes()
-            return free
+        free: int = cp.cuda.runtime.memGetInfo()[0] + cp.get_default_memory_pool().free_bytes()
+        return free
 
     def peak(self) -> int:
-        with cp.cuda.Device(self._device):      # the pool keeps what it once had
-            held: int = cp.get_default_memory_pool().total_bytes()
-            return held
+        held: int = cp.get_default_memory_pool().total_bytes()     # the pool keeps what it once had
+        return held
 
     def synchronize(self) -> None:
         cp.cuda.Device(self._device).synchronize()
@@ -392,7 +390,9 @@ def _device(text: str | None) -> int:
         raise BackendError(f"a GPU is named by its number, as in 'cupy:1', got {number!r}")
     try:
         count = cp.cuda.runtime.getDeviceCount()
-    except RuntimeError as error:      # CuPy's, of no driver or no GPU
+        if not count:
+            raise RuntimeError("the driver lists none")
+    except Exception as error:      # CuPy's, of no driver or no GPU
         raise BackendError(
             f"no NVIDIA GPU can be used here ({error}): `nvidia-smi` must list one, and its driver be new enough for"
             " the CUDA that CuPy was built for. Without a GPU use IM2COLNET_BACKEND=numpy"
@@ -403,8 +403,8 @@ def _device(text: str | None) -> int:
     if driver // 1000 < built_for // 1000:
         raise BackendError(
             f"the driver knows CUDA {driver // 1000}, but the CuPy that is installed was built for {built_for // 1000}:"
-            f" pip install 'im2colnet[cuda{driver // 1000}]' instead of cupy-cuda{built_for // 1000}x, or update the"
-            " driver"
+            f" pip uninstall cupy-cuda{built_for // 1000}x, then pip install 'cupy-cuda{driver // 1000}x[ctk]', or"
+            " update the driver"
         )
     return int(number)
 

@@ -4,7 +4,9 @@ Kernels are compiled when they are first used, for the element type that they ar
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,10 @@ from typing import Any
 import cupy as cp
 import cupyx
 import numpy as np
-from cupy_backends.cuda.libs import cublas
+from cupy_backends.cuda import libs
 
 from im2colnet.backend import HALF
-from im2colnet.errors import BackendError
+from im2colnet.errors import BackendError, install
 
 KERNELS = Path(__file__).parent / "kernels"
 THREADS = 256
@@ -44,10 +46,75 @@ def kernel(file: str, name: str, dtype: str, long: bool, other: str = "float32")
     """Return a kernel, compiled for arrays of ``dtype`` (and ``other``, where it reads arrays of two types)."""
     try:
         return cp.RawModule(code=source(file, dtype, long, other), options=("--std=c++17",)).get_function(name)
-    except RuntimeError as error:     # CuPy's of a missing compiler and of one that fails
+    except MemoryError:
+        raise
+    except Exception as error:     # of a missing compiler a RuntimeError, of one that fails CuPy's CompileException
         raise BackendError(
-            f"the kernel {name!r} cannot be compiled: {error}. CuPy needs CUDA's headers and compiler:"
-            " pip install 'im2colnet[cuda12]' or 'im2colnet[cuda13]' brings them"
+            f"the kernel {name!r} ({file}, {dtype}) cannot be compiled: {str(error).strip()}\n"
+            f"If CUDA's compiler (NVRTC) or headers are missing or do not match CuPy's: {install('cuda12')}, or"
+            f" {install('cuda13')}. If it rejects the kernel, report this text with the output of `im2colnet doctor`."
+            " Without a GPU use IM2COLNET_BACKEND=numpy"
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def parameters(file: str) -> dict[str, tuple[str, ...]]:
+    """Return the types that each kernel of a file declares: "pointer", "int", "double"."""
+    common, text = ((KERNELS / name).read_text() for name in ("common.cu", file))
+    window = re.search(r"#define WINDOW \\\n\s*(.*)", common)
+    assert window, "common.cu defines WINDOW"
+    return {
+        name: tuple("pointer" if "*" in p else p.split()[-2] for p in declared.replace("WINDOW", window[1]).split(","))
+        for name, declared in re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', text)
+    }
+
+
+def converted(file: str, name: str, arguments: Sequence[Any]) -> tuple[list[Any], list[Array]]:
+    """Return a kernel's arguments as it declares them, and the arrays among them.
+
+    CuPy passes a number as it is, so NumPy's own of another width would be read as something else.
+    """
+    kinds = parameters(file)[name]
+    passed: list[Any] = []
+    arrays = []
+    for kind, argument in zip(kinds, arguments, strict=True):
+        if kind == "pointer":
+            arrays.append(argument)
+            passed.append(argument)
+        elif kind == "double":
+            passed.append(np.float64(argument))
+        elif isinstance(argument, (int, np.integer, np.bool_)):
+            passed.append(np.int32(argument))
+        else:
+            raise TypeError(f"the kernel {name!r} takes an integer where {argument!r} is given")
+    return passed, arrays
+
+
+def check_device(arrays: Sequence[Array]) -> None:
+    """Raise if an array is not on the current device: neither kernels nor cuBLAS would look."""
+    device = cp.cuda.runtime.getDevice()
+    for array in arrays:
+        if array.data.device_id != device:
+            raise BackendError(
+                f"an array of 'cupy:{array.data.device_id}' is given to a backend of 'cupy:{device}': bring it there by"
+                f" ic.get_backend('cupy:{device}').asarray(array)"
+            )
+
+
+@lru_cache(maxsize=1)
+def cublas() -> Any:
+    """Return CuPy's module of cuBLAS.
+
+    The attribute is looked up, and nothing else will do: CuPy then finds the library among pip's packages, which
+    ``import cupy_backends.cuda.libs.cublas`` goes round.
+    """
+    try:
+        return libs.cublas
+    except ImportError as error:
+        made_for = cp.cuda.runtime.runtimeGetVersion() // 1000
+        raise BackendError(
+            f"CuPy is installed, but the library cuBLAS is not found ({' '.join(str(error).split())}):"
+            f" {install(f'cuda{made_for}')}, or add the folder of CUDA's libraries to LD_LIBRARY_PATH"
         ) from error
 
 
@@ -55,7 +122,7 @@ def launch(
     file: str, name: str, out: Array, *arguments: Any, elements: int | None = None, grid: Sequence[int] | None = None,
     block: Sequence[int] | None = None, other: str = "float32",
 ) -> None:
-    """Run a kernel on ``arguments``: arrays, integers (``int``) and numbers (``double``).
+    """Run a kernel on ``arguments``: arrays, integers (``int``) and numbers (``double``), as it declares them.
 
     Parameters
     ----------
@@ -65,22 +132,23 @@ def launch(
     elements : int, optional
         For how many a thread is wanted, by default those of ``out``; or ``grid``, the number of blocks.
     """
-    arrays = [argument for argument in arguments if hasattr(argument, "dtype")]
+    passed, arrays = converted(file, name, arguments)
+    check_device(arrays)
     long = max(array.size for array in arrays) >= LONG
     count = out.size if elements is None else elements
     grid = grid or (min(-(-count // THREADS), MOST_BLOCKS),)
-    scalars = {bool: np.int32, int: np.int32, float: np.float64}
-    passed = [scalars.get(type(argument), lambda array: array)(argument) for argument in arguments]
     kernel(file, name, out.dtype.name, long, other)(tuple(grid), tuple(block or (THREADS,)), tuple(passed))
 
 
 class Copies:
     """Arrays of the host on their way to the device, by a stream of their own and pinned memory.
 
-    While one is computed with, the next is copied, so there are two buffers for each shape.
+    While one is computed with, the next is copied, so there are two buffers for each shape. They are of the device that
+    is the current one when this is made.
     """
 
     def __init__(self) -> None:
+        self._device = cp.cuda.Device()
         self._stream = cp.cuda.Stream(non_blocking=True)
         self._buffers: dict[tuple[Any, ...], list[tuple[Any, Array]]] = {}
         self._second = False
@@ -90,7 +158,7 @@ class Copies:
         key = array.shape, array.dtype.str
         if key not in self._buffers:
             if len(self._buffers) > 1:      # one for whole batches and one for the last of an epoch
-                self._buffers.clear()
+                self._free()
             self._buffers[key] = [(cupyx.empty_pinned(*key), cp.empty(*key)) for _ in range(2)]
             cp.cuda.get_current_stream().synchronize()     # what had this memory before has done with it
         self._second = not self._second
@@ -100,10 +168,20 @@ class Copies:
         event = self._stream.record()
 
         def arrived() -> Array:
-            cp.cuda.get_current_stream().wait_event(event)
+            with self._device:
+                cp.cuda.get_current_stream().wait_event(event)
             return device
 
         return arrived
+
+    def _free(self) -> None:
+        """Give the memory back, once nothing is copied into it any more: a batch may be under way that nobody takes."""
+        self._stream.synchronize()
+        self._buffers.clear()
+
+    def __del__(self) -> None:
+        with suppress(Exception):       # at the end of the process there may be no CUDA any more
+            self._free()
 
 
 def multiply(
@@ -135,7 +213,8 @@ def multiply(
     one, before = (np.array(value, "float64" if double else "float32") for value in (1, add))
     (sa, sb, sc), (a0, b0, c0) = strides, (n * array.itemsize for n, array in zip(offsets, (a, b, c), strict=True))
     # cuBLAS counts along columns: to it these are the transposed matrices, and Cᵀ = Bᵀ · Aᵀ
-    cublas.gemmStridedBatchedEx(
+    check_device((a, b, c))
+    cublas().gemmStridedBatchedEx(
         cp.cuda.device.get_cublas_handle(), int(transposed[1]), int(transposed[0]), N, M, K, one.ctypes.data,
         b.data.ptr + b0, of_b, ldb, sb, a.data.ptr + a0, of_a, lda, sa, before.ctypes.data,
         c.data.ptr + c0, of_c, N if ldc is None else ldc, sc, batch, kind, -1,

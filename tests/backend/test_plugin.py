@@ -1,4 +1,5 @@
 """A backend from a third party: found by its entry point alone, trains, and when it is broken says why."""
+import re
 import sys
 import tomllib
 from collections import Counter
@@ -13,7 +14,7 @@ from reference import naive
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import registry
+from im2colnet import cli, registry
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
 GROUP = "im2colnet.backends"
@@ -24,11 +25,15 @@ def nothing_started(monkeypatch):
     """Every test begins with no backend started or chosen, and leaves none behind."""
     monkeypatch.setattr(registry, "_started", {})
     monkeypatch.delenv("IM2COLNET_BACKEND", raising=False)
-    before = set(sys.modules)
+
+    def plug_ins():
+        return [module for module in sys.modules if module.startswith(("im2colnet_demo", "plug_in_"))]
+
+    before = {module: sys.modules.pop(module) for module in plug_ins()}     # imported by another test
     yield
-    for module in set(sys.modules) - before:
-        if module.startswith(("im2colnet_demo", "plug_in_")):
-            del sys.modules[module]
+    for module in plug_ins():
+        del sys.modules[module]
+    sys.modules.update(before)
 
 
 @pytest.fixture
@@ -310,6 +315,19 @@ BROKEN = {
         "class Plug:\n    def __init__(self, device=None): pass", "gives a Plug, not a subclass of im2colnet.Backend",
     ),
     "no callable": ("Plug = 3", "TypeError"),
+    "calls sys.exit": ("import sys; sys.exit('no licence was found')", "SystemExit: no licence was found"),
+    "ends silently": ("import sys; sys.exit()", "SystemExit"),
+    "calls sys.exit at start": (
+        "class Plug(Backend):\n    def __init__(self, device=None): raise SystemExit(3)", "SystemExit: 3",
+    ),
+    "an exception of its own": (
+        "class Ours(BaseException): pass\nclass Plug(Backend):\n    def __init__(self, device=None): raise Ours('why')",
+        "Ours: why",
+    ),
+    "fails where it is looked at": (
+        "class Plug(Backend):\n    name = 'plug_in_one'\n    @property\n    def xp(self): raise OSError('no library')",
+        "OSError: no library",
+    ),
     "without xp": ("class Plug(Backend): name = 'plug_in_one'", "xp"),
     "without name": ("class Plug(Backend): xp = numpy", "name"),
 }  # fmt: skip
@@ -335,6 +353,21 @@ def test_a_broken_plug_in_says_why_and_disturbs_no_other(publish, monkeypatch, b
         raise AssertionError("not reached")
     assert not net.initialized
     assert ic.get_backend("numpy").name == "numpy"
+
+
+def test_the_user_s_interrupt_is_no_fault_of_a_plug_in(publish):
+    publish("slow", *plug_in("raise KeyboardInterrupt"))
+    for use in ic.list_backends, lambda: ic.get_backend("plug_in_one"):
+        with pytest.raises(KeyboardInterrupt):
+            use()
+
+
+def test_the_command_line_lists_one_that_calls_sys_exit(publish, capsys):
+    publish("quits", *plug_in("import sys; sys.exit(0)"))
+    assert cli.main(["backends"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"plug_in_one +quits +no .*SystemExit", out)
+    assert "numpy" in out
 
 
 # Mixed -------------------------------------------------------------------------------------------------------------
@@ -367,6 +400,10 @@ def test_arrays_of_two_backends_are_refused_naming_both():
 
 def test_an_array_of_no_backend_is_refused():
     w = np.ones((1, 1, 3, 3), "f4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "cupy", raising=False)
+        with pytest.raises(ic.BackendError, match=r"an array of a backend \(numpy\)"):     # nobody has CuPy's here
+            F.conv2d([[1.0]], w)
     with pytest.raises(ic.BackendError, match=r"x must be an array of a backend \(.*numpy.*\), got Foreign"):
         F.conv2d(Foreign(1, 1, 5, 5), w)
     with pytest.raises(ic.BackendError, match=r"images must be .*numpy.*, got Foreign"):

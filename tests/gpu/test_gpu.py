@@ -1,4 +1,4 @@
-"""The CuPy backend: what `IM2COLNET_REQUIRE_GPU=1 python -m pytest tests/gpu` shows on a machine with a GPU."""
+"""The CuPy backend: what `bash tests/gpu/on_a_gpu.sh` shows on a machine with a GPU."""
 
 import json
 

@@ -226,7 +226,7 @@ def test_without_rich_and_matplotlib(run, monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     out, _ = run(*FAST, "--epochs", "1")
     assert "epoch 1/1  loss " in out
-    assert out.count("pip install 'im2colnet[viz]'") == 1
+    assert out.count("pip install matplotlib (the extra viz") == 1
     out, _ = run(*FAST, "--epochs", "1", "--json")
     assert json.loads(out)["curves"] is None
 
@@ -563,7 +563,7 @@ def test_predict_says_which_array_an_npz_lacks(run, folder, trained):
 def test_predict_without_pillow(run, folder, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     (folder / "a.png").write_bytes(b"")
-    assert "pip install 'im2colnet[images]'" in run("predict", trained, "a.png", code=1)[1]
+    assert "pip install Pillow (the extra images" in run("predict", trained, "a.png", code=1)[1]
 
 
 # plan and summary --------------------------------------------------------------------------------------------------
@@ -669,7 +669,7 @@ def test_profile_says_at_once_what_a_picture_needs(run, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr("im2colnet.profiling.profile", None)    # not after the work
     _, err = run("profile", "--model", "notebook", "--picture", "roofline.png", code=1)
-    assert "pip install 'im2colnet[viz]'" in err
+    assert "pip install matplotlib (the extra viz" in err
     assert "Traceback" not in err
     assert os.listdir(".") == []
 
@@ -681,7 +681,7 @@ def test_backends(run, monkeypatch):
     assert (report["selected"], report["selected_by"]) == ("numpy", "default")
     broken, cupy, numpy = report["backends"]
     assert cupy["name"] == "cupy"
-    assert cupy["available"] or "pip install 'im2colnet[cuda12]'" in cupy["reason"] or "GPU" in cupy["reason"]
+    assert cupy["available"] or "pip install 'cupy-cuda12x[ctk]'" in cupy["reason"] or "GPU" in cupy["reason"]
     assert numpy == {"name": "numpy", "source": "built-in", "available": True, "reason": "", "selected": True}
     assert (broken["name"], broken["available"], broken["selected"]) == ("broken", False, False)
     assert "no_such_module" in broken["reason"]

@@ -189,7 +189,7 @@ def test_a_fork_while_another_thread_trains(kind):
     while not enough.is_set():
         found.append(in_child(look)())
     thread.join()
-    assert len(found) > 5
+    assert len(found) > 2
     assert not any(found)
 
 

@@ -1,0 +1,67 @@
+"""The device that a backend's work is done on: CuPy's current one is each thread's own, and the user's."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
+from inspect import getattr_static, isfunction
+from typing import Any, TypeVar, cast
+
+import cupy as cp
+
+from im2colnet.backend import Backend
+from im2colnet.errors import OutOfMemoryError
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+#: what touches no device
+ELSEWHERE = {"at", "context", "errstate", "flush_denormal", "owns", "prepare", "shares"}
+
+
+class OnDevice(Backend):
+    """A backend whose public methods, its subclasses' too, all run with its device as the current one.
+
+    CuPy allocates, compiles and launches on the current device wherever the arguments are. Also, memory that is not
+    there is one error, whoever asked for it.
+    """
+
+    _device: int
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in dir(cls):
+            method = getattr_static(cls, name)
+            if isfunction(method) and not name.startswith("_") and name not in ELSEWHERE:
+                setattr(cls, name, on_device(method))
+
+    def context(self) -> AbstractContextManager[Any]:
+        device: AbstractContextManager[Any] = cp.cuda.Device(self._device)
+        return device
+
+    def no_room(self, wanted: str) -> OutOfMemoryError:
+        """Return the error that says how much memory there is."""
+        total, pool = cp.cuda.runtime.memGetInfo()[1], cp.get_default_memory_pool()
+        return OutOfMemoryError(
+            f"the GPU has no room for {wanted}: {pool.used_bytes() / 2**20:,.0f} MiB are in use,"
+            f" {(self.room() or 0) / 2**20:,.0f} of {total / 2**20:,.0f} MiB are free"
+        )
+
+
+def on_device(method: Method) -> Method:
+    """A method that runs with the device of its backend as the current one, and gives the user's back."""
+    if getattr(method, "_on_device", False):
+        return method
+
+    @wraps(method)
+    def call(self: OnDevice, *args: Any, **options: Any) -> Any:
+        try:
+            if cp.cuda.runtime.getDevice() == self._device:
+                return method(self, *args, **options)
+            with cp.cuda.Device(self._device):
+                return method(self, *args, **options)
+        except OutOfMemoryError:
+            raise
+        except MemoryError as error:     # CuPy's own is one
+            raise self.no_room(f"what {method.__name__} needs beside the plan ({error})") from error
+
+    call._on_device = True  # type: ignore[attr-defined]
+    return cast("Method", call)
