@@ -22,7 +22,7 @@ class OutOfMemoryError(BackendError, MemoryError):
 
 
 class DataError(Im2colnetError, ValueError):
-    """A data set is unknown, or its files are missing or damaged."""
+    """A data set is unknown, its files are missing or damaged, or its images are not what a network was trained on."""
 
 
 class CheckpointError(Im2colnetError, ValueError):
@@ -35,3 +35,7 @@ class WorkerError(Im2colnetError, RuntimeError):
 
 class NonFiniteError(Im2colnetError, FloatingPointError):
     """NaN or infinity appeared in the input, the loss or the parameters."""
+
+
+class InputWarning(UserWarning):
+    """Images or labels may not be what a network needs: another scale, a class without images."""

@@ -14,6 +14,7 @@ from im2colnet.layers import Add, BatchNorm2d, Conv2d, Layer, NormalizedConv2d, 
 from im2colnet.registry import get_backend
 
 if TYPE_CHECKING:
+    from im2colnet.inputs import Inputs
     from im2colnet.plan import BatchPlan
     from im2colnet.run import Run
 
@@ -122,6 +123,8 @@ class Network(Layer):
 
     #: (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch
     input_shape: tuple[int, ...] | None = None
+    #: what images it was trained on, kept by `Trainer.fit` and in checkpoints
+    inputs: Inputs | None = None
     _graph: Graph | None = None
     _flat: Array | None = None
     _run: Run | None = None
@@ -137,8 +140,10 @@ class Network(Layer):
         values = state.pop("_copied", None)
         self.__dict__.update(state)
         if values is not None:
+            inputs = self.inputs
             self.init(dtype=self.dtype, backend=values[1])
             self.load_state_dict(values[0])
+            self.inputs = inputs
 
     def children(self) -> dict[str, Layer]:
         """Return the layers that it is made of, by name."""
@@ -196,6 +201,7 @@ class Network(Layer):
             _check_precision(self._precision, str(dtype), backend)
         self.backend, self.dtype = backend, str(dtype)
         self._run = None  # it is bound to the old parameters
+        self.inputs = None
         self._flat = self.backend.shared((self.graph.size,), self.dtype)
         sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
         states = iter(self.backend.xp.split(self.backend.shared((sum(sizes),), self.dtype), list(accumulate(sizes))))
@@ -366,12 +372,20 @@ class Network(Layer):
         Parameters
         ----------
         images : (N, C, H, W) array
-            uint8 is scaled to [0, 1]; other numbers are taken as they are. Of NumPy, or of the network's backend.
+            uint8 is scaled to [0, 1]; other numbers are taken as they are. Of NumPy, or of the network's backend, or
+            what NumPy can read (lists, PyTorch tensors).
 
         Returns
         -------
         (N, classes) array
-            The network's output (logits, where it ends with a linear layer), of the array module of ``images``.
+            The network's output (logits, where it ends with a linear layer), of the array module of ``images``, or of
+            NumPy.
+
+        Raises
+        ------
+        DataError
+            If the images are uint8 and :attr:`inputs` says that the network was trained on numbers of another scale
+            than [0, 1]. The range of floating-point images is not compared.
         """
         return self.inference().predict(images)
 

@@ -1,6 +1,7 @@
 """Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from im2colnet.backend import Array, Backend
 from im2colnet.checks import whole
@@ -24,7 +25,12 @@ from im2colnet.run import Run
 
 if TYPE_CHECKING:
     from im2colnet.datasets import Dataset
+    from im2colnet.inputs import Inputs
 
+#: numbers beyond which a run's arrays are infinite
+LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
+#: what is trained on: a data set, or a pair (images, labels)
+Data: TypeAlias = "Dataset | tuple[Any, Any]"
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 
 
@@ -248,19 +254,20 @@ class Trainer:
         if self._run.precision != self.net.precision:
             self._run = Run(self.net, training=True, loss=self.loss, shard=self._run.shard)
 
-    def evaluate(self, data: Dataset) -> dict[str, float]:
+    def evaluate(self, data: Data) -> dict[str, float]:
         """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode.
 
         ``data`` is a :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
         """
         data = _dataset("data", data)
+        self._compare("data", data)
         loss, correct = self.net.inference().evaluate(data.images, data.labels, self.loss)
         return {"loss": loss, "accuracy": correct / len(data.labels)}
 
     # ------------------------------------------------------------------ epochs
 
     def fit(
-        self, train: Dataset, epochs: int, batch_size: int = 64, validation: Dataset | None = None,
+        self, train: Data, epochs: int, batch_size: int = 64, validation: Data | None = None,
         directory: str | os.PathLike[str] | None = None, display: Display | None = None,
     ) -> History:
         """Train until ``epochs`` epochs are completed in all, those before a checkpoint included.
@@ -296,6 +303,7 @@ class Trainer:
         if validation is not None:
             validation = _dataset("validation", validation)
             self._check_fit(validation)
+        self._know_inputs(train, validation)
         if state.partial.batch and batch_size != state.batch_size:
             raise ShapeError(
                 f"training stopped within an epoch: go on with its batch_size={state.batch_size}, got {batch_size},"
@@ -332,7 +340,7 @@ class Trainer:
     def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: threading.Event) -> None:
         done, before, backend = self._state.partial, self._state.partial.seconds, self.net.backend
         begin = time.perf_counter()
-        batches, ahead = loader.epoch(self._state.epoch, done.batch), deque[Any]()
+        batches, ahead = loader.epoch(self._state.epoch, done.batch, reuse=True), deque[Any]()
 
         def fetch() -> None:
             for images, labels in islice(batches, 1):
@@ -379,6 +387,39 @@ class Trainer:
         """Find out now and not after an epoch that the network cannot take these images or labels."""
         output = self.net.graph.shapes(internal_shape(data.images.shape[1:], len(data.images)))[-1]
         self._run.check_labels(data.labels, len(data.images), output[0] if len(output) == 2 else None)
+
+    def _know_inputs(self, train: Dataset, validation: Dataset | None) -> None:
+        """Keep what the network is trained on, or compare with what it was trained on before."""
+        from im2colnet.inputs import check_training
+
+        if self.net.inputs is None:
+            self.net.inputs = self._measure("train", train)
+            self.net.inputs.warn_unscaled()
+        else:
+            self._compare("train", train)
+        check_training(train)
+        if validation is not None:
+            self._compare("validation", validation)
+
+    def _measure(self, what: str, data: Dataset) -> Inputs:
+        from im2colnet.inputs import Inputs, first_beyond
+
+        try:
+            found = Inputs.of(data)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{what}: {error}") from error
+        limit = LARGEST.get(self._run.dtype, math.inf)
+        if data.images.dtype.kind == "f" and max(-found.low, found.high) > limit:
+            raise NonFiniteError(
+                f"{what}: image {first_beyond(data.images, limit)} of the data holds numbers too large for"
+                f" {self._run.dtype}"
+            )
+        return found
+
+    def _compare(self, what: str, data: Dataset) -> None:
+        if self.net.inputs is not None:
+            self.net.inputs.compare(what, self._measure(what, data))
+            self.net.inputs.compare_classes(what, data.classes)
 
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
         """Make the folder, and find out now and not after an epoch whether a checkpoint can be made."""
@@ -434,7 +475,7 @@ class Trainer:
             "loss": describe(self.loss), "optimizer": describe(self.optimizer),
             "seed": self.seed, "shard": self._run.shard, "precision": net.precision,
             "state": {**vars(state), "partial": vars(state.partial), "scale": vars(state.scale)},
-            "history": list(self.history),
+            "history": list(self.history), "inputs": net.inputs and net.inputs.describe(),
         }  # fmt: skip
 
     @classmethod
@@ -471,6 +512,7 @@ class Trainer:
                 raise CheckpointError(f"it is {info['dtype']}, the network given is {net.dtype}")
             net.load_state_dict(state)
             net.input_shape = tuple(info["input_shape"]) if info["input_shape"] else None
+            net.inputs = _inputs(info.get("inputs"))
             loss, optimizer = checkpoint.rebuild(info["loss"]), checkpoint.rebuild(info["optimizer"])
             precision = info.get("precision")       # of a backend that may have others than this one
             if precision in net.backend.precisions and precision != net.precision:
@@ -499,10 +541,16 @@ def _dataset(name: str, data: Any) -> Dataset:
     from im2colnet.datasets import Dataset
 
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return Dataset(*data)
+        return Dataset(data[0], data[1], name)
     if not isinstance(data, Dataset):
         raise ShapeError(f"{name} must be a data set or a pair (images, labels), got {type(data).__name__}")
     return data
+
+
+def _inputs(description: Any) -> Inputs | None:
+    from im2colnet.inputs import Inputs  # only where there are data sets: a step can do without
+
+    return Inputs.read(description)
 
 
 @contextmanager
