@@ -57,10 +57,10 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
     "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
-    "GlobalAvgPool2d", "History", "Im2colnetError", "InputWarning", "Layer", "Linear", "Loader", "MaxPool2d", "Needs", "Network",
-    "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError",
-    "Spec", "Trainer", "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads",
-    "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "use_backend",
+    "GlobalAvgPool2d", "History", "Im2colnetError", "InputWarning", "Layer", "Linear", "Loader", "MaxPool2d", "Needs",
+    "Network", "NonFiniteError", "Optimizer", "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential",
+    "ShapeError", "Spec", "Trainer", "WorkerError", "ZeroPadShortcut", "datasets", "functional", "get_backend",
+    "get_num_threads", "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "use_backend",
 ]  # fmt: skip
 
 

@@ -165,7 +165,8 @@ def evaluate(args: argparse.Namespace) -> int:
         trainer.net.inputs.compare(held_out.name, Inputs.of(held_out))
         trainer.net.inputs.compare_classes(held_out.name, held_out.classes)
         if not named(held_out.classes):
-            held_out = replace(held_out, classes=trainer.net.inputs.classes or held_out.classes)
+            known = trainer.net.inputs.classes[:len(held_out.classes)]
+            held_out = replace(held_out, classes=known + held_out.classes[len(known):])
     scores = _log_probabilities(trainer.net, held_out.images)
     labels, guesses = held_out.labels, scores.argmax(axis=1)
     names = held_out.classes + tuple(map(str, range(len(held_out.classes), scores.shape[1])))
@@ -714,8 +715,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("files", metavar="FILE", nargs="+",
                      help=".npy of the shape (N, C, H, W), or without N, or without C if that is 1; .npz with the array"
                           " images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
-                          " 0 to 1, other numbers are taken as they are. A file that cannot be read is named, the others"
-                          " are predicted, and the exit code is 1")
+                          " 0 to 1, other numbers are taken as they are. A file that cannot be read is named, the"
+                          " others are predicted, and the exit code is 1")
     sub.add_argument("--out", metavar="FILE.npy", help="write the probabilities of all classes, (images, classes)")
     _add_data(sub, "that of the run", "for the names of the classes: ")
     _add_machine(sub)

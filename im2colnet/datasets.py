@@ -79,8 +79,8 @@ class Dataset:
         except Im2colnetError as error:
             raise type(error)(f"data set {self.name!r}: {error}") from error
         if images.ndim not in (2, 4):
-            raise ShapeError(f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or be"
-                             " features (N, F)")
+            raise ShapeError(f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or"
+                             " be features (N, F)")
         if labels.ndim != 1 or len(labels) != len(images):
             raise ShapeError(f"data set {self.name!r}: labels must have the shape (N,) with one label for each of the "
                              f"{len(images)} images, got {labels.shape}")
@@ -246,8 +246,9 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             with gzip.GzipFile(fileobj=file) if packed else file as stream:
                 data = stream.read(4)
                 if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
-                    raise DataError(f"{path}: not an IDX file, which begins with two zero bytes, the code of a type (08 "
-                                    f"to 0e) and the number of dimensions; this begins with {data.hex(' ') or 'nothing'}")
+                    raise DataError(f"{path}: not an IDX file, which begins with two zero bytes, the code of a type "
+                                    "(08 to 0e) and the number of dimensions; this begins with "
+                                    f"{data.hex(' ') or 'nothing'}")
                 dtype, header = np.dtype(_IDX_TYPES[data[2]]), 4 + 4 * data[3]
                 data += stream.read(header - 4)
                 if len(data) < header:
@@ -359,9 +360,10 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
 def _names(path: Path, classes: np.ndarray) -> tuple[str, ...]:
     """Return the names of the classes that a file has."""
     if classes.ndim != 1 or classes.dtype.kind not in "USiu" or not len(classes):
-        raise DataError(f"{path}: classes must be a list of names, got an array of the shape {classes.shape} and the type "
-                        f"{classes.dtype}")
-    names = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in classes.tolist())
+        raise DataError(f"{path}: classes must be a list of names, got an array of the shape {classes.shape} and the "
+                        f"type {classes.dtype}")
+    names = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+                  for name in classes.tolist())
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two classes have the same name: {', '.join(names)[:200]}")
     return names

@@ -63,9 +63,10 @@ def read_npy(path: Path) -> np.ndarray:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def read_npz(stream: IO[bytes], choose: Iterable[tuple[str, ...]], optional: tuple[str, ...] = ()) -> dict[
-        str, np.ndarray]:
-    """Read the first of the sets of arrays in ``choose`` that an ``.npz`` file has; of no other the sizes are looked at.
+def read_npz(
+    stream: IO[bytes], choose: Iterable[tuple[str, ...]], optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Read the first of the sets of arrays in ``choose`` that an ``.npz`` file has, and the optional ones.
 
     Raises
     ------

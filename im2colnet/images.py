@@ -36,7 +36,8 @@ def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     ------
     DataError
         If the file is missing or damaged, or holds something else. Also for a picture whose scale is not known:
-        of 32-bit integers, of floating-point numbers beyond [0, 1], or of 16 bits that use no more than 12 and do not say so.
+        of 32-bit integers, of floating-point numbers beyond [0, 1], or of 16 bits that use no more than 12 and do not
+        say so.
     """
     check_regular(path)
     if path.suffix.lower() not in (".npy", ".npz"):
@@ -139,8 +140,8 @@ def _scaled(values: np.ndarray, mode: str, kind: str | None, tags: dict[int, Any
         said = tags.get(LARGEST, (1 << (bits[0] if isinstance(bits, tuple) else bits)) - 1)
         white = int(said[0] if isinstance(said, tuple) else said)
         if white == 65535 and 0 < largest < 4096:
-            raise DataError(f"its mode is {mode}, 16 bits, but no value is above {largest}: of 65535 that is nearly black."
-                            f" If it holds 12 bits or fewer (4095 is white), {remedy}")
+            raise DataError(f"its mode is {mode}, 16 bits, but no value is above {largest}: of 65535 that is nearly"
+                            f" black. If it holds 12 bits or fewer (4095 is white), {remedy}")
         if largest > white > 0:
             white = 65535
         scaled = (values / (white or 65535)).astype(np.float32)

@@ -68,8 +68,9 @@ class Inputs:
         low, high = float(images.min()), float(images.max())
         if not math.isfinite(low) or not math.isfinite(high):
             raise NonFiniteError(f"image {first_beyond(images)} of the data holds NaN or infinity")
-        step = max(1, images.size // _SAMPLE)       # of whole images where there are many, so that no pixel is preferred
-        some = images[:: max(1, step)] if len(images) >= 64 * step else images.reshape(-1)[:: step | 1]
+        step = max(1, images.size // _SAMPLE)
+        # of whole images where there are many, so that no pixel is preferred
+        some = images[::step] if len(images) >= 64 * step else images.reshape(-1)[:: step | 1]
         numbers = some.astype(np.float64).reshape(-1)
         usual = np.percentile(numbers, (1, 99))
         with np.errstate(over="ignore"):
@@ -132,7 +133,7 @@ class Inputs:
         first = next((i for i, pair in enumerate(zip(own, given, strict=False)) if pair[0] != pair[1]), None)
         if first is None:
             return
-        message = f"class {first} of {what} is {given[first]!r}, the network was trained with {own[first]!r} as class {first}"
+        message = f"class {first} of {what} is {given[first]!r}, in the training of the network it was {own[first]!r}"
         if sorted(own) == sorted(given):
             raise DataError(f"{message}: bring the classes into the order of the training")
         warnings.warn(message, InputWarning, stacklevel=3)
@@ -143,8 +144,8 @@ class Inputs:
         if self.kind == "float" and max(abs(low), abs(high)) > 30:
             far = self.high if abs(high) >= abs(low) else self.low
             warnings.warn(
-                f"images are floating-point numbers and reach {far:.4g}; networks train best on [0, 1]: give uint8, which"
-                " is scaled, or divide by 255", InputWarning, stacklevel=3,
+                f"images are floating-point numbers and reach {far:.4g}; networks train best on [0, 1]: give uint8,"
+                " which is scaled, or divide by 255", InputWarning, stacklevel=3,
             )  # fmt: skip
 
     def _differs(self, what: str, given: str, trained: str) -> str:
@@ -176,7 +177,8 @@ class Inputs:
             low, high = map(float, description["usual"])
             shape = tuple(map(int, description["shape"]))
             classes = description["classes"]
-            if description["kind"] not in ("uint8", "float") or not all(map(math.isfinite, (low, high, *numbers.values()))):
+            finite = all(map(math.isfinite, (low, high, *numbers.values())))
+            if description["kind"] not in ("uint8", "float") or not finite:
                 raise TypeError("wrong kind or numbers")
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
                 raise TypeError("classes that are no names")
