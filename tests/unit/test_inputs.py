@@ -192,7 +192,7 @@ def test_npz_names_its_classes(tmp_path):
     assert load(tmp_path / "a.npz")[1].classes == ("cat", "dog")
     for wrong in (["cat"], ["cat", "cat"], [["cat", "dog"]], [1.5, 2.5], np.array(["a", "b"], object)):
         np.savez(tmp_path / "b.npz", images=GREY, labels=LABELS, classes=wrong, allow_pickle=True)
-        with pytest.raises(DataError, match="b.npz"):
+        with pytest.raises(DataError, match=r"b.npz"):
             load(tmp_path / "b.npz")
 
 
@@ -249,7 +249,7 @@ def test_damaged_headers(tmp_path, content):
     for name in ("a.npy", "a.npz"):
         with pytest.raises(DataError, match=name):
             read_images(tmp_path / name, (1, 8, 8))
-    with pytest.raises(DataError, match="a.npz"):
+    with pytest.raises(DataError, match=r"a.npz"):
         load(tmp_path / "a.npz")
 
 
