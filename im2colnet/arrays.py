@@ -26,7 +26,7 @@ def host_array(name: str, values: Any) -> np.ndarray:
     except ValueError as error:
         raise ShapeError(f"{name} must be an array, or lists of equal lengths: {error}") from error
     except (TypeError, RuntimeError) as error:
-        raise DTypeError(f"{name} cannot be read as a NumPy array: {error}") from error
+        raise DTypeError(f"{name} cannot be read as a NumPy array ({error}): convert it first") from error
 
 
 def _plain(values: Any) -> np.ndarray:

@@ -647,6 +647,8 @@ class Run:
 
         refuse_mask(name, values)
         if hasattr(values, "ndim") and not hasattr(values, "detach"):
+            if not hasattr(values, "__array__"):
+                return values       # of no backend, or of one whose arrays NumPy cannot read
             with suppress(BackendError):
                 backend_of(**{name: values})
                 return values
