@@ -19,6 +19,7 @@ from im2colnet.errors import (
     DTypeError,
     FrozenError,
     Im2colnetError,
+    InputWarning,
     InterruptedStepError,
     LayerError,
     NonFiniteError,
@@ -61,11 +62,12 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
     "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
-    "FrozenError", "GlobalAvgPool2d", "History", "Im2colnetError", "InterruptedStepError", "Layer", "LayerError",
-    "Linear", "Loader", "MaxPool2d", "Needs", "Network", "NonFiniteError", "Optimizer", "OutOfMemoryError",
-    "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer", "TrainingWarning",
-    "WorkerError", "WorkerWarning", "ZeroPadShortcut", "datasets", "functional", "get_backend", "get_num_threads",
-    "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "testing", "use_backend",
+    "FrozenError", "GlobalAvgPool2d", "History", "Im2colnetError", "InputWarning", "InterruptedStepError", "Layer",
+    "LayerError", "Linear", "Loader", "MaxPool2d", "Needs", "Network", "NonFiniteError", "Optimizer",
+    "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer",
+    "TrainingWarning", "WorkerError", "WorkerWarning", "ZeroPadShortcut", "datasets", "functional", "get_backend",
+    "get_num_threads", "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "testing",
+    "use_backend",
 ]  # fmt: skip
 
 

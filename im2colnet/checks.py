@@ -6,7 +6,7 @@ from math import inf, nan
 from operator import index
 from typing import Any
 
-from im2colnet.errors import ShapeError
+from im2colnet.errors import DTypeError, ShapeError
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -59,3 +59,11 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     """Return the arguments of a class's constructor, which its objects keep as attributes of the same names."""
     found = dict(inspect.signature(cls).parameters)
     return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+def refuse_mask(name: str, array: Any) -> None:
+    """Raise a DTypeError for a masked array, whose hidden values would be taken for right ones."""
+    if hasattr(array, "filled") and hasattr(array, "mask"):
+        raise DTypeError(
+            f"{name} is a masked array, whose mask would be lost: give an array without one, e.g. {name}.filled(0)"
+        )

@@ -13,10 +13,11 @@ import os
 import shlex
 import sys
 import textwrap
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -25,9 +26,18 @@ from im2colnet import checkpoint, datasets, models
 from im2colnet.backend import HALF
 from im2colnet.datasets import Dataset
 from im2colnet.display import duration, make_display
-from im2colnet.errors import CheckpointError, DataError, Im2colnetError, NonFiniteError, ShapeError, install
+from im2colnet.errors import (
+    CheckpointError,
+    DataError,
+    Im2colnetError,
+    InputWarning,
+    NonFiniteError,
+    ShapeError,
+    install,
+)
 from im2colnet.host import np
 from im2colnet.images import read_images
+from im2colnet.inputs import Inputs, named
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule
 from im2colnet.parallel import get_num_threads, set_num_threads
@@ -101,11 +111,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(argv)
-        with _machine(args):
+        with _machine(args), warnings.catch_warnings():
+            warnings.simplefilter("once", InputWarning)
+            warnings.showwarning = _show_warning
             code: int = args.command(args)
             return code
     except SystemExit as exit:    # argparse: 0 after --help, 2 after wrong usage
         return int(exit.code or 0)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+    """Say it in one line: where in the library it was found helps nobody on the command line."""
+    print(f"im2colnet: warning: {message}", file=sys.stderr)
 
 
 @contextmanager
@@ -154,6 +171,12 @@ def evaluate(args: argparse.Namespace) -> int:
     trainer = Trainer.load(args.checkpoint)
     _, held_out = _load_data(args, Run.beside(args.checkpoint))
     _check_fit(trainer.net, held_out)
+    if trainer.net.inputs is not None:
+        trainer.net.inputs.compare(held_out.name, Inputs.of(held_out))
+        trainer.net.inputs.compare_classes(held_out.name, held_out.classes)
+        if not named(held_out.classes):
+            known = trainer.net.inputs.classes[:len(held_out.classes)]
+            held_out = replace(held_out, classes=known + held_out.classes[len(known):])
     scores = _log_probabilities(trainer.net, held_out.images)
     labels, guesses = held_out.labels, scores.argmax(axis=1)
     names = held_out.classes + tuple(map(str, range(len(held_out.classes), scores.shape[1])))
@@ -183,13 +206,26 @@ def predict(args: argparse.Namespace) -> int:
     net = Trainer.load(args.checkpoint).net
     outputs, run = _check_fit(net), Run.beside(args.checkpoint)
     names = datasets.load(args.data, args.folder)[0].classes if args.data else tuple(run.classes) if run else ()
+    if not args.data and net.inputs is not None and not named(names):
+        names = net.inputs.classes
     if args.data and len(names) != outputs:
         raise DataError(f"the data set {args.data} has {len(names)} classes, the network {outputs}")
     names = names if len(names) == outputs else tuple(map(str, range(outputs)))
     shape = net.check_shape(None)
-    batches = [read_images(Path(file), shape) for file in args.files]
-    sources = [(file, index) for file, batch in zip(args.files, batches, strict=True) for index in range(len(batch))]
-    probabilities = np.concatenate([np.exp(_log_probabilities(net, batch)) for batch in batches]).astype(np.float32)
+    sources, found, failed = [], [], []
+    for file in args.files:
+        try:
+            batch = read_images(Path(file), shape)
+            if net.inputs is not None:
+                net.inputs.compare(file, Inputs.of(batch))
+            found.append(np.exp(_log_probabilities(net, batch)))
+            sources += [(file, index) for index in range(len(batch))]
+        except (Im2colnetError, OSError) as error:      # the others are predicted nevertheless
+            failed.append({"file": file, "error": str(error) if file in str(error) else f"{file}: {error}"})
+            print(f"im2colnet: error: {failed[-1]['error']}", file=sys.stderr)
+    if not found:
+        return 1
+    probabilities = np.concatenate(found).astype(np.float32)
     if args.out:
         _write_npy(args.out, probabilities)
     rows = []
@@ -197,9 +233,9 @@ def predict(args: argparse.Namespace) -> int:
         top = [{"class": names[i], "label": int(i), "probability": float(row[i])}
                for i in np.argsort(-row, kind="stable")[:3]]
         rows.append({"file": file, "index": index, **top[0], "top": top})
-    report = {"checkpoint": str(args.checkpoint), "classes": list(names), "predictions": rows}
+    report = {"checkpoint": str(args.checkpoint), "classes": list(names), "predictions": rows, "failed": failed}
     _print(args, report, lambda: _predict_text(report))
-    return 0
+    return 1 if failed else 0
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -694,7 +730,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("files", metavar="FILE", nargs="+",
                      help=".npy of the shape (N, C, H, W), or without N, or without C if that is 1; .npz with the array"
                           " images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
-                          " 0 to 1, other numbers are taken as they are")
+                          " 0 to 1, other numbers are taken as they are. A file that cannot be read is named, the"
+                          " others are predicted, and the exit code is 1")
     sub.add_argument("--out", metavar="FILE.npy", help="write the probabilities of all classes, (images, classes)")
     _add_data(sub, "that of the run", "for the names of the classes: ")
     _add_machine(sub)

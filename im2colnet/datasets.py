@@ -4,13 +4,17 @@
 """
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
+from im2colnet.arrays import host_array
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
+from im2colnet.files import check_regular, check_size, read_npz
 from im2colnet.host import np
 
 __all__ = ["Dataset", "load", "read_idx", "stratified_split"]
@@ -27,6 +31,8 @@ _DEBIAN = Path("/usr/share/datasets/fashion-mnist")    # of Debian's package dat
 
 # What is held out of a data set that comes without a test set.
 _TEST_FRACTION, _TEST_SEED = 0.2, 0
+# Classes that are not named are counted by the largest label, which may be a slip of 10^9.
+_MOST_CLASSES = 1 << 16
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,23 +41,26 @@ class Dataset:
 
     Parameters
     ----------
-    images : array, (N, C, H, W)
-        uint8 (grey values or colours, 0 to 255) or floating point.
+    images : array, (N, C, H, W), or of features (N, F)
+        uint8 (grey values or colours, 0 to 255) or floating point. Of NumPy, PyTorch, lists, or whatever else NumPy can
+        read.
     labels : array of integers, (N,)
         The class of each image, from 0.
     name : str
         What reports call it.
     classes : tuple of str
-        The names of the classes; without them, the numbers from 0 to the largest label.
+        The names of the classes; without them, the numbers from 0 to the largest label. They go into checkpoints.
 
     Raises
     ------
     ShapeError
         If the ranks or lengths are wrong or there is no image.
     DTypeError
-        If the images are neither uint8 nor floating point, or the labels are not integers.
+        If the images are neither uint8 nor floating point, the labels are not integers, or one of them is a masked
+        array.
     DataError
-        If a label is negative or has no class.
+        If a label is negative or has no class, or is larger than 65,535 and than the number of images while no classes
+        are given.
 
     Notes
     -----
@@ -65,9 +74,13 @@ class Dataset:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        images, labels = np.asarray(self.images), np.asarray(self.labels)
-        if images.ndim != 4:
-            raise ShapeError(f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}")
+        try:
+            images, labels = host_array("images", self.images), host_array("labels", self.labels)
+        except Im2colnetError as error:
+            raise type(error)(f"data set {self.name!r}: {error}") from error
+        if images.ndim not in (2, 4):
+            raise ShapeError(f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or"
+                             " be features (N, F)")
         if labels.ndim != 1 or len(labels) != len(images):
             raise ShapeError(f"data set {self.name!r}: labels must have the shape (N,) with one label for each of the "
                              f"{len(images)} images, got {labels.shape}")
@@ -78,6 +91,9 @@ class Dataset:
         if labels.dtype.kind not in "iu":
             raise DTypeError(f"data set {self.name!r}: labels must be integers, got {labels.dtype}")
         lowest, highest = int(labels.min()), int(labels.max())
+        if not len(self.classes) and highest >= max(len(labels), _MOST_CLASSES):
+            raise DataError(f"data set {self.name!r}: {_largest(labels)}, which would make {highest + 1:,} classes: "
+                            "number the classes from 0, or give their names as classes")
         classes = tuple(self.classes) or _numbered(highest + 1)
         if lowest < 0 or highest >= len(classes):
             raise DataError(f"data set {self.name!r}: labels must be from 0 to {len(classes) - 1} "
@@ -110,7 +126,9 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
           `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, as they are or with `.gz`, and with `-` or `.` before
           `idx`.
         - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as Keras has them, or
-          `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels.
+          `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; those for
+          training and for testing must have the same scale (see `im2colnet.inputs`). An array `classes`, of strings,
+          names the classes; without it there may be no more classes than images.
     folder : str or path, optional
         Where the IDX files are, or what a relative `.npz` path starts from. Without it, IDX files are looked for in the
         folder that the environment variable IM2COLNET_DATA names and in its subfolder `name`, then, for
@@ -121,12 +139,12 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
     -------
     train, test : Dataset
         Of "digits", and of an `.npz` file with only `images` and `labels`, 20% of each class are the test set, by
-        `stratified_split` with the seed 0: always the same images.
+        `stratified_split` with the seed 0: always the same images. A class of one image stays in the training part.
 
     Raises
     ------
     DataError
-        If the name is unknown, or files are missing or damaged.
+        If the name is unknown, or files are missing or damaged, or too large for this machine's memory.
     """
     path = Path(name)
     if path.suffix.lower() == ".npz":
@@ -136,7 +154,12 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
         known = ", ".join(map(repr, _CLASSES))
         raise DataError(f"unknown data set {name!r}: known are {known}, and the path of an .npz file works too")
     if name == "digits":
-        sixteenths, labels = _read_npz(_DIGITS)
+        from importlib.resources import files as resources
+
+        # opened as a resource: the library may lie within a zip archive
+        with resources("im2colnet").joinpath("data", "digits.npz").open("rb") as stream:
+            found = read_npz(io.BytesIO(stream.read()), _NPZ_ARRAYS)
+        sixteenths, labels = found["images"], found["labels"]
         images = ((sixteenths.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)    # 16 becomes 255
         return _split(Dataset(images[:, None], labels, name, _CLASSES[name]))
     files = _find_idx_files(name, folder)
@@ -149,7 +172,9 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     """Hold out the same fraction of each class.
 
     Of N labels, `round(fraction · N)` are held out. Each class gives the whole part of its share, and those with the
-    largest remainders one more (on equal remainders, the smaller label). Which ones depends on `seed` only.
+    largest remainders one more (on equal remainders, the smaller label). No class gives all it has: one sample of it
+    stays, so that of many small classes fewer than `round(fraction · N)` may be held out. Which ones depends on `seed`
+    only.
 
     Parameters
     ----------
@@ -177,9 +202,10 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         raise ShapeError(f"the fraction to hold out must be between 0 and 1, got {fraction}")
     _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
     share = np.round(fraction * counts, 9)    # so that no rounding error of the product decides
-    held_out = np.floor(share).astype(np.intp)
+    held_out = np.minimum(np.floor(share).astype(np.intp), counts - 1)
     missing = round(fraction * len(labels)) - int(held_out.sum())
-    held_out[np.argsort(held_out - share, kind="stable")[:missing]] += 1
+    able = np.flatnonzero(held_out < counts - 1)
+    held_out[able[np.argsort((held_out - share)[able], kind="stable")[:missing]]] += 1
     # Raw bits, because NumPy promises never to change them; its permutations may change with a version.
     order = np.lexsort((np.random.PCG64(seed).random_raw(len(labels)), group))    # by class, in random order within
     place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)    # of each within its class
@@ -212,29 +238,54 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     import gzip
     import zlib
 
+    stored = check_regular(path)
     try:
-        data = Path(path).read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file") from error
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed else file as stream:
+                data = stream.read(4)
+                if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
+                    raise DataError(f"{path}: not an IDX file, which begins with two zero bytes, the code of a type "
+                                    "(08 to 0e) and the number of dimensions; this begins with "
+                                    f"{data.hex(' ') or 'nothing'}")
+                dtype, header = np.dtype(_IDX_TYPES[data[2]]), 4 + 4 * data[3]
+                data += stream.read(header - 4)
+                if len(data) < header:
+                    raise DataError(f"{path}: ends within its header, after {len(data)} of {header} bytes")
+                shape = tuple(int.from_bytes(data[at:at + 4], "big") for at in range(4, header, 4))
+                size = header + dtype.itemsize * math.prod(shape)
+                if size <= stored or packed:    # otherwise it is too short anyhow
+                    check_size(size, stored)
+                data += _read(stream, size + 1 - header)    # one byte more shows that there is more
+    except DataError as error:
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read, or is a damaged gzip file ({error})") from error
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
-        raise DataError(f"{path}: not an IDX file, which begins with two zero bytes, the code of a type (08 to 0e) and "
-                        f"the number of dimensions; this begins with {data[:4].hex(' ') or 'nothing'}")
-    dtype, header = np.dtype(_IDX_TYPES[data[2]]), 4 + 4 * data[3]
-    if len(data) < header:
-        raise DataError(f"{path}: ends within its header, after {len(data)} of {header} bytes")
-    shape = tuple(int.from_bytes(data[at:at + 4], "big") for at in range(4, header, 4))
-    size = header + dtype.itemsize * math.prod(shape)
     if len(data) != size:
-        raise DataError(f"{path}: has {len(data)} bytes, but its header announces {size}, for an array of the shape "
+        found = f"{stored}" if not packed else f"more than {size}" if len(data) > size else f"{len(data)}"
+        raise DataError(f"{path}: has {found} bytes, but its header announces {size}, for an array of the shape "
                         f"{shape} and the type {dtype.name}: the file is damaged")
     try:
         return np.ndarray(shape, dtype, data, header).astype(dtype.newbyteorder("="))
     except ValueError as error:
         raise DataError(f"{path}: cannot make an array of the shape {shape} ({error})") from error
+
+
+class SupportsRead(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most so many."""
+
+
+def _read(stream: SupportsRead, count: int) -> bytes:
+    """Read as many bytes, or all there are; Python would allocate them before it looks how many there are."""
+    parts = []
+    while count and (part := stream.read(min(count, 1 << 20))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 _IDX_STEMS = (("train-images", "idx3-ubyte"), ("train-labels", "idx1-ubyte"),
@@ -275,37 +326,51 @@ _NPZ_ARRAYS = (("x_train", "y_train", "x_test", "y_test"), ("images", "labels"))
 
 
 def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
-    arrays = _read_npz(path)
-    sets = [_dataset(images, labels, path.stem, (), path)
+    from im2colnet.inputs import Inputs
+
+    check_regular(path)
+    try:
+        with path.open("rb") as stream:
+            found = read_npz(stream, _NPZ_ARRAYS, ("classes",))
+    except Exception as error:    # zipfile, zlib and NumPy raise a dozen kinds on damaged files
+        raise DataError(f"{path}: cannot be read as an .npz file ({error})") from error
+    classes = _names(path, found.pop("classes")) if "classes" in found else ()
+    arrays = list(found.values())
+    sets = [_dataset(images, labels, path.stem, classes, path)
             for images, labels in zip(arrays[::2], arrays[1::2], strict=True)]
+    largest = max(sets, key=lambda part: len(part.classes))    # one part may lack the last classes
+    if not classes and len(largest.classes) > sum(map(len, sets)):
+        raise DataError(f"{path}: {_largest(largest.labels)}, which would make {len(largest.classes):,} classes of "
+                        f"{sum(map(len, sets)):,} images: number the classes from 0, or add their names as an array "
+                        "classes")
     if len(sets) == 1:
         if len(sets[0]) * _TEST_FRACTION < 1:
             raise DataError(f"{path}: {len(sets[0])} images are too few to hold {_TEST_FRACTION:.0%} of them out")
+        if len(np.unique(sets[0].labels)) == len(sets[0]):
+            raise DataError(f"{path}: every class has one image, so none can be held out: give x_test and y_test")
         return _split(sets[0])
-    classes = max((part.classes for part in sets), key=len)    # one part may lack the last classes
-    train, test = (replace(part, classes=classes) for part in sets)
+    train, test = (replace(part, classes=largest.classes) for part in sets)
+    try:
+        Inputs.of(train).compare("x_test", Inputs.of(test), "x_train has")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     return train, test
 
 
-def _read_npz(path: Path) -> list[np.ndarray]:
-    """Return the four or two arrays of a data set, in the order of `_NPZ_ARRAYS`."""
-    import zipfile
+def _names(path: Path, classes: np.ndarray) -> tuple[str, ...]:
+    """Return the names of the classes that a file has."""
+    if classes.ndim != 1 or classes.dtype.kind not in "USiu" or not len(classes):
+        raise DataError(f"{path}: classes must be a list of names, got an array of the shape {classes.shape} and the "
+                        f"type {classes.dtype}")
+    names = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+                  for name in classes.tolist())
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two classes have the same name: {', '.join(names)[:200]}")
+    return names
 
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    try:
-        if not zipfile.is_zipfile(path):
-            raise DataError("it is not a zip archive")    # NumPy would advise to allow pickles
-        # A path would leave the file open if the archive's directory is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            for names in _NPZ_ARRAYS:
-                if set(names) <= set(file.files):
-                    return [file[name] for name in names]
-            found = ", ".join(file.files) or "nothing"
-    except Exception as error:    # zipfile, zlib and NumPy raise a dozen kinds on damaged files
-        raise DataError(f"{path}: cannot be read as an .npz file ({error})") from error
-    expected = " or ".join(", ".join(names) for names in _NPZ_ARRAYS)
-    raise DataError(f"{path}: should have the arrays {expected}, but has {found}")
+
+def _largest(labels: np.ndarray) -> str:
+    return f"the largest label is {labels.max():,}, of image {labels.argmax():,}"
 
 
 def _dataset(images: np.ndarray, labels: np.ndarray, name: str, classes: tuple[str, ...],

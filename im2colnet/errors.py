@@ -22,7 +22,7 @@ class OutOfMemoryError(BackendError, MemoryError):
 
 
 class DataError(Im2colnetError, ValueError):
-    """A data set is unknown, or its files are missing or damaged."""
+    """A data set is unknown, its files are missing or damaged, or its images are not what a network was trained on."""
 
 
 class CheckpointError(Im2colnetError, ValueError):
@@ -55,6 +55,10 @@ class WorkerWarning(UserWarning):
 
 class TrainingWarning(UserWarning):
     """A training goes on in another way than it began."""
+
+
+class InputWarning(UserWarning):
+    """Images or labels may not be what a network needs: another scale, a class without images."""
 
 
 #: what is optional: the extra's name, and what of it pip has to install

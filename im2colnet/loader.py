@@ -63,7 +63,9 @@ class Loader:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def epoch(self, epoch: int, start: int = 0) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    def epoch(
+        self, epoch: int, start: int = 0, reuse: bool = False
+    ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """Iterate over the batches of one epoch.
 
         Parameters
@@ -72,12 +74,15 @@ class Loader:
             The number of the epoch, from 0; each has its own order.
         start : int
             The number of the first batch to give, to go on within an epoch.
+        reuse : bool
+            Whether to put every batch into one of the same three pairs of arrays, which allocates nothing: a batch is
+            then overwritten later, and valid until the next but one is asked for. By default each batch has arrays of
+            its own, which may be kept.
 
         Yields
         ------
-        images : array, (N, C, H, W)
+        images : array, (N, C, H, W) or (N, features)
         labels : array, (N,)
-            Both are overwritten later: a batch is valid until the next but one is asked for. Copy what is kept longer.
 
         Raises
         ------
@@ -92,21 +97,25 @@ class Loader:
         epoch, start = whole("epoch", epoch, least=0), whole("start", start, least=0)
         if start > len(self):
             raise ShapeError(f"start must be at most {len(self)}, the number of batches, got {start}")
-        return self._batches(epoch, start)
+        return self._batches(epoch, start, reuse)
 
-    def _batches(self, epoch: int, start: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    def _batches(self, epoch: int, start: int, reuse: bool) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         from concurrent.futures import ThreadPoolExecutor
         from sys import is_finalizing
 
         order = self._order(epoch)
-        # Three, because one is being filled while the consumer has the latest batch and the one before.
         size = min(self.batch_size, len(order))
-        buffers = [tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in (self._images, self._labels))
-                   for _ in range(3)]
+
+        def allocate(size: int) -> tuple[np.ndarray, ...]:
+            return tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in (self._images, self._labels))
+
+        # Three, because one is being filled while the consumer has the latest batch and the one before.
+        buffers = [allocate(size) for _ in range(3)] if reuse else []
 
         def gather(number: int) -> tuple[np.ndarray, np.ndarray]:
             chosen = order[number * self.batch_size:(number + 1) * self.batch_size]
-            images, labels = (buffer[:len(chosen)] for buffer in buffers[number % 3])
+            pair = buffers[number % 3] if reuse else allocate(len(chosen))
+            images, labels = (array[:len(chosen)] for array in pair)
             # With mode="raise", np.take would allocate a copy of `out`; no index is clipped.
             np.take(self._images, chosen, axis=0, out=images, mode="clip")
             np.take(self._labels, chosen, axis=0, out=labels, mode="clip")

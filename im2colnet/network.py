@@ -25,6 +25,7 @@ from im2colnet.memory import working
 from im2colnet.registry import get_backend
 
 if TYPE_CHECKING:
+    from im2colnet.inputs import Inputs
     from im2colnet.plan import BatchPlan
     from im2colnet.run import Run
 
@@ -148,6 +149,8 @@ class Network(Layer):
 
     #: (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch
     input_shape: tuple[int, ...] | None = None
+    #: what images it was trained on, kept by `Trainer.fit` and in checkpoints
+    inputs: Inputs | None = None
     _graph: Graph | None = None
     #: what the graph was built of: networks, their attributes, and the layers there
     _built_of: Sequence[tuple[Network, str, Any]] = ()
@@ -165,8 +168,10 @@ class Network(Layer):
         values = state.pop("_copied", None)
         self.__dict__.update(state)
         if values is not None:
+            inputs = self.inputs
             self.init(dtype=self.dtype, backend=values[1])
             self.load_state_dict(values[0])
+            self.inputs = inputs
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         copied = memo[id(self)] = type(self).__new__(type(self))
@@ -261,6 +266,7 @@ class Network(Layer):
         if self._precision is not None:
             _check_precision(self._precision, str(dtype), backend)
         vars(self).update(backend=backend, dtype=str(dtype))
+        self.inputs = None
         self._run = None  # it is bound to the old parameters
         with backend.context():
             self._flat = self.backend.shared((self.graph.size,), self.dtype)
@@ -448,12 +454,20 @@ class Network(Layer):
         Parameters
         ----------
         images : (N, C, H, W) array
-            uint8 is scaled to [0, 1]; other numbers are taken as they are. Of NumPy, or of the network's backend.
+            uint8 is scaled to [0, 1]; other numbers are taken as they are. Of NumPy, or of the network's backend, or
+            what NumPy can read (lists, PyTorch tensors).
 
         Returns
         -------
         (N, classes) array
-            The network's output (logits, where it ends with a linear layer), of the array module of ``images``.
+            The network's output (logits, where it ends with a linear layer), of the array module of ``images``, or of
+            NumPy.
+
+        Raises
+        ------
+        DataError
+            If the images are uint8 and :attr:`inputs` says that the network was trained on numbers of another scale
+            than [0, 1]. The range of floating-point images is not compared.
         """
         return self.inference().predict(images)
 

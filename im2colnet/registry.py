@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from im2colnet.backend import Backend
+from im2colnet.checks import refuse_mask
 from im2colnet.errors import BackendError
 
 GROUP = "im2colnet.backends"
@@ -106,6 +107,7 @@ def backend_of(**arrays: Any) -> Backend:
 
 def _owner(name: str, array: Any) -> Backend:
     module = type(array).__module__.partition(".")[0]
+    refuse_mask(name, array)
     selected = get_backend()
     if selected.owns(array):
         return selected

@@ -13,7 +13,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
 from itertools import accumulate
@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from im2colnet.backend import ITEM_BYTES, Array, Call, Shape, Spec, memory_for, run
+from im2colnet.checks import refuse_mask
 from im2colnet.errors import BackendError, DTypeError, NonFiniteError, OutOfMemoryError, ShapeError, WorkerWarning
 from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
@@ -710,7 +711,7 @@ class Run:
     def check_images(self, images: Any, least: int = 1) -> Any:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
         net = self.net
-        if not hasattr(images, "ndim"):
+        if type(images).__module__ != "numpy":
             images = self._host_array("images", images)
         if not (net.backend.owns(images) or get_backend("numpy").owns(images)):
             raise BackendError(
@@ -729,14 +730,23 @@ class Run:
                 "images must be uint8, which is scaled to [0, 1], or floating point, which is taken as it is;"
                 f" got {images.dtype}"
             )
+        if net.inputs is not None and not self.training:
+            net.inputs.compare_kind("images", images.dtype.name == "uint8")
         return images
 
     @staticmethod
     def _host_array(name: str, values: Any) -> Any:
-        try:
-            return get_backend("numpy").asarray(values)
-        except ValueError as error:
-            raise ShapeError(f"{name} must be an array, or lists of equal lengths: {error}") from error
+        """Return arrays of a backend as they are, whatever else NumPy can read as an array of the host."""
+        from im2colnet.arrays import host_array
+
+        refuse_mask(name, values)
+        if hasattr(values, "ndim") and not hasattr(values, "detach"):
+            if not hasattr(values, "__array__"):
+                return values       # of no backend, or of one whose arrays NumPy cannot read
+            with suppress(BackendError):
+                backend_of(**{name: values})
+                return values
+        return host_array(name, values)
 
     @staticmethod
     def check_labels(labels: Any, n: int, classes: int | None) -> Any:
@@ -746,7 +756,7 @@ class Run:
                 "the loss needs class scores (N, classes), but the network gives images: end it with Flatten() and"
                 " Linear(...)"
             )
-        if not hasattr(labels, "ndim"):
+        if type(labels).__module__ != "numpy":
             labels = Run._host_array("labels", labels)
         labels = backend_of(labels=labels).to_numpy(labels)
         if labels.dtype.kind not in "iu":

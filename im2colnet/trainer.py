@@ -1,8 +1,8 @@
 """Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
 from __future__ import annotations
 
+import math
 import os
-import sys
 import time
 import warnings
 from collections import deque
@@ -11,8 +11,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import islice
-from math import inf
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from im2colnet.backend import Array, Backend
 from im2colnet.checks import number, whole
@@ -35,10 +34,13 @@ from im2colnet.run import Run
 
 if TYPE_CHECKING:
     from im2colnet.datasets import Dataset
+    from im2colnet.inputs import Inputs
 
+#: numbers beyond which a run's arrays are infinite
+LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
+#: what is trained on: a data set, or a pair (images, labels)
+Data: TypeAlias = "Dataset | tuple[Any, Any]"
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
-FLOAT32_MAX = 2.0**128 - 2.0**104       # and of bfloat16 nearly
-CHECKED = 1 << 18       # numbers of a data set at a time
 
 
 class History(list[dict[str, float]]):
@@ -332,10 +334,10 @@ class Trainer:
         if total is not None and state.partial.steps:
             done = state.epoch * state.partial.steps + state.partial.batch
             if done != state.step:
-                total = state.step * total / done if done else inf
+                total = state.step * total / done if done else math.inf
         schedule = self.optimizer.schedule
         rate = schedule(state.step, total)
-        if type(rate) is float and 0 <= rate < inf:     # it is, so nothing need be put into words
+        if type(rate) is float and 0 <= rate < math.inf:     # it is, so nothing need be put into words
             return rate
         return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
 
@@ -391,13 +393,14 @@ class Trainer:
         self.net.check_unchanged()
 
     @_takes_a_pair
-    def evaluate(self, data: Dataset) -> dict[str, float]:
+    def evaluate(self, data: Data) -> dict[str, float]:
         """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode.
 
         ``data`` is a :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
         """
         data = _dataset("data", data)
         self._check_whole()
+        self._compare("data", data)
         loss, correct = self.net.inference().evaluate(data.images, data.labels, self.loss)
         return {"loss": loss, "accuracy": correct / len(data.labels)}
 
@@ -405,7 +408,7 @@ class Trainer:
 
     @_takes_a_pair
     def fit(
-        self, train: Dataset, epochs: int, batch_size: int = 64, validation: Dataset | None = None,
+        self, train: Data, epochs: int, batch_size: int = 64, validation: Data | None = None,
         directory: str | os.PathLike[str] | None = None, display: Display | None = None, drop_last: bool = False,
     ) -> History:
         """Train until ``epochs`` epochs are completed in all, those before a checkpoint included.
@@ -459,11 +462,12 @@ class Trainer:
         epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
         train = _dataset("train", train)
         loader = Loader(train, batch_size, seed=self.seed, drop_last=bool(drop_last))
-        self._check_fit("train", train)
+        self._check_fit(train)
         self._check_batches(train, loader)
         if validation is not None:
             validation = _dataset("validation", validation)
-            self._check_fit("validation", validation)
+            self._check_fit(validation)
+        self._know_inputs(train, validation)
         self._set_length(loader, epochs, display)
         state = self._state
         folder = None if directory is None else self._prepare(directory)
@@ -488,7 +492,7 @@ class Trainer:
     def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: Interruption) -> None:
         done, before, backend = self._state.partial, self._state.partial.seconds, self.net.backend
         begin = time.perf_counter()
-        batches, ahead = loader.epoch(self._state.epoch, done.batch), deque[Any]()
+        batches, ahead = loader.epoch(self._state.epoch, done.batch, reuse=True), deque[Any]()
 
         def fetch() -> None:
             for images, labels in islice(batches, 1):
@@ -568,26 +572,12 @@ class Trainer:
             else:
                 warnings.warn(text, TrainingWarning, stacklevel=4)     # of who calls fit
 
-    def _check_fit(self, name: str, data: Dataset) -> None:
+    def _check_fit(self, data: Dataset) -> None:
         """Find out now and not after an epoch that the network cannot take these images or labels."""
         images = data.images
         self._run.check_images(images[:1])
         output = self.net.graph.shapes(internal_shape(images.shape[1:], len(images)))[-1]
         self._run.check_labels(data.labels, len(images), output[0] if len(output) == 2 else None)
-        if images.dtype.kind != "f":
-            return
-        for first in range(0, len(images), step := max(1, CHECKED // images[0].size)):
-            part = images[first : first + step]
-            if not self._holds(part.min(), part.max()):
-                i = next(i for i, image in enumerate(part, first) if not self._holds(image.min(), image.max()))
-                raise NonFiniteError(
-                    f"image {i} of {name} holds NaN or infinity, or numbers too large for {self._run.dtype}"
-                )
-
-    def _holds(self, *numbers: Any) -> bool:
-        """Whether the run's arrays can hold these numbers."""
-        most = {"float16": 65504.0, "float64": sys.float_info.max}.get(self._run.dtype, FLOAT32_MAX)
-        return all(-most <= float(x) <= most for x in numbers)
 
     def _check_batches(self, data: Dataset, loader: Loader) -> None:
         """Find out now and not at the end of an epoch that the network cannot be trained on its last batch."""
@@ -613,6 +603,39 @@ class Trainer:
                 f" {_count(count // size, 'batch', 'es')} of {size}, and {last} more. Give"
                 f" drop_last=True{other}. ({error})"
             ) from error
+
+    def _know_inputs(self, train: Dataset, validation: Dataset | None) -> None:
+        """Keep what the network is trained on, or compare with what it was trained on before."""
+        from im2colnet.inputs import check_training
+
+        if self.net.inputs is None:
+            self.net.inputs = self._measure("train", train)
+            self.net.inputs.warn_unscaled()
+        else:
+            self._compare("train", train)
+        check_training(train)
+        if validation is not None:
+            self._compare("validation", validation)
+
+    def _measure(self, what: str, data: Dataset) -> Inputs:
+        from im2colnet.inputs import Inputs, first_beyond
+
+        try:
+            found = Inputs.of(data)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{what}: {error}") from error
+        limit = LARGEST.get(self._run.dtype, math.inf)
+        if data.images.dtype.kind == "f" and max(-found.low, found.high) > limit:
+            raise NonFiniteError(
+                f"{what}: image {first_beyond(data.images, limit)} of the data holds numbers too large for"
+                f" {self._run.dtype}"
+            )
+        return found
+
+    def _compare(self, what: str, data: Dataset) -> None:
+        if self.net.inputs is not None:
+            self.net.inputs.compare(what, self._measure(what, data))
+            self.net.inputs.compare_classes(what, data.classes)
 
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
         """Make the folder, and find out now and not after an epoch whether a checkpoint can be made."""
@@ -668,7 +691,7 @@ class Trainer:
             "loss": describe(self.loss), "optimizer": describe(self.optimizer),
             "seed": self.seed, "shard": self._run.shard, "precision": net.precision,
             "state": {**vars(state), "partial": vars(state.partial), "scale": vars(state.scale)},
-            "history": list(self.history),
+            "history": list(self.history), "inputs": net.inputs and net.inputs.describe(),
         }  # fmt: skip
 
     @classmethod
@@ -705,6 +728,7 @@ class Trainer:
                 raise CheckpointError(f"it is {info['dtype']}, the network given is {net.dtype}")
             net.load_state_dict(state)
             net.input_shape = tuple(info["input_shape"]) if info["input_shape"] else None
+            net.inputs = _inputs(info.get("inputs"))
             loss, optimizer = checkpoint.rebuild(info["loss"]), checkpoint.rebuild(info["optimizer"])
             precision = info.get("precision")       # of a backend that may have others than this one
             if precision in net.backend.precisions and precision != net.precision:
@@ -750,7 +774,13 @@ def _dataset(name: str, data: Any) -> Dataset:
     from im2colnet.datasets import Dataset
 
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return Dataset(*data)
+        return Dataset(data[0], data[1], name)
     if not isinstance(data, Dataset):
         raise ShapeError(f"{name} must be a data set or a pair (images, labels), got {type(data).__name__}")
     return data
+
+
+def _inputs(description: Any) -> Inputs | None:
+    from im2colnet.inputs import Inputs  # only where there are data sets: a step can do without
+
+    return Inputs.read(description)

@@ -189,8 +189,16 @@ def test_split_ties_are_not_decided_by_rounding_errors():
     assert (0.55 * 10) % 1 < (0.55 * 50) % 1    # in floating point
     _, test = stratified_split(labels, 0.55, seed=0)
     assert np.bincount(labels[test]).tolist() == [6, 27]
-    _, test = stratified_split(np.arange(40), 0.5, seed=0)    # 40 ties
-    assert test.tolist() == list(range(20))
+    _, test = stratified_split(np.repeat(np.arange(40), 3), 0.5, seed=0)    # 40 ties
+    assert np.bincount(test // 3).tolist() == [2] * 20 + [1] * 20
+
+
+def test_split_keeps_every_class_in_the_training_part():
+    labels = np.repeat([0, 1, 2, 3], [1, 1, 1, 9])
+    train, test = stratified_split(labels, 0.5, seed=0)
+    assert np.bincount(labels[train], minlength=4).min() == 1
+    assert len(test) == 5    # the share of 9 is 4.5, that of each other 0.5
+    assert len(stratified_split(np.arange(5), 0.5, seed=0)[1]) == 0
 
 
 @given(labels=st.lists(st.integers(0, 6), max_size=60), fraction=st.floats(0.001, 0.999), seed=st.integers(0, 2**64))
@@ -200,12 +208,17 @@ def test_split_properties(labels, fraction, seed):
     assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(len(labels)))
     assert (np.diff(train) > 0).all()
     assert (np.diff(test) > 0).all()
-    assert len(test) == round(fraction * len(labels))
+    counts = np.bincount(labels, minlength=7)
+    assert (np.bincount(labels[train], minlength=7) >= np.minimum(counts, 1)).all()
+    assert len(test) <= round(fraction * len(labels))
     share = fraction * np.bincount(labels, minlength=7)
     held_out = np.bincount(labels[test], minlength=7)
     assert (np.abs(held_out - share) < 1 + 1e-6).all()
     # largest remainder: nobody who got none of the rest has a larger remainder than somebody who got one
-    excess = held_out - share
+    full = held_out >= counts - 1
+    assert len(test) == round(fraction * len(labels)) or (full | (held_out > share - 1e-6)).all()
+    excess = (held_out - share)[~full]
+    share = share[~full]
     rounded_up, rounded_down = share[excess > 1e-6] % 1, share[excess < -1e-6] % 1
     if rounded_up.size and rounded_down.size:
         assert rounded_up.min() >= rounded_down.max() - 1e-6
@@ -455,7 +468,7 @@ def test_npz_channels_first_or_last(tmp_path, channels):
     ({"labels": np.zeros(9, int)}, "each of the 10 images"),
     ({"labels": np.zeros(10)}, "integers"),
     ({"labels": np.arange(-1, 9)}, "got -1"),
-    ({"images": np.array([None] * 10)}, "allow_pickle=False"),
+    ({"images": np.array([None] * 10)}, "Python objects"),
     ({"images": np.zeros((2, 2, 2), np.uint8), "labels": np.zeros(2, int)}, "too few"),
 ])
 def test_npz_with_wrong_arrays(tmp_path, arrays, message):

@@ -14,7 +14,9 @@ MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 #: packages beside the standard library that the library may import, each inside the function that needs it
 LIBRARIES = {"matplotlib", "PIL", "rich", "safetensors"}
 #: modules whose own business is arrays on the host; all others take them from the backend they are given
-HOST = {"cli.py", "datasets.py", "images.py", "loader.py", "plots.py", "state.py"}
+HOST = {
+    "arrays.py", "cli.py", "datasets.py", "files.py", "images.py", "inputs.py", "loader.py", "plots.py", "state.py"
+}
 #: what a training step can do without
 OPTIONAL = ("matplotlib", "PIL", "rich", "safetensors", "threadpoolctl")
 

@@ -145,7 +145,7 @@ def test_contiguous_arrays_are_not_copied():
 
 
 def test_a_batch_is_valid_until_the_next_but_one():
-    batches = Loader(numbered(30, (1, 64, 64)), 2).epoch(0)
+    batches = Loader(numbered(30, (1, 64, 64)), 2).epoch(0, reuse=True)
     before, before_copy = None, None
     for images, labels in batches:
         time.sleep(0.002)    # time for the thread to fill another buffer
@@ -155,9 +155,16 @@ def test_a_batch_is_valid_until_the_next_but_one():
         before, before_copy = images, images.copy()
 
 
+def test_batches_may_be_kept():
+    batches = list(Loader(numbered(50, (1, 8, 8)), 4).epoch(0))
+    for images, labels in batches:
+        assert (images == labels.reshape(-1, 1, 1, 1)).all()
+    assert sorted(np.concatenate([labels for _, labels in batches]).tolist()) == list(range(50))
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_steady_state_allocates_nothing_large(step):
-    batches = Loader(numbered(900 * step, (1, 28, 28))[::step], 32).epoch(0)
+    batches = Loader(numbered(900 * step, (1, 28, 28))[::step], 32).epoch(0, reuse=True)
     addresses = {images.ctypes.data for images, _ in islice(batches, 4)}
     tracemalloc.start()
     try:

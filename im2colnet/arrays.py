@@ -1,0 +1,33 @@
+"""Arrays that the user gives, whatever library they are of, as NumPy arrays."""
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet.checks import refuse_mask
+from im2colnet.errors import DTypeError, ShapeError
+from im2colnet.host import np
+
+
+def host_array(name: str, values: Any) -> np.ndarray:
+    """Return ``values`` as a NumPy array: lists, PyTorch tensors, and whatever else NumPy can read.
+
+    Raises
+    ------
+    DTypeError, ShapeError
+        If it cannot be done, or a mask would be lost; the message names the argument.
+    """
+    parts = [values, *values] if isinstance(values, (list, tuple)) else [values]
+    for part in parts:
+        refuse_mask(name, part)
+    try:
+        if any(hasattr(part, "detach") for part in parts):    # a PyTorch tensor, which may want a gradient
+            values = [_plain(part) for part in values] if isinstance(values, (list, tuple)) else _plain(values)
+        return np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"{name} must be an array, or lists of equal lengths: {error}") from error
+    except (TypeError, RuntimeError) as error:
+        raise DTypeError(f"{name} cannot be read as a NumPy array ({error}): convert it first") from error
+
+
+def _plain(values: Any) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
