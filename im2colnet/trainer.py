@@ -518,8 +518,8 @@ class Trainer:
                 progress = checkpoint.fill(_State, entry("state", info, dict), "state", NEEDED)
                 _check_progress(progress)
                 history = _history(entry("history", info, list))
-                shape = _input_shape(entry("input_shape", info, list | None), net)
                 _check_shapes(file.shapes, net, optimizer)      # before anything of these sizes is allocated
+                shape = _input_shape(entry("input_shape", info, list | None), net)
                 tensors = file.tensors()
                 if not net.initialized:
                     net.init(seed, dtype=dtype, backend=backend)

@@ -20,8 +20,8 @@ posix = pytest.mark.skipif(os.name != "posix", reason="pipes, links and /dev")
 
 def python(script, *arguments, **options):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "backends")])}
-    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=environment, timeout=60, check=False,
-                          **options)
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, env=environment, timeout=60, check=False, **options)
 
 
 def names(folder):
@@ -46,7 +46,7 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     victim.write_bytes(b"valuable")
     monkeypatch.setattr(os, "urandom", lambda n: bytes(n))      # the attacker has guessed the name
     temporary(path).symlink_to(victim)
-    with pytest.raises(ic.CheckpointError, match="cannot write .*a: "):
+    with pytest.raises(ic.CheckpointError, match=r"cannot write .*a: "):
         replace_file(path, b"new")
     assert victim.read_bytes() == b"valuable"
     assert temporary(path).is_symlink()
@@ -235,7 +235,7 @@ def test_a_disk_that_fails(name, number, tmp_path, monkeypatch):
         raise OSError(number, os.strerror(number), "secret name")
 
     monkeypatch.setattr(os, name, fails)
-    with pytest.raises(ic.CheckpointError, match=f"^cannot write .*a: {os.strerror(number)}$"):
+    with pytest.raises(ic.CheckpointError, match=rf"^cannot write .*a: {os.strerror(number)}$"):
         replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
@@ -354,7 +354,7 @@ def test_a_pipe(tmp_path):
 
 
 def test_a_folder(tmp_path):
-    with pytest.raises(ic.CheckpointError, match="cannot write .*: it is a folder"):
+    with pytest.raises(ic.CheckpointError, match=r"cannot write .*: it is a folder"):
         replace_file(tmp_path, b"content")
 
 
@@ -370,5 +370,5 @@ def test_a_checkpoint_that_is_no_file_is_not_read(kind, tmp_path):
         os.mkfifo(tmp_path / "b")
         path.symlink_to("b")
     path = Path("/dev/zero") if kind == "device" else path
-    with pytest.raises(ic.CheckpointError, match=f"{path}.* is a (folder|pipe)"):
+    with pytest.raises(ic.CheckpointError, match=rf"{path}.* is a (folder|pipe)"):
         ic.Trainer.load(path)
