@@ -103,7 +103,7 @@ def _replace(target: str, old: os.stat_result | None, content: bytes) -> None:
     if not os.path.isdir(folder):
         raise OSError(f"there is no folder {folder}")
     if old is not None and not os.access(target, os.W_OK):
-        raise OSError("it is write-protected")
+        raise OSError("it is write-protected or belongs to another user")
     whose = f"{crc32(os.fsencode(os.path.normcase(name))):08x}"
     temporary = os.path.join(folder, f".im2colnet-{whose}-{_machine()}-{os.getpid()}-{os.urandom(8).hex()}.tmp")
 

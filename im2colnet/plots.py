@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from im2colnet.checkpoint import replace_file
+from im2colnet.files import replace_file
 from im2colnet.errors import ShapeError
 
 if TYPE_CHECKING:

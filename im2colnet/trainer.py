@@ -428,7 +428,7 @@ class Trainer:
         from im2colnet.checkpoint import mark_of
 
         path = os.path.join(folder, CHECKPOINT)
-        if os.path.lexists(path) and mark_of(path) not in self._marks:
+        if os.path.exists(path) and mark_of(path) not in self._marks:
             raise CheckpointError(
                 f"{path} is not overwritten: it is not a checkpoint that this trainer has written or was loaded from."
                 f" Give another directory, or go on with that training by Trainer.load({path!r}), or move it away."
@@ -438,7 +438,7 @@ class Trainer:
     def _write_metrics(self, folder: str) -> None:
         import json
 
-        from im2colnet.checkpoint import replace_file
+        from im2colnet.files import replace_file
 
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         replace_file(os.path.join(folder, METRICS), lines.encode())
@@ -453,7 +453,8 @@ class Trainer:
         CheckpointError
             If it cannot be written; a file that was there is still there, whole.
         """
-        from im2colnet.checkpoint import encode, replace_file
+        from im2colnet.checkpoint import encode
+        from im2colnet.files import replace_file
 
         self._check_network()
         content, mark = encode(self._tensors(), self._information())
@@ -509,6 +510,7 @@ class Trainer:
         with checkpoint.opened(path) as file:
             try:
                 info = file.information
+                made = net is None
                 if net is None:
                     net = rebuild_as(Network, entry("network", info, dict), "network")
                 loss = rebuild_as(CrossEntropyLoss, entry("loss", info, dict), "loss")
@@ -519,7 +521,9 @@ class Trainer:
                 _check_progress(progress)
                 history = _history(entry("history", info, list))
                 _check_shapes(file.shapes, net, optimizer)      # before anything of these sizes is allocated
-                shape = _input_shape(entry("input_shape", info, list | None), net)
+                shape = _input_shape(entry("input_shape", info, list | None))
+                if shape and made:
+                    net.graph.shapes(internal_shape(shape, 1))
                 tensors = file.tensors()
                 if not net.initialized:
                     net.init(seed, dtype=dtype, backend=backend)
@@ -570,13 +574,12 @@ def _check_progress(state: _State) -> None:
         raise CheckpointError("it is damaged: the numbers in state contradict each other")
 
 
-def _input_shape(shape: list[Any] | None, net: Network) -> tuple[int, ...] | None:
+def _input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
     """Check a checkpoint's entry of this name."""
     if not shape:
         return None
     if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
         raise CheckpointError(f"it is damaged: input_shape must be three positive numbers or one, it is {shape}")
-    net.graph.shapes(internal_shape(shape, 1))
     return tuple(shape)
 
 
