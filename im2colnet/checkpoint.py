@@ -227,7 +227,7 @@ def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[
     from im2colnet import __version__
 
     sealed = {"format": FORMAT, "version": __version__, "crc32": _checksum(tensors)}
-    text = json.dumps({**information, **sealed})
+    text = json.dumps({**sealed, **information})
     mark = _hexadecimal(crc32(text.encode()))
     content: bytes = _safetensors("safetensors.numpy").save(dict(tensors), {DESCRIPTION: text, CHECKSUM: mark})
     return content, mark
