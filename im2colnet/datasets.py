@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from im2colnet.archives import check_regular, check_size, read_npz
 from im2colnet.arrays import host_array
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
-from im2colnet.files import check_regular, check_size, read_npz
 from im2colnet.host import np
 
 __all__ = ["Dataset", "load", "read_idx", "stratified_split"]

@@ -1,114 +1,187 @@
-"""NumPy's and gzip's files, read with bounds: what a file announces is compared with what it holds before it is read.
-
-Nothing in a file is executed: arrays of Python objects, which are pickled, are refused.
-"""
+"""Files that are written whole or not at all, whatever happens meanwhile."""
 from __future__ import annotations
 
-import math
 import os
+import re
 import stat
-import zipfile
-from collections.abc import Iterable
-from pathlib import Path
-from typing import IO
+from contextlib import suppress
+from zlib import crc32
 
-from im2colnet.errors import DataError
-from im2colnet.host import np
+from im2colnet.errors import CheckpointError
 
-# What is compressed by more than that, and is that large, is no data set but a bomb. Photographs are compressed by 2 to
-# 20, drawings and masks by up to a few hundred.
-MOST_EXPANSION, HARMLESS = 100, 1 << 28
+LINKS = 40              # a path may lead through; more are a circle
+DAY = 24 * 60 * 60      # seconds
+TEMPORARY = re.compile(r"\.im2colnet-([0-9a-f]{8})-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
 
 
-def check_regular(path: str | os.PathLike[str]) -> int:
-    """Return the size of a file; raise a DataError if there is none, or it is no regular file (a pipe never ends)."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise DataError(f"{path}: {'there is no such file' if missing else f'cannot be read ({error})'}") from error
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a device or a socket"
-        raise DataError(f"{path}: is {kind}: give a regular file")
-    return found.st_size
+def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all.
 
+    The content goes to a new file in the same folder, which takes the old one's place when it is on the disk. A path
+    that is a link has its target written, and the new file keeps the permissions of the old one. What is no file, such
+    as ``/dev/stdout`` or a pipe that somebody reads, is written to directly.
 
-def check_size(size: int, stored: int) -> None:
-    """Raise a DataError for an array that has no room in memory, or that only a bomb could hold."""
-    if size > HARMLESS and size > MOST_EXPANSION * stored:
-        raise DataError(
-            f"{stored:,} compressed bytes announce {size:,}, {size // max(stored, 1):,} times as many, which is refused"
-            " as a likely decompression bomb; if it is meant, store it uncompressed (numpy.savez)"
-        )
-    room = _available()
-    if room is not None and size > room:
-        raise DataError(f"an array of {size:,} bytes has no room: {room:,} bytes of memory are available")
-
-
-def _available() -> int | None:
-    """Bytes of memory that can be had without swapping, where the system tells."""
-    try:
-        with open("/proc/meminfo", "rb") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(b"MemAvailable:"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """Read an ``.npy`` file; raises whatever NumPy raises on a damaged one."""
-    size = check_regular(path)
-    with path.open("rb") as stream:
-        _check_header(stream, size, size)
-        stream.seek(0)
-        return np.lib.format.read_array(stream, allow_pickle=False)
-
-
-def read_npz(
-    stream: IO[bytes], choose: Iterable[tuple[str, ...]], optional: tuple[str, ...] = ()
-) -> dict[str, np.ndarray]:
-    """Read the first of the sets of arrays in ``choose`` that an ``.npz`` file has, and the optional ones.
+    The new file's name begins with ``.im2colnet-``. One that a process has left behind, since it was killed, is removed
+    by whoever writes the same file next: at once if that process ran on this machine, a day later if on another one.
 
     Raises
     ------
-    DataError
-        If none is there, an array holds Python objects, or its size is not what the archive says.
+    CheckpointError
+        If it cannot be written; the old file, if there is one, is still there, whole.
     """
-    if not zipfile.is_zipfile(stream):
-        raise DataError("it is not a zip archive")
-    choose = tuple(choose)
-    with zipfile.ZipFile(stream) as archive:
-        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-        for names in choose:
-            if set(names) <= set(entries):
-                wanted = [entries[name] for name in (*names, *(name for name in optional if name in entries))]
-                for entry in wanted:
-                    with archive.open(entry) as file:
-                        _check_header(file, entry.file_size, entry.compress_size)
-                check_size(sum(e.file_size for e in wanted), sum(e.compress_size for e in wanted))
-                found = {}
-                for entry in wanted:
-                    with archive.open(entry) as file:
-                        name = entry.filename.removesuffix(".npy")
-                        found[name] = np.lib.format.read_array(file, allow_pickle=False)
-                        file.read(1)    # to the end, where the checksum is compared
-                return found
-    expected = " or ".join(", ".join(names) for names in choose)
-    what = "arrays" if max(map(len, choose)) > 1 else "array"
-    raise DataError(f"should have the {what} {expected}, but has {', '.join(entries) or 'nothing'}")
+    try:
+        target, stream = _follow(os.fsdecode(path))
+        try:
+            old = os.stat(target)
+        except FileNotFoundError:
+            old = None
+        if stream or (old is not None and not stat.S_ISREG(old.st_mode)):
+            _send(target, content)
+        else:
+            _replace(target, old, content)
+    except (OSError, ValueError) as error:      # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"cannot write {os.fspath(path)}: {reason}") from error
 
 
-def _check_header(stream: IO[bytes], size: int, stored: int) -> None:
-    """Raise a DataError unless the array that an ``.npy`` header announces has the size of what follows."""
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise DataError(f"it has the .npy format {version}, which no array of numbers has")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    if dtype.hasobject:
-        raise DataError("it holds Python objects, which are pickled and could run code: store an array of numbers, or"
-                        " of strings as numpy.array(list_of_strings)")
-    announced = stream.tell() + math.prod(shape) * dtype.itemsize
-    if announced != size or min(shape, default=0) < 0:
-        raise DataError(f"it has {size:,} bytes, but its header announces {announced:,}, for an array of the shape"
-                        f" {shape} and the type {dtype}: the file is damaged")
-    check_size(size, stored)
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError for a path that cannot be read like a file: opening a pipe might wait for ever.
+
+    A path that does not exist is left to whoever opens it.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if stat.S_ISDIR(mode):
+        raise CheckpointError(f"{os.fspath(path)} is a folder: give the checkpoint.safetensors in it")
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"cannot read {os.fspath(path)}: it is a pipe or a device, a file is needed")
+
+
+def _follow(path: str) -> tuple[str, bool]:
+    """Return the file that a path leads to, and whether it names what a process has open, as /dev/stdout does."""
+    for _ in range(LINKS):
+        folder, name = os.path.split(os.path.abspath(path))
+        folder = os.path.realpath(folder)
+        path = os.path.join(folder, name)
+        if folder == "/dev" or folder.startswith("/proc/"):
+            return path, True
+        if not os.path.islink(path):
+            return path, False
+        path = os.path.join(folder, os.readlink(path))
+    raise OSError("its links lead in a circle")
+
+
+def _send(path: str, content: bytes) -> None:
+    """Write to what is no file: a pipe, a terminal, /dev/null."""
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise OSError("it is a folder")
+    if stat.S_ISBLK(found.st_mode):
+        raise OSError("it is a disk")
+    for descriptor in (1, 2):       # through what is open already, or what is printed later would overwrite this
+        with suppress(OSError):
+            if os.path.samestat(found, os.fstat(descriptor)):
+                file = os.dup(descriptor)
+                break
+    else:
+        try:    # without waiting for somebody to read from a pipe
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+        except OSError as error:
+            if stat.S_ISFIFO(found.st_mode):
+                raise OSError("nobody reads from this pipe") from error
+            raise
+        if stat.S_ISFIFO(found.st_mode):
+            os.set_blocking(file, True)
+    with open(file, "wb") as opened:
+        opened.write(content)
+
+
+def _replace(target: str, old: os.stat_result | None, content: bytes) -> None:
+    folder, name = os.path.split(target)
+    if not os.path.isdir(folder):
+        raise OSError(f"there is no folder {folder}")
+    if old is not None and not os.access(target, os.W_OK):
+        raise OSError("it is write-protected or belongs to another user")
+    whose = f"{crc32(os.fsencode(os.path.normcase(name))):08x}"
+    temporary = os.path.join(folder, f".im2colnet-{whose}-{_machine()}-{os.getpid()}-{os.urandom(8).hex()}.tmp")
+
+    def create(path: str, flags: int) -> int:
+        mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
+        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), mode)
+
+    try:
+        with open(temporary, "xb", opener=create) as file:      # x: it must not exist, nor be a link
+            if old is not None:
+                _keep_owner(file.fileno(), old)
+            _remove_leftovers(folder, whose, os.fstat(file.fileno()).st_mtime)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        if not isinstance(error, FileExistsError):
+            with suppress(OSError):
+                os.remove(temporary)
+        raise
+    with suppress(OSError):     # Windows opens no folders; there and on some file systems renaming is enough
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _keep_owner(file: int, old: os.stat_result) -> None:
+    """Give a new file the owner and the permissions of the one that it replaces, as far as that is allowed."""
+    new = os.fstat(file)
+    if hasattr(os, "fchown") and (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with suppress(OSError):
+            os.fchown(file, old.st_uid, old.st_gid)
+    if hasattr(os, "fchmod") and stat.S_IMODE(new.st_mode) != (mode := stat.S_IMODE(old.st_mode) & 0o777):
+        with suppress(OSError):
+            os.fchmod(file, mode)
+
+
+def _machine() -> str:
+    """Return eight digits that name the machine, its start and the container, where process numbers are unique.
+
+    The number means nothing on another machine that writes into a shared folder, nor in another container.
+    """
+    parts = [os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")]
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            parts.append(file.read())
+    return f"{crc32(' '.join(parts).encode()):08x}"
+
+
+def _remove_leftovers(folder: str, whose: str, now: float) -> None:
+    """Remove the temporary files of processes that have ended while they wrote the same file.
+
+    ``now`` is the time by the clock of whoever keeps the folder, which may be another machine.
+    """
+    machine = _machine()
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = TEMPORARY.fullmatch(entry.name)
+            if match is None or match[1] != whose:
+                continue
+            with suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and (
+                    _has_ended(int(match[3])) if match[2] == machine and os.name == "posix" and hasattr(os, "kill")
+                    else now - entry.stat(follow_symlinks=False).st_mtime > DAY
+                ):
+                    os.remove(entry.path)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether no process has this number (on POSIX: elsewhere ``os.kill`` would end it)."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False

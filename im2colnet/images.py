@@ -4,8 +4,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from im2colnet.archives import check_regular, read_npy, read_npz
 from im2colnet.errors import DataError, install
-from im2colnet.files import check_regular, read_npy, read_npz
 from im2colnet.host import np
 
 # Pillow opens others by starting programs (EPS by Ghostscript), whatever the file's name says.

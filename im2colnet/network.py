@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import prod
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import HALF, Array, Backend, Shape, memory_for
@@ -366,39 +367,60 @@ class Network(Layer):
                 )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set parameters and running statistics from arrays, by name; a network without parameters gets them first.
+        """Set parameters and running statistics by name; a network without parameters gets them first.
+
+        Parameters
+        ----------
+        state : dict of str to array
+            NumPy arrays, lists, or arrays and tensors of other modules, also those on a GPU, of half precision, sparse
+            ones, and ones that require a gradient. Entries called ``num_batches_tracked`` are left out.
 
         Raises
         ------
         CheckpointError
-            If the names or shapes are not the network's; the message lists the differences, and nothing is changed.
+            If the names or shapes are not the network's; the message lists the differences. Or if something is no
+            array of real numbers, has masked entries, or numbers too large for the network's type; the message names
+            it. Nothing is changed then.
         """
         from im2colnet.host import np
 
-        wanted: dict[str, Parameter] = {}
+        if not isinstance(state, Mapping):
+            hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
+            raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
+        given = {k: _host_array(k, v) for k, v in state.items() if not str(k).endswith("num_batches_tracked")}
+        self.check_state({name: array.shape for name, array in given.items()})
+        dtype = self.dtype if self.initialized else "float32"
+        arrays = {}
+        for name, array in given.items():       # all of it before any is changed
+            try:
+                with np.errstate(over="raise"):
+                    arrays[name] = array.astype(dtype)
+            except (FloatingPointError, OverflowError) as error:
+                raise CheckpointError(f"{name} holds numbers too large for the network's {dtype}") from error
+            except (TypeError, ValueError) as error:
+                raise CheckpointError(f"{name} holds something that is not a number: {error}") from error
+        if not self.initialized:
+            self.init()
+        with working(), self.backend.context():
+            for name, node, key in self._names("parameters", "state"):
+                (node.params | node.buffers)[key][...] = self.backend.asarray(arrays[name])
+
+    def check_state(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Raise a CheckpointError that lists the differences unless a state of these shapes is this network's."""
+        wanted = {}
         for name, node, key in self._names("parameters", "state"):
-            wanted[name] = (node.layer.parameters() | node.layer.state())[key]
-        given = {k: np.asarray(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
-        differences = [f"{k} is missing" for k in wanted if k not in given]
-        differences += [f"{k} {v.shape} is not in this network" for k, v in given.items() if k not in wanted]
+            wanted[name] = tuple((node.layer.parameters() | node.layer.state())[key].shape)
+        differences = [f"{k} is missing" for k in wanted if k not in shapes]
+        differences += [f"{k} {tuple(v)} is not in this network" for k, v in shapes.items() if k not in wanted]
         differences += [
-            f"{k} has shape {given[k].shape}, this network's has {p.shape}"
-            for k, p in wanted.items() if k in given and given[k].shape != tuple(p.shape)
+            f"{k} has shape {tuple(shapes[k])}, this network's has {shape}"
+            for k, shape in wanted.items() if k in shapes and tuple(shapes[k]) != shape
         ]  # fmt: skip
         if differences:
             shown = differences[:MOST_DIFFERENCES]
             if len(differences) > len(shown):
                 shown.append(f"... and {len(differences) - len(shown)} more")
             raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(shown))
-        if not self.initialized:
-            self.init()
-        try:  # all of it before any is changed
-            arrays = {name: self.backend.asarray(given[name].astype(self.dtype)) for name in wanted}
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"the state holds what are no numbers: {error}") from error
-        with working(), self.backend.context():
-            for name, node, key in self._names("parameters", "state"):
-                (node.params | node.buffers)[key][...] = arrays[name]
 
     def plan(
         self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, threads: int | None = None,
@@ -546,6 +568,32 @@ def _holders(layer: Layer) -> Iterator[tuple[Network, str, Any]]:
                 yield layer, name, held if isinstance(value, list) else value
                 for child in held:
                     yield from _holders(child)
+
+
+def _host_array(name: Any, value: Any) -> Any:
+    """Return an entry of a state as a NumPy array of real numbers, whatever module it is an array of."""
+    from im2colnet.host import np
+
+    try:
+        if hasattr(value, "detach"):        # a tensor of PyTorch
+            value = value.detach().to_dense().cpu()
+            exact = str(value.dtype) in ("torch.float64", "torch.float32") or not value.is_floating_point()
+            value = (value if exact else value.float()).numpy()      # NumPy has no bfloat16, and float holds it
+        elif hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):      # of CuPy
+            value = value.get()
+        masked = np.ma.is_masked(value)
+        array = np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:      # of another package
+        raise CheckpointError(f"{name} is no array: {type(error).__name__}: {error}") from error
+    if masked:
+        raise CheckpointError(f"{name} has masked entries, which have no value: fill them first")
+    kind = array.dtype.kind
+    numbers = kind in "biuf" or (kind == "V" and array.dtype.type is not np.void)    # V: bfloat16 of ml_dtypes
+    if not numbers and not (kind == "O" and all(isinstance(x, Real) for x in array.flat)):
+        raise CheckpointError(f"{name} holds {array.dtype}, expected real numbers")
+    return array
 
 
 def _check_precision(precision: str, dtype: str, backend: Backend) -> None:

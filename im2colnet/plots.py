@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from im2colnet.checkpoint import replace_file
 from im2colnet.errors import ShapeError
+from im2colnet.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

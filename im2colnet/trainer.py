@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import islice
@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAli
 from im2colnet.backend import Array, Backend
 from im2colnet.checks import number, whole
 from im2colnet.errors import (
+    BackendError,
     CheckpointError,
     FrozenError,
+    Im2colnetError,
     InterruptedStepError,
     NonFiniteError,
+    OutOfMemoryError,
     ShapeError,
     TrainingWarning,
 )
@@ -41,6 +44,7 @@ LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38
 #: what is trained on: a data set, or a pair (images, labels)
 Data: TypeAlias = "Dataset | tuple[Any, Any]"
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+NEEDED = "step", "epoch", "total", "batch_size", "partial"      # what the state in every checkpoint holds
 
 
 class History(list[dict[str, float]]):
@@ -198,6 +202,7 @@ class Trainer:
         self._slots = self._new_slots()
         self._scratch: dict[int, Array] = {}
         self._state = _State()
+        self._marks: set[str] = set()       # of the checkpoints that it wrote or was loaded from
 
     def _new_slots(self) -> dict[str, Array]:
         slots = {}
@@ -207,8 +212,24 @@ class Trainer:
                 slots[name][...] = 0
         return slots
 
-    def __getstate__(self) -> Any:
-        raise TypeError("a Trainer cannot be copied or sent to another process: save it, and load it there")
+    def __getstate__(self) -> dict[str, Any]:
+        self._check_network()
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_run", "_scratch", "_parameters")}
+        slots = {name: self.net.backend.to_numpy(vector) for name, vector in self._slots.items()}
+        return state | {"_slots": slots, "_shard": self._run.shard}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        shard, slots = state.pop("_shard"), state.pop("_slots")
+        self.__dict__.update(state)
+        self._parameters, self._scratch, self._slots = self.net.flat, {}, {}
+        for name, values in slots.items():
+            self._slots[name] = self.net.backend.shared(values.shape, self.net.dtype)
+            with self.net.backend.context():
+                self._slots[name][...] = self.net.backend.asarray(values)
+        self._run = Run(self.net, training=True, loss=self.loss, shard=shard)
+
+    def __copy__(self) -> Trainer:
+        return deepcopy(self)       # two trainers of one network would spoil each other's training
 
     @property
     def net(self) -> Network:
@@ -426,7 +447,8 @@ class Trainer:
         batch_size : int
             The last batch of an epoch may be smaller, see ``drop_last``.
         directory : path, optional
-            After every epoch ``checkpoint.safetensors`` and ``metrics.jsonl`` are written there.
+            After every epoch ``checkpoint.safetensors`` and ``metrics.jsonl`` are written there. A checkpoint that is
+            there must be one that this trainer has written or was loaded from.
         display : Display, optional
         drop_last : bool
             Leave out the last batch of an epoch if it has fewer images than ``batch_size``; the next epoch, whose
@@ -478,14 +500,14 @@ class Trainer:
                     break
                 record = self._finish_epoch(validation)
                 if folder is not None:
-                    self.save(os.path.join(folder, CHECKPOINT))
+                    self._save_in(folder)
                     self._write_metrics(folder)
                 if display is not None:
                     display.epoch(record)
                 if interrupted:
                     break
             if interrupted and folder is not None:
-                self.save(os.path.join(folder, CHECKPOINT))
+                self._save_in(folder)
         interrupted.act()
         return self.history
 
@@ -646,12 +668,30 @@ class Trainer:
         except OSError as error:
             raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
         encode({}, self._information())
-        return os.fspath(directory)
+        folder = os.fspath(directory)
+        self._check_free(folder)
+        return folder
+
+    def _save_in(self, folder: str) -> None:
+        self._check_free(folder)
+        self.save(os.path.join(folder, CHECKPOINT))
+
+    def _check_free(self, folder: str) -> None:
+        """Raise a CheckpointError if the folder's checkpoint is not this trainer's, so must not be overwritten."""
+        from im2colnet.checkpoint import mark_of
+
+        path = os.path.join(folder, CHECKPOINT)
+        if os.path.exists(path) and mark_of(path) not in self._marks:
+            raise CheckpointError(
+                f"{path} is not overwritten: it is not a checkpoint that this trainer has written or was loaded from."
+                f" Give another directory, or go on with that training by Trainer.load({path!r}), or move it away."
+                " What this trainer has done is not lost: trainer.save(path) writes it elsewhere"
+            )
 
     def _write_metrics(self, folder: str) -> None:
         import json
 
-        from im2colnet.checkpoint import replace_file
+        from im2colnet.files import replace_file
 
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         replace_file(os.path.join(folder, METRICS), lines.encode())
@@ -666,10 +706,13 @@ class Trainer:
         CheckpointError
             If it cannot be written; a file that was there is still there, whole.
         """
-        from im2colnet.checkpoint import encode, replace_file
+        from im2colnet.checkpoint import encode
+        from im2colnet.files import replace_file
 
         self._check_network()
-        replace_file(path, encode(self._tensors(), self._information()))
+        content, mark = encode(self._tensors(), self._information())
+        replace_file(path, content)
+        self._marks.add(mark)
 
     def _tensors(self) -> dict[str, Any]:
         net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
@@ -715,43 +758,99 @@ class Trainer:
             If the file is missing or damaged, or belongs to another network; the message lists what differs.
         """
         from im2colnet import checkpoint
+        from im2colnet.checkpoint import entry, rebuild_as
 
-        tensors, info = checkpoint.read(path)
-        try:
-            if net is None:
-                net = checkpoint.rebuild(info["network"])
-            assert net is not None
-            state = {name[4:]: t for name, t in tensors.items() if name.startswith("net.")}
-            if not net.initialized:
-                net.init(info["seed"], dtype=info["dtype"], backend=backend)
-            if net.dtype != info["dtype"]:
-                raise CheckpointError(f"it is {info['dtype']}, the network given is {net.dtype}")
-            net.load_state_dict(state)
-            net.input_shape = tuple(info["input_shape"]) if info["input_shape"] else None
-            net.inputs = _inputs(info.get("inputs"))
-            loss, optimizer = checkpoint.rebuild(info["loss"]), checkpoint.rebuild(info["optimizer"])
-            precision = info.get("precision")       # of a backend that may have others than this one
-            if precision in net.backend.precisions and precision != net.precision:
-                net.precision = precision
-            trainer = cls(net, loss, optimizer, info["seed"], shard=info["shard"])
-            state = info["state"]
-            parts = {"partial": _Epoch(**state["partial"]), "scale": LossScale(**state.get("scale", {}))}
-            trainer._state = _State(**state | parts)
-            trainer.history = History(info["history"])
-            trainer._load_slots(tensors)
-        except (CheckpointError, ShapeError) as error:
-            raise CheckpointError(f"{os.fspath(path)}: {error}") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{os.fspath(path)} is damaged: its description lacks or mistakes {error}") from error
+        with checkpoint.opened(path) as file:
+            try:
+                info = file.information
+                made = net is None
+                if net is None:
+                    net = rebuild_as(Network, entry("network", info, dict), "network")
+                loss = rebuild_as(CrossEntropyLoss, entry("loss", info, dict), "loss")
+                optimizer = rebuild_as(Optimizer, entry("optimizer", info, dict), "optimizer")
+                seed, shard = whole("seed", info.get("seed"), least=0), entry("shard", info, int | None)
+                dtype, precision = entry("dtype", info, str), entry("precision", {"precision": None} | info, str | None)
+                progress = checkpoint.fill(_State, entry("state", info, dict), "state", NEEDED)
+                _check_progress(progress)
+                history = _history(entry("history", info, list))
+                _check_shapes(file.shapes, net, optimizer)      # before anything of these sizes is allocated
+                shape = _input_shape(entry("input_shape", info, list | None))
+                if shape and made:
+                    net.graph.shapes(internal_shape(shape, 1))
+                tensors = file.tensors()
+                if not net.initialized:
+                    net.init(seed, dtype=dtype, backend=backend)
+                if net.dtype != dtype:
+                    raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
+                net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
+                net.input_shape = shape
+                # a precision of a backend that may have others than this one
+                if precision in net.backend.precisions and precision != net.precision:
+                    net.precision = precision
+                trainer = cls(net, loss, optimizer, seed, shard=shard)
+                trainer._state, trainer.history = progress, history
+                net.inputs = _inputs(info.get("inputs"))
+                with net.backend.context():
+                    for name, view in trainer._slot_views():
+                        view[...] = net.backend.asarray(tensors[name])
+                trainer._marks.add(file.mark)
+            except BackendError:
+                raise
+            except RecursionError as error:
+                raise CheckpointError(f"{os.fspath(path)} is damaged: its description is nested too deeply") from error
+            except MemoryError as error:
+                raise OutOfMemoryError(f"there is not enough memory to load {os.fspath(path)}") from error
+            except Exception as error:      # of any kind, if a class is a user's own
+                kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
+                raise CheckpointError(f"{os.fspath(path)}: {kind}{error}") from error
         return trainer
 
-    def _load_slots(self, tensors: dict[str, Any]) -> None:
-        for name, view in self._slot_views():
-            if name not in tensors or tensors[name].shape != view.shape:
-                found = tensors[name].shape if name in tensors else "missing"
-                raise CheckpointError(f"it is damaged: {name} must have shape {view.shape}, it is {found}")
-            with self.net.backend.context():
-                view[...] = self.net.backend.asarray(tensors[name])
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, optimizer: Optimizer) -> None:
+    """Raise a CheckpointError unless the tensors of a checkpoint have these shapes, which its description demands."""
+    net.check_state({name[4:]: shape for name, shape in shapes.items() if name.startswith("net.")})
+    for slot in optimizer.state_slots():
+        for node in net.graph.nodes:
+            for key, parameter in node.layer.parameters().items():
+                name, wanted = f"optimizer.{slot}.{node.name}.{key}", tuple(parameter.shape)
+                if shapes.get(name) != wanted:
+                    raise CheckpointError(
+                        f"it is damaged: {name} must have shape {wanted}, it is {shapes.get(name, 'missing')}"
+                    )
+
+
+def _check_progress(state: _State) -> None:
+    """Raise a CheckpointError for a state in which no training can be."""
+    done = state.partial
+    if (
+        done.batch > done.steps or (done.batch > 0) != (done.images > 0) or (done.batch > 0 and not state.batch_size)
+        or done.seconds < 0 or state.scale.value < 1
+    ):
+        raise CheckpointError("it is damaged: the numbers in state contradict each other")
+
+
+def _input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
+    """Check a checkpoint's entry of this name."""
+    if not shape:
+        return None
+    if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
+        raise CheckpointError(f"it is damaged: input_shape must be three positive numbers or one, it is {shape}")
+    return tuple(shape)
+
+
+def _history(records: list[Any]) -> History:
+    """Check a checkpoint's entry of this name."""
+    for i, record in enumerate(records):
+        place = f"history.{i}"
+        if not isinstance(record, dict):
+            raise CheckpointError(f"it is damaged: {place} must be an object, it is {record!r:.60}")
+        for name, value in record.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise CheckpointError(f"it is damaged: {place}.{name} must be a number, it is {value!r:.60}")
+        for name in ("epoch", "loss", "accuracy", "lr", "seconds", "images_per_second"):
+            if name not in record:
+                raise CheckpointError(f"it is damaged: {place}.{name} is missing")
+    return History(records)
 
 
 def _check_loss(loss: Any) -> CrossEntropyLoss:

@@ -15,7 +15,7 @@ MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 LIBRARIES = {"matplotlib", "PIL", "rich", "safetensors"}
 #: modules whose own business is arrays on the host; all others take them from the backend they are given
 HOST = {
-    "arrays.py", "cli.py", "datasets.py", "files.py", "images.py", "inputs.py", "loader.py", "plots.py", "state.py"
+    "archives.py", "arrays.py", "cli.py", "datasets.py", "images.py", "inputs.py", "loader.py", "plots.py", "state.py"
 }
 #: what a training step can do without
 OPTIONAL = ("matplotlib", "PIL", "rich", "safetensors", "threadpoolctl")

@@ -1,5 +1,4 @@
 """Faults that a review found: each was wrong once."""
-import copy
 import os
 import threading
 
@@ -242,8 +241,8 @@ def test_a_layer_with_the_name_of_a_built_in_is_not_mistaken_for_it(tmp_path):
     mine = type("Conv2d", (ic.Conv2d,), {"__module__": __name__})
     assert type(ic.Trainer.load(tmp_path / "a").net.layers[0]) is ic.Conv2d
     other = ic.Trainer(ic.Sequential([mine(1, 2, 3), ic.Flatten(), ic.Linear(72, 2)]))
-    with pytest.raises(ic.CheckpointError, match="give it another name"):
-        other.save(tmp_path / "b")
+    other.save(tmp_path / "b")
+    assert type(ic.Trainer.load(tmp_path / "b").net.layers[0]) is mine
 
 
 def test_a_checkpoint_of_another_type_is_refused(tmp_path):
@@ -262,7 +261,7 @@ def test_a_state_that_cannot_be_loaded_changes_nothing():
     net = ic.models.notebook().init(0)
     before, state = net.state_dict(), ic.models.notebook().init(1).state_dict()
     state["4.bias"] = np.array(["a", "b"])
-    with pytest.raises(ic.CheckpointError, match="no numbers"):
+    with pytest.raises(ic.CheckpointError, match=r"4\.bias holds <U1, expected real numbers"):
         net.load_state_dict(state)
     assert_same_bits(net.state_dict(), before)
 
@@ -344,8 +343,8 @@ def test_checkpoints_keep_the_arguments_of_losses_optimisers_and_schedules_of_on
     assert loaded.optimizer.rho == 0.5
     assert loaded.optimizer.lr == Steps(0.1)
     adam = type("Adam", (Decaying,), {"__module__": __name__})
-    with pytest.raises(ic.CheckpointError, match="give it another name"):
-        ic.Trainer(ic.models.notebook(), optimizer=adam(0.1)).save(tmp_path / "b")
+    ic.Trainer(ic.models.notebook(), optimizer=adam(0.1)).save(tmp_path / "b")
+    assert type(ic.Trainer.load(tmp_path / "b").optimizer) is adam
 
 
 class Rebinding(Frozen):
@@ -372,8 +371,3 @@ def test_a_process_forked_during_a_prediction_can_predict():
     expected = net.predict(images)
     with net.inference()._alone():  # as another thread would hold it
         assert predicts_in_a_fork(net, images, expected)
-
-
-def test_trainers_refuse_to_be_copied():
-    with pytest.raises(TypeError, match="save it"):
-        copy.deepcopy(ic.Trainer(ic.models.notebook()))

@@ -1,0 +1,114 @@
+"""NumPy's and gzip's files, read with bounds: what a file announces is compared with what it holds before it is read.
+
+Nothing in a file is executed: arrays of Python objects, which are pickled, are refused.
+"""
+from __future__ import annotations
+
+import math
+import os
+import stat
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from im2colnet.errors import DataError
+from im2colnet.host import np
+
+# What is compressed by more than that, and is that large, is no data set but a bomb. Photographs are compressed by 2 to
+# 20, drawings and masks by up to a few hundred.
+MOST_EXPANSION, HARMLESS = 100, 1 << 28
+
+
+def check_regular(path: str | os.PathLike[str]) -> int:
+    """Return the size of a file; raise a DataError if there is none, or it is no regular file (a pipe never ends)."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise DataError(f"{path}: {'there is no such file' if missing else f'cannot be read ({error})'}") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a device or a socket"
+        raise DataError(f"{path}: is {kind}: give a regular file")
+    return found.st_size
+
+
+def check_size(size: int, stored: int) -> None:
+    """Raise a DataError for an array that has no room in memory, or that only a bomb could hold."""
+    if size > HARMLESS and size > MOST_EXPANSION * stored:
+        raise DataError(
+            f"{stored:,} compressed bytes announce {size:,}, {size // max(stored, 1):,} times as many, which is refused"
+            " as a likely decompression bomb; if it is meant, store it uncompressed (numpy.savez)"
+        )
+    room = _available()
+    if room is not None and size > room:
+        raise DataError(f"an array of {size:,} bytes has no room: {room:,} bytes of memory are available")
+
+
+def _available() -> int | None:
+    """Bytes of memory that can be had without swapping, where the system tells."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(b"MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read an ``.npy`` file; raises whatever NumPy raises on a damaged one."""
+    size = check_regular(path)
+    with path.open("rb") as stream:
+        _check_header(stream, size, size)
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def read_npz(
+    stream: IO[bytes], choose: Iterable[tuple[str, ...]], optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Read the first of the sets of arrays in ``choose`` that an ``.npz`` file has, and the optional ones.
+
+    Raises
+    ------
+    DataError
+        If none is there, an array holds Python objects, or its size is not what the archive says.
+    """
+    if not zipfile.is_zipfile(stream):
+        raise DataError("it is not a zip archive")
+    choose = tuple(choose)
+    with zipfile.ZipFile(stream) as archive:
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        for names in choose:
+            if set(names) <= set(entries):
+                wanted = [entries[name] for name in (*names, *(name for name in optional if name in entries))]
+                for entry in wanted:
+                    with archive.open(entry) as file:
+                        _check_header(file, entry.file_size, entry.compress_size)
+                check_size(sum(e.file_size for e in wanted), sum(e.compress_size for e in wanted))
+                found = {}
+                for entry in wanted:
+                    with archive.open(entry) as file:
+                        name = entry.filename.removesuffix(".npy")
+                        found[name] = np.lib.format.read_array(file, allow_pickle=False)
+                        file.read(1)    # to the end, where the checksum is compared
+                return found
+    expected = " or ".join(", ".join(names) for names in choose)
+    what = "arrays" if max(map(len, choose)) > 1 else "array"
+    raise DataError(f"should have the {what} {expected}, but has {', '.join(entries) or 'nothing'}")
+
+
+def _check_header(stream: IO[bytes], size: int, stored: int) -> None:
+    """Raise a DataError unless the array that an ``.npy`` header announces has the size of what follows."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise DataError(f"it has the .npy format {version}, which no array of numbers has")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise DataError("it holds Python objects, which are pickled and could run code: store an array of numbers, or"
+                        " of strings as numpy.array(list_of_strings)")
+    announced = stream.tell() + math.prod(shape) * dtype.itemsize
+    if announced != size or min(shape, default=0) < 0:
+        raise DataError(f"it has {size:,} bytes, but its header announces {announced:,}, for an array of the shape"
+                        f" {shape} and the type {dtype}: the file is damaged")
+    check_size(size, stored)
