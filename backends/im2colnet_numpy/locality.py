@@ -1,0 +1,93 @@
+"""Whether a fast algorithm may take these numbers, or textbook arithmetic must.
+
+A fast algorithm multiplies more than the windows of an output: Winograd's transforms add up all of a tile and cancel
+what does not belong to an output, a band matrix multiplies it by zero. That is as good as textbook arithmetic while the
+numbers of an image are of about one size. It is not where one of them is so large that the rounding of its products
+exceeds the others, or is infinite or NaN: 0 times that is NaN.
+
+So each call of such an algorithm looks at its numbers first, or at what they left in its results, and does what the
+textbook does where they are of the second kind. What it looks at depends on the numbers alone, not on who works.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from im2colnet.backend import Call, run
+
+RATIO = 1 << 10      # a pixel so many times as small as the largest of its image is a small one, and of these
+MOST_SMALL = 1 / 3   # an image has at most so many, or its largest are outliers
+HUGE = 1 << 12       # if they are that large, a pixel of zeros is a small one too
+LIMIT = 1e27         # of a product of an image's largest with a weight's, or of images': Winograd's sums are finite
+
+
+def finite(x: np.ndarray) -> bool:
+    """Whether ``x`` (..., n), whose rows lie in memory, is free of NaN and infinity."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.add.reduce(np.vecdot(x, x), axis=None)) or np.isfinite(x).all())
+
+
+def choice(check: Callable[[], bool], calls: Sequence[Call], otherwise: Call) -> Call:
+    """Return the call that makes ``calls`` if the check holds, and else the other one."""
+
+    def call() -> None:
+        if check():
+            run(calls)
+        else:
+            otherwise()
+
+    return call
+
+
+def even(images: Sequence[np.ndarray], w: np.ndarray | None, scratch: np.ndarray) -> bool:
+    """Whether Winograd's algorithm may multiply these images (H, C, W, N) by each other, or by a weight (F, 3, 3, C).
+
+    Neither an image nor a filter has a few pixels, or taps, that are far larger than the others, nor NaN nor infinity,
+    and nothing overflows. ``scratch`` has room for a number of each pixel, and of each tap.
+    """
+    product = 1.0
+    with np.errstate(all="ignore"):
+        for x in images:
+            H, C, W, N = x.shape
+            pixels = scratch[: H * W * N].reshape(H, 1, W * N)
+            np.matmul(_positive(C), x.reshape(H, C, W * N), pixels)
+            product *= _largest(pixels[:, 0], N)
+        if w is not None:
+            F, C = len(w), w.shape[-1]
+            taps = scratch[: F * w[0, ..., 0].size]
+            np.matmul(w.reshape(-1, C), _positive(C)[0], taps)
+            product *= _largest(taps.reshape(F, -1).T, F)
+    return product < LIMIT           # not if it is NaN
+
+
+def _largest(pixels: np.ndarray, N: int) -> float:
+    """Return the largest number of pixels (H, W·N) of N images, in size; infinity if an image's are not of one size.
+
+    The pixels are overwritten.
+    """
+    H, W = len(pixels), pixels.shape[1] // N
+    np.absolute(pixels, pixels)
+    largest = np.maximum.reduce(np.maximum.reduce(pixels, axis=0).reshape(W, N), axis=0)
+    top = float(np.maximum.reduce(largest))
+    bound = largest * np.float32(1 / RATIO)
+    np.minimum(pixels, np.tile(bound, W), out=pixels)         # of an image without small ones all are the bound now
+    total = np.matmul(np.ones(H, "f4"), pixels).reshape(W, N).sum(axis=0)
+    least = bound * np.float32(1 - MOST_SMALL)
+    if not (total >= H * W * least).all():
+        there = np.where(largest < HUGE, np.count_nonzero(pixels.reshape(H * W, N), axis=0), H * W)
+        if not (total >= there * least).all():
+            return np.inf
+    return top
+
+
+@lru_cache(maxsize=256)
+def _positive(C: int) -> np.ndarray:
+    """Factors (1, C) between 1 and 2 of the channels of a pixel in the sum that stands for it: no two are equal.
+
+    So numbers of one sign never cancel, nor do the same numbers of different signs.
+    """
+    factors = np.asarray(1 + np.arange(1, C + 1) * (np.sqrt(5) - 1) / 2 % 1, "f4")[None]
+    factors.flags.writeable = False
+    return factors
