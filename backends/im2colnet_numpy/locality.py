@@ -12,21 +12,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from math import isfinite
 
 import numpy as np
 
 from im2colnet.backend import Call, run
+from im2colnet_numpy.channels import ones
 
-RATIO = 1 << 10      # a pixel so many times as small as the largest of its image is a small one, and of these
+RATIO = 1 << 8       # a pixel so many times as small as the largest of its image is a small one, and of these
 MOST_SMALL = 1 / 3   # an image has at most so many, or its largest are outliers
 HUGE = 1 << 12       # if they are that large, a pixel of zeros is a small one too
+MOST_SUMS, LEAST_SUMMED = 4, 16    # over the channels of a pixel, and channels for each sum
 LIMIT = 1e27         # of a product of an image's largest with a weight's, or of images': Winograd's sums are finite
 
 
 def finite(x: np.ndarray) -> bool:
     """Whether ``x`` (..., n), whose rows lie in memory, is free of NaN and infinity."""
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.add.reduce(np.vecdot(x, x), axis=None)) or np.isfinite(x).all())
+        return isfinite(np.add.reduce(np.vecdot(x, x), axis=None)) or bool(np.isfinite(x).all())  # if squares overflow
+
+
+def finite_weight(w: np.ndarray) -> bool:
+    """Whether a weight, or its gradient, is free of NaN and infinity, in whatever order it is stored."""
+    return finite(w.ravel(order="K"))
+
+
+def unless(check: Callable[[], bool], otherwise: Call) -> Call:
+    """Return the call that makes the other one if the check does not hold."""
+    return choice(check, [], otherwise)
 
 
 def choice(check: Callable[[], bool], calls: Sequence[Call], otherwise: Call) -> Call:
@@ -45,19 +58,20 @@ def even(images: Sequence[np.ndarray], w: np.ndarray | None, scratch: np.ndarray
     """Whether Winograd's algorithm may multiply these images (H, C, W, N) by each other, or by a weight (F, 3, 3, C).
 
     Neither an image nor a filter has a few pixels, or taps, that are far larger than the others, nor NaN nor infinity,
-    and nothing overflows. ``scratch`` has room for a number of each pixel, and of each tap.
+    and nothing overflows. ``scratch`` has room for :func:`sums` of each pixel, or for the taps of each filter.
     """
     product = 1.0
     with np.errstate(all="ignore"):
         for x in images:
             H, C, W, N = x.shape
-            pixels = scratch[: H * W * N].reshape(H, 1, W * N)
-            np.matmul(_positive(C), x.reshape(H, C, W * N), pixels)
-            product *= _largest(pixels[:, 0], N)
+            factors = _factors(C)
+            summed = scratch[: H * len(factors) * W * N].reshape(H, -1, W * N)
+            np.matmul(factors, x.reshape(H, C, W * N), summed)
+            product *= _largest(summed.reshape(-1, W * N), N)
         if w is not None:
             F, C = len(w), w.shape[-1]
             taps = scratch[: F * w[0, ..., 0].size]
-            np.matmul(w.reshape(-1, C), _positive(C)[0], taps)
+            np.matmul(w.reshape(-1, C), _factors(C)[0], taps)
             product *= _largest(taps.reshape(F, -1).T, F)
     return product < LIMIT           # not if it is NaN
 
@@ -69,12 +83,13 @@ def _largest(pixels: np.ndarray, N: int) -> float:
     """
     H, W = len(pixels), pixels.shape[1] // N
     np.absolute(pixels, pixels)
-    largest = np.maximum.reduce(np.maximum.reduce(pixels, axis=0).reshape(W, N), axis=0)
-    top = float(np.maximum.reduce(largest))
-    bound = largest * np.float32(1 / RATIO)
-    np.minimum(pixels, np.tile(bound, W), out=pixels)         # of an image without small ones all are the bound now
-    total = np.matmul(np.ones(H, "f4"), pixels).reshape(W, N).sum(axis=0)
-    least = bound * np.float32(1 - MOST_SMALL)
+    bound = np.maximum.reduce(pixels, axis=0).reshape(W, N)
+    largest = np.maximum.reduce(bound, axis=0)
+    top, small = float(largest.max()), largest * np.float32(1 / RATIO)
+    bound[...] = small
+    np.minimum(pixels, bound.reshape(-1), out=pixels)         # of an image without small ones all are the bound now
+    total = np.matmul(ones(H, pixels.dtype), pixels).reshape(W, N).sum(axis=0)
+    least = small * np.float32(1 - MOST_SMALL)
     if not (total >= H * W * least).all():
         there = np.where(largest < HUGE, np.count_nonzero(pixels.reshape(H * W, N), axis=0), H * W)
         if not (total >= there * least).all():
@@ -82,12 +97,24 @@ def _largest(pixels: np.ndarray, N: int) -> float:
     return top
 
 
-@lru_cache(maxsize=256)
-def _positive(C: int) -> np.ndarray:
-    """Factors (1, C) between 1 and 2 of the channels of a pixel in the sum that stands for it: no two are equal.
+def sums(C: int) -> int:
+    """How many sums over its channels stand for a pixel: more where they are short beside the channels."""
+    return min(MOST_SUMS, max(1, C // LEAST_SUMMED))
 
-    So numbers of one sign never cancel, nor do the same numbers of different signs.
+
+@lru_cache(maxsize=256)
+def _factors(C: int) -> np.ndarray:
+    """Factors (sums, C) of the channels of a pixel in the sums that stand for it, of a size between 2/3 and 2.
+
+    Their signs are drawn, so that a sum is as large as a sum of products with weights is; of channels that are all the
+    same too.
     """
-    factors = np.asarray(1 + np.arange(1, C + 1) * (np.sqrt(5) - 1) / 2 % 1, "f4")[None]
+    factors: np.ndarray = np.random.Generator(np.random.PCG64(C)).random((sums(C), C), "f4") * 4 - 2
+    factors += np.copysign(1, factors)
+    factors *= np.float32(2 / 3)
+    for row in factors:
+        for c in range(C):
+            if row.sum() < np.sqrt(C):
+                row[c] = abs(row[c])
     factors.flags.writeable = False
     return factors
