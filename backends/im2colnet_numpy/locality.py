@@ -22,8 +22,8 @@ from im2colnet_numpy.channels import ones
 RATIO = 1 << 8       # a pixel so many times as small as the largest of its image is a small one, and of these
 MOST_SMALL = 1 / 3   # an image has at most so many, or its largest are outliers
 HUGE = 1 << 12       # if they are that large, a pixel of zeros is a small one too
-MOST_SUMS, LEAST_SUMMED = 4, 16    # over the channels of a pixel, and channels for each sum
 LIMIT = 1e27         # of a product of an image's largest with a weight's, or of images': Winograd's sums are finite
+SUMMED, GROUPS = 64, 8   # numbers that are summed up, of a pixel and of others below it, if so many such groups are left
 
 
 def finite(x: np.ndarray) -> bool:
@@ -58,21 +58,23 @@ def even(images: Sequence[np.ndarray], w: np.ndarray | None, scratch: np.ndarray
     """Whether Winograd's algorithm may multiply these images (H, C, W, N) by each other, or by a weight (F, 3, 3, C).
 
     Neither an image nor a filter has a few pixels, or taps, that are far larger than the others, nor NaN nor infinity,
-    and nothing overflows. ``scratch`` has room for :func:`sums` of each pixel, or for the taps of each filter.
+    and nothing overflows. ``scratch`` has room for a number of each pixel (see :func:`sums`).
     """
     product = 1.0
     with np.errstate(all="ignore"):
         for x in images:
             H, C, W, N = x.shape
-            factors = _factors(C)
-            summed = scratch[: H * len(factors) * W * N].reshape(H, -1, W * N)
-            np.matmul(factors, x.reshape(H, C, W * N), summed)
+            factors = _factors(H, C)
+            groups = x.reshape(-1, factors.shape[1], W * N)
+            summed = scratch[: len(groups) * len(factors) * W * N].reshape(len(groups), -1, W * N)
+            np.matmul(factors, groups, summed)
             product *= _largest(summed.reshape(-1, W * N), N)
         if w is not None:
-            F, C = len(w), w.shape[-1]
-            taps = scratch[: F * w[0, ..., 0].size]
-            np.matmul(w.reshape(-1, C), _factors(C)[0], taps)
-            product *= _largest(taps.reshape(F, -1).T, F)
+            taps = np.vecdot(w, w)                                                      # (F, 3, 3)
+            most = np.maximum.reduce(taps, axis=(1, 2))
+            if not (np.minimum.reduce(taps, axis=(1, 2)) * np.float32(RATIO**2) >= most).all():
+                return False
+            product *= float(most.max()) ** 0.5
     return product < LIMIT           # not if it is NaN
 
 
@@ -97,22 +99,28 @@ def _largest(pixels: np.ndarray, N: int) -> float:
     return top
 
 
-def sums(C: int) -> int:
-    """How many sums over its channels stand for a pixel: more where they are short beside the channels."""
-    return min(MOST_SUMS, max(1, C // LEAST_SUMMED))
+def sums(H: int, C: int) -> tuple[int, int]:
+    """Pixels below each other, of C channels, that are summed up together, and how many different sums stand for them.
+
+    Of many channels the sums cost little, and with two of them what is large does not cancel by chance in both.
+    """
+    together = max(g for g in range(1, H + 1) if g == 1 or (H % g == 0 and g * C <= SUMMED and H // g >= GROUPS))
+    return together, 2 if C >= SUMMED else 1
 
 
 @lru_cache(maxsize=256)
-def _factors(C: int) -> np.ndarray:
-    """Factors (sums, C) of the channels of a pixel in the sums that stand for it, of a size between 2/3 and 2.
+def _factors(H: int, C: int) -> np.ndarray:
+    """Factors (sums, pixels·C) of the numbers in the sums that stand for pixels, of a size between 2/3 and 2.
 
     Their signs are drawn, so that a sum is as large as a sum of products with weights is; of channels that are all the
     same too.
     """
-    factors: np.ndarray = np.random.Generator(np.random.PCG64(C)).random((sums(C), C), "f4") * 4 - 2
+    together, count = sums(H, C)
+    length = together * C
+    factors: np.ndarray = np.random.Generator(np.random.PCG64(C)).random((count, length), "f4") * 4 - 2
     factors += np.copysign(1, factors)
     factors *= np.float32(2 / 3)
-    for row in factors:
+    for row in factors.reshape(-1, C):       # of each pixel
         for c in range(C):
             if row.sum() < np.sqrt(C):
                 row[c] = abs(row[c])

@@ -41,7 +41,7 @@ from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectifying
-from im2colnet_numpy.locality import choice, even, sums
+from im2colnet_numpy.locality import choice, even
 from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
 
@@ -276,7 +276,7 @@ class Tiles:
         row = max(part.size[1] for part in self.parts) * N
         H = OUT * m + TAPS - 1
         self.channels = max(1, min(max(C, F), HALF_BYTES // (4 * H * IN * row)))        # transformed at a time
-        looked_at = max(sums(C) * x[0] * W * N, sums(F) * OH * OW * N, TAPS * TAPS * max(C, F))     # lies in V
+        looked_at = max(2 * x[0] * W, 2 * OH * OW) * N     # of the images, or of their gradients: it lies in V
         sizes = max(IN * C * IN * m * row, looked_at), IN * F * IN * m * row, H * self.channels * IN * n * N
         self.work = [Spec((size,), "float32") for size in sizes]
 
