@@ -5,25 +5,25 @@ what does not belong to an output, a band matrix multiplies it by zero. That is 
 numbers of an image are of about one size. It is not where one of them is so large that the rounding of its products
 exceeds the others, or is infinite or NaN: 0 times that is NaN.
 
-So each call of such an algorithm looks at its numbers first, or at what they left in its results, and does what the
-textbook does where they are of the second kind. What it looks at depends on the numbers alone, not on who works.
+So each call of such an algorithm looks at its numbers too, or at what they left in its results, and does it again as
+the textbook does where they are of the second kind. That depends on the numbers alone, not on who works.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from math import isfinite
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from math import isfinite, prod
 
 import numpy as np
 
-from im2colnet.backend import Call, run
+from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet_numpy.channels import ones
 
 RATIO = 1 << 8       # a pixel so many times as small as the largest of its image is a small one, and of these
 MOST_SMALL = 1 / 3   # an image has at most so many, or its largest are outliers
 HUGE = 1 << 12       # if they are that large, a pixel of zeros is a small one too
 LIMIT = 1e27         # of a product of an image's largest with a weight's, or of images': Winograd's sums are finite
-SUMMED, GROUPS = 64, 8   # numbers that are summed up, of a pixel and of others below it, if so many such groups are left
+SUMMED, GROUPS = 64, 8   # numbers summed up, of a pixel and of others below it, if so many such groups are left
 
 
 def finite(x: np.ndarray) -> bool:
@@ -39,36 +39,68 @@ def finite_weight(w: np.ndarray) -> bool:
 
 def unless(check: Callable[[], bool], otherwise: Call) -> Call:
     """Return the call that makes the other one if the check does not hold."""
-    return choice(check, [], otherwise)
-
-
-def choice(check: Callable[[], bool], calls: Sequence[Call], otherwise: Call) -> Call:
-    """Return the call that makes ``calls`` if the check holds, and else the other one."""
 
     def call() -> None:
-        if check():
-            run(calls)
-        else:
+        if not check():
             otherwise()
 
     return call
 
 
-def even(images: Sequence[np.ndarray], w: np.ndarray | None, scratch: np.ndarray) -> bool:
-    """Whether Winograd's algorithm may multiply these images (H, C, W, N) by each other, or by a weight (F, 3, 3, C).
+def checked(calls: Iterable[Call], check: Callable[[], bool], otherwise: Call) -> Call:
+    """Return the call that makes ``calls``, and then the other one if the check does not hold, without warnings."""
+    calls = list(calls)
+
+    def call() -> None:
+        with np.errstate(all="ignore"):
+            run(calls)
+            right = check()
+        if not right:
+            otherwise()
+
+    return call
+
+
+class Pixels:
+    """Images (H, C, W, N) that are looked at: sums of their channels, made while their rows are read anyway."""
+
+    def __init__(self, x: np.ndarray, scratch: np.ndarray) -> None:
+        H, C, W, self.N = x.shape
+        self.x, self.factors, self.done = x, _factors(H, C), 0
+        self.together = self.factors.shape[1] // C
+        shape = H // self.together, len(self.factors), W * self.N
+        self.sums = scratch[: prod(shape)].reshape(shape)
+
+    @staticmethod
+    def spec(*shapes: Shape) -> Spec:
+        """Scratch for so many images, a row for each."""
+        most = max(H // sums(H, C)[0] * sums(H, C)[1] * W * N for H, C, W, N in shapes)
+        return Spec((len(shapes), most), "float32")
+
+    def until(self, row: int) -> Iterator[Call]:
+        """Sum up what has not been of the rows before this one."""
+        last = row // self.together
+        if last > self.done:
+            yield partial(self._sum, slice(self.done, last))
+            self.done = last
+
+    def _sum(self, rows: slice) -> None:
+        x, out = self.x[rows.start * self.together : rows.stop * self.together], self.sums[rows]
+        np.matmul(self.factors, x.reshape(len(out), -1, out.shape[2]), out)
+
+    def largest(self) -> float:
+        """Return the largest sum, in size; infinity if an image's are not of one size. The sums are overwritten."""
+        return _largest(self.sums.reshape(-1, self.sums.shape[2]), self.N)
+
+
+def even(images: Sequence[Pixels], w: np.ndarray | None) -> bool:
+    """Whether Winograd's algorithm may multiply these images by each other, or by a weight (F, 3, 3, C).
 
     Neither an image nor a filter has a few pixels, or taps, that are far larger than the others, nor NaN nor infinity,
-    and nothing overflows. ``scratch`` has room for a number of each pixel (see :func:`sums`).
+    and nothing overflows.
     """
-    product = 1.0
     with np.errstate(all="ignore"):
-        for x in images:
-            H, C, W, N = x.shape
-            factors = _factors(H, C)
-            groups = x.reshape(-1, factors.shape[1], W * N)
-            summed = scratch[: len(groups) * len(factors) * W * N].reshape(len(groups), -1, W * N)
-            np.matmul(factors, groups, summed)
-            product *= _largest(summed.reshape(-1, W * N), N)
+        product = prod(pixels.largest() for pixels in images)
         if w is not None:
             taps = np.vecdot(w, w)                                                      # (F, 3, 3)
             most = np.maximum.reduce(taps, axis=(1, 2))

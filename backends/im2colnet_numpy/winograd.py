@@ -41,7 +41,7 @@ from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectifying
-from im2colnet_numpy.locality import choice, even
+from im2colnet_numpy.locality import Pixels, checked, even
 from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
 
@@ -142,15 +142,16 @@ class Winograd:
         self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
         U, taps = Spec((IN, IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
         summand = [taps if len(tiles.parts) == 1 else U for tiles in (self.forward, self.gradient)]
+        y = OH, F, OW, x[3]
         self.work = {
-            "conv2d": [U, *self.forward.work],
-            "conv2d_weight_grad": [U, summand[0], *self.forward.work],
-            "conv2d_input_grad": [U, *self.gradient.work],
+            "conv2d": [Pixels.spec(x), U, *self.forward.work],
+            "conv2d_weight_grad": [Pixels.spec(x, y), U, summand[0], *self.forward.work],
+            "conv2d_input_grad": [Pixels.spec(y), U, *self.gradient.work],
         }
         if len(self.gradient.parts) == 1:
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work]
-        elif prod(U.shape) <= prod(x) + OH * F * OW * x[3]:     # or the sums of weights take the time, and the memory
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U]
+            self.work["conv2d_grads"] = [Pixels.spec(x, y), U, summand[1], *self.gradient.work]
+        elif prod(U.shape) <= prod(x) + prod(y):     # or the sums of weights take the time, and the memory
+            self.work["conv2d_grads"] = [Pixels.spec(x, y), U, summand[1], *self.gradient.work, U]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
@@ -165,29 +166,31 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        U, *arrays = work
-        calls = [filters(w, G, U), *chain(*self.forward.convolve(x, U, b, relu, y, arrays))]
-        yield choice(partial(even, [x], by_filter(w), arrays[0]), calls, partial(self._conv2d_rows, x, w, b, relu, y))
+        (scratch,), U, *arrays = work
+        pixels = Pixels(x, scratch)
+        calls = chain([filters(w, G, U)], *self.forward.convolve(pixels, U, b, relu, y, arrays))
+        yield checked(calls, partial(even, [pixels], by_filter(w)), partial(self._conv2d_rows, x, w, b, relu, y))
 
     def input_grad(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
-        U, *arrays = work
-        convolution = chain(*self.gradient.convolve(dy, U.swapaxes(2, 3), None, False, dx, arrays))
-        calls = [filters(w, G[:, ::-1], U), *convolution]
-        yield choice(partial(even, [dy], by_filter(w), arrays[0]), calls, partial(self._input_grad_rows, dy, w, dx))
+        (scratch,), U, *arrays = work
+        pixels = Pixels(dy, scratch)
+        convolution = self.gradient.convolve(pixels, U.swapaxes(2, 3), None, False, dx, arrays)
+        calls = chain([filters(w, G[:, ::-1], U)], *convolution)
+        yield checked(calls, partial(even, [pixels], by_filter(w)), partial(self._input_grad_rows, dy, w, dx))
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
-        check = partial(even, [x, dy], None, work[2])
-        yield choice(check, [*self._weight_grad(x, dy, dw, work)], partial(self._weight_grad_rows, x, dy, dw))
+        scratch, *work = work
+        its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
+        calls = self._weight_grad(its_x, its_dy, dw, work)
+        yield checked(calls, partial(even, seen, None), partial(self._weight_grad_rows, x, dy, dw))
 
-    def _weight_grad(
-        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def _weight_grad(self, x: Pixels, dy: Pixels, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         dU, summand, *arrays = work
         for i, part in enumerate(self.forward.parts):
             V, dM, half = self.forward.arrays(part, arrays)
@@ -200,12 +203,14 @@ class Winograd:
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
-        check = partial(even, [x, dy], by_filter(w), work[2])
+        scratch, *work = work
+        its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
         by_rows = [partial(self._weight_grad_rows, x, dy, dw), partial(self._input_grad_rows, dy, w, dx)]
-        yield choice(check, [*self._grads(x, dy, w, dw, dx, work)], partial(run, by_rows))
+        calls = self._grads(its_x, its_dy, w, dw, dx, work)
+        yield checked(calls, partial(even, seen, by_filter(w)), partial(run, by_rows))
 
     def _grads(
-        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         U, summand, *arrays = work
         tiles = self.gradient
@@ -276,8 +281,7 @@ class Tiles:
         row = max(part.size[1] for part in self.parts) * N
         H = OUT * m + TAPS - 1
         self.channels = max(1, min(max(C, F), HALF_BYTES // (4 * H * IN * row)))        # transformed at a time
-        looked_at = max(2 * x[0] * W, 2 * OH * OW) * N     # of the images, or of their gradients: it lies in V
-        sizes = max(IN * C * IN * m * row, looked_at), IN * F * IN * m * row, H * self.channels * IN * n * N
+        sizes = IN * C * IN * m * row, IN * F * IN * m * row, H * self.channels * IN * n * N
         self.work = [Spec((size,), "float32") for size in sizes]
 
     def arrays(self, part: Part, work: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -289,7 +293,7 @@ class Tiles:
         return V[: self.C * per].reshape(shape), M[: self.F * per].reshape(shape), half
 
     def convolve(
-        self, x: np.ndarray, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+        self, x: Pixels, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Iterator[Call]]:
         """For each part yield what writes its convolution, plus bias and with ReLU, into y (OH, F, OW, N)."""
         for part in self.parts:
@@ -304,16 +308,18 @@ class Tiles:
                 [rectifying(target, target)] if relu else [],
             )
 
-    def inputs(self, part: Part, x: np.ndarray, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+    def inputs(self, part: Part, pixels: Pixels, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Make ``V[:, c] = B_h · x[:, c] · B_wᵀ``."""
-        x = x[part.rows.inputs]
+        yield from pixels.until(part.rows.inputs.stop)      # just before they are wanted: then they are in cache
+        x = pixels.x[part.rows.inputs]
         for channels, columns, between, piece in self._pieces(part, len(x), half, V):
             yield partial(np.matmul, columns.B, x[:, channels, columns.inputs], by_pixel(between, self.N))
             yield partial(np.matmul, part.rows.B, between.transpose(2, 1, 0, 3), piece)
 
-    def adjoint(self, part: Part, y: np.ndarray, M: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+    def adjoint(self, part: Part, pixels: Pixels, M: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Make ``M[:, f] = A_hᵀ · y[:, f] · A_w``, the adjoint of :meth:`outputs`."""
-        y = y[part.rows.outputs]
+        yield from pixels.until(part.rows.outputs.stop)
+        y = pixels.x[part.rows.outputs]
         for channels, columns, between, piece in self._pieces(part, len(y), half, M):
             yield partial(np.matmul, columns.AT, y[:, channels, columns.outputs], by_pixel(between, self.N))
             yield partial(np.matmul, part.rows.AT, between.transpose(2, 1, 0, 3), piece)
