@@ -79,14 +79,16 @@ class Pixels:
 
     def until(self, row: int) -> Iterator[Call]:
         """Sum up what has not been of the rows before this one."""
-        last = row // self.together
-        if last > self.done:
-            yield partial(self._sum, slice(self.done, last))
-            self.done = last
+        rows = slice(self.done, max(self.done, row // self.together))
+        if rows.stop > rows.start:
+            yield self._sum(self.x[rows.start * self.together : rows.stop * self.together], self.sums[rows])
+            self.done = rows.stop
 
-    def _sum(self, rows: slice) -> None:
-        x, out = self.x[rows.start * self.together : rows.stop * self.together], self.sums[rows]
-        np.matmul(self.factors, x.reshape(len(out), -1, out.shape[2]), out)
+    def _sum(self, x: np.ndarray, out: np.ndarray) -> Call:
+        shape = len(out), -1, out.shape[2]
+        if x.flags.c_contiguous:
+            return partial(np.matmul, self.factors, x.reshape(shape), out)
+        return lambda: np.matmul(self.factors, x.reshape(shape), out)      # of a copy of what x holds then
 
     def largest(self) -> float:
         """Return the largest sum, in size; infinity if an image's are not of one size. The sums are overwritten."""
