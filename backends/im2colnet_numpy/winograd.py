@@ -144,14 +144,14 @@ class Winograd:
         summand = [taps if len(tiles.parts) == 1 else U for tiles in (self.forward, self.gradient)]
         y = OH, F, OW, x[3]
         self.work = {
-            "conv2d": [Pixels.spec(x), U, *self.forward.work],
-            "conv2d_weight_grad": [Pixels.spec(x, y), U, summand[0], *self.forward.work],
-            "conv2d_input_grad": [Pixels.spec(y), U, *self.gradient.work],
+            "conv2d": [U, *self.forward.work, Pixels.spec(x)],
+            "conv2d_weight_grad": [U, summand[0], *self.forward.work, Pixels.spec(x, y)],
+            "conv2d_input_grad": [U, *self.gradient.work, Pixels.spec(y)],
         }
         if len(self.gradient.parts) == 1:
-            self.work["conv2d_grads"] = [Pixels.spec(x, y), U, summand[1], *self.gradient.work]
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, Pixels.spec(x, y)]
         elif prod(U.shape) <= prod(x) + prod(y):     # or the sums of weights take the time, and the memory
-            self.work["conv2d_grads"] = [Pixels.spec(x, y), U, summand[1], *self.gradient.work, U]
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x, y)]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
@@ -166,7 +166,7 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        (scratch,), U, *arrays = work
+        U, *arrays, (scratch,) = work
         pixels = Pixels(x, scratch)
         calls = chain([filters(w, G, U)], *self.forward.convolve(pixels, U, b, relu, y, arrays))
         yield checked(calls, partial(even, [pixels], by_filter(w)), partial(self._conv2d_rows, x, w, b, relu, y))
@@ -175,7 +175,7 @@ class Winograd:
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
-        (scratch,), U, *arrays = work
+        U, *arrays, (scratch,) = work
         pixels = Pixels(dy, scratch)
         convolution = self.gradient.convolve(pixels, U.swapaxes(2, 3), None, False, dx, arrays)
         calls = chain([filters(w, G[:, ::-1], U)], *convolution)
@@ -185,7 +185,7 @@ class Winograd:
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
-        scratch, *work = work
+        *work, scratch = work
         its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
         calls = self._weight_grad(its_x, its_dy, dw, work)
         yield checked(calls, partial(even, seen, None), partial(self._weight_grad_rows, x, dy, dw))
@@ -203,7 +203,7 @@ class Winograd:
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
-        scratch, *work = work
+        *work, scratch = work
         its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
         by_rows = [partial(self._weight_grad_rows, x, dy, dw), partial(self._input_grad_rows, dy, w, dx)]
         calls = self._grads(its_x, its_dy, w, dw, dx, work)
