@@ -62,6 +62,12 @@ def conv2d(
     ------
     ShapeError, DTypeError, BackendError
         If the arguments do not fit together; the message names them.
+
+    Notes
+    -----
+    NaN and infinity reach the outputs whose windows hold them and no other. A finite outlier, however large, changes
+    other outputs by less than 1e-3 of the largest of these: products of 3×3 kernels in float32 may take Winograd's
+    algorithm (docs/how-it-works.md says where, and what remains), unless ``IM2COLNET_WINOGRAD=0`` is set.
     """
     backend = _check(("x", x, 4), ("w", w, 4), *([] if b is None else [("b", b, 1)]))
     groups = _check_channels(x.shape, w.shape, groups)

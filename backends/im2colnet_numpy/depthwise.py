@@ -18,9 +18,10 @@ from operator import setitem
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Call, Shape, Spec
+from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
+from im2colnet_numpy.locality import finite, finite_weight, unless
 from im2colnet_numpy.lowering import Lowering
 
 ROWS = 8                # output rows at a time
@@ -47,7 +48,7 @@ class Depthwise:
         self.blocks = [slice(c, c + self.C) for c in (min(c, C - self.C) for c in range(0, C, self.C))]
         self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, min(OH, ROWS))
         m, (KH, KW) = self.lowering.tile, window.kernel
-        scratch = [self.lowering.spec, Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype)]
+        self.scratch = scratch = [self.lowering.spec, Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype)]
         self.work = {
             "conv2d": [*scratch, bias_spec((OH, self.C, OW, N), dtype)],
             "conv2d_weight_grad": [*scratch, Spec((self.C, KH, KW), dtype)],
@@ -98,7 +99,7 @@ class Depthwise:
             target = y[:, block]
             for r, rows, lowered, copies in self.tiles(target, L, x[:, block]):
                 yield from copies
-                yield partial(np.matmul, T[:, : rows.shape[1], : lowered.shape[1]], lowered, rows)
+                yield from self._multiply(T, lowered, rows)
                 yield from finish(target[r : r + rows.shape[1]], None if b is None else row, relu)  # still in cache
 
     def input_grad(
@@ -110,7 +111,13 @@ class Depthwise:
         """
         if self.turned:
             yield from self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, False, dx, work)
-            return
+            yield from self._of_finite(w, dy, dx)
+        else:
+            yield from self._input_grad_columns(dy, w, dx, work)
+
+    def _input_grad_columns(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         L, band = work
         T = band.reshape(*band.shape[:2], -1).swapaxes(1, 2)
         for block in self.blocks:
@@ -119,7 +126,10 @@ class Depthwise:
             yield partial(target.fill, 0)
             for r in range(0, len(dy), self.lowering.tile):
                 rows, lowered = self.tile(r, dy[:, block], L)
-                yield partial(np.matmul, T[:, : lowered.shape[1], : rows.shape[1]], rows, lowered)
+                matrix = T[:, : lowered.shape[1], : rows.shape[1]]
+                yield partial(np.matmul, matrix, rows, lowered)
+                # each lowered row is a sum over all rows
+                yield unless(partial(finite, lowered[:, 0]), partial(self._by_row_back, matrix, rows, lowered))
                 yield from self.lowering.add_back(r, rows.shape[1], L, target)
 
     def weight_grad(
@@ -138,6 +148,42 @@ class Depthwise:
                 yield partial(np.add.reduce, self.diagonal(band[:, :m]), 1, None, part)
                 yield partial(np.add, total, part, total)
 
+    def _multiply(self, T: np.ndarray, lowered: np.ndarray, rows: np.ndarray) -> Iterator[Call]:
+        """Write ``T · L`` into output rows (C, m, OW·N), each from its own lowered rows if not all are finite.
+
+        Each row is a sum over all lowered rows, with zeros before those of other windows, so the first tells.
+        """
+        matrix = T[:, : rows.shape[1], : lowered.shape[1]]
+        yield partial(np.matmul, matrix, lowered, rows)
+        if rows.shape[1] > 1:
+            yield unless(partial(finite, rows[:, 0]), partial(self._by_row, matrix, lowered, rows))
+
+    def _by_row(self, matrix: np.ndarray, lowered: np.ndarray, rows: np.ndarray) -> None:
+        for i, window in self._windows(rows.shape[1]):
+            np.matmul(matrix[:, i, window], lowered[:, window], rows[:, i])
+
+    def _by_row_back(self, matrix: np.ndarray, rows: np.ndarray, lowered: np.ndarray) -> None:
+        lowered.fill(0)
+        for i, window in self._windows(rows.shape[1]):
+            lowered[:, window] += matrix[:, window, i] * rows[:, i]
+
+    def _windows(self, m: int) -> Iterator[tuple[slice, slice]]:
+        """Yield each of m output rows, and its window in their lowered rows (rows·KW)."""
+        KH, KW = self.window.kernel
+        for i in range(m):
+            yield slice(i, i + 1), slice(i * self.lowering.pitch * KW, (i * self.lowering.pitch + KH) * KW)
+
+    def _of_finite(self, w: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> Iterator[Call]:
+        """Write dx again if the weight is not finite: the convolution has multiplied it by the padding of dy."""
+
+        def textbook() -> None:
+            run(self._input_grad_columns(dy, w, dx, [np.empty(*spec) for spec in self.scratch]))
+
+        yield unless(partial(finite_weight, w), textbook)
+
+    def _textbook_weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
+        run(self.weight_grad(x, dy, dw, [np.empty(*spec) for spec in self.work["conv2d_weight_grad"]]))
+
     def grads(
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
@@ -154,7 +200,10 @@ class Depthwise:
             for r, rows, lowered, copies in turned.tiles(dx[:, block], L, dy[:, block]):
                 yield from copies
                 m, K = rows.shape[1], lowered.shape[1]
-                yield partial(np.matmul, T[:, :m, :K], lowered, rows)
+                yield from turned._multiply(T, lowered, rows)
                 yield partial(np.matmul, inputs[:, r : r + m], lowered.swapaxes(1, 2), matrix[:, :m, :K])
                 yield partial(np.add.reduce, turned.diagonal(products[:, :m]), 1, None, part)
                 yield partial(np.add, total, part, total)
+        yield from self._of_finite(w, dy, dx)
+        # x has been multiplied by the padding of dy, and the padding of x not by dy: it matters for NaN and infinity
+        yield unless(partial(finite_weight, dw), partial(self._textbook_weight_grad, x, dy, dw))

@@ -15,9 +15,10 @@ from operator import setitem
 
 import numpy as np
 
-from im2colnet.backend import Call, Shape, Spec
+from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
+from im2colnet_numpy.locality import finite_weight, unless
 from im2colnet_numpy.lowering import TILE_BYTES, Lowering
 from im2colnet_numpy.products import product, transposed_product
 
@@ -54,12 +55,12 @@ class Rows:
             scratch = [self.turned.spec, Spec((x[1], *window.kernel, F // groups), dtype)]
             self.turned_sum = RowSum(groups, x[1] // groups, self.turned.K, self.turned.tile, dtype)
             self.work |= {"conv2d_input_grad": scratch, "conv2d_grads": [*scratch, *self.turned_sum.work]}
-        else:
-            row = groups * lowering.K * y[2] * y[3]
-            #: output rows whose ``wᵀ · dy`` is made at a time
-            self.step = max(1, min(lowering.OH, TILE_BYTES // (row * np.dtype(dtype).itemsize)))
-            columns = (groups, self.step, lowering.K, y[2] * y[3]) if not lowering.direct else (0,)
-            self.work["conv2d_input_grad"] = [Spec(columns, dtype)]
+        row = groups * lowering.K * y[2] * y[3]
+        #: output rows whose ``wᵀ · dy`` is made at a time
+        self.step = max(1, min(lowering.OH, TILE_BYTES // (row * np.dtype(dtype).itemsize)))
+        self.columns = Spec((groups, self.step, lowering.K, y[2] * y[3]) if not lowering.direct else (0,), dtype)
+        if not self.turned:
+            self.work["conv2d_input_grad"] = [self.columns]
 
     def conv2d(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
@@ -98,6 +99,9 @@ class Rows:
             yield from self.turned_sum.add(rows[:, r : r + m], V, sums)
         by_tap = total.reshape(G, C, KH, KW, self.F // G)[:, :, ::-1, ::-1]
         yield partial(setitem, dw.reshape(G, self.F // G, C, KH, KW), ..., by_tap.transpose(0, 4, 1, 2, 3))
+        yield from self._of_finite(w, dy, dx)
+        # x has been multiplied by the padding of dy, and the padding of x not by dy: it matters for NaN and infinity
+        yield unless(partial(finite_weight, dw), partial(self._textbook_weight_grad, x, dy, dw))
 
     def input_grad(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
@@ -107,10 +111,22 @@ class Rows:
             L, turned = work
             yield self._turn(w, turned)
             yield from convolve_rows(self.turned, dy, turned.reshape(self.G, 1, w.shape[1], -1), L, dx)
+            yield from self._of_finite(w, dy, dx)
         elif self.lowering.direct:
             yield product(matrices_of(w, self.G)[:, None].swapaxes(2, 3), rows_of(dy, self.G), rows_of(dx, self.G))
         else:
             yield from self._input_grad_columns(dy, w, dx, *work)
+
+    def _of_finite(self, w: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> Iterator[Call]:
+        """Write dx again if the weight is not finite: the convolution has multiplied it by the padding of dy."""
+
+        def textbook() -> None:
+            run(self._input_grad_columns(dy, w, dx, np.empty(*self.columns)))
+
+        yield unless(partial(finite_weight, w), textbook)
+
+    def _textbook_weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
+        run(self.weight_grad(x, dy, dw, [np.empty(*spec) for spec in self.work["conv2d_weight_grad"]]))
 
     def _turn(self, w: np.ndarray, turned: np.ndarray) -> Call:
         """Write the weight of the input's gradient, (C, KH, KW, F/G), turned by half a turn."""

@@ -21,7 +21,9 @@ adjoint of each line gives the weight's gradient. If the input's is wanted as we
 of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
 
 Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest, where the products of rows are off
-by 4e-7; with 512 channels a test keeps it below 2e-5. ``IM2COLNET_WINOGRAD=0`` switches it off.
+by 4e-7; with 512 channels a test keeps it below 2e-5. That is of the largest output of the tile, also for an output
+whose window does not hold what made it large. So images with outliers, and such as are not finite, are convolved by
+rows, as are all of their call (see :mod:`im2colnet_numpy.locality`). ``IM2COLNET_WINOGRAD=0`` switches it off.
 """
 from __future__ import annotations
 
@@ -35,12 +37,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from im2colnet.backend import Call, Shape, Spec
+from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectifying
+from im2colnet_numpy.locality import Pixels, checked, even
 from im2colnet_numpy.products import add_product, product
-from im2colnet_numpy.rows import WEIGHT_ORDER
+from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
 
 OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
 IN = OUT + TAPS - 1                        # and inputs of a tile
@@ -49,6 +52,7 @@ LEAST_COLUMNS, PER_CHANNEL = 256, 4        # of the products, where the images h
 HALF_BYTES = 3 << 17                       # of channels transformed along one axis, which stay in cache
 LEAST_CHANNELS, LEAST_SAMPLES = 16, 8      # and
 LEAST_PRODUCTS = 1 << 13                   # C·F·N: with less to do the transforms cost more than they save
+FEW_IMAGES = 8                             # whose products are made by rows at a time, where they must be
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)       # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
 
 
@@ -134,18 +138,20 @@ class Winograd:
         C, (OH, OW), turned = x[1], window.output_size((x[0], x[2])), window.turned
         if turned is None:
             raise ValueError(f"the input's gradient is no convolution, with {window}")
+        self.x, self.F, self.window = x, F, window
         self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
         U, taps = Spec((IN, IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
         summand = [taps if len(tiles.parts) == 1 else U for tiles in (self.forward, self.gradient)]
+        y = OH, F, OW, x[3]
         self.work = {
-            "conv2d": [U, *self.forward.work],
-            "conv2d_weight_grad": [U, summand[0], *self.forward.work],
-            "conv2d_input_grad": [U, *self.gradient.work],
+            "conv2d": [U, *self.forward.work, Pixels.spec(x)],
+            "conv2d_weight_grad": [U, summand[0], *self.forward.work, Pixels.spec(x, y)],
+            "conv2d_input_grad": [U, *self.gradient.work, Pixels.spec(y)],
         }
         if len(self.gradient.parts) == 1:
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work]
-        elif prod(U.shape) <= prod(x) + OH * F * OW * x[3]:     # or the sums of weights take the time, and the memory
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U]
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, Pixels.spec(x, y)]
+        elif prod(U.shape) <= prod(x) + prod(y):     # or the sums of weights take the time, and the memory
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x, y)]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
@@ -160,22 +166,31 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        U, *arrays = work
-        yield filters(w, G, U)
-        yield from chain(*self.forward.convolve(x, U, b, relu, y, arrays))
+        U, *arrays, (scratch,) = work
+        pixels = Pixels(x, scratch)
+        calls = chain([filters(w, G, U)], *self.forward.convolve(pixels, U, b, relu, y, arrays))
+        yield checked(calls, partial(even, [pixels], by_filter(w)), partial(self._conv2d_rows, x, w, b, relu, y))
 
     def input_grad(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
-        U, *arrays = work
-        yield filters(w, G[:, ::-1], U)
-        yield from chain(*self.gradient.convolve(dy, U.swapaxes(2, 3), None, False, dx, arrays))
+        U, *arrays, (scratch,) = work
+        pixels = Pixels(dy, scratch)
+        convolution = self.gradient.convolve(pixels, U.swapaxes(2, 3), None, False, dx, arrays)
+        calls = chain([filters(w, G[:, ::-1], U)], *convolution)
+        yield checked(calls, partial(even, [pixels], by_filter(w)), partial(self._input_grad_rows, dy, w, dx))
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
+        *work, scratch = work
+        its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
+        calls = self._weight_grad(its_x, its_dy, dw, work)
+        yield checked(calls, partial(even, seen, None), partial(self._weight_grad_rows, x, dy, dw))
+
+    def _weight_grad(self, x: Pixels, dy: Pixels, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         dU, summand, *arrays = work
         for i, part in enumerate(self.forward.parts):
             V, dM, half = self.forward.arrays(part, arrays)
@@ -188,6 +203,15 @@ class Winograd:
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
+        *work, scratch = work
+        its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
+        by_rows = [partial(self._weight_grad_rows, x, dy, dw), partial(self._input_grad_rows, dy, w, dx)]
+        calls = self._grads(its_x, its_dy, w, dw, dx, work)
+        yield checked(calls, partial(even, seen, by_filter(w)), partial(run, by_rows))
+
+    def _grads(
+        self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         U, summand, *arrays = work
         tiles = self.gradient
         dU = U if len(tiles.parts) == 1 else arrays.pop()        # when dx is there, U is not needed any more
@@ -199,6 +223,33 @@ class Winograd:
             yield from tiles.adjoint(part, x, dM, half)
             yield from add_product(matrices(V), matrices(dM), dU, summand if i else None)
         yield from store(dU, G[:, ::-1], summand, dw)
+
+    def _conv2d_rows(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray) -> None:
+        for images, rows, work in self._few("conv2d"):
+            few = np.empty_like(y[..., images], order="C")
+            run(rows.conv2d(np.ascontiguousarray(x[..., images]), w, b, relu, few, work))
+            y[..., images] = few
+
+    def _input_grad_rows(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+        for images, rows, work in self._few("conv2d_input_grad"):
+            few = np.empty_like(dx[..., images], order="C")
+            run(rows.input_grad(np.ascontiguousarray(dy[..., images]), w, few, work))
+            dx[..., images] = few
+
+    def _weight_grad_rows(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
+        summand = np.empty_like(dw)
+        for images, rows, work in self._few("conv2d_weight_grad"):
+            few_x, few_dy = np.ascontiguousarray(x[..., images]), np.ascontiguousarray(dy[..., images])
+            run(rows.weight_grad(few_x, few_dy, summand if images.start else dw, work))
+            if images.start:
+                np.add(dw, summand, dw)
+
+    def _few(self, kernel: str) -> Iterator[tuple[slice, Rows, list[np.ndarray]]]:
+        """Yield a few images at a time, their products of rows, and scratch: it is seldom wanted, so no plan has it."""
+        *size, N = self.x
+        for n in range(0, N, FEW_IMAGES):
+            rows = Rows((*size, min(FEW_IMAGES, N - n)), self.F, self.window, 1, "float32")
+            yield slice(n, n + FEW_IMAGES), rows, [np.empty(*spec) for spec in rows.work[kernel]]
 
 
 class Part(NamedTuple):
@@ -242,7 +293,7 @@ class Tiles:
         return V[: self.C * per].reshape(shape), M[: self.F * per].reshape(shape), half
 
     def convolve(
-        self, x: np.ndarray, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+        self, x: Pixels, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Iterator[Call]]:
         """For each part yield what writes its convolution, plus bias and with ReLU, into y (OH, F, OW, N)."""
         for part in self.parts:
@@ -257,16 +308,18 @@ class Tiles:
                 [rectifying(target, target)] if relu else [],
             )
 
-    def inputs(self, part: Part, x: np.ndarray, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+    def inputs(self, part: Part, pixels: Pixels, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Make ``V[:, c] = B_h · x[:, c] · B_wᵀ``."""
-        x = x[part.rows.inputs]
+        yield from pixels.until(part.rows.inputs.stop)      # just before they are wanted: then they are in cache
+        x = pixels.x[part.rows.inputs]
         for channels, columns, between, piece in self._pieces(part, len(x), half, V):
             yield partial(np.matmul, columns.B, x[:, channels, columns.inputs], by_pixel(between, self.N))
             yield partial(np.matmul, part.rows.B, between.transpose(2, 1, 0, 3), piece)
 
-    def adjoint(self, part: Part, y: np.ndarray, M: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+    def adjoint(self, part: Part, pixels: Pixels, M: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Make ``M[:, f] = A_hᵀ · y[:, f] · A_w``, the adjoint of :meth:`outputs`."""
-        y = y[part.rows.outputs]
+        yield from pixels.until(part.rows.outputs.stop)
+        y = pixels.x[part.rows.outputs]
         for channels, columns, between, piece in self._pieces(part, len(y), half, M):
             yield partial(np.matmul, columns.AT, y[:, channels, columns.outputs], by_pixel(between, self.N))
             yield partial(np.matmul, part.rows.AT, between.transpose(2, 1, 0, 3), piece)
@@ -306,6 +359,11 @@ def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Call:
     """``U = G w Gᵀ`` (6, 6, F, C), with G as a matrix (36, 9)."""
     taps = w.transpose(WEIGHT_ORDER).reshape(len(w), TAPS * TAPS, -1)                   # (F, 9, C)
     return partial(np.matmul, G, taps, _points(U))
+
+
+def by_filter(w: np.ndarray) -> np.ndarray:
+    """The weight as (F, 3, 3, C), no copy if it is stored in that order."""
+    return w.transpose(WEIGHT_ORDER)
 
 
 def store(dU: np.ndarray, G: np.ndarray, taps: np.ndarray, dw: np.ndarray) -> Iterator[Call]:
