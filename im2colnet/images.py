@@ -1,6 +1,7 @@
 """Images for a network from files: arrays and pictures."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from im2colnet.errors import DataError
@@ -22,7 +23,7 @@ def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     DataError
         If the file is missing or damaged, or holds something else.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):    # path.is_file() fails for a name that is too long
         raise DataError(f"{path}: there is no such file")
     if path.suffix.lower() not in (".npy", ".npz"):
         return _read_picture(path, shape)
