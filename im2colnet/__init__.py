@@ -8,9 +8,10 @@
 """
 from __future__ import annotations
 
+from im2colnet import interrupt  # isort: skip  # noqa: F401 - first, since all that follows takes time
+
 from typing import TYPE_CHECKING, Any
 
-from im2colnet import interrupt  # isort: skip  # noqa: F401 - first: what follows takes time
 from im2colnet import functional, models
 from im2colnet.backend import Backend, Spec
 from im2colnet.errors import (

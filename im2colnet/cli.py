@@ -71,6 +71,8 @@ RECIPES = {
 }
 #: learning rate and weight decay of an optimiser that is not the recipe's
 RATES = {"sgd": (0.02, 0.0), "adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2)}
+#: what the history of a training has of each epoch, at least
+RECORDED = {"loss", "accuracy", "seconds", "images_per_second"}
 #: files that ``predict`` writes, by the end of their names
 PREDICTIONS = (".csv", ".json", ".npy", ".npz")
 #: options of a new training, which a checkpoint brings with it
@@ -428,6 +430,8 @@ def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Data
     if given:
         _wrong_usage(f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
     trainer, before = Trainer.load(args.resume), Run.beside(args.resume)
+    if any(not RECORDED <= record.keys() for record in trainer.history):
+        raise CheckpointError(f"{args.resume} is damaged: each epoch of its history must have {', '.join(sorted(RECORDED))}")
     epochs, batch_size = (getattr(args, name) or (getattr(before, name) if before else None)
                           for name in ("epochs", "batch_size"))
     if not epochs or not batch_size:
@@ -702,8 +706,8 @@ def _write_predictions(path: str, report: dict[str, Any], probabilities: np.ndar
     if kind == ".npy":
         np.save(content, probabilities)
     elif kind == ".npz":
-        np.savez(content, probabilities=probabilities, classes=np.array(names),
-                 **{key: np.array(column) for key, column in columns.items()})  # type: ignore[arg-type]
+        np.savez(content, probabilities=probabilities, classes=np.array(names), labels=np.array(columns["label"]),
+                 files=np.array(columns["file"]), indices=np.array(columns["index"]))
     elif kind == ".json":
         whole = [row | {"probabilities": found.tolist()} for row, found in zip(rows, probabilities, strict=True)]
         content.write((json.dumps(report | {"predictions": whole}, indent=2) + "\n").encode())
@@ -919,7 +923,7 @@ def _parser() -> argparse.ArgumentParser:
                           " images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
                           " 0 to 1, other numbers are taken as they are")
     sub.add_argument("--out", type=_predictions, metavar="FILE", help="write the probabilities of all classes: .csv"
-                     " with a row for each image, .json, .npy with the array (images, classes), or .npz with the names too")
+                     " with a row for each image, .json, .npy with the array (images, classes), or .npz with names")
     _add_data(sub, "that of the run", "for the names of the classes: ")
     _add_machine(sub)
 
