@@ -72,7 +72,7 @@ RECIPES = {
 #: learning rate and weight decay of an optimiser that is not the recipe's
 RATES = {"sgd": (0.02, 0.0), "adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2)}
 #: what the history of a training has of each epoch, at least
-RECORDED = {"loss", "accuracy", "seconds", "images_per_second"}
+RECORDED = ("loss", "accuracy", "seconds", "images_per_second")
 #: files that ``predict`` writes, by the end of their names
 PREDICTIONS = (".csv", ".json", ".npy", ".npz")
 #: options of a new training, which a checkpoint brings with it
@@ -430,8 +430,9 @@ def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Data
     if given:
         _wrong_usage(f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
     trainer, before = Trainer.load(args.resume), Run.beside(args.resume)
-    if any(not RECORDED <= record.keys() for record in trainer.history):
-        raise CheckpointError(f"{args.resume} is damaged: each epoch of its history must have {', '.join(sorted(RECORDED))}")
+    history = trainer.history
+    if (trainer.epoch and not history) or any(type(row) is not dict or set(RECORDED) - row.keys() for row in history):
+        raise CheckpointError(f"{args.resume} is damaged: each epoch of its history must have {', '.join(RECORDED)}")
     epochs, batch_size = (getattr(args, name) or (getattr(before, name) if before else None)
                           for name in ("epochs", "batch_size"))
     if not epochs or not batch_size:

@@ -29,7 +29,8 @@ def examine(backend: Backend) -> dict[str, Any]:
     -------
     dict
         ``backend``, ``versions`` (of what runs, by name), ``unequal`` (why results may differ in their last bits from
-        run to run or with the number of workers; empty where they are equal), ``errors`` (of each kernel, as a part of the largest result),
+        run to run or with the number of workers; empty where they are equal), ``errors`` (of each kernel, as a part of
+        the largest result),
         ``tolerance``, ``correct``, ``gemm`` (FLOP/s), ``copy`` (B/s), ``step_seconds`` of ResNet-20 with ``batch``
         images of 3×32×32.
     """
@@ -42,7 +43,8 @@ def examine(backend: Backend) -> dict[str, Any]:
             "im2colnet": im2colnet.__version__, "Python": platform.python_version(), **backend.versions(),
             **({"cores": f"{get_num_threads()}"} if backend.threads else {}),
         },
-        "unequal": backend.unequal(), "errors": found, "tolerance": most, "correct": all(error <= most for error in found.values()),
+        "unequal": backend.unequal(),
+        "errors": found, "tolerance": most, "correct": all(error <= most for error in found.values()),
         "gemm": gemm, "copy": copy, "batch": BATCH, "step_seconds": _step_seconds(backend),
     }  # fmt: skip
 

@@ -215,6 +215,20 @@ class Bench:
         changed.write_bytes(mutate_bytes(rng, changed.read_bytes()))
         return self.commands(rng, "checkpoint.safetensors")
 
+    def descriptions(self, rng: random.Random, place: Path) -> list[str]:
+        """Change the JSON in a checkpoint, which stays a whole file."""
+        (place / "run.json").write_bytes((self.run / "run.json").read_bytes())
+        content = (self.run / "checkpoint.safetensors").read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        metadata = header["__metadata__"]
+        metadata["im2colnet"] = json.dumps(mutate_json(rng, json.loads(metadata["im2colnet"])))
+        changed = json.dumps(header).encode()
+        changed += b" " * (-len(changed) % 8)
+        changed = len(changed).to_bytes(8, "little") + changed + content[8 + size :]
+        (place / "checkpoint.safetensors").write_bytes(changed)
+        return self.commands(rng, "checkpoint.safetensors")
+
     def data(self, rng: random.Random, place: Path) -> list[str]:
         names = ["mine.npz", "keras.npz", "one.npy", "several.npz", *os.listdir(self.folder / "idx")]
         names += ["picture.png"] * (self.folder / "picture.png").exists()
@@ -242,7 +256,7 @@ class Bench:
 
     KINDS: ClassVar[dict[str, Callable[..., list[str]]]] = {
         "arguments": arguments, "run.json": run_json, "checkpoints": checkpoints, "data": data,
-        "environment": environment,
+        "environment": environment, "descriptions": descriptions,
     }  # fmt: skip
 
     def case(self, kind: str, seed: int, number: int) -> Outcome:
