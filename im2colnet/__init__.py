@@ -8,6 +8,8 @@
 """
 from __future__ import annotations
 
+from im2colnet import startup  # isort: skip  # noqa: F401 - first, since all that follows takes time
+
 from typing import TYPE_CHECKING, Any
 
 from im2colnet import functional, models

@@ -153,6 +153,10 @@ class Backend:
         """What it runs on, by name: for reports."""
         return {self.xp.__name__: str(getattr(self.xp, "__version__", "of no version"))}
 
+    def unequal(self) -> str:
+        """Say why results may differ in their last bits here, from run to run or with the workers; empty if not."""
+        return ""
+
     def owns(self, array: Any) -> bool:
         """Whether ``array`` is one of this backend's arrays."""
         return isinstance(array, self.xp.ndarray)

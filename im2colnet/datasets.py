@@ -148,7 +148,7 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
     """
     path = Path(name)
     if path.suffix.lower() == ".npz":
-        return _load_npz(Path(folder or "").expanduser() / path.expanduser())
+        return _load_npz(Path(os.path.expanduser(folder or "")) / os.path.expanduser(path))
     name = str(name)
     if name not in _CLASSES:
         known = ", ".join(map(repr, _CLASSES))
@@ -296,23 +296,23 @@ def _find_idx_files(name: str, folder: str | os.PathLike[str] | None) -> list[Pa
     """Return the images and labels for training and those for testing, from the first folder that has all four."""
     variable = os.environ.get("IM2COLNET_DATA")
     if folder is not None:
-        folders = [Path(folder).expanduser()]
+        folders = [Path(os.path.expanduser(folder))]    # which leaves a user that does not exist as it is
     else:
-        root = [Path(variable).expanduser()] if variable else []
+        root = [Path(os.path.expanduser(variable))] if variable else []
         folders = [path / name for path in root] + root + [_DEBIAN] * (name == "fashion-mnist")
     looked_in = []
     for place in folders:
         files, missing = [], []
         for stem, kind in _IDX_STEMS:
             candidates = (place / f"{stem}{separator}{kind}{end}" for separator in "-." for end in ("", ".gz"))
-            found = next((path for path in candidates if path.is_file()), None)
+            found = next((path for path in candidates if os.path.isfile(path)), None)
             if found is None:
                 missing.append(f"{stem}-{kind}")
             else:
                 files.append(found)
         if not missing:
             return files
-        looked_in.append(f"{place} ({'lacks ' + ', '.join(missing) if place.is_dir() else 'no such folder'})")
+        looked_in.append(f"{place} ({'lacks ' + ', '.join(missing) if os.path.isdir(place) else 'no such folder'})")
     names = ", ".join(f"{stem}-{kind}" for stem, kind in _IDX_STEMS)
     install = "install them with `apt-get install dataset-fashion-mnist`, or " if name == "fashion-mnist" else ""
     raise DataError(f"the files of {name} were not found. Looked in: {'; '.join(looked_in) or 'no folder'}. "

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from im2colnet.output import columns, fold
 from im2colnet.trainer import Progress
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ class PlainDisplay:
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """After each epoch: its line."""
-        print(self.line(record), file=self.stream, flush=True)
+        print(fold(self.parts(record), columns(self.stream)), file=self.stream, flush=True)
 
-    def line(self, record: Mapping[str, float]) -> str:
-        """Return an epoch's line: what was measured, with its units."""
+    def parts(self, record: Mapping[str, float]) -> list[str]:
+        """Return an epoch's line in parts: what was measured, with its units."""
         width = len(str(self.epochs))
         parts = [f"epoch {record['epoch']:{width}}/{self.epochs}"]
         for prefix, name in (("", ""), ("validation_", "test ")):
@@ -73,7 +74,7 @@ class PlainDisplay:
                 parts.append(f"{name}loss {record[f'{prefix}loss']:.4f}")
                 parts.append(f"{name}accuracy {record[f'{prefix}accuracy']:7.2%}")
         parts += [f"{record['images_per_second']:,.0f} images/s", duration(record["seconds"])]
-        return "  ".join(parts)
+        return parts
 
 
 class LiveDisplay(PlainDisplay):
@@ -135,10 +136,12 @@ class LiveDisplay(PlainDisplay):
             cells |= {"test loss": f"{record['validation_loss']:.4f}"}
             cells |= {"test accuracy": f"{record['validation_accuracy']:.2%}"}
         cells |= {"images/s": f"{record['images_per_second']:,.0f}", "      time": duration(record["seconds"])}
+        width = columns(self.stream)
         if not self._headed:
-            self._bar.console.print("  ".join(cells), style="bold", soft_wrap=True)
+            self._bar.console.print(fold([*cells], width), style="bold", soft_wrap=True)
             self._headed = True
-        self._bar.console.print("  ".join(f"{cell:>{len(name)}}" for name, cell in cells.items()), soft_wrap=True)
+        row = [f"{cell:>{len(name)}}" for name, cell in cells.items()]
+        self._bar.console.print(fold(row, width), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -28,7 +28,9 @@ def examine(backend: Backend) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``backend``, ``versions`` (of what runs, by name), ``errors`` (of each kernel, as a part of the largest result),
+        ``backend``, ``versions`` (of what runs, by name), ``unequal`` (why results may differ in their last bits from
+        run to run or with the number of workers; empty where they are equal), ``errors`` (of each kernel, as a part of
+        the largest result),
         ``tolerance``, ``correct``, ``gemm`` (FLOP/s), ``copy`` (B/s), ``step_seconds`` of ResNet-20 with ``batch``
         images of 3×32×32.
     """
@@ -41,6 +43,7 @@ def examine(backend: Backend) -> dict[str, Any]:
             "im2colnet": im2colnet.__version__, "Python": platform.python_version(), **backend.versions(),
             **({"cores": f"{get_num_threads()}"} if backend.threads else {}),
         },
+        "unequal": backend.unequal(),
         "errors": found, "tolerance": most, "correct": all(error <= most for error in found.values()),
         "gemm": gemm, "copy": copy, "batch": BATCH, "step_seconds": _step_seconds(backend),
     }  # fmt: skip
@@ -131,6 +134,10 @@ def text(report: dict[str, Any]) -> str:
     seconds = report["step_seconds"]
     rows = [("backend", report["backend"]), *report["versions"].items()]
     rows.append(("correct", f"NO: {'; '.join(wrong)} ({most:.0e} is allowed)" if wrong else correct))
+    if why := report["unequal"]:
+        rows.append(("equal bits", f"NOT promised, from run to run or with the number of workers: {why}"))
+    else:
+        rows.append(("equal bits", "yes: results do not depend on the number of workers"))
     rows.append((
         "speed", f"{seconds * 1e3:.3g} ms for a training step of resnet20 with {report['batch']} images"
         f" ({report['batch'] / seconds:,.0f} images/s); products {amount(report['gemm'], 1000)}FLOP/s,"

@@ -9,12 +9,26 @@ from contextlib import contextmanager
 from typing import Any
 
 
-def terminate(number: int, frame: Any) -> None:
-    """Handle SIGTERM as the command line does: end like any program, so that files are closed and workers told.
+class Terminated(SystemExit):
+    """The process was asked to end, by SIGTERM; its exit status is 143, as if the signal had ended it."""
 
-    A process with the id 1, as in a container, would ignore SIGTERM without a handler.
-    """
-    raise SystemExit(128 + number)
+
+def terminate(number: int, frame: Any) -> None:
+    """Handle SIGTERM: end like any program, so that files are closed and workers told."""
+    raise Terminated(128 + number)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block SIGTERM raises :class:`Terminated`, also in process 1 of a container, which would ignore it."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Interruption:
@@ -26,11 +40,11 @@ class Interruption:
         return self.number is not None
 
     def act(self) -> None:
-        """Do what the signal would have done: raise KeyboardInterrupt, or SystemExit with 128 + its number."""
+        """Do what the signal would have done: raise KeyboardInterrupt or Terminated."""
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.number is not None:
-            raise SystemExit(128 + self.number)
+            raise Terminated(128 + self.number)
 
 
 class _Note:

@@ -142,6 +142,10 @@ class Layer:
             )
         super().__setattr__(name, value)
 
+    def _set(self, **values: Any) -> None:
+        """Write arguments of the constructor as they are meant, while it runs."""
+        vars(self).update(values)
+
     def __repr__(self) -> str:
         shown = []
         for name, parameter in arguments(type(self)).items():
@@ -297,9 +301,9 @@ class Conv2d(Layer):
     )
 
     def __post_init__(self) -> None:
-        self.in_channels = whole("in_channels", self.in_channels)
-        self.out_channels = whole("out_channels", self.out_channels)
-        self.groups = groups_divide(self.in_channels, self.out_channels, self.groups)
+        self._set(in_channels=whole("in_channels", self.in_channels))
+        self._set(out_channels=whole("out_channels", self.out_channels))
+        self._set(groups=groups_divide(self.in_channels, self.out_channels, self.groups))
         self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def parameters(self) -> dict[str, Parameter]:
@@ -362,8 +366,8 @@ class Linear(Layer):
     fixed: ClassVar[frozenset[str]] = frozenset({"in_features", "out_features", "bias"})
 
     def __post_init__(self) -> None:
-        self.in_features = whole("in_features", self.in_features)
-        self.out_features = whole("out_features", self.out_features)
+        self._set(in_features=whole("in_features", self.in_features))
+        self._set(out_features=whole("out_features", self.out_features))
 
     def parameters(self) -> dict[str, Parameter]:
         bound = 1 / sqrt(self.in_features)
@@ -557,7 +561,7 @@ class BatchNorm2d(Layer):
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
 
     def __post_init__(self) -> None:
-        self.num_features = whole("num_features", self.num_features)
+        self._set(num_features=whole("num_features", self.num_features))
         number("eps", self.eps)
         number("momentum", self.momentum)
 
@@ -776,8 +780,8 @@ class ZeroPadShortcut(Layer):
     fixed: ClassVar[frozenset[str]] = frozenset({"in_channels", "out_channels", "stride"})
 
     def __post_init__(self) -> None:
-        self.in_channels, self.stride = whole("in_channels", self.in_channels), whole("stride", self.stride)
-        self.out_channels = whole("out_channels", self.out_channels, least=self.in_channels)
+        self._set(in_channels=whole("in_channels", self.in_channels), stride=whole("stride", self.stride))
+        self._set(out_channels=whole("out_channels", self.out_channels, least=self.in_channels))
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)

@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 #: whether a fork can share memory and move it afterwards: Linux has mremap, and x86-64 shows stores in their order
@@ -39,7 +39,8 @@ class Block(mmap.mmap):
 
 _blocks: weakref.WeakSet[Block] = weakref.WeakSet()
 _libc: ctypes.CDLL | None = None
-_here = threading.local()   # of a thread: its `lock`, whether it forks a `worker`; of its fork: `pipe` and `held`
+#: of a thread its `lock`, or whether it is a `member` of a team; of a fork whether it makes a `worker`, `pipe`, `held`
+_here = threading.local()
 _gate = threading.Lock()    # held while a thread forks, and while one gets its lock
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()    # of all threads
 
@@ -77,8 +78,11 @@ def as_scratch(array: Any) -> Any:
 def working() -> AbstractContextManager[Any]:
     """Return a lock of this thread's own, which it holds while it works on blocks, so that no other thread forks.
 
-    If the thread itself forks meanwhile, the child gets scratch too, since it may go on.
+    If the thread itself forks meanwhile, the child gets scratch too, since it may go on. A thread that works for
+    another one, which holds its lock, needs none.
     """
+    if getattr(_here, "member", False):
+        return nullcontext()
     if not hasattr(_here, "lock"):
         with _gate:
             _here.lock = threading.RLock()
@@ -92,7 +96,12 @@ def working() -> AbstractContextManager[Any]:
 
 def _works() -> bool:
     """Whether this thread is in the middle of work on blocks."""
-    return hasattr(_here, "lock") and _here.lock._is_owned()
+    return getattr(_here, "member", False) or (hasattr(_here, "lock") and _here.lock._is_owned())
+
+
+def join_team() -> None:
+    """Say that this thread works only for others that wait for it."""
+    _here.member = True
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from im2colnet.backend import Array
 from im2colnet.checks import whole
 from im2colnet.errors import ShapeError, WorkerError
+from im2colnet.memory import join_team
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -164,7 +165,7 @@ class Team:
             from concurrent.futures import ThreadPoolExecutor  # costs a few ms of import time
 
             board: list[Any] = [None]
-            self._pool = ThreadPoolExecutor(self.size - 1, thread_name_prefix="im2colnet")
+            self._pool = ThreadPoolExecutor(self.size - 1, thread_name_prefix="im2colnet", initializer=join_team)
             self.communicators = [ThreadCommunicator(r, self.size, self._meeting, board) for r in range(self.size)]
 
     def run(self, program: Callable[..., None], *command: Any) -> None:

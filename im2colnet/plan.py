@@ -23,6 +23,7 @@ from im2colnet.network import Graph, Node, internal_shape, locate
 from im2colnet.parallel import share
 
 MOST, LEAST = 1 << 20, 1 << 18  # numbers in all values of a shard, beyond 32 samples and 8
+MOST_SHARDS, MOST_VALUES = 1 << 20, 1 << 36     # of a batch; of a sample. Beyond, planning alone takes minutes
 PARTS = 2                # into which a layer of inference is divided, where one shard is all,
 LEAST_WORK = 50_000_000  # and it has so much to do: FLOPs, each output being worth
 OUTPUT_WORK = 100        # so many
@@ -384,7 +385,18 @@ class BatchPlan:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
         graph = graph if training else graph.evaluated()
         values = sum(map(prod, graph.shapes(internal_shape(sample, 1))))
-        self.sizes = shard_sizes(batch, shard or (shard_of(batch, values) if backend.threads else batch))
+        if values > MOST_VALUES:
+            raise ShapeError(
+                f"one sample of the shape {sample} makes {values:,} numbers in all layers together, more than can be"
+                f" planned ({MOST_VALUES:,}): take a smaller input"
+            )
+        most = shard or (shard_of(batch, values) if backend.threads else batch)
+        if batch > MOST_SHARDS * most:
+            raise ShapeError(
+                f"a batch of {batch:,} samples makes more shards of {most:,} than can be planned ({MOST_SHARDS:,}):"
+                " take a smaller batch"
+            )
+        self.sizes = shard_sizes(batch, most)
         self.count = len(self.sizes)
         # by the shapes alone, since results depend on it
         parts = PARTS if self.count == 1 and not training and backend.threads and shard is None else 1
@@ -535,10 +547,10 @@ def shard_of(batch: int, values: int) -> int:
     the calls take longer than the work. It depends on nothing of the machine, since sums are grouped by shards.
     """
     most, least = max(32, MOST // values), max(8, LEAST // values)
-    return max(least, min(most, ceil(batch / 2)))
+    return max(least, min(most, -(-batch // 2)))
 
 
 def shard_sizes(batch: int, shard: int) -> list[int]:
     """Divide a batch into the fewest shards of at most ``shard`` samples, as equal as can be."""
-    count = ceil(batch / shard)
+    count = -(-batch // shard)
     return [batch * (i + 1) // count - batch * i // count for i in range(count)]

@@ -14,7 +14,7 @@ from im2colnet.layers import user_shape
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import get_num_threads, set_num_threads
-from im2colnet.report import amount, table
+from im2colnet.report import amount, count, table
 from im2colnet.trainer import Trainer
 
 GEMM = 1024          # rows and columns of the product that measures the peak of arithmetic
@@ -121,8 +121,8 @@ def _seconds(backend: Backend, call: Callable[[], object]) -> float:
     return best
 
 
-def profile_text(report: dict[str, Any]) -> str:
-    """Return :func:`profile` as a table."""
+def profile_text(report: dict[str, Any], width: int | None = None) -> str:
+    """Return :func:`profile` as a table, for a terminal of so many columns."""
     step, gemm, copy = report["seconds"], report["gemm"], report["copy"]
     rows = [("layer", "", "algorithm", "forward", "backward", "share", "FLOP/s", "of gemm", "of copy", "bytes")]
     told = report["loss_seconds"]
@@ -144,8 +144,8 @@ def profile_text(report: dict[str, Any]) -> str:
         rows.append(("", name, "", f"{seconds * 1e3:.2f} ms", "", f"{seconds / step:.1%}", "", "", "", ""))
     shards = report["shards"]
     head = (
-        f"a training step of {report['batch']} images on one core, in {len(shards)} shard{'s' * (len(shards) > 1)}"
+        f"a training step of {count(report['batch'], 'image')} on one core, in {count(len(shards), 'shard')}"
         f" of up to {max(shards)}; this core multiplies matrices at {amount(gemm, 1000)}FLOP/s and copies at"
         f" {amount(copy, 1000)}B/s"
     )
-    return f"{head}\n{table(rows, right=range(3, 10), rule_before_last=True)}"
+    return f"{head}\n{table(rows, range(3, 10), True, width)}"

@@ -9,6 +9,7 @@ from im2colnet.backend import ITEM_BYTES
 from im2colnet.layers import user_shape
 from im2colnet.network import Network, internal_shape
 from im2colnet.optim import Optimizer
+from im2colnet.output import fold
 from im2colnet.parallel import get_num_threads
 from im2colnet.registry import get_backend
 
@@ -41,8 +42,8 @@ def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, A
     }  # fmt: skip
 
 
-def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1) -> str:
-    """Return :func:`summary` as a table."""
+def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1, width: int | None = None) -> str:
+    """Return :func:`summary` as a table, for a terminal of so many columns."""
     report = summary(net, input_shape, batch)
     rows = [("layer", "", "output shape", "parameters", "FLOPs", "output")]
     rows += [
@@ -52,7 +53,7 @@ def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1) -> st
     ]  # fmt: skip
     total = ("total", "", "", f"{report['parameters']:,}", amount(report["flops"], 1000),
              amount(report["bytes"], 1024) + "B")
-    return f"input {_shape(report['input_shape'])}\n" + table([*rows, total], right=(3, 4, 5), rule_before_last=True)
+    return f"input {_shape(report['input_shape'])}\n" + table([*rows, total], (3, 4, 5), True, width)
 
 
 def plan(
@@ -107,8 +108,8 @@ def plan(
     return report | {"flops_forward": flops, "algorithms": algorithms}
 
 
-def plan_text(report: dict[str, Any]) -> str:
-    """Return :func:`plan` as a table."""
+def plan_text(report: dict[str, Any], width: int | None = None) -> str:
+    """Return :func:`plan` as a table, for a terminal of so many columns."""
     training, inference = report["training"], report["inference"]
     purposes = [key for key in training if key in PURPOSES]
     rows: list[tuple[str, ...]] = [("memory", "training", "inference")]
@@ -116,12 +117,12 @@ def plan_text(report: dict[str, Any]) -> str:
         rows.append((key, *(amount(r[key], 1024) + "B" if key in r else "-" for r in (training, inference))))
     shards = training["shards"]
     head = (
-        f"batch {report['batch']} of {_shape(report['input_shape'])}: {len(shards)} shard{'s' * (len(shards) > 1)} of"
-        f" up to {max(shards)} images, {training['workers']} worker{'s' * (training['workers'] > 1)},"
-        f" {training['stages']} stage{'s' * (training['stages'] > 1)} in a training step,"
+        f"batch {report['batch']} of {_shape(report['input_shape'])}: {count(len(shards), 'shard')} of"
+        f" up to {count(max(shards), 'image')}, {count(training['workers'], 'worker')},"
+        f" {count(training['stages'], 'stage')} in a training step,"
         f" {amount(report['flops_forward'], 1000)}FLOP forward"
     )
-    text = f"{head}\n{table(rows, right=(1, 2), rule_before_last=True)}"
+    text = f"{head}\n{table(rows, (1, 2), True, width)}"
     if not report["algorithms"]:
         return text
     chosen: list[tuple[str, ...]] = [("convolution", "", "training", "inference")]
@@ -130,7 +131,8 @@ def plan_text(report: dict[str, Any]) -> str:
         kinds = found["training"], found["inference"]
         chosen.append((name, found["layer"], *(kind["name"] for kind in kinds)))
         why |= {kind["name"]: kind["why"] for kind in kinds}
-    return "\n\n".join([text, table(chosen), "\n".join(f"{name}: {reason}" for name, reason in why.items())])
+    reasons = "\n".join(f"{name}: {reason}" for name, reason in why.items())
+    return "\n\n".join([text, table(chosen, width=width), reasons])
 
 
 def amount(value: float, base: int) -> str:
@@ -142,18 +144,29 @@ def amount(value: float, base: int) -> str:
     return f"{value:.0f} {prefixes[power]}" if power == 0 else f"{value:.3g} {prefixes[power]}"
 
 
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), rule_before_last: bool = False) -> str:
-    """Return rows of text as aligned columns with a rule under the first."""
+def count(number: int, thing: str) -> str:
+    """Return so many things: ``count(1, "image")`` is "1 image", of 2,000 "2,000 images"."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def table(
+    rows: Sequence[Sequence[str]], right: Sequence[int] = (), rule_before_last: bool = False, width: int | None = None
+) -> str:
+    """Return rows of text as aligned columns with a rule under the first.
+
+    Columns for which a terminal of ``width`` columns has no room come on lines of their own, below the others of their
+    row.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
+    lines: list[list[str]] = []     # of each row
     for row in rows:
         cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    rule = "─" * max(map(len, lines))
+        lines.append([line.rstrip() for line in fold(cells, width).split("\n")])
+    rule = ["─" * max(len(line) for row in lines for line in row)]
     lines.insert(1, rule)
     if rule_before_last:
         lines.insert(-1, rule)
-    return "\n".join(lines)
+    return "\n".join(line for i, row in enumerate(lines) for j, line in enumerate(row) if line or not j)
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -129,7 +129,7 @@ class CupyBackend(OnDevice):
             return cp.empty(shape, dtype=dtype)
         except MemoryError as error:    # CuPy's OutOfMemoryError is one
             size = prod(shape) * np.dtype(dtype).itemsize
-            raise self.no_room(f"an array of {size / 2**20:,.0f} MiB") from error
+            raise self._no_room(f"an array of {size / 2**20:,.0f} MiB") from error
 
     def room(self) -> int:
         free: int = cp.cuda.runtime.memGetInfo()[0] + cp.get_default_memory_pool().free_bytes()

@@ -37,7 +37,7 @@ class OnDevice(Backend):
         device: AbstractContextManager[Any] = cp.cuda.Device(self._device)
         return device
 
-    def no_room(self, wanted: str) -> OutOfMemoryError:
+    def _no_room(self, wanted: str) -> OutOfMemoryError:
         """Return the error that says how much memory there is."""
         total, pool = cp.cuda.runtime.memGetInfo()[1], cp.get_default_memory_pool()
         return OutOfMemoryError(
@@ -61,7 +61,7 @@ def on_device(method: Method) -> Method:
         except OutOfMemoryError:
             raise
         except MemoryError as error:     # CuPy's own is one
-            raise self.no_room(f"what {method.__name__} needs beside the plan ({error})") from error
+            raise self._no_room(f"what {method.__name__} needs beside the plan ({error})") from error
 
     call._on_device = True  # type: ignore[attr-defined]
     return cast("Method", call)

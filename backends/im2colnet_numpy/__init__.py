@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
@@ -14,7 +15,7 @@ import numpy as np
 from im2colnet import memory
 from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, memory_for, run
 from im2colnet.window import Pair, Tap, Window
-from im2colnet_numpy import channels
+from im2colnet_numpy import blas, channels
 from im2colnet_numpy.algorithms import algorithm
 from im2colnet_numpy.denormal import flush_denormal
 from im2colnet_numpy.rows import WEIGHT_ORDER
@@ -37,21 +38,32 @@ class NumpyBackend(Backend):
         try:
             from threadpoolctl import threadpool_limits
         except ImportError:  # a bare checkout: the user's OPENBLAS_NUM_THREADS decides
+            self._warn(None)
             return
         # Once for the process: OpenBLAS with several threads, called from several Python threads, serialises on a
         # lock and has returned wrong results (numpy#29391), and its sums depend on the number of threads.
         threadpool_limits(limits=1, user_api="blas")
+        if blas.built_with() == "accelerate":
+            self._warn([])
+
+    def _warn(self, pools: list[dict[str, Any]] | None) -> None:
+        if why := blas.uncontrolled(pools):
+            warnings.warn(
+                f"{why}. Until then results may differ in their last bits from run to run, and with the number of"
+                " workers", RuntimeWarning, stacklevel=2,
+            )  # fmt: skip
+
+    def unequal(self) -> str:
+        return blas.uncontrolled(blas.loaded())
 
     def versions(self) -> dict[str, str]:
         found = super().versions() | {"processor": platform.machine()}
-        try:
-            from threadpoolctl import threadpool_info
-        except ImportError:
-            return found
-        for pool in threadpool_info():
-            if pool["user_api"] == "blas":
-                kernels = f", kernels for {pool['architecture']}" if "architecture" in pool else ""
-                found["BLAS"] = f"{pool['internal_api']} {pool['version']}{kernels}"
+        found["BLAS"] = f"{blas.built_with()}, of which nothing more is known here"
+        for pool in blas.loaded() or []:
+            kernels = f", kernels for {pool['architecture']}" if "architecture" in pool else ""
+            count = pool["num_threads"]
+            threads = f", {count} thread{'s' * (count != 1)} in each worker"
+            found["BLAS"] = f"{pool['internal_api']} {pool['version']}{kernels}{threads}"
         return found
 
     def to_numpy(self, array: Any) -> Array:

@@ -259,6 +259,8 @@ def test_bad_numbers_are_refused(make):
 
 # What a trainer's attributes do -------------------------------------------------------------------------------------
 class TwiceTheLoss(ic.CrossEntropyLoss):
+    stateless = True
+
     def __call__(self, logits, labels, scale, metrics, dlogits, backend):
         super().__call__(logits, labels, scale, metrics, dlogits, backend)
         metrics[0] *= 2
@@ -434,7 +436,7 @@ def test_images_that_are_no_numbers_are_found_before_the_first_step(name, value)
     bad[17, 0, 3, 3] = value
     sets = {"train": (x, labels), "validation": (x, labels), name: (bad, labels)}
     trainer = ic.Trainer(linear())
-    with pytest.raises(ic.NonFiniteError, match=f"image 17 of {name} holds NaN"):
+    with pytest.raises(ic.NonFiniteError, match=f"{name}: image 17 of the data holds NaN"):
         trainer.fit(sets["train"], 1, 16, validation=sets["validation"])
     assert trainer._state.step == 0
     if value == 1e300:
@@ -495,6 +497,8 @@ def test_what_a_loss_counts_may_be_a_fraction(tmp_path):
 
 class ClippedByNorm(ic.SGD):
     """The gradient's norm over all parameters is at most 0.01."""
+
+    stateless = True
 
     def update(self, p, g, state, lr, t, work, xp):
         g *= min(1.0, 0.01 / float(xp.sqrt((g * g).sum())))
