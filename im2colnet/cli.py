@@ -785,7 +785,7 @@ def _train_report(trainer: Trainer, run: Run, out: Path, held_out: Dataset) -> d
 
         save_curves(history, out / CURVES)
     except ImportError:
-        hint = "for a picture of the curves: pip install 'im2colnet[viz]'"
+        hint = f"for a picture of the curves: {install('viz')}"
     except Exception as error:    # of Matplotlib, which needs folders to write to; the training is done all the same
         hint = f"the curves could not be drawn: {error}"
     return {

@@ -155,8 +155,9 @@ class SGD(Optimizer):
         super().__post_init__()
         _set(self, momentum=number("momentum", self.momentum, below=1))
         _set(self, weight_decay=number("weight_decay", self.weight_decay))
-        if not isinstance(self.nesterov, bool):
+        if self.nesterov not in (True, False):      # NumPy's bools too
             raise ShapeError(f"nesterov must be True or False, got {self.nesterov!r}")
+        _set(self, nesterov=bool(self.nesterov))
         if self.nesterov and not self.momentum:
             raise ShapeError("nesterov needs a momentum")
 

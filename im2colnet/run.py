@@ -711,7 +711,7 @@ class Run:
     def check_images(self, images: Any, least: int = 1) -> Any:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
         net = self.net
-        if type(images).__module__ != "numpy":
+        if not net.backend.owns(images) or hasattr(images, "mask"):
             images = self._host_array("images", images)
         if not (net.backend.owns(images) or get_backend("numpy").owns(images)):
             raise BackendError(

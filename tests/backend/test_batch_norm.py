@@ -134,6 +134,7 @@ def test_a_batch_that_would_spoil_the_statistics_changes_nothing(dtype, workers)
     assert all(np.isfinite(a).all() for a in trainer.net.state_dict().values())
 
 
+@pytest.mark.filterwarnings("ignore::im2colnet.errors.InputWarning")
 def test_fit_stops_before_it_writes_state_that_is_not_finite(tmp_path):
     """Of a layer of one's own, which looks at nothing."""
 
@@ -163,6 +164,7 @@ def test_fit_stops_before_it_writes_state_that_is_not_finite(tmp_path):
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept
 
 
+@pytest.mark.filterwarnings("ignore::im2colnet.errors.InputWarning")
 def test_the_other_backends_see_it_at_the_end_of_an_epoch():
     """A GPU is not waited for in each step."""
     backend = strict_cupy.cupy_backend()

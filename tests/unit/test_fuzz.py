@@ -19,7 +19,7 @@ def bench(tmp_path_factory):
     return fuzz_cli.Bench(tmp_path_factory.mktemp("bench"))
 
 
-@pytest.mark.parametrize("kind", ["arguments", "run.json", "checkpoints", "data", "environment"])
+@pytest.mark.parametrize("kind", list(fuzz_cli.Bench.KINDS))
 def test_the_command_line_never_shows_a_traceback(bench, kind):
     outcomes = [bench.case(kind, 0, number) for number in range(40)]
     assert [outcome for outcome in outcomes if outcome.failure] == []

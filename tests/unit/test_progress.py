@@ -436,7 +436,7 @@ def test_images_that_are_no_numbers_are_found_before_the_first_step(name, value)
     bad[17, 0, 3, 3] = value
     sets = {"train": (x, labels), "validation": (x, labels), name: (bad, labels)}
     trainer = ic.Trainer(linear())
-    with pytest.raises(ic.NonFiniteError, match=f"{name}: image 17 of the data holds NaN"):
+    with pytest.raises(ic.NonFiniteError, match=f"{name}: image 17 of the data holds (NaN|numbers too large)"):
         trainer.fit(sets["train"], 1, 16, validation=sets["validation"])
     assert trainer._state.step == 0
     if value == 1e300:
