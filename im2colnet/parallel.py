@@ -9,6 +9,7 @@ not depend on how many workers there are, to the last bit:
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -207,10 +208,19 @@ class Team:
 
 
 def submit(pool: Executor, function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Give work to a thread; a daemon thread that asks for it while the interpreter ends is ended, without a word."""
-    try:
+    """Give work to a thread."""
+    with quiet_at_exit():
         return pool.submit(function, *args)
-    except RuntimeError:
-        if threading.main_thread().is_alive() or threading.current_thread() is threading.main_thread():
-            raise
-        raise SystemExit from None
+
+
+class quiet_at_exit:
+    """Within the block errors of a daemon thread, whose interpreter ends and takes its workers away, end it quietly."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and threading.current_thread().daemon:
+            pools = sys.modules.get("concurrent.futures.thread")
+            if getattr(pools, "_shutdown", False) or not threading.main_thread().is_alive():
+                raise SystemExit from None      # which threads end by without a word

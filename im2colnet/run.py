@@ -29,7 +29,7 @@ from im2colnet.layers import Context, Layer, user_shape
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.memory import as_scratch, working
 from im2colnet.network import Network, Node, internal_shape, locate
-from im2colnet.parallel import Communicator, Team, get_num_threads, get_workers
+from im2colnet.parallel import Communicator, Team, get_num_threads, get_workers, quiet_at_exit
 from im2colnet.plan import BatchPlan, Buffer, Kind, Part, Placed, Plan, Stage, folds, nbytes
 from im2colnet.registry import backend_of, get_backend
 from im2colnet.state import UnknownStateError, snapshot, stateless
@@ -513,12 +513,13 @@ class Run:
         program = partial(self._work, program)
         watched = self._watched(known or ()) if get_num_threads() > 1 and self.backend.threads else []
         before = self._snapshot(watched)
-        processes = self._process_team(layout, batch, program, known, watched)
+        with quiet_at_exit():
+            processes = self._process_team(layout, batch, program, known, watched)
         if processes is not None:
             for shared, given in zip(layout.batch, batch, strict=False):
                 shared[...] = given
             batch = ()
-        with self.backend.errstate():  # the workers inherit it
+        with self.backend.errstate(), quiet_at_exit():  # the workers inherit it
             if self.copy is not None:
                 self.copy[...] = self.net.flat
             (processes or layout.team).run(program, layout.name, batch, *command)

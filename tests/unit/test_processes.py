@@ -547,3 +547,40 @@ def test_the_kind_of_workers_is_checked(workers, monkeypatch):
     workers("auto")
     teacher.step(*batch())
     assert teacher.workers == "3 threads"
+
+
+DAEMON = """
+import threading, time, sys
+import numpy as np
+import im2colnet as ic
+
+ic.set_num_threads(2)
+ic.set_workers(sys.argv[1])
+data = np.random.default_rng(0).random((64, 3, 8, 8), "float32"), np.arange(64) % 2
+
+def train():
+    while True:
+        trainer = ic.Trainer(ic.Sequential([ic.Conv2d(3, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(144, 2)]), shard=4)
+        trainer.fit(data, 4, 8)
+
+threading.Thread(target=train, daemon=True).start()
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_daemon_thread_that_trains_at_the_end_ends_quietly(kind):
+    for seconds in 0.2, 0.25, 0.3:
+        done = subprocess.run(
+            [sys.executable, "-c", DAEMON, kind, str(seconds)], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nonsense_in_the_environment_is_refused_with_one_worker_too():
+    code = "import im2colnet as ic; ic.set_num_threads(1); ic.models.notebook().init(0).predict([[[[0.0] * 8] * 8]])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"IM2COLNET_WORKERS": "nope"}
+    )
+    assert done.returncode == 1
+    assert "workers must be one of auto, processes, threads, got 'nope'" in done.stderr
