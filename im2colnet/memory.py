@@ -52,6 +52,9 @@ def allocate(nbytes: int) -> Block:
         _libc = ctypes.CDLL(None, use_errno=True)
         for function in _libc.mmap, _libc.mremap:
             function.restype = ctypes.c_void_p
+        # What is registered last runs first before a fork: before a pool's locks are held, for which a step may wait.
+        import concurrent.futures.thread  # noqa: F401
+
         os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
     block = Block(-1, nbytes)
     block.address = ctypes.addressof(ctypes.c_char.from_buffer(block))
