@@ -4,6 +4,7 @@ Nothing in a file is executed: arrays of Python objects, which are pickled, are 
 """
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -25,7 +26,8 @@ def check_regular(path: str | os.PathLike[str]) -> int:
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
+        # a name that no file can have, too long or with a null character, is one of those
+        missing = isinstance(error, (FileNotFoundError, ValueError)) or error.errno == errno.ENAMETOOLONG
         raise DataError(f"{path}: {'there is no such file' if missing else f'cannot be read ({error})'}") from error
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a device or a socket"

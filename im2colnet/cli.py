@@ -212,7 +212,8 @@ def _train(args: argparse.Namespace, held: ExitStack) -> int:
         out = _run_folder(args, run, held)
     try:
         with make_display(talk, run.epochs) as display:
-            trainer.fit(images, run.epochs, run.batch_size, held_out, out, display, run.drop_last)
+            dropping = {"drop_last": True} if run.drop_last else {}
+            trainer.fit(images, run.epochs, run.batch_size, held_out, out, display, **dropping)
     except NonFiniteError as error:
         kept = f"the last good checkpoint stays: {out / CHECKPOINT}" if (out / CHECKPOINT).exists() \
             else "there is no checkpoint yet"
@@ -267,6 +268,8 @@ def predict(args: argparse.Namespace) -> int:
         _wrong_usage(f"--out {args.out} would overwrite a file that is read: give another name")
     net = Trainer.load(args.checkpoint).net
     outputs, run = _check_fit(net), Run.beside(args.checkpoint)
+    if args.folder and not args.data:
+        _wrong_usage("--folder is where the files of --data are: give that too")
     names = datasets.load(*_data_of(args, None))[0].classes if args.data else tuple(run.classes) if run else ()
     if not args.data and net.inputs is not None and not named(names):
         names = net.inputs.classes

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SIGTERM: int | None = getattr(signal, "SIGTERM", None)      # not every system has it
+
 
 class Terminated(SystemExit):
     """The process was asked to end, by SIGTERM; its exit status is 143, as if the signal had ended it."""
@@ -21,14 +23,15 @@ def terminate(number: int, frame: Any) -> None:
 @contextmanager
 def terminable() -> Iterator[None]:
     """Within the block SIGTERM raises :class:`Terminated`, also in process 1 of a container, which would ignore it."""
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, terminate)
+    main = threading.current_thread() is threading.main_thread()
+    if SIGTERM is None or not main or signal.getsignal(SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(SIGTERM, terminate)
     try:
         yield
     finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(SIGTERM, signal.SIG_DFL)
 
 
 class Interruption:
@@ -82,7 +85,9 @@ def deferred() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    usual: dict[int, Any] = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, terminate)}
+    usual: dict[int, Any] = {signal.SIGINT: (signal.default_int_handler,)}
+    if SIGTERM is not None:
+        usual[SIGTERM] = signal.SIG_DFL, terminate
     before = {number: handler for number in usual if (handler := _handler(number)) in usual[number]}
     note = _Note(interruption, before)
     try:

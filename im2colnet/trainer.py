@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from functools import wraps
@@ -514,28 +515,28 @@ class Trainer:
     def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: Interruption) -> None:
         done, before, backend = self._state.partial, self._state.partial.seconds, self.net.backend
         begin = time.perf_counter()
-        batches, ahead = loader.epoch(self._state.epoch, done.batch, reuse=True), deque[Any]()
+        ahead = deque[Any]()
+        with closing(loader.epoch(self._state.epoch, done.batch, reuse=True)) as batches:
+            def fetch() -> None:
+                for images, labels in islice(batches, 1):
+                    ahead.append((backend.stage(images), labels))
 
-        def fetch() -> None:
-            for images, labels in islice(batches, 1):
-                ahead.append((backend.stage(images), labels))
-
-        fetch()
-        while ahead:
-            arriving, labels = ahead.popleft()
-            # a device computes while the next batch is fetched; of processors all are at work already
-            self._step(arriving(), labels, None if backend.threads else fetch, done)
-            if backend.threads:
-                fetch()
-            done.seconds = before + time.perf_counter() - begin
-            if display is not None:
-                left = (epochs - self._state.epoch) * len(loader) - done.batch
-                display.step(Progress(
-                    self._state.epoch + 1, epochs, done.batch, len(loader), done.loss / done.images,
-                    done.correct / done.images, done.images / done.seconds, left * done.seconds / done.batch,
-                ))  # fmt: skip
-            if interrupted:
-                break
+            fetch()
+            while ahead:
+                arriving, labels = ahead.popleft()
+                # a device computes while the next batch is fetched; of processors all are at work already
+                self._step(arriving(), labels, None if backend.threads else fetch, done)
+                if backend.threads:
+                    fetch()
+                done.seconds = before + time.perf_counter() - begin
+                if display is not None:
+                    left = (epochs - self._state.epoch) * len(loader) - done.batch
+                    display.step(Progress(
+                        self._state.epoch + 1, epochs, done.batch, len(loader), done.loss / done.images,
+                        done.correct / done.images, done.images / done.seconds, left * done.seconds / done.batch,
+                    ))  # fmt: skip
+                if interrupted:
+                    break
 
     def _finish_epoch(self, validation: Dataset | None) -> dict[str, float]:
         state, done = self._state, self._state.partial

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import im2colnet as ic
-from im2colnet import cli, datasets, interrupt, output
+from im2colnet import cli, datasets, output, startup
 from im2colnet.cli import main
 from im2colnet.display import LiveDisplay, PlainDisplay
 from im2colnet.report import count, table
@@ -464,7 +464,7 @@ def test_a_program_that_imports_the_library_keeps_its_ctrl_c(folder):
     script = "import signal\nbefore = signal.getsignal(signal.SIGINT)\nimport im2colnet.cli\n" \
              "assert signal.getsignal(signal.SIGINT) is before"
     assert process(script=script).returncode == 0
-    assert signal.getsignal(signal.SIGINT) is not interrupt.end
+    assert signal.getsignal(signal.SIGINT) is not startup.end
 
 
 # Texts -------------------------------------------------------------------------------------------------------------
