@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import cupy as cp
@@ -19,7 +19,7 @@ from cupy_backends.cuda import libs
 from im2colnet.backend import HALF
 from im2colnet.errors import BackendError, install
 
-KERNELS = Path(__file__).parent / "kernels"
+KERNELS = resources.files(__package__) / "kernels"     # also where the package lies in a zip
 THREADS = 256
 MOST_BLOCKS = 1 << 20
 LONG = 1 << 30       # elements from which on an index is 64 bits wide
