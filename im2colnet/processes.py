@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from im2colnet import memory
 from im2colnet.errors import WorkerError
 from im2colnet.parallel import SharedCommunicator, get_workers
-from im2colnet.state import constant, of_the_library, snapshot
+from im2colnet.state import UnknownStateError, constant, of_the_library, snapshot
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -215,7 +215,10 @@ class ProcessTeam:
         """Whether the workers are there and what the program depends on is still what they began with."""
         if not self.mine or not self._finalizer.alive or len(known) != len(self._known):
             return False
-        return all(map(_same, known, self._known)) and self._contents(known) == self._before
+        try:
+            return all(map(_same, known, self._known)) and self._contents(known) == self._before
+        except UnknownStateError:
+            return False
 
     def _contents(self, known: Sequence[Mapping[str, Any]]) -> Any:
         """What the things are that may change in place."""
