@@ -6,9 +6,7 @@ is known. A class of the user's says so by ``stateless = True`` in its body; one
 from __future__ import annotations
 
 from functools import partial
-from hashlib import blake2b
-from pathlib import PurePath
-from random import Random, getstate
+from os import PathLike, fspath
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -46,7 +44,7 @@ def of_the_library(thing: Any) -> bool:
 
 def constant(value: Any) -> bool:
     """Whether a value can never change."""
-    return isinstance(value, (*PLAIN, PurePath)) or (isinstance(value, tuple) and all(map(constant, value)))
+    return isinstance(value, (*PLAIN, PathLike)) or (isinstance(value, tuple) and all(map(constant, value)))
 
 
 def snapshot(*things: Any, random: bool = True) -> Any:
@@ -60,6 +58,8 @@ def snapshot(*things: Any, random: bool = True) -> Any:
     UnknownStateError
         If an object cannot be looked into.
     """
+    from random import getstate  # here, as below: a program with no class of its own need not wait for it
+
     seen: dict[int, tuple[int, Any]] = {}      # the objects too, so that no other one gets their id
     generators = [getstate(), np.random.get_state(legacy=False)] if random else []
     bodies = [
@@ -75,11 +75,14 @@ def snapshot(*things: Any, random: bool = True) -> Any:
 def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     if isinstance(value, PLAIN):
         return "nan" if value != value else (type(value), value)
-    if isinstance(value, PurePath):     # which caches what it is asked
-        return type(value), str(value)
+    if isinstance(value, PathLike):     # which caches what it is asked
+        return type(value), fspath(value)
     if id(value) in seen:
         return "seen", seen[id(value)][0]
     seen[id(value)] = len(seen), value
+
+    from hashlib import blake2b
+    from random import Random
 
     def look(*parts: Any) -> Any:
         return type(value), tuple(_look(part, seen) for part in parts)
