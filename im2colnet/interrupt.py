@@ -36,6 +36,12 @@ def terminable() -> Iterator[None]:
         signal.signal(SIGTERM, signal.SIG_DFL)
 
 
+#: of each signal that is put off the handlers with which it is, all others being the user's own
+USUAL: list[tuple[int, tuple[Any, ...]]] = [(int(signal.SIGINT), (signal.default_int_handler,))]
+if SIGTERM is not None:
+    USUAL.append((int(SIGTERM), (int(signal.SIG_DFL), terminate)))
+
+
 class Interruption:
     """The signal that has come meanwhile, if any has."""
 
@@ -77,24 +83,27 @@ def _handler(number: int) -> Any:
     return found.before[number] if isinstance(found, _Note) and found.interruption() is None else found
 
 
-@contextmanager
-def deferred() -> Iterator[Interruption]:
+class deferred:
     """Within the block the first Ctrl-C or SIGTERM is only noted; a second one acts at once.
 
     Handlers of the user's own stay in force, and so do those of other threads, which get no signals.
     """
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-    usual: dict[int, Any] = {signal.SIGINT: (signal.default_int_handler,)}
-    if SIGTERM is not None:
-        usual[SIGTERM] = signal.SIG_DFL, terminate
-    before = {number: handler for number in usual if (handler := _handler(number)) in usual[number]}
-    note = _Note(interruption, before)
-    try:
-        for number in before:
-            _signal.signal(number, note)
-        yield interruption
-    finally:
-        note.restore()
+
+    _note: _Note | None = None
+
+    def __enter__(self) -> Interruption:
+        interruption = Interruption()
+        if threading.current_thread() is threading.main_thread():
+            before = {number: handler for number, usual in USUAL if (handler := _handler(number)) in usual}
+            self._note = note = _Note(interruption, before)
+            try:
+                for number in before:
+                    _signal.signal(number, note)
+            except BaseException:
+                note.restore()
+                raise
+        return interruption
+
+    def __exit__(self, *error: object) -> None:
+        if self._note is not None:
+            self._note.restore()

@@ -48,7 +48,7 @@ Program = Callable[..., None]
 
 def available() -> bool:
     """Whether processes can be workers here."""
-    return memory.AVAILABLE and platform.machine() == "x86_64"
+    return memory.AVAILABLE
 
 
 def wanted() -> bool:

@@ -267,7 +267,7 @@ class Run:
         self._judged: list[int] = []    # the objects of which that is said
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Serve one call at a time, whichever of the user's threads it comes from, on the backend's device."""
         if self._process != os.getpid():  # forked: nobody here will ever release the parent's
             self._lock, self._process = Lock(), os.getpid()
@@ -365,7 +365,7 @@ class Run:
         known: Sequence[dict[str, Any]] | None = None, scale: float = 1.0,
         meanwhile: Callable[[], None] | None = None,
     ) -> tuple[float, float]:
-        """Run one step.
+        """Run one step, within :meth:`alone`.
 
         Parameters
         ----------
@@ -395,24 +395,21 @@ class Run:
         WorkerError
             If a worker's process has ended.
         """
-        with self._alone(), memory_for():
+        with memory_for():
             self._meanwhile = meanwhile
-            return self._train_step(self.check_images(images), labels, key, update, how, known, scale)
-
-    def _train_step(
-        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...],
-        known: Sequence[dict[str, Any]] | None, scale: float,
-    ) -> tuple[float, float]:
-        net, layout = self.net, self.layout(images, known or ())
-        labels = self.check_labels(labels, images.shape[0], layout.classes)
-        self._run(layout, partial(self._train_program, update), known, (images, labels), key, how, scale)
-        loss, correct = layout.metrics
-        if loss - loss != 0:
-            wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
-            raise NonFiniteError(f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged")
-        for node, ctx in zip(net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
-            node.layer.finish_step(ctx)
-        return loss, correct
+            images = self.check_images(images)
+            layout = self.layout(images, known or ())
+            labels = self.check_labels(labels, images.shape[0], layout.classes)
+            self._run(layout, partial(self._train_program, update), known, (images, labels), key, how, scale)
+            loss, correct = layout.metrics
+            if loss - loss != 0:
+                wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
+                raise NonFiniteError(
+                    f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged"
+                )
+            for node, ctx in zip(self.net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
+                node.layer.finish_step(ctx)
+            return loss, correct
 
     def _train_program(
         self, update: Callable[..., None], comm: Communicator, name: Name, batch: tuple[Any, ...],
@@ -459,7 +456,7 @@ class Run:
 
     def predict(self, images: Any) -> Any:
         """Network output for ``images``, (N, classes) or (N, C, H, W), of their array module."""
-        with self._alone(), memory_for():
+        with self.alone(), memory_for():
             images, backend = self.check_images(images, least=0), self.backend
             if not len(images):
                 output = self.net.output_shape(internal_shape(images.shape[1:], 1))
@@ -473,7 +470,7 @@ class Run:
 
     def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, float]:
         """Mean loss and number of right predictions, in evaluation mode."""
-        with self._alone(), memory_for():
+        with self.alone(), memory_for():
             images = self.check_images(images)
             self.loss = loss
             layout = self.layout(images)
@@ -519,9 +516,10 @@ class Run:
             for shared, given in zip(layout.batch, batch, strict=False):
                 shared[...] = given
             batch = ()
-        with self.backend.errstate(), quiet_at_exit():  # the workers inherit it
-            if self.copy is not None:
+        if self.copy is not None:
+            with self.backend.errstate():
                 self.copy[...] = self.net.flat
+        with quiet_at_exit():
             (processes or layout.team).run(program, layout.name, batch, *command)
         if watched and self._keeps_state is not True:
             self._judge(watched, before is None or self._snapshot(watched) != before)
@@ -530,6 +528,8 @@ class Run:
 
     def say(self) -> None:
         """Warn of what was noticed in the user's classes, once for the process, now that the work is done."""
+        if not self._to_say:
+            return
         messages, self._to_say = [m for m in self._to_say if m not in _said], []
         _said.update(messages)
         for message in dict.fromkeys(messages):
@@ -575,7 +575,7 @@ class Run:
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
         """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
         # a process begins without any of it
-        with self.backend.errstate(), self.backend.flush_denormal(), working():
+        with self.backend.errstate(), self.backend.flush_denormal():
             program(comm, *command)
 
     def _process_team(
@@ -631,16 +631,19 @@ class Run:
         nodes = slot.plan.graph.nodes
         if stage is layout.plan.stages[0]:
             self._load(images, shard)
-        row = layout.plan.row_of[s]
-        for kind, i in ((step.kind, step.node) for step in stage.steps):
-            began = time.perf_counter()
+        row, samples = layout.plan.row_of[s], images.shape[0]
+        for step in stage.steps:
+            kind, i, began = step.kind, step.node, time.perf_counter()
             if kind == "loss":
                 self._loss(shard, labels, slot.loss_gradient, scale)
             else:
                 ctx = slot.contexts[i]
-                ctx.samples, ctx.key = images.shape[0], (*key, i, s)
-                with locate(nodes[i]):
+                ctx.samples, ctx.key = samples, (*key, i, s)
+                try:
                     self._run_layer(kind, i, ctx, shard, row)
+                except Exception:
+                    with locate(nodes[i]):
+                        raise
             if self.clock is not None:
                 self.backend.synchronize()
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began

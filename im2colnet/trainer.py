@@ -30,7 +30,6 @@ from im2colnet.errors import (
 from im2colnet.interrupt import Interruption, deferred
 from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
-from im2colnet.memory import working
 from im2colnet.network import Network, internal_shape, locate
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.parallel import Communicator
@@ -329,7 +328,7 @@ class Trainer:
         scaled = self._run.dtype == "float16"
         scale = state.scale.value if scaled else 1.0
         key = self.seed, state.step
-        with working():
+        with self._run.alone():
             result = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
             if scaled:
                 state.scale.update(self._run.overflowed)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from im2colnet import plan
+from im2colnet import cli, plan
 
 
 @pytest.fixture
@@ -10,3 +10,34 @@ def shards_of_32(monkeypatch):
     """By default the batches of small networks would be one shard, which leaves nothing for a second worker."""
     monkeypatch.setattr(plan, "MOST", 1)
     monkeypatch.setattr(plan, "LEAST", 1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory, and no settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("IM2COLNET_BACKEND", "IM2COLNET_DATA", cli.DEBUG):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command, check how it ends, and return what it writes to stdout and stderr."""
+
+    def run(*arguments, code=0):
+        capsys.readouterr()
+        found = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert found == code, err
+        assert "Traceback" not in err
+        assert cli.FAULT not in err
+        if code == 1:
+            assert err.startswith("im2colnet: error: ")
+            assert out == "" or arguments[0] == "train"
+        if code == 2:
+            assert err.startswith("usage: ")
+            assert out == ""
+        return out, err
+
+    return run

@@ -141,7 +141,8 @@ class Probe:
             flat[elements.start : elements.stop] = gradient[elements.start : elements.stop]
 
         features = self.loss.dy.shape[1]
-        value, _ = self.run.train_step(x, np.arange(len(x)) % features, (0, 0), update)
+        with self.run.alone():
+            value, _ = self.run.train_step(x, np.arange(len(x)) % features, (0, 0), update)
         gradients = {
             f"{node.name}.{key}": view.copy()
             for node in self.net.graph.nodes

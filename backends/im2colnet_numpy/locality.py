@@ -10,7 +10,7 @@ the textbook does where they are of the second kind. That depends on the numbers
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from math import isfinite, prod
 
@@ -22,8 +22,10 @@ from im2colnet_numpy.channels import ones
 RATIO = 1 << 8       # a pixel so many times as small as the largest of its image is a small one, and of these
 MOST_SMALL = 1 / 3   # an image has at most so many, or its largest are outliers
 HUGE = 1 << 12       # if they are that large, a pixel of zeros is a small one too
-LIMIT = 1e27         # of a product of an image's largest with a weight's, or of images': Winograd's sums are finite
-SUMMED, GROUPS = 64, 8   # numbers summed up, of a pixel and of others below it, if so many such groups are left
+LIMIT = 3e13         # of the largest of images and weights: Winograd's sums of products are finite
+UNEVEN = object()    # what a call returns that has found numbers which are not of about one size
+TOGETHER, GROUPS = 4, 8  # pixels below each other that are summed up together, if so many such groups are left
+MANY = 64            # channels: of so many there are two sums
 
 
 def finite(x: np.ndarray) -> bool:
@@ -47,16 +49,18 @@ def unless(check: Callable[[], bool], otherwise: Call) -> Call:
     return call
 
 
-def checked(calls: Iterable[Call], check: Callable[[], bool], otherwise: Call) -> Call:
-    """Return the call that makes ``calls``, and then the other one if the check does not hold, without warnings."""
+def checked(calls: Iterable[Call], otherwise: Call) -> Call:
+    """Return the call that makes ``calls``, without warnings, until one returns UNEVEN; then it makes the other one."""
     calls = list(calls)
 
     def call() -> None:
         with np.errstate(all="ignore"):
-            run(calls)
-            right = check()
-        if not right:
-            otherwise()
+            for one in calls:
+                if one() is UNEVEN:
+                    break
+            else:
+                return
+        otherwise()
 
     return call
 
@@ -65,24 +69,30 @@ class Pixels:
     """Images (H, C, W, N) that are looked at: sums of their channels, made while their rows are read anyway."""
 
     def __init__(self, x: np.ndarray, scratch: np.ndarray) -> None:
-        H, C, W, self.N = x.shape
+        H, C, W, N = x.shape
         self.x, self.factors, self.done = x, _factors(H, C), 0
         self.together = self.factors.shape[1] // C
-        shape = H // self.together, len(self.factors), W * self.N
-        self.sums = scratch[: prod(shape)].reshape(shape)
+        self.shape = H // self.together * len(self.factors), W, N       # of all sums of images
+        self.sums = scratch[: prod(self.shape)].reshape(H // self.together, len(self.factors), W * N)
+        self.calls: list[Call] = []
 
     @staticmethod
-    def spec(*shapes: Shape) -> Spec:
-        """Scratch for so many images, a row for each."""
-        most = max(H // sums(H, C)[0] * sums(H, C)[1] * W * N for H, C, W, N in shapes)
-        return Spec((len(shapes), most), "float32")
+    def spec(x: Shape) -> Spec:
+        """Scratch for the sums of these images."""
+        H, C, W, N = x
+        together, count = sums(H, C)
+        return Spec((H // together * count * W * N,), "float32")
 
     def until(self, row: int) -> Iterator[Call]:
-        """Sum up what has not been of the rows before this one."""
+        """Sum up what has not been of the rows before this one; after the last look at the sums."""
         rows = slice(self.done, max(self.done, row // self.together))
         if rows.stop > rows.start:
-            yield self._sum(self.x[rows.start * self.together : rows.stop * self.together], self.sums[rows])
+            x = self.x[rows.start * self.together : rows.stop * self.together]
+            self.calls.append(self._sum(x, self.sums[rows]))
             self.done = rows.stop
+            yield self.calls[-1]
+            if self.done == len(self.sums):
+                yield self.look
 
     def _sum(self, x: np.ndarray, out: np.ndarray) -> Call:
         shape = len(out), -1, out.shape[2]
@@ -90,47 +100,53 @@ class Pixels:
             return partial(np.matmul, self.factors, x.reshape(shape), out)
         return lambda: np.matmul(self.factors, x.reshape(shape), out)      # of a copy of what x holds then
 
-    def largest(self) -> float:
-        """Return the largest sum, in size; infinity if an image's are not of one size. The sums are overwritten."""
-        return _largest(self.sums.reshape(-1, self.sums.shape[2]), self.N)
+    def look(self) -> object:
+        """Return UNEVEN if an image has a few pixels that are far larger than the others, or NaN or infinity, or more.
+
+        The sums are overwritten.
+        """
+        if _even_together(self.sums.reshape(self.shape)):
+            return None
+        run(self.calls)
+        return None if _even(self.sums.reshape(self.shape)) else UNEVEN
 
 
-def even(images: Sequence[Pixels], w: np.ndarray | None) -> bool:
-    """Whether Winograd's algorithm may multiply these images by each other, or by a weight (F, 3, 3, C).
-
-    Neither an image nor a filter has a few pixels, or taps, that are far larger than the others, nor NaN nor infinity,
-    and nothing overflows.
-    """
-    with np.errstate(all="ignore"):
-        product = prod(pixels.largest() for pixels in images)
-        if w is not None:
-            taps = np.vecdot(w, w)                                                      # (F, 3, 3)
-            most = np.maximum.reduce(taps, axis=(1, 2))
-            if not (np.minimum.reduce(taps, axis=(1, 2)) * np.float32(RATIO**2) >= most).all():
-                return False
-            product *= float(most.max()) ** 0.5
-    return product < LIMIT           # not if it is NaN
+def _even_together(pixels: np.ndarray) -> bool:
+    """Whether images are even also if what is small is judged by the largest of all: a call of NumPy less for each."""
+    H, W, N = pixels.shape
+    flat = pixels.reshape(-1)
+    np.absolute(flat, out=flat)
+    top = float(np.maximum.reduce(flat))
+    # no pixel adds more to a total than the bound, and one that is not small adds as much
+    np.minimum(flat, top / RATIO, out=flat)
+    total = np.matmul(ones(H * W, flat.dtype), flat.reshape(H * W, N))
+    return top < LIMIT and bool(np.minimum.reduce(total) >= H * W * (1 - MOST_SMALL) * top / RATIO)     # not NaN
 
 
-def _largest(pixels: np.ndarray, N: int) -> float:
-    """Return the largest number of pixels (H, W·N) of N images, in size; infinity if an image's are not of one size.
+def _even(pixels: np.ndarray) -> bool:
+    """Whether in no image (H, W) of pixels (H, W, N) more than a part, MOST_SMALL, is small beside the largest."""
+    H, W, _ = pixels.shape
+    np.absolute(pixels, out=pixels)
+    largest = pixels.max(axis=(0, 1))                                                   # (N,)
+    small = largest * np.float32(1 / RATIO)
+    there = np.where(largest < HUGE, np.count_nonzero(pixels, axis=(0, 1)), H * W)
+    total = np.minimum(pixels, small, out=pixels).sum(axis=(0, 1))
+    return bool(largest.max() < LIMIT and (total >= there * small * np.float32(1 - MOST_SMALL)).all())
 
-    The pixels are overwritten.
-    """
-    H, W = len(pixels), pixels.shape[1] // N
-    np.absolute(pixels, pixels)
-    bound = np.maximum.reduce(pixels, axis=0).reshape(W, N)
-    largest = np.maximum.reduce(bound, axis=0)
-    top, small = float(largest.max()), largest * np.float32(1 / RATIO)
-    bound[...] = small
-    np.minimum(pixels, bound.reshape(-1), out=pixels)         # of an image without small ones all are the bound now
-    total = np.matmul(ones(H, pixels.dtype), pixels).reshape(W, N).sum(axis=0)
-    least = small * np.float32(1 - MOST_SMALL)
-    if not (total >= H * W * least).all():
-        there = np.where(largest < HUGE, np.count_nonzero(pixels.reshape(H * W, N), axis=0), H * W)
-        if not (total >= there * least).all():
-            return np.inf
-    return top
+
+def taps(w: np.ndarray) -> Iterator[Call]:
+    """Look at a weight (F, 3, 3, C): UNEVEN if a filter has a few taps that are far larger than the others, or NaN."""
+    F, KH, KW, _ = w.shape
+    squares = np.empty((KH * KW, F), w.dtype)       # summed up over the channels
+    yield partial(np.vecdot, w, w, out=squares.T.reshape(F, KH, KW))
+
+    def look() -> object:
+        most, least = float(np.maximum.reduce(squares, axis=None)), float(np.minimum.reduce(squares, axis=None))
+        # each filter is judged by its own largest only where that of all does not show it
+        even = least * RATIO**2 >= most or (squares.min(axis=0) * np.float32(RATIO**2) >= squares.max(axis=0)).all()
+        return None if even and most < LIMIT**2 else UNEVEN
+
+    yield look
 
 
 def sums(H: int, C: int) -> tuple[int, int]:
@@ -138,8 +154,8 @@ def sums(H: int, C: int) -> tuple[int, int]:
 
     Of many channels the sums cost little, and with two of them what is large does not cancel by chance in both.
     """
-    together = max(g for g in range(1, H + 1) if g == 1 or (H % g == 0 and g * C <= SUMMED and H // g >= GROUPS))
-    return together, 2 if C >= SUMMED else 1
+    together = max(g for g in range(1, TOGETHER + 1) if g == 1 or (H % g == 0 and H // g >= GROUPS))
+    return together, 2 if C >= MANY else 1
 
 
 @lru_cache(maxsize=256)

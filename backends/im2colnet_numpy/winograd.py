@@ -41,7 +41,7 @@ from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.errors import BackendError
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectifying
-from im2colnet_numpy.locality import Pixels, checked, even
+from im2colnet_numpy.locality import Pixels, checked, taps
 from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
 
@@ -145,13 +145,13 @@ class Winograd:
         y = OH, F, OW, x[3]
         self.work = {
             "conv2d": [U, *self.forward.work, Pixels.spec(x)],
-            "conv2d_weight_grad": [U, summand[0], *self.forward.work, Pixels.spec(x, y)],
+            "conv2d_weight_grad": [U, summand[0], *self.forward.work, Pixels.spec(x), Pixels.spec(y)],
             "conv2d_input_grad": [U, *self.gradient.work, Pixels.spec(y)],
         }
         if len(self.gradient.parts) == 1:
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, Pixels.spec(x, y)]
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, Pixels.spec(x), Pixels.spec(y)]
         elif prod(U.shape) <= prod(x) + prod(y):     # or the sums of weights take the time, and the memory
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x, y)]
+            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x), Pixels.spec(y)]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
@@ -166,29 +166,26 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
-        U, *arrays, (scratch,) = work
-        pixels = Pixels(x, scratch)
-        calls = chain([filters(w, G, U)], *self.forward.convolve(pixels, U, b, relu, y, arrays))
-        yield checked(calls, partial(even, [pixels], by_filter(w)), partial(self._conv2d_rows, x, w, b, relu, y))
+        U, *arrays, scratch = work
+        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, scratch), U, b, relu, y, arrays))
+        yield checked(calls, partial(self._conv2d_rows, x, w, b, relu, y))
 
     def input_grad(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
-        U, *arrays, (scratch,) = work
-        pixels = Pixels(dy, scratch)
-        convolution = self.gradient.convolve(pixels, U.swapaxes(2, 3), None, False, dx, arrays)
-        calls = chain([filters(w, G[:, ::-1], U)], *convolution)
-        yield checked(calls, partial(even, [pixels], by_filter(w)), partial(self._input_grad_rows, dy, w, dx))
+        U, *arrays, scratch = work
+        convolution = self.gradient.convolve(Pixels(dy, scratch), U.swapaxes(2, 3), None, False, dx, arrays)
+        calls = chain(filters(w, G[:, ::-1], U), *convolution)
+        yield checked(calls, partial(self._input_grad_rows, dy, w, dx))
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
-        *work, scratch = work
-        its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
-        calls = self._weight_grad(its_x, its_dy, dw, work)
-        yield checked(calls, partial(even, seen, None), partial(self._weight_grad_rows, x, dy, dw))
+        *work, of_x, of_dy = work
+        calls = self._weight_grad(Pixels(x, of_x), Pixels(dy, of_dy), dw, work)
+        yield checked(calls, partial(self._weight_grad_rows, x, dy, dw))
 
     def _weight_grad(self, x: Pixels, dy: Pixels, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         dU, summand, *arrays = work
@@ -203,11 +200,9 @@ class Winograd:
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
-        *work, scratch = work
-        its_x, its_dy = seen = Pixels(x, scratch[0]), Pixels(dy, scratch[1])
+        *work, of_x, of_dy = work
         by_rows = [partial(self._weight_grad_rows, x, dy, dw), partial(self._input_grad_rows, dy, w, dx)]
-        calls = self._grads(its_x, its_dy, w, dw, dx, work)
-        yield checked(calls, partial(even, seen, by_filter(w)), partial(run, by_rows))
+        yield checked(self._grads(Pixels(x, of_x), Pixels(dy, of_dy), w, dw, dx, work), partial(run, by_rows))
 
     def _grads(
         self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
@@ -215,7 +210,7 @@ class Winograd:
         U, summand, *arrays = work
         tiles = self.gradient
         dU = U if len(tiles.parts) == 1 else arrays.pop()        # when dx is there, U is not needed any more
-        yield filters(w, G[:, ::-1], U)
+        yield from filters(w, G[:, ::-1], U)
         convolutions = tiles.convolve(dy, U.swapaxes(2, 3), None, False, dx, arrays)
         for i, (part, convolution) in enumerate(zip(tiles.parts, convolutions, strict=True)):
             V, dM, half = tiles.arrays(part, arrays)
@@ -355,15 +350,11 @@ def matrices(V: np.ndarray) -> np.ndarray:
     return V.reshape(IN, V.shape[1], IN, -1).swapaxes(1, 2)
 
 
-def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Call:
-    """``U = G w Gᵀ`` (6, 6, F, C), with G as a matrix (36, 9)."""
-    taps = w.transpose(WEIGHT_ORDER).reshape(len(w), TAPS * TAPS, -1)                   # (F, 9, C)
-    return partial(np.matmul, G, taps, _points(U))
-
-
-def by_filter(w: np.ndarray) -> np.ndarray:
-    """The weight as (F, 3, 3, C), no copy if it is stored in that order."""
-    return w.transpose(WEIGHT_ORDER)
+def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Iterator[Call]:
+    """``U = G w Gᵀ`` (6, 6, F, C), with G as a matrix (36, 9), unless the weight is uneven."""
+    by_filter = w.transpose(WEIGHT_ORDER)                                               # (F, 3, 3, C)
+    yield partial(np.matmul, G, by_filter.reshape(len(w), TAPS * TAPS, -1), _points(U))
+    yield from taps(by_filter)
 
 
 def store(dU: np.ndarray, G: np.ndarray, taps: np.ndarray, dw: np.ndarray) -> Iterator[Call]:

@@ -9,7 +9,7 @@ from helpers import images, normal, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from im2colnet_numpy.algorithms import algorithm
-from im2colnet_numpy.locality import Pixels, even
+from im2colnet_numpy.locality import UNEVEN, Pixels, taps
 from im2colnet_numpy.winograd import Winograd
 
 import im2colnet as ic
@@ -186,6 +186,6 @@ def test_ordinary_numbers_take_the_fast_algorithm(data):
     if data == "gradients":
         x *= np.exp(normal(*x.shape[:1], 1, *x.shape[2:], seed=1)).astype("f4")
     w = normal(32, 3, 3, 32, seed=2, dtype="f4")
-    pixels = Pixels(rows(x), np.empty(x.size, "f4"))
-    run(pixels.until(len(rows(x))))
-    assert even([pixels], w)
+    calls = [*Pixels(rows(x), np.empty(x.size, "f4")).until(len(rows(x))), *taps(w)]
+    assert all(call() is not UNEVEN for call in calls)
+    assert len(calls) == 4

@@ -19,18 +19,10 @@ from im2colnet.display import LiveDisplay, PlainDisplay, duration, make_display
 from im2colnet.plots import save_curves
 from im2colnet.trainer import Progress, Trainer
 
+pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("train", "evaluate", "predict", "plan", "summary", "profile", "doctor", "backends")
 FAST = ("train", "--model", "notebook", "--threads", "1")    # a training of some milliseconds an epoch
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty working directory, and no settings from outside."""
-    monkeypatch.chdir(tmp_path)
-    for variable in ("IM2COLNET_BACKEND", "IM2COLNET_DATA"):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -39,27 +31,6 @@ def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     assert main([*FAST, "--epochs", "3", "--out", str(out), "--json"]) == 0
     return str(out / "checkpoint.safetensors")
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command, check how it ends, and return what it writes to stdout and stderr."""
-
-    def run(*arguments, code=0):
-        capsys.readouterr()
-        found = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert found == code, err
-        assert "Traceback" not in err
-        if code == 1:
-            assert err.startswith("im2colnet: error: ")
-            assert out == "" or arguments[0] == "train"
-        if code == 2:
-            assert err.startswith("usage: ")
-            assert out == ""
-        return out, err
-
-    return run
 
 
 def process(*arguments, script=None, **options):

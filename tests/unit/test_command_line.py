@@ -21,18 +21,10 @@ from im2colnet.display import LiveDisplay, PlainDisplay
 from im2colnet.report import count, table
 from im2colnet.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
 FAST = ("train", "--model", "notebook", "--threads", "1", "--epochs", "1")
 needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty working directory, and no settings from outside."""
-    monkeypatch.chdir(tmp_path)
-    for variable in ("IM2COLNET_BACKEND", "IM2COLNET_DATA", cli.DEBUG):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +32,6 @@ def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     assert main([*FAST, "--out", str(out), "--json"]) == 0
     return out / "checkpoint.safetensors"
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command, check how it ends, and return what it writes to stdout and stderr."""
-
-    def run(*arguments, code=0):
-        capsys.readouterr()
-        found = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert found == code, err
-        assert cli.FAULT not in err
-        return out, err
-
-    return run
 
 
 def process(*arguments, variables=None, script=None, **options):

@@ -161,7 +161,8 @@ def test_cross_entropy(config, arrays, shard):
         elements = comm.share(g.size)
         gradient[elements.start : elements.stop] = g[elements.start : elements.stop]
 
-    loss, correct = run.train_step(logits, labels, (0, 0), update)
+    with run.alone():
+        loss, correct = run.train_step(logits, labels, (0, 0), update)
     times = len(labels) if config["reduction"] == "sum" else 1
     close(loss * times, arrays["loss"])
     close(gradient.reshape(rows(logits).shape).T * times, arrays["dlogits"])
@@ -290,12 +291,14 @@ def test_gradients_of_the_loss():
     net.init(0, "float64")
     x, labels, gradient = normal(5, 1, 6, 6), np.array([0, 3, 1, 1, 2]), np.empty(net.flat.shape)
     run = Run(net, training=True, loss=ic.CrossEntropyLoss(), shard=2)
-    run.train_step(x, labels, (0, 0), lambda g, comm: gradient.__setitem__(slice(None), g))
+    with run.alone():
+        run.train_step(x, labels, (0, 0), lambda g, comm: gradient.__setitem__(slice(None), g))
     start, direction, h = net.flat.copy(), normal(net.flat.size), 1e-5
 
     def loss(t):
         net.flat[...] = start + t * direction
-        return run.train_step(x, labels, (0, 0), lambda g, comm: None)[0]
+        with run.alone():
+            return run.train_step(x, labels, (0, 0), lambda g, comm: None)[0]
 
     assert np.dot(gradient, direction) == pytest.approx((loss(h) - loss(-h)) / (2 * h), rel=1e-7)
 

@@ -369,5 +369,5 @@ def test_numpy_integers_are_integers_in_checkpoints(tmp_path):
 def test_a_process_forked_during_a_prediction_can_predict():
     net, images = ic.models.notebook().init(0), batch()[0]
     expected = net.predict(images)
-    with net.inference()._alone():  # as another thread would hold it
+    with net.inference().alone():  # as another thread would hold it
         assert predicts_in_a_fork(net, images, expected)

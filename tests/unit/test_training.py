@@ -51,7 +51,8 @@ def test_ten_steps_against_pytorch(config, arrays, shard):
     net.load_state_dict(part(arrays, "initial/"))
     gradient, run = np.empty(net.flat.shape), Run(net, training=True, loss=ic.CrossEntropyLoss(), shard=shard)
     running = {k: v for k, v in net.state_dict().items() if "running" in k}
-    loss, correct = run.train_step(images, labels, (0, 0), lambda g, elements: gradient.__setitem__(slice(None), g))
+    with run.alone():
+        loss, correct = run.train_step(images, labels, (0, 0), lambda g, comm: gradient.__setitem__(slice(None), g))
     assert correct == (arrays["logits"].argmax(1) == labels).sum()
     assert_allclose(loss, arrays["losses"][0], rtol=1e-12)
     gradients = part(arrays, "gradient/")
@@ -288,7 +289,9 @@ def test_a_run_adds_gradients_along_the_tree(n, threads):
         elements = comm.share(gradient.size)
         found[elements.start : elements.stop] = gradient[elements.start : elements.stop]
 
-    loss, _ = Run(net, training=True, loss=Sum(), shard=1).train_step(x, np.zeros(n, int), (0, 0), update)
+    run = Run(net, training=True, loss=Sum(), shard=1)
+    with run.alone():
+        loss, _ = run.train_step(x, np.zeros(n, int), (0, 0), update)
     assert loss == n
     assert_same_bits(found, whole_tree(x))
 
