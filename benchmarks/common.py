@@ -10,6 +10,7 @@ Environment variables:
 ``IM2COLNET_BENCH_QUICK``
     if set, one round of each comparison: enough to see that it runs, not to believe its figure.
 """
+
 from __future__ import annotations
 
 import gc
@@ -51,14 +52,14 @@ except ModuleNotFoundError:  # the comparisons need no asv
         """What is to be measured is not on this machine; asv shows ``n/a``."""
 
 
-Row = dict[str, Any]    # of a table
+Row = dict[str, Any]  # of a table
 
 REQUIRE = "IM2COLNET_BENCH_REQUIRE"
-WARM_UP = 0.3    # seconds of calls before asv counts: the first ones make arrays and fill caches
-PASSES = 5       # of a comparison, each in a process of its own, and
-ROUNDS = 3       # of each process: its ratio is the median of them all
-SAMPLE = 0.02    # seconds that one sample of one side takes at least
-BATCH = 32       # images of the kernels' shapes: one shard
+WARM_UP = 0.3  # seconds of calls before asv counts: the first ones make arrays and fill caches
+PASSES = 5  # of a comparison, each in a process of its own, and
+ROUNDS = 3  # of each process: its ratio is the median of them all
+SAMPLE = 0.02  # seconds that one sample of one side takes at least
+BATCH = 32  # images of the kernels' shapes: one shard
 
 
 def quick() -> bool:
@@ -132,7 +133,7 @@ class Case(NamedTuple):
 
     model: str
     batch: int
-    shape: tuple[int, int, int]   # of an image: channels, height, width
+    shape: tuple[int, int, int]  # of an image: channels, height, width
     classes: int = 10
 
     def make(self) -> ic.Sequential:
@@ -187,9 +188,9 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "1-6-k5-28": Shape(1, 28, 6, 5, padding=2),              # LeNet-5, first and second
+    "1-6-k5-28": Shape(1, 28, 6, 5, padding=2),  # LeNet-5, first and second
     "6-16-k5-14": Shape(6, 14, 16, 5),
-    "16-16-k3-32": Shape(16, 32, 16, 3, padding=1),          # ResNet-20
+    "16-16-k3-32": Shape(16, 32, 16, 3, padding=1),  # ResNet-20
     "32-64-k3-s2-16": Shape(32, 16, 64, 3, 2, 1),
     "64-64-k3-16": Shape(64, 16, 64, 3, padding=1),
     "128-128-k3-8": Shape(128, 8, 128, 3, padding=1),
@@ -235,13 +236,13 @@ class Convolution:
         how = self.window, groups
         shapes = self.x.shape, self.y.shape, dtype, *how
         self.forward = kernel(backend, "conv2d", self.x, self.w, self.b, *how, shapes=shapes, out=self.y)
-        self.input_grad = kernel(
-            backend, "conv2d_input_grad", self.dy, self.w, size, *how, shapes=shapes, out=self.dx
-        )
+        self.input_grad = kernel(backend, "conv2d_input_grad", self.dy, self.w, size, *how, shapes=shapes, out=self.dx)
         self.weight_grad = kernel(backend, "conv2d_weight_grad", self.x, self.dy, *how, shapes=shapes, out=self.dw)
-        self.at_once = kernel(
-            backend, "conv2d_grads", self.x, self.dy, self.w, *how, shapes=shapes, dw=self.dw, dx=self.dx
-        ) if backend.workspace("conv2d_grads", *shapes) else None  # fmt: skip
+        self.at_once = (
+            kernel(backend, "conv2d_grads", self.x, self.dy, self.w, *how, shapes=shapes, dw=self.dw, dx=self.dx)
+            if backend.workspace("conv2d_grads", *shapes)
+            else None
+        )
 
     def gradients(self) -> None:
         """Both gradients as a training step makes them: at once where the backend has a kernel for that."""
@@ -320,7 +321,9 @@ def spread(ratios: Sequence[float]) -> Row:
 
 
 def interleave(
-    sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, sample: float = SAMPLE,
+    sides: Mapping[str, Callable[[], Any]],
+    rounds: int = ROUNDS,
+    sample: float = SAMPLE,
     before: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
 ) -> Samples:
     """Time the sides turn by turn; every round begins with another, so that none follows itself.
@@ -374,7 +377,7 @@ def _nothing() -> None:
 
 def processor_time() -> float:
     """Seconds of processor time that all threads of this process have taken, and its workers on processes."""
-    clocks = [(~pid << 3) | 2 for pid in worker_processes()]    # what Linux's clock_getcpuclockid returns
+    clocks = [(~pid << 3) | 2 for pid in worker_processes()]  # what Linux's clock_getcpuclockid returns
     return time.process_time() + sum(map(time.clock_gettime, clocks))
 
 
@@ -390,9 +393,9 @@ def _calibrate(call: Callable[[], Any], sample: float) -> int:
 class Comparison(NamedTuple):
     """What is measured in several processes, and what all that they found says."""
 
-    sample: Callable[[], Any]                     # in each process
+    sample: Callable[[], Any]  # in each process
     summary: Callable[[list[Any]], Row]
-    check: Callable[[], None] | None = None       # once, before, in a process of its own
+    check: Callable[[], None] | None = None  # once, before, in a process of its own
 
     def measure(self, first: bool) -> Any:
         """Return what one process finds."""
@@ -436,7 +439,7 @@ def new_process() -> ProcessPoolExecutor:
 
 
 def _prepare() -> None:
-    with suppress(NotHere, ModuleNotFoundError):    # each comparison tells of it
+    with suppress(NotHere, ModuleNotFoundError):  # each comparison tells of it
         import_torch()
 
 

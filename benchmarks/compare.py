@@ -4,6 +4,7 @@ Every comparison runs in several processes of its own, one in each pass over all
 measured turn by turn (see :func:`benchmarks.common.interleave`), on the same cores, with the same weights, after it was
 checked that they do the same work.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -40,7 +41,7 @@ from benchmarks.common import (
 from im2colnet.checkpoint import replace_file
 from im2colnet.report import amount, table
 
-PATIENCE = 1.0    # seconds of a pass, after which a line is measured in no other process
+PATIENCE = 1.0  # seconds of a pass, after which a line is measured in no other process
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}
 
@@ -152,9 +153,13 @@ def times_text(title: str, rows: Sequence[Row]) -> str:
             times = row["seconds"], row["torch_seconds"]
             speeds = [f"{row['batch'] / seconds:,.0f}" if "batch" in row else "" for seconds in times]
             cells = [
-                *spread(row), *map(milliseconds, times), row["torch_layout"], *speeds,
-                f"{row['cores']:.2f}", f"{row['torch_cores']:.2f}",
-            ]  # fmt: skip
+                *spread(row),
+                *map(milliseconds, times),
+                row["torch_layout"],
+                *speeds,
+                f"{row['cores']:.2f}",
+                f"{row['torch_cores']:.2f}",
+            ]
         lines.append((row["case"], str(row["threads"]), *cells))
     return "\n".join([table(lines, right=range(1, 11)), *means(rows)])
 
@@ -173,9 +178,9 @@ def own_text(title: str, rows: Sequence[Row]) -> str:
     lines = [(title, "", "threads", "ratio", "quartiles")]
     names = {"gemm": "convolution / its matrix product", "roofline": "convolution / roofline", "self": "step / itself"}
     for row in rows:
-        lines.append((
-            names[row["kind"]], row["case"], str(row["threads"]), *(spread(row) if "ratio" in row else ["n/a"] * 2)
-        ))  # fmt: skip
+        lines.append(
+            (names[row["kind"]], row["case"], str(row["threads"]), *(spread(row) if "ratio" in row else ["n/a"] * 2))
+        )
     return table(lines, right=(2, 3, 4))
 
 
@@ -203,10 +208,15 @@ def machine() -> dict[str, Any]:
     """Describe what everything is measured on, with the versions that really run."""
     backend = start_backend()
     found: dict[str, Any] = {
-        "cpu": cpu_name(), "cores": len(versus.allowed_cores()), "system": platform.platform(terse=True),
-        "python": platform.python_version(), "im2colnet": ic.__version__, "commit": commit(), "backend": backend.name,
+        "cpu": cpu_name(),
+        "cores": len(versus.allowed_cores()),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "im2colnet": ic.__version__,
+        "commit": commit(),
+        "backend": backend.name,
         backend.xp.__name__: backend.xp.__version__,
-    }  # fmt: skip
+    }
     try:
         from threadpoolctl import threadpool_info
 
@@ -275,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.json:
                 report["rows"] = [line.row() for line in everything]
                 replace_file(args.json, (json.dumps(report, indent=1) + "\n").encode())
-    except KeyboardInterrupt:    # what there is, is told
+    except KeyboardInterrupt:  # what there is, is told
         status = 130
     else:
         status = 0
@@ -290,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for row in rows:
         if "error" in row:
             status = status or 1
-            reason = row["error"].splitlines()[-1]    # all of it is in the JSON file
+            reason = row["error"].splitlines()[-1]  # all of it is in the JSON file
             print(f"FAILED: {row['kind']} {row['case']}, {row['threads']} threads: {reason}", file=sys.stderr)
     if status == 130:
         print(f"interrupted: {where}", file=sys.stderr)
@@ -322,16 +332,25 @@ def parser() -> argparse.ArgumentParser:
         description="Compare with PyTorch on this machine: ratios of times and of memory, below 1 where ours is less.",
         epilog="Variables: IM2COLNET_BACKEND chooses the backend; IM2COLNET_BENCH_REQUIRE=torch makes a missing PyTorch"
         " an error; IM2COLNET_BENCH_QUICK=1 runs one round of each, to see that it works.",
-    )  # fmt: skip
+    )
     cores = len(versus.allowed_cores())
     made.add_argument(
-        "--threads", type=int, nargs="+", metavar="N", choices=range(1, cores + 1), default=[1, 2][:cores],
+        "--threads",
+        type=int,
+        nargs="+",
+        metavar="N",
+        choices=range(1, cores + 1),
+        default=[1, 2][:cores],
         help=f"cores that each side may use, of the {cores} here (default: 1 2)",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--nets", nargs="+", metavar="NET", type=net, default=[*CASES, *ONE, *device.CASES],
+        "--nets",
+        nargs="+",
+        metavar="NET",
+        type=net,
+        default=[*CASES, *ONE, *device.CASES],
         help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all)",
-    )  # fmt: skip
+    )
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
     made.add_argument("--backend", metavar="NAME", help="ours, instead of IM2COLNET_BACKEND's; cupy's cases are others")
     made.add_argument("--json", metavar="FILE", help="also write every figure to this file")

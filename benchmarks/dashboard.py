@@ -4,6 +4,7 @@
 reached. Here they come from npm, at the versions that asv asks for (checked by asv's own hashes where npm has the same
 file), and are put beside the pages. What is published is ``benchmarks/results``.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -24,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ROOT / "benchmarks" / "npm"
-LIBRARY = ("im2colnet", "backends")     # a commit that changes neither needs no new results
+LIBRARY = ("im2colnet", "backends")  # a commit that changes neither needs no new results
 BACKEND = "IM2COLNET_BACKEND"
 
 #: the end of an address that asv's pages load -> the same thing in npm's packages
@@ -67,13 +68,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.dashboard", description="Publish benchmarks/results as a dashboard for a browser."
     )
     parser.add_argument(
-        "--html", type=Path, metavar="FOLDER", default=ROOT / ".asv" / "html",
+        "--html",
+        type=Path,
+        metavar="FOLDER",
+        default=ROOT / ".asv" / "html",
         help="where to write it (default: .asv/html)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--serve", type=int, nargs="?", const=8080, metavar="PORT",
+        "--serve",
+        type=int,
+        nargs="?",
+        const=8080,
+        metavar="PORT",
         help="then serve it on this machine until Ctrl-C (default port: 8080)",
-    )  # fmt: skip
+    )
     return parser
 
 
@@ -90,8 +98,9 @@ def publish(html: Path, config: Path = ROOT / "asv.conf.json") -> None:
         raise DashboardError(f"{html} holds something that is no dashboard: choose another folder")
     settings = _settings(config)
     if _git(config.parent / settings["repo"], "rev-parse", "--is-shallow-repository") == "true":
-        raise DashboardError("asv places results by the whole history, of which this clone has a part: run"
-                             " git fetch --unshallow")  # fmt: skip
+        raise DashboardError(
+            "asv places results by the whole history, of which this clone has a part: run git fetch --unshallow"
+        )
     html.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=html.parent, prefix=".dashboard-") as folder:
         made, asv = Path(folder) / "html", [sys.executable, "-m", "asv", "--config", str(config)]

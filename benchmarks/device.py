@@ -3,6 +3,7 @@
 Convolutions are also compared in float16. Times are the host's, each of calls that end when the device has done its
 work. Batches differ from call to call.
 """
+
 from __future__ import annotations
 
 import os
@@ -32,8 +33,8 @@ from benchmarks.peer import LAYOUTS, Peer, as_tensor
 BACKENDS = ("cupy",)
 PRECISIONS = ("float32", "tf32")
 OF_SHAPES = (*PRECISIONS, "float16")
-DEVICE = "cuda"      # PyTorch's name of it
-BATCHES = 3          # that are trained on in turn
+DEVICE = "cuda"  # PyTorch's name of it
+BATCHES = 3  # that are trained on in turn
 #: of losses and results, after sums in another order, or of rounded factors
 TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
 CASES = {
@@ -53,7 +54,7 @@ SHAPES = {
     "256-512-k1-14": Shape(256, 14, 512, 1),
     "128-128-k3-dw-28": Shape(128, 28, 128, 3, padding=1, groups=128),
 }
-IMAGES = 256         # of the shapes
+IMAGES = 256  # of the shapes
 
 
 def selected() -> bool:
@@ -69,7 +70,7 @@ def start(precision: str) -> ic.Backend:
     NotHere
         If there is no GPU, or PyTorch is missing or has none.
     """
-    os.environ["IM2COLNET_PRECISION"] = precision    # read when the backend starts, in this process for the first time
+    os.environ["IM2COLNET_PRECISION"] = precision  # read when the backend starts, in this process for the first time
     torch = import_torch()
     if DEVICE == "cuda" and not torch.cuda.is_available():
         raise NotHere("PyTorch sees no GPU here")
@@ -167,8 +168,12 @@ def convolution_samples(shape: Shape, precision: str, batch: int) -> Samples:
     x, dy = (np.ascontiguousarray(a.transpose(3, 1, 0, 2)) for a in (x, dy))
     theirs = {}
     for layout in LAYOUTS:
-        peer = versus.convolution_peer(shape, ours.window, *(as_tensor(a, layout, DEVICE) for a in (x, dy, w)),
-                                       import_torch().from_numpy(b).to(DEVICE))  # fmt: skip
+        peer = versus.convolution_peer(
+            shape,
+            ours.window,
+            *(as_tensor(a, layout, DEVICE) for a in (x, dy, w)),
+            import_torch().from_numpy(b).to(DEVICE),
+        )
         y, dx, dw = (tensor.float().cpu().numpy() for tensor in peer())
         for name, other in (("y", y.transpose(2, 1, 3, 0)), ("dx", dx.transpose(2, 1, 3, 0)), ("dw", dw)):
             versus.same(name, mine[name], other, TOLERANCE[precision])
@@ -202,4 +207,3 @@ def pairs(names: Sequence[str]) -> Iterator[tuple[str, Case, str]]:
         for name, case in CASES.items():
             if {name, case.model} & set(names):
                 yield f"{name} {precision}", case, precision
-

@@ -1,4 +1,5 @@
 """One layer in the smallest network that trains it: forward, both gradients, and what a step costs around them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

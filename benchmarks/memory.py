@@ -3,6 +3,7 @@
 Beside ours and PyTorch's stands what the plan predicts: every array that the library holds, exactly, but not what
 BLAS, the interpreter and the allocator take.
 """
+
 from __future__ import annotations
 
 import gc
@@ -30,8 +31,8 @@ from benchmarks.common import (
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
 
 STEPS = 3
-SMALL = 1 << 20    # bytes, of which most are pages and stacks of threads
-MOST, PATIENCE = 5, 1.0    # processes of PyTorch's in one pass, and seconds after which no other begins
+SMALL = 1 << 20  # bytes, of which most are pages and stacks of threads
+MOST, PATIENCE = 5, 1.0  # processes of PyTorch's in one pass, and seconds after which no other begins
 LIBRARIES = ("im2colnet", "plan", *(f"torch {layout}" for layout in LAYOUTS))
 
 
@@ -71,7 +72,7 @@ def peak(make: Callable[[], Callable[[Any, Any], float]], *batch: Any) -> int:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
         step = make()
-        for _ in range(FIRST_STEPS + STEPS):    # the first without the processes that share the work
+        for _ in range(FIRST_STEPS + STEPS):  # the first without the processes that share the work
             step(*batch)
         after = status()
         # pages of libraries that are read when their code first runs belong to the imports
@@ -79,7 +80,7 @@ def peak(make: Callable[[], Callable[[Any, Any], float]], *batch: Any) -> int:
         taken += sum(map(private_bytes, worker_processes()))
     except (OSError, KeyError) as error:
         raise NotHere(f"the peak of memory is not known on this system: {error!r}") from error
-    return max(taken, mmap.PAGESIZE)    # what is smaller fits into pages that were there already
+    return max(taken, mmap.PAGESIZE)  # what is smaller fits into pages that were there already
 
 
 def private_bytes(pid: int) -> int:

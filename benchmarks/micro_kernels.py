@@ -3,6 +3,7 @@
 There is no ``setup``: asv would run it before every single call, and a call of microseconds must be timed in a loop.
 What a benchmark needs is made in its first call, which is not counted.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 PyTorch is imported in the functions, so that the suite can be listed without it.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import im2colnet as ic
 from benchmarks.common import Case, NotHere, import_torch
 
-LAYOUTS = ("NCHW", "NHWC")   # contiguous, and channels_last; the better one is compared
+LAYOUTS = ("NCHW", "NHWC")  # contiguous, and channels_last; the better one is compared
 
 
 def module(layer: ic.Layer) -> Any:
@@ -33,9 +34,15 @@ def module(layer: ic.Layer) -> Any:
             if padding != tuple(after for _, after in layer.window.padding):
                 raise NotHere(f"PyTorch has no module for the padding of {layer!r}")
             return nn.Conv2d(
-                layer.in_channels, layer.out_channels, layer.window.kernel, layer.window.stride, padding,
-                layer.window.dilation, layer.groups, layer.bias,
-            )  # fmt: skip
+                layer.in_channels,
+                layer.out_channels,
+                layer.window.kernel,
+                layer.window.stride,
+                padding,
+                layer.window.dilation,
+                layer.groups,
+                layer.bias,
+            )
         case ic.Linear():
             return nn.Linear(layer.in_features, layer.out_features, layer.bias)
         case ic.BatchNorm2d():

@@ -11,6 +11,7 @@
 ``ratio_self``
     a training step to itself, 1 but for noise: how far the other ratios can be trusted.
 """
+
 from __future__ import annotations
 
 from functools import partial
@@ -36,8 +37,8 @@ from benchmarks.common import (
 )
 from benchmarks.step_nets import NETS, THREADS, step
 
-GEMM = 512                # rows and columns of the product that measures the peak of arithmetic
-COPY_BYTES = 64 << 20     # read, and as many written: larger than a core's share of the cache
+GEMM = 512  # rows and columns of the product that measures the peak of arithmetic
+COPY_BYTES = 64 << 20  # read, and as many written: larger than a core's share of the cache
 
 
 def ratio(side: str, other: str, found: list[Samples]) -> Row:
@@ -70,10 +71,12 @@ def roofline(shape: Shape) -> Comparison:
 def above_roof(shape: Shape, batch: int, found: list[Samples], itemsize: int = 4) -> Row:
     """Compare the time of the convolution with what the other two say that it takes at least."""
     seconds, (flops, nbytes) = Samples.pooled(found).seconds, shape.cost(batch, itemsize)
-    return spread([
-        t / max(flops * product / (2 * GEMM**3), nbytes * copy / (2 * COPY_BYTES))
-        for t, product, copy in zip(*(seconds[side] for side in ("convolution", "product", "copy")), strict=True)
-    ])  # fmt: skip
+    return spread(
+        [
+            t / max(flops * product / (2 * GEMM**3), nbytes * copy / (2 * COPY_BYTES))
+            for t, product, copy in zip(*(seconds[side] for side in ("convolution", "product", "copy")), strict=True)
+        ]
+    )
 
 
 def roofline_samples(shape: Shape, batch: int = BATCH, dtype: str = "float32") -> Samples:
@@ -126,9 +129,9 @@ class Torch(Ratios):
 
 
 def _ratio(comparison: Comparison) -> float:
-    import_torch()    # for all the processes
+    import_torch()  # for all the processes
     row = comparison.run()
-    print(versus.cores_text(row))    # asv shows it with --show-stderr
+    print(versus.cores_text(row))  # asv shows it with --show-stderr
     return float(row["ratio"])
 
 

@@ -1,4 +1,5 @@
 """What a user pays before anything runs: the size of what is installed, and the import."""
+
 from __future__ import annotations
 
 import io

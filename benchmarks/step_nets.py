@@ -1,4 +1,5 @@
 """Training steps and inference of whole networks, on one thread and on two."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 import im2colnet as ic
 from benchmarks.common import CASES, WARM_UP, interleave, start_backend, warm_up
 
-NETS = [name for name in CASES if not name.startswith("resnet18")]    # half a minute of asv's time: in compare only
+NETS = [name for name in CASES if not name.startswith("resnet18")]  # half a minute of asv's time: in compare only
 MODELS = [name for name in NETS if name != "lenet5-b256"]
 THREADS = [1, 2]
 

@@ -3,6 +3,7 @@
 Both sides are limited to the same cores, first by asking each library, then by the operating system where it can
 (``sched_setaffinity``), and what each side really kept busy is measured and reported.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -32,8 +33,8 @@ from benchmarks.common import (
 from benchmarks.peer import LAYOUTS, Peer, as_tensor
 from im2colnet.window import Window
 
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1    # of glibc's mallopt
-TOLERANCE = 1e-4     # of losses and outputs: less says that both sides do the same work
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
+TOLERANCE = 1e-4  # of losses and outputs: less says that both sides do the same work
 
 
 def limit(threads: int) -> ic.Backend:
@@ -46,7 +47,7 @@ def limit(threads: int) -> ic.Backend:
     RuntimeError
         If a library did not take the limit.
     """
-    torch = import_torch()    # first: it may bring a BLAS of its own, and our backend sets every BLAS to one thread
+    torch = import_torch()  # first: it may bring a BLAS of its own, and our backend sets every BLAS to one thread
     backend, cores, blas = start_host_backend(), allowed_cores(), blas_threads()
     _keep_memory()
     if threads > len(cores):
@@ -114,10 +115,15 @@ def better_layout(threads: int, batch: int, samples: Samples) -> Row:
     """Compare ours with the better of PyTorch's layouts."""
     layout = min((side for side in samples.seconds if side != "im2colnet"), key=samples.median)
     return samples.ratio("im2colnet", layout) | {
-        "threads": threads, "batch": batch, "rounds": len(samples.seconds["im2colnet"]),
-        "seconds": samples.median("im2colnet"), "cores": samples.cores("im2colnet"),
-        "torch_seconds": samples.median(layout), "torch_cores": samples.cores(layout), "torch_layout": layout,
-    }  # fmt: skip
+        "threads": threads,
+        "batch": batch,
+        "rounds": len(samples.seconds["im2colnet"]),
+        "seconds": samples.median("im2colnet"),
+        "cores": samples.cores("im2colnet"),
+        "torch_seconds": samples.median(layout),
+        "torch_cores": samples.cores(layout),
+        "torch_layout": layout,
+    }
 
 
 def training(case: Case, threads: int) -> Comparison:

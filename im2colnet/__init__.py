@@ -6,6 +6,7 @@
 >>> trainer = ic.Trainer(ic.Sequential(layers), optimizer=ic.SGD(lr=0.1, momentum=0.9), seed=0)
 >>> history = trainer.fit(train, epochs=10, batch_size=64, validation=test)
 """
+
 from __future__ import annotations
 
 from im2colnet import startup  # isort: skip  # noqa: F401 - first, since all that follows takes time
@@ -62,15 +63,63 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "AvgPool2d", "Backend", "BackendError", "BatchNorm2d", "CheckpointError", "Constant",
-    "Context", "Conv2d", "Cosine", "CrossEntropyLoss", "DTypeError", "DataError", "Dataset", "Dropout", "Flatten",
-    "FrozenError", "GlobalAvgPool2d", "History", "Im2colnetError", "InputWarning", "InterruptedStepError", "Layer",
-    "LayerError", "Linear", "Loader", "MaxPool2d", "Needs", "Network", "NonFiniteError", "Optimizer",
-    "OutOfMemoryError", "Parameter", "ReLU", "Residual", "Sequential", "ShapeError", "Spec", "Trainer",
-    "TrainingWarning", "WorkerError", "WorkerWarning", "ZeroPadShortcut", "datasets", "functional", "get_backend",
-    "get_num_threads", "get_workers", "list_backends", "models", "set_num_threads", "set_workers", "testing",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AvgPool2d",
+    "Backend",
+    "BackendError",
+    "BatchNorm2d",
+    "CheckpointError",
+    "Constant",
+    "Context",
+    "Conv2d",
+    "Cosine",
+    "CrossEntropyLoss",
+    "DTypeError",
+    "DataError",
+    "Dataset",
+    "Dropout",
+    "Flatten",
+    "FrozenError",
+    "GlobalAvgPool2d",
+    "History",
+    "Im2colnetError",
+    "InputWarning",
+    "InterruptedStepError",
+    "Layer",
+    "LayerError",
+    "Linear",
+    "Loader",
+    "MaxPool2d",
+    "Needs",
+    "Network",
+    "NonFiniteError",
+    "Optimizer",
+    "OutOfMemoryError",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "ShapeError",
+    "Spec",
+    "Trainer",
+    "TrainingWarning",
+    "WorkerError",
+    "WorkerWarning",
+    "ZeroPadShortcut",
+    "datasets",
+    "functional",
+    "get_backend",
+    "get_num_threads",
+    "get_workers",
+    "list_backends",
+    "models",
+    "set_num_threads",
+    "set_workers",
+    "testing",
     "use_backend",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:

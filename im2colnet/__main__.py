@@ -1,4 +1,5 @@
 """``python -m im2colnet`` is the command ``im2colnet``."""
+
 import sys
 
 from im2colnet.cli import main

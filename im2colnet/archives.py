@@ -2,6 +2,7 @@
 
 Nothing in a file is executed: arrays of Python objects, which are pickled, are refused.
 """
+
 from __future__ import annotations
 
 import errno
@@ -92,7 +93,7 @@ def read_npz(
                     with archive.open(entry) as file:
                         name = entry.filename.removesuffix(".npy")
                         found[name] = np.lib.format.read_array(file, allow_pickle=False)
-                        file.read(1)    # to the end, where the checksum is compared
+                        file.read(1)  # to the end, where the checksum is compared
                 return found
     expected = " or ".join(", ".join(names) for names in choose)
     what = "arrays" if max(map(len, choose)) > 1 else "array"
@@ -107,10 +108,14 @@ def _check_header(stream: IO[bytes], size: int, stored: int) -> None:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
     if dtype.hasobject:
-        raise DataError("it holds Python objects, which are pickled and could run code: store an array of numbers, or"
-                        " of strings as numpy.array(list_of_strings)")
+        raise DataError(
+            "it holds Python objects, which are pickled and could run code: store an array of numbers, or"
+            " of strings as numpy.array(list_of_strings)"
+        )
     announced = stream.tell() + math.prod(shape) * dtype.itemsize
     if announced != size or min(shape, default=0) < 0:
-        raise DataError(f"it has {size:,} bytes, but its header announces {announced:,}, for an array of the shape"
-                        f" {shape} and the type {dtype}: the file is damaged")
+        raise DataError(
+            f"it has {size:,} bytes, but its header announces {announced:,}, for an array of the shape"
+            f" {shape} and the type {dtype}: the file is damaged"
+        )
     check_size(size, stored)

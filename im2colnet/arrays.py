@@ -1,4 +1,5 @@
 """Arrays that the user gives, whatever library they are of, as NumPy arrays."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -20,7 +21,7 @@ def host_array(name: str, values: Any) -> np.ndarray:
     for part in parts:
         refuse_mask(name, part)
     try:
-        if any(hasattr(part, "detach") for part in parts):    # a PyTorch tensor, which may want a gradient
+        if any(hasattr(part, "detach") for part in parts):  # a PyTorch tensor, which may want a gradient
             values = [_plain(part) for part in values] if isinstance(values, (list, tuple)) else _plain(values)
         return np.asarray(values)
     except ValueError as error:

@@ -10,6 +10,7 @@ Every kernel writes to ``out`` where it is given (C-contiguous) and returns it. 
 :meth:`Backend.workspace` lists them; without it the kernel allocates them. Kernels never change their inputs, give the
 same result every time, and take arrays of any strides.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,15 +24,25 @@ from im2colnet.errors import BackendError, NonFiniteError, OutOfMemoryError
 from im2colnet.window import Pair, Tap, Window
 
 Array = Any  # an array of the backend's module
-HALF = ("float16", "bfloat16")      # types that arrays are stored in, while sums and parameters are float32
+HALF = ("float16", "bfloat16")  # types that arrays are stored in, while sums and parameters are float32
 Shape = tuple[int, ...]
 Call = Callable[[], Any]
 ITEM_BYTES = {
-    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2,
+    "float64": 8,
+    "int64": 8,
+    "uint64": 8,
+    "float32": 4,
+    "int32": 4,
+    "uint32": 4,
+    "float16": 2,
+    "int16": 2,
+    "uint16": 2,
     "bfloat16": 2,
-    "bool": 1, "int8": 1, "uint8": 1,
-}  # fmt: skip
-ALIGNMENT = 64       # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+}
+ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
 
 
 def accumulator(dtype: str) -> str:
@@ -87,7 +98,7 @@ class Statistics(NamedTuple):
 
     mean: Array
     var: Array
-    inverse: Array       #: 1 / √(var + eps)
+    inverse: Array  #: 1 / √(var + eps)
     scale: Array
     shift: Array
 
@@ -298,8 +309,15 @@ class Backend:
     # ------------------------------------------------------------------ convolution
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        window: Window,
+        groups: int = 1,
+        relu: bool = False,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         """Cross-correlate: ``y = w · im2col(x) + b``, then ReLU if asked for. (OH, F, OW, N)."""
         (H, C, W, N), (F, G) = x.shape, (w.shape[0], groups)
@@ -314,34 +332,52 @@ class Backend:
         return self.xp.maximum(y, 0, out=y) if relu else y
 
     def conv2d_input_grad(
-        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        dy: Array,
+        w: Array,
+        size: Pair,
+        window: Window,
+        groups: int = 1,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         """Gradient with respect to the input of ``size`` (H, W): ``dx = col2im(wᵀ · dy)``."""
         (OH, F, OW, N), G = dy.shape, groups
         C, K = w.shape[1] * G, w.shape[1] * w.shape[2] * w.shape[3]
         x_shape = (size[0], C, size[1], N)
         (columns,) = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
-        wt = w.reshape(G, F // G, K).swapaxes(1, 2)                                     # (G, K, F/G)
+        wt = w.reshape(G, F // G, K).swapaxes(1, 2)  # (G, K, F/G)
         self.matmul(wt, dy.reshape(OH, G, F // G, OW * N), out=columns.reshape(OH, G, K, OW * N))
         return self.col2im(columns, window, size, out=out)
 
     def conv2d_weight_grad(
-        self, x: Array, dy: Array, window: Window, groups: int = 1,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        dy: Array,
+        window: Window,
+        groups: int = 1,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         """Gradient with respect to the weight: ``dw = Σ_rows dy · im2col(x)ᵀ``. (F, C/G, KH, KW)."""
         C, (OH, F, OW, N), G = x.shape[1], dy.shape, groups
         dw = self.empty((F, C // G, *window.kernel), x.dtype.name) if out is None else out
         columns, products = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
         self.im2col(x, window, out=columns)
-        columns_t = columns.reshape(OH, G, -1, OW * N).swapaxes(2, 3)                   # (OH, G, OW·N, K)
-        self.matmul(dy.reshape(OH, G, F // G, OW * N), columns_t, out=products)         # (OH, G, F/G, K)
+        columns_t = columns.reshape(OH, G, -1, OW * N).swapaxes(2, 3)  # (OH, G, OW·N, K)
+        self.matmul(dy.reshape(OH, G, F // G, OW * N), columns_t, out=products)  # (OH, G, F/G, K)
         dw[...] = products.sum(0).reshape(dw.shape)
         return dw
 
     def conv2d_grads(
-        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array,
+        self,
+        x: Array,
+        dy: Array,
+        w: Array,
+        window: Window,
+        groups: int,
+        dw: Array,
+        dx: Array,
         work: Sequence[Array] | None = None,
     ) -> None:
         """Both gradients, of the weight into ``dw`` and of the input into ``dx``: here one after the other.
@@ -366,7 +402,12 @@ class Backend:
         return y
 
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
+        self,
+        x: Array,
+        y: Array,
+        dy: Array,
+        window: Window,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Give ``dy`` to the first maximum (in row-major order) of each window, or to its last NaN, as PyTorch does.
@@ -377,7 +418,7 @@ class Backend:
         tap, KW = self.first_maximum(x, window), window.kernel[1]
         dx = self.empty(x.shape, x.dtype.name) if out is None else out
         dx[...] = 0
-        for i, j, outputs, inputs in window.pairs(size):        # no product with a mask: infinity times 0 is NaN
+        for i, j, outputs, inputs in window.pairs(size):  # no product with a mask: infinity times 0 is NaN
             dx[inputs] = dx[inputs] + self.xp.where(tap[outputs] == i * KW + j, dy[outputs], zero)
         return dx
 
@@ -388,12 +429,18 @@ class Backend:
         """
         H, C, W, N = x.shape
         OH, OW = window.output_size((H, W))
-        largest, column = self._first_along(x, 2, window.taps(1, W, OW), window.stride[1], OW)      # (H, C, OW, N)
+        largest, column = self._first_along(x, 2, window.taps(1, W, OW), window.stride[1], OW)  # (H, C, OW, N)
         _, tap = self._first_along(largest, 0, window.taps(0, H, OH), window.stride[0], OH, column, window.kernel[1])
         return tap
 
     def _first_along(
-        self, x: Array, axis: int, taps: Sequence[Tap], stride: int, size: int, among: Array | None = None,
+        self,
+        x: Array,
+        axis: int,
+        taps: Sequence[Tap],
+        stride: int,
+        size: int,
+        among: Array | None = None,
         factor: int = 1,
     ) -> tuple[Array, Array]:
         """Along ``axis`` the largest input of the taps and its place: the tap times ``factor`` plus ``among`` there.
@@ -404,7 +451,7 @@ class Backend:
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         best, place = self.empty(shape, x.dtype.name), self.empty(shape, "int64")
         best[...], place[...] = -self.xp.inf, 0
-        reached = size      # outputs from here on have met a tap that is inside the image
+        reached = size  # outputs from here on have met a tap that is inside the image
         for k, (lo, hi, start) in enumerate(taps):
             if hi == lo:
                 continue
@@ -412,14 +459,18 @@ class Backend:
             inputs = *before, slice(start, start + (hi - lo - 1) * stride + 1, stride)
             value, at = x[inputs], k * factor if among is None else among[inputs] + k * factor
             better = (value > best[outputs]) | (value != value)
-            better[*before, : max(0, reached - lo)] = True      # the first of all, even if it is -infinity
+            better[*before, : max(0, reached - lo)] = True  # the first of all, even if it is -infinity
             best[outputs] = self.xp.where(better, value, best[outputs])
             place[outputs] = self.xp.where(better, at, place[outputs])
             reached = min(reached, lo)
         return best, place
 
     def avg_pool2d(
-        self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Mean of each window. (OH, C, OW, N)."""
@@ -432,7 +483,12 @@ class Backend:
         return self.xp.multiply(y, self.pool_shares(window, size, count_include_pad, x.dtype.name), out=y)
 
     def avg_pool2d_grad(
-        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        self,
+        dy: Array,
+        size: Pair,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         """Spread ``dy`` evenly over each window of an input of ``size`` (H, W)."""
@@ -473,11 +529,9 @@ class Backend:
         """The larger of ``x`` and 0. ``out`` may be ``x``."""
         return self.xp.maximum(x, 0, out=out)
 
-    def relu_grad(
-        self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
-    ) -> Array:
+    def relu_grad(self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None) -> Array:
         """``dy`` where the output ``y`` of the ReLU is positive, else 0. ``out`` may be ``dy``."""
-        dx = self.xp.where(y > 0, dy, dy.dtype.type(0))     # no product with the mask: infinity times 0 is NaN
+        dx = self.xp.where(y > 0, dy, dy.dtype.type(0))  # no product with the mask: infinity times 0 is NaN
         return dx if out is None else _assign(out, dx)
 
     def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
@@ -488,12 +542,12 @@ class Backend:
         """
         H, C, W, N = x.shape
         m = W * N
-        k = x.mean(axis=(2, 3), keepdims=True)                                           # (H, C, 1, 1)
+        k = x.mean(axis=(2, 3), keepdims=True)  # (H, C, 1, 1)
         centred = x - k
-        about = centred.sum(axis=(2, 3)).astype("float64") / m          # what rounding k has left of the row's mean
+        about = centred.sum(axis=(2, 3)).astype("float64") / m  # what rounding k has left of the row's mean
         spread = self.xp.square(centred).sum(axis=(2, 3)).astype("float64") - m * about * about
         k = k[:, :, 0, 0].astype("float64")
-        of_rows = k - k[0] + about                                      # less the first row's, so that all are small
+        of_rows = k - k[0] + about  # less the first row's, so that all are small
         mean = of_rows.mean(axis=0)
         out[0] = H * m * (k[0] + mean)
         out[1] = self.xp.maximum(spread, 0).sum(0) + m * self.xp.square(of_rows - mean).sum(0)
@@ -543,8 +597,15 @@ class Backend:
         var[...] = (1 - momentum) * var + momentum * (n / (n - 1)) * of.var
 
     def channel_affine(
-        self, x: Array, scale: Array, shift: Array, other: Array | None = None, other_scale: Array | None = None,
-        relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        other: Array | None = None,
+        other_scale: Array | None = None,
+        relu: bool = False,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         """``x·scale + other·other_scale + shift``, one coefficient for each channel; ``out`` may be ``x``."""
         dtype = x.dtype

@@ -7,6 +7,7 @@ finds every error within 32 bits and all but one in 4·10⁹ others, at several 
 A later version of the library adds entries, which this one ignores, and keeps the format's number as long as this one
 can read what it writes. Files without checksums, of version 0.1, are read too.
 """
+
 from __future__ import annotations
 
 import json
@@ -30,9 +31,9 @@ from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import TOO_DEEP
 
 FORMAT = 1
-DESCRIPTION, CHECKSUM = "im2colnet", "im2colnet.crc32"     # keys of the metadata
+DESCRIPTION, CHECKSUM = "im2colnet", "im2colnet.crc32"  # keys of the metadata
 FLOATS = ("F16", "F32", "F64")
-LARGEST = 2**53     # of the counts in a description: any larger one is a fault, and would not fit a float
+LARGEST = 2**53  # of the counts in a description: any larger one is a fault, and would not fit a float
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ def rebuild(description: Any, place: str = "it") -> Any:
         return cls(**values)
     except RecursionError:
         raise
-    except Exception as error:      # of any kind, if the class is a user's own
+    except Exception as error:  # of any kind, if the class is a user's own
         kind = "" if isinstance(error, (TypeError, Im2colnetError)) else f"{type(error).__name__}: "
         raise CheckpointError(
             f"{place}: the checkpoint's {cls.__name__} does not fit this version: {kind}{error}"
@@ -141,7 +142,7 @@ def _newest(classes: list[type[Any]]) -> type[Any]:
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
-    for sub in cls.__subclasses__():    # in the order of their definition
+    for sub in cls.__subclasses__():  # in the order of their definition
         yield sub
         yield from _subclasses(sub)
 
@@ -202,9 +203,14 @@ def entry(name: str, values: Mapping[str, Any], kind: Any, place: str = "") -> A
 
 
 WORDS = {
-    int: f"a whole number from 0 to {LARGEST}", float: "a finite number", bool: "true or false", str: "text",
-    dict: "an object", list: "a list", NoneType: "null",
-}  # fmt: skip
+    int: f"a whole number from 0 to {LARGEST}",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    dict: "an object",
+    list: "a list",
+    NoneType: "null",
+}
 
 
 def fill(cls: type[T], values: Mapping[str, Any], place: str, required: tuple[str, ...] = ()) -> T:
@@ -213,7 +219,7 @@ def fill(cls: type[T], values: Mapping[str, Any], place: str, required: tuple[st
     for field in fields(cls):  # type: ignore[arg-type]
         kind = kinds[field.name]
         if field.name not in values and field.name not in required:
-            continue        # of an older version
+            continue  # of an older version
         value = entry(field.name, values, dict if is_dataclass(kind) else kind, place)
         found[field.name] = fill(kind, value, f"{place}.{field.name}") if is_dataclass(kind) else value  # type: ignore
     return cls(**found)
@@ -222,7 +228,7 @@ def fill(cls: type[T], values: Mapping[str, Any], place: str, required: tuple[st
 def _short(value: Any) -> str:
     try:
         text = json.dumps(value)
-    except (ValueError, RecursionError):     # a number of more digits than Python prints, or deeply nested
+    except (ValueError, RecursionError):  # a number of more digits than Python prints, or deeply nested
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -267,9 +273,9 @@ class Contents(NamedTuple):
     """An open checkpoint: what is known of it before its tensors are read."""
 
     information: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]              #: of the tensors
-    mark: str                                       #: the description's checksum, which tells the file from others
-    tensors: Callable[[], dict[str, Any]]           #: reads them
+    shapes: dict[str, tuple[int, ...]]  #: of the tensors
+    mark: str  #: the description's checksum, which tells the file from others
+    tensors: Callable[[], dict[str, Any]]  #: reads them
 
 
 @contextmanager
@@ -333,9 +339,7 @@ def _information(name: str, text: str) -> dict[str, Any]:
     if type(version) is not int or version != FORMAT:
         writer = information.get("version")
         by = f"; im2colnet {writer} has written it" if isinstance(writer, str) else ""
-        raise CheckpointError(
-            f"{name} has format {_short(version)}, this version reads {FORMAT}; update im2colnet{by}"
-        )
+        raise CheckpointError(f"{name} has format {_short(version)}, this version reads {FORMAT}; update im2colnet{by}")
     found: dict[str, Any] = information
     return found
 
@@ -361,5 +365,16 @@ def mark_of(path: str | os.PathLike[str]) -> str | None:
         return None
 
 
-__all__ = ["Contents", "describe", "encode", "entry", "fill", "mark_of", "opened", "read", "rebuild", "rebuild_as",
-           "replace_file"]
+__all__ = [
+    "Contents",
+    "describe",
+    "encode",
+    "entry",
+    "fill",
+    "mark_of",
+    "opened",
+    "read",
+    "rebuild",
+    "rebuild_as",
+    "replace_file",
+]

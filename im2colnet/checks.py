@@ -1,4 +1,5 @@
 """Checks of single arguments, with errors that name them."""
+
 from __future__ import annotations
 
 import inspect
@@ -29,7 +30,7 @@ def positive(**arguments: Any) -> None:
 
 def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: float = inf) -> float:
     """Return ``value`` as a float from ``least`` to ``below``, or raise a ShapeError that names the argument."""
-    if type(value) is float and least <= value < below:     # what every step asks
+    if type(value) is float and least <= value < below:  # what every step asks
         return value
     try:
         found = float(value)

@@ -2,6 +2,7 @@
 
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -55,11 +56,11 @@ from im2colnet.registry import VARIABLE, get_backend, list_backends, use_backend
 from im2colnet.trainer import CHECKPOINT, METRICS, Trainer
 
 RUN, CURVES = "run.json", "curves.png"
-DEBUG = "IM2COLNET_DEBUG"       #: environment variable: errors show the traceback
+DEBUG = "IM2COLNET_DEBUG"  #: environment variable: errors show the traceback
 FAULT = "this is a fault of im2colnet"
 LESS = "take fewer images at once (--batch-size), smaller images or a smaller model"
-LARGEST = 2**31 - 1             #: number that an option takes
-PATIENCE = 3.0                  #: seconds that the workers of a killed run may take to end
+LARGEST = 2**31 - 1  #: number that an option takes
+PATIENCE = 3.0  #: seconds that the workers of a killed run may take to end
 FILES = {"checkpoint": CHECKPOINT, "metrics": METRICS, "curves": CURVES}
 
 
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         except OutputError as error:
             output.discard()
-            if isinstance(error.__cause__, BrokenPipeError):    # the reader, such as head, has enough
+            if isinstance(error.__cause__, BrokenPipeError):  # the reader, such as head, has enough
                 return 1
             return _failed(f"cannot write the output: {error}")
         except KeyboardInterrupt:
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if error.errno == errno.ENOMEM:
                 return _failed(f"out of memory ({what}): {LESS}")
             return _failed(what if error.filename is None else f"{error.filename}: {what}")
-        except (Exception, SystemExit) as error:    # SystemExit: of a plug-in
+        except (Exception, SystemExit) as error:  # SystemExit: of a plug-in
             what = " ".join(f"{type(error).__name__}: {error}".split())
             return _failed(f"{FAULT}: {what}. Set {DEBUG}=1 to see where, and report it")
 
@@ -158,7 +159,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 2
     try:
         args = parser.parse_args(given)
-    except SystemExit as exit:    # argparse: 0 after --help, 2 after wrong usage
+    except SystemExit as exit:  # argparse: 0 after --help, 2 after wrong usage
         return int(exit.code or 0)
     try:
         with _machine(args), warnings.catch_warnings():
@@ -215,8 +216,11 @@ def _train(args: argparse.Namespace, held: ExitStack) -> int:
             dropping = {"drop_last": True} if run.drop_last else {}
             trainer.fit(images, run.epochs, run.batch_size, held_out, out, display, **dropping)
     except NonFiniteError as error:
-        kept = f"the last good checkpoint stays: {out / CHECKPOINT}" if (out / CHECKPOINT).exists() \
+        kept = (
+            f"the last good checkpoint stays: {out / CHECKPOINT}"
+            if (out / CHECKPOINT).exists()
             else "there is no checkpoint yet"
+        )
         raise NonFiniteError(f"{error}; {kept}") from error
     except (KeyboardInterrupt, interrupt.Terminated) as error:
         print(_interrupted(args, run, out), file=sys.stderr)
@@ -235,8 +239,8 @@ def evaluate(args: argparse.Namespace) -> int:
         trainer.net.inputs.compare(held_out.name, Inputs.of(held_out))
         trainer.net.inputs.compare_classes(held_out.name, held_out.classes)
         if not named(held_out.classes):
-            known = trainer.net.inputs.classes[:len(held_out.classes)]
-            held_out = replace(held_out, classes=known + held_out.classes[len(known):])
+            known = trainer.net.inputs.classes[: len(held_out.classes)]
+            held_out = replace(held_out, classes=known + held_out.classes[len(known) :])
     scores = _log_probabilities(trainer.net, held_out.images)
     labels, guesses = held_out.labels, scores.argmax(axis=1)
     names = held_out.classes + tuple(map(str, range(len(held_out.classes), scores.shape[1])))
@@ -248,23 +252,36 @@ def evaluate(args: argparse.Namespace) -> int:
         images, correct = int(counts.sum()), int(counts[label])
         counts[label] = 0
         wrong = int(counts.argmax())
-        rows.append({
-            "class": name, "images": images, "correct": correct, "accuracy": correct / images if images else None,
-            "mistaken_for": names[wrong] if counts[wrong] else None, "times": int(counts[wrong]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "class": name,
+                "images": images,
+                "correct": correct,
+                "accuracy": correct / images if images else None,
+                "mistaken_for": names[wrong] if counts[wrong] else None,
+                "times": int(counts[wrong]),
+            }
+        )
     report = {
-        "checkpoint": str(args.checkpoint), "data": held_out.name, "images": len(held_out),
-        "loss": float(-scores[np.arange(len(labels)), labels].mean()), "accuracy": float((guesses == labels).mean()),
-        "classes": rows, "backend": trainer.net.backend.name, "threads": get_num_threads(),
-    }  # fmt: skip
+        "checkpoint": str(args.checkpoint),
+        "data": held_out.name,
+        "images": len(held_out),
+        "loss": float(-scores[np.arange(len(labels)), labels].mean()),
+        "accuracy": float((guesses == labels).mean()),
+        "classes": rows,
+        "backend": trainer.net.backend.name,
+        "threads": get_num_threads(),
+    }
     _print(args, report, lambda: _evaluate_text(report))
     return 0
 
 
 def predict(args: argparse.Namespace) -> int:
     """Classify images from files."""
-    if args.out and any(os.path.exists(file) and os.path.exists(args.out) and os.path.samefile(file, args.out)
-                        for file in (*args.files, args.checkpoint)):
+    if args.out and any(
+        os.path.exists(file) and os.path.exists(args.out) and os.path.samefile(file, args.out)
+        for file in (*args.files, args.checkpoint)
+    ):
         _wrong_usage(f"--out {args.out} would overwrite a file that is read: give another name")
     net = Trainer.load(args.checkpoint).net
     outputs, run = _check_fit(net), Run.beside(args.checkpoint)
@@ -285,7 +302,7 @@ def predict(args: argparse.Namespace) -> int:
                 net.inputs.compare(file, Inputs.of(batch))
             found.append(np.exp(_log_probabilities(net, batch)))
             sources += [(file, index) for index in range(len(batch))]
-        except (Im2colnetError, OSError) as error:      # the others are predicted nevertheless
+        except (Im2colnetError, OSError) as error:  # the others are predicted nevertheless
             failed.append({"file": file, "error": str(error) if file in str(error) else f"{file}: {error}"})
             print(f"im2colnet: error: {failed[-1]['error']}", file=sys.stderr)
     if not found:
@@ -293,8 +310,10 @@ def predict(args: argparse.Namespace) -> int:
     probabilities = np.concatenate(found).astype(np.float32)
     rows = []
     for (file, index), row in zip(sources, probabilities, strict=True):
-        top = [{"class": names[i], "label": int(i), "probability": float(row[i])}
-               for i in np.argsort(-row, kind="stable")[:3]]
+        top = [
+            {"class": names[i], "label": int(i), "probability": float(row[i])}
+            for i in np.argsort(-row, kind="stable")[:3]
+        ]
         rows.append({"file": file, "index": index, **top[0], "top": top})
     report = {"checkpoint": str(args.checkpoint), "classes": list(names), "predictions": rows, "failed": failed}
     if args.out:
@@ -318,8 +337,11 @@ def summary(args: argparse.Namespace) -> int:
     from im2colnet import report
 
     subject, batch = _subject(args), args.batch_size or 1
-    _print(args, {"network": subject.name, **report.summary(subject.net, subject.shape, batch)},
-           lambda: f"{subject.name}: {report.summary_text(subject.net, subject.shape, batch, _width())}")
+    _print(
+        args,
+        {"network": subject.name, **report.summary(subject.net, subject.shape, batch)},
+        lambda: f"{subject.name}: {report.summary_text(subject.net, subject.shape, batch, _width())}",
+    )
     return 0
 
 
@@ -338,8 +360,9 @@ def profile(args: argparse.Namespace) -> int:
         from im2colnet.plots import save_roofline
 
         save_roofline(report, args.picture)
-    _print(args, {"network": subject.name, **report},
-           lambda: f"{subject.name}: {profiling.profile_text(report, _width())}")
+    _print(
+        args, {"network": subject.name, **report}, lambda: f"{subject.name}: {profiling.profile_text(report, _width())}"
+    )
     return 0
 
 
@@ -379,9 +402,9 @@ class Run:
     epochs: int
     batch_size: int
     classes: list[str]
-    checksum: int    #: of the training images and labels
+    checksum: int  #: of the training images and labels
     drop_last: bool = False
-    process: str = ""    #: that trains, or did last
+    process: str = ""  #: that trains, or did last
 
     @classmethod
     def beside(cls, path: str) -> Run | None:
@@ -394,8 +417,10 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"cannot read {file}, which belongs to the checkpoint: {error}; mend it, or remove it"
-                                  " and give --data and what else is asked for") from error
+            raise CheckpointError(
+                f"cannot read {file}, which belongs to the checkpoint: {error}; mend it, or remove it"
+                " and give --data and what else is asked for"
+            ) from error
 
     @classmethod
     def read(cls, values: Any) -> Run:
@@ -403,7 +428,7 @@ class Run:
         if not isinstance(values, dict):
             raise ValueError(f"it must hold an object, not {_short(values)}")
         for name, (holds, wanted) in RUN_FIELDS.items():
-            if name not in values and not hasattr(cls, name):    # it has a default
+            if name not in values and not hasattr(cls, name):  # it has a default
                 raise ValueError(f"it lacks {name!r}")
             if name in values and not holds(values[name]):
                 raise ValueError(f"{name!r} must be {wanted}, it is {_short(values[name])}")
@@ -463,8 +488,7 @@ def _start(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Datas
     epochs = args.epochs or max(recipe.epochs, math.ceil(LEAST_STEPS / max(steps, 1)))
     optimizer = _trained_with(args, recipe, epochs, steps)
     net = _make(args, model, images)
-    run = Run(*_data_of(args, None), model, epochs, batch_size, list(images.classes), _checksum(images),
-              args.drop_last)
+    run = Run(*_data_of(args, None), model, epochs, batch_size, list(images.classes), _checksum(images), args.drop_last)
     return Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision), run, (images, held_out)
 
 
@@ -478,8 +502,9 @@ def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Data
     history = trainer.history
     if (trainer.epoch and not history) or any(type(row) is not dict or set(RECORDED) - row.keys() for row in history):
         raise CheckpointError(f"{args.resume} is damaged: each epoch of its history must have {', '.join(RECORDED)}")
-    epochs, batch_size = (getattr(args, name) or (getattr(before, name) if before else None)
-                          for name in ("epochs", "batch_size"))
+    epochs, batch_size = (
+        getattr(args, name) or (getattr(before, name) if before else None) for name in ("epochs", "batch_size")
+    )
     if not epochs or not batch_size:
         _wrong_usage(f"beside {args.resume} is no {RUN}: give --data, --epochs and --batch-size as they were")
     images, held_out = _load_data(args, before)
@@ -487,11 +512,20 @@ def _resume(args: argparse.Namespace) -> tuple[Trainer, Run, tuple[Dataset, Data
         trainer = Trainer.load(args.resume, _make(args, args.model, images))
     _check_fit(trainer.net, images)
     if before and before.checksum != _checksum(images):
-        raise DataError(f"{args.resume} was trained on other images than those of {images.name}; to go on exactly,"
-                        f" the data must be the same ({before.data})")
+        raise DataError(
+            f"{args.resume} was trained on other images than those of {images.name}; to go on exactly,"
+            f" the data must be the same ({before.data})"
+        )
     model = args.model or (before.model if before else "network")
-    run = Run(*_data_of(args, before), model, epochs, batch_size, list(images.classes), _checksum(images),
-              args.drop_last or (before is not None and before.drop_last))
+    run = Run(
+        *_data_of(args, before),
+        model,
+        epochs,
+        batch_size,
+        list(images.classes),
+        _checksum(images),
+        args.drop_last or (before is not None and before.drop_last),
+    )
     return trainer, run, (images, held_out)
 
 
@@ -502,8 +536,10 @@ def _data_of(args: argparse.Namespace, run: Run | None) -> tuple[str, str | None
     path = os.path.expanduser(data)
     if args.folder and (data == "digits" or (is_file and os.path.isabs(path))):
         where = "is a whole path" if is_file else "comes with the library"
-        _wrong_usage(f"--folder is not used, since the data set {data} {where}: leave it out, or give --data a name"
-                     " that is looked for in that folder (fashion-mnist, mnist or a file.npz)")
+        _wrong_usage(
+            f"--folder is not used, since the data set {data} {where}: leave it out, or give --data a name"
+            " that is looked for in that folder (fashion-mnist, mnist or a file.npz)"
+        )
     folder = folder and os.path.expanduser(folder)
     try:
         if is_file:
@@ -538,23 +574,28 @@ def _run_folder(args: argparse.Namespace, run: Run, held: ExitStack) -> Path:
     there, file = folder / CHECKPOINT, folder / RUN
     locked = _lock(folder, held)
     if locked is False:
-        raise CheckpointError(f"{folder} is the folder of a run that is going on{_who(there)}: wait until that has"
-                              " ended, or give another --out")
+        raise CheckpointError(
+            f"{folder} is the folder of a run that is going on{_who(there)}: wait until that has"
+            " ended, or give another --out"
+        )
     if there.exists():
         if not (same and there.samefile(args.resume)):
             again = shlex.join(["im2colnet", "train", *_option("--resume", there)])
-            raise CheckpointError(f"{folder} is the folder of another run: to go on with that,\n  {again}\n"
-                                  "or give another --out")
+            raise CheckpointError(
+                f"{folder} is the folder of another run: to go on with that,\n  {again}\nor give another --out"
+            )
         run.write(folder)
         return folder
     try:
-        with file.open("xb") as stream:    # of two that are here at the same time, one can make it
+        with file.open("xb") as stream:  # of two that are here at the same time, one can make it
             stream.write(run.encode())
     except FileExistsError:
         if not locked:
-            raise CheckpointError(f"{folder} has been taken by another run{_who(there)}, which has no checkpoint yet:"
-                                  f" if that is not running any more, remove {file}, or give another --out") from None
-        run.write(folder)    # of a run that died before its first checkpoint
+            raise CheckpointError(
+                f"{folder} has been taken by another run{_who(there)}, which has no checkpoint yet:"
+                f" if that is not running any more, remove {file}, or give another --out"
+            ) from None
+        run.write(folder)  # of a run that died before its first checkpoint
     except OSError as error:
         raise CheckpointError(f"cannot write {file}: {error.strerror}") from error
     held.callback(_leave, folder)
@@ -591,7 +632,7 @@ def _lock(folder: Path, held: ExitStack) -> bool | None:
         except OSError:
             return None
         else:
-            held.callback(fcntl.flock, number, fcntl.LOCK_UN)    # workers that were forked have it open too
+            held.callback(fcntl.flock, number, fcntl.LOCK_UN)  # workers that were forked have it open too
             return True
 
 
@@ -620,8 +661,14 @@ def _interrupted(args: argparse.Namespace, run: Run, out: Path) -> str:
     if not (out / CHECKPOINT).exists():
         return "\ninterrupted before there was a checkpoint"
     command = ["im2colnet", "train"]
-    for option, value in (("--resume", out / CHECKPOINT), ("--data", run.data), ("--epochs", run.epochs),
-                          ("--folder", run.folder), ("--backend", args.backend), ("--threads", args.threads)):
+    for option, value in (
+        ("--resume", out / CHECKPOINT),
+        ("--data", run.data),
+        ("--epochs", run.epochs),
+        ("--folder", run.folder),
+        ("--backend", args.backend),
+        ("--threads", args.threads),
+    ):
         command += _option(option, value) if value else []
     return f"\ninterrupted; the checkpoint is {out / CHECKPOINT}\nto go on exactly there:\n  {shlex.join(command)}"
 
@@ -704,8 +751,9 @@ def _subject(args: argparse.Namespace) -> Subject:
             sizes = {"in_channels": shape[0], "input_size": shape[1]} if shape else {}
             net = models.MODELS[name](**sizes, **_model_width(args, name))
         batch_size, optimizer = RECIPES[name].batch_size, _optimizer(RECIPES[name].optimizer)
-    return Subject(name, net, net.check_shape(shape), args.batch_size or batch_size,
-                   _optimizer(named) if named else optimizer)
+    return Subject(
+        name, net, net.check_shape(shape), args.batch_size or batch_size, _optimizer(named) if named else optimizer
+    )
 
 
 def _optimizer(name: str, lr: float | Schedule = 0.1, weight_decay: float = 0.0, momentum: float = 0.9) -> Optimizer:
@@ -752,8 +800,14 @@ def _write_predictions(path: str, report: dict[str, Any], probabilities: np.ndar
     if kind == ".npy":
         np.save(content, probabilities)
     elif kind == ".npz":
-        np.savez(content, probabilities=probabilities, classes=np.array(names), labels=np.array(columns["label"]),
-                 files=np.array(columns["file"]), indices=np.array(columns["index"]))
+        np.savez(
+            content,
+            probabilities=probabilities,
+            classes=np.array(names),
+            labels=np.array(columns["label"]),
+            files=np.array(columns["file"]),
+            indices=np.array(columns["index"]),
+        )
     elif kind == ".json":
         whole = [row | {"probabilities": found.tolist()} for row, found in zip(rows, probabilities, strict=True)]
         content.write((json.dumps(report | {"predictions": whole}, indent=2) + "\n").encode())
@@ -762,7 +816,7 @@ def _write_predictions(path: str, report: dict[str, Any], probabilities: np.ndar
         table = csv.writer(text, lineterminator="\n")
         table.writerow([*columns, *(f"probability_{name}" for name in names)])
         for cells, found in zip(zip(*columns.values(), strict=True), probabilities, strict=True):
-            table.writerow([*cells, *(f"{p:.9g}" for p in found)])     # 9 digits are a float32, exactly
+            table.writerow([*cells, *(f"{p:.9g}" for p in found)])  # 9 digits are a float32, exactly
         content.write(text.getvalue().encode(errors="surrogateescape"))
     checkpoint.replace_file(path, content.getvalue())
 
@@ -780,7 +834,7 @@ def _train_report(trainer: Trainer, run: Run, out: Path, held_out: Dataset) -> d
     history, seconds = trainer.history, sum(trainer.history["seconds"])
     images = sum(record["seconds"] * record["images_per_second"] for record in history)
     last = history[-1]
-    if "validation_loss" not in last:    # of a training without validation, which the command only ended
+    if "validation_loss" not in last:  # of a training without validation, which the command only ended
         last = last | {f"validation_{key}": value for key, value in trainer.evaluate(held_out).items()}
     hint = None
     try:
@@ -789,28 +843,45 @@ def _train_report(trainer: Trainer, run: Run, out: Path, held_out: Dataset) -> d
         save_curves(history, out / CURVES)
     except ImportError:
         hint = f"for a picture of the curves: {install('viz')}"
-    except Exception as error:    # of Matplotlib, which needs folders to write to; the training is done all the same
+    except Exception as error:  # of Matplotlib, which needs folders to write to; the training is done all the same
         hint = f"the curves could not be drawn: {error}"
     return {
-        "data": run.data, "model": run.model, "parameters": trainer.net.graph.size, "epochs": trainer.epoch,
-        "batch_size": run.batch_size, "optimizer": checkpoint.describe(trainer.optimizer), "seed": trainer.seed,
+        "data": run.data,
+        "model": run.model,
+        "parameters": trainer.net.graph.size,
+        "epochs": trainer.epoch,
+        "batch_size": run.batch_size,
+        "optimizer": checkpoint.describe(trainer.optimizer),
+        "seed": trainer.seed,
         "train": {"loss": last["loss"], "accuracy": last["accuracy"]},
         "test": {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]},
-        "seconds": seconds, "images_per_second": images / seconds,
-        "backend": trainer.net.backend.name, "threads": get_num_threads(), "workers": trainer.workers,
-        "precision": trainer.net.precision, "peak_memory": trainer.net.backend.peak(), "folder": str(out),
+        "seconds": seconds,
+        "images_per_second": images / seconds,
+        "backend": trainer.net.backend.name,
+        "threads": get_num_threads(),
+        "workers": trainer.workers,
+        "precision": trainer.net.precision,
+        "peak_memory": trainer.net.backend.peak(),
+        "folder": str(out),
         **{name: str(out / file) if (out / file).exists() else None for name, file in FILES.items()},
-        "history": list(history), **({"hint": hint} if hint else {}),
-    }  # fmt: skip
+        "history": list(history),
+        **({"hint": hint} if hint else {}),
+    }
 
 
 def _start_text(trainer: Trainer, run: Run, images: Dataset, held_out: Dataset, width: int | None) -> str:
-    return _lines({
-        "data": f"{images.name}, {len(images):,} training and {len(held_out):,} test images"
+    return (
+        _lines(
+            {
+                "data": f"{images.name}, {len(images):,} training and {len(held_out):,} test images"
                 f" of {_by(images.images.shape[1:])}",
-        "network": f"{run.model}, {trainer.net.graph.size:,} parameters",
-        "steps": f"batches of {run.batch_size}, {_describe(trainer.optimizer)}",
-    }, width) + "\n"  # fmt: skip
+                "network": f"{run.model}, {trainer.net.graph.size:,} parameters",
+                "steps": f"batches of {run.batch_size}, {_describe(trainer.optimizer)}",
+            },
+            width,
+        )
+        + "\n"
+    )
 
 
 def _train_text(report: dict[str, Any]) -> str:
@@ -821,7 +892,7 @@ def _train_text(report: dict[str, Any]) -> str:
         "test": f"loss {test['loss']:.4f}, accuracy {test['accuracy']:.2%}",
         "train": f"loss {train['loss']:.4f}, accuracy {train['accuracy']:.2%} (means over the last epoch)",
         "time": f"{duration(report['seconds'])} for {count(report['epochs'], 'epoch')},"
-                f" {report['images_per_second']:,.0f} images/s",
+        f" {report['images_per_second']:,.0f} images/s",
         "network": f"{report['model']}, {report['parameters']:,} parameters",
         "backend": f"{report['backend']}, {report['precision']}, {report['workers']}",
         **({"memory": f"{amount(peak, 1024)}B at most"} if (peak := report["peak_memory"]) else {}),
@@ -837,7 +908,7 @@ def _lines(rows: dict[str, str], width: int | None = None) -> str:
     lines = []
     for name, value in rows.items():
         line = f"{name:9}{value}"
-        if width and name not in ("folder", "files"):     # names that people copy
+        if width and name not in ("folder", "files"):  # names that people copy
             line = textwrap.fill(line, width, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
         lines.append(line)
     return "\n".join(lines)
@@ -874,8 +945,11 @@ def _backends_text(report: dict[str, Any]) -> str:
     rows = report["backends"]
     cells = [("backend", "source", "starts here", "why not")]
     cells += [(row["name"], row["source"], "yes" if row["available"] else "no", row["reason"]) for row in rows]
-    how = {"argument": "the argument --backend", "environment": f"the environment variable {VARIABLE}",
-           "default": f"default; {VARIABLE} is not set"}[report["selected_by"]]
+    how = {
+        "argument": "the argument --backend",
+        "environment": f"the environment variable {VARIABLE}",
+        "default": f"default; {VARIABLE} is not set",
+    }[report["selected_by"]]
     missing = "" if any(row["selected"] for row in rows) else ", but there is no such backend"
     return f"{table(cells, width=_width())}\n\nselected: {report['selected']} (by {how}){missing}"
 
@@ -897,126 +971,213 @@ def _by(shape: Sequence[int]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "im2colnet", description="Train and use small convolutional networks on NumPy or another array module.",
+        "im2colnet",
+        description="Train and use small convolutional networks on NumPy or another array module.",
         epilog="exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM",
     )
     parser.add_argument("--version", action="version", version=f"im2colnet {im2colnet.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(command: Callable[[argparse.Namespace], int], about: str, examples: str, operands: str = "",
-            more: str = "") -> argparse.ArgumentParser:
+    def add(
+        command: Callable[[argparse.Namespace], int], about: str, examples: str, operands: str = "", more: str = ""
+    ) -> argparse.ArgumentParser:
         name = command.__name__
         sub = commands.add_parser(
-            name, usage=f"im2colnet {name} [OPTION]... {operands}".rstrip(), help=about,
-            description=f"{about[0].upper()}{about[1:]}.", formatter_class=argparse.RawDescriptionHelpFormatter,
+            name,
+            usage=f"im2colnet {name} [OPTION]... {operands}".rstrip(),
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog="examples:\n" + textwrap.indent(textwrap.dedent(examples).strip(), "  ") + more,
         )
         sub.set_defaults(command=command, parser=sub)
         return sub
 
-    sub = add(train, "train a network and keep it in a run folder", """
+    sub = add(
+        train,
+        "train a network and keep it in a run folder",
+        """
         im2colnet train
         im2colnet train --data fashion-mnist --model lenet5 --epochs 3
         im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
-        """, more="\n\nwhat suits the models:\n" + "\n".join(
+        """,
+        more="\n\nwhat suits the models:\n"
+        + "\n".join(
             f"  {name:9} {r.epochs:2} epochs of batches of {r.batch_size}, {r.optimizer}, lr {r.lr:g}, weight decay"
-            f" {r.weight_decay:g}" for name, r in RECIPES.items()) +
-        f"\nand of few images so many epochs that there are {LEAST_STEPS} steps")
+            f" {r.weight_decay:g}"
+            for name, r in RECIPES.items()
+        )
+        + f"\nand of few images so many epochs that there are {LEAST_STEPS} steps",
+    )
     _add_data(sub, "digits; with --resume, that of the run")
     _add_model(sub)
     group = sub.add_argument_group("training", "What is not given suits the model, see below.")
     group.add_argument("--epochs", type=_positive, metavar="N", help="how often to go through the images, in all")
     group.add_argument("--batch-size", type=_positive, metavar="N", help="images of a step")
-    group.add_argument("--drop-last", action="store_true", help="leave out the last batch of an epoch if it is smaller"
-                                                                " than the others")
+    group.add_argument(
+        "--drop-last", action="store_true", help="leave out the last batch of an epoch if it is smaller than the others"
+    )
     group.add_argument("--optimizer", choices=RATES, help="how to take a step")
-    group.add_argument("--lr", type=_number(float, lambda v: 0 < v < math.inf, "above 0"), metavar="RATE",
-                       help="learning rate, the highest of the schedule")
-    group.add_argument("--momentum", type=_number(float, lambda v: 0 <= v < 1, "from 0 to below 1"), metavar="M",
-                       help="of sgd (default: 0.9)")
-    group.add_argument("--weight-decay", type=_number(float, lambda v: 0 <= v < math.inf, "of at least 0"),
-                       metavar="D", help="how strongly the parameters are pulled to 0")
-    group.add_argument("--schedule", choices=("constant", "cosine"),
-                       help="how the learning rate goes on after the warm-up (default: cosine, which falls to 0)")
-    group.add_argument("--warmup", type=_number(float, lambda v: 0 <= v < math.inf, "of at least 0"),
-                       metavar="EPOCHS", help="in which the learning rate rises (default: a tenth of all with cosine,"
-                                              " else 0)")
-    group.add_argument("--seed", type=_number(int, lambda v: v >= 0, "of at least 0"), metavar="N",
-                       help="of initialisation, order and dropout (default: 0); the same seed gives the same network")
-    group.add_argument("--precision", choices=("float32", "tf32", *HALF),
-                       help="how a GPU computes (default: as the backend does)")
+    group.add_argument(
+        "--lr",
+        type=_number(float, lambda v: 0 < v < math.inf, "above 0"),
+        metavar="RATE",
+        help="learning rate, the highest of the schedule",
+    )
+    group.add_argument(
+        "--momentum",
+        type=_number(float, lambda v: 0 <= v < 1, "from 0 to below 1"),
+        metavar="M",
+        help="of sgd (default: 0.9)",
+    )
+    group.add_argument(
+        "--weight-decay",
+        type=_number(float, lambda v: 0 <= v < math.inf, "of at least 0"),
+        metavar="D",
+        help="how strongly the parameters are pulled to 0",
+    )
+    group.add_argument(
+        "--schedule",
+        choices=("constant", "cosine"),
+        help="how the learning rate goes on after the warm-up (default: cosine, which falls to 0)",
+    )
+    group.add_argument(
+        "--warmup",
+        type=_number(float, lambda v: 0 <= v < math.inf, "of at least 0"),
+        metavar="EPOCHS",
+        help="in which the learning rate rises (default: a tenth of all with cosine, else 0)",
+    )
+    group.add_argument(
+        "--seed",
+        type=_number(int, lambda v: v >= 0, "of at least 0"),
+        metavar="N",
+        help="of initialisation, order and dropout (default: 0); the same seed gives the same network",
+    )
+    group.add_argument(
+        "--precision", choices=("float32", "tf32", *HALF), help="how a GPU computes (default: as the backend does)"
+    )
     group = sub.add_argument_group("run")
     group.add_argument("--out", type=_text, metavar="DIR", help="the run folder (default: a new one in runs/)")
-    group.add_argument("--resume", type=_text, metavar="CHECKPOINT",
-                       help="go on where this checkpoint was written: exactly, unless --epochs or --batch-size are"
-                            " others; other --epochs change the learning rate that is left")
+    group.add_argument(
+        "--resume",
+        type=_text,
+        metavar="CHECKPOINT",
+        help="go on where this checkpoint was written: exactly, unless --epochs or --batch-size are"
+        " others; other --epochs change the learning rate that is left",
+    )
     _add_machine(sub)
 
-    sub = add(evaluate, "measure a network on the held-out images of a data set", """
+    sub = add(
+        evaluate,
+        "measure a network on the held-out images of a data set",
+        """
         im2colnet evaluate runs/digits-resnet20-1/checkpoint.safetensors
         im2colnet evaluate mine.safetensors --data mine.npz --json
-        """, "CHECKPOINT")
+        """,
+        "CHECKPOINT",
+    )
     _add_checkpoint(sub)
     _add_data(sub, "that of the run")
     _add_machine(sub)
 
-    sub = add(predict, "classify images from files", """
+    sub = add(
+        predict,
+        "classify images from files",
+        """
         im2colnet predict runs/digits-resnet20-1/checkpoint.safetensors seven.png
         im2colnet predict mine.safetensors images.npy --out probabilities.csv
-        """, "CHECKPOINT FILE...")
+        """,
+        "CHECKPOINT FILE...",
+    )
     _add_checkpoint(sub)
-    sub.add_argument("files", metavar="FILE", nargs="+",
-                     help=".npy of the shape (N, C, H, W), or without N, or without C if that is 1; .npz with the array"
-                          " images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
-                          " 0 to 1, other numbers are taken as they are. A file that cannot be read is named, the"
-                          " others are predicted, and the exit code is 1")
-    sub.add_argument("--out", type=_predictions, metavar="FILE", help="write the probabilities of all classes: .csv"
-                     " with a row for each image, .json, .npy with the array (images, classes), or .npz with names")
+    sub.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help=".npy of the shape (N, C, H, W), or without N, or without C if that is 1; .npz with the array"
+        " images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
+        " 0 to 1, other numbers are taken as they are. A file that cannot be read is named, the"
+        " others are predicted, and the exit code is 1",
+    )
+    sub.add_argument(
+        "--out",
+        type=_predictions,
+        metavar="FILE",
+        help="write the probabilities of all classes: .csv"
+        " with a row for each image, .json, .npy with the array (images, classes), or .npz with names",
+    )
     _add_data(sub, "that of the run", "for the names of the classes: ")
     _add_machine(sub)
 
-    sub = add(plan, "tell the memory that training and inference will take, without running them", """
+    sub = add(
+        plan,
+        "tell the memory that training and inference will take, without running them",
+        """
         im2colnet plan --model resnet18 --batch-size 128
         im2colnet plan --model vgg8 --input-shape 3,64,64 --optimizer adam
-        """)
+        """,
+    )
     _add_network(sub)
-    sub.add_argument("--batch-size", type=_positive, metavar="N",
-                     help="images of a step (default: what suits the model)")
+    sub.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="images of a step (default: what suits the model)"
+    )
     sub.add_argument("--optimizer", choices=RATES, help="whose state to count (default: what suits the model)")
     _add_machine(sub)
 
-    sub = add(summary, "show the layers of a network", """
+    sub = add(
+        summary,
+        "show the layers of a network",
+        """
         im2colnet summary --model mobilenet --width 0.5
         im2colnet summary --checkpoint runs/digits-resnet20-1/checkpoint.safetensors
-        """)
+        """,
+    )
     _add_network(sub)
     sub.add_argument("--batch-size", type=_positive, metavar="N", help="images to count for (default: 1)")
     _add_machine(sub, threads=False)
 
-    sub = add(profile, "time a training step layer by layer, beside what this machine can do", """
+    sub = add(
+        profile,
+        "time a training step layer by layer, beside what this machine can do",
+        """
         im2colnet profile --model resnet20 --batch-size 64
         im2colnet profile --model vgg8 --picture roofline.png
-        """)
+        """,
+    )
     _add_network(sub)
-    sub.add_argument("--batch-size", type=_positive, metavar="N",
-                     help="images of a step (default: what suits the model)")
+    sub.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="images of a step (default: what suits the model)"
+    )
     sub.add_argument("--optimizer", choices=RATES, help="by default what suits the model")
-    sub.add_argument("--steps", type=_number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"), metavar="N",
-                     default=5, help="to take the median of (default: 5)")
+    sub.add_argument(
+        "--steps",
+        type=_number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"),
+        metavar="N",
+        default=5,
+        help="to take the median of (default: 5)",
+    )
     sub.add_argument("--picture", type=_text, metavar="FILE.png", help="draw a roofline (needs Matplotlib)")
     _add_machine(sub, threads=False)
 
-    sub = add(doctor, "see whether a backend works on this machine, and how fast: what to run first", f"""
+    sub = add(
+        doctor,
+        "see whether a backend works on this machine, and how fast: what to run first",
+        f"""
         im2colnet doctor
         {VARIABLE}=cupy im2colnet doctor
-        """)
+        """,
+    )
     _add_machine(sub)
 
-    sub = add(backends, "list the backends, whether they start here, and which one is selected", f"""
+    sub = add(
+        backends,
+        "list the backends, whether they start here, and which one is selected",
+        f"""
         im2colnet backends
         {VARIABLE}=cupy im2colnet backends
-        """)
+        """,
+    )
     sub.add_argument("--backend", type=_text, dest="selected", metavar="NAME", help="tell of this selection")
     sub.add_argument("--json", action="store_true", help="print a JSON document")
     return parser
@@ -1024,8 +1185,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--data", type=_text, metavar="NAME",
-                       help=f"{purpose}digits, fashion-mnist, mnist, or the path of an .npz file (default: {default})")
+    group.add_argument(
+        "--data",
+        type=_text,
+        metavar="NAME",
+        help=f"{purpose}digits, fashion-mnist, mnist, or the path of an .npz file (default: {default})",
+    )
     group.add_argument("--folder", type=_text, metavar="DIR", help="where the data set's files are")
 
 
@@ -1036,8 +1201,12 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--model", choices=models.MODELS, help="default: what suits the size of the images")
-    group.add_argument("--width", type=_number(float, lambda v: 0 < v <= 4, "above 0 and at most 4"), metavar="W",
-                       help="multiplies the filters of mobilenet")
+    group.add_argument(
+        "--width",
+        type=_number(float, lambda v: 0 < v <= 4, "above 0 and at most 4"),
+        metavar="W",
+        help="multiplies the filters of mobilenet",
+    )
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
@@ -1050,8 +1219,12 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 def _add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
     group = parser.add_argument_group("machine")
-    group.add_argument("--backend", type=_text, metavar="NAME",
-                       help=f"default: that of the environment variable {VARIABLE}, else numpy")
+    group.add_argument(
+        "--backend",
+        type=_text,
+        metavar="NAME",
+        help=f"default: that of the environment variable {VARIABLE}, else numpy",
+    )
     if threads:
         group.add_argument("--threads", type=_positive, metavar="N", help="cores to use at most (default: all)")
     group.add_argument("--json", action="store_true", help="print a JSON document and nothing else to stdout")
@@ -1092,8 +1265,9 @@ _positive = _number(int, lambda v: v >= 1, "of at least 1")
 
 def _shape(text: str) -> tuple[int, ...]:
     sizes = text.split(",")
-    if len(sizes) != 3 or not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", size) and 0 < int(size) <= LARGEST
-                                  for size in sizes):
+    if len(sizes) != 3 or not all(
+        re.fullmatch(r"\s*[0-9]{1,10}\s*", size) and 0 < int(size) <= LARGEST for size in sizes
+    ):
         raise argparse.ArgumentTypeError(f"must be three sizes such as 3,32,32, got {text!r}")
     return tuple(map(int, sizes))
 

@@ -2,6 +2,7 @@
 
 `N, C, H, W`: images, channels, height, width.
 """
+
 from __future__ import annotations
 
 import io
@@ -22,12 +23,22 @@ __all__ = ["Dataset", "load", "read_idx", "stratified_split"]
 # The classes of each named data set.
 _CLASSES = {
     "digits": tuple("0123456789"),
-    "fashion-mnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                      "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    "fashion-mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
     "mnist": tuple("0123456789"),
 }
 _DIGITS = Path(__file__).with_name("data") / "digits.npz"
-_DEBIAN = Path("/usr/share/datasets/fashion-mnist")    # of Debian's package dataset-fashion-mnist
+_DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 
 # What is held out of a data set that comes without a test set.
 _TEST_FRACTION, _TEST_SEED = 0.2, 0
@@ -79,11 +90,15 @@ class Dataset:
         except Im2colnetError as error:
             raise type(error)(f"data set {self.name!r}: {error}") from error
         if images.ndim not in (2, 4):
-            raise ShapeError(f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or"
-                             " be features (N, F)")
+            raise ShapeError(
+                f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or"
+                " be features (N, F)"
+            )
         if labels.ndim != 1 or len(labels) != len(images):
-            raise ShapeError(f"data set {self.name!r}: labels must have the shape (N,) with one label for each of the "
-                             f"{len(images)} images, got {labels.shape}")
+            raise ShapeError(
+                f"data set {self.name!r}: labels must have the shape (N,) with one label for each of the "
+                f"{len(images)} images, got {labels.shape}"
+            )
         if images.size == 0:
             raise ShapeError(f"data set {self.name!r}: there is no image in an array of the shape {images.shape}")
         if images.dtype != np.uint8 and images.dtype.kind != "f":
@@ -92,21 +107,25 @@ class Dataset:
             raise DTypeError(f"data set {self.name!r}: labels must be integers, got {labels.dtype}")
         lowest, highest = int(labels.min()), int(labels.max())
         if not len(self.classes) and highest >= max(len(labels), _MOST_CLASSES):
-            raise DataError(f"data set {self.name!r}: {_largest(labels)}, which would make {highest + 1:,} classes: "
-                            "number the classes from 0, or give their names as classes")
+            raise DataError(
+                f"data set {self.name!r}: {_largest(labels)}, which would make {highest + 1:,} classes: "
+                "number the classes from 0, or give their names as classes"
+            )
         classes = tuple(self.classes) or _numbered(highest + 1)
         if lowest < 0 or highest >= len(classes):
-            raise DataError(f"data set {self.name!r}: labels must be from 0 to {len(classes) - 1} "
-                            f"(there are {len(classes)} classes), got {lowest} to {highest}")
+            raise DataError(
+                f"data set {self.name!r}: labels must be from 0 to {len(classes) - 1} "
+                f"(there are {len(classes)} classes), got {lowest} to {highest}"
+            )
         for field, value in (("images", images), ("labels", labels), ("classes", classes)):
-            object.__setattr__(self, field, value)    # the class is frozen
+            object.__setattr__(self, field, value)  # the class is frozen
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: slice | int | Sequence[int] | np.ndarray) -> Dataset:
         if not isinstance(index, slice):
-            index = np.atleast_1d(index)    # one image is a data set of one image
+            index = np.atleast_1d(index)  # one image is a data set of one image
         return Dataset(self.images[index], self.labels[index], self.name, self.classes)
 
     def __repr__(self) -> str:
@@ -160,11 +179,13 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
         with resources("im2colnet").joinpath("data", "digits.npz").open("rb") as stream:
             found = read_npz(io.BytesIO(stream.read()), _NPZ_ARRAYS)
         sixteenths, labels = found["images"], found["labels"]
-        images = ((sixteenths.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)    # 16 becomes 255
+        images = ((sixteenths.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)  # 16 becomes 255
         return _split(Dataset(images[:, None], labels, name, _CLASSES[name]))
     files = _find_idx_files(name, folder)
-    train, test = (_dataset(read_idx(images), read_idx(labels), name, _CLASSES[name], f"{images} and {labels.name}")
-                   for images, labels in (files[:2], files[2:]))
+    train, test = (
+        _dataset(read_idx(images), read_idx(labels), name, _CLASSES[name], f"{images} and {labels.name}")
+        for images, labels in (files[:2], files[2:])
+    )
     return train, test
 
 
@@ -201,14 +222,14 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     if not 0 < fraction < 1:
         raise ShapeError(f"the fraction to hold out must be between 0 and 1, got {fraction}")
     _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    share = np.round(fraction * counts, 9)    # so that no rounding error of the product decides
+    share = np.round(fraction * counts, 9)  # so that no rounding error of the product decides
     held_out = np.minimum(np.floor(share).astype(np.intp), counts - 1)
     missing = round(fraction * len(labels)) - int(held_out.sum())
     able = np.flatnonzero(held_out < counts - 1)
     held_out[able[np.argsort((held_out - share)[able], kind="stable")[:missing]]] += 1
     # Raw bits, because NumPy promises never to change them; its permutations may change with a version.
-    order = np.lexsort((np.random.PCG64(seed).random_raw(len(labels)), group))    # by class, in random order within
-    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)    # of each within its class
+    order = np.lexsort((np.random.PCG64(seed).random_raw(len(labels)), group))  # by class, in random order within
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each within its class
     test = place < np.repeat(held_out, counts)
     return np.sort(order[~test]), np.sort(order[test])
 
@@ -246,26 +267,30 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             with gzip.GzipFile(fileobj=file) if packed else file as stream:
                 data = stream.read(4)
                 if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
-                    raise DataError(f"{path}: not an IDX file, which begins with two zero bytes, the code of a type "
-                                    "(08 to 0e) and the number of dimensions; this begins with "
-                                    f"{data.hex(' ') or 'nothing'}")
+                    raise DataError(
+                        f"{path}: not an IDX file, which begins with two zero bytes, the code of a type "
+                        "(08 to 0e) and the number of dimensions; this begins with "
+                        f"{data.hex(' ') or 'nothing'}"
+                    )
                 dtype, header = np.dtype(_IDX_TYPES[data[2]]), 4 + 4 * data[3]
                 data += stream.read(header - 4)
                 if len(data) < header:
                     raise DataError(f"{path}: ends within its header, after {len(data)} of {header} bytes")
-                shape = tuple(int.from_bytes(data[at:at + 4], "big") for at in range(4, header, 4))
+                shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4))
                 size = header + dtype.itemsize * math.prod(shape)
-                if size <= stored or packed:    # otherwise it is too short anyhow
+                if size <= stored or packed:  # otherwise it is too short anyhow
                     check_size(size, stored)
-                data += _read(stream, size + 1 - header)    # one byte more shows that there is more
+                data += _read(stream, size + 1 - header)  # one byte more shows that there is more
     except DataError as error:
         raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read, or is a damaged gzip file ({error})") from error
     if len(data) != size:
         found = f"{stored}" if not packed else f"more than {size}" if len(data) > size else f"{len(data)}"
-        raise DataError(f"{path}: has {found} bytes, but its header announces {size}, for an array of the shape "
-                        f"{shape} and the type {dtype.name}: the file is damaged")
+        raise DataError(
+            f"{path}: has {found} bytes, but its header announces {size}, for an array of the shape "
+            f"{shape} and the type {dtype.name}: the file is damaged"
+        )
     try:
         return np.ndarray(shape, dtype, data, header).astype(dtype.newbyteorder("="))
     except ValueError as error:
@@ -288,15 +313,19 @@ def _read(stream: SupportsRead, count: int) -> bytes:
     return b"".join(parts)
 
 
-_IDX_STEMS = (("train-images", "idx3-ubyte"), ("train-labels", "idx1-ubyte"),
-              ("t10k-images", "idx3-ubyte"), ("t10k-labels", "idx1-ubyte"))
+_IDX_STEMS = (
+    ("train-images", "idx3-ubyte"),
+    ("train-labels", "idx1-ubyte"),
+    ("t10k-images", "idx3-ubyte"),
+    ("t10k-labels", "idx1-ubyte"),
+)
 
 
 def _find_idx_files(name: str, folder: str | os.PathLike[str] | None) -> list[Path]:
     """Return the images and labels for training and those for testing, from the first folder that has all four."""
     variable = os.environ.get("IM2COLNET_DATA")
     if folder is not None:
-        folders = [Path(os.path.expanduser(folder))]    # which leaves a user that does not exist as it is
+        folders = [Path(os.path.expanduser(folder))]  # which leaves a user that does not exist as it is
     else:
         root = [Path(os.path.expanduser(variable))] if variable else []
         folders = [path / name for path in root] + root + [_DEBIAN] * (name == "fashion-mnist")
@@ -315,11 +344,12 @@ def _find_idx_files(name: str, folder: str | os.PathLike[str] | None) -> list[Pa
         looked_in.append(f"{place} ({'lacks ' + ', '.join(missing) if os.path.isdir(place) else 'no such folder'})")
     names = ", ".join(f"{stem}-{kind}" for stem, kind in _IDX_STEMS)
     install = "install them with `apt-get install dataset-fashion-mnist`, or " if name == "fashion-mnist" else ""
-    raise DataError(f"the files of {name} were not found. Looked in: {'; '.join(looked_in) or 'no folder'}. "
-                    f"Expected: {names}, each also with .gz or with . for - before idx. "
-                    f"What to do: {install}pass the folder that has them as `folder` (--folder), "
-                    f"or set the environment variable IM2COLNET_DATA to it"
-                    + ("." if variable else " (it is not set)."))
+    raise DataError(
+        f"the files of {name} were not found. Looked in: {'; '.join(looked_in) or 'no folder'}. "
+        f"Expected: {names}, each also with .gz or with . for - before idx. "
+        f"What to do: {install}pass the folder that has them as `folder` (--folder), "
+        f"or set the environment variable IM2COLNET_DATA to it" + ("." if variable else " (it is not set).")
+    )
 
 
 _NPZ_ARRAYS = (("x_train", "y_train", "x_test", "y_test"), ("images", "labels"))
@@ -332,17 +362,21 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
     try:
         with path.open("rb") as stream:
             found = read_npz(stream, _NPZ_ARRAYS, ("classes",))
-    except Exception as error:    # zipfile, zlib and NumPy raise a dozen kinds on damaged files
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
         raise DataError(f"{path}: cannot be read as an .npz file ({error})") from error
     classes = _names(path, found.pop("classes")) if "classes" in found else ()
     arrays = list(found.values())
-    sets = [_dataset(images, labels, path.stem, classes, path)
-            for images, labels in zip(arrays[::2], arrays[1::2], strict=True)]
-    largest = max(sets, key=lambda part: len(part.classes))    # one part may lack the last classes
+    sets = [
+        _dataset(images, labels, path.stem, classes, path)
+        for images, labels in zip(arrays[::2], arrays[1::2], strict=True)
+    ]
+    largest = max(sets, key=lambda part: len(part.classes))  # one part may lack the last classes
     if not classes and len(largest.classes) > sum(map(len, sets)):
-        raise DataError(f"{path}: {_largest(largest.labels)}, which would make {len(largest.classes):,} classes of "
-                        f"{sum(map(len, sets)):,} images: number the classes from 0, or add their names as an array "
-                        "classes")
+        raise DataError(
+            f"{path}: {_largest(largest.labels)}, which would make {len(largest.classes):,} classes of "
+            f"{sum(map(len, sets)):,} images: number the classes from 0, or add their names as an array "
+            "classes"
+        )
     if len(sets) == 1:
         if len(sets[0]) * _TEST_FRACTION < 1:
             raise DataError(f"{path}: {len(sets[0])} images are too few to hold {_TEST_FRACTION:.0%} of them out")
@@ -360,10 +394,13 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
 def _names(path: Path, classes: np.ndarray) -> tuple[str, ...]:
     """Return the names of the classes that a file has."""
     if classes.ndim != 1 or classes.dtype.kind not in "USiu" or not len(classes):
-        raise DataError(f"{path}: classes must be a list of names, got an array of the shape {classes.shape} and the "
-                        f"type {classes.dtype}")
-    names = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-                  for name in classes.tolist())
+        raise DataError(
+            f"{path}: classes must be a list of names, got an array of the shape {classes.shape} and the "
+            f"type {classes.dtype}"
+        )
+    names = tuple(
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in classes.tolist()
+    )
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two classes have the same name: {', '.join(names)[:200]}")
     return names
@@ -373,11 +410,12 @@ def _largest(labels: np.ndarray) -> str:
     return f"the largest label is {labels.max():,}, of image {labels.argmax():,}"
 
 
-def _dataset(images: np.ndarray, labels: np.ndarray, name: str, classes: tuple[str, ...],
-             source: str | Path) -> Dataset:
+def _dataset(
+    images: np.ndarray, labels: np.ndarray, name: str, classes: tuple[str, ...], source: str | Path
+) -> Dataset:
     """Make a data set of what files contain, with errors that name them."""
     try:
-        if labels.ndim == 2 and labels.shape[1] == 1:    # Keras has columns of labels for CIFAR
+        if labels.ndim == 2 and labels.shape[1] == 1:  # Keras has columns of labels for CIFAR
             labels = labels[:, 0]
         return Dataset(_to_nchw(images), labels, name, classes)
     except Im2colnetError as error:
@@ -391,11 +429,15 @@ def _to_nchw(images: np.ndarray) -> np.ndarray:
         raise ShapeError(f"images must have the shape (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.shape}")
     first, last = (images.shape[axis] in (1, 3, 4) for axis in (1, 3))
     if first and last:
-        raise ShapeError(f"images of the shape {images.shape} may be (N, C, H, W) or (N, H, W, C): "
-                         "make a `Dataset` of the array, transposed if need be")
+        raise ShapeError(
+            f"images of the shape {images.shape} may be (N, C, H, W) or (N, H, W, C): "
+            "make a `Dataset` of the array, transposed if need be"
+        )
     if not first and not last:
-        raise ShapeError(f"images of the shape {images.shape} have no axis of 1, 3 or 4 channels in the second or last "
-                         "place: make a `Dataset` of the array for another number of channels")
+        raise ShapeError(
+            f"images of the shape {images.shape} have no axis of 1, 3 or 4 channels in the second or last "
+            "place: make a `Dataset` of the array for another number of channels"
+        )
     return images if first else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 

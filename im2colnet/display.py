@@ -1,4 +1,5 @@
 """Progress of a training: one line for each epoch, and on a terminal a live bar below them."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -91,8 +92,10 @@ class LiveDisplay(PlainDisplay):
             BarColumn(bar_width=20, complete_style="cyan"),
             TextColumn("loss {task.fields[loss]:.4f}  {task.fields[accuracy]:.1%}  {task.fields[speed]:,.0f}/s"),
             TextColumn("{task.fields[left]} left"),
-            console=Console(file=stream, highlight=False), auto_refresh=False, transient=True,
-        )  # fmt: skip
+            console=Console(file=stream, highlight=False),
+            auto_refresh=False,
+            transient=True,
+        )
         self._task: Any = None
         self._shown = -INTERVAL
         self._headed = False
@@ -117,9 +120,13 @@ class LiveDisplay(PlainDisplay):
         state: dict[str, Any] = {
             "total": progress.epochs * progress.batches,
             "completed": (progress.epoch - 1) * progress.batches + progress.batch,
-            "epoch": progress.epoch, "epochs": progress.epochs, "loss": progress.loss, "accuracy": progress.accuracy,
-            "speed": progress.images_per_second, "left": duration(progress.seconds_left),
-        }  # fmt: skip
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "loss": progress.loss,
+            "accuracy": progress.accuracy,
+            "speed": progress.images_per_second,
+            "left": duration(progress.seconds_left),
+        }
         if self._task is None:
             self._task = self._bar.add_task("", **state)
         else:
@@ -130,8 +137,9 @@ class LiveDisplay(PlainDisplay):
         """After each epoch: its row, above the bar; the first one has the header above it."""
         cells = {
             f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}",
-            "    loss": f"{record['loss']:.4f}", "accuracy": f"{record['accuracy']:.2%}",
-        }  # fmt: skip
+            "    loss": f"{record['loss']:.4f}",
+            "accuracy": f"{record['accuracy']:.2%}",
+        }
         if "validation_loss" in record:
             cells |= {"test loss": f"{record['validation_loss']:.4f}"}
             cells |= {"test accuracy": f"{record['validation_accuracy']:.2%}"}

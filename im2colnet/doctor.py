@@ -1,4 +1,5 @@
 """Whether a backend works on this machine, and how fast: what to run first on a new one."""
+
 from __future__ import annotations
 
 import platform
@@ -17,7 +18,7 @@ from im2colnet.report import amount
 from im2colnet.trainer import Trainer
 from im2colnet.window import make_window
 
-MOST = 1e-5          # error of a result, as a part of the largest: that of float32, with room for long sums,
+MOST = 1e-5  # error of a result, as a part of the largest: that of float32, with room for long sums,
 MOST_ROUNDED = 3e-3  # and of products whose factors are rounded to 10 bits
 STEPS, BATCH = 5, 64
 
@@ -40,13 +41,20 @@ def examine(backend: Backend) -> dict[str, Any]:
     return {
         "backend": backend.full_name,
         "versions": {
-            "im2colnet": im2colnet.__version__, "Python": platform.python_version(), **backend.versions(),
+            "im2colnet": im2colnet.__version__,
+            "Python": platform.python_version(),
+            **backend.versions(),
             **({"cores": f"{get_num_threads()}"} if backend.threads else {}),
         },
         "unequal": backend.unequal(),
-        "errors": found, "tolerance": most, "correct": all(error <= most for error in found.values()),
-        "gemm": gemm, "copy": copy, "batch": BATCH, "step_seconds": _step_seconds(backend),
-    }  # fmt: skip
+        "errors": found,
+        "tolerance": most,
+        "correct": all(error <= most for error in found.values()),
+        "gemm": gemm,
+        "copy": copy,
+        "batch": BATCH,
+        "step_seconds": _step_seconds(backend),
+    }
 
 
 def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, float]]:
@@ -84,7 +92,7 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
     yield from convolution("depthwise", 24, 24, 3, groups=24)
     yield from convolution("in groups", 8, 12, 3, groups=4)
     window, x = make_window(3, 2, 1), rng.standard_normal((13, 5, 13, 9))
-    x = np.round(16 * x) / 16       # numbers of few bits, so that both see the same maxima
+    x = np.round(16 * x) / 16  # numbers of few bits, so that both see the same maxima
     y = exact.max_pool2d(x, window)
     dy = rng.standard_normal(y.shape)
     yield compare("max pooling", lambda k, to: k.max_pool2d(to(x), window))
@@ -138,10 +146,13 @@ def text(report: dict[str, Any]) -> str:
         rows.append(("equal bits", f"NOT promised, from run to run or with the number of workers: {why}"))
     else:
         rows.append(("equal bits", "yes: results do not depend on the number of workers"))
-    rows.append((
-        "speed", f"{seconds * 1e3:.3g} ms for a training step of resnet20 with {report['batch']} images"
-        f" ({report['batch'] / seconds:,.0f} images/s); products {amount(report['gemm'], 1000)}FLOP/s,"
-        f" copies {amount(report['copy'], 1000)}B/s",
-    ))  # fmt: skip
+    rows.append(
+        (
+            "speed",
+            f"{seconds * 1e3:.3g} ms for a training step of resnet20 with {report['batch']} images"
+            f" ({report['batch'] / seconds:,.0f} images/s); products {amount(report['gemm'], 1000)}FLOP/s,"
+            f" copies {amount(report['copy'], 1000)}B/s",
+        )
+    )
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {value}" for name, value in rows)

@@ -63,9 +63,11 @@ class InputWarning(UserWarning):
 
 #: what is optional: the extra's name, and what of it pip has to install
 EXTRAS = {
-    "viz": "matplotlib", "images": "Pillow", "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
+    "viz": "matplotlib",
+    "images": "Pillow",
+    "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
     "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
-}  # fmt: skip
+}
 
 
 def install(extra: str) -> str:

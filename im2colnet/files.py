@@ -1,4 +1,5 @@
 """Files that are written whole or not at all, whatever happens meanwhile."""
+
 from __future__ import annotations
 
 import os
@@ -9,8 +10,8 @@ from zlib import crc32
 
 from im2colnet.errors import CheckpointError
 
-LINKS = 40              # a path may lead through; more are a circle
-DAY = 24 * 60 * 60      # seconds
+LINKS = 40  # a path may lead through; more are a circle
+DAY = 24 * 60 * 60  # seconds
 TEMPORARY = re.compile(r"\.im2colnet-([0-9a-f]{8})-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
 
 
@@ -39,7 +40,7 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
             _send(target, content)
         else:
             _replace(target, old, content)
-    except (OSError, ValueError) as error:      # ValueError: a null character in the path
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot write {os.fspath(path)}: {reason}") from error
 
@@ -80,13 +81,13 @@ def _send(path: str, content: bytes) -> None:
         raise OSError("it is a folder")
     if stat.S_ISBLK(found.st_mode):
         raise OSError("it is a disk")
-    for descriptor in (1, 2):       # through what is open already, or what is printed later would overwrite this
+    for descriptor in (1, 2):  # through what is open already, or what is printed later would overwrite this
         with suppress(OSError):
             if os.path.samestat(found, os.fstat(descriptor)):
                 file = os.dup(descriptor)
                 break
     else:
-        try:    # without waiting for somebody to read from a pipe
+        try:  # without waiting for somebody to read from a pipe
             file = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
         except OSError as error:
             if stat.S_ISFIFO(found.st_mode):
@@ -112,7 +113,7 @@ def _replace(target: str, old: os.stat_result | None, content: bytes) -> None:
         return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), mode)
 
     try:
-        with open(temporary, "xb", opener=create) as file:      # x: it must not exist, nor be a link
+        with open(temporary, "xb", opener=create) as file:  # x: it must not exist, nor be a link
             if old is not None:
                 _keep_owner(file.fileno(), old)
             _remove_leftovers(folder, whose, os.fstat(file.fileno()).st_mtime)
@@ -125,7 +126,7 @@ def _replace(target: str, old: os.stat_result | None, content: bytes) -> None:
             with suppress(OSError):
                 os.remove(temporary)
         raise
-    with suppress(OSError):     # Windows opens no folders; there and on some file systems renaming is enough
+    with suppress(OSError):  # Windows opens no folders; there and on some file systems renaming is enough
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -170,7 +171,8 @@ def _remove_leftovers(folder: str, whose: str, now: float) -> None:
                 continue
             with suppress(OSError):
                 if entry.is_file(follow_symlinks=False) and (
-                    _has_ended(int(match[3])) if match[2] == machine and os.name == "posix" and hasattr(os, "kill")
+                    _has_ended(int(match[3]))
+                    if match[2] == machine and os.name == "posix" and hasattr(os, "kill")
                     else now - entry.stat(follow_symlinks=False).st_mtime > DAY
                 ):
                     os.remove(entry.path)

@@ -6,6 +6,7 @@ type, inputs are never changed and may have any strides, results are C-contiguou
 of none, and gradients of weights that are 0; no other dimension may be 0. (The NumPy backend limits BLAS to one
 thread, for the whole process, when it starts.) Where there is not enough memory, an OutOfMemoryError says so.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -19,9 +20,16 @@ from im2colnet.registry import backend_of
 from im2colnet.window import make_window, pair, pooling_window
 
 __all__ = [
-    "avg_pool2d", "avg_pool2d_input", "conv2d", "conv2d_input", "conv2d_weight", "fold", "max_pool2d",
-    "max_pool2d_input", "unfold",
-]  # fmt: skip
+    "avg_pool2d",
+    "avg_pool2d_input",
+    "conv2d",
+    "conv2d_input",
+    "conv2d_weight",
+    "fold",
+    "max_pool2d",
+    "max_pool2d_input",
+    "unfold",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -111,7 +119,12 @@ def conv2d_weight(
 
 @_told
 def max_pool2d(
-    x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    x: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
     """Largest value of each window of ``x`` (N, C, H, W); ``stride`` defaults to ``kernel_size``.
@@ -128,7 +141,7 @@ def max_pool2d(
     y = _images(backend, backend.max_pool2d(rows, window))
     if not return_indices:
         return y
-    tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]     # (OH, C, OW, N)
+    tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]  # (OH, C, OW, N)
     (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
     H, W = x.shape[2:]
     with backend.context():
@@ -140,7 +153,12 @@ def max_pool2d(
 
 @_told
 def max_pool2d_input(
-    x: Array, dy: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    x: Array,
+    dy: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Array:
     """Gradient of :func:`max_pool2d` with respect to ``x``: ``dy`` goes to the first maximum of each window.
@@ -159,7 +177,11 @@ def max_pool2d_input(
 
 @_told
 def avg_pool2d(
-    x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    x: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Array:
     """Mean of each window of ``x`` (N, C, H, W); ``stride`` defaults to ``kernel_size``."""
@@ -171,7 +193,12 @@ def avg_pool2d(
 
 @_told
 def avg_pool2d_input(
-    input_shape: Shape, dy: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    input_shape: Shape,
+    dy: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Array:
     """Gradient of :func:`avg_pool2d` with respect to its input of shape ``input_shape``."""
@@ -190,7 +217,7 @@ def unfold(x: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stri
     if not len(x):
         OH, OW = window.output_size(x.shape[2:])
         return _zeros(backend, x, (0, x.shape[1] * window.kernel[0] * window.kernel[1], OH * OW))
-    columns = backend.im2col(_rows(backend, x), window)                                 # (OH, C, KH, KW, OW, N)
+    columns = backend.im2col(_rows(backend, x), window)  # (OH, C, KH, KW, OW, N)
     OH, C, KH, KW, OW, N = columns.shape
     with backend.context():
         return backend.xp.ascontiguousarray(columns.transpose(5, 1, 2, 3, 0, 4)).reshape(N, C * KH * KW, OH * OW)
@@ -222,7 +249,7 @@ def _check(*arrays: tuple[str, Array, int]) -> Backend:
         if array.ndim != rank:
             meaning = {4: ", (N, C, H, W) or (F, C, KH, KW)", 3: ", (N, C·KH·KW, L)", 1: ""}[rank]
             raise ShapeError(f"{name} must have {rank} dimensions{meaning}, got {array.ndim}: shape {array.shape}")
-        if 0 in array.shape[name in ("x", "dy", "cols") :]:      # but a batch may be
+        if 0 in array.shape[name in ("x", "dy", "cols") :]:  # but a batch may be
             raise ShapeError(f"{name} is empty: shape {array.shape}")
         if array.dtype.name not in ("float32", "float64"):
             raise DTypeError(
@@ -272,9 +299,9 @@ def _native(x: Array) -> Array:
 
 def _rows(backend: Backend, x: Array) -> Array:
     with backend.context():
-        return backend.xp.ascontiguousarray(_native(x).transpose(2, 1, 3, 0))           # (H, C, W, N)
+        return backend.xp.ascontiguousarray(_native(x).transpose(2, 1, 3, 0))  # (H, C, W, N)
 
 
 def _images(backend: Backend, rows: Array) -> Array:
     with backend.context():
-        return backend.xp.ascontiguousarray(rows.transpose(3, 1, 0, 2))                 # (N, C, H, W)
+        return backend.xp.ascontiguousarray(rows.transpose(3, 1, 0, 2))  # (N, C, H, W)

@@ -1,4 +1,5 @@
 """Arrays that live on the host whatever the backend (data sets, checkpoints, labels): the CPU backend's NumPy."""
+
 try:
     from im2colnet_numpy.host import np
 except ModuleNotFoundError as error:

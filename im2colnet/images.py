@@ -1,4 +1,5 @@
 """Images for a network from files: arrays and pictures."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from im2colnet.host import np
 # Pillow opens others by starting programs (EPS by Ghostscript), whatever the file's name says.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 1 << 27
-BITS, PHOTOMETRIC, LARGEST = 258, 262, 281     # tags of TIFF
+BITS, PHOTOMETRIC, LARGEST = 258, 262, 281  # tags of TIFF
 
 
 def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -48,7 +49,7 @@ def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         else:
             with path.open("rb") as stream:
                 loaded = read_npz(stream, [("images",)])["images"]
-    except Exception as error:    # zipfile, zlib and NumPy raise a dozen kinds on damaged files
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
         raise DataError(f"{path}: cannot be read ({error})") from error
     return _as_batch(path, loaded, shape)
 
@@ -63,8 +64,10 @@ def _as_batch(path: Path, images: np.ndarray, shape: tuple[int, ...]) -> np.ndar
         expected = ", ".join(f"({', '.join(map(str, m))})" for m in meant)
         raise DataError(f"{path}: holds an array of the shape {sizes}; the network takes {expected}")
     if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise DataError(f"{path}: holds {images.dtype}; images are uint8, which is scaled to [0, 1], or floating point,"
-                        " which is taken as it is")
+        raise DataError(
+            f"{path}: holds {images.dtype}; images are uint8, which is scaled to [0, 1], or floating point,"
+            " which is taken as it is"
+        )
     if not images.size:
         raise DataError(f"{path}: is empty: an array of the shape {sizes} holds no image")
     return images.reshape(-1, *shape)
@@ -84,11 +87,11 @@ def _read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     C, H, W = shape
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)     # there is a limit here
-            Image.init()    # some plug-ins are missing in some builds
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a limit here
+            Image.init()  # some plug-ins are missing in some builds
             with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
                 pixels = _pixels(picture, modes[C], (W, H))
-    except Exception as error:    # Pillow raises OSError, ValueError, SyntaxError and more on damaged files
+    except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError and more on damaged files
         raise DataError(f"{path}: cannot be read as a picture ({error})") from error
     return pixels.reshape(H, W, C).transpose(2, 0, 1)[None]
 
@@ -128,20 +131,25 @@ def _scaled(values: np.ndarray, mode: str, kind: str | None, tags: dict[int, Any
     remedy = "bring it to 8 bits, from 0 to 255, or give an .npy file"
     lowest, largest = values.min(), values.max()
     if mode == "F":
-        if not 0 <= lowest <= largest <= 1:     # NaN neither
-            raise DataError(f"its mode is F, floating-point numbers, from {lowest:g} to {largest:g}: only [0, 1] has a"
-                            f" known scale; {remedy}")
+        if not 0 <= lowest <= largest <= 1:  # NaN neither
+            raise DataError(
+                f"its mode is F, floating-point numbers, from {lowest:g} to {largest:g}: only [0, 1] has a"
+                f" known scale; {remedy}"
+            )
         scaled = values.astype(np.float32)
     else:
-        if mode == "I" and kind not in ("PNG", "PPM"):      # which Pillow reads so if they have 16 bits
-            raise DataError(f"its mode is I, 32-bit integers (here {lowest} to {largest}), whose scale is not known;"
-                            f" {remedy}")
+        if mode == "I" and kind not in ("PNG", "PPM"):  # which Pillow reads so if they have 16 bits
+            raise DataError(
+                f"its mode is I, 32-bit integers (here {lowest} to {largest}), whose scale is not known; {remedy}"
+            )
         bits = tags.get(BITS, 16)
         said = tags.get(LARGEST, (1 << (bits[0] if isinstance(bits, tuple) else bits)) - 1)
         white = int(said[0] if isinstance(said, tuple) else said)
         if white == 65535 and 0 < largest < 4096:
-            raise DataError(f"its mode is {mode}, 16 bits, but no value is above {largest}: of 65535 that is nearly"
-                            f" black. If it holds 12 bits or fewer (4095 is white), {remedy}")
+            raise DataError(
+                f"its mode is {mode}, 16 bits, but no value is above {largest}: of 65535 that is nearly"
+                f" black. If it holds 12 bits or fewer (4095 is white), {remedy}"
+            )
         if largest > white > 0:
             white = 65535
         scaled = (values / (white or 65535)).astype(np.float32)

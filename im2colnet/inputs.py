@@ -3,6 +3,7 @@
 A network that learned from numbers of one scale gives nonsense for another. So `Trainer.fit` measures its images once,
 and whatever is evaluated or predicted later is compared with them. uint8 counts as what it is scaled to, 0 to 1.
 """
+
 from __future__ import annotations
 
 import math
@@ -76,9 +77,15 @@ class Inputs:
         with np.errstate(over="ignore"):
             mean, std = (min(float(f(numbers)), 1e300) for f in (np.mean, np.std))
         return cls(
-            "uint8" if scale == 255 else "float", low / scale, high / scale, (usual[0] / scale, usual[1] / scale),
-            mean / scale, std / scale, tuple(images.shape[1:]), classes,
-        )  # fmt: skip
+            "uint8" if scale == 255 else "float",
+            low / scale,
+            high / scale,
+            (usual[0] / scale, usual[1] / scale),
+            mean / scale,
+            std / scale,
+            tuple(images.shape[1:]),
+            classes,
+        )
 
     @property
     def unit(self) -> bool:
@@ -145,8 +152,10 @@ class Inputs:
             far = self.high if abs(high) >= abs(low) else self.low
             warnings.warn(
                 f"images are floating-point numbers and reach {far:.4g}; networks train best on [0, 1]: give uint8,"
-                " which is scaled, or divide by 255", InputWarning, stacklevel=3,
-            )  # fmt: skip
+                " which is scaled, or divide by 255",
+                InputWarning,
+                stacklevel=3,
+            )
 
     def _differs(self, what: str, given: str, trained: str) -> str:
         if self.unit:

@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM, put off until what is under way is whole."""
+
 from __future__ import annotations
 
 # what signal wraps: its enumerations would cost a small network's step a tenth of its time
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGTERM: int | None = getattr(signal, "SIGTERM", None)      # not every system has it
+SIGTERM: int | None = getattr(signal, "SIGTERM", None)  # not every system has it
 
 
 class Terminated(SystemExit):
@@ -67,7 +68,7 @@ class _Note:
     def __call__(self, number: int, frame: Any) -> None:
         self.restore()
         interruption = self.interruption()
-        if interruption is None:        # its block has ended by an error before it could restore the handlers
+        if interruption is None:  # its block has ended by an error before it could restore the handlers
             signal.raise_signal(number)
         else:
             interruption.number = number

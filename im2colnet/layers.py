@@ -7,6 +7,7 @@ both reach it through the :class:`Context`. Shapes are the library's own: images
 
 Arguments, defaults and initialisation are PyTorch's.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,14 +42,14 @@ class Parameter(NamedTuple):
 class Needs:
     """What a layer asks the planner for; the default suits a layer that allocates for itself."""
 
-    input: bool = True                  #: backward reads the layer's input
-    output: bool = True                 #: backward reads the layer's output
-    inplace: bool = False               #: the output may overwrite the input, and dx may overwrite dy
-    view: bool = False                  #: the output is the input reshaped: neither pass is called
-    gradient_passes: bool = False       #: the gradient of each input is that of the output: no backward is called
-    saved: dict[str, Spec] = field(default_factory=dict)         #: kept from forward to backward
-    forward: Work = field(default_factory=dict)                  #: scratch of the kernels that each pass calls,
-    backward: Work = field(default_factory=dict)                 #: one after the other, so they share memory
+    input: bool = True  #: backward reads the layer's input
+    output: bool = True  #: backward reads the layer's output
+    inplace: bool = False  #: the output may overwrite the input, and dx may overwrite dy
+    view: bool = False  #: the output is the input reshaped: neither pass is called
+    gradient_passes: bool = False  #: the gradient of each input is that of the output: no backward is called
+    saved: dict[str, Spec] = field(default_factory=dict)  #: kept from forward to backward
+    forward: Work = field(default_factory=dict)  #: scratch of the kernels that each pass calls,
+    backward: Work = field(default_factory=dict)  #: one after the other, so they share memory
     sums: Work = field(default_factory=dict)
     grad_sums: Work = field(default_factory=dict)
 

@@ -1,4 +1,5 @@
 """Shuffled batches of a data set, each gathered in the background while the one before is used."""
+
 from __future__ import annotations
 
 import os
@@ -42,20 +43,22 @@ class Loader:
     `len(loader)` is the number of batches of an epoch.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True,
-                 drop_last: bool = False) -> None:
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True, drop_last: bool = False
+    ) -> None:
         self.dataset = dataset
         self.batch_size = whole("batch_size", batch_size, least=1)
         self.seed = whole("seed", seed, least=0)
         self.shuffle, self.drop_last = shuffle, drop_last
         # np.take would copy the whole of such an array for each batch
-        self._images, self._labels = (np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
-                                      for array in (dataset.images, dataset.labels))
+        self._images, self._labels = (
+            np.require(array, array.dtype.newbyteorder("="), ["C", "A"]) for array in (dataset.images, dataset.labels)
+        )
         if not len(self):
             raise ShapeError(f"drop_last leaves nothing of {len(dataset)} images in batches of {batch_size}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in vars(self):      # an epoch that is under way would go on with other batches
+        if name in vars(self):  # an epoch that is under way would go on with other batches
             raise FrozenError(f"a Loader keeps its {name}: make a new one, Loader(..., {name.lstrip('_')}=...)")
         super().__setattr__(name, value)
 
@@ -113,9 +116,9 @@ class Loader:
         buffers = [allocate(size) for _ in range(3)] if reuse else []
 
         def gather(number: int) -> tuple[np.ndarray, np.ndarray]:
-            chosen = order[number * self.batch_size:(number + 1) * self.batch_size]
+            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
             pair = buffers[number % 3] if reuse else allocate(len(chosen))
-            images, labels = (array[:len(chosen)] for array in pair)
+            images, labels = (array[: len(chosen)] for array in pair)
             # With mode="raise", np.take would allocate a copy of `out`; no index is clipped.
             np.take(self._images, chosen, axis=0, out=images, mode="clip")
             np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
@@ -125,7 +128,7 @@ class Loader:
         try:
             coming = submit(pool, gather, start) if start < len(self) else None
             for number in range(start, len(self)):
-                if process != os.getpid():      # forked meanwhile: the thread has stayed with the parent
+                if process != os.getpid():  # forked meanwhile: the thread has stayed with the parent
                     process, coming = os.getpid(), None
                     pool = ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
                 batch = gather(number) if coming is None else coming.result()

@@ -1,4 +1,5 @@
 """Loss functions."""
+
 from __future__ import annotations
 
 from typing import ClassVar

@@ -6,6 +6,7 @@ memory. So after every fork that is not of a worker the child moves each block t
 and with the same contents, before anything else runs there. The parent waits for that, since it may write next; and
 the fork waits until no other thread is in the middle of a step, so that the child has a whole number of them.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -26,7 +27,7 @@ AVAILABLE = sys.platform == "linux" and platform.machine() == "x86_64" and hasat
 PROT_READ_WRITE = 3
 MAP_SHARED_ANONYMOUS = 0x21
 MREMAP_MAYMOVE_FIXED = 3
-LONGEST_STEP = 60.0     # seconds that a fork waits for the steps of other threads, at most
+LONGEST_STEP = 60.0  # seconds that a fork waits for the steps of other threads, at most
 
 
 class Block(mmap.mmap):
@@ -41,14 +42,14 @@ _blocks: weakref.WeakSet[Block] = weakref.WeakSet()
 _libc: ctypes.CDLL | None = None
 #: of a thread its `lock`, or whether it is a `member` of a team; of a fork whether it makes a `worker`, `pipe`, `held`
 _here = threading.local()
-_gate = threading.Lock()    # held while a thread forks, and while one gets its lock
-_locks: weakref.WeakSet[Any] = weakref.WeakSet()    # of all threads
+_gate = threading.Lock()  # held while a thread forks, and while one gets its lock
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()  # of all threads
 
 
 def allocate(nbytes: int) -> Block:
     """Return a new block of ``nbytes`` zeros."""
     global _libc
-    if _libc is None:      # at the first block, so that whoever needs none pays for nothing
+    if _libc is None:  # at the first block, so that whoever needs none pays for nothing
         _libc = ctypes.CDLL(None, use_errno=True)
         for function in _libc.mmap, _libc.mremap:
             function.restype = ctypes.c_void_p
@@ -91,7 +92,7 @@ def working() -> AbstractContextManager[Any]:
             _here.lock = threading.RLock()
             _locks.add(_here.lock)
     elif _gate.locked() and not _works():
-        with _gate:     # a fork waits for this thread, which must not take its lock again first
+        with _gate:  # a fork waits for this thread, which must not take its lock again first
             pass
     lock: AbstractContextManager[Any] = _here.lock
     return lock
@@ -127,7 +128,7 @@ def _before() -> None:
         for lock in list(_locks):
             if lock is not getattr(_here, "lock", None):
                 _hold(lock, max(0.0, until - time.monotonic()))
-    with suppress(OSError):     # no more files may be opened: the child still moves, only nobody waits for it
+    with suppress(OSError):  # no more files may be opened: the child still moves, only nobody waits for it
         _here.pipe = os.pipe()
 
 
@@ -141,7 +142,7 @@ def _after_in_parent() -> None:
         return
     if _here.pipe is not None:
         os.close(_here.pipe[1])
-        os.read(_here.pipe[0], 1)       # until the child has written or is gone
+        os.read(_here.pipe[0], 1)  # until the child has written or is gone
         os.close(_here.pipe[0])
     while _here.held:
         _here.held.pop().release()
@@ -159,7 +160,7 @@ def _after_in_child() -> None:
         # to go on would be to write into the parent's network
         os.write(2, f"im2colnet: a forked process got no memory of its own ({error}), so it ends\n".encode())
         os._exit(1)
-    pipe = getattr(_here, "pipe", None)     # a fork without Python's knowledge has none
+    pipe = getattr(_here, "pipe", None)  # a fork without Python's knowledge has none
     if pipe is not None:
         with suppress(OSError):
             os.write(pipe[1], b"\0")

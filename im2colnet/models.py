@@ -1,4 +1,5 @@
 """Ready-made networks. Each knows its ``input_shape`` and starts without parameters (``net.init(seed)``)."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,10 +44,19 @@ def lenet5(classes: int = 10, in_channels: int = 1, input_size: int = 28) -> Seq
     _check(classes, in_channels, input_size, least=12)
     side = (input_size // 2 - 4) // 2
     layers: list[Layer] = [
-        Conv2d(in_channels, 6, 5, padding=2), ReLU(), MaxPool2d(2),
-        Conv2d(6, 16, 5), ReLU(), MaxPool2d(2), Flatten(),
-        Linear(16 * side * side, 120), ReLU(), Linear(120, 84), ReLU(), Linear(84, classes),
-    ]  # fmt: skip
+        Conv2d(in_channels, 6, 5, padding=2),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(6, 16, 5),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(16 * side * side, 120),
+        ReLU(),
+        Linear(120, 84),
+        ReLU(),
+        Linear(84, classes),
+    ]
     return _network(layers, in_channels, input_size)
 
 
@@ -65,10 +75,15 @@ def vgg8(classes: int = 10, in_channels: int = 3, input_size: int = 32) -> Seque
 
 def _block(channels: int, filters: int, stride: int, shortcut: Layer | None) -> list[Layer]:
     """Two 3×3 convolutions with batch norm, and a shortcut around them."""
-    body = Sequential([
-        Conv2d(channels, filters, 3, stride, padding=1, bias=False), BatchNorm2d(filters), ReLU(),
-        Conv2d(filters, filters, 3, padding=1, bias=False), BatchNorm2d(filters),
-    ])  # fmt: skip
+    body = Sequential(
+        [
+            Conv2d(channels, filters, 3, stride, padding=1, bias=False),
+            BatchNorm2d(filters),
+            ReLU(),
+            Conv2d(filters, filters, 3, padding=1, bias=False),
+            BatchNorm2d(filters),
+        ]
+    )
     return [Residual(body, shortcut), ReLU()]
 
 
@@ -144,9 +159,13 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, wid
 
 
 MODELS: dict[str, Callable[..., Sequential]] = {
-    "notebook": notebook, "lenet5": lenet5, "vgg8": vgg8, "resnet20": resnet20, "resnet18": resnet18,
+    "notebook": notebook,
+    "lenet5": lenet5,
+    "vgg8": vgg8,
+    "resnet20": resnet20,
+    "resnet18": resnet18,
     "mobilenet": mobilenet,
-}  # fmt: skip
+}
 
 
 def make(name: str, classes: int, in_channels: int, input_size: int, **arguments: float) -> Sequential:

@@ -1,4 +1,5 @@
 """Networks: layers joined to a static graph, and the parameters that they share in one flat vector."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 MOST_DIFFERENCES = 20  # to print of two networks
 TOO_DEEP = "networks are nested in each other more deeply than Python can follow: put the layers into one list"
-DRAWN = 1 << 16         # numbers of a parameter at a time
+DRAWN = 1 << 16  # numbers of a parameter at a time
 
 
 @dataclass(eq=False)
@@ -43,10 +44,10 @@ class Node:
     name: str
     inputs: tuple[int, ...]
     output: int
-    relu: bool = False    #: apply the following ReLU too
-    fused: bool = False   #: a ReLU that the layer before applies
-    offsets: dict[str, int] = field(default_factory=dict)    #: of each parameter in the flat vector
-    params: dict[str, Array] = field(default_factory=dict)   #: the parameters, views of the flat vector
+    relu: bool = False  #: apply the following ReLU too
+    fused: bool = False  #: a ReLU that the layer before applies
+    offsets: dict[str, int] = field(default_factory=dict)  #: of each parameter in the flat vector
+    params: dict[str, Array] = field(default_factory=dict)  #: the parameters, views of the flat vector
     buffers: dict[str, Array] = field(default_factory=dict)  #: the state
 
 
@@ -56,8 +57,8 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.size = 0  # of the flat vector of parameters
-        self._layers: set[int] = set()      # by identity
-        self.output: int | None = None      # the value that the network gives; of a graph that is used, the last one
+        self._layers: set[int] = set()  # by identity
+        self.output: int | None = None  # the value that the network gives; of a graph that is used, the last one
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
         """Append a layer and return the value it makes."""
@@ -89,7 +90,7 @@ class Graph:
     def evaluated(self) -> Graph:
         """The graph in evaluation mode: a convolution and the batch norm that alone reads it are one layer."""
         readers = Counter(v for node in self.nodes for v in node.inputs)
-        graph, values = Graph(), {0: 0}     # of this one, and which of the new one they are
+        graph, values = Graph(), {0: 0}  # of this one, and which of the new one they are
         for node in self.nodes:
             x = node.inputs[0]
             source = self.nodes[x - 1].layer if x and readers[x] == 1 else None
@@ -100,9 +101,9 @@ class Graph:
                 values[node.output] = joined.output
             else:
                 inputs = tuple(values[v] for v in node.inputs)
-                graph.nodes.append(Node(
-                    node.layer, node.name, inputs, len(graph.nodes) + 1, params=node.params, buffers=node.buffers
-                ))  # fmt: skip
+                graph.nodes.append(
+                    Node(node.layer, node.name, inputs, len(graph.nodes) + 1, params=node.params, buffers=node.buffers)
+                )
                 values[node.output] = len(graph.nodes)
         graph.fuse()
         return graph
@@ -358,7 +359,7 @@ class Network(Layer):
     def check_finite(self) -> None:
         """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
         all_finite = self.backend.all_finite
-        kinds = ["state"] if all_finite(self.flat) else ["parameters", "state"]      # all parameters at once
+        kinds = ["state"] if all_finite(self.flat) else ["parameters", "state"]  # all parameters at once
         for name, node, key in self._names(*kinds):
             if not all_finite((node.params | node.buffers)[key]):
                 raise NonFiniteError(
@@ -391,7 +392,7 @@ class Network(Layer):
         self.check_state({name: array.shape for name, array in given.items()})
         dtype = self.dtype if self.initialized else "float32"
         arrays = {}
-        for name, array in given.items():       # all of it before any is changed
+        for name, array in given.items():  # all of it before any is changed
             try:
                 with np.errstate(over="raise"):
                     arrays[name] = array.astype(dtype)
@@ -414,8 +415,9 @@ class Network(Layer):
         differences += [f"{k} {tuple(v)} is not in this network" for k, v in shapes.items() if k not in wanted]
         differences += [
             f"{k} has shape {tuple(shapes[k])}, this network's has {shape}"
-            for k, shape in wanted.items() if k in shapes and tuple(shapes[k]) != shape
-        ]  # fmt: skip
+            for k, shape in wanted.items()
+            if k in shapes and tuple(shapes[k]) != shape
+        ]
         if differences:
             shown = differences[:MOST_DIFFERENCES]
             if len(differences) > len(shown):
@@ -423,7 +425,11 @@ class Network(Layer):
             raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(shown))
 
     def plan(
-        self, batch: int, input_shape: Sequence[int] | None = None, training: bool = True, threads: int | None = None,
+        self,
+        batch: int,
+        input_shape: Sequence[int] | None = None,
+        training: bool = True,
+        threads: int | None = None,
         shard: int | None = None,
     ) -> BatchPlan:
         """Plan a batch without running it: its shards and stages, every array and its memory.
@@ -445,9 +451,15 @@ class Network(Layer):
         shard = None if shard is None else whole("shard", shard)
         backend, dtype = self.computes() if self.initialized else (get_backend(), "float32")
         return BatchPlan(
-            self.graph, self.check_shape(input_shape), batch, dtype, backend, training,
-            shard, threads,
-        )  # fmt: skip
+            self.graph,
+            self.check_shape(input_shape),
+            batch,
+            dtype,
+            backend,
+            training,
+            shard,
+            threads,
+        )
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
         """Return the shape of one sample: the one given, or the network's."""
@@ -575,22 +587,22 @@ def _host_array(name: Any, value: Any) -> Any:
     from im2colnet.host import np
 
     try:
-        if hasattr(value, "detach"):        # a tensor of PyTorch
+        if hasattr(value, "detach"):  # a tensor of PyTorch
             value = value.detach().to_dense().cpu()
             exact = str(value.dtype) in ("torch.float64", "torch.float32") or not value.is_floating_point()
-            value = (value if exact else value.float()).numpy()      # NumPy has no bfloat16, and float holds it
-        elif hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):      # of CuPy
+            value = (value if exact else value.float()).numpy()  # NumPy has no bfloat16, and float holds it
+        elif hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):  # of CuPy
             value = value.get()
         masked = np.ma.is_masked(value)
         array = np.asarray(value)
     except MemoryError:
         raise
-    except Exception as error:      # of another package
+    except Exception as error:  # of another package
         raise CheckpointError(f"{name} is no array: {type(error).__name__}: {error}") from error
     if masked:
         raise CheckpointError(f"{name} has masked entries, which have no value: fill them first")
     kind = array.dtype.kind
-    numbers = kind in "biuf" or (kind == "V" and array.dtype.type is not np.void)    # V: bfloat16 of ml_dtypes
+    numbers = kind in "biuf" or (kind == "V" and array.dtype.type is not np.void)  # V: bfloat16 of ml_dtypes
     if not numbers and not (kind == "O" and all(isinstance(x, Real) for x in array.flat)):
         raise CheckpointError(f"{name} holds {array.dtype}, expected real numbers")
     return array

@@ -8,6 +8,7 @@ A schedule is called with a ``step``, counted from 0 over all that the trainer h
 which is such that ``step / total`` is the progress of the training: epochs done of epochs asked for. It is a whole
 number where all epochs have equally many steps, and None where no epochs are asked for (``Trainer.step`` alone).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ class SGD(Optimizer):
         super().__post_init__()
         _set(self, momentum=number("momentum", self.momentum, below=1))
         _set(self, weight_decay=number("weight_decay", self.weight_decay))
-        if self.nesterov not in (True, False):      # NumPy's bools too
+        if self.nesterov not in (True, False):  # NumPy's bools too
             raise ShapeError(f"nesterov must be True or False, got {self.nesterov!r}")
         _set(self, nesterov=bool(self.nesterov))
         if self.nesterov and not self.momentum:

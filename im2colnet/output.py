@@ -1,4 +1,5 @@
 """Where the commands write: any encoding will do, and that stdout cannot be written is told from all other errors."""
+
 from __future__ import annotations
 
 import codecs
@@ -10,9 +11,26 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import Any, TextIO, cast
 
 #: what stands for the characters that the library writes, where an encoding lacks them
-PLAIN = {"×": "x", "–": "-", "—": "-", "…": "...", "─": "-", "━": "-", "·": "*", "→": "->", "²": "^2", "°": " deg",
-         "≤": "<=", "≥": ">=", "µ": "u", "‘": "'", "’": "'", "“": '"', "”": '"'}
-NARROWEST = 20      # columns; a terminal that says it has fewer does not know
+PLAIN = {
+    "×": "x",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "─": "-",
+    "━": "-",
+    "·": "*",
+    "→": "->",
+    "²": "^2",
+    "°": " deg",
+    "≤": "<=",
+    "≥": ">=",
+    "µ": "u",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
+NARROWEST = 20  # columns; a terminal that says it has fewer does not know
 
 
 class OutputError(Exception):
@@ -59,7 +77,7 @@ class Output:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:      # ValueError: it has been closed
+        except (OSError, ValueError) as error:  # ValueError: it has been closed
             if self.needed:
                 raise OutputError(getattr(error, "strerror", None) or str(error)) from error
 
@@ -78,7 +96,7 @@ def standard_streams() -> Iterator[None]:
 
 def discard() -> None:
     """Send what stdout still holds nowhere, or Python would fail with it once more when it ends."""
-    with suppress(OSError, ValueError, AttributeError):     # stdout is no file
+    with suppress(OSError, ValueError, AttributeError):  # stdout is no file
         number = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)

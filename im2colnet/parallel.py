@@ -6,6 +6,7 @@ not depend on how many workers there are, to the last bit:
 
     sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
 """
+
 from __future__ import annotations
 
 import os
@@ -192,7 +193,7 @@ class Team:
             for communicator in self.communicators[1:]:  # each sees the caller's use_backend
                 others.append(submit(self._pool, copy_context().run, guarded, communicator))
             guarded(self.communicators[0])
-            if self._process != os.getpid():    # forked meanwhile
+            if self._process != os.getpid():  # forked meanwhile
                 raise errors.get(0) or WorkerError("this process was forked in the middle of a step")
             for future in others:
                 future.result()
@@ -223,4 +224,4 @@ class quiet_at_exit:
         if error is not None and threading.current_thread().daemon:
             pools = sys.modules.get("concurrent.futures.thread")
             if getattr(pools, "_shutdown", False) or not threading.main_thread().is_alive():
-                raise SystemExit from None      # which threads end by without a word
+                raise SystemExit from None  # which threads end by without a word

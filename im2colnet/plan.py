@@ -7,6 +7,7 @@ Each array is a :class:`Buffer` with a lifetime in steps. Those that live within
 the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In
 either, arrays whose lifetimes do not meet share memory.
 """
+
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
@@ -23,10 +24,10 @@ from im2colnet.network import Graph, Node, internal_shape, locate
 from im2colnet.parallel import share
 
 MOST, LEAST = 1 << 20, 1 << 18  # numbers in all values of a shard, beyond 32 samples and 8
-MOST_SHARDS, MOST_VALUES = 1 << 20, 1 << 36     # of a batch; of a sample. Beyond, planning alone takes minutes
-PARTS = 2                # into which a layer of inference is divided, where one shard is all,
+MOST_SHARDS, MOST_VALUES = 1 << 20, 1 << 36  # of a batch; of a sample. Beyond, planning alone takes minutes
+PARTS = 2  # into which a layer of inference is divided, where one shard is all,
 LEAST_WORK = 50_000_000  # and it has so much to do: FLOPs, each output being worth
-OUTPUT_WORK = 100        # so many
+OUTPUT_WORK = 100  # so many
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
 
 
@@ -42,7 +43,7 @@ class Buffer:
     offset: int = 0
 
 
-Placed = dict[str, list[tuple[Spec, Buffer, int]]]      # scratch of each kernel: in a buffer, at an offset
+Placed = dict[str, list[tuple[Spec, Buffer, int]]]  # scratch of each kernel: in a buffer, at an offset
 
 
 @dataclass(eq=False)
@@ -62,8 +63,8 @@ class Stage:
     """Steps that a worker takes one shard through without meeting the others."""
 
     steps: list[Step]
-    join: int | None                  #: the node whose sums are joined after it
-    gradients: tuple[int, int]        #: range of the flat gradient that it completes
+    join: int | None  #: the node whose sums are joined after it
+    gradients: tuple[int, int]  #: range of the flat gradient that it completes
 
 
 class Part(NamedTuple):
@@ -100,9 +101,7 @@ class Plan:
         Sizes of the two arenas.
     """
 
-    def __init__(
-        self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool, count: int = 1
-    ) -> None:
+    def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool, count: int = 1) -> None:
         self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
         graph.check_used()
         self.shapes = graph.shapes(x)
@@ -118,7 +117,7 @@ class Plan:
         self.gradients: dict[int, Buffer] = {}
         self.saved: list[dict[str, Buffer]] = []
         self.work: list[dict[Kind, Placed]] = []
-        self.part_work: list[list[Placed]] = []     # of the parts of each node, side by side
+        self.part_work: list[list[Placed]] = []  # of the parts of each node, side by side
         self._place_values()
         self._place_saved_and_work()
         if training:
@@ -214,9 +213,10 @@ class Plan:
             join = steps[-1].node if steps and steps[-1].kind in ("sums", "grad_sums") else None
             # a layer that couples samples writes its gradients with its sums, the others in their backward
             done = [
-                self.graph.nodes[s.node] for s in steps
+                self.graph.nodes[s.node]
+                for s in steps
                 if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.couples)
-            ]  # fmt: skip
+            ]
             ends = [end for node in done if node.offsets for end in self.parameter_range(node)]
             stages.append(Stage(steps, join, (min(ends), max(ends)) if ends else (0, 0)))
         return stages
@@ -283,8 +283,11 @@ class Plan:
             if self.parts[i]:
                 continue
             passes: dict[Kind, Work] = {
-                "sums": needs.sums, "forward": needs.forward, "grad_sums": needs.grad_sums, "backward": needs.backward
-            }  # fmt: skip
+                "sums": needs.sums,
+                "forward": needs.forward,
+                "grad_sums": needs.grad_sums,
+                "backward": needs.backward,
+            }
             for kind, kernels in passes.items():
                 if (kind, i) in self.when and kernels:
                     self.work[i][kind] = self._place_work(kernels, self.when[kind, i], f"{node.name} {kind} scratch")
@@ -379,8 +382,15 @@ class BatchPlan:
     """
 
     def __init__(
-        self, graph: Graph, sample: tuple[int, ...], batch: int, dtype: str, backend: Backend, training: bool,
-        shard: int | None = None, workers: int = 1,
+        self,
+        graph: Graph,
+        sample: tuple[int, ...],
+        batch: int,
+        dtype: str,
+        backend: Backend,
+        training: bool,
+        shard: int | None = None,
+        workers: int = 1,
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
         graph = graph if training else graph.evaluated()
@@ -415,8 +425,10 @@ class BatchPlan:
         passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ()
         self.sums = {
             (kind, i): Spec((node.layer.couples, channels(self.largest.shapes[node.inputs[0]])), "float64")
-            for i, node in enumerate(graph.nodes) if node.layer.couples for kind in passes
-        }  # fmt: skip
+            for i, node in enumerate(graph.nodes)
+            if node.layer.couples
+            for kind in passes
+        }
 
     def memory(self) -> dict[str, int]:
         """Bytes of all arrays of a run, by purpose; parameters and the optimiser's state are not the run's."""
@@ -493,7 +505,7 @@ class Occupied:
         nodes, above = self._nodes(start, end)
         for bounds in (*(self.all[n] for n in nodes), *(self.some[n] for n in nodes), *(self.some[n] for n in above)):
             i, j = bisect_left(bounds, lo), bisect_right(bounds, hi)
-            bounds[i:j] = [lo][i % 2 :] + [hi][j % 2 :]      # an odd place lies within what is taken already
+            bounds[i:j] = [lo][i % 2 :] + [hi][j % 2 :]  # an odd place lies within what is taken already
 
     def lowest(self, start: int, end: int, nbytes: int) -> int:
         """Return where the lowest ``nbytes`` bytes begin that are free at all steps from ``start`` to ``end``."""

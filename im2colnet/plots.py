@@ -1,4 +1,5 @@
 """Pictures of a training, drawn with Matplotlib (the extra ``viz``)."""
+
 from __future__ import annotations
 
 import io
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 #: of the keys with that prefix: what they are, and their colour
 _CURVES = {"": ("training", "#1f5fa8"), "validation_": ("validation", "#d9731a")}
-LEAST_SHARE = 0.002     # of a step's time, for a layer's pass to be drawn
-NAMED = 6               # passes, the longest, whose layers are named
+LEAST_SHARE = 0.002  # of a step's time, for a layer's pass to be drawn
+NAMED = 6  # passes, the longest, whose layers are named
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
@@ -52,8 +53,17 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
             if points:
                 epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
                 drawn += values
-                axes.plot(epochs, values, color=colour, linewidth=1.8, marker="o" if len(points) < 40 else "",
-                          markersize=4, clip_on=False, zorder=3, label=f"{name}, {values[-1]:{form}} at the end")
+                axes.plot(
+                    epochs,
+                    values,
+                    color=colour,
+                    linewidth=1.8,
+                    marker="o" if len(points) < 40 else "",
+                    markersize=4,
+                    clip_on=False,
+                    zorder=3,
+                    label=f"{name}, {values[-1]:{form}} at the end",
+                )
         axes.set_title(quantity.capitalize(), loc="left", fontweight="bold")
         axes.set_xlabel("epoch")
         first, last = history[0]["epoch"], history[-1]["epoch"]
@@ -93,15 +103,16 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     axes, gemm, copy = figure.subplots(), report["gemm"] / 1e9, report["copy"] / 1e9
     passes = [
         (kind, layer, layer[kind]["flops"] / layer[kind]["bytes"], layer[kind]["flops"] / layer[kind]["seconds"] / 1e9)
-        for kind in ("forward", "backward") for layer in report["layers"]
+        for kind in ("forward", "backward")
+        for layer in report["layers"]
         if layer[kind]["seconds"] > LEAST_SHARE * report["seconds"] and layer[kind]["flops"]
-    ]  # fmt: skip
+    ]
     for kind, colour in (("forward", "#1f5fa8"), ("backward", "#d9731a")):
         mine = [one for one in passes if one[0] == kind]
         areas = [max(8.0, 4000 * layer[kind]["seconds"] / report["seconds"]) for _, layer, _, _ in mine]
         xs, ys = [x for _, _, x, _ in mine], [y for *_, y in mine]
         axes.scatter(xs, ys, areas, color=colour, alpha=0.55, linewidth=0, zorder=3)
-        axes.scatter([], [], 40, color=colour, alpha=0.55, linewidth=0, label=kind)     # one size in the legend
+        axes.scatter([], [], 40, color=colour, alpha=0.55, linewidth=0, label=kind)  # one size in the legend
     intensities = [x for _, _, x, _ in passes]
     ends = min(intensities) / 2, max(*intensities, 2 * gemm / copy) * 2
     roof = [ends[0], gemm / copy, ends[1]]
@@ -112,7 +123,7 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(frameon=False, loc="lower right")
     _style(axes)
-    figure.draw_without_rendering()     # so that the places of texts are known
+    figure.draw_without_rendering()  # so that the places of texts are known
     named: list[Bbox] = []
     for kind, layer, x, y in sorted(passes, key=lambda one: -one[1][one[0]]["seconds"]):
         if len(named) == NAMED:
@@ -131,7 +142,7 @@ def _figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)    # not pyplot, which would keep the figure and choose a window system
+    FigureCanvasAgg(figure)  # not pyplot, which would keep the figure and choose a window system
     return figure
 
 

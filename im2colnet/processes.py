@@ -8,6 +8,7 @@ see; a :class:`ProcessTeam` is asked whether it is still :meth:`~ProcessTeam.cur
 A barrier is a counter for each worker in shared memory: a worker raises its own and waits for the others'. That needs
 a processor that shows stores in their order, as x86 does.
 """
+
 from __future__ import annotations
 
 import gc
@@ -35,14 +36,14 @@ from im2colnet.state import UnknownStateError, constant, of_the_library, snapsho
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-LINE = 8                 # counters of 8 bytes: a line of the cache for each worker's
-SPINS = 4000             # looks at a counter before the processor is offered to others: about 0.2 ms
-PAUSE = 50e-6            # seconds between looks after PATIENCE of them
+LINE = 8  # counters of 8 bytes: a line of the cache for each worker's
+SPINS = 4000  # looks at a counter before the processor is offered to others: about 0.2 ms
+PAUSE = 50e-6  # seconds between looks after PATIENCE of them
 PATIENCE = 0.002
-WATCH = 0.02             # seconds between looks at whether the others are alive
-GRACE = 5.0              # seconds that a worker has to stop, after which it is ended
-REPORT = b"report"       # instead of an order: tell how the last one ended, or
-END = b""                # there will be no more
+WATCH = 0.02  # seconds between looks at whether the others are alive
+GRACE = 5.0  # seconds that a worker has to stop, after which it is ended
+REPORT = b"report"  # instead of an order: tell how the last one ended, or
+END = b""  # there will be no more
 Program = Callable[..., None]
 
 
@@ -174,9 +175,11 @@ class ProcessTeam:
         self.size, self._process, self._known = size, os.getpid(), [dict(names) for names in known]
         #: where in `known` there are things that may change in place, and what they were
         self._changeable = [
-            (i, name) for i, names in enumerate(known) for name, value in names.items()
+            (i, name)
+            for i, names in enumerate(known)
+            for name, value in names.items()
             if not (constant(value) or of_the_library(value) or shares(value))
-        ]  # fmt: skip
+        ]
         self._before = self._contents(known)
         counters = memoryview(memory.allocate(8 * LINE * (size + 2))).cast("q")
         self._counters, self.turns = counters, 0
@@ -187,7 +190,7 @@ class ProcessTeam:
         try:
             for rank in range(1, size):
                 here, there = Pipe()
-                with warnings.catch_warnings():     # from 3.12 on Python warns that threads are lost: they are not used
+                with warnings.catch_warnings():  # from 3.12 on Python warns that threads are lost: they are not used
                     warnings.simplefilter("ignore", DeprecationWarning)
                     with memory.forking_a_worker():
                         pid = os.fork()
@@ -257,7 +260,7 @@ class ProcessTeam:
             self._me.stop()
             self._collect(errors)
             whole = len(self._workers) == self.size - 1
-        except BaseException as error:      # a worker has ended, or Ctrl-C while they were waited for
+        except BaseException as error:  # a worker has ended, or Ctrl-C while they were waited for
             errors.setdefault(0, error)
         if not whole:
             self.close()
@@ -287,7 +290,7 @@ def watch(workers: list[tuple[int, Connection]]) -> None:
     for rank, (pid, _) in enumerate(workers, 1):
         try:
             found, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:       # somebody else has waited for it
+        except ChildProcessError:  # somebody else has waited for it
             found, how = pid, "has ended"
         else:
             code = os.waitstatus_to_exitcode(status)
@@ -295,9 +298,7 @@ def watch(workers: list[tuple[int, Connection]]) -> None:
             how += ", perhaps for want of memory" if code == -signal.SIGKILL else ""
         if found:
             del workers[rank - 1]
-            raise WorkerError(
-                f"worker {rank} (process {pid}) {how}; ic.set_workers('threads') needs no processes"
-            )
+            raise WorkerError(f"worker {rank} (process {pid}) {how}; ic.set_workers('threads') needs no processes")
 
 
 def close(process: int, workers: list[tuple[int, Connection]]) -> None:
@@ -308,7 +309,7 @@ def close(process: int, workers: list[tuple[int, Connection]]) -> None:
     while workers:
         try:
             _end(workers)
-        except KeyboardInterrupt:       # of which nobody would hear, where a finalizer calls this
+        except KeyboardInterrupt:  # of which nobody would hear, where a finalizer calls this
             interrupted = True
     if interrupted:
         threading.Timer(0.01, interrupt_main).start()
@@ -316,7 +317,7 @@ def close(process: int, workers: list[tuple[int, Connection]]) -> None:
 
 def _end(workers: list[tuple[int, Connection]]) -> None:
     for _, connection in workers:
-        with suppress(OSError):             # it has ended already
+        with suppress(OSError):  # it has ended already
             connection.send_bytes(END)
         connection.close()
     until = time.monotonic() + GRACE
@@ -327,7 +328,7 @@ def _end(workers: list[tuple[int, Connection]]) -> None:
                 if time.monotonic() > until or stopped(pid):
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.001)
-        except ChildProcessError:       # somebody else has waited for it
+        except ChildProcessError:  # somebody else has waited for it
             pass
         del workers[0]
 
@@ -352,11 +353,11 @@ def work(
 ) -> None:
     """Be a worker: run the program at each order, until none will come any more; never returns."""
     try:
-        for connection in inherited:                    # or others would not be told of the end of the first process
+        for connection in inherited:  # or others would not be told of the end of the first process
             connection.close()
-        for number in signal.SIGINT, signal.SIGTERM:    # sent to all: the first process handles them, and ends this one
+        for number in signal.SIGINT, signal.SIGTERM:  # sent to all: the first process handles them, and ends this one
             signal.signal(number, signal.SIG_IGN)
-        gc.freeze()                                     # what was inherited is not this process's to collect
+        gc.freeze()  # what was inherited is not this process's to collect
         error: BaseException | None = None
         while order := communicator.next_order(orders):
             if order == REPORT:
@@ -396,5 +397,5 @@ def _same(names: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         return names.keys() == before.keys() and all(
             value is before[name] or bool(value == before[name]) for name, value in names.items()
         )
-    except Exception:       # what cannot be compared, such as another array
+    except Exception:  # what cannot be compared, such as another array
         return False

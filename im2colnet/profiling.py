@@ -1,4 +1,5 @@
 """Where the time of a training step goes, layer by layer, beside what this machine can do."""
+
 from __future__ import annotations
 
 import time
@@ -17,9 +18,9 @@ from im2colnet.parallel import get_num_threads, set_num_threads
 from im2colnet.report import amount, count, table
 from im2colnet.trainer import Trainer
 
-GEMM = 1024          # rows and columns of the product that measures the peak of arithmetic
-COPY = 64 << 20      # bytes read, and as many written, of the copy that measures the bandwidth of main memory
-WARM_UP = 2          # steps
+GEMM = 1024  # rows and columns of the product that measures the peak of arithmetic
+COPY = 64 << 20  # bytes read, and as many written, of the copy that measures the bandwidth of main memory
+WARM_UP = 2  # steps
 
 
 def profile(
@@ -57,7 +58,7 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
 
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, *input_shape), dtype=np.float32)
-    if is_dataclass(optimizer):     # without a schedule, which may want to know the number of steps
+    if is_dataclass(optimizer):  # without a schedule, which may want to know the number of steps
         optimizer = replace(optimizer, lr=1e-3)
     trainer, nodes, shapes = Trainer(net, optimizer=optimizer), net.graph.nodes, net.graph.shapes
     values = shapes(internal_shape(input_shape, batch))
@@ -79,22 +80,34 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
         x, y = values[before], values[after]
         weights = sum(prod(p.shape) for p in node.layer.parameters().values())
         moved = item * (sum(prod(values[v]) for v in node.inputs) + prod(y) + weights)
-        gradients = wanted[before] + bool(weights)      # of the input, and of the parameters
+        gradients = wanted[before] + bool(weights)  # of the input, and of the parameters
         flops = node.layer.flops(x, y)
-        layers.append({
-            "name": node.name, "layer": repr(node.layer), "output_shape": list(user_shape(y)),
-            "algorithm": planned.largest.algorithm(i).name,
-            "forward": {"seconds": taken(i, "sums", "forward"), "flops": flops, "bytes": moved},
-            "backward": {
-                "seconds": taken(i, "grad_sums", "backward"), "flops": gradients * flops, "bytes": gradients * moved
-            },
-        })  # fmt: skip
+        layers.append(
+            {
+                "name": node.name,
+                "layer": repr(node.layer),
+                "output_shape": list(user_shape(y)),
+                "algorithm": planned.largest.algorithm(i).name,
+                "forward": {"seconds": taken(i, "sums", "forward"), "flops": flops, "bytes": moved},
+                "backward": {
+                    "seconds": taken(i, "grad_sums", "backward"),
+                    "flops": gradients * flops,
+                    "bytes": gradients * moved,
+                },
+            }
+        )
     gemm, copy = peaks(net.backend, net.dtype)
     return {
-        "batch": batch, "shards": planned.sizes, "input_shape": list(input_shape), "backend": net.backend.name,
-        "gemm": gemm, "copy": copy, "seconds": median(seconds), "loss_seconds": taken(len(nodes), "loss"),
+        "batch": batch,
+        "shards": planned.sizes,
+        "input_shape": list(input_shape),
+        "backend": net.backend.name,
+        "gemm": gemm,
+        "copy": copy,
+        "seconds": median(seconds),
+        "loss_seconds": taken(len(nodes), "loss"),
         "layers": layers,
-    }  # fmt: skip
+    }
 
 
 def peaks(backend: Backend, dtype: str) -> tuple[float, float]:
@@ -132,11 +145,13 @@ def profile_text(report: dict[str, Any], width: int | None = None) -> str:
         told += seconds
         if seconds:
             rates = (
-                amount(flops / seconds, 1000), f"{flops / seconds / gemm:.0%}", f"{moved / seconds / copy:.0%}",
+                amount(flops / seconds, 1000),
+                f"{flops / seconds / gemm:.0%}",
+                f"{moved / seconds / copy:.0%}",
                 amount(moved, 1024) + "B",
-            )  # fmt: skip
+            )
             times = [f"{one['seconds'] * 1e3:.2f} ms" for one in passes]
-        else:       # in the layer before it, or a view
+        else:  # in the layer before it, or a view
             rates, times = ("", "", "", ""), ["", ""]
         share = f"{seconds / step:.1%}" if seconds else ""
         rows.append((layer["name"], layer["layer"], layer["algorithm"], *times, share, *rates))

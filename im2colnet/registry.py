@@ -4,6 +4,7 @@ Selection: an explicit argument, then the ``use_backend`` context, then the envi
 ``IM2COLNET_BACKEND``, then ``numpy``. Names are resolved at first use. Built-in backends come from a table, so that a
 bare checkout works; others from the entry-point group ``im2colnet.backends``, and only the chosen one is imported.
 """
+
 from __future__ import annotations
 
 import os
@@ -30,9 +31,9 @@ class BackendInfo(NamedTuple):
     """One row of :func:`list_backends`."""
 
     name: str
-    source: str      # "built-in", or the distribution that provides it
+    source: str  # "built-in", or the distribution that provides it
     available: bool  # whether it starts here
-    reason: str      # why it does not
+    reason: str  # why it does not
 
 
 def get_backend(name: str | Backend | None = None) -> Backend:
@@ -115,11 +116,11 @@ def _owner(name: str, array: Any) -> Backend:
         if candidate.owns(array):
             return candidate
     if module in BUILT_IN:
-        device = getattr(getattr(array, "device", None), "id", 0)      # NumPy's arrays are on none
+        device = getattr(getattr(array, "device", None), "id", 0)  # NumPy's arrays are on none
         candidate = get_backend(f"{module}:{device}" if device else module)
         if candidate.owns(array):
             return candidate
-    known = (n for n in sorted(_sources()) if n not in BUILT_IN or n in sys.modules)    # nobody has arrays of others
+    known = (n for n in sorted(_sources()) if n not in BUILT_IN or n in sys.modules)  # nobody has arrays of others
     raise BackendError(
         f"{name} must be an array of a backend ({', '.join(known)}), got {type(array).__qualname__}"
         f" of module {module!r}; convert it first, e.g. with numpy.asarray"

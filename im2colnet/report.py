@@ -1,4 +1,5 @@
 """Tables about a network: its layers, and the memory that training and inference take."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from im2colnet.output import fold
 from im2colnet.parallel import get_num_threads
 from im2colnet.registry import get_backend
 
-PURPOSES = "parameters", "copy of the parameters", "optimizer", "activations", "gradients", "sums"    # of memory
+PURPOSES = "parameters", "copy of the parameters", "optimizer", "activations", "gradients", "sums"  # of memory
 
 
 def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
@@ -31,15 +32,23 @@ def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, A
     layers = []
     for node in net.graph.nodes:
         x, y = shapes[node.inputs[0]], shapes[node.output]
-        layers.append({
-            "name": node.name, "layer": repr(node.layer), "output_shape": list(user_shape(y)),
-            "parameters": sum(prod(p.shape) for p in node.layer.parameters().values()),
-            "flops": node.layer.flops(x, y), "bytes": prod(y) * itemsize,
-        })  # fmt: skip
+        layers.append(
+            {
+                "name": node.name,
+                "layer": repr(node.layer),
+                "output_shape": list(user_shape(y)),
+                "parameters": sum(prod(p.shape) for p in node.layer.parameters().values()),
+                "flops": node.layer.flops(x, y),
+                "bytes": prod(y) * itemsize,
+            }
+        )
     return {
-        "input_shape": [batch, *input_shape], "layers": layers, "parameters": net.graph.size,
-        "flops": sum(row["flops"] for row in layers), "bytes": sum(row["bytes"] for row in layers),
-    }  # fmt: skip
+        "input_shape": [batch, *input_shape],
+        "layers": layers,
+        "parameters": net.graph.size,
+        "flops": sum(row["flops"] for row in layers),
+        "bytes": sum(row["bytes"] for row in layers),
+    }
 
 
 def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1, width: int | None = None) -> str:
@@ -47,17 +56,33 @@ def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1, width
     report = summary(net, input_shape, batch)
     rows = [("layer", "", "output shape", "parameters", "FLOPs", "output")]
     rows += [
-        (row["name"], row["layer"], _shape(row["output_shape"]), f"{row['parameters']:,}", amount(row["flops"], 1000),
-         amount(row["bytes"], 1024) + "B")
+        (
+            row["name"],
+            row["layer"],
+            _shape(row["output_shape"]),
+            f"{row['parameters']:,}",
+            amount(row["flops"], 1000),
+            amount(row["bytes"], 1024) + "B",
+        )
         for row in report["layers"]
-    ]  # fmt: skip
-    total = ("total", "", "", f"{report['parameters']:,}", amount(report["flops"], 1000),
-             amount(report["bytes"], 1024) + "B")
+    ]
+    total = (
+        "total",
+        "",
+        "",
+        f"{report['parameters']:,}",
+        amount(report["flops"], 1000),
+        amount(report["bytes"], 1024) + "B",
+    )
     return f"input {_shape(report['input_shape'])}\n" + table([*rows, total], (3, 4, 5), True, width)
 
 
 def plan(
-    net: Network, input_shape: Sequence[int], batch: int, optimizer: Optimizer, threads: int | None = None,
+    net: Network,
+    input_shape: Sequence[int],
+    batch: int,
+    optimizer: Optimizer,
+    threads: int | None = None,
     shard: int | None = None,
 ) -> dict[str, Any]:
     """Return the exact memory of training and of inference, in bytes, without running anything.
@@ -84,9 +109,7 @@ def plan(
     backend, dtype = (net.backend, net.dtype) if net.initialized else (get_backend(), "float32")
     itemsize = ITEM_BYTES[dtype]
     vector = net.graph.size * itemsize
-    state = itemsize * sum(
-        prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values()
-    )
+    state = itemsize * sum(prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values())
     algorithms: dict[str, dict[str, Any]] = {}
     report: dict[str, Any] = {"batch": batch, "input_shape": list(input_shape), "threads": threads}
     for name, training in (("training", True), ("inference", False)):
@@ -101,9 +124,12 @@ def plan(
             if chosen.name:
                 algorithms.setdefault(node.name, {"layer": repr(node.layer)})[name] = chosen._asdict()
         report[name] = {
-            **memory, "total": sum(memory.values()), "shards": planned.sizes, "workers": planned.workers,
+            **memory,
+            "total": sum(memory.values()),
+            "shards": planned.sizes,
+            "workers": planned.workers,
             "stages": len(planned.stages),
-        }  # fmt: skip
+        }
     flops = sum(row["flops"] for row in summary(net, input_shape, batch)["layers"])
     return report | {"flops_forward": flops, "algorithms": algorithms}
 
@@ -158,7 +184,7 @@ def table(
     row.
     """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines: list[list[str]] = []     # of each row
+    lines: list[list[str]] = []  # of each row
     for row in rows:
         cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append([line.rstrip() for line in fold(cells, width).split("\n")])

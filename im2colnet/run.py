@@ -7,6 +7,7 @@ A step of training, for each worker:
         join the sums of the layer that ends the stage
     join loss and gradients over all shards; update my part of the parameters
 """
+
 from __future__ import annotations
 
 import os
@@ -43,8 +44,8 @@ FEW_STEPS, MOST_WASTED = 10, 3  # if that many teams of processes in turn were o
 MOST_COPIED = 1 << 26  # bytes of a batch that is copied to where other processes see it
 
 
-Calls = list[Call] | None       # of a layer that prepares them
-Program = list[tuple[int, bool, list[tuple[Layer, Context, Calls]]]]    # of each node: is it divided, and what to do
+Calls = list[Call] | None  # of a layer that prepares them
+Program = list[tuple[int, bool, list[tuple[Layer, Context, Calls]]]]  # of each node: is it divided, and what to do
 
 
 class Bound(NamedTuple):
@@ -58,9 +59,7 @@ class Bound(NamedTuple):
 class Slot:
     """The arrays of one shard in flight: a plan bound to memory."""
 
-    def __init__(
-        self, plan: Plan, worker: Array, shard: Array, parameters: Callable[[Node], dict[str, Array]]
-    ) -> None:
+    def __init__(self, plan: Plan, worker: Array, shard: Array, parameters: Callable[[Node], dict[str, Array]]) -> None:
         self.plan, self._worker, self._shard = plan, worker, shard
         shapes, dtype, nodes = plan.shapes, plan.dtype, plan.graph.nodes
         self.values = [self._bind(b, shape, dtype) for b, shape in zip(plan.values, shapes, strict=True)]
@@ -77,12 +76,12 @@ class Slot:
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
             self.work.append({kind: self._bind_work(kernels) for kind, kernels in plan.work[i].items()})
             self.contexts.append(ctx)
-            self.parts.append([
-                self._part(ctx, part, placed) for part, placed in zip(plan.parts[i], plan.part_work[i], strict=True)
-            ])  # fmt: skip
+            self.parts.append(
+                [self._part(ctx, part, placed) for part, placed in zip(plan.parts[i], plan.part_work[i], strict=True)]
+            )
         self.backward: dict[int, Bound] = {}
         self._programs: dict[range, Program] = {}
-        self._prepared: dict[tuple[Kind, int, int], Calls] = {}     # of (pass, node, row of gradients)
+        self._prepared: dict[tuple[Kind, int, int], Calls] = {}  # of (pass, node, row of gradients)
         if plan.training:
             self.loss_gradient = self._bind(plan.loss_gradient, shapes[-1], dtype)
             for step in plan.steps:
@@ -160,11 +159,11 @@ class Shard(NamedTuple):
     start: int
     stop: int
     slot: Slot
-    sums: dict[tuple[Kind, int], Array]   # of (pass, node): what this shard gives to the join
-    metrics: Array                       # [loss, correct]
+    sums: dict[tuple[Kind, int], Array]  # of (pass, node): what this shard gives to the join
+    metrics: Array  # [loss, correct]
 
 
-Name = tuple[tuple[int, ...], int]   # of a layout: the shape of a sample, and how many
+Name = tuple[tuple[int, ...], int]  # of a layout: the shape of a sample, and how many
 
 
 class Layout:
@@ -182,9 +181,9 @@ class Layout:
         run.reserve("shard", plan.count if plan.couples else 0, plan.shard_bytes)
         self.gradients = run.gradient_rows(plan.rows)
         self.team = run.team(len(plan.shares))
-        self.steps = 0                                         # of training or inference on it
-        self.batch: tuple[Array, ...] = ()                     # images and labels where other processes see them
-        self.metrics = 0.0, 0.0                                # of the last step: loss and right predictions
+        self.steps = 0  # of training or inference on it
+        self.batch: tuple[Array, ...] = ()  # images and labels where other processes see them
+        self.metrics = 0.0, 0.0  # of the last step: loss and right predictions
         #: of the network, one row for each image
         self.outputs = None if run.training else backend.shared((batch, *user_shape(output)[1:]), net.dtype)
         joined = [*plan.sums.values(), Spec((2,), "float64")]
@@ -252,7 +251,7 @@ class Run:
         self._layouts: dict[Name, Layout] = {}
         self._teams: dict[int, Team] = {}
         self._processes: dict[int, ProcessTeam] = {}
-        self._wasted = 0                                       # teams of processes that had hardly begun
+        self._wasted = 0  # teams of processes that had hardly begun
         self.workers_text = "1 worker"
         #: where given, seconds of each step by kind and node are added to it; only of this process
         self.clock: dict[tuple[Kind, int], float] | None = None
@@ -264,7 +263,7 @@ class Run:
         #: whether a layer, loss or optimiser of the user's changes itself while it works; None if nobody knows yet
         self._keeps_state: bool | None = None
         self._to_say: list[str] = []
-        self._judged: list[int] = []    # the objects of which that is said
+        self._judged: list[int] = []  # the objects of which that is said
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -297,14 +296,14 @@ class Run:
             self._views[len(self._gradients)] = [
                 MappingProxyType(self.net.views(node, row)) for node in self.net.graph.nodes
             ]
-            self._gradients.append(row)     # last, in case that this is interrupted
+            self._gradients.append(row)  # last, in case that this is interrupted
         return self._gradients[:count]
 
     def parameters(self, node: Node) -> dict[str, Array]:
         """Return a node's parameters as its layer takes them."""
         if self.copy is None:
             return node.params
-        if not self._of_copy:       # the nodes of inference are others, of the same parameters
+        if not self._of_copy:  # the nodes of inference are others, of the same parameters
             self._of_copy = {
                 id(other.params): other.params if other.layer.keeps_float32 else self.net.views(other, self.copy)
                 for other in self.net.graph.nodes
@@ -320,9 +319,9 @@ class Run:
     def layout(self, images: Any, known: Sequence[dict[str, Any]] = ()) -> Layout:
         """Return the layout for a batch of this shape, made on first use."""
         workers = get_num_threads() if self.backend.threads else 1
-        get_workers()       # raises if it is nonsense, whether or not there is more than one
+        get_workers()  # raises if it is nonsense, whether or not there is more than one
         if workers > 1 and self._watched(known) and self._keeps_state is not False:
-            workers = 1     # in the order of one worker, until it is known that the order does not matter
+            workers = 1  # in the order of one worker, until it is known that the order does not matter
         if self.workers != workers:
             self.workers = workers
             self._layouts.clear()
@@ -361,8 +360,14 @@ class Run:
     # ------------------------------------------------------------------ what is run
 
     def train_step(
-        self, images: Any, labels: Any, key: tuple[int, int], update: Callable[..., None], how: tuple[Any, ...] = (),
-        known: Sequence[dict[str, Any]] | None = None, scale: float = 1.0,
+        self,
+        images: Any,
+        labels: Any,
+        key: tuple[int, int],
+        update: Callable[..., None],
+        how: tuple[Any, ...] = (),
+        known: Sequence[dict[str, Any]] | None = None,
+        scale: float = 1.0,
         meanwhile: Callable[[], None] | None = None,
     ) -> tuple[float, float]:
         """Run one step, within :meth:`alone`.
@@ -412,8 +417,14 @@ class Run:
             return loss, correct
 
     def _train_program(
-        self, update: Callable[..., None], comm: Communicator, name: Name, batch: tuple[Any, ...],
-        key: tuple[int, int], how: tuple[Any, ...], scale: float,
+        self,
+        update: Callable[..., None],
+        comm: Communicator,
+        name: Name,
+        batch: tuple[Any, ...],
+        key: tuple[int, int],
+        how: tuple[Any, ...],
+        scale: float,
     ) -> None:
         """What each worker does in a step, on ``batch`` or on that which the layout shares with other processes."""
         layout = self._layouts[name]
@@ -443,10 +454,10 @@ class Run:
         if loss - loss != 0:
             return
         if not comm.rank:
-            self.changing = True        # before any worker can change a parameter: they meet in the next line
+            self.changing = True  # before any worker can change a parameter: they meet in the next line
         comm.all_reduce([layout.gradients[r] if s in plan.live else None for s, r in enumerate(plan.row_of)])
         gradient = layout.gradients[0]
-        if self.dtype == "float16":     # but of this it has to be known whether it has overflowed
+        if self.dtype == "float16":  # but of this it has to be known whether it has overflowed
             gradient *= 1 / scale
             self.overflowed = not self.backend.all_finite(gradient)
             if self.overflowed:
@@ -480,9 +491,7 @@ class Run:
         self.say()
         return mean, correct
 
-    def _inference_program(
-        self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool
-    ) -> None:
+    def _inference_program(self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool) -> None:
         """What each worker does for a prediction or an evaluation; see :meth:`_train_program`."""
         layout = self._layouts[name]
         images, *labels = batch or layout.batch
@@ -503,8 +512,12 @@ class Run:
     # ------------------------------------------------------------------ workers
 
     def _run(
-        self, layout: Layout, program: Callable[..., None], known: Sequence[dict[str, Any]] | None,
-        batch: tuple[Any, ...], *command: Any,
+        self,
+        layout: Layout,
+        program: Callable[..., None],
+        known: Sequence[dict[str, Any]] | None,
+        batch: tuple[Any, ...],
+        *command: Any,
     ) -> None:
         """Run ``program(communicator, name, batch, *command)`` on every worker, on processes without the batch."""
         program = partial(self._work, program)
@@ -579,8 +592,12 @@ class Run:
             program(comm, *command)
 
     def _process_team(
-        self, layout: Layout, batch: tuple[Any, ...], program: Callable[..., None],
-        known: Sequence[dict[str, Any]] | None, watched: list[Any],
+        self,
+        layout: Layout,
+        batch: tuple[Any, ...],
+        program: Callable[..., None],
+        known: Sequence[dict[str, Any]] | None,
+        watched: list[Any],
     ) -> ProcessTeam | None:
         """Workers on processes for what is repeated, where they can be had: else None, and threads do it."""
         size, backend = layout.plan.workers, self.backend
@@ -746,7 +763,7 @@ class Run:
         refuse_mask(name, values)
         if hasattr(values, "ndim") and not hasattr(values, "detach"):
             if not hasattr(values, "__array__"):
-                return values       # of no backend, or of one whose arrays NumPy cannot read
+                return values  # of no backend, or of one whose arrays NumPy cannot read
             with suppress(BackendError):
                 backend_of(**{name: values})
                 return values
@@ -783,7 +800,7 @@ def _prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, c
 
 
 def _forward(layer: Layer, ctx: Context, calls: Calls) -> None:
-    if calls is not None and "forward" not in vars(layer):      # nobody looks on by a forward of their own
+    if calls is not None and "forward" not in vars(layer):  # nobody looks on by a forward of their own
         run(calls)
     else:
         _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")

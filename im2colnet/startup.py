@@ -4,6 +4,7 @@ Importing NumPy takes most of the time of a short command. So the package import
 this one next to nothing), and it does nothing unless this process *is* the command ``im2colnet`` or ``python -m
 im2colnet``: a program that imports the library keeps its KeyboardInterrupt.
 """
+
 from __future__ import annotations
 
 import os
@@ -21,7 +22,7 @@ def end(number: int, frame: object) -> None:
 def is_command() -> bool:
     """Whether this process was started as the command."""
     name = os.path.basename(sys.argv[0]) if sys.argv else ""
-    if name == "-m":    # while Python looks for the module
+    if name == "-m":  # while Python looks for the module
         given = [*sys.orig_argv, ""]
         return "-m" in given and given[given.index("-m") + 1] == "im2colnet"
     return name.removesuffix(".exe").removesuffix("-script.py") == "im2colnet"
@@ -40,8 +41,8 @@ class as_usual:
             signal.signal(signal.SIGINT, end)
 
 
-if is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:    # else it is to be ignored
+if is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
     try:  # noqa: SIM105 - contextlib would take longer than the rest
         signal.signal(signal.SIGINT, end)
-    except ValueError:    # in another thread than the first, which only a stranger's program would do
+    except ValueError:  # in another thread than the first, which only a stranger's program would do
         pass

@@ -3,6 +3,7 @@
 Work that changes nothing but its arrays may be done in any order and in any process. Of the library's own classes this
 is known. A class of the user's says so by ``stateless = True`` in its body; one that does not is watched.
 """
+
 from __future__ import annotations
 
 from functools import partial
@@ -13,12 +14,20 @@ from typing import Any
 from im2colnet.host import np
 
 #: what a user might put upon an object in place of its class's own
-METHODS = frozenset({
-    "forward", "backward", "partial_sums", "partial_grad_sums", "finish_step", "update", "prepare_forward",
-    "prepare_backward",
-})  # fmt: skip
+METHODS = frozenset(
+    {
+        "forward",
+        "backward",
+        "partial_sums",
+        "partial_grad_sums",
+        "finish_step",
+        "update",
+        "prepare_forward",
+        "prepare_backward",
+    }
+)
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
-MOST_BYTES = 1 << 26        # of an array that is looked at in each step
+MOST_BYTES = 1 << 26  # of an array that is looked at in each step
 
 
 class UnknownStateError(Exception):
@@ -60,12 +69,17 @@ def snapshot(*things: Any, random: bool = True) -> Any:
     """
     from random import getstate  # here, as below: a program with no class of its own need not wait for it
 
-    seen: dict[int, tuple[int, Any]] = {}      # the objects too, so that no other one gets their id
+    seen: dict[int, tuple[int, Any]] = {}  # the objects too, so that no other one gets their id
     generators = [getstate(), np.random.get_state(legacy=False)] if random else []
     bodies = [
-        part for thing in things if hasattr(thing, "__dict__") for base in type(thing).__mro__ if not _declares(base)
-        for name, part in vars(base).items() if name not in ("__dict__", "__weakref__")
-    ]  # fmt: skip
+        part
+        for thing in things
+        if hasattr(thing, "__dict__")
+        for base in type(thing).__mro__
+        if not _declares(base)
+        for name, part in vars(base).items()
+        if name not in ("__dict__", "__weakref__")
+    ]
     try:
         return _look((things, bodies, generators), seen)
     except RecursionError:
@@ -75,7 +89,7 @@ def snapshot(*things: Any, random: bool = True) -> Any:
 def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     if isinstance(value, PLAIN):
         return "nan" if value != value else (type(value), value)
-    if isinstance(value, PathLike):     # which caches what it is asked
+    if isinstance(value, PathLike):  # which caches what it is asked
         return type(value), fspath(value)
     if id(value) in seen:
         return "seen", seen[id(value)][0]
@@ -123,9 +137,12 @@ def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
         return look(*value.keys(), *value.values())
     own = getattr(value, "__dict__", {})
     slots = [
-        name for base in type(value).__mro__ for name in [getattr(base, "__slots__", ())]
-        for name in ([name] if isinstance(name, str) else name) if hasattr(value, name)
-    ]  # fmt: skip
+        name
+        for base in type(value).__mro__
+        for name in [getattr(base, "__slots__", ())]
+        for name in ([name] if isinstance(name, str) else name)
+        if hasattr(value, name)
+    ]
     parts = [*own.keys(), *own.values(), *(getattr(value, name) for name in slots)]
     if isinstance(value, (list, tuple)):
         return look(*value, *parts)
@@ -137,6 +154,17 @@ def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
 def _is_fixed(value: Any) -> bool:
     """Whether it is a thing of the interpreter's whose state does not matter to a result."""
     return type(value).__module__ in ("_thread", "builtins") and type(value).__name__ in (
-        "lock", "RLock", "getset_descriptor", "member_descriptor", "wrapper_descriptor", "method_descriptor",
-        "builtin_function_or_method", "mappingproxy", "ellipsis", "NotImplementedType", "code", "slice", "range",
+        "lock",
+        "RLock",
+        "getset_descriptor",
+        "member_descriptor",
+        "wrapper_descriptor",
+        "method_descriptor",
+        "builtin_function_or_method",
+        "mappingproxy",
+        "ellipsis",
+        "NotImplementedType",
+        "code",
+        "slice",
+        "range",
     )

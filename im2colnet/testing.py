@@ -3,6 +3,7 @@
 >>> import im2colnet as ic
 >>> ic.testing.check_layer(ic.Conv2d(3, 4, 3, padding=1), (3, 6, 6))
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,9 +21,9 @@ from im2colnet.registry import get_backend
 
 __all__ = ["LayerError", "check_layer"]
 
-POINTS = 3          # at which a gradient may be compared: near a kink, as of ReLU at 0, differences mean nothing
-STEP = 1e-5         # of the differences
-TOLERANCE = 1e-5    # of the norms
+POINTS = 3  # at which a gradient may be compared: near a kink, as of ReLU at 0, differences mean nothing
+STEP = 1e-5  # of the differences
+TOLERANCE = 1e-5  # of the norms
 
 
 def check_layer(
@@ -76,7 +77,7 @@ def _check(net: Network, node: Node, samples: list[tuple[int, ...]], training: b
     from im2colnet.host import np
 
     rng = np.random.default_rng(seed)
-    for parameter in node.params.values():      # or what begins as 0 would hide what is wrong
+    for parameter in node.params.values():  # or what begins as 0 would hide what is wrong
         parameter[...] = net.backend.asarray(
             net.backend.to_numpy(parameter) + 0.1 * rng.standard_normal(parameter.shape)
         )
@@ -285,8 +286,9 @@ class Trial:
                 self._deliver("backward", result, dx)
                 dxs[0].append(self._host(dx))
             if not over and self._host(mine).tobytes() != before.tobytes():
-                raise self.error("backward changes dy in place, which other layers may read: make a new array, or write"
-                                 " to ctx.dx")  # fmt: skip
+                raise self.error(
+                    "backward changes dy in place, which other layers may read: make a new array, or write to ctx.dx"
+                )
             if not self.layer.couples:
                 total = {key: total[key] + self._host(array) for key, array in self._gradients.items()}
         return [np.concatenate(parts, axis=-1) for parts in dxs if parts], total
@@ -302,8 +304,10 @@ class Trial:
         self._unchanged("forward", before)
         for array, x in zip(self.shards[0].xs, xs, strict=True):
             if self._host(array).tobytes() != np.ascontiguousarray(x).tobytes():
-                raise self.error("forward changes its input in place, which other layers may read: make a new array, or"
-                                 " write to ctx.y")  # fmt: skip
+                raise self.error(
+                    "forward changes its input in place, which other layers may read: make a new array, or"
+                    " write to ctx.y"
+                )
         if not np.isfinite(y).all():
             raise self.error(
                 "forward gives NaN or infinity for normal numbers: it leaves a part of ctx.y as it was, or reads"
@@ -364,14 +368,14 @@ class Trial:
         others = {"": again(fill=-3.0)}
         if needs.inplace and not passes:
             others["if dx is dy's own memory"] = again(fill=-3.0, over=True)
-        if self.node.params and not passes:     # else the layer is not asked
+        if self.node.params and not passes:  # else the layer is not asked
             others["if nobody wants dx"] = again(fill=-3.0, wanted=False)
         for how, (other, of_other) in others.items():
             for dx, mine in zip(other, dxs, strict=False):
                 if dx.tobytes() != mine.tobytes():
                     raise self.error(f"backward does not give the same gradient of the input each time {how}".rstrip())
             for key, gradient in of_other.items():
-                same = np.allclose(gradient, of[key], rtol=1e-9, atol=1e-9)     # it may be made in another way
+                same = np.allclose(gradient, of[key], rtol=1e-9, atol=1e-9)  # it may be made in another way
                 if not same and not self._unwritten(of[key], gradient):
                     raise self.error(
                         f"backward does not write ctx.grads[{key!r}], the same each time, but adds to it, or leaves a"
@@ -404,7 +408,7 @@ class Trial:
                 dxs, gradients = self.backward(dy)
                 exact = dxs[of] if isinstance(of, int) else gradients[of]
                 if isinstance(of, str) and (exact == 7.0).all():
-                    exact = exact * 0       # it writes none
+                    exact = exact * 0  # it writes none
                 direction = rng.standard_normal(exact.shape)
                 given, numeric = float((exact * direction).sum()), self._slope(point, dy, of, direction)
                 norms = float((exact**2).sum() * (direction**2).sum()) ** 0.5
@@ -435,5 +439,3 @@ class Trial:
         finally:
             if parameter is not None:
                 parameter[...] = self.backend.asarray(start)
-
-

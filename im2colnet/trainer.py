@@ -1,4 +1,5 @@
 """Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
+
 from __future__ import annotations
 
 import math
@@ -44,7 +45,7 @@ LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38
 #: what is trained on: a data set, or a pair (images, labels)
 Data: TypeAlias = "Dataset | tuple[Any, Any]"
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
-NEEDED = "step", "epoch", "total", "batch_size", "partial"      # what the state in every checkpoint holds
+NEEDED = "step", "epoch", "total", "batch_size", "partial"  # what the state in every checkpoint holds
 
 
 class History(list[dict[str, float]]):
@@ -68,11 +69,11 @@ class History(list[dict[str, float]]):
 class Progress:
     """Where training stands, for a display."""
 
-    epoch: int           #: from 1
+    epoch: int  #: from 1
     epochs: int
-    batch: int           #: done in this epoch
+    batch: int  #: done in this epoch
     batches: int
-    loss: float          #: mean over the epoch so far
+    loss: float  #: mean over the epoch so far
     accuracy: float
     images_per_second: float
     seconds_left: float
@@ -97,7 +98,7 @@ class _Epoch:
     """Sums over the part of an epoch that is done."""
 
     batch: int = 0
-    steps: int = 0            #: batches of the whole epoch
+    steps: int = 0  #: batches of the whole epoch
     loss: float = 0.0
     correct: float = 0
     images: int = 0
@@ -119,7 +120,7 @@ class LossScale:
     """
 
     value: float = 2.0**16
-    steps: int = 0       #: since it changed
+    steps: int = 0  #: since it changed
 
     def update(self, overflowed: bool) -> None:
         """After a step."""
@@ -131,13 +132,13 @@ class LossScale:
 @dataclass
 class _State:
     step: int = 0
-    epoch: int = 0                       #: epochs completed
+    epoch: int = 0  #: epochs completed
     #: steps of all epochs asked for, if each has as many as the present one; for schedules
     total: int | None = None
     batch_size: int | None = None
     drop_last: bool = False
     partial: _Epoch = field(default_factory=_Epoch)
-    scale: LossScale = field(default_factory=LossScale)     #: of float16
+    scale: LossScale = field(default_factory=LossScale)  #: of float16
 
 
 P = ParamSpec("P")
@@ -183,8 +184,14 @@ class Trainer:
     """
 
     def __init__(
-        self, net: Network, loss: CrossEntropyLoss | None = None, optimizer: Optimizer | None = None, seed: int = 0,
-        backend: str | Backend | None = None, shard: int | None = None, precision: str | None = None,
+        self,
+        net: Network,
+        loss: CrossEntropyLoss | None = None,
+        optimizer: Optimizer | None = None,
+        seed: int = 0,
+        backend: str | Backend | None = None,
+        shard: int | None = None,
+        precision: str | None = None,
     ) -> None:
         shard = None if shard is None else whole("shard", shard)
         if not isinstance(net, Network):
@@ -202,7 +209,7 @@ class Trainer:
         self._slots = self._new_slots()
         self._scratch: dict[int, Array] = {}
         self._state = _State()
-        self._marks: set[str] = set()       # of the checkpoints that it wrote or was loaded from
+        self._marks: set[str] = set()  # of the checkpoints that it wrote or was loaded from
 
     def _new_slots(self) -> dict[str, Array]:
         slots = {}
@@ -229,7 +236,7 @@ class Trainer:
         self._run = Run(self.net, training=True, loss=self.loss, shard=shard)
 
     def __copy__(self) -> Trainer:
-        return deepcopy(self)       # two trainers of one network would spoil each other's training
+        return deepcopy(self)  # two trainers of one network would spoil each other's training
 
     @property
     def net(self) -> Network:
@@ -358,7 +365,7 @@ class Trainer:
                 total = state.step * total / done if done else math.inf
         schedule = self.optimizer.schedule
         rate = schedule(state.step, total)
-        if type(rate) is float and 0 <= rate < math.inf:     # it is, so nothing need be put into words
+        if type(rate) is float and 0 <= rate < math.inf:  # it is, so nothing need be put into words
             return rate
         return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
 
@@ -429,8 +436,14 @@ class Trainer:
 
     @_takes_a_pair
     def fit(
-        self, train: Data, epochs: int, batch_size: int = 64, validation: Data | None = None,
-        directory: str | os.PathLike[str] | None = None, display: Display | None = None, drop_last: bool = False,
+        self,
+        train: Data,
+        epochs: int,
+        batch_size: int = 64,
+        validation: Data | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        display: Display | None = None,
+        drop_last: bool = False,
     ) -> History:
         """Train until ``epochs`` epochs are completed in all, those before a checkpoint included.
 
@@ -516,6 +529,7 @@ class Trainer:
         begin = time.perf_counter()
         ahead = deque[Any]()
         with closing(loader.epoch(self._state.epoch, done.batch, reuse=True)) as batches:
+
             def fetch() -> None:
                 for images, labels in islice(batches, 1):
                     ahead.append((backend.stage(images), labels))
@@ -530,10 +544,18 @@ class Trainer:
                 done.seconds = before + time.perf_counter() - begin
                 if display is not None:
                     left = (epochs - self._state.epoch) * len(loader) - done.batch
-                    display.step(Progress(
-                        self._state.epoch + 1, epochs, done.batch, len(loader), done.loss / done.images,
-                        done.correct / done.images, done.images / done.seconds, left * done.seconds / done.batch,
-                    ))  # fmt: skip
+                    display.step(
+                        Progress(
+                            self._state.epoch + 1,
+                            epochs,
+                            done.batch,
+                            len(loader),
+                            done.loss / done.images,
+                            done.correct / done.images,
+                            done.images / done.seconds,
+                            left * done.seconds / done.batch,
+                        )
+                    )
                 if interrupted:
                     break
 
@@ -541,7 +563,9 @@ class Trainer:
         state, done = self._state, self._state.partial
         self.net.check_finite()
         record: dict[str, float] = {
-            "epoch": state.epoch + 1, "loss": done.loss / done.images, "accuracy": done.correct / done.images
+            "epoch": state.epoch + 1,
+            "loss": done.loss / done.images,
+            "accuracy": done.correct / done.images,
         }
         if validation is not None:
             record |= {f"validation_{k}": v for k, v in self.evaluate(validation).items()}
@@ -566,7 +590,7 @@ class Trainer:
         new.partial, new.batch_size, new.drop_last = copy(state.partial), loader.batch_size, loader.drop_last
         new.total = epochs * steps
         done = state.partial
-        if done.batch == done.steps:        # what came after the last batch has failed
+        if done.batch == done.steps:  # what came after the last batch has failed
             new.partial.batch = steps if done.batch else 0
         elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, new.batch_size, new.drop_last):
             said.append(
@@ -592,7 +616,7 @@ class Trainer:
             if say is not None:
                 say(text)
             else:
-                warnings.warn(text, TrainingWarning, stacklevel=4)     # of who calls fit
+                warnings.warn(text, TrainingWarning, stacklevel=4)  # of who calls fit
 
     def _check_fit(self, data: Dataset) -> None:
         """Find out now and not after an epoch that the network cannot take these images or labels."""
@@ -603,6 +627,7 @@ class Trainer:
 
     def _check_batches(self, data: Dataset, loader: Loader) -> None:
         """Find out now and not at the end of an epoch that the network cannot be trained on its last batch."""
+
         def check(n: int) -> None:
             shapes = self.net.graph.shapes(internal_shape(data.images.shape[1:], n))
             for node in self.net.graph.nodes:
@@ -730,12 +755,18 @@ class Trainer:
 
         net, state = self.net, self._state
         return {
-            "network": describe(net), "dtype": net.dtype, "input_shape": net.input_shape,
-            "loss": describe(self.loss), "optimizer": describe(self.optimizer),
-            "seed": self.seed, "shard": self._run.shard, "precision": net.precision,
+            "network": describe(net),
+            "dtype": net.dtype,
+            "input_shape": net.input_shape,
+            "loss": describe(self.loss),
+            "optimizer": describe(self.optimizer),
+            "seed": self.seed,
+            "shard": self._run.shard,
+            "precision": net.precision,
             "state": {**vars(state), "partial": vars(state.partial), "scale": vars(state.scale)},
-            "history": list(self.history), "inputs": net.inputs and net.inputs.describe(),
-        }  # fmt: skip
+            "history": list(self.history),
+            "inputs": net.inputs and net.inputs.describe(),
+        }
 
     @classmethod
     def load(
@@ -773,7 +804,7 @@ class Trainer:
                 progress = checkpoint.fill(_State, entry("state", info, dict), "state", NEEDED)
                 _check_progress(progress)
                 history = _history(entry("history", info, list))
-                _check_shapes(file.shapes, net, optimizer)      # before anything of these sizes is allocated
+                _check_shapes(file.shapes, net, optimizer)  # before anything of these sizes is allocated
                 shape = _input_shape(entry("input_shape", info, list | None))
                 if shape and made:
                     net.graph.shapes(internal_shape(shape, 1))
@@ -800,7 +831,7 @@ class Trainer:
                 raise CheckpointError(f"{os.fspath(path)} is damaged: its description is nested too deeply") from error
             except MemoryError as error:
                 raise OutOfMemoryError(f"there is not enough memory to load {os.fspath(path)}") from error
-            except Exception as error:      # of any kind, if a class is a user's own
+            except Exception as error:  # of any kind, if a class is a user's own
                 kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
                 raise CheckpointError(f"{os.fspath(path)}: {kind}{error}") from error
         return trainer
@@ -823,8 +854,11 @@ def _check_progress(state: _State) -> None:
     """Raise a CheckpointError for a state in which no training can be."""
     done = state.partial
     if (
-        done.batch > done.steps or (done.batch > 0) != (done.images > 0) or (done.batch > 0 and not state.batch_size)
-        or done.seconds < 0 or state.scale.value < 1
+        done.batch > done.steps
+        or (done.batch > 0) != (done.images > 0)
+        or (done.batch > 0 and not state.batch_size)
+        or done.seconds < 0
+        or state.scale.value < 1
     ):
         raise CheckpointError("it is damaged: the numbers in state contradict each other")
 

@@ -7,6 +7,7 @@ Along one axis, output position ``o`` and kernel position (tap) ``k`` meet at th
 and everything a window operation needs follows from it: the output's size, and for each tap the range of
 outputs whose input lies inside the image. Outside it, the operation sees padding.
 """
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -134,12 +135,15 @@ class Window(NamedTuple):
         rows, columns = self.taps(0, size[0], oh), self.taps(1, size[1], ow)
         return tuple(
             (
-                i, j, (slice(r0, r1), ALL, slice(c0, c1)),
+                i,
+                j,
+                (slice(r0, r1), ALL, slice(c0, c1)),
                 (slice(top, top + (r1 - r0 - 1) * sh + 1, sh), ALL, slice(left, left + (c1 - c0 - 1) * sw + 1, sw)),
             )
-            for i, (r0, r1, top) in enumerate(rows) for j, (c0, c1, left) in enumerate(columns)
+            for i, (r0, r1, top) in enumerate(rows)
+            for j, (c0, c1, left) in enumerate(columns)
             if r1 > r0 and c1 > c0
-        )  # fmt: skip
+        )
 
 
 def pair(value: Any, name: str, least: int = 1) -> Pair:

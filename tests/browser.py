@@ -14,9 +14,10 @@ REQUIRE = "IM2COLNET_REQUIRE_BROWSER"  # if set, what is missing makes these tes
 MODULES = {"asv", "selenium"}
 PAGES = {"asv": "python -m pip install -e '.[bench]'", "git": "apt-get install git", "npm": "apt-get install npm"}
 BROWSER = PAGES | {
-    "selenium": "python -m pip install selenium", "chromium": "apt-get install chromium",
+    "selenium": "python -m pip install selenium",
+    "chromium": "apt-get install chromium",
     "chromedriver": "apt-get install chromium-driver",
-}  # fmt: skip
+}
 
 
 def need(*names):
@@ -43,10 +44,19 @@ class Browser:
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium")
         for argument in (
-            "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-component-update",
-            "disable-background-networking", "disable-sync", "disable-dev-shm-usage", "window-size=1400,1000",
-            "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"user-data-dir={profile}",
-        ):  # fmt: skip
+            "headless=new",
+            "no-sandbox",
+            "disable-gpu",
+            "disable-quic",
+            "no-first-run",
+            "disable-component-update",
+            "disable-background-networking",
+            "disable-sync",
+            "disable-dev-shm-usage",
+            "window-size=1400,1000",
+            "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            f"user-data-dir={profile}",
+        ):
             options.add_argument(f"--{argument}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))

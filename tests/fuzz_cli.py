@@ -9,6 +9,7 @@ with limits of time and memory where the system has them. A case fails if anythi
 the code is none of 0, 1, 2 and 130, if an error says nothing or says that it is the library's fault, or if it takes
 longer than it may. What fails is printed with the command that repeats it; the exit code is then 1.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,23 +36,94 @@ import numpy as np
 import im2colnet as ic
 from im2colnet import cli
 
-SECONDS = 10        # that a case may take; a training that was told to go on for long is stopped, and does not fail
-MEMORY = 4 << 30    # bytes beyond what this process has at the start
-VARIABLES = ("IM2COLNET_BACKEND", "IM2COLNET_DATA", "IM2COLNET_WINOGRAD", "IM2COLNET_WORKERS", "IM2COLNET_PRECISION",
-             "IM2COLNET_DEBUG", "COLUMNS", "LINES", "TERM", "NO_COLOR", "HOME", "TMPDIR", "LANG", "MPLCONFIGDIR")
+SECONDS = 10  # that a case may take; a training that was told to go on for long is stopped, and does not fail
+MEMORY = 4 << 30  # bytes beyond what this process has at the start
+VARIABLES = (
+    "IM2COLNET_BACKEND",
+    "IM2COLNET_DATA",
+    "IM2COLNET_WINOGRAD",
+    "IM2COLNET_WORKERS",
+    "IM2COLNET_PRECISION",
+    "IM2COLNET_DEBUG",
+    "COLUMNS",
+    "LINES",
+    "TERM",
+    "NO_COLOR",
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "MPLCONFIGDIR",
+)
 #: values that have broken programs before
-ODD = ("", " ", "0", "-1", "1", "2", "nan", "inf", "-inf", "1e400", "1e-400", "99999999999999999999", "1" * 5000, "１",
-       "1_0", "0x10", "True", "null", "None", "a" * 5000, "~", "~nosuchuser", "~nosuchuser/x.npz", "/", ".", "..", "-",
-       "--", "x\0y", "\udcff", "\udcff.npz", "ü", "×", "\x1b[31m", "a\nb", "%s", "{}", "*", "/dev/null", "/dev/full",
-       "/proc/self/mem", "/nonexistent/x.npz", "x.npz", "x.npy", "x.png", "numpy", "numpy:0", "numpy:x", "cupy", ":",
-       "numpy:", "digits", "mnist", "3,8,8", "1,8,8", "3,100000,100000", "0,0,0", "1,8,8,", "2147483647", "2147483648")
+ODD = (
+    "",
+    " ",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "1e-400",
+    "99999999999999999999",
+    "1" * 5000,
+    "１",
+    "1_0",
+    "0x10",
+    "True",
+    "null",
+    "None",
+    "a" * 5000,
+    "~",
+    "~nosuchuser",
+    "~nosuchuser/x.npz",
+    "/",
+    ".",
+    "..",
+    "-",
+    "--",
+    "x\0y",
+    "\udcff",
+    "\udcff.npz",
+    "ü",
+    "×",
+    "\x1b[31m",
+    "a\nb",
+    "%s",
+    "{}",
+    "*",
+    "/dev/null",
+    "/dev/full",
+    "/proc/self/mem",
+    "/nonexistent/x.npz",
+    "x.npz",
+    "x.npy",
+    "x.png",
+    "numpy",
+    "numpy:0",
+    "numpy:x",
+    "cupy",
+    ":",
+    "numpy:",
+    "digits",
+    "mnist",
+    "3,8,8",
+    "1,8,8",
+    "3,100000,100000",
+    "0,0,0",
+    "1,8,8,",
+    "2147483647",
+    "2147483648",
+)
 
 
 class Outcome(NamedTuple):
     """How a case went."""
 
     argv: list[str]
-    failure: str    #: empty if it passed
+    failure: str  #: empty if it passed
     output: str
 
 
@@ -64,8 +136,32 @@ class TooLong(BaseException):
 
 def mutate_value(rng: random.Random, value: Any) -> Any:
     """Return something else for a value of JSON."""
-    others = [None, True, False, 0, -1, 1.5, float("nan"), float("inf"), 10**30, "", "x", "a" * 5000, "\0", "\ud800",
-              "../..", [], [[]], [None], {}, {"a": 1}, [1, "x"], value, [value], str(value)]
+    others = [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1.5,
+        float("nan"),
+        float("inf"),
+        10**30,
+        "",
+        "x",
+        "a" * 5000,
+        "\0",
+        "\ud800",
+        "../..",
+        [],
+        [[]],
+        [None],
+        {},
+        {"a": 1},
+        [1, "x"],
+        value,
+        [value],
+        str(value),
+    ]
     return copy.deepcopy(rng.choice(others))
 
 
@@ -124,7 +220,7 @@ def mutate_arguments(rng: random.Random, argv: list[str]) -> list[str]:
         elif action < 0.3:
             argv.insert(at, rng.choice(ODD))
         elif action < 0.5:
-            argv[len(argv):] = [rng.choice(OPTIONS), rng.choice(ODD)]
+            argv[len(argv) :] = [rng.choice(OPTIONS), rng.choice(ODD)]
         elif action < 0.55 and argv:
             argv.insert(at, argv[at])
         elif action < 0.65 and argv:
@@ -134,10 +230,34 @@ def mutate_arguments(rng: random.Random, argv: list[str]) -> list[str]:
     return argv
 
 
-OPTIONS = ("--data", "--folder", "--model", "--width", "--epochs", "--batch-size", "--drop-last", "--optimizer", "--lr",
-           "--momentum", "--weight-decay", "--schedule", "--warmup", "--seed", "--precision", "--out", "--resume",
-           "--backend", "--threads", "--json", "--checkpoint", "--input-shape", "--steps", "--picture", "--help",
-           "--version")
+OPTIONS = (
+    "--data",
+    "--folder",
+    "--model",
+    "--width",
+    "--epochs",
+    "--batch-size",
+    "--drop-last",
+    "--optimizer",
+    "--lr",
+    "--momentum",
+    "--weight-decay",
+    "--schedule",
+    "--warmup",
+    "--seed",
+    "--precision",
+    "--out",
+    "--resume",
+    "--backend",
+    "--threads",
+    "--json",
+    "--checkpoint",
+    "--input-shape",
+    "--steps",
+    "--picture",
+    "--help",
+    "--version",
+)
 
 
 # ---------------------------------------------------------------------- cases
@@ -151,14 +271,21 @@ class Bench:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (40, 8, 8), np.uint8)
         np.savez(folder / "mine.npz", images=images, labels=np.arange(40) % 3)
-        np.savez_compressed(folder / "keras.npz", x_train=images[:30], y_train=np.arange(30) % 3, x_test=images[30:],
-                            y_test=np.arange(10) % 3)
+        np.savez_compressed(
+            folder / "keras.npz",
+            x_train=images[:30],
+            y_train=np.arange(30) % 3,
+            x_test=images[30:],
+            y_test=np.arange(10) % 3,
+        )
         np.save(folder / "one.npy", images[0])
         np.savez(folder / "several.npz", images=images[:3])
         (folder / "idx").mkdir()
         for stem, count in (("train", 30), ("t10k", 10)):
-            for name, array in ((f"{stem}-images-idx3-ubyte", images[:count]),
-                                (f"{stem}-labels-idx1-ubyte", (np.arange(count) % 10).astype(np.uint8))):
+            for name, array in (
+                (f"{stem}-images-idx3-ubyte", images[:count]),
+                (f"{stem}-labels-idx1-ubyte", (np.arange(count) % 10).astype(np.uint8)),
+            ):
                 header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
                 (folder / "idx" / name).write_bytes(header + array.tobytes())
         packed = folder / "idx" / "train-images-idx3-ubyte"
@@ -178,23 +305,35 @@ class Bench:
 
     def commands(self, rng: random.Random, checkpoint: str) -> list[str]:
         """Return a command that reads a checkpoint and its run."""
-        return rng.choice((
-            ["evaluate", checkpoint], ["predict", checkpoint, "one.npy"], ["predict", checkpoint, "one.npy", "--json"],
-            ["plan", "--checkpoint", checkpoint], ["summary", "--checkpoint", checkpoint],
-            ["train", "--resume", checkpoint, "--epochs", "2", "--threads", "1"], ["train", "--resume", checkpoint],
-        ))  # fmt: skip
+        return rng.choice(
+            (
+                ["evaluate", checkpoint],
+                ["predict", checkpoint, "one.npy"],
+                ["predict", checkpoint, "one.npy", "--json"],
+                ["plan", "--checkpoint", checkpoint],
+                ["summary", "--checkpoint", checkpoint],
+                ["train", "--resume", checkpoint, "--epochs", "2", "--threads", "1"],
+                ["train", "--resume", checkpoint],
+            )
+        )
 
     def arguments(self, rng: random.Random, place: Path) -> list[str]:
         checkpoint = str(self.run / "checkpoint.safetensors")
-        base = rng.choice((
-            self.train("new"), ["backends"], ["summary", "--model", "lenet5"],
-            ["plan", "--model", "resnet20", "--batch-size", "32"], ["plan", "--input-shape", "3,32,32"],
-            ["profile", "--model", "notebook", "--batch-size", "4", "--steps", "1"],
-            ["predict", checkpoint, "one.npy", "several.npz", "--out", "p.csv"],
-            ["evaluate", checkpoint, "--data", "keras.npz"], ["evaluate", checkpoint, "--json"],
-            ["train", "--resume", checkpoint, "--out", "other", "--epochs", "2"],
-            ["train", "--data", "mnist", "--folder", "idx", "--model", "notebook", "--epochs", "1", "--out", "i"],
-        ))  # fmt: skip
+        base = rng.choice(
+            (
+                self.train("new"),
+                ["backends"],
+                ["summary", "--model", "lenet5"],
+                ["plan", "--model", "resnet20", "--batch-size", "32"],
+                ["plan", "--input-shape", "3,32,32"],
+                ["profile", "--model", "notebook", "--batch-size", "4", "--steps", "1"],
+                ["predict", checkpoint, "one.npy", "several.npz", "--out", "p.csv"],
+                ["evaluate", checkpoint, "--data", "keras.npz"],
+                ["evaluate", checkpoint, "--json"],
+                ["train", "--resume", checkpoint, "--out", "other", "--epochs", "2"],
+                ["train", "--data", "mnist", "--folder", "idx", "--model", "notebook", "--epochs", "1", "--out", "i"],
+            )
+        )
         return mutate_arguments(rng, base)
 
     def run_json(self, rng: random.Random, place: Path) -> list[str]:
@@ -237,11 +376,27 @@ class Bench:
         (place / name).unlink(missing_ok=True)
         (place / name).write_bytes(mutate_bytes(rng, (folder / name).read_bytes()))
         if "idx" in name:
-            return ["train", "--data", rng.choice(("mnist", "fashion-mnist")), "--folder", ".", "--model", "notebook",
-                    "--epochs", "1", "--threads", "1"]
+            return [
+                "train",
+                "--data",
+                rng.choice(("mnist", "fashion-mnist")),
+                "--folder",
+                ".",
+                "--model",
+                "notebook",
+                "--epochs",
+                "1",
+                "--threads",
+                "1",
+            ]
         if name in ("mine.npz", "keras.npz"):
-            return rng.choice((["train", "--data", name, "--model", "notebook", "--epochs", "1", "--threads", "1"],
-                               ["evaluate", checkpoint, "--data", name], ["summary", "--data", name]))
+            return rng.choice(
+                (
+                    ["train", "--data", name, "--model", "notebook", "--epochs", "1", "--threads", "1"],
+                    ["evaluate", checkpoint, "--data", name],
+                    ["summary", "--data", name],
+                )
+            )
         return ["predict", checkpoint, name, "--out", rng.choice(("p.npy", "p.csv", "p.npz", "p.json"))]
 
     def environment(self, rng: random.Random, place: Path) -> list[str]:
@@ -250,14 +405,26 @@ class Bench:
             if "\0" not in value:
                 os.environ[name] = value
         checkpoint = str(self.run / "checkpoint.safetensors")
-        return rng.choice((self.train("new"), ["plan"], ["summary", "--help"], ["backends"], ["evaluate", checkpoint],
-                           ["train", "--data", "mnist", "--model", "notebook", "--epochs", "1"],
-                           ["predict", checkpoint, "one.npy"]))
+        return rng.choice(
+            (
+                self.train("new"),
+                ["plan"],
+                ["summary", "--help"],
+                ["backends"],
+                ["evaluate", checkpoint],
+                ["train", "--data", "mnist", "--model", "notebook", "--epochs", "1"],
+                ["predict", checkpoint, "one.npy"],
+            )
+        )
 
     KINDS: ClassVar[dict[str, Callable[..., list[str]]]] = {
-        "arguments": arguments, "run.json": run_json, "checkpoints": checkpoints, "data": data,
-        "environment": environment, "descriptions": descriptions,
-    }  # fmt: skip
+        "arguments": arguments,
+        "run.json": run_json,
+        "checkpoints": checkpoints,
+        "data": data,
+        "environment": environment,
+        "descriptions": descriptions,
+    }
 
     def case(self, kind: str, seed: int, number: int) -> Outcome:
         """Run one case in a folder of its own."""

@@ -27,13 +27,56 @@ HERE = Path(__file__).parent
 C_TYPES = {"int": ctypes.c_int, "double": ctypes.c_double}
 #: what of NumPy's functions CuPy has too, of those that the library may use
 FUNCTIONS = [
-    "abs", "add", "all", "any", "arange", "argmax", "array", "asarray", "ascontiguousarray", "broadcast_to",
-    "concatenate", "copyto", "divide", "empty", "empty_like", "equal", "exp", "full", "full_like", "greater",
-    "greater_equal", "isfinite", "log", "matmul", "maximum", "mean", "minimum", "moveaxis", "multiply", "ones",
-    "ones_like", "power", "prod", "reciprocal", "repeat", "reshape", "split", "sqrt", "square", "stack", "subtract",
-    "sum", "swapaxes", "tensordot", "transpose", "where", "zeros", "zeros_like",
-]  # fmt: skip
-FROM_HOST = {"array", "asarray"}     # what takes NumPy's arrays
+    "abs",
+    "add",
+    "all",
+    "any",
+    "arange",
+    "argmax",
+    "array",
+    "asarray",
+    "ascontiguousarray",
+    "broadcast_to",
+    "concatenate",
+    "copyto",
+    "divide",
+    "empty",
+    "empty_like",
+    "equal",
+    "exp",
+    "full",
+    "full_like",
+    "greater",
+    "greater_equal",
+    "isfinite",
+    "log",
+    "matmul",
+    "maximum",
+    "mean",
+    "minimum",
+    "moveaxis",
+    "multiply",
+    "ones",
+    "ones_like",
+    "power",
+    "prod",
+    "reciprocal",
+    "repeat",
+    "reshape",
+    "split",
+    "sqrt",
+    "square",
+    "stack",
+    "subtract",
+    "sum",
+    "swapaxes",
+    "tensordot",
+    "transpose",
+    "where",
+    "zeros",
+    "zeros_like",
+]
+FROM_HOST = {"array", "asarray"}  # what takes NumPy's arrays
 _memory = weakref.WeakValueDictionary()
 _place, _one_at_a_time = threading.local(), threading.Lock()
 
@@ -46,7 +89,7 @@ def current():
 class ndarray:
     """An array on a device that there is none of."""
 
-    __array_ufunc__ = None      # NumPy's functions refuse it
+    __array_ufunc__ = None  # NumPy's functions refuse it
 
     def __init__(self, array, device=None):
         self._array = array
@@ -114,7 +157,7 @@ def _view(name):
     def view(self, *args, **kwargs):
         found = getattr(self._array, name)(*args, **kwargs)
         if not np.may_share_memory(found, self._array):
-            self.there()    # it is a copy, of a kernel's
+            self.there()  # it is a copy, of a kernel's
         return ndarray(found, self.device.id)
 
     return view
@@ -174,9 +217,9 @@ def _function(name):
     def call(*args, **kwargs):
         as_it_is = name == "ascontiguousarray" and isinstance(args[0], ndarray) and args[0].flags.c_contiguous
         if as_it_is and np.dtype(kwargs.get("dtype") or args[0].dtype) == args[0].dtype:
-            return args[0]      # and no device is looked at
+            return args[0]  # and no device is looked at
         if name in FROM_HOST and isinstance(args[0], ndarray) and args[0].device.id != current():
-            args = (ndarray(args[0]._array.copy()), *args[1:])      # CuPy copies from one device to another
+            args = (ndarray(args[0]._array.copy()), *args[1:])  # CuPy copies from one device to another
         given = [a.copy() if name in FROM_HOST and isinstance(a, np.ndarray) else unwrapped(a) for a in args]
         if name == "split":
             return [ndarray(part, args[0].device.id) for part in function(*given, **kwargs)]
@@ -216,9 +259,25 @@ def build(source, flags=("-O1",)):
     library = folder / f"{digest[:16]}.so"
     if not library.exists():
         made = library.with_suffix(f".{os.getpid()}")
-        command = ["g++", "-std=c++17", "-x", "c++", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror",
-                   "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unused-parameter",
-                   *flags, "-o", made, "-"]  # fmt: skip
+        command = [
+            "g++",
+            "-std=c++17",
+            "-x",
+            "c++",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wno-unknown-pragmas",
+            "-Wno-unused-function",
+            "-Wno-unused-variable",
+            "-Wno-unused-parameter",
+            *flags,
+            "-o",
+            made,
+            "-",
+        ]
         subprocess.run(list(map(str, command)), input=text, text=True, check=True)
         made.replace(library)
     return ctypes.CDLL(str(library))
@@ -247,7 +306,7 @@ class RawModule:
                     assert type(argument) is wanted, f"{parameter} of {name} must be {wanted}, is {type(argument)}"
                     values.append(C_TYPES[kind](argument.item()))
             sizes = [*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))]
-            with _one_at_a_time:    # what a kernel knows of its thread is global on the host
+            with _one_at_a_time:  # what a kernel knows of its thread is global on the host
                 function((ctypes.c_int * 6)(*sizes), *values)
 
         return launch
@@ -276,8 +335,14 @@ def gemm_strided_batched_ex(
     assert handle == 1 + current(), "the handle of another device"
     assert a_type == b_type
     assert (a_type, c_type, kind) in {
-        (0, 0, 68), (0, 0, 77), (1, 1, 70), (2, 2, 68), (2, 0, 68), (14, 14, 68), (14, 0, 68)
-    }  # fmt: skip
+        (0, 0, 68),
+        (0, 0, 77),
+        (1, 1, 70),
+        (2, 2, 68),
+        (2, 0, 68),
+        (14, 14, 68),
+        (14, 0, 68),
+    }
     factors, result = ({0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}[t] for t in (a_type, c_type))
     computed, scalar = ("float64", ctypes.c_double) if kind == 70 else ("float32", ctypes.c_float)
     one, before = scalar.from_address(alpha).value, scalar.from_address(beta).value
@@ -286,7 +351,7 @@ def gemm_strided_batched_ex(
     A = _matrices(a, np.dtype(factors), batch, sa, *((k, m) if ta else (m, k)), lda).astype(computed)
     B = _matrices(b, np.dtype(factors), batch, sb, *((n, k) if tb else (k, n)), ldb).astype(computed)
     C = _matrices(c, np.dtype(result), batch, sc, m, n, ldc)
-    with np.errstate(all="ignore"):     # no device warns of what is not finite
+    with np.errstate(all="ignore"):  # no device warns of what is not finite
         products = np.matmul(A.swapaxes(1, 2) if ta else A, B.swapaxes(1, 2) if tb else B)
         C[...] = products + C if before else products
 
@@ -340,8 +405,7 @@ def module(devices=1):
     As in CuPy 14, where CUDA's libraries come from pip, cuBLAS is had as an attribute and not by ``import a.b``.
     """
     cupy, cupyx, backends, cuda, libs = (
-        ModuleType(name)
-        for name in ("cupy", "cupyx", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs")
+        ModuleType(name) for name in ("cupy", "cupyx", "cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs")
     )
     for name in FUNCTIONS:
         setattr(cupy, name, _function(name))
@@ -353,16 +417,19 @@ def module(devices=1):
         used_bytes=lambda: 0, free_bytes=lambda: 0, total_bytes=lambda: (3 + current()) << 20
     )
     cupy.cuda = SimpleNamespace(
-        Device=Device, Stream=Stream,
+        Device=Device,
+        Stream=Stream,
         get_current_stream=lambda: SimpleNamespace(wait_event=lambda event: event.finish(), synchronize=lambda: None),
         device=SimpleNamespace(get_cublas_handle=lambda: 1 + current()),
         runtime=SimpleNamespace(
-            getDevice=current, getDeviceCount=lambda: devices,
-            driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
+            getDevice=current,
+            getDeviceCount=lambda: devices,
+            driverGetVersion=lambda: 13000,
+            runtimeGetVersion=lambda: 13000,
             memGetInfo=lambda: (1 + current() << 30, 1 << 31),
             getDeviceProperties=lambda number: {"name": b"a stand-in", "major": 9, "minor": 0},
         ),
-    )  # fmt: skip
+    )
     cupyx.empty_pinned = np.empty
     libs.cublas = SimpleNamespace(gemmStridedBatchedEx=gemm_strided_batched_ex)
     backends.cuda, cuda.libs = cuda, libs
@@ -384,7 +451,7 @@ def cupy_modules(mine=None):
     try:
         import_module("im2colnet_cupy")
         made = {name: sys.modules[name] for name in list(sys.modules) if name.startswith("im2colnet_cupy")}
-        made["im2colnet_cupy.cuda"].THREADS = 8      # a block's threads run one after the other
+        made["im2colnet_cupy.cuda"].THREADS = 8  # a block's threads run one after the other
         made["im2colnet_cupy"].SUM_BLOCKS = 3
         return made
     finally:

@@ -3,6 +3,7 @@
 Everything is queued on CuPy's current stream; nothing waits for the device but :meth:`CupyBackend.to_numpy`,
 :meth:`CupyBackend.all_finite` and :meth:`CupyBackend.synchronize`.
 """
+
 from __future__ import annotations
 
 import os
@@ -15,7 +16,7 @@ from im2colnet.errors import BackendError, install
 
 try:
     import cupy as cp
-except Exception as error:      # of several kinds, where it is broken
+except Exception as error:  # of several kinds, where it is broken
     if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
         raise ImportError(
             f"CuPy is not installed: {install('cuda12')}, or for a driver of CUDA 13 {install('cuda13')}; both bring"
@@ -39,9 +40,9 @@ from im2colnet_cupy.rows import WEIGHT_ORDER, window_arguments
 __all__ = ["CupyBackend"]
 
 Array = Any
-SUM_BLOCKS = 32                 # for each channel
-TRANSPOSED = 32                 # numbers along each side of a tile that is transposed
-BFLOAT16_SINCE = 8              # of a GPU's compute capability
+SUM_BLOCKS = 32  # for each channel
+TRANSPOSED = 32  # numbers along each side of a tile that is transposed
+BFLOAT16_SINCE = 8  # of a GPU's compute capability
 
 
 class CupyBackend(OnDevice):
@@ -105,7 +106,7 @@ class CupyBackend(OnDevice):
             **super().versions(),
             "CUDA": f"{runtime.runtimeGetVersion()}, the driver's {runtime.driverGetVersion()}",
             "precision": self.precision,
-        }  # fmt: skip
+        }
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, cp.ndarray) and bool(array.data.device_id == self._device)
@@ -116,7 +117,7 @@ class CupyBackend(OnDevice):
     def stage(self, array: Any) -> Callable[[], Any]:
         if isinstance(array, cp.ndarray):
             return super().stage(array)
-        if not hasattr(self._copies, "of_this_thread"):     # or trainers of two threads would share two buffers
+        if not hasattr(self._copies, "of_this_thread"):  # or trainers of two threads would share two buffers
             self._copies.of_this_thread = Copies()
         copies: Copies = self._copies.of_this_thread
         return copies.begin(array)
@@ -127,7 +128,7 @@ class CupyBackend(OnDevice):
     def empty(self, shape: Shape, dtype: str) -> Array:
         try:
             return cp.empty(shape, dtype=dtype)
-        except MemoryError as error:    # CuPy's OutOfMemoryError is one
+        except MemoryError as error:  # CuPy's OutOfMemoryError is one
             size = prod(shape) * np.dtype(dtype).itemsize
             raise self._no_room(f"an array of {size / 2**20:,.0f} MiB") from error
 
@@ -136,7 +137,7 @@ class CupyBackend(OnDevice):
         return free
 
     def peak(self) -> int:
-        held: int = cp.get_default_memory_pool().total_bytes()     # the pool keeps what it once had
+        held: int = cp.get_default_memory_pool().total_bytes()  # the pool keeps what it once had
         return held
 
     def synchronize(self) -> None:
@@ -154,9 +155,20 @@ class CupyBackend(OnDevice):
         pixels = C * H * W
         grid = -(-N // TRANSPOSED), min(-(-pixels // TRANSPOSED), 65535)
         launch(
-            "layout.cu", "to_rows", out, images, out, N, C, H, W, 1 / 255 if uint8 else 1.0, grid=grid,
-            block=(TRANSPOSED, 8), other=images.dtype.name,
-        )  # fmt: skip
+            "layout.cu",
+            "to_rows",
+            out,
+            images,
+            out,
+            N,
+            C,
+            H,
+            W,
+            1 / 255 if uint8 else 1.0,
+            grid=grid,
+            block=(TRANSPOSED, 8),
+            other=images.dtype.name,
+        )
         return out
 
     def workspace(
@@ -192,8 +204,15 @@ class CupyBackend(OnDevice):
     # ------------------------------------------------------------------ convolution
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        window: Window,
+        groups: int = 1,
+        relu: bool = False,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         F, (OH, OW) = len(w), window.output_size((x.shape[0], x.shape[2]))
         y = self.empty((OH, F, OW, x.shape[3]), x.dtype.name) if out is None else out
@@ -204,8 +223,14 @@ class CupyBackend(OnDevice):
         return y
 
     def conv2d_input_grad(
-        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        dy: Array,
+        w: Array,
+        size: Pair,
+        window: Window,
+        groups: int = 1,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         x_shape = (size[0], w.shape[1] * groups, size[1], dy.shape[3])
         dx = self.empty(x_shape, dy.dtype.name) if out is None else out
@@ -215,8 +240,13 @@ class CupyBackend(OnDevice):
         return dx
 
     def conv2d_weight_grad(
-        self, x: Array, dy: Array, window: Window, groups: int = 1,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        dy: Array,
+        window: Window,
+        groups: int = 1,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         F, C = dy.shape[1], x.shape[1] // groups
         work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
@@ -241,7 +271,12 @@ class CupyBackend(OnDevice):
         return y
 
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
+        self,
+        x: Array,
+        y: Array,
+        dy: Array,
+        window: Window,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         x, y, dy = map(cp.ascontiguousarray, (x, y, dy))
@@ -251,23 +286,50 @@ class CupyBackend(OnDevice):
         return dx
 
     def avg_pool2d(
-        self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         x = cp.ascontiguousarray(x)
         y = self._pooled(x, window, out)
-        launch("pooling.cu", "avg_pool", y, x, y, x.shape[1], x.shape[3], *_counted(window, count_include_pad),
-               *window_arguments(window, x.shape[::2]))  # fmt: skip
+        launch(
+            "pooling.cu",
+            "avg_pool",
+            y,
+            x,
+            y,
+            x.shape[1],
+            x.shape[3],
+            *_counted(window, count_include_pad),
+            *window_arguments(window, x.shape[::2]),
+        )
         return y
 
     def avg_pool2d_grad(
-        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        self,
+        dy: Array,
+        size: Pair,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         dy, (_, C, _, N) = cp.ascontiguousarray(dy), dy.shape
         dx = self.empty((size[0], C, size[1], N), dy.dtype.name) if out is None else out
-        launch("pooling.cu", "avg_pool_grad", dx, dy, dx, C, N, *_counted(window, count_include_pad),
-               *window_arguments(window, size))  # fmt: skip
+        launch(
+            "pooling.cu",
+            "avg_pool_grad",
+            dx,
+            dy,
+            dx,
+            C,
+            N,
+            *_counted(window, count_include_pad),
+            *window_arguments(window, size),
+        )
         return dx
 
     def _pooled(self, x: Array, window: Window, out: Array | None) -> Array:
@@ -287,16 +349,42 @@ class CupyBackend(OnDevice):
     def update(
         self, optimizer: Any, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array
     ) -> None:
-        kind = type(optimizer)      # a user's own may update in another way
+        kind = type(optimizer)  # a user's own may update in another way
         if kind is SGD:
             velocity = state.get("velocity", p)
-            launch("optimizer.cu", "sgd", p, p, g, velocity, p.size, float(lr), float(optimizer.momentum),
-                   float(optimizer.weight_decay), optimizer.nesterov)  # fmt: skip
+            launch(
+                "optimizer.cu",
+                "sgd",
+                p,
+                p,
+                g,
+                velocity,
+                p.size,
+                float(lr),
+                float(optimizer.momentum),
+                float(optimizer.weight_decay),
+                optimizer.nesterov,
+            )
         elif kind in (Adam, AdamW):
             b1, b2 = map(float, optimizer.betas)
-            launch("optimizer.cu", "adam", p, p, g, state["mean"], state["square"], p.size, float(lr), b1, b2,
-                   float(optimizer.eps), float(optimizer.weight_decay), optimizer.decoupled, 1 - b1**t, 1 - b2**t
-                   )  # fmt: skip
+            launch(
+                "optimizer.cu",
+                "adam",
+                p,
+                p,
+                g,
+                state["mean"],
+                state["square"],
+                p.size,
+                float(lr),
+                b1,
+                b2,
+                float(optimizer.eps),
+                float(optimizer.weight_decay),
+                optimizer.decoupled,
+                1 - b1**t,
+                1 - b2**t,
+            )
         else:
             super().update(optimizer, p, g, state, lr, t, work)
 
@@ -308,9 +396,7 @@ class CupyBackend(OnDevice):
     def relu(self, x: Array, out: Array | None = None) -> Array:
         return cp.maximum(x, x.dtype.type(0), out=out)
 
-    def relu_grad(
-        self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
-    ) -> Array:
+    def relu_grad(self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None) -> Array:
         y, dy = cp.ascontiguousarray(y), cp.ascontiguousarray(dy)
         dx = self.empty(dy.shape, dy.dtype.name) if out is None else out
         launch("channels.cu", "relu_grad", dx, y, dy, dx, *_channels(dy))
@@ -337,14 +423,37 @@ class CupyBackend(OnDevice):
         sums, rows = cp.ascontiguousarray(sums), self.empty((5, sums.shape[1]), "float64")
         affine = weight is not None
         w, b = (cp.ascontiguousarray(weight), cp.ascontiguousarray(bias)) if affine else (sums, sums)
-        launch("batch_norm.cu", "statistics", w, sums, w, b, rows, sums.shape[1], float(n), float(eps), affine,
-               elements=sums.shape[1])  # fmt: skip
+        launch(
+            "batch_norm.cu",
+            "statistics",
+            w,
+            sums,
+            w,
+            b,
+            rows,
+            sums.shape[1],
+            float(n),
+            float(eps),
+            affine,
+            elements=sums.shape[1],
+        )
         return Statistics(*(rows[k] for k in range(5)))
 
     def batch_norm_input_grad(self, sums: Array, n: int, of: Statistics) -> tuple[Array, Array]:
         sums, rows = cp.ascontiguousarray(sums), self.empty(sums.shape, "float64")
-        launch("batch_norm.cu", "input_grad", rows, sums, of.mean, of.inverse, of.scale, rows, sums.shape[1], float(n),
-               elements=sums.shape[1])  # fmt: skip
+        launch(
+            "batch_norm.cu",
+            "input_grad",
+            rows,
+            sums,
+            of.mean,
+            of.inverse,
+            of.scale,
+            rows,
+            sums.shape[1],
+            float(n),
+            elements=sums.shape[1],
+        )
         return rows[0], rows[1]
 
     def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> None:
@@ -362,8 +471,15 @@ class CupyBackend(OnDevice):
         return out
 
     def channel_affine(
-        self, x: Array, scale: Array, shift: Array, other: Array | None = None, other_scale: Array | None = None,
-        relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        other: Array | None = None,
+        other_scale: Array | None = None,
+        relu: bool = False,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         x = cp.ascontiguousarray(x)
         y = self.empty(x.shape, x.dtype.name) if out is None else out
@@ -378,8 +494,19 @@ class CupyBackend(OnDevice):
     ) -> Array:
         logits, labels = cp.ascontiguousarray(logits), cp.ascontiguousarray(labels, dtype="int64")
         gradient = logits if dlogits is None else dlogits
-        launch("loss.cu", "cross_entropy", logits, logits, labels, out, gradient, *logits.shape, float(scale),
-               dlogits is not None, grid=(1,))  # fmt: skip
+        launch(
+            "loss.cu",
+            "cross_entropy",
+            logits,
+            logits,
+            labels,
+            out,
+            gradient,
+            *logits.shape,
+            float(scale),
+            dlogits is not None,
+            grid=(1,),
+        )
         return out
 
 
@@ -392,7 +519,7 @@ def _device(text: str | None) -> int:
         count = cp.cuda.runtime.getDeviceCount()
         if not count:
             raise RuntimeError("the driver lists none")
-    except Exception as error:      # CuPy's, of no driver or no GPU
+    except Exception as error:  # CuPy's, of no driver or no GPU
         raise BackendError(
             f"no NVIDIA GPU can be used here ({error}): `nvidia-smi` must list one, and its driver be new enough for"
             " the CUDA that CuPy was built for. Without a GPU use IM2COLNET_BACKEND=numpy"

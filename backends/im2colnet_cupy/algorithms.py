@@ -1,4 +1,5 @@
 """Which algorithm a convolution takes, chosen by its shapes and its type alone."""
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -10,7 +11,7 @@ from im2colnet_cupy.rows import Rows
 from im2colnet_cupy.shifted import Shifted
 
 
-@lru_cache(maxsize=4096, typed=True)    # or groups=True would be what groups=1 finds
+@lru_cache(maxsize=4096, typed=True)  # or groups=True would be what groups=1 finds
 def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Rows | Depthwise:
     """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
     if groups == x[1] == F and groups > 1:

@@ -2,6 +2,7 @@
 
 Kernels are compiled when they are first used, for the element type that they are used with; CuPy keeps them on disk.
 """
+
 from __future__ import annotations
 
 import re
@@ -19,13 +20,17 @@ from cupy_backends.cuda import libs
 from im2colnet.backend import HALF
 from im2colnet.errors import BackendError, install
 
-KERNELS = resources.files(__package__) / "kernels"     # also where the package lies in a zip
+KERNELS = resources.files(__package__) / "kernels"  # also where the package lies in a zip
 THREADS = 256
 MOST_BLOCKS = 1 << 20
-LONG = 1 << 30       # elements from which on an index is 64 bits wide
+LONG = 1 << 30  # elements from which on an index is 64 bits wide
 C_TYPES = {
-    "float32": "float", "float64": "double", "float16": "Float16", "bfloat16": "Bfloat16", "uint8": "unsigned char"
-}  # fmt: skip
+    "float32": "float",
+    "float64": "double",
+    "float16": "Float16",
+    "bfloat16": "Bfloat16",
+    "uint8": "unsigned char",
+}
 CUBLAS_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 Array = Any
 
@@ -33,9 +38,11 @@ Array = Any
 def source(file: str, dtype: str, long: bool, other: str = "float32") -> str:
     """Return a file of kernels, after their types (no macros: CUDA's headers have a ``T`` too) and what all share."""
     types = {
-        "T": C_TYPES[dtype], "A": "double" if dtype == "float64" else "float", "U": C_TYPES[other],
+        "T": C_TYPES[dtype],
+        "A": "double" if dtype == "float64" else "float",
+        "U": C_TYPES[other],
         "Index": "long long" if long else "int",
-    }  # fmt: skip
+    }
     first = [(KERNELS / "half.cu").read_text()] if dtype in HALF else []
     using = " ".join(f"using {name} = {of};" for name, of in types.items())
     return "\n".join([*first, using, *((KERNELS / name).read_text() for name in ("common.cu", file))])
@@ -48,7 +55,7 @@ def kernel(file: str, name: str, dtype: str, long: bool, other: str = "float32")
         return cp.RawModule(code=source(file, dtype, long, other), options=("--std=c++17",)).get_function(name)
     except MemoryError:
         raise
-    except Exception as error:     # of a missing compiler a RuntimeError, of one that fails CuPy's CompileException
+    except Exception as error:  # of a missing compiler a RuntimeError, of one that fails CuPy's CompileException
         raise BackendError(
             f"the kernel {name!r} ({file}, {dtype}) cannot be compiled: {str(error).strip()}\n"
             f"If CUDA's compiler (NVRTC) or headers are missing or do not match CuPy's: {install('cuda12')}, or"
@@ -119,8 +126,14 @@ def cublas() -> Any:
 
 
 def launch(
-    file: str, name: str, out: Array, *arguments: Any, elements: int | None = None, grid: Sequence[int] | None = None,
-    block: Sequence[int] | None = None, other: str = "float32",
+    file: str,
+    name: str,
+    out: Array,
+    *arguments: Any,
+    elements: int | None = None,
+    grid: Sequence[int] | None = None,
+    block: Sequence[int] | None = None,
+    other: str = "float32",
 ) -> None:
     """Run a kernel on ``arguments``: arrays, integers (``int``) and numbers (``double``), as it declares them.
 
@@ -157,10 +170,10 @@ class Copies:
         """Queue a copy; the call returned lets the current stream wait for it and gives the array on the device."""
         key = array.shape, array.dtype.str
         if key not in self._buffers:
-            if len(self._buffers) > 1:      # one for whole batches and one for the last of an epoch
+            if len(self._buffers) > 1:  # one for whole batches and one for the last of an epoch
                 self._free()
             self._buffers[key] = [(cupyx.empty_pinned(*key), cp.empty(*key)) for _ in range(2)]
-            cp.cuda.get_current_stream().synchronize()     # what had this memory before has done with it
+            cp.cuda.get_current_stream().synchronize()  # what had this memory before has done with it
         self._second = not self._second
         host, device = self._buffers[key][self._second]
         host[...] = array
@@ -180,14 +193,26 @@ class Copies:
         self._buffers.clear()
 
     def __del__(self) -> None:
-        with suppress(Exception):       # at the end of the process there may be no CUDA any more
+        with suppress(Exception):  # at the end of the process there may be no CUDA any more
             self._free()
 
 
 def multiply(
-    a: Array, b: Array, c: Array, M: int, N: int, K: int, lda: int, ldb: int, strides: tuple[int, int, int],
-    batch: int = 1, transposed: tuple[bool, bool] = (False, False), offsets: tuple[int, int, int] = (0, 0, 0),
-    tf32: bool = False, ldc: int | None = None, add: bool = False,
+    a: Array,
+    b: Array,
+    c: Array,
+    M: int,
+    N: int,
+    K: int,
+    lda: int,
+    ldb: int,
+    strides: tuple[int, int, int],
+    batch: int = 1,
+    transposed: tuple[bool, bool] = (False, False),
+    offsets: tuple[int, int, int] = (0, 0, 0),
+    tf32: bool = False,
+    ldc: int | None = None,
+    add: bool = False,
 ) -> None:
     """Write the products ``C[i] = A[i] · B[i]``, i < batch, in row-major order, by cublasGemmStridedBatchedEx.
 
@@ -208,14 +233,34 @@ def multiply(
         Add them to what is there.
     """
     double = c.dtype.name == "float64"
-    kind = 70 if double else 77 if tf32 else 68             # CUBLAS_COMPUTE_64F, _32F_FAST_TF32, _32F
+    kind = 70 if double else 77 if tf32 else 68  # CUBLAS_COMPUTE_64F, _32F_FAST_TF32, _32F
     of_a, of_b, of_c = (CUBLAS_TYPES[array.dtype.name] for array in (a, b, c))
     one, before = (np.array(value, "float64" if double else "float32") for value in (1, add))
     (sa, sb, sc), (a0, b0, c0) = strides, (n * array.itemsize for n, array in zip(offsets, (a, b, c), strict=True))
     # cuBLAS counts along columns: to it these are the transposed matrices, and Cᵀ = Bᵀ · Aᵀ
     check_device((a, b, c))
     cublas().gemmStridedBatchedEx(
-        cp.cuda.device.get_cublas_handle(), int(transposed[1]), int(transposed[0]), N, M, K, one.ctypes.data,
-        b.data.ptr + b0, of_b, ldb, sb, a.data.ptr + a0, of_a, lda, sa, before.ctypes.data,
-        c.data.ptr + c0, of_c, N if ldc is None else ldc, sc, batch, kind, -1,
-    )  # fmt: skip
+        cp.cuda.device.get_cublas_handle(),
+        int(transposed[1]),
+        int(transposed[0]),
+        N,
+        M,
+        K,
+        one.ctypes.data,
+        b.data.ptr + b0,
+        of_b,
+        ldb,
+        sb,
+        a.data.ptr + a0,
+        of_a,
+        lda,
+        sa,
+        before.ctypes.data,
+        c.data.ptr + c0,
+        of_c,
+        N if ldc is None else ldc,
+        sc,
+        batch,
+        kind,
+        -1,
+    )

@@ -1,4 +1,5 @@
 """Depthwise convolution, one channel to a group."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

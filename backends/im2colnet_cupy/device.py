@@ -1,4 +1,5 @@
 """The device that a backend's work is done on: CuPy's current one is each thread's own, and the user's."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def on_device(method: Method) -> Method:
                 return method(self, *args, **options)
         except OutOfMemoryError:
             raise
-        except MemoryError as error:     # CuPy's own is one
+        except MemoryError as error:  # CuPy's own is one
             raise self._no_room(f"what {method.__name__} needs beside the plan ({error})") from error
 
     call._on_device = True  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
 """Convolution as products of lowered rows by cuBLAS (see :mod:`im2colnet_numpy.rows` for the formulas)."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from im2colnet.window import Pair, Window
 from im2colnet_cupy.cuda import launch, multiply
 
 Array = Any
-WEIGHT_ORDER = (0, 2, 3, 1)     # (F, KH, KW, C/G): the order in which rows are lowered
-PRODUCT_BYTES = 1 << 26     # of rows' products that are added up at a time
+WEIGHT_ORDER = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
+PRODUCT_BYTES = 1 << 26  # of rows' products that are added up at a time
 
 
 def window_arguments(window: Window, size: Pair) -> tuple[int, ...]:
@@ -33,14 +34,12 @@ class Rows:
 
     why = "the general one"
 
-    def __init__(
-        self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None
-    ) -> None:
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None) -> None:
         (H, C, W, N), self.window, self.G = x, window, groups
         (OH, OW), (KH, KW) = window.output_size((H, W)), window.kernel
         self.x, self.y = x, (OH, F, OW, N)
-        self.shared = window.dilation[0] == 1 and window.stride[0] < KH      # neighbouring windows share rows
-        self.pitch = window.stride[0] if self.shared else KH                 # lowered rows from one window to the next
+        self.shared = window.dilation[0] == 1 and window.stride[0] < KH  # neighbouring windows share rows
+        self.pitch = window.stride[0] if self.shared else KH  # lowered rows from one window to the next
         self.direct = window.kernel == window.stride == (1, 1) and window.padding == ((0, 0), (0, 0))
         self.K = KH * KW * (C // groups)
         rows = groups, (OH - 1) * self.pitch + KH, KW, C // groups, OW, N
@@ -81,9 +80,19 @@ class Rows:
         f = F // self.G
         for g in range(self.G):
             multiply(
-                w, L, y, f, columns, self.K, self.K, columns, (0, row, F * OW * N), OH,
-                offsets=(g * f * self.K, g * group, g * f * columns), tf32=tf32,
-            )  # fmt: skip
+                w,
+                L,
+                y,
+                f,
+                columns,
+                self.K,
+                self.K,
+                columns,
+                (0, row, F * OW * N),
+                OH,
+                offsets=(g * f * self.K, g * group, g * f * columns),
+                tf32=tf32,
+            )
         self.finish(y, b, relu)
 
     def finish(self, y: Array, b: Array | None, relu: bool) -> None:
@@ -98,13 +107,23 @@ class Rows:
         L, products, f = self.lower(x, work[0]), work[1], F // self.G
         for r in range(0, OH, self.rows):
             m = min(self.rows, OH - r)
-            at = 1 if r else 0                              # the sum of those before comes first
+            at = 1 if r else 0  # the sum of those before comes first
             for g in range(self.G):
                 multiply(
-                    dy, L, products, f, self.K, columns, columns, columns, (F * columns, row, F * self.K), m,
-                    transposed=(False, True), tf32=tf32,
+                    dy,
+                    L,
+                    products,
+                    f,
+                    self.K,
+                    columns,
+                    columns,
+                    columns,
+                    (F * columns, row, F * self.K),
+                    m,
+                    transposed=(False, True),
+                    tf32=tf32,
                     offsets=(r * F * columns + g * f * columns, g * group + r * row, (at * F + g * f) * self.K),
-                )  # fmt: skip
+                )
             target = dw if r + m == OH else products[0]
             launch("lowering.cu", "sum_rows", target, products, target, at + m, F * self.K, elements=F * self.K)
 
@@ -117,11 +136,20 @@ class Rows:
             self.turned.conv2d(dy, turned, None, False, dx, work, tf32)
             return
         (columns,), f, n = work, F // G, OW * N
-        for g in range(G):      # columns[r] = wᵀ · dy[r]
+        for g in range(G):  # columns[r] = wᵀ · dy[r]
             multiply(
-                w, dy, columns, self.K, n, f, self.K, n, (0, F * n, G * self.K * n), OH, transposed=(True, False),
-                offsets=(g * f * self.K, g * f * n, g * self.K * n), tf32=tf32,
-            )  # fmt: skip
-        launch(
-            "lowering.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window_arguments(self.window, (H, W))
-        )  # fmt: skip
+                w,
+                dy,
+                columns,
+                self.K,
+                n,
+                f,
+                self.K,
+                n,
+                (0, F * n, G * self.K * n),
+                OH,
+                transposed=(True, False),
+                offsets=(g * f * self.K, g * f * n, g * self.K * n),
+                tf32=tf32,
+            )
+        launch("lowering.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window_arguments(self.window, (H, W)))

@@ -6,6 +6,7 @@ where j meets the images at the output columns lo to hi. A window's rows (KH·C,
 those of lowered rows do, so of one j all output rows are one batch of products, but for those at the edges whose
 windows have fewer rows. Nothing is copied, but y is read and written KW times instead of once.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -28,9 +29,7 @@ class Shifted(Rows):
 
     why = "fewer filters than channels: the images are multiplied as they lie"
 
-    def __init__(
-        self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None
-    ) -> None:
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None) -> None:
         super().__init__(x, F, window, groups, dtype, turned)
         OH, _, OW, _ = self.y
         #: (first output row, the one after the last, first kernel row, number of them) that meet the image
@@ -49,7 +48,7 @@ class Shifted(Rows):
         """Whether it exists for this convolution, and moves less by more than its launches take."""
         (H, C, _, N), (KH, KW), (OH, OW) = x, window.kernel, window.output_size((x[0], x[2]))
         if groups > 1 or window.stride[1] > 1 or window.dilation[0] > 1 or KW == 1 or dtype in HALF:
-            return False        # in 16 bits the sums over the columns would be rounded each time
+            return False  # in 16 bits the sums over the columns would be rounded each time
         lowered = ((OH - 1) * min(window.stride[0], KH) + KH) * KW * C * OW * N
         moved = KW * prod(x) + 2 * (KW - 1) * OH * F * OW * N
         saved = (prod(x) + 2 * lowered - moved) * (8 if dtype == "float64" else 4) / BANDWIDTH
@@ -68,12 +67,25 @@ class Shifted(Rows):
         for number, (j, lo, hi, first) in enumerate(self.columns):
             for start, stop, i, rows in self.blocks:
                 multiply(
-                    by_column, x, y, F, (hi - lo) * N, rows * C, KH * C, W * N, (0, sh * C * W * N, F * OW * N),
-                    stop - start, ldc=OW * N, add=number > 0 or not self.whole, tf32=tf32,
+                    by_column,
+                    x,
+                    y,
+                    F,
+                    (hi - lo) * N,
+                    rows * C,
+                    KH * C,
+                    W * N,
+                    (0, sh * C * W * N, F * OW * N),
+                    stop - start,
+                    ldc=OW * N,
+                    add=number > 0 or not self.whole,
+                    tf32=tf32,
                     offsets=(
-                        (j * F * KH + i) * C, ((start * sh + i - top) * C * W + first) * N, (start * F * OW + lo) * N
+                        (j * F * KH + i) * C,
+                        ((start * sh + i - top) * C * W + first) * N,
+                        (start * F * OW + lo) * N,
                     ),
-                )  # fmt: skip
+                )
         self.finish(y, b, relu)
 
 

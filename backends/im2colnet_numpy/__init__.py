@@ -1,4 +1,5 @@
 """The CPU backend: NumPy, with convolutions as products of matrices (see :mod:`im2colnet_numpy.algorithms`)."""
+
 from __future__ import annotations
 
 import platform
@@ -50,8 +51,10 @@ class NumpyBackend(Backend):
         if why := blas.uncontrolled(pools):
             warnings.warn(
                 f"{why}. Until then results may differ in their last bits from run to run, and with the number of"
-                " workers", RuntimeWarning, stacklevel=2,
-            )  # fmt: skip
+                " workers",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def unequal(self) -> str:
         return blas.uncontrolled(blas.loaded())
@@ -129,8 +132,15 @@ class NumpyBackend(Backend):
         return Choice(type(chosen).__name__.lower(), chosen.why)
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        window: Window,
+        groups: int = 1,
+        relu: bool = False,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         y = out
         if y is None:
@@ -141,7 +151,15 @@ class NumpyBackend(Backend):
         return y
 
     def _prepare_conv2d(
-        self, x: Array, w: Array, b: Array | None, window: Window, groups: int = 1, relu: bool = False, *, out: Array,
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        window: Window,
+        groups: int = 1,
+        relu: bool = False,
+        *,
+        out: Array,
         work: Sequence[Array],
     ) -> Iterator[Call]:
         w, copies = _stored(w)
@@ -149,8 +167,13 @@ class NumpyBackend(Backend):
         yield from algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, relu, out, work)
 
     def conv2d_weight_grad(
-        self, x: Array, dy: Array, window: Window, groups: int = 1,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        dy: Array,
+        window: Window,
+        groups: int = 1,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         dw = np.empty((dy.shape[1], x.shape[1] // groups, *window.kernel), x.dtype) if out is None else out
         work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
@@ -163,8 +186,14 @@ class NumpyBackend(Backend):
         return algorithm(x.shape, dy.shape[1], window, groups, x.dtype).weight_grad(x, dy, out, work)
 
     def conv2d_input_grad(
-        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1,
-        out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        dy: Array,
+        w: Array,
+        size: Pair,
+        window: Window,
+        groups: int = 1,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         x_shape = (size[0], w.shape[1] * groups, size[1], dy.shape[3])
         dx = np.empty(x_shape, dy.dtype) if out is None else out
@@ -180,7 +209,14 @@ class NumpyBackend(Backend):
         yield from algorithm(out.shape, len(w), window, groups, dy.dtype).input_grad(dy, w, out, work)
 
     def conv2d_grads(
-        self, x: Array, dy: Array, w: Array, window: Window, groups: int, dw: Array, dx: Array,
+        self,
+        x: Array,
+        dy: Array,
+        w: Array,
+        window: Window,
+        groups: int,
+        dw: Array,
+        dx: Array,
         work: Sequence[Array] | None = None,
     ) -> None:
         work = self._work(work, "conv2d_grads", x.shape, dy.shape, x.dtype, window, groups)
@@ -214,7 +250,12 @@ class NumpyBackend(Backend):
         yield from _max_along(h, 2, window.taps(1, x.shape[2], out.shape[2]), window.stride[1], out)
 
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array | None = None,
+        self,
+        x: Array,
+        y: Array,
+        dy: Array,
+        window: Window,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         dx = np.empty(x.shape, x.dtype) if out is None else out
@@ -235,7 +276,7 @@ class NumpyBackend(Backend):
         for _, _, outputs, inputs in window.pairs(size):
             is_max, seen, target = hit[outputs], taken[outputs], out[inputs]
             yield partial(np.equal, x[inputs], y[outputs], is_max)
-            yield partial(np.greater, is_max, seen, is_max)           # a maximum, and the first
+            yield partial(np.greater, is_max, seen, is_max)  # a maximum, and the first
             yield partial(np.logical_or, seen, is_max, seen)
             if overlapping:
                 yield partial(np.multiply, dy_bits[outputs], is_max, part_bits[outputs])
@@ -245,7 +286,11 @@ class NumpyBackend(Backend):
         yield partial(_add_grad_of_nan, x, y, dy, window, out, hit, taken)
 
     def avg_pool2d(
-        self, x: Array, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         size = x.shape[0], x.shape[2]
@@ -259,7 +304,12 @@ class NumpyBackend(Backend):
         return y
 
     def avg_pool2d_grad(
-        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array | None = None,
+        self,
+        dy: Array,
+        size: Pair,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array | None = None,
         work: Sequence[Array] | None = None,
     ) -> Array:
         x_shape = (size[0], dy.shape[1], size[1], dy.shape[3])
@@ -290,9 +340,7 @@ class NumpyBackend(Backend):
     def _prepare_relu(self, x: Array, *, out: Array) -> Iterable[Call]:
         return [channels.rectifying(x, out)]
 
-    def relu_grad(
-        self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None
-    ) -> Array:
+    def relu_grad(self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None) -> Array:
         dx = np.empty(y.shape, y.dtype) if out is None else out
         work = self._work(work, "relu_grad", y.shape, y.shape, y.dtype)
         run(self._prepare_relu_grad(y, dy, out=dx, work=work))
@@ -316,8 +364,15 @@ class NumpyBackend(Backend):
         return out
 
     def channel_affine(
-        self, x: Array, scale: Array, shift: Array, other: Array | None = None, other_scale: Array | None = None,
-        relu: bool = False, out: Array | None = None, work: Sequence[Array] | None = None,
+        self,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        other: Array | None = None,
+        other_scale: Array | None = None,
+        relu: bool = False,
+        out: Array | None = None,
+        work: Sequence[Array] | None = None,
     ) -> Array:
         y = np.empty(x.shape, x.dtype) if out is None else out
         work = self._work(work, "channel_affine", x.shape, x.shape, x.dtype)
@@ -339,9 +394,7 @@ def _bits(x: Array) -> Array:
     return x.view(f"i{x.itemsize}")
 
 
-def _add_grad_of_nan(
-    x: Array, y: Array, dy: Array, window: Window, out: Array, hit: Array, taken: Array
-) -> None:
+def _add_grad_of_nan(x: Array, y: Array, dy: Array, window: Window, out: Array, hit: Array, taken: Array) -> None:
     """Add ``dy`` of the windows whose maximum is NaN, which equals no pixel, to the last NaN of each."""
     if not y.size or not np.isnan(y.max()):
         return
@@ -386,5 +439,5 @@ def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array
 @lru_cache(maxsize=256)
 def _pool_shares(backend: NumpyBackend, window: Window, size: Pair, count_include_pad: bool, dtype: str) -> Array:
     shares: Array = Backend.pool_shares(backend, window, size, count_include_pad, dtype)
-    shares.flags.writeable = False      # everybody gets the same array
+    shares.flags.writeable = False  # everybody gets the same array
     return shares

@@ -1,4 +1,5 @@
 """Which algorithm a convolution takes, chosen by its shapes alone: the same on every machine."""
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -15,7 +16,7 @@ from im2colnet_numpy.winograd import Winograd
 Algorithm = Rows | Im2col | Winograd | Depthwise
 
 
-@lru_cache(maxsize=4096, typed=True)    # or groups=True would be what groups=1 finds
+@lru_cache(maxsize=4096, typed=True)  # or groups=True would be what groups=1 finds
 def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: np.dtype) -> Algorithm:
     """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
     if groups == x[1] == F and groups > 1 and window.kernel != (1, 1):

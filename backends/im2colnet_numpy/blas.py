@@ -1,4 +1,5 @@
 """Whether NumPy's BLAS computes with one thread, as equal results for any number of workers need."""
+
 from __future__ import annotations
 
 import os
@@ -46,7 +47,7 @@ def uncontrolled(pools: list[dict[str, Any]] | None) -> str:
         return f"NumPy computes with Apple's Accelerate, whose threads threadpoolctl cannot limit: {then}"
     if pools is None:
         return f"nothing limits the threads of NumPy's BLAS ({name}): install threadpoolctl, or {then}"
-    if pools and all(pool["num_threads"] != 1 for pool in pools):      # another package may have brought one more
+    if pools and all(pool["num_threads"] != 1 for pool in pools):  # another package may have brought one more
         return f"{pools[0]['internal_api']} uses {pools[0]['num_threads']} threads in spite of the limit: {then}"
     if not pools and name not in ("none", "unknown"):
         return f"threadpoolctl does not find NumPy's BLAS ({name}), so nothing limits its threads: {then}"

@@ -3,6 +3,7 @@
 A number for each channel is spread over a whole row, (C, W, N), before it is combined with the rows: NumPy's loops over
 two arrays are two to eight times as fast as those over an array and one number.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from im2colnet.backend import Call, Shape, Spec
 from im2colnet_numpy.lowering import TILE_BYTES
 
 Array = np.ndarray
-SPREAD = 1 << 15    # numbers of a row that is combined with others from cache
+SPREAD = 1 << 15  # numbers of a row that is combined with others from cache
 
 
 def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
@@ -39,7 +40,7 @@ def sums_workspace(x: Shape, dtype: str) -> list[Spec]:
 
 def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slice, list[Array]]]:
     """Yield channels, and their ``values`` (C,) spread over a row of ``spread``."""
-    values = tuple(value.astype(spread.dtype) for value in values)      # once: spreading converts each copy
+    values = tuple(value.astype(spread.dtype) for value in values)  # once: spreading converts each copy
     for c in range(0, C, spread.shape[1]):
         channels = slice(c, min(c + spread.shape[1], C))
         rows = [row[: channels.stop - c] for row in spread]
@@ -84,7 +85,7 @@ def grad_sums(x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array
             np.matmul(dy[rows], ones(W * N, x.dtype), out=sums[0][rows])
             np.vecdot(centred, dy[rows], out=sums[1][rows])
     np.add.reduce(sums, axis=1, dtype="f8", out=out)
-    out[1] -= (mean - mean.astype(x.dtype)) * out[0]        # float32 has rounded the mean
+    out[1] -= (mean - mean.astype(x.dtype)) * out[0]  # float32 has rounded the mean
 
 
 def _centred(rows: Array, shift: Array, tile: Array) -> Array:
@@ -95,7 +96,13 @@ def _centred(rows: Array, shift: Array, tile: Array) -> Array:
 
 
 def affine(
-    x: Array, scale: Array, shift: Array, other: Array | None, other_scale: Array | None, relu: bool, y: Array,
+    x: Array,
+    scale: Array,
+    shift: Array,
+    other: Array | None,
+    other_scale: Array | None,
+    relu: bool,
+    y: Array,
     work: Sequence[Array],
 ) -> None:
     """Write ``x·scale + other·other_scale + shift``, with ReLU if asked for, into y, which may be x."""

@@ -8,6 +8,7 @@ NumPy has no switch for it, but the C library sets a thread's floating-point env
 bits of the register MXCSR: FTZ makes denormal results zero, DAZ denormal operands (Intel, Software Developer's Manual,
 volume 1, 10.2.3). A thread begins with the environment of the one that starts it.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -44,7 +45,7 @@ def _library() -> ctypes.CDLL | None:
     """The C library, where its environment is that of :class:`Environment`."""
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return None
-    library = ctypes.PyDLL(None)    # its calls keep the GIL: they are shorter than handing it over
+    library = ctypes.PyDLL(None)  # its calls keep the GIL: they are shorter than handing it over
     return library if hasattr(library, "fegetenv") and hasattr(library, "fesetenv") else None
 
 

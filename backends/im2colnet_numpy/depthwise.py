@@ -8,6 +8,7 @@ output rows are made at once of all the lowered rows that they need, by a matrix
 T (C, m, rows·KW) is mostly zeros, but each lowered row is read once. The weight's gradient is the sum along the same
 diagonal of ``dy · Lᵀ``. As many channels are worked on at a time as have their lowered rows in cache.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,8 @@ from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.locality import finite, finite_weight, unless
 from im2colnet_numpy.lowering import Lowering
 
-ROWS = 8                # output rows at a time
-TILE_BYTES = 1 << 19    # of lowered rows held at a time: they are read once for each output row
+ROWS = 8  # output rows at a time
+TILE_BYTES = 1 << 19  # of lowered rows held at a time: they are read once for each output row
 
 
 class Depthwise:
@@ -43,7 +44,7 @@ class Depthwise:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         self.window = window
         one = Lowering((H, 1, W, N), window, 1, dtype, min(OH, ROWS)).spec
-        self.C = max(1, min(C, TILE_BYTES // (prod(one.shape) * np.dtype(dtype).itemsize)))     # at a time
+        self.C = max(1, min(C, TILE_BYTES // (prod(one.shape) * np.dtype(dtype).itemsize)))  # at a time
         # the last block begins earlier rather than be smaller: what it has in common with another is written twice
         self.blocks = [slice(c, c + self.C) for c in (min(c, C - self.C) for c in range(0, C, self.C))]
         self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, min(OH, ROWS))
@@ -102,9 +103,7 @@ class Depthwise:
                 yield from self._multiply(T, lowered, rows)
                 yield from finish(target[r : r + rows.shape[1]], None if b is None else row, relu)  # still in cache
 
-    def input_grad(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N).
 
         Where there is none, add ``Tᵀ · dy`` to where the lowered rows came from.
@@ -132,9 +131,7 @@ class Depthwise:
                 yield unless(partial(finite, lowered[:, 0]), partial(self._by_row_back, matrix, rows, lowered))
                 yield from self.lowering.add_back(r, rows.shape[1], L, target)
 
-    def weight_grad(
-        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write the sum along the diagonal of ``dy · Lᵀ`` into dw (C, 1, KH, KW)."""
         L, band, part = work
         matrix = band.reshape(*band.shape[:2], -1)
@@ -195,7 +192,7 @@ class Depthwise:
         for block in turned.blocks:
             yield from turned.matrix(w[block, :, ::-1, ::-1], band)
             total = dw[block, 0, ::-1, ::-1]
-            inputs = x[:, block].reshape(len(x), turned.C, -1).swapaxes(0, 1)           # (C, H, W·N)
+            inputs = x[:, block].reshape(len(x), turned.C, -1).swapaxes(0, 1)  # (C, H, W·N)
             yield partial(total.fill, 0)
             for r, rows, lowered, copies in turned.tiles(dx[:, block], L, dy[:, block]):
                 yield from copies

@@ -7,6 +7,7 @@ and all of that for each group, and as many output rows at a time as fit (Chella
 single rows (:mod:`im2colnet_numpy.rows`) copy less, but of few images a row has few columns: each product waits for the
 weight to come from memory, and the weight's gradient, a sum over rows, for its own summands.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,8 @@ from im2colnet_numpy.lowering import pixel_copy
 from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of
 
-WINDOW_BYTES = 4 << 20      # of windows held at a time
-FILTERS = 8                 # of a group, for each column of a row's outputs: fewer, and products of rows are faster
+WINDOW_BYTES = 4 << 20  # of windows held at a time
+FILTERS = 8  # of a group, for each column of a row's outputs: fewer, and products of rows are faster
 
 
 class Im2col:
@@ -77,11 +78,9 @@ class Im2col:
             yield product(weight, columns, outputs)
             target = self._of_tile(y, rows)
             yield partial(setitem, target, ..., outputs.reshape(target.shape))
-            yield from finish(y[rows], None if b is None else row, relu)                # still in cache
+            yield from finish(y[rows], None if b is None else row, relu)  # still in cache
 
-    def weight_grad(
-        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write ``dy · im2col(x)ᵀ`` into dw (F, C/G, KH, KW)."""
         padded, *scratch, total, part = work
         windows, copies = self._windows(x, padded)
@@ -92,9 +91,7 @@ class Im2col:
             yield from add_product(outputs, columns, total, part if rows.start else None)
         yield as_weight(total, dw)
 
-    def input_grad(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write ``col2im(wᵀ · dy)`` into dx (H, C, W, N)."""
         wt = matrices_of(w, self.G).swapaxes(1, 2)
         yield partial(dx.fill, 0)
@@ -147,6 +144,8 @@ class Im2col:
         (_, C, _, N), G, (KH, KW), OH, OW = x.shape, self.G, self.window.kernel, self.OH, self.OW
         (sh, sw), (dh, dw), (row, channel, column, image) = self.window.stride, self.window.dilation, x.strides
         return as_strided(
-            x, (G, KH, KW, C // G, OH, OW, N),
-            (C // G * channel, dh * row, dw * column, channel, sh * row, sw * column, image), writeable=False,
-        )  # fmt: skip
+            x,
+            (G, KH, KW, C // G, OH, OW, N),
+            (C // G * channel, dh * row, dw * column, channel, sh * row, sw * column, image),
+            writeable=False,
+        )

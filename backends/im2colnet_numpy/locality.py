@@ -8,6 +8,7 @@ exceeds the others, or is infinite or NaN: 0 times that is NaN.
 So each call of such an algorithm looks at its numbers too, or at what they left in its results, and does it again as
 the textbook does where they are of the second kind. That depends on the numbers alone, not on who works.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,13 +20,13 @@ import numpy as np
 from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet_numpy.channels import ones
 
-RATIO = 1 << 8       # a pixel so many times as small as the largest of its image is a small one, and of these
-MOST_SMALL = 1 / 3   # an image has at most so many, or its largest are outliers
-HUGE = 1 << 12       # if they are that large, a pixel of zeros is a small one too
-LIMIT = 3e13         # of the largest of images and weights: Winograd's sums of products are finite
-UNEVEN = object()    # what a call returns that has found numbers which are not of about one size
+RATIO = 1 << 8  # a pixel so many times as small as the largest of its image is a small one, and of these
+MOST_SMALL = 1 / 3  # an image has at most so many, or its largest are outliers
+HUGE = 1 << 12  # if they are that large, a pixel of zeros is a small one too
+LIMIT = 3e13  # of the largest of images and weights: Winograd's sums of products are finite
+UNEVEN = object()  # what a call returns that has found numbers which are not of about one size
 TOGETHER, GROUPS = 4, 8  # pixels below each other that are summed up together, if so many such groups are left
-MANY = 64            # channels: of so many there are two sums
+MANY = 64  # channels: of so many there are two sums
 
 
 def finite(x: np.ndarray) -> bool:
@@ -72,7 +73,7 @@ class Pixels:
         H, C, W, N = x.shape
         self.x, self.factors, self.done = x, _factors(H, C), 0
         self.together = self.factors.shape[1] // C
-        self.shape = H // self.together * len(self.factors), W, N       # of all sums of images
+        self.shape = H // self.together * len(self.factors), W, N  # of all sums of images
         self.sums = scratch[: prod(self.shape)].reshape(H // self.together, len(self.factors), W * N)
         self.calls: list[Call] = []
 
@@ -98,7 +99,7 @@ class Pixels:
         shape = len(out), -1, out.shape[2]
         if x.flags.c_contiguous:
             return partial(np.matmul, self.factors, x.reshape(shape), out)
-        return lambda: np.matmul(self.factors, x.reshape(shape), out)      # of a copy of what x holds then
+        return lambda: np.matmul(self.factors, x.reshape(shape), out)  # of a copy of what x holds then
 
     def look(self) -> object:
         """Return UNEVEN if an image has a few pixels that are far larger than the others, or NaN or infinity, or more.
@@ -120,14 +121,14 @@ def _even_together(pixels: np.ndarray) -> bool:
     # no pixel adds more to a total than the bound, and one that is not small adds as much
     np.minimum(flat, top / RATIO, out=flat)
     total = np.matmul(ones(H * W, flat.dtype), flat.reshape(H * W, N))
-    return top < LIMIT and bool(np.minimum.reduce(total) >= H * W * (1 - MOST_SMALL) * top / RATIO)     # not NaN
+    return top < LIMIT and bool(np.minimum.reduce(total) >= H * W * (1 - MOST_SMALL) * top / RATIO)  # not NaN
 
 
 def _even(pixels: np.ndarray) -> bool:
     """Whether in no image (H, W) of pixels (H, W, N) more than a part, MOST_SMALL, is small beside the largest."""
     H, W, _ = pixels.shape
     np.absolute(pixels, out=pixels)
-    largest = pixels.max(axis=(0, 1))                                                   # (N,)
+    largest = pixels.max(axis=(0, 1))  # (N,)
     small = largest * np.float32(1 / RATIO)
     there = np.where(largest < HUGE, np.count_nonzero(pixels, axis=(0, 1)), H * W)
     total = np.minimum(pixels, small, out=pixels).sum(axis=(0, 1))
@@ -137,7 +138,7 @@ def _even(pixels: np.ndarray) -> bool:
 def taps(w: np.ndarray) -> Iterator[Call]:
     """Look at a weight (F, 3, 3, C): UNEVEN if a filter has a few taps that are far larger than the others, or NaN."""
     F, KH, KW, _ = w.shape
-    squares = np.empty((KH * KW, F), w.dtype)       # summed up over the channels
+    squares = np.empty((KH * KW, F), w.dtype)  # summed up over the channels
     yield partial(np.vecdot, w, w, out=squares.T.reshape(F, KH, KW))
 
     def look() -> object:
@@ -170,7 +171,7 @@ def _factors(H: int, C: int) -> np.ndarray:
     factors: np.ndarray = np.random.Generator(np.random.PCG64(C)).random((count, length), "f4") * 4 - 2
     factors += np.copysign(1, factors)
     factors *= np.float32(2 / 3)
-    for row in factors.reshape(-1, C):       # of each pixel
+    for row in factors.reshape(-1, C):  # of each pixel
         for c in range(C):
             if row.sum() < np.sqrt(C):
                 row[c] = abs(row[c])

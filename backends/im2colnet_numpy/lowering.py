@@ -9,6 +9,7 @@ not share rows (stride ≥ KH) or their rows are not neighbours (dilation > 1) e
 
 The copy is made for a tile of output rows at a time, small enough to be still in cache when it is multiplied.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from im2colnet.backend import Call, Shape, Spec
 from im2colnet.window import Window
 
 TILE_BYTES = 1 << 20  # of lowered rows held at a time
-MOST_ITEM = 64        # bytes of a pixel's samples that are copied as one
+MOST_ITEM = 64  # bytes of a pixel's samples that are copied as one
 
 
 def pixel_copy(target: np.ndarray, source: np.ndarray) -> Call:
@@ -45,7 +46,7 @@ class Lowering:
         self.OH, self.OW = window.output_size((self.H, self.W))
         (KH, KW), (sh, _), (dh, _) = window.kernel, window.stride, window.dilation
         self.shared = dh == 1 and sh < KH
-        self.pitch = sh if self.shared else KH          # lowered rows from one output row to the next
+        self.pitch = sh if self.shared else KH  # lowered rows from one output row to the next
         self.direct = window.kernel == window.stride == (1, 1) and window.padding == ((0, 0), (0, 0))
         row = KW * self.C * self.OW * self.N * np.dtype(dtype).itemsize
         #: output rows at a time, by default as many as fit
@@ -69,20 +70,22 @@ class Lowering:
                 yield r, min(self.tile, H - r), pixels[:, r : r + self.tile], []
             return
         V = as_strided(
-            L, (G, self.tile, self.K, OW * N),
+            L,
+            (G, self.tile, self.K, OW * N),
             (L.strides[0], self.pitch * L.strides[1], OW * N * L.itemsize, L.itemsize),
         )
-        L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
+        L = L.transpose(1, 2, 0, 3, 4, 5)  # (rows, KW, G, C/G, OW, N)
         # the padding left and right, the same for every tile
         copies: list[Call] = [
             partial(L[:, j, :, :, padding].fill, 0)
-            for j, (lo, hi, _) in enumerate(self.columns) for padding in (slice(lo), slice(hi, OW))
+            for j, (lo, hi, _) in enumerate(self.columns)
+            for padding in (slice(lo), slice(hi, OW))
             if padding.stop > (padding.start or 0)
-        ]  # fmt: skip
+        ]
         for r in range(0, self.OH, self.tile):
             m = min(self.tile, self.OH - r)
             for rows, source, inside in self._row_blocks(r, m):
-                for padding in inside[0], inside[2]:   # the padding above and below
+                for padding in inside[0], inside[2]:  # the padding above and below
                     if padding.stop > padding.start:
                         copies.append(partial(L[rows][padding].fill, 0))
                 copies += [pixel_copy(*both) for both in self._meetings(L[rows][inside[1]], x[source])]
@@ -91,7 +94,7 @@ class Lowering:
 
     def add_back(self, r: int, m: int, L: np.ndarray, x: np.ndarray) -> Iterator[Call]:
         """Add the lowered rows of output rows r to r + m to those of ``x`` that they come from: the adjoint."""
-        L = L.transpose(1, 2, 0, 3, 4, 5)                                               # (rows, KW, G, C/G, OW, N)
+        L = L.transpose(1, 2, 0, 3, 4, 5)  # (rows, KW, G, C/G, OW, N)
         x = x.reshape(self.H, self.G, self.C // self.G, self.W, self.N)
         for rows, source, (_, inside, _) in self._row_blocks(r, m):
             for lowered, pixels in self._meetings(L[rows][inside], x[source]):
@@ -113,7 +116,7 @@ class Lowering:
         else:
             blocks = [(slice(i, (m - 1) * KH + i + 1, KH), r * sh + i * dh - top, sh, m) for i in range(KH)]
         for rows, first, step, count in blocks:
-            lo = min(count, max(0, -(first // step)))                   # first row with first + lo·step >= 0
+            lo = min(count, max(0, -(first // step)))  # first row with first + lo·step >= 0
             hi = max(lo, min(count, (self.H - 1 - first) // step + 1))
             start = first + lo * step
             source = slice(start, start + (hi - lo - 1) * step + 1, step) if hi > lo else slice(0, 0)

@@ -6,6 +6,7 @@ products are copied into blocks before, which takes as long as it saves where on
 channels or a few images. Cut into small ones they take 0.8 of the time, with 2 to 8 columns half and less. On other
 processors they take more, so it is not done there.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -15,18 +16,18 @@ import numpy as np
 
 from im2colnet.backend import Call
 
-WITH_SMALL = {"SkylakeX", "Cooperlake", "SapphireRapids"}    # processors, by OpenBLAS's names
+WITH_SMALL = {"SkylakeX", "Cooperlake", "SapphireRapids"}  # processors, by OpenBLAS's names
 # measured over random sizes:
-SMALL = 100**3                # multiplications
-FAR = 300_000                 # numbers of the second factor: of more, not copied together, the rows are too far apart
-FAR_TURNED = 200_000          # the same of the first factor, where its columns lie in memory and not its rows
-ROWS = 4                      # of a piece, at least
-FEW_COLUMNS = 20              # are as many as there are; of more a piece has
+SMALL = 100**3  # multiplications
+FAR = 300_000  # numbers of the second factor: of more, not copied together, the rows are too far apart
+FAR_TURNED = 200_000  # the same of the first factor, where its columns lie in memory and not its rows
+ROWS = 4  # of a piece, at least
+FEW_COLUMNS = 20  # are as many as there are; of more a piece has
 COLUMNS, MOST_COLUMNS = 64, 128
-VECTORS, LINE = 32, 16        # and a multiple of these: the second where the first factor has so few numbers
+VECTORS, LINE = 32, 16  # and a multiple of these: the second where the first factor has so few numbers
 NEAR = 1 << 17
-SMALL_TRANSPOSED = 1200       # results that are sums along rows,
-LONG, FEW = 256, 4            # if these are so long, and so many times as long as one of the result's sizes
+SMALL_TRANSPOSED = 1200  # results that are sums along rows,
+LONG, FEW = 256, 4  # if these are so long, and so many times as long as one of the result's sizes
 
 
 @lru_cache(maxsize=1)
@@ -83,9 +84,11 @@ def pieces(M: int, K: int, N: int, turned: bool) -> tuple[int, int]:
     multiple = LINE if M * K <= NEAR else VECTORS
     found = [
         (m * n, m, n)
-        for n in _divisors(N, COLUMNS) if N <= FEW_COLUMNS or (N // n <= MOST_COLUMNS and N // n % multiple == 0)
-        for m in _divisors(M, ROWS) if M // m * K * (N // n) <= SMALL
-    ]  # fmt: skip
+        for n in _divisors(N, COLUMNS)
+        if N <= FEW_COLUMNS or (N // n <= MOST_COLUMNS and N // n % multiple == 0)
+        for m in _divisors(M, ROWS)
+        if M // m * K * (N // n) <= SMALL
+    ]
     return min(found)[1:] if found else (1, 1)
 
 
@@ -95,9 +98,11 @@ def transposed_pieces(M: int, K: int, N: int) -> tuple[int, int]:
     if K < LONG or min(M, N) * FEW > K or not has_small():
         return 1, 1
     found = [
-        (m * n, m, n) for m in _divisors(M, 2 * ROWS) for n in _divisors(N, 2 * ROWS)
+        (m * n, m, n)
+        for m in _divisors(M, 2 * ROWS)
+        for n in _divisors(N, 2 * ROWS)
         if M // m * (N // n) <= SMALL_TRANSPOSED and M // m * (N // n) * K <= SMALL
-    ]  # fmt: skip
+    ]
     return min(found)[1:] if found else (1, 1)
 
 

@@ -7,6 +7,7 @@ stride 1 the convolution of ``dy`` with the weight turned by half a turn, else `
 convolution, one lowering of ``dy`` serves both: with its rows L' the weight's gradient is, turned,
 ``Σ_r x[r] · L'[r : r + KH]ᵀ``, since ``Σ x·dx`` and ``Σ y·dy`` are the same function of the weight.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from im2colnet_numpy.locality import finite_weight, unless
 from im2colnet_numpy.lowering import TILE_BYTES, Lowering
 from im2colnet_numpy.products import product, transposed_product
 
-WEIGHT_ORDER = (0, 2, 3, 1)    # (F, KH, KW, C/G): the order in which rows are lowered
+WEIGHT_ORDER = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
 #: with fewer channels of a group, and more filters for each, the product of the turned weight has too few rows to keep
 #: BLAS busy, and ``wᵀ · dy`` is faster
 LEAST_TURNED, MOST_FILTERS = 12, 2
@@ -71,9 +72,7 @@ class Rows:
         by_group = matrices_of(w, self.G)[:, None]
         yield from convolve_rows(self.lowering, x, by_group, L, y, None if b is None else row, relu)
 
-    def weight_grad(
-        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
         L, *sums = work
         rows, total = rows_of(dy, self.G), self.sum.total(sums)
@@ -103,9 +102,7 @@ class Rows:
         # x has been multiplied by the padding of dy, and the padding of x not by dy: it matters for NaN and infinity
         yield unless(partial(finite_weight, dw), partial(self._textbook_weight_grad, x, dy, dw))
 
-    def input_grad(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N), a gather or sums in a fixed order."""
         if self.turned:
             L, turned = work
@@ -134,11 +131,9 @@ class Rows:
         per_group = w.reshape(G, F, C, *kernel)[:, :, :, ::-1, ::-1]
         return partial(setitem, turned.reshape(G, C, *kernel, F), ..., per_group.transpose(0, 2, 3, 4, 1))
 
-    def _input_grad_columns(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray
-    ) -> Iterator[Call]:
+    def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> Iterator[Call]:
         (OH, _, OW, N), G = dy.shape, self.G
-        wt, rows = matrices_of(w, G)[:, None].swapaxes(2, 3), rows_of(dy, G)                 # (G, 1, K, F/G)
+        wt, rows = matrices_of(w, G)[:, None].swapaxes(2, 3), rows_of(dy, G)  # (G, 1, K, F/G)
         yield partial(dx.fill, 0)
         for r in range(0, OH, self.step):
             m = min(self.step, OH - r)
@@ -206,7 +201,12 @@ class RowSum:
 
 
 def convolve_rows(
-    lowering: Lowering, x: np.ndarray, w: np.ndarray, L: np.ndarray, y: np.ndarray, row: np.ndarray | None = None,
+    lowering: Lowering,
+    x: np.ndarray,
+    w: np.ndarray,
+    L: np.ndarray,
+    y: np.ndarray,
+    row: np.ndarray | None = None,
     relu: bool = False,
 ) -> Iterator[Call]:
     """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus a row and with ReLU, into y."""
@@ -214,4 +214,4 @@ def convolve_rows(
     for r, m, V, copies in lowering.tiles(x, L):
         yield from copies
         yield product(w, V, rows[:, r : r + m])
-        yield from finish(y[r : r + m], row, relu)                                      # still in cache
+        yield from finish(y[r : r + m], row, relu)  # still in cache

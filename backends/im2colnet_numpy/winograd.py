@@ -25,6 +25,7 @@ by 4e-7; with 512 channels a test keeps it below 2e-5. That is of the largest ou
 whose window does not hold what made it large. So images with outliers, and such as are not finite, are convolved by
 rows, as are all of their call (see :mod:`im2colnet_numpy.locality`). ``IM2COLNET_WINOGRAD=0`` switches it off.
 """
+
 from __future__ import annotations
 
 import os
@@ -45,15 +46,15 @@ from im2colnet_numpy.locality import Pixels, checked, taps
 from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
 
-OUT, TAPS = 4, 3                           # outputs of a tile and taps of the kernel, along each axis,
-IN = OUT + TAPS - 1                        # and inputs of a tile
-MOST_TILES = 4                             # in a strip of an axis: of more the matrices are mostly zeros
-LEAST_COLUMNS, PER_CHANNEL = 256, 4        # of the products, where the images have so many, or as many per channel
-HALF_BYTES = 3 << 17                       # of channels transformed along one axis, which stay in cache
-LEAST_CHANNELS, LEAST_SAMPLES = 16, 8      # and
-LEAST_PRODUCTS = 1 << 13                   # C·F·N: with less to do the transforms cost more than they save
-FEW_IMAGES = 8                             # whose products are made by rows at a time, where they must be
-POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)       # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
+OUT, TAPS = 4, 3  # outputs of a tile and taps of the kernel, along each axis,
+IN = OUT + TAPS - 1  # and inputs of a tile
+MOST_TILES = 4  # in a strip of an axis: of more the matrices are mostly zeros
+LEAST_COLUMNS, PER_CHANNEL = 256, 4  # of the products, where the images have so many, or as many per channel
+HALF_BYTES = 3 << 17  # of channels transformed along one axis, which stay in cache
+LEAST_CHANNELS, LEAST_SAMPLES = 16, 8  # and
+LEAST_PRODUCTS = 1 << 13  # C·F·N: with less to do the transforms cost more than they save
+FEW_IMAGES = 8  # whose products are made by rows at a time, where they must be
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
 
 
 def enabled() -> bool:
@@ -82,8 +83,8 @@ def transforms(points: Sequence[float] = POINTS, m: int = OUT, r: int = TAPS) ->
 
 
 AT, _G, BT = transforms()
-G = np.einsum("aj,bi->abij", _G, _G).reshape(IN * IN, TAPS * TAPS).astype("float32")    # of both axes
-ONE = POINTS.index(1)                      # what M holds here all outputs of a tile hold once
+G = np.einsum("aj,bi->abij", _G, _G).reshape(IN * IN, TAPS * TAPS).astype("float32")  # of both axes
+ONE = POINTS.index(1)  # what M holds here all outputs of a tile hold once
 
 
 class Strip(NamedTuple):
@@ -92,9 +93,9 @@ class Strip(NamedTuple):
     tiles: range
     inputs: slice
     outputs: slice
-    B: np.ndarray      # (6·tiles, inputs)
-    A: np.ndarray      # (outputs, 6·tiles)
-    AT: np.ndarray     # its transpose: small products take twice as long if its rows do not lie together
+    B: np.ndarray  # (6·tiles, inputs)
+    A: np.ndarray  # (outputs, 6·tiles)
+    AT: np.ndarray  # its transpose: small products take twice as long if its rows do not lie together
 
 
 def strips(size: int, out: int, before: int, most: int) -> list[Strip]:
@@ -150,7 +151,7 @@ class Winograd:
         }
         if len(self.gradient.parts) == 1:
             self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, Pixels.spec(x), Pixels.spec(y)]
-        elif prod(U.shape) <= prod(x) + prod(y):     # or the sums of weights take the time, and the memory
+        elif prod(U.shape) <= prod(x) + prod(y):  # or the sums of weights take the time, and the memory
             self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x), Pixels.spec(y)]
 
     @staticmethod
@@ -170,18 +171,14 @@ class Winograd:
         calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, scratch), U, b, relu, y, arrays))
         yield checked(calls, partial(self._conv2d_rows, x, w, b, relu, y))
 
-    def input_grad(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
         U, *arrays, scratch = work
         convolution = self.gradient.convolve(Pixels(dy, scratch), U.swapaxes(2, 3), None, False, dx, arrays)
         calls = chain(filters(w, G[:, ::-1], U), *convolution)
         yield checked(calls, partial(self._input_grad_rows, dy, w, dx))
 
-    def weight_grad(
-        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]
-    ) -> Iterator[Call]:
+    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
         *work, of_x, of_dy = work
         calls = self._weight_grad(Pixels(x, of_x), Pixels(dy, of_dy), dw, work)
@@ -209,7 +206,7 @@ class Winograd:
     ) -> Iterator[Call]:
         U, summand, *arrays = work
         tiles = self.gradient
-        dU = U if len(tiles.parts) == 1 else arrays.pop()        # when dx is there, U is not needed any more
+        dU = U if len(tiles.parts) == 1 else arrays.pop()  # when dx is there, U is not needed any more
         yield from filters(w, G[:, ::-1], U)
         convolutions = tiles.convolve(dy, U.swapaxes(2, 3), None, False, dx, arrays)
         for i, (part, convolution) in enumerate(zip(tiles.parts, convolutions, strict=True)):
@@ -275,7 +272,7 @@ class Tiles:
         self.parts = [Part(r, columns[i : i + together]) for r in rows for i in range(0, len(columns), together)]
         row = max(part.size[1] for part in self.parts) * N
         H = OUT * m + TAPS - 1
-        self.channels = max(1, min(max(C, F), HALF_BYTES // (4 * H * IN * row)))        # transformed at a time
+        self.channels = max(1, min(max(C, F), HALF_BYTES // (4 * H * IN * row)))  # transformed at a time
         sizes = IN * C * IN * m * row, IN * F * IN * m * row, H * self.channels * IN * n * N
         self.work = [Spec((size,), "float32") for size in sizes]
 
@@ -305,7 +302,7 @@ class Tiles:
 
     def inputs(self, part: Part, pixels: Pixels, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Make ``V[:, c] = B_h · x[:, c] · B_wᵀ``."""
-        yield from pixels.until(part.rows.inputs.stop)      # just before they are wanted: then they are in cache
+        yield from pixels.until(part.rows.inputs.stop)  # just before they are wanted: then they are in cache
         x = pixels.x[part.rows.inputs]
         for channels, columns, between, piece in self._pieces(part, len(x), half, V):
             yield partial(np.matmul, columns.B, x[:, channels, columns.inputs], by_pixel(between, self.N))
@@ -352,7 +349,7 @@ def matrices(V: np.ndarray) -> np.ndarray:
 
 def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Iterator[Call]:
     """``U = G w Gᵀ`` (6, 6, F, C), with G as a matrix (36, 9), unless the weight is uneven."""
-    by_filter = w.transpose(WEIGHT_ORDER)                                               # (F, 3, 3, C)
+    by_filter = w.transpose(WEIGHT_ORDER)  # (F, 3, 3, C)
     yield partial(np.matmul, G, by_filter.reshape(len(w), TAPS * TAPS, -1), _points(U))
     yield from taps(by_filter)
 
@@ -360,7 +357,7 @@ def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Iterator[Call]:
 def store(dU: np.ndarray, G: np.ndarray, taps: np.ndarray, dw: np.ndarray) -> Iterator[Call]:
     """``dw = Gᵀ · dU · G``, the adjoint of :func:`filters`; scratch for what is sorted by taps."""
     by_tap = taps.reshape(-1)[: dw.size].reshape(len(dw), TAPS * TAPS, -1)
-    yield partial(np.matmul, G.T, _points(dU), by_tap)                                  # (F, 9, C)
+    yield partial(np.matmul, G.T, _points(dU), by_tap)  # (F, 9, C)
     yield partial(setitem, dw.transpose(WEIGHT_ORDER), ..., by_tap.reshape(len(dw), TAPS, TAPS, -1))
 
 

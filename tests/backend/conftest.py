@@ -39,7 +39,7 @@ class FromHost:
                     return renewed(value, map(bring, value))
                 if not isinstance(value, np.ndarray):
                     return value
-                if id(value) not in there:      # what is given twice is one array
+                if id(value) not in there:  # what is given twice is one array
                     order = np.argsort([-abs(stride) for stride in value.strides], kind="stable")
                     stored = self._backend.asarray(np.ascontiguousarray(value.transpose(order)))
                     there[id(value)] = stored.transpose(*np.argsort(order).tolist()) if value.ndim else stored
@@ -50,7 +50,7 @@ class FromHost:
             if isinstance(out, np.ndarray):
                 out[...] = self._backend.to_numpy(there[id(out)])
                 return out
-            for value in args:      # outputs that are given by position
+            for value in args:  # outputs that are given by position
                 if isinstance(value, np.ndarray) and value.flags.writeable:
                     value[...] = self._backend.to_numpy(there[id(value)])
                     if result is there[id(value)]:

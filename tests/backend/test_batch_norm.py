@@ -25,7 +25,7 @@ def exactly(values):
 @pytest.mark.parametrize(("mean", "std"), FAR)
 def test_sums_are_exact(backend, mean, std, dtype):
     x = (mean + std * normal(4, 2, 3, 5)).astype(dtype)
-    x[:, 1, 0] = mean       # the first row is not like the others
+    x[:, 1, 0] = mean  # the first row is not like the others
     sums = backend.batch_norm_sums(rows(x), out=np.empty((2, 2)))
     dy, given = normal(4, 2, 3, 5, seed=1, dtype=dtype), np.empty(2)
     for c in range(2):
@@ -34,8 +34,10 @@ def test_sums_are_exact(backend, mean, std, dtype):
         given[c] = at
     found = backend.batch_norm_grad_sums(rows(x), given, rows(dy), out=np.empty((2, 2)))
     for c in range(2):
-        pairs = [(Fraction(float(v)) - Fraction(given[c]), Fraction(float(d)))
-                 for v, d in zip(x[:, c].ravel(), dy[:, c].ravel(), strict=True)]  # fmt: skip
+        pairs = [
+            (Fraction(float(v)) - Fraction(given[c]), Fraction(float(d)))
+            for v, d in zip(x[:, c].ravel(), dy[:, c].ravel(), strict=True)
+        ]
         scale = float(sum(abs(v * d) for v, d in pairs))
         rounding = 1e-14 if dtype == "float64" else 1e-5
         assert abs(found[1, c] - float(sum(v * d for v, d in pairs))) <= rounding * scale + 1e-300
@@ -56,7 +58,7 @@ def test_a_layer_in_float64(mean, std, shard):
     """Output and gradients, however the batch is divided: 7 samples, of which 3 make shards of 2 and 3."""
     x = mean + std * normal(7, 2, 4, 3)
     if std:
-        x += np.arange(7)[:, None, None, None]      # the shards' means differ
+        x += np.arange(7)[:, None, None, None]  # the shards' means differ
     probe = Probe([ic.BatchNorm2d(2)], x, state={"1.weight": np.ones(2), "1.bias": np.zeros(2)}, shard=shard)
     result = probe.step()
     y, inverse = normalised(x)
@@ -87,7 +89,7 @@ def test_running_statistics_far_from_zero_and_any_number_of_workers(dtype, mean)
     assert_same_bits(found[2], found[0])
     exact = x.astype(np.longdouble)
     assert_allclose(found[0]["0.running_mean"], exact.mean((0, 2, 3)).astype(float), rtol=1e-7)
-    rtol = 1e-6 if dtype == "float32" else 1e-8     # a sum of numbers of 1e8 is exact to 1e-16 of it
+    rtol = 1e-6 if dtype == "float32" else 1e-8  # a sum of numbers of 1e8 is exact to 1e-16 of it
     assert_allclose(found[0]["0.running_var"], exact.var((0, 2, 3), ddof=1).astype(float), rtol=rtol)
 
 
@@ -96,7 +98,7 @@ def test_float64_trains_far_from_zero_as_near_it():
     x, labels = normal(64, 1, 6, 6), np.arange(64) % 3
     x[labels == 1, 0, :3] += 1
     losses = []
-    for offset in (0.0, 2.0**26):       # of which every sum is exact to 1e-8
+    for offset in (0.0, 2.0**26):  # of which every sum is exact to 1e-8
         net = ic.Sequential([ic.BatchNorm2d(1), ic.Flatten(), ic.Linear(36, 3)]).init(0, "float64")
         trainer = ic.Trainer(net, optimizer=ic.SGD(0.1))
         losses.append([trainer.step(x + offset, labels) for _ in range(8)])
@@ -124,7 +126,7 @@ def test_a_batch_that_would_spoil_the_statistics_changes_nothing(dtype, workers)
         ic.set_num_threads(workers)
         trainer.step(x, labels)
         state = trainer.net.state_dict()
-        for _ in range(4):      # on threads, and on processes
+        for _ in range(4):  # on threads, and on processes
             with pytest.raises(ic.NonFiniteError, match=r"layer '1', BatchNorm2d\(4\): mean or variance.*too large"):
                 trainer.step(bad, labels)
             assert_same_bits(trainer.net.state_dict(), state)
@@ -158,7 +160,7 @@ def test_fit_stops_before_it_writes_state_that_is_not_finite(tmp_path):
     )
     trainer.fit(data, 1, 4, directory=tmp_path)
     kept = (tmp_path / "checkpoint.safetensors").read_bytes()
-    trainer.net.inputs = None       # or it would be said that the scale is another
+    trainer.net.inputs = None  # or it would be said that the scale is another
     with pytest.raises(ic.NonFiniteError, match=r"2\.largest has become infinite or NaN"):
         trainer.fit(ic.Dataset(data.images * np.float32(1e6), data.labels), 2, 4, directory=tmp_path)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept

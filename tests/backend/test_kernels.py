@@ -49,10 +49,12 @@ def tiles_of(size, filters=8):
     """Make the numpy backend work on tiles of at most ``size`` bytes, by im2col from so many filters a column on."""
     algorithm.cache_clear()
     with (
-        patch.object(channels, "TILE_BYTES", size), patch.object(lowering, "TILE_BYTES", size),
-        patch.object(depthwise, "TILE_BYTES", size), patch("im2colnet_numpy.rows.TILE_BYTES", size),
+        patch.object(channels, "TILE_BYTES", size),
+        patch.object(lowering, "TILE_BYTES", size),
+        patch.object(depthwise, "TILE_BYTES", size),
+        patch("im2colnet_numpy.rows.TILE_BYTES", size),
         patch.multiple(im2col, WINDOW_BYTES=size, FILTERS=filters),
-    ):  # fmt: skip
+    ):
         yield
     algorithm.cache_clear()
 
@@ -106,7 +108,7 @@ class Call:
 
 
 calls = {"given_out": st.booleans(), "given_work": st.booleans(), "layout": layouts, "tiles": tile_bytes}
-calls["filters"] = st.sampled_from([0, 8])      # so both im2col and products of rows are met
+calls["filters"] = st.sampled_from([0, 8])  # so both im2col and products of rows are met
 ways = st.fixed_dictionaries(calls)
 
 
@@ -196,7 +198,7 @@ def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
     assert kind(4, 4, groups=4) is Depthwise
     assert kind(4, 8, groups=4) is Rows
     assert kind(4, 8, groups=4, least=0) is Im2col
-    assert kind(256, 256, samples=1) is kind(4, 40, samples=1) is Im2col    # few columns
+    assert kind(256, 256, samples=1) is kind(4, 40, samples=1) is Im2col  # few columns
     rows = of(12, 37), of(11, 34), of(12, 12, stride=2), of(12, 12, padding=3)
     assert [type(one) is Rows and one.turned is not None for one in rows] == [True, False, False, False]
     assert kind(32, 32) is kind(16, 16, samples=32) is Winograd
@@ -309,9 +311,16 @@ def test_conv2d(backend, problem, dtype, relu, way):
     x, w, b = of_dtype(dtype, x, w, b)
     window, shape = window_of(w, arguments), rows(dy).shape
     y = Call(backend, **way)(
-        "conv2d", rows(x), w, b, window, arguments["groups"], relu,
-        shape=shape, work_for=(rows(x).shape, shape, dtype, window, arguments["groups"]),
-    )  # fmt: skip
+        "conv2d",
+        rows(x),
+        w,
+        b,
+        window,
+        arguments["groups"],
+        relu,
+        shape=shape,
+        work_for=(rows(x).shape, shape, dtype, window, arguments["groups"]),
+    )
     expected = naive.conv2d(x, w, b, **arguments)
     close(images(y), naive.relu(expected) if relu else expected, dtype)
 
@@ -323,9 +332,15 @@ def test_conv2d_input_grad(backend, problem, dtype, way):
     w, dy = of_dtype(dtype, w, dy)
     window, shape = window_of(w, arguments), rows(x).shape
     dx = Call(backend, **way)(
-        "conv2d_input_grad", rows(dy), w, x.shape[2:], window, arguments["groups"],
-        shape=shape, work_for=(shape, rows(dy).shape, dtype, window, arguments["groups"]),
-    )  # fmt: skip
+        "conv2d_input_grad",
+        rows(dy),
+        w,
+        x.shape[2:],
+        window,
+        arguments["groups"],
+        shape=shape,
+        work_for=(shape, rows(dy).shape, dtype, window, arguments["groups"]),
+    )
     close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), dtype)
 
 
@@ -336,10 +351,15 @@ def test_conv2d_weight_grad(backend, problem, dtype, way, stored):
     x, dy = of_dtype(dtype, x, dy)
     window = window_of(w, arguments)
     dw = Call(backend, **way)(
-        "conv2d_weight_grad", rows(x), rows(dy), window, arguments["groups"],
-        shape=w.shape, work_for=(rows(x).shape, rows(dy).shape, dtype, window, arguments["groups"]),
+        "conv2d_weight_grad",
+        rows(x),
+        rows(dy),
+        window,
+        arguments["groups"],
+        shape=w.shape,
+        work_for=(rows(x).shape, rows(dy).shape, dtype, window, arguments["groups"]),
         order=backend.weight_order if stored else None,  # as parameters are stored
-    )  # fmt: skip
+    )
     close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), dtype)
 
 
@@ -350,7 +370,7 @@ def both_gradients(backend, x, dy, w, window, groups):
     dw = np.full([w.shape[axis] for axis in order], np.nan, w.dtype).transpose(np.argsort(order))
     dx = np.full(x.shape, np.nan, x.dtype)
     backend.conv2d_grads(x, dy, w, window, groups, dw, dx, scratch)
-    if isinstance(backend, Backend) and scratch:      # prepared calls see what their arrays hold when they are made
+    if isinstance(backend, Backend) and scratch:  # prepared calls see what their arrays hold when they are made
         others = np.ones_like(x), np.ones_like(dy), np.ones_like(w)
         out = {"dw": np.empty_like(dw), "dx": np.empty_like(dx)}
         prepared = list(backend.prepare("conv2d_grads", *others, window, groups, **out, work=scratch))
@@ -385,9 +405,15 @@ def test_these_are_made_at_once(groups, channels, kernel):
 @pytest.mark.parametrize("kernel", ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"])
 @pytest.mark.parametrize(
     ("stride", "padding", "dilation", "groups", "channels"),
-    [(1, 1, 1, 1, 12), (1, ((0, 2), (1, 0)), 2, 1, 13), (2, 1, 1, 2, 4), (3, 2, 1, 1, 3), (1, 0, 1, 6, 6),
-     (1, 2, 1, 1, 12)],
-)  # fmt: skip
+    [
+        (1, 1, 1, 1, 12),
+        (1, ((0, 2), (1, 0)), 2, 1, 13),
+        (2, 1, 1, 2, 4),
+        (3, 2, 1, 1, 3),
+        (1, 0, 1, 6, 6),
+        (1, 2, 1, 1, 12),
+    ],
+)
 def test_convolutions_in_tiles(backend, kernel, stride, padding, dilation, groups, channels, tile):
     """Tiles of one output row, of four, which leave a last one of fewer, and of all."""
     arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -448,8 +474,12 @@ def winograd_problems(draw):
 
 @searching
 @given(
-    problem=winograd_problems(), way=ways, most=st.sampled_from([1, 2, 4]),
-    columns=st.sampled_from([1, 7, 256]), half=st.sampled_from([1, 1 << 12, 1 << 18]), relu=st.booleans(),
+    problem=winograd_problems(),
+    way=ways,
+    most=st.sampled_from([1, 2, 4]),
+    columns=st.sampled_from([1, 7, 256]),
+    half=st.sampled_from([1, 1 << 12, 1 << 18]),
+    relu=st.booleans(),
 )
 def test_winograd_convolutions(problem, way, most, columns, half, relu):
     """However the images are cut into parts and strips of tiles, and the channels into pieces."""
@@ -466,7 +496,7 @@ def test_winograd_convolutions(problem, way, most, columns, half, relu):
         both = both_gradients(get_backend("numpy"), x4, dy4, w4, window, 1)
     algorithm.cache_clear()
     expected = naive.conv2d(x, w, b, **arguments)
-    ax, aw, ab, ady = (np.abs(array) for array in (x, w, b, dy))    # what the sums would be if nothing cancelled
+    ax, aw, ab, ady = (np.abs(array) for array in (x, w, b, dy))  # what the sums would be if nothing cancelled
     size = x.shape
     for actual, exact, uncancelled in [
         (images(y), naive.relu(expected) if relu else expected, naive.conv2d(ax, aw, ab, **arguments)),
@@ -493,7 +523,7 @@ def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels, size):
         ("conv2d_input_grad", (rows(dy), w, (size, size), window), (dy8, w8, (size, size), window)),
         ("conv2d_weight_grad", (rows(x), rows(dy), window), (x8, dy8, window)),
     ]:
-        expected = getattr(backend, kernel)(*exact)    # float64 takes another algorithm
+        expected = getattr(backend, kernel)(*exact)  # float64 takes another algorithm
         assert np.abs(getattr(backend, kernel)(*arguments) - expected).max() < 2e-5 * np.abs(expected).max()
     at_once = backend.workspace("conv2d_grads", rows(x).shape, rows(dy).shape, "float32", window)
     assert at_once
@@ -541,9 +571,9 @@ def test_where_images_are_shifted():
     shifted = cupy_modules()["im2colnet_cupy.shifted"].Shifted
     window = make_window(3, 1, 1)
     for (x, F), pays in {
-        ((56, 128, 56, 256), 32): True,         # fewer filters than channels, and enough to do
+        ((56, 128, 56, 256), 32): True,  # fewer filters than channels, and enough to do
         ((56, 32, 56, 256), 128): False,
-        ((8, 128, 8, 32), 32): False,           # not worth the launches
+        ((8, 128, 8, 32), 32): False,  # not worth the launches
     }.items():
         assert shifted.pays(x, F, window, 1, "float32") == pays
         assert not shifted.pays(x, F, window, 1, "float16")
@@ -587,9 +617,14 @@ def test_max_pool2d(backend, problem, ceil_mode, ties, seed, dtype, way):
     assert_array_equal(images(y), expected)
     dy = normal(*expected.shape, seed=seed + 1, dtype=dtype)
     dx = call(
-        "max_pool2d_grad", rows(x), y, rows(dy), window,
-        shape=rows(x).shape, work_for=(rows(x).shape, shape, dtype, window),
-    )  # fmt: skip
+        "max_pool2d_grad",
+        rows(x),
+        y,
+        rows(dy),
+        window,
+        shape=rows(x).shape,
+        work_for=(rows(x).shape, shape, dtype, window),
+    )
     close(images(dx), naive.max_pool2d_grad(x, dy, **arguments), dtype)
 
 
@@ -610,8 +645,14 @@ def test_nan_goes_through_max_pooling(backend):
 
 
 @searching
-@given(problem=windows(pooling=True, dilated=False), ceil_mode=st.booleans(), include=st.booleans(), seed=seeds,
-       dtype=dtypes, way=ways)  # fmt: skip
+@given(
+    problem=windows(pooling=True, dilated=False),
+    ceil_mode=st.booleans(),
+    include=st.booleans(),
+    seed=seeds,
+    dtype=dtypes,
+    way=ways,
+)
 def test_avg_pool2d(backend, problem, ceil_mode, include, seed, dtype, way):
     size, arguments = problem
     most = [k // 2 for k in arguments["kernel_size"]]  # the drawn dilation is gone, and with it some of the extent
@@ -684,9 +725,7 @@ def test_batch_norm_sums(backend, shape, mean, seed, dtype, way):
     """Σx and Σ(x - mean)² are good enough to take the variance from, even where the mean is far larger."""
     x = normal(*shape, seed=seed, dtype=dtype) + np.asarray(mean, dtype)
     work_for = rows(x).shape, rows(x).shape, dtype
-    sums = Call(backend, **way)(
-        "batch_norm_sums", rows(x), shape=(2, shape[1]), out_dtype="float64", work_for=work_for
-    )
+    sums = Call(backend, **way)("batch_norm_sums", rows(x), shape=(2, shape[1]), out_dtype="float64", work_for=work_for)
     exact, n = x.astype("float64"), x[:, 0].size
     single = dtype == "float32"
     assert_allclose(sums[0], exact.sum((0, 2, 3)), rtol=1e-6 if single else 1e-12, atol=1e-5 * n if single else 1e-11)
@@ -700,9 +739,14 @@ def test_batch_norm_grad_sums(backend, shape, mean, seed, dtype, way):
     dy = normal(*shape, seed=seed + 1, dtype=dtype)
     means = x.astype("float64").mean((0, 2, 3))
     sums = Call(backend, **way)(
-        "batch_norm_grad_sums", rows(x), means, rows(dy),
-        shape=(2, shape[1]), out_dtype="float64", work_for=(rows(x).shape, rows(x).shape, dtype),
-    )  # fmt: skip
+        "batch_norm_grad_sums",
+        rows(x),
+        means,
+        rows(dy),
+        shape=(2, shape[1]),
+        out_dtype="float64",
+        work_for=(rows(x).shape, rows(x).shape, dtype),
+    )
     centred, dy = x.astype("float64") - means[:, None, None], dy.astype("float64")
     rtol, atol = (1e-5, 1e-4 * np.sqrt(dy.size)) if dtype == "float32" else (1e-10, 1e-11)
     assert_allclose(sums[0], dy.sum((0, 2, 3)), rtol=rtol, atol=atol)
@@ -765,9 +809,15 @@ def test_channel_affine(backend, shape, two, relu, seed, dtype, way):
     if relu:
         expected = naive.relu(expected)
     y = Call(backend, **way)(
-        "channel_affine", rows(x), scale, shift, *seconds, relu,
-        shape=rows(x).shape, work_for=(rows(x).shape, rows(x).shape, dtype),
-    )  # fmt: skip
+        "channel_affine",
+        rows(x),
+        scale,
+        shift,
+        *seconds,
+        relu,
+        shape=rows(x).shape,
+        work_for=(rows(x).shape, rows(x).shape, dtype),
+    )
     close(images(y), expected, dtype)
     over = rows(x)
     with tiles_of(way["tiles"]):

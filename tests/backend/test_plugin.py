@@ -1,4 +1,5 @@
 """A backend from a third party: found by its entry point alone, trains, and when it is broken says why."""
+
 import re
 import sys
 import tomllib
@@ -29,7 +30,7 @@ def nothing_started(monkeypatch):
     def plug_ins():
         return [module for module in sys.modules if module.startswith(("im2colnet_demo", "plug_in_"))]
 
-    before = {module: sys.modules.pop(module) for module in plug_ins()}     # imported by another test
+    before = {module: sys.modules.pop(module) for module in plug_ins()}  # imported by another test
     yield
     for module in plug_ins():
         del sys.modules[module]
@@ -138,12 +139,15 @@ def test_only_the_chosen_plug_in_is_imported(publish):
 
 
 def test_a_plug_in_with_devices_is_started_with_the_one_that_follows_the_colon(publish):
-    publish("devices", *plug_in("""
+    publish(
+        "devices",
+        *plug_in("""
 class Plug(Backend):
     name, xp = "plug_in_one", numpy
     def __init__(self, device=None):
         self.device = device
-"""))
+"""),
+    )
     assert ic.get_backend("plug_in_one").device is None
     assert ic.get_backend("plug_in_one:3").device == "3"
     assert ic.get_backend("plug_in_one:3") is not ic.get_backend("plug_in_one:4")
@@ -152,13 +156,21 @@ class Plug(Backend):
 # Trains ------------------------------------------------------------------------------------------------------------
 def everything():
     """A network for 8×8 digits with every kind of layer, strides, groups, padding and overlapping windows."""
-    net = ic.Sequential([
-        ic.Conv2d(1, 8, 3, padding=1, bias=False), ic.BatchNorm2d(8), ic.ReLU(),
-        ic.Residual(ic.Sequential([ic.Conv2d(8, 8, 3, padding=1, groups=2), ic.ReLU()])),
-        ic.MaxPool2d(3, stride=2, padding=1),
-        ic.Conv2d(8, 12, 3, stride=2, padding=1), ic.ReLU(), ic.AvgPool2d(2, stride=1), ic.Dropout(0.1), ic.Flatten(),
-        ic.Linear(12, 10),
-    ])  # fmt: skip
+    net = ic.Sequential(
+        [
+            ic.Conv2d(1, 8, 3, padding=1, bias=False),
+            ic.BatchNorm2d(8),
+            ic.ReLU(),
+            ic.Residual(ic.Sequential([ic.Conv2d(8, 8, 3, padding=1, groups=2), ic.ReLU()])),
+            ic.MaxPool2d(3, stride=2, padding=1),
+            ic.Conv2d(8, 12, 3, stride=2, padding=1),
+            ic.ReLU(),
+            ic.AvgPool2d(2, stride=1),
+            ic.Dropout(0.1),
+            ic.Flatten(),
+            ic.Linear(12, 10),
+        ]
+    )
     net.input_shape = (1, 8, 8)
     return net
 
@@ -207,9 +219,15 @@ def test_the_plug_ins_own_kernel_does_the_work(monkeypatch):
 @pytest.mark.parametrize("backend", ["demo", Generic()], ids=["plug-in", "generic base"])
 def test_it_learns_the_digits(backend):
     train, test = ic.datasets.load("digits")
-    net = ic.Sequential([
-        ic.Conv2d(1, 8, 3, padding=1), ic.ReLU(), ic.MaxPool2d(2), ic.Flatten(), ic.Linear(128, 10),
-    ])  # fmt: skip
+    net = ic.Sequential(
+        [
+            ic.Conv2d(1, 8, 3, padding=1),
+            ic.ReLU(),
+            ic.MaxPool2d(2),
+            ic.Flatten(),
+            ic.Linear(128, 10),
+        ]
+    )
     trainer = ic.Trainer(net, optimizer=ic.SGD(lr=0.1, momentum=0.9), backend=backend)
     history = trainer.fit(train, epochs=3, batch_size=64, validation=test)
     assert net.dtype == "float32"
@@ -257,6 +275,7 @@ def test_the_operators_on_plain_arrays_use_the_chosen_backend(backend, monkeypat
 
 def counted(used, owner, name, method):
     """``method``, counting in ``used`` how often it runs."""
+
     def call(*args, **kwargs):
         used[owner, name] += 1
         return method(*args, **kwargs)
@@ -312,13 +331,15 @@ BROKEN = {
     ),
     "takes no device": ("class Plug(Backend):\n    def __init__(self): pass", "TypeError"),
     "no Backend": (
-        "class Plug:\n    def __init__(self, device=None): pass", "gives a Plug, not a subclass of im2colnet.Backend",
+        "class Plug:\n    def __init__(self, device=None): pass",
+        "gives a Plug, not a subclass of im2colnet.Backend",
     ),
     "no callable": ("Plug = 3", "TypeError"),
     "calls sys.exit": ("import sys; sys.exit('no licence was found')", "SystemExit: no licence was found"),
     "ends silently": ("import sys; sys.exit()", "SystemExit"),
     "calls sys.exit at start": (
-        "class Plug(Backend):\n    def __init__(self, device=None): raise SystemExit(3)", "SystemExit: 3",
+        "class Plug(Backend):\n    def __init__(self, device=None): raise SystemExit(3)",
+        "SystemExit: 3",
     ),
     "an exception of its own": (
         "class Ours(BaseException): pass\nclass Plug(Backend):\n    def __init__(self, device=None): raise Ours('why')",
@@ -330,7 +351,7 @@ BROKEN = {
     ),
     "without xp": ("class Plug(Backend): name = 'plug_in_one'", "xp"),
     "without name": ("class Plug(Backend): xp = numpy", "name"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("body", "reason"), BROKEN.values(), ids=BROKEN)
@@ -402,7 +423,7 @@ def test_an_array_of_no_backend_is_refused():
     w = np.ones((1, 1, 3, 3), "f4")
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(sys.modules, "cupy", raising=False)
-        with pytest.raises(ic.BackendError, match=r"an array of a backend \(numpy\)"):     # nobody has CuPy's here
+        with pytest.raises(ic.BackendError, match=r"an array of a backend \(numpy\)"):  # nobody has CuPy's here
             F.conv2d([[1.0]], w)
     with pytest.raises(ic.BackendError, match=r"x must be an array of a backend \(.*numpy.*\), got Foreign"):
         F.conv2d(Foreign(1, 1, 5, 5), w)

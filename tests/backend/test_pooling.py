@@ -49,8 +49,10 @@ def problems(draw):
     """Images and gradients of special values, and a window."""
     kernel, stride, dilation = ([draw(st.integers(1, most)) for _ in range(2)] for most in (4, 3, 3))
     padding = [draw(st.integers(0, k // 2)) for k in kernel]
-    size = [max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4))
-            for k, d, p in zip(kernel, dilation, padding, strict=True)]  # fmt: skip
+    size = [
+        max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4))
+        for k, d, p in zip(kernel, dilation, padding, strict=True)
+    ]
     window = pooling_window(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), draw(st.booleans()))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     values = draw(st.sampled_from([VALUES, VALUES[1:], [-np.inf], [0.0, -0.0], [np.nan]]))
@@ -75,8 +77,10 @@ def test_max_pooling_of_special_values(backend, problem):
     (top, _), (left, _) = window.padding
     for out, best in winners(x, window):
         i, j = divmod(int(tap[out]), window.kernel[1])
-        place = (out[2] * window.stride[0] + i * window.dilation[0] - top,
-                 out[3] * window.stride[1] + j * window.dilation[1] - left)  # fmt: skip
+        place = (
+            out[2] * window.stride[0] + i * window.dilation[0] - top,
+            out[3] * window.stride[1] + j * window.dilation[1] - left,
+        )
         assert best in (None, place)
     arguments = window.kernel, window.stride, window.padding, window.dilation, window.ceil_mode
     _, index = F.max_pool2d(x, *arguments, return_indices=True)
@@ -107,7 +111,7 @@ def test_relu_stops_an_infinite_gradient(backend):
 def test_a_nan_in_a_window_gets_the_gradient():
     x = np.array([[[[1, np.nan, 3, 2]]]], "f4")
     assert_array_equal(F.max_pool2d_input(x, np.array([[[[5, 7]]]], "f4"), (1, 2)), [[[[0, 5, 7, 0]]]])
-    both = np.array([[[[np.nan, np.nan, 3, 2]]]], "f4")     # PyTorch 2.13 names the last
+    both = np.array([[[[np.nan, np.nan, 3, 2]]]], "f4")  # PyTorch 2.13 names the last
     assert_array_equal(F.max_pool2d_input(both, np.array([[[[5, 7]]]], "f4"), (1, 2)), [[[[0, 5, 7, 0]]]])
     assert F.max_pool2d(both, (1, 4), return_indices=True)[1].item() == 1
 
@@ -120,9 +124,10 @@ def test_a_large_window_costs_no_memory(plain, operator):
     x, window = np.zeros((96, 2, 96, 8), "float32"), pooling_window(15, 1, 7)
     y = plain.max_pool2d(x, window)
     call = {
-        "indices": lambda: plain.first_maximum(x, window), "gradient": lambda: plain.max_pool2d_grad(x, y, y, window),
+        "indices": lambda: plain.first_maximum(x, window),
+        "gradient": lambda: plain.max_pool2d_grad(x, y, y, window),
         "mean": lambda: plain.avg_pool2d_grad(plain.avg_pool2d(x, window), (96, 96), window),
-    }[operator]  # fmt: skip
+    }[operator]
     tracemalloc.start()
     try:
         call()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from im2colnet_numpy import products
 
-has_small = products.has_small      # before the tests have it say yes
+has_small = products.has_small  # before the tests have it say yes
 sizes = st.tuples(st.integers(1, 24), st.integers(1, 40), st.integers(1, 48))
 
 
@@ -87,4 +87,3 @@ def test_only_where_blas_has_kernels_for_them(architecture, small, monkeypatch):
 def test_without_threadpoolctl_nothing_is_cut(monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     assert not has_small.__wrapped__()
-

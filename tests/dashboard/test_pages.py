@@ -58,8 +58,10 @@ def test_the_grid_shows_every_benchmark(browser, serve, pages, index):
 
 def test_the_list_shows_a_value_for_each_case(browser, serve, pages):
     browser.open(serve(pages), "#/summarylist")
-    text = browser.until("(t => t && t.innerText.includes('ratio_self') && t.innerText)"
-                         "(document.querySelector('#summarylist-body table'))")  # fmt: skip
+    text = browser.until(
+        "(t => t && t.innerText.includes('ratio_self') && t.innerText)"
+        "(document.querySelector('#summarylist-body table'))"
+    )
     assert "ratios.Torch.track_ratio_torch_training ('lenet5-b64', 2)" in text
 
 
@@ -75,8 +77,9 @@ def test_a_graph_is_drawn_with_the_newest_commit_and_a_selector_of_backends(brow
 
 def test_the_regressions_page(browser, serve, pages):
     browser.open(serve(pages), "#/regressions")
-    heads = browser.until("(h => h.length > 4 && h)([...document.querySelectorAll('#regressions-body th')]"
-                          ".map(h => h.innerText.trim()))")  # fmt: skip
+    heads = browser.until(
+        "(h => h.length > 4 && h)([...document.querySelectorAll('#regressions-body th')].map(h => h.innerText.trim()))"
+    )
     assert [head.split()[0] for head in heads[:3]] == ["Benchmark", "Date", "Commit"]
     assert not browser.until("document.querySelector('#regressions-body').innerText").startswith("Could not")
 
@@ -105,8 +108,9 @@ def test_two_backends_are_drawn_together_and_can_be_told_apart(browser, serve, b
     for backends in (["numpy"], ["cupy"], ["numpy", "cupy"]):
         browser.open(origin, f"#{GRAPH}?" + "&".join(f"env-IM2COLNET_BACKEND={name}" for name in backends))
         browser.until(f"{COLOURED} > 50")
-        active = browser.until("[...document.querySelectorAll('#graphdisplay-state-params a.active')]"
-                               ".map(a => a.innerText.trim())")  # fmt: skip
+        active = browser.until(
+            "[...document.querySelectorAll('#graphdisplay-state-params a.active')].map(a => a.innerText.trim())"
+        )
         assert set(backends) == set(active) & {"numpy", "cupy"}
         legend = browser.until("document.querySelector('#main-graph .legend').innerText")
         named = [name for name in ("numpy", "cupy") if f"BACKEND-{name}" in legend]

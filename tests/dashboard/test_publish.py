@@ -62,7 +62,7 @@ def config_text(configuration):
     text = configuration.path.read_text()
     return text.replace('"repo": "."', f'"repo": "{ROOT}"').replace(
         '"benchmarks/results"', f'"{ROOT / "benchmarks" / "results"}"'
-    )  # fmt: skip
+    )
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):

@@ -45,9 +45,16 @@ def regressions(tmp_path_factory, configuration):
     folder = tmp_path_factory.mktemp("toy")
     thresholds = configuration.raw["regressions_thresholds"]
     settings = {
-        "version": 1, "project": "toy", "repo": ".", "branches": ["HEAD"], "environment_type": "existing",
-        "benchmark_dir": "suite", "results_dir": "results", "html_dir": "html", "regressions_thresholds": thresholds,
-    }  # fmt: skip
+        "version": 1,
+        "project": "toy",
+        "repo": ".",
+        "branches": ["HEAD"],
+        "environment_type": "existing",
+        "benchmark_dir": "suite",
+        "results_dir": "results",
+        "html_dir": "html",
+        "regressions_thresholds": thresholds,
+    }
     (folder / "asv.conf.json").write_text(json.dumps(settings))
     (folder / "suite").mkdir()
     (folder / "suite" / "__init__.py").touch()
@@ -78,7 +85,7 @@ def regressions(tmp_path_factory, configuration):
     jumps = {
         name: [(index["revision_to_hash"][str(after)], slow / fast) for _, after, fast, slow in jumps]
         for name, _, _, _, _, _, jumps in found
-    }  # fmt: skip
+    }
     return commits, jumps
 
 

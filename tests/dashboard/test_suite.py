@@ -93,11 +93,19 @@ def test_environments_of_asv_s_own_are_numpy_s_and_the_present_one_runs_both(con
 # The benchmarks -----------------------------------------------------------------------------------------------------
 def test_the_suite_has_every_area(found):
     for name in (
-        "micro_kernels.Lowering.time_im2col", "micro_kernels.Conv2d.time_forward", "layer_training.Layer.time_step",
-        "step_nets.Training.time_step", "step_nets.InferenceOne.time_predict", "ratios.Self.track_ratio_self",
-        "ratios.Torch.track_ratio_torch_training", "ratios.Kernels.track_ratio_gemm", "memory.Step.track_peak",
-        "ratios.Kernels.track_ratio_roofline", "size.timeraw_import", "size.track_wheel",
-    ):  # fmt: skip
+        "micro_kernels.Lowering.time_im2col",
+        "micro_kernels.Conv2d.time_forward",
+        "layer_training.Layer.time_step",
+        "step_nets.Training.time_step",
+        "step_nets.InferenceOne.time_predict",
+        "ratios.Self.track_ratio_self",
+        "ratios.Torch.track_ratio_torch_training",
+        "ratios.Kernels.track_ratio_gemm",
+        "memory.Step.track_peak",
+        "ratios.Kernels.track_ratio_roofline",
+        "size.timeraw_import",
+        "size.track_wheel",
+    ):
         assert name in found
     nets = found["step_nets.Training.time_step"].params[0]
     assert [eval(net) for net in nets] == [name for name in CASES if name != "resnet18-b16"]
@@ -133,8 +141,11 @@ def checkout(tmp_path):
 
     def run(*arguments, **variables):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("IM2COLNET_")} | variables
-        environment |= {"HOME": str(tmp_path), "IM2COLNET_BENCH_QUICK": "1",
-                        "ASV_PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}"}  # fmt: skip
+        environment |= {
+            "HOME": str(tmp_path),
+            "IM2COLNET_BENCH_QUICK": "1",
+            "ASV_PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}",
+        }
         options = ["-E", ":same", "--quick", "--dry-run", "--show-stderr", "--machine", "here"]
         command = [sys.executable, "-m", "asv", "run", *options, *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

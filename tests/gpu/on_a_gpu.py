@@ -17,7 +17,7 @@ from statistics import median
 
 SECONDS = {"smoke": 50.0, "all": 450.0}
 TOLERANCE = {"float32": 2e-5, "tf32": 5e-3, "float64": 1e-12, "float16": 3e-3, "bfloat16": 3e-2}
-REQUIRED = "environment", "errors", "training follows the CPU", "tests"     # what has to hold; the rest is figures
+REQUIRED = "environment", "errors", "training follows the CPU", "tests"  # what has to hold; the rest is figures
 
 
 class Report:
@@ -60,9 +60,15 @@ class Report:
         """Run a command; its exit code and output."""
         try:
             done = subprocess.run(
-                arguments, env=os.environ | environment, text=True, errors="replace", timeout=min(seconds, self.left()),
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                arguments,
+                env=os.environ | environment,
+                text=True,
+                errors="replace",
+                timeout=min(seconds, self.left()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
             status, text = done.returncode, done.stdout
         except subprocess.TimeoutExpired as error:
             text = error.stdout or ""
@@ -84,11 +90,14 @@ def environment(report):
 
     wanted = "name,driver_version,memory.total,clocks.max.sm,power.limit"
     found = {
-        "Python": platform.python_version(), "NumPy": numpy.__version__, "system": platform.platform(),
-        "cores": os.cpu_count(), **backend().versions(),
+        "Python": platform.python_version(),
+        "NumPy": numpy.__version__,
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        **backend().versions(),
         "nvidia-smi": report.command(["nvidia-smi", f"--query-gpu={wanted}", "--format=csv"], 20)[1].strip(),
         "libraries": report.command([sys.executable, "-m", "pip", "freeze"], 20)[1].split(),
-    }  # fmt: skip
+    }
     for name in ("GPU", "CUDA", "cupy"):
         report.say(f"    {name}: {found.get(name)}")
     return found
@@ -103,7 +112,7 @@ def errors(report, precisions=tuple(TOLERANCE)):
     for precision in precisions:
         try:
             its = backend() if precision == "float64" else backend().at(precision)
-        except BackendError as error:       # an old GPU has no bfloat16
+        except BackendError as error:  # an old GPU has no bfloat16
             found[precision] = str(error)
             continue
         found[precision] = dict(doctor.errors(its, "float32" if precision == "tf32" else precision))
@@ -135,9 +144,22 @@ def follows(report):
 def tests(report):
     """The test suite of the backend, on the GPU."""
     status, text = report.command(
-        [sys.executable, "-m", "pytest", "tests/gpu/test_gpu.py", "-m", "gpu", "--tb=short", "-rf", "-p",
-         "no:cacheprovider", f"--junitxml={report.folder / 'tests.xml'}"], 150, IM2COLNET_REQUIRE_GPU="1",
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "tests/gpu/test_gpu.py",
+            "-m",
+            "gpu",
+            "--tb=short",
+            "-rf",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report.folder / 'tests.xml'}",
+        ],
+        150,
+        IM2COLNET_REQUIRE_GPU="1",
+    )
     last = (text.strip().splitlines() or [""])[-1]
     report.say(f"    {last}")
     if "No module named pytest" in text:
@@ -224,9 +246,11 @@ def launches(report):
     a = its.asarray(np.ones((64, 64), "float32"))
     out = its.empty((64, 64), "float32")
     for name, call in {
-        "kernel": lambda: its.relu_grad(a, a, out=out), "product": lambda: its.matmul(a, a, out=out),
-        "ufunc": lambda: its.xp.add(a, a, out=out), "empty": lambda: its.empty((64,), "float32"),
-    }.items():  # fmt: skip
+        "kernel": lambda: its.relu_grad(a, a, out=out),
+        "product": lambda: its.matmul(a, a, out=out),
+        "ufunc": lambda: its.xp.add(a, a, out=out),
+        "empty": lambda: its.empty((64,), "float32"),
+    }.items():
         for _ in range(20):
             call()
         its.synchronize()
@@ -245,10 +269,25 @@ def digits(report, models=("lenet5", "resnet20"), epochs=4):
     for model in models:
         for precision in ("float32", "float16"):
             status, text = report.command(
-                [sys.executable, "-m", "im2colnet", "train", "--backend", "cupy", "--model", model, "--epochs",
-                 str(epochs), "--precision", precision, "--out", str(report.folder / f"{model}-{precision}"), "--json"],
+                [
+                    sys.executable,
+                    "-m",
+                    "im2colnet",
+                    "train",
+                    "--backend",
+                    "cupy",
+                    "--model",
+                    model,
+                    "--epochs",
+                    str(epochs),
+                    "--precision",
+                    precision,
+                    "--out",
+                    str(report.folder / f"{model}-{precision}"),
+                    "--json",
+                ],
                 45,
-            )  # fmt: skip
+            )
             assert status == 0, text[-500:]
             found[f"{model} {precision}"] = json.loads(text[text.index("{") :])["test"]["accuracy"]
     report.say("    right of the test images: " + ", ".join(f"{k} {v:.1%}" for k, v in found.items()))
@@ -258,9 +297,24 @@ def digits(report, models=("lenet5", "resnet20"), epochs=4):
 def compare(report):
     """PyTorch on the same GPU, where it is installed."""
     status, text = report.command(
-        [sys.executable, "-m", "benchmarks.compare", "--backend", "cupy", "--nets", "lenet5", "resnet20", "--parts",
-         "training", "inference", "--json", str(report.folder / "compare.json")], 90, IM2COLNET_BENCH_QUICK="1",
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.compare",
+            "--backend",
+            "cupy",
+            "--nets",
+            "lenet5",
+            "resnet20",
+            "--parts",
+            "training",
+            "inference",
+            "--json",
+            str(report.folder / "compare.json"),
+        ],
+        90,
+        IM2COLNET_BENCH_QUICK="1",
+    )
     for line in text.strip().splitlines()[-12:]:
         report.say(f"    {line}")
     return {"status": status, "output": text[-5000:]}
@@ -300,11 +354,17 @@ def smoke(report):
 
 def everything(report):
     for name, section, least in (
-        ("environment", environment, 5), ("tests", tests, 60), ("errors", errors, 15),
-        ("training follows the CPU", follows, 10), ("training steps", steps, 40), ("convolutions", convolutions, 40),
-        ("launches", launches, 5), ("digits", digits, 30), ("PyTorch beside it", compare, 40),
+        ("environment", environment, 5),
+        ("tests", tests, 60),
+        ("errors", errors, 15),
+        ("training follows the CPU", follows, 10),
+        ("training steps", steps, 40),
+        ("convolutions", convolutions, 40),
+        ("launches", launches, 5),
+        ("digits", digits, 30),
+        ("PyTorch beside it", compare, 40),
         ("compute-sanitizer", sanitizer, 30),
-    ):  # fmt: skip
+    ):
         report.run(name, section, least)
 
 
@@ -317,7 +377,7 @@ def main(arguments=None):
     if options.can_start:
         try:
             backend()
-        except Exception as error:      # whatever it is, no traceback is the answer
+        except Exception as error:  # whatever it is, no traceback is the answer
             print(error if type(error).__module__.startswith("im2colnet") else f"{type(error).__name__}: {error}")
             return 1
         return 0

@@ -25,7 +25,7 @@ def two(monkeypatch):
     monkeypatch.setattr(registry, "_started", {})
     monkeypatch.setattr(strict_cupy.ndarray, "__module__", "cupy")
     yield made
-    assert strict_cupy.current() == 0       # the user's
+    assert strict_cupy.current() == 0  # the user's
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def trained(backend, tmp_path=None, precision=None, optimizer=None):
 @pytest.mark.parametrize(
     ("precision", "optimizer"),
     [(None, None), (None, ic.Adam(0.01)), ("float16", None), ("tf32", ic.AdamW(0.01))],
-)  # fmt: skip
+)
 def test_the_second_device_computes_what_the_first_does_and_nothing_is_on_the_first(
     places, tmp_path, precision, optimizer
 ):
@@ -104,7 +104,7 @@ def test_every_kernel_and_every_report_works_on_the_second_device(places):
     assert max(error for _, error in doctor.errors(backend)) < 2e-5
     profiling.peaks(backend, "float32")
     assert places == {1}
-    assert backend.room() == 2 << 30            # the second's, not the first's
+    assert backend.room() == 2 << 30  # the second's, not the first's
     assert backend.peak() == 4 << 20
     assert "2.0 of 2.0 GiB free" in backend.versions()["GPU"]
     assert repr(backend) == "<CupyBackend 'cupy:1'>"
@@ -149,11 +149,16 @@ def test_functions_run_where_their_arrays_are(places, how):
         X, W, B, DY = map(to, (x, w, b, dy))
         pooled, indices = F.max_pool2d(X, 3, 2, 1, return_indices=True)
         return [
-            F.conv2d(X, W, B, **conv), F.conv2d_input(x.shape, W, DY, **conv),
-            F.conv2d_weight(X, w.shape, DY, **conv), pooled, indices, F.max_pool2d_input(X, pooled, 3, 2, 1),
-            F.avg_pool2d(X, 2), F.avg_pool2d_input(x.shape, F.avg_pool2d(X, 2), 2),
+            F.conv2d(X, W, B, **conv),
+            F.conv2d_input(x.shape, W, DY, **conv),
+            F.conv2d_weight(X, w.shape, DY, **conv),
+            pooled,
+            indices,
+            F.max_pool2d_input(X, pooled, 3, 2, 1),
+            F.avg_pool2d(X, 2),
+            F.avg_pool2d_input(x.shape, F.avg_pool2d(X, 2), 2),
             F.fold(F.unfold(X, 3), (7, 6), 3),
-        ]  # fmt: skip
+        ]
 
     expected = results(lambda a: a)
     with strict_cupy.Device(1):
@@ -177,7 +182,7 @@ def test_arrays_of_two_devices_are_refused_naming_both():
     x, w = first.asarray(np.ones((1, 1, 5, 5))), second.asarray(np.ones((1, 1, 3, 3)))
     with pytest.raises(ic.BackendError, match=r"x is an array of the backend 'cupy' but w one of 'cupy:1'.*bring them"):
         F.conv2d(x, w)
-    assert F.conv2d(x, first.asarray(w)).device.id == 0      # as the message says
+    assert F.conv2d(x, first.asarray(w)).device.id == 0  # as the message says
     with pytest.raises(ic.BackendError, match="bring it there"):
         first.max_pool2d(w, make_window(1, 1, 0))
     with pytest.raises(ic.BackendError, match=r"'cupy:0'.*of 'cupy:1'.*get_backend\('cupy:1'\)"):
@@ -194,7 +199,7 @@ def test_devices_work_side_by_side_and_in_threads(tmp_path):
     expected, found = trained("cupy"), {}
 
     def work(name):
-        with strict_cupy.Device(int(name != "cupy")):       # each thread of the user's has another one, and keeps it
+        with strict_cupy.Device(int(name != "cupy")):  # each thread of the user's has another one, and keeps it
             found[name] = trained("cupy:1" if name == "cupy" else "cupy")
             assert strict_cupy.current() == int(name != "cupy")
 

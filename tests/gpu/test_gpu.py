@@ -22,13 +22,26 @@ def can(precision):
 
 def small(backend, dtype="float32"):
     """A network of every kind of layer."""
-    net = ic.Sequential([
-        ic.Conv2d(3, 8, 3, padding=1), ic.BatchNorm2d(8), ic.ReLU(),
-        ic.Residual(ic.Sequential([ic.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), ic.BatchNorm2d(8)])),
-        ic.Conv2d(8, 16, 3, stride=2, padding=1, groups=2), ic.ReLU(), ic.MaxPool2d(2), ic.Dropout(0.2),
-        ic.ZeroPadShortcut(16, 20), ic.AvgPool2d(2, ceil_mode=True), ic.Conv2d(20, 12, 1), ic.GlobalAvgPool2d(),
-        ic.Flatten(), ic.Linear(12, 10), ic.ReLU(), ic.Linear(10, 4),
-    ])  # fmt: skip
+    net = ic.Sequential(
+        [
+            ic.Conv2d(3, 8, 3, padding=1),
+            ic.BatchNorm2d(8),
+            ic.ReLU(),
+            ic.Residual(ic.Sequential([ic.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), ic.BatchNorm2d(8)])),
+            ic.Conv2d(8, 16, 3, stride=2, padding=1, groups=2),
+            ic.ReLU(),
+            ic.MaxPool2d(2),
+            ic.Dropout(0.2),
+            ic.ZeroPadShortcut(16, 20),
+            ic.AvgPool2d(2, ceil_mode=True),
+            ic.Conv2d(20, 12, 1),
+            ic.GlobalAvgPool2d(),
+            ic.Flatten(),
+            ic.Linear(12, 10),
+            ic.ReLU(),
+            ic.Linear(10, 4),
+        ]
+    )
     return net.init(0, dtype, backend)
 
 
@@ -111,10 +124,16 @@ def test_functions_on_arrays_of_the_device(gpu):
         pooled, indices = F.max_pool2d(to(x), 3, 2, 1, return_indices=True)
         columns = F.unfold(to(x), 3, padding=1)
         return [
-            y, F.conv2d_input(x.shape, to(w), to(dy), **how), F.conv2d_weight(to(x), w.shape, to(dy), **how), pooled,
-            indices, F.max_pool2d_input(to(x), to(pooled_gradient), 3, 2, 1), F.avg_pool2d(to(x), 2, ceil_mode=True),
-            columns, F.fold(columns, (9, 8), 3, padding=1),
-        ]  # fmt: skip
+            y,
+            F.conv2d_input(x.shape, to(w), to(dy), **how),
+            F.conv2d_weight(to(x), w.shape, to(dy), **how),
+            pooled,
+            indices,
+            F.max_pool2d_input(to(x), to(pooled_gradient), 3, 2, 1),
+            F.avg_pool2d(to(x), 2, ceil_mode=True),
+            columns,
+            F.fold(columns, (9, 8), 3, padding=1),
+        ]
 
     pooled_gradient = rng.standard_normal((2, 6, 5, 4))
     expected = checks(lambda a: a)
@@ -143,7 +162,7 @@ def test_a_step_brings_only_its_loss_to_the_host(gpu, monkeypatch):
 
     monkeypatch.setattr(type(gpu), "to_numpy", counted)
     trainer.step(*batch())
-    assert brought == [2]      # loss and right predictions
+    assert brought == [2]  # loss and right predictions
 
 
 def test_the_next_batch_is_fetched_while_the_last_is_computed(gpu, monkeypatch):
@@ -195,7 +214,7 @@ def test_mixed_precision_follows_float32(gpu, precision, tolerance, kind):
 
     def train(backend, precision=None):
         net = small(backend)
-        net.layers[7].p = 0.0       # masks of another type would be of other numbers
+        net.layers[7].p = 0.0  # masks of another type would be of other numbers
         trainer = ic.Trainer(net, optimizer=ic.SGD(0.02, 0.9), precision=precision)
         losses = [trainer.step(*batch(16, seed=seed, kind=kind)) for seed in range(4)]
         evaluation = trainer.evaluate(batch(8, seed=9, kind=kind))
@@ -286,7 +305,7 @@ def test_a_checkpoint_keeps_precision_and_scale(gpu, tmp_path):
 def test_the_precision_can_change(gpu):
     trainer, used = ic.Trainer(small(gpu), precision="tf32"), []
     for name in ("tf32", "float32", "float16"):
-        trainer.net.precision = name        # also when a trainer is at work
+        trainer.net.precision = name  # also when a trainer is at work
         trainer.step(*batch())
         trainer.net.predict(batch()[0])
         used += [(run.backend.tf32, run.dtype) for run in (trainer._run, trainer.net.inference())]

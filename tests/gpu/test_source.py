@@ -31,9 +31,11 @@ def lacks(what):
 def nvrtc():
     """NVIDIA's run-time compiler, by which CuPy compiles them, from the package nvidia-cuda-nvrtc or the system's."""
     found = [
-        path for folder in map(Path, sys.path) for path in sorted(folder.glob("nvidia/**/libnvrtc.so*"))
+        path
+        for folder in map(Path, sys.path)
+        for path in sorted(folder.glob("nvidia/**/libnvrtc.so*"))
         if "builtins" not in path.name
-    ]  # fmt: skip
+    ]
     for path in [*found, "libnvrtc.so"]:
         try:
             return ctypes.CDLL(str(path))
@@ -67,7 +69,7 @@ def test_they_compile_for_real_gpus(file, sources):
     if library is None:
         lacks("there is no NVRTC: pip install nvidia-cuda-nvrtc")
     for target in TARGETS:
-        half = [] if file == "optimizer.cu" else [("float16", False), ("bfloat16", True)]   # parameters are float32
+        half = [] if file == "optimizer.cu" else [("float16", False), ("bfloat16", True)]  # parameters are float32
         for dtype, long in (("float32", False), ("float64", True), *half):
             text = sources(file, dtype, long, "uint8")
             options = [f"--gpu-architecture={target}", "--std=c++17", "-ftz=true"]
@@ -88,9 +90,12 @@ def convolution_error(backend):
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("s * sw + j * dw - left", "s * sw + j * dw - left + 1"), ("w >= 0 && w < W", "w >= 0 && w <= W"),
-     ("h * G * C + g * C + c", "h * G * C + c * G + g + 1")],
-)  # fmt: skip
+    [
+        ("s * sw + j * dw - left", "s * sw + j * dw - left + 1"),
+        ("w >= 0 && w < W", "w >= 0 && w <= W"),
+        ("h * G * C + g * C + c", "h * G * C + c * G + g + 1"),
+    ],
+)
 def test_an_index_that_is_wrong_is_found(right, wrong, monkeypatch):
     build = strict_cupy.build
     assert convolution_error(strict_cupy.cupy_backend()) < 1e-12
@@ -136,11 +141,12 @@ def test_what_leaves_its_memory_is_found(sources):
     if not Path(library).is_absolute():
         lacks("g++ has no AddressSanitizer: apt-get install libasan8, or the one of its version")
     environment = os.environ | {
-        "LD_PRELOAD": library, "IM2COLNET_HOST_FLAGS": "-fsanitize=address -O1 -g",
+        "LD_PRELOAD": library,
+        "IM2COLNET_HOST_FLAGS": "-fsanitize=address -O1 -g",
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
         "PYTHONMALLOC": "default" if sysconfig.get_config_var("Py_GIL_DISABLED") else "malloc",
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends", ROOT / "tests", ROOT / "tests" / "gpu"))),
-    }  # fmt: skip
+    }
     texts = (sources(file, "float32", False) for file in FILES)
     kernels = sorted(name for text in texts for name, _, _ in strict_cupy.prototypes(text))
     for what in "as they are", "planted":
@@ -156,10 +162,15 @@ def test_the_stand_in_refuses_what_cupy_refuses():
     backend = strict_cupy.cupy_backend()
     x = backend.asarray(np.ones((2, 3)))
     for refused in (
-        lambda: np.asarray(x), lambda: np.add(x, 1), lambda: x + np.ones((2, 3)), lambda: float(x[0, 0]),
-        lambda: list(x), lambda: bool((x == 1).all()), lambda: backend.xp.add(x, np.ones(3)),
+        lambda: np.asarray(x),
+        lambda: np.add(x, 1),
+        lambda: x + np.ones((2, 3)),
+        lambda: float(x[0, 0]),
+        lambda: list(x),
+        lambda: bool((x == 1).all()),
+        lambda: backend.xp.add(x, np.ones(3)),
         lambda: x.__setitem__(0, np.ones(3)),
-    ):  # fmt: skip
+    ):
         with pytest.raises(TypeError):
             refused()
     assert (x.get() == 1).all()

@@ -17,10 +17,12 @@ from im2colnet.errors import EXTRAS
 ROOT = Path(__file__).parents[2]
 FAKE = {
     "missing": (
-        "", ["CuPy is not installed: pip install 'cupy-cuda12x[ctk]'", "CUDA 13 pip install 'cupy-cuda13x[ctk]'"]
+        "",
+        ["CuPy is not installed: pip install 'cupy-cuda12x[ctk]'", "CUDA 13 pip install 'cupy-cuda13x[ctk]'"],
     ),
     "a part of it missing": (
-        "import fastrlock_that_nobody_has", ["CuPy is installed, but cannot be imported (ModuleNotFoundError"]
+        "import fastrlock_that_nobody_has",
+        ["CuPy is installed, but cannot be imported (ModuleNotFoundError"],
     ),
     "an extension broken": (
         "raise ImportError('\\n=====\\nlibcuda_of_another: wrong ELF class\\n=====')",
@@ -28,7 +30,7 @@ FAKE = {
     ),
     "of another NumPy": ("import numpy; numpy.float_of_old", ["cannot be imported (AttributeError"]),
     "no CUDA at all": ("raise OSError('libcudart.so.13: no such file')", ["cannot be imported (OSError: libcudart"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("source", "texts"), FAKE.values(), ids=FAKE)
@@ -73,7 +75,7 @@ def test_a_driver_that_lists_no_gpu():
 
 def test_cublas_is_found_as_cupy_finds_it_or_named():
     mine = strict_cupy.module()
-    assert "cupy_backends.cuda.libs.cublas" not in mine     # pip's is had as an attribute alone
+    assert "cupy_backends.cuda.libs.cublas" not in mine  # pip's is had as an attribute alone
     without(mine["cupy_backends.cuda.libs"], "cublas", ImportError("libcublas.so.13: cannot open shared object file"))
     with pytest.raises(ic.BackendError, match=r"cuBLAS is not found .*libcublas.*'cupy-cuda13x\[ctk\]'"):
         strict_cupy.cupy_modules(mine)["im2colnet_cupy"].CupyBackend()
@@ -116,11 +118,17 @@ def test_memory_that_is_missing_beside_the_plan_is_the_same_error():
 
 
 # Arguments of kernels -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("nesterov", "momentum", "decay"), [
-    (np.bool_(True), np.float32(0.5), np.int64(0)), (np.int64(1), np.float64(0.5), np.float32(0)), (True, 0.5, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nesterov", "momentum", "decay"),
+    [
+        (np.bool_(True), np.float32(0.5), np.int64(0)),
+        (np.int64(1), np.float64(0.5), np.float32(0)),
+        (True, 0.5, 0),
+    ],
+)
 def test_numpy_s_numbers_reach_kernels_as_they_are_declared(nesterov, momentum, decay):
     """The stand-in refuses any other type than a kernel's own."""
+
     def trained(backend, momentum, decay, nesterov):
         optimizer = ic.SGD(0.1, momentum, decay, nesterov)
         trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(16, 3)]), optimizer=optimizer, backend=backend)
@@ -148,7 +156,7 @@ def test_arguments_that_a_kernel_does_not_take():
         cuda.launch("channels.cu", "relu_grad", x, x, x, x, 1, 2.5, 4)
     with pytest.raises(ValueError, match=r"shorter|longer"):
         cuda.launch("channels.cu", "relu_grad", x, x, x, x, 1, 4)
-    with pytest.raises(OverflowError):      # would be another number
+    with pytest.raises(OverflowError):  # would be another number
         cuda.launch("channels.cu", "relu_grad", x, x, x, x, 1, 4, 2**31)
 
 

@@ -221,7 +221,9 @@ def python(*arguments, **variables):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak can only be set back on Linux")
 def test_memory_is_the_peak_of_the_steps_alone():
-    done = python("-c", """
+    done = python(
+        "-c",
+        """
 import numpy as np
 from benchmarks.memory import peak
 before = np.ones(200 << 18)                    # 400 MiB before, freed: not counted
@@ -231,7 +233,8 @@ def make():
     kept.append(np.ones(32 << 17))             # 32 MiB that stay
     return lambda: np.ones(64 << 17).sum()     # 64 MiB at a time
 print(peak(make))
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) / 2**20 == pytest.approx(96, abs=4)
 
@@ -259,9 +262,19 @@ def test_the_wheel_is_measured_where_there_is_none():
 def test_compare_prints_a_table_and_writes_json(tmp_path):
     file = tmp_path / "figures.json"
     done = python(
-        "-m", "benchmarks.compare", "--nets", "notebook", "--threads", "1", "--parts", "training", "memory", "--json",
-        str(file), IM2COLNET_BENCH_QUICK="1",
-    )  # fmt: skip
+        "-m",
+        "benchmarks.compare",
+        "--nets",
+        "notebook",
+        "--threads",
+        "1",
+        "--parts",
+        "training",
+        "memory",
+        "--json",
+        str(file),
+        IM2COLNET_BENCH_QUICK="1",
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
     assert report["machine"]["backend"] == "numpy"
@@ -359,15 +372,18 @@ def test_compare_has_other_cases_on_a_gpu():
     lines = list(compare.on_device(compare.parser().parse_args(["--nets", "resnet20"])))
     assert [line.case for part, line in lines if part == "training"] == [
         f"resnet20-b{batch} {precision}" for precision in device.PRECISIONS for batch in (256, 1024)
-    ]  # fmt: skip
+    ]
     assert {part for part, _ in lines} <= set(compare.PARTS)
 
 
 def test_compare_chooses_cases_by_network_or_by_name():
     assert list(compare.nets(["lenet5"], [1])) == [("lenet5-b64", 1), ("lenet5-b256", 1)]
     assert list(compare.nets(["lenet5-b256", "vgg8"], [1, 2])) == [
-        ("lenet5-b256", 1), ("vgg8-b64", 1), ("lenet5-b256", 2), ("vgg8-b64", 2),
-    ]  # fmt: skip
+        ("lenet5-b256", 1),
+        ("vgg8-b64", 1),
+        ("lenet5-b256", 2),
+        ("vgg8-b64", 2),
+    ]
     assert list(compare.nets(["vgg8"], [2], list(compare.ONE))) == [("vgg8-b64", 2), ("vgg8-b1", 2)]
 
 

@@ -120,9 +120,13 @@ def test_training_goes_on_exactly_with_every_optimizer(optimizer, dtype, tmp_pat
 
 
 MODELS = {
-    "notebook": {"input_size": 8}, "lenet5": {"input_size": 12}, "vgg8": {"input_size": 8},
-    "resnet20": {"input_size": 8}, "resnet18": {"input_size": 8}, "mobilenet": {"input_size": 8, "width": 0.1},
-}  # fmt: skip
+    "notebook": {"input_size": 8},
+    "lenet5": {"input_size": 12},
+    "vgg8": {"input_size": 8},
+    "resnet20": {"input_size": 8},
+    "resnet18": {"input_size": 8},
+    "mobilenet": {"input_size": 8, "width": 0.1},
+}
 
 
 def test_every_model_is_tested():
@@ -497,12 +501,18 @@ def test_tensors_that_are_no_checkpoint(tmp_path):
         (lambda info: info.update(shard=0), "a.safetensors"),
         (lambda info: info.update(history=3), "damaged"),
         (lambda info: info["network"].update(type="Nonsense"), "a 'Nonsense', .*define or import"),
-        (lambda info: info["network"]["arguments"]["layers"][3].update(type="Theirs"),
-         "'Theirs'.*define or import that class"),
-        (lambda info: info["network"]["arguments"]["layers"][0]["arguments"].update(kernel_size=0),
-         "Conv2d does not fit.*kernel_size"),
-        (lambda info: info["network"]["arguments"]["layers"][0]["arguments"].update(colour="red"),
-         "Conv2d does not fit.*colour"),
+        (
+            lambda info: info["network"]["arguments"]["layers"][3].update(type="Theirs"),
+            "'Theirs'.*define or import that class",
+        ),
+        (
+            lambda info: info["network"]["arguments"]["layers"][0]["arguments"].update(kernel_size=0),
+            "Conv2d does not fit.*kernel_size",
+        ),
+        (
+            lambda info: info["network"]["arguments"]["layers"][0]["arguments"].update(colour="red"),
+            "Conv2d does not fit.*colour",
+        ),
         (lambda info: info["optimizer"].update(type="LBFGS"), "a 'LBFGS', .*define or import"),
         (lambda info: info["optimizer"]["arguments"].update(momentum=7), "SGD does not fit.*momentum"),
     ],
@@ -535,10 +545,14 @@ def test_a_checkpoint_of_another_network_lists_the_differences(saved):
     before = net.state_dict()
     with pytest.raises(ic.CheckpointError) as error:
         ic.Trainer.load(saved, net)
-    for text in ("a.safetensors", "another network", "3.bias is missing",
-                 "3.weight has shape (4,), this network's has (3, 64)",
-                 "4.body.0.weight (4, 2, 3, 3) is not in this network",
-                 "0.weight has shape (4, 1, 3, 3), this network's has (4, 1, 5, 5)"):  # fmt: skip
+    for text in (
+        "a.safetensors",
+        "another network",
+        "3.bias is missing",
+        "3.weight has shape (4,), this network's has (3, 64)",
+        "4.body.0.weight (4, 2, 3, 3) is not in this network",
+        "0.weight has shape (4, 1, 3, 3), this network's has (4, 1, 5, 5)",
+    ):
         assert text in str(error.value)
     assert_same_bits(net.state_dict(), before)
 
@@ -578,6 +592,7 @@ def test_state_dicts_have_pytorch_s_names(config, arrays):
     state = {name.removeprefix("final/"): value for name, value in arrays.items() if name.startswith("final/")}
     tracked = {name for name in state if name.endswith("num_batches_tracked")}
     assert len(tracked) == 3
+
     def conv(channels):
         return ic.Conv2d(channels, 4, 3, padding=1)
 

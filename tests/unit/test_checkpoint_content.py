@@ -1,4 +1,5 @@
 """What checkpoints hold is checked: checksums, sizes before memory, descriptions of every kind, classes, folders."""
+
 import copy
 import json
 import os
@@ -17,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import im2colnet as ic
 from im2colnet import checkpoint, parallel
 
-OLD = Path(__file__).parents[1] / "reference" / "checkpoint_0_1.safetensors"    # written by version 0.1.0
+OLD = Path(__file__).parents[1] / "reference" / "checkpoint_0_1.safetensors"  # written by version 0.1.0
 IMAGES, LABELS = np.arange(20 * 64, dtype="f4").reshape(20, 1, 8, 8) % 17 / 17, np.arange(20) % 3
 
 
@@ -55,7 +56,7 @@ def test_a_checkpoint_of_the_first_version_goes_on():
     assert [record["epoch"] for record in trainer.history] == [1, 2]
     tensors = load_file(OLD)
     assert_same_bits(trainer.net.state_dict(), {k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-    found = trainer.net.predict(IMAGES[:2])     # version 0.1.0 on the day it was written
+    found = trainer.net.predict(IMAGES[:2])  # version 0.1.0 on the day it was written
     expected = [[0.0345892, -0.34425423, -0.1397712], [-0.02478059, -0.10681266, -0.07766861]]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert trainer.step(IMAGES[8:16], LABELS[8:16]) == pytest.approx(2.017866781912744, rel=1e-4)
@@ -157,7 +158,7 @@ def test_the_optimiser_s_state_is_compared_before_tensors_are_read(tmp_path, mon
     info["optimizer"] = {"type": "Adam", "arguments": {"lr": 0.1}}
     write(tmp_path / "a", info, tensors)
     monkeypatch.setattr(ic.Network, "init", None)
-    monkeypatch.setattr(checkpoint, "_checksum", None)      # of the tensors that were read
+    monkeypatch.setattr(checkpoint, "_checksum", None)  # of the tensors that were read
     with pytest.raises(ic.CheckpointError, match=r"optimizer\.mean\.0\.weight must have shape .*, it is missing"):
         ic.Trainer.load(tmp_path / "a")
 
@@ -165,8 +166,11 @@ def test_the_optimiser_s_state_is_compared_before_tensors_are_read(tmp_path, mon
 def test_tensors_of_other_types(tmp_path):
     tensors = load_file(OLD)
     for kind in ("i4", "u1", "?"):
-        write(tmp_path / "a", json.loads(header(OLD)["__metadata__"]["im2colnet"]),
-              tensors | {"net.0.weight": tensors["net.0.weight"].astype(kind)})
+        write(
+            tmp_path / "a",
+            json.loads(header(OLD)["__metadata__"]["im2colnet"]),
+            tensors | {"net.0.weight": tensors["net.0.weight"].astype(kind)},
+        )
         with pytest.raises(ic.CheckpointError, match=r"a cannot be loaded: net\.0\.weight is of type"):
             ic.Trainer.load(tmp_path / "a")
 
@@ -178,8 +182,11 @@ def test_tensors_of_other_types(tmp_path):
         ("network.arguments.layers.0.arguments.out_channels", -1, r"network\.arguments\.layers\.0: .*out_channels"),
         ("network.arguments.layers.0.arguments.out_channels", "4", r"network\.arguments\.layers\.0: .*out_channels"),
         ("network.arguments.layers.0.arguments.out_channels", 2**60, r"0\.weight has shape \(4, 1, 3, 3\)"),
-        ("network.arguments.layers.3.arguments.body.arguments.layers.0.type", "Layer",
-         r"network\.arguments\.layers\.3\.arguments\.body\.arguments\.layers\.0: .*'Layer' is only the base"),
+        (
+            "network.arguments.layers.3.arguments.body.arguments.layers.0.type",
+            "Layer",
+            r"network\.arguments\.layers\.3\.arguments\.body\.arguments\.layers\.0: .*'Layer' is only the base",
+        ),
         ("network.type", "Network", "network: .*'Network' is only the base"),
         ("network", {"type": "ReLU", "arguments": {}}, "network must describe a Network"),
         ("optimizer.type", "Optimizer", "optimizer: .*'Optimizer' is only the base"),
@@ -230,11 +237,37 @@ def test_a_description_that_is_nested(depth, kind, tmp_path):
 
 DELETED = object()
 VALUES = [
-    None, True, 0, 1, -1, 3, 2**31, 2**60, 10**30, 0.5, -0.5, float("nan"), float("inf"), "", "x", "4", "float64",
-    "same", [], [1], [[1, 2], [3, 4]], {}, {"type": "Layer", "arguments": {}}, {"type": "ReLU", "arguments": {}},
-    {"type": "Optimizer", "arguments": {"lr": 0.1}}, {"type": "Add", "arguments": {}}, {"type": [], "arguments": {}},
-    {"type": "Constant", "arguments": {"lr": 0.1}}, {"type": "AdamW", "arguments": {}}, DELETED,
-]  # fmt: skip
+    None,
+    True,
+    0,
+    1,
+    -1,
+    3,
+    2**31,
+    2**60,
+    10**30,
+    0.5,
+    -0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "4",
+    "float64",
+    "same",
+    [],
+    [1],
+    [[1, 2], [3, 4]],
+    {},
+    {"type": "Layer", "arguments": {}},
+    {"type": "ReLU", "arguments": {}},
+    {"type": "Optimizer", "arguments": {"lr": 0.1}},
+    {"type": "Add", "arguments": {}},
+    {"type": [], "arguments": {}},
+    {"type": "Constant", "arguments": {"lr": 0.1}},
+    {"type": "AdamW", "arguments": {}},
+    DELETED,
+]
 
 
 def places(value, place=()):
@@ -335,9 +368,9 @@ def test_a_notebook_s_cell_may_be_run_again(module, tmp_path):
         if version == 0:
             trainer = train_with(kept[0](), tmp_path / "a")
         trainer.step(IMAGES, LABELS)
-        trainer.save(tmp_path / "a")                        # of the first definition, which lives on in the network
+        trainer.save(tmp_path / "a")  # of the first definition, which lives on in the network
         again = ic.Trainer.load(tmp_path / "a")
-        assert type(again.net.layers[0]) is kept[-1]        # of the newest
+        assert type(again.net.layers[0]) is kept[-1]  # of the newest
         assert again.net.layers[0].version == version
         assert_same_bits(again.net.state_dict(), trainer.net.state_dict())
 
@@ -369,13 +402,16 @@ class Rate(ic.Constant): pass
 def test_classes_of_one_name_in_two_modules(module, tmp_path):
     a, b = module("module_a"), module("module_b")
     one = run_cell(a, 1, "Mish")
-    train_with(one(), tmp_path / "alone")       # nobody else has that name yet
+    train_with(one(), tmp_path / "alone")  # nobody else has that name yet
     two = run_cell(b, 2, "Mish")
     for cls in (one, two):
         train_with(cls(), tmp_path / "a")
         assert type(ic.Trainer.load(tmp_path / "a").net.layers[0]) is cls
-    with pytest.raises(ic.CheckpointError, match=r"alone: network\.arguments\.layers\.0: .*'Mish', of which there are"
-                                                 r" several here \(module_a\.Mish, module_b\.Mish\)"):
+    with pytest.raises(
+        ic.CheckpointError,
+        match=r"alone: network\.arguments\.layers\.0: .*'Mish', of which there are"
+        r" several here \(module_a\.Mish, module_b\.Mish\)",
+    ):
         ic.Trainer.load(tmp_path / "alone")
 
 
@@ -383,7 +419,7 @@ def test_a_class_that_moved_to_another_module_is_found(module, tmp_path):
     space = module("module_c")
     train_with(run_cell(space, 1, "Gelu")(), tmp_path / "a")
     info = header(tmp_path / "a")["__metadata__"]["im2colnet"]
-    assert "module_c" not in info       # so that a script finds what a notebook has defined
+    assert "module_c" not in info  # so that a script finds what a notebook has defined
 
 
 def test_a_class_named_like_one_of_the_library(module, tmp_path):
@@ -423,12 +459,12 @@ def test_fit_does_not_overwrite_another_training(other, tmp_path):
     with pytest.raises(ic.CheckpointError, match=r"checkpoint\.safetensors is not overwritten: .*another directory"):
         fit(trainer, tmp_path, 1)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-    assert trainer.epoch == 0       # found out before, not after an epoch
+    assert trainer.epoch == 0  # found out before, not after an epoch
     fit(trainer, tmp_path / "new", 1)
     assert ic.Trainer.load(tmp_path / "new" / "checkpoint.safetensors").epoch == 1
 
 
-@pytest.mark.filterwarnings("ignore")      # that the old file's schedule goes on with more epochs
+@pytest.mark.filterwarnings("ignore")  # that the old file's schedule goes on with more epochs
 def test_fit_goes_on_in_its_folder(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     trainer = new_trainer()
@@ -437,7 +473,7 @@ def test_fit_goes_on_in_its_folder(tmp_path):
     trainer.save(tmp_path / "best")
     fit(trainer, tmp_path / "b", 3)
     fit(trainer, tmp_path, 3)
-    os.utime(path, (0, 0))                      # touched, or copied: the content counts
+    os.utime(path, (0, 0))  # touched, or copied: the content counts
     fit(trainer, tmp_path, 4)
     again = ic.Trainer.load(path)
     fit(again, tmp_path, 5)
@@ -525,8 +561,14 @@ print(repr(trainer.step(data["images"], data["labels"])))
     (tmp_path / "trainer").write_bytes(pickle.dumps(trainer))
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "backends")])}
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / "trainer", tmp_path / "data.npz"], env=environment,
-                          capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "trainer", tmp_path / "data.npz"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert float(done.stdout) == trainer.step(IMAGES, LABELS)
 
 

@@ -1,4 +1,5 @@
 """The command line: what it prints and leaves, its exit codes, going on after Ctrl-C, and what errors look like."""
+
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from im2colnet.trainer import Progress, Trainer
 pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("train", "evaluate", "predict", "plan", "summary", "profile", "doctor", "backends")
-FAST = ("train", "--model", "notebook", "--threads", "1")    # a training of some milliseconds an epoch
+FAST = ("train", "--model", "notebook", "--threads", "1")  # a training of some milliseconds an epoch
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +39,11 @@ def process(*arguments, script=None, **options):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends")))}
     environment |= options.pop("variables", {})
     what = ["-c", script] if script else ["-m", "im2colnet"]
-    return subprocess.Popen([sys.executable, *what, *map(str, arguments)], env=environment,
-                            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options})
+    return subprocess.Popen(
+        [sys.executable, *what, *map(str, arguments)],
+        env=environment,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
+    )
 
 
 def tensors(path):
@@ -57,7 +61,7 @@ def equal(a, b):
 def test_help(run, command):
     out, _ = run(command, "--help")
     assert out.startswith(f"usage: im2colnet {command} ")
-    assert f"  im2colnet {command}" in out[out.index("examples:"):]
+    assert f"  im2colnet {command}" in out[out.index("examples:") :]
     assert "--json" in out
 
 
@@ -75,33 +79,36 @@ def test_version(run):
     assert run("--version") == (f"im2colnet {ic.__version__}\n", "")
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ("", "COMMAND"),
-    ("trian", "invalid choice: 'trian'"),
-    ("train --epochs 0", "--epochs: must be a whole number of at least 1, got '0'"),
-    ("train --epochs 1.5", "--epochs: must be a whole number of at least 1, got '1.5'"),
-    ("train --batch-size -1", "--batch-size"),
-    ("train --threads 0", "--threads"),
-    ("train --lr 0", "--lr: must be a number above 0, got '0'"),
-    ("train --lr nan", "--lr"),
-    ("train --lr inf", "--lr"),
-    ("train --momentum 1", "--momentum"),
-    ("train --weight-decay -0.1", "--weight-decay"),
-    ("train --warmup -1", "--warmup"),
-    ("train --seed -1", "--seed"),
-    ("train --width 5", "--width"),
-    ("train --model alexnet", "invalid choice: 'alexnet'"),
-    ("train --optimizer lbfgs", "invalid choice: 'lbfgs'"),
-    ("train --schedule step", "invalid choice: 'step'"),
-    ("train --width 0.5 --model vgg8", "--width is only for mobilenet"),
-    ("train --momentum 0.5 --optimizer adam", "--momentum is only for sgd"),
-    ("evaluate", "CHECKPOINT"),
-    ("predict somewhere", "FILE"),
-    ("plan --input-shape 3,32", "three sizes such as 3,32,32"),
-    ("plan --input-shape 3,32,0", "three sizes"),
-    ("summary --checkpoint c --model vgg8", "leave out --model"),
-    ("backends --threads 2", "--threads"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "COMMAND"),
+        ("trian", "invalid choice: 'trian'"),
+        ("train --epochs 0", "--epochs: must be a whole number of at least 1, got '0'"),
+        ("train --epochs 1.5", "--epochs: must be a whole number of at least 1, got '1.5'"),
+        ("train --batch-size -1", "--batch-size"),
+        ("train --threads 0", "--threads"),
+        ("train --lr 0", "--lr: must be a number above 0, got '0'"),
+        ("train --lr nan", "--lr"),
+        ("train --lr inf", "--lr"),
+        ("train --momentum 1", "--momentum"),
+        ("train --weight-decay -0.1", "--weight-decay"),
+        ("train --warmup -1", "--warmup"),
+        ("train --seed -1", "--seed"),
+        ("train --width 5", "--width"),
+        ("train --model alexnet", "invalid choice: 'alexnet'"),
+        ("train --optimizer lbfgs", "invalid choice: 'lbfgs'"),
+        ("train --schedule step", "invalid choice: 'step'"),
+        ("train --width 0.5 --model vgg8", "--width is only for mobilenet"),
+        ("train --momentum 0.5 --optimizer adam", "--momentum is only for sgd"),
+        ("evaluate", "CHECKPOINT"),
+        ("predict somewhere", "FILE"),
+        ("plan --input-shape 3,32", "three sizes such as 3,32,32"),
+        ("plan --input-shape 3,32,0", "three sizes"),
+        ("summary --checkpoint c --model vgg8", "leave out --model"),
+        ("backends --threads 2", "--threads"),
+    ],
+)
 def test_wrong_usage(run, folder, arguments, message):
     _, err = run(*arguments.split(), code=2)
     assert message in err
@@ -170,7 +177,7 @@ def test_train_on_a_file_of_ones_own(run, folder):
     out, _ = run(*FAST, "--data", "mine.npz", "--epochs", "1", "--json")
     report = json.loads(out)
     assert report["folder"] == str(Path("runs", "mine-notebook-1"))
-    os.chdir("runs")    # the run knows its data from any working directory
+    os.chdir("runs")  # the run knows its data from any working directory
     out, _ = run("evaluate", "mine-notebook-1/checkpoint.safetensors", "--json")
     assert json.loads(out)["images"] == 40
     assert [row["class"] for row in json.loads(out)["classes"]] == ["0", "1", "2"]
@@ -271,8 +278,10 @@ def test_going_on_after_ctrl_c_is_exact(run, folder, steps):
 
 @needs_sigint
 def test_ctrl_c_from_outside(folder):
-    script = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" \
-             "from im2colnet.cli import main\nsys.exit(main(sys.argv[1:]))"
+    script = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from im2colnet.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
     with process(*FAST, "--epochs", "100000", "--out", "a run", "--json", script=script) as child:
         for line in child.stderr:
             if line.startswith("epoch"):
@@ -284,8 +293,17 @@ def test_ctrl_c_from_outside(folder):
     assert "Traceback" not in err
     checkpoint_file = str(Path("a run/checkpoint.safetensors"))
     assert shlex.split(err.splitlines()[-1]) == [
-        "im2colnet", "train", "--resume", checkpoint_file, "--data", "digits", "--epochs", "100000", "--threads", "1",
-    ]  # fmt: skip
+        "im2colnet",
+        "train",
+        "--resume",
+        checkpoint_file,
+        "--data",
+        "digits",
+        "--epochs",
+        "100000",
+        "--threads",
+        "1",
+    ]
     assert Trainer.load(checkpoint_file).epoch >= 1
 
 
@@ -364,8 +382,9 @@ def test_resume_a_checkpoint_without_its_run(run, folder, trained):
     (folder / "lone.safetensors").write_bytes(Path(trained).read_bytes())
     _, err = run("train", "--resume", "lone.safetensors", code=2)
     assert "give --data, --epochs and --batch-size" in err
-    out, _ = run("train", "--resume", "lone.safetensors", "--data", "digits", "--epochs", "4", "--batch-size", "32",
-                 "--json")
+    out, _ = run(
+        "train", "--resume", "lone.safetensors", "--data", "digits", "--epochs", "4", "--batch-size", "32", "--json"
+    )
     assert json.loads(out)["folder"] == str(Path("runs/digits-network-1"))
 
 
@@ -468,7 +487,7 @@ def test_predict_pictures(run, folder, trained, digits, change):
         picture = picture.convert("P")
     elif change == "rotated by its tag":
         picture = image.fromarray(np.rot90(digits[7, 0]).copy())
-        tag[0x0112] = 6    # shown turned by 90° clockwise
+        tag[0x0112] = 6  # shown turned by 90° clockwise
     picture.save("picture.png", exif=tag)
     found = json.loads(run("predict", trained, "picture.png", "--json")[0])["predictions"][0]
     assert found["top"] == expected["top"]
@@ -500,19 +519,22 @@ def test_predict_names_the_classes(run, folder, trained, digits):
     assert "two.npz has 2 classes, the network 10" in err
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("missing.npy", None, "there is no such file"),
-    ("empty.npy", b"", "cannot be read"),
-    ("cut.npy", b"\x93NUMPY\x01\x00v\x00{'descr'", "cannot be read"),
-    ("noise.npz", b"PK\x03\x04noise", "cannot be read"),
-    ("text.png", b"no picture", "cannot be read as a picture"),
-    ("shape.npy", np.zeros((2, 3, 8, 8), np.uint8), "of the shape (2, 3, 8, 8); the network takes (N, 1, 8, 8)"),
-    ("large.npy", np.zeros((9, 9), np.uint8), "shape (9, 9)"),
-    ("text.npy", np.full((8, 8), "a"), "holds <U1"),
-    ("objects.npy", np.full((8, 8), None), "cannot be read"),
-    ("nan.npy", np.full((8, 8), np.nan, np.float32), "NaN"),
-    ("none.npy", np.zeros((0, 1, 8, 8), np.uint8), "empty"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.npy", None, "there is no such file"),
+        ("empty.npy", b"", "cannot be read"),
+        ("cut.npy", b"\x93NUMPY\x01\x00v\x00{'descr'", "cannot be read"),
+        ("noise.npz", b"PK\x03\x04noise", "cannot be read"),
+        ("text.png", b"no picture", "cannot be read as a picture"),
+        ("shape.npy", np.zeros((2, 3, 8, 8), np.uint8), "of the shape (2, 3, 8, 8); the network takes (N, 1, 8, 8)"),
+        ("large.npy", np.zeros((9, 9), np.uint8), "shape (9, 9)"),
+        ("text.npy", np.full((8, 8), "a"), "holds <U1"),
+        ("objects.npy", np.full((8, 8), None), "cannot be read"),
+        ("nan.npy", np.full((8, 8), np.nan, np.float32), "NaN"),
+        ("none.npy", np.zeros((0, 1, 8, 8), np.uint8), "empty"),
+    ],
+)
 def test_predict_bad_files(run, folder, trained, name, content, message):
     if name.endswith(".png"):
         pytest.importorskip("PIL.Image")
@@ -541,11 +563,12 @@ def test_predict_without_pillow(run, folder, trained, monkeypatch):
 @pytest.mark.parametrize("command", ["plan", "summary"])
 def test_reports_of_a_network(run, trained, command):
     for arguments, name, shape in [
-        ((), "resnet20", [1, 8, 8]), (("--model", "lenet5"), "lenet5", [1, 28, 28]),
+        ((), "resnet20", [1, 8, 8]),
+        (("--model", "lenet5"), "lenet5", [1, 28, 28]),
         (("--model", "vgg8", "--data", "digits"), "vgg8", [1, 8, 8]),
         (("--model", "resnet18", "--input-shape", "3,64,64"), "resnet18", [3, 64, 64]),
         (("--checkpoint", trained), trained, [1, 8, 8]),
-    ]:  # fmt: skip
+    ]:
         report = json.loads(run(command, *arguments, "--json")[0])
         assert report["network"] == name
         assert report["input_shape"][-3:] == shape
@@ -555,8 +578,10 @@ def test_reports_of_a_network(run, trained, command):
 
 def test_summary_counts_parameters(run):
     assert json.loads(run("summary", "--model", "lenet5", "--json")[0])["parameters"] == 61_706
-    sizes = [json.loads(run("summary", "--model", "mobilenet", *width, "--json")[0])["parameters"]
-             for width in ((), ("--width", "0.5"))]
+    sizes = [
+        json.loads(run("summary", "--model", "mobilenet", *width, "--json")[0])["parameters"]
+        for width in ((), ("--width", "0.5"))
+    ]
     assert sizes[1] < sizes[0] / 3
 
 
@@ -566,7 +591,7 @@ def test_plan_depends_on_batch_and_optimizer(run, trained):
 
     assert total("--model", "vgg8", "--optimizer", "sgd") < total("--model", "vgg8", "--optimizer", "adam")
     assert total("--model", "resnet20", "--batch-size", "32") < total("--model", "resnet20", "--batch-size", "64")
-    assert total("--checkpoint", trained) == total("--checkpoint", trained, "--optimizer", "adamw")    # it was adam
+    assert total("--checkpoint", trained) == total("--checkpoint", trained, "--optimizer", "adamw")  # it was adam
     assert total("--checkpoint", trained) > total("--checkpoint", trained, "--optimizer", "sgd")
 
 
@@ -601,8 +626,11 @@ def test_doctor(run, monkeypatch):
 
 # profile -----------------------------------------------------------------------------------------------------------
 def test_profile_tells_what_every_layer_takes(run, folder):
-    report = json.loads(run("profile", "--model", "resnet20", "--input-shape", "3,16,16", "--batch-size", "16",
-                            "--steps", "2", "--json")[0])  # fmt: skip
+    report = json.loads(
+        run(
+            "profile", "--model", "resnet20", "--input-shape", "3,16,16", "--batch-size", "16", "--steps", "2", "--json"
+        )[0]
+    )
     assert report["batch"] == sum(report["shards"]) == 16
     layers = {row["name"]: row for row in report["layers"]}
     assert list(layers) == [node.name for node in ic.models.resnet20().graph.nodes]
@@ -638,7 +666,7 @@ def test_profile_as_a_table_and_a_picture(run, folder, trained):
 
 def test_profile_says_at_once_what_a_picture_needs(run, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("im2colnet.profiling.profile", None)    # not after the work
+    monkeypatch.setattr("im2colnet.profiling.profile", None)  # not after the work
     _, err = run("profile", "--model", "notebook", "--picture", "roofline.png", code=1)
     assert "pip install matplotlib (the extra viz" in err
     assert "Traceback" not in err
@@ -682,12 +710,15 @@ def test_unknown_backend(run, trained, monkeypatch, command):
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ("nonsense", "unknown data set 'nonsense': known are 'digits'"),
-    ("missing.npz", "missing.npz: there is no such file"),
-    ("damaged.npz", "cannot be read"),
-    ("mnist", "the files of mnist were not found"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nonsense", "unknown data set 'nonsense': known are 'digits'"),
+        ("missing.npz", "missing.npz: there is no such file"),
+        ("damaged.npz", "cannot be read"),
+        ("mnist", "the files of mnist were not found"),
+    ],
+)
 def test_bad_data(run, folder, trained, data, message):
     (folder / "damaged.npz").write_bytes(b"PK\x03\x04")
     for command in (("train",), ("evaluate", trained)):
@@ -702,7 +733,7 @@ def test_images_that_are_not_square(run, folder):
 
 def damage(content, how):
     size = int.from_bytes(content[:8], "little")
-    header = content[8:8 + size].decode()
+    header = content[8 : 8 + size].decode()
     if how == "description":
         header = header.replace('\\"Adam\\"', '\\"Nada\\"')
     if how == "state":
@@ -712,13 +743,32 @@ def damage(content, how):
     if how == "format":
         header = header.replace('\\"format\\": 1', '\\"format\\": 9')
     changed = header.encode()
-    return {"missing": None, "empty": b"", "truncated": content[:-50], "beginning": content[:100],
-            "text": b"a text\n" * 100, "header": content[:20] + b"\0" * 20 + content[40:]}.get(
-        how, len(changed).to_bytes(8, "little") + changed + content[8 + size:])
+    return {
+        "missing": None,
+        "empty": b"",
+        "truncated": content[:-50],
+        "beginning": content[:100],
+        "text": b"a text\n" * 100,
+        "header": content[:20] + b"\0" * 20 + content[40:],
+    }.get(how, len(changed).to_bytes(8, "little") + changed + content[8 + size :])
 
 
-@pytest.mark.parametrize("how", ["missing", "empty", "truncated", "beginning", "text", "header", "description", "state",
-                                 "json", "format", "a folder"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "missing",
+        "empty",
+        "truncated",
+        "beginning",
+        "text",
+        "header",
+        "description",
+        "state",
+        "json",
+        "format",
+        "a folder",
+    ],
+)
 def test_damaged_checkpoints(run, folder, trained, how):
     path = folder / "c.safetensors"
     content = damage(Path(trained).read_bytes(), how)
@@ -728,8 +778,13 @@ def test_damaged_checkpoints(run, folder, trained, how):
     elif content is not None:
         path.write_bytes(content)
     np.save("x.npy", np.zeros((8, 8), np.uint8))
-    for command in (("train", "--resume", path), ("evaluate", path), ("predict", path, "x.npy"),
-                    ("plan", "--checkpoint", path), ("summary", "--checkpoint", path)):
+    for command in (
+        ("train", "--resume", path),
+        ("evaluate", path),
+        ("predict", path, "x.npy"),
+        ("plan", "--checkpoint", path),
+        ("summary", "--checkpoint", path),
+    ):
         assert "c.safetensors" in run(*command, code=1)[1]
 
 
@@ -761,7 +816,7 @@ def test_a_reader_that_stops_early(folder, unbuffered):
             child = process(*command.split(), stdout=writing, variables={"PYTHONUNBUFFERED": unbuffered})
             _, err = child.communicate(timeout=60)
             assert err == ""
-            assert child.returncode == 1 or command == "--help"    # where argparse ignores it
+            assert child.returncode == 1 or command == "--help"  # where argparse ignores it
     finally:
         os.close(writing)
 
@@ -792,8 +847,16 @@ class Terminal(io.StringIO):
         return True
 
 
-RECORD = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "validation_loss": 0.25, "validation_accuracy": 1.0, "lr": 0.1,
-          "seconds": 61.0, "images_per_second": 12_345.6}
+RECORD = {
+    "epoch": 3,
+    "loss": 0.5,
+    "accuracy": 0.75,
+    "validation_loss": 0.25,
+    "validation_accuracy": 1.0,
+    "lr": 0.1,
+    "seconds": 61.0,
+    "images_per_second": 12_345.6,
+}
 
 
 def test_display_suits_the_stream(monkeypatch):
@@ -813,8 +876,11 @@ def test_plain_display():
         display.step(Progress(3, 10, 1, 5, 0.5, 0.75, 100.0, 7.0))
         display.epoch(RECORD)
         display.epoch({key: value for key, value in RECORD.items() if "validation" not in key})
-    begin, test, end = "epoch  3/10  loss 0.5000  accuracy  75.00%", "test loss 0.2500  test accuracy 100.00%", \
-        "12,346 images/s  1 min 01 s"
+    begin, test, end = (
+        "epoch  3/10  loss 0.5000  accuracy  75.00%",
+        "test loss 0.2500  test accuracy 100.00%",
+        "12,346 images/s  1 min 01 s",
+    )
     assert stream.getvalue().splitlines() == [f"{begin}  {test}  {end}", f"{begin}  {end}"]
 
 
@@ -825,10 +891,10 @@ def test_live_display(monkeypatch):
     stream, now = Terminal(), [0.0]
     monkeypatch.setattr("im2colnet.display.time.monotonic", lambda: now[0])
     with LiveDisplay(stream, 10) as display:
-        for batch in range(1, 301):    # a step takes 10 ms
+        for batch in range(1, 301):  # a step takes 10 ms
             now[0] += 0.01
             display.step(Progress(3, 10, batch, 300, 0.5, 0.75, 12_345.6, 7.0))
-        assert 25 <= stream.getvalue().count("loss 0.5000  75.0%  12,346/s") <= 31    # ten a second
+        assert 25 <= stream.getvalue().count("loss 0.5000  75.0%  12,346/s") <= 31  # ten a second
         display.epoch(RECORD)
         display.epoch(RECORD)
     assert "\x1b[" in stream.getvalue()
@@ -847,10 +913,20 @@ def test_live_display_without_colour(monkeypatch):
     assert "loss 0.5000" in stream.getvalue()
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (0, "0.0 s"), (7.44, "7.4 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (185, "3 min 05 s"),
-    (3599.4, "59 min 59 s"), (3600, "1 h 00 min"), (7800, "2 h 10 min"), (360_000, "100 h 00 min"),
-])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (7.44, "7.4 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.4, "59 min 59 s"),
+        (3600, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
 def test_duration(seconds, text):
     assert duration(seconds) == text
 
@@ -860,13 +936,15 @@ def test_duration(seconds, text):
 @pytest.mark.parametrize("validation", [True, False])
 def test_curves(folder, epochs, validation):
     pytest.importorskip("matplotlib")
-    history = ic.History({"epoch": i + 1, "loss": 2 * 0.9**i, "accuracy": 1 - 0.9**i}
-                         | ({"validation_loss": 0.0, "validation_accuracy": 0.5} if validation else {})
-                         for i in range(epochs))
+    history = ic.History(
+        {"epoch": i + 1, "loss": 2 * 0.9**i, "accuracy": 1 - 0.9**i}
+        | ({"validation_loss": 0.0, "validation_accuracy": 0.5} if validation else {})
+        for i in range(epochs)
+    )
     save_curves(history, "curves.png")
     picture = (folder / "curves.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
-    width, height = (int.from_bytes(picture[at:at + 4], "big") for at in (16, 20))
+    width, height = (int.from_bytes(picture[at : at + 4], "big") for at in (16, 20))
     assert (width, height) == (1350, 540)
     assert [file.name for file in folder.iterdir()] == ["curves.png"]
 
@@ -881,7 +959,9 @@ def test_curves_that_cannot_be_drawn(folder):
 
 def test_curves_choose_no_window_system():
     pytest.importorskip("matplotlib")
-    script = "import sys; from im2colnet.plots import save_curves\n" \
-             "save_curves([{'epoch': 1, 'loss': 1.0, 'accuracy': 0.5}], 'curves.png')\n" \
-             "print('matplotlib.pyplot' in sys.modules)"
+    script = (
+        "import sys; from im2colnet.plots import save_curves\n"
+        "save_curves([{'epoch': 1, 'loss': 1.0, 'accuracy': 0.5}], 'curves.png')\n"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
     assert process(script=script).communicate(timeout=120)[0] == "False\n"

@@ -1,4 +1,5 @@
 """The command line where something is amiss: unused arguments, two runs at once, broken streams, memory, Ctrl-C."""
+
 import csv
 import errno
 import io
@@ -44,25 +45,28 @@ def process(*arguments, variables=None, script=None, **options):
 
 
 # Arguments ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("arguments", "message"), [
-    ("train --folder pics", "--folder is where the files of --data are: give that too"),
-    ("train --data digits --folder pics", "--folder is not used, since the data set digits comes with the library"),
-    ("train --data /somewhere/x.npz --folder pics", "is a whole path"),
-    ("evaluate CHECKPOINT --folder pics", "--folder is not used, since the data set digits"),
-    ("train --resume CHECKPOINT --folder pics", "--folder is not used, since the data set digits"),
-    ("predict CHECKPOINT x.npy --folder pics", "give that too"),
-    ("plan --folder pics", "give that too"),
-    ("summary --model lenet5 --folder pics", "give that too"),
-    ("summary --data digits --folder pics", "is not used"),
-    ("plan --checkpoint CHECKPOINT --folder pics", "leave out --model, --data, --folder"),
-    ("predict CHECKPOINT x.npy --out x.txt", "must end with one of .csv, .json, .npy, .npz, got 'x.txt'"),
-    ("predict CHECKPOINT x.npy --out x", "must end with one of"),
-    ("predict CHECKPOINT x.npy --out ./x.npy", "would overwrite a file that is read"),
-    ("profile --steps 1000000000000", "--steps"),
-    ("plan --batch-size 1000000000000", "--batch-size: must be at most 2,147,483,647"),
-    ("plan --batch-size " + "9" * 400, "--batch-size: must be at most 2,147,483,647, got more"),
-    ("plan --input-shape 3,10000000000,1", "three sizes"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --folder pics", "--folder is where the files of --data are: give that too"),
+        ("train --data digits --folder pics", "--folder is not used, since the data set digits comes with the library"),
+        ("train --data /somewhere/x.npz --folder pics", "is a whole path"),
+        ("evaluate CHECKPOINT --folder pics", "--folder is not used, since the data set digits"),
+        ("train --resume CHECKPOINT --folder pics", "--folder is not used, since the data set digits"),
+        ("predict CHECKPOINT x.npy --folder pics", "give that too"),
+        ("plan --folder pics", "give that too"),
+        ("summary --model lenet5 --folder pics", "give that too"),
+        ("summary --data digits --folder pics", "is not used"),
+        ("plan --checkpoint CHECKPOINT --folder pics", "leave out --model, --data, --folder"),
+        ("predict CHECKPOINT x.npy --out x.txt", "must end with one of .csv, .json, .npy, .npz, got 'x.txt'"),
+        ("predict CHECKPOINT x.npy --out x", "must end with one of"),
+        ("predict CHECKPOINT x.npy --out ./x.npy", "would overwrite a file that is read"),
+        ("profile --steps 1000000000000", "--steps"),
+        ("plan --batch-size 1000000000000", "--batch-size: must be at most 2,147,483,647"),
+        ("plan --batch-size " + "9" * 400, "--batch-size: must be at most 2,147,483,647, got more"),
+        ("plan --input-shape 3,10000000000,1", "three sizes"),
+    ],
+)
 def test_what_would_not_be_used_is_refused(run, folder, trained, arguments, message):
     np.save("x.npy", np.zeros((8, 8), np.uint8))
     before = Path("x.npy").read_bytes()
@@ -73,11 +77,19 @@ def test_what_would_not_be_used_is_refused(run, folder, trained, arguments, mess
     assert Path("x.npy").read_bytes() == before
 
 
-@pytest.mark.parametrize("arguments", [
-    ["train", "--resume", ""], ["train", "--out", ""], ["train", "--data", ""], ["train", "--folder", ""],
-    ["plan", "--checkpoint", ""], ["plan", "--backend", ""], ["profile", "--picture", ""],
-    ["backends", "--backend", ""],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--resume", ""],
+        ["train", "--out", ""],
+        ["train", "--data", ""],
+        ["train", "--folder", ""],
+        ["plan", "--checkpoint", ""],
+        ["plan", "--backend", ""],
+        ["profile", "--picture", ""],
+        ["backends", "--backend", ""],
+    ],
+)
 def test_an_empty_value_is_not_the_default(run, folder, arguments):
     """A script's variable that is not set must not begin a new training where one should go on."""
     assert f"{arguments[1]}: must not be empty" in run(*arguments, code=2)[1]
@@ -108,14 +120,18 @@ def test_the_last_batch_can_be_left_out(run, monkeypatch, folder):
     monkeypatch.setattr(Trainer, "fit", recording)
     run(*FAST, "--drop-last", "--out", "a")
     run(*FAST, "--out", "b")
-    run("train", "--resume", "a/checkpoint.safetensors", "--epochs", "2")    # it goes on as it began
+    run("train", "--resume", "a/checkpoint.safetensors", "--epochs", "2")  # it goes on as it began
     assert given == [True, False, True]
 
 
-@pytest.mark.parametrize("arguments", [
-    ("plan", "--batch-size", "2147483647"), ("plan", "--input-shape", "3,100000,100000"),
-    ("plan", "--model", "mobilenet", "--input-shape", "3,2147483647,2147483647"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "--batch-size", "2147483647"),
+        ("plan", "--input-shape", "3,100000,100000"),
+        ("plan", "--model", "mobilenet", "--input-shape", "3,2147483647,2147483647"),
+    ],
+)
 def test_numbers_that_are_too_large_to_plan_for(run, arguments):
     assert "than can be planned" in run(*arguments, code=1)[1]
 
@@ -142,7 +158,7 @@ def test_predictions_in_the_format_that_the_name_asks_for(run, folder, trained):
     assert [(row["file"], row["index"]) for row in rows] == [("a,b.npy", "0"), ("a,b.npy", "1"), ("c.npy", "0")]
     assert [int(row["label"]) for row in rows] == [int(row["class"]) for row in rows] == best
     found = np.array([[float(row[f"probability_{n}"]) for n in range(10)] for row in rows], np.float32)
-    np.testing.assert_array_equal(found, np.load("p.npy"))    # exactly
+    np.testing.assert_array_equal(found, np.load("p.npy"))  # exactly
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert Path("P.CSV").read_bytes() == Path("p.csv").read_bytes()
     with np.load("p.npz", allow_pickle=False) as arrays:
@@ -156,13 +172,35 @@ def test_predictions_in_the_format_that_the_name_asks_for(run, folder, trained):
 
 
 # run.json ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("field", "value"), [
-    ("data", 1), ("data", None), ("data", ""), ("data", "x\0.npz"), ("folder", 7), ("folder", ""), ("folder", []),
-    ("model", None), ("model", "../../x"), ("epochs", "9"), ("epochs", 0), ("epochs", True), ("epochs", 1e3),
-    ("epochs", 10**30), ("batch_size", -1), ("batch_size", None), ("classes", None), ("classes", {"a": 1}),
-    ("classes", [1, 2]), ("classes", "0123456789"), ("checksum", "1"), ("checksum", 1.5), ("drop_last", 1),
-    ("process", 3),
-])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data", 1),
+        ("data", None),
+        ("data", ""),
+        ("data", "x\0.npz"),
+        ("folder", 7),
+        ("folder", ""),
+        ("folder", []),
+        ("model", None),
+        ("model", "../../x"),
+        ("epochs", "9"),
+        ("epochs", 0),
+        ("epochs", True),
+        ("epochs", 1e3),
+        ("epochs", 10**30),
+        ("batch_size", -1),
+        ("batch_size", None),
+        ("classes", None),
+        ("classes", {"a": 1}),
+        ("classes", [1, 2]),
+        ("classes", "0123456789"),
+        ("checksum", "1"),
+        ("checksum", 1.5),
+        ("drop_last", 1),
+        ("process", 3),
+    ],
+)
 def test_a_run_of_wrong_types(run, folder, trained, field, value):
     (folder / "checkpoint.safetensors").write_bytes(trained.read_bytes())
     information = json.loads(trained.with_name("run.json").read_text())
@@ -184,7 +222,7 @@ def test_a_run_of_another_version(run, folder, trained):
         assert "cannot read run.json" in run("evaluate", "checkpoint.safetensors", code=1)[1]
     (folder / "run.json").unlink()
     if hasattr(os, "mkfifo"):
-        os.mkfifo("run.json")    # nobody will ever write to it
+        os.mkfifo("run.json")  # nobody will ever write to it
         assert "it is not a file" in run("evaluate", "checkpoint.safetensors", code=1)[1]
 
 
@@ -226,7 +264,7 @@ def test_a_folder_is_for_one_run(run, folder, monkeypatch, capsys):
     during_fit(monkeypatch, lambda: codes.append(main([*again, "2"])))
     run(*again, "3")
     assert codes == [1, 1, 1]
-    run(*again, "4")    # it is free again
+    run(*again, "4")  # it is free again
 
 
 def test_a_folder_is_for_one_run_without_locks(run, folder, monkeypatch, capsys):
@@ -270,8 +308,10 @@ def test_the_folder_of_a_run_that_came_to_nothing_can_be_taken(run, folder):
 
 @needs_locks
 def test_the_folder_of_a_run_that_was_killed_can_be_taken(run, folder):
-    script = "import os, signal, sys\nfrom im2colnet import cli\n" \
-             "cli.Trainer.fit = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\ncli.main(sys.argv[1:])"
+    script = (
+        "import os, signal, sys\nfrom im2colnet import cli\n"
+        "cli.Trainer.fit = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\ncli.main(sys.argv[1:])"
+    )
     assert process(*FAST, "--out", "run", script=script).returncode == -signal.SIGKILL
     assert os.listdir("run") == ["run.json"]
     run(*FAST, "--out", "run")
@@ -315,10 +355,15 @@ def test_only_stdout_is_called_the_output(run, monkeypatch):
     assert run("train", code=1)[1] == "im2colnet: error: Too many open files\n"
 
 
-@pytest.mark.parametrize("error", [
-    MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory"), ic.OutOfMemoryError("no room for 9 GiB"),
-    MemoryError("Unable to allocate 9 GiB"),
-])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ic.OutOfMemoryError("no room for 9 GiB"),
+        MemoryError("Unable to allocate 9 GiB"),
+    ],
+)
 def test_out_of_memory(run, monkeypatch, error):
     def fails(*arguments):
         raise error
@@ -336,12 +381,14 @@ def test_an_error_that_nobody_thought_of(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "list_backends", fails)
     assert main(["backends"]) == 1
-    assert capsys.readouterr().err == f"im2colnet: error: {cli.FAULT}: KeyError: 'x'. Set {cli.DEBUG}=1 to see where," \
-                                      " and report it\n"
+    assert (
+        capsys.readouterr().err == f"im2colnet: error: {cli.FAULT}: KeyError: 'x'. Set {cli.DEBUG}=1 to see where,"
+        " and report it\n"
+    )
     monkeypatch.setenv(cli.DEBUG, "1")
     assert main(["backends"]) == 1
     assert "Traceback" in capsys.readouterr().err
-    monkeypatch.setattr(cli, "list_backends", lambda: sys.exit())    # as a plug-in may
+    monkeypatch.setattr(cli, "list_backends", lambda: sys.exit())  # as a plug-in may
     assert main(["backends"]) == 1
 
 
@@ -355,23 +402,36 @@ def test_characters_that_an_encoding_lacks(encoding):
     lacking = [c for c in "×–─…" if c not in shown]
     plain = {"×": "x", "–": "-", "─": "-", "…": "..."}
     assert shown == "1×8×8 – ─ … {} \\udcff\n".translate({ord(c): plain[c] for c in lacking}).format(
-        "日" if encoding == "utf-16" else "\\u65e5")
+        "日" if encoding == "utf-16" else "\\u65e5"
+    )
     assert bool(lacking) == (encoding != "utf-16")
 
 
 def test_a_training_on_a_terminal_without_unicode(folder):
-    child = process(*FAST, "--out", "ü", variables={"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0",
-                                                    "PYTHONCOERCECLOCALE": "0"})
+    child = process(
+        *FAST,
+        "--out",
+        "ü",
+        variables={"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
     assert child.returncode == 0, child.stderr
     assert "images of 1x8x8" in child.stdout
     child = process("summary", "--model", "lenet5", variables={"PYTHONIOENCODING": "cp1252"})
     assert "\n-----" in child.stdout
 
 
-@pytest.mark.parametrize("variables", [
-    {"COLUMNS": "0"}, {"COLUMNS": "1"}, {"COLUMNS": "wide"}, {"TERM": "dumb"}, {"TERM": ""}, {"HOME": None},
-    {"TMPDIR": "/nonexistent", "MPLCONFIGDIR": "/nonexistent"},
-])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"COLUMNS": "0"},
+        {"COLUMNS": "1"},
+        {"COLUMNS": "wide"},
+        {"TERM": "dumb"},
+        {"TERM": ""},
+        {"HOME": None},
+        {"TMPDIR": "/nonexistent", "MPLCONFIGDIR": "/nonexistent"},
+    ],
+)
 def test_odd_environments(folder, variables):
     assert process("train", "--help", variables=variables).returncode == 0
     child = process(*FAST, variables=variables)
@@ -381,8 +441,10 @@ def test_odd_environments(folder, variables):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove a folder that is in use")
 def test_a_working_directory_that_has_been_removed(folder):
-    script = "import os, sys\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n" \
-             "from im2colnet.cli import main\nsys.exit(main(sys.argv[1:]))"
+    script = (
+        "import os, sys\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "from im2colnet.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
     for command in (FAST, ("train", "--data", "x.npz"), ("evaluate", "x"), ("summary", "--data", "x.npz")):
         child = process(*command, script=script)
         assert child.returncode == 1
@@ -438,8 +500,10 @@ def test_ctrl_c_while_the_command_starts(folder, module, started_as):
 
 
 def test_a_program_that_imports_the_library_keeps_its_ctrl_c(folder):
-    script = "import signal\nbefore = signal.getsignal(signal.SIGINT)\nimport im2colnet.cli\n" \
-             "assert signal.getsignal(signal.SIGINT) is before"
+    script = (
+        "import signal\nbefore = signal.getsignal(signal.SIGINT)\nimport im2colnet.cli\n"
+        "assert signal.getsignal(signal.SIGINT) is before"
+    )
     assert process(script=script).returncode == 0
     assert signal.getsignal(signal.SIGINT) is not startup.end
 
@@ -457,9 +521,16 @@ def test_narrow_terminals(monkeypatch):
     for width in (20, 25, 30, 40):
         lines = table(rows, (2, 3), width=width).splitlines()
         assert max(map(len, lines)) <= max(width, len("layer  Conv2d(1, 16, 3)"))
-        assert sum(line.count("1,234,567") + line.count("12.3 M") for line in lines) == 2    # whole
-    record = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "validation_loss": 0.25, "validation_accuracy": 1.0,
-              "seconds": 61.0, "images_per_second": 12_345.6}
+        assert sum(line.count("1,234,567") + line.count("12.3 M") for line in lines) == 2  # whole
+    record = {
+        "epoch": 3,
+        "loss": 0.5,
+        "accuracy": 0.75,
+        "validation_loss": 0.25,
+        "validation_accuracy": 1.0,
+        "seconds": 61.0,
+        "images_per_second": 12_345.6,
+    }
     for columns in (26, 40, 60, 71):
         monkeypatch.setenv("COLUMNS", str(columns))
         for display in (PlainDisplay, LiveDisplay):

@@ -1,4 +1,5 @@
 """Data sets: the embedded digits, IDX and .npz files, the split, and what damaged files and wrong arguments give."""
+
 import gzip
 import hashlib
 import os
@@ -47,6 +48,7 @@ def no_installed_data(monkeypatch, tmp_path):
 
 # Dataset
 
+
 def test_dataset_of_arrays():
     images = np.zeros((4, 3, 5, 6), np.float32)
     data = Dataset(images, np.array([0, 2, 1, 2]), "mine", ("a", "b", "c"))
@@ -59,14 +61,17 @@ def test_dataset_of_arrays():
         data.name = "other"
 
 
-@pytest.mark.parametrize(("index", "expected"), [
-    (slice(2), [0, 1]),
-    (slice(None, None, -2), [4, 2, 0]),
-    (np.array([3, 3, 1]), [3, 3, 1]),
-    ([4, 0], [4, 0]),
-    (np.array([False, True, False, True, False]), [1, 3]),
-    (-1, [4]),
-])
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (slice(2), [0, 1]),
+        (slice(None, None, -2), [4, 2, 0]),
+        (np.array([3, 3, 1]), [3, 3, 1]),
+        ([4, 0], [4, 0]),
+        (np.array([False, True, False, True, False]), [1, 3]),
+        (-1, [4]),
+    ],
+)
 def test_indexing_gives_a_dataset(index, expected):
     data = Dataset(np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1), np.arange(5) % 3, "five", tuple("abcd"))
     part = data[index]
@@ -90,19 +95,22 @@ def four(**change):
     return {"images": np.zeros((4, 1, 2, 2), np.uint8), "labels": np.zeros(4, int), "classes": ("a", "b"), **change}
 
 
-@pytest.mark.parametrize(("change", "error", "message"), [
-    ({"images": np.zeros((4, 2, 2), np.uint8)}, ShapeError, r"\(N, C, H, W\), got \(4, 2, 2\)"),
-    ({"labels": np.zeros(3, int)}, ShapeError, r"each of the 4 images, got \(3,\)"),
-    ({"labels": np.zeros((4, 1), int)}, ShapeError, r"got \(4, 1\)"),
-    ({"images": np.zeros((0, 1, 2, 2)), "labels": np.zeros(0, int)}, ShapeError, "no image"),
-    ({"images": np.zeros((4, 1, 0, 2))}, ShapeError, "no image"),
-    ({"images": np.zeros((4, 1, 2, 2), np.int64)}, DTypeError, "uint8 or floating point, got int64"),
-    ({"images": np.zeros((4, 1, 2, 2), complex)}, DTypeError, "complex128"),
-    ({"labels": np.zeros(4)}, DTypeError, "integers, got float64"),
-    ({"labels": np.zeros(4, bool)}, DTypeError, "integers, got bool"),
-    ({"labels": np.array([0, 1, -1, 0])}, DataError, r"from 0 to 1 .*got -1 to 1"),
-    ({"labels": np.array([0, 1, 2, 0])}, DataError, r"2 classes\), got 0 to 2"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"images": np.zeros((4, 2, 2), np.uint8)}, ShapeError, r"\(N, C, H, W\), got \(4, 2, 2\)"),
+        ({"labels": np.zeros(3, int)}, ShapeError, r"each of the 4 images, got \(3,\)"),
+        ({"labels": np.zeros((4, 1), int)}, ShapeError, r"got \(4, 1\)"),
+        ({"images": np.zeros((0, 1, 2, 2)), "labels": np.zeros(0, int)}, ShapeError, "no image"),
+        ({"images": np.zeros((4, 1, 0, 2))}, ShapeError, "no image"),
+        ({"images": np.zeros((4, 1, 2, 2), np.int64)}, DTypeError, "uint8 or floating point, got int64"),
+        ({"images": np.zeros((4, 1, 2, 2), complex)}, DTypeError, "complex128"),
+        ({"labels": np.zeros(4)}, DTypeError, "integers, got float64"),
+        ({"labels": np.zeros(4, bool)}, DTypeError, "integers, got bool"),
+        ({"labels": np.array([0, 1, -1, 0])}, DataError, r"from 0 to 1 .*got -1 to 1"),
+        ({"labels": np.array([0, 1, 2, 0])}, DataError, r"2 classes\), got 0 to 2"),
+    ],
+)
 def test_wrong_arrays_are_refused(change, error, message):
     with pytest.raises(error, match=message):
         Dataset(**four(**change))
@@ -114,6 +122,7 @@ def test_an_empty_selection_is_refused():
 
 
 # The embedded digits
+
 
 def test_digits_is_the_uci_test_set():
     # Counts of each class and values from optdigits.names and the first line of optdigits.tes
@@ -157,7 +166,7 @@ def test_digits_split():
 def test_digits_are_scaled_and_each_is_there_once():
     train, test = load("digits")
     with np.load(datasets._DIGITS, allow_pickle=False) as file:
-        original = np.rint(file["images"] * (255 / 16))    # 8/16 of 255 is 127.5, to the even 128, as the rule has it
+        original = np.rint(file["images"] * (255 / 16))  # 8/16 of 255 is 127.5, to the even 128, as the rule has it
         original = np.column_stack([original.reshape(-1, 64), file["labels"]])
     parts = np.vstack([np.column_stack([part.images.reshape(-1, 64), part.labels]) for part in (train, test)])
     assert sorted(map(tuple, parts.tolist())) == sorted(map(tuple, original.tolist()))
@@ -171,25 +180,26 @@ def test_digits_split_never_changes():
 
 # The split
 
+
 def test_split_by_hand():
-    labels = np.repeat([7, 3, 5], [5, 3, 2])    # 30%: 1.5, 0.9 and 0.6, together 3: the remainders .9 and .6 go first
+    labels = np.repeat([7, 3, 5], [5, 3, 2])  # 30%: 1.5, 0.9 and 0.6, together 3: the remainders .9 and .6 go first
     train, test = stratified_split(labels, 0.3, seed=1)
     assert sorted(labels[test].tolist()) == [3, 5, 7]
     assert sorted([*train, *test]) == list(range(10))
 
 
 def test_split_gives_ties_to_the_smaller_label():
-    labels = np.array([2, 2, 2, 1, 1, 1, 0, 0, 0])    # a half: 1.5 each, together round(4.5) = 4
+    labels = np.array([2, 2, 2, 1, 1, 1, 0, 0, 0])  # a half: 1.5 each, together round(4.5) = 4
     _, test = stratified_split(labels, 0.5, seed=0)
     assert np.bincount(labels[test]).tolist() == [2, 1, 1]
 
 
 def test_split_ties_are_not_decided_by_rounding_errors():
-    labels = np.repeat([0, 1], [10, 50])    # 5.5 and 27.5, together 33
-    assert (0.55 * 10) % 1 < (0.55 * 50) % 1    # in floating point
+    labels = np.repeat([0, 1], [10, 50])  # 5.5 and 27.5, together 33
+    assert (0.55 * 10) % 1 < (0.55 * 50) % 1  # in floating point
     _, test = stratified_split(labels, 0.55, seed=0)
     assert np.bincount(labels[test]).tolist() == [6, 27]
-    _, test = stratified_split(np.repeat(np.arange(40), 3), 0.5, seed=0)    # 40 ties
+    _, test = stratified_split(np.repeat(np.arange(40), 3), 0.5, seed=0)  # 40 ties
     assert np.bincount(test // 3).tolist() == [2] * 20 + [1] * 20
 
 
@@ -197,7 +207,7 @@ def test_split_keeps_every_class_in_the_training_part():
     labels = np.repeat([0, 1, 2, 3], [1, 1, 1, 9])
     train, test = stratified_split(labels, 0.5, seed=0)
     assert np.bincount(labels[train], minlength=4).min() == 1
-    assert len(test) == 5    # the share of 9 is 4.5, that of each other 0.5
+    assert len(test) == 5  # the share of 9 is 4.5, that of each other 0.5
     assert len(stratified_split(np.arange(5), 0.5, seed=0)[1]) == 0
 
 
@@ -253,10 +263,18 @@ def test_split_refuses_a_matrix():
 
 # IDX files
 
-@pytest.mark.parametrize(("code", "letter", "dtype"), [
-    (0x08, "B", np.uint8), (0x09, "b", np.int8), (0x0B, "h", np.int16),
-    (0x0C, "i", np.int32), (0x0D, "f", np.float32), (0x0E, "d", np.float64),
-])
+
+@pytest.mark.parametrize(
+    ("code", "letter", "dtype"),
+    [
+        (0x08, "B", np.uint8),
+        (0x09, "b", np.int8),
+        (0x0B, "h", np.int16),
+        (0x0C, "i", np.int32),
+        (0x0D, "f", np.float32),
+        (0x0E, "d", np.float64),
+    ],
+)
 @pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_read_idx(tmp_path, code, letter, dtype, compress):
     array = (np.arange(24) * 5).reshape(2, 3, 4)
@@ -276,8 +294,10 @@ def test_read_idx_bytes_written_by_hand(tmp_path):
     assert read_idx(path).tolist() == [[258, -256]]
 
 
-@pytest.mark.parametrize(("data", "shape"), [("00000800 05", ()), ("00000801 00000000", (0,)),
-                                             ("00000802 00000000 ffffffff", (0, 2**32 - 1))])
+@pytest.mark.parametrize(
+    ("data", "shape"),
+    [("00000800 05", ()), ("00000801 00000000", (0,)), ("00000802 00000000 ffffffff", (0, 2**32 - 1))],
+)
 def test_read_idx_of_unusual_shapes(tmp_path, data, shape):
     path = tmp_path / "file"
     path.write_bytes(bytes.fromhex(data))
@@ -320,13 +340,18 @@ def test_idx_missing_or_a_folder(tmp_path):
 
 # MNIST-like folders
 
-@pytest.mark.parametrize("names", [
-    STEMS,
-    tuple(name + ".gz" for name in STEMS),
-    tuple(name.replace("-idx", ".idx") for name in STEMS),
-    tuple(name.replace("-idx", ".idx") + ".gz" for name in STEMS),
-    (STEMS[0], STEMS[1] + ".gz", *STEMS[2:]),
-], ids=["plain", "gz", "dot", "dot gz", "mixed"])
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        STEMS,
+        tuple(name + ".gz" for name in STEMS),
+        tuple(name.replace("-idx", ".idx") for name in STEMS),
+        tuple(name.replace("-idx", ".idx") + ".gz" for name in STEMS),
+        (STEMS[0], STEMS[1] + ".gz", *STEMS[2:]),
+    ],
+    ids=["plain", "gz", "dot", "dot gz", "mixed"],
+)
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_load_idx_set(tmp_path, no_installed_data, name, names):
     train, test = load(name, write_idx_set(tmp_path / "files", names))
@@ -351,7 +376,7 @@ def test_where_idx_files_are_looked_for(tmp_path, no_installed_data, monkeypatch
     assert len(load("fashion-mnist")[0]) == 3
     assert len(load("mnist")[0]) == 2
     assert len(load("fashion-mnist", str(tmp_path / "given"))[0]) == 1
-    with pytest.raises(DataError, match="not found"):    # a folder that was asked for is never replaced by another
+    with pytest.raises(DataError, match="not found"):  # a folder that was asked for is never replaced by another
         load("fashion-mnist", tmp_path / "empty")
 
 
@@ -359,8 +384,14 @@ def test_missing_idx_files(tmp_path, no_installed_data, monkeypatch):
     with pytest.raises(DataError) as caught:
         load("fashion-mnist")
     message = str(caught.value)
-    for words in (str(tmp_path / "not-installed"), "no such folder", *STEMS, "apt-get install dataset-fashion-mnist",
-                  "`folder`", "IM2COLNET_DATA"):
+    for words in (
+        str(tmp_path / "not-installed"),
+        "no such folder",
+        *STEMS,
+        "apt-get install dataset-fashion-mnist",
+        "`folder`",
+        "IM2COLNET_DATA",
+    ):
         assert words in message
     monkeypatch.setenv("IM2COLNET_DATA", str(tmp_path))
     (write_idx_set(tmp_path / "mnist") / STEMS[1]).unlink()
@@ -372,12 +403,15 @@ def test_missing_idx_files(tmp_path, no_installed_data, monkeypatch):
     assert "apt-get" not in message
 
 
-@pytest.mark.parametrize(("place", "array", "message"), [
-    (1, np.zeros(4), "train-labels.*5 images, got"),
-    (1, np.full(5, 10), "from 0 to 9"),
-    (0, np.zeros((5, 2)), r"train-images.*got \(5, 2\)"),
-    (2, np.zeros((0, 2, 3)), "t10k-images.*each of the 0 images"),
-])
+@pytest.mark.parametrize(
+    ("place", "array", "message"),
+    [
+        (1, np.zeros(4), "train-labels.*5 images, got"),
+        (1, np.full(5, 10), "from 0 to 9"),
+        (0, np.zeros((5, 2)), r"train-images.*got \(5, 2\)"),
+        (2, np.zeros((0, 2, 3)), "t10k-images.*each of the 0 images"),
+    ],
+)
 def test_idx_files_that_do_not_fit(tmp_path, place, array, message):
     folder = write_idx_set(tmp_path)
     (folder / STEMS[place]).write_bytes(idx(array.astype(np.uint8)))
@@ -396,8 +430,12 @@ def test_a_truncated_idx_set_names_the_file(tmp_path):
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist(monkeypatch):
     monkeypatch.delenv("IM2COLNET_DATA", raising=False)
-    checksums = ("f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
-                 "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965")
+    checksums = (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    )
     train, test = load("fashion-mnist")
     arrays = (train.images[:, 0], train.labels, test.images[:, 0], test.labels)
     # The checksums are of the whole files, so they are also those of what was read with the header put before it
@@ -407,10 +445,11 @@ def test_the_real_fashion_mnist(monkeypatch):
     assert np.bincount(train.labels).tolist() == [6000] * 10
     assert np.bincount(test.labels).tolist() == [1000] * 10
     assert train.classes[train.labels[0]] == "Ankle boot"
-    assert round(train.images.mean() / 255, 4) == 0.2860    # the mean that everybody normalises with
+    assert round(train.images.mean() / 255, 4) == 0.2860  # the mean that everybody normalises with
 
 
 # .npz files
+
 
 def write_npz(path, **arrays):
     np.savez(path, **arrays)
@@ -418,14 +457,20 @@ def write_npz(path, **arrays):
 
 
 def test_npz_as_keras_has_it(tmp_path):
-    path = write_npz(tmp_path / "things.npz", x_train=sample_images(6), y_train=np.array([0, 1, 2, 3, 4, 0]),
-                     x_test=sample_images(2, start=9), y_test=np.array([[1], [0]]), other=np.zeros(1))
+    path = write_npz(
+        tmp_path / "things.npz",
+        x_train=sample_images(6),
+        y_train=np.array([0, 1, 2, 3, 4, 0]),
+        x_test=sample_images(2, start=9),
+        y_test=np.array([[1], [0]]),
+        other=np.zeros(1),
+    )
     train, test = load(path)
     assert np.array_equal(train.images[:, 0], sample_images(6))
     assert np.array_equal(test.images[:, 0], sample_images(2, start=9))
     assert test.labels.tolist() == [1, 0]
     assert train.name == test.name == "things"
-    assert train.classes == test.classes == tuple("01234")    # of both, though the test set has only two
+    assert train.classes == test.classes == tuple("01234")  # of both, though the test set has only two
 
 
 def test_npz_of_images_and_labels_is_split(tmp_path):
@@ -460,17 +505,20 @@ def test_npz_channels_first_or_last(tmp_path, channels):
     assert last.images.flags.c_contiguous
 
 
-@pytest.mark.parametrize(("arrays", "message"), [
-    ({"images": np.zeros((10, 3, 3, 3), np.uint8)}, r"may be \(N, C, H, W\) or \(N, H, W, C\)"),
-    ({"images": np.zeros((10, 5, 6, 7), np.uint8)}, "no axis of 1, 3 or 4 channels"),
-    ({"images": np.zeros((10, 64), np.uint8)}, r"got \(10, 64\)"),
-    ({"images": np.zeros((10, 2, 2), np.int64)}, "uint8 or floating point"),
-    ({"labels": np.zeros(9, int)}, "each of the 10 images"),
-    ({"labels": np.zeros(10)}, "integers"),
-    ({"labels": np.arange(-1, 9)}, "got -1"),
-    ({"images": np.array([None] * 10)}, "Python objects"),
-    ({"images": np.zeros((2, 2, 2), np.uint8), "labels": np.zeros(2, int)}, "too few"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.zeros((10, 3, 3, 3), np.uint8)}, r"may be \(N, C, H, W\) or \(N, H, W, C\)"),
+        ({"images": np.zeros((10, 5, 6, 7), np.uint8)}, "no axis of 1, 3 or 4 channels"),
+        ({"images": np.zeros((10, 64), np.uint8)}, r"got \(10, 64\)"),
+        ({"images": np.zeros((10, 2, 2), np.int64)}, "uint8 or floating point"),
+        ({"labels": np.zeros(9, int)}, "each of the 10 images"),
+        ({"labels": np.zeros(10)}, "integers"),
+        ({"labels": np.arange(-1, 9)}, "got -1"),
+        ({"images": np.array([None] * 10)}, "Python objects"),
+        ({"images": np.zeros((2, 2, 2), np.uint8), "labels": np.zeros(2, int)}, "too few"),
+    ],
+)
 def test_npz_with_wrong_arrays(tmp_path, arrays, message):
     arrays = {"images": np.zeros((10, 2, 2), np.uint8), "labels": np.zeros(10, int), **arrays}
     path = write_npz(tmp_path / "wrong.npz", **arrays)
@@ -503,7 +551,7 @@ def test_a_damaged_npz_gives_a_data_error_or_the_images(tmp_path):
     expected = load(path)[0].images
     refused = 0
     for place in range(0, len(good), 3):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1:])
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
         try:
             train, _ = load(path)
         except DataError:
@@ -514,6 +562,7 @@ def test_a_damaged_npz_gives_a_data_error_or_the_images(tmp_path):
 
 
 # Names
+
 
 @pytest.mark.parametrize("name", ["cifar", "", "DIGITS", "digits.np"])
 def test_unknown_name(name):

@@ -10,7 +10,7 @@ import im2colnet as ic
 from im2colnet import processes, run
 
 pytestmark = pytest.mark.skipif(denormal.LIBRARY is None, reason="needs Linux on x86-64")
-SMALL = {"float32": 2e-38, "float64": 4e-308}       # a little more than the smallest normal number
+SMALL = {"float32": 2e-38, "float64": 4e-308}  # a little more than the smallest normal number
 
 
 def products(dtype="float32"):
@@ -66,7 +66,7 @@ def workers(request, monkeypatch):
 def test_momentum_that_dies_away_ends_at_zero(workers, dtype):
     net = ic.Sequential([ic.Linear(64, 3)]).init(0, dtype=dtype)
     teacher = ic.Trainer(net, optimizer=ic.SGD(0.1, momentum=0.5), shard=4)
-    images, labels = np.zeros((12, 64), dtype), np.arange(12) % 3       # no weight's gradient is anything but zero
+    images, labels = np.zeros((12, 64), dtype), np.arange(12) % 3  # no weight's gradient is anything but zero
     (momentum,) = teacher._slots.values()
     momentum[...] = SMALL[dtype]
     before = net.graph.nodes[0].params["weight"].copy()

@@ -1,4 +1,5 @@
 """The programs in the documentation run, in the order in which they stand there."""
+
 import re
 from pathlib import Path
 
@@ -58,10 +59,16 @@ def test_label_smoothing_of_the_guide():
 def test_how_it_works():
     layers = [p for p in programs("docs/how-it-works.md") if "ic.Layer" in p]
     names = run(*layers)
-    net = ic.Sequential([
-        ic.Conv2d(1, 8, 3, padding=1), names["Swish"](), names["Scale"](8), names["Crop"](), ic.Flatten(),
-        ic.Linear(8 * 36, 10),
-    ])  # fmt: skip
+    net = ic.Sequential(
+        [
+            ic.Conv2d(1, 8, 3, padding=1),
+            names["Swish"](),
+            names["Scale"](8),
+            names["Crop"](),
+            ic.Flatten(),
+            ic.Linear(8 * 36, 10),
+        ]
+    )
     train, test = ic.datasets.load("digits")
     trainer = ic.Trainer(net, optimizer=ic.SGD(0.05, 0.9))
     trainer.fit(train, 3)

@@ -1,4 +1,5 @@
 """Files are replaced whole or not at all: links, leftovers, pipes, full disks and interruptions included."""
+
 import errno
 import os
 import signal
@@ -44,7 +45,7 @@ def ended_process():
 def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     victim, path = tmp_path / "victim", tmp_path / "a"
     victim.write_bytes(b"valuable")
-    monkeypatch.setattr(os, "urandom", lambda n: bytes(n))      # the attacker has guessed the name
+    monkeypatch.setattr(os, "urandom", lambda n: bytes(n))  # the attacker has guessed the name
     temporary(path).symlink_to(victim)
     with pytest.raises(ic.CheckpointError, match=r"cannot write .*a: "):
         replace_file(path, b"new")
@@ -67,7 +68,7 @@ def test_a_link_stays_and_its_target_is_written(there, tmp_path):
     target, first, second = tmp_path / "data" / "target", tmp_path / "data" / "first", tmp_path / "second"
     if there:
         target.write_bytes(b"old")
-    first.symlink_to("target")          # relative to its own folder
+    first.symlink_to("target")  # relative to its own folder
     second.symlink_to(Path("data") / "first")
     replace_file(second, b"new")
     assert target.read_bytes() == b"new"
@@ -111,7 +112,7 @@ def test_a_new_file_has_the_permissions_of_any_other(mask, tmp_path):
 
 def test_a_write_protected_file_is_not_replaced(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)     # as for all but root after chmod a-w
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as for all but root after chmod a-w
     with pytest.raises(ic.CheckpointError, match="a: it is write-protected"):
         replace_file(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
@@ -132,7 +133,7 @@ replace_file(sys.argv[1], b"half")
     assert path.read_bytes() == b"old"
     assert len(names(tmp_path)) == 2
     replace_file(tmp_path / "b", b"other")
-    assert len(names(tmp_path)) == 3        # it belongs to another file
+    assert len(names(tmp_path)) == 3  # it belongs to another file
     replace_file(path, b"new")
     assert names(tmp_path) == ["a", "b"]
     assert path.read_bytes() == b"new"
@@ -143,9 +144,9 @@ replace_file(sys.argv[1], b"half")
     ("machine", "ended", "days", "stays"),
     [
         (None, True, 0, False),
-        (None, False, 0, True),         # a process that lives, perhaps another with its number
+        (None, False, 0, True),  # a process that lives, perhaps another with its number
         (None, False, 9, True),
-        ("01234567", True, 0, True),    # the number means nothing here
+        ("01234567", True, 0, True),  # the number means nothing here
         ("01234567", True, 0.9, True),
         ("01234567", False, 1.1, False),
     ],
@@ -184,7 +185,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
 
 
 # Whole or not at all ------------------------------------------------------------------------------------------------
-@pytest.mark.filterwarnings("ignore::ResourceWarning")      # of a file that was opened when Ctrl-C came
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a file that was opened when Ctrl-C came
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("there", [True, False])
 def test_interrupted_at_any_line(there, tmp_path):
@@ -245,8 +246,11 @@ def test_a_disk_that_fails(name, number, tmp_path, monkeypatch):
 def test_the_folder_is_synced_after_the_renaming(tmp_path, monkeypatch):
     calls, replace, fsync = [], os.replace, os.fsync
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
-    monkeypatch.setattr(os, "fsync", lambda file: (calls.append(
-        "folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file"), fsync(file)))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda file: (calls.append("folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file"), fsync(file)),
+    )
     replace_file(tmp_path / "a", b"new")
     assert calls == ["file", "replace", "folder"]
 
@@ -292,7 +296,7 @@ def test_a_system_without_posix(tmp_path, monkeypatch):
     for content in (b"old", b"new"):
         replace_file(path, content)
         assert path.read_bytes() == content
-    assert names(tmp_path) == [temporary(path).name, "a"]       # who knows whether that process lives
+    assert names(tmp_path) == [temporary(path).name, "a"]  # who knows whether that process lives
 
 
 # What is no file ----------------------------------------------------------------------------------------------------
@@ -334,7 +338,7 @@ def test_a_pipe(tmp_path):
         replace_file(pipe, b"content")
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reading, True)
-    content, found = os.urandom(300_000), []    # more than a pipe holds
+    content, found = os.urandom(300_000), []  # more than a pipe holds
 
     def read():
         while part := os.read(reading, 1 << 16):
@@ -344,7 +348,7 @@ def test_a_pipe(tmp_path):
     writer.start()
     while not found:
         found.append(os.read(reading, 1 << 16))
-        if not found[-1]:       # not opened yet
+        if not found[-1]:  # not opened yet
             found.pop()
     read()
     writer.join()

@@ -179,9 +179,8 @@ def test_a_fork_while_another_thread_trains(kind):
     def look():
         step = teacher._state.step
         return [
-            name for name, array in everything(teacher).items()
-            if array.tobytes() != states[step - 1][name].tobytes()
-        ]  # fmt: skip
+            name for name, array in everything(teacher).items() if array.tobytes() != states[step - 1][name].tobytes()
+        ]
 
     thread = threading.Thread(target=train)
     thread.start()
@@ -388,12 +387,15 @@ def train_with(layer=None, loss=None, optimizer=None, change=None):
 
 
 @pytest.mark.filterwarnings("ignore::im2colnet.errors.WorkerWarning")
-@pytest.mark.parametrize("what", [
-    *({"layer": c} for c in (
-        Counter, Inside, Draws, DrawsGlobally, OfItsClass, OfItsModule, InAClosure, Iterates
-    )),
-    {"loss": Noisy}, {"optimizer": Langevin(0.05, 0.9)},
-], ids=lambda what: getattr(next(iter(what.values())), "__name__", "Langevin"))  # fmt: skip
+@pytest.mark.parametrize(
+    "what",
+    [
+        *({"layer": c} for c in (Counter, Inside, Draws, DrawsGlobally, OfItsClass, OfItsModule, InAClosure, Iterates)),
+        {"loss": Noisy},
+        {"optimizer": Langevin(0.05, 0.9)},
+    ],
+    ids=lambda what: getattr(next(iter(what.values())), "__name__", "Langevin"),
+)
 def test_what_changes_itself_gives_the_results_of_one_worker(kind, what):
     losses, state, workers = train_with(**what)
     assert set(workers) == {"1 thread"}
@@ -419,6 +421,7 @@ class DeclaredScales(Scales):
 
 def test_an_array_that_is_changed_in_place_between_the_steps_is_seen(kind):
     """And a class that changes nothing itself is worked on by all threads, or by processes if it says so."""
+
     def change(layer, i):
         layer.array[...] += i
 

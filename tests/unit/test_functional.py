@@ -163,8 +163,13 @@ def test_max_pool2d(problem, ceil_mode, seed, layout):
 
 
 @searching
-@given(problem=problems(pooling=True), ceil_mode=st.booleans(), include=st.booleans(), seed=seeds,
-       layout=st.sampled_from(LAYOUTS))  # fmt: skip
+@given(
+    problem=problems(pooling=True),
+    ceil_mode=st.booleans(),
+    include=st.booleans(),
+    seed=seeds,
+    layout=st.sampled_from(LAYOUTS),
+)
 def test_avg_pool2d(problem, ceil_mode, include, seed, layout):
     size, config = problem
     kernel, stride = naive.pair(config["kernel_size"]), config["stride"]
@@ -197,19 +202,31 @@ COLS = normal(2, 18, 24, seed=4)
 #: name -> (function of arrays, the arrays, the oracle)
 FUNCTIONS = {
     "conv2d": (F.conv2d, [X, W, B], naive.conv2d),
-    "conv2d_input": (lambda w, dy: F.conv2d_input(X.shape, w, dy), [W, DY],
-                     lambda w, dy: naive.conv2d_input(X.shape, w, dy)),
-    "conv2d_weight": (lambda x, dy: F.conv2d_weight(x, W.shape, dy), [X, DY],
-                      lambda x, dy: naive.conv2d_weight(x, W.shape, dy)),
+    "conv2d_input": (
+        lambda w, dy: F.conv2d_input(X.shape, w, dy),
+        [W, DY],
+        lambda w, dy: naive.conv2d_input(X.shape, w, dy),
+    ),
+    "conv2d_weight": (
+        lambda x, dy: F.conv2d_weight(x, W.shape, dy),
+        [X, DY],
+        lambda x, dy: naive.conv2d_weight(x, W.shape, dy),
+    ),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), [X], lambda x: naive.max_pool2d(x, 2)),
-    "max_pool2d_input": (lambda x, dy: F.max_pool2d_input(x, dy, (3, 2), 1), [X, DY[:, :3]],
-                         lambda x, dy: naive.max_pool2d_grad(x, dy, (3, 2), 1)),
+    "max_pool2d_input": (
+        lambda x, dy: F.max_pool2d_input(x, dy, (3, 2), 1),
+        [X, DY[:, :3]],
+        lambda x, dy: naive.max_pool2d_grad(x, dy, (3, 2), 1),
+    ),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [X], lambda x: naive.avg_pool2d(x, 2)),
-    "avg_pool2d_input": (lambda dy: F.avg_pool2d_input((2, 4, 6, 7), dy, (3, 2), 1), [DY],
-                         lambda dy: naive.avg_pool2d_grad((2, 4, 6, 7), dy, (3, 2), 1)),
+    "avg_pool2d_input": (
+        lambda dy: F.avg_pool2d_input((2, 4, 6, 7), dy, (3, 2), 1),
+        [DY],
+        lambda dy: naive.avg_pool2d_grad((2, 4, 6, 7), dy, (3, 2), 1),
+    ),
     "unfold": (lambda x: F.unfold(x, (3, 2)), [X], lambda x: naive.unfold(x, (3, 2))),
     "fold": (lambda cols: F.fold(cols, (6, 7), (3, 2)), [COLS], lambda cols: naive.fold(cols, (6, 7), (3, 2))),
-}  # fmt: skip
+}
 
 
 def test_every_function_is_tested():

@@ -1,4 +1,5 @@
 """A few hundred of the cases of ``tests/fuzz_cli.py``, which tries the command line with mutations."""
+
 import os
 
 import fuzz_cli
@@ -24,7 +25,7 @@ def test_the_command_line_never_shows_a_traceback(bench, kind):
     outcomes = [bench.case(kind, 0, number) for number in range(40)]
     assert [outcome for outcome in outcomes if outcome.failure] == []
     codes = {outcome.output.partition(",")[0] for outcome in outcomes}
-    assert len(codes) > 1 or kind in ("checkpoints", "descriptions")    # some do what they should, some are refused
+    assert len(codes) > 1 or kind in ("checkpoints", "descriptions")  # some do what they should, some are refused
 
 
 def test_a_case_can_be_repeated(bench, capsys):

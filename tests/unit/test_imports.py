@@ -1,4 +1,5 @@
 """What imports what: array libraries only through a backend, and nothing that is not needed yet."""
+
 import ast
 import os
 import subprocess
@@ -15,7 +16,15 @@ MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 LIBRARIES = {"matplotlib", "PIL", "rich", "safetensors"}
 #: modules whose own business is arrays on the host; all others take them from the backend they are given
 HOST = {
-    "archives.py", "arrays.py", "cli.py", "datasets.py", "images.py", "inputs.py", "loader.py", "plots.py", "state.py"
+    "archives.py",
+    "arrays.py",
+    "cli.py",
+    "datasets.py",
+    "images.py",
+    "inputs.py",
+    "loader.py",
+    "plots.py",
+    "state.py",
 }
 #: what a training step can do without
 OPTIONAL = ("matplotlib", "PIL", "rich", "safetensors", "threadpoolctl")
@@ -72,9 +81,15 @@ class C:
     d = __import__("scipy.fft")
 """
     assert [(found.module, found.at_once) for found in imports(source)] == [
-        ("numpy.linalg", True), ("cupy", True), ("cupy.b", True), ("torch", False), ("torch.c", False),
-        ("jax", False), ("tensorflow", False), ("scipy.fft", True),
-    ]  # fmt: skip
+        ("numpy.linalg", True),
+        ("cupy", True),
+        ("cupy.b", True),
+        ("torch", False),
+        ("torch.c", False),
+        ("jax", False),
+        ("tensorflow", False),
+        ("scipy.fft", True),
+    ]
 
 
 @every_module
@@ -89,24 +104,29 @@ def test_no_module_imports_an_array_library(path):
 
 @every_module
 def test_packages_are_imported_where_they_are_used(path):
-    wrong = [found for found in imports(path.read_text())
-             if found.at_once and found.module.partition(".")[0] in LIBRARIES]
+    wrong = [
+        found for found in imports(path.read_text()) if found.at_once and found.module.partition(".")[0] in LIBRARIES
+    ]
     assert not wrong, f"{path.name} imports {wrong} before they are needed"
 
 
 @every_module
 def test_only_modules_about_host_arrays_take_numpy_from_the_host(path):
-    wrong = [found for found in imports(path.read_text())
-             if found.at_once and found.module.startswith("im2colnet.host") and path.name not in HOST]
+    wrong = [
+        found
+        for found in imports(path.read_text())
+        if found.at_once and found.module.startswith("im2colnet.host") and path.name not in HOST
+    ]
     assert not wrong, f"{path.name} imports host arrays for all it does: {wrong}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "backends").rglob("*.py")), ids=lambda p: "/".join(p.parts[-2:]))
 def test_a_backend_knows_no_layer(path):
     known = {"backend", "errors", "memory", "window"}
-    known |= {"optim"} if "cupy" in str(path) else set()    # whose updates are kernels there
-    modules = {found.module.split(".")[1] for found in imports(path.read_text())
-               if found.module.startswith("im2colnet.")}
+    known |= {"optim"} if "cupy" in str(path) else set()  # whose updates are kernels there
+    modules = {
+        found.module.split(".")[1] for found in imports(path.read_text()) if found.module.startswith("im2colnet.")
+    }
     assert modules <= known, f"{path.name} knows {modules - known}"
 
 
@@ -116,8 +136,15 @@ def python(script, **variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("IM2COLNET_", "PYTHON"))}
     environment |= {"PYTHONPATH": f".{os.pathsep}backends", **variables}
     hidden = "import importlib.metadata\nimportlib.metadata.entry_points = lambda **_: ()\n"
-    done = subprocess.run([sys.executable, "-c", hidden + script], cwd=ROOT, env=environment, timeout=120,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", hidden + script],
+        cwd=ROOT,
+        env=environment,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -144,8 +171,24 @@ print(*(set(sys.modules) - before), sep="\\n")
 """).split()
     packages = {module.partition(".")[0] for module in loaded}
     assert packages - set(sys.stdlib_module_names) == {"im2colnet", "im2colnet_numpy"}
-    slow = {"argparse", "asyncio", "concurrent", "csv", "gzip", "http", "json", "logging", "multiprocessing", "random",
-            "subprocess", "tempfile", "unittest", "urllib", "xml", "zipfile"}
+    slow = {
+        "argparse",
+        "asyncio",
+        "concurrent",
+        "csv",
+        "gzip",
+        "http",
+        "json",
+        "logging",
+        "multiprocessing",
+        "random",
+        "subprocess",
+        "tempfile",
+        "unittest",
+        "urllib",
+        "xml",
+        "zipfile",
+    }
     assert not packages & slow
     assert {"im2colnet.cli", "im2colnet.datasets", "im2colnet.report"}.isdisjoint(loaded)
 
@@ -163,8 +206,16 @@ def test_a_training_step_needs_only_numpy():
     python(f"import sys\nsys.modules.update(dict.fromkeys({OPTIONAL}))\n{STEP}")
 
 
-@pytest.mark.parametrize("first", ["im2colnet", "im2colnet_numpy", "im2colnet_numpy.lowering", "im2colnet.host",
-                                   *(f"im2colnet.{path.stem}" for path in MODULES if path.stem[0] != "_")])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "im2colnet",
+        "im2colnet_numpy",
+        "im2colnet_numpy.lowering",
+        "im2colnet.host",
+        *(f"im2colnet.{path.stem}" for path in MODULES if path.stem[0] != "_"),
+    ],
+)
 def test_modules_can_be_imported_in_any_order(first):
     """A circular import shows only from one side."""
     python(f"import {first}\nimport im2colnet, im2colnet_numpy\nassert im2colnet.get_backend().name == 'numpy'")

@@ -1,4 +1,5 @@
 """What a network was trained on: kept, compared; what is odd in images, labels and files is said."""
+
 import copy
 import gzip
 import os
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (40, 1, 4, 4), dtype=np.uint8)
 LABELS = np.arange(40) % 2
-GREY = PIXELS[:, 0]    # in files, where (N, 1, 4, 4) could also be (N, H, W, C)
+GREY = PIXELS[:, 0]  # in files, where (N, 1, 4, 4) could also be (N, H, W, C)
 
 
 def trainer():
@@ -54,7 +55,7 @@ def test_checkpoints_keep_inputs(tmp_path):
     assert again.net.inputs.classes == ("cat", "dog")
     assert copy.deepcopy(again.net).inputs == made.net.inputs
     assert again.net.init(1).inputs is None
-    made.net.inputs = None    # as in files that know nothing of inputs
+    made.net.inputs = None  # as in files that know nothing of inputs
     made.save(tmp_path / "old.safetensors")
     assert ic.Trainer.load(tmp_path / "old.safetensors").net.inputs is None
 
@@ -67,10 +68,17 @@ def test_damaged_descriptions(damage):
         Inputs.read(good | {damage: [None]} if isinstance(damage, str) else damage)
 
 
-@pytest.mark.parametrize(("train", "given"), [
-    (standardised(), PIXELS), (PIXELS.astype(np.float32), PIXELS), (PIXELS, PIXELS.astype(np.float32)),
-    (PIXELS / 255, PIXELS * 1.0), (standardised(), PIXELS * 1.0), (PIXELS / 255 - 0.5, PIXELS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("train", "given"),
+    [
+        (standardised(), PIXELS),
+        (PIXELS.astype(np.float32), PIXELS),
+        (PIXELS, PIXELS.astype(np.float32)),
+        (PIXELS / 255, PIXELS * 1.0),
+        (standardised(), PIXELS * 1.0),
+        (PIXELS / 255 - 0.5, PIXELS),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:images are floating")
 def test_another_scale_is_refused(train, given):
     made = fitted(train)
@@ -85,10 +93,17 @@ def test_another_scale_is_refused(train, given):
             made.net.predict(given)
 
 
-@pytest.mark.parametrize(("train", "given"), [
-    (PIXELS, PIXELS / 255), (PIXELS / 255, PIXELS), (PIXELS, PIXELS // 4), (standardised(), standardised()[:1] * 1.3),
-    (PIXELS, np.zeros_like(PIXELS)), (standardised(), np.zeros((40, 1, 4, 4), np.float32)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("train", "given"),
+    [
+        (PIXELS, PIXELS / 255),
+        (PIXELS / 255, PIXELS),
+        (PIXELS, PIXELS // 4),
+        (standardised(), standardised()[:1] * 1.3),
+        (PIXELS, np.zeros_like(PIXELS)),
+        (standardised(), np.zeros((40, 1, 4, 4), np.float32)),
+    ],
+)
 def test_the_same_scale_is_taken(train, given):
     made = fitted(train)
     made.evaluate((given, LABELS[: len(given)]))
@@ -176,11 +191,18 @@ def test_features():
     assert made.history["loss"] == plain.history["loss"]
 
 
-@pytest.mark.parametrize("call", [
-    lambda m: Dataset(m, LABELS), lambda m: trainer().step(m, LABELS), lambda m: trainer().net.predict(m),
-    lambda m: trainer().fit((m, LABELS), 1), lambda m: trainer().step(m.data, np.ma.array(LABELS)),
-    lambda m: ic.functional.unfold(m, 2), lambda m: trainer().net.predict(list(m)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: Dataset(m, LABELS),
+        lambda m: trainer().step(m, LABELS),
+        lambda m: trainer().net.predict(m),
+        lambda m: trainer().fit((m, LABELS), 1),
+        lambda m: trainer().step(m.data, np.ma.array(LABELS)),
+        lambda m: ic.functional.unfold(m, 2),
+        lambda m: trainer().net.predict(list(m)),
+    ],
+)
 def test_a_mask_is_not_lost_silently(call):
     with pytest.raises(DTypeError, match=r"masked array.*filled"):
         call(np.ma.array(PIXELS / 255, mask=PIXELS > 9))
@@ -232,17 +254,30 @@ def test_bombs_are_refused_before_they_are_read(tmp_path, monkeypatch):
     zipped(tmp_path / "a.npz", images=bomb, labels=npy((2,), bytes(2)))
     idx = bytes.fromhex("00000803 00000002 00000400 00000400") + bytes(2 << 20)
     (tmp_path / "b.gz").write_bytes(gzip.compress(idx))
-    for call in (lambda: load(tmp_path / "a.npz"), lambda: read_images(tmp_path / "a.npz", (1, 1024, 1024)),
-                 lambda: read_idx(tmp_path / "b.gz")):
+    for call in (
+        lambda: load(tmp_path / "a.npz"),
+        lambda: read_images(tmp_path / "a.npz", (1, 1024, 1024)),
+        lambda: read_idx(tmp_path / "b.gz"),
+    ):
         with pytest.raises(DataError, match="bomb"):
             call()
 
 
-@pytest.mark.parametrize("content", [
-    npy((10**12, 1, 8, 8)), npy((2, 1, 8, 8), b"x" * 127), npy((2, 1, 8, 8), b"x" * 129),
-    npy((-2, -1, 8, 8), b"x" * 128), npy((2, 1, 8, 8), b"x" * 1024, "|O"), npy("((((", b""),
-    npy((2, 1, 8, 8), b"x" * 128, "|u9"), b"\x93NUMPY\x03\0", b"",
-], ids=range(9))  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy((10**12, 1, 8, 8)),
+        npy((2, 1, 8, 8), b"x" * 127),
+        npy((2, 1, 8, 8), b"x" * 129),
+        npy((-2, -1, 8, 8), b"x" * 128),
+        npy((2, 1, 8, 8), b"x" * 1024, "|O"),
+        npy("((((", b""),
+        npy((2, 1, 8, 8), b"x" * 128, "|u9"),
+        b"\x93NUMPY\x03\0",
+        b"",
+    ],
+    ids=range(9),
+)
 def test_damaged_headers(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
     zipped(tmp_path / "a.npz", images=content, labels=npy((2,), bytes(2)))
@@ -276,8 +311,11 @@ def test_gzip_is_read_no_further_than_its_header_says(tmp_path):
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for name in ("a.npz", "a.npy", "a.png", "a.gz"):
         os.mkfifo(tmp_path / name)
-    for call in (lambda: load(tmp_path / "a.npz"), lambda: read_idx(tmp_path / "a.gz"),
-                 *(lambda n=n: read_images(tmp_path / n, (1, 8, 8)) for n in ("a.npz", "a.npy", "a.png"))):
+    for call in (
+        lambda: load(tmp_path / "a.npz"),
+        lambda: read_idx(tmp_path / "a.gz"),
+        *(lambda n=n: read_images(tmp_path / n, (1, 8, 8)) for n in ("a.npz", "a.npy", "a.png")),
+    ):
         with pytest.raises(DataError, match="pipe"):
             call()
 
@@ -289,8 +327,15 @@ def test_the_digits_are_found_in_a_zip_archive(tmp_path):
                 if file.is_file() and file.suffix != ".pyc":
                     archive.write(file, file.relative_to(root))
     program = "import im2colnet as ic; print(len(ic.datasets.load('digits')[0]), ic.__file__)"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": str(tmp_path / "all.whl")}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "all.whl")},
+        check=False,
+    )
     assert done.stdout.startswith("1438 "), done.stderr
     assert "all.whl" in done.stdout
 
@@ -325,7 +370,18 @@ def test_warnings_are_one_line(tmp_path, capsys):
 
     images = np.repeat(np.repeat(PIXELS, 3, 2), 3, 3)
     np.savez(tmp_path / "data.npz", images=images * 1.0, labels=LABELS + 1)
-    main(["train", "--data", str(tmp_path / "data.npz"), "--model", "notebook", "--epochs", "1",
-          "--out", str(tmp_path / "out")])
+    main(
+        [
+            "train",
+            "--data",
+            str(tmp_path / "data.npz"),
+            "--model",
+            "notebook",
+            "--epochs",
+            "1",
+            "--out",
+            str(tmp_path / "out"),
+        ]
+    )
     lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert [line.partition("warning: ")[2].split()[0] for line in lines] == ["images", "class"]

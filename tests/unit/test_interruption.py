@@ -57,7 +57,7 @@ class Raises:
         if event == "line":
             self.left -= 1
             if self.left == 0:
-                raise self.error()      # a new one each time, which holds no frame of an earlier try
+                raise self.error()  # a new one each time, which holds no frame of an earlier try
         return self
 
 
@@ -212,9 +212,12 @@ def stopped_by(number, folder, *prefix):
     """Send a signal to a training in its second epoch; return the exit status and what it wrote to stderr."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-c", SCRIPT, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*prefix, sys.executable, "-c", SCRIPT, folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=environment,
-    )  # fmt: skip
+    )
     try:
         for line in process.stdout:
             if line.startswith("2 3"):

@@ -232,7 +232,8 @@ NETS = {
     "conv": lambda: [ic.Conv2d(3, 4, 3)],
     "conv without bias": lambda: [ic.Conv2d(3, 4, (2, 3), bias=False)],
     "conv strided, dilated, padded on one side": lambda: [
-        ic.Conv2d(3, 4, 3, stride=(2, 1), padding=((2, 0), (1, 3)), dilation=(1, 2))],
+        ic.Conv2d(3, 4, 3, stride=(2, 1), padding=((2, 0), (1, 3)), dilation=(1, 2))
+    ],
     "conv in groups": lambda: [ic.Conv2d(3, 4, 1), ic.Conv2d(4, 6, 3, padding=1, groups=2)],
     "conv depthwise": lambda: [ic.Conv2d(3, 6, 3, padding="same", groups=3)],
     "conv, many channels": lambda: [ic.Conv2d(3, 12, 1), ic.Conv2d(12, 13, 3, padding=1), ic.Conv2d(13, 2, 1)],
@@ -263,20 +264,34 @@ NETS = {
     "residual with a relu as shortcut": lambda: [residual(ic.Conv2d(3, 3, 1), shortcut=ic.ReLU())],
     "residual with a shortcut": bottleneck,
     "residual with zero-padding": lambda: [
-        residual(ic.Conv2d(3, 5, 3, 2, padding=1), shortcut=ic.ZeroPadShortcut(3, 5, 2)), ic.ReLU()],
+        residual(ic.Conv2d(3, 5, 3, 2, padding=1), shortcut=ic.ZeroPadShortcut(3, 5, 2)),
+        ic.ReLU(),
+    ],
     "residual, nested": lambda: [
-        residual(ic.Conv2d(3, 3, 1), residual(ic.ReLU(), ic.Conv2d(3, 3, 3, padding=1)), ic.ReLU(),
-                 shortcut=residual(ic.BatchNorm2d(3), ic.ReLU()))],
+        residual(
+            ic.Conv2d(3, 3, 1),
+            residual(ic.ReLU(), ic.Conv2d(3, 3, 3, padding=1)),
+            ic.ReLU(),
+            shortcut=residual(ic.BatchNorm2d(3), ic.ReLU()),
+        )
+    ],
     "residual of residuals alone": lambda: [ic.Residual(ic.Residual(ic.Residual(ic.ReLU())))],
     "pre-activation": lambda: [
-        ic.Conv2d(3, 4, 1), residual(ic.ReLU(), ic.Conv2d(4, 4, 3, padding=1), ic.ReLU(), ic.Conv2d(4, 4, 1))],
+        ic.Conv2d(3, 4, 1),
+        residual(ic.ReLU(), ic.Conv2d(4, 4, 3, padding=1), ic.ReLU(), ic.Conv2d(4, 4, 1)),
+    ],
     "pre-activation with batch norm": lambda: [
-        ic.Conv2d(3, 4, 1), residual(ic.BatchNorm2d(4), ic.ReLU(), ic.Conv2d(4, 4, 3, padding=1)), ic.BatchNorm2d(4),
-        ic.ReLU()],
+        ic.Conv2d(3, 4, 1),
+        residual(ic.BatchNorm2d(4), ic.ReLU(), ic.Conv2d(4, 4, 3, padding=1)),
+        ic.BatchNorm2d(4),
+        ic.ReLU(),
+    ],
     "a relu'd value read twice": lambda: [ic.Conv2d(3, 4, 1), ic.ReLU(), residual(ic.Conv2d(4, 4, 1), ic.ReLU())],
     "sequential in sequential": lambda: [
-        ic.Sequential([ic.Conv2d(3, 4, 3), ic.Sequential([ic.ReLU()])]), ic.MaxPool2d(2)],
-}  # fmt: skip
+        ic.Sequential([ic.Conv2d(3, 4, 3), ic.Sequential([ic.ReLU()])]),
+        ic.MaxPool2d(2),
+    ],
+}
 
 
 @pytest.mark.parametrize("shard", [None, 2], ids=["one shard", "shards"])
@@ -342,9 +357,13 @@ def evaluate(layer, x, training):
     if isinstance(layer, ic.Linear):
         return naive.linear(x, layer.params["weight"], layer.params.get("bias"))
     return {
-        ic.ReLU: naive.relu, ic.Flatten: lambda x: x.reshape(len(x), -1), ic.GlobalAvgPool2d: naive.global_avg_pool2d,
-        ic.Dropout: lambda x: x, Through: lambda x: x, Mirror: lambda x: x[..., ::-1],
-    }[type(layer)](x)  # fmt: skip
+        ic.ReLU: naive.relu,
+        ic.Flatten: lambda x: x.reshape(len(x), -1),
+        ic.GlobalAvgPool2d: naive.global_avg_pool2d,
+        ic.Dropout: lambda x: x,
+        Through: lambda x: x,
+        Mirror: lambda x: x[..., ::-1],
+    }[type(layer)](x)
 
 
 def differentiate(layer, x, dy, gradients):
@@ -373,10 +392,12 @@ def differentiate(layer, x, dy, gradients):
         )
         return dx
     return {
-        ic.ReLU: lambda: naive.relu_grad(x, dy), ic.Flatten: lambda: dy.reshape(x.shape), Mirror: lambda: dy[..., ::-1],
+        ic.ReLU: lambda: naive.relu_grad(x, dy),
+        ic.Flatten: lambda: dy.reshape(x.shape),
+        Mirror: lambda: dy[..., ::-1],
         ic.MaxPool2d: lambda: naive.max_pool2d_grad(x, dy, layer.kernel_size, layer.stride, layer.padding),
         ic.AvgPool2d: lambda: naive.avg_pool2d_grad(x.shape, dy, layer.kernel_size, layer.stride, layer.padding),
-    }.get(type(layer), lambda: dy)()  # fmt: skip
+    }.get(type(layer), lambda: dy)()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -484,8 +505,15 @@ OWN = {
     "in a residual": lambda: [residual(UsersScale(3), Silu(), Mirror(), shortcut=Through()), Through(), ic.ReLU()],
     "views in a residual": lambda: [residual(Mirror()), residual(Through()), residual(ic.ReLU(), shortcut=Through())],
     "among others": lambda: [
-        ic.Conv2d(3, 4, 3), ic.BatchNorm2d(4), Silu(), UsersScale(4, 2.0), ic.ReLU(), ic.Flatten(), ic.Linear(80, 4)],
-}  # fmt: skip
+        ic.Conv2d(3, 4, 3),
+        ic.BatchNorm2d(4),
+        Silu(),
+        UsersScale(4, 2.0),
+        ic.ReLU(),
+        ic.Flatten(),
+        ic.Linear(80, 4),
+    ],
+}
 
 
 @pytest.mark.parametrize("shard", [None, 2], ids=["one shard", "shards"])
@@ -553,25 +581,35 @@ def test_a_layer_s_forward_and_backward_can_be_watched(seen_from):
     trainer.step(x, labels)
     assert seen == ["forward", "forward", "backward"]
     del conv.forward, conv.backward
-    assert not np.array_equal(net.predict(x), expected)     # prepared calls see the new parameters
+    assert not np.array_equal(net.predict(x), expected)  # prepared calls see the new parameters
     assert seen == ["forward", "forward", "backward"]
 
 
 # Random networks: what the planner puts into the same memory must not be needed at the same time -------------------
 SAME_SIZE = {
-    "relu": ic.ReLU, "dropout": lambda: ic.Dropout(0.0), "batch norm": lambda: ic.BatchNorm2d(3),
-    "conv": lambda: ic.Conv2d(3, 3, 3, padding=1), "depthwise": lambda: ic.Conv2d(3, 3, 1, groups=3),
-    "max pool": lambda: ic.MaxPool2d(3, 1, padding=1), "avg pool": lambda: ic.AvgPool2d(3, 1, padding=1),
-    "zero-pad": lambda: ic.ZeroPadShortcut(3, 3), "own, a view": lambda: Mirror(), "own": lambda: Through(),
-}  # fmt: skip
-FEATURES = {
-    "relu": ic.ReLU, "dropout": lambda: ic.Dropout(0.0), "flatten": ic.Flatten, "linear": lambda: ic.Linear(27, 27),
+    "relu": ic.ReLU,
+    "dropout": lambda: ic.Dropout(0.0),
+    "batch norm": lambda: ic.BatchNorm2d(3),
+    "conv": lambda: ic.Conv2d(3, 3, 3, padding=1),
+    "depthwise": lambda: ic.Conv2d(3, 3, 1, groups=3),
+    "max pool": lambda: ic.MaxPool2d(3, 1, padding=1),
+    "avg pool": lambda: ic.AvgPool2d(3, 1, padding=1),
+    "zero-pad": lambda: ic.ZeroPadShortcut(3, 3),
+    "own, a view": lambda: Mirror(),
     "own": lambda: Through(),
-}  # fmt: skip
+}
+FEATURES = {
+    "relu": ic.ReLU,
+    "dropout": lambda: ic.Dropout(0.0),
+    "flatten": ic.Flatten,
+    "linear": lambda: ic.Linear(27, 27),
+    "own": lambda: Through(),
+}
 
 
 def descriptions(makers):
     """Lists of names and, for residual blocks within residual blocks, pairs (body, shortcut) of lists."""
+
     def several(one):
         return st.lists(one, min_size=1, max_size=4)
 
@@ -617,10 +655,12 @@ def joined(net, x):
 def with_statistics(layers):
     """A network of these layers whose batch norms have something to do."""
     net, rng = ic.Sequential(layers).init(0, dtype="float64"), np.random.default_rng(1)
-    net.load_state_dict({
-        name: rng.uniform(0.5, 2, value.shape) if "running" in name else rng.standard_normal(value.shape)
-        for name, value in net.state_dict().items()
-    })  # fmt: skip
+    net.load_state_dict(
+        {
+            name: rng.uniform(0.5, 2, value.shape) if "running" in name else rng.standard_normal(value.shape)
+            for name, value in net.state_dict().items()
+        }
+    )
     lend(net)
     return net
 
@@ -630,9 +670,10 @@ def with_statistics(layers):
 @pytest.mark.parametrize(("bias", "relu", "affine"), [(True, True, True), (False, False, True), (True, True, False)])
 def test_a_batch_norm_is_joined_to_the_convolution_before_it(size, groups, bias, relu, affine):
     layers = [
-        ic.Conv2d(4, 8, 3, stride=2, padding=1, groups=groups, bias=bias), ic.BatchNorm2d(8, affine=affine),
+        ic.Conv2d(4, 8, 3, stride=2, padding=1, groups=groups, bias=bias),
+        ic.BatchNorm2d(8, affine=affine),
         *[ic.ReLU()] * relu,
-    ]  # fmt: skip
+    ]
     x = normal(2, 4, size, size)
     net = with_statistics(layers)
     assert isinstance(joined(net, x)[0], ic.layers.NormalizedConv2d)
@@ -760,10 +801,13 @@ class Broken(Layer):
 
 @pytest.mark.parametrize(
     ("what", "text"),
-    [("shape", "forward returned (1, 3, 6, 2), expected an array of shape (6, 3, 6, 2)"),
-     ("nothing", "forward returned None"), ("backward shape", "backward returned (1, 3, 6, 2)"),
-     ("backward nothing", "backward returned None")],
-)  # fmt: skip
+    [
+        ("shape", "forward returned (1, 3, 6, 2), expected an array of shape (6, 3, 6, 2)"),
+        ("nothing", "forward returned None"),
+        ("backward shape", "backward returned (1, 3, 6, 2)"),
+        ("backward nothing", "backward returned None"),
+    ],
+)
 def test_a_user_s_layer_that_returns_something_else(what, text):
     net = ic.Sequential([UsersScale(3), Broken(what), ic.Flatten()])
     with pytest.raises(ic.ShapeError) as error:

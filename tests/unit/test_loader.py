@@ -1,4 +1,5 @@
 """The loader: its order, its buffers, and the life of its thread."""
+
 import gc
 import subprocess
 import sys
@@ -47,8 +48,14 @@ def no_thread_is_left():
 
 # The order
 
-@given(count=st.integers(1, 40), batch_size=st.integers(1, 45), shuffle=st.booleans(), drop_last=st.booleans(),
-       epoch=st.integers(0, 5))
+
+@given(
+    count=st.integers(1, 40),
+    batch_size=st.integers(1, 45),
+    shuffle=st.booleans(),
+    drop_last=st.booleans(),
+    epoch=st.integers(0, 5),
+)
 def test_an_epoch_has_each_image_once(count, batch_size, shuffle, drop_last, epoch):
     if drop_last and batch_size > count:
         return
@@ -98,12 +105,14 @@ def test_going_on_within_an_epoch(start, drop_last):
 def test_two_iterators_do_not_disturb_each_other():
     loader = Loader(numbered(40), 4)
     pairs = list(zip(labels_of(loader.epoch(0)), labels_of(loader.epoch(1)), strict=True))
-    together = [(one.tolist(), other.tolist())
-                for (_, one), (_, other) in zip(loader.epoch(0), loader.epoch(1), strict=True)]
+    together = [
+        (one.tolist(), other.tolist()) for (_, one), (_, other) in zip(loader.epoch(0), loader.epoch(1), strict=True)
+    ]
     assert together == pairs
 
 
 # The arrays
+
 
 def variants():
     data = numbered(12)
@@ -135,7 +144,7 @@ def test_kinds_of_arrays(kind):
         assert images.flags.writeable
         assert images.dtype == data.images.dtype.newbyteorder("=")
         assert labels.dtype == data.labels.dtype.newbyteorder("=")
-        images[...] = 99    # the data set keeps its own
+        images[...] = 99  # the data set keeps its own
     assert np.array_equal(data.images, before)
 
 
@@ -148,7 +157,7 @@ def test_a_batch_is_valid_until_the_next_but_one():
     batches = Loader(numbered(30, (1, 64, 64)), 2).epoch(0, reuse=True)
     before, before_copy = None, None
     for images, labels in batches:
-        time.sleep(0.002)    # time for the thread to fill another buffer
+        time.sleep(0.002)  # time for the thread to fill another buffer
         if before is not None:
             assert (before == before_copy).all()
         assert (images == labels.reshape(-1, 1, 1, 1)).all()
@@ -175,10 +184,11 @@ def test_steady_state_allocates_nothing_large(step):
     finally:
         tracemalloc.stop()
     assert len(addresses) == 3
-    assert peak - before < 16_000    # a batch has 100,352 bytes, the order 7,200
+    assert peak - before < 16_000  # a batch has 100,352 bytes, the order 7,200
 
 
 # The thread
+
 
 @pytest.fixture
 def take(monkeypatch):
@@ -205,7 +215,7 @@ def test_one_batch_is_gathered_ahead_in_another_thread(take):
     batches = Loader(numbered(20), 4).epoch(0)
     assert take.calls == 0
     next(batches)
-    wait_for(lambda: take.calls == 4)    # images and labels of two batches
+    wait_for(lambda: take.calls == 4)  # images and labels of two batches
     time.sleep(0.02)
     assert take.calls == 4
     next(batches)
@@ -288,7 +298,7 @@ def test_collected_in_its_own_thread(take):
         assert collected.wait(10)
     finally:
         gc.enable()
-    wait_for(lambda: not loader_threads(), seconds=1)    # pytest fails on an exception that the collector swallowed
+    wait_for(lambda: not loader_threads(), seconds=1)  # pytest fails on an exception that the collector swallowed
 
 
 def test_the_interpreter_exits_within_an_epoch():
@@ -303,13 +313,19 @@ kept = Loader(Dataset(np.zeros((100, 1, 8, 8)), np.zeros(100, int)), 4).epoch(0)
 next(kept)
 print("done")
 """
-    done = subprocess.run([sys.executable, "-c", program, str(root), str(root / "backends")],
-                          capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(root), str(root / "backends")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout == "done\n"
     assert done.stderr == ""
 
 
 # Arguments
+
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, "4", None, True])
 def test_wrong_batch_size(batch_size):
@@ -323,7 +339,7 @@ def test_wrong_arguments():
     with pytest.raises(ShapeError, match="drop_last leaves nothing of 5 images in batches of 6"):
         Loader(numbered(5), 6, drop_last=True)
     loader = Loader(numbered(5), 2)
-    with pytest.raises(ShapeError, match="epoch must be"):    # at once, not at the first batch
+    with pytest.raises(ShapeError, match="epoch must be"):  # at once, not at the first batch
         loader.epoch(-1)
     with pytest.raises(ShapeError, match="start must be"):
         loader.epoch(0, start=-1)

@@ -1,4 +1,5 @@
 """What is planned is what is allocated, and a steady-state step allocates nothing."""
+
 import gc
 import os
 import sys
@@ -85,7 +86,7 @@ def test_parameters_are_drawn_a_few_at_a_time():
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak - held < net.flat.nbytes / 2    # not a copy of them, let alone one in float64
+    assert peak - held < net.flat.nbytes / 2  # not a copy of them, let alone one in float64
 
 
 def test_memory_does_not_grow_with_the_batch_without_batch_norm():
@@ -107,7 +108,7 @@ class LargestLine:
         if not frame.f_code.co_filename.startswith(LIBRARY):
             return None
         now, peak = tracemalloc.get_traced_memory()
-        if self._before is not None and peak - self._before > self.most:    # not what tracing itself takes
+        if self._before is not None and peak - self._before > self.most:  # not what tracing itself takes
             self.most, self.where = peak - self._before, f"before {frame.f_code.co_filename}:{frame.f_lineno}"
         tracemalloc.reset_peak()
         self._before = tracemalloc.get_traced_memory()[0]
@@ -115,18 +116,28 @@ class LargestLine:
 
 
 def average_and_dropout(classes, channels, size):
-    return ic.Sequential([
-        ic.Conv2d(channels, 8, 3, padding=1), ic.ReLU(), ic.AvgPool2d(3, 2, 1), ic.Conv2d(8, 8, 3, groups=8),
-        ic.Dropout(0.3), ic.MaxPool2d(3, 2), ic.Flatten(), ic.Linear(8 * ((size + 1) // 2 // 2 - 2) ** 2, classes),
-    ])  # fmt: skip
+    return ic.Sequential(
+        [
+            ic.Conv2d(channels, 8, 3, padding=1),
+            ic.ReLU(),
+            ic.AvgPool2d(3, 2, 1),
+            ic.Conv2d(8, 8, 3, groups=8),
+            ic.Dropout(0.3),
+            ic.MaxPool2d(3, 2),
+            ic.Flatten(),
+            ic.Linear(8 * ((size + 1) // 2 // 2 - 2) ** 2, classes),
+        ]
+    )
 
 
 @pytest.mark.parametrize(("model", "channels", "size"), [("lenet5", 1, 28), ("resnet20", 3, 32), ("other", 2, 28)])
 def test_a_steady_state_step_allocates_no_array_over_4_kb(model, channels, size, threads):
     threads(1)
     make = ic.models.MODELS.get(model, average_and_dropout)
-    net = make(classes=10, **({"channels": channels, "size": size} if model == "other" else
-                              {"in_channels": channels, "input_size": size}))
+    net = make(
+        classes=10,
+        **({"channels": channels, "size": size} if model == "other" else {"in_channels": channels, "input_size": size}),
+    )
     trainer = ic.Trainer(net, optimizer=ic.SGD(0.01, 0.9, 1e-4))
     images, labels = batch((channels, size, size), 64)
     for _ in range(3):

@@ -85,7 +85,7 @@ def resnet20_size(classes, in_channels=3):
         (models.mobilenet(classes=1000, input_size=224, width=0.25), mobilenet_size(0.25, 1000)),
         (models.mobilenet(classes=5, in_channels=1), mobilenet_size(1.0, 5, 1)),
     ],
-)  # fmt: skip
+)
 def test_numbers_of_parameters(net, expected):
     assert parameters(net) == expected
     assert net.graph.size == expected
@@ -198,16 +198,24 @@ def test_initialisation_is_pytorch_s(config, _):
 
 
 def test_bounds_of_every_kind_of_layer():
-    net = ic.Sequential([
-        ic.Conv2d(4, 8, (3, 5), groups=2), ic.BatchNorm2d(8), ic.Conv2d(8, 8, 3, groups=8, bias=False), ic.Flatten(),
-        ic.Linear(9, 50),
-    ])  # fmt: skip
+    net = ic.Sequential(
+        [
+            ic.Conv2d(4, 8, (3, 5), groups=2),
+            ic.BatchNorm2d(8),
+            ic.Conv2d(8, 8, 3, groups=8, bias=False),
+            ic.Flatten(),
+            ic.Linear(9, 50),
+        ]
+    )
     state = net.init(0, "float64").state_dict()
     for name, fan_in in {"0.weight": 30, "0.bias": 30, "2.weight": 9, "4.weight": 9, "4.bias": 9}.items():
         assert 0.75 / math.sqrt(fan_in) < np.abs(state.pop(name)).max() <= 1 / math.sqrt(fan_in)
     assert {name: set(value.tolist()) for name, value in state.items()} == {
-        "1.weight": {1.0}, "1.bias": {0.0}, "1.running_mean": {0.0}, "1.running_var": {1.0}
-    }  # fmt: skip
+        "1.weight": {1.0},
+        "1.bias": {0.0},
+        "1.running_mean": {0.0},
+        "1.running_var": {1.0},
+    }
 
 
 @pytest.mark.parametrize("name", ["notebook", "lenet5", "resnet20"])

@@ -57,8 +57,14 @@ def test_sgd(lr, momentum, weight_decay, nesterov):
 
 
 @settings(max_examples=60, deadline=None)
-@given(lr=rates, b1=st.floats(0, 0.99), b2=st.floats(0, 0.999), eps=st.sampled_from([1e-8, 1e-3]), weight_decay=decays,
-       decoupled=st.booleans())  # fmt: skip
+@given(
+    lr=rates,
+    b1=st.floats(0, 0.99),
+    b2=st.floats(0, 0.999),
+    eps=st.sampled_from([1e-8, 1e-3]),
+    weight_decay=decays,
+    decoupled=st.booleans(),
+)
 def test_adam(lr, b1, b2, eps, weight_decay, decoupled):
     arguments = {"lr": lr, "betas": (b1, b2), "eps": eps, "weight_decay": weight_decay}
     initial, gradients = normal(5), normal(6, 5, seed=1)

@@ -1,4 +1,5 @@
 """Pictures of every mode: scaled by what the mode means, or refused; never black where the picture is not."""
+
 import struct
 import warnings
 
@@ -9,7 +10,7 @@ from im2colnet.errors import DataError
 from im2colnet.images import read_images
 
 Image = pytest.importorskip("PIL.Image")
-GREY = (np.arange(64).reshape(8, 8) * 4).astype(np.uint8)    # 0 to 252
+GREY = (np.arange(64).reshape(8, 8) * 4).astype(np.uint8)  # 0 to 252
 DARK = GREY < 128
 
 
@@ -42,10 +43,16 @@ GOOD = {
     "la.png": (black(255 - GREY, "LA"), GREY, {}),
     "rgba.png": (black(255 - GREY, "RGBA"), GREY, {}),
     "transparent.png": (palette(), DARK * 255, {"transparency": 0}),
-    "transparent-rgb.png": (image(np.where(DARK, 10, 20).astype(np.uint8)).convert("RGB"), np.where(DARK, 255, 20),
-                            {"transparency": (10, 10, 10)}),
-    "transparent-grey.png": (image(np.where(DARK, 10, 20).astype(np.uint8)), np.where(DARK, 255, 20),
-                             {"transparency": 10}),
+    "transparent-rgb.png": (
+        image(np.where(DARK, 10, 20).astype(np.uint8)).convert("RGB"),
+        np.where(DARK, 255, 20),
+        {"transparency": (10, 10, 10)},
+    ),
+    "transparent-grey.png": (
+        image(np.where(DARK, 10, 20).astype(np.uint8)),
+        np.where(DARK, 255, 20),
+        {"transparency": 10},
+    ),
 }
 
 
@@ -73,41 +80,62 @@ def png_16_bits_in_colour(values):
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in np.repeat(values[..., None], 3, axis=2))
     header = struct.pack(">IIBBBBB", *values.shape[::-1], 16, 2, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def tiff(values, order, photometric, kind=1):
     """Return a TIFF file, by its description."""
     data = values.tobytes()
-    entries = [(256, 3, 8), (257, 3, 8), (258, 3, values.itemsize * 8), (259, 3, 1), (262, 3, photometric), (273, 4, 8),
-               (277, 3, 1), (278, 3, 8), (279, 4, len(data)), (339, 3, kind)]
+    entries = [
+        (256, 3, 8),
+        (257, 3, 8),
+        (258, 3, values.itemsize * 8),
+        (259, 3, 1),
+        (262, 3, photometric),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 3, 8),
+        (279, 4, len(data)),
+        (339, 3, kind),
+    ]
     out = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(order + "I", 8 + len(data)) + data
     out += struct.pack(order + "H", len(entries))
     for tag, size, value in entries:
-        out += struct.pack(order + "HHI", tag, size, 1) + struct.pack(order + ("I" if size == 4 else "HH"),
-                                                                     *([value] if size == 4 else [value, 0]))
+        out += struct.pack(order + "HHI", tag, size, 1) + struct.pack(
+            order + ("I" if size == 4 else "HH"), *([value] if size == 4 else [value, 0])
+        )
     return out + struct.pack(order + "I", 0)
 
 
 WIDE = GREY.astype(np.uint16) * 257
 
 
-@pytest.mark.parametrize("content", [
-    png_16_bits_in_colour(WIDE), tiff(WIDE.astype("<u2"), "<", 1), tiff(WIDE.astype(">u2"), ">", 1),
-    tiff((65535 - WIDE).astype("<u2"), "<", 0), b"P5 8 8 65535\n" + WIDE.astype(">u2").tobytes(),
-], ids=["png in colour", "little-endian", "big-endian", "white is 0", "pgm"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        png_16_bits_in_colour(WIDE),
+        tiff(WIDE.astype("<u2"), "<", 1),
+        tiff(WIDE.astype(">u2"), ">", 1),
+        tiff((65535 - WIDE).astype("<u2"), "<", 0),
+        b"P5 8 8 65535\n" + WIDE.astype(">u2").tobytes(),
+    ],
+    ids=["png in colour", "little-endian", "big-endian", "white is 0", "pgm"],
+)
 def test_sixteen_bits(tmp_path, content):
     (tmp_path / "picture").write_bytes(content)
     np.testing.assert_array_equal(read_images(tmp_path / "picture", (1, 8, 8))[0, 0], GREY)
 
 
-@pytest.mark.parametrize(("array", "message"), [
-    (GREY * np.float32(257), "mode is F.* 0 to 64764.*only .0, 1.*npy"),
-    (GREY / np.float32(-255), "mode is F"),
-    (np.full((8, 8), np.nan, np.float32), "mode is F"),
-    (GREY.astype(np.int32), "mode is I.*0 to 252.*not known"),
-    (GREY.astype(np.uint16) * 16, "mode is I;16.*above 4032.*12 bits"),
-])
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (GREY * np.float32(257), "mode is F.* 0 to 64764.*only .0, 1.*npy"),
+        (GREY / np.float32(-255), "mode is F"),
+        (np.full((8, 8), np.nan, np.float32), "mode is F"),
+        (GREY.astype(np.int32), "mode is I.*0 to 252.*not known"),
+        (GREY.astype(np.uint16) * 16, "mode is I;16.*above 4032.*12 bits"),
+    ],
+)
 def test_unknown_scales_are_refused(tmp_path, array, message):
     image(array.astype(array.dtype)).save(tmp_path / "strange.tif")
     with pytest.raises(DataError, match=f"strange.tif: .*{message}"):

@@ -1,4 +1,5 @@
 """Systems without what Linux has, such as Windows: the library works without it; and what BLAS does with threads."""
+
 import json
 import os
 import subprocess
@@ -73,8 +74,14 @@ print("done")
 def test_a_system_with_less(tmp_path, signals):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends")))}
     environment.pop("IM2COLNET_BACKEND", None)
-    child = subprocess.run([sys.executable, "-c", ELSEWHERE, *signals], env=environment, cwd=tmp_path, text=True,
-                           capture_output=True, timeout=120)  # fmt: skip
+    child = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, *signals],
+        env=environment,
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert child.returncode == 0, child.stderr
     assert child.stdout.endswith("done\n")
     assert "Traceback" not in child.stderr
@@ -89,7 +96,7 @@ ONE = {"user_api": "blas", "internal_api": "openblas", "version": "0.3", "num_th
 @pytest.fixture
 def built(monkeypatch):
     """Set what NumPy was built with, with no settings from outside."""
-    ic.get_backend("numpy")     # it starts once in a process, and not with what is set here
+    ic.get_backend("numpy")  # it starts once in a process, and not with what is set here
     for variables in (*blas.VARIABLES.values(), blas.OTHERS):
         for variable in variables:
             monkeypatch.delenv(variable, raising=False)
@@ -100,17 +107,24 @@ def built(monkeypatch):
     return set_it
 
 
-@pytest.mark.parametrize(("name", "pools", "said"), [
-    ("scipy-openblas", [ONE], ""),
-    ("scipy-openblas", [ONE | {"num_threads": 8}, ONE], ""),    # another package's
-    ("scipy-openblas", [ONE | {"num_threads": 8}], "openblas uses 8 threads"),
-    ("scipy-openblas", [], "does not find"),
-    ("scipy-openblas", None, "install threadpoolctl, or set OPENBLAS_NUM_THREADS=1"),
-    ("mkl", None, "set MKL_NUM_THREADS=1"),
-    ("mkl", [ONE | {"internal_api": "mkl"}], ""),
-    ("accelerate", [], "Apple's Accelerate, whose threads threadpoolctl cannot limit: set VECLIB_MAXIMUM_THREADS=1"),
-    ("none", [], ""),
-])
+@pytest.mark.parametrize(
+    ("name", "pools", "said"),
+    [
+        ("scipy-openblas", [ONE], ""),
+        ("scipy-openblas", [ONE | {"num_threads": 8}, ONE], ""),  # another package's
+        ("scipy-openblas", [ONE | {"num_threads": 8}], "openblas uses 8 threads"),
+        ("scipy-openblas", [], "does not find"),
+        ("scipy-openblas", None, "install threadpoolctl, or set OPENBLAS_NUM_THREADS=1"),
+        ("mkl", None, "set MKL_NUM_THREADS=1"),
+        ("mkl", [ONE | {"internal_api": "mkl"}], ""),
+        (
+            "accelerate",
+            [],
+            "Apple's Accelerate, whose threads threadpoolctl cannot limit: set VECLIB_MAXIMUM_THREADS=1",
+        ),
+        ("none", [], ""),
+    ],
+)
 def test_whether_the_threads_of_blas_are_limited(built, monkeypatch, name, pools, said):
     built(name)
     why = blas.uncontrolled(pools)

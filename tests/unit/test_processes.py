@@ -34,10 +34,17 @@ def workers(monkeypatch):
 
 
 def small():
-    return ic.Sequential([
-        ic.Conv2d(3, 6, 3, padding=1), ic.BatchNorm2d(6), ic.ReLU(), ic.Dropout(0.3), ic.MaxPool2d(2), ic.Flatten(),
-        ic.Linear(96, 4),
-    ])  # fmt: skip
+    return ic.Sequential(
+        [
+            ic.Conv2d(3, 6, 3, padding=1),
+            ic.BatchNorm2d(6),
+            ic.ReLU(),
+            ic.Dropout(0.3),
+            ic.MaxPool2d(2),
+            ic.Flatten(),
+            ic.Linear(96, 4),
+        ]
+    )
 
 
 def batch(n=12, seed=0, dtype="float32"):
@@ -77,10 +84,18 @@ def test_results_are_those_of_one_worker(workers):
         ic.set_num_threads(threads)
         workers(kind)
         teacher = trainer(optimizer=ic.Adam(0.01))
-        losses = [teacher.step(*batch(n, n, dtype)) for n, dtype in (
-            (12, "float32"), (12, "float32"), (5, "float32"), (12, "float64"), (9, "float32"), (12, "float32"),
-            (2, "float32"),
-        )]  # fmt: skip
+        losses = [
+            teacher.step(*batch(n, n, dtype))
+            for n, dtype in (
+                (12, "float32"),
+                (12, "float32"),
+                (5, "float32"),
+                (12, "float64"),
+                (9, "float32"),
+                (12, "float32"),
+                (2, "float32"),
+            )
+        ]
         return losses, everything(teacher), teacher.workers
 
     losses, state, _ = train(1, "threads")
@@ -283,13 +298,26 @@ def of_every_layer(conv=ic.Conv2d, dtype="float32"):
     """A network of every layer that can be divided by rows, and of some that cannot."""
     block = ic.Sequential([conv(8, 8, 3, padding=1, groups=8, bias=False), ic.BatchNorm2d(8)])
     strided = ic.Sequential([conv(8, 16, 3, stride=2, padding=1), ic.BatchNorm2d(16)])
-    net = ic.Sequential([
-        conv(3, 8, 5, padding=((2, 1), (0, 3))), ic.BatchNorm2d(8), ic.ReLU(), ic.Residual(block),
-        ic.BatchNorm2d(8), ic.AvgPool2d(3, 1, 1, count_include_pad=False),
-        ic.Residual(strided, ic.ZeroPadShortcut(8, 16, 2)), ic.ReLU(), conv(16, 12, 1), ic.MaxPool2d(3, 2, 1),
-        ic.AvgPool2d(2, ceil_mode=True), conv(12, 40, 3, padding=2, dilation=2), ic.GlobalAvgPool2d(),
-        ic.Flatten(), ic.Dropout(0.5), ic.Linear(40, 4),
-    ])  # fmt: skip
+    net = ic.Sequential(
+        [
+            conv(3, 8, 5, padding=((2, 1), (0, 3))),
+            ic.BatchNorm2d(8),
+            ic.ReLU(),
+            ic.Residual(block),
+            ic.BatchNorm2d(8),
+            ic.AvgPool2d(3, 1, 1, count_include_pad=False),
+            ic.Residual(strided, ic.ZeroPadShortcut(8, 16, 2)),
+            ic.ReLU(),
+            conv(16, 12, 1),
+            ic.MaxPool2d(3, 2, 1),
+            ic.AvgPool2d(2, ceil_mode=True),
+            conv(12, 40, 3, padding=2, dilation=2),
+            ic.GlobalAvgPool2d(),
+            ic.Flatten(),
+            ic.Dropout(0.5),
+            ic.Linear(40, 4),
+        ]
+    )
     return net.init(0, dtype)
 
 
@@ -423,9 +451,13 @@ class Local(Exception):
 @pytest.mark.parametrize("shard", [0, 1, 2])
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(ValueError("no good"), ValueError), (KeyboardInterrupt(), KeyboardInterrupt), (SystemExit(3), SystemExit),
-     (Local("this", "that"), (Local, ic.WorkerError))],
-)  # fmt: skip
+    [
+        (ValueError("no good"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (SystemExit(3), SystemExit),
+        (Local("this", "that"), (Local, ic.WorkerError)),
+    ],
+)
 def test_an_error_in_any_worker_is_raised_and_changes_nothing(error, kind, shard, tmp_path):
     file = tmp_path / "fail"
     layers = small().layers
@@ -441,7 +473,7 @@ def test_an_error_in_any_worker_is_raised_and_changes_nothing(error, kind, shard
     if isinstance(error, Local):
         assert "this and that" in str(caught.value)
     assert_same_bits(everything(teacher), before)
-    vars(error).clear()     # the notes: they are new, and the layer holds the error
+    vars(error).clear()  # the notes: they are new, and the layer holds the error
     file.unlink()
     assert pids(teacher) == first, "they go on"
     assert [teacher.step(*batch()) for _ in range(2)] == [other.step(*batch()) for _ in range(2)]
@@ -540,7 +572,7 @@ def test_a_process_of_the_user_s_has_workers_of_its_own():
 def test_the_kind_of_workers_is_checked(workers, monkeypatch):
     with pytest.raises(ic.ShapeError, match="workers must be one of auto, processes, threads, got 'fibres'"):
         workers("fibres")
-    monkeypatch.setattr(memory, "AVAILABLE", False)     # as on another processor
+    monkeypatch.setattr(memory, "AVAILABLE", False)  # as on another processor
     teacher = trainer()
     with pytest.raises(ic.WorkerError, match="needs Linux on x86-64"):
         teacher.step(*batch())

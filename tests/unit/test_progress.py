@@ -106,7 +106,7 @@ def test_a_warm_up_counts_steps_whatever_the_batch_size(make, fits):
         assert found[warmup:] == [0.8] * (len(found) - count)
     else:
         (n, epochs, batch_size), before = fits[-1], fits[-2][1] if len(fits) > 1 else 0
-        last = (epochs - before) * -(-n // batch_size)      # steps of the last fit
+        last = (epochs - before) * -(-n // batch_size)  # steps of the last fit
         falling = found[max(warmup, len(found) - last) :]
         assert falling == sorted(falling, reverse=True)
         assert falling[-1] < 0.3
@@ -159,7 +159,7 @@ def test_steps_of_one_s_own_before_fit_are_no_progress():
     expected = [0.8 * (1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)]
     assert list(optimizer.seen.values()) == pytest.approx(expected)
     assert trainer.step(*data(8)) > 0
-    assert optimizer.seen[max(optimizer.seen)] == pytest.approx(0)      # the training is over
+    assert optimizer.seen[max(optimizer.seen)] == pytest.approx(0)  # the training is over
 
 
 # What is said -------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_nothing_is_said_where_the_rate_stays(schedule):
     trainer = ic.Trainer(linear(), optimizer=ic.SGD(ic.Cosine(0.1)))
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(data(), 4, 10, display=Stop(8))
-    trainer.fit(data(24), 4, 8)     # as far as before
+    trainer.fit(data(24), 4, 8)  # as far as before
 
 
 def test_a_display_may_say_it(capsys):
@@ -245,13 +245,23 @@ def test_a_schedule_may_give_any_number(kind, tmp_path):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ic.SGD(10**400), lambda: ic.SGD(b"0.1"), lambda: ic.SGD(np.True_), lambda: ic.SGD(np.array([0.1])),
-        lambda: ic.SGD(float("inf")), lambda: ic.Constant(float("nan")), lambda: ic.Cosine("0.1"),
-        lambda: ic.Cosine(0.1, final=float("nan")), lambda: ic.Cosine(0.1, final="0"), lambda: ic.SGD(ic.Cosine),
-        lambda: ic.SGD(0.1, 0.9, nesterov="no"), lambda: ic.Adam(eps=float("inf")),
-        lambda: ic.Cosine(0.1, steps=0), lambda: ic.Cosine(0.1, steps=True), lambda: ic.Constant(0.1, warmup="3"),
+        lambda: ic.SGD(10**400),
+        lambda: ic.SGD(b"0.1"),
+        lambda: ic.SGD(np.True_),
+        lambda: ic.SGD(np.array([0.1])),
+        lambda: ic.SGD(float("inf")),
+        lambda: ic.Constant(float("nan")),
+        lambda: ic.Cosine("0.1"),
+        lambda: ic.Cosine(0.1, final=float("nan")),
+        lambda: ic.Cosine(0.1, final="0"),
+        lambda: ic.SGD(ic.Cosine),
+        lambda: ic.SGD(0.1, 0.9, nesterov="no"),
+        lambda: ic.Adam(eps=float("inf")),
+        lambda: ic.Cosine(0.1, steps=0),
+        lambda: ic.Cosine(0.1, steps=True),
+        lambda: ic.Constant(0.1, warmup="3"),
     ],
-)  # fmt: skip
+)
 def test_bad_numbers_are_refused(make):
     with pytest.raises(ic.ShapeError):
         make()
@@ -274,7 +284,7 @@ def test_another_loss_holds_for_steps_and_evaluation(threads, monkeypatch):
     x, labels = data(64)
     trainers = [ic.Trainer(linear(), optimizer=ic.SGD(0.1), shard=8) for _ in range(2)]
     for trainer in trainers:
-        for _ in range(6):      # so many that processes take over
+        for _ in range(6):  # so many that processes take over
             trainer.step(x, labels)
     trainers[0].loss = TwiceTheLoss()
     trainers[1].optimizer = ic.SGD(0.2)
@@ -289,7 +299,7 @@ def test_another_loss_holds_for_steps_and_evaluation(threads, monkeypatch):
 def test_another_optimizer_goes_on_with_the_state_or_is_refused():
     x, labels = data()
     trainer = ic.Trainer(linear(), optimizer=ic.SGD(0.1))
-    trainer.optimizer = ic.SGD(0.1, momentum=0.9)     # nothing has been kept yet
+    trainer.optimizer = ic.SGD(0.1, momentum=0.9)  # nothing has been kept yet
     other = ic.Trainer(linear(), optimizer=ic.SGD(0.1, momentum=0.9))
     for each in (trainer, other):
         each.step(x, labels)
@@ -313,15 +323,20 @@ def test_another_optimizer_goes_on_with_the_state_or_is_refused():
     [
         (lambda: ic.Trainer(linear()), "net", linear()),
         (lambda: ic.Trainer(linear()), "seed", 3),
-        (lambda: ic.Conv2d(1, 2, 3), "stride", 2), (lambda: ic.Conv2d(1, 2, 3), "padding", "same"),
-        (lambda: ic.Conv2d(1, 2, 3), "bias", False), (lambda: ic.Linear(3, 2), "out_features", 5),
-        (lambda: ic.MaxPool2d(2), "kernel_size", 3), (lambda: ic.AvgPool2d(2), "ceil_mode", True),
-        (lambda: ic.BatchNorm2d(2), "affine", False), (lambda: ic.ZeroPadShortcut(2, 4), "stride", 2),
-        (lambda: linear().init(0), "backend", None), (lambda: linear().init(0), "dtype", "float64"),
+        (lambda: ic.Conv2d(1, 2, 3), "stride", 2),
+        (lambda: ic.Conv2d(1, 2, 3), "padding", "same"),
+        (lambda: ic.Conv2d(1, 2, 3), "bias", False),
+        (lambda: ic.Linear(3, 2), "out_features", 5),
+        (lambda: ic.MaxPool2d(2), "kernel_size", 3),
+        (lambda: ic.AvgPool2d(2), "ceil_mode", True),
+        (lambda: ic.BatchNorm2d(2), "affine", False),
+        (lambda: ic.ZeroPadShortcut(2, 4), "stride", 2),
+        (lambda: linear().init(0), "backend", None),
+        (lambda: linear().init(0), "dtype", "float64"),
         (lambda: ic.Loader(ic.Dataset(*data()), 4), "batch_size", 8),
         (lambda: ic.Loader(ic.Dataset(*data()), 4), "dataset", None),
     ],
-)  # fmt: skip
+)
 def test_what_something_else_was_built_from_cannot_change(make, name, value):
     it = make()
     before = getattr(it, name)
@@ -373,7 +388,7 @@ def test_layers_replaced_in_a_network_that_is_built(change):
         return ic.Sequential([ic.Residual(body), ic.Flatten(), ic.ReLU(), ic.Linear(64, 3)])
 
     net = make()
-    if change is not other_list:        # before, it is as if it had been made so
+    if change is not other_list:  # before, it is as if it had been made so
         change(net)
         net.init(0).predict(data()[0])
     net = make().init(0)
@@ -408,7 +423,7 @@ def test_batches_of_one_image():
         ic.Trainer(narrow()).fit(data(), 1, 1)
     with pytest.raises(ic.ShapeError, match="a batch of 1 image is too small"):
         ic.Trainer(narrow()).fit(data(1), 1, 8)
-    ic.Trainer(linear()).fit(data(9), 1, 8)     # nothing couples the images
+    ic.Trainer(linear()).fit(data(9), 1, 8)  # nothing couples the images
     with pytest.raises(ic.ShapeError, match="drop_last leaves nothing"):
         ic.Trainer(linear()).fit(data(9), 1, 10, drop_last=True)
 
@@ -471,10 +486,11 @@ def test_images_and_labels_apart(call):
     trainer = ic.Trainer(linear())
     with pytest.raises(ic.ShapeError, match=r"as a pair: trainer.(fit|evaluate)\(\(images, labels\)"):
         {
-            "fit with epochs": lambda: trainer.fit(x, labels, epochs=1), "fit": lambda: trainer.fit(x, labels, 1),
+            "fit with epochs": lambda: trainer.fit(x, labels, epochs=1),
+            "fit": lambda: trainer.fit(x, labels, 1),
             "fit of lists": lambda: trainer.fit(x.tolist(), labels.tolist(), epochs=1),
             "evaluate": lambda: trainer.evaluate(x, labels),
-        }[call]()  # fmt: skip
+        }[call]()
     with pytest.raises(ic.ShapeError, match="epochs must be a positive integer"):
         trainer.fit((x, labels), 1.5)
 

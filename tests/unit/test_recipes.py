@@ -20,9 +20,14 @@ def start(tmp_path, shape, *arguments):
 
 @pytest.mark.parametrize(
     ("shape", "model"),
-    [((192, 3, 32, 32), "resnet20"), ((40, 3, 64, 64), "resnet20"), ((192, 1, 28, 28), "lenet5"),
-     ((1438, 1, 8, 8), "resnet20"), ((5000, 1, 28, 28), "lenet5")],
-)  # fmt: skip
+    [
+        ((192, 3, 32, 32), "resnet20"),
+        ((40, 3, 64, 64), "resnet20"),
+        ((192, 1, 28, 28), "lenet5"),
+        ((1438, 1, 8, 8), "resnet20"),
+        ((5000, 1, 28, 28), "lenet5"),
+    ],
+)
 def test_few_images_get_more_epochs(shape, model, tmp_path):
     """240 images in batches of 64 for 15 epochs are 60 steps, after which no network has learned much."""
     trainer, run = start(tmp_path, shape)

@@ -1,4 +1,5 @@
 """Faults that a review found: each was wrong once."""
+
 import os
 import threading
 

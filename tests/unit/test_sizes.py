@@ -15,13 +15,14 @@ NOT_SIZES = [True, False, np.True_, 1.0, np.float64(2), "1", None, (1, True), (T
 
 @pytest.mark.parametrize("groups", [True, np.True_, 1.0, np.float32(1), "1", None, 0, -1, 2**70, (1,)])
 def test_what_is_no_number_of_groups_is_refused_and_leaves_nothing_behind(groups):
-    x = normal(1, 5, 7, 9)      # of a shape that no other test has convolved before
+    x = normal(1, 5, 7, 9)  # of a shape that no other test has convolved before
     w = normal(3, 5, 2, 3)
     for call in (
-        lambda: F.conv2d(x, w, groups=groups), lambda: F.conv2d_input(x.shape, w, normal(1, 3, 6, 7), groups=groups),
+        lambda: F.conv2d(x, w, groups=groups),
+        lambda: F.conv2d_input(x.shape, w, normal(1, 3, 6, 7), groups=groups),
         lambda: F.conv2d_weight(x, w.shape, normal(1, 3, 6, 7), groups=groups),
         lambda: ic.Conv2d(5, 3, 3, groups=groups),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ic.ShapeError, match="groups"):
             call()
     windows = np.lib.stride_tricks.sliding_window_view(x, (2, 3), (2, 3))
@@ -43,7 +44,7 @@ def test_a_kernel_that_is_called_with_what_equals_one_spoils_no_other():
 @pytest.mark.parametrize("argument", ["kernel_size", "stride", "padding", "dilation"])
 def test_what_is_no_size_of_a_window_is_refused(argument, size):
     calls = {make_window, F.max_pool2d, F.avg_pool2d, F.unfold}
-    if argument == "stride" and size is None:       # of pooling it is the kernel's
+    if argument == "stride" and size is None:  # of pooling it is the kernel's
         calls -= {F.max_pool2d, F.avg_pool2d}
     if argument == "dilation":
         calls -= {F.avg_pool2d}
@@ -58,14 +59,25 @@ def test_what_is_no_size_of_a_window_is_refused(argument, size):
 @pytest.mark.parametrize("size", [True, 1.5, "3", None, 0, -2, np.True_])
 @pytest.mark.parametrize(
     "make",
-    [lambda n: ic.Conv2d(n, 4, 1), lambda n: ic.Conv2d(4, n, 1), lambda n: ic.Linear(n, 4), lambda n: ic.Linear(4, n),
-     ic.BatchNorm2d, lambda n: ic.ZeroPadShortcut(n, 4), lambda n: ic.ZeroPadShortcut(1, n), ic.set_num_threads,
-     lambda n: ic.ZeroPadShortcut(1, 2, n), lambda n: ic.models.lenet5(n), lambda n: ic.models.lenet5(input_size=n),
-     lambda n: ic.Sequential([ic.Flatten()]).plan(n, (1, 4, 4)),
-     lambda n: ic.Sequential([ic.Flatten()]).plan(2, (1, 4, n)),
-     lambda n: F.conv2d_input((2, 4, n, 6), W, normal(2, 4, 4, 4)),
-     lambda n: F.conv2d_weight(X, (4, 4, 3, n), normal(2, 4, 4, 4)), lambda n: F.fold(normal(1, 4, 1), (2, n), 2)],
-)  # fmt: skip
+    [
+        lambda n: ic.Conv2d(n, 4, 1),
+        lambda n: ic.Conv2d(4, n, 1),
+        lambda n: ic.Linear(n, 4),
+        lambda n: ic.Linear(4, n),
+        ic.BatchNorm2d,
+        lambda n: ic.ZeroPadShortcut(n, 4),
+        lambda n: ic.ZeroPadShortcut(1, n),
+        ic.set_num_threads,
+        lambda n: ic.ZeroPadShortcut(1, 2, n),
+        lambda n: ic.models.lenet5(n),
+        lambda n: ic.models.lenet5(input_size=n),
+        lambda n: ic.Sequential([ic.Flatten()]).plan(n, (1, 4, 4)),
+        lambda n: ic.Sequential([ic.Flatten()]).plan(2, (1, 4, n)),
+        lambda n: F.conv2d_input((2, 4, n, 6), W, normal(2, 4, 4, 4)),
+        lambda n: F.conv2d_weight(X, (4, 4, 3, n), normal(2, 4, 4, 4)),
+        lambda n: F.fold(normal(1, 4, 1), (2, n), 2),
+    ],
+)
 def test_what_is_no_size_of_a_layer_is_refused(make, size):
     with pytest.raises(ic.ShapeError):
         make(size)
@@ -95,9 +107,11 @@ def test_no_images_give_no_results(dtype):
         (0, 6, 6, 5): F.conv2d(x, w, np.ones(6, dtype), padding=1, groups=2),
         (0, 6, 2, 3): F.conv2d(x, w, stride=(2, 1), groups=2),
         (0, 4, 6, 5): F.conv2d_input(x.shape, w, np.zeros((0, 6, 4, 3), dtype), groups=2),
-        (0, 4, 3, 2): F.max_pool2d(x, 2), (0, 4, 3, 3): F.avg_pool2d(x, 2, ceil_mode=True), (0, 36, 12): F.unfold(x, 3),
+        (0, 4, 3, 2): F.max_pool2d(x, 2),
+        (0, 4, 3, 3): F.avg_pool2d(x, 2, ceil_mode=True),
+        (0, 36, 12): F.unfold(x, 3),
         (0, 4, 6, 6): F.fold(np.zeros((0, 36, 16), dtype), (6, 6), 3),
-    }  # fmt: skip
+    }
     for shape, array in found.items():
         assert array.shape == shape
         assert array.dtype == dtype
@@ -113,12 +127,15 @@ def test_no_images_give_no_results(dtype):
 def test_arguments_are_checked_even_of_no_images():
     x, w = np.zeros((0, 4, 6, 5)), np.ones((6, 2, 3, 3))
     for call, text in [
-        (lambda: F.conv2d(x, w), "4 channels"), (lambda: F.conv2d(x, w, groups=3), "groups"),
+        (lambda: F.conv2d(x, w), "4 channels"),
+        (lambda: F.conv2d(x, w, groups=3), "groups"),
         (lambda: F.conv2d(x, w, np.ones(5), groups=2), "b must have shape"),
-        (lambda: F.conv2d(x[..., :2], w, groups=2), "no output is left"), (lambda: F.max_pool2d(x, 9), "no output"),
-        (lambda: F.fold(np.zeros((0, 36, 15)), 6, 3), "cols must have shape"), (lambda: F.unfold(x, 0), "kernel_size"),
+        (lambda: F.conv2d(x[..., :2], w, groups=2), "no output is left"),
+        (lambda: F.max_pool2d(x, 9), "no output"),
+        (lambda: F.fold(np.zeros((0, 36, 15)), 6, 3), "cols must have shape"),
+        (lambda: F.unfold(x, 0), "kernel_size"),
         (lambda: F.max_pool2d_input(x, np.zeros((0, 4, 3, 3)), 2), "dy must have"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ic.ShapeError, match=text):
             call()
 
@@ -128,8 +145,13 @@ def test_no_channels_and_no_pixels_are_refused(axis):
     shape = [2, 4, 6, 6]
     shape[axis] = 0
     x = np.zeros(shape)
-    calls = [lambda: F.conv2d(x, W), lambda: F.max_pool2d(x, 2), lambda: F.avg_pool2d(x, 2), lambda: F.unfold(x, 2),
-             lambda: F.avg_pool2d_input(x.shape, x, 2)]  # fmt: skip
+    calls = [
+        lambda: F.conv2d(x, W),
+        lambda: F.max_pool2d(x, 2),
+        lambda: F.avg_pool2d(x, 2),
+        lambda: F.unfold(x, 2),
+        lambda: F.avg_pool2d_input(x.shape, x, 2),
+    ]
     for call in calls:
         with pytest.raises(ic.ShapeError):
             call()

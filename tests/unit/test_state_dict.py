@@ -1,4 +1,5 @@
 """States of every kind: tensors of other modules are taken, and what is not numbers is refused by name."""
+
 from fractions import Fraction
 
 import numpy as np
@@ -67,11 +68,18 @@ class OnDevice:
 @pytest.mark.parametrize(
     "convert",
     [
-        np.asfortranarray, lambda a: a.tolist(), lambda a: a.astype(">f8"), lambda a: a.astype(object),
-        lambda a: np.ma.masked_array(a), Tensor, lambda a: Tensor(a, plain=False),
-        lambda a: Tensor(a, "torch.bfloat16"), lambda a: Tensor(a.astype("f8"), "torch.float64"), OnDevice,
+        np.asfortranarray,
+        lambda a: a.tolist(),
+        lambda a: a.astype(">f8"),
+        lambda a: a.astype(object),
+        lambda a: np.ma.masked_array(a),
+        Tensor,
+        lambda a: Tensor(a, plain=False),
+        lambda a: Tensor(a, "torch.bfloat16"),
+        lambda a: Tensor(a.astype("f8"), "torch.float64"),
+        OnDevice,
     ],
-)  # fmt: skip
+)
 def test_arrays_of_other_kinds(convert):
     net = small_net()
     net.load_state_dict({name: convert(value) for name, value in state().items()})
@@ -86,8 +94,15 @@ def test_float64_stays_exact():
 
 def test_numbers_of_every_kind():
     net = small_net().init(0)
-    for bias in ([True, False, True], [1, 2, 3], [Fraction(1, 2), 2, 3.5], [float("nan"), float("inf"), -0.0],
-                 np.array([1, 2, 3], "u8"), np.array([0.5, 1, 2], "f2"), np.float64([1, 2, 3])):  # fmt: skip
+    for bias in (
+        [True, False, True],
+        [1, 2, 3],
+        [Fraction(1, 2), 2, 3.5],
+        [float("nan"), float("inf"), -0.0],
+        np.array([1, 2, 3], "u8"),
+        np.array([0.5, 1, 2], "f2"),
+        np.float64([1, 2, 3]),
+    ):
         net.load_state_dict(state() | {"3.bias": bias})
         np.testing.assert_array_equal(net.state_dict()["3.bias"], np.array([float(b) for b in bias], "f4"))
 

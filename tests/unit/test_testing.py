@@ -11,14 +11,26 @@ from im2colnet.testing import check_layer
 IMAGES = (4, 6, 5)
 RANDOM = np.random.default_rng(0)
 LIBRARY = [
-    (ic.Conv2d(4, 6, 3, padding=1), IMAGES), (ic.Conv2d(4, 4, (2, 3), 2, groups=2, bias=False), IMAGES),
-    (ic.Conv2d(4, 4, 3, groups=4), IMAGES), (ic.Linear(7, 5), (7,)), (ic.Linear(7, 5, bias=False), (7,)),
-    (ic.ReLU(), IMAGES), (ic.ReLU(), (9,)), (ic.MaxPool2d(2), IMAGES), (ic.MaxPool2d(3, 1, 1, ceil_mode=True), IMAGES),
-    (ic.AvgPool2d(3, 2, 1), IMAGES), (ic.GlobalAvgPool2d(), IMAGES), (ic.BatchNorm2d(4), IMAGES),
-    (ic.BatchNorm2d(4, affine=False), IMAGES), (ic.Dropout(0.3), IMAGES), (ic.Flatten(), IMAGES),
-    (ic.Flatten(), (4, 1, 5)), (ic.ZeroPadShortcut(4, 6, 2), IMAGES),
-    (ic.Residual(ic.Sequential([ic.Conv2d(4, 4, 1), ic.BatchNorm2d(4)])), IMAGES), (ic.models.notebook(), (1, 8, 8)),
-]  # fmt: skip
+    (ic.Conv2d(4, 6, 3, padding=1), IMAGES),
+    (ic.Conv2d(4, 4, (2, 3), 2, groups=2, bias=False), IMAGES),
+    (ic.Conv2d(4, 4, 3, groups=4), IMAGES),
+    (ic.Linear(7, 5), (7,)),
+    (ic.Linear(7, 5, bias=False), (7,)),
+    (ic.ReLU(), IMAGES),
+    (ic.ReLU(), (9,)),
+    (ic.MaxPool2d(2), IMAGES),
+    (ic.MaxPool2d(3, 1, 1, ceil_mode=True), IMAGES),
+    (ic.AvgPool2d(3, 2, 1), IMAGES),
+    (ic.GlobalAvgPool2d(), IMAGES),
+    (ic.BatchNorm2d(4), IMAGES),
+    (ic.BatchNorm2d(4, affine=False), IMAGES),
+    (ic.Dropout(0.3), IMAGES),
+    (ic.Flatten(), IMAGES),
+    (ic.Flatten(), (4, 1, 5)),
+    (ic.ZeroPadShortcut(4, 6, 2), IMAGES),
+    (ic.Residual(ic.Sequential([ic.Conv2d(4, 4, 1), ic.BatchNorm2d(4)])), IMAGES),
+    (ic.models.notebook(), (1, 8, 8)),
+]
 
 
 @pytest.mark.parametrize(("layer", "shape"), LIBRARY, ids=[f"{type(l).__name__}-{len(s)}" for l, s in LIBRARY])
@@ -194,14 +206,25 @@ FAULTS = [
     planted(Scale, "the gradient of the parameter 'weight' is wrong", backward=no_bias),
     planted(Scale, r"backward does not write ctx.grads\['weight'\].*adds to it", backward=adds),
     planted(Scale, r"backward does not write ctx.grads\['weight'\].*a part of it as it was", backward=writes_half),
-    planted(Kept, "the gradient of the parameter 'unused' is wrong",
-            forward=lambda self, x, ctx: x * 2 + ctx.params["unused"].sum()),
+    planted(
+        Kept,
+        "the gradient of the parameter 'unused' is wrong",
+        forward=lambda self, x, ctx: x * 2 + ctx.params["unused"].sum(),
+    ),
     planted(Swish, "backward changes dy in place", backward=clips_dy),
     planted(Scale, "forward changes 'weight' in place", forward=scales_parameters),
-    planted(Kept, "forward changes 'seen' in place; do that in finish_step", forward=changes_state,
-            state=lambda self: {"seen": ic.Parameter((1,))}),
-    planted(Kept, "finish_step makes the state 'seen' infinite or NaN", state=lambda self: {"seen": ic.Parameter((1,))},
-            finish_step=lambda self, ctx: ctx.buffers["seen"].fill(np.inf)),
+    planted(
+        Kept,
+        "forward changes 'seen' in place; do that in finish_step",
+        forward=changes_state,
+        state=lambda self: {"seen": ic.Parameter((1,))},
+    ),
+    planted(
+        Kept,
+        "finish_step makes the state 'seen' infinite or NaN",
+        state=lambda self: {"seen": ic.Parameter((1,))},
+        finish_step=lambda self, ctx: ctx.buffers["seen"].fill(np.inf),
+    ),
     planted(Swish, "forward gives NaN or infinity", forward=half_of_y),
     planted(Swish, "forward returns NoneType, expected an array", forward=lambda self, x, ctx: None),
     planted(Crop, r"forward returns \(6, 4, 5, 3\), expected", forward=lambda self, x, ctx: x),
@@ -211,25 +234,45 @@ FAULTS = [
     planted(Swish, "forward does not give the same result", forward=lambda self, x, ctx: x * RANDOM.random()),
     planted(Swish, "backward does not give the same gradient", backward=lambda self, dy, ctx: dy * RANDOM.random()),
     planted(Kept, "in evaluation mode: forward lets a sample depend", forward=alone_when_evaluated),
-    planted(Swish, "in training mode: forward lets a sample depend", forward=alone,
-            backward=lambda self, dy, ctx: dy - dy.mean(axis=(0, 2, 3), keepdims=True)),
+    planted(
+        Swish,
+        "in training mode: forward lets a sample depend",
+        forward=alone,
+        backward=lambda self, dy, ctx: dy - dy.mean(axis=(0, 2, 3), keepdims=True),
+    ),
     planted(Centre, "depends on how the batch is divided into shards", forward=alone),
-    planted(Centre, "gradients depend on how the batch is divided",
-            backward=lambda self, dy, ctx: dy - dy.mean(axis=(0, 2, 3), keepdims=True)),
+    planted(
+        Centre,
+        "gradients depend on how the batch is divided",
+        backward=lambda self, dy, ctx: dy - dy.mean(axis=(0, 2, 3), keepdims=True),
+    ),
     planted(Twice, "calls that prepare_forward returns do not do what forward does", prepare_forward=prepared_once),
-    planted(Twice, "calls that prepare_forward returns do not", prepare_forward=unprepared,
-            forward=lambda self, x, ctx: ctx.xp.multiply(x, 2, out=ctx.y)),
-    planted(Twice, "calls that prepare_backward returns do not do what backward does",
-            prepare_backward=lambda self, dy, ctx: [lambda d=dy * 2: ctx.dx.__setitem__(..., d)]),
-    planted(Twice, "needs says inplace, but the output is another one",
-            forward=lambda self, x, ctx: (ctx.y.fill(0), ctx.xp.add(x * 1, x, out=ctx.y))[1]),
-    planted(Twice, "if dx is dy's own memory",
-            backward=lambda self, dy, ctx: (ctx.dx.fill(0), ctx.xp.add(dy, dy, out=ctx.dx))[1]),
+    planted(
+        Twice,
+        "calls that prepare_forward returns do not",
+        prepare_forward=unprepared,
+        forward=lambda self, x, ctx: ctx.xp.multiply(x, 2, out=ctx.y),
+    ),
+    planted(
+        Twice,
+        "calls that prepare_backward returns do not do what backward does",
+        prepare_backward=lambda self, dy, ctx: [lambda d=dy * 2: ctx.dx.__setitem__(..., d)],
+    ),
+    planted(
+        Twice,
+        "needs says inplace, but the output is another one",
+        forward=lambda self, x, ctx: (ctx.y.fill(0), ctx.xp.add(x * 1, x, out=ctx.y))[1],
+    ),
+    planted(
+        Twice,
+        "if dx is dy's own memory",
+        backward=lambda self, dy, ctx: (ctx.dx.fill(0), ctx.xp.add(dy, dy, out=ctx.dx))[1],
+    ),
     planted(Swish, "backward gives NaN or infinity.*input=False", needs=says(input=False)),
     planted(Swish, "needs says gradient_passes|gradient of the input is wrong", needs=says(gradient_passes=True)),
     planted(Crop, "needs says view, but an output", needs=says(view=True)),
     planted(Crop, "needs says gradient_passes, but the output's shape", needs=says(gradient_passes=True)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("faulty", "text"), FAULTS)
@@ -242,8 +285,11 @@ def test_each_fault_is_found(faulty, text):
 
 def test_what_is_no_layer_or_shape_is_refused():
     for layer, shape, batch in [
-        (ic.ReLU, (3,), 3), (ic.ReLU(), (3, 2), 3), (ic.ReLU(), (3,), 1), (ic.Conv2d(3, 4, 3), IMAGES, 3)
-    ]:  # fmt: skip
+        (ic.ReLU, (3,), 3),
+        (ic.ReLU(), (3, 2), 3),
+        (ic.ReLU(), (3,), 1),
+        (ic.Conv2d(3, 4, 3), IMAGES, 3),
+    ]:
         with pytest.raises(ic.ShapeError):
             check_layer(layer, shape, batch)
 

@@ -124,11 +124,17 @@ def trained(make, sizes, threads, dtype="float32", shard=4, optimizer=None):
 @pytest.mark.parametrize(
     ("batch", "values", "shard"),
     [
-        (64, 1_000, 262),            # a small network: not so few that the calls take longer than the work
-        (1024, 1_000, 512),          # enough for two
-        (4096, 1_000, 1048),         # not more than the cache holds
-        (64, 15_000, 32), (256, 15_000, 69),
-        (64, 500_000, 32), (256, 500_000, 32), (32, 500_000, 16), (16, 10**7, 8), (10, 10**7, 8), (1, 10**7, 8),
+        (64, 1_000, 262),  # a small network: not so few that the calls take longer than the work
+        (1024, 1_000, 512),  # enough for two
+        (4096, 1_000, 1048),  # not more than the cache holds
+        (64, 15_000, 32),
+        (256, 15_000, 69),
+        (64, 500_000, 32),
+        (256, 500_000, 32),
+        (32, 500_000, 16),
+        (16, 10**7, 8),
+        (10, 10**7, 8),
+        (1, 10**7, 8),
     ],
 )
 def test_shards_suit_the_network_and_leave_work_for_two(batch, values, shard):
@@ -461,7 +467,7 @@ BAD_BATCHES = {
     "minus infinity": (bad_pixel(-np.inf), LABELS, ic.NonFiniteError, ["image 8 of the batch holds NaN or infinity"]),
     "too large for float32": (bad_pixel(0).astype("f8") * 1e300, LABELS, ic.NonFiniteError, ["NaN or infinity"]),
     "no loss": (np.sign(GOOD) * np.float32(3e38), LABELS, ic.NonFiniteError, ["unchanged", "learning rate"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -531,7 +537,7 @@ def test_a_first_batch_tells_the_shape():
     net = plain().init(0)
     assert net.input_shape is None
     assert net.predict(GOOD[:0]).shape == (0, 4)
-    assert net.input_shape is None      # no images are none to go by
+    assert net.input_shape is None  # no images are none to go by
     with pytest.raises(ic.ShapeError, match="images must have shape"):
         net.predict(np.ones(5))
     net.predict(GOOD)
@@ -686,9 +692,15 @@ def test_a_network_must_have_parameters():
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [({"shard": 0}, "shard"), ({"shard": -1}, "shard"), ({"shard": 1.5}, "shard"), ({"seed": -1}, "seed"),
-     ({"optimizer": "sgd"}, "optimizer"), ({"optimizer": ic.SGD}, "optimizer")],
-)  # fmt: skip
+    [
+        ({"shard": 0}, "shard"),
+        ({"shard": -1}, "shard"),
+        ({"shard": 1.5}, "shard"),
+        ({"seed": -1}, "seed"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"optimizer": ic.SGD}, "optimizer"),
+    ],
+)
 def test_bad_arguments_of_a_trainer(arguments, text):
     with pytest.raises(ic.Im2colnetError, match=text):
         ic.Trainer(plain(), **arguments)

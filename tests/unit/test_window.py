@@ -140,7 +140,7 @@ def test_a_band_makes_its_rows_of_the_output(window, size, data):
     band = window.band(slice(a, b), H)
     meet = [o for i, _, (rows, _, _), _ in window.pairs(size) for o in range(rows.start, rows.stop) if a <= o < b]
     if band is None:
-        assert not meet      # they see padding alone
+        assert not meet  # they see padding alone
         return
     part, inputs = band
     assert part.output_size((inputs.stop - inputs.start, W)) == (b - a, OW)
@@ -237,9 +237,15 @@ def test_pooling_stride_is_the_kernel():
 
 @pytest.mark.parametrize(
     ("kernel", "padding", "dilation", "what"),
-    [(2, 2, 1, "height"), (3, 2, 1, "height"), (1, 1, 1, "height"), ((3, 1), (1, 1), 1, "width"), (3, 2, 2, "height"),
-     (3, ((1, 1), (0, 2)), 1, "width")],
-)  # fmt: skip
+    [
+        (2, 2, 1, "height"),
+        (3, 2, 1, "height"),
+        (1, 1, 1, "height"),
+        ((3, 1), (1, 1), 1, "width"),
+        (3, 2, 2, "height"),
+        (3, ((1, 1), (0, 2)), 1, "width"),
+    ],
+)
 def test_pooling_padding_is_at_most_half_the_window(kernel, padding, dilation, what):
     with pytest.raises(ShapeError, match=f"along the {what} is more than half of the kernel's"):
         pooling_window(kernel, None, padding, dilation)

@@ -1,4 +1,5 @@
 """The smallest backend: an array module, and one kernel of its own."""
+
 from typing import Any
 
 import numpy
