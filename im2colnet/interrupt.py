@@ -37,7 +37,7 @@ def terminable() -> Iterator[None]:
         signal.signal(SIGTERM, signal.SIG_DFL)
 
 
-#: of each signal that is put off the handlers with which it is, all others being the user's own
+#: (signal, handlers): a signal is put off while one of these handlers is in force; any other one is the user's own
 USUAL: list[tuple[int, tuple[Any, ...]]] = [(int(signal.SIGINT), (signal.default_int_handler,))]
 if SIGTERM is not None:
     USUAL.append((int(SIGTERM), (int(signal.SIG_DFL), terminate)))

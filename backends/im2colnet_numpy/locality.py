@@ -5,8 +5,9 @@ what does not belong to an output, a band matrix multiplies it by zero. That is 
 numbers of an image are of about one size. It is not where one of them is so large that the rounding of its products
 exceeds the others, or is infinite or NaN: 0 times that is NaN.
 
-So each call of such an algorithm looks at its numbers too, or at what they left in its results, and does it again as
-the textbook does where they are of the second kind. That depends on the numbers alone, not on who works.
+So each call of such an algorithm looks at its numbers before it takes them, or at what they left in its results. Where
+they are of the second kind, the call's results are computed by textbook arithmetic. That depends on the numbers alone,
+not on who works.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import numpy as np
 from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet_numpy.channels import ones
 
-RATIO = 1 << 8  # a pixel so many times as small as the largest of its image is a small one, and of these
-MOST_SMALL = 1 / 3  # an image has at most so many, or its largest are outliers
-HUGE = 1 << 12  # if they are that large, a pixel of zeros is a small one too
-LIMIT = 3e13  # of the largest of images and weights: Winograd's sums of products are finite
-UNEVEN = object()  # what a call returns that has found numbers which are not of about one size
-TOGETHER, GROUPS = 4, 8  # pixels below each other that are summed up together, if so many such groups are left
-MANY = 64  # channels: of so many there are two sums
+RATIO = 1 << 8  # a pixel is small if the largest of its image is at least this many times as large
+MOST_SMALL = 1 / 3  # part of an image's pixels that may be small; if more are, the largest ones are outliers
+HUGE = 1 << 12  # a pixel of zeros counts as small only if the largest of its image is beyond this
+LIMIT = 3e13  # images and weights must be smaller, so that Winograd's sums of products are finite
+TOGETHER = 4  # pixels below each other that are summed up together, at most
+GROUPS = 8  # groups of such pixels that an image's height must be divided into, at least
+MANY = 64  # channels from which on there are two sums for a group of pixels, not one
+UNEVEN = object()  # what a call returns when it has found numbers that are not of about one size
 
 
 def finite(x: np.ndarray) -> bool:
@@ -102,10 +104,7 @@ class Pixels:
         return lambda: np.matmul(self.factors, x.reshape(shape), out)  # of a copy of what x holds then
 
     def look(self) -> object:
-        """Return UNEVEN if an image has a few pixels that are far larger than the others, or NaN or infinity, or more.
-
-        The sums are overwritten.
-        """
+        """Return UNEVEN if an image has outliers, NaN, infinity or numbers beyond LIMIT; the sums are overwritten."""
         if _even_together(self.sums.reshape(self.shape)):
             return None
         run(self.calls)
@@ -113,7 +112,10 @@ class Pixels:
 
 
 def _even_together(pixels: np.ndarray) -> bool:
-    """Whether images are even also if what is small is judged by the largest of all: a call of NumPy less for each."""
+    """Whether all images are even when their pixels are compared with the largest pixel of all images.
+
+    That implies :func:`_even`, and takes fewer calls of NumPy, which each call of a kernel would pay for.
+    """
     H, W, N = pixels.shape
     flat = pixels.reshape(-1)
     np.absolute(flat, out=flat)
@@ -136,7 +138,7 @@ def _even(pixels: np.ndarray) -> bool:
 
 
 def taps(w: np.ndarray) -> Iterator[Call]:
-    """Look at a weight (F, 3, 3, C): UNEVEN if a filter has a few taps that are far larger than the others, or NaN."""
+    """Look at a weight (F, 3, 3, C); the last call returns UNEVEN if a filter's taps differ by RATIO, or for NaN."""
     F, KH, KW, _ = w.shape
     squares = np.empty((KH * KW, F), w.dtype)  # summed up over the channels
     yield partial(np.vecdot, w, w, out=squares.T.reshape(F, KH, KW))
