@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from math import ceil, prod
 from multiprocessing import get_all_start_methods, get_context
 from types import MappingProxyType
@@ -33,10 +35,23 @@ import numpy as np
 import im2colnet as ic
 from im2colnet.window import Window, make_window
 
-try:
-    from im2colnet.processes import worker_processes
-    from im2colnet.run import FIRST_STEPS
-except ImportError:  # asv measures commits with this suite whose workers were threads, from the first step on
+
+def part_of_library(name: str, *modules: str) -> Any:
+    """Return what the library has under a name, in the first of these modules that this commit of it has.
+
+    asv measures old commits with this suite, where some things had another place. Without any of the modules it fails:
+    to measure something else would be worse.
+    """
+    for module in modules:
+        if find_spec(module.rpartition(".")[0]) is not None and find_spec(module) is not None:
+            return getattr(import_module(module), name)
+    raise ImportError(f"this commit of im2colnet has {name} in none of {', '.join(modules)}")
+
+
+if hasattr(ic, "set_workers"):
+    worker_processes = part_of_library("worker_processes", "im2colnet.parallel.processes", "im2colnet.processes")
+    FIRST_STEPS = part_of_library("FIRST_STEPS", "im2colnet.engine.run", "im2colnet.run")
+else:  # commits whose workers were threads, from the first step on
     FIRST_STEPS = 1
 
     def worker_processes() -> list[int]:

@@ -38,8 +38,8 @@ from benchmarks.common import (
     quick,
     start_backend,
 )
-from im2colnet.checkpoint import replace_file
-from im2colnet.report import amount, table
+from im2colnet.files import replace_file
+from im2colnet.text import amount, table
 
 PATIENCE = 1.0  # seconds of a pass, after which a line is measured in no other process
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,6 +25,7 @@ from benchmarks.common import (
     Row,
     import_torch,
     in_child,
+    part_of_library,
     start_host_backend,
     worker_processes,
 )
@@ -42,9 +43,8 @@ def peak_bytes(library: str, case: Case, threads: int = 1) -> int:
     images, labels = case.data()
     ic.set_num_threads(threads)
     if library == "plan":
-        from im2colnet import report
-
-        planned = report.plan(case.make(), case.shape, case.batch, ic.SGD(lr=0.01, momentum=0.9), threads)
+        plan = part_of_library("plan", "im2colnet.reports.memory", "im2colnet.report")
+        planned = plan(case.make(), case.shape, case.batch, ic.SGD(lr=0.01, momentum=0.9), threads)
         total: int = planned["training"]["total"]
         return total
     # a step of the smallest network first: both libraries import more when they first train

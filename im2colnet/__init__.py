@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from im2colnet import startup  # isort: skip  # noqa: F401 - first, since all that follows takes time
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from im2colnet import functional, models
-from im2colnet.backend import Backend, Spec
+from im2colnet.backend import Backend
+from im2colnet.backend.registry import get_backend, list_backends, use_backend
 from im2colnet.errors import (
     BackendError,
     CheckpointError,
@@ -48,19 +50,19 @@ from im2colnet.layers import (
     ReLU,
     ZeroPadShortcut,
 )
-from im2colnet.loader import Loader
 from im2colnet.losses import CrossEntropyLoss
 from im2colnet.network import Network, Residual, Sequential
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer
-from im2colnet.parallel import get_num_threads, get_workers, set_num_threads, set_workers
-from im2colnet.registry import get_backend, list_backends, use_backend
-from im2colnet.trainer import History, Trainer
+from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
+from im2colnet.training.history import History
+from im2colnet.training.trainer import Trainer
+from im2colnet.types import Spec
+from im2colnet.version import __version__
 
 if TYPE_CHECKING:
     from im2colnet import datasets, testing
     from im2colnet.datasets import Dataset
-
-__version__ = "0.1.0"
+    from im2colnet.datasets.loader import Loader
 
 __all__ = [
     "SGD",
@@ -108,6 +110,7 @@ __all__ = [
     "WorkerError",
     "WorkerWarning",
     "ZeroPadShortcut",
+    "__version__",
     "datasets",
     "functional",
     "get_backend",
@@ -115,6 +118,7 @@ __all__ = [
     "get_workers",
     "list_backends",
     "models",
+    "num_threads",
     "set_num_threads",
     "set_workers",
     "testing",
@@ -122,14 +126,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Dataset", "datasets", "testing"):  # on first use: most programs that only predict never need it
-        from importlib import import_module
+#: what is imported on first use, since most programs that only predict never need it
+LAZY = {
+    "Dataset": "im2colnet.datasets:Dataset",
+    "Loader": "im2colnet.datasets.loader:Loader",
+    "datasets": "im2colnet.datasets",
+    "testing": "im2colnet.testing",
+}
 
-        if name == "testing":
-            return import_module("im2colnet.testing")
-        module = import_module("im2colnet.datasets")
-        return module if name == "datasets" else module.Dataset
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        module, _, attribute = LAZY[name].partition(":")
+        found = import_module(module)
+        return getattr(found, attribute) if attribute else found
     raise AttributeError(f"module 'im2colnet' has no attribute {name!r}")
 
 

@@ -68,3 +68,9 @@ def refuse_mask(name: str, array: Any) -> None:
         raise DTypeError(
             f"{name} is a masked array, whose mask would be lost: give an array without one, e.g. {name}.filled(0)"
         )
+
+
+def set_frozen(frozen: Any, **values: Any) -> None:
+    """Write attributes of a frozen dataclass, while it is made."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)

@@ -1,5 +1,13 @@
 """The errors that im2colnet raises on purpose: each says what was wrong, where, what was expected, what to do."""
 
+from __future__ import annotations
+
+from errno import ENOMEM
+from math import prod
+from typing import Any
+
+from im2colnet.types import ITEM_BYTES, Shape
+
 
 class Im2colnetError(Exception):
     """Base of every error below; the command line prints it without a traceback."""
@@ -73,3 +81,26 @@ EXTRAS = {
 def install(extra: str) -> str:
     """Return how to install what is optional, wherever im2colnet came from: an index, a wheel or a checkout."""
     return f"pip install {EXTRAS[extra]} (the extra {extra}: pip install '.[{extra}]' in a checkout)"
+
+
+class memory_for:
+    """Within the block a lack of memory is an OutOfMemoryError, which says for what if that is given."""
+
+    def __init__(self, shape: Shape = (), dtype: str = "") -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OutOfMemoryError):
+            return
+        # of more bytes than a processor can count, NumPy and Python have errors of other kinds
+        lack = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM)
+        if self.dtype and (lack or isinstance(error, (OverflowError, ValueError))):
+            size = prod(self.shape) * ITEM_BYTES[self.dtype] / 2**20
+            raise OutOfMemoryError(
+                f"there is no memory for an array of {size:,.0f} MiB (shape {tuple(self.shape)} of {self.dtype})"
+            ) from error
+        if lack:
+            raise OutOfMemoryError(f"there is not enough memory: {error or 'Python could allocate no more'}") from error

@@ -5,11 +5,15 @@ from __future__ import annotations
 # what signal wraps: its enumerations would cost a small network's step a tenth of its time
 import _signal  # type: ignore[import-not-found]
 import signal
+import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 SIGTERM: int | None = getattr(signal, "SIGTERM", None)  # not every system has it
 
@@ -108,3 +112,22 @@ class deferred:
     def __exit__(self, *error: object) -> None:
         if self._note is not None:
             self._note.restore()
+
+
+def submit(pool: Executor, function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Give work to a thread."""
+    with quiet_at_exit():
+        return pool.submit(function, *args)
+
+
+class quiet_at_exit:
+    """Within the block errors of a daemon thread, whose interpreter ends and takes its workers away, end it quietly."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and threading.current_thread().daemon:
+            pools = sys.modules.get("concurrent.futures.thread")
+            if getattr(pools, "_shutdown", False) or not threading.main_thread().is_alive():
+                raise SystemExit from None  # which threads end by without a word

@@ -2,14 +2,23 @@
 
 import pytest
 
-from im2colnet import cli, plan
+import im2colnet as ic
+from im2colnet import cli
+from im2colnet.plan import shards
 
 
 @pytest.fixture
 def shards_of_32(monkeypatch):
     """By default the batches of small networks would be one shard, which leaves nothing for a second worker."""
-    monkeypatch.setattr(plan, "MOST", 1)
-    monkeypatch.setattr(plan, "LEAST", 1)
+    monkeypatch.setattr(shards, "MOST", 1)
+    monkeypatch.setattr(shards, "LEAST", 1)
+
+
+@pytest.fixture
+def one_thread():
+    """One thread, unless a test sets another number; afterwards the default again."""
+    with ic.num_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 
 import im2colnet as ic
+from im2colnet.engine.run import Run
 from im2colnet.layers import Layer, Parameter
 from im2colnet.plan import shard_sizes
-from im2colnet.run import Run
 
 
 def rows(x):

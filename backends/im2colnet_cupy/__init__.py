@@ -29,8 +29,9 @@ except Exception as error:  # of several kinds, where it is broken
     ) from error
 import numpy as np
 
-from im2colnet.backend import HALF, Backend, Choice, Shape, Spec, Statistics, accumulator
+from im2colnet.backend import Backend, Statistics
 from im2colnet.optim import SGD, Adam, AdamW
+from im2colnet.types import HALF, Choice, Shape, Spec, accumulator
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.algorithms import algorithm
 from im2colnet_cupy.cuda import Copies, cublas, launch, multiply

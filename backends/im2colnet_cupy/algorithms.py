@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from im2colnet.backend import Shape
+from im2colnet.types import Shape
 from im2colnet.window import Window
 from im2colnet_cupy.depthwise import Depthwise
 from im2colnet_cupy.rows import Rows

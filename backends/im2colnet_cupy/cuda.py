@@ -17,8 +17,8 @@ import cupyx
 import numpy as np
 from cupy_backends.cuda import libs
 
-from im2colnet.backend import HALF
 from im2colnet.errors import BackendError, install
+from im2colnet.types import HALF
 
 KERNELS = resources.files(__package__) / "kernels"  # also where the package lies in a zip
 THREADS = 256

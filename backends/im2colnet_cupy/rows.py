@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from im2colnet.backend import Shape, Spec, accumulator
+from im2colnet.types import Shape, Spec, accumulator
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.cuda import launch, multiply
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from im2colnet.backend import HALF, Shape, Spec
+from im2colnet.types import HALF, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_cupy.cuda import multiply
 from im2colnet_cupy.rows import Rows

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from im2colnet import memory
-from im2colnet.backend import ALIGNMENT, Backend, Call, Choice, Shape, Spec, memory_for, run
+from im2colnet.backend import Backend
+from im2colnet.errors import memory_for
+from im2colnet.types import ALIGNMENT, Call, Choice, Shape, Spec, run
 from im2colnet.window import Pair, Tap, Window
 from im2colnet_numpy import blas, channels
 from im2colnet_numpy.algorithms import algorithm

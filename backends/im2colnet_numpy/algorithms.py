@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from im2colnet.backend import Shape
+from im2colnet.types import Shape
 from im2colnet.window import Window
 from im2colnet_numpy.depthwise import Depthwise
 from im2colnet_numpy.im2col import Im2col

@@ -13,7 +13,7 @@ from operator import setitem
 
 import numpy as np
 
-from im2colnet.backend import Call, Shape, Spec
+from im2colnet.types import Call, Shape, Spec
 from im2colnet_numpy.lowering import TILE_BYTES
 
 Array = np.ndarray

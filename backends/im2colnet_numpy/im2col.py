@@ -18,7 +18,7 @@ from operator import setitem
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Call, Shape, Spec
+from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.lowering import pixel_copy

@@ -18,7 +18,7 @@ from math import isfinite, prod
 
 import numpy as np
 
-from im2colnet.backend import Call, Shape, Spec, run
+from im2colnet.types import Call, Shape, Spec, run
 from im2colnet_numpy.channels import ones
 
 RATIO = 1 << 8  # a pixel is small if the largest of its image is at least this many times as large

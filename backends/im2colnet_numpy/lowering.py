@@ -19,7 +19,7 @@ from operator import setitem
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.backend import Call, Shape, Spec
+from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 
 TILE_BYTES = 1 << 20  # of lowered rows held at a time

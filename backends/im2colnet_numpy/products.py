@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from im2colnet.backend import Call
+from im2colnet.types import Call
 
 WITH_SMALL = {"SkylakeX", "Cooperlake", "SapphireRapids"}  # processors, by OpenBLAS's names
 # measured over random sizes:

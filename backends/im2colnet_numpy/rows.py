@@ -16,7 +16,7 @@ from operator import setitem
 
 import numpy as np
 
-from im2colnet.backend import Call, Shape, Spec, run
+from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.channels import bias_spec, finish, spread
 from im2colnet_numpy.locality import finite_weight, unless

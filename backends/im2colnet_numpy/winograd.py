@@ -38,8 +38,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from im2colnet.backend import Call, Shape, Spec, run
 from im2colnet.errors import BackendError
+from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.channels import rectifying
 from im2colnet_numpy.locality import Pixels, checked, taps

@@ -25,7 +25,8 @@ from reference import naive
 from reference.torch_values import cases
 
 from im2colnet import BackendError, get_backend
-from im2colnet.backend import Backend, run
+from im2colnet.backend import Backend
+from im2colnet.types import run
 from im2colnet.window import Window, make_window, pooling_window
 
 searching = settings(max_examples=100, deadline=None)

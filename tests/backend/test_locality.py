@@ -15,7 +15,8 @@ from im2colnet_numpy.winograd import Winograd
 import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet import get_backend
-from im2colnet.backend import Backend, run
+from im2colnet.backend import Backend
+from im2colnet.types import run
 from im2colnet.window import make_window
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")

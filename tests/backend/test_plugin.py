@@ -15,7 +15,8 @@ from reference import naive
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import cli, registry
+from im2colnet import cli
+from im2colnet.backend import registry
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
 GROUP = "im2colnet.backends"

@@ -105,8 +105,8 @@ def environment(report):
 
 def errors(report, precisions=tuple(TOLERANCE)):
     """Every kernel against float64."""
-    from im2colnet import doctor
     from im2colnet.errors import BackendError
+    from im2colnet.reports import doctor
 
     found, wrong = {}, []
     for precision in precisions:
@@ -322,7 +322,7 @@ def compare(report):
 
 CHECKED = """
 import im2colnet as ic
-from im2colnet import doctor
+from im2colnet.reports import doctor
 from test_gpu import batch, small
 backend = ic.get_backend("cupy")
 print(max(error for _, error in doctor.errors(backend)))

@@ -12,7 +12,9 @@ from test_gpu import batch, small
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import doctor, profiling, registry
+from im2colnet.backend import registry
+from im2colnet.reports import doctor
+from im2colnet.reports import profile as profiling
 from im2colnet.window import make_window
 
 

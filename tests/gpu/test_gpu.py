@@ -8,7 +8,9 @@ from helpers import assert_same_bits
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import cli, doctor, registry
+from im2colnet import cli
+from im2colnet.backend import registry
+from im2colnet.reports import doctor
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12, "float16": 3e-3, "bfloat16": 2e-2}
 HALF = ["float16", "bfloat16"]
@@ -261,7 +263,7 @@ def test_a_step_that_overflows_changes_nothing_but_the_scale(gpu):
 
 
 def test_the_scale_grows_when_nothing_overflows():
-    from im2colnet.trainer import LossScale
+    from im2colnet.training.state import LossScale
 
     scale = LossScale()
     for _ in range(1999):

@@ -114,7 +114,7 @@ import sys
 import numpy as np
 import strict_cupy
 import im2colnet as ic
-from im2colnet import doctor
+from im2colnet.reports import doctor
 from im2colnet.window import make_window
 from test_gpu import batch, small
 

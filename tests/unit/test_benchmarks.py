@@ -17,7 +17,7 @@ import strict_cupy
 import im2colnet as ic
 from benchmarks import common, compare, device, memory, ratios, size, versus
 from benchmarks.common import CASES, SHAPES, Case, Comparison, NotHere, Shape
-from im2colnet import registry
+from im2colnet.backend import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -240,7 +240,7 @@ print(peak(make))
 
 
 def test_the_plan_is_the_planned_memory():
-    from im2colnet import report
+    from im2colnet.reports import memory as report
 
     case = CASES["lenet5-b64"]
     expected = report.plan(ic.models.lenet5(), (1, 28, 28), 64, ic.SGD(0.01, 0.9), 1)["training"]["total"]
@@ -253,7 +253,9 @@ def test_the_plan_is_the_planned_memory():
 
 def test_the_wheel_is_measured_where_there_is_none():
     contents = size._contents()
-    assert {"im2colnet/__init__.py", "im2colnet/data/digits.npz", "im2colnet_numpy/__init__.py"} <= set(contents)
+    assert {"im2colnet/__init__.py", "im2colnet/datasets/data/digits.npz", "im2colnet_numpy/__init__.py"} <= set(
+        contents
+    )
     assert not any("__pycache__" in name for name in contents)
     assert 45_000 < size.track_wheel() < 300_000
 

@@ -15,15 +15,11 @@ from reference.torch_values import cases
 from safetensors.numpy import load_file, save_file
 
 import im2colnet as ic
-from im2colnet import parallel
-from im2colnet.datasets import Dataset
+from im2colnet.datasets.dataset import Dataset
 from im2colnet.layers import Layer, Parameter
 from im2colnet.optim import Optimizer
 
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

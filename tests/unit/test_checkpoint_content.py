@@ -16,15 +16,13 @@ from helpers import assert_same_bits
 from safetensors.numpy import load_file, save_file
 
 import im2colnet as ic
-from im2colnet import checkpoint, parallel
+from im2colnet.training import checkpoint
 
 OLD = Path(__file__).parents[1] / "reference" / "checkpoint_0_1.safetensors"  # written by version 0.1.0
 IMAGES, LABELS = np.arange(20 * 64, dtype="f4").reshape(20, 1, 8, 8) % 17 / 17, np.arange(20) % 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def new_trainer(seed=0, filters=2):

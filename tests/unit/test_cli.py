@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 
 import im2colnet as ic
-from im2colnet import checkpoint, cli, doctor, registry
+from im2colnet import cli
+from im2colnet.backend import registry
 from im2colnet.cli import main
-from im2colnet.display import LiveDisplay, PlainDisplay, duration, make_display
-from im2colnet.plots import save_curves
-from im2colnet.trainer import Progress, Trainer
+from im2colnet.reports import doctor
+from im2colnet.show.display import Progress
+from im2colnet.show.plots import save_curves
+from im2colnet.show.progress import LiveDisplay, PlainDisplay, duration, make_display
+from im2colnet.training import checkpoint
+from im2colnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
@@ -200,7 +204,7 @@ def test_threads_are_as_before_afterwards(run):
 
 
 def test_without_rich_and_matplotlib(run, monkeypatch):
-    for module in ("rich", "matplotlib", "im2colnet.plots"):
+    for module in ("rich", "matplotlib", "im2colnet.show.plots"):
         monkeypatch.setitem(sys.modules, module, None)
     out, _ = run(*FAST, "--epochs", "1")
     assert "epoch 1/1  loss " in out
@@ -240,7 +244,7 @@ def test_diverging_after_a_checkpoint(run, folder, monkeypatch):
 INTERRUPT = """
 import os, signal, sys
 from im2colnet import cli
-from im2colnet.display import PlainDisplay
+from im2colnet.show.progress import PlainDisplay
 
 class Interrupting(PlainDisplay):
     steps = 0
@@ -666,7 +670,7 @@ def test_profile_as_a_table_and_a_picture(run, folder, trained):
 
 def test_profile_says_at_once_what_a_picture_needs(run, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("im2colnet.profiling.profile", None)  # not after the work
+    monkeypatch.setattr("im2colnet.reports.profile.profile", None)  # not after the work
     _, err = run("profile", "--model", "notebook", "--picture", "roofline.png", code=1)
     assert "pip install matplotlib (the extra viz" in err
     assert "Traceback" not in err
@@ -889,7 +893,7 @@ def test_live_display(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream, now = Terminal(), [0.0]
-    monkeypatch.setattr("im2colnet.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("im2colnet.show.progress.time.monotonic", lambda: now[0])
     with LiveDisplay(stream, 10) as display:
         for batch in range(1, 301):  # a step takes 10 ms
             now[0] += 0.01
@@ -960,7 +964,7 @@ def test_curves_that_cannot_be_drawn(folder):
 def test_curves_choose_no_window_system():
     pytest.importorskip("matplotlib")
     script = (
-        "import sys; from im2colnet.plots import save_curves\n"
+        "import sys; from im2colnet.show.plots import save_curves\n"
         "save_curves([{'epoch': 1, 'loss': 1.0, 'accuracy': 0.5}], 'curves.png')\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 import im2colnet as ic
-from im2colnet import cli, datasets, output, startup
+from im2colnet import cli, datasets, startup
 from im2colnet.cli import main
-from im2colnet.display import LiveDisplay, PlainDisplay
-from im2colnet.report import count, table
-from im2colnet.trainer import Trainer
+from im2colnet.show import terminal as output
+from im2colnet.show.progress import LiveDisplay, PlainDisplay
+from im2colnet.text import count, table
+from im2colnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
@@ -458,7 +459,7 @@ def test_curves_that_cannot_be_drawn_are_no_failure(run, monkeypatch):
     def fails(*arguments):
         raise FileNotFoundError("No usable temporary directory found")
 
-    monkeypatch.setattr("im2colnet.plots.save_curves", fails)
+    monkeypatch.setattr("im2colnet.show.plots.save_curves", fails)
     assert "hint     the curves could not be drawn: No usable temporary directory found" in run(*FAST)[0]
 
 
@@ -491,7 +492,9 @@ else:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize("started_as", ["-m", "/usr/bin/im2colnet"])
-@pytest.mark.parametrize("module", ["typing", "numpy", "im2colnet.trainer", "im2colnet.cli", "im2colnet.report"])
+@pytest.mark.parametrize(
+    "module", ["typing", "numpy", "im2colnet.training.trainer", "im2colnet.cli", "im2colnet.training"]
+)
 def test_ctrl_c_while_the_command_starts(folder, module, started_as):
     child = process(module, started_as, script=STARTING)
     assert child.returncode == 130

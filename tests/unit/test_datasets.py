@@ -13,11 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from im2colnet import datasets
-from im2colnet.datasets import Dataset, load, read_idx, stratified_split
+from im2colnet.datasets import readers
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.readers import load, read_idx
+from im2colnet.datasets.splits import stratified_split
 from im2colnet.errors import DataError, DTypeError, ShapeError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+DIGITS = Path(datasets.__file__).with_name("data") / "digits.npz"
 
 
 def idx(array, code=0x08, letter="B"):
@@ -43,7 +48,7 @@ def write_idx_set(folder, names=STEMS, train=5, test=3):
 def no_installed_data(monkeypatch, tmp_path):
     """Hide what this machine may have."""
     monkeypatch.delenv("IM2COLNET_DATA", raising=False)
-    monkeypatch.setattr(datasets, "_DEBIAN", tmp_path / "not-installed")
+    monkeypatch.setattr(readers, "_DEBIAN", tmp_path / "not-installed")
 
 
 # Dataset
@@ -126,7 +131,7 @@ def test_an_empty_selection_is_refused():
 
 def test_digits_is_the_uci_test_set():
     # Counts of each class and values from optdigits.names and the first line of optdigits.tes
-    with np.load(datasets._DIGITS, allow_pickle=False) as file:
+    with np.load(DIGITS, allow_pickle=False) as file:
         images, labels = file["images"], file["labels"]
     assert images.shape == (1797, 8, 8)
     assert images.dtype == labels.dtype == np.uint8
@@ -134,19 +139,19 @@ def test_digits_is_the_uci_test_set():
     assert (images.min(), images.max()) == (0, 16)
     assert labels[0] == 0
     assert images[0, :2].tolist() == [[0, 0, 5, 13, 9, 1, 0, 0], [0, 0, 13, 15, 10, 15, 5, 0]]
-    assert datasets._DIGITS.stat().st_size < 50_000
+    assert DIGITS.stat().st_size < 50_000
 
 
 def test_digits_equals_scikit_learn():
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
     original = load_digits()
-    with np.load(datasets._DIGITS, allow_pickle=False) as file:
+    with np.load(DIGITS, allow_pickle=False) as file:
         np.testing.assert_array_equal(file["images"], original.images)
         np.testing.assert_array_equal(file["labels"], original.target)
 
 
 def test_digits_attribution():
-    text = datasets._DIGITS.with_name("ATTRIBUTION.md").read_text(encoding="utf-8")
+    text = DIGITS.with_name("ATTRIBUTION.md").read_text(encoding="utf-8")
     for words in ("Alpaydin", "Kaynak", "UCI", "10.24432/C50P49", "creativecommons.org/licenses/by/4.0", "changed"):
         assert words in text
 
@@ -165,7 +170,7 @@ def test_digits_split():
 
 def test_digits_are_scaled_and_each_is_there_once():
     train, test = load("digits")
-    with np.load(datasets._DIGITS, allow_pickle=False) as file:
+    with np.load(DIGITS, allow_pickle=False) as file:
         original = np.rint(file["images"] * (255 / 16))  # 8/16 of 255 is 127.5, to the even 128, as the rule has it
         original = np.column_stack([original.reshape(-1, 64), file["labels"]])
     parts = np.vstack([np.column_stack([part.images.reshape(-1, 64), part.labels]) for part in (train, test)])
@@ -368,7 +373,7 @@ def test_load_idx_set(tmp_path, no_installed_data, name, names):
 def test_where_idx_files_are_looked_for(tmp_path, no_installed_data, monkeypatch):
     for place, count in (("given", 1), ("root", 2), ("root/fashion-mnist", 3), ("debian", 4)):
         write_idx_set(tmp_path / place, train=count)
-    monkeypatch.setattr(datasets, "_DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(readers, "_DEBIAN", tmp_path / "debian")
     assert len(load("fashion-mnist")[0]) == 4
     monkeypatch.setenv("IM2COLNET_DATA", str(tmp_path / "empty"))
     assert len(load("fashion-mnist")[0]) == 4

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import im2colnet as ic
-from im2colnet import plan
-from im2colnet.checkpoint import describe
-from im2colnet.plan import Buffer, lay_out
+from im2colnet.plan import Buffer, buffers, lay_out
+from im2colnet.training.checkpoint import describe
 
 
 def greedy(buffers):
@@ -56,7 +55,7 @@ def test_planning_grows_with_the_depth_and_not_with_its_square(monkeypatch):
         looked_at.append(len(values))
         return sorted(values, **options)
 
-    monkeypatch.setattr(plan, "sorted", counting, raising=False)
+    monkeypatch.setattr(buffers, "sorted", counting, raising=False)
     totals = []
     for n in (50, 200):
         net = deep(n)

@@ -7,7 +7,8 @@ import pytest
 from im2colnet_numpy import denormal
 
 import im2colnet as ic
-from im2colnet import processes, run
+from im2colnet.engine import run
+from im2colnet.parallel import processes
 
 pytestmark = pytest.mark.skipif(denormal.LIBRARY is None, reason="needs Linux on x86-64")
 SMALL = {"float32": 2e-38, "float64": 4e-308}  # a little more than the smallest normal number

@@ -10,7 +10,9 @@ import pytest
 from helpers import assert_same_bits
 
 import im2colnet as ic
-from im2colnet import memory, processes, run
+from im2colnet import memory
+from im2colnet.engine import run
+from im2colnet.parallel import processes
 
 pytestmark = [
     pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64"),

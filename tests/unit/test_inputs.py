@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import im2colnet as ic
-from im2colnet.datasets import Dataset, load, read_idx
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.images import read_images
+from im2colnet.datasets.inputs import Inputs
+from im2colnet.datasets.readers import load, read_idx
 from im2colnet.errors import CheckpointError, DataError, DTypeError, InputWarning, NonFiniteError
-from im2colnet.images import read_images
-from im2colnet.inputs import Inputs
 
 ROOT = Path(__file__).parents[2]
 rng = np.random.default_rng(0)
@@ -249,7 +250,7 @@ def zipped(path, **entries):
 
 
 def test_bombs_are_refused_before_they_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("im2colnet.archives.HARMLESS", 1 << 20)
+    monkeypatch.setattr("im2colnet.datasets.archives.HARMLESS", 1 << 20)
     bomb = npy((2, 1, 1024, 1024), bytes(2 << 20))
     zipped(tmp_path / "a.npz", images=bomb, labels=npy((2,), bytes(2)))
     idx = bytes.fromhex("00000803 00000002 00000400 00000400") + bytes(2 << 20)
@@ -289,7 +290,7 @@ def test_damaged_headers(tmp_path, content):
 
 
 def test_no_room_is_said_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("im2colnet.archives._available", lambda: 1000)
+    monkeypatch.setattr("im2colnet.datasets.archives._available", lambda: 1000)
     np.save(tmp_path / "a.npy", np.zeros((20, 1, 8, 8), np.uint8))
     with pytest.raises(DataError, match=r"a.npy: .*1,408 bytes has no room"):
         read_images(tmp_path / "a.npy", (1, 8, 8))

@@ -13,7 +13,8 @@ import pytest
 from helpers import assert_same_bits
 
 import im2colnet as ic
-from im2colnet import memory, processes
+from im2colnet import memory
+from im2colnet.parallel import processes
 
 ROOT = os.path.dirname(ic.__file__)
 
@@ -262,7 +263,7 @@ def test_fit_saves_as_process_1_of_a_container(tmp_path):
 
 @pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64")
 def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
-    from im2colnet import run
+    from im2colnet.engine import run
 
     monkeypatch.setattr(run, "FIRST_STEPS", 1)
     monkeypatch.setattr(processes, "GRACE", 0.3)

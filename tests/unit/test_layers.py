@@ -10,14 +10,11 @@ from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
-from im2colnet import parallel
+from im2colnet.engine.run import Run
+from im2colnet.graph.passes import NormalizedConv2d
 from im2colnet.layers import Layer, Needs, Parameter
-from im2colnet.run import Run
 
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def close(actual, expected, rtol=1e-10, atol=1e-12):
@@ -676,7 +673,7 @@ def test_a_batch_norm_is_joined_to_the_convolution_before_it(size, groups, bias,
     ]
     x = normal(2, 4, size, size)
     net = with_statistics(layers)
-    assert isinstance(joined(net, x)[0], ic.layers.NormalizedConv2d)
+    assert isinstance(joined(net, x)[0], NormalizedConv2d)
     close(net.predict(x), evaluate(net, x, training=False), rtol=1e-10, atol=1e-10)
 
 
@@ -691,7 +688,7 @@ def test_what_a_convolution_is_not_joined_to():
     two = joined(with_statistics([ic.Conv2d(3, 3, 1), ic.Residual(ic.BatchNorm2d(3))]), x)
     first = joined(with_statistics([ic.BatchNorm2d(3), ic.Conv2d(3, 3, 1), ic.ReLU(), ic.BatchNorm2d(3)]), x)
     for layers in own, two, first:
-        assert not any(isinstance(layer, ic.layers.NormalizedConv2d) for layer in layers)
+        assert not any(isinstance(layer, NormalizedConv2d) for layer in layers)
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
@@ -818,7 +815,7 @@ def test_a_user_s_layer_that_returns_something_else(what, text):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_in_a_user_s_layer_says_where(threads, monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", threads)
+    ic.set_num_threads(threads)
     net = ic.Sequential([ic.ReLU(), Broken(), ic.Flatten()])
     with pytest.raises(ZeroDivisionError) as error:
         ic.Trainer(net, shard=1).step(X, [0, 0])

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from im2colnet.datasets import Dataset
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.loader import Loader
 from im2colnet.errors import ShapeError
-from im2colnet.loader import Loader
 
 
 def numbered(count, shape=(1, 2, 3), dtype=np.float32):
@@ -308,7 +308,7 @@ import sys
 sys.path[:0] = sys.argv[1:]
 import numpy as np
 from im2colnet.datasets import Dataset
-from im2colnet.loader import Loader
+from im2colnet.datasets.loader import Loader
 kept = Loader(Dataset(np.zeros((100, 1, 8, 8)), np.zeros(100, int)), 4).epoch(0)
 next(kept)
 print("done")

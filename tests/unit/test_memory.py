@@ -10,8 +10,8 @@ import pytest
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
-from im2colnet import report
 from im2colnet.plan import Buffer, Plan, lay_out
+from im2colnet.reports import memory as report
 
 NUMPY_ARRAYS = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
 LIBRARY = tuple(os.path.dirname(os.path.abspath(m.__file__)) for m in (ic, sys.modules["im2colnet_numpy"]))

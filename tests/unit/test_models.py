@@ -10,7 +10,7 @@ from reference.torch_values import cases
 
 import im2colnet as ic
 from im2colnet import models
-from im2colnet.network import internal_shape
+from im2colnet.layout import internal_shape
 
 #: the smallest image of each
 LEAST = {"notebook": 4, "lenet5": 12, "vgg8": 8, "resnet20": 4, "resnet18": 8, "mobilenet": 4}

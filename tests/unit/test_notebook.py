@@ -10,7 +10,6 @@ from reference import notebook
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import parallel
 
 RATE = 0.01
 
@@ -72,9 +71,7 @@ def close(actual, expected):
     assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])

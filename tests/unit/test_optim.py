@@ -13,7 +13,6 @@ from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
-from im2colnet import parallel
 
 
 def run(optimizer, initial, gradients, dtype="float64"):
@@ -91,11 +90,11 @@ def test_an_update_in_parts_is_the_whole_update(optimizer, chunk, monkeypatch):
     x, labels = normal(8, 1, 8, 8, dtype="float32"), [0, 1] * 4
 
     def trained(threads):
-        monkeypatch.setattr(parallel, "_num_threads", threads)
         net = ic.models.notebook().init(0)
         teacher = ic.Trainer(net, optimizer=optimizer, shard=2)
-        for _ in range(3):
-            teacher.step(x, labels)
+        with ic.num_threads(threads):
+            for _ in range(3):
+                teacher.step(x, labels)
         return net.state_dict()
 
     whole = trained(1)

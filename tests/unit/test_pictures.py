@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
+from im2colnet.datasets.images import read_images
 from im2colnet.errors import DataError
-from im2colnet.images import read_images
 
 Image = pytest.importorskip("PIL.Image")
 GREY = (np.arange(64).reshape(8, 8) * 4).astype(np.uint8)  # 0 to 252

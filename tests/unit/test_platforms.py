@@ -12,7 +12,7 @@ import pytest
 from im2colnet_numpy import NumpyBackend, blas
 
 import im2colnet as ic
-from im2colnet import doctor
+from im2colnet.reports import doctor
 
 ROOT = Path(__file__).parents[2]
 

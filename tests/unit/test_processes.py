@@ -13,7 +13,10 @@ from helpers import assert_same_bits
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
-from im2colnet import memory, plan, processes, run
+from im2colnet import memory
+from im2colnet.engine import run
+from im2colnet.parallel import processes
+from im2colnet.plan import shards, steps
 
 pytestmark = [
     pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64"),
@@ -327,11 +330,11 @@ def image(n=1, dtype="float32"):
 
 def test_workers_share_one_image(workers, monkeypatch):
     """The results are those of a whole image, and the same to the last bit for any number of workers."""
-    monkeypatch.setattr(plan, "LEAST_WORK", 1)
+    monkeypatch.setattr(steps, "LEAST_WORK", 1)
     for dtype in "float32", "float64":
-        monkeypatch.setattr(plan, "PARTS", 1)
+        monkeypatch.setattr(shards, "PARTS", 1)
         whole = [of_every_layer(dtype=dtype).predict(image(n, dtype)) for n in (1, 3)]
-        monkeypatch.setattr(plan, "PARTS", 3)
+        monkeypatch.setattr(shards, "PARTS", 3)
         found = []
         for threads in 1, 2, 3:
             ic.set_num_threads(threads)
@@ -349,7 +352,7 @@ def test_workers_share_one_image(workers, monkeypatch):
 
 
 def test_threads_do_not_share_an_image(workers, monkeypatch):
-    monkeypatch.setattr(plan, "LEAST_WORK", 1)
+    monkeypatch.setattr(steps, "LEAST_WORK", 1)
     expected = of_every_layer().predict(image())
     workers("threads")
     net = of_every_layer()
@@ -367,10 +370,10 @@ class Doubled(ic.Conv2d):
 
 
 def test_a_layer_of_the_user_s_is_not_divided(monkeypatch):
-    monkeypatch.setattr(plan, "LEAST_WORK", 1)
-    monkeypatch.setattr(plan, "PARTS", 1)
+    monkeypatch.setattr(steps, "LEAST_WORK", 1)
+    monkeypatch.setattr(shards, "PARTS", 1)
     expected = of_every_layer(Doubled).predict(image())
-    monkeypatch.setattr(plan, "PARTS", 2)
+    monkeypatch.setattr(shards, "PARTS", 2)
     np.testing.assert_allclose(of_every_layer(Doubled).predict(image()), expected, rtol=1e-4, atol=1e-6)
 
 

@@ -8,12 +8,8 @@ import pytest
 from helpers import assert_same_bits, normal
 
 import im2colnet as ic
-from im2colnet import parallel
 
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class ByThirds(ic.Constant):
@@ -188,7 +184,7 @@ def test_nothing_is_said_where_the_rate_stays(schedule):
 
 
 def test_a_display_may_say_it(capsys):
-    from im2colnet.display import PlainDisplay
+    from im2colnet.show.progress import PlainDisplay
 
     class Said(PlainDisplay):
         def __init__(self):
@@ -280,7 +276,7 @@ class TwiceTheLoss(ic.CrossEntropyLoss):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_another_loss_holds_for_steps_and_evaluation(threads, monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", threads)
+    ic.set_num_threads(threads)
     x, labels = data(64)
     trainers = [ic.Trainer(linear(), optimizer=ic.SGD(0.1), shard=8) for _ in range(2)]
     for trainer in trainers:
@@ -530,7 +526,7 @@ class SaysElementwise(ClippedByNorm):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_an_optimizer_of_one_s_own_sees_the_whole_gradient(threads, monkeypatch):
     """Clipping by the norm, against the definition; more parameters than a piece has, and processes too."""
-    monkeypatch.setattr(parallel, "_num_threads", threads)
+    ic.set_num_threads(threads)
     x, labels = normal(16, 1, 20, 20, dtype="float64"), np.arange(16) % 3
 
     def net():

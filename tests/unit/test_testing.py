@@ -6,7 +6,7 @@ from helpers import assert_same_bits
 
 import im2colnet as ic
 from im2colnet.layers import Add, Needs
-from im2colnet.testing import check_layer
+from im2colnet.testing.check_layer import check_layer
 
 IMAGES = (4, 6, 5)
 RANDOM = np.random.default_rng(0)

@@ -15,16 +15,11 @@ from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
-from im2colnet import parallel
+from im2colnet.engine.run import Run
 from im2colnet.parallel import Communicator, Team, share, tree_sum
 from im2colnet.plan import folds, gradient_rows, shard_of, shard_sizes
-from im2colnet.run import Run
 
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """One thread, unless a test sets another number; afterwards the default again."""
-    monkeypatch.setattr(parallel, "_num_threads", 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def conv(channels, filters):
@@ -422,9 +417,10 @@ def test_one_worker_needs_nobody():
     assert (comm.rank, comm.size, comm.share(5)) == (0, 1, range(5))
 
 
-def test_number_of_threads(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", None)
-    assert ic.get_num_threads() >= 1
+def test_number_of_threads():
+    with ic.num_threads(2):
+        assert ic.get_num_threads() == 2
+    assert ic.get_num_threads() == 1
     ic.set_num_threads(3)
     assert ic.get_num_threads() == 3
     for bad in (0, -1, 1.5, "2", True, None):

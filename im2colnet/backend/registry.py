@@ -1,0 +1,174 @@
+"""Which backends there are, and which one is in use.
+
+Selection: an explicit argument, then the ``use_backend`` context, then the environment variable
+``IM2COLNET_BACKEND``, then ``numpy``. Names are resolved at first use. Built-in backends come from a table, so that a
+bare checkout works; others from the entry-point group ``im2colnet.backends``, and only the chosen one is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from im2colnet.backend.base import Backend
+from im2colnet.checks import refuse_mask
+from im2colnet.errors import BackendError
+
+GROUP = "im2colnet.backends"
+VARIABLE = "IM2COLNET_BACKEND"
+BUILT_IN = {"numpy": "im2colnet_numpy:NumpyBackend", "cupy": "im2colnet_cupy:CupyBackend"}
+
+_started: dict[str, Backend] = {}
+_context: ContextVar[Backend | None] = ContextVar("im2colnet_backend", default=None)
+
+
+class BackendInfo(NamedTuple):
+    """One row of :func:`list_backends`."""
+
+    name: str
+    source: str  # "built-in", or the distribution that provides it
+    available: bool  # whether it starts here
+    reason: str  # why it does not
+
+
+def get_backend(name: str | Backend | None = None) -> Backend:
+    """Return a backend, started.
+
+    Parameters
+    ----------
+    name
+        ``"numpy"``, the name of an installed plug-in, either with a device as in ``"cupy:1"``, or a backend.
+        By default the one of :func:`use_backend`, of ``IM2COLNET_BACKEND``, or ``numpy``.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, or it cannot start; there is never a fall-back to another one.
+    """
+    if isinstance(name, Backend):
+        return name
+    if name is None:
+        current = _context.get()
+        if current is not None:
+            return current
+        name = os.environ.get(VARIABLE) or "numpy"
+    if not isinstance(name, str):
+        raise BackendError(f"a backend is named by a string such as 'numpy', got {name!r}")
+    if name not in _started:
+        _started[name] = _start(name)
+    return _started[name]
+
+
+@contextmanager
+def use_backend(name: str | Backend) -> Iterator[Backend]:
+    """Use a backend within a ``with`` block."""
+    backend = get_backend(name)
+    token = _context.set(backend)
+    try:
+        yield backend
+    finally:
+        _context.reset(token)
+
+
+def list_backends() -> list[BackendInfo]:
+    """Every backend that is installed, whether it starts here, and if not, why."""
+    rows = []
+    for name, source in sorted(_sources().items()):
+        try:
+            get_backend(name)
+            rows.append(BackendInfo(name, source, True, ""))
+        except BackendError as error:
+            rows.append(BackendInfo(name, source, False, str(error)))
+    return rows
+
+
+def backend_of(**arrays: Any) -> Backend:
+    """Return the backend that owns all of the named ``arrays``.
+
+    Raises
+    ------
+    BackendError
+        If an array belongs to no backend, or they belong to different ones.
+    """
+    owners = {name: _owner(name, array) for name, array in arrays.items()}
+    (first, backend), *others = owners.items()
+    for name, owner in others:
+        if owner is not backend:
+            raise BackendError(
+                f"{first} is an array of the backend {backend.full_name!r} but {name} one of {owner.full_name!r};"
+                f" bring them to one backend first, e.g. with ic.get_backend({backend.full_name!r}).asarray({name})"
+            )
+    return backend
+
+
+def _owner(name: str, array: Any) -> Backend:
+    module = type(array).__module__.partition(".")[0]
+    refuse_mask(name, array)
+    selected = get_backend()
+    if selected.owns(array):
+        return selected
+    for candidate in _started.values():
+        if candidate.owns(array):
+            return candidate
+    if module in BUILT_IN:
+        device = getattr(getattr(array, "device", None), "id", 0)  # NumPy's arrays are on none
+        candidate = get_backend(f"{module}:{device}" if device else module)
+        if candidate.owns(array):
+            return candidate
+    known = (n for n in sorted(_sources()) if n not in BUILT_IN or n in sys.modules)  # nobody has arrays of others
+    raise BackendError(
+        f"{name} must be an array of a backend ({', '.join(known)}), got {type(array).__qualname__}"
+        f" of module {module!r}; convert it first, e.g. with numpy.asarray"
+    )
+
+
+def _sources() -> dict[str, str]:
+    plug_ins = {p.name: p.dist.name if p.dist else "an unknown distribution" for p in _entry_points()}
+    return plug_ins | dict.fromkeys(BUILT_IN, "built-in")  # a plug-in cannot take a built-in's name
+
+
+def _entry_points() -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+def _start(full_name: str) -> Backend:
+    name, _, device = full_name.partition(":")
+    found = [p for p in _entry_points() if p.name == name] if name not in BUILT_IN else []
+    if name not in BUILT_IN and not found:
+        raise BackendError(
+            f"there is no backend {name!r}; there are: {', '.join(sorted(_sources()))}."
+            f" Set {VARIABLE} or the argument to one of them, or install the package that provides it"
+        )
+    if len({p.value for p in found}) > 1:
+        sources = ", ".join(sorted(f"{p.dist.name if p.dist else '?'} ({p.value})" for p in found))
+        raise BackendError(f"several distributions provide the backend {name!r}: {sources}; uninstall all but one")
+    try:
+        if name in BUILT_IN:
+            module, _, attribute = BUILT_IN[name].partition(":")
+            factory = getattr(import_module(module), attribute)
+        else:
+            factory = found[0].load()
+        backend = factory(device or None)
+        if not isinstance(backend, Backend):
+            raise BackendError(
+                f"its entry point gives a {type(backend).__name__}, not a subclass of im2colnet.Backend; report it to"
+                " its authors"
+            )
+        backend.started_as, backend.find = full_name, get_backend
+        missing = [attribute for attribute in ("name", "xp") if not hasattr(backend, attribute)]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may fail in any way, and also call sys.exit
+        kind = "" if isinstance(error, BackendError) else f"{type(error).__name__}: "
+        raise BackendError(f"the backend {full_name!r} cannot start: {kind}{error}") from error
+    if missing:
+        lacks = " and ".join(missing)
+        raise BackendError(f"the backend {name!r} is broken: it lacks {lacks}; report it to its authors")
+    return backend

@@ -1,0 +1,11 @@
+"""Image data sets: the built-in digits, MNIST-like IDX files, and `.npz` files of one's own.
+
+`N, C, H, W`: images, channels, height, width.
+"""
+
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.inputs import Inputs
+from im2colnet.datasets.readers import load, read_idx
+from im2colnet.datasets.splits import stratified_split
+
+__all__ = ["Dataset", "Inputs", "load", "read_idx", "stratified_split"]

@@ -1,0 +1,108 @@
+"""Labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from im2colnet.arrays import host_array
+from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
+from im2colnet.host import np
+
+# Classes that are not named are counted by the largest label, which may be a slip of 10^9.
+_MOST_CLASSES = 1 << 16
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Labelled images.
+
+    Parameters
+    ----------
+    images : array, (N, C, H, W), or of features (N, F)
+        uint8 (grey values or colours, 0 to 255) or floating point. Of NumPy, PyTorch, lists, or whatever else NumPy can
+        read.
+    labels : array of integers, (N,)
+        The class of each image, from 0.
+    name : str
+        What reports call it.
+    classes : tuple of str
+        The names of the classes; without them, the numbers from 0 to the largest label. They go into checkpoints.
+
+    Raises
+    ------
+    ShapeError
+        If the ranks or lengths are wrong or there is no image.
+    DTypeError
+        If the images are neither uint8 nor floating point, the labels are not integers, or one of them is a masked
+        array.
+    DataError
+        If a label is negative or has no class, or is larger than 65,535 and than the number of images while no classes
+        are given.
+
+    Notes
+    -----
+    `len(dataset)` is the number of images. `dataset[:100]`, `dataset[indices]` and `dataset[mask]` are data sets
+    again; a slice shares its arrays with the whole.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    name: str = "data"
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            images, labels = host_array("images", self.images), host_array("labels", self.labels)
+        except Im2colnetError as error:
+            raise type(error)(f"data set {self.name!r}: {error}") from error
+        if images.ndim not in (2, 4):
+            raise ShapeError(
+                f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or"
+                " be features (N, F)"
+            )
+        if labels.ndim != 1 or len(labels) != len(images):
+            raise ShapeError(
+                f"data set {self.name!r}: labels must have the shape (N,) with one label for each of the "
+                f"{len(images)} images, got {labels.shape}"
+            )
+        if images.size == 0:
+            raise ShapeError(f"data set {self.name!r}: there is no image in an array of the shape {images.shape}")
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise DTypeError(f"data set {self.name!r}: images must be uint8 or floating point, got {images.dtype}")
+        if labels.dtype.kind not in "iu":
+            raise DTypeError(f"data set {self.name!r}: labels must be integers, got {labels.dtype}")
+        lowest, highest = int(labels.min()), int(labels.max())
+        if not len(self.classes) and highest >= max(len(labels), _MOST_CLASSES):
+            raise DataError(
+                f"data set {self.name!r}: {_largest(labels)}, which would make {highest + 1:,} classes: "
+                "number the classes from 0, or give their names as classes"
+            )
+        classes = tuple(self.classes) or _numbered(highest + 1)
+        if lowest < 0 or highest >= len(classes):
+            raise DataError(
+                f"data set {self.name!r}: labels must be from 0 to {len(classes) - 1} "
+                f"(there are {len(classes)} classes), got {lowest} to {highest}"
+            )
+        for field, value in (("images", images), ("labels", labels), ("classes", classes)):
+            object.__setattr__(self, field, value)  # the class is frozen
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | int | Sequence[int] | np.ndarray) -> Dataset:
+        if not isinstance(index, slice):
+            index = np.atleast_1d(index)  # one image is a data set of one image
+        return Dataset(self.images[index], self.labels[index], self.name, self.classes)
+
+    def __repr__(self) -> str:
+        shape = "×".join(str(size) for size in self.images.shape[1:])
+        return f"Dataset({self.name!r}: {len(self)} images {shape} {self.images.dtype}, {len(self.classes)} classes)"
+
+
+def _largest(labels: np.ndarray) -> str:
+    return f"the largest label is {labels.max():,}, of image {labels.argmax():,}"
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))

@@ -1,0 +1,222 @@
+"""What images a network was trained on: their kind, scale and classes, which its checkpoint keeps.
+
+A network that learned from numbers of one scale gives nonsense for another. So `Trainer.fit` measures its images once,
+and whatever is evaluated or predicted later is compared with them. uint8 counts as what it is scaled to, 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from im2colnet.arrays import host_array
+from im2colnet.errors import CheckpointError, DataError, InputWarning, NonFiniteError
+from im2colnet.host import np
+
+if TYPE_CHECKING:
+    from im2colnet.datasets.dataset import Dataset
+
+# How many numbers are looked at for mean, deviation and percentiles.
+_SAMPLE = 1 << 18
+# Another scale: by so many times the range of 98% of the numbers that the network has seen.
+_BEYOND, _WITHIN = 8, 32
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Images as a network takes them.
+
+    Parameters
+    ----------
+    kind : {"uint8", "float"}
+        uint8 is scaled to [0, 1]; all numbers below are after that.
+    low, high : float
+        The smallest and the largest number.
+    usual : (float, float)
+        Between which 98% of the numbers lie, of a sample: what one broken pixel does not change.
+    mean, std : float
+        Of a sample.
+    shape : tuple of int
+        Of one image.
+    classes : tuple of str
+        The names of the classes, by label.
+    """
+
+    kind: str
+    low: float
+    high: float
+    usual: tuple[float, float]
+    mean: float
+    std: float
+    shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Dataset | Any) -> Inputs:
+        """Measure a data set, or an array of images.
+
+        Raises
+        ------
+        NonFiniteError
+            If an image holds NaN or infinity; the message says which one.
+        """
+        images, classes = getattr(data, "images", data), tuple(getattr(data, "classes", ()))
+        images = host_array("images", images)
+        scale = 255 if images.dtype == np.uint8 else 1
+        low, high = float(images.min()), float(images.max())
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise NonFiniteError(f"image {first_beyond(images)} of the data holds NaN or infinity")
+        step = max(1, images.size // _SAMPLE)
+        # of whole images where there are many, so that no pixel is preferred
+        some = images[::step] if len(images) >= 64 * step else images.reshape(-1)[:: step | 1]
+        numbers = some.astype(np.float64).reshape(-1)
+        usual = np.percentile(numbers, (1, 99))
+        with np.errstate(over="ignore"):
+            mean, std = (min(float(f(numbers)), 1e300) for f in (np.mean, np.std))
+        return cls(
+            "uint8" if scale == 255 else "float",
+            low / scale,
+            high / scale,
+            (usual[0] / scale, usual[1] / scale),
+            mean / scale,
+            std / scale,
+            tuple(images.shape[1:]),
+            classes,
+        )
+
+    @property
+    def unit(self) -> bool:
+        """Whether the scale may be that of uint8 pictures, 0 to 1."""
+        return self.kind == "uint8" or (self.low >= 0 and 0.25 < self.high <= 1.001)
+
+    def __str__(self) -> str:
+        what = "uint8, scaled to" if self.kind == "uint8" else "floating-point numbers from"
+        return f"{what} {self.low:.3g} to {self.high:.3g} (mean {self.mean:.3g}, deviation {self.std:.3g})"
+
+    def compare_kind(self, what: str, uint8: bool) -> None:
+        """Raise a DataError for uint8 images if the network has learned from numbers of another scale."""
+        if uint8 and not self.unit:
+            raise DataError(self._differs(what, "uint8, scaled to [0, 1]", "the network was trained on"))
+
+    def compare(self, what: str, given: Inputs, trained: str = "the network was trained on") -> None:
+        """Compare images with those of the training.
+
+        Parameters
+        ----------
+        what : str
+            Names the images that are given.
+        given : Inputs
+        trained : str
+            How the message tells of these inputs.
+
+        Raises
+        ------
+        DataError
+            If the scale is clearly another: uint8 for a network of standardised numbers, or most numbers far outside.
+
+        Warns
+        -----
+        InputWarning
+            If it may be another: all numbers within a small part of the range.
+        """
+        message = self._differs(what, str(given), trained)
+        if given.kind == "uint8" and not self.unit:
+            raise DataError(message)
+        low, high = self.usual if self.usual[0] < self.usual[1] else (self.low, self.high)
+        room = _BEYOND * (high - low or abs(high) or 1.0)
+        if given.usual[1] > high + room or given.usual[0] < low - room:
+            raise DataError(message)
+        if 0 < _WITHIN * (given.high - given.low) < high - low:
+            warnings.warn(message, InputWarning, stacklevel=3)
+
+    def compare_classes(self, what: str, classes: tuple[str, ...]) -> None:
+        """Raise a DataError for the same classes in another order; warn for other names. Numbers are no names."""
+        own, given = self.classes, tuple(classes)
+        if own == given or not (named(own) and named(given)):
+            return
+        first = next((i for i, pair in enumerate(zip(own, given, strict=False)) if pair[0] != pair[1]), None)
+        if first is None:
+            return
+        message = f"class {first} of {what} is {given[first]!r}, in the training of the network it was {own[first]!r}"
+        if sorted(own) == sorted(given):
+            raise DataError(f"{message}: bring the classes into the order of the training")
+        warnings.warn(message, InputWarning, stacklevel=3)
+
+    def warn_unscaled(self) -> None:
+        """Warn of floating-point images of 0 to 255 and the like, from which networks learn badly."""
+        low, high = self.usual if self.usual[0] < self.usual[1] else (self.low, self.high)
+        if self.kind == "float" and max(abs(low), abs(high)) > 30:
+            far = self.high if abs(high) >= abs(low) else self.low
+            warnings.warn(
+                f"images are floating-point numbers and reach {far:.4g}; networks train best on [0, 1]: give uint8,"
+                " which is scaled, or divide by 255",
+                InputWarning,
+                stacklevel=3,
+            )
+
+    def _differs(self, what: str, given: str, trained: str) -> str:
+        if self.unit:
+            advice = "give uint8, or numbers from 0 to 1"
+        else:
+            advice = "scale them as it was done for the training, and give floating-point numbers"
+        return f"{what}: the images are {given}, but {trained} {self}: {advice}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, description: Any) -> Inputs | None:
+        """Inverse of :meth:`describe`; None for a checkpoint that has none.
+
+        Raises
+        ------
+        CheckpointError
+            If the description is damaged.
+        """
+        if description is None:
+            return None
+        try:
+            if not isinstance(description, Mapping) or set(description) != {field.name for field in fields(cls)}:
+                raise TypeError("wrong entries")
+            numbers = {name: float(description[name]) for name in ("low", "high", "mean", "std")}
+            low, high = map(float, description["usual"])
+            shape = tuple(map(int, description["shape"]))
+            classes = description["classes"]
+            finite = all(map(math.isfinite, (low, high, *numbers.values())))
+            if description["kind"] not in ("uint8", "float") or not finite:
+                raise TypeError("wrong kind or numbers")
+            if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                raise TypeError("classes that are no names")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"it is damaged: what inputs the network had is unreadable ({error})") from error
+        return cls(kind=description["kind"], usual=(low, high), shape=shape, classes=tuple(classes), **numbers)
+
+
+def named(classes: tuple[str, ...]) -> bool:
+    """Whether classes have names, other than their numbers."""
+    return bool(classes) and tuple(classes) != tuple(map(str, range(len(classes))))
+
+
+def first_beyond(images: np.ndarray, limit: float = math.inf) -> int:
+    """Return which image is the first that holds NaN, infinity, or a number beyond a limit."""
+    for i, image in enumerate(images):
+        if not np.isfinite(image).all() or (np.abs(image) > limit).any():
+            return i
+    return len(images)
+
+
+def check_training(data: Dataset) -> None:
+    """Warn of classes that have no image and no name: labels may be counted from 1."""
+    if named(data.classes):
+        return
+    empty = np.flatnonzero(np.bincount(data.labels.astype(np.int64), minlength=len(data.classes)) == 0)
+    if len(empty):
+        shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+        ask = ": are labels counted from 1?" if empty[0] == 0 else ""
+        some = "class" if len(empty) == 1 else "classes"
+        has = "has" if len(empty) == 1 else "have"
+        warnings.warn(f"{some} {shown} {has} no images{ask}", InputWarning, stacklevel=3)

@@ -1,0 +1,150 @@
+"""Shuffled batches of a data set, each gathered in the background while the one before is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from im2colnet.checks import whole
+from im2colnet.errors import FrozenError, ShapeError
+from im2colnet.host import np
+from im2colnet.interrupt import submit
+
+if TYPE_CHECKING:
+    from im2colnet.datasets.dataset import Dataset
+
+__all__ = ["Loader"]
+
+
+class Loader:
+    """Batches of a data set, in an order that depends on the seed and the epoch only.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images and labels. Arrays that are not C-contiguous are copied once, here.
+    batch_size : int
+        How many images a batch has; the last one of an epoch may have fewer.
+    seed : int
+        A non-negative number.
+    shuffle : bool
+        Whether to shuffle each epoch; otherwise the data set's order is kept.
+    drop_last : bool
+        Whether to leave out a last batch with fewer images.
+
+    Raises
+    ------
+    ShapeError
+        If `batch_size` is not a positive whole number or `seed` not a non-negative one, or if no batch would be left.
+
+    Notes
+    -----
+    `len(loader)` is the number of batches of an epoch.
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True, drop_last: bool = False
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = whole("batch_size", batch_size, least=1)
+        self.seed = whole("seed", seed, least=0)
+        self.shuffle, self.drop_last = shuffle, drop_last
+        # np.take would copy the whole of such an array for each batch
+        self._images, self._labels = (
+            np.require(array, array.dtype.newbyteorder("="), ["C", "A"]) for array in (dataset.images, dataset.labels)
+        )
+        if not len(self):
+            raise ShapeError(f"drop_last leaves nothing of {len(dataset)} images in batches of {batch_size}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in vars(self):  # an epoch that is under way would go on with other batches
+            raise FrozenError(f"a Loader keeps its {name}: make a new one, Loader(..., {name.lstrip('_')}=...)")
+        super().__setattr__(name, value)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def epoch(
+        self, epoch: int, start: int = 0, reuse: bool = False
+    ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        """Iterate over the batches of one epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            The number of the epoch, from 0; each has its own order.
+        start : int
+            The number of the first batch to give, to go on within an epoch.
+        reuse : bool
+            Whether to put every batch into one of the same three pairs of arrays, which allocates nothing: a batch is
+            then overwritten later, and valid until the next but one is asked for. By default each batch has arrays of
+            its own, which may be kept.
+
+        Yields
+        ------
+        images : array, (N, C, H, W) or (N, features)
+        labels : array, (N,)
+
+        Raises
+        ------
+        ShapeError
+            If `epoch` is negative, or `start` is not from 0 to the number of batches.
+
+        Notes
+        -----
+        One background thread gathers the next batch. It ends with the iterator, when that is exhausted, closed, or
+        no longer referred to; an error in it is raised by the iterator.
+        """
+        epoch, start = whole("epoch", epoch, least=0), whole("start", start, least=0)
+        if start > len(self):
+            raise ShapeError(f"start must be at most {len(self)}, the number of batches, got {start}")
+        return self._batches(epoch, start, reuse)
+
+    def _batches(self, epoch: int, start: int, reuse: bool) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        from concurrent.futures import ThreadPoolExecutor
+        from sys import is_finalizing
+
+        order = self._order(epoch)
+        size = min(self.batch_size, len(order))
+
+        def allocate(size: int) -> tuple[np.ndarray, ...]:
+            return tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in (self._images, self._labels))
+
+        # Three, because one is being filled while the consumer has the latest batch and the one before.
+        buffers = [allocate(size) for _ in range(3)] if reuse else []
+
+        def gather(number: int) -> tuple[np.ndarray, np.ndarray]:
+            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+            pair = buffers[number % 3] if reuse else allocate(len(chosen))
+            images, labels = (array[: len(chosen)] for array in pair)
+            # With mode="raise", np.take would allocate a copy of `out`; no index is clipped.
+            np.take(self._images, chosen, axis=0, out=images, mode="clip")
+            np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
+            return images, labels
+
+        process, pool = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
+        try:
+            coming = submit(pool, gather, start) if start < len(self) else None
+            for number in range(start, len(self)):
+                if process != os.getpid():  # forked meanwhile: the thread has stayed with the parent
+                    process, coming = os.getpid(), None
+                    pool = ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
+                batch = gather(number) if coming is None else coming.result()
+                # from now on gathered in the background
+                coming = submit(pool, gather, number + 1) if number + 1 < len(self) else None
+                yield batch
+        finally:
+            # Not waiting: the garbage collector may close an iterator in the very thread that is to end. And at the
+            # interpreter's end the thread is over, and what would end it may be gone.
+            if not is_finalizing():
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Return where the images of an epoch are in the data set."""
+        if not self.shuffle:
+            return np.arange(len(self.dataset), dtype=np.intp)
+        # raw bits, which NumPy promises to keep; what it makes of them may change with a version
+        bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw(len(self.dataset))
+        return np.argsort(bits, kind="stable")

@@ -1,0 +1,294 @@
+"""Data sets by name and from files."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from im2colnet.datasets.archives import check_regular, check_size, read_npz
+from im2colnet.datasets.dataset import Dataset, _largest
+from im2colnet.datasets.splits import _TEST_FRACTION, _split
+from im2colnet.errors import DataError, Im2colnetError, ShapeError
+from im2colnet.host import np
+
+# The classes of each named data set.
+_CLASSES = {
+    "digits": tuple("0123456789"),
+    "fashion-mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    "mnist": tuple("0123456789"),
+}
+_DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
+
+
+def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
+    """Load a data set's training and test images.
+
+    Parameters
+    ----------
+    name : str or path
+        - "digits": 1,797 handwritten digits of 8×8 pixels, which come with the library (see
+          `im2colnet/datasets/data/ATTRIBUTION.md`). The original values 0…16 become grey values 0…255.
+        - "fashion-mnist" or "mnist": the four IDX files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+          `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, as they are or with `.gz`, and with `-` or `.` before
+          `idx`.
+        - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as Keras has them, or
+          `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; those for
+          training and for testing must have the same scale (see `im2colnet.inputs`). An array `classes`, of strings,
+          names the classes; without it there may be no more classes than images.
+    folder : str or path, optional
+        Where the IDX files are, or what a relative `.npz` path starts from. Without it, IDX files are looked for in the
+        folder that the environment variable IM2COLNET_DATA names and in its subfolder `name`, then, for
+        "fashion-mnist", where Debian's package `dataset-fashion-mnist` puts them. The files of "mnist" and
+        "fashion-mnist" have the same names: keep them in subfolders, which are searched first.
+
+    Returns
+    -------
+    train, test : Dataset
+        Of "digits", and of an `.npz` file with only `images` and `labels`, 20% of each class are the test set, by
+        `stratified_split` with the seed 0: always the same images. A class of one image stays in the training part.
+
+    Raises
+    ------
+    DataError
+        If the name is unknown, or files are missing or damaged, or too large for this machine's memory.
+    """
+    path = Path(name)
+    if path.suffix.lower() == ".npz":
+        return _load_npz(Path(os.path.expanduser(folder or "")) / os.path.expanduser(path))
+    name = str(name)
+    if name not in _CLASSES:
+        known = ", ".join(map(repr, _CLASSES))
+        raise DataError(f"unknown data set {name!r}: known are {known}, and the path of an .npz file works too")
+    if name == "digits":
+        from importlib.resources import files as resources
+
+        # opened as a resource: the library may lie within a zip archive
+        with resources("im2colnet.datasets").joinpath("data", "digits.npz").open("rb") as stream:
+            found = read_npz(io.BytesIO(stream.read()), _NPZ_ARRAYS)
+        sixteenths, labels = found["images"], found["labels"]
+        images = ((sixteenths.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)  # 16 becomes 255
+        return _split(Dataset(images[:, None], labels, name, _CLASSES[name]))
+    files = _find_idx_files(name, folder)
+    train, test = (
+        _dataset(read_idx(images), read_idx(labels), name, _CLASSES[name], f"{images} and {labels.name}")
+        for images, labels in (files[:2], files[2:])
+    )
+    return train, test
+
+
+# The element types of IDX by their code, all big-endian: http://yann.lecun.com/exdb/mnist
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an array from an IDX file, the format of MNIST, compressed with gzip or not.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. Whether it is compressed is seen from its first bytes, not from its name.
+
+    Returns
+    -------
+    array
+        In the machine's byte order.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, not IDX, or shorter or longer than its header says.
+    """
+    import gzip
+    import zlib
+
+    stored = check_regular(path)
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed else file as stream:
+                data = stream.read(4)
+                if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
+                    raise DataError(
+                        f"{path}: not an IDX file, which begins with two zero bytes, the code of a type "
+                        "(08 to 0e) and the number of dimensions; this begins with "
+                        f"{data.hex(' ') or 'nothing'}"
+                    )
+                dtype, header = np.dtype(_IDX_TYPES[data[2]]), 4 + 4 * data[3]
+                data += stream.read(header - 4)
+                if len(data) < header:
+                    raise DataError(f"{path}: ends within its header, after {len(data)} of {header} bytes")
+                shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4))
+                size = header + dtype.itemsize * math.prod(shape)
+                if size <= stored or packed:  # otherwise it is too short anyhow
+                    check_size(size, stored)
+                data += _read(stream, size + 1 - header)  # one byte more shows that there is more
+    except DataError as error:
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read, or is a damaged gzip file ({error})") from error
+    if len(data) != size:
+        found = f"{stored}" if not packed else f"more than {size}" if len(data) > size else f"{len(data)}"
+        raise DataError(
+            f"{path}: has {found} bytes, but its header announces {size}, for an array of the shape "
+            f"{shape} and the type {dtype.name}: the file is damaged"
+        )
+    try:
+        return np.ndarray(shape, dtype, data, header).astype(dtype.newbyteorder("="))
+    except ValueError as error:
+        raise DataError(f"{path}: cannot make an array of the shape {shape} ({error})") from error
+
+
+class SupportsRead(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most so many."""
+
+
+def _read(stream: SupportsRead, count: int) -> bytes:
+    """Read as many bytes, or all there are; Python would allocate them before it looks how many there are."""
+    parts = []
+    while count and (part := stream.read(min(count, 1 << 20))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+_IDX_STEMS = (
+    ("train-images", "idx3-ubyte"),
+    ("train-labels", "idx1-ubyte"),
+    ("t10k-images", "idx3-ubyte"),
+    ("t10k-labels", "idx1-ubyte"),
+)
+
+
+def _find_idx_files(name: str, folder: str | os.PathLike[str] | None) -> list[Path]:
+    """Return the images and labels for training and those for testing, from the first folder that has all four."""
+    variable = os.environ.get("IM2COLNET_DATA")
+    if folder is not None:
+        folders = [Path(os.path.expanduser(folder))]  # which leaves a user that does not exist as it is
+    else:
+        root = [Path(os.path.expanduser(variable))] if variable else []
+        folders = [path / name for path in root] + root + [_DEBIAN] * (name == "fashion-mnist")
+    looked_in = []
+    for place in folders:
+        files, missing = [], []
+        for stem, kind in _IDX_STEMS:
+            candidates = (place / f"{stem}{separator}{kind}{end}" for separator in "-." for end in ("", ".gz"))
+            found = next((path for path in candidates if os.path.isfile(path)), None)
+            if found is None:
+                missing.append(f"{stem}-{kind}")
+            else:
+                files.append(found)
+        if not missing:
+            return files
+        looked_in.append(f"{place} ({'lacks ' + ', '.join(missing) if os.path.isdir(place) else 'no such folder'})")
+    names = ", ".join(f"{stem}-{kind}" for stem, kind in _IDX_STEMS)
+    install = "install them with `apt-get install dataset-fashion-mnist`, or " if name == "fashion-mnist" else ""
+    raise DataError(
+        f"the files of {name} were not found. Looked in: {'; '.join(looked_in) or 'no folder'}. "
+        f"Expected: {names}, each also with .gz or with . for - before idx. "
+        f"What to do: {install}pass the folder that has them as `folder` (--folder), "
+        f"or set the environment variable IM2COLNET_DATA to it" + ("." if variable else " (it is not set).")
+    )
+
+
+_NPZ_ARRAYS = (("x_train", "y_train", "x_test", "y_test"), ("images", "labels"))
+
+
+def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
+    from im2colnet.datasets.inputs import Inputs
+
+    check_regular(path)
+    try:
+        with path.open("rb") as stream:
+            found = read_npz(stream, _NPZ_ARRAYS, ("classes",))
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
+        raise DataError(f"{path}: cannot be read as an .npz file ({error})") from error
+    classes = _names(path, found.pop("classes")) if "classes" in found else ()
+    arrays = list(found.values())
+    sets = [
+        _dataset(images, labels, path.stem, classes, path)
+        for images, labels in zip(arrays[::2], arrays[1::2], strict=True)
+    ]
+    largest = max(sets, key=lambda part: len(part.classes))  # one part may lack the last classes
+    if not classes and len(largest.classes) > sum(map(len, sets)):
+        raise DataError(
+            f"{path}: {_largest(largest.labels)}, which would make {len(largest.classes):,} classes of "
+            f"{sum(map(len, sets)):,} images: number the classes from 0, or add their names as an array "
+            "classes"
+        )
+    if len(sets) == 1:
+        if len(sets[0]) * _TEST_FRACTION < 1:
+            raise DataError(f"{path}: {len(sets[0])} images are too few to hold {_TEST_FRACTION:.0%} of them out")
+        if len(np.unique(sets[0].labels)) == len(sets[0]):
+            raise DataError(f"{path}: every class has one image, so none can be held out: give x_test and y_test")
+        return _split(sets[0])
+    train, test = (replace(part, classes=largest.classes) for part in sets)
+    try:
+        Inputs.of(train).compare("x_test", Inputs.of(test), "x_train has")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return train, test
+
+
+def _names(path: Path, classes: np.ndarray) -> tuple[str, ...]:
+    """Return the names of the classes that a file has."""
+    if classes.ndim != 1 or classes.dtype.kind not in "USiu" or not len(classes):
+        raise DataError(
+            f"{path}: classes must be a list of names, got an array of the shape {classes.shape} and the "
+            f"type {classes.dtype}"
+        )
+    names = tuple(
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in classes.tolist()
+    )
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two classes have the same name: {', '.join(names)[:200]}")
+    return names
+
+
+def _dataset(
+    images: np.ndarray, labels: np.ndarray, name: str, classes: tuple[str, ...], source: str | Path
+) -> Dataset:
+    """Make a data set of what files contain, with errors that name them."""
+    try:
+        if labels.ndim == 2 and labels.shape[1] == 1:  # Keras has columns of labels for CIFAR
+            labels = labels[:, 0]
+        return Dataset(_to_nchw(images), labels, name, classes)
+    except Im2colnetError as error:
+        raise DataError(f"{source}: {error}") from error
+
+
+def _to_nchw(images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim != 4:
+        raise ShapeError(f"images must have the shape (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.shape}")
+    first, last = (images.shape[axis] in (1, 3, 4) for axis in (1, 3))
+    if first and last:
+        raise ShapeError(
+            f"images of the shape {images.shape} may be (N, C, H, W) or (N, H, W, C): "
+            "make a `Dataset` of the array, transposed if need be"
+        )
+    if not first and not last:
+        raise ShapeError(
+            f"images of the shape {images.shape} have no axis of 1, 3 or 4 channels in the second or last "
+            "place: make a `Dataset` of the array for another number of channels"
+        )
+    return images if first else np.ascontiguousarray(images.transpose(0, 3, 1, 2))

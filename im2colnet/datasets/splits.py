@@ -1,0 +1,60 @@
+"""Dividing a data set."""
+
+from __future__ import annotations
+
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.errors import ShapeError
+from im2colnet.host import np
+
+# What is held out of a data set that comes without a test set.
+_TEST_FRACTION, _TEST_SEED = 0.2, 0
+
+
+def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out the same fraction of each class.
+
+    Of N labels, `round(fraction · N)` are held out. Each class gives the whole part of its share, and those with the
+    largest remainders one more (on equal remainders, the smaller label). No class gives all it has: one sample of it
+    stays, so that of many small classes fewer than `round(fraction · N)` may be held out. Which ones depends on `seed`
+    only.
+
+    Parameters
+    ----------
+    labels : array, (N,)
+        The class of each sample.
+    fraction : float
+        What part to hold out, between 0 and 1.
+    seed : int
+        A non-negative number.
+
+    Returns
+    -------
+    train_index, test_index : arrays of integers
+        Where the samples that stay and those held out are, ascending.
+
+    Raises
+    ------
+    ShapeError
+        If `labels` is not one-dimensional or `fraction` not between 0 and 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ShapeError(f"labels must have the shape (N,), got {labels.shape}")
+    if not 0 < fraction < 1:
+        raise ShapeError(f"the fraction to hold out must be between 0 and 1, got {fraction}")
+    _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    share = np.round(fraction * counts, 9)  # so that no rounding error of the product decides
+    held_out = np.minimum(np.floor(share).astype(np.intp), counts - 1)
+    missing = round(fraction * len(labels)) - int(held_out.sum())
+    able = np.flatnonzero(held_out < counts - 1)
+    held_out[able[np.argsort((held_out - share)[able], kind="stable")[:missing]]] += 1
+    # Raw bits, because NumPy promises never to change them; its permutations may change with a version.
+    order = np.lexsort((np.random.PCG64(seed).random_raw(len(labels)), group))  # by class, in random order within
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each within its class
+    test = place < np.repeat(held_out, counts)
+    return np.sort(order[~test]), np.sort(order[test])
+
+
+def _split(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    train, test = stratified_split(dataset.labels, _TEST_FRACTION, _TEST_SEED)
+    return dataset[train], dataset[test]

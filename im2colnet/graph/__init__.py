@@ -1,0 +1,1 @@
+"""The static graph of a network, and passes over it."""

@@ -1,0 +1,91 @@
+"""The static graph of a network: its layers in topological order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from im2colnet.errors import Im2colnetError, OutOfMemoryError, ShapeError
+from im2colnet.layers import Layer
+from im2colnet.types import Array, Shape
+
+
+@dataclass(eq=False)
+class Node:
+    """One layer in the graph: it reads the values ``inputs`` and makes the value ``output``."""
+
+    layer: Layer
+    name: str
+    inputs: tuple[int, ...]
+    output: int
+    relu: bool = False  #: apply the following ReLU too
+    fused: bool = False  #: a ReLU that the layer before applies
+    offsets: dict[str, int] = field(default_factory=dict)  #: of each parameter in the flat vector
+    params: dict[str, Array] = field(default_factory=dict)  #: the parameters, views of the flat vector
+    buffers: dict[str, Array] = field(default_factory=dict)  #: the state
+
+
+class Graph:
+    """The layers in topological order; value 0 is the network's input."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.size = 0  # of the flat vector of parameters
+        self._layers: set[int] = set()  # by identity
+        self.output: int | None = None  # the value that the network gives; of a graph that is used, the last one
+
+    def add(self, layer: Layer, name: str, *inputs: int) -> int:
+        """Append a layer and return the value it makes."""
+        if id(layer) in self._layers:
+            raise ShapeError(f"layer {name!r} ({layer!r}) is already in the network; make a second layer instead")
+        for value in inputs:
+            if not isinstance(value, int) or not 0 <= value <= len(self.nodes):
+                raise ShapeError(
+                    f"layer {name!r} ({layer!r}) is to read {value!r}, which is no value of the graph: build must"
+                    " return what the last graph.add, or the build of a layer, returned"
+                )
+        node = Node(layer, name, inputs, len(self.nodes) + 1)
+        for key, parameter in layer.parameters().items():
+            node.offsets[key] = self.size
+            self.size += prod(parameter.shape)
+        self.nodes.append(node)
+        self._layers.add(id(layer))
+        return node.output
+
+    def check_used(self) -> None:
+        """Raise a ShapeError for a layer whose output nobody reads."""
+        output = self.nodes[-1].output if self.output is None else self.output
+        read = {v for node in self.nodes for v in node.inputs} | {output}
+        for node in self.nodes:
+            if node.output not in read:
+                raise ShapeError(
+                    f"nothing reads the output of layer {node.name!r}, {node.layer!r}, and it is not what build returns"
+                )
+
+    def shapes(self, x: Shape) -> list[Shape]:
+        """Shape of every value for an input ``x``; errors name the layer."""
+        shapes = [x]
+        for node in self.nodes:
+            with locate(node):
+                shapes.append(tuple(node.layer.output_shape(*(shapes[v] for v in node.inputs))))
+        return shapes
+
+
+class locate:
+    """Name the layer in errors raised within the ``with`` block."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Im2colnetError) and not getattr(error, "located", False):
+            error.args = (f"layer {self.node.name!r}, {self.node.layer!r}: {error}",)
+            error.located = True  # type: ignore[attr-defined]
+        elif isinstance(error, MemoryError):
+            raise OutOfMemoryError(f"layer {self.node.name!r}, {self.node.layer!r}: {error}") from error
+        elif isinstance(error, Exception) and not isinstance(error, Im2colnetError):  # of a user's own layer
+            error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")

@@ -1,0 +1,268 @@
+"""The layers: functions with parameters.
+
+A layer knows the shape of its output from that of its input, says which arrays it needs (:class:`Needs`), and has
+``forward`` and ``backward``. It holds no array: its parameters belong to the network, everything else to the run, and
+both reach it through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N), features
+(features, N).
+
+Arguments, defaults and initialisation are PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from im2colnet.backend import Backend
+from im2colnet.checks import arguments
+from im2colnet.errors import FrozenError, ShapeError
+from im2colnet.layout import user_shape
+from im2colnet.types import Array, Call, Choice, Shape, Spec, run
+
+Work = dict[str, list[Spec]]  # a kernel's name -> its scratch
+
+
+class Parameter(NamedTuple):
+    """Shape and initial value of a parameter: uniform in ±bound around ``value``."""
+
+    shape: Shape
+    bound: float = 0.0
+    value: float = 0.0
+
+
+@dataclass
+class Needs:
+    """What a layer asks the planner for; the default suits a layer that allocates for itself."""
+
+    input: bool = True  #: backward reads the layer's input
+    output: bool = True  #: backward reads the layer's output
+    inplace: bool = False  #: the output may overwrite the input, and dx may overwrite dy
+    view: bool = False  #: the output is the input reshaped: neither pass is called
+    gradient_passes: bool = False  #: the gradient of each input is that of the output: no backward is called
+    saved: dict[str, Spec] = field(default_factory=dict)  #: kept from forward to backward
+    forward: Work = field(default_factory=dict)  #: scratch of the kernels that each pass calls,
+    backward: Work = field(default_factory=dict)  #: one after the other, so they share memory
+    sums: Work = field(default_factory=dict)
+    grad_sums: Work = field(default_factory=dict)
+
+
+class Context:
+    """What a run gives to a layer for one shard of the batch.
+
+    A layer may keep its own values here from forward to backward, as attributes.
+
+    Attributes
+    ----------
+    backend, xp
+        The backend and its array module.
+    training : bool
+    relu : bool
+        Apply the ReLU that follows (only layers with ``fuses_relu`` are asked).
+    x, y : Array
+        The layer's input (all of them: ``xs``) and output. ``forward`` writes ``y`` and returns it, or returns an array
+        of its own.
+    dx : Array or None
+        Where ``backward`` writes the gradient of the input and returns it, or it returns an array of its own. None if
+        nobody needs it.
+    params, buffers : dict of str to Array
+        The layer's parameters and its state.
+    saved : dict of str to Array
+    work : dict of str to list of Array
+        The scratch of each kernel.
+    grads : dict of str to Array
+        Where ``backward`` writes the gradient of each parameter.
+    sums : Array
+        Of a layer that couples samples: this shard's sums; after the join, those of the whole batch.
+    samples : int
+        Samples in the whole batch.
+    key : tuple of int
+        Seeds random numbers: (seed, step, layer, shard).
+    """
+
+    backend: Backend
+    training: bool
+    relu: bool
+    x: Array
+    xs: tuple[Array, ...]
+    y: Array
+    dx: Array
+    params: dict[str, Array]
+    buffers: dict[str, Array]
+    saved: dict[str, Array]
+    work: dict[str, list[Array]]
+    grads: Mapping[str, Array]
+    sums: Array
+    samples: int
+    key: tuple[int, ...]
+
+    if TYPE_CHECKING:  # a layer's own values
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+    @property
+    def xp(self) -> Any:
+        return self.backend.xp
+
+
+Band = tuple["Layer", slice] | None
+
+
+class GraphBuilder(Protocol):
+    """The graph that a network is made into."""
+
+    def add(self, layer: Layer, name: str, *inputs: int) -> int:
+        """Append a layer that reads these values; return the value it makes."""
+
+
+class Layer:
+    """Base class of all layers.
+
+    A layer of your own needs only ``forward`` and ``backward``, and ``output_shape`` if the shape changes. To be
+    stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name.
+    """
+
+    #: number of float64 sums per channel that join the samples of a batch in each pass (see ``BatchNorm2d``)
+    couples: ClassVar[int] = 0
+    #: whether ``forward`` applies a following ReLU itself where ``ctx.relu`` is set
+    fuses_relu: ClassVar[bool] = False
+    #: whether its parameters stay float32 where the network computes in 16 bits
+    keeps_float32: ClassVar[bool] = False
+    #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
+    #: its work. Each class of your own says it for itself; one that does not is watched, and works on threads
+    stateless: ClassVar[bool] = True
+    #: arguments of the constructor that later changes do not reach, so that they are refused
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.fixed and name in vars(self) and value is not vars(self)[name]:
+            raise FrozenError(
+                f"{name} of a layer cannot be changed, since its shapes have been made of it: make a new"
+                f" {type(self).__name__}(..., {name}={value!r}), and a new network of it"
+            )
+        super().__setattr__(name, value)
+
+    def _set(self, **values: Any) -> None:
+        """Write arguments of the constructor as they are meant, while it runs."""
+        vars(self).update(values)
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, parameter in arguments(type(self)).items():
+            value = getattr(self, name, "?")
+            if parameter.default is parameter.empty:
+                shown.append(repr(value))
+            elif repr(value) != repr(parameter.default):  # of arrays, != is no bool
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in arguments(type(self))}
+
+    def build(self, graph: GraphBuilder, name: str, x: int) -> int:
+        """Add this layer to a graph, reading value ``x``; return the value it makes."""
+        return graph.add(self, name, x)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Return the parameters' shapes and initial values, by name."""
+        return {}
+
+    def state(self) -> dict[str, Parameter]:
+        """Return what is learned without a gradient, such as running statistics."""
+        return {}
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Shape of the output for an input of shape ``x``, or a ShapeError that says what is wrong."""
+        return x
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        """Say which arrays a run must provide."""
+        return Needs()
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        """Floating-point operations of a forward pass; a multiply-add counts as two."""
+        return prod(y)
+
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
+        """Name of the algorithm, where the backend chooses one by the shapes."""
+        return Choice("", "")
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        """Return a layer that makes only these rows of the output for an input of shape ``x``, and the rows it reads.
+
+        None if there is no such layer. Used where several workers share an image.
+        """
+        return None
+
+    def check_batch(self, x: Shape) -> None:
+        """Raise a ShapeError if a batch of shape ``x`` fits, but has too few samples to train on."""
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        """Compute the output."""
+        run(self.prepare_forward(x, ctx))
+        return ctx.y
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        """Return what ``forward`` does as calls that can be made again: they read ``x`` and write ``ctx.y`` each time.
+
+        Where the layer's own class defines it, and no ``forward``, a run makes these calls instead.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        """Compute the gradients of the parameters, into ``ctx.grads``, and of the input."""
+        run(self.prepare_backward(dy, ctx))
+        return ctx.dx
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
+
+    def partial_sums(self, x: Array, ctx: Context) -> None:
+        """Write a shard's sums to ``ctx.sums`` (couples, C).
+
+        There ``forward`` will find those of the whole batch, joined by :meth:`join_sums`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} couples samples: it must define partial_sums(x, ctx)")
+
+    def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
+        """Return the sums of the whole batch, of those of its shards with ``sizes`` samples: by default added up.
+
+        The shards' own sums stay as they are: several workers read them. ``ctx`` is that of one of the shards.
+        """
+        joined = parts[0].copy()
+        for part in parts[1:]:
+            joined += part
+        return joined
+
+    def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
+        """Do the same before ``backward``, and write the gradients of the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} couples samples: it must define partial_grad_sums(dy, ctx)")
+
+    def finish_step(self, ctx: Context) -> None:
+        """After a training step, once: change the state, such as running statistics."""
+
+
+def _images(x: Shape) -> tuple[int, int, int, int]:
+    if len(x) != 4:
+        raise ShapeError(f"expected images (N, C, H, W), got {len(x)}-dimensional input of shape {user_shape(x)}")
+    return x[0], x[1], x[2], x[3]
+
+
+def _same_rows(layer: Layer, rows: slice, x: Shape) -> Band:
+    """Of a layer whose rows of output depend on the same rows of input."""
+    return layer, rows
+
+
+def _rows_of_windows(layer: Any, rows: slice, x: Shape) -> Band:
+    """Of a layer that slides a window: the same layer with a window of its own."""
+    found = layer.window.band(rows, x[0])
+    if found is None:
+        return None
+    part = copy(layer)
+    part.window, inputs = found
+    return part, inputs

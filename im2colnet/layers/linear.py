@@ -1,0 +1,66 @@
+"""Products with a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from math import prod, sqrt
+from typing import ClassVar
+
+from im2colnet.backend import Backend
+from im2colnet.checks import whole
+from im2colnet.errors import ShapeError
+from im2colnet.layers.base import Context, Layer, Needs, Parameter
+from im2colnet.layout import user_shape
+from im2colnet.types import Array, Call, Shape
+
+
+@dataclass(eq=False, repr=False)
+class Linear(Layer):
+    """``y = W x + b``; weight (out_features, in_features), initialised like :class:`Conv2d`."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    fuses_relu: ClassVar[bool] = True
+    fixed: ClassVar[frozenset[str]] = frozenset({"in_features", "out_features", "bias"})
+
+    def __post_init__(self) -> None:
+        self._set(in_features=whole("in_features", self.in_features))
+        self._set(out_features=whole("out_features", self.out_features))
+
+    def parameters(self) -> dict[str, Parameter]:
+        bound = 1 / sqrt(self.in_features)
+        bias = {"bias": Parameter((self.out_features,), bound)} if self.bias else {}
+        return {"weight": Parameter((self.out_features, self.in_features), bound), **bias}
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) != 2:
+            expected = f"(N, {self.in_features})"
+            raise ShapeError(f"expected features {expected}, got shape {user_shape(x)}; Flatten() is missing")
+        if x[0] != self.in_features:
+            raise ShapeError(f"expected {self.in_features} input features, got {x[0]}")
+        return self.out_features, x[1]
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(output=False)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 2 * self.in_features * prod(y) + (prod(y) if self.bias else 0)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        y = ctx.y
+        yield from ctx.backend.prepare("matmul", ctx.params["weight"], x, out=y)
+        if self.bias:
+            yield partial(ctx.xp.add, y, ctx.params["bias"][:, None], y)
+        if ctx.relu:
+            yield from ctx.backend.prepare("relu", y, out=y)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        prepare = ctx.backend.prepare
+        yield from prepare("matmul", dy, ctx.x.T, out=ctx.grads["weight"])
+        if self.bias:
+            yield from prepare("sum_samples", dy, out=ctx.grads["bias"])
+        if ctx.dx is not None:
+            yield from prepare("matmul", ctx.params["weight"].T, dy, out=ctx.dx)

@@ -1,0 +1,5 @@
+"""Loss functions."""
+
+from im2colnet.losses.classification import CrossEntropyLoss
+
+__all__ = ["CrossEntropyLoss"]

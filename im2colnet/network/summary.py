@@ -1,0 +1,72 @@
+"""A table of a network's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from im2colnet.layout import internal_shape, user_shape
+from im2colnet.network.network import Network
+from im2colnet.text import amount, shape_text, table
+from im2colnet.types import ITEM_BYTES
+
+
+def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
+    """Layers with output shapes, parameters, FLOPs of a forward pass and bytes of their outputs, and the totals.
+
+    Parameters
+    ----------
+    net : Network
+    input_shape : (C, H, W) or (features,)
+    batch : int
+        Number of images that shapes, FLOPs and bytes are for.
+    """
+    shapes = net.graph.shapes(internal_shape(input_shape, batch))
+    itemsize = ITEM_BYTES[net.dtype if net.initialized else "float32"]
+    layers = []
+    for node in net.graph.nodes:
+        x, y = shapes[node.inputs[0]], shapes[node.output]
+        layers.append(
+            {
+                "name": node.name,
+                "layer": repr(node.layer),
+                "output_shape": list(user_shape(y)),
+                "parameters": sum(prod(p.shape) for p in node.layer.parameters().values()),
+                "flops": node.layer.flops(x, y),
+                "bytes": prod(y) * itemsize,
+            }
+        )
+    return {
+        "input_shape": [batch, *input_shape],
+        "layers": layers,
+        "parameters": net.graph.size,
+        "flops": sum(row["flops"] for row in layers),
+        "bytes": sum(row["bytes"] for row in layers),
+    }
+
+
+def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1, width: int | None = None) -> str:
+    """Return :func:`summary` as a table, for a terminal of so many columns."""
+    report = summary(net, input_shape, batch)
+    rows = [("layer", "", "output shape", "parameters", "FLOPs", "output")]
+    rows += [
+        (
+            row["name"],
+            row["layer"],
+            shape_text(row["output_shape"]),
+            f"{row['parameters']:,}",
+            amount(row["flops"], 1000),
+            amount(row["bytes"], 1024) + "B",
+        )
+        for row in report["layers"]
+    ]
+    total = (
+        "total",
+        "",
+        "",
+        f"{report['parameters']:,}",
+        amount(report["flops"], 1000),
+        amount(report["bytes"], 1024) + "B",
+    )
+    return f"input {shape_text(report['input_shape'])}\n" + table([*rows, total], (3, 4, 5), True, width)

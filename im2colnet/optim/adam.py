@@ -1,0 +1,66 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, ClassVar
+
+from im2colnet.checks import number, set_frozen
+from im2colnet.errors import ShapeError
+from im2colnet.optim.base import Optimizer
+from im2colnet.types import Array
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1); ``weight_decay`` is added to the gradient.
+
+    ``m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g²; p -= lr·(m / (1-β1ᵗ)) / (√(v / (1-β2ᵗ)) + eps)``.
+    """
+
+    lr: Any = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise ShapeError(f"betas must be a pair of numbers, got {self.betas!r}")
+        set_frozen(self, betas=tuple(number("each of betas", beta, below=1) for beta in self.betas))
+        set_frozen(self, eps=number("eps", self.eps), weight_decay=number("weight_decay", self.weight_decay))
+
+    def state_slots(self) -> tuple[str, ...]:
+        return "mean", "square"
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
+        (b1, b2), m, v = self.betas, state["mean"], state["square"]
+        if self.decoupled:
+            p *= 1 - lr * self.weight_decay
+        elif self.weight_decay:
+            xp.multiply(p, self.weight_decay, out=work)
+            g += work
+        xp.multiply(g, 1 - b1, out=work)
+        m *= b1
+        m += work
+        xp.multiply(g, g, out=g)
+        g *= 1 - b2
+        v *= b2
+        v += g
+        xp.sqrt(v, out=work)
+        work /= sqrt(1 - b2**t)
+        work += self.eps
+        xp.divide(m, work, out=work)
+        work *= lr / (1 - b1**t)
+        p -= work
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, ``p *= 1 - lr·weight_decay`` (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+
+    weight_decay: float = 1e-2
+    decoupled: ClassVar[bool] = True

@@ -1,0 +1,55 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from im2colnet.checks import number, set_frozen
+from im2colnet.errors import ShapeError
+from im2colnet.optim.base import Optimizer
+from im2colnet.types import Array
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent (momentum as in Sutskever et al. 2013, in PyTorch's form).
+
+    ``g += weight_decay·p; v = momentum·v + g; p -= lr·v``, or with ``nesterov`` ``p -= lr·(g + momentum·v)``.
+    """
+
+    lr: Any
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        set_frozen(self, momentum=number("momentum", self.momentum, below=1))
+        set_frozen(self, weight_decay=number("weight_decay", self.weight_decay))
+        if self.nesterov not in (True, False):  # NumPy's bools too
+            raise ShapeError(f"nesterov must be True or False, got {self.nesterov!r}")
+        set_frozen(self, nesterov=bool(self.nesterov))
+        if self.nesterov and not self.momentum:
+            raise ShapeError("nesterov needs a momentum")
+
+    def state_slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
+        if self.weight_decay:
+            xp.multiply(p, self.weight_decay, out=work)
+            g += work
+        step = g
+        if self.momentum:
+            v = state["velocity"]
+            v *= self.momentum
+            v += g
+            step = v
+            if self.nesterov:
+                xp.multiply(v, self.momentum, out=work)
+                g += work
+                step = g
+        xp.multiply(step, lr, out=work)
+        p -= work

@@ -1,0 +1,26 @@
+"""Workers and what joins them.
+
+Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
+only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do
+not depend on how many workers there are, to the last bit:
+
+    sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
+"""
+
+from im2colnet.parallel.communicator import Communicator, SharedCommunicator, share, tree_sum
+from im2colnet.parallel.settings import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
+from im2colnet.parallel.threads import Team, ThreadCommunicator
+
+__all__ = [
+    "Communicator",
+    "SharedCommunicator",
+    "Team",
+    "ThreadCommunicator",
+    "get_num_threads",
+    "get_workers",
+    "num_threads",
+    "set_num_threads",
+    "set_workers",
+    "share",
+    "tree_sum",
+]

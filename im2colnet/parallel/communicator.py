@@ -1,0 +1,68 @@
+"""Workers and what joins them.
+
+Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
+only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do
+not depend on how many workers there are, to the last bit:
+
+    sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from im2colnet.types import Array
+
+
+def share(count: int, rank: int, size: int) -> range:
+    """Which of ``count`` things worker ``rank`` of ``size`` takes: neighbours, as many as the others or one more."""
+    return range(count * rank // size, count * (rank + 1) // size)
+
+
+def tree_sum(parts: Sequence[Array | None], start: int = 0, stop: int | None = None) -> None:
+    """Sum ``parts`` into ``parts[0]`` along the fixed tree, elements ``start:stop`` of each; None is already summed."""
+    d = 1
+    while d < len(parts):
+        for i in range(0, len(parts) - d, 2 * d):
+            left, right = parts[i], parts[i + d]
+            if left is not None and right is not None:
+                target = left.reshape(-1)[start:stop]
+                target += right.reshape(-1)[start:stop]
+        d *= 2
+
+
+class Communicator:
+    """How one worker meets the others; this one is alone.
+
+    Attributes
+    ----------
+    rank, size : int
+        The worker's number, and how many there are.
+    """
+
+    rank = 0
+    size = 1
+
+    def share(self, count: int) -> range:
+        """Which of ``count`` things this worker takes."""
+        return share(count, self.rank, self.size)
+
+    def all_reduce(self, parts: Sequence[Array | None]) -> None:
+        """Sum one C-contiguous array per shard along the fixed tree; afterwards ``parts[0]`` is the total."""
+        tree_sum(parts)
+
+    def broadcast(self, array: Array, root: int = 0) -> None:
+        """Set ``array`` to that of the worker ``root``."""
+
+    def barrier(self) -> None:
+        """Wait until every worker is here."""
+
+
+class SharedCommunicator(Communicator):
+    """Workers that see each other's arrays: each sums its own range of elements of all of them."""
+
+    def all_reduce(self, parts: Sequence[Array | None]) -> None:
+        mine = self.share(parts[0].size if parts[0] is not None else 0)
+        self.barrier()
+        tree_sum(parts, mine.start, mine.stop)
+        self.barrier()

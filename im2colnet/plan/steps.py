@@ -1,0 +1,330 @@
+"""Planning: before anything runs, the steps of a run, and where in memory each array lives and how long.
+
+A run on one shard of the batch is a list of steps: forward through the layers, the loss, backward. It is cut into
+*stages* at the layers that couple samples (batch norm): there all shards must have given their sums before any goes on.
+
+Each array is a :class:`Buffer` with a lifetime in steps. Those that live within one stage are laid out in an arena of
+the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In
+either, arrays whose lifetimes do not meet share memory.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from math import prod
+from typing import Literal, NamedTuple
+
+from im2colnet.backend import Backend
+from im2colnet.errors import ShapeError
+from im2colnet.graph.nodes import Graph, Node, locate
+from im2colnet.layers import Layer, Needs, Work
+from im2colnet.parallel import share
+from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
+from im2colnet.types import Choice, Shape, Spec
+
+LEAST_WORK = 50_000_000  # FLOPs of a layer that is divided between workers, each output being worth
+OUTPUT_WORK = 100  # so many
+Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
+
+
+@dataclass(eq=False)
+class Step:
+    """One action on one shard."""
+
+    kind: Kind
+    node: int
+    #: of a backward step: position among the inputs -> the gradient that it makes
+    writes: dict[int, Buffer] = field(default_factory=dict)
+    #: inputs that have a gradient already: position -> (the earlier one, where the sum goes)
+    adds: dict[int, tuple[Buffer, Buffer]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Stage:
+    """Steps that a worker takes one shard through without meeting the others."""
+
+    steps: list[Step]
+    join: int | None  #: the node whose sums are joined after it
+    gradients: tuple[int, int]  #: range of the flat gradient that it completes
+
+
+class Part(NamedTuple):
+    """A layer that makes some rows of a node's output."""
+
+    layer: Layer
+    inputs: slice
+    outputs: slice
+    needs: Needs
+
+
+class Plan:
+    """The steps and buffers of one shard.
+
+    Parameters
+    ----------
+    graph : Graph
+    x : tuple of int
+        Shape of the shard's input as the library stores it, (H, C, W, n) or (features, n).
+    dtype : {"float32", "float64"}
+    backend : Backend
+    training : bool
+    count : int
+        Into how many parts to divide the work of each node, of inference.
+
+    Attributes
+    ----------
+    shapes : list of tuple
+        Of every value.
+    parts : list of list of Part
+        Of each node, none if it is not divided.
+    stages : list of Stage
+    shard_bytes, worker_bytes : int
+        Sizes of the two arenas.
+    """
+
+    def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool, count: int = 1) -> None:
+        self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
+        graph.check_used()
+        self.shapes = graph.shapes(x)
+        self.needs = [self._needs(node) for node in graph.nodes]
+        self.parts = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
+        self.wanted = self._wanted()
+        self.steps = self._steps()
+        self.when = {(step.kind, step.node): t for t, step in enumerate(self.steps)}
+        #: of each node when it makes its forward pass; one that is left out happens with that before
+        self.made = list(accumulate((self.when.get(("forward", i), 0) for i in range(len(graph.nodes))), max))
+        self.buffers: list[Buffer] = []
+        self.values: list[Buffer] = []
+        self.gradients: dict[int, Buffer] = {}
+        self.saved: list[dict[str, Buffer]] = []
+        self.work: list[dict[Kind, Placed]] = []
+        self.part_work: list[list[Placed]] = []  # of the parts of each node, side by side
+        self._place_values()
+        self._place_saved_and_work()
+        if training:
+            self._place_gradients()
+        self.stages = self._stages()
+        bounds = self._stage_bounds()
+        for buffer in self.buffers:
+            buffer.across = bisect_right(bounds, buffer.start) < bisect_right(bounds, buffer.end)
+        self.shard_bytes = lay_out([b for b in self.buffers if b.across])
+        self.worker_bytes = lay_out([b for b in self.buffers if not b.across])
+
+    def algorithm(self, i: int) -> Choice:
+        """Which algorithm node ``i`` takes, its first part where it is divided."""
+        node = self.graph.nodes[i]
+        layer, x, y = node.layer, self.shapes[node.inputs[0]], self.shapes[node.output]
+        for part in self.parts[i][:1]:
+            layer = part.layer
+            x, y = ((rows.stop - rows.start, *shape[1:]) for rows, shape in ((part.inputs, x), (part.outputs, y)))
+        return layer.algorithm(x, y, self.dtype, self.backend)
+
+    # ------------------------------------------------------------------ steps
+
+    def _needs(self, node: Node) -> Needs:
+        with locate(node):
+            x, y = self.shapes[node.inputs[0]], self.shapes[node.output]
+            needs = node.layer.needs(x, y, self.dtype, self.backend, self.training)
+            if len(node.inputs) > 1 and not needs.gradient_passes:
+                raise ShapeError("a layer with several inputs can only pass its gradient to all of them, as Add does")
+            if y[-1] != x[-1]:
+                raise ShapeError(f"the output has {y[-1]} samples for {x[-1]}: output_shape must keep the last number")
+            # of these no backward is called, so what they say is all that is known of the gradient
+            if needs.view and (prod(x) != prod(y) or len(node.inputs) > 1):
+                raise ShapeError(
+                    f"needs says view, but the output of shape {y} is not the input of shape {x} reshaped (as stored)"
+                )
+            if needs.gradient_passes and any(self.shapes[v] != y for v in node.inputs):
+                raise ShapeError(
+                    f"needs says gradient_passes, but the output has shape {y}, the input {x} (as stored): only the"
+                    " gradient of an input of the same shape can be that of the output"
+                )
+            return needs
+
+    def _divided(self, node: Node, needs: Needs, count: int) -> list[Part]:
+        """Divide a node into layers that each make a share of its output's rows; none if that cannot be done."""
+        x, y, layer = self.shapes[node.inputs[0]], self.shapes[node.output], node.layer
+        # a subclass with a forward of its own need not know of it
+        if count == 1 or y[0] < count or needs.view or node.fused or "band" not in vars(type(layer)):
+            return []
+        if layer.flops(x, y) + OUTPUT_WORK * prod(y) < LEAST_WORK:
+            return []
+        parts = []
+        for rank in range(count):
+            mine = share(y[0], rank, count)
+            rows = slice(mine.start, mine.stop)
+            band = layer.band(rows, x)
+            if band is None:
+                return []
+            part, inputs = band
+            shapes = (inputs.stop - inputs.start, *x[1:]), (len(mine), *y[1:])
+            parts.append(Part(part, inputs, rows, part.needs(*shapes, self.dtype, self.backend, self.training)))
+        return parts
+
+    def _wanted(self) -> list[bool]:
+        """For each value, whether its gradient is wanted: whether it depends on a parameter."""
+        wanted = [False]
+        for node in self.graph.nodes:
+            wanted.append(bool(node.offsets) or any(wanted[v] for v in node.inputs))
+        return wanted
+
+    def _steps(self) -> list[Step]:
+        nodes, steps = self.graph.nodes, []
+        for i, node in enumerate(nodes):
+            if self.training and node.layer.couples:
+                steps.append(Step("sums", i))
+            if not node.fused and not self.needs[i].view:
+                steps.append(Step("forward", i))
+        if self.training:
+            steps.append(Step("loss", len(nodes)))
+            for i in reversed(range(len(nodes))):
+                if self.wanted[nodes[i].output]:
+                    if nodes[i].layer.couples:
+                        steps.append(Step("grad_sums", i))
+                    steps.append(Step("backward", i))
+        return steps
+
+    def _stage_bounds(self) -> list[int]:
+        return [t + 1 for t, step in enumerate(self.steps) if step.kind in ("sums", "grad_sums")]
+
+    def _stages(self) -> list[Stage]:
+        stages, bounds = [], [0, *self._stage_bounds(), len(self.steps)]
+        for a, b in pairwise(bounds):
+            steps = self.steps[a:b]
+            join = steps[-1].node if steps and steps[-1].kind in ("sums", "grad_sums") else None
+            # a layer that couples samples writes its gradients with its sums, the others in their backward
+            done = [
+                self.graph.nodes[s.node]
+                for s in steps
+                if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.couples)
+            ]
+            ends = [end for node in done if node.offsets for end in self.parameter_range(node)]
+            stages.append(Stage(steps, join, (min(ends), max(ends)) if ends else (0, 0)))
+        return stages
+
+    @staticmethod
+    def parameter_range(node: Node) -> tuple[int, int]:
+        """Where the parameters of a node that has some lie in the flat vector."""
+        shapes = node.layer.parameters()
+        return min(node.offsets.values()), max(node.offsets[key] + prod(shapes[key].shape) for key in node.offsets)
+
+    # ------------------------------------------------------------------ buffers
+
+    def _new(self, shape: Shape, dtype: str, start: int, end: int, what: str) -> Buffer:
+        buffer = Buffer(nbytes(Spec(shape, dtype)), start, end, what)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _last_reads(self) -> list[int]:
+        """For each value the last step that reads it."""
+        last = [0] * len(self.shapes)
+        for i, node in enumerate(self.graph.nodes):
+            for v in node.inputs:
+                last[v] = max(last[v], self.made[i])
+                if self.needs[i].input and ("backward", i) in self.when:
+                    last[v] = max(last[v], self.when["backward", i])
+            if self.needs[i].output and ("backward", i) in self.when:
+                last[node.output] = max(last[node.output], self.when["backward", i])
+        final = self.graph.nodes[-1].output
+        last[final] = max(last[final], self.when["loss", len(self.graph.nodes)] if self.training else len(self.steps))
+        for node, needs in zip(reversed(self.graph.nodes), reversed(self.needs), strict=True):
+            if needs.view or node.fused:  # who reads the output reads the input's memory
+                last[node.inputs[0]] = max(last[node.inputs[0]], last[node.output])
+        return last
+
+    def _place_values(self) -> None:
+        last = self._last_reads()
+        self.values = [self._new(self.shapes[0], self.dtype, 0, last[0], "input")]
+        for i, node in enumerate(self.graph.nodes):
+            now, needs, v = self.made[i], self.needs[i], node.output
+            source = self._overwritable(node, now) if needs.inplace else None
+            if needs.view or node.fused:
+                source = self.values[node.inputs[0]]
+            if source is None:
+                source = self._new(self.shapes[v], self.dtype, now, last[v], f"{node.name or 'net'} output")
+            source.end = max(source.end, last[v])
+            self.values.append(source)
+
+    def _overwritable(self, node: Node, now: int) -> Buffer | None:
+        """An input that nobody reads after this step."""
+        for v in node.inputs:
+            if self.values[v].end <= now and self.shapes[v] == self.shapes[node.output]:
+                return self.values[v]
+        return None
+
+    def _place_saved_and_work(self) -> None:
+        for i, (node, needs) in enumerate(zip(self.graph.nodes, self.needs, strict=True)):
+            now = self.made[i]
+            first, last = self.when.get(("sums", i), now), self.when.get(("backward", i), now)
+            self.saved.append(
+                {key: self._new(*spec, first, last, f"{node.name} saved {key}") for key, spec in needs.saved.items()}
+            )
+            self.work.append({})
+            self.part_work.append([self._place_work(part.needs.forward, now, "scratch") for part in self.parts[i]])
+            if self.parts[i]:
+                continue
+            passes: dict[Kind, Work] = {
+                "sums": needs.sums,
+                "forward": needs.forward,
+                "grad_sums": needs.grad_sums,
+                "backward": needs.backward,
+            }
+            for kind, kernels in passes.items():
+                if (kind, i) in self.when and kernels:
+                    self.work[i][kind] = self._place_work(kernels, self.when[kind, i], f"{node.name} {kind} scratch")
+
+    def _place_work(self, kernels: Work, t: int, what: str) -> Placed:
+        """One buffer for all kernels of a step, and in it each one's arrays side by side."""
+        size = max((sum(nbytes(spec) for spec in specs) for specs in kernels.values()), default=0)
+        buffer = self._new((size,), "uint8", t, t, what)
+        placed: Placed = {}
+        for kernel, specs in kernels.items():
+            ends = list(accumulate((nbytes(spec) for spec in specs), initial=0))
+            placed[kernel] = [(spec, buffer, offset) for spec, offset in zip(specs, ends, strict=False)]
+        return placed
+
+    def _place_gradients(self) -> None:
+        """Each value's gradient is the sum of what its readers give, in the order of the backward steps."""
+        nodes = self.graph.nodes
+        output = nodes[-1].output
+        loss = self.when["loss", len(nodes)]
+        self.loss_gradient = self._new(self.shapes[output], self.dtype, loss, loss, "loss gradient")
+        self.gradients[output] = self.loss_gradient
+        holders: dict[Buffer, int] = {self.loss_gradient: 1}  # values whose gradient is kept in a buffer
+        for t, step in enumerate(self.steps):
+            if step.kind in ("grad_sums", "backward"):
+                self.gradients[nodes[step.node].output].end = t
+            if step.kind != "backward":
+                continue
+            node, needs = nodes[step.node], self.needs[step.node]
+            dy = self.gradients[node.output]
+            holders[dy] -= 1
+            for position, v in enumerate(node.inputs):
+                if not self.wanted[v]:
+                    continue
+                passes = needs.gradient_passes or needs.view
+                if passes or (needs.inplace and holders[dy] == 0 and self.shapes[v] == self.shapes[node.output]):
+                    dx = dy
+                else:
+                    dx = self._new(self.shapes[v], self.dtype, t, t, f"{node.name} input gradient")
+                    holders[dx] = 0
+                step.writes[position] = dx
+                if v in self.gradients:
+                    old = self.gradients[v]
+                    dx = self._sum_target(old, dx, holders, v, t)
+                    step.adds[position] = old, dx
+                self.gradients[v] = dx
+                holders[dx] += 1
+
+    def _sum_target(self, old: Buffer, new: Buffer, holders: dict[Buffer, int], v: int, t: int) -> Buffer:
+        """Where the sum of two gradients goes: over one that nobody else holds, else into a new buffer."""
+        old.end = new.end = t
+        holders[old] -= 1
+        for buffer in (new, old):
+            if holders[buffer] == 0:
+                return buffer
+        fresh = self._new(self.shapes[v], self.dtype, t, t, "sum of gradients")
+        holders[fresh] = 0
+        return fresh

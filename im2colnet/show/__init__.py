@@ -1,0 +1,1 @@
+"""What a terminal and a picture show: progress, curves, text in any encoding."""

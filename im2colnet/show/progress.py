@@ -1,0 +1,166 @@
+"""Progress of a training: one line for each epoch, and on a terminal a live bar below them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from im2colnet.show.display import Progress
+from im2colnet.show.terminal import columns
+from im2colnet.text import fold
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+#: seconds between two changes of the bar
+INTERVAL = 0.1
+
+
+def make_display(stream: TextIO, epochs: int) -> PlainDisplay:
+    """Return the display that suits ``stream``: a live one on a terminal where rich is installed, else plain lines.
+
+    Parameters
+    ----------
+    stream : text file
+    epochs : int
+        How many epochs the training has in all.
+
+    Returns
+    -------
+    PlainDisplay
+        A context manager to pass to :meth:`im2colnet.Trainer.fit` within its ``with`` block.
+    """
+    live = stream.isatty() and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("rich")
+    return (LiveDisplay if live else PlainDisplay)(stream, epochs)
+
+
+class PlainDisplay:
+    """Writes one line for each epoch.
+
+    Parameters
+    ----------
+    stream : text file
+    epochs : int
+        How many epochs the training has in all.
+    """
+
+    def __init__(self, stream: TextIO, epochs: int) -> None:
+        self.stream, self.epochs = stream, epochs
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        """Show what :meth:`im2colnet.Trainer.fit` has to say before it goes on."""
+        print(text, file=self.stream, flush=True)
+
+    def step(self, progress: Progress) -> None:
+        """After each step: nothing."""
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """After each epoch: its line."""
+        print(fold(self.parts(record), columns(self.stream)), file=self.stream, flush=True)
+
+    def parts(self, record: Mapping[str, float]) -> list[str]:
+        """Return an epoch's line in parts: what was measured, with its units."""
+        width = len(str(self.epochs))
+        parts = [f"epoch {record['epoch']:{width}}/{self.epochs}"]
+        for prefix, name in (("", ""), ("validation_", "test ")):
+            if f"{prefix}loss" in record:
+                parts.append(f"{name}loss {record[f'{prefix}loss']:.4f}")
+                parts.append(f"{name}accuracy {record[f'{prefix}accuracy']:7.2%}")
+        parts += [f"{record['images_per_second']:,.0f} images/s", duration(record["seconds"])]
+        return parts
+
+
+class LiveDisplay(PlainDisplay):
+    """Keeps a bar for the whole training below the lines, changed at most ten times a second."""
+
+    def __init__(self, stream: TextIO, epochs: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        super().__init__(stream, epochs)
+        self._bar: Bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=20, complete_style="cyan"),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[accuracy]:.1%}  {task.fields[speed]:,.0f}/s"),
+            TextColumn("{task.fields[left]} left"),
+            console=Console(file=stream, highlight=False),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task: Any = None
+        self._shown = -INTERVAL
+        self._headed = False
+
+    def __enter__(self) -> LiveDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Show a text above the bar."""
+        self._bar.console.print(text, soft_wrap=True, markup=False)
+
+    def step(self, progress: Progress) -> None:
+        """After each step: move the bar, if it has been still for long enough."""
+        now = time.monotonic()
+        if now - self._shown < INTERVAL:
+            return
+        self._shown = now
+        state: dict[str, Any] = {
+            "total": progress.epochs * progress.batches,
+            "completed": (progress.epoch - 1) * progress.batches + progress.batch,
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "loss": progress.loss,
+            "accuracy": progress.accuracy,
+            "speed": progress.images_per_second,
+            "left": duration(progress.seconds_left),
+        }
+        if self._task is None:
+            self._task = self._bar.add_task("", **state)
+        else:
+            self._bar.update(self._task, **state)
+        self._bar.refresh()
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """After each epoch: its row, above the bar; the first one has the header above it."""
+        cells = {
+            f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}",
+            "    loss": f"{record['loss']:.4f}",
+            "accuracy": f"{record['accuracy']:.2%}",
+        }
+        if "validation_loss" in record:
+            cells |= {"test loss": f"{record['validation_loss']:.4f}"}
+            cells |= {"test accuracy": f"{record['validation_accuracy']:.2%}"}
+        cells |= {"images/s": f"{record['images_per_second']:,.0f}", "      time": duration(record["seconds"])}
+        width = columns(self.stream)
+        if not self._headed:
+            self._bar.console.print(fold([*cells], width), style="bold", soft_wrap=True)
+            self._headed = True
+        row = [f"{cell:>{len(name)}}" for name, cell in cells.items()]
+        self._bar.console.print(fold(row, width), soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: "7.4 s", "3 min 05 s" or "2 h 10 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+__all__ = ["LiveDisplay", "PlainDisplay", "duration", "make_display"]

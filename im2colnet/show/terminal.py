@@ -1,0 +1,108 @@
+"""Where the commands write: any encoding will do, and that stdout cannot be written is told from all other errors."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO, cast
+
+#: what stands for the characters that the library writes, where an encoding lacks them
+PLAIN = {
+    "×": "x",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "─": "-",
+    "━": "-",
+    "·": "*",
+    "→": "->",
+    "²": "^2",
+    "°": " deg",
+    "≤": "<=",
+    "≥": ">=",
+    "µ": "u",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
+NARROWEST = 20  # columns; a terminal that says it has fewer does not know
+
+
+class OutputError(Exception):
+    """Stdout cannot be written to."""
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in missing), error.end
+
+
+codecs.register_error("im2colnet.plain", _plain)
+
+
+class Output:
+    """A text stream in front of stdout or stderr.
+
+    Parameters
+    ----------
+    stream : text file
+    needed : bool
+        Whether to raise OutputError where it cannot be written; of stderr there is nobody to tell.
+    """
+
+    def __init__(self, stream: TextIO, needed: bool) -> None:
+        self.stream, self.needed = stream, needed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        if encoding := getattr(self.stream, "encoding", None):
+            text = text.encode(encoding, "im2colnet.plain").decode(encoding)
+        with self._writing():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._writing():
+            self.stream.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: it has been closed
+            if self.needed:
+                raise OutputError(getattr(error, "strerror", None) or str(error)) from error
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Within the block ``sys.stdout`` and ``sys.stderr`` are an :class:`Output`."""
+    # Python has no stdout or stderr where it was closed, and the next file that is opened may take its place
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stderr(cast(TextIO, Output(sys.stderr or nowhere, False))),
+        redirect_stdout(cast(TextIO, Output(sys.stdout or nowhere, True))),
+    ):
+        yield
+
+
+def discard() -> None:
+    """Send what stdout still holds nowhere, or Python would fail with it once more when it ends."""
+    with suppress(OSError, ValueError, AttributeError):  # stdout is no file
+        number = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+def columns(stream: TextIO) -> int | None:
+    """How many columns a terminal has; None where the stream is none, and lines may have any length."""
+    return max(NARROWEST, shutil.get_terminal_size().columns) if stream.isatty() else None

@@ -1,0 +1,10 @@
+"""Checks of a layer of your own: is its gradient right, and does it keep to what a run relies on?
+
+>>> import im2colnet as ic
+>>> ic.testing.check_layer(ic.Conv2d(3, 4, 3, padding=1), (3, 6, 6))
+"""
+
+from im2colnet.errors import LayerError
+from im2colnet.testing.check_layer import check_layer
+
+__all__ = ["LayerError", "check_layer"]

@@ -1,0 +1,56 @@
+"""Text for a terminal: amounts, counts, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def amount(value: float, base: int) -> str:
+    """Return a number with a prefix: ``amount(1536, 1024)`` is "1.5 Ki"."""
+    prefixes = ("", "k", "M", "G", "T") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti")
+    power = 0
+    while value >= base and power < len(prefixes) - 1:
+        value, power = value / base, power + 1
+    return f"{value:.0f} {prefixes[power]}" if power == 0 else f"{value:.3g} {prefixes[power]}"
+
+
+def count(number: int, thing: str) -> str:
+    """Return so many things: ``count(1, "image")`` is "1 image", of 2,000 "2,000 images"."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def table(
+    rows: Sequence[Sequence[str]], right: Sequence[int] = (), rule_before_last: bool = False, width: int | None = None
+) -> str:
+    """Return rows of text as aligned columns with a rule under the first.
+
+    Columns for which a terminal of ``width`` columns has no room come on lines of their own, below the others of their
+    row.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines: list[list[str]] = []  # of each row
+    for row in rows:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append([line.rstrip() for line in fold(cells, width).split("\n")])
+    rule = ["─" * max(len(line) for row in lines for line in row)]
+    lines.insert(1, rule)
+    if rule_before_last:
+        lines.insert(-1, rule)
+    return "\n".join(line for i, row in enumerate(lines) for j, line in enumerate(row) if line or not j)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as Python writes a tuple."""
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def fold(parts: Sequence[str], width: int | None, indent: str = "    ") -> str:
+    """Join parts by two spaces, on as many lines as a terminal of that width needs; no part is broken."""
+    lines = [""]
+    for part in parts:
+        line = f"{lines[-1]}  {part}" if lines[-1].strip() else f"{lines[-1]}{part}"
+        if width is not None and len(line) > width and lines[-1].strip():
+            lines.append(f"{indent}{part}")
+        else:
+            lines[-1] = line
+    return "\n".join(lines)

@@ -1,0 +1,379 @@
+"""Checkpoints: safetensors files with the network's description as JSON, written whole or not at all.
+
+The metadata hold the description as ``im2colnet`` and its checksum as ``im2colnet.crc32``; in the description are the
+number of the format and ``crc32``, the checksum of the tensors. So what is damaged is found before it is used. CRC-32
+finds every error within 32 bits and all but one in 4·10⁹ others, at several GB/s; nobody is kept from forging a file.
+
+A later version of the library adds entries, which this one ignores, and keeps the format's number as long as this one
+can read what it writes. Files without checksums, of version 0.1, are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from math import isfinite
+from operator import index
+from types import NoneType
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
+from zlib import crc32
+
+from im2colnet.checks import arguments
+from im2colnet.errors import CheckpointError, Im2colnetError, OutOfMemoryError
+from im2colnet.files import check_regular, replace_file
+from im2colnet.layers import Layer
+from im2colnet.losses import CrossEntropyLoss
+from im2colnet.network.network import TOO_DEEP
+from im2colnet.version import __version__
+
+FORMAT = 1
+DESCRIPTION, CHECKSUM = "im2colnet", "im2colnet.crc32"  # keys of the metadata
+FLOATS = ("F16", "F32", "F64")
+LARGEST = 2**53  # of the counts in a description: any larger one is a fault, and would not fit a float
+
+T = TypeVar("T")
+
+
+# ---------------------------------------------------------------------- layers, losses and optimisers as JSON
+
+
+def describe(value: Any) -> Any:
+    """Return a layer, loss or optimiser as JSON: its class's name and its constructor's arguments."""
+    try:
+        return _described(value)
+    except RecursionError:
+        raise CheckpointError(f"a checkpoint cannot be made: {TOO_DEEP}") from None
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, _bases()):
+        cls, names = type(value), arguments(type(value))
+        missing = [name for name in names if not hasattr(value, name)]
+        if missing:
+            raise CheckpointError(f"{cls.__name__} must keep its arguments as attributes: {', '.join(missing)}")
+        return {"type": _name(cls), "arguments": {name: _described(getattr(value, name)) for name in names}}
+    if isinstance(value, (list, tuple)):
+        return [_described(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    try:
+        return index(value)
+    except TypeError:
+        pass
+    raise CheckpointError(
+        f"cannot store {value!r} of type {type(value).__name__} in a checkpoint: a layer's arguments must be numbers,"
+        " strings, lists, None or layers; or store net.state_dict() yourself"
+    )
+
+
+def rebuild(description: Any, place: str = "it") -> Any:
+    """Inverse of :func:`describe`; only classes that the library or the program has defined are made.
+
+    ``place`` says in errors where the description is.
+    """
+    if isinstance(description, list):
+        return tuple(rebuild(v, f"{place}.{i}") for i, v in enumerate(description))
+    if not isinstance(description, dict):
+        return description
+    entry("type", description, str, place)
+    given = entry("arguments", description, dict, place)
+    cls = _find(description["type"], place)
+    values = {k: rebuild(v, f"{place}.arguments.{k}") for k, v in given.items()}
+    try:
+        return cls(**values)
+    except RecursionError:
+        raise
+    except Exception as error:  # of any kind, if the class is a user's own
+        kind = "" if isinstance(error, (TypeError, Im2colnetError)) else f"{type(error).__name__}: "
+        raise CheckpointError(
+            f"{place}: the checkpoint's {cls.__name__} does not fit this version: {kind}{error}"
+        ) from error
+
+
+def rebuild_as(kind: type[T], description: Any, place: str) -> T:
+    """Rebuild what must be an object of the given class."""
+    found = rebuild(description, place)
+    if not isinstance(found, kind):
+        raise CheckpointError(f"{place} must describe a {kind.__name__}, it is damaged: {_short(description)}")
+    return found
+
+
+def _bases() -> tuple[type[Any], ...]:
+    from im2colnet.optim import Constant, Cosine, Optimizer
+
+    return Layer, CrossEntropyLoss, Optimizer, Constant, Cosine
+
+
+def _full(cls: type[Any]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _known() -> dict[str, list[type[Any]]]:
+    """Classes that a description may name: by their names, the library's own alone where it has one, and in full.
+
+    Of several definitions of one class, as after a notebook's cell was run again, only the newest is there.
+    """
+    definitions: dict[str, dict[type[Any], None]] = {}
+    for base in _bases():
+        for cls in (base, *_subclasses(base)):
+            definitions.setdefault(_full(cls), {})[cls] = None
+    newest = {full: _newest(list(classes)) for full, classes in definitions.items()}
+    names: dict[str, list[type[Any]]] = {}
+    for cls in sorted(newest.values(), key=lambda cls: not _is_own(cls)):
+        if cls.__name__ not in names or not _is_own(names[cls.__name__][0]):
+            names.setdefault(cls.__name__, []).append(cls)
+    return names | {full: [cls] for full, cls in newest.items()}
+
+
+def _is_own(cls: type[Any]) -> bool:
+    return cls.__module__.startswith("im2colnet.")
+
+
+def _newest(classes: list[type[Any]]) -> type[Any]:
+    """Return the definition that a class's name means now; of local classes the last one."""
+    found: Any = sys.modules.get(classes[-1].__module__)
+    for part in classes[-1].__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found if found in classes else classes[-1]
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for sub in cls.__subclasses__():  # in the order of their definition
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _name(cls: type[Any]) -> str:
+    """Return what a description calls a class: its name, with its module where the name alone could be another's."""
+    namesakes = _known()[cls.__name__]
+    return cls.__name__ if [_full(other) for other in namesakes] == [_full(cls)] else _full(cls)
+
+
+def _find(name: str, place: str) -> type[Any]:
+    known = _known()
+    found = known.get(name, [])
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{place}: the checkpoint has a {name!r}, of which there are several here"
+            f" ({', '.join(map(_full, found))}): define or import only the one that is meant"
+        )
+    if not found:
+        others = [_full(cls) for cls in known.get(name.rpartition(".")[2], [])]
+        raise CheckpointError(
+            f"{place}: the checkpoint has a {name!r}, unknown here: define or import that class first"
+            + (f"; there is {' and '.join(others)}" if others else "")
+        )
+    if found[0] in _abstract():
+        raise CheckpointError(f"{place}: it is damaged: {name!r} is only the base of other classes")
+    return found[0]
+
+
+def _abstract() -> tuple[type[Any], ...]:
+    from im2colnet.network import Network
+    from im2colnet.optim import Optimizer
+
+    return Layer, Network, Optimizer
+
+
+# ---------------------------------------------------------------------- entries of a description
+
+
+def entry(name: str, values: Mapping[str, Any], kind: Any, place: str = "") -> Any:
+    """Return an entry of a description that must be of a given kind: a class, or such a class or None.
+
+    A whole number is not negative and a float is finite; text that is not expected, or nothing where something is,
+    raises a CheckpointError with the entry's place.
+    """
+    where = f"{place}.{name}" if place else name
+    if name not in values:
+        raise CheckpointError(f"it is damaged: {where} is missing")
+    value, kinds = values[name], get_args(kind) or (kind,)
+    if float in kinds and type(value) is int and abs(value) <= LARGEST:
+        value = float(value) if int not in kinds else value
+    if type(value) not in kinds or (
+        (type(value) is int and not 0 <= value <= LARGEST) or (type(value) is float and not isfinite(value))
+    ):
+        expected = " or ".join(WORDS[k] for k in kinds)
+        raise CheckpointError(f"it is damaged: {where} must be {expected}, it is {_short(value)}")
+    return value
+
+
+WORDS = {
+    int: f"a whole number from 0 to {LARGEST}",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    dict: "an object",
+    list: "a list",
+    NoneType: "null",
+}
+
+
+def fill(cls: type[T], values: Mapping[str, Any], place: str, required: tuple[str, ...] = ()) -> T:
+    """Make a dataclass of entries of a description: what is not required may be missing, what is unknown is ignored."""
+    found, kinds = {}, get_type_hints(cls)
+    for field in fields(cls):  # type: ignore[arg-type]
+        kind = kinds[field.name]
+        if field.name not in values and field.name not in required:
+            continue  # of an older version
+        value = entry(field.name, values, dict if is_dataclass(kind) else kind, place)
+        found[field.name] = fill(kind, value, f"{place}.{field.name}") if is_dataclass(kind) else value  # type: ignore
+    return cls(**found)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = json.dumps(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python prints, or deeply nested
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# ---------------------------------------------------------------------- files
+
+
+def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return the bytes of a checkpoint, and the description's checksum, which tells it from others."""
+    sealed = {"format": FORMAT, "version": __version__, "crc32": _checksum(tensors)}
+    text = json.dumps({**sealed, **information})
+    mark = _hexadecimal(crc32(text.encode()))
+    content: bytes = _safetensors("safetensors.numpy").save(dict(tensors), {DESCRIPTION: text, CHECKSUM: mark})
+    return content, mark
+
+
+def _checksum(tensors: Mapping[str, Any]) -> str:
+    """Return the checksum of arrays: their names, types, shapes, and bytes in the file's order."""
+    total = 0
+    for name in sorted(tensors):
+        array = tensors[name]
+        array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        total = crc32(f"{name} {array.dtype.str} {array.shape}".encode(), total)
+        total = crc32(array.reshape(-1).view("u1"), total)
+    return _hexadecimal(total)
+
+
+def _hexadecimal(number: int) -> str:
+    return f"{number:08x}"
+
+
+def _safetensors(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise CheckpointError("checkpoints need the package safetensors: pip install safetensors") from error
+
+
+class Contents(NamedTuple):
+    """An open checkpoint: what is known of it before its tensors are read."""
+
+    information: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]  #: of the tensors
+    mark: str  #: the description's checksum, which tells the file from others
+    tensors: Callable[[], dict[str, Any]]  #: reads them
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
+    """Open a checkpoint, within the block; its tensors are read when they are asked for.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or not a checkpoint of this library.
+    """
+    check_regular(path)
+    name, safetensors = os.fspath(path), _safetensors("safetensors")
+    try:
+        opening = safetensors.safe_open(name, framework="numpy")
+        file = opening.__enter__()
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else f"it is damaged or no checkpoint ({error})"
+        raise CheckpointError(f"cannot read {name}: {reason}") from error
+    with opening:
+        metadata = file.metadata() or {}
+        if DESCRIPTION not in metadata:
+            raise CheckpointError(
+                f"{name} holds tensors but no im2colnet checkpoint; for weights alone use net.load_state_dict"
+            )
+        text = metadata[DESCRIPTION]
+        mark = _hexadecimal(crc32(text.encode()))
+        if metadata.get(CHECKSUM, mark) != mark:
+            raise CheckpointError(f"{name} is damaged: its description has changed since it was written")
+        information = _information(name, text)
+        if "crc32" in information and CHECKSUM not in metadata:
+            raise CheckpointError(f"{name} is damaged: its description has lost its checksum")
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+
+        def tensors() -> dict[str, Any]:
+            try:
+                found = {key: file.get_tensor(key) for key in slices}
+            except (OSError, safetensors.SafetensorError, TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(f"cannot read the tensors of {name}: {error}") from error
+            except MemoryError as error:
+                raise OutOfMemoryError(f"there is not enough memory for the tensors of {name}") from error
+            if information.get("crc32", checksum := _checksum(found)) != checksum:
+                raise CheckpointError(f"{name} is damaged: its tensors have changed since they were written")
+            return found
+
+        for key, part in slices.items():
+            if part.get_dtype() not in FLOATS:
+                raise CheckpointError(
+                    f"{name} cannot be loaded: {key} is of type {part.get_dtype()}, expected {' or '.join(FLOATS)}"
+                )
+        yield Contents(information, {key: tuple(part.get_shape()) for key, part in slices.items()}, mark, tensors)
+
+
+def _information(name: str, text: str) -> dict[str, Any]:
+    try:
+        information = json.loads(text)
+        version = information["format"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{name} is damaged: its description is unreadable ({error})") from error
+    if type(version) is not int or version != FORMAT:
+        writer = information.get("version")
+        by = f"; im2colnet {writer} has written it" if isinstance(writer, str) else ""
+        raise CheckpointError(f"{name} has format {_short(version)}, this version reads {FORMAT}; update im2colnet{by}")
+    found: dict[str, Any] = information
+    return found
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint: its tensors (NumPy) and its information.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or not a checkpoint of this library.
+    """
+    with opened(path) as file:
+        return file.tensors(), file.information
+
+
+def mark_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the checksum that tells a checkpoint from others, or None for another file."""
+    try:
+        with opened(path) as file:
+            return file.mark
+    except CheckpointError:
+        return None
+
+
+__all__ = [
+    "Contents",
+    "describe",
+    "encode",
+    "entry",
+    "fill",
+    "mark_of",
+    "opened",
+    "read",
+    "rebuild",
+    "rebuild_as",
+    "replace_file",
+]

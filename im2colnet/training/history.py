@@ -1,0 +1,22 @@
+"""What a training tells: its history, and its progress for a display."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class History(list[dict[str, float]]):
+    """What :meth:`Trainer.fit` returns: one dict for each epoch; ``history["loss"]`` is the list of one of its values.
+
+    Keys: ``epoch`` (from 1), ``loss``, ``accuracy`` (means over the epoch, while the parameters change), with
+    validation ``validation_loss`` and ``validation_accuracy``; ``lr`` (of the last step), ``seconds``,
+    ``images_per_second``.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        values = [record[key] for record in self if key in record]
+        if self and not values:
+            raise KeyError(f"{key!r}; there are: {', '.join(self[0])}")
+        return values

@@ -1,0 +1,70 @@
+"""Where a training stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from im2colnet.errors import CheckpointError
+
+NEEDED = "step", "epoch", "total", "batch_size", "partial"  # what the state in every checkpoint holds
+
+
+@dataclass
+class _Epoch:
+    """Sums over the part of an epoch that is done."""
+
+    batch: int = 0
+    steps: int = 0  #: batches of the whole epoch
+    loss: float = 0.0
+    correct: float = 0
+    images: int = 0
+    seconds: float = 0.0
+
+    def count(self, loss: float, correct: float, images: int) -> None:
+        """After a batch of so many images."""
+        self.batch += 1
+        self.images += images
+        self.loss += loss * images
+        self.correct += correct
+
+
+@dataclass
+class LossScale:
+    """By which the loss is multiplied, so that its gradients do not vanish in float16 (arXiv:1710.03740, section 3.2).
+
+    It is halved when a gradient overflows, and doubled after 2000 steps in which none did.
+    """
+
+    value: float = 2.0**16
+    steps: int = 0  #: since it changed
+
+    def update(self, overflowed: bool) -> None:
+        """After a step."""
+        self.steps += 1
+        if overflowed or self.steps == 2000:
+            self.value, self.steps = self.value * (0.5 if overflowed else 2), 0
+
+
+@dataclass
+class _State:
+    step: int = 0
+    epoch: int = 0  #: epochs completed
+    #: steps of all epochs asked for, if each has as many as the present one; for schedules
+    total: int | None = None
+    batch_size: int | None = None
+    drop_last: bool = False
+    partial: _Epoch = field(default_factory=_Epoch)
+    scale: LossScale = field(default_factory=LossScale)  #: of float16
+
+
+def _check_progress(state: _State) -> None:
+    """Raise a CheckpointError for a state in which no training can be."""
+    done = state.partial
+    if (
+        done.batch > done.steps
+        or (done.batch > 0) != (done.images > 0)
+        or (done.batch > 0 and not state.batch_size)
+        or done.seconds < 0
+        or state.scale.value < 1
+    ):
+        raise CheckpointError("it is damaged: the numbers in state contradict each other")

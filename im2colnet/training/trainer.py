@@ -1,0 +1,818 @@
+"""Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from copy import copy, deepcopy
+from functools import wraps
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+from im2colnet.backend import Backend
+from im2colnet.checks import number, whole
+from im2colnet.engine.run import Run
+from im2colnet.errors import (
+    BackendError,
+    CheckpointError,
+    FrozenError,
+    Im2colnetError,
+    InterruptedStepError,
+    NonFiniteError,
+    OutOfMemoryError,
+    ShapeError,
+    TrainingWarning,
+)
+from im2colnet.graph.nodes import locate
+from im2colnet.interrupt import Interruption, deferred
+from im2colnet.layout import internal_shape
+from im2colnet.losses import CrossEntropyLoss
+from im2colnet.network import Network
+from im2colnet.optim import SGD, Optimizer
+from im2colnet.parallel import Communicator
+from im2colnet.show.display import Display, Progress
+from im2colnet.training.history import History
+from im2colnet.training.state import NEEDED, _check_progress, _Epoch, _State
+from im2colnet.types import Array
+
+if TYPE_CHECKING:
+    from im2colnet.datasets.dataset import Dataset
+    from im2colnet.datasets.inputs import Inputs
+    from im2colnet.datasets.loader import Loader
+
+
+#: numbers beyond which a run's arrays are infinite
+LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
+#: what is trained on: a data set, or a pair (images, labels)
+Data: TypeAlias = "Dataset | tuple[Any, Any]"
+CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _takes_a_pair(method: Callable[Concatenate[Trainer, P], R]) -> Callable[Concatenate[Trainer, P], R]:
+    """Let a method that takes a data set or a pair (images, labels) say so to who gives images and labels apart."""
+
+    @wraps(method)
+    def checked(self: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if len(args) > 1 and (isinstance(args[1], (list, tuple)) or getattr(args[1], "shape", None)):
+            name = method.__name__
+            more = ", epochs=..." if name == "fit" else ""
+            raise ShapeError(f"give images and labels as a pair: trainer.{name}((images, labels){more})")
+        return method(self, *args, **kwargs)
+
+    return checked
+
+
+class Trainer:
+    """Trains a network.
+
+    Parameters
+    ----------
+    net : Network
+        Without parameters it gets new ones, by ``net.init(seed)``.
+    loss : CrossEntropyLoss, optional
+    optimizer : SGD, Adam or AdamW
+        By default ``SGD(lr=0.1, momentum=0.9)``.
+    seed : int
+        Of initialisation, shuffling and dropout. With the same seed the result is the same, bit for bit, for any
+        number of threads.
+    backend : str or Backend, optional
+        For a network without parameters.
+    shard : int, optional
+        Samples that are taken through the network together, at most. Sums are grouped by it, so the last bits of a
+        result depend on it, and with dropout the masks. By default half of the batch or what fits into a processor's
+        cache, whichever is less, and on a GPU the whole batch; for more than two cores a smaller one can be faster.
+    precision : {"float32", "tf32", "float16", "bfloat16"}, optional
+        Sets :attr:`Network.precision`: on a GPU a step can be faster with less. With "float16" the loss is scaled, and
+        a step whose gradient overflows changes nothing but the scale.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        loss: CrossEntropyLoss | None = None,
+        optimizer: Optimizer | None = None,
+        seed: int = 0,
+        backend: str | Backend | None = None,
+        shard: int | None = None,
+        precision: str | None = None,
+    ) -> None:
+        shard = None if shard is None else whole("shard", shard)
+        if not isinstance(net, Network):
+            raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
+        seed = whole("seed", seed, least=0)
+        self._loss = _check_loss(CrossEntropyLoss() if loss is None else loss)
+        self._optimizer = _check_optimizer(SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer)
+        if not net.initialized:
+            net.init(seed, backend=backend)
+        if precision is not None:
+            net.precision = precision
+        self._net, self._seed, self._parameters = net, seed, net.flat
+        self.history = History()
+        self._run = Run(net, training=True, loss=self.loss, shard=shard)
+        self._slots = self._new_slots()
+        self._scratch: dict[int, Array] = {}
+        self._state = _State()
+        self._marks: set[str] = set()  # of the checkpoints that it wrote or was loaded from
+
+    def _new_slots(self) -> dict[str, Array]:
+        slots = {}
+        for name in self.optimizer.state_slots():
+            slots[name] = self.net.backend.shared((self.net.flat.size,), self.net.dtype)
+            with self.net.backend.context():
+                slots[name][...] = 0
+        return slots
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._check_network()
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_run", "_scratch", "_parameters")}
+        slots = {name: self.net.backend.to_numpy(vector) for name, vector in self._slots.items()}
+        return state | {"_slots": slots, "_shard": self._run.shard}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        shard, slots = state.pop("_shard"), state.pop("_slots")
+        self.__dict__.update(state)
+        self._parameters, self._scratch, self._slots = self.net.flat, {}, {}
+        for name, values in slots.items():
+            self._slots[name] = self.net.backend.shared(values.shape, self.net.dtype)
+            with self.net.backend.context():
+                self._slots[name][...] = self.net.backend.asarray(values)
+        self._run = Run(self.net, training=True, loss=self.loss, shard=shard)
+
+    def __copy__(self) -> Trainer:
+        return deepcopy(self)  # two trainers of one network would spoil each other's training
+
+    @property
+    def net(self) -> Network:
+        """The network that is trained."""
+        return self._net
+
+    @net.setter
+    def net(self, net: Network) -> None:
+        raise FrozenError("a trainer keeps its network, and the optimiser's state of it: make a new Trainer(net)")
+
+    @property
+    def seed(self) -> int:
+        """The seed of shuffling and dropout."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        raise FrozenError("a trainer keeps its seed, which orders an epoch's images: make a new Trainer(net, seed=...)")
+
+    @property
+    def loss(self) -> CrossEntropyLoss:
+        """The loss; one that is assigned holds from the next step or evaluation on."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: CrossEntropyLoss) -> None:
+        self._loss = self._run.loss = _check_loss(loss)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimiser; one that is assigned holds from the next step on and goes on with the state of the last one.
+
+        After the first step it must therefore keep the same state: ``SGD`` with momentum for ``SGD`` with momentum,
+        ``AdamW`` for ``Adam``.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer) -> None:
+        _check_optimizer(optimizer)
+        found, wanted = (", ".join(names) or "nothing" for names in (self._slots, optimizer.state_slots()))
+        if found != wanted and self._state.step:
+            raise FrozenError(
+                f"the optimiser that has made {self._state.step} steps keeps {found} of each parameter,"
+                f" {optimizer!r} keeps {wanted}: make a new Trainer(net, optimizer=...), which begins with zeros"
+            )
+        self._optimizer = optimizer
+        if found != wanted:
+            self._slots = self._new_slots()
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are completed."""
+        return self._state.epoch
+
+    # ------------------------------------------------------------------ steps
+
+    def step(self, images: Any, labels: Any) -> float:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) array, or (N, features)
+            uint8 is scaled to [0, 1].
+        labels : (N,) integers
+
+        Returns
+        -------
+        float
+            The mean loss, before the step.
+
+        Raises
+        ------
+        NonFiniteError
+            If images or loss are not finite; the parameters stay as they were.
+        ShapeError, DTypeError, BackendError
+            If images or labels do not fit the network.
+        KeyboardInterrupt
+            After Ctrl-C, when the step is done; a second Ctrl-C ends it at once.
+        InterruptedStepError
+            If an earlier step ended while it changed the parameters: load a checkpoint.
+        """
+        with deferred() as interruption:
+            loss = self._step(images, labels)[0]
+        interruption.act()
+        return loss
+
+    def _step(
+        self, images: Any, labels: Any, meanwhile: Callable[[], None] | None = None, epoch: _Epoch | None = None
+    ) -> tuple[float, float]:
+        """Train on one batch and count it, or raise; what has changed but is not counted is never gone on with."""
+        state = self._state
+        self._check_network()
+        how = self._rate(state), state.step + 1
+        known = [{"optimizer": self.optimizer}, self._slots]
+        scaled = self._run.dtype == "float16"
+        scale = state.scale.value if scaled else 1.0
+        key = self.seed, state.step
+        with self._run.alone():
+            result = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
+            if scaled:
+                state.scale.update(self._run.overflowed)
+                if state.scale.value < 1:
+                    self._run.changing = False
+                    raise NonFiniteError(
+                        "the gradient overflows in float16 however the loss is scaled: try a lower learning rate, or"
+                        ' precision="bfloat16"; the parameters are unchanged'
+                    )
+            state.step += 1
+            if epoch is not None:
+                epoch.count(*result, len(labels))
+            self._run.changing = False
+        self._run.say()
+        return result
+
+    def _rate(self, state: _State) -> float:
+        """Return the learning rate of the step that comes next in ``state``.
+
+        A schedule's ``step`` is the trainer's own count. Its ``total`` is such that ``step / total`` is the progress of
+        the training: epochs done of epochs asked for. Where all epochs had equally many steps, that is their number.
+        """
+        total: float | None = state.total
+        if total is not None and state.partial.steps:
+            done = state.epoch * state.partial.steps + state.partial.batch
+            if done != state.step:
+                total = state.step * total / done if done else math.inf
+        schedule = self.optimizer.schedule
+        rate = schedule(state.step, total)
+        if type(rate) is float and 0 <= rate < math.inf:  # it is, so nothing need be put into words
+            return rate
+        return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
+
+    def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
+        """Train on one batch; return the seconds that each layer took, by what it did and its place in the network."""
+        clock: dict[tuple[Any, int], float] = {}
+        self._run.clock = clock
+        try:
+            self._step(images, labels)
+        finally:
+            self._run.clock = None
+        return clock
+
+    def _update(self, gradient: Array, comm: Communicator, lr: float, step: int) -> None:
+        """Change a worker's share of the parameters; the first one's is all of them if the optimiser must see all."""
+        net, size = self.net, self.net.flat.size
+        if self.optimizer.works_elementwise():
+            elements, most = comm.share(size), min(net.backend.chunk, size)
+        else:
+            elements, most = range(0 if comm.rank else size), size
+        most = max(1, most)
+        if comm.rank not in self._scratch or self._scratch[comm.rank].size < min(most, len(elements)):
+            self._scratch[comm.rank] = net.backend.empty((most,), net.dtype)
+        work = self._scratch[comm.rank]
+        for a in range(elements.start, elements.stop, most):
+            part = slice(a, min(a + most, elements.stop))
+            slots = {name: vector[part] for name, vector in self._slots.items()}
+            scratch = work[: part.stop - part.start]
+            net.backend.update(self.optimizer, net.flat[part], gradient[part], slots, lr, step, scratch)
+        gradient[elements.start : elements.stop] = 0  # a layer need not write what it does not change
+
+    @property
+    def workers(self) -> str:
+        """What ran the last step, such as "2 processes", "2 threads" or "1 worker".
+
+        "1 thread" has taken all shards in a fixed order, since a layer, loss or optimiser of yours keeps state.
+        """
+        return self._run.workers_text
+
+    def _check_whole(self) -> None:
+        if self._run.changing:
+            raise InterruptedStepError(
+                "a training step ended while it changed the parameters, so some are new and some are old: go on from a"
+                " checkpoint with ic.Trainer.load(path), or begin anew with net.init(seed) and a new Trainer"
+            )
+
+    def _check_network(self) -> None:
+        self._check_whole()
+        if self.net.flat is not self._parameters:
+            raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
+        if self._run.precision != self.net.precision:
+            self._run = Run(self.net, training=True, loss=self.loss, shard=self._run.shard)
+        self.net.check_unchanged()
+
+    @_takes_a_pair
+    def evaluate(self, data: Data) -> dict[str, float]:
+        """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode.
+
+        ``data`` is a :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
+        """
+        data = _dataset("data", data)
+        self._check_whole()
+        self._compare("data", data)
+        loss, correct = self.net.inference().evaluate(data.images, data.labels, self.loss)
+        return {"loss": loss, "accuracy": correct / len(data.labels)}
+
+    # ------------------------------------------------------------------ epochs
+
+    @_takes_a_pair
+    def fit(
+        self,
+        train: Data,
+        epochs: int,
+        batch_size: int = 64,
+        validation: Data | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        display: Display | None = None,
+        drop_last: bool = False,
+    ) -> History:
+        """Train until ``epochs`` epochs are completed in all, those before a checkpoint included.
+
+        A schedule such as :class:`~im2colnet.Cosine` follows the progress, which is epochs done of ``epochs``. So
+        with other ``epochs`` than before the learning rate changes: after 5 of 5 epochs, ``fit(..., epochs=10)`` goes
+        on in the middle of the cosine, and a warning says so. With another batch size or other data the progress
+        stays.
+
+        Parameters
+        ----------
+        train, validation : Dataset, or (images, labels)
+        epochs : int
+            A trainer that has done that many does nothing.
+        batch_size : int
+            The last batch of an epoch may be smaller, see ``drop_last``.
+        directory : path, optional
+            After every epoch ``checkpoint.safetensors`` and ``metrics.jsonl`` are written there. A checkpoint that is
+            there must be one that this trainer has written or was loaded from.
+        display : Display, optional
+        drop_last : bool
+            Leave out the last batch of an epoch if it has fewer images than ``batch_size``; the next epoch, whose
+            order is another, leaves out others.
+
+        Returns
+        -------
+        History
+            Of all epochs so far.
+
+        Warns
+        -----
+        TrainingWarning
+            If the learning rate is another one than the training was begun for, since ``epochs`` has changed; or if
+            an epoch begins again, since training stopped within it and goes on with other batches. A ``display`` that
+            can say it does instead.
+
+        Raises
+        ------
+        ShapeError, DTypeError, NonFiniteError
+            Before the first step, if the network, its loss or its batch norm cannot take the data.
+        NonFiniteError
+            If the loss, the statistics of a batch norm, or at the end of an epoch a parameter or anything of the
+            network's state is not finite. Training stops, the checkpoint stays that of the last epoch.
+        KeyboardInterrupt, SystemExit
+            After Ctrl-C, and after SIGTERM with the status 143: the step is finished and, with ``directory``, the
+            checkpoint written first. Training goes on exactly there with ``Trainer.load(...).fit(...)`` and the same
+            arguments. A second Ctrl-C acts at once.
+        InterruptedStepError
+            If an earlier step ended while it changed the parameters: load a checkpoint.
+        """
+        from im2colnet.datasets.loader import Loader
+
+        self._check_network()
+        epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
+        train = _dataset("train", train)
+        loader = Loader(train, batch_size, seed=self.seed, drop_last=bool(drop_last))
+        self._check_fit(train)
+        self._check_batches(train, loader)
+        if validation is not None:
+            validation = _dataset("validation", validation)
+            self._check_fit(validation)
+        self._know_inputs(train, validation)
+        self._set_length(loader, epochs, display)
+        state = self._state
+        folder = None if directory is None else self._prepare(directory)
+        with deferred() as interrupted:
+            while state.epoch < epochs:
+                self._train_epoch(loader, epochs, display, interrupted)
+                if interrupted and state.partial.batch < len(loader):
+                    break
+                record = self._finish_epoch(validation)
+                if folder is not None:
+                    self._save_in(folder)
+                    self._write_metrics(folder)
+                if display is not None:
+                    display.epoch(record)
+                if interrupted:
+                    break
+            if interrupted and folder is not None:
+                self._save_in(folder)
+        interrupted.act()
+        return self.history
+
+    def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: Interruption) -> None:
+        done, before, backend = self._state.partial, self._state.partial.seconds, self.net.backend
+        begin = time.perf_counter()
+        ahead = deque[Any]()
+        with closing(loader.epoch(self._state.epoch, done.batch, reuse=True)) as batches:
+
+            def fetch() -> None:
+                for images, labels in islice(batches, 1):
+                    ahead.append((backend.stage(images), labels))
+
+            fetch()
+            while ahead:
+                arriving, labels = ahead.popleft()
+                # a device computes while the next batch is fetched; of processors all are at work already
+                self._step(arriving(), labels, None if backend.threads else fetch, done)
+                if backend.threads:
+                    fetch()
+                done.seconds = before + time.perf_counter() - begin
+                if display is not None:
+                    left = (epochs - self._state.epoch) * len(loader) - done.batch
+                    display.step(
+                        Progress(
+                            self._state.epoch + 1,
+                            epochs,
+                            done.batch,
+                            len(loader),
+                            done.loss / done.images,
+                            done.correct / done.images,
+                            done.images / done.seconds,
+                            left * done.seconds / done.batch,
+                        )
+                    )
+                if interrupted:
+                    break
+
+    def _finish_epoch(self, validation: Dataset | None) -> dict[str, float]:
+        state, done = self._state, self._state.partial
+        self.net.check_finite()
+        record: dict[str, float] = {
+            "epoch": state.epoch + 1,
+            "loss": done.loss / done.images,
+            "accuracy": done.correct / done.images,
+        }
+        if validation is not None:
+            record |= {f"validation_{k}": v for k, v in self.evaluate(validation).items()}
+        last = copy(state)
+        last.step, last.partial = state.step - 1, copy(done)
+        last.partial.batch -= 1
+        record["lr"] = self._rate(last)
+        record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
+        self._run.changing = True
+        self.history.append(record)
+        state.epoch += 1
+        state.partial = _Epoch(steps=done.steps)
+        self._run.changing = False
+        return record
+
+    def _set_length(self, loader: Loader, epochs: int, display: Display | None) -> None:
+        """Have the training go on to ``epochs`` epochs of these batches, and say what that changes."""
+        state, steps, said = self._state, len(loader), []
+        if state.epoch >= epochs:
+            return
+        new = copy(state)
+        new.partial, new.batch_size, new.drop_last = copy(state.partial), loader.batch_size, loader.drop_last
+        new.total = epochs * steps
+        done = state.partial
+        if done.batch == done.steps:  # what came after the last batch has failed
+            new.partial.batch = steps if done.batch else 0
+        elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, new.batch_size, new.drop_last):
+            said.append(
+                f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches of"
+                f" batch_size={state.batch_size}, and now there are {_count(steps, 'batch', 'es')} of"
+                f" batch_size={new.batch_size}"
+            )
+            new.partial = _Epoch()
+        new.partial.steps = steps
+        if state.total is not None and done.steps and state.total != epochs * done.steps:
+            before, rate = self._rate(state), self._rate(new)
+            if rate != before:
+                planned = state.total // done.steps
+                said.append(
+                    f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for"
+                    f" epochs={epochs} and was asked for epochs={planned} before (done: {state.epoch}). A training in"
+                    " several calls of fit, such as one for each epoch, needs a schedule with a length of its own, as"
+                    " Cosine(steps=...) is"
+                )
+        self._state = new
+        say = getattr(display, "say", None)
+        for text in said:
+            if say is not None:
+                say(text)
+            else:
+                warnings.warn(text, TrainingWarning, stacklevel=4)  # of who calls fit
+
+    def _check_fit(self, data: Dataset) -> None:
+        """Find out now and not after an epoch that the network cannot take these images or labels."""
+        images = data.images
+        self._run.check_images(images[:1])
+        output = self.net.graph.shapes(internal_shape(images.shape[1:], len(images)))[-1]
+        self._run.check_labels(data.labels, len(images), output[0] if len(output) == 2 else None)
+
+    def _check_batches(self, data: Dataset, loader: Loader) -> None:
+        """Find out now and not at the end of an epoch that the network cannot be trained on its last batch."""
+
+        def check(n: int) -> None:
+            shapes = self.net.graph.shapes(internal_shape(data.images.shape[1:], n))
+            for node in self.net.graph.nodes:
+                with locate(node):
+                    node.layer.check_batch(shapes[node.inputs[0]])
+
+        count, size = len(data), loader.batch_size
+        last = size if loader.drop_last else count % size or size
+        try:
+            check(min(size, count))
+        except ShapeError as error:
+            raise ShapeError(f"a batch of {_count(min(size, count), 'image')} is too small: {error}") from error
+        try:
+            check(last)
+        except ShapeError as error:
+            fits = (n for n in (*range(size - 1, 1, -1), *range(size + 1, count + 1)) if count % n != 1)
+            other = f", or another batch size, such as {n}" if last == 1 and (n := next(fits, 0)) else ""
+            raise ShapeError(
+                f"the last batch of an epoch, of {_count(last, 'image')}, is too small: {count} images make"
+                f" {_count(count // size, 'batch', 'es')} of {size}, and {last} more. Give"
+                f" drop_last=True{other}. ({error})"
+            ) from error
+
+    def _know_inputs(self, train: Dataset, validation: Dataset | None) -> None:
+        """Keep what the network is trained on, or compare with what it was trained on before."""
+        from im2colnet.datasets.inputs import check_training
+
+        if self.net.inputs is None:
+            self.net.inputs = self._measure("train", train)
+            self.net.inputs.warn_unscaled()
+        else:
+            self._compare("train", train)
+        check_training(train)
+        if validation is not None:
+            self._compare("validation", validation)
+
+    def _measure(self, what: str, data: Dataset) -> Inputs:
+        from im2colnet.datasets.inputs import Inputs, first_beyond
+
+        try:
+            found = Inputs.of(data)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{what}: {error}") from error
+        limit = LARGEST.get(self._run.dtype, math.inf)
+        if data.images.dtype.kind == "f" and max(-found.low, found.high) > limit:
+            raise NonFiniteError(
+                f"{what}: image {first_beyond(data.images, limit)} of the data holds numbers too large for"
+                f" {self._run.dtype}"
+            )
+        return found
+
+    def _compare(self, what: str, data: Dataset) -> None:
+        if self.net.inputs is not None:
+            self.net.inputs.compare(what, self._measure(what, data))
+            self.net.inputs.compare_classes(what, data.classes)
+
+    def _prepare(self, directory: str | os.PathLike[str]) -> str:
+        """Make the folder, and find out now and not after an epoch whether a checkpoint can be made."""
+        from im2colnet.training.checkpoint import encode
+
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
+        encode({}, self._information())
+        folder = os.fspath(directory)
+        self._check_free(folder)
+        return folder
+
+    def _save_in(self, folder: str) -> None:
+        self._check_free(folder)
+        self.save(os.path.join(folder, CHECKPOINT))
+
+    def _check_free(self, folder: str) -> None:
+        """Raise a CheckpointError if the folder's checkpoint is not this trainer's, so must not be overwritten."""
+        from im2colnet.training.checkpoint import mark_of
+
+        path = os.path.join(folder, CHECKPOINT)
+        if os.path.exists(path) and mark_of(path) not in self._marks:
+            raise CheckpointError(
+                f"{path} is not overwritten: it is not a checkpoint that this trainer has written or was loaded from."
+                f" Give another directory, or go on with that training by Trainer.load({path!r}), or move it away."
+                " What this trainer has done is not lost: trainer.save(path) writes it elsewhere"
+            )
+
+    def _write_metrics(self, folder: str) -> None:
+        import json
+
+        from im2colnet.files import replace_file
+
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        replace_file(os.path.join(folder, METRICS), lines.encode())
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint (safetensors): network, optimiser, and where training stands.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written; a file that was there is still there, whole.
+        """
+        from im2colnet.files import replace_file
+        from im2colnet.training.checkpoint import encode
+
+        self._check_network()
+        content, mark = encode(self._tensors(), self._information())
+        replace_file(path, content)
+        self._marks.add(mark)
+
+    def _tensors(self) -> dict[str, Any]:
+        net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
+        return tensors | {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._slot_views()}
+
+    def _slot_views(self) -> Iterator[tuple[str, Array]]:
+        """The optimiser's state, parameter by parameter, under its names in a checkpoint."""
+        for slot, vector in self._slots.items():
+            for node in self.net.graph.nodes:
+                for key, view in self.net.views(node, vector).items():
+                    yield f"optimizer.{slot}.{node.name}.{key}", view
+
+    def _information(self) -> dict[str, Any]:
+        from im2colnet.training.checkpoint import describe
+
+        net, state = self.net, self._state
+        return {
+            "network": describe(net),
+            "dtype": net.dtype,
+            "input_shape": net.input_shape,
+            "loss": describe(self.loss),
+            "optimizer": describe(self.optimizer),
+            "seed": self.seed,
+            "shard": self._run.shard,
+            "precision": net.precision,
+            "state": {**vars(state), "partial": vars(state.partial), "scale": vars(state.scale)},
+            "history": list(self.history),
+            "inputs": net.inputs and net.inputs.describe(),
+        }
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], net: Network | None = None, backend: str | Backend | None = None
+    ) -> Trainer:
+        """Read a checkpoint: training goes on as if it had never stopped.
+
+        Parameters
+        ----------
+        path : path
+            Of a training in a precision that the backend has, it goes on in that one.
+        net : Network, optional
+            Load into this network instead of one made from the checkpoint's description; it must have the same
+            parameters.
+        backend : str or Backend, optional
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing or damaged, or belongs to another network; the message lists what differs.
+        """
+        from im2colnet.training import checkpoint
+        from im2colnet.training.checkpoint import entry, rebuild_as
+
+        with checkpoint.opened(path) as file:
+            try:
+                info = file.information
+                made = net is None
+                if net is None:
+                    net = rebuild_as(Network, entry("network", info, dict), "network")
+                loss = rebuild_as(CrossEntropyLoss, entry("loss", info, dict), "loss")
+                optimizer = rebuild_as(Optimizer, entry("optimizer", info, dict), "optimizer")
+                seed, shard = whole("seed", info.get("seed"), least=0), entry("shard", info, int | None)
+                dtype, precision = entry("dtype", info, str), entry("precision", {"precision": None} | info, str | None)
+                progress = checkpoint.fill(_State, entry("state", info, dict), "state", NEEDED)
+                _check_progress(progress)
+                history = _history(entry("history", info, list))
+                _check_shapes(file.shapes, net, optimizer)  # before anything of these sizes is allocated
+                shape = _input_shape(entry("input_shape", info, list | None))
+                if shape and made:
+                    net.graph.shapes(internal_shape(shape, 1))
+                tensors = file.tensors()
+                if not net.initialized:
+                    net.init(seed, dtype=dtype, backend=backend)
+                if net.dtype != dtype:
+                    raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
+                net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
+                net.input_shape = shape
+                # a precision of a backend that may have others than this one
+                if precision in net.backend.precisions and precision != net.precision:
+                    net.precision = precision
+                trainer = cls(net, loss, optimizer, seed, shard=shard)
+                trainer._state, trainer.history = progress, history
+                net.inputs = _inputs(info.get("inputs"))
+                with net.backend.context():
+                    for name, view in trainer._slot_views():
+                        view[...] = net.backend.asarray(tensors[name])
+                trainer._marks.add(file.mark)
+            except BackendError:
+                raise
+            except RecursionError as error:
+                raise CheckpointError(f"{os.fspath(path)} is damaged: its description is nested too deeply") from error
+            except MemoryError as error:
+                raise OutOfMemoryError(f"there is not enough memory to load {os.fspath(path)}") from error
+            except Exception as error:  # of any kind, if a class is a user's own
+                kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
+                raise CheckpointError(f"{os.fspath(path)}: {kind}{error}") from error
+        return trainer
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, optimizer: Optimizer) -> None:
+    """Raise a CheckpointError unless the tensors of a checkpoint have these shapes, which its description demands."""
+    net.check_state({name[4:]: shape for name, shape in shapes.items() if name.startswith("net.")})
+    for slot in optimizer.state_slots():
+        for node in net.graph.nodes:
+            for key, parameter in node.layer.parameters().items():
+                name, wanted = f"optimizer.{slot}.{node.name}.{key}", tuple(parameter.shape)
+                if shapes.get(name) != wanted:
+                    raise CheckpointError(
+                        f"it is damaged: {name} must have shape {wanted}, it is {shapes.get(name, 'missing')}"
+                    )
+
+
+def _input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
+    """Check a checkpoint's entry of this name."""
+    if not shape:
+        return None
+    if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
+        raise CheckpointError(f"it is damaged: input_shape must be three positive numbers or one, it is {shape}")
+    return tuple(shape)
+
+
+def _history(records: list[Any]) -> History:
+    """Check a checkpoint's entry of this name."""
+    for i, record in enumerate(records):
+        place = f"history.{i}"
+        if not isinstance(record, dict):
+            raise CheckpointError(f"it is damaged: {place} must be an object, it is {record!r:.60}")
+        for name, value in record.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise CheckpointError(f"it is damaged: {place}.{name} must be a number, it is {value!r:.60}")
+        for name in ("epoch", "loss", "accuracy", "lr", "seconds", "images_per_second"):
+            if name not in record:
+                raise CheckpointError(f"it is damaged: {place}.{name} is missing")
+    return History(records)
+
+
+def _check_loss(loss: Any) -> CrossEntropyLoss:
+    if not isinstance(loss, CrossEntropyLoss):
+        raise ShapeError(f"loss must be ic.CrossEntropyLoss() or one of a class derived from it, got {loss!r}")
+    return loss
+
+
+def _check_optimizer(optimizer: Any) -> Optimizer:
+    if not isinstance(optimizer, Optimizer):
+        raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
+    return optimizer
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number} {thing}{plural if number != 1 else ''}"
+
+
+def _dataset(name: str, data: Any) -> Dataset:
+    from im2colnet.datasets.dataset import Dataset
+
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return Dataset(data[0], data[1], name)
+    if not isinstance(data, Dataset):
+        raise ShapeError(f"{name} must be a data set or a pair (images, labels), got {type(data).__name__}")
+    return data
+
+
+def _inputs(description: Any) -> Inputs | None:
+    from im2colnet.datasets.inputs import Inputs  # only where there are data sets: a step can do without
+
+    return Inputs.read(description)

@@ -1,0 +1,52 @@
+"""What everything shares: shapes, element types, and arrays that do not exist yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+Array = Any  # an array of the backend's module
+HALF = ("float16", "bfloat16")  # types that arrays are stored in, while sums and parameters are float32
+Shape = tuple[int, ...]
+Call = Callable[[], Any]
+ITEM_BYTES = {
+    "float64": 8,
+    "int64": 8,
+    "uint64": 8,
+    "float32": 4,
+    "int32": 4,
+    "uint32": 4,
+    "float16": 2,
+    "int16": 2,
+    "uint16": 2,
+    "bfloat16": 2,
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+}
+ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector; a plan's buffers begin at multiples of it
+
+
+def accumulator(dtype: str) -> str:
+    """Name of the type that sums of ``dtype`` are taken in, and parameters of such a network are kept in."""
+    return "float32" if dtype in HALF else dtype
+
+
+def run(calls: Iterable[Call]) -> None:
+    """Make calls, one after the other."""
+    for call in calls:
+        call()
+
+
+class Spec(NamedTuple):
+    """Shape and element type of an array that does not exist yet."""
+
+    shape: Shape
+    dtype: str
+
+
+class Choice(NamedTuple):
+    """An algorithm, and why it is taken."""
+
+    name: str
+    why: str
