@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+
 from reference import naive, notebook
 from reference.torch_values import cases, groups
 
