@@ -21,11 +21,11 @@ from im2colnet_numpy.im2col import Im2col
 from im2colnet_numpy.rows import Rows
 from im2colnet_numpy.winograd import Winograd
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import naive
 from reference.torch_values import cases
 
 from im2colnet import BackendError, get_backend
 from im2colnet.backend import Backend
+from im2colnet.testing import oracles as naive
 from im2colnet.types import run
 from im2colnet.window import Window, make_window, pooling_window
 

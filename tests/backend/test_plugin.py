@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from im2colnet_numpy import NumpyBackend
 from numpy.testing import assert_allclose
-from reference import naive
 
 import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet import cli
 from im2colnet.backend import registry
+from im2colnet.testing import oracles as naive
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
 GROUP = "im2colnet.backends"

@@ -6,11 +6,11 @@ from helpers import LAYOUTS, normal, strided
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
 import im2colnet.functional as F
+from im2colnet.testing import oracles
 
 searching = settings(max_examples=60, deadline=None)
 TOLERANCE = {"float64": {"rtol": 1e-11, "atol": 1e-12}, "float32": {"rtol": 1e-4, "atol": 1e-4}}
@@ -92,15 +92,15 @@ def test_unfold_and_fold_against_pytorch(config, arrays, dtype):
 
 def test_arguments_have_pytorch_s_names_order_and_defaults():
     x, w, b = normal(2, 4, 6, 6), normal(6, 2, 3, 3, seed=1), normal(6, seed=2)
-    close(F.conv2d(x, w, b, 2, 1, 1, 2), naive.conv2d(x, w, b, stride=2, padding=1, groups=2))
+    close(F.conv2d(x, w, b, 2, 1, 1, 2), oracles.conv2d(x, w, b, stride=2, padding=1, groups=2))
     assert_array_equal(F.conv2d(x=x, w=w, groups=2), F.conv2d(x, w, None, 1, 0, 1, 2))
-    close(F.max_pool2d(x, 3, 1, 1, 1), naive.max_pool2d(x, 3, 1, 1))
-    close(F.max_pool2d(x, 2), naive.max_pool2d(x, 2, 2))
-    close(F.avg_pool2d(x, 3, 2, 1, True, False), naive.avg_pool2d(x, 3, 2, 1, True, False))
-    close(F.unfold(x, 3, 2, 1, 2), naive.unfold(x, 3, dilation=2, padding=1, stride=2))
-    cols = naive.unfold(x, 3, dilation=2, padding=1, stride=2)
-    close(F.fold(cols, (6, 6), 3, 2, 1, 2), naive.fold(cols, 6, 3, 2, 1, 2))
-    close(F.fold(cols, 6, 3, 2, 1, 2), naive.fold(cols, 6, 3, 2, 1, 2))
+    close(F.max_pool2d(x, 3, 1, 1, 1), oracles.max_pool2d(x, 3, 1, 1))
+    close(F.max_pool2d(x, 2), oracles.max_pool2d(x, 2, 2))
+    close(F.avg_pool2d(x, 3, 2, 1, True, False), oracles.avg_pool2d(x, 3, 2, 1, True, False))
+    close(F.unfold(x, 3, 2, 1, 2), oracles.unfold(x, 3, dilation=2, padding=1, stride=2))
+    cols = oracles.unfold(x, 3, dilation=2, padding=1, stride=2)
+    close(F.fold(cols, (6, 6), 3, 2, 1, 2), oracles.fold(cols, 6, 3, 2, 1, 2))
+    close(F.fold(cols, 6, 3, 2, 1, 2), oracles.fold(cols, 6, 3, 2, 1, 2))
 
 
 # Naive loops --------------------------------------------------------------------------------------------------------
@@ -113,8 +113,8 @@ def problems(draw, pooling=False):
     """Size (H, W) and window arguments, in every form that users may write."""
     kernel = draw(st.one_of(st.integers(1, 4), st.tuples(st.integers(1, 4), st.integers(1, 4))))
     stride, dilation = draw(numbers), draw(numbers)
-    extents = [d * (k - 1) + 1 for k, d in zip(naive.pair(kernel), naive.pair(dilation), strict=True)]
-    halves = [k // 2 for k in naive.pair(kernel)]
+    extents = [d * (k - 1) + 1 for k, d in zip(oracles.pair(kernel), oracles.pair(dilation), strict=True)]
+    halves = [k // 2 for k in oracles.pair(kernel)]
     sides = [st.integers(0, half if pooling else 4) for half in halves]
     forms = [
         st.just("valid"),
@@ -122,10 +122,10 @@ def problems(draw, pooling=False):
         st.tuples(*sides),
         st.tuples(*(st.tuples(side, side) for side in sides)),
     ]
-    if naive.pair(stride) == (1, 1) and not pooling:
+    if oracles.pair(stride) == (1, 1) and not pooling:
         forms.append(st.just("same"))
     padding = draw(st.one_of(forms))
-    pads = naive.padding_pairs(padding, kernel, dilation, stride)
+    pads = oracles.padding_pairs(padding, kernel, dilation, stride)
     least = [max(1, e - before - after) for e, (before, after) in zip(extents, pads, strict=True)]
     size = tuple(n + draw(st.integers(0, 4)) for n in least)
     return size, {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
@@ -135,16 +135,16 @@ def problems(draw, pooling=False):
 @given(problem=problems(), groups=small, channels=small, filters=small, seed=seeds, layout=st.sampled_from(LAYOUTS))
 def test_conv2d(problem, groups, channels, filters, seed, layout):
     size, config = problem
-    kernel, config["groups"] = naive.pair(config.pop("kernel_size")), groups
+    kernel, config["groups"] = oracles.pair(config.pop("kernel_size")), groups
     x, w = normal(2, groups * channels, *size, seed=seed), normal(groups * filters, channels, *kernel, seed=seed + 1)
     b = normal(len(w), seed=seed + 2)
-    expected = naive.conv2d(x, w, b, **config)
+    expected = oracles.conv2d(x, w, b, **config)
     close(F.conv2d(strided(x, layout), strided(w, layout), strided(b, layout), **config), expected)
     dy = normal(*expected.shape, seed=seed + 3)
     dx = F.conv2d_input(x.shape, strided(w, layout), strided(dy, layout), **config)
-    close(dx, naive.conv2d_input(x.shape, w, dy, **config))
+    close(dx, oracles.conv2d_input(x.shape, w, dy, **config))
     dw = F.conv2d_weight(strided(x, layout), w.shape, strided(dy, layout), **config)
-    close(dw, naive.conv2d_weight(x, w.shape, dy, **config))
+    close(dw, oracles.conv2d_weight(x, w.shape, dy, **config))
 
 
 @searching
@@ -152,14 +152,14 @@ def test_conv2d(problem, groups, channels, filters, seed, layout):
 def test_max_pool2d(problem, ceil_mode, seed, layout):
     size, config = problem
     x = np.round(normal(2, 3, *size, seed=seed))  # with ties
-    expected, at = naive.max_pool2d(x, **config, ceil_mode=ceil_mode, return_indices=True)
+    expected, at = oracles.max_pool2d(x, **config, ceil_mode=ceil_mode, return_indices=True)
     y, indices = F.max_pool2d(strided(x, layout), **config, ceil_mode=ceil_mode, return_indices=True)
     assert_array_equal(y, expected)
     seen = at >= 0  # a dilated window may hold nothing but padding: there is no index then
     assert_array_equal(indices[seen], at[seen])
     dy = normal(*expected.shape, seed=seed + 1)
     dx = F.max_pool2d_input(strided(x, layout), strided(dy, layout), **config, ceil_mode=ceil_mode)
-    close(dx, naive.max_pool2d_grad(x, dy, **config, ceil_mode=ceil_mode))
+    close(dx, oracles.max_pool2d_grad(x, dy, **config, ceil_mode=ceil_mode))
 
 
 @searching
@@ -172,17 +172,17 @@ def test_max_pool2d(problem, ceil_mode, seed, layout):
 )
 def test_avg_pool2d(problem, ceil_mode, include, seed, layout):
     size, config = problem
-    kernel, stride = naive.pair(config["kernel_size"]), config["stride"]
-    pads = naive.padding_pairs(config["padding"], kernel, config["dilation"], stride)
+    kernel, stride = oracles.pair(config["kernel_size"]), config["stride"]
+    pads = oracles.padding_pairs(config["padding"], kernel, config["dilation"], stride)
     padding = tuple((min(a, k // 2), min(b, k // 2)) for (a, b), k in zip(pads, kernel, strict=True))
     size = tuple(max(n, k) for n, k in zip(size, kernel, strict=True))
     config = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
     config["count_include_pad"] = include
     x = normal(2, 3, *size, seed=seed)
-    expected = naive.avg_pool2d(x, **config)
+    expected = oracles.avg_pool2d(x, **config)
     close(F.avg_pool2d(strided(x, layout), **config), expected)
     dy = normal(*expected.shape, seed=seed + 1)
-    close(F.avg_pool2d_input(x.shape, strided(dy, layout), **config), naive.avg_pool2d_grad(x.shape, dy, **config))
+    close(F.avg_pool2d_input(x.shape, strided(dy, layout), **config), oracles.avg_pool2d_grad(x.shape, dy, **config))
 
 
 @searching
@@ -190,10 +190,10 @@ def test_avg_pool2d(problem, ceil_mode, include, seed, layout):
 def test_unfold_and_fold(problem, seed, layout):
     size, config = problem
     x = normal(2, 3, *size, seed=seed)
-    expected = naive.unfold(x, **config)
+    expected = oracles.unfold(x, **config)
     close(F.unfold(strided(x, layout), **config), expected)
     cols = normal(*expected.shape, seed=seed + 1)
-    close(F.fold(strided(cols, layout), size, **config), naive.fold(cols, size, **config))
+    close(F.fold(strided(cols, layout), size, **config), oracles.fold(cols, size, **config))
 
 
 # Arrays of every kind -----------------------------------------------------------------------------------------------
@@ -201,31 +201,31 @@ X, W, B, DY = normal(2, 3, 6, 7), normal(4, 3, 3, 2, seed=1), normal(4, seed=2),
 COLS = normal(2, 18, 24, seed=4)
 #: name -> (function of arrays, the arrays, the oracle)
 FUNCTIONS = {
-    "conv2d": (F.conv2d, [X, W, B], naive.conv2d),
+    "conv2d": (F.conv2d, [X, W, B], oracles.conv2d),
     "conv2d_input": (
         lambda w, dy: F.conv2d_input(X.shape, w, dy),
         [W, DY],
-        lambda w, dy: naive.conv2d_input(X.shape, w, dy),
+        lambda w, dy: oracles.conv2d_input(X.shape, w, dy),
     ),
     "conv2d_weight": (
         lambda x, dy: F.conv2d_weight(x, W.shape, dy),
         [X, DY],
-        lambda x, dy: naive.conv2d_weight(x, W.shape, dy),
+        lambda x, dy: oracles.conv2d_weight(x, W.shape, dy),
     ),
-    "max_pool2d": (lambda x: F.max_pool2d(x, 2), [X], lambda x: naive.max_pool2d(x, 2)),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), [X], lambda x: oracles.max_pool2d(x, 2)),
     "max_pool2d_input": (
         lambda x, dy: F.max_pool2d_input(x, dy, (3, 2), 1),
         [X, DY[:, :3]],
-        lambda x, dy: naive.max_pool2d_grad(x, dy, (3, 2), 1),
+        lambda x, dy: oracles.max_pool2d_grad(x, dy, (3, 2), 1),
     ),
-    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [X], lambda x: naive.avg_pool2d(x, 2)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [X], lambda x: oracles.avg_pool2d(x, 2)),
     "avg_pool2d_input": (
         lambda dy: F.avg_pool2d_input((2, 4, 6, 7), dy, (3, 2), 1),
         [DY],
-        lambda dy: naive.avg_pool2d_grad((2, 4, 6, 7), dy, (3, 2), 1),
+        lambda dy: oracles.avg_pool2d_grad((2, 4, 6, 7), dy, (3, 2), 1),
     ),
-    "unfold": (lambda x: F.unfold(x, (3, 2)), [X], lambda x: naive.unfold(x, (3, 2))),
-    "fold": (lambda cols: F.fold(cols, (6, 7), (3, 2)), [COLS], lambda cols: naive.fold(cols, (6, 7), (3, 2))),
+    "unfold": (lambda x: F.unfold(x, (3, 2)), [X], lambda x: oracles.unfold(x, (3, 2))),
+    "fold": (lambda cols: F.fold(cols, (6, 7), (3, 2)), [COLS], lambda cols: oracles.fold(cols, (6, 7), (3, 2))),
 }
 
 
@@ -279,7 +279,7 @@ def test_the_backend_in_use_does_not_matter_for_arrays_of_numpy():
             return False
 
     with ic.use_backend(Other()):
-        close(F.conv2d(X, W, B), naive.conv2d(X, W, B))
+        close(F.conv2d(X, W, B), oracles.conv2d(X, W, B))
 
 
 def test_arrays_of_two_backends():

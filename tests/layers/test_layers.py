@@ -6,13 +6,13 @@ from helpers import Offset, Probe, Projection, assert_same_bits, lend, normal, r
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
 from im2colnet.engine.run import Run
 from im2colnet.graph.passes import NormalizedConv2d
 from im2colnet.layers import Layer, Needs, Parameter
+from im2colnet.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -135,8 +135,8 @@ def test_batch_norm_in_evaluation(config, arrays):
 
 def test_batch_norm_without_parameters():
     x, dy = normal(4, 3, 5, 2), normal(4, 3, 5, 2, seed=1)
-    y, mean, var = naive.batch_norm(x, np.zeros(3), np.ones(3), np.ones(3), np.zeros(3), training=True)
-    dx, _, _ = naive.batch_norm_grad(x, dy, mean, var, np.ones(3), training=True)
+    y, mean, var = oracles.batch_norm(x, np.zeros(3), np.ones(3), np.ones(3), np.zeros(3), training=True)
+    dx, _, _ = oracles.batch_norm_grad(x, dy, mean, var, np.ones(3), training=True)
     probe = Probe([ic.BatchNorm2d(3, affine=False)], x, dy, shard=2)
     result = probe.step()
     close(result.y, y)
@@ -336,27 +336,27 @@ def evaluate(layer, x, training):
         return evaluate(layer.body, x, training) + shortcut
     if isinstance(layer, ic.Conv2d):
         arguments = layer.stride, layer.padding, layer.dilation, layer.groups
-        return naive.conv2d(x, layer.params["weight"], layer.params.get("bias"), *arguments)
+        return oracles.conv2d(x, layer.params["weight"], layer.params.get("bias"), *arguments)
     if isinstance(layer, ic.BatchNorm2d):
         C = layer.num_features
         weight, bias = layer.params.get("weight", np.ones(C)), layer.params.get("bias", np.zeros(C))
         mean, var = layer.buffers["running_mean"], layer.buffers["running_var"]
-        return naive.batch_norm(x, mean, var, weight, bias, training)[0]
+        return oracles.batch_norm(x, mean, var, weight, bias, training)[0]
     if isinstance(layer, ic.MaxPool2d):
-        return naive.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+        return oracles.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
     if isinstance(layer, ic.AvgPool2d):
         arguments = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
-        return naive.avg_pool2d(x, *arguments)
+        return oracles.avg_pool2d(x, *arguments)
     if isinstance(layer, ic.ZeroPadShortcut):
         y = np.zeros((len(x), layer.out_channels, *x[:, :, :: layer.stride, :: layer.stride].shape[2:]))
         y[:, : layer.in_channels] = x[:, :, :: layer.stride, :: layer.stride]
         return y
     if isinstance(layer, ic.Linear):
-        return naive.linear(x, layer.params["weight"], layer.params.get("bias"))
+        return oracles.linear(x, layer.params["weight"], layer.params.get("bias"))
     return {
-        ic.ReLU: naive.relu,
+        ic.ReLU: oracles.relu,
         ic.Flatten: lambda x: x.reshape(len(x), -1),
-        ic.GlobalAvgPool2d: naive.global_avg_pool2d,
+        ic.GlobalAvgPool2d: oracles.global_avg_pool2d,
         ic.Dropout: lambda x: x,
         Through: lambda x: x,
         Mirror: lambda x: x[..., ::-1],
@@ -377,23 +377,23 @@ def differentiate(layer, x, dy, gradients):
         return differentiate(layer.body, x, dy, gradients) + through
     if isinstance(layer, ic.Conv2d):
         w, arguments = layer.params["weight"], (layer.stride, layer.padding, layer.dilation, layer.groups)
-        gradients[layer, "weight"] = naive.conv2d_weight(x, w.shape, dy, *arguments)
-        gradients[layer, "bias"] = naive.conv2d_bias(dy)
-        return naive.conv2d_input(x.shape, w, dy, *arguments)
+        gradients[layer, "weight"] = oracles.conv2d_weight(x, w.shape, dy, *arguments)
+        gradients[layer, "bias"] = oracles.conv2d_bias(dy)
+        return oracles.conv2d_input(x.shape, w, dy, *arguments)
     if isinstance(layer, ic.Linear):
-        dx, gradients[layer, "weight"], gradients[layer, "bias"] = naive.linear_grad(x, layer.params["weight"], dy)
+        dx, gradients[layer, "weight"], gradients[layer, "bias"] = oracles.linear_grad(x, layer.params["weight"], dy)
         return dx
     if isinstance(layer, ic.BatchNorm2d):
-        dx, gradients[layer, "weight"], gradients[layer, "bias"] = naive.batch_norm_grad(
+        dx, gradients[layer, "weight"], gradients[layer, "bias"] = oracles.batch_norm_grad(
             x, dy, np.zeros(3), np.ones(3), layer.params["weight"], training=True
         )
         return dx
     return {
-        ic.ReLU: lambda: naive.relu_grad(x, dy),
+        ic.ReLU: lambda: oracles.relu_grad(x, dy),
         ic.Flatten: lambda: dy.reshape(x.shape),
         Mirror: lambda: dy[..., ::-1],
-        ic.MaxPool2d: lambda: naive.max_pool2d_grad(x, dy, layer.kernel_size, layer.stride, layer.padding),
-        ic.AvgPool2d: lambda: naive.avg_pool2d_grad(x.shape, dy, layer.kernel_size, layer.stride, layer.padding),
+        ic.MaxPool2d: lambda: oracles.max_pool2d_grad(x, dy, layer.kernel_size, layer.stride, layer.padding),
+        ic.AvgPool2d: lambda: oracles.avg_pool2d_grad(x.shape, dy, layer.kernel_size, layer.stride, layer.padding),
     }.get(type(layer), lambda: dy)()
 
 
@@ -529,7 +529,7 @@ def test_a_user_s_layers_in_inference():
     scaled = x[:, :, :, ::-1] * net.parameters()["0.factor"][:, None, None]
     halved = scaled[:, :, 0:6:2] + scaled[:, :, 1:6:2]
     swished = halved / (1 + np.exp(-halved))
-    expected = naive.linear(swished.reshape(5, -1), net.parameters()["6.weight"], net.parameters()["6.bias"])
+    expected = oracles.linear(swished.reshape(5, -1), net.parameters()["6.weight"], net.parameters()["6.bias"])
     close(net.predict(x), expected)
 
 
@@ -558,7 +558,7 @@ def test_a_subclass_with_its_own_forward_is_not_asked_to_apply_a_relu():
     x = normal(3, 3, 7, 6)
     probe = Probe([Doubled(3, 4, 3), ic.ReLU()], x)
     weight, bias = (probe.net.parameters()[f"1.{name}"] for name in ("weight", "bias"))
-    close(probe.step().y, naive.relu(2 * naive.conv2d(x, weight, bias)))
+    close(probe.step().y, oracles.relu(2 * oracles.conv2d(x, weight, bias)))
     probe.check_gradients()
 
 

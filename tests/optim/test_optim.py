@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from im2colnet_numpy import NumpyBackend
 from numpy.testing import assert_allclose
-from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
+from im2colnet.testing import oracles
 
 
 def run(optimizer, initial, gradients, dtype="float64"):
@@ -51,7 +51,7 @@ def test_sgd(lr, momentum, weight_decay, nesterov):
     initial, gradients = normal(5), normal(6, 5, seed=1)
     p, velocity = initial, None
     for step, gradient in zip(run(ic.SGD(**arguments), initial, gradients), gradients, strict=True):
-        p, velocity = naive.sgd_step(p, gradient, velocity, **arguments)
+        p, velocity = oracles.sgd_step(p, gradient, velocity, **arguments)
         assert_allclose(step, p, rtol=1e-11, atol=1e-13)
 
 
@@ -67,7 +67,7 @@ def test_sgd(lr, momentum, weight_decay, nesterov):
 def test_adam(lr, b1, b2, eps, weight_decay, decoupled):
     arguments = {"lr": lr, "betas": (b1, b2), "eps": eps, "weight_decay": weight_decay}
     initial, gradients = normal(5), normal(6, 5, seed=1)
-    optimizer, oracle = (ic.AdamW, naive.adamw_step) if decoupled else (ic.Adam, naive.adam_step)
+    optimizer, oracle = (ic.AdamW, oracles.adamw_step) if decoupled else (ic.Adam, oracles.adam_step)
     p, m, v = initial, 0.0, 0.0
     for t, (step, gradient) in enumerate(zip(run(optimizer(**arguments), initial, gradients), gradients, strict=True)):
         p, m, v = oracle(p, gradient, m, v, t + 1, **arguments)

@@ -1,1 +1,1 @@
-"""Independent oracles: naive loops in float64, the teaching notebook's algorithm, and PyTorch's committed values."""
+"""Independent oracles beside the naive loops of ``im2colnet.testing``: the teaching notebook, PyTorch's values."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from reference import naive, notebook
+from im2colnet.testing import oracles
+from reference import notebook
 from reference.torch_values import cases, groups
 
 
@@ -41,51 +42,51 @@ def test_every_group_of_values_is_known():
 @every_case("conv2d")
 def test_conv2d(config, arrays):
     x, w, b, dy = (arrays[name] for name in ("x", "w", "b", "dy"))
-    assert_close(naive.conv2d(x, w, b, **config), arrays["y"])
-    assert_close(naive.conv2d_input(x.shape, w, dy, **config), arrays["dx"])
-    assert_close(naive.conv2d_weight(x, w.shape, dy, **config), arrays["dw"])
-    assert_close(naive.conv2d_bias(dy), arrays["db"])
+    assert_close(oracles.conv2d(x, w, b, **config), arrays["y"])
+    assert_close(oracles.conv2d_input(x.shape, w, dy, **config), arrays["dx"])
+    assert_close(oracles.conv2d_weight(x, w.shape, dy, **config), arrays["dw"])
+    assert_close(oracles.conv2d_bias(dy), arrays["db"])
 
 
 def test_conv2d_same_needs_stride_1():
     with pytest.raises(ValueError, match="stride 1"):
-        naive.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), stride=2, padding="same")
+        oracles.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), stride=2, padding="same")
 
 
 @every_case("max_pool2d")
 def test_max_pool2d(config, arrays):
-    y, indices = naive.max_pool2d(arrays["x"], **config, return_indices=True)
+    y, indices = oracles.max_pool2d(arrays["x"], **config, return_indices=True)
     assert_close(y, arrays["y"])
     assert_array_equal(indices, arrays["indices"])
-    assert_close(naive.max_pool2d_grad(arrays["x"], arrays["dy"], **config), arrays["dx"])
+    assert_close(oracles.max_pool2d_grad(arrays["x"], arrays["dy"], **config), arrays["dx"])
 
 
 @every_case("avg_pool2d")
 def test_avg_pool2d(config, arrays):
-    assert_close(naive.avg_pool2d(arrays["x"], **config), arrays["y"])
-    assert_close(naive.avg_pool2d_grad(arrays["x"].shape, arrays["dy"], **config), arrays["dx"])
+    assert_close(oracles.avg_pool2d(arrays["x"], **config), arrays["y"])
+    assert_close(oracles.avg_pool2d_grad(arrays["x"].shape, arrays["dy"], **config), arrays["dx"])
 
 
 @every_case("adaptive_avg_pool2d")
 def test_global_avg_pool2d(config, arrays):
     assert config["output_size"] == 1
-    assert_close(naive.global_avg_pool2d(arrays["x"]), arrays["y"])
-    assert_close(naive.global_avg_pool2d_grad(arrays["x"].shape, arrays["dy"]), arrays["dx"])
+    assert_close(oracles.global_avg_pool2d(arrays["x"]), arrays["y"])
+    assert_close(oracles.global_avg_pool2d_grad(arrays["x"].shape, arrays["dy"]), arrays["dx"])
 
 
 @every_case("unfold")
 def test_unfold_and_fold(config, arrays):
-    assert_close(naive.unfold(arrays["x"], **config), arrays["cols"])
-    assert_close(naive.fold(arrays["dcols"], arrays["x"].shape[2:], **config), arrays["folded"])
+    assert_close(oracles.unfold(arrays["x"], **config), arrays["cols"])
+    assert_close(oracles.fold(arrays["dcols"], arrays["x"].shape[2:], **config), arrays["folded"])
 
 
 @pytest.mark.parametrize("padding", ["valid", "same", ((0, 2), (1, 0))])
 def test_unfold_and_fold_are_adjoint_for_every_padding(padding):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 3, 5, 6))
-    cols = naive.unfold(x, (3, 2), padding=padding)
+    cols = oracles.unfold(x, (3, 2), padding=padding)
     other = rng.standard_normal(cols.shape)
-    assert_allclose(np.vdot(cols, other), np.vdot(x, naive.fold(other, (5, 6), (3, 2), padding=padding)), rtol=1e-12)
+    assert_allclose(np.vdot(cols, other), np.vdot(x, oracles.fold(other, (5, 6), (3, 2), padding=padding)), rtol=1e-12)
 
 
 @every_case("batch_norm_training")
@@ -93,11 +94,11 @@ def test_batch_norm_training(config, arrays):
     weight, bias = arrays["weight"], arrays["bias"]
     mean, var = arrays["running_mean"][0], arrays["running_var"][0]
     for i, (x, dy) in enumerate(zip(arrays["x"], arrays["dy"], strict=True)):
-        y, mean, var = naive.batch_norm(x, mean, var, weight, bias, training=True, **config)
+        y, mean, var = oracles.batch_norm(x, mean, var, weight, bias, training=True, **config)
         assert_close(y, arrays["y"][i])
         assert_close(mean, arrays["running_mean"][i + 1])
         assert_close(var, arrays["running_var"][i + 1])
-        dx, dw, db = naive.batch_norm_grad(x, dy, mean, var, weight, training=True, eps=config["eps"])
+        dx, dw, db = oracles.batch_norm_grad(x, dy, mean, var, weight, training=True, eps=config["eps"])
         assert_close(dx, arrays["dx"][i])
         assert_close(dw, arrays["dw"][i])
         assert_close(db, arrays["db"][i])
@@ -106,11 +107,11 @@ def test_batch_norm_training(config, arrays):
 @every_case("batch_norm_eval")
 def test_batch_norm_eval(config, arrays):
     x, weight, bias, mean, var = (arrays[name] for name in ("x", "weight", "bias", "running_mean", "running_var"))
-    y, mean_after, var_after = naive.batch_norm(x, mean, var, weight, bias, **config)
+    y, mean_after, var_after = oracles.batch_norm(x, mean, var, weight, bias, **config)
     assert_close(y, arrays["y"])
     assert_array_equal(mean_after, mean)
     assert_array_equal(var_after, var)
-    dx, dw, db = naive.batch_norm_grad(x, arrays["dy"], mean, var, weight, eps=config["eps"])
+    dx, dw, db = oracles.batch_norm_grad(x, arrays["dy"], mean, var, weight, eps=config["eps"])
     assert_close(dx, arrays["dx"])
     assert_close(dw, arrays["dw"])
     assert_close(db, arrays["db"])
@@ -118,24 +119,24 @@ def test_batch_norm_eval(config, arrays):
 
 @every_case("relu")
 def test_relu(config, arrays):
-    assert_close(naive.relu(arrays["x"]), arrays["y"])
-    assert_close(naive.relu_grad(arrays["x"], arrays["dy"]), arrays["dx"])
+    assert_close(oracles.relu(arrays["x"]), arrays["y"])
+    assert_close(oracles.relu_grad(arrays["x"], arrays["dy"]), arrays["dx"])
 
 
 @every_case("linear")
 def test_linear(config, arrays):
     x, w, b = (arrays[name] for name in ("x", "w", "b"))
-    assert_close(naive.linear(x, w, b), arrays["y"])
-    for actual, name in zip(naive.linear_grad(x, w, arrays["dy"]), ("dx", "dw", "db"), strict=True):
+    assert_close(oracles.linear(x, w, b), arrays["y"])
+    for actual, name in zip(oracles.linear_grad(x, w, arrays["dy"]), ("dx", "dw", "db"), strict=True):
         assert_close(actual, arrays[name])
 
 
 @every_case("cross_entropy")
 def test_cross_entropy(config, arrays):
     logits, labels = arrays["logits"], arrays["labels"]
-    assert_close(naive.cross_entropy(logits, labels, **config), arrays["loss"])
-    assert_close(naive.cross_entropy_grad(logits, labels, **config), arrays["dlogits"])
-    assert_close(naive.softmax(logits), arrays["probabilities"])
+    assert_close(oracles.cross_entropy(logits, labels, **config), arrays["loss"])
+    assert_close(oracles.cross_entropy_grad(logits, labels, **config), arrays["dlogits"])
+    assert_close(oracles.softmax(logits), arrays["probabilities"])
 
 
 @every_case("optimizer")
@@ -144,9 +145,9 @@ def test_optimizer(config, arrays):
     p, velocity, m, v = arrays["initial"], None, 0.0, 0.0
     for t, (g, expected) in enumerate(zip(arrays["gradients"], arrays["parameters"], strict=True), start=1):
         if config["name"] == "SGD":
-            p, velocity = naive.sgd_step(p, g, velocity, **settings)
+            p, velocity = oracles.sgd_step(p, g, velocity, **settings)
         else:
-            step = {"Adam": naive.adam_step, "AdamW": naive.adamw_step}[config["name"]]
+            step = {"Adam": oracles.adam_step, "AdamW": oracles.adamw_step}[config["name"]]
             p, m, v = step(p, g, m, v, t, **settings)
         assert_close(p, expected)
 
@@ -155,19 +156,19 @@ def net_layers(state, x, training):
     """Forward through the small net of make_torch_values.py; new running statistics go into ``state``."""
 
     def conv(name, x):
-        return naive.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+        return oracles.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
 
     def norm(name, x):
         names = [f"{name}.{part}" for part in ("running_mean", "running_var", "weight", "bias")]
-        y, state[names[0]], state[names[1]] = naive.batch_norm(x, *(state[part] for part in names), training)
+        y, state[names[0]], state[names[1]] = oracles.batch_norm(x, *(state[part] for part in names), training)
         return y
 
     stem = norm("1", conv("0", x))
-    pooled = naive.max_pool2d(naive.relu(stem), 2)
+    pooled = oracles.max_pool2d(oracles.relu(stem), 2)
     inner = norm("4.body.1", conv("4.body.0", pooled))
-    added = norm("4.body.4", conv("4.body.3", naive.relu(inner))) + pooled
-    flat = naive.relu(added).reshape(len(x), -1)
-    logits = naive.linear(flat, state["7.weight"], state["7.bias"])
+    added = norm("4.body.4", conv("4.body.3", oracles.relu(inner))) + pooled
+    flat = oracles.relu(added).reshape(len(x), -1)
+    logits = oracles.linear(flat, state["7.weight"], state["7.bias"])
     return {"stem": stem, "pooled": pooled, "inner": inner, "added": added, "flat": flat, "logits": logits}
 
 
@@ -177,23 +178,23 @@ def net_gradients(state, x, labels, values):
 
     def conv(name, x, dy):
         weight = state[f"{name}.weight"]
-        gradients[f"{name}.weight"] = naive.conv2d_weight(x, weight.shape, dy, padding=1)
-        gradients[f"{name}.bias"] = naive.conv2d_bias(dy)
-        return naive.conv2d_input(x.shape, weight, dy, padding=1)
+        gradients[f"{name}.weight"] = oracles.conv2d_weight(x, weight.shape, dy, padding=1)
+        gradients[f"{name}.bias"] = oracles.conv2d_bias(dy)
+        return oracles.conv2d_input(x.shape, weight, dy, padding=1)
 
     def norm(name, conv_name, x, dy):
         """The convolution's output was not kept: it is computed again."""
-        before = naive.conv2d(x, state[f"{conv_name}.weight"], state[f"{conv_name}.bias"], padding=1)
-        dx, dw, db = naive.batch_norm_grad(before, dy, None, None, state[f"{name}.weight"], training=True)
+        before = oracles.conv2d(x, state[f"{conv_name}.weight"], state[f"{conv_name}.bias"], padding=1)
+        dx, dw, db = oracles.batch_norm_grad(before, dy, None, None, state[f"{name}.weight"], training=True)
         gradients[f"{name}.weight"], gradients[f"{name}.bias"] = dw, db
         return conv(conv_name, x, dx)
 
-    dlogits = naive.cross_entropy_grad(values["logits"], labels)
-    dflat, gradients["7.weight"], gradients["7.bias"] = naive.linear_grad(values["flat"], state["7.weight"], dlogits)
-    dadded = naive.relu_grad(values["added"], dflat.reshape(values["added"].shape))
-    dinner = naive.relu_grad(values["inner"], norm("4.body.4", "4.body.3", naive.relu(values["inner"]), dadded))
+    dlogits = oracles.cross_entropy_grad(values["logits"], labels)
+    dflat, gradients["7.weight"], gradients["7.bias"] = oracles.linear_grad(values["flat"], state["7.weight"], dlogits)
+    dadded = oracles.relu_grad(values["added"], dflat.reshape(values["added"].shape))
+    dinner = oracles.relu_grad(values["inner"], norm("4.body.4", "4.body.3", oracles.relu(values["inner"]), dadded))
     dpooled = dadded + norm("4.body.1", "4.body.0", values["pooled"], dinner)
-    dstem = naive.relu_grad(values["stem"], naive.max_pool2d_grad(naive.relu(values["stem"]), dpooled, 2))
+    dstem = oracles.relu_grad(values["stem"], oracles.max_pool2d_grad(oracles.relu(values["stem"]), dpooled, 2))
     norm("1", "0", x, dstem)
     return gradients
 
@@ -206,13 +207,13 @@ def test_net(config, arrays):
     for step, expected_loss in enumerate(arrays["losses"]):
         values = net_layers(state, images, training=True)
         gradients = net_gradients(state, images, labels, values)
-        assert_allclose(naive.cross_entropy(values["logits"], labels), expected_loss, rtol=1e-9)
+        assert_allclose(oracles.cross_entropy(values["logits"], labels), expected_loss, rtol=1e-9)
         if step == 0:
             assert_close(values["logits"], arrays["logits"])
             for name, gradient in gradients.items():
                 assert_close(gradient, arrays[f"gradient/{name}"])
         for name, gradient in gradients.items():
-            state[name], velocity[name] = naive.sgd_step(state[name], gradient, velocity.get(name), **config)
+            state[name], velocity[name] = oracles.sgd_step(state[name], gradient, velocity.get(name), **config)
     for name, value in state.items():
         if not name.endswith("num_batches_tracked"):
             assert_close(value, arrays[f"final/{name}"], rtol=1e-8, atol=1e-10)
@@ -270,29 +271,29 @@ def test_notebook_intermediates_against_naive_loops():
     gradients = notebook.backward(values, parameters, ties="first")
     x, w = image[None, None], parameters["filters"][:, None]
 
-    conv = naive.conv2d(x, w, parameters["bias"])
-    relu = naive.relu(conv)
-    pooled = naive.max_pool2d(relu, 2)
+    conv = oracles.conv2d(x, w, parameters["bias"])
+    relu = oracles.relu(conv)
+    pooled = oracles.max_pool2d(relu, 2)
     flat = pooled.reshape(1, -1)
-    logits = naive.linear(flat, parameters["W"].T, parameters["b"])
-    dlogits = naive.cross_entropy_grad(logits, [label])
-    dflat, dW, db = naive.linear_grad(flat, parameters["W"].T, dlogits)
+    logits = oracles.linear(flat, parameters["W"].T, parameters["b"])
+    dlogits = oracles.cross_entropy_grad(logits, [label])
+    dflat, dW, db = oracles.linear_grad(flat, parameters["W"].T, dlogits)
     dpooled = dflat.reshape(pooled.shape)
-    drelu = naive.max_pool2d_grad(relu, dpooled, 2)
-    dconv = naive.relu_grad(conv, drelu)
+    drelu = oracles.max_pool2d_grad(relu, dpooled, 2)
+    dconv = oracles.relu_grad(conv, drelu)
 
     for name, expected in {"conv": conv, "relu": relu, "pooled": pooled, "flat": flat, "logits": logits}.items():
         assert_close(values[name], expected[0])
-    assert_close(values["probabilities"], naive.softmax(logits)[0])
-    assert_close(values["loss"], naive.cross_entropy(logits, [label]))
+    assert_close(values["probabilities"], oracles.softmax(logits)[0])
+    assert_close(values["loss"], oracles.cross_entropy(logits, [label]))
     expected = {"dlogits": dlogits, "dflat": dflat, "dpooled": dpooled, "drelu": drelu, "dconv": dconv}
     for name, value in expected.items():
         assert_close(gradients[name], value[0])
     assert_close(gradients["dW"], dW.T)
     assert_close(gradients["db"], db)
-    assert_close(gradients["dfilters"], naive.conv2d_weight(x, w.shape, dconv)[:, 0])
-    assert_close(gradients["dbias"], naive.conv2d_bias(dconv))
-    assert_close(gradients["dimage"], naive.conv2d_input(x.shape, w, dconv)[0, 0])
+    assert_close(gradients["dfilters"], oracles.conv2d_weight(x, w.shape, dconv)[:, 0])
+    assert_close(gradients["dbias"], oracles.conv2d_bias(dconv))
+    assert_close(gradients["dimage"], oracles.conv2d_input(x.shape, w, dconv)[0, 0])
 
 
 def test_notebook_gives_the_gradient_to_all_equal_maxima():

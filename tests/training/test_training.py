@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits, normal, predicts_in_a_fork
 from numpy.testing import assert_allclose
-from reference import naive
 from reference.torch_values import cases
 
 import im2colnet as ic
 from im2colnet.engine.run import Run
 from im2colnet.parallel import Communicator, Team, share, tree_sum
 from im2colnet.plan import folds, gradient_rows, shard_of, shard_sizes
+from im2colnet.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -189,7 +189,7 @@ def test_running_statistics_are_those_of_the_whole_batch(n, shard, threads):
     for step in range(3):
         x = normal(n, 3, 4, 5, seed=step) * 3 + 100
         trainer.step(x, np.zeros(n, int))
-        _, mean, var = naive.batch_norm(x, mean, var, np.ones(3), np.zeros(3), training=True, momentum=0.3)
+        _, mean, var = oracles.batch_norm(x, mean, var, np.ones(3), np.zeros(3), training=True, momentum=0.3)
         assert_allclose(net.state_dict()["0.running_mean"], mean, rtol=1e-12)
         assert_allclose(net.state_dict()["0.running_var"], var, rtol=1e-10)
 
@@ -576,10 +576,10 @@ def test_a_network_on_features():
     x, labels = normal(10, 6, dtype="float64"), np.arange(10) % 3
     net = ic.Sequential([ic.Linear(6, 8), ic.ReLU(), ic.Linear(8, 3)]).init(0, "float64")
     p = net.parameters()
-    hidden = naive.relu(naive.linear(x, p["0.weight"], p["0.bias"]))
-    logits = naive.linear(hidden, p["2.weight"], p["2.bias"])
+    hidden = oracles.relu(oracles.linear(x, p["0.weight"], p["0.bias"]))
+    logits = oracles.linear(hidden, p["2.weight"], p["2.bias"])
     assert_allclose(net.predict(x), logits, rtol=1e-12)
-    assert ic.Trainer(net, shard=3).step(x, labels) == pytest.approx(naive.cross_entropy(logits, labels), rel=1e-12)
+    assert ic.Trainer(net, shard=3).step(x, labels) == pytest.approx(oracles.cross_entropy(logits, labels), rel=1e-12)
 
 
 def test_predictions_are_the_caller_s():
@@ -594,7 +594,7 @@ def test_predictions_are_the_caller_s():
 def test_predictions_of_images_are_images():
     net = ic.Sequential([conv(3, 2)]).init(0, "float64")
     x = normal(37, 3, 5, 4)
-    expected = naive.conv2d(x, net.parameters()["0.weight"], net.parameters()["0.bias"], padding=1)
+    expected = oracles.conv2d(x, net.parameters()["0.weight"], net.parameters()["0.bias"], padding=1)
     assert_allclose(net.predict(x), expected, rtol=1e-11, atol=1e-13)
 
 
@@ -673,7 +673,7 @@ def test_evaluation_is_that_of_the_predictions():
     before = everything(trainer)
     result = trainer.evaluate(ic.datasets.Dataset(x, labels))
     logits = trainer.net.predict(x)
-    assert result["loss"] == pytest.approx(naive.cross_entropy(logits, labels), rel=1e-10)
+    assert result["loss"] == pytest.approx(oracles.cross_entropy(logits, labels), rel=1e-10)
     assert result["accuracy"] == (logits.argmax(1) == labels).mean()
     assert_same_bits(everything(trainer), before)
 

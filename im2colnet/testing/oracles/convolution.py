@@ -1,0 +1,110 @@
+"""Convolution, its gradients, and the columns that it is a product with, as loops.
+
+Letters: N batch, C channels, H, W height and width, F filters, KH, KW kernel, OH, OW output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from im2colnet.host import np
+from im2colnet.testing.oracles.arrays import floats
+from im2colnet.testing.oracles.windows import crop_image, output_size, pad_image, padding_pairs, pair
+
+
+def _conv2d_windows(padded_shape: Any, weight_shape: Any, stride: Any, dilation: Any, groups: int) -> Iterator[Any]:
+    """Yield (n, f, oh, ow) and the index of the window of the padded input that this output is made from."""
+    N, C, H, W = padded_shape
+    F, C_group, KH, KW = weight_shape
+    if C_group * groups != C or F % groups:
+        raise ValueError(f"{C} channels and weights {weight_shape} do not fit {groups} groups")
+    (SH, SW), (DH, DW) = pair(stride), pair(dilation)
+    OH, OW = output_size((H, W), (KH, KW), stride, 0, dilation)
+    for n, f, oh, ow in product(range(N), range(F), range(OH), range(OW)):
+        first_channel = f // (F // groups) * C_group
+        window = (
+            n,
+            slice(first_channel, first_channel + C_group),
+            slice(oh * SH, oh * SH + DH * (KH - 1) + 1, DH),
+            slice(ow * SW, ow * SW + DW * (KW - 1) + 1, DW),
+        )
+        yield (n, f, oh, ow), window
+
+
+def conv2d(x: Any, w: Any, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:
+    """``y[n, f, oh, ow] = sum(window of x * w[f]) + b[f]``."""
+    x, w, b = floats(x, w, b)
+    xp = pad_image(x, padding_pairs(padding, w.shape[2:], dilation, stride))
+    y = np.zeros((len(xp), len(w), *output_size(xp.shape[2:], w.shape[2:], stride, 0, dilation)))
+    for out, window in _conv2d_windows(xp.shape, w.shape, stride, dilation, groups):
+        f = out[1]
+        y[out] = np.sum(xp[window] * w[f]) + (0.0 if b is None else b[f])
+    return y
+
+
+def conv2d_input(
+    input_shape: Any, w: Any, dy: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    """Gradient with respect to the input: each output hands ``dy * w[f]`` back to its window."""
+    w, dy = floats(w, dy)
+    pads = padding_pairs(padding, w.shape[2:], dilation, stride)
+    dxp = pad_image(np.zeros(input_shape), pads)
+    for out, window in _conv2d_windows(dxp.shape, w.shape, stride, dilation, groups):
+        dxp[window] += dy[out] * w[out[1]]
+    return crop_image(dxp, pads)
+
+
+def conv2d_weight(
+    x: Any, weight_shape: Any, dy: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    """Gradient with respect to the weight: each output adds ``dy * window`` to its filter."""
+    x, dy = floats(x, dy)
+    dw = np.zeros(weight_shape)
+    xp = pad_image(x, padding_pairs(padding, weight_shape[2:], dilation, stride))
+    for out, window in _conv2d_windows(xp.shape, weight_shape, stride, dilation, groups):
+        dw[out[1]] += dy[out] * xp[window]
+    return dw
+
+
+def conv2d_bias(dy: Any) -> Any:
+    """Gradient with respect to the bias."""
+    (dy,) = floats(dy)
+    return np.array([np.sum(dy[:, f]) for f in range(dy.shape[1])])
+
+
+def _unfold_pairs(input_shape: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Iterator[Any]:
+    """Yield the index of each pixel of the image, once per window that holds it, and of its place in the columns."""
+    N, C, H, W = input_shape
+    (KH, KW), (SH, SW), (DH, DW) = pair(kernel_size), pair(stride), pair(dilation)
+    pads = padding_pairs(padding, kernel_size, dilation, stride)
+    (top, _), (left, _) = pads
+    OH, OW = output_size((H, W), kernel_size, stride, pads, dilation)
+    for n, c, kh, kw, oh, ow in np.ndindex(N, C, KH, KW, OH, OW):
+        h = oh * SH - top + kh * DH
+        w = ow * SW - left + kw * DW
+        if 0 <= h < H and 0 <= w < W:
+            yield (n, c, h, w), (n, (c * KH + kh) * KW + kw, oh * OW + ow)
+
+
+def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """Every window as a column: (N, C, H, W) -> (N, C*KH*KW, OH*OW)."""
+    (x,) = floats(x)
+    N, C, H, W = x.shape
+    KH, KW = pair(kernel_size)
+    OH, OW = output_size((H, W), kernel_size, stride, padding, dilation)
+    cols = np.zeros((N, C * KH * KW, OH * OW))
+    for pixel, place in _unfold_pairs(x.shape, kernel_size, dilation, padding, stride):
+        cols[place] = x[pixel]
+    return cols
+
+
+def fold(cols: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """The sum of every pixel's copies, the adjoint of ``unfold``: (N, C*KH*KW, OH*OW) -> (N, C, *output_size)."""
+    (cols,) = floats(cols)
+    KH, KW = pair(kernel_size)
+    x = np.zeros((cols.shape[0], cols.shape[1] // (KH * KW), *pair(output_size)))
+    for pixel, place in _unfold_pairs(x.shape, kernel_size, dilation, padding, stride):
+        x[pixel] += cols[place]
+    return x

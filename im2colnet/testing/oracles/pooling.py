@@ -1,0 +1,141 @@
+"""Pooling and its gradients as loops.
+
+Letters: N batch, C channels, H, W height and width, KH, KW kernel, OH, OW output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from im2colnet.host import np
+from im2colnet.testing.oracles.arrays import floats
+from im2colnet.testing.oracles.windows import output_size, padding_pairs, pair
+
+
+def max_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Maximum of each window; padding never wins.
+
+    An index is ``h * W + w`` in the unpadded image, of the first maximum in row-major order. A window that holds
+    nothing but padding gives -inf and the index -1. For numbers only: NaN is not treated.
+    """
+    (x,) = floats(x)
+    N, C, H, W = x.shape
+    stride = kernel_size if stride is None else stride
+    (KH, KW), (SH, SW), (DH, DW) = pair(kernel_size), pair(stride), pair(dilation)
+    pads = padding_pairs(padding, kernel_size, dilation, stride)
+    (top, _), (left, _) = pads
+    OH, OW = output_size((H, W), kernel_size, stride, pads, dilation, ceil_mode)
+    y = np.full((N, C, OH, OW), -np.inf)
+    indices = np.full((N, C, OH, OW), -1, np.int64)
+    for out in np.ndindex(N, C, OH, OW):
+        n, c, oh, ow = out
+        for kh, kw in product(range(KH), range(KW)):
+            h = oh * SH - top + kh * DH
+            w = ow * SW - left + kw * DW
+            if 0 <= h < H and 0 <= w < W and (indices[out] == -1 or x[n, c, h, w] > y[out]):
+                y[out] = x[n, c, h, w]
+                indices[out] = h * W + w
+    return (y, indices) if return_indices else y
+
+
+def max_pool2d_grad(
+    x: Any, dy: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Any:
+    """Gradient with respect to the input: all of ``dy`` goes to the first maximum of the window."""
+    x, dy = floats(x, dy)
+    _, indices = max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)
+    dx = np.zeros(x.shape)
+    for n, c, oh, ow in np.ndindex(dy.shape):
+        index = indices[n, c, oh, ow]
+        if index >= 0:
+            dx[n, c, index // x.shape[3], index % x.shape[3]] += dy[n, c, oh, ow]
+    return dx
+
+
+def _avg_pool2d_windows(
+    input_shape: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
+) -> Iterator[Any]:
+    """Yield the index of each output, of the part of its window inside the image, and its divisor.
+
+    PyTorch's divisor: with ``count_include_pad`` the window's pixels in the image or its padding (those that
+    ``ceil_mode`` lets reach beyond the padding never count), otherwise only those in the image.
+    """
+    N, C, H, W = input_shape
+    stride = kernel_size if stride is None else stride
+    (KH, KW), (SH, SW) = pair(kernel_size), pair(stride)
+    pads = padding_pairs(padding, kernel_size, 1, stride)
+    (top, bottom), (left, right) = pads
+    OH, OW = output_size((H, W), kernel_size, stride, pads, 1, ceil_mode)
+    for n, c, oh, ow in np.ndindex(N, C, OH, OW):
+        rows = range(oh * SH - top, min(oh * SH - top + KH, H + bottom))
+        columns = range(ow * SW - left, min(ow * SW - left + KW, W + right))
+        inside = [(h, w) for h, w in product(rows, columns) if 0 <= h < H and 0 <= w < W]
+        divisor = len(rows) * len(columns) if count_include_pad else len(inside)
+        yield (n, c, oh, ow), [(n, c, h, w) for h, w in inside], max(divisor, 1)
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """Mean of each window, with PyTorch's divisor; a window with nothing of the image gives 0."""
+    (x,) = floats(x)
+    stride = kernel_size if stride is None else stride
+    y = np.zeros((*x.shape[:2], *output_size(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)))
+    for out, inside, divisor in _avg_pool2d_windows(
+        x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad
+    ):
+        y[out] = sum(x[pixel] for pixel in inside) / divisor
+    return y
+
+
+def avg_pool2d_grad(
+    input_shape: Any,
+    dy: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """Gradient with respect to the input: ``dy / divisor`` goes to each pixel of the window."""
+    (dy,) = floats(dy)
+    dx = np.zeros(input_shape)
+    for out, inside, divisor in _avg_pool2d_windows(
+        input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad
+    ):
+        for pixel in inside:
+            dx[pixel] += dy[out] / divisor
+    return dx
+
+
+def global_avg_pool2d(x: Any) -> Any:
+    """Mean of each channel's image, (N, C, 1, 1): ``adaptive_avg_pool2d(x, 1)``."""
+    (x,) = floats(x)
+    y = np.zeros((*x.shape[:2], 1, 1))
+    for n, c in np.ndindex(x.shape[:2]):
+        y[n, c, 0, 0] = np.mean(x[n, c])
+    return y
+
+
+def global_avg_pool2d_grad(input_shape: Any, dy: Any) -> Any:
+    """Gradient with respect to the input: the same number for each pixel of an image."""
+    (dy,) = floats(dy)
+    dx = np.zeros(input_shape)
+    for n, c in np.ndindex(*input_shape[:2]):
+        dx[n, c] = dy[n, c, 0, 0] / (input_shape[2] * input_shape[3])
+    return dx
