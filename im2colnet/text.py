@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 
 def amount(value: float, base: int) -> str:
@@ -15,7 +15,7 @@ def amount(value: float, base: int) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """Return so many things: ``count(1, "image")`` is "1 image", of 2,000 "2,000 images"."""
+    """Return a number of things: ``count(1, "image")`` is "1 image", ``count(2000, "image")`` is "2,000 images"."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
@@ -37,6 +37,37 @@ def table(
     if rule_before_last:
         lines.insert(-1, rule)
     return "\n".join(line for i, row in enumerate(lines) for j, line in enumerate(row) if line or not j)
+
+
+def fields(rows: Mapping[str, str], width: int | None = None, whole: Collection[str] = ()) -> str:
+    """Return names and values as lines, folded for a terminal of ``width`` columns.
+
+    Values of the names in ``whole`` are not folded: people copy them.
+    """
+    import textwrap
+
+    lines = []
+    for name, value in rows.items():
+        line = f"{name:9}{value}"
+        if width and name not in whole:
+            line = textwrap.fill(line, width, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: "7.4 s", "3 min 05 s" or "2 h 10 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def size_text(sizes: Sequence[int]) -> str:
+    """Return sizes joined by a sign of multiplication: (1, 8, 8) is "1×8×8"."""
+    return "×".join(map(str, sizes))
 
 
 def shape_text(shape: Sequence[int]) -> str:

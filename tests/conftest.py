@@ -4,6 +4,7 @@ import pytest
 
 import im2colnet as ic
 from im2colnet import cli
+from im2colnet.cli.command_line import DEBUG, FAULT
 from im2colnet.plan import shards
 
 
@@ -25,7 +26,7 @@ def one_thread():
 def folder(tmp_path, monkeypatch):
     """An empty working directory, and no settings from outside."""
     monkeypatch.chdir(tmp_path)
-    for variable in ("IM2COLNET_BACKEND", "IM2COLNET_DATA", cli.DEBUG):
+    for variable in ("IM2COLNET_BACKEND", "IM2COLNET_DATA", DEBUG):
         monkeypatch.delenv(variable, raising=False)
     return tmp_path
 
@@ -40,7 +41,7 @@ def run(capsys):
         out, err = capsys.readouterr()
         assert found == code, err
         assert "Traceback" not in err
-        assert cli.FAULT not in err
+        assert FAULT not in err
         if code == 1:
             assert err.startswith("im2colnet: error: ")
             assert out == "" or arguments[0] == "train"

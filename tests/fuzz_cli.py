@@ -35,6 +35,7 @@ import numpy as np
 
 import im2colnet as ic
 from im2colnet import cli
+from im2colnet.cli.command_line import DEBUG, FAULT
 
 SECONDS = 10  # that a case may take; a training that was told to go on for long is stopped, and does not fail
 MEMORY = 4 << 30  # bytes beyond what this process has at the start
@@ -462,7 +463,7 @@ def attempt(argv: list[str]) -> Outcome:
             failure = f"exit code {code!r}"
         elif code in (1, 2) and "error: " not in said and "usage: " not in said:
             failure = f"exit code {code} without a word"
-        elif cli.FAULT in said or ("Traceback" in said and "IM2COLNET_DEBUG" not in os.environ):
+        elif FAULT in said or ("Traceback" in said and "IM2COLNET_DEBUG" not in os.environ):
             failure = "an error that nobody had thought of"
     text = f"exit code {code}, {time.monotonic() - began:.1f} s\n{said[-1500:]}{out.getvalue()[-300:]}"
     return Outcome(argv, failure, text)
@@ -543,7 +544,7 @@ def main() -> int:
         if variable.startswith("IM2COLNET_"):
             os.environ.pop(variable, None)
     if args.only is not None:
-        os.environ[cli.DEBUG] = "1"
+        os.environ[DEBUG] = "1"
     with tempfile.TemporaryDirectory() as folder:
         failures = fuzz(Path(folder), args.seed, numbers, kinds, lambda text: print(text, flush=True))
     print(f"{len(numbers) * len(kinds):,} cases of the seed {args.seed}, {failures} failed")

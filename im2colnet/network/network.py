@@ -362,9 +362,9 @@ class Network(Layer):
         batch
             Number of images that shapes, FLOPs and memory are for.
         """
-        from im2colnet.network.summary import summary_text
+        from im2colnet.network.summary import summary, summary_text
 
-        return summary_text(self, self.check_shape(input_shape), batch)
+        return summary_text(summary(self, self.check_shape(input_shape), batch))
 
     def predict(self, images: Any) -> Any:
         """Apply the network in evaluation mode.

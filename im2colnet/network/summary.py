@@ -46,9 +46,8 @@ def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, A
     }
 
 
-def summary_text(net: Network, input_shape: Sequence[int], batch: int = 1, width: int | None = None) -> str:
-    """Return :func:`summary` as a table, for a terminal of so many columns."""
-    report = summary(net, input_shape, batch)
+def summary_text(report: dict[str, Any], width: int | None = None) -> str:
+    """Return what :func:`summary` found as a table for a terminal of ``width`` columns."""
     rows = [("layer", "", "output shape", "parameters", "FLOPs", "output")]
     rows += [
         (

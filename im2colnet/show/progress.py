@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from im2colnet.show.display import Progress
 from im2colnet.show.terminal import columns
-from im2colnet.text import fold
+from im2colnet.text import duration, fold
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -151,16 +151,6 @@ class LiveDisplay(PlainDisplay):
             self._headed = True
         row = [f"{cell:>{len(name)}}" for name, cell in cells.items()]
         self._bar.console.print(fold(row, width), soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: "7.4 s", "3 min 05 s" or "2 h 10 min"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 __all__ = ["LiveDisplay", "PlainDisplay", "duration", "make_display"]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 
 import im2colnet as ic
-from im2colnet import cli
 from im2colnet.backend import registry
 from im2colnet.cli import main
+from im2colnet.cli.command_line import command_names
+from im2colnet.cli.recipes import RECIPES
 from im2colnet.reports import doctor
 from im2colnet.show.display import Progress
 from im2colnet.show.plots import save_curves
@@ -26,7 +28,6 @@ from im2colnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "evaluate", "predict", "plan", "summary", "profile", "doctor", "backends")
 FAST = ("train", "--model", "notebook", "--threads", "1")  # a training of some milliseconds an epoch
 
 
@@ -61,7 +62,7 @@ def equal(a, b):
 
 
 # Help and wrong usage ----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", command_names())
 def test_help(run, command):
     out, _ = run(command, "--help")
     assert out.startswith(f"usage: im2colnet {command} ")
@@ -71,12 +72,14 @@ def test_help(run, command):
 
 def test_help_lists_the_commands_and_the_exit_codes(run):
     out, _ = run("--help")
-    assert all(f"\n    {command} " in out for command in COMMANDS)
+    listed = re.findall("^    ([a-z]+) ", out, re.MULTILINE)
+    assert listed == ["train", "evaluate", "predict", "plan", "summary", "profile", "doctor", "backends"]
+    assert sorted(listed) == command_names()
     assert "exit codes" in out
 
 
 def test_every_model_has_a_recipe():
-    assert cli.RECIPES.keys() == ic.models.MODELS.keys()
+    assert RECIPES.keys() == ic.models.MODELS.keys()
 
 
 def test_version(run):
@@ -243,7 +246,8 @@ def test_diverging_after_a_checkpoint(run, folder, monkeypatch):
 #: main() with a display that sends its own process Ctrl-C after a number of steps: 45 are an epoch
 INTERRUPT = """
 import os, signal, sys
-from im2colnet import cli
+from im2colnet.cli import main
+from im2colnet.cli.commands import train
 from im2colnet.show.progress import PlainDisplay
 
 class Interrupting(PlainDisplay):
@@ -254,8 +258,8 @@ class Interrupting(PlainDisplay):
             os.kill(os.getpid(), signal.SIGINT)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)    # it may be ignored where the tests run
-cli.make_display = Interrupting
-sys.exit(cli.main(sys.argv[2:]))
+train.make_display = Interrupting
+sys.exit(main(sys.argv[2:]))
 """
 needs_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 
@@ -841,7 +845,10 @@ def test_a_terminal_without_unicode(folder):
 
 
 def test_import_loads_no_plotting_and_no_terminal_library(folder):
-    script = "import sys, im2colnet.cli; print(*{'rich', 'matplotlib', 'PIL', 'safetensors'} & set(sys.modules))"
+    script = (
+        "import sys\nfrom im2colnet.cli.command_line import make_parser\nmake_parser()\n"
+        "print(*{'rich', 'matplotlib', 'PIL', 'safetensors'} & set(sys.modules))"
+    )
     assert process(script=script).communicate(timeout=60)[0] == "\n"
 
 

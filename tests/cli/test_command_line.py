@@ -10,14 +10,18 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import im2colnet as ic
-from im2colnet import cli, datasets, startup
+from im2colnet import datasets, startup
 from im2colnet.cli import main
+from im2colnet.cli.command_line import DEBUG, FAULT, make_parser
+from im2colnet.cli.commands.train import how_to_go_on
+from im2colnet.cli.run_folder import RunRecord, take_folder
 from im2colnet.show import terminal as output
 from im2colnet.show.progress import LiveDisplay, PlainDisplay
 from im2colnet.text import count, table
@@ -250,7 +254,7 @@ def during_fit(monkeypatch, do):
 
 @needs_locks
 def test_a_folder_is_for_one_run(run, folder, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "PATIENCE", 0.1)
+    monkeypatch.setattr("im2colnet.cli.run_folder.LOCK_PATIENCE", 0.1)
     codes = []
 
     def another():
@@ -281,14 +285,13 @@ def test_a_folder_is_for_one_run_without_locks(run, folder, monkeypatch, capsys)
 def test_of_many_runs_one_gets_the_folder(run, folder, monkeypatch):
     """Without locks, all at the same moment."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    args = cli._parser().parse_args(["train", "--out", "run"])
-    information = cli.Run("digits", None, "notebook", 1, 32, ["0"], 1)
+    record = RunRecord("digits", None, "notebook", 1, 32, ["0"], 1)
     gate, got = threading.Barrier(8), []
 
     def take():
         gate.wait()
         try:
-            cli._run_folder(args, information, cli.ExitStack())
+            take_folder(record, "run", None, ExitStack())
             got.append("run")
         except ic.CheckpointError:
             got.append("refused")
@@ -310,8 +313,8 @@ def test_the_folder_of_a_run_that_came_to_nothing_can_be_taken(run, folder):
 @needs_locks
 def test_the_folder_of_a_run_that_was_killed_can_be_taken(run, folder):
     script = (
-        "import os, signal, sys\nfrom im2colnet import cli\n"
-        "cli.Trainer.fit = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\ncli.main(sys.argv[1:])"
+        "import os, signal, sys\nfrom im2colnet.cli import main\nfrom im2colnet.training.trainer import Trainer\n"
+        "Trainer.fit = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\nmain(sys.argv[1:])"
     )
     assert process(*FAST, "--out", "run", script=script).returncode == -signal.SIGKILL
     assert os.listdir("run") == ["run.json"]
@@ -324,10 +327,10 @@ def test_a_command_that_is_printed_works_when_pasted(run, folder, name):
     _, err = run(*FAST, f"--out={name}", code=1)
     command = shlex.split(next(line for line in err.splitlines() if line.startswith("  im2colnet ")))
     assert json.loads(run(*command[1:], "--json")[0])["folder"] == name
-    args = cli._parser().parse_args(["train"])
-    information = cli.Run("/a b/x.npz", "-f", "notebook", 7, 32, ["0"], 1)
-    told = shlex.split(cli._interrupted(args, information, Path(name)).splitlines()[-1])
-    again = cli._parser().parse_args(told[1:])
+    args = make_parser().parse_args(["train"])
+    record = RunRecord("/a b/x.npz", "-f", "notebook", 7, 32, ["0"], 1)
+    told = shlex.split(how_to_go_on(args, record, Path(name)).splitlines()[-1])
+    again = make_parser().parse_args(told[1:])
     assert (again.resume, again.data, again.folder) == (str(Path(name, "checkpoint.safetensors")), "/a b/x.npz", "-f")
 
 
@@ -380,16 +383,16 @@ def test_an_error_that_nobody_thought_of(monkeypatch, capsys):
     def fails(*arguments):
         raise KeyError("x")
 
-    monkeypatch.setattr(cli, "list_backends", fails)
+    monkeypatch.setattr("im2colnet.cli.commands.backends.list_backends", fails)
     assert main(["backends"]) == 1
     assert (
-        capsys.readouterr().err == f"im2colnet: error: {cli.FAULT}: KeyError: 'x'. Set {cli.DEBUG}=1 to see where,"
+        capsys.readouterr().err == f"im2colnet: error: {FAULT}: KeyError: 'x'. Set {DEBUG}=1 to see where,"
         " and report it\n"
     )
-    monkeypatch.setenv(cli.DEBUG, "1")
+    monkeypatch.setenv(DEBUG, "1")
     assert main(["backends"]) == 1
     assert "Traceback" in capsys.readouterr().err
-    monkeypatch.setattr(cli, "list_backends", lambda: sys.exit())  # as a plug-in may
+    monkeypatch.setattr("im2colnet.cli.commands.backends.list_backends", lambda: sys.exit())  # as a plug-in may
     assert main(["backends"]) == 1
 
 
@@ -450,7 +453,7 @@ def test_a_working_directory_that_has_been_removed(folder):
         child = process(*command, script=script)
         assert child.returncode == 1
         assert child.stderr.startswith("im2colnet: error: ")
-        assert cli.FAULT not in child.stderr
+        assert FAULT not in child.stderr
 
 
 def test_curves_that_cannot_be_drawn_are_no_failure(run, monkeypatch):

@@ -39,11 +39,11 @@ def test_what_it_takes_for_a_failure(bench, monkeypatch):
     def fails(*arguments):
         raise TypeError("nobody thought of it")
 
-    monkeypatch.setattr(cli, "list_backends", fails)
+    monkeypatch.setattr("im2colnet.cli.commands.backends.list_backends", fails)
     outcome = fuzz_cli.attempt(["backends"])
     assert outcome.failure == "an error that nobody had thought of"
     assert "TypeError: nobody thought of it" in outcome.output
-    monkeypatch.setattr(cli, "_run", lambda argv: 3)
+    monkeypatch.setattr(cli, "main", lambda argv: 3)
     assert fuzz_cli.attempt(["backends"]).failure == "exit code 3"
     monkeypatch.setattr(cli, "main", fails)
     assert "TypeError" in fuzz_cli.attempt(["backends"]).failure

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from im2colnet import cli
+from im2colnet.cli.command_line import make_parser
+from im2colnet.cli.commands import train
+from im2colnet.cli.recipes import RECIPES
 
 
 def start(tmp_path, shape, *arguments):
@@ -13,9 +15,9 @@ def start(tmp_path, shape, *arguments):
     images = rng.integers(0, 256, shape).astype("uint8")
     labels = np.arange(len(images)) % 4
     np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
-    args = cli._parser().parse_args(["train", "--data", str(tmp_path / "a.npz"), *arguments])
-    trainer, run, _ = cli._start(args)
-    return trainer, run
+    args = make_parser().parse_args(["train", "--data", str(tmp_path / "a.npz"), *arguments])
+    training = train.start(args)
+    return training.trainer, training.record
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def start(tmp_path, shape, *arguments):
 def test_few_images_get_more_epochs(shape, model, tmp_path):
     """240 images in batches of 64 for 15 epochs are 60 steps, after which no network has learned much."""
     trainer, run = start(tmp_path, shape)
-    recipe = cli.RECIPES[model]
+    recipe = RECIPES[model]
     steps = math.ceil(shape[0] / recipe.batch_size)
     assert (run.model, run.batch_size) == (model, recipe.batch_size)
     assert run.epochs >= recipe.epochs

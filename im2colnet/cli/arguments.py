@@ -1,0 +1,176 @@
+"""The arguments that several commands have, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import textwrap
+from collections.abc import Callable
+from typing import TypeAlias
+
+from im2colnet import models
+from im2colnet.backend.registry import VARIABLE
+from im2colnet.cli.recipes import RATES
+from im2colnet.cli.report import Report
+
+MAX_INTEGER = 2**31 - 1  #: the largest whole number that an option takes
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class UsageError(Exception):
+    """The arguments do not go together; the exit code is 2."""
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], Report],
+    about: str,
+    examples: str,
+    operands: str = "",
+    more: str = "",
+) -> argparse.ArgumentParser:
+    """Add a command and return its parser, to which its arguments are added.
+
+    Parameters
+    ----------
+    commands : argparse's subparsers
+    name : str
+    run : callable
+        Does the work.
+    about : str
+        What the command does, for the list of commands and the head of its help.
+    examples : str
+        Command lines for the end of its help.
+    operands : str
+        The arguments that are no options, for the line of usage.
+    more : str
+        Text that follows the examples.
+    """
+    parser = commands.add_parser(
+        name,
+        usage=f"im2colnet {name} [OPTION]... {operands}".rstrip(),
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n" + textwrap.indent(textwrap.dedent(examples).strip(), "  ") + more,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+# ---------------------------------------------------------------------- groups of arguments
+
+
+def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -> None:
+    """Add ``--data`` and ``--folder``, which name a data set."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        type=text,
+        metavar="NAME",
+        help=f"{purpose}digits, fashion-mnist, mnist, or the path of an .npz file (default: {default})",
+    )
+    group.add_argument("--folder", type=text, metavar="DIR", help="where the data set's files are")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the checkpoint that a command needs."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a file that training has written")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model`` and ``--width``, which say what network to build."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--model", choices=models.MODELS, help="default: what suits the size of the images")
+    group.add_argument(
+        "--width",
+        type=number(float, lambda v: 0 < v <= 4, "above 0 and at most 4"),
+        metavar="W",
+        help="multiplies the filters of mobilenet",
+    )
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add what names a network to report on."""
+    add_data(parser, "digits, if there is no --model either", "for the images' size and the number of classes: ")
+    add_model(parser)
+    parser.add_argument("--checkpoint", type=text, metavar="CHECKPOINT", help="the network of this file instead")
+    parser.add_argument(
+        "--input-shape", type=image_shape, metavar="C,H,W", help="channels, height and width of an image"
+    )
+
+
+def add_step(parser: argparse.ArgumentParser, optimizer: str) -> None:
+    """Add what a training step depends on; ``optimizer`` is the help of ``--optimizer``."""
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N", help="images of a step (default: what suits the model)"
+    )
+    parser.add_argument("--optimizer", choices=RATES, help=optimizer)
+
+
+def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
+    """Add what says where the work is done, and ``--json``."""
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--backend",
+        type=text,
+        metavar="NAME",
+        help=f"default: that of the environment variable {VARIABLE}, else numpy",
+    )
+    if threads:
+        group.add_argument("--threads", type=positive, metavar="N", help="cores to use at most (default: all)")
+    group.add_argument("--json", action="store_true", help="print a JSON document and nothing else to stdout")
+
+
+# ---------------------------------------------------------------------- types of values
+
+
+def text(value: str) -> str:
+    """Refuse an empty value, such as a script gives whose variable is not set, where it would mean the default."""
+    if not value:
+        raise argparse.ArgumentTypeError("must not be empty; leave the option out for the default")
+    return value
+
+
+def number(kind: Callable[[str], float], holds: Callable[[float], bool], range_: str) -> Callable[[str], float]:
+    """Return a type for argparse: a number for which a condition holds."""
+
+    def parse(value: str) -> float:
+        try:
+            found = kind(value)
+        except ValueError:
+            found = math.nan
+        if kind is int and found > MAX_INTEGER:
+            given = value if len(value) < 40 else "more"
+            raise argparse.ArgumentTypeError(f"must be at most {MAX_INTEGER:,}, got {given}")
+        if not holds(found):
+            raise argparse.ArgumentTypeError(f"must be a {'whole ' * (kind is int)}number {range_}, got {value!r}")
+        return found
+
+    return parse
+
+
+positive = number(int, lambda v: v >= 1, "of at least 1")
+not_negative = number(float, lambda v: 0 <= v < math.inf, "of at least 0")
+
+
+def image_shape(value: str) -> tuple[int, ...]:
+    """Read the shape of an image: channels, height and width."""
+    sizes = value.split(",")
+    if len(sizes) != 3 or not all(
+        re.fullmatch(r"\s*[0-9]{1,10}\s*", size) and 0 < int(size) <= MAX_INTEGER for size in sizes
+    ):
+        raise argparse.ArgumentTypeError(f"must be three sizes such as 3,32,32, got {value!r}")
+    return tuple(map(int, sizes))
+
+
+# ---------------------------------------------------------------------- commands that are printed
+
+
+def option(name: str, value: object) -> list[str]:
+    """Return an option of a command to paste; a value that begins with a dash would be taken for another option."""
+    given = str(value)
+    return [f"{name}={given}"] if given.startswith("-") else [name, given]

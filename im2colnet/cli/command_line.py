@@ -1,0 +1,167 @@
+"""From arguments to an exit code: finds the command, runs it, prints its report, and says what went wrong.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import pkgutil
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from im2colnet import interrupt, startup
+from im2colnet.backend.registry import get_backend, use_backend
+from im2colnet.cli import commands
+from im2colnet.cli.arguments import Commands, UsageError
+from im2colnet.cli.report import Report
+from im2colnet.errors import Im2colnetError, InputWarning, TrainingWarning, WorkerWarning
+from im2colnet.parallel import get_num_threads, set_num_threads
+from im2colnet.show import terminal
+from im2colnet.show.terminal import OutputError
+from im2colnet.version import __version__
+
+DEBUG = "IM2COLNET_DEBUG"  #: environment variable: errors show the traceback
+FAULT = "this is a fault of im2colnet"
+SAVE_MEMORY = "take fewer images at once (--batch-size), smaller images or a smaller model"
+
+
+class Command(Protocol):
+    """A module of :mod:`im2colnet.cli.commands`."""
+
+    ORDER: int  #: its place in the help: lower numbers come first
+
+    def register(self, commands: Commands) -> None:
+        """Add the command's parser, whose default ``run`` is the function below."""
+
+    def run(self, args: argparse.Namespace) -> Report:
+        """Do the work."""
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments ask for; return the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    parser = make_parser(given)  # it imports the command, so that Ctrl-C meanwhile is startup's business
+    closed = sys.stdout is None
+    with startup.as_usual(), interrupt.terminable(), terminal.standard_streams():
+        try:
+            if closed:
+                raise OutputError(f"stdout is closed; redirect it to a file, or to {os.devnull}")
+            code = _run(parser, given)
+            sys.stdout.flush()
+            return code
+        except OutputError as error:
+            terminal.discard()
+            if isinstance(error.__cause__, BrokenPipeError):  # the reader, such as head, has enough
+                return 1
+            return _failed(f"cannot write the output: {error}")
+        except KeyboardInterrupt as error:
+            _say(error, "im2colnet: interrupted")
+            return startup.CODE
+        except interrupt.Terminated as error:
+            _say(error, "im2colnet: ended by SIGTERM")
+            return int(error.code or 1)
+        except Im2colnetError as error:
+            out_of_memory = isinstance(error, MemoryError)
+            return _failed(f"out of memory: {error}; {SAVE_MEMORY}" if out_of_memory else str(error))
+        except MemoryError as error:
+            return _failed(f"out of memory{f' ({error})' * bool(str(error))}: {SAVE_MEMORY}")
+        except OSError as error:
+            what = error.strerror or str(error)
+            if error.errno == errno.ENOMEM:
+                return _failed(f"out of memory ({what}): {SAVE_MEMORY}")
+            return _failed(what if error.filename is None else f"{error.filename}: {what}")
+        except (Exception, SystemExit) as error:  # a plug-in may raise SystemExit
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            return _failed(f"{FAULT}: {what}. Set {DEBUG}=1 to see where, and report it")
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as exit:  # argparse: 0 after --help, 2 after wrong usage
+        return int(exit.code or 0)
+    try:
+        with _machine(args), _warnings_in_one_line():
+            report: Report = args.run(args)
+            print(json.dumps(report.facts, indent=2) if args.json else report.text(terminal.columns(sys.stdout)))
+            return report.code
+    except UsageError as error:
+        with suppress(SystemExit):
+            args.parser.error(str(error))
+        return 2
+
+
+def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser of the command that ``argv`` begins with, or else that of all commands."""
+    parser = argparse.ArgumentParser(
+        "im2colnet",
+        description="Train and use small convolutional networks on NumPy or another array module.",
+        epilog="exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM",
+    )
+    parser.add_argument("--version", action="version", version=f"im2colnet {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    names = command_names()
+    wanted = [name for name in names if name in argv[:1]] or names  # the others need not be imported
+    for command in sorted(map(_import_command, wanted), key=lambda command: command.ORDER):
+        command.register(subparsers)
+    return parser
+
+
+def command_names() -> list[str]:
+    """Return the names of all commands, in alphabetical order."""
+    return sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+
+
+def _import_command(name: str) -> Command:
+    return cast(Command, import_module(f"{commands.__name__}.{name}"))
+
+
+@contextmanager
+def _machine(args: argparse.Namespace) -> Iterator[None]:
+    """Use the backend and the threads that the arguments ask for."""
+    before = get_num_threads()
+    set_num_threads(vars(args).get("threads") or before)
+    try:
+        with use_backend(get_backend(args.backend)) if "backend" in args else nullcontext():
+            yield
+    finally:
+        set_num_threads(before)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Say the library's warnings once, in one line: which line of the library found them helps nobody here."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        print(f"im2colnet: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        for category in InputWarning, TrainingWarning, WorkerWarning:
+            warnings.simplefilter("once", category)
+        warnings.showwarning = show
+        yield
+
+
+def _say(error: BaseException, otherwise: str) -> None:
+    """Say what a command has noted on an interruption, such as how to go on, or ``otherwise`` without a note."""
+    print("\n".join(getattr(error, "__notes__", [otherwise])), file=sys.stderr)
+
+
+def _failed(message: str) -> int:
+    """Say why the work failed, and where if that is wanted."""
+    if os.environ.get(DEBUG, "0") not in ("", "0"):
+        traceback.print_exc()
+    print(f"im2colnet: error: {message}", file=sys.stderr)
+    return 1

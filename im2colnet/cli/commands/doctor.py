@@ -1,0 +1,33 @@
+"""``im2colnet doctor``: see whether a backend works on this machine, and how fast."""
+
+from __future__ import annotations
+
+import argparse
+
+from im2colnet.backend.registry import VARIABLE, get_backend
+from im2colnet.cli.arguments import Commands, add_command, add_machine
+from im2colnet.cli.report import Report
+from im2colnet.reports import doctor
+
+ORDER = 7
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "doctor",
+        run,
+        "see whether a backend works on this machine, and how fast: what to run first",
+        f"""
+        im2colnet doctor
+        {VARIABLE}=cupy im2colnet doctor
+        """,
+    )
+    add_machine(parser)
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Compare the backend's kernels with float64 and time it; the exit code is 1 if a result is wrong."""
+    facts = doctor.examine(get_backend())
+    return Report(facts, lambda facts, width: doctor.text(facts), code=0 if facts["correct"] else 1)

@@ -1,0 +1,42 @@
+"""``im2colnet plan``: tell the memory that training and inference will take."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from im2colnet.cli.arguments import Commands, add_command, add_machine, add_network, add_step
+from im2colnet.cli.networks import find_subject
+from im2colnet.cli.report import Report
+from im2colnet.reports import memory
+
+ORDER = 4
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "plan",
+        run,
+        "tell the memory that training and inference will take, without running them",
+        """
+        im2colnet plan --model resnet18 --batch-size 128
+        im2colnet plan --model vgg8 --input-shape 3,64,64 --optimizer adam
+        """,
+    )
+    add_network(parser)
+    add_step(parser, optimizer="whose state to count (default: what suits the model)")
+    add_machine(parser)
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Tell the memory that training and inference will take."""
+    name, net, shape, batch_size, optimizer = find_subject(args)
+    planned = memory.plan(net, shape, batch_size, optimizer, args.threads)
+    return Report({"network": name, **planned}, describe)
+
+
+def describe(facts: dict[str, Any], width: int | None) -> str:
+    """Return the memory as a table."""
+    return f"{facts['network']}: {memory.plan_text(facts, width)}"

@@ -1,0 +1,60 @@
+"""``im2colnet profile``: time a training step layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from im2colnet.cli.arguments import Commands, add_command, add_machine, add_network, add_step, number, text
+from im2colnet.cli.networks import find_subject
+from im2colnet.cli.report import Report
+from im2colnet.errors import Im2colnetError, install
+from im2colnet.reports import profile
+
+ORDER = 6
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "profile",
+        run,
+        "time a training step layer by layer, beside what this machine can do",
+        """
+        im2colnet profile --model resnet20 --batch-size 64
+        im2colnet profile --model vgg8 --picture roofline.png
+        """,
+    )
+    add_network(parser)
+    add_step(parser, optimizer="by default what suits the model")
+    parser.add_argument(
+        "--steps",
+        type=number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"),
+        metavar="N",
+        default=5,
+        help="to take the median of (default: 5)",
+    )
+    parser.add_argument("--picture", type=text, metavar="FILE.png", help="draw a roofline (needs Matplotlib)")
+    add_machine(parser, threads=False)
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Time a training step layer by layer."""
+    if args.picture:
+        try:
+            import matplotlib  # noqa: F401 - now, and not after the work
+        except ImportError as error:
+            raise Im2colnetError(f"to draw --picture, install Matplotlib: {install('viz')}") from error
+    name, net, shape, batch_size, optimizer = find_subject(args)
+    facts = profile.profile(net, shape, batch_size, optimizer, args.steps)
+    if args.picture:
+        from im2colnet.show.plots import save_roofline
+
+        save_roofline(facts, args.picture)
+    return Report({"network": name, **facts}, describe)
+
+
+def describe(facts: dict[str, Any], width: int | None) -> str:
+    """Return the times as a table."""
+    return f"{facts['network']}: {profile.profile_text(facts, width)}"

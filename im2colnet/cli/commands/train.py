@@ -1,0 +1,326 @@
+"""``im2colnet train``: train a network, and leave a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from im2colnet.cli.arguments import (
+    Commands,
+    UsageError,
+    add_command,
+    add_data,
+    add_machine,
+    add_model,
+    not_negative,
+    number,
+    option,
+    positive,
+    text,
+)
+from im2colnet.cli.data import check_folder, checksum, data_source, load_data
+from im2colnet.cli.networks import check_classifier, default_model, make_model
+from im2colnet.cli.recipes import MIN_STEPS, RATES, RECIPES, Recipe, make_optimizer, optimizer_text
+from im2colnet.cli.report import Report
+from im2colnet.cli.run_folder import CURVES, FILES, RECORD, RunRecord, take_folder
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.errors import CheckpointError, DataError, NonFiniteError, install
+from im2colnet.interrupt import Terminated
+from im2colnet.optim import Constant, Cosine, Optimizer
+from im2colnet.parallel import get_num_threads
+from im2colnet.show import terminal
+from im2colnet.show.progress import make_display
+from im2colnet.text import amount, count, duration, fields, size_text
+from im2colnet.training import checkpoint
+from im2colnet.training.trainer import CHECKPOINT, Trainer
+from im2colnet.types import HALF
+
+ORDER = 1
+#: what a checkpoint's history has of each epoch, at least
+RECORDED = ("loss", "accuracy", "seconds", "images_per_second")
+#: options of a new training, which a checkpoint brings with it
+FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision")
+
+
+class Training(NamedTuple):
+    """A training that is about to begin or to go on."""
+
+    trainer: Trainer
+    record: RunRecord
+    images: Dataset
+    held_out: Dataset
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "train",
+        run,
+        "train a network and keep it in a run folder",
+        """
+        im2colnet train
+        im2colnet train --data fashion-mnist --model lenet5 --epochs 3
+        im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
+        im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
+        """,
+        more="\n\nwhat suits the models:\n"
+        + "\n".join(
+            f"  {name:9} {r.epochs:2} epochs of batches of {r.batch_size}, {r.optimizer}, lr {r.lr:g}, weight decay"
+            f" {r.weight_decay:g}"
+            for name, r in RECIPES.items()
+        )
+        + f"\nand of few images so many epochs that there are {MIN_STEPS} steps",
+    )
+    add_data(parser, "digits; with --resume, that of the run")
+    add_model(parser)
+    group = parser.add_argument_group("training", "What is not given suits the model, see below.")
+    group.add_argument("--epochs", type=positive, metavar="N", help="how often to go through the images, in all")
+    group.add_argument("--batch-size", type=positive, metavar="N", help="images of a step")
+    group.add_argument(
+        "--drop-last", action="store_true", help="leave out the last batch of an epoch if it is smaller than the others"
+    )
+    group.add_argument("--optimizer", choices=RATES, help="how to take a step")
+    group.add_argument(
+        "--lr",
+        type=number(float, lambda v: 0 < v < math.inf, "above 0"),
+        metavar="RATE",
+        help="learning rate, the highest of the schedule",
+    )
+    group.add_argument(
+        "--momentum",
+        type=number(float, lambda v: 0 <= v < 1, "from 0 to below 1"),
+        metavar="M",
+        help="of sgd (default: 0.9)",
+    )
+    group.add_argument(
+        "--weight-decay", type=not_negative, metavar="D", help="how strongly the parameters are pulled to 0"
+    )
+    group.add_argument(
+        "--schedule",
+        choices=("constant", "cosine"),
+        help="how the learning rate goes on after the warm-up (default: cosine, which falls to 0)",
+    )
+    group.add_argument(
+        "--warmup",
+        type=not_negative,
+        metavar="EPOCHS",
+        help="in which the learning rate rises (default: a tenth of all with cosine, else 0)",
+    )
+    group.add_argument(
+        "--seed",
+        type=number(int, lambda v: v >= 0, "of at least 0"),
+        metavar="N",
+        help="of initialisation, order and dropout (default: 0); the same seed gives the same network",
+    )
+    group.add_argument(
+        "--precision", choices=("float32", "tf32", *HALF), help="how a GPU computes (default: as the backend does)"
+    )
+    group = parser.add_argument_group("run")
+    group.add_argument("--out", type=text, metavar="DIR", help="the run folder (default: a new one in runs/)")
+    group.add_argument(
+        "--resume",
+        type=text,
+        metavar="CHECKPOINT",
+        help="go on where this checkpoint was written: exactly, unless --epochs or --batch-size are"
+        " others; other --epochs change the learning rate that is left",
+    )
+    add_machine(parser)
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Train a network and leave its run folder."""
+    with ExitStack() as held:
+        return Report(_train(args, held), describe)
+
+
+def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
+    training = resume(args) if args.resume else start(args)
+    trainer, record, images, held_out = training
+    talk = sys.stderr if args.json else sys.stdout
+    print(_start_text(training, terminal.columns(talk)), file=talk)
+    if trainer.epoch >= record.epochs:
+        out = Path(args.resume).parent
+        print(f"already done: {count(trainer.epoch, 'epoch')}; to go on, ask for more with --epochs", file=talk)
+    else:
+        out = take_folder(record, args.out, args.resume, held)
+    try:
+        with make_display(talk, record.epochs) as display:
+            dropping = {"drop_last": True} if record.drop_last else {}
+            trainer.fit(images, record.epochs, record.batch_size, held_out, out, display, **dropping)
+    except NonFiniteError as error:
+        kept = (
+            f"the last good checkpoint stays: {out / CHECKPOINT}"
+            if (out / CHECKPOINT).exists()
+            else "there is no checkpoint yet"
+        )
+        raise NonFiniteError(f"{error}; {kept}") from error
+    except (KeyboardInterrupt, Terminated) as error:
+        error.add_note(how_to_go_on(args, record, out))
+        raise
+    return _facts(trainer, record, out, held_out)
+
+
+# ---------------------------------------------------------------------- what to train
+
+
+def start(args: argparse.Namespace) -> Training:
+    """Return the training of a new network."""
+    check_folder(args)
+    args.data = args.data or "digits"
+    images, held_out = load_data(args)
+    model = args.model or default_model(images)
+    recipe = RECIPES[model]
+    batch_size = args.batch_size or recipe.batch_size
+    steps = len(images) // batch_size if args.drop_last else math.ceil(len(images) / batch_size)
+    epochs = args.epochs or max(recipe.epochs, math.ceil(MIN_STEPS / max(steps, 1)))
+    optimizer = _optimizer(args, recipe, epochs, steps)
+    net = make_model(args, model, images)
+    record = RunRecord(
+        *data_source(args), model, epochs, batch_size, list(images.classes), checksum(images), args.drop_last
+    )
+    trainer = Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision)
+    return Training(trainer, record, images, held_out)
+
+
+def resume(args: argparse.Namespace) -> Training:
+    """Return the training that a checkpoint belongs to."""
+    fixed = FIXED if args.model else (*FIXED, "width")
+    given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
+    if given:
+        raise UsageError(f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
+    trainer, before = Trainer.load(args.resume), RunRecord.beside(args.resume)
+    history = trainer.history
+    if (trainer.epoch and not history) or any(type(row) is not dict or set(RECORDED) - row.keys() for row in history):
+        raise CheckpointError(f"{args.resume} is damaged: each epoch of its history must have {', '.join(RECORDED)}")
+    epochs = args.epochs or (before.epochs if before else None)
+    batch_size = args.batch_size or (before.batch_size if before else None)
+    if not epochs or not batch_size:
+        raise UsageError(f"beside {args.resume} is no {RECORD}: give --data, --epochs and --batch-size as they were")
+    images, held_out = load_data(args, before)
+    if args.model:
+        trainer = Trainer.load(args.resume, make_model(args, args.model, images))
+    check_classifier(trainer.net, images)
+    if before and before.checksum != checksum(images):
+        raise DataError(
+            f"{args.resume} was trained on other images than those of {images.name}; to go on exactly,"
+            f" the data must be the same ({before.data})"
+        )
+    model = args.model or (before.model if before else "network")
+    drop_last = args.drop_last or (before is not None and before.drop_last)
+    record = RunRecord(
+        *data_source(args, before), model, epochs, batch_size, list(images.classes), checksum(images), drop_last
+    )
+    return Training(trainer, record, images, held_out)
+
+
+def _optimizer(args: argparse.Namespace, recipe: Recipe, epochs: int, steps: int) -> Optimizer:
+    """Make the optimiser that the arguments ask for; ``steps`` are those of an epoch."""
+    name = args.optimizer or recipe.optimizer
+    if args.momentum is not None and name != "sgd":
+        raise UsageError(f"--momentum is only for sgd, not for {name}")
+    lr, weight_decay = (recipe.lr, recipe.weight_decay) if name == recipe.optimizer else RATES[name]
+    lr = _given(args.lr, lr)
+    cosine = args.schedule != "constant"
+    warmup = round(_given(args.warmup, epochs / 10 if cosine else 0.0) * steps)
+    schedule = Cosine(lr, warmup) if cosine else Constant(lr, warmup)
+    return make_optimizer(name, schedule, _given(args.weight_decay, weight_decay), _given(args.momentum, 0.9))
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+# ---------------------------------------------------------------------- what it says
+
+
+def _start_text(training: Training, width: int | None) -> str:
+    trainer, record, images, held_out = training
+    rows = {
+        "data": f"{images.name}, {len(images):,} training and {len(held_out):,} test images"
+        f" of {size_text(images.images.shape[1:])}",
+        "network": f"{record.model}, {trainer.net.graph.size:,} parameters",
+        "steps": f"batches of {record.batch_size}, {optimizer_text(trainer.optimizer)}",
+    }
+    return fields(rows, width) + "\n"
+
+
+def how_to_go_on(args: argparse.Namespace, record: RunRecord, out: Path) -> str:
+    """Return the command that goes on with a training that was interrupted."""
+    if not (out / CHECKPOINT).exists():
+        return "\ninterrupted before there was a checkpoint"
+    command = ["im2colnet", "train"]
+    for name, value in (
+        ("--resume", out / CHECKPOINT),
+        ("--data", record.data),
+        ("--epochs", record.epochs),
+        ("--folder", record.folder),
+        ("--backend", args.backend),
+        ("--threads", args.threads),
+    ):
+        command += option(name, value) if value else []
+    return f"\ninterrupted; the checkpoint is {out / CHECKPOINT}\nto go on exactly there:\n  {shlex.join(command)}"
+
+
+def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) -> dict[str, Any]:
+    """Gather the results, and draw the curves if Matplotlib is there."""
+    history, seconds = trainer.history, sum(trainer.history["seconds"])
+    images = sum(epoch["seconds"] * epoch["images_per_second"] for epoch in history)
+    last = history[-1]
+    if "validation_loss" not in last:  # the network was trained from Python, without validation
+        last = last | {f"validation_{key}": value for key, value in trainer.evaluate(held_out).items()}
+    hint = None
+    try:
+        from im2colnet.show.plots import save_curves
+
+        save_curves(history, out / CURVES)
+    except ImportError:
+        hint = f"for a picture of the curves: {install('viz')}"
+    except Exception as error:  # Matplotlib needs folders to write to; the training is done all the same
+        hint = f"the curves could not be drawn: {error}"
+    return {
+        "data": record.data,
+        "model": record.model,
+        "parameters": trainer.net.graph.size,
+        "epochs": trainer.epoch,
+        "batch_size": record.batch_size,
+        "optimizer": checkpoint.describe(trainer.optimizer),
+        "seed": trainer.seed,
+        "train": {"loss": last["loss"], "accuracy": last["accuracy"]},
+        "test": {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]},
+        "seconds": seconds,
+        "images_per_second": images / seconds,
+        "backend": trainer.net.backend.name,
+        "threads": get_num_threads(),
+        "workers": trainer.workers,
+        "precision": trainer.net.precision,
+        "peak_memory": trainer.net.backend.peak(),
+        "folder": str(out),
+        **{name: str(out / file) if (out / file).exists() else None for name, file in FILES.items()},
+        "history": list(history),
+        **({"hint": hint} if hint else {}),
+    }
+
+
+def describe(facts: dict[str, Any], width: int | None) -> str:
+    """Return the results as lines."""
+    train, test = facts["train"], facts["test"]
+    rows = {
+        "test": f"loss {test['loss']:.4f}, accuracy {test['accuracy']:.2%}",
+        "train": f"loss {train['loss']:.4f}, accuracy {train['accuracy']:.2%} (means over the last epoch)",
+        "time": f"{duration(facts['seconds'])} for {count(facts['epochs'], 'epoch')},"
+        f" {facts['images_per_second']:,.0f} images/s",
+        "network": f"{facts['model']}, {facts['parameters']:,} parameters",
+        "backend": f"{facts['backend']}, {facts['precision']}, {facts['workers']}",
+        **({"memory": f"{amount(peak, 1024)}B at most"} if (peak := facts["peak_memory"]) else {}),
+        "folder": facts["folder"],
+        "files": ", ".join(file for name, file in FILES.items() if facts[name]),
+    }
+    if "hint" in facts:
+        rows["hint"] = facts["hint"]
+    return "\n" + fields(rows, width, whole=("folder", "files"))

@@ -1,0 +1,107 @@
+"""The network that arguments name, and what is asked of one that classifies."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+from im2colnet import datasets, models
+from im2colnet.cli.arguments import UsageError
+from im2colnet.cli.data import check_folder, data_source
+from im2colnet.cli.recipes import RECIPES, make_optimizer
+from im2colnet.cli.run_folder import RunRecord
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.errors import DataError, NonFiniteError, ShapeError
+from im2colnet.host import np
+from im2colnet.layout import internal_shape
+from im2colnet.network import Network
+from im2colnet.optim import Optimizer
+from im2colnet.text import size_text
+from im2colnet.training.trainer import Trainer
+
+
+class Subject(NamedTuple):
+    """A network to report on, and how it is trained."""
+
+    name: str
+    net: Network
+    shape: tuple[int, ...]  #: of one image
+    batch_size: int
+    optimizer: Optimizer
+
+
+def find_subject(args: argparse.Namespace) -> Subject:
+    """Return the network that the arguments name: a checkpoint's, or a model for a data set or for a shape."""
+    shape: tuple[int, ...] | None = args.input_shape
+    asked_for = vars(args).get("optimizer")
+    if args.checkpoint and (args.model or args.data or args.folder or args.width):
+        raise UsageError("--checkpoint already names the network: leave out --model, --data, --folder and --width")
+    check_folder(args)
+    if args.checkpoint:
+        trainer, record = Trainer.load(args.checkpoint), RunRecord.beside(args.checkpoint)
+        name, net, optimizer = args.checkpoint, trainer.net, trainer.optimizer
+        batch_size = record.batch_size if record else 64
+    else:
+        if args.data or not (args.model or shape):
+            args.data = args.data or "digits"
+            data = datasets.load(*data_source(args))[0]
+            name = args.model or default_model(data)
+            net = make_model(args, name, data)
+        else:
+            name = args.model or "resnet20"
+            sizes = {"in_channels": shape[0], "input_size": shape[1]} if shape else {}
+            net = models.MODELS[name](**sizes, **_width(args, name))
+        batch_size, optimizer = RECIPES[name].batch_size, make_optimizer(RECIPES[name].optimizer)
+    if asked_for:
+        optimizer = make_optimizer(asked_for)
+    return Subject(name, net, net.check_shape(shape), args.batch_size or batch_size, optimizer)
+
+
+def default_model(data: Dataset) -> str:
+    """Return the name of the model that suits the size of the images."""
+    channels, height, width = data.images.shape[1:]
+    return "lenet5" if channels == 1 and min(height, width) >= 20 else "resnet20"
+
+
+def make_model(args: argparse.Namespace, name: str, data: Dataset) -> Network:
+    """Build a model for the images of a data set."""
+    channels, height, width = data.images.shape[1:]
+    if height != width:
+        raise DataError(f"the models take square images, those of {data.name} are {height}×{width}")
+    return models.make(name, len(data.classes), channels, height, **_width(args, name))
+
+
+def _width(args: argparse.Namespace, name: str) -> dict[str, float]:
+    """Return the model's argument ``width``, if it is given."""
+    if args.width is None:
+        return {}
+    if name != "mobilenet":
+        raise UsageError(f"--width is only for mobilenet, not for {name}")
+    return {"width": args.width}
+
+
+def check_classifier(net: Network, data: Dataset | None = None) -> int:
+    """Return how many classes the network tells apart; raise if it does not classify, or not such a data set."""
+    shape = net.check_shape(None)
+    output = net.output_shape(internal_shape(shape, 1))
+    if len(output) != 2:
+        raise ShapeError("the network does not classify: its output is no vector of class scores")
+    if data is not None:
+        if data.images.shape[1:] != shape:
+            found = size_text(data.images.shape[1:])
+            raise DataError(f"the network takes images of {size_text(shape)}, those of {data.name} are {found}")
+        if len(data.classes) > output[0]:
+            raise DataError(f"the network tells {output[0]} classes apart, {data.name} has {len(data.classes)}")
+    return output[0]
+
+
+def log_probabilities(net: Network, images: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the probabilities of the classes, (N, classes), in float64."""
+    if not len(images):
+        raise DataError(f"there are no images: the array is empty, of shape {images.shape}")
+    logits = np.asarray(net.predict(images), np.float64)
+    if not np.isfinite(logits).all():
+        raise NonFiniteError("the network's output holds NaN or infinity: its parameters are not usable")
+    logits -= logits.max(axis=1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logits

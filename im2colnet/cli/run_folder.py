@@ -1,0 +1,221 @@
+"""The folder of a run: its record ``run.json``, and how one run takes a folder for itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shlex
+import socket
+import stat
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from im2colnet.cli.arguments import MAX_INTEGER, option
+from im2colnet.errors import CheckpointError
+from im2colnet.files import replace_file
+from im2colnet.training.trainer import CHECKPOINT, METRICS
+
+RECORD = "run.json"
+CURVES = "curves.png"
+#: the files of a run that a report names, by what they hold
+FILES = {"checkpoint": CHECKPOINT, "metrics": METRICS, "curves": CURVES}
+LOCK_PATIENCE = 3.0  #: seconds to wait for a folder's lock, which the workers of a killed run hold until they end
+
+
+@dataclass
+class RunRecord:
+    """What ``run.json`` keeps beside the checkpoint, so that the commands need not be told again."""
+
+    data: str
+    folder: str | None
+    model: str
+    epochs: int
+    batch_size: int
+    classes: list[str]
+    checksum: int  #: of the training images and labels
+    drop_last: bool = False
+    process: str = ""  #: the process that trains, or was the last to train
+
+    @classmethod
+    def beside(cls, path: str) -> RunRecord | None:
+        """Read the record that belongs to a checkpoint, if there is one."""
+        file = Path(path).with_name(RECORD)
+        try:
+            if not stat.S_ISREG(file.stat().st_mode):
+                raise ValueError("it is not a file")
+            return cls.read(json.loads(file.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(
+                f"cannot read {file}, which belongs to the checkpoint: {error}; mend it, or remove it"
+                " and give --data and what else is asked for"
+            ) from error
+
+    @classmethod
+    def read(cls, values: Any) -> RunRecord:
+        """Check what the file holds; what a later version has added is left out."""
+        if not isinstance(values, dict):
+            raise ValueError(f"it must hold an object, not {_short(values)}")
+        for name, (holds, wanted) in RECORD_FIELDS.items():
+            if name not in values and not hasattr(cls, name):  # only a field with a default may be missing
+                raise ValueError(f"it lacks {name!r}")
+            if name in values and not holds(values[name]):
+                raise ValueError(f"{name!r} must be {wanted}, it is {_short(values[name])}")
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
+    def write(self, folder: Path) -> None:
+        """Write the record into the run's folder."""
+        replace_file(folder / RECORD, self.encode())
+
+    def encode(self) -> bytes:
+        """Return the file's content, with this process as the one that trains."""
+        me = {"process": f"{os.getpid()} on {socket.gethostname()}"}
+        return (json.dumps(asdict(self) | me, indent=2) + "\n").encode()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_INTEGER
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+#: what each field of a record must be: the test, and the words for it
+RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "data": (_is_text, "the name of a data set"),
+    "folder": (lambda value: value is None or _is_text(value), "a path or null"),
+    "model": (lambda value: _is_text(value) and re.fullmatch(r"[\w.-]+", value) is not None, "the name of a model"),
+    "epochs": (_is_positive, "a whole number of at least 1"),
+    "batch_size": (_is_positive, "a whole number of at least 1"),
+    "classes": (_is_texts, "a list of names"),
+    "checksum": (lambda value: type(value) is int, "a whole number"),
+    "drop_last": (lambda value: isinstance(value, bool), "true or false"),
+    "process": (lambda value: isinstance(value, str), "a text"),
+}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def take_folder(record: RunRecord, out: str | None, resumed: str | None, held: ExitStack) -> Path:
+    """Make the folder of a run and take it for this run alone, until ``held`` is closed.
+
+    Parameters
+    ----------
+    record : RunRecord
+        Written into the folder.
+    out : str, optional
+        The folder that is asked for; by default that of the checkpoint to go on with, or else a new one.
+    resumed : str, optional
+        The checkpoint to go on with.
+    held : ExitStack
+        Gives the folder back when it is closed.
+    """
+    same = resumed is not None and Path(resumed).name == CHECKPOINT
+    try:
+        if out or (resumed and same):
+            folder = Path(out or Path(resumed or "").parent)
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _new_folder(Path("runs"), f"{Path(record.data).stem}-{record.model}")
+    except OSError as error:
+        raise CheckpointError(f"cannot make the run folder: {error.filename}: {error.strerror}") from error
+    there, file = folder / CHECKPOINT, folder / RECORD
+    locked = _lock(folder, held)
+    if locked is False:
+        raise CheckpointError(
+            f"{folder} is the folder of a run that is going on{_who(there)}: wait until that has"
+            " ended, or give another --out"
+        )
+    if there.exists():
+        if not (resumed and same and there.samefile(resumed)):
+            again = shlex.join(["im2colnet", "train", *option("--resume", there)])
+            raise CheckpointError(
+                f"{folder} is the folder of another run: to go on with that,\n  {again}\nor give another --out"
+            )
+        record.write(folder)
+        return folder
+    try:
+        with file.open("xb") as stream:  # of two runs that are here at the same time, only one can make the file
+            stream.write(record.encode())
+    except FileExistsError:
+        if not locked:
+            raise CheckpointError(
+                f"{folder} has been taken by another run{_who(there)}, which has no checkpoint yet:"
+                f" if that is not running any more, remove {file}, or give another --out"
+            ) from None
+        record.write(folder)  # the run that made the file died before its first checkpoint
+    except OSError as error:
+        raise CheckpointError(f"cannot write {file}: {error.strerror}") from error
+    held.callback(_leave, folder)
+    return folder
+
+
+def _leave(folder: Path) -> None:
+    """Let a folder without a checkpoint be taken again."""
+    if not (folder / CHECKPOINT).exists():
+        with suppress(OSError):
+            (folder / RECORD).unlink()
+
+
+def _lock(folder: Path, held: ExitStack) -> bool | None:
+    """Lock a folder: whether that worked, or None where a system or a file system has no locks.
+
+    The system gives a lock back however a process ends, so that a killed run can be resumed at once.
+    """
+    try:
+        import fcntl
+
+        number = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    held.callback(os.close, number)
+    until = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        except OSError:
+            return None
+        else:
+            held.callback(fcntl.flock, number, fcntl.LOCK_UN)  # workers that were forked have the folder open too
+            return True
+
+
+def _who(there: Path) -> str:
+    """Say which process trains in a folder, if that is known."""
+    with suppress(CheckpointError):
+        record = RunRecord.beside(str(there))
+        if record and record.process:
+            return f" (process {record.process})"
+    return ""
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Make the folder ``name-1``, or the first of ``name-2``, ``name-3``, … that does not exist."""
+    parent.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            continue
+    return folder
