@@ -73,7 +73,7 @@ def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -
         metavar="NAME",
         help=f"{purpose}digits, fashion-mnist, mnist, or the path of an .npz file (default: {default})",
     )
-    group.add_argument("--folder", type=text, metavar="DIR", help="where the data set's files are")
+    group.add_argument("--folder", type=text, metavar="DIR", help="the folder of the data set's files")
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -84,44 +84,48 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model`` and ``--width``, which say what network to build."""
     group = parser.add_argument_group("network")
-    group.add_argument("--model", choices=models.MODELS, help="default: what suits the size of the images")
+    group.add_argument(
+        "--model", choices=models.MODELS, help="the network to build (default: what suits the size of the images)"
+    )
     group.add_argument(
         "--width",
         type=number(float, lambda v: 0 < v <= 4, "above 0 and at most 4"),
         metavar="W",
-        help="multiplies the filters of mobilenet",
+        help="a factor for the number of filters of mobilenet",
     )
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
-    """Add what names a network to report on."""
+    """Add the arguments that name a network to report on."""
     add_data(parser, "digits, if there is no --model either", "for the images' size and the number of classes: ")
     add_model(parser)
-    parser.add_argument("--checkpoint", type=text, metavar="CHECKPOINT", help="the network of this file instead")
+    parser.add_argument(
+        "--checkpoint", type=text, metavar="CHECKPOINT", help="report on the network of this file instead"
+    )
     parser.add_argument(
         "--input-shape", type=image_shape, metavar="C,H,W", help="channels, height and width of an image"
     )
 
 
 def add_step(parser: argparse.ArgumentParser, optimizer: str) -> None:
-    """Add what a training step depends on; ``optimizer`` is the help of ``--optimizer``."""
+    """Add the arguments that a training step depends on; ``optimizer`` is the help of ``--optimizer``."""
     parser.add_argument(
-        "--batch-size", type=positive, metavar="N", help="images of a step (default: what suits the model)"
+        "--batch-size", type=positive, metavar="N", help="how many images a step takes (default: what suits the model)"
     )
     parser.add_argument("--optimizer", choices=RATES, help=optimizer)
 
 
 def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
-    """Add what says where the work is done, and ``--json``."""
+    """Add the arguments that choose the backend and the number of threads, and ``--json``."""
     group = parser.add_argument_group("machine")
     group.add_argument(
         "--backend",
         type=text,
         metavar="NAME",
-        help=f"default: that of the environment variable {VARIABLE}, else numpy",
+        help=f"the backend that computes (default: that of the environment variable {VARIABLE}, else numpy)",
     )
     if threads:
-        group.add_argument("--threads", type=positive, metavar="N", help="cores to use at most (default: all)")
+        group.add_argument("--threads", type=positive, metavar="N", help="how many cores to use at most (default: all)")
     group.add_argument("--json", action="store_true", help="print a JSON document and nothing else to stdout")
 
 
@@ -129,7 +133,7 @@ def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
 
 
 def text(value: str) -> str:
-    """Refuse an empty value, such as a script gives whose variable is not set, where it would mean the default."""
+    """Refuse an empty value: it comes from a script whose variable is not set, and must not mean the default."""
     if not value:
         raise argparse.ArgumentTypeError("must not be empty; leave the option out for the default")
     return value

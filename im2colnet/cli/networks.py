@@ -81,11 +81,11 @@ def _width(args: argparse.Namespace, name: str) -> dict[str, float]:
 
 
 def check_classifier(net: Network, data: Dataset | None = None) -> int:
-    """Return how many classes the network tells apart; raise if it does not classify, or not such a data set."""
+    """Return how many classes the network tells apart; raise if it does not classify, or ``data`` does not fit it."""
     shape = net.check_shape(None)
     output = net.output_shape(internal_shape(shape, 1))
     if len(output) != 2:
-        raise ShapeError("the network does not classify: its output is no vector of class scores")
+        raise ShapeError("the network does not classify: its output is not a vector of class scores")
     if data is not None:
         if data.images.shape[1:] != shape:
             found = size_text(data.images.shape[1:])

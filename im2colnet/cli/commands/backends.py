@@ -11,7 +11,7 @@ from im2colnet.cli.arguments import Commands, add_command, text
 from im2colnet.cli.report import Report
 from im2colnet.text import table
 
-ORDER = 8
+ORDER = 80
 
 
 def register(commands: Commands) -> None:
@@ -26,7 +26,9 @@ def register(commands: Commands) -> None:
         {VARIABLE}=cupy im2colnet backends
         """,
     )
-    parser.add_argument("--backend", type=text, dest="selected", metavar="NAME", help="tell of this selection")
+    parser.add_argument(
+        "--backend", type=text, dest="selected", metavar="NAME", help="report as if this backend were selected"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON document")
 
 

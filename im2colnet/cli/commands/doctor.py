@@ -1,4 +1,4 @@
-"""``im2colnet doctor``: see whether a backend works on this machine, and how fast."""
+"""``im2colnet doctor``: check that a backend works on this machine, and how fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from im2colnet.cli.arguments import Commands, add_command, add_machine
 from im2colnet.cli.report import Report
 from im2colnet.reports import doctor
 
-ORDER = 7
+ORDER = 70
 
 
 def register(commands: Commands) -> None:
@@ -18,7 +18,7 @@ def register(commands: Commands) -> None:
         commands,
         "doctor",
         run,
-        "see whether a backend works on this machine, and how fast: what to run first",
+        "check that a backend works on this machine, and how fast: run this first",
         f"""
         im2colnet doctor
         {VARIABLE}=cupy im2colnet doctor

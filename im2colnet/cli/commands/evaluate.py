@@ -19,7 +19,7 @@ from im2colnet.parallel import get_num_threads
 from im2colnet.text import count, table
 from im2colnet.training.trainer import Trainer
 
-ORDER = 2
+ORDER = 20
 
 
 def register(commands: Commands) -> None:

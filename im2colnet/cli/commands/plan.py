@@ -1,4 +1,4 @@
-"""``im2colnet plan``: tell the memory that training and inference will take."""
+"""``im2colnet plan``: show the memory that training and inference will take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from im2colnet.cli.networks import find_subject
 from im2colnet.cli.report import Report
 from im2colnet.reports import memory
 
-ORDER = 4
+ORDER = 40
 
 
 def register(commands: Commands) -> None:
@@ -19,19 +19,19 @@ def register(commands: Commands) -> None:
         commands,
         "plan",
         run,
-        "tell the memory that training and inference will take, without running them",
+        "show the memory that training and inference will take, without running them",
         """
         im2colnet plan --model resnet18 --batch-size 128
         im2colnet plan --model vgg8 --input-shape 3,64,64 --optimizer adam
         """,
     )
     add_network(parser)
-    add_step(parser, optimizer="whose state to count (default: what suits the model)")
+    add_step(parser, optimizer="the optimizer whose state is counted (default: what suits the model)")
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Tell the memory that training and inference will take."""
+    """Compute the memory that training and inference will take."""
     name, net, shape, batch_size, optimizer = find_subject(args)
     planned = memory.plan(net, shape, batch_size, optimizer, args.threads)
     return Report({"network": name, **planned}, describe)

@@ -26,7 +26,7 @@ from im2colnet.network import Network
 from im2colnet.text import table
 from im2colnet.training.trainer import Trainer
 
-ORDER = 3
+ORDER = 30
 #: formats of the file that ``--out`` names, by the end of its name
 FORMATS = (".csv", ".json", ".npy", ".npz")
 TOP = 3  #: classes of an image that are reported, the most probable ones
@@ -50,8 +50,8 @@ def register(commands: Commands) -> None:
         "files",
         metavar="FILE",
         nargs="+",
-        help=".npy of the shape (N, C, H, W), or without N, or without C if that is 1; .npz with the array"
-        " images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
+        help="a .npy file of the shape (N, C, H, W), or without N, or without C if that is 1; a .npz file with the"
+        " array images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
         " 0 to 1, other numbers are taken as they are. A file that cannot be read is named, the"
         " others are predicted, and the exit code is 1",
     )

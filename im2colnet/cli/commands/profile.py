@@ -11,7 +11,7 @@ from im2colnet.cli.report import Report
 from im2colnet.errors import Im2colnetError, install
 from im2colnet.reports import profile
 
-ORDER = 6
+ORDER = 60
 
 
 def register(commands: Commands) -> None:
@@ -27,13 +27,13 @@ def register(commands: Commands) -> None:
         """,
     )
     add_network(parser)
-    add_step(parser, optimizer="by default what suits the model")
+    add_step(parser, optimizer="the optimizer of the step (default: what suits the model)")
     parser.add_argument(
         "--steps",
         type=number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"),
         metavar="N",
         default=5,
-        help="to take the median of (default: 5)",
+        help="how many steps to time; the figures are their medians (default: 5)",
     )
     parser.add_argument("--picture", type=text, metavar="FILE.png", help="draw a roofline (needs Matplotlib)")
     add_machine(parser, threads=False)
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> Report:
     """Time a training step layer by layer."""
     if args.picture:
         try:
-            import matplotlib  # noqa: F401 - now, and not after the work
+            import matplotlib  # noqa: F401 - a user learns now that it is missing, not after the work
         except ImportError as error:
             raise Im2colnetError(f"to draw --picture, install Matplotlib: {install('viz')}") from error
     name, net, shape, batch_size, optimizer = find_subject(args)

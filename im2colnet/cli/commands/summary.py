@@ -10,7 +10,7 @@ from im2colnet.cli.networks import find_subject
 from im2colnet.cli.report import Report
 from im2colnet.network.summary import summary, summary_text
 
-ORDER = 5
+ORDER = 50
 
 
 def register(commands: Commands) -> None:
@@ -26,7 +26,7 @@ def register(commands: Commands) -> None:
         """,
     )
     add_network(parser)
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="images to count for (default: 1)")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="the batch size to count for (default: 1)")
     add_machine(parser, threads=False)
 
 

@@ -40,10 +40,10 @@ from im2colnet.training import checkpoint
 from im2colnet.training.trainer import CHECKPOINT, Trainer
 from im2colnet.types import HALF
 
-ORDER = 1
-#: what a checkpoint's history has of each epoch, at least
+ORDER = 10
+#: quantities that a checkpoint's history must have for each epoch
 RECORDED = ("loss", "accuracy", "seconds", "images_per_second")
-#: options of a new training, which a checkpoint brings with it
+#: options of a new training only: a checkpoint has settings of its own
 FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision")
 
 
@@ -75,28 +75,30 @@ def register(commands: Commands) -> None:
             f" {r.weight_decay:g}"
             for name, r in RECIPES.items()
         )
-        + f"\nand of few images so many epochs that there are {MIN_STEPS} steps",
+        + f"\nfew images get more epochs, until there are {MIN_STEPS} steps",
     )
     add_data(parser, "digits; with --resume, that of the run")
     add_model(parser)
     group = parser.add_argument_group("training", "What is not given suits the model, see below.")
-    group.add_argument("--epochs", type=positive, metavar="N", help="how often to go through the images, in all")
-    group.add_argument("--batch-size", type=positive, metavar="N", help="images of a step")
+    group.add_argument(
+        "--epochs", type=positive, metavar="N", help="how often to go through the training images, in all"
+    )
+    group.add_argument("--batch-size", type=positive, metavar="N", help="how many images a step takes")
     group.add_argument(
         "--drop-last", action="store_true", help="leave out the last batch of an epoch if it is smaller than the others"
     )
-    group.add_argument("--optimizer", choices=RATES, help="how to take a step")
+    group.add_argument("--optimizer", choices=RATES, help="the rule by which a step changes the parameters")
     group.add_argument(
         "--lr",
         type=number(float, lambda v: 0 < v < math.inf, "above 0"),
         metavar="RATE",
-        help="learning rate, the highest of the schedule",
+        help="the highest learning rate of the schedule",
     )
     group.add_argument(
         "--momentum",
         type=number(float, lambda v: 0 <= v < 1, "from 0 to below 1"),
         metavar="M",
-        help="of sgd (default: 0.9)",
+        help="the momentum of sgd (default: 0.9)",
     )
     group.add_argument(
         "--weight-decay", type=not_negative, metavar="D", help="how strongly the parameters are pulled to 0"
@@ -104,22 +106,25 @@ def register(commands: Commands) -> None:
     group.add_argument(
         "--schedule",
         choices=("constant", "cosine"),
-        help="how the learning rate goes on after the warm-up (default: cosine, which falls to 0)",
+        help="what the learning rate does after the warm-up: stay, or fall to 0 as a cosine (default: cosine)",
     )
     group.add_argument(
         "--warmup",
         type=not_negative,
         metavar="EPOCHS",
-        help="in which the learning rate rises (default: a tenth of all with cosine, else 0)",
+        help="epochs in which the learning rate rises to --lr (default: a tenth of all with cosine, else 0)",
     )
     group.add_argument(
         "--seed",
         type=number(int, lambda v: v >= 0, "of at least 0"),
         metavar="N",
-        help="of initialisation, order and dropout (default: 0); the same seed gives the same network",
+        help="seed of the initialisation, of the order of the images and of dropout (default: 0); the same seed gives"
+        " the same network",
     )
     group.add_argument(
-        "--precision", choices=("float32", "tf32", *HALF), help="how a GPU computes (default: as the backend does)"
+        "--precision",
+        choices=("float32", "tf32", *HALF),
+        help="the precision in which a GPU computes (default: the backend's)",
     )
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=text, metavar="DIR", help="the run folder (default: a new one in runs/)")
@@ -127,8 +132,8 @@ def register(commands: Commands) -> None:
         "--resume",
         type=text,
         metavar="CHECKPOINT",
-        help="go on where this checkpoint was written: exactly, unless --epochs or --batch-size are"
-        " others; other --epochs change the learning rate that is left",
+        help="go on with the training of this checkpoint, exactly as if it had not been interrupted, unless --epochs or"
+        " --batch-size differ; other --epochs change the learning rate of the steps that are left",
     )
     add_machine(parser)
 
@@ -201,7 +206,9 @@ def resume(args: argparse.Namespace) -> Training:
     epochs = args.epochs or (before.epochs if before else None)
     batch_size = args.batch_size or (before.batch_size if before else None)
     if not epochs or not batch_size:
-        raise UsageError(f"beside {args.resume} is no {RECORD}: give --data, --epochs and --batch-size as they were")
+        raise UsageError(
+            f"there is no {RECORD} beside {args.resume}: give --data, --epochs and --batch-size as they were"
+        )
     images, held_out = load_data(args, before)
     if args.model:
         trainer = Trainer.load(args.resume, make_model(args, args.model, images))
