@@ -2,12 +2,12 @@
 
 import os
 import signal
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 
 import im2colnet as ic
-from im2colnet.engine.run import Run
 from im2colnet.layers import Layer, Parameter
 from im2colnet.plan import shard_sizes
 
@@ -56,6 +56,28 @@ def assert_same_bits(actual, expected):
     assert actual.tobytes() == expected.tobytes()
 
 
+def predicts_in_a_fork(net, images, expected):
+    """Whether a process forked here predicts the same, within 20 seconds."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if np.array_equal(net.predict(images), expected) else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def updates(optimizer, initial, gradients):
+    """Parameters after each step, for gradients that do not depend on them."""
+    p = initial.ravel().copy()
+    state = {name: np.zeros_like(p) for name in optimizer.state_slots()}
+    work, steps = np.full_like(p, np.nan), []
+    for t, gradient in enumerate(gradients):
+        lr = optimizer.schedule(t, len(gradients))
+        optimizer.update(p, gradient.ravel().copy(), state, lr, t + 1, work, np)
+        steps.append(p.reshape(initial.shape).copy())
+        assert all(vector.dtype == p.dtype for vector in state.values())
+    return np.array(steps)
+
+
 # One layer in a real network ----------------------------------------------------------------------------------------
 class Offset(Layer):
     """``y = x + offset``, another offset for every number of the batch: its gradient is that of its output."""
@@ -80,27 +102,30 @@ class Offset(Layer):
         return dy
 
 
-class Projection:
-    """The loss <dy, y>, whose gradient is dy (N, features). A shard finds its samples by their labels."""
+class Projection(ic.CrossEntropyLoss):
+    """The loss <dy, y>, whose gradient is dy (N, features). One worker gives it the shards in their order."""
 
     def __init__(self, dy):
-        self.dy, self.y = dy, np.full(dy.shape, np.nan)
+        self.dy, self.y, self.start = dy, np.full_like(dy, np.nan), 0
 
-    def __call__(self, logits, labels, scale, metrics, dlogits, backend):
-        mine = labels if logits.shape[1] < len(self.dy) else slice(None)
-        self.y[mine] = logits.T
-        metrics[0], metrics[1] = np.sum(self.dy[mine].T * logits), 0
-        if dlogits is not None:
-            dlogits[...] = self.dy[mine].T
+    def __call__(self, output, targets, scale, metrics, doutput, backend):
+        mine = slice(self.start, self.start + output.shape[1])
+        self.start = mine.stop % len(self.dy)
+        self.y[mine] = output.T
+        metrics[...] = 0
+        metrics[0] = np.sum(self.dy[mine].T * output)
+        if doutput is not None:
+            doutput[...] = self.dy[mine].T
 
 
-def predicts_in_a_fork(net, images, expected):
-    """Whether a process forked here predicts the same, within 20 seconds."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
-        os._exit(0 if np.array_equal(net.predict(images), expected) else 1)
-    return os.waitpid(child, 0)[1] == 0
+@dataclass(frozen=True)
+class Gradient(ic.Optimizer):
+    """Puts the gradient in the place of the parameters."""
+
+    lr: float = 1.0
+
+    def update(self, p, g, state, lr, t, work, xp):
+        p[...] = g
 
 
 def lend(net):
@@ -117,8 +142,8 @@ class Probe:
     """
 
     def __init__(self, layers, x, dy=None, state=None, shard=None, seed=0):
-        self.x, shard = x, shard or len(x)
-        self.net = ic.Sequential([Offset(rows(x).shape, shard), *layers, ic.Flatten()]).init(seed, x.dtype.name)
+        self.x, self.shard = x, shard or len(x)
+        self.net = ic.Sequential([Offset(rows(x).shape, self.shard), *layers, ic.Flatten()]).init(seed, x.dtype.name)
         lend(self.net)
         for name, parameter in self.net.parameters().items():
             if state and name in state:
@@ -129,27 +154,19 @@ class Probe:
         self.y_shape = (shape[3], shape[1], shape[0], shape[2]) if len(shape) == 4 else shape[::-1]
         self.dy = normal(*self.y_shape, seed=seed + 2) if dy is None else dy
         self.loss = Projection(self.dy.reshape(len(x), -1))
-        self.run = Run(self.net, training=True, loss=self.loss, shard=shard)
 
     def step(self, x=None):
         """Return y, dx, the parameters' gradients by name, and <dy, y>."""
-        x = self.x if x is None else x
-        flat = np.full_like(self.net.flat, np.nan)
-
-        def update(gradient, comm):
-            elements = comm.share(gradient.size)
-            flat[elements.start : elements.stop] = gradient[elements.start : elements.stop]
-
-        features = self.loss.dy.shape[1]
-        with self.run.alone():
-            value, _ = self.run.train_step(x, np.arange(len(x)) % features, (0, 0), update)
-        gradients = {
-            f"{node.name}.{key}": view.copy()
-            for node in self.net.graph.nodes
-            for key, view in self.net.views(node, flat).items()
-        }
-        dx = gradients.pop("0.offset")
-        return SimpleNamespace(y=self.loss.y.reshape(self.y_shape), dx=images(dx), gradients=gradients, value=value)
+        x, parameters = self.x if x is None else x, self.net.parameters()
+        before = {name: parameter.copy() for name, parameter in parameters.items()}
+        trainer = ic.Trainer(self.net, loss=self.loss, optimizer=Gradient(), shard=self.shard)
+        with ic.num_threads(1):
+            value = trainer.step(x, np.zeros(len(x), int))
+        gradients = {name: parameter.copy() for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            parameter[...] = before[name]
+        y, dx = self.loss.y.reshape(self.y_shape).copy(), images(gradients.pop("0.offset"))
+        return SimpleNamespace(y=y, dx=dx, gradients=gradients, value=value)
 
     def check_gradients(self, rtol=2e-7):
         """Compare each gradient with differences along a random direction of that parameter, in float64."""

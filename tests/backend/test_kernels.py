@@ -21,7 +21,7 @@ from im2colnet_numpy.im2col import Im2col
 from im2colnet_numpy.rows import Rows
 from im2colnet_numpy.winograd import Winograd
 from numpy.testing import assert_allclose, assert_array_equal
-from reference.torch_values import cases
+from reference.torch_values import every_case
 
 from im2colnet import BackendError, get_backend
 from im2colnet.backend import Backend
@@ -440,7 +440,7 @@ def test_convolutions_in_tiles(backend, kernel, stride, padding, dilation, group
         close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), "float64")
 
 
-@pytest.mark.parametrize(("config", "arrays"), cases("conv2d"))
+@every_case("conv2d")
 def test_convolutions_against_pytorch(backend, config, arrays):
     x, w, b, dy = (arrays[name].astype("float64") for name in ("x", "w", "b", "dy"))
     window, groups = window_of(w, config), config["groups"]
@@ -827,7 +827,7 @@ def test_channel_affine(backend, shape, two, relu, seed, dtype, way):
 
 
 # Loss ---------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("config", "arrays"), cases("cross_entropy"))
+@every_case("cross_entropy")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_cross_entropy_against_pytorch(backend, config, arrays, dtype):
     logits, labels = strided(arrays["logits"].T.astype(dtype), "contiguous"), arrays["labels"]

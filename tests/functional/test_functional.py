@@ -6,7 +6,6 @@ from helpers import LAYOUTS, normal, strided
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from reference.torch_values import cases
 
 import im2colnet as ic
 import im2colnet.functional as F
@@ -22,72 +21,6 @@ def close(actual, expected, dtype="float64"):
     assert actual.shape == expected.shape
     assert actual.flags.c_contiguous
     assert_allclose(actual, expected, **TOLERANCE[dtype])
-
-
-def every_case(group):
-    return pytest.mark.parametrize(("config", "arrays"), [pytest.param(*case) for case in cases(group)])
-
-
-def of_dtype(arrays, dtype, *names):
-    """Read-only, so that a function that changed its input would fail."""
-    return [strided(arrays[name].astype(dtype), "contiguous") for name in names]
-
-
-# PyTorch ------------------------------------------------------------------------------------------------------------
-@dtypes
-@every_case("conv2d")
-def test_conv2d_against_pytorch(config, arrays, dtype):
-    x, w, b, dy = of_dtype(arrays, dtype, "x", "w", "b", "dy")
-    close(F.conv2d(x, w, b, **config), arrays["y"], dtype)
-    close(F.conv2d(x, w, **config), arrays["y"] - arrays["b"][:, None, None], dtype)
-    close(F.conv2d_input(x.shape, w, dy, **config), arrays["dx"], dtype)
-    close(F.conv2d_weight(x, w.shape, dy, **config), arrays["dw"], dtype)
-
-
-def outside_first(config, x, fill):
-    """Pad the image first where a case has more than half a window of padding, which PyTorch refuses to do itself.
-
-    Return the configuration, the image and the part of it that is the original one.
-    """
-    pads = config["padding"]
-    if pads != ((0, 1), (2, 1)):
-        return config, x, (...,)
-    with pytest.raises(ic.ShapeError, match="more than half"):
-        F.max_pool2d(x, config["kernel_size"], config["stride"], config["padding"])
-    x = np.pad(x, ((0, 0), (0, 0), *pads), constant_values=fill)
-    return {**config, "padding": 0}, x, (..., slice(0, -1), slice(2, -1))
-
-
-@dtypes
-@every_case("max_pool2d")
-def test_max_pool2d_against_pytorch(config, arrays, dtype):
-    x, dy = of_dtype(arrays, dtype, "x", "dy")
-    config, x, image = outside_first(config, x, -np.inf)
-    close(F.max_pool2d(x, **config), arrays["y"], dtype)
-    y, indices = F.max_pool2d(x, **config, return_indices=True)
-    close(y, arrays["y"], dtype)
-    assert indices.dtype.kind == "i"
-    assert indices.flags.c_contiguous
-    if image == (...,):
-        assert_array_equal(indices, arrays["indices"])
-    assert_allclose(F.max_pool2d_input(x, dy, **config)[image], arrays["dx"], **TOLERANCE[dtype])
-
-
-@dtypes
-@every_case("avg_pool2d")
-def test_avg_pool2d_against_pytorch(config, arrays, dtype):
-    x, dy = of_dtype(arrays, dtype, "x", "dy")
-    config, x, image = outside_first(config, x, 0)
-    close(F.avg_pool2d(x, **config), arrays["y"], dtype)
-    assert_allclose(F.avg_pool2d_input(x.shape, dy, **config)[image], arrays["dx"], **TOLERANCE[dtype])
-
-
-@dtypes
-@every_case("unfold")
-def test_unfold_and_fold_against_pytorch(config, arrays, dtype):
-    x, dcols = of_dtype(arrays, dtype, "x", "dcols")
-    close(F.unfold(x, **config), arrays["cols"], dtype)
-    close(F.fold(dcols, x.shape[2:], **config), arrays["folded"], dtype)
 
 
 def test_arguments_have_pytorch_s_names_order_and_defaults():

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from helpers import assert_same_bits, normal
-from reference.torch_values import cases
+from reference.torch_values import every_case
 
 import im2colnet as ic
 from im2colnet import models
@@ -179,8 +179,8 @@ def test_networks_learn_by_heart(name):
 
 
 # Initialisation -----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("config", "_"), cases("initialisation"))
-def test_initialisation_is_pytorch_s(config, _):
+@every_case("initialisation")
+def test_initialisation_is_pytorch_s(config, arrays):
     """Uniform in ±1/√(fan-in), weight and bias: as 200 layers of PyTorch were."""
     made = ic.Sequential([getattr(ic, config["layer"])(*config["args"])])
     values = {"weight": [], "bias": []}

@@ -1,13 +1,17 @@
-"""Writes ``torch_values.npz``: what PyTorch 2.13.0 computes, for tests that do not need PyTorch.
+"""Writes ``values/FAMILY.npz``: what PyTorch 2.13.0 computes, for tests that do not need PyTorch.
 
-    python tests/reference/make_torch_values.py
+    python tests/reference/make_torch_values.py [FAMILY ...]
 
-Inputs are multiples of 1/64, so they are exact in float32, which is how they are stored; everything is computed and
-stored in float64. A case's configuration is a JSON string under "group/number/config"; see ``torch_values.py``.
+Each case draws from a generator that its own name seeds, so a case that is added changes no other. Inputs are multiples
+of 1/64, so they are exact in float32, which is how they are stored; everything is computed and stored in float64. A
+case's arrays are "group/name/array", its configuration is the JSON string "group/name/config"; they are read by
+``torch_values.py``.
 """
 
 import json
+import sys
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -16,34 +20,23 @@ from torch import nn
 
 assert torch.__version__.split("+")[0] == "2.13.0", "made with another version of PyTorch"
 
-PATH = Path(__file__).with_name("torch_values.npz")
-rng = np.random.default_rng(20260901)
-arrays = {}
+FOLDER = Path(__file__).with_name("values")
 
 
-def random(*shape, scale=1.0):
-    """Normal numbers rounded to multiples of 1/64."""
-    return np.round(rng.standard_normal(shape) * scale * 64) / 64
+class Random:
+    """Numbers of one case."""
+
+    def __init__(self, name):
+        self.rng = np.random.default_rng(crc32(name.encode()))
+
+    def __call__(self, *shape, scale=1.0):
+        """Normal numbers rounded to multiples of 1/64."""
+        return np.round(self.rng.standard_normal(shape) * scale * 64) / 64
 
 
 def tensor(array):
     """A float64 leaf that wants its gradient."""
     return torch.tensor(np.asarray(array, np.float64), requires_grad=True)
-
-
-def add(group, config, inputs, outputs):
-    """Store one case: ``inputs`` as float32 (integers as they are), ``outputs`` in their own precision."""
-    number = sum(key.startswith(f"{group}/") and key.endswith("/config") for key in arrays)
-    arrays[f"{group}/{number}/config"] = np.array(json.dumps(config))
-    for name, value in inputs.items():
-        value = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
-        if value.dtype == np.float64:
-            assert np.array_equal(value, value.astype(np.float32)), f"{group}/{number}/{name} is not exact in float32"
-            value = value.astype(np.float32)
-        arrays[f"{group}/{number}/{name}"] = value
-    for name, value in outputs.items():
-        value = value.detach().numpy() if isinstance(value, torch.Tensor) else value
-        arrays[f"{group}/{number}/{name}"] = np.array(value)
 
 
 def pad(x, padding, value=0.0):
@@ -56,9 +49,9 @@ def is_asymmetric(padding):
     return not isinstance(padding, int | str) and not isinstance(padding[0], int)
 
 
-# Windows ------------------------------------------------------------------------------------------------------------
-def add_conv2d(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
-    x, w, b = tensor(random(*x_shape)), tensor(random(*w_shape)), tensor(random(w_shape[0]))
+# A function for each group: it draws its inputs and returns (configuration, inputs, outputs) -------------------------
+def conv2d(random, x, w, stride=1, padding=0, dilation=1, groups=1):
+    x, w, b = tensor(random(*x)), tensor(random(*w)), tensor(random(w[0]))
     if is_asymmetric(padding):
         y = F.conv2d(pad(x, padding), w, b, stride, 0, dilation, groups)
     else:
@@ -66,16 +59,28 @@ def add_conv2d(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
     dy = random(*y.shape)
     y.backward(torch.tensor(dy))
     config = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    add("conv2d", config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad})
+    return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
-def add_max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-    x = tensor(x)
+def unfold(random, x, kernel_size, dilation=1, padding=0, stride=1):
+    """Unfold ``x`` to ``cols``; fold ``dcols`` to ``folded``, an image of x's size and also the gradient of x."""
+    size, x = x[2:], tensor(random(*x))
+    cols = F.unfold(x, kernel_size, dilation, padding, stride)
+    dcols = random(*cols.shape)
+    cols.backward(torch.tensor(dcols))
+    folded = F.fold(torch.tensor(dcols), size, kernel_size, dilation, padding, stride)
+    assert torch.equal(folded, x.grad)
+    config = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
+    return config, {"x": x, "cols": cols, "dcols": dcols}, {"folded": folded}
+
+
+def max_pool2d(random, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, ties=False):
+    x = tensor(np.clip(np.round(random(*x)), -1, 1) if ties else random(*x))
     if is_asymmetric(padding):
         (top, bottom), (left, right) = padding
-        xp = pad(x, padding, -torch.inf)
-        y, indices = F.max_pool2d(xp, kernel_size, stride, 0, dilation, ceil_mode, return_indices=True)
-        height, width = xp.shape[2:]
+        padded = pad(x, padding, -torch.inf)
+        y, indices = F.max_pool2d(padded, kernel_size, stride, 0, dilation, ceil_mode, return_indices=True)
+        height, width = padded.shape[2:]
         indices = (indices // width - top) * x.shape[3] + indices % width - left  # in the image without padding
         assert (indices >= 0).all()
         assert height == x.shape[2] + top + bottom
@@ -84,18 +89,13 @@ def add_max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
         y, indices = F.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)
     dy = random(*y.shape)
     y.backward(torch.tensor(dy))
-    config = {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "ceil_mode": ceil_mode,
-    }
-    add("max_pool2d", config, {"x": x, "dy": dy, "indices": indices.to(torch.int32)}, {"y": y, "dx": x.grad})
+    config = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    config["ceil_mode"] = ceil_mode
+    return config, {"x": x, "dy": dy, "indices": indices.to(torch.int32)}, {"y": y, "dx": x.grad}
 
 
-def add_avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
-    x = tensor(x)
+def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    x = tensor(random(*x))
     if is_asymmetric(padding):
         assert count_include_pad
         assert not ceil_mode
@@ -104,172 +104,117 @@ def add_avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, coun
         y = F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad)
     dy = random(*y.shape)
     y.backward(torch.tensor(dy))
-    config = {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "ceil_mode": ceil_mode,
-        "count_include_pad": count_include_pad,
-    }
-    add("avg_pool2d", config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad})
+    config = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    config["count_include_pad"] = count_include_pad
+    return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
 
-def add_unfold(x_shape, kernel_size, dilation=1, padding=0, stride=1):
-    """Unfold ``x`` to ``cols``; fold ``dcols`` to ``folded``, an image of x's size and also the gradient of x."""
-    x = tensor(random(*x_shape))
-    cols = F.unfold(x, kernel_size, dilation, padding, stride)
-    dcols = random(*cols.shape)
-    cols.backward(torch.tensor(dcols))
-    folded = F.fold(torch.tensor(dcols), x_shape[2:], kernel_size, dilation, padding, stride)
-    assert torch.equal(folded, x.grad)
-    config = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
-    add("unfold", config, {"x": x, "cols": cols, "dcols": dcols}, {"folded": folded})
+def adaptive_avg_pool2d(random, x, output_size):
+    x = tensor(random(*x))
+    y = F.adaptive_avg_pool2d(x, output_size)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    return {"output_size": output_size}, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
 
-add_conv2d((2, 2, 5, 6), (3, 2, 3, 3))
-add_conv2d((2, 3, 6, 7), (2, 3, 3, 3), stride=2, padding=1)
-add_conv2d((1, 2, 6, 5), (3, 2, 3, 5), padding="same")
-add_conv2d((1, 2, 5, 6), (2, 2, 2, 4), padding="same")
-add_conv2d((1, 2, 7, 6), (2, 2, 2, 3), padding="same", dilation=(3, 2))
-add_conv2d((1, 2, 8, 7), (2, 2, 3, 3), padding=2, dilation=2)
-add_conv2d((2, 4, 5, 5), (6, 2, 3, 3), padding=1, groups=2)
-add_conv2d((2, 3, 6, 5), (6, 1, 3, 3), stride=(2, 1), padding=(1, 0), groups=3)  # depthwise, two filters a channel
-add_conv2d((2, 4, 3, 4), (5, 4, 1, 1), padding="valid")
-add_conv2d((2, 3, 5, 6), (4, 3, 1, 1), stride=2)
-add_conv2d((2, 2, 7, 8), (2, 2, 4, 2), stride=(1, 3), padding=(2, 1))
-add_conv2d((1, 2, 6, 9), (3, 2, 1, 5), padding=(0, 2))
-add_conv2d((1, 3, 13, 12), (2, 3, 7, 7), stride=2, padding=3)
-add_conv2d((2, 2, 5, 6), (2, 2, 3, 2), stride=2, padding=((0, 2), (1, 0)))
-add_conv2d((1, 1, 8, 9), (2, 1, 2, 2), stride=3)  # pixels that no window holds
-add_conv2d((3, 2, 4, 3), (4, 2, 4, 3))  # one window
-add_conv2d((1, 4, 7, 8), (4, 2, 3, 2), stride=(3, 2), padding=(2, 1), dilation=(2, 3), groups=2)
+def activation(function, **config):
+    """The group of a function of each number."""
 
-add_max_pool2d(random(2, 3, 6, 8), 2)
-add_max_pool2d(random(2, 2, 7, 7), 3, stride=2)
-add_max_pool2d(random(2, 2, 7, 8), 3, stride=2, padding=1)
-add_max_pool2d(random(2, 2, 6, 7), 2, ceil_mode=True)
-add_max_pool2d(random(1, 2, 6, 7), (3, 2), stride=(2, 3), padding=(1, 1), ceil_mode=True)
-add_max_pool2d(random(1, 2, 8, 9), 3, stride=1, dilation=2)
-add_max_pool2d(random(1, 2, 9, 8), (2, 3), stride=(1, 2), padding=(1, 1), dilation=(3, 2), ceil_mode=True)
-add_max_pool2d(random(1, 2, 5, 6), 3, stride=1, padding=1)
-add_max_pool2d(rng.integers(-1, 2, (2, 2, 7, 6)).astype(float), 3, stride=2, padding=1)  # many equal maxima
-add_max_pool2d(random(1, 2, 5, 6), 3, stride=2, padding=((0, 1), (2, 1)))
-add_max_pool2d(random(1, 2, 5, 5), 2, stride=3, padding=1, ceil_mode=True)  # ceil_mode's last window is left out
-
-add_avg_pool2d(random(2, 3, 6, 8), 2)
-add_avg_pool2d(random(2, 2, 7, 7), 3, stride=2)
-add_avg_pool2d(random(2, 2, 7, 8), 3, stride=2, padding=1)
-add_avg_pool2d(random(2, 2, 7, 8), 3, stride=2, padding=1, count_include_pad=False)
-add_avg_pool2d(random(2, 2, 6, 7), 2, ceil_mode=True)
-add_avg_pool2d(random(1, 2, 6, 7), (3, 2), stride=(2, 3), padding=(1, 1), ceil_mode=True)
-add_avg_pool2d(random(1, 2, 6, 7), (3, 2), stride=(2, 3), padding=(1, 1), ceil_mode=True, count_include_pad=False)
-add_avg_pool2d(random(1, 2, 6, 8), 4, stride=3, padding=2, ceil_mode=True)
-add_avg_pool2d(random(1, 2, 5, 6), 3, stride=1, padding=1, count_include_pad=False)
-add_avg_pool2d(random(1, 2, 5, 6), 3, stride=2, padding=((0, 1), (2, 1)))
-add_avg_pool2d(random(1, 2, 5, 5), 2, stride=3, padding=1, ceil_mode=True)
-
-add_unfold((2, 2, 5, 6), 3)
-add_unfold((1, 3, 6, 5), (2, 3), padding=(1, 2), stride=(2, 1))
-add_unfold((1, 2, 7, 8), (3, 2), dilation=(2, 3), padding=1, stride=2)
-add_unfold((2, 2, 4, 4), 2, stride=2)
-add_unfold((1, 1, 7, 8), 2, stride=3)
-
-x = tensor(random(2, 3, 4, 5))
-y = F.adaptive_avg_pool2d(x, 1)
-dy = random(*y.shape)
-y.backward(torch.tensor(dy))
-add("adaptive_avg_pool2d", {"output_size": 1}, {"x": x, "dy": dy}, {"y": y, "dx": x.grad})
-
-
-# Other layers -------------------------------------------------------------------------------------------------------
-x = random(3, 2, 4, 5)
-x[0, 0, 0] = [0.0, -0.0, 1.0, -1.0, 0.0]  # the gradient at 0 is 0
-x, dy = tensor(x), random(3, 2, 4, 5)
-y = F.relu(x)
-y.backward(torch.tensor(dy))
-add("relu", {}, {"x": x, "dy": dy, "y": y, "dx": x.grad}, {})
-
-x, w, b, dy = tensor(random(4, 7)), tensor(random(5, 7)), tensor(random(5)), random(4, 5)
-y = F.linear(x, w, b)
-y.backward(torch.tensor(dy))
-add("linear", {}, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad})
-
-# Three batches one after another; the first axis of every array is the batch's number, running statistics come before
-# the first batch and after each.
-for shape, momentum, eps in [((3, 3, 3, 4, 4), 0.1, 1e-5), ((3, 2, 2, 3, 3), 0.3, 1e-3)]:
-    C = shape[2]
-    layer = nn.BatchNorm2d(C, eps=eps, momentum=momentum, dtype=torch.float64)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor(1 + random(C, scale=0.5)))
-        layer.bias.copy_(torch.tensor(random(C)))
-    inputs = {"x": 2 * random(*shape) + 1, "dy": random(*shape), "weight": layer.weight, "bias": layer.bias}
-    statistics = {
-        "running_mean": [layer.running_mean.numpy().copy()],
-        "running_var": [layer.running_var.numpy().copy()],
-    }
-    outputs = {"y": [], "dx": [], "dw": [], "db": []}
-    for x, dy in zip(inputs["x"], inputs["dy"], strict=True):
-        x = tensor(x)
-        layer.zero_grad()
-        y = layer(x)
+    def values(random, x, scale=1.0):
+        x = random(*x, scale=scale)
+        x.flat[:4] = [0.0, -0.0, 1.0, -1.0]  # the gradient of relu at 0 is 0
+        x, dy = tensor(x), random(*x.shape)
+        y = function(x, **config)
         y.backward(torch.tensor(dy))
-        values = {"y": y.detach(), "dx": x.grad, "dw": layer.weight.grad, "db": layer.bias.grad}
-        for name, value in values.items():
-            outputs[name].append(value.numpy().copy())
-        for name in statistics:
-            statistics[name].append(getattr(layer, name).numpy().copy())
-    add("batch_norm_training", {"momentum": momentum, "eps": eps}, inputs, {**outputs, **statistics})
+        return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
-    running_mean, running_var = random(C), 1 + np.abs(random(C))
+    return values
+
+
+def linear(random, x, w):
+    x, w, b, dy = tensor(random(*x)), tensor(random(*w)), tensor(random(w[0])), random(x[0], w[0])
+    y = F.linear(x, w, b)
+    y.backward(torch.tensor(dy))
+    return {}, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
+
+
+def batch_norm(random, channels, momentum, eps):
+    """A layer whose weight and bias are drawn."""
+    layer = nn.BatchNorm2d(channels, eps=eps, momentum=momentum, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(1 + random(channels, scale=0.5)))
+        layer.bias.copy_(torch.tensor(random(channels)))
+    return layer
+
+
+def gradients_of(layer, x, dy):
+    """y, dx, dw and db of one batch."""
+    x = tensor(x)
+    layer.zero_grad()
+    y = layer(x)
+    y.backward(torch.tensor(dy))
+    found = {"y": y.detach(), "dx": x.grad, "dw": layer.weight.grad, "db": layer.bias.grad}
+    return {name: value.numpy().copy() for name, value in found.items()}
+
+
+def batch_norm_training(random, x, momentum, eps):
+    """Batches one after another.
+
+    The first axis of every array is the batch's number; running statistics come before the first batch and after each.
+    """
+    layer = batch_norm(random, x[2], momentum, eps)
+    inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
+    outputs = {name: [] for name in ("y", "dx", "dw", "db")}
+    statistics = {name: [getattr(layer, name).numpy().copy()] for name in ("running_mean", "running_var")}
+    for batch, dy in zip(inputs["x"], inputs["dy"], strict=True):
+        for name, value in gradients_of(layer, batch, dy).items():
+            outputs[name].append(value)
+        for name, values in statistics.items():
+            values.append(getattr(layer, name).numpy().copy())
+    return {"momentum": momentum, "eps": eps}, inputs, {**outputs, **statistics}
+
+
+def batch_norm_eval(random, x, momentum, eps):
+    layer = batch_norm(random, x[1], momentum, eps)
+    running_mean, running_var = random(x[1]), 1 + np.abs(random(x[1]))
     layer.running_mean.copy_(torch.tensor(running_mean))
     layer.running_var.copy_(torch.tensor(running_var))
     layer.eval()
-    layer.zero_grad()
-    x, dy = tensor(random(*shape[1:])), random(*shape[1:])
-    y = layer(x)
-    y.backward(torch.tensor(dy))
-    inputs = {"x": x, "dy": dy, "weight": layer.weight, "bias": layer.bias}
+    inputs = {"x": random(*x), "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
+    outputs = gradients_of(layer, inputs["x"], inputs["dy"])
     inputs.update(running_mean=running_mean, running_var=running_var)
-    outputs = {"y": y, "dx": x.grad, "dw": layer.weight.grad, "db": layer.bias.grad}
-    add("batch_norm_eval", {"momentum": momentum, "eps": eps}, inputs, outputs)
+    return {"momentum": momentum, "eps": eps}, inputs, outputs
 
-huge = np.array([[1000.0, 0.0, -1000.0], [-1000.0, -1000.0, -1000.0], [0.0, 500.0, 500.0]])
-for logits, labels, reduction in [
-    (random(6, 4), [0, 3, 1, 1, 2, 0], "mean"),
-    (random(5, 3), [2, 1, 0, 2, 2], "sum"),
-    (huge, [2, 0, 1], "mean"),
-]:
-    logits, labels = tensor(logits), np.array(labels, np.int64)
+
+def cross_entropy(random, labels, reduction, classes=None, logits=None):
+    logits = tensor(random(len(labels), classes) if logits is None else np.array(logits))
+    labels = np.array(labels, np.int64)
     loss = F.cross_entropy(logits, torch.tensor(labels), reduction=reduction)
     loss.backward()
     outputs = {"loss": loss, "dlogits": logits.grad, "probabilities": F.softmax(logits, 1)}
-    add("cross_entropy", {"reduction": reduction}, {"logits": logits, "labels": labels}, outputs)
+    return {"reduction": reduction}, {"logits": logits, "labels": labels}, outputs
 
 
-# Optimisers: ten steps with gradients that do not depend on the parameters, so only the update rule is tested -------
-for config in [
-    {"name": "SGD", "lr": 0.1},
-    {"name": "SGD", "lr": 0.1, "momentum": 0.9},
-    {"name": "SGD", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
-    {"name": "SGD", "lr": 0.05, "weight_decay": 0.1},
-    {"name": "Adam", "lr": 0.01},
-    {"name": "Adam", "lr": 0.02, "betas": [0.8, 0.99], "eps": 1e-6, "weight_decay": 0.1},
-    {"name": "AdamW", "lr": 0.01},
-    {"name": "AdamW", "lr": 0.02, "betas": [0.8, 0.99], "eps": 1e-6, "weight_decay": 0.2},
-]:
+def mse_loss(random, shape, reduction):
+    output, targets = tensor(random(*shape)), random(*shape)
+    loss = F.mse_loss(output, torch.tensor(targets), reduction=reduction)
+    loss.backward()
+    return {"reduction": reduction}, {"output": output, "targets": targets}, {"loss": loss, "doutput": output.grad}
+
+
+def optimizer(random, name, **settings):
+    """Ten steps with gradients that do not depend on the parameters, so only the update rule is tested."""
     initial, gradients = random(2, 3), random(10, 2, 3)
     parameter = tensor(initial)
-    settings = {key: value for key, value in config.items() if key != "name"}
-    optimizer = getattr(torch.optim, config["name"])([parameter], **settings)
+    update = getattr(torch.optim, name)([parameter], **settings)
     steps = []
     for gradient in gradients:
         parameter.grad = torch.tensor(gradient)
-        optimizer.step()
+        update.step()
         steps.append(parameter.detach().numpy().copy())
-    add("optimizer", config, {"initial": initial, "gradients": gradients}, {"parameters": steps})
+    return {"name": name, **settings}, {"initial": initial, "gradients": gradients}, {"parameters": steps}
 
 
-# A small net, trained for ten steps on one batch --------------------------------------------------------------------
 class Residual(nn.Module):
     """``body(x) + x``."""
 
@@ -281,68 +226,332 @@ class Residual(nn.Module):
         return self.body(x) + x
 
 
-net = nn.Sequential(
-    nn.Conv2d(2, 4, 3, padding=1),
-    nn.BatchNorm2d(4),
-    nn.ReLU(),
-    nn.MaxPool2d(2),
-    Residual(
-        nn.Sequential(
-            nn.Conv2d(4, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-            nn.ReLU(),
-            nn.Conv2d(4, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-        )
-    ),
-    nn.ReLU(),
-    nn.Flatten(),
-    nn.Linear(64, 3),
-).double()
-with torch.no_grad():
-    for name, parameter in net.named_parameters():
-        value = random(*parameter.shape, scale=0.25)
-        if parameter.ndim == 1 and name.endswith("weight"):  # batch norm's
-            value += 1
-        parameter.copy_(torch.tensor(value))
-
-images, labels = random(6, 2, 8, 8), np.array([0, 2, 1, 1, 0, 2], np.int64)
-settings = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}
-inputs = {"images": images, "labels": labels}
-inputs.update({f"initial/{name}": value.numpy().copy() for name, value in net.state_dict().items()})
-optimizer = torch.optim.SGD(net.parameters(), **settings)
-losses, outputs = [], {}
-for step in range(10):
-    logits = net(torch.tensor(images))
-    loss = F.cross_entropy(logits, torch.tensor(labels))
-    optimizer.zero_grad()
-    loss.backward()
-    if step == 0:
-        outputs["logits"] = logits
-        outputs.update({f"gradient/{name}": p.grad.clone() for name, p in net.named_parameters()})
-    optimizer.step()
-    losses.append(loss.item())
-outputs["losses"] = losses
-outputs.update({f"final/{name}": value for name, value in net.state_dict().items()})
-net.eval()
-outputs["eval_logits"] = net(torch.tensor(images))
-add("net", settings, inputs, outputs)
+def norm_relu_conv():
+    return [nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)]
 
 
-# Default initialisation: U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weight and bias -------------------------------------
-torch.manual_seed(0)
-for name, args, fan_in in [("Conv2d", [8, 16, 3], 8 * 3 * 3), ("Linear", [100, 50], 100)]:
+def net(random, **settings):
+    """A small net, trained for ten steps on one batch."""
+    body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), *norm_relu_conv(), nn.BatchNorm2d(4))
+    stem = [nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)]
+    net = nn.Sequential(*stem, Residual(body), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).double()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            value = random(*parameter.shape, scale=0.25)
+            if parameter.ndim == 1 and name.endswith("weight"):  # batch norm's
+                value += 1
+            parameter.copy_(torch.tensor(value))
+    images, labels = random(6, 2, 8, 8), np.array([0, 2, 1, 1, 0, 2], np.int64)
+    inputs = {"images": images, "labels": labels}
+    inputs.update({f"initial/{name}": value.numpy().copy() for name, value in net.state_dict().items()})
+    optimizer = torch.optim.SGD(net.parameters(), **settings)
+    losses, outputs = [], {}
+    for step in range(10):
+        logits = net(torch.tensor(images))
+        loss = F.cross_entropy(logits, torch.tensor(labels))
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            outputs["logits"] = logits
+            outputs.update({f"gradient/{name}": p.grad.clone() for name, p in net.named_parameters()})
+        optimizer.step()
+        losses.append(loss.item())
+    outputs["losses"] = losses
+    outputs.update({f"final/{name}": value for name, value in net.state_dict().items()})
+    net.eval()
+    outputs["eval_logits"] = net(torch.tensor(images))
+    return settings, inputs, outputs
+
+
+def initialisation(random, layer, args, fan_in):
+    """Default initialisation: U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weight and bias."""
+    torch.manual_seed(0)
     bound = 1 / np.sqrt(fan_in)
-    config = {"layer": name, "args": args, "fan_in": fan_in, "bound": bound, "layers_drawn": 200}
-    layers = [getattr(nn, name)(*args) for _ in range(200)]
+    config = {"layer": layer, "args": args, "fan_in": fan_in, "bound": bound, "layers_drawn": 200}
+    layers = [getattr(nn, layer)(*args) for _ in range(200)]
     for parameter in ("weight", "bias"):
-        values = torch.stack([getattr(layer, parameter).detach().double() for layer in layers]).numpy()
+        values = torch.stack([getattr(one, parameter).detach().double() for one in layers]).numpy()
         assert 0.999 * bound < np.abs(values).max() < (1 + 1e-6) * bound
         assert abs(values.mean()) < 0.02 * bound
         assert abs(values.std() / (bound / np.sqrt(3)) - 1) < 0.01
         config[parameter] = {"absolute_maximum": np.abs(values).max(), "mean": values.mean(), "std": values.std()}
-    add("initialisation", config, {}, {})
+    return config, {}, {}
 
 
-np.savez_compressed(PATH, **arrays)
-print(f"{PATH.name}: {len(arrays)} arrays, {PATH.stat().st_size / 1000:.0f} KB")
+# The cases: family -> group -> (function, arguments by the case's name) ----------------------------------------------
+BOTH_SIDES = ((0, 1), (2, 1))  # more than half a window: PyTorch refuses it, so the image is padded first
+FAMILIES = {
+    "convolution": {
+        "conv2d": (
+            conv2d,
+            {
+                "3x3": {"x": (2, 2, 5, 6), "w": (3, 2, 3, 3)},
+                "3x3, stride 2": {"x": (2, 3, 6, 7), "w": (2, 3, 3, 3), "stride": 2, "padding": 1},
+                "3x5, same": {"x": (1, 2, 6, 5), "w": (3, 2, 3, 5), "padding": "same"},
+                "2x4, same": {"x": (1, 2, 5, 6), "w": (2, 2, 2, 4), "padding": "same"},
+                "same, dilated": {"x": (1, 2, 7, 6), "w": (2, 2, 2, 3), "padding": "same", "dilation": (3, 2)},
+                "dilation 2": {"x": (1, 2, 8, 7), "w": (2, 2, 3, 3), "padding": 2, "dilation": 2},
+                "two groups": {"x": (2, 4, 5, 5), "w": (6, 2, 3, 3), "padding": 1, "groups": 2},
+                "depthwise, two filters a channel": {
+                    "x": (2, 3, 6, 5),
+                    "w": (6, 1, 3, 3),
+                    "stride": (2, 1),
+                    "padding": (1, 0),
+                    "groups": 3,
+                },
+                "1x1": {"x": (2, 4, 3, 4), "w": (5, 4, 1, 1), "padding": "valid"},
+                "1x1, stride 2": {"x": (2, 3, 5, 6), "w": (4, 3, 1, 1), "stride": 2},
+                "4x2, stride 1x3": {"x": (2, 2, 7, 8), "w": (2, 2, 4, 2), "stride": (1, 3), "padding": (2, 1)},
+                "1x5": {"x": (1, 2, 6, 9), "w": (3, 2, 1, 5), "padding": (0, 2)},
+                "7x7, stride 2": {"x": (1, 3, 13, 12), "w": (2, 3, 7, 7), "stride": 2, "padding": 3},
+                "padded below and left": {
+                    "x": (2, 2, 5, 6),
+                    "w": (2, 2, 3, 2),
+                    "stride": 2,
+                    "padding": ((0, 2), (1, 0)),
+                },
+                "pixels that no window holds": {"x": (1, 1, 8, 9), "w": (2, 1, 2, 2), "stride": 3},
+                "one window": {"x": (3, 2, 4, 3), "w": (4, 2, 4, 3)},
+                "everything": {
+                    "x": (1, 4, 7, 8),
+                    "w": (4, 2, 3, 2),
+                    "stride": (3, 2),
+                    "padding": (2, 1),
+                    "dilation": (2, 3),
+                    "groups": 2,
+                },
+            },
+        ),
+        "unfold": (
+            unfold,
+            {
+                "3x3": {"x": (2, 2, 5, 6), "kernel_size": 3},
+                "padded, strided": {"x": (1, 3, 6, 5), "kernel_size": (2, 3), "padding": (1, 2), "stride": (2, 1)},
+                "dilated": {"x": (1, 2, 7, 8), "kernel_size": (3, 2), "dilation": (2, 3), "padding": 1, "stride": 2},
+                "side by side": {"x": (2, 2, 4, 4), "kernel_size": 2, "stride": 2},
+                "pixels that no window holds": {"x": (1, 1, 7, 8), "kernel_size": 2, "stride": 3},
+            },
+        ),
+    },
+    "pooling": {
+        "max_pool2d": (
+            max_pool2d,
+            {
+                "2x2": {"x": (2, 3, 6, 8), "kernel_size": 2},
+                "3x3, stride 2": {"x": (2, 2, 7, 7), "kernel_size": 3, "stride": 2},
+                "3x3, stride 2, padded": {"x": (2, 2, 7, 8), "kernel_size": 3, "stride": 2, "padding": 1},
+                "ceil_mode": {"x": (2, 2, 6, 7), "kernel_size": 2, "ceil_mode": True},
+                "ceil_mode, strided": {
+                    "x": (1, 2, 6, 7),
+                    "kernel_size": (3, 2),
+                    "stride": (2, 3),
+                    "padding": (1, 1),
+                    "ceil_mode": True,
+                },
+                "dilated": {"x": (1, 2, 8, 9), "kernel_size": 3, "stride": 1, "dilation": 2},
+                "ceil_mode, dilated": {
+                    "x": (1, 2, 9, 8),
+                    "kernel_size": (2, 3),
+                    "stride": (1, 2),
+                    "padding": (1, 1),
+                    "dilation": (3, 2),
+                    "ceil_mode": True,
+                },
+                "overlapping": {"x": (1, 2, 5, 6), "kernel_size": 3, "stride": 1, "padding": 1},
+                "many equal maxima": {
+                    "x": (2, 2, 7, 6),
+                    "kernel_size": 3,
+                    "stride": 2,
+                    "padding": 1,
+                    "ties": True,
+                },
+                "padded on each side": {"x": (1, 2, 5, 6), "kernel_size": 3, "stride": 2, "padding": BOTH_SIDES},
+                "ceil_mode's last window is left out": {
+                    "x": (1, 2, 5, 5),
+                    "kernel_size": 2,
+                    "stride": 3,
+                    "padding": 1,
+                    "ceil_mode": True,
+                },
+            },
+        ),
+        "avg_pool2d": (
+            avg_pool2d,
+            {
+                "2x2": {"x": (2, 3, 6, 8), "kernel_size": 2},
+                "3x3, stride 2": {"x": (2, 2, 7, 7), "kernel_size": 3, "stride": 2},
+                "padded": {"x": (2, 2, 7, 8), "kernel_size": 3, "stride": 2, "padding": 1},
+                "padding does not count": {
+                    "x": (2, 2, 7, 8),
+                    "kernel_size": 3,
+                    "stride": 2,
+                    "padding": 1,
+                    "count_include_pad": False,
+                },
+                "ceil_mode": {"x": (2, 2, 6, 7), "kernel_size": 2, "ceil_mode": True},
+                "ceil_mode, padded": {
+                    "x": (1, 2, 6, 7),
+                    "kernel_size": (3, 2),
+                    "stride": (2, 3),
+                    "padding": (1, 1),
+                    "ceil_mode": True,
+                },
+                "ceil_mode, padding does not count": {
+                    "x": (1, 2, 6, 7),
+                    "kernel_size": (3, 2),
+                    "stride": (2, 3),
+                    "padding": (1, 1),
+                    "ceil_mode": True,
+                    "count_include_pad": False,
+                },
+                "ceil_mode, 4x4": {
+                    "x": (1, 2, 6, 8),
+                    "kernel_size": 4,
+                    "stride": 3,
+                    "padding": 2,
+                    "ceil_mode": True,
+                },
+                "overlapping": {
+                    "x": (1, 2, 5, 6),
+                    "kernel_size": 3,
+                    "stride": 1,
+                    "padding": 1,
+                    "count_include_pad": False,
+                },
+                "padded on each side": {"x": (1, 2, 5, 6), "kernel_size": 3, "stride": 2, "padding": BOTH_SIDES},
+                "ceil_mode's last window is left out": {
+                    "x": (1, 2, 5, 5),
+                    "kernel_size": 2,
+                    "stride": 3,
+                    "padding": 1,
+                    "ceil_mode": True,
+                },
+            },
+        ),
+        "adaptive_avg_pool2d": (adaptive_avg_pool2d, {"global": {"x": (2, 3, 4, 5), "output_size": 1}}),
+    },
+    "activation": {
+        "relu": (activation(F.relu), {"images": {"x": (3, 2, 4, 5)}}),
+        "leaky_relu": (activation(F.leaky_relu, negative_slope=0.2), {"images": {"x": (3, 2, 4, 5)}}),
+        "sigmoid": (
+            activation(F.sigmoid),
+            {"images": {"x": (3, 2, 4, 5)}, "far from 0": {"x": (3, 20), "scale": 200.0}},
+        ),
+        "tanh": (activation(F.tanh), {"images": {"x": (3, 2, 4, 5)}, "far from 0": {"x": (3, 20), "scale": 200.0}}),
+        "silu": (activation(F.silu), {"images": {"x": (3, 2, 4, 5)}, "far from 0": {"x": (3, 20), "scale": 200.0}}),
+    },
+    "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
+    "normalization": {
+        "batch_norm_training": (
+            batch_norm_training,
+            {
+                "three channels": {"x": (3, 3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
+                "two channels": {"x": (3, 2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
+            },
+        ),
+        "batch_norm_eval": (
+            batch_norm_eval,
+            {
+                "three channels": {"x": (3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
+                "two channels": {"x": (2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
+            },
+        ),
+    },
+    "losses": {
+        "cross_entropy": (
+            cross_entropy,
+            {
+                "mean": {"labels": [0, 3, 1, 1, 2, 0], "classes": 4, "reduction": "mean"},
+                "sum": {"labels": [2, 1, 0, 2, 2], "classes": 3, "reduction": "sum"},
+                "huge logits": {
+                    "logits": [[1000.0, 0.0, -1000.0], [-1000.0, -1000.0, -1000.0], [0.0, 500.0, 500.0]],
+                    "labels": [2, 0, 1],
+                    "reduction": "mean",
+                },
+            },
+        ),
+        "mse_loss": (
+            mse_loss,
+            {
+                "features": {"shape": (5, 3), "reduction": "mean"},
+                "images": {"shape": (3, 2, 4, 5), "reduction": "mean"},
+                "sum": {"shape": (4, 2), "reduction": "sum"},
+            },
+        ),
+    },
+    "updates": {
+        "optimizer": (
+            optimizer,
+            {
+                "SGD": {"name": "SGD", "lr": 0.1},
+                "SGD, momentum": {"name": "SGD", "lr": 0.1, "momentum": 0.9},
+                "SGD, nesterov": {
+                    "name": "SGD",
+                    "lr": 0.05,
+                    "momentum": 0.9,
+                    "nesterov": True,
+                    "weight_decay": 0.01,
+                },
+                "SGD, weight decay": {"name": "SGD", "lr": 0.05, "weight_decay": 0.1},
+                "Adam": {"name": "Adam", "lr": 0.01},
+                "Adam, all arguments": {
+                    "name": "Adam",
+                    "lr": 0.02,
+                    "betas": [0.8, 0.99],
+                    "eps": 1e-6,
+                    "weight_decay": 0.1,
+                },
+                "AdamW": {"name": "AdamW", "lr": 0.01},
+                "AdamW, all arguments": {
+                    "name": "AdamW",
+                    "lr": 0.02,
+                    "betas": [0.8, 0.99],
+                    "eps": 1e-6,
+                    "weight_decay": 0.2,
+                },
+            },
+        )
+    },
+    "networks": {
+        "net": (net, {"residual": {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}}),
+        "initialisation": (
+            initialisation,
+            {
+                "Conv2d": {"layer": "Conv2d", "args": [8, 16, 3], "fan_in": 8 * 3 * 3},
+                "Linear": {"layer": "Linear", "args": [100, 50], "fan_in": 100},
+            },
+        ),
+    },
+}
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+def stored(name, value):
+    """An input as it is stored: float32, in which it is exact, or integers as they are."""
+    value = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
+    if value.dtype != np.float64:
+        return value
+    assert np.array_equal(value, value.astype(np.float32)), f"{name} is not exact in float32"
+    return value.astype(np.float32)
+
+
+def write(family):
+    """Write the file of a family."""
+    arrays = {}
+    for group, (values, cases) in FAMILIES[family].items():
+        for name, arguments in cases.items():
+            case = f"{group}/{name}"
+            config, inputs, outputs = values(Random(case), **arguments)
+            arrays[f"{case}/config"] = np.array(json.dumps(config))
+            arrays |= {f"{case}/{key}": stored(f"{case}/{key}", value) for key, value in inputs.items()}
+            for key, value in outputs.items():
+                arrays[f"{case}/{key}"] = np.array(value.detach() if isinstance(value, torch.Tensor) else value)
+    path = FOLDER / f"{family}.npz"
+    np.savez_compressed(path, **arrays)
+    print(f"{path.name}: {len(arrays)} arrays, {path.stat().st_size / 1000:.0f} KB")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for family in sys.argv[1:] or FAMILIES:
+        write(family)

@@ -1,12 +1,13 @@
-"""Reads the values that PyTorch computed, ``torch_values.npz`` (written by ``make_torch_values.py``)."""
+"""Reads the values that PyTorch computed, ``values/FAMILY.npz`` (written by ``make_torch_values.py``)."""
 
 import json
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-PATH = Path(__file__).with_name("torch_values.npz")
+FOLDER = Path(__file__).with_name("values")
 
 
 def _tuples(value):
@@ -20,15 +21,18 @@ def _tuples(value):
 
 @cache
 def _load():
+    """Group -> case -> (configuration, arrays by name); the arrays are read-only."""
     groups = {}
-    with np.load(PATH, allow_pickle=False) as file:
-        for key in file.files:
-            group, number, name = key.split("/", 2)
-            groups.setdefault(group, {}).setdefault(int(number), {})[name] = file[key]
-    for group in groups.values():
-        for arrays in group.values():
-            for array in arrays.values():
-                array.flags.writeable = False
+    for path in sorted(FOLDER.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                group, case, name = key.split("/", 2)
+                config, arrays = groups.setdefault(group, {}).setdefault(case, ({}, {}))
+                if name == "config":
+                    config |= _tuples(json.loads(str(file[key])))
+                else:
+                    arrays[name] = file[key]
+                    arrays[name].flags.writeable = False
     return groups
 
 
@@ -38,9 +42,11 @@ def groups():
 
 
 def cases(group):
-    """List of (configuration, arrays by name) of the group; the arrays are read-only."""
-    result = []
-    for _, arrays in sorted(_load()[group].items()):
-        config = _tuples(json.loads(str(arrays["config"])))
-        result.append((config, {name: array for name, array in arrays.items() if name != "config"}))
-    return result
+    """Return the group's cases: name -> (configuration, arrays by name)."""
+    return dict(_load()[group])
+
+
+def every_case(group):
+    """Run a test, with the arguments ``config`` and ``arrays``, for each case of the group."""
+    found = [pytest.param(*case, id=name) for name, case in cases(group).items()]
+    return pytest.mark.parametrize(("config", "arrays"), found)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import assert_same_bits, normal
-from reference.torch_values import cases
+from reference.torch_values import every_case
 from safetensors.numpy import load_file, save_file
 
 import im2colnet as ic
@@ -583,7 +583,7 @@ def test_a_layer_with_an_argument_called_type(tmp_path):
 
 
 # state_dict ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("config", "arrays"), cases("net"))
+@every_case("net")
 def test_state_dicts_have_pytorch_s_names(config, arrays):
     state = {name.removeprefix("final/"): value for name, value in arrays.items() if name.startswith("final/")}
     tracked = {name for name in state if name.endswith("num_batches_tracked")}

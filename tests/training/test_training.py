@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits, normal, predicts_in_a_fork
 from numpy.testing import assert_allclose
-from reference.torch_values import cases
+from reference.torch_values import every_case
 
 import im2colnet as ic
 from im2colnet.engine.run import Run
@@ -39,7 +39,7 @@ def part(arrays, prefix):
 
 
 @pytest.mark.parametrize("shard", [32, 2, 1])
-@pytest.mark.parametrize(("config", "arrays"), cases("net"))
+@every_case("net")
 def test_ten_steps_against_pytorch(config, arrays, shard):
     images, labels = arrays["images"], arrays["labels"]
     net = torch_net().init(0, "float64")
@@ -70,7 +70,7 @@ def test_ten_steps_against_pytorch(config, arrays, shard):
     assert_allclose(net.predict(images), arrays["eval_logits"], rtol=1e-8)
 
 
-@pytest.mark.parametrize(("config", "arrays"), cases("net"))
+@every_case("net")
 def test_ten_steps_in_float32_stay_near(config, arrays):
     net = torch_net().init(0, "float32")
     net.load_state_dict(part(arrays, "initial/"))

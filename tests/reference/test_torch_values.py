@@ -1,0 +1,316 @@
+"""The oracles, the functions and the layers give what PyTorch gives: one table of its cases, one row for each group.
+
+A row is a function of a case's configuration and arrays that returns results by the names of PyTorch's values; words
+after a name tell results apart that must be the same. (The backends' kernels meet these cases in tests/backend.)
+"""
+
+import numpy as np
+import pytest
+from helpers import Gradient, Offset, Probe, Projection, images, rows, strided, updates
+from numpy.testing import assert_allclose
+
+import im2colnet as ic
+import im2colnet.functional as F
+from im2colnet.testing import oracles
+from reference.torch_values import cases, groups
+
+#: the padding of the cases that PyTorch itself refuses, so their image was padded first
+MORE_THAN_HALF = ((0, 1), (2, 1))
+TOLERANCE = {"float64": {"rtol": 1e-9, "atol": 1e-11}, "float32": {"rtol": 1e-4, "atol": 1e-4}}
+
+
+# The oracles ---------------------------------------------------------------------------------------------------------
+def named(results, *names):
+    return dict(zip(names, results, strict=True))
+
+
+def oracle_conv2d(config, a):
+    return {
+        "y": oracles.conv2d(a["x"], a["w"], a["b"], **config),
+        "dx": oracles.conv2d_input(a["x"].shape, a["w"], a["dy"], **config),
+        "dw": oracles.conv2d_weight(a["x"], a["w"].shape, a["dy"], **config),
+        "db": oracles.conv2d_bias(a["dy"]),
+    }
+
+
+def oracle_max_pool2d(config, a):
+    y, indices = oracles.max_pool2d(a["x"], **config, return_indices=True)
+    return {"y": y, "indices": indices, "dx": oracles.max_pool2d_grad(a["x"], a["dy"], **config)}
+
+
+def oracle_of(forward, backward):
+    """The row of a function of one array."""
+    return lambda config, a: {"y": forward(a["x"], **config), "dx": backward(a["x"], a["dy"], **config)}
+
+
+def oracle_batch_norm_training(config, a):
+    found = {name: [] for name in ("y", "dx", "dw", "db")}
+    statistics = [(a["running_mean"][0], a["running_var"][0])]
+    for x, dy in zip(a["x"], a["dy"], strict=True):
+        y, *running = oracles.batch_norm(x, *statistics[-1], a["weight"], a["bias"], training=True, **config)
+        statistics.append(running)
+        gradients = oracles.batch_norm_grad(x, dy, *running, a["weight"], training=True, eps=config["eps"])
+        for name, value in named((y, *gradients), *found).items():
+            found[name].append(value)
+    return found | named(zip(*statistics, strict=True), "running_mean", "running_var")
+
+
+def oracle_batch_norm_eval(config, a):
+    x, weight, mean, var = a["x"], a["weight"], a["running_mean"], a["running_var"]
+    y, mean_after, var_after = oracles.batch_norm(x, mean, var, weight, a["bias"], **config)
+    gradients = oracles.batch_norm_grad(x, a["dy"], mean, var, weight, eps=config["eps"])
+    return named((y, *gradients, mean_after, var_after), "y", "dx", "dw", "db", "running_mean", "running_var")
+
+
+def oracle_linear(config, a):
+    gradients = oracles.linear_grad(a["x"], a["w"], a["dy"])
+    return named((oracles.linear(a["x"], a["w"], a["b"]), *gradients), "y", "dx", "dw", "db")
+
+
+def oracle_cross_entropy(config, a):
+    problem = a["logits"], a["labels"]
+    found = oracles.cross_entropy(*problem, **config), oracles.cross_entropy_grad(*problem, **config)
+    return named((*found, oracles.softmax(a["logits"])), "loss", "dlogits", "probabilities")
+
+
+def oracle_mse(config, a):
+    problem = a["output"], a["targets"]
+    return {"loss": oracles.mse(*problem, **config), "doutput": oracles.mse_grad(*problem, **config)}
+
+
+def oracle_optimizer(config, a):
+    settings = {name: value for name, value in config.items() if name != "name"}
+    p, velocity, m, v, steps = a["initial"], None, 0.0, 0.0, []
+    for t, g in enumerate(a["gradients"], start=1):
+        if config["name"] == "SGD":
+            p, velocity = oracles.sgd_step(p, g, velocity, **settings)
+        else:
+            step = {"Adam": oracles.adam_step, "AdamW": oracles.adamw_step}[config["name"]]
+            p, m, v = step(p, g, m, v, t, **settings)
+        steps.append(p)
+    return {"parameters": steps}
+
+
+ORACLES = {
+    "conv2d": oracle_conv2d,
+    "unfold": lambda config, a: {
+        "cols": oracles.unfold(a["x"], **config),
+        "folded": oracles.fold(a["dcols"], a["x"].shape[2:], **config),
+    },
+    "max_pool2d": oracle_max_pool2d,
+    "avg_pool2d": oracle_of(oracles.avg_pool2d, lambda x, dy, **config: oracles.avg_pool2d_grad(x.shape, dy, **config)),
+    "adaptive_avg_pool2d": lambda config, a: {
+        "y": oracles.global_avg_pool2d(a["x"]),
+        "dx": oracles.global_avg_pool2d_grad(a["x"].shape, a["dy"]),
+    },
+    "relu": oracle_of(oracles.relu, oracles.relu_grad),
+    "leaky_relu": oracle_of(oracles.leaky_relu, oracles.leaky_relu_grad),
+    "sigmoid": oracle_of(oracles.sigmoid, oracles.sigmoid_grad),
+    "tanh": oracle_of(oracles.tanh, oracles.tanh_grad),
+    "silu": oracle_of(oracles.silu, oracles.silu_grad),
+    "linear": oracle_linear,
+    "batch_norm_training": oracle_batch_norm_training,
+    "batch_norm_eval": oracle_batch_norm_eval,
+    "cross_entropy": oracle_cross_entropy,
+    "mse_loss": oracle_mse,
+    "optimizer": oracle_optimizer,
+}
+
+
+# The functions on plain arrays ---------------------------------------------------------------------------------------
+def function_conv2d(config, a):
+    x, w, b, dy = a["x"], a["w"], a["b"], a["dy"]
+    return {
+        "y": F.conv2d(x, w, b, **config),
+        "y without bias": F.conv2d(x, w, **config) + b[:, None, None],
+        "dx": F.conv2d_input(x.shape, w, dy, **config),
+        "dw": F.conv2d_weight(x, w.shape, dy, **config),
+    }
+
+
+def padded(config, x, fill):
+    """The image, padded where the function refuses to do it, and the part of it that is the original one."""
+    if config["padding"] != MORE_THAN_HALF:
+        return config, x, (...,)
+    x = np.pad(x, ((0, 0), (0, 0), *MORE_THAN_HALF), constant_values=fill)
+    return {**config, "padding": 0}, x, (..., slice(0, -1), slice(2, -1))
+
+
+def function_max_pool2d(config, a):
+    config, x, original = padded(config, a["x"], -np.inf)
+    y, indices = F.max_pool2d(x, **config, return_indices=True)
+    found = {"y": y, "y alone": F.max_pool2d(x, **config), "dx": F.max_pool2d_input(x, a["dy"], **config)[original]}
+    return found | ({"indices": indices} if original == (...,) else {})
+
+
+def function_avg_pool2d(config, a):
+    config, x, original = padded(config, a["x"], 0)
+    return {"y": F.avg_pool2d(x, **config), "dx": F.avg_pool2d_input(x.shape, a["dy"], **config)[original]}
+
+
+FUNCTIONS = {
+    "conv2d": function_conv2d,
+    "unfold": lambda config, a: {
+        "cols": F.unfold(a["x"], **config),
+        "folded": F.fold(a["dcols"], a["x"].shape[2:], **config),
+    },
+    "max_pool2d": function_max_pool2d,
+    "avg_pool2d": function_avg_pool2d,
+}
+
+
+# Layers, losses and optimisers, each in a network that is trained ---------------------------------------------------
+def in_a_net(layer, a, how="", shard=None, **state):
+    """What a layer gives in training and in evaluation; ``how`` goes behind the results' names."""
+    probe = Probe([layer], a["x"], a["dy"], {f"1.{name}": value for name, value in state.items()}, shard)
+    result = probe.step()
+    assert result.gradients.keys() == {f"1.{name}" for name in state}
+    net = ic.Sequential([layer]).init(0, a["x"].dtype.name)
+    for name, value in state.items():
+        net.parameters()[f"0.{name}"][...] = value
+    found = {"y": result.y, "dx": result.dx, "y in evaluation": net.predict(a["x"])}
+    found |= {f"d{name[0]}": result.gradients[f"1.{name}"] for name in state}
+    return {f"{name} {how}".rstrip(): value for name, value in found.items()}
+
+
+def layer_of(make):
+    """The row of a layer without parameters."""
+    return lambda config, a: in_a_net(make(**config), a)
+
+
+def layer_with_parameters(make, channels):
+    """The row of a layer with a weight and a bias: as it is, made of its own configuration, and without a bias."""
+
+    def row(config, a):
+        w, b = a["w"], a["b"]
+        layer = make(a, config)
+        found = in_a_net(layer, a, weight=w, bias=b)
+        found |= in_a_net(type(layer)(**layer.config()), a, "in shards of one", shard=1, weight=w, bias=b)
+        without = in_a_net(make(a, {**config, "bias": False}), a, "without bias", weight=w)
+        return found | {key: value + channels(b) if key.startswith("y") else value for key, value in without.items()}
+
+    return row
+
+
+def layer_batch_norm_training(config, a):
+    """Three batches one after another; whatever the shards, the statistics are those of the whole batch."""
+    found = {}
+    for shard in (None, 1, 2):
+        state = {"1.weight": a["weight"], "1.bias": a["bias"]}
+        probe = Probe([ic.BatchNorm2d(a["x"].shape[2], **config)], a["x"][0], a["dy"][0], state, shard)
+        results, states = [], [probe.net.state_dict()]
+        for x, dy in zip(a["x"], a["dy"], strict=True):
+            probe.loss = Projection(dy.reshape(len(dy), -1))
+            results.append(probe.step(x))
+            states.append(probe.net.state_dict())
+        of = {
+            "y": [one.y for one in results],
+            "dx": [one.dx for one in results],
+            "dw": [one.gradients["1.weight"] for one in results],
+            "db": [one.gradients["1.bias"] for one in results],
+            "running_mean": [one["1.running_mean"] for one in states],
+            "running_var": [one["1.running_var"] for one in states],
+        }
+        found |= {f"{name} in shards of {shard}": value for name, value in of.items()}
+    return found
+
+
+def layer_batch_norm_eval(config, a):
+    net = ic.Sequential([ic.BatchNorm2d(a["x"].shape[1], **config)]).init(0, a["x"].dtype.name)
+    net.load_state_dict({f"0.{name}": a[name] for name in ("weight", "bias", "running_mean", "running_var")})
+    y, state = net.predict(a["x"]), net.state_dict()
+    return {"y": y, "running_mean": state["0.running_mean"], "running_var": state["0.running_var"]}
+
+
+def trained_loss(loss, output, targets, shard):
+    """Loss and gradient of what a network gives that is nothing but its input and an offset."""
+    net = ic.Sequential([Offset(rows(output).shape, shard)]).init(0, output.dtype.name)
+    with ic.num_threads(1):
+        value = ic.Trainer(net, loss=loss, optimizer=Gradient(), shard=shard).step(output, targets)
+    return np.asarray(value, output.dtype), images(net.parameters()["0.offset"])
+
+
+def loss_cross_entropy(config, a):
+    times, found = len(a["labels"]) if config["reduction"] == "sum" else 1, {}
+    for shard in (32, 2):
+        loss, dlogits = trained_loss(ic.CrossEntropyLoss(), a["logits"], a["labels"], shard)
+        found |= {f"loss in shards of {shard}": loss * times, f"dlogits in shards of {shard}": dlogits * times}
+    return found
+
+
+def update_optimizer(config, a):
+    settings = {key: value for key, value in config.items() if key != "name"}
+    return {"parameters": updates(getattr(ic, config["name"])(**settings), a["initial"], a["gradients"])}
+
+
+LAYERS = {
+    "conv2d": layer_with_parameters(
+        lambda a, config: ic.Conv2d(a["x"].shape[1], len(a["w"]), a["w"].shape[2:], **config),
+        channels=lambda b: b[:, None, None],
+    ),
+    "max_pool2d": layer_of(ic.MaxPool2d),
+    "avg_pool2d": layer_of(ic.AvgPool2d),
+    "adaptive_avg_pool2d": layer_of(lambda output_size: ic.GlobalAvgPool2d()),
+    "relu": layer_of(ic.ReLU),
+    "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
+    "batch_norm_training": layer_batch_norm_training,
+    "batch_norm_eval": layer_batch_norm_eval,
+    "cross_entropy": loss_cross_entropy,
+    "optimizer": update_optimizer,
+}
+
+
+# The test ------------------------------------------------------------------------------------------------------------
+WAYS = [
+    ("oracles", ORACLES, "float64"),
+    ("functions", FUNCTIONS, "float64"),
+    ("functions", FUNCTIONS, "float32"),
+    ("layers", LAYERS, "float64"),
+    ("layers", LAYERS, "float32"),
+]
+
+
+def refused(table, config):
+    """Layers refuse the padding that PyTorch's refuse."""
+    return table is LAYERS and config.get("padding") == MORE_THAN_HALF
+
+
+ROWS = [
+    pytest.param(row, dtype, config, arrays, id=f"{way}-{dtype}-{group}-{case}")
+    for way, table, dtype in WAYS
+    for group, row in table.items()
+    for case, (config, arrays) in cases(group).items()
+    if not refused(table, config)
+]
+
+
+def test_every_group_has_its_oracle():
+    """But whole networks, in test_reference.py, and what parameters begin as, in tests/models."""
+    assert sorted(ORACLES) == sorted(set(groups()) - {"net", "initialisation"})
+
+
+@pytest.mark.parametrize(("row", "dtype", "config", "arrays"), ROWS)
+def test_pytorch_gives_the_same(row, dtype, config, arrays):
+    given = {  # read-only, so that whoever changes an input fails
+        name: strided(value.astype(dtype), "contiguous") if value.dtype.kind == "f" else value
+        for name, value in arrays.items()
+    }
+    found = row(config, given)
+    assert found
+    for name, value in found.items():
+        value, expected = np.asarray(value), arrays[name.partition(" ")[0]]
+        assert value.shape == expected.shape, name
+        if expected.dtype.kind == "i":
+            assert (value == expected).all(), name
+            continue
+        assert value.dtype == dtype, name
+        assert_allclose(value, expected, **TOLERANCE[dtype], err_msg=name)
+
+
+@pytest.mark.parametrize("group", ["max_pool2d", "avg_pool2d"])
+def test_more_padding_than_half_a_window_is_refused(group):
+    config, arrays = cases(group)["padded on each side"]
+    layer = {"max_pool2d": ic.MaxPool2d, "avg_pool2d": ic.AvgPool2d}[group]
+    for call in (lambda: layer(**config), lambda: getattr(F, group)(arrays["x"], **config)):
+        with pytest.raises(ic.ShapeError, match="more than half"):
+            call()
