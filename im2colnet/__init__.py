@@ -35,8 +35,10 @@ from im2colnet.errors import (
     WorkerWarning,
 )
 from im2colnet.layers import (
+    Add,
     AvgPool2d,
     BatchNorm2d,
+    Concat,
     Context,
     Conv2d,
     Dropout,
@@ -45,13 +47,15 @@ from im2colnet.layers import (
     Layer,
     Linear,
     MaxPool2d,
+    Mul,
     Needs,
     Parameter,
     ReLU,
+    Upsample,
     ZeroPadShortcut,
 )
 from im2colnet.losses import CrossEntropyLoss
-from im2colnet.network import Network, Residual, Sequential
+from im2colnet.network import Net, Network, Residual, Sequential
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer
 from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 from im2colnet.training.history import History
@@ -68,11 +72,13 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Add",
     "AvgPool2d",
     "Backend",
     "BackendError",
     "BatchNorm2d",
     "CheckpointError",
+    "Concat",
     "Constant",
     "Context",
     "Conv2d",
@@ -94,7 +100,9 @@ __all__ = [
     "Linear",
     "Loader",
     "MaxPool2d",
+    "Mul",
     "Needs",
+    "Net",
     "Network",
     "NonFiniteError",
     "Optimizer",
@@ -107,6 +115,7 @@ __all__ = [
     "Spec",
     "Trainer",
     "TrainingWarning",
+    "Upsample",
     "WorkerError",
     "WorkerWarning",
     "ZeroPadShortcut",

@@ -14,15 +14,25 @@ def user_shape(x: Shape) -> Shape:
 
 
 def internal_shape(sample: Sequence[int], n: int) -> Shape:
-    """Shape in which ``n`` samples of shape (C, H, W) or (features,) are stored."""
+    """Shape in which ``n`` samples of shape (C, H, W), (features,) or any other one are stored: the batch is last."""
+    if not len(sample):
+        raise ShapeError("samples must have a shape such as (C, H, W) or (features,), got ()")
     if len(sample) == 3:
         C, H, W = sample
         return H, C, W, n
-    if len(sample) == 1:
-        return sample[0], n
-    raise ShapeError(f"expected samples of shape (C, H, W) or (features,), got {tuple(sample)}")
+    return *sample, n
+
+
+def user_axes(ndim: int) -> tuple[int, ...]:
+    """Return the axes of an array as the library stores it in the order in which users see them."""
+    return (3, 1, 0, 2) if ndim == 4 else (ndim - 1, *range(ndim - 1))
+
+
+def channel_axis(shape: Shape) -> int:
+    """Axis of the channels of images (H, C, W, N), of the features of (features, N), of the first axis of others."""
+    return 1 if len(shape) == 4 else 0
 
 
 def channels(shape: Shape) -> int:
     """Channels of images (H, C, W, N), or features of (features, N)."""
-    return shape[1] if len(shape) == 4 else shape[0]
+    return shape[channel_axis(shape)]

@@ -52,6 +52,8 @@ class Backend:
     threads: ClassVar[bool] = False
     #: how many parameters an optimiser updates at a time: as many as stay in a core's cache
     chunk: ClassVar[int] = 1 << 14
+    #: the elementwise functions that `conv2d` and others apply while they write their results
+    epilogues: ClassVar[frozenset[str]] = frozenset({"relu"})
     #: how it can compute with a network of float32 (see ``Network.precision``), and how it does if nobody says
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
     precision: str = "float32"

@@ -21,7 +21,7 @@ class Bound(NamedTuple):
     """A backward step's arrays: the gradients it writes, and (new, earlier, sum) for those that it adds up."""
 
     dy: Array
-    dx: Array | None
+    dxs: list[Array | None]
     adds: list[tuple[Array, Array, Array]]
 
 
@@ -38,9 +38,9 @@ class Slot:
         self.parts: list[list[tuple[Layer, Context]]] = []
         for i, node in enumerate(nodes):
             ctx = Context()
-            ctx.backend, ctx.training, ctx.relu = plan.backend, plan.training, node.relu
+            ctx.backend, ctx.training, ctx.activation = plan.backend, plan.training, node.activation
             ctx.xs = tuple(self.values[v] for v in node.inputs)
-            ctx.x, ctx.y = ctx.xs[0], self.values[node.output]
+            ctx.y = self.values[node.output]
             ctx.params, ctx.buffers = parameters(node), node.buffers
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
             self.work.append({kind: self._bind_work(kernels) for kind, kernels in plan.work[i].items()})
@@ -52,7 +52,10 @@ class Slot:
         self._programs: dict[range, Program] = {}
         self._prepared: dict[tuple[Kind, int, int], Calls] = {}  # of (pass, node, row of gradients)
         if plan.training:
-            self.loss_gradient = self._bind(plan.loss_gradient, shapes[-1], dtype)
+            self.loss_gradients = [
+                self._bind(buffer, shapes[v], dtype)
+                for v, buffer in zip(plan.graph.outputs, plan.loss_gradients, strict=True)
+            ]
             for step in plan.steps:
                 if step.kind == "backward":
                     self._bind_backward(step.node, step.writes, step.adds)
@@ -84,16 +87,21 @@ class Slot:
 
     def backpropagate(self, i: int, row: int) -> None:
         """Make node ``i``'s backward pass, the gradients of parameters going to this row of them."""
-        layer, ctx, (dy, dx, _) = self.plan.graph.nodes[i].layer, self.contexts[i], self.backward[i]
+        layer, ctx, (dy, dxs, _) = self.plan.graph.nodes[i].layer, self.contexts[i], self.backward[i]
         if ("backward", i, row) not in self._prepared:
             self._prepared["backward", i, row] = _prepare("backward", layer, dy, ctx)
         calls = self._prepared["backward", i, row]
         if calls is not None and "backward" not in vars(layer):
             run(calls)
             return
-        result = layer.backward(dy, ctx)
-        if dx is not None:
-            _deliver(result, dx, "backward")
+        results = layer.backward(dy, ctx)
+        if len(dxs) == 1 or not isinstance(results, (tuple, list)):
+            results = [results]
+        if len(results) != len(dxs):
+            raise ShapeError(f"backward returned {len(results)} gradients for {len(dxs)} inputs")
+        for result, dx in zip(results, dxs, strict=True):
+            if dx is not None:
+                _deliver(result, dx, "backward")
 
     def _bind(self, buffer: Buffer, shape: Shape, dtype: str, offset: int = 0) -> Array:
         start = buffer.offset + offset
@@ -107,7 +115,7 @@ class Slot:
     def _part(self, ctx: Context, part: Part, placed: Placed) -> tuple[Layer, Context]:
         its = copy(ctx)
         its.xs = tuple(x[part.inputs] for x in ctx.xs)
-        its.x, its.y, its.work = its.xs[0], ctx.y[part.outputs], self._bind_work(placed)
+        its.y, its.work = ctx.y[part.outputs], self._bind_work(placed)
         return part.layer, its
 
     def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:
@@ -117,15 +125,14 @@ class Slot:
             return self._bind(buffer, plan.shapes[node.inputs[position]], plan.dtype)
 
         dy = self._bind(plan.gradients[node.output], plan.shapes[node.output], plan.dtype)
-        dx = bind(writes[0], 0) if 0 in writes else None
+        dxs = [bind(writes[p], p) if p in writes else None for p in range(len(node.inputs))]
         sums = [(bind(writes[p], p), bind(old, p), bind(total, p)) for p, (old, total) in adds.items()]
-        self.backward[i] = Bound(dy, dx, sums)
+        self.backward[i] = Bound(dy, dxs, sums)
 
 
 def _prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, ctx: Context) -> Calls:
     """Return the calls of a layer whose own class prepares them, and has no other forward or backward."""
-    own, method = vars(type(layer)), f"prepare_{kind}"
-    return list(getattr(layer, method)(array, ctx)) if method in own and kind not in own else None
+    return list(getattr(layer, f"prepare_{kind}")(array, ctx)) if layer.prepares(kind) else None
 
 
 def _forward(layer: Layer, ctx: Context, calls: Calls) -> None:

@@ -208,10 +208,10 @@ class Run:
         if self.copy is None:
             return node.params
         if not self._of_copy:  # the nodes of inference are others, of the same parameters
-            self._of_copy = {
-                id(other.params): other.params if other.layer.keeps_float32 else self.net.views(other, self.copy)
-                for other in self.net.graph.nodes
-            }
+            for other in self.net.graph.nodes:
+                precise = {key for key, p in other.layer.parameters().items() if p.precise}
+                views = self.net.views(other, self.copy)
+                self._of_copy[id(other.params)] = {k: other.params[k] if k in precise else v for k, v in views.items()}
         return self._of_copy[id(node.params)]
 
     def team(self, size: int) -> Team:
@@ -556,7 +556,7 @@ class Run:
         for step in stage.steps:
             kind, i, began = step.kind, step.node, time.perf_counter()
             if kind == "loss":
-                self._loss(shard, labels, slot.loss_gradient, scale)
+                self._loss(shard, labels, slot.loss_gradients[0], scale)
             else:
                 ctx = slot.contexts[i]
                 ctx.samples, ctx.key = samples, (*key, i, s)
@@ -602,7 +602,7 @@ class Run:
         else:
             needs, bound = slot.plan.needs[i], slot.backward[i]
             if not (needs.view or needs.gradient_passes):
-                ctx.dx, ctx.grads = bound.dx, self._views[row][i]
+                ctx.dxs, ctx.grads = bound.dxs, self._views[row][i]
                 slot.backpropagate(i, row)
             for new, old, total in bound.adds:
                 ctx.xp.add(new, old, out=total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -19,11 +20,15 @@ class Node:
     name: str
     inputs: tuple[int, ...]
     output: int
-    relu: bool = False  #: apply the following ReLU too
-    fused: bool = False  #: a ReLU that the layer before applies
+    activation: str | None = None  #: the elementwise function of the node after it, which it applies too
+    fused: bool = False  #: whether the node before applies it
     offsets: dict[str, int] = field(default_factory=dict)  #: of each parameter in the flat vector
     params: dict[str, Array] = field(default_factory=dict)  #: the parameters, views of the flat vector
     buffers: dict[str, Array] = field(default_factory=dict)  #: the state
+
+    def input_shape(self, shapes: Sequence[Shape]) -> Any:
+        """Return the shape of its input, of several inputs the tuple of their shapes; ``shapes`` are of all values."""
+        return shapes[self.inputs[0]] if len(self.inputs) == 1 else tuple(shapes[v] for v in self.inputs)
 
 
 class Graph:
@@ -33,7 +38,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.size = 0  # of the flat vector of parameters
         self._layers: set[int] = set()  # by identity
-        self.output: int | None = None  # the value that the network gives; of a graph that is used, the last one
+        self.outputs: tuple[int, ...] = ()  # the values that the network gives
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
         """Append a layer and return the value it makes."""
@@ -53,10 +58,12 @@ class Graph:
         self._layers.add(id(layer))
         return node.output
 
-    def check_used(self) -> None:
-        """Raise a ShapeError for a layer whose output nobody reads."""
-        output = self.nodes[-1].output if self.output is None else self.output
-        read = {v for node in self.nodes for v in node.inputs} | {output}
+    def check(self) -> None:
+        """Raise a ShapeError if the outputs are no values of layers, or nothing reads the output of one."""
+        for output in self.outputs:
+            if output not in range(1, len(self.nodes) + 1):
+                raise ShapeError(f"build must return the value of a layer, as graph.add returns it, got {output!r}")
+        read = {v for node in self.nodes for v in node.inputs} | set(self.outputs)
         for node in self.nodes:
             if node.output not in read:
                 raise ShapeError(

@@ -13,9 +13,10 @@ from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Work
 from im2colnet.layers.convolution import Conv2d
 from im2colnet.layers.dropout import Dropout
 from im2colnet.layers.linear import Linear
-from im2colnet.layers.merging import Add
+from im2colnet.layers.merging import Add, Concat, Mul
 from im2colnet.layers.normalization import BatchNorm2d
 from im2colnet.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from im2colnet.layers.resampling import Upsample
 from im2colnet.layers.shaping import Flatten, ZeroPadShortcut
 from im2colnet.layout import user_shape
 
@@ -24,6 +25,7 @@ __all__ = [
     "AvgPool2d",
     "Band",
     "BatchNorm2d",
+    "Concat",
     "Context",
     "Conv2d",
     "Dropout",
@@ -32,9 +34,11 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Mul",
     "Needs",
     "Parameter",
     "ReLU",
+    "Upsample",
     "Work",
     "ZeroPadShortcut",
     "user_shape",

@@ -20,6 +20,9 @@ class ReLU(Layer):
 
     band = _same_rows
 
+    def epilogue(self, training: bool) -> str | None:
+        return "relu"
+
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         return ctx.backend.prepare("relu", x, out=ctx.y)
 

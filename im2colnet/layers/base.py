@@ -26,11 +26,24 @@ Work = dict[str, list[Spec]]  # a kernel's name -> its scratch
 
 
 class Parameter(NamedTuple):
-    """Shape and initial value of a parameter: uniform in ±bound around ``value``."""
+    """Shape and initial value of a parameter: uniform in ±bound around ``value``.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    bound, value : float
+    order : {"filter"} or None
+        "filter" for the weight of a convolution, (F, C/G, KH, KW): it is stored in the order of memory that the
+        backend's kernels take. Any other parameter is stored in the order of its shape.
+    precise : bool
+        Whether it stays float32 where the network computes in 16 bits.
+    """
 
     shape: Shape
     bound: float = 0.0
     value: float = 0.0
+    order: str | None = None
+    precise: bool = False
 
 
 @dataclass
@@ -59,14 +72,16 @@ class Context:
     backend, xp
         The backend and its array module.
     training : bool
-    relu : bool
-        Apply the ReLU that follows (only layers with ``fuses_relu`` are asked).
+    activation : str or None
+        The elementwise function that follows, which ``forward`` applies too (only layers that ``fuses`` are asked).
     x, y : Array
         The layer's input (all of them: ``xs``) and output. ``forward`` writes ``y`` and returns it, or returns an array
         of its own.
     dx : Array or None
         Where ``backward`` writes the gradient of the input and returns it, or it returns an array of its own. None if
         nobody needs it.
+    dxs : list of Array or None
+        The same for each input; a layer with several inputs returns them all, or arrays of its own in their place.
     params, buffers : dict of str to Array
         The layer's parameters and its state.
     saved : dict of str to Array
@@ -84,11 +99,10 @@ class Context:
 
     backend: Backend
     training: bool
-    relu: bool
-    x: Array
+    activation: str | None
     xs: tuple[Array, ...]
     y: Array
-    dx: Array
+    dxs: list[Any]
     params: dict[str, Array]
     buffers: dict[str, Array]
     saved: dict[str, Array]
@@ -106,6 +120,19 @@ class Context:
     @property
     def xp(self) -> Any:
         return self.backend.xp
+
+    @property
+    def x(self) -> Array:
+        return self.xs[0]
+
+    @property
+    def dx(self) -> Any:
+        return self.dxs[0]
+
+    @property
+    def relu(self) -> bool:
+        """Whether the elementwise function that follows is ReLU."""
+        return self.activation == "relu"
 
 
 Band = tuple["Layer", slice] | None
@@ -127,10 +154,8 @@ class Layer:
 
     #: number of float64 sums per channel that join the samples of a batch in each pass (see ``BatchNorm2d``)
     couples: ClassVar[int] = 0
-    #: whether ``forward`` applies a following ReLU itself where ``ctx.relu`` is set
-    fuses_relu: ClassVar[bool] = False
-    #: whether its parameters stay float32 where the network computes in 16 bits
-    keeps_float32: ClassVar[bool] = False
+    #: whether ``forward`` applies the elementwise function that follows, where ``ctx.activation`` names one
+    fuses: ClassVar[bool] = False
     #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
     #: its work. Each class of your own says it for itself; one that does not is watched, and works on threads
     stateless: ClassVar[bool] = True
@@ -163,9 +188,21 @@ class Layer:
         """Return the constructor's arguments."""
         return {name: getattr(self, name) for name in arguments(type(self))}
 
-    def build(self, graph: GraphBuilder, name: str, x: int) -> int:
-        """Add this layer to a graph, reading value ``x``; return the value it makes."""
-        return graph.add(self, name, x)
+    def __call__(self, *inputs: Any) -> Any:
+        """Apply the layer to symbolic values, within ``define`` of a network; return the symbolic value it makes."""
+        for value in inputs:
+            if not hasattr(value, "scope"):
+                raise ShapeError(
+                    f"a layer is called with symbolic values, within define(self, x) of a network, got a"
+                    f" {type(value).__name__}; to apply it to arrays make a network of it: ic.Sequential([layer])"
+                )
+        if not inputs:
+            raise ShapeError(f"{type(self).__name__} is called without a value")
+        return inputs[0].scope.apply(self, inputs)
+
+    def build(self, graph: GraphBuilder, name: str, *inputs: int) -> Any:
+        """Add this layer to a graph, reading these values; return the value it makes, or several."""
+        return graph.add(self, name, *inputs)
 
     def parameters(self) -> dict[str, Parameter]:
         """Return the parameters' shapes and initial values, by name."""
@@ -191,6 +228,48 @@ class Layer:
         """Name of the algorithm, where the backend chooses one by the shapes."""
         return Choice("", "")
 
+    def epilogue(self, training: bool) -> str | None:
+        """Return the elementwise function that this layer is, if the layer before it may apply it; else None.
+
+        In training that is so only where the gradient needs the output alone.
+        """
+        return None
+
+    def absorb(self, following: Layer) -> Layer | None:
+        """Return a layer that in evaluation mode does what this one and the one that follows do; None if there is none.
+
+        It has the parameters of this layer, and as its state the parameters and the state of the other.
+        """
+        return None
+
+    def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
+        """Return a and c of ``y = a·x + c`` for each channel, (C,) float64: of a layer that is that when it evaluates.
+
+        It is absorbed by a convolution before it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no line for each channel")
+
+    @classmethod
+    def prepares(cls, kind: str) -> bool:
+        """Whether a pass, "forward" or "backward", is what ``prepare_forward`` or ``prepare_backward`` says.
+
+        It is not in a class that is derived from one that prepares, and defines the pass itself.
+        """
+        return cls._first(kind, f"prepare_{kind}") != kind
+
+    @classmethod
+    def keeps(cls, name: str) -> bool:
+        """Whether what a class says by ``fuses``, ``band`` or ``absorb`` holds for its forward pass.
+
+        It does not in a class that is derived from it and defines the forward pass anew, which need not know of it.
+        """
+        return cls._first(name, "forward", "prepare_forward") == name
+
+    @classmethod
+    def _first(cls, *names: str) -> str:
+        """Return which of several names the class, or else the nearest class that it derives from, defines."""
+        return next(name for base in cls.__mro__ for name in names if name in vars(base))
+
     def band(self, rows: slice, x: Shape) -> Band:
         """Return a layer that makes only these rows of the output for an input of shape ``x``, and the rows it reads.
 
@@ -213,10 +292,10 @@ class Layer:
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
-        """Compute the gradients of the parameters, into ``ctx.grads``, and of the input."""
+    def backward(self, dy: Array, ctx: Context) -> Any:
+        """Compute the gradients of the parameters, into ``ctx.grads``, and of the input, or of each input."""
         run(self.prepare_backward(dy, ctx))
-        return ctx.dx
+        return ctx.dx if len(ctx.dxs) == 1 else ctx.dxs
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
         """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod, sqrt
-from typing import Any, ClassVar
+from operator import setitem
+from typing import Any, ClassVar, cast
 
 from im2colnet.backend import Backend
 from im2colnet.checks import groups_divide, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Context, Layer, Needs, Parameter, Work, _images, _rows_of_windows
+from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Work, _images, _rows_of_windows
 from im2colnet.layout import user_shape
-from im2colnet.types import Array, Call, Choice, Shape
+from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
 from im2colnet.window import make_window
 
 
@@ -41,7 +43,7 @@ class Conv2d(Layer):
     dilation: Any = 1
     groups: int = 1
     bias: bool = True
-    fuses_relu: ClassVar[bool] = True
+    fuses: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset(
         {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"}
     )
@@ -56,7 +58,7 @@ class Conv2d(Layer):
         shape = (self.out_channels, self.in_channels // self.groups, *self.window.kernel)
         bound = 1 / sqrt(prod(shape[1:]))
         bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
-        return {"weight": Parameter(shape, bound), **bias}
+        return {"weight": Parameter(shape, bound, order="filter"), **bias}
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)
@@ -79,6 +81,9 @@ class Conv2d(Layer):
 
     band = _rows_of_windows
 
+    def absorb(self, following: Layer) -> Layer | None:
+        return NormalizedConv2d(self, following) if following.keeps("running_line") else None
+
     def flops(self, x: Shape, y: Shape) -> int:
         K = self.in_channels // self.groups * prod(self.window.kernel)
         return 2 * K * prod(y) + (prod(y) if self.bias else 0)
@@ -99,3 +104,64 @@ class Conv2d(Layer):
         if dx is not None:
             size = x.shape[0], x.shape[2]
             yield from prepare("conv2d_input_grad", dy, w, size, *window, out=dx, work=work["conv2d_input_grad"])
+
+
+class NormalizedConv2d(Layer):
+    """A convolution and the normalisation that follows it, in evaluation mode, where the graph joins them.
+
+    ``a·(w * x + b) + c = (a·w) * x + (a·b + c)``: the weight is normalised, not the images, unless it is the larger.
+    Its parameters are the convolution's, its state is parameters and state of the normalisation.
+    """
+
+    fuses: ClassVar[bool] = True
+
+    def __init__(self, conv: Conv2d, norm: Layer) -> None:
+        self.conv, self.norm = conv, norm
+
+    def output_shape(self, x: Shape) -> Shape:
+        return self.norm.output_shape(self.conv.output_shape(x))
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        conv = self.conv.needs(x, y, dtype, backend, training).forward
+        weight = self.conv.parameters()["weight"].shape
+        if prod(weight) > prod(y):
+            return Needs(forward=conv | self.norm.needs(y, y, dtype, backend, training).forward)
+        stored = tuple(weight[axis] for axis in backend.weight_order)
+        return Needs(forward={"conv2d": [*conv["conv2d"], Spec(stored, dtype)]})
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return self.conv.flops(x, y)
+
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
+        return self.conv.algorithm(x, y, dtype, backend)
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        found = self.conv.band(rows, x)
+        return found and (NormalizedConv2d(cast(Conv2d, found[0]), self.norm), found[1])
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        conv, w, b, y, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.work["conv2d"]
+        window = conv.window, conv.groups
+        line = ctx.backend.empty((2, conv.out_channels), accumulator(x.dtype.name))
+        a, c = line[0], line[1]
+        if "channel_affine" in ctx.work:
+            yield partial(self._write_line, ctx, None, line)
+            yield from ctx.backend.prepare("conv2d", x, w, b, *window, relu=False, out=y, work=work)
+            affine = ctx.work["channel_affine"]
+            yield from ctx.backend.prepare("channel_affine", y, a, c, relu=ctx.relu, out=y, work=affine)
+            return
+        *work, stored = work
+        order = ctx.backend.weight_order
+        stored = stored.transpose([order.index(axis) for axis in range(4)])
+        yield partial(self._write_line, ctx, b, line)
+        if w.dtype == a.dtype:
+            yield partial(ctx.xp.multiply, w, a[:, None, None, None], stored)
+        else:
+            yield lambda: setitem(stored, ..., w * a[:, None, None, None])
+        yield from ctx.backend.prepare("conv2d", x, stored, c, *window, relu=ctx.relu, out=y, work=work)
+
+    def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
+        """Write a and c into ``line`` (2, C), with a bias ``b`` of the convolution a and a·b + c."""
+        line[0], line[1] = self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp)
+        if b is not None:
+            line[1] += line[0] * b

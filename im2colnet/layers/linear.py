@@ -23,7 +23,7 @@ class Linear(Layer):
     in_features: int
     out_features: int
     bias: bool = True
-    fuses_relu: ClassVar[bool] = True
+    fuses: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"in_features", "out_features", "bias"})
 
     def __post_init__(self) -> None:

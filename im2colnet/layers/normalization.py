@@ -38,8 +38,7 @@ class BatchNorm2d(Layer):
     momentum: float = 0.1
     affine: bool = True
     couples: ClassVar[int] = 2
-    fuses_relu: ClassVar[bool] = True
-    keeps_float32: ClassVar[bool] = True
+    fuses: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
 
     def __post_init__(self) -> None:
@@ -49,7 +48,9 @@ class BatchNorm2d(Layer):
 
     def parameters(self) -> dict[str, Parameter]:
         shape = (self.num_features,)
-        return {"weight": Parameter(shape, value=1.0), "bias": Parameter(shape)} if self.affine else {}
+        if not self.affine:
+            return {}
+        return {"weight": Parameter(shape, value=1.0, precise=True), "bias": Parameter(shape, precise=True)}
 
     def state(self) -> dict[str, Parameter]:
         shape = (self.num_features,)

@@ -1,17 +1,22 @@
-"""Networks of layers: one after the other, and with a shortcut around them."""
+"""Networks that are written as data: layers one after the other, a shortcut around them, or any graph by names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from im2colnet.errors import ShapeError
 from im2colnet.layers import Add, Layer
 from im2colnet.layers.base import GraphBuilder
+from im2colnet.layout import user_shape
 from im2colnet.network.network import Network
+from im2colnet.types import Shape
 
 
 class Sequential(Network):
     """Layers one after the other; layer ``i`` has the name ``"i"``.
+
+    ``net[i]`` is a layer, ``net[a:b]`` a new network of some layers, without parameters, ``len(net)`` their number.
 
     Parameters
     ----------
@@ -23,18 +28,28 @@ class Sequential(Network):
             raise ShapeError("give the layers as a list: ic.Sequential([...])")
         self.layers = list(layers)
         for i, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                raise ShapeError(f"layer {i} must be a layer such as ic.Conv2d(...), got {layer!r}")
+            _check_layer(f"layer {i}", layer, "ic.Conv2d(...)")
         if not self.layers:
             raise ShapeError("a network needs at least one layer")
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = self.layers[place]
+        return Sequential(found) if isinstance(found, list) else found
 
     def children(self) -> dict[str, Layer]:
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
-    def build(self, graph: GraphBuilder, name: str, x: int) -> int:
+    def build(self, graph: GraphBuilder, name: str, *inputs: int) -> Any:
+        made: Any = inputs
         for key, layer in self.children().items():
-            x = layer.build(graph, f"{name}.{key}" if name else key, x)
-        return x
+            made = layer.build(graph, f"{name}.{key}" if name else key, *(made if isinstance(made, tuple) else (made,)))
+        return made
 
 
 class Residual(Network):
@@ -49,15 +64,106 @@ class Residual(Network):
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         for name, part in (("body", body), ("shortcut", shortcut or body)):
-            if not isinstance(part, Layer):
-                raise ShapeError(f"{name} must be a layer such as ic.Sequential([...]), got {part!r}")
+            _check_layer(name, part, "ic.Sequential([...])")
         self.body, self.shortcut = body, shortcut
 
     def children(self) -> dict[str, Layer]:
         return {"body": self.body} | ({} if self.shortcut is None else {"shortcut": self.shortcut})
 
-    def build(self, graph: GraphBuilder, name: str, x: int) -> int:
+    def build(self, graph: GraphBuilder, name: str, *inputs: int) -> Any:
         prefix = f"{name}." if name else ""
-        y = self.body.build(graph, prefix + "body", x)
-        other = x if self.shortcut is None else self.shortcut.build(graph, prefix + "shortcut", x)
-        return graph.add(Add(), prefix + "add", y, other)
+        y = self.body.build(graph, prefix + "body", *inputs)
+        other = inputs[0] if self.shortcut is None else self.shortcut.build(graph, prefix + "shortcut", *inputs)
+        return graph.add(ResidualAdd(), prefix + "add", y, other)
+
+
+class ResidualAdd(Add):
+    """The sum of a residual block, whose branches must have equal shapes."""
+
+    def __repr__(self) -> str:
+        return "Add()"
+
+    def output_shape(self, *x: Shape) -> Shape:
+        body, shortcut = x
+        if body != shortcut:
+            raise ShapeError(
+                f"the branches of a residual block must agree: the body gives {user_shape(body)}, the shortcut"
+                f" {user_shape(shortcut)}; give a shortcut that changes the shape as the body does"
+            )
+        return body
+
+
+class Net(Network):
+    """Any graph of layers, by names.
+
+    >>> import im2colnet as ic
+    >>> net = ic.Net(
+    ...     {
+    ...         "stem": ic.Conv2d(3, 8, 3, padding=1),
+    ...         "left": (ic.Conv2d(8, 8, 3, padding=1), "stem"),
+    ...         "right": (ic.Conv2d(8, 8, 1), "stem"),
+    ...         "join": (ic.Concat(), "left", "right"),
+    ...     }
+    ... )
+
+    Parameters
+    ----------
+    layers : dict of str to Layer or (Layer, str, ...)
+        In an order in which each comes after those that it reads. A layer alone reads the one before it, the first one
+        the network's input; a tuple names what its layer reads: layers of the dict, or "input".
+    outputs : sequence of str, optional
+        The layers that give the network's outputs; by default the last one. Of several, :meth:`predict` gives a tuple.
+
+    Raises
+    ------
+    ShapeError
+        If a name is unknown, or nothing reads a layer.
+    """
+
+    def __init__(self, layers: Mapping[str, Any], outputs: Sequence[str] | None = None) -> None:
+        if not isinstance(layers, Mapping) or not layers:
+            raise ShapeError(f'layers must be a dict such as {{"conv": ic.Conv2d(...)}}, got {layers!r:.80}')
+        self.layers: dict[str, Any] = {}
+        for name, entry in layers.items():
+            if not isinstance(name, str) or not name or "." in name or name == "input":
+                raise ShapeError(
+                    f"a layer's name must be text without a dot, and not \"input\" (the network's input), got {name!r}"
+                )
+            layer, *reads = entry if isinstance(entry, (tuple, list)) and entry else [entry]
+            _check_layer(f"layer {name!r}", layer, "ic.Conv2d(...), or a tuple of one and the names that it reads")
+            known = ["input", *self.layers]
+            for read in reads:
+                if read not in known:
+                    later = " (it comes later)" if read in layers else ""
+                    raise ShapeError(f"layer {name!r} reads {read!r}{later}; before it there are: {', '.join(known)}")
+            self.layers[name] = (layer, *reads) if reads else layer
+        if isinstance(outputs, str):
+            outputs = [outputs]
+        self.outputs = [next(reversed(self.layers))] if outputs is None else [*outputs]
+        for name in self.outputs:
+            if name not in self.layers:
+                raise ShapeError(f"there is no layer {name!r} for an output; there are: {', '.join(self.layers)}")
+        if not self.outputs or len({*self.outputs}) < len(self.outputs):
+            raise ShapeError(f"outputs must name layers, each of them once, got {self.outputs}")
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, name: str) -> Layer:
+        return self.children()[name]
+
+    def children(self) -> dict[str, Layer]:
+        return {name: entry[0] if isinstance(entry, tuple) else entry for name, entry in self.layers.items()}
+
+    def build(self, graph: GraphBuilder, name: str, *inputs: int) -> Any:
+        values: dict[str, Any] = {"input": inputs[0]}
+        for key, entry in self.layers.items():
+            layer, *reads = entry if isinstance(entry, tuple) else (entry, next(reversed(values)))
+            values[key] = layer.build(graph, f"{name}.{key}" if name else key, *(values[read] for read in reads))
+        made = tuple(values[key] for key in self.outputs)
+        return made if len(made) > 1 else made[0]
+
+
+def _check_layer(name: str, layer: Any, example: str) -> None:
+    if not isinstance(layer, Layer):
+        raise ShapeError(f"{name} must be a layer such as {example}, got {layer!r}")

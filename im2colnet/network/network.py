@@ -1,37 +1,47 @@
-"""A network: layers joined to a static graph, and the parameters that they share in one flat vector."""
+"""A network: what users hold, a facade over a graph, its parameters, its plans and what runs them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from itertools import accumulate
-from math import prod
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
-from im2colnet.checks import whole
-from im2colnet.errors import CheckpointError, DTypeError, FrozenError, NonFiniteError, ShapeError, memory_for
+from im2colnet.checks import arguments, whole
+from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.graph.nodes import Graph, Node
-from im2colnet.graph.passes import fuse
-from im2colnet.layers import Layer, Parameter
-from im2colnet.memory import working
-from im2colnet.types import HALF, Array, Shape
+from im2colnet.graph.parameters import Parameters, check_state, host_arrays
+from im2colnet.layers import Layer
+from im2colnet.layers.base import GraphBuilder
+from im2colnet.types import Array, Shape
 
 if TYPE_CHECKING:
     from im2colnet.datasets.inputs import Inputs
     from im2colnet.engine.run import Run
     from im2colnet.plan import BatchPlan
 
-
-MOST_DIFFERENCES = 20  # to print of two networks
 TOO_DEEP = "networks are nested in each other more deeply than Python can follow: put the layers into one list"
-DRAWN = 1 << 16  # numbers of a parameter at a time
 
 
 class Network(Layer):
-    """What :class:`Sequential` and :class:`Residual` have in common: parameters, state, prediction, planning."""
+    """Base of all networks: parameters, state, prediction, planning.
+
+    A network of your own has its layers as attributes, alone, in lists or in dicts, and a method ``define``, which is
+    called once with a symbolic value:
+
+    >>> import im2colnet as ic
+    >>> class Block(ic.Network):
+    ...     def __init__(self, channels):
+    ...         self.conv = ic.Conv2d(channels, channels, 3, padding=1)
+    ...         self.relu = ic.ReLU()
+    ...
+    ...     def define(self, x):
+    ...         return self.relu(self.conv(x) + x)
+    >>> [*Block(4).init().parameters()]
+    ['conv.weight', 'conv.bias']
+    """
 
     #: (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch
     input_shape: tuple[int, ...] | None = None
@@ -40,27 +50,34 @@ class Network(Layer):
     _graph: Graph | None = None
     #: what the graph was built of: networks, their attributes, and the layers there
     _built_of: Sequence[tuple[Network, str, Any]] = ()
-    _flat: Array | None = None
+    _parameters: Parameters | None = None
     _run: Run | None = None
     _precision: str | None = None
-    backend: Backend
-    dtype: str
+    #: what the constructor was called with
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        self = super().__new__(cls)
+        vars(self)["_made_with"] = args, options
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "_built_of", "_flat", "_run", "backend")}
-        return state | ({"_copied": (self.state_dict(), self.backend)} if self.initialized else {})
+        state = {k: v for k, v in vars(self).items() if k not in _MADE}
+        return state | ({"_copied": (self.state_dict(), self.backend, self.dtype)} if self.initialized else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        values = state.pop("_copied", None)
+        copied = state.pop("_copied", None)
         self.__dict__.update(state)
-        if values is not None:
+        if copied is not None:
+            values, backend, dtype = copied
             inputs = self.inputs
-            self.init(dtype=self.dtype, backend=values[1])
-            self.load_state_dict(values[0])
+            self.init(dtype=dtype, backend=backend)
+            self.load_state_dict(values)
             self.inputs = inputs
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
-        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied: Network = type(self).__new__(type(self))
+        memo[id(self)] = copied
         try:
             copied.__setstate__(deepcopy(self.__getstate__(), memo))
         except RecursionError:
@@ -68,16 +85,37 @@ class Network(Layer):
         return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("backend", "dtype") and self.initialized:
-            raise FrozenError(
-                f"{name} of a network with parameters cannot be changed: draw new ones by net.init(seed, {name}=...),"
-                " and keep these by net.state_dict() and net.load_state_dict(...)"
-            )
+        if isinstance(value, Layer) and hasattr(Network, name):
+            raise FrozenError(f"a layer of a network cannot be called {name!r}, which networks have already: rename it")
         super().__setattr__(name, value)
 
+    # ------------------------------------------------------------------ layers and graph
+
     def children(self) -> dict[str, Layer]:
-        """Return the layers that it is made of, by name."""
-        raise NotImplementedError(f"{type(self).__name__} must define children()")
+        """Return the layers that it is made of, by name: its attributes, and the members of those that hold several."""
+        found: dict[str, Layer] = {}
+        for name, value in _attributes(self).items():
+            if isinstance(value, Layer):
+                found[name] = value
+            elif isinstance(value, (list, tuple)):
+                found |= {f"{name}.{i}": layer for i, layer in enumerate(value) if isinstance(layer, Layer)}
+            elif isinstance(value, dict):
+                found |= {f"{name}.{key}": layer for key, layer in value.items() if isinstance(layer, Layer)}
+        return found
+
+    def define(self, *inputs: Any) -> Any:
+        """Compute the network's output, or several as a tuple, from symbolic values.
+
+        Layers are called with them, ``self.conv(x)``, and values of equal shapes are added and multiplied. It is called
+        once, when the graph is made.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have a method define(self, x)")
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Apply the network: to symbolic values within another network's ``define``, else as :meth:`predict`."""
+        if inputs and all(hasattr(value, "scope") for value in inputs):
+            return super().__call__(*inputs)
+        return self.predict(*inputs)
 
     def __repr__(self) -> str:
         try:
@@ -86,22 +124,36 @@ class Network(Layer):
             return f"{type(self).__name__}(...)"
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments: attributes of the same names, or else what it was called with."""
+        given, options = self._made_with
+        bound = inspect.signature(type(self)).bind(*given, **options)
+        bound.apply_defaults()
+        found = bound.arguments
+        return {name: getattr(self, name, found.get(name)) for name in arguments(type(self))}
+
+    def build(self, graph: GraphBuilder, name: str, *inputs: int) -> Any:
+        from im2colnet.network.tracing import Scope, Value
+
+        scope = Scope(graph, name, self.children())
+        made = self.define(*(Value(scope, index) for index in inputs))
+        outputs = made if isinstance(made, (tuple, list)) else (made,)
+        for value in outputs:
+            if not isinstance(value, Value):
+                raise ShapeError(f"define of {type(self).__name__} must return symbolic values, got {value!r:.80}")
+        return tuple(value.index for value in outputs) if isinstance(made, (tuple, list)) else made.index
+
     @property
     def graph(self) -> Graph:
         """The network's graph, built on first use."""
         if self._graph is None:
             graph = Graph()
             try:
-                graph.output = self.build(graph, "", 0)
+                made = self.build(graph, "", 0)
             except RecursionError:
                 raise ShapeError(TOO_DEEP) from None
-            if graph.output not in range(1, len(graph.nodes) + 1):
-                raise ShapeError(
-                    f"{type(self).__name__}.build must return the value of one of its layers, as graph.add returns it,"
-                    f" got {graph.output!r}"
-                )
-            graph.check_used()
-            fuse(graph)
+            graph.outputs = made if isinstance(made, tuple) else (made,)
+            graph.check()
             self._graph, self._built_of = graph, [*_holders(self)]
         return self._graph
 
@@ -115,19 +167,47 @@ class Network(Layer):
                     " by state_dict() and load_state_dict(...)"
                 )
 
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return self.graph.shapes(inputs[0])[self.graph.outputs[0]]
+
+    # ------------------------------------------------------------------ parameters
+
     @property
     def initialized(self) -> bool:
         """Whether the network has parameters."""
-        return self._flat is not None
+        return self._parameters is not None
+
+    @property
+    def held(self) -> Parameters:
+        """The parameters and the state, as the library holds them."""
+        if self._parameters is None:
+            raise ShapeError("the network has no parameters yet: call net.init(seed=0) first, or load a state_dict")
+        return self._parameters
 
     @property
     def flat(self) -> Array:
         """All parameters, as one vector."""
-        if self._flat is None:
-            raise ShapeError("the network has no parameters yet: call net.init(seed=0) first, or load a state_dict")
-        return self._flat
+        return self.held.flat
 
-    def init(self, seed: int = 0, dtype: str = "float32", backend: str | Backend | None = None) -> Network:
+    @property
+    def backend(self) -> Backend:
+        """Where the parameters are, and what computes with them."""
+        return self.held.backend
+
+    @backend.setter
+    def backend(self, backend: Any) -> None:
+        raise FrozenError(_FROZEN.format("backend"))
+
+    @property
+    def dtype(self) -> str:
+        """Type of the parameters, "float32" or "float64"."""
+        return self.held.dtype
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> None:
+        raise FrozenError(_FROZEN.format("dtype"))
+
+    def init(self, seed: int = 0, dtype: str = "float32", backend: str | Backend | None = None) -> Any:
         """Draw new parameters.
 
         Parameters
@@ -143,41 +223,10 @@ class Network(Layer):
         Network
             The network itself.
         """
-        from im2colnet.host import np
-
-        if str(dtype) not in ("float32", "float64"):
-            raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-        rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
-        backend = get_backend(backend)
-        if self._precision is not None:
-            _check_precision(self._precision, str(dtype), backend)
-        vars(self).update(backend=backend, dtype=str(dtype))
+        self._parameters = Parameters(self.graph, get_backend(backend), str(dtype), seed, self._precision)
         self.inputs = None
         self._run = None  # it is bound to the old parameters
-        with backend.context():
-            self._flat = self.backend.shared((self.graph.size,), self.dtype)
-            sizes = [prod(p.shape) for node in self.graph.nodes for p in node.layer.state().values()]
-            states = iter(backend.xp.split(backend.shared((sum(sizes),), self.dtype), list(accumulate(sizes))))
-            for node in self.graph.nodes:
-                node.params = self.views(node, self._flat)
-                for key, p in node.layer.parameters().items():
-                    self._fill(node.params[key], p, rng)
-                node.buffers = {key: next(states).reshape(p.shape) for key, p in node.layer.state().items()}
-                for key, p in node.layer.state().items():
-                    node.buffers[key][...] = p.value
         return self
-
-    def _fill(self, parameter: Array, p: Parameter, rng: Any) -> None:
-        """Draw a parameter, a few rows at a time: what is freed after such large arrays the process would keep."""
-        if not p.bound:
-            parameter[...] = p.value
-            return
-        rows, shape = parameter.reshape(p.shape or (1,)), p.shape[1:]
-        step = max(1, DRAWN // prod(shape))
-        for i in range(0, len(rows), step):
-            some = rows[i : i + step]
-            draw = p.value + rng.uniform(-p.bound, p.bound, (len(some), *shape))
-            some[...] = self.backend.asarray(draw.astype(self.dtype))
 
     @property
     def precision(self) -> str:
@@ -192,64 +241,33 @@ class Network(Layer):
         BackendError, DTypeError
             When it is set to what the backend cannot do, or parameters of float64 are not for.
         """
-        if self._precision is not None or not self.initialized:
-            return self._precision or "float32"
-        return self.backend.precision if self.dtype == "float32" else self.dtype
+        return self._precision or "float32" if self._parameters is None else self._parameters.precision
 
     @precision.setter
     def precision(self, precision: str) -> None:
-        if self.initialized:
-            _check_precision(precision, self.dtype, self.backend)
+        if self._parameters is not None:
+            self._parameters.precision = precision
         self._precision, self._run = precision, None
 
     def computes(self) -> tuple[Backend, str]:
         """Return the backend at the network's precision, and the type of a run's arrays."""
-        precision = self.precision
-        if self.dtype != "float32":
-            return self.backend, self.dtype
-        return self.backend.at(precision), precision if precision in HALF else self.dtype
+        return self.held.computes()
 
     def views(self, node: Node, flat: Array) -> dict[str, Array]:
-        """A layer's parameters, or their gradients, as views of a flat vector."""
-        found = {}
-        for key, parameter in node.layer.parameters().items():
-            start, shape = node.offsets[key], parameter.shape
-            part = flat[start : start + prod(shape)]
-            order = self.backend.weight_order if len(shape) == 4 else tuple(range(len(shape)))
-            stored = part.reshape([shape[axis] for axis in order])
-            found[key] = stored.transpose([order.index(axis) for axis in range(len(shape))])
-        return found
+        """Return a layer's parameters, or their gradients, as views of a flat vector."""
+        return self.held.views(node, flat)
 
     def parameters(self) -> dict[str, Any]:
         """Return every parameter by name, as an array of the backend (not a copy)."""
-        self.flat  # noqa: B018 - raises if there are none
-        return {name: node.params[key] for name, node, key in self._names("parameters")}
-
-    def _names(self, *kinds: str) -> Iterator[tuple[str, Node, str]]:
-        for node in self.graph.nodes:
-            for kind in kinds:
-                for key in getattr(node.layer, kind)():
-                    yield f"{node.name}.{key}", node, key
+        return self.held.named()
 
     def state_dict(self) -> dict[str, Any]:
         """Return parameters and running statistics as NumPy arrays (copies), with PyTorch's names and layouts."""
-        from im2colnet.host import np
-
-        self.flat  # noqa: B018 - raises if there are none
-        arrays = {n: (node.params | node.buffers)[k] for n, node, k in self._names("parameters", "state")}
-        with memory_for():
-            return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in arrays.items()}
+        return self.held.state_dict()
 
     def check_finite(self) -> None:
         """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
-        all_finite = self.backend.all_finite
-        kinds = ["state"] if all_finite(self.flat) else ["parameters", "state"]  # all parameters at once
-        for name, node, key in self._names(*kinds):
-            if not all_finite((node.params | node.buffers)[key]):
-                raise NonFiniteError(
-                    f"{name} has become infinite or NaN: try a lower learning rate, and look for inputs that are far"
-                    " too large"
-                )
+        self.held.check_finite()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set parameters and running statistics by name; a network without parameters gets them first.
@@ -267,46 +285,23 @@ class Network(Layer):
             array of real numbers, has masked entries, or numbers too large for the network's type; the message names
             it. Nothing is changed then.
         """
-        from im2colnet.host import np
-
-        if not isinstance(state, Mapping):
-            hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
-            raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
-        given = {k: _host_array(k, v) for k, v in state.items() if not str(k).endswith("num_batches_tracked")}
+        given = host_arrays(state)
         self.check_state({name: array.shape for name, array in given.items()})
-        dtype = self.dtype if self.initialized else "float32"
-        arrays = {}
-        for name, array in given.items():  # all of it before any is changed
-            try:
-                with np.errstate(over="raise"):
-                    arrays[name] = array.astype(dtype)
-            except (FloatingPointError, OverflowError) as error:
-                raise CheckpointError(f"{name} holds numbers too large for the network's {dtype}") from error
-            except (TypeError, ValueError) as error:
-                raise CheckpointError(f"{name} holds something that is not a number: {error}") from error
-        if not self.initialized:
+        fresh = not self.initialized
+        if fresh:
             self.init()
-        with working(), self.backend.context():
-            for name, node, key in self._names("parameters", "state"):
-                (node.params | node.buffers)[key][...] = self.backend.asarray(arrays[name])
+        try:
+            self.held.load_state_dict(given)
+        except BaseException:
+            if fresh:
+                self._parameters = None
+            raise
 
     def check_state(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Raise a CheckpointError that lists the differences unless a state of these shapes is this network's."""
-        wanted = {}
-        for name, node, key in self._names("parameters", "state"):
-            wanted[name] = tuple((node.layer.parameters() | node.layer.state())[key].shape)
-        differences = [f"{k} is missing" for k in wanted if k not in shapes]
-        differences += [f"{k} {tuple(v)} is not in this network" for k, v in shapes.items() if k not in wanted]
-        differences += [
-            f"{k} has shape {tuple(shapes[k])}, this network's has {shape}"
-            for k, shape in wanted.items()
-            if k in shapes and tuple(shapes[k]) != shape
-        ]
-        if differences:
-            shown = differences[:MOST_DIFFERENCES]
-            if len(differences) > len(shown):
-                shown.append(f"... and {len(differences) - len(shown)} more")
-            raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(shown))
+        check_state(self.graph, shapes)
+
+    # ------------------------------------------------------------------ plans, tables, predictions
 
     def plan(
         self,
@@ -334,16 +329,8 @@ class Network(Layer):
         threads = get_num_threads() if threads is None else whole("threads", threads)
         shard = None if shard is None else whole("shard", shard)
         backend, dtype = self.computes() if self.initialized else (get_backend(), "float32")
-        return BatchPlan(
-            self.graph,
-            self.check_shape(input_shape),
-            batch,
-            dtype,
-            backend,
-            training,
-            shard,
-            threads,
-        )
+        sample = self.check_shape(input_shape)
+        return BatchPlan(self.graph, sample, batch, dtype, backend, training, shard, threads)
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
         """Return the shape of one sample: the one given, or the network's."""
@@ -379,7 +366,7 @@ class Network(Layer):
         -------
         (N, classes) array
             The network's output (logits, where it ends with a linear layer), of the array module of ``images``, or of
-            NumPy.
+            NumPy. A tuple of a network with several outputs.
 
         Raises
         ------
@@ -398,48 +385,32 @@ class Network(Layer):
         self.check_unchanged()
         return self._run
 
-    def output_shape(self, x: Shape) -> Shape:
-        return self.graph.shapes(x)[-1]
+
+_FROZEN = (
+    "{0} of a network with parameters cannot be changed: draw new ones by net.init(seed, {0}=...), and keep these by"
+    " net.state_dict() and net.load_state_dict(...)"
+)
+
+
+#: attributes that a network makes of the others
+_MADE = frozenset({"_graph", "_built_of", "_parameters", "_run"})
+
+
+def _attributes(network: Network) -> dict[str, Any]:
+    """Return the attributes that a network's class has given it."""
+    return {name: value for name, value in vars(network).items() if name not in {*_MADE, "_made_with"}}
 
 
 def _holders(layer: Layer) -> Iterator[tuple[Network, str, Any]]:
     """Yield, for each network in ``layer``, the attributes that hold layers, and what they hold."""
-    if isinstance(layer, Network):
-        for name, value in vars(layer).items():
-            held = list(value) if isinstance(value, (list, tuple)) else [value]
-            if any(isinstance(child, Layer) for child in held):
-                yield layer, name, held if isinstance(value, list) else value
-                for child in held:
-                    yield from _holders(child)
-
-
-def _host_array(name: Any, value: Any) -> Any:
-    """Return an entry of a state as a NumPy array of real numbers, whatever module it is an array of."""
-    from im2colnet.host import np
-
-    try:
-        if hasattr(value, "detach"):  # a tensor of PyTorch
-            value = value.detach().to_dense().cpu()
-            exact = str(value.dtype) in ("torch.float64", "torch.float32") or not value.is_floating_point()
-            value = (value if exact else value.float()).numpy()  # NumPy has no bfloat16, and float holds it
-        elif hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):  # of CuPy
-            value = value.get()
-        masked = np.ma.is_masked(value)
-        array = np.asarray(value)
-    except MemoryError:
-        raise
-    except Exception as error:  # of another package
-        raise CheckpointError(f"{name} is no array: {type(error).__name__}: {error}") from error
-    if masked:
-        raise CheckpointError(f"{name} has masked entries, which have no value: fill them first")
-    kind = array.dtype.kind
-    numbers = kind in "biuf" or (kind == "V" and array.dtype.type is not np.void)  # V: bfloat16 of ml_dtypes
-    if not numbers and not (kind == "O" and all(isinstance(x, Real) for x in array.flat)):
-        raise CheckpointError(f"{name} holds {array.dtype}, expected real numbers")
-    return array
-
-
-def _check_precision(precision: str, dtype: str, backend: Backend) -> None:
-    if dtype != "float32":
-        raise DTypeError(f"a precision is for networks of float32, not of {dtype}: got precision={precision!r}")
-    backend.at(precision)
+    if not isinstance(layer, Network):
+        return
+    for name, value in _attributes(layer).items():
+        several = [*value.values()] if isinstance(value, dict) else value
+        held = [*several] if isinstance(several, (list, tuple)) else [value]
+        # of Net each is a layer, or a tuple that begins with one
+        layers = [one[0] if isinstance(one, tuple) and one else one for one in held]
+        if any(isinstance(child, Layer) for child in layers):
+            yield layer, name, value.copy() if isinstance(value, (list, dict)) else value
+            for child in layers:
+                yield from _holders(child)

@@ -26,7 +26,7 @@ def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, A
     itemsize = ITEM_BYTES[net.dtype if net.initialized else "float32"]
     layers = []
     for node in net.graph.nodes:
-        x, y = shapes[node.inputs[0]], shapes[node.output]
+        x, y = node.input_shape(shapes), shapes[node.output]
         layers.append(
             {
                 "name": node.name,

@@ -7,7 +7,7 @@ from math import prod
 from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph
-from im2colnet.graph.passes import evaluated
+from im2colnet.graph.passes import lowered
 from im2colnet.layout import channels, internal_shape
 from im2colnet.parallel import share
 from im2colnet.plan.steps import Kind, Plan
@@ -35,6 +35,8 @@ class BatchPlan:
 
     Attributes
     ----------
+    graph : Graph
+        The graph as it runs: see :func:`im2colnet.graph.passes.lowered`.
     sizes : list of int
         Of the shards.
     plans : dict of int to Plan
@@ -64,7 +66,7 @@ class BatchPlan:
         workers: int = 1,
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
-        graph = graph if training else evaluated(graph)
+        self.graph = graph = lowered(graph, backend, training)
         values = sum(map(prod, graph.shapes(internal_shape(sample, 1))))
         if values > MOST_VALUES:
             raise ShapeError(

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
@@ -86,7 +86,6 @@ class Plan:
 
     def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool, count: int = 1) -> None:
         self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
-        graph.check_used()
         self.shapes = graph.shapes(x)
         self.needs = [self._needs(node) for node in graph.nodes]
         self.parts = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
@@ -115,24 +114,27 @@ class Plan:
     def algorithm(self, i: int) -> Choice:
         """Which algorithm node ``i`` takes, its first part where it is divided."""
         node = self.graph.nodes[i]
-        layer, x, y = node.layer, self.shapes[node.inputs[0]], self.shapes[node.output]
+        layer, x, y = node.layer, node.input_shape(self.shapes), self.shapes[node.output]
         for part in self.parts[i][:1]:
             layer = part.layer
-            x, y = ((rows.stop - rows.start, *shape[1:]) for rows, shape in ((part.inputs, x), (part.outputs, y)))
+            x, y = cut_rows(x, part.inputs), cut_rows(y, part.outputs)
         return layer.algorithm(x, y, self.dtype, self.backend)
 
     # ------------------------------------------------------------------ steps
 
     def _needs(self, node: Node) -> Needs:
         with locate(node):
-            x, y = self.shapes[node.inputs[0]], self.shapes[node.output]
+            x, y = node.input_shape(self.shapes), self.shapes[node.output]
             needs = node.layer.needs(x, y, self.dtype, self.backend, self.training)
-            if len(node.inputs) > 1 and not needs.gradient_passes:
-                raise ShapeError("a layer with several inputs can only pass its gradient to all of them, as Add does")
-            if y[-1] != x[-1]:
-                raise ShapeError(f"the output has {y[-1]} samples for {x[-1]}: output_shape must keep the last number")
+            if self.training and needs.inplace and len(node.inputs) > 1 and not needs.gradient_passes:
+                raise ShapeError("needs says inplace, but of several gradients only one can overwrite dy")
+            samples = self.shapes[node.inputs[0]][-1]
+            if y[-1] != samples:
+                raise ShapeError(
+                    f"the output has {y[-1]} samples for {samples}: output_shape must keep the last number"
+                )
             # of these no backward is called, so what they say is all that is known of the gradient
-            if needs.view and (prod(x) != prod(y) or len(node.inputs) > 1):
+            if needs.view and (len(node.inputs) > 1 or prod(x) != prod(y)):
                 raise ShapeError(
                     f"needs says view, but the output of shape {y} is not the input of shape {x} reshaped (as stored)"
                 )
@@ -145,9 +147,8 @@ class Plan:
 
     def _divided(self, node: Node, needs: Needs, count: int) -> list[Part]:
         """Divide a node into layers that each make a share of its output's rows; none if that cannot be done."""
-        x, y, layer = self.shapes[node.inputs[0]], self.shapes[node.output], node.layer
-        # a subclass with a forward of its own need not know of it
-        if count == 1 or y[0] < count or needs.view or node.fused or "band" not in vars(type(layer)):
+        x, y, layer = node.input_shape(self.shapes), self.shapes[node.output], node.layer
+        if count == 1 or y[0] < count or needs.view or node.fused or not layer.keeps("band"):
             return []
         if layer.flops(x, y) + OUTPUT_WORK * prod(y) < LEAST_WORK:
             return []
@@ -159,7 +160,7 @@ class Plan:
             if band is None:
                 return []
             part, inputs = band
-            shapes = (inputs.stop - inputs.start, *x[1:]), (len(mine), *y[1:])
+            shapes = cut_rows(x, inputs), (len(mine), *y[1:])
             parts.append(Part(part, inputs, rows, part.needs(*shapes, self.dtype, self.backend, self.training)))
         return parts
 
@@ -227,8 +228,9 @@ class Plan:
                     last[v] = max(last[v], self.when["backward", i])
             if self.needs[i].output and ("backward", i) in self.when:
                 last[node.output] = max(last[node.output], self.when["backward", i])
-        final = self.graph.nodes[-1].output
-        last[final] = max(last[final], self.when["loss", len(self.graph.nodes)] if self.training else len(self.steps))
+        end = self.when["loss", len(self.graph.nodes)] if self.training else len(self.steps)
+        for v in self.graph.outputs:
+            last[v] = max(last[v], end)
         for node, needs in zip(reversed(self.graph.nodes), reversed(self.needs), strict=True):
             if needs.view or node.fused:  # who reads the output reads the input's memory
                 last[node.inputs[0]] = max(last[node.inputs[0]], last[node.output])
@@ -288,11 +290,13 @@ class Plan:
     def _place_gradients(self) -> None:
         """Each value's gradient is the sum of what its readers give, in the order of the backward steps."""
         nodes = self.graph.nodes
-        output = nodes[-1].output
         loss = self.when["loss", len(nodes)]
-        self.loss_gradient = self._new(self.shapes[output], self.dtype, loss, loss, "loss gradient")
-        self.gradients[output] = self.loss_gradient
-        holders: dict[Buffer, int] = {self.loss_gradient: 1}  # values whose gradient is kept in a buffer
+        #: of each of the network's outputs
+        self.loss_gradients = [
+            self._new(self.shapes[v], self.dtype, loss, loss, "loss gradient") for v in self.graph.outputs
+        ]
+        self.gradients.update(zip(self.graph.outputs, self.loss_gradients, strict=True))
+        holders: dict[Buffer, int] = dict.fromkeys(self.loss_gradients, 1)  # values whose gradient is in a buffer
         for t, step in enumerate(self.steps):
             if step.kind in ("grad_sums", "backward"):
                 self.gradients[nodes[step.node].output].end = t
@@ -328,3 +332,10 @@ class Plan:
         fresh = self._new(self.shapes[v], self.dtype, t, t, "sum of gradients")
         holders[fresh] = 0
         return fresh
+
+
+def cut_rows(shape: Any, rows: slice) -> Any:
+    """Return the shape, or the shapes, of these rows of arrays."""
+    if isinstance(shape[0], tuple):
+        return tuple(cut_rows(one, rows) for one in shape)
+    return rows.stop - rows.start, *shape[1:]

@@ -157,20 +157,21 @@ class Trial:
     def _context(self, s: int, n: int) -> Context:
         backend, shapes = self.backend, [internal_shape(sample, n) for sample in self.samples]
         y = self.layer.output_shape(*shapes)
-        if not isinstance(y, (tuple, list)) or len(y) not in (2, 4) or y[-1] != n:
+        if not isinstance(y, (tuple, list)) or len(y) < 2 or y[-1] != n:
             raise self.error(
                 f"output_shape gives {y!r} for an input of {n} samples: expected rows (H, C, W, {n}) or ({'features'},"
                 f" {n})"
             )
-        self.needs.append(needs := self.layer.needs(shapes[0], tuple(y), self.net.dtype, backend, self.training))
+        x: Any = shapes[0] if len(shapes) == 1 else tuple(shapes)
+        self.needs.append(needs := self.layer.needs(x, tuple(y), self.net.dtype, backend, self.training))
         if needs.view and (len(shapes) > 1 or prod(y) != prod(shapes[0])):
             raise self.error(f"needs says view, but an output of shape {tuple(y)} is no input {shapes[0]} reshaped")
         if needs.gradient_passes and any(shape != tuple(y) for shape in shapes):
             raise self.error(f"needs says gradient_passes, but the output's shape {tuple(y)} is not its input's")
         ctx = Context()
-        ctx.backend, ctx.training, ctx.relu = backend, self.training, False
+        ctx.backend, ctx.training, ctx.activation = backend, self.training, None
         ctx.xs = tuple(backend.empty(shape, self.net.dtype) for shape in shapes)
-        ctx.x, ctx.y = ctx.xs[0], backend.empty(tuple(y), self.net.dtype)
+        ctx.y, ctx.dxs = backend.empty(tuple(y), self.net.dtype), [None] * len(shapes)
         ctx.params, ctx.buffers = self.node.params, self.node.buffers
         ctx.saved = {key: backend.empty(*spec) for key, spec in needs.saved.items()}
         ctx.samples, ctx.key, ctx.grads = sum(self.sizes), (1, 2, 3, s), MappingProxyType(self._gradients)
@@ -280,14 +281,19 @@ class Trial:
                     dxs[position].append(self._host(mine.reshape(x.shape)))
                 continue
             before, ctx.work = self._host(mine), self._scratch(needs.backward)
-            ctx.dx = mine if over else self._spoiled(self.backend.empty(ctx.x.shape, self.net.dtype))
-            dx = ctx.dx if wanted else None
             if not wanted:
-                ctx.dx = None
+                ctx.dxs = [None] * len(ctx.xs)
+            elif over:
+                ctx.dxs = [mine]
+            else:
+                ctx.dxs = [self._spoiled(self.backend.empty(x.shape, self.net.dtype)) for x in ctx.xs]
             result = self.layer.backward(mine, ctx)
-            if dx is not None:
-                self._deliver("backward", result, dx)
-                dxs[0].append(self._host(dx))
+            results = result if len(ctx.xs) > 1 and isinstance(result, (tuple, list)) else [result]
+            if wanted and len(results) != len(ctx.xs):
+                raise self.error(f"backward returns {len(results)} gradients for {len(ctx.xs)} inputs")
+            for position, dx in enumerate(ctx.dxs if wanted else []):
+                self._deliver("backward", results[position], dx)
+                dxs[position].append(self._host(dx))
             if not over and self._host(mine).tobytes() != before.tobytes():
                 raise self.error(
                     "backward changes dy in place, which other layers may read: make a new array, or write to ctx.dx"
@@ -328,7 +334,7 @@ class Trial:
 
     def _check_prepared(self, what: str, given: Array, out: Array, plain: Callable[[], Any], expected: Any) -> None:
         """Calls that are prepared while ``given`` holds other numbers must give what the plain ones do, twice."""
-        if f"prepare_{what}" not in vars(type(self.layer)):
+        if not self.layer.prepares(what):
             return
         ctx, needs = self.shards[0], self.needs[0]
         plain()
@@ -387,11 +393,12 @@ class Trial:
         if not passes and not self.layer.couples:
             self.forward(xs)
             given = self.backend.asarray(np.ascontiguousarray(dy))
-            dx = self.backend.empty(ctx.x.shape, self.net.dtype)
+            made = [self.backend.empty(x.shape, self.net.dtype) for x in ctx.xs]
+            dx = made[0]
 
             def plain() -> None:
                 again()
-                ctx.dx = dx
+                ctx.dxs = made
 
             self._check_prepared("backward", given, dx, plain, dxs[0])
 

@@ -28,11 +28,13 @@ from im2colnet.errors import CheckpointError, Im2colnetError, OutOfMemoryError
 from im2colnet.files import check_regular, replace_file
 from im2colnet.layers import Layer
 from im2colnet.losses import CrossEntropyLoss
+from im2colnet.network import Network
 from im2colnet.network.network import TOO_DEEP
 from im2colnet.version import __version__
 
 FORMAT = 1
 DESCRIPTION, CHECKSUM = "im2colnet", "im2colnet.crc32"  # keys of the metadata
+DICT = "dict"  # key of the description of a dict, whose members are pairs in their order
 FLOATS = ("F16", "F32", "F64")
 LARGEST = 2**53  # of the counts in a description: any larger one is a fault, and would not fit a float
 
@@ -53,12 +55,18 @@ def describe(value: Any) -> Any:
 def _described(value: Any) -> Any:
     if isinstance(value, _bases()):
         cls, names = type(value), arguments(type(value))
-        missing = [name for name in names if not hasattr(value, name)]
+        given = value.config() if isinstance(value, Network) else vars(value)
+        missing = [name for name in names if name not in given and not hasattr(value, name)]
         if missing:
             raise CheckpointError(f"{cls.__name__} must keep its arguments as attributes: {', '.join(missing)}")
-        return {"type": _name(cls), "arguments": {name: _described(getattr(value, name)) for name in names}}
+        return {
+            "type": _name(cls),
+            "arguments": {name: _described(given.get(name, getattr(value, name, None))) for name in names},
+        }
     if isinstance(value, (list, tuple)):
         return [_described(v) for v in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {DICT: [[key, _described(v)] for key, v in value.items()]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     try:
@@ -80,6 +88,11 @@ def rebuild(description: Any, place: str = "it") -> Any:
         return tuple(rebuild(v, f"{place}.{i}") for i, v in enumerate(description))
     if not isinstance(description, dict):
         return description
+    if DICT in description:
+        pairs = entry(DICT, description, list, place)
+        if not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+            raise CheckpointError(f"{place}: it is damaged: {DICT} must hold pairs of a name and a value")
+        return {key: rebuild(v, f"{place}.{key}") for key, v in pairs}
     entry("type", description, str, place)
     given = entry("arguments", description, dict, place)
     cls = _find(description["type"], place)
@@ -174,7 +187,6 @@ def _find(name: str, place: str) -> type[Any]:
 
 
 def _abstract() -> tuple[type[Any], ...]:
-    from im2colnet.network import Network
     from im2colnet.optim import Optimizer
 
     return Layer, Network, Optimizer

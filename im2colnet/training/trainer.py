@@ -544,7 +544,7 @@ class Trainer:
             shapes = self.net.graph.shapes(internal_shape(data.images.shape[1:], n))
             for node in self.net.graph.nodes:
                 with locate(node):
-                    node.layer.check_batch(shapes[node.inputs[0]])
+                    node.layer.check_batch(node.input_shape(shapes))
 
         count, size = len(data), loader.batch_size
         last = size if loader.drop_last else count % size or size

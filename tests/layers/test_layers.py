@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 
 import im2colnet as ic
 from im2colnet.engine.run import Run
-from im2colnet.graph.passes import NormalizedConv2d
 from im2colnet.layers import Layer, Needs, Parameter
+from im2colnet.layers.convolution import NormalizedConv2d
 from im2colnet.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("one_thread")

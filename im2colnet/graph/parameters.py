@@ -1,0 +1,239 @@
+"""The parameters and the state of a graph: views of flat vectors, with names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from math import prod
+from numbers import Real
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.checks import whole
+from im2colnet.errors import CheckpointError, DTypeError, NonFiniteError, memory_for
+from im2colnet.graph.nodes import Graph, Node
+from im2colnet.layers import Parameter
+from im2colnet.memory import working
+from im2colnet.types import HALF, Array
+
+#: how many differences between two networks an error lists
+MOST_DIFFERENCES = 20
+#: how many numbers of a parameter are drawn at a time
+DRAW_CHUNK = 1 << 16
+
+
+class Parameters:
+    """The parameters of a graph in one flat vector, so that an optimiser updates them as one, and its state in another.
+
+    Making it draws the parameters; each node of the graph gets its own as views, ``node.params`` and ``node.buffers``.
+
+    Parameters
+    ----------
+    graph : Graph
+    backend : Backend
+        Where they live.
+    dtype : {"float32", "float64"}
+    seed : int
+        The parameters depend on it alone, not on the backend or ``dtype``.
+    precision : str, optional
+        See :attr:`precision`.
+
+    Attributes
+    ----------
+    flat : (size,) array of the backend
+        All parameters, in the order of the graph's nodes.
+    """
+
+    def __init__(
+        self, graph: Graph, backend: Backend, dtype: str = "float32", seed: int = 0, precision: str | None = None
+    ) -> None:
+        from im2colnet.host import np
+
+        if dtype not in ("float32", "float64"):
+            raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+        rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
+        self.graph, self.backend, self.dtype = graph, backend, dtype
+        self._precision: str | None = None
+        if precision is not None:
+            self.precision = precision
+        with backend.context():
+            self.flat = backend.shared((graph.size,), dtype)
+            sizes = [prod(p.shape) for node in graph.nodes for p in node.layer.state().values()]
+            states = iter(backend.xp.split(backend.shared((sum(sizes),), dtype), list(accumulate(sizes))))
+            for node in graph.nodes:
+                node.params = self.views(node, self.flat)
+                for key, p in node.layer.parameters().items():
+                    self._fill(node.params[key], p, rng)
+                node.buffers = {key: next(states).reshape(p.shape) for key, p in node.layer.state().items()}
+                for key, p in node.layer.state().items():
+                    node.buffers[key][...] = p.value
+
+    def _fill(self, parameter: Array, p: Parameter, rng: Any) -> None:
+        """Draw a parameter, a few rows at a time: what is freed after such large arrays the process would keep."""
+        if not p.bound:
+            parameter[...] = p.value
+            return
+        rows, shape = parameter.reshape(p.shape or (1,)), p.shape[1:]
+        step = max(1, DRAW_CHUNK // prod(shape))
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step]
+            draw = p.value + rng.uniform(-p.bound, p.bound, (len(some), *shape))
+            some[...] = self.backend.asarray(draw.astype(self.dtype))
+
+    # ------------------------------------------------------------------ precision
+
+    @property
+    def precision(self) -> str:
+        """How a run computes: what the backend does by default, unless it is set."""
+        if self._precision is not None:
+            return self._precision
+        return self.backend.precision if self.dtype == "float32" else self.dtype
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        if self.dtype != "float32":
+            raise DTypeError(
+                f"a precision is for networks of float32, not of {self.dtype}: got precision={precision!r}"
+            )
+        self.backend.at(precision)
+        self._precision = precision
+
+    def computes(self) -> tuple[Backend, str]:
+        """Return the backend at this precision, and the type of a run's arrays."""
+        if self.dtype != "float32":
+            return self.backend, self.dtype
+        precision = self.precision
+        return self.backend.at(precision), precision if precision in HALF else self.dtype
+
+    # ------------------------------------------------------------------ views by name
+
+    def views(self, node: Node, flat: Array) -> dict[str, Array]:
+        """Return a layer's parameters, or their gradients, as views of a flat vector."""
+        found = {}
+        for key, parameter in node.layer.parameters().items():
+            start, shape = node.offsets[key], parameter.shape
+            part = flat[start : start + prod(shape)]
+            order = self.backend.weight_order if parameter.order == "filter" else range(len(shape))
+            stored = part.reshape([shape[axis] for axis in order])
+            found[key] = stored.transpose([order.index(axis) for axis in range(len(shape))])
+        return found
+
+    def named(self) -> dict[str, Array]:
+        """Return every parameter by name, as an array of the backend (not a copy)."""
+        return {name: node.params[key] for name, node, key in names(self.graph, "parameters")}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return parameters and state as NumPy arrays (copies), with PyTorch's names and layouts."""
+        from im2colnet.host import np
+
+        with memory_for():
+            return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in self._arrays()}
+
+    def load_state_dict(self, given: Mapping[str, Any]) -> None:
+        """Set parameters and state by name, from NumPy arrays that :func:`host_arrays` returns.
+
+        Raises
+        ------
+        CheckpointError
+            If an array cannot be converted to the type of the parameters; nothing is changed then.
+        """
+        from im2colnet.host import np
+
+        arrays = {}
+        for name, array in given.items():  # all of it before any is changed
+            try:
+                with np.errstate(over="raise"):
+                    arrays[name] = array.astype(self.dtype)
+            except (FloatingPointError, OverflowError) as error:
+                raise CheckpointError(f"{name} holds numbers too large for the network's {self.dtype}") from error
+            except (TypeError, ValueError) as error:
+                raise CheckpointError(f"{name} holds something that is not a number: {error}") from error
+        with working(), self.backend.context():
+            for name, own in self._arrays():
+                own[...] = self.backend.asarray(arrays[name])
+
+    def check_finite(self) -> None:
+        """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
+        parameters_are = self.backend.all_finite(self.flat)  # all of them at once
+        for name, array in self._arrays(*["state"] if parameters_are else ["parameters", "state"]):
+            if not self.backend.all_finite(array):
+                raise NonFiniteError(
+                    f"{name} has become infinite or NaN: try a lower learning rate, and look for inputs that are far"
+                    " too large"
+                )
+
+    def _arrays(self, *kinds: str) -> Iterator[tuple[str, Array]]:
+        for name, node, key in names(self.graph, *kinds):
+            yield name, (node.params | node.buffers)[key]
+
+
+def names(graph: Graph, *kinds: str) -> Iterator[tuple[str, Node, str]]:
+    """Yield name, node and key of all "parameters", "state", or by default both, of a graph's layers.
+
+    For each node first its parameters, then its state.
+    """
+    for node in graph.nodes:
+        for kind in kinds or ("parameters", "state"):
+            for key in getattr(node.layer, kind)():
+                yield f"{node.name}.{key}", node, key
+
+
+def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise a CheckpointError that lists the differences unless a state of these shapes is this graph's."""
+    wanted = {
+        name: tuple((node.layer.parameters() | node.layer.state())[key].shape) for name, node, key in names(graph)
+    }
+    differences = [f"{k} is missing" for k in wanted if k not in shapes]
+    differences += [f"{k} {tuple(v)} is not in this network" for k, v in shapes.items() if k not in wanted]
+    differences += [
+        f"{k} has shape {tuple(shapes[k])}, this network's has {shape}"
+        for k, shape in wanted.items()
+        if k in shapes and tuple(shapes[k]) != shape
+    ]
+    if differences:
+        shown = differences[:MOST_DIFFERENCES]
+        if len(differences) > len(shown):
+            shown.append(f"... and {len(differences) - len(shown)} more")
+        raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(shown))
+
+
+def host_arrays(state: Any) -> dict[str, Any]:
+    """Return the entries of a state as NumPy arrays of real numbers, whatever module's arrays they are.
+
+    Entries called ``num_batches_tracked`` are left out.
+
+    Raises
+    ------
+    CheckpointError
+        If something is no array of real numbers, or has masked entries; the message names it.
+    """
+    if not isinstance(state, Mapping):
+        hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
+        raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
+    return {k: _host_array(k, v) for k, v in state.items() if not str(k).endswith("num_batches_tracked")}
+
+
+def _host_array(name: Any, value: Any) -> Any:
+    """Return an entry of a state as a NumPy array of real numbers, whatever module it is an array of."""
+    from im2colnet.host import np
+
+    try:
+        if hasattr(value, "detach"):  # a tensor of PyTorch
+            value = value.detach().to_dense().cpu()
+            exact = str(value.dtype) in ("torch.float64", "torch.float32") or not value.is_floating_point()
+            value = (value if exact else value.float()).numpy()  # NumPy has no bfloat16, and float holds it
+        elif hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):  # of CuPy
+            value = value.get()
+        masked = np.ma.is_masked(value)
+        array = np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # of another package
+        raise CheckpointError(f"{name} is no array: {type(error).__name__}: {error}") from error
+    if masked:
+        raise CheckpointError(f"{name} has masked entries, which have no value: fill them first")
+    kind = array.dtype.kind
+    numbers = kind in "biuf" or (kind == "V" and array.dtype.type is not np.void)  # V: bfloat16 of ml_dtypes
+    if not numbers and not (kind == "O" and all(isinstance(x, Real) for x in array.flat)):
+        raise CheckpointError(f"{name} holds {array.dtype}, expected real numbers")
+    return array
