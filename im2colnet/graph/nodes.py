@@ -58,11 +58,14 @@ class Graph:
         self._layers.add(id(layer))
         return node.output
 
-    def check(self) -> None:
-        """Raise a ShapeError if the outputs are no values of layers, or nothing reads the output of one."""
+    def check(self, network: str) -> None:
+        """Raise a ShapeError if a network's outputs are no values of layers, or nothing reads the output of one."""
         for output in self.outputs:
             if output not in range(1, len(self.nodes) + 1):
-                raise ShapeError(f"build must return the value of a layer, as graph.add returns it, got {output!r}")
+                raise ShapeError(
+                    f"{network}.build must return the value of one of its layers, as graph.add returns it, got"
+                    f" {output!r}"
+                )
         read = {v for node in self.nodes for v in node.inputs} | set(self.outputs)
         for node in self.nodes:
             if node.output not in read:

@@ -153,7 +153,7 @@ class Network(Layer):
             except RecursionError:
                 raise ShapeError(TOO_DEEP) from None
             graph.outputs = made if isinstance(made, tuple) else (made,)
-            graph.check()
+            graph.check(type(self).__name__)
             self._graph, self._built_of = graph, [*_holders(self)]
         return self._graph
 

@@ -256,7 +256,7 @@ class Trial:
 
         start, dys, total = 0, [], dict.fromkeys(self._gradients, 0.0)
         for ctx, needs, size in zip(self.shards, self.needs, self.sizes, strict=True):
-            dys.append(self.backend.asarray(np.ascontiguousarray(dy[..., start : start + size])))
+            dys.append(self.backend.asarray(np.array(dy[..., start : start + size], order="C")))
             start += size
             if not needs.input:
                 for x in ctx.xs:
@@ -334,7 +334,9 @@ class Trial:
 
     def _check_prepared(self, what: str, given: Array, out: Array, plain: Callable[[], Any], expected: Any) -> None:
         """Calls that are prepared while ``given`` holds other numbers must give what the plain ones do, twice."""
-        if not self.layer.prepares(what):
+        names = what, f"prepare_{what}"
+        definer = next(base for base in type(self.layer).__mro__ if any(name in vars(base) for name in names))
+        if definer is Layer or f"prepare_{what}" not in vars(definer):
             return
         ctx, needs = self.shards[0], self.needs[0]
         plain()

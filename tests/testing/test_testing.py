@@ -286,7 +286,7 @@ def test_each_fault_is_found(faulty, text):
 def test_what_is_no_layer_or_shape_is_refused():
     for layer, shape, batch in [
         (ic.ReLU, (3,), 3),
-        (ic.ReLU(), (3, 2), 3),
+        (ic.ReLU(), (), 3),
         (ic.ReLU(), (3,), 1),
         (ic.Conv2d(3, 4, 3), IMAGES, 3),
     ]:
