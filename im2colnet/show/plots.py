@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-#: of the keys with that prefix: what they are, and their colour
-_CURVES = {"": ("training", "#1f5fa8"), "validation_": ("validation", "#d9731a")}
-LEAST_SHARE = 0.002  # of a step's time, for a layer's pass to be drawn
-NAMED = 6  # passes, the longest, whose layers are named
+#: the curves of a quantity, by the prefix of its key in a history: their name and colour
+CURVES = {"": ("training", "#1f5fa8"), "validation_": ("validation", "#d9731a")}
+MIN_SHARE = 0.002  #: a pass is drawn if it takes at least this part of the time of all passes
+MAX_NAMES = 6  #: how many passes, the longest first, have the name of their layer beside them
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
@@ -27,7 +27,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     Parameters
     ----------
     history : History
-        Of :meth:`im2colnet.Trainer.fit`.
+        What :meth:`im2colnet.Trainer.fit` returns.
     path : path
         Written whole or not at all.
 
@@ -48,7 +48,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     epochs = [record["epoch"] for record in history]
     for axes, quantity, form in zip(figure.subplots(1, 2), ("loss", "accuracy"), (".4f", ".2%"), strict=True):
         drawn: list[float] = []
-        for prefix, (name, colour) in _CURVES.items():
+        for prefix, (name, colour) in CURVES.items():
             points = [(record["epoch"], record[prefix + quantity]) for record in history if prefix + quantity in record]
             if points:
                 epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
@@ -71,7 +71,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if quantity == "loss" and max(drawn) > 20 * min(drawn) > 0:
             axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_number if quantity == "loss" else _percent)
+        axes.yaxis.set_major_formatter(_as_number if quantity == "loss" else _as_percent)
         axes.legend(frameon=False)
         _style(axes)
     _save(figure, path)
@@ -80,15 +80,15 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
 def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw what each layer's passes reach beside what this machine could do, as a PNG.
 
-    A circle's area is a pass's share of the time, and the longest are named. The roof is the lesser of the peak of a
-    matrix product and bandwidth times FLOPs a byte (Williams, Waterman, Patterson 2009,
+    A circle's area is a pass's share of the step's time, and the longest passes have names. The roof is the lesser of
+    the peak of a matrix product and the bandwidth times the FLOPs for each byte (Williams, Waterman, Patterson 2009,
     doi:10.1145/1498765.1498785). Winograd's algorithm can rise above it, since it needs fewer FLOPs than are counted,
-    and so can what finds its operands in the cache.
+    and so can a pass that finds its operands in the cache.
 
     Parameters
     ----------
     report : dict
-        Of :func:`im2colnet.profiling.profile`.
+        What :func:`im2colnet.reports.profile.profile` returns.
     path : path
         Written whole or not at all.
 
@@ -101,32 +101,35 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     """
     figure = _figure(height=5.2)
     axes, gemm, copy = figure.subplots(), report["gemm"] / 1e9, report["copy"] / 1e9
+    kinds = ("forward", "backward")
+    shortest = MIN_SHARE * sum(layer[kind]["seconds"] for layer in report["layers"] for kind in kinds)
     passes = [
         (kind, layer, layer[kind]["flops"] / layer[kind]["bytes"], layer[kind]["flops"] / layer[kind]["seconds"] / 1e9)
-        for kind in ("forward", "backward")
+        for kind in kinds
         for layer in report["layers"]
-        if layer[kind]["seconds"] > LEAST_SHARE * report["seconds"] and layer[kind]["flops"]
+        if layer[kind]["seconds"] > shortest and layer[kind]["flops"]
     ]
     for kind, colour in (("forward", "#1f5fa8"), ("backward", "#d9731a")):
         mine = [one for one in passes if one[0] == kind]
         areas = [max(8.0, 4000 * layer[kind]["seconds"] / report["seconds"]) for _, layer, _, _ in mine]
         xs, ys = [x for _, _, x, _ in mine], [y for *_, y in mine]
         axes.scatter(xs, ys, areas, color=colour, alpha=0.55, linewidth=0, zorder=3)
-        axes.scatter([], [], 40, color=colour, alpha=0.55, linewidth=0, label=kind)  # one size in the legend
-    intensities = [x for _, _, x, _ in passes]
-    ends = min(intensities) / 2, max(*intensities, 2 * gemm / copy) * 2
-    roof = [ends[0], gemm / copy, ends[1]]
+        axes.scatter([], [], 40, color=colour, alpha=0.55, linewidth=0, label=kind)  # circles of one size in the legend
+    ridge = gemm / copy
+    intensities = [x for _, _, x, _ in passes] or [ridge]
+    ends = min(intensities) / 2, max(*intensities, 2 * ridge) * 2
+    roof = [ends[0], ridge, ends[1]]
     axes.plot(roof, [min(gemm, copy * x) for x in roof], color="#444444", linewidth=1.5, label="roof")
     axes.set(xscale="log", yscale="log", xlabel="FLOPs for each byte that must be moved", xlim=ends)
     axes.set_title("GFLOP/s", loc="left", fontweight="bold")
     for axis in axes.xaxis, axes.yaxis:
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_major_formatter(_as_number)
     axes.legend(frameon=False, loc="lower right")
     _style(axes)
-    figure.draw_without_rendering()  # so that the places of texts are known
+    figure.draw_without_rendering()  # it lays out the axes, so that texts know where they are
     named: list[Bbox] = []
     for kind, layer, x, y in sorted(passes, key=lambda one: -one[1][one[0]]["seconds"]):
-        if len(named) == NAMED:
+        if len(named) == MAX_NAMES:
             break
         name = axes.annotate(f"{layer['name']} {kind}", (x, y), (9, -12), textcoords="offset points", fontsize=8)
         box = name.get_window_extent()
@@ -142,7 +145,7 @@ def _figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)  # not pyplot, which would keep the figure and choose a window system
+    FigureCanvasAgg(figure)  # pyplot would keep the figure and choose a window system
     return figure
 
 
@@ -157,11 +160,11 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     replace_file(path, picture.getvalue())
 
 
-def _number(value: float, position: int) -> str:
+def _as_number(value: float, position: float) -> str:
     return f"{value:g}"
 
 
-def _percent(value: float, position: int) -> str:
+def _as_percent(value: float, position: float) -> str:
     return f"{100 * value:g}%"
 
 
