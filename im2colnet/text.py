@@ -24,11 +24,10 @@ def table(
 ) -> str:
     """Return rows of text as aligned columns with a rule under the first.
 
-    Columns for which a terminal of ``width`` columns has no room come on lines of their own, below the others of their
-    row.
+    Where a terminal of ``width`` columns is too narrow, the last columns of a row are on lines of their own below it.
     """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines: list[list[str]] = []  # of each row
+    lines: list[list[str]] = []  # each row's
     for row in rows:
         cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append([line.rstrip() for line in fold(cells, width).split("\n")])
@@ -76,7 +75,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def fold(parts: Sequence[str], width: int | None, indent: str = "    ") -> str:
-    """Join parts by two spaces, on as many lines as a terminal of that width needs; no part is broken."""
+    """Join parts by two spaces, on as many lines as a terminal of ``width`` columns needs; no part is broken."""
     lines = [""]
     for part in parts:
         line = f"{lines[-1]}  {part}" if lines[-1].strip() else f"{lines[-1]}{part}"

@@ -13,14 +13,14 @@ from im2colnet.types import ITEM_BYTES
 
 
 def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
-    """Layers with output shapes, parameters, FLOPs of a forward pass and bytes of their outputs, and the totals.
+    """Return each layer's output shape, parameters, FLOPs of a forward pass and bytes of its output, and the totals.
 
     Parameters
     ----------
     net : Network
     input_shape : (C, H, W) or (features,)
     batch : int
-        Number of images that shapes, FLOPs and bytes are for.
+        The batch size that the shapes, FLOPs and bytes are for.
     """
     shapes = net.graph.shapes(internal_shape(input_shape, batch))
     itemsize = ITEM_BYTES[net.dtype if net.initialized else "float32"]

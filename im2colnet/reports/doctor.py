@@ -1,4 +1,4 @@
-"""Whether a backend works on this machine, and how fast: what to run first on a new one."""
+"""Whether a backend computes correctly on this machine, and how fast: run this first on a new machine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,33 @@ from im2colnet.types import Array
 from im2colnet.version import __version__
 from im2colnet.window import make_window
 
-MOST = 1e-5  # error of a result, as a part of the largest: that of float32, with room for long sums,
-MOST_ROUNDED = 3e-3  # and of products whose factors are rounded to 10 bits
-STEPS, BATCH = 5, 64
+MAX_ERROR = 1e-5  #: allowed error of a kernel, as a part of its largest result: float32, with room for long sums
+MAX_ERROR_TF32 = 3e-3  #: the same where the factors of products are rounded to 10 bits
+WARM_UP = 3  #: training steps before the steps that are timed
 
 
-def examine(backend: Backend) -> dict[str, Any]:
+def examine(backend: Backend, steps: int = 5, batch: int = 64) -> dict[str, Any]:
     """Compare a backend's kernels with the textbook's in float64, and time training steps.
+
+    Parameters
+    ----------
+    backend : Backend
+    steps : int
+        How many training steps to time; ``step_seconds`` is their median.
+    batch : int
+        The batch size of these steps.
 
     Returns
     -------
     dict
-        ``backend``, ``versions`` (of what runs, by name), ``unequal`` (why results may differ in their last bits from
-        run to run or with the number of workers; empty where they are equal), ``errors`` (of each kernel, as a part of
-        the largest result),
-        ``tolerance``, ``correct``, ``gemm`` (FLOP/s), ``copy`` (B/s), ``step_seconds`` of ResNet-20 with ``batch``
-        images of 3×32×32.
+        ``backend``; ``versions`` of the software and the hardware that compute, by name; ``unequal``: why results may
+        differ in their last bits from run to run or with the number of workers, empty if they never do; ``errors``: the
+        largest error of each kernel, as a part of its largest result; ``tolerance``: the largest error that is allowed;
+        ``correct``: whether no error is larger; ``gemm`` (FLOP/s); ``copy`` (B/s); ``step_seconds`` of ResNet-20 with
+        ``batch`` images of 3×32×32.
     """
     found = dict(errors(backend))
-    most = MOST_ROUNDED if backend.tf32 else MOST
+    tolerance = MAX_ERROR_TF32 if backend.tf32 else MAX_ERROR
     gemm, copy = peaks(backend, "float32")
     return {
         "backend": backend.full_name,
@@ -49,17 +57,17 @@ def examine(backend: Backend) -> dict[str, Any]:
         },
         "unequal": backend.unequal(),
         "errors": found,
-        "tolerance": most,
-        "correct": all(error <= most for error in found.values()),
+        "tolerance": tolerance,
+        "correct": all(error <= tolerance for error in found.values()),
         "gemm": gemm,
         "copy": copy,
-        "batch": BATCH,
-        "step_seconds": _step_seconds(backend),
+        "batch": batch,
+        "step_seconds": _step_seconds(backend, steps, batch),
     }
 
 
 def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, float]]:
-    """Yield each kernel's name and the largest error of its result, as a part of the largest exact one."""
+    """Yield each kernel's name and its largest error, as a part of the largest exact result."""
     from im2colnet.host import np
 
     class Textbook(Backend):
@@ -120,29 +128,30 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
     yield compare("cross-entropy's gradient", loss_gradient)
 
 
-def _step_seconds(backend: Backend) -> float:
+def _step_seconds(backend: Backend, steps: int, batch: int) -> float:
+    """Return the median time of a training step of ResNet-20."""
     from im2colnet.host import np
 
     net, rng = models.resnet20().init(0, backend=backend), np.random.default_rng(0)
     trainer = Trainer(net, optimizer=SGD(0.01, momentum=0.9))
-    images, labels = rng.integers(0, 256, (BATCH, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, BATCH)
+    images, labels = rng.integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, batch)
     seconds = []
-    for _ in range(3 + STEPS):
+    for _ in range(WARM_UP + steps):
         began = time.perf_counter()
         trainer.step(images, labels)
         seconds.append(time.perf_counter() - began)
-    return median(seconds[3:])
+    return median(seconds[WARM_UP:])
 
 
 def text(report: dict[str, Any]) -> str:
-    """Return :func:`examine` as lines."""
-    found, most = report["errors"], report["tolerance"]
+    """Return what :func:`examine` found as lines."""
+    found, tolerance = report["errors"], report["tolerance"]
     worst = max(found, key=found.get)
-    wrong = [f"{name} is off by {error:.1e} of the largest" for name, error in found.items() if not error <= most]
+    wrong = [f"{name} is off by {error:.1e} of the largest" for name, error in found.items() if not error <= tolerance]
     correct = f"yes: {len(found)} kernels agree with float64 to {found[worst]:.1e} of the largest result ({worst})"
     seconds = report["step_seconds"]
     rows = [("backend", report["backend"]), *report["versions"].items()]
-    rows.append(("correct", f"NO: {'; '.join(wrong)} ({most:.0e} is allowed)" if wrong else correct))
+    rows.append(("correct", f"NO: {'; '.join(wrong)} ({tolerance:.0e} is allowed)" if wrong else correct))
     if why := report["unequal"]:
         rows.append(("equal bits", f"NOT promised, from run to run or with the number of workers: {why}"))
     else:

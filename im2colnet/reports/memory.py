@@ -14,7 +14,7 @@ from im2colnet.parallel import get_num_threads
 from im2colnet.text import amount, count, shape_text, table
 from im2colnet.types import ITEM_BYTES
 
-PURPOSES = "parameters", "copy of the parameters", "optimizer", "activations", "gradients", "sums"  # of memory
+PURPOSES = "parameters", "copy of the parameters", "optimizer", "activations", "gradients", "sums"  #: rows of the table
 
 
 def plan(
@@ -34,16 +34,16 @@ def plan(
     batch : int
     optimizer : Optimizer
     threads : int, optional
-        By default as many as may be used.
+        The number of workers; by default :func:`~im2colnet.get_num_threads`.
     shard : int, optional
         Samples in a shard; by default as in training.
 
     Returns
     -------
     dict
-        ``training`` and ``inference``: bytes by purpose and their ``total``: every array that the library holds at
-        its peak, without the images themselves and the Python interpreter. ``algorithms``: of each convolution, by the
-        layer's name, the algorithm of a shard in training and in inference, and why.
+        ``training`` and ``inference``: bytes by purpose and their ``total``, which counts every array that the library
+        holds at its peak, without the images themselves and the Python interpreter. ``algorithms``: for each
+        convolution, by the layer's name, the algorithm of a shard in training and in inference, and why it was chosen.
     """
     threads = threads or get_num_threads()
     backend, dtype = (net.backend, net.dtype) if net.initialized else (get_backend(), "float32")
@@ -75,7 +75,7 @@ def plan(
 
 
 def plan_text(report: dict[str, Any], width: int | None = None) -> str:
-    """Return :func:`plan` as a table, for a terminal of so many columns."""
+    """Return what :func:`plan` found as a table for a terminal of ``width`` columns."""
     training, inference = report["training"], report["inference"]
     purposes = [key for key in training if key in PURPOSES]
     rows: list[tuple[str, ...]] = [("memory", "training", "inference")]

@@ -19,9 +19,10 @@ from im2colnet.text import amount, count, table
 from im2colnet.training.trainer import Trainer
 from im2colnet.types import ITEM_BYTES
 
-GEMM = 1024  # rows and columns of the product that measures the peak of arithmetic
-COPY = 64 << 20  # bytes read, and as many written, of the copy that measures the bandwidth of main memory
-WARM_UP = 2  # steps
+GEMM_SIZE = 1024  #: rows and columns of the matrices whose product measures the peak of arithmetic
+COPY_BYTES = 64 << 20  #: bytes that the copy reads, and writes, which measures the bandwidth of main memory
+PEAK_RUNS = 5  #: how often a peak is measured; the fastest run counts
+WARM_UP = 2  #: training steps before the steps that are timed
 
 
 def profile(
@@ -32,19 +33,19 @@ def profile(
     Parameters
     ----------
     net : Network
-        Stays as it is: a copy is trained, on random images.
+        It stays as it is: a copy of it is trained, on random images.
     input_shape : (C, H, W) or (features,)
     batch : int
     optimizer : Optimizer
     steps : int
-        Figures are medians of so many.
+        How many steps to time; the figures are their medians.
 
     Returns
     -------
     dict
-        ``gemm`` (FLOP/s) and ``copy`` (B/s) of this machine, ``seconds`` of a step, ``loss_seconds``, and of each of
-        ``layers`` the ``algorithm`` and of its ``forward`` and ``backward`` pass ``seconds``, ``flops`` and ``bytes``:
-        those that it must read and write at least.
+        ``gemm`` (FLOP/s) and ``copy`` (B/s) of this machine; ``seconds`` of a step; ``loss_seconds``; ``layers``: for
+        each layer its ``algorithm``, and for its ``forward`` and its ``backward`` pass the ``seconds``, the ``flops``
+        and the ``bytes`` that the pass must at least read and write.
     """
     threads = get_num_threads()
     set_num_threads(1)
@@ -59,7 +60,7 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
 
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, *input_shape), dtype=np.float32)
-    if is_dataclass(optimizer):  # without a schedule, which may want to know the number of steps
+    if is_dataclass(optimizer):  # a schedule may want to know the number of steps
         optimizer = replace(optimizer, lr=1e-3)
     trainer, nodes, shapes = Trainer(net, optimizer=optimizer), net.graph.nodes, net.graph.shapes
     values = shapes(internal_shape(input_shape, batch))
@@ -81,7 +82,7 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
         x, y = values[before], values[after]
         weights = sum(prod(p.shape) for p in node.layer.parameters().values())
         moved = item * (sum(prod(values[v]) for v in node.inputs) + prod(y) + weights)
-        gradients = wanted[before] + bool(weights)  # of the input, and of the parameters
+        gradients = wanted[before] + bool(weights)  # the input's, and the parameters'
         flops = node.layer.flops(x, y)
         layers.append(
             {
@@ -113,8 +114,8 @@ def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Op
 
 def peaks(backend: Backend, dtype: str) -> tuple[float, float]:
     """Measure FLOP/s of a matrix product and B/s, read and written, of a copy in main memory, on one core."""
-    a, b, c = (backend.empty((GEMM, GEMM), dtype) for _ in range(3))
-    source, target = (backend.empty((COPY,), "uint8") for _ in range(2))
+    a, b, c = (backend.empty((GEMM_SIZE, GEMM_SIZE), dtype) for _ in range(3))
+    source, target = (backend.empty((COPY_BYTES,), "uint8") for _ in range(2))
 
     def copy() -> None:
         target[...] = source
@@ -122,12 +123,14 @@ def peaks(backend: Backend, dtype: str) -> tuple[float, float]:
     with backend.context():
         a[...] = b[...] = 1
         source[...] = target[...] = 0
-        return 2 * GEMM**3 / _seconds(backend, lambda: backend.matmul(a, b, out=c)), 2 * COPY / _seconds(backend, copy)
+        return 2 * GEMM_SIZE**3 / _seconds(backend, lambda: backend.matmul(a, b, out=c)), 2 * COPY_BYTES / _seconds(
+            backend, copy
+        )
 
 
 def _seconds(backend: Backend, call: Callable[[], object]) -> float:
     best = float("inf")
-    for _ in range(5):
+    for _ in range(PEAK_RUNS):
         began = time.perf_counter()
         call()
         backend.synchronize()
@@ -136,7 +139,7 @@ def _seconds(backend: Backend, call: Callable[[], object]) -> float:
 
 
 def profile_text(report: dict[str, Any], width: int | None = None) -> str:
-    """Return :func:`profile` as a table, for a terminal of so many columns."""
+    """Return what :func:`profile` found as a table for a terminal of ``width`` columns."""
     step, gemm, copy = report["seconds"], report["gemm"], report["copy"]
     rows = [("layer", "", "algorithm", "forward", "backward", "share", "FLOP/s", "of gemm", "of copy", "bytes")]
     told = report["loss_seconds"]
@@ -152,7 +155,7 @@ def profile_text(report: dict[str, Any], width: int | None = None) -> str:
                 amount(moved, 1024) + "B",
             )
             times = [f"{one['seconds'] * 1e3:.2f} ms" for one in passes]
-        else:  # in the layer before it, or a view
+        else:  # the layer is computed by the one before it, or is a view
             rates, times = ("", "", "", ""), ["", ""]
         share = f"{seconds / step:.1%}" if seconds else ""
         rows.append((layer["name"], layer["layer"], layer["algorithm"], *times, share, *rates))

@@ -1,1 +1,1 @@
-"""What a terminal and a picture show: progress, curves, text in any encoding."""
+"""What users see: progress and text on a terminal, curves and rooflines as pictures."""

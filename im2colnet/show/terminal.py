@@ -1,4 +1,4 @@
-"""Where the commands write: any encoding will do, and that stdout cannot be written is told from all other errors."""
+"""The streams of the commands: any encoding will do, and a stdout that cannot be written raises an error of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
-#: what stands for the characters that the library writes, where an encoding lacks them
+#: replacements of characters that the library writes, for encodings that lack them
 PLAIN = {
     "×": "x",
     "–": "-",
@@ -30,7 +30,7 @@ PLAIN = {
     "“": '"',
     "”": '"',
 }
-NARROWEST = 20  # columns; a terminal that says it has fewer does not know
+MIN_COLUMNS = 20  #: a terminal that claims to have fewer columns does not know its width
 
 
 class OutputError(Exception):
@@ -53,7 +53,7 @@ class Output:
     ----------
     stream : text file
     needed : bool
-        Whether to raise OutputError where it cannot be written; of stderr there is nobody to tell.
+        Whether to raise OutputError if the stream cannot be written; if stderr cannot, there is nobody to tell.
     """
 
     def __init__(self, stream: TextIO, needed: bool) -> None:
@@ -77,7 +77,7 @@ class Output:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # ValueError: it has been closed
+        except (OSError, ValueError) as error:  # ValueError: the stream has been closed
             if self.needed:
                 raise OutputError(getattr(error, "strerror", None) or str(error)) from error
 
@@ -95,8 +95,8 @@ def standard_streams() -> Iterator[None]:
 
 
 def discard() -> None:
-    """Send what stdout still holds nowhere, or Python would fail with it once more when it ends."""
-    with suppress(OSError, ValueError, AttributeError):  # stdout is no file
+    """Throw away what stdout still holds, or Python would fail to write it once more when it ends."""
+    with suppress(OSError, ValueError, AttributeError):  # stdout is not a file
         number = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)
@@ -104,5 +104,5 @@ def discard() -> None:
 
 
 def columns(stream: TextIO) -> int | None:
-    """How many columns a terminal has; None where the stream is none, and lines may have any length."""
-    return max(NARROWEST, shutil.get_terminal_size().columns) if stream.isatty() else None
+    """Return how many columns a terminal has, or None if the stream is not one: then lines may have any length."""
+    return max(MIN_COLUMNS, shutil.get_terminal_size().columns) if stream.isatty() else None

@@ -19,7 +19,6 @@ from im2colnet.backend import registry
 from im2colnet.cli import main
 from im2colnet.cli.command_line import command_names
 from im2colnet.cli.recipes import RECIPES
-from im2colnet.reports import doctor
 from im2colnet.show.display import Progress
 from im2colnet.show.plots import save_curves
 from im2colnet.show.progress import LiveDisplay, PlainDisplay, duration, make_display
@@ -623,13 +622,11 @@ def test_a_model_for_other_images(run):
 
 
 # doctor ------------------------------------------------------------------------------------------------------------
-def test_doctor(run, monkeypatch):
-    monkeypatch.setattr(doctor, "STEPS", 1)
-    monkeypatch.setattr(doctor, "BATCH", 8)
+def test_doctor(run):
     lines = dict(line.split(maxsplit=1) for line in run("doctor")[0].splitlines())
     assert lines["numpy"] == np.__version__
     assert lines["correct"].startswith("yes: ")
-    assert "ms for a training step of resnet20 with 8 images" in lines["speed"]
+    assert "ms for a training step of resnet20 with 64 images" in lines["speed"]
 
 
 # profile -----------------------------------------------------------------------------------------------------------

@@ -143,9 +143,7 @@ def test_the_promise_of_equal_bits_is_withdrawn_aloud(built, monkeypatch):
     built("accelerate")
     with pytest.warns(RuntimeWarning, match="Accelerate.*may differ in their last bits"):
         backend = NumpyBackend()
-    monkeypatch.setattr(doctor, "STEPS", 1)
-    monkeypatch.setattr(doctor, "BATCH", 2)
-    report = doctor.examine(backend)
+    report = doctor.examine(backend, steps=1, batch=2)
     assert "Accelerate" in report["unequal"]
     line = next(line for line in doctor.text(report).splitlines() if line.startswith("equal bits"))
     assert "NOT promised" in line
