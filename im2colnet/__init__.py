@@ -54,7 +54,7 @@ from im2colnet.layers import (
     Upsample,
     ZeroPadShortcut,
 )
-from im2colnet.losses import CrossEntropyLoss
+from im2colnet.losses import CrossEntropyLoss, Loss, MSELoss
 from im2colnet.network import Net, Network, Residual, Sequential
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer
 from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
@@ -99,6 +99,8 @@ __all__ = [
     "LayerError",
     "Linear",
     "Loader",
+    "Loss",
+    "MSELoss",
     "MaxPool2d",
     "Mul",
     "Needs",

@@ -28,6 +28,11 @@ def user_axes(ndim: int) -> tuple[int, ...]:
     return (3, 1, 0, 2) if ndim == 4 else (ndim - 1, *range(ndim - 1))
 
 
+def internal_axes(ndim: int) -> tuple[int, ...]:
+    """Return the axes of an array as users see it in the order in which the library stores them."""
+    return (2, 1, 3, 0) if ndim == 4 else (*range(1, ndim), 0)
+
+
 def channel_axis(shape: Shape) -> int:
     """Axis of the channels of images (H, C, W, N), of the features of (features, N), of the first axis of others."""
     return 1 if len(shape) == 4 else 0

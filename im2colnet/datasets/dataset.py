@@ -22,20 +22,22 @@ class Dataset:
     images : array, (N, C, H, W), or of features (N, F)
         uint8 (grey values or colours, 0 to 255) or floating point. Of NumPy, PyTorch, lists, or whatever else NumPy can
         read.
-    labels : array of integers, (N,)
-        The class of each image, from 0.
+    labels : array, (N, ...)
+        Integers (N,) are class labels, from 0. Other numbers, such as (N, outputs) or (N, C, H, W), are targets, which
+        the loss checks.
     name : str
         What reports call it.
     classes : tuple of str
         The names of the classes; without them, the numbers from 0 to the largest label. They go into checkpoints.
+        Targets have none.
 
     Raises
     ------
     ShapeError
         If the ranks or lengths are wrong or there is no image.
     DTypeError
-        If the images are neither uint8 nor floating point, the labels are not integers, or one of them is a masked
-        array.
+        If the images are neither uint8 nor floating point, the labels are not numbers, or not integers although
+        classes are given, or one of them is a masked array.
     DataError
         If a label is negative or has no class, or is larger than 65,535 and than the number of images while no classes
         are given.
@@ -61,7 +63,7 @@ class Dataset:
                 f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or"
                 " be features (N, F)"
             )
-        if labels.ndim != 1 or len(labels) != len(images):
+        if labels.shape[:1] != images.shape[:1] or (len(self.classes) and labels.ndim != 1):
             raise ShapeError(
                 f"data set {self.name!r}: labels must have the shape (N,) with one label for each of the "
                 f"{len(images)} images, got {labels.shape}"
@@ -70,22 +72,31 @@ class Dataset:
             raise ShapeError(f"data set {self.name!r}: there is no image in an array of the shape {images.shape}")
         if images.dtype != np.uint8 and images.dtype.kind != "f":
             raise DTypeError(f"data set {self.name!r}: images must be uint8 or floating point, got {images.dtype}")
+        classes = tuple(self.classes)
+        if classes or (labels.ndim == 1 and labels.dtype.kind in "iu"):
+            classes = self._check_classes(labels, classes)
+        elif labels.dtype.kind not in "fiub":
+            raise DTypeError(f"data set {self.name!r}: labels must be integers, or targets numbers, got {labels.dtype}")
+        for field, value in (("images", images), ("labels", labels), ("classes", classes)):
+            object.__setattr__(self, field, value)  # the class is frozen
+
+    def _check_classes(self, labels: np.ndarray, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Check class labels and return the names of the classes, which are numbers where none are given."""
         if labels.dtype.kind not in "iu":
             raise DTypeError(f"data set {self.name!r}: labels must be integers, got {labels.dtype}")
         lowest, highest = int(labels.min()), int(labels.max())
-        if not len(self.classes) and highest >= max(len(labels), _MOST_CLASSES):
+        if not classes and highest >= max(len(labels), _MOST_CLASSES):
             raise DataError(
                 f"data set {self.name!r}: {_largest(labels)}, which would make {highest + 1:,} classes: "
                 "number the classes from 0, or give their names as classes"
             )
-        classes = tuple(self.classes) or _numbered(highest + 1)
+        classes = classes or _numbered(highest + 1)
         if lowest < 0 or highest >= len(classes):
             raise DataError(
                 f"data set {self.name!r}: labels must be from 0 to {len(classes) - 1} "
                 f"(there are {len(classes)} classes), got {lowest} to {highest}"
             )
-        for field, value in (("images", images), ("labels", labels), ("classes", classes)):
-            object.__setattr__(self, field, value)  # the class is frozen
+        return classes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,7 +108,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         shape = "×".join(str(size) for size in self.images.shape[1:])
-        return f"Dataset({self.name!r}: {len(self)} images {shape} {self.images.dtype}, {len(self.classes)} classes)"
+        what = f"{len(self.classes)} classes" if self.classes else f"targets {self.labels.shape[1:]}"
+        return f"Dataset({self.name!r}: {len(self)} images {shape} {self.images.dtype}, {what})"
 
 
 def _largest(labels: np.ndarray) -> str:

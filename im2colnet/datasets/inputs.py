@@ -211,7 +211,7 @@ def first_beyond(images: np.ndarray, limit: float = math.inf) -> int:
 
 def check_training(data: Dataset) -> None:
     """Warn of classes that have no image and no name: labels may be counted from 1."""
-    if named(data.classes):
+    if not data.classes or named(data.classes):
         return
     empty = np.flatnonzero(np.bincount(data.labels.astype(np.int64), minlength=len(data.classes)) == 0)
     if len(empty):

@@ -12,7 +12,7 @@ from typing import Protocol
 from im2colnet.datasets.archives import check_regular, check_size, read_npz
 from im2colnet.datasets.dataset import Dataset, _largest
 from im2colnet.datasets.splits import _TEST_FRACTION, _split
-from im2colnet.errors import DataError, Im2colnetError, ShapeError
+from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
 
 # The classes of each named data set.
@@ -237,7 +237,7 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
     if len(sets) == 1:
         if len(sets[0]) * _TEST_FRACTION < 1:
             raise DataError(f"{path}: {len(sets[0])} images are too few to hold {_TEST_FRACTION:.0%} of them out")
-        if len(np.unique(sets[0].labels)) == len(sets[0]):
+        if sets[0].classes and len(np.unique(sets[0].labels)) == len(sets[0]):
             raise DataError(f"{path}: every class has one image, so none can be held out: give x_test and y_test")
         return _split(sets[0])
     train, test = (replace(part, classes=largest.classes) for part in sets)
@@ -268,8 +268,10 @@ def _dataset(
 ) -> Dataset:
     """Make a data set of what files contain, with errors that name them."""
     try:
-        if labels.ndim == 2 and labels.shape[1] == 1:  # Keras has columns of labels for CIFAR
+        if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu":  # as Keras has them for CIFAR
             labels = labels[:, 0]
+        if labels.ndim == 1 and labels.dtype.kind not in "iu":  # targets would be (N, 1)
+            raise DTypeError(f"labels must be integers, got {labels.dtype}")
         return Dataset(_to_nchw(images), labels, name, classes)
     except Im2colnetError as error:
         raise DataError(f"{source}: {error}") from error

@@ -56,5 +56,6 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
 
 
 def _split(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    train, test = stratified_split(dataset.labels, _TEST_FRACTION, _TEST_SEED)
+    groups = dataset.labels if dataset.classes else np.zeros(len(dataset), np.intp)  # targets are one group
+    train, test = stratified_split(groups, _TEST_FRACTION, _TEST_SEED)
     return dataset[train], dataset[test]

@@ -14,7 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from math import prod
@@ -22,8 +22,8 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from im2colnet.backend.foreign import known_array
 from im2colnet.backend.registry import backend_of, get_backend
-from im2colnet.checks import refuse_mask
 from im2colnet.engine.binding import Slot, _forward
 from im2colnet.errors import (
     BackendError,
@@ -38,7 +38,7 @@ from im2colnet.graph.nodes import Node, locate
 from im2colnet.interrupt import quiet_at_exit
 from im2colnet.layers import Context
 from im2colnet.layout import internal_shape, user_shape
-from im2colnet.losses import CrossEntropyLoss
+from im2colnet.losses import Loss
 from im2colnet.memory import as_scratch, working
 from im2colnet.network import Network
 from im2colnet.parallel import Communicator, get_num_threads, get_workers
@@ -64,7 +64,7 @@ class Shard(NamedTuple):
     stop: int
     slot: Slot
     sums: dict[tuple[Kind, int], Array]  # of (pass, node): what this shard gives to the join
-    metrics: Array  # [loss, correct]
+    metrics: Array  # the loss, and what it counts
 
 
 Name = tuple[tuple[int, ...], int]  # of a layout: the shape of a sample, and how many
@@ -78,19 +78,18 @@ class Layout:
         self.name = name
         sample, batch = name
         output = graph.shapes(internal_shape(sample, batch))[-1]
-        #: None if the output is no vector of class scores
-        self.classes = output[0] if len(output) == 2 else None
+        self.output_shape = user_shape(output)
         self.plan = plan = BatchPlan(graph, sample, batch, run.dtype, backend, run.training, run.shard, run.workers)
         run.reserve("worker", len(plan.shares), plan.worker_bytes)
         run.reserve("shard", plan.count if plan.couples else 0, plan.shard_bytes)
         self.gradients = run.gradient_rows(plan.rows)
         self.team = run.team(len(plan.shares))
         self.steps = 0  # of training or inference on it
-        self.batch: tuple[Array, ...] = ()  # images and labels where other processes see them
-        self.metrics = 0.0, 0.0  # of the last step: loss and right predictions
+        self.batch: tuple[Array, ...] = ()  # images and targets where other processes see them
+        self.metrics: tuple[float, ...] = ()  # of the last step: the loss, and what it counts
         #: of the network, one row for each image
-        self.outputs = None if run.training else backend.shared((batch, *user_shape(output)[1:]), net.dtype)
-        joined = [*plan.sums.values(), Spec((2,), "float64")]
+        self.outputs = None if run.training else backend.shared(self.output_shape, net.dtype)
+        joined = [*plan.sums.values(), Spec((1 + len(run.loss.metrics) if run.loss else 1,), "float64")]
         ends = list(accumulate(map(nbytes, joined), initial=0))
         sums_of = backend.shared((plan.count, ends[-1]), "uint8")
         self.shards: list[Shard] = []
@@ -111,15 +110,14 @@ class Layout:
                 self.shards.append(Shard(starts[s], starts[s + 1], slots[key], of_node, metrics))
         self._backend = backend
 
-    def read_metrics(self) -> tuple[float, float]:
-        """Loss and right predictions of the whole batch, once they are joined."""
-        loss, correct = self._backend.to_numpy(self.shards[0].metrics)
-        return float(loss), float(correct)
+    def read_metrics(self) -> tuple[float, ...]:
+        """The loss of the whole batch and what it counts, once they are joined."""
+        return tuple(map(float, self._backend.to_numpy(self.shards[0].metrics)))
 
     def share(self, batch: tuple[Any, ...]) -> None:
         """Have memory for such a batch that other processes see."""
-        kinds = [array.dtype.name for array in batch]
-        if [array.dtype.name for array in self.batch[: len(batch)]] != kinds:
+        kinds = [(array.shape, array.dtype.name) for array in batch]
+        if [(array.shape, array.dtype.name) for array in self.batch[: len(batch)]] != kinds:
             self.batch = tuple(self._backend.shared(array.shape, array.dtype.name) for array in batch)
 
 
@@ -130,17 +128,15 @@ class Run:
     ----------
     net : Network
     training : bool
-    loss : CrossEntropyLoss, optional
+    loss : Loss, optional
         Of training; an evaluation brings its own.
     shard : int, optional
         Samples in a shard, at most; by default :func:`im2colnet.plan.shard_of`.
     """
 
-    def __init__(
-        self, net: Network, training: bool, loss: CrossEntropyLoss | None = None, shard: int | None = None
-    ) -> None:
+    def __init__(self, net: Network, training: bool, loss: Loss | None = None, shard: int | None = None) -> None:
         net.flat  # noqa: B018 - raises if there are no parameters
-        self.net, self.training, self.loss, self.shard = net, training, loss, shard
+        self.net, self.training, self._loss, self.shard = net, training, loss, shard
         self.precision, (self.backend, self.dtype) = net.precision, net.computes()
         #: a copy of the parameters, where they are stored in another type than the run's arrays
         self.copy = None if self.dtype == net.dtype else self.backend.empty(net.flat.shape, self.dtype)
@@ -168,6 +164,17 @@ class Run:
         self._keeps_state: bool | None = None
         self._to_say: list[str] = []
         self._judged: list[int] = []  # the objects of which that is said
+
+    @property
+    def loss(self) -> Loss | None:
+        """The loss of the next step or evaluation."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None:
+        if self._loss is None or len(self._loss.metrics) != len(loss.metrics):
+            self._layouts.clear()  # they have room for what the other one counts
+        self._loss = loss
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -273,7 +280,7 @@ class Run:
         known: Sequence[dict[str, Any]] | None = None,
         scale: float = 1.0,
         meanwhile: Callable[[], None] | None = None,
-    ) -> tuple[float, float]:
+    ) -> tuple[float, ...]:
         """Run one step, within :meth:`alone`.
 
         Parameters
@@ -294,8 +301,8 @@ class Run:
 
         Returns
         -------
-        loss, correct
-            Mean loss over the batch, and the number of right predictions (or what the loss counts), before the update.
+        loss, *counts
+            Mean loss over the batch, and the sums of what the loss counts, before the update.
 
         Raises
         ------
@@ -308,9 +315,9 @@ class Run:
             self._meanwhile = meanwhile
             images = self.check_images(images)
             layout = self.layout(images, known or ())
-            labels = self.check_labels(labels, images.shape[0], layout.classes)
-            self._run(layout, partial(self._train_program, update), known, (images, labels), key, how, scale)
-            loss, correct = layout.metrics
+            targets = self._targets(labels, layout)
+            self._run(layout, partial(self._train_program, update), known, (images, targets), key, how, scale)
+            loss = layout.metrics[0]
             if loss - loss != 0:
                 wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
                 raise NonFiniteError(
@@ -318,7 +325,7 @@ class Run:
                 )
             for node, ctx in zip(self.net.graph.nodes, layout.shards[0].slot.contexts, strict=True):
                 node.layer.finish_step(ctx)
-            return loss, correct
+            return layout.metrics
 
     def _train_program(
         self,
@@ -332,10 +339,10 @@ class Run:
     ) -> None:
         """What each worker does in a step, on ``batch`` or on that which the layout shares with other processes."""
         layout = self._layouts[name]
-        plan, mine, (images, labels) = layout.plan, comm.share(layout.plan.count), batch or layout.batch
+        plan, mine, (images, targets) = layout.plan, comm.share(layout.plan.count), batch or layout.batch
         for stage in plan.stages:
             for s in mine:
-                self._run_stage(stage, layout, s, images, labels, key, scale)
+                self._run_stage(stage, layout, s, images, targets, key, scale)
                 self._fold(layout, s, mine.start, stage.gradients)
             if stage.join is not None:
                 join = stage.steps[-1].kind, stage.join
@@ -353,8 +360,8 @@ class Run:
         if self._meanwhile and not comm.rank:
             self._meanwhile()
         # here a device is waited for; what follows is queued, and not waited for
-        loss, correct = layout.read_metrics()
-        layout.metrics = loss / scale, correct
+        loss, *counts = layout.read_metrics()
+        layout.metrics = loss / scale, *counts
         if loss - loss != 0:
             return
         if not comm.rank:
@@ -383,22 +390,22 @@ class Run:
         self.say()
         return result
 
-    def evaluate(self, images: Any, labels: Any, loss: CrossEntropyLoss) -> tuple[float, float]:
-        """Mean loss and number of right predictions, in evaluation mode."""
+    def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
+        """Mean loss and the sums of what it counts, in evaluation mode."""
         with self.alone(), memory_for():
             images = self.check_images(images)
             self.loss = loss
             layout = self.layout(images)
-            labels = self.check_labels(labels, images.shape[0], layout.classes)
-            self._run(layout, self._inference_program, (), (images, labels), True)
-            mean, correct = layout.read_metrics()
+            targets = self._targets(labels, layout)
+            self._run(layout, self._inference_program, (), (images, targets), True)
+            metrics = layout.read_metrics()
         self.say()
-        return mean, correct
+        return metrics
 
     def _inference_program(self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool) -> None:
         """What each worker does for a prediction or an evaluation; see :meth:`_train_program`."""
         layout = self._layouts[name]
-        images, *labels = batch or layout.batch
+        images, *targets = batch or layout.batch
         if layout.plan.parts > 1:
             self._infer(comm, layout, 0, images)
         for s in comm.share(layout.plan.count):
@@ -406,7 +413,7 @@ class Run:
             if layout.plan.parts == 1:
                 self._infer(Communicator(), layout, s, images)
             if evaluate:
-                self._loss(shard, labels[0], None)
+                self._measure(shard, targets[0], None)
             else:
                 y = shard.slot.values[-1]
                 cast(Array, layout.outputs)[shard.start : shard.stop] = y.transpose(3, 1, 0, 2) if y.ndim == 4 else y.T
@@ -546,7 +553,7 @@ class Run:
     # ------------------------------------------------------------------ one shard
 
     def _run_stage(
-        self, stage: Stage, layout: Layout, s: int, images: Any, labels: Any, key: tuple[int, int], scale: float
+        self, stage: Stage, layout: Layout, s: int, images: Any, targets: Any, key: tuple[int, int], scale: float
     ) -> None:
         shard, slot = layout.shards[s], layout.shards[s].slot
         nodes = slot.plan.graph.nodes
@@ -556,7 +563,7 @@ class Run:
         for step in stage.steps:
             kind, i, began = step.kind, step.node, time.perf_counter()
             if kind == "loss":
-                self._loss(shard, labels, slot.loss_gradients[0], scale)
+                self._measure(shard, targets, slot.loss_gradients[0], scale)
             else:
                 ctx = slot.contexts[i]
                 ctx.samples, ctx.key = samples, (*key, i, s)
@@ -616,10 +623,20 @@ class Run:
             beyond = "" if self.copy is None else f", or numbers too large for {self.dtype}"
             raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity{beyond}")
 
-    def _loss(self, shard: Shard, labels: Any, dlogits: Array | None, scale: float = 1.0) -> None:
-        backend, loss = self.backend, cast(CrossEntropyLoss, self.loss)
-        mine = backend.asarray(labels[shard.start : shard.stop])
-        loss(shard.slot.values[-1], mine, scale / len(labels), shard.metrics, dlogits, backend)
+    def _targets(self, labels: Any, layout: Layout) -> Any:
+        """Return what the loss makes of a batch's labels, an array of the host."""
+        loss, n = cast(Loss, self.loss), layout.output_shape[0]
+        targets = loss.targets(labels, layout.output_shape)
+        if not get_backend("numpy").owns(targets) or targets.shape[:1] != (n,):
+            what = getattr(targets, "shape", type(targets).__name__)
+            raise ShapeError(f"{loss!r}.targets must return a NumPy array of shape ({n}, ...), it returned {what}")
+        return targets
+
+    def _measure(self, shard: Shard, targets: Any, doutput: Array | None, scale: float = 1.0) -> None:
+        """Have the loss measure a shard's output, and differentiate it where there is room for the gradient."""
+        backend, loss = self.backend, cast(Loss, self.loss)
+        mine = backend.asarray(targets[shard.start : shard.stop])
+        loss(shard.slot.values[-1], mine, scale / len(targets), shard.metrics, doutput, backend)
 
     def _fold(self, layout: Layout, s: int, first: int, part: tuple[int, int]) -> None:
         """Add the gradients that shard ``s`` has just finished to those of the shards before it."""
@@ -637,7 +654,7 @@ class Run:
         """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
         net = self.net
         if not net.backend.owns(images) or hasattr(images, "mask"):
-            images = self._host_array("images", images)
+            images = known_array("images", images)
         if not (net.backend.owns(images) or get_backend("numpy").owns(images)):
             raise BackendError(
                 f"images are arrays of {backend_of(images=images).full_name!r}, but the network lives on"
@@ -658,40 +675,6 @@ class Run:
         if net.inputs is not None and not self.training:
             net.inputs.compare_kind("images", images.dtype.name == "uint8")
         return images
-
-    @staticmethod
-    def _host_array(name: str, values: Any) -> Any:
-        """Return arrays of a backend as they are, whatever else NumPy can read as an array of the host."""
-        from im2colnet.arrays import host_array
-
-        refuse_mask(name, values)
-        if hasattr(values, "ndim") and not hasattr(values, "detach"):
-            if not hasattr(values, "__array__"):
-                return values  # of no backend, or of one whose arrays NumPy cannot read
-            with suppress(BackendError):
-                backend_of(**{name: values})
-                return values
-        return host_array(name, values)
-
-    @staticmethod
-    def check_labels(labels: Any, n: int, classes: int | None) -> Any:
-        """Return ``labels`` as integers of the host, or raise what is wrong with them."""
-        if classes is None:
-            raise ShapeError(
-                "the loss needs class scores (N, classes), but the network gives images: end it with Flatten() and"
-                " Linear(...)"
-            )
-        if type(labels).__module__ != "numpy":
-            labels = Run._host_array("labels", labels)
-        labels = backend_of(labels=labels).to_numpy(labels)
-        if labels.dtype.kind not in "iu":
-            raise DTypeError(f"labels must be integers, got {labels.dtype}")
-        if labels.shape != (n,):
-            raise ShapeError(f"labels must have shape ({n},), one for each image, got {labels.shape}")
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= classes:
-            raise ShapeError(f"labels must be 0 to {classes - 1} for {classes} network outputs, got {low} to {high}")
-        return labels
 
 
 _said: set[str] = set()

@@ -1,5 +1,7 @@
-"""Loss functions."""
+"""Loss functions: what a network learns to make small, and what is counted beside it."""
 
+from im2colnet.losses.base import Loss
 from im2colnet.losses.classification import CrossEntropyLoss
+from im2colnet.losses.regression import MSELoss
 
-__all__ = ["CrossEntropyLoss"]
+__all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from im2colnet.backend import Backend
 from im2colnet.layout import internal_shape, user_shape
+from im2colnet.losses import Loss
 from im2colnet.network import Network
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import get_num_threads, set_num_threads
@@ -26,7 +27,12 @@ WARM_UP = 2  #: training steps before the steps that are timed
 
 
 def profile(
-    net: Network, input_shape: Sequence[int], batch: int, optimizer: Optimizer, steps: int = 5
+    net: Network,
+    input_shape: Sequence[int],
+    batch: int,
+    optimizer: Optimizer,
+    steps: int = 5,
+    loss: Loss | None = None,
 ) -> dict[str, Any]:
     """Time training steps on one core, layer by layer.
 
@@ -39,6 +45,8 @@ def profile(
     optimizer : Optimizer
     steps : int
         How many steps to time; the figures are their medians.
+    loss : Loss, optional
+        By default that of :class:`~im2colnet.Trainer`; it makes the labels.
 
     Returns
     -------
@@ -50,21 +58,23 @@ def profile(
     threads = get_num_threads()
     set_num_threads(1)
     try:
-        return _profile(deepcopy(net), input_shape, batch, optimizer, steps)
+        return _profile(deepcopy(net), input_shape, batch, optimizer, steps, loss)
     finally:
         set_num_threads(threads)
 
 
-def _profile(net: Network, input_shape: Sequence[int], batch: int, optimizer: Optimizer, steps: int) -> dict[str, Any]:
+def _profile(
+    net: Network, input_shape: Sequence[int], batch: int, optimizer: Optimizer, steps: int, loss: Loss | None
+) -> dict[str, Any]:
     from im2colnet.host import np
 
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, *input_shape), dtype=np.float32)
     if is_dataclass(optimizer):  # a schedule may want to know the number of steps
         optimizer = replace(optimizer, lr=1e-3)
-    trainer, nodes, shapes = Trainer(net, optimizer=optimizer), net.graph.nodes, net.graph.shapes
+    trainer, nodes, shapes = Trainer(net, loss, optimizer), net.graph.nodes, net.graph.shapes
     values = shapes(internal_shape(input_shape, batch))
-    labels = rng.integers(0, values[-1][0], batch)
+    labels = trainer.loss.random_targets(user_shape(values[-1]), rng)
     clocks, seconds = [], []
     for _ in range(WARM_UP + steps):
         began = time.perf_counter()

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import Protocol
+
+#: what the record of an epoch holds beside what the loss counts
+RECORDED = ("epoch", "loss", "lr", "seconds", "images_per_second")
+VALIDATION = "validation_"  #: how the names of a record begin that were measured on held-out data
+
+
+def metrics(record: Iterable[str]) -> list[str]:
+    """Return the names of what the loss has counted, such as ``accuracy``, in the record of an epoch."""
+    return [name for name in record if name not in RECORDED and not name.startswith(VALIDATION)]
+
+
+def form(name: str, digits: int = 2) -> str:
+    """Return how to format what is measured under a name: an accuracy in percent, anything else as a number."""
+    return f".{digits}%" if name.endswith("accuracy") else ".4f"
 
 
 @dataclass
@@ -15,9 +31,14 @@ class Progress:
     batch: int  #: done in this epoch
     batches: int
     loss: float  #: mean over the epoch so far
-    accuracy: float
+    metrics: Mapping[str, float]  #: means over the epoch so far of what the loss counts, such as ``accuracy``
     images_per_second: float
     seconds_left: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right predictions in the epoch so far; NaN if the loss does not count them."""
+        return self.metrics.get("accuracy", nan)
 
 
 class Display(Protocol):

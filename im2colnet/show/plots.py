@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import ShapeError
 from im2colnet.files import replace_file
+from im2colnet.show.display import VALIDATION, form, metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 #: the curves of a quantity, by the prefix of its key in a history: their name and colour
-CURVES = {"": ("training", "#1f5fa8"), "validation_": ("validation", "#d9731a")}
+CURVES = {"": ("training", "#1f5fa8"), VALIDATION: ("validation", "#d9731a")}
 MIN_SHARE = 0.002  #: a pass is drawn if it takes at least this part of the time of all passes
 MAX_NAMES = 6  #: how many passes, the longest first, have the name of their layer beside them
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
-    """Draw loss and accuracy over the epochs as a PNG.
+    """Draw the loss and what it counts, such as the accuracy, over the epochs as a PNG.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
         raise ShapeError("there is no epoch to draw: the history is empty")
     figure = _figure(height=3.6)
     epochs = [record["epoch"] for record in history]
-    for axes, quantity, form in zip(figure.subplots(1, 2), ("loss", "accuracy"), (".4f", ".2%"), strict=True):
+    quantities = list(dict.fromkeys(["loss", *(name for record in history for name in metrics(record))]))
+    for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         drawn: list[float] = []
         for prefix, (name, colour) in CURVES.items():
             points = [(record["epoch"], record[prefix + quantity]) for record in history if prefix + quantity in record]
@@ -62,16 +64,16 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
                     markersize=4,
                     clip_on=False,
                     zorder=3,
-                    label=f"{name}, {values[-1]:{form}} at the end",
+                    label=f"{name}, {values[-1]:{form(quantity)}} at the end",
                 )
-        axes.set_title(quantity.capitalize(), loc="left", fontweight="bold")
+        axes.set_title(quantity.replace("_", " ").capitalize(), loc="left", fontweight="bold")
         axes.set_xlabel("epoch")
         first, last = history[0]["epoch"], history[-1]["epoch"]
         axes.set_xlim((first, last) if last > first else (first - 0.5, last + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if quantity == "loss" and max(drawn) > 20 * min(drawn) > 0:
             axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_as_number if quantity == "loss" else _as_percent)
+        axes.yaxis.set_major_formatter(_as_percent if form(quantity).endswith("%") else _as_number)
         axes.legend(frameon=False)
         _style(axes)
     _save(figure, path)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from im2colnet.show.display import Progress
+from im2colnet.show.display import VALIDATION, Progress, form, metrics
 from im2colnet.show.terminal import columns
 from im2colnet.text import duration, fold
 
@@ -71,10 +71,11 @@ class PlainDisplay:
         """Return an epoch's line in parts: what was measured, with its units."""
         width = len(str(self.epochs))
         parts = [f"epoch {record['epoch']:{width}}/{self.epochs}"]
-        for prefix, name in (("", ""), ("validation_", "test ")):
-            if f"{prefix}loss" in record:
-                parts.append(f"{name}loss {record[f'{prefix}loss']:.4f}")
-                parts.append(f"{name}accuracy {record[f'{prefix}accuracy']:7.2%}")
+        for prefix, name in (("", ""), (VALIDATION, "test ")):
+            for metric in ("loss", *metrics(record)):
+                if prefix + metric in record:
+                    width = 7 if form(metric).endswith("%") else 6
+                    parts.append(f"{name}{metric.replace('_', ' ')} {record[prefix + metric]:{width}{form(metric)}}")
         parts += [f"{record['images_per_second']:,.0f} images/s", duration(record["seconds"])]
         return parts
 
@@ -91,7 +92,7 @@ class LiveDisplay(PlainDisplay):
         self._bar: Bar = Bar(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=20, complete_style="cyan"),
-            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[accuracy]:.1%}  {task.fields[speed]:,.0f}/s"),
+            TextColumn("loss {task.fields[loss]:.4f}{task.fields[metrics]}  {task.fields[speed]:,.0f}/s"),
             TextColumn("{task.fields[left]} left"),
             console=Console(file=stream, highlight=False),
             auto_refresh=False,
@@ -124,7 +125,7 @@ class LiveDisplay(PlainDisplay):
             "epoch": progress.epoch,
             "epochs": progress.epochs,
             "loss": progress.loss,
-            "accuracy": progress.accuracy,
+            "metrics": "".join(f"  {value:{form(name, 1)}}" for name, value in progress.metrics.items()),
             "speed": progress.images_per_second,
             "left": duration(progress.seconds_left),
         }
@@ -138,12 +139,12 @@ class LiveDisplay(PlainDisplay):
         """After each epoch: its row, above the bar; the first one has the header above it."""
         cells = {
             f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}",
-            "    loss": f"{record['loss']:.4f}",
-            "accuracy": f"{record['accuracy']:.2%}",
         }
-        if "validation_loss" in record:
-            cells |= {"test loss": f"{record['validation_loss']:.4f}"}
-            cells |= {"test accuracy": f"{record['validation_accuracy']:.2%}"}
+        for prefix, name in (("", ""), (VALIDATION, "test ")):
+            for metric in ("loss", *metrics(record)):
+                if prefix + metric in record:
+                    title = f"{name}{metric.replace('_', ' ')}"
+                    cells |= {f"{title:>8}": f"{record[prefix + metric]:{form(metric)}}"}
         cells |= {"images/s": f"{record['images_per_second']:,.0f}", "      time": duration(record["seconds"])}
         width = columns(self.stream)
         if not self._headed:

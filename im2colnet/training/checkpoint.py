@@ -20,16 +20,17 @@ from importlib import import_module
 from math import isfinite
 from operator import index
 from types import NoneType
-from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 from zlib import crc32
 
 from im2colnet.checks import arguments
 from im2colnet.errors import CheckpointError, Im2colnetError, OutOfMemoryError
 from im2colnet.files import check_regular, replace_file
 from im2colnet.layers import Layer
-from im2colnet.losses import CrossEntropyLoss
+from im2colnet.losses import Loss
 from im2colnet.network import Network
 from im2colnet.network.network import TOO_DEEP
+from im2colnet.training.state import NEEDED, _check_progress, _State
 from im2colnet.version import __version__
 
 FORMAT = 1
@@ -119,7 +120,7 @@ def rebuild_as(kind: type[T], description: Any, place: str) -> T:
 def _bases() -> tuple[type[Any], ...]:
     from im2colnet.optim import Constant, Cosine, Optimizer
 
-    return Layer, CrossEntropyLoss, Optimizer, Constant, Cosine
+    return Layer, Loss, Optimizer, Constant, Cosine
 
 
 def _full(cls: type[Any]) -> str:
@@ -189,7 +190,7 @@ def _find(name: str, place: str) -> type[Any]:
 def _abstract() -> tuple[type[Any], ...]:
     from im2colnet.optim import Optimizer
 
-    return Layer, Network, Optimizer
+    return Layer, Loss, Network, Optimizer
 
 
 # ---------------------------------------------------------------------- entries of a description
@@ -233,9 +234,25 @@ def fill(cls: type[T], values: Mapping[str, Any], place: str, required: tuple[st
         kind = kinds[field.name]
         if field.name not in values and field.name not in required:
             continue  # of an older version
-        value = entry(field.name, values, dict if is_dataclass(kind) else kind, place)
-        found[field.name] = fill(kind, value, f"{place}.{field.name}") if is_dataclass(kind) else value  # type: ignore
+        inside, by_name = f"{place}.{field.name}", get_origin(kind) is dict
+        value = entry(field.name, values, dict if by_name or is_dataclass(kind) else kind, place)
+        if is_dataclass(kind):
+            value = fill(kind, value, inside)  # type: ignore[arg-type]
+        elif by_name:
+            value = {name: entry(name, value, get_args(kind)[1], inside) for name in value}
+        found[field.name] = value
     return cls(**found)
+
+
+def read_state(description: Any) -> _State:
+    """Read where a training stands; checkpoints of earlier versions call what they count ``correct``."""
+    partial = description.get("partial")
+    if isinstance(partial, dict) and "metrics" not in partial and "correct" in partial:
+        counts = {"accuracy": entry("correct", partial, float, "state.partial")}
+        description = description | {"partial": partial | {"metrics": counts}}
+    state = fill(_State, description, "state", NEEDED)
+    _check_progress(state)
+    return state
 
 
 def _short(value: Any) -> str:
@@ -385,6 +402,7 @@ __all__ = [
     "mark_of",
     "opened",
     "read",
+    "read_state",
     "rebuild",
     "rebuild_as",
     "replace_file",

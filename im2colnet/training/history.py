@@ -8,9 +8,9 @@ from typing import Any
 class History(list[dict[str, float]]):
     """What :meth:`Trainer.fit` returns: one dict for each epoch; ``history["loss"]`` is the list of one of its values.
 
-    Keys: ``epoch`` (from 1), ``loss``, ``accuracy`` (means over the epoch, while the parameters change), with
-    validation ``validation_loss`` and ``validation_accuracy``; ``lr`` (of the last step), ``seconds``,
-    ``images_per_second``.
+    Keys: ``epoch`` (from 1); ``loss`` and what the loss counts, such as ``accuracy`` (means over the epoch, while the
+    parameters change); with validation ``validation_loss``, ``validation_accuracy``; ``lr`` (of the last step),
+    ``seconds``, ``images_per_second``.
     """
 
     def __getitem__(self, key: Any) -> Any:

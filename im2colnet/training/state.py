@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from im2colnet.errors import CheckpointError
 
@@ -16,16 +17,25 @@ class _Epoch:
     batch: int = 0
     steps: int = 0  #: batches of the whole epoch
     loss: float = 0.0
-    correct: float = 0
+    metrics: dict[str, float] = field(default_factory=dict)  #: what the loss has counted in every batch so far
     images: int = 0
     seconds: float = 0.0
 
-    def count(self, loss: float, correct: float, images: int) -> None:
-        """After a batch of so many images."""
+    def count(self, loss: float, counts: dict[str, float], images: int) -> None:
+        """Add a batch: its mean loss, what the loss has counted in it, and its number of images."""
+        before = self.metrics if self.batch else dict.fromkeys(counts, 0.0)
+        self.metrics = {name: before[name] + counts[name] for name in counts if name in before}
         self.batch += 1
         self.images += images
         self.loss += loss * images
-        self.correct += correct
+
+    def means(self) -> dict[str, float]:
+        """Return what the loss has counted, by image."""
+        return {name: total / self.images for name, total in self.metrics.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as JSON, with ``correct`` for versions that do not know ``metrics``."""
+        return vars(self) | {"correct": self.metrics.get("accuracy", 0.0)}
 
 
 @dataclass

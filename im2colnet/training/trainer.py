@@ -30,14 +30,14 @@ from im2colnet.errors import (
 )
 from im2colnet.graph.nodes import locate
 from im2colnet.interrupt import Interruption, deferred
-from im2colnet.layout import internal_shape
-from im2colnet.losses import CrossEntropyLoss
+from im2colnet.layout import internal_shape, user_shape
+from im2colnet.losses import CrossEntropyLoss, Loss
 from im2colnet.network import Network
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.parallel import Communicator
-from im2colnet.show.display import Display, Progress
+from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
 from im2colnet.training.history import History
-from im2colnet.training.state import NEEDED, _check_progress, _Epoch, _State
+from im2colnet.training.state import _Epoch, _State
 from im2colnet.types import Array
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Trainer:
     ----------
     net : Network
         Without parameters it gets new ones, by ``net.init(seed)``.
-    loss : CrossEntropyLoss, optional
+    loss : Loss, optional
+        By default ``CrossEntropyLoss()``; it says what labels it takes.
     optimizer : SGD, Adam or AdamW
         By default ``SGD(lr=0.1, momentum=0.9)``.
     seed : int
@@ -96,7 +97,7 @@ class Trainer:
     def __init__(
         self,
         net: Network,
-        loss: CrossEntropyLoss | None = None,
+        loss: Loss | None = None,
         optimizer: Optimizer | None = None,
         seed: int = 0,
         backend: str | Backend | None = None,
@@ -167,12 +168,12 @@ class Trainer:
         raise FrozenError("a trainer keeps its seed, which orders an epoch's images: make a new Trainer(net, seed=...)")
 
     @property
-    def loss(self) -> CrossEntropyLoss:
+    def loss(self) -> Loss:
         """The loss; one that is assigned holds from the next step or evaluation on."""
         return self._loss
 
     @loss.setter
-    def loss(self, loss: CrossEntropyLoss) -> None:
+    def loss(self, loss: Loss) -> None:
         self._loss = self._run.loss = _check_loss(loss)
 
     @property
@@ -211,7 +212,8 @@ class Trainer:
         ----------
         images : (N, C, H, W) array, or (N, features)
             uint8 is scaled to [0, 1].
-        labels : (N,) integers
+        labels : (N, ...) array
+            What the loss takes: the class of each image, (N,) integers, or targets of the output's shape.
 
         Returns
         -------
@@ -230,13 +232,13 @@ class Trainer:
             If an earlier step ended while it changed the parameters: load a checkpoint.
         """
         with deferred() as interruption:
-            loss = self._step(images, labels)[0]
+            loss = self._step(images, labels)
         interruption.act()
         return loss
 
     def _step(
         self, images: Any, labels: Any, meanwhile: Callable[[], None] | None = None, epoch: _Epoch | None = None
-    ) -> tuple[float, float]:
+    ) -> float:
         """Train on one batch and count it, or raise; what has changed but is not counted is never gone on with."""
         state = self._state
         self._check_network()
@@ -246,7 +248,7 @@ class Trainer:
         scale = state.scale.value if scaled else 1.0
         key = self.seed, state.step
         with self._run.alone():
-            result = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
+            loss, *counts = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
             if scaled:
                 state.scale.update(self._run.overflowed)
                 if state.scale.value < 1:
@@ -257,10 +259,10 @@ class Trainer:
                     )
             state.step += 1
             if epoch is not None:
-                epoch.count(*result, len(labels))
+                epoch.count(loss, dict(zip(self.loss.metrics, counts, strict=True)), len(labels))
             self._run.changing = False
         self._run.say()
-        return result
+        return loss
 
     def _rate(self, state: _State) -> float:
         """Return the learning rate of the step that comes next in ``state``.
@@ -332,15 +334,16 @@ class Trainer:
 
     @_takes_a_pair
     def evaluate(self, data: Data) -> dict[str, float]:
-        """Return ``{"loss": ..., "accuracy": ...}`` over a data set, in evaluation mode.
+        """Return the mean loss over a data set and what the loss counts, in evaluation mode.
 
-        ``data`` is a :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
+        That is ``{"loss": ..., "accuracy": ...}`` for a classifier. ``data`` is a
+        :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
         """
         data = _dataset("data", data)
         self._check_whole()
         self._compare("data", data)
-        loss, correct = self.net.inference().evaluate(data.images, data.labels, self.loss)
-        return {"loss": loss, "accuracy": correct / len(data.labels)}
+        loss, *counts = self.net.inference().evaluate(data.images, data.labels, self.loss)
+        return {"loss": loss} | {name: count / len(data) for name, count in zip(self.loss.metrics, counts, strict=True)}
 
     # ------------------------------------------------------------------ epochs
 
@@ -463,7 +466,7 @@ class Trainer:
                             done.batch,
                             len(loader),
                             done.loss / done.images,
-                            done.correct / done.images,
+                            done.means(),
                             done.images / done.seconds,
                             left * done.seconds / done.batch,
                         )
@@ -477,10 +480,10 @@ class Trainer:
         record: dict[str, float] = {
             "epoch": state.epoch + 1,
             "loss": done.loss / done.images,
-            "accuracy": done.correct / done.images,
+            **done.means(),
         }
         if validation is not None:
-            record |= {f"validation_{k}": v for k, v in self.evaluate(validation).items()}
+            record |= {f"{VALIDATION}{k}": v for k, v in self.evaluate(validation).items()}
         last = copy(state)
         last.step, last.partial = state.step - 1, copy(done)
         last.partial.batch -= 1
@@ -535,7 +538,7 @@ class Trainer:
         images = data.images
         self._run.check_images(images[:1])
         output = self.net.graph.shapes(internal_shape(images.shape[1:], len(images)))[-1]
-        self._run.check_labels(data.labels, len(images), output[0] if len(output) == 2 else None)
+        self.loss.targets(data.labels, user_shape(output))
 
     def _check_batches(self, data: Dataset, loader: Loader) -> None:
         """Find out now and not at the end of an epoch that the network cannot be trained on its last batch."""
@@ -675,7 +678,7 @@ class Trainer:
             "seed": self.seed,
             "shard": self._run.shard,
             "precision": net.precision,
-            "state": {**vars(state), "partial": vars(state.partial), "scale": vars(state.scale)},
+            "state": {**vars(state), "partial": state.partial.describe(), "scale": vars(state.scale)},
             "history": list(self.history),
             "inputs": net.inputs and net.inputs.describe(),
         }
@@ -709,12 +712,11 @@ class Trainer:
                 made = net is None
                 if net is None:
                     net = rebuild_as(Network, entry("network", info, dict), "network")
-                loss = rebuild_as(CrossEntropyLoss, entry("loss", info, dict), "loss")
+                loss = rebuild_as(Loss, entry("loss", info, dict), "loss")
                 optimizer = rebuild_as(Optimizer, entry("optimizer", info, dict), "optimizer")
                 seed, shard = whole("seed", info.get("seed"), least=0), entry("shard", info, int | None)
                 dtype, precision = entry("dtype", info, str), entry("precision", {"precision": None} | info, str | None)
-                progress = checkpoint.fill(_State, entry("state", info, dict), "state", NEEDED)
-                _check_progress(progress)
+                progress = checkpoint.read_state(entry("state", info, dict))
                 history = _history(entry("history", info, list))
                 _check_shapes(file.shapes, net, optimizer)  # before anything of these sizes is allocated
                 shape = _input_shape(entry("input_shape", info, list | None))
@@ -780,15 +782,24 @@ def _history(records: list[Any]) -> History:
         for name, value in record.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise CheckpointError(f"it is damaged: {place}.{name} must be a number, it is {value!r:.60}")
-        for name in ("epoch", "loss", "accuracy", "lr", "seconds", "images_per_second"):
+        for name in RECORDED:
             if name not in record:
                 raise CheckpointError(f"it is damaged: {place}.{name} is missing")
     return History(records)
 
 
-def _check_loss(loss: Any) -> CrossEntropyLoss:
-    if not isinstance(loss, CrossEntropyLoss):
-        raise ShapeError(f"loss must be ic.CrossEntropyLoss() or one of a class derived from it, got {loss!r}")
+def _check_loss(loss: Any) -> Loss:
+    if not isinstance(loss, Loss):
+        raise ShapeError(
+            f"loss must be one such as ic.CrossEntropyLoss(), of a class derived from ic.Loss, got {loss!r}"
+        )
+    names = loss.metrics
+    taken = [n for n in names if not str(n).isidentifier() or n in RECORDED or n.startswith(VALIDATION)]
+    if not isinstance(names, tuple) or taken or len({*names}) < len(names):
+        raise ShapeError(
+            f"{type(loss).__name__}.metrics must be a tuple of names, none twice and none of {', '.join(RECORDED)},"
+            f" got {names!r}"
+        )
     return loss
 
 

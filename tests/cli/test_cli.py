@@ -881,7 +881,7 @@ def test_display_suits_the_stream(monkeypatch):
 def test_plain_display():
     stream = io.StringIO()
     with PlainDisplay(stream, 10) as display:
-        display.step(Progress(3, 10, 1, 5, 0.5, 0.75, 100.0, 7.0))
+        display.step(Progress(3, 10, 1, 5, 0.5, {"accuracy": 0.75}, 100.0, 7.0))
         display.epoch(RECORD)
         display.epoch({key: value for key, value in RECORD.items() if "validation" not in key})
     begin, test, end = (
@@ -901,7 +901,7 @@ def test_live_display(monkeypatch):
     with LiveDisplay(stream, 10) as display:
         for batch in range(1, 301):  # a step takes 10 ms
             now[0] += 0.01
-            display.step(Progress(3, 10, batch, 300, 0.5, 0.75, 12_345.6, 7.0))
+            display.step(Progress(3, 10, batch, 300, 0.5, {"accuracy": 0.75}, 12_345.6, 7.0))
         assert 25 <= stream.getvalue().count("loss 0.5000  75.0%  12,346/s") <= 31  # ten a second
         display.epoch(RECORD)
         display.epoch(RECORD)
@@ -916,7 +916,7 @@ def test_live_display_without_colour(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     with LiveDisplay(stream, 10) as display:
-        display.step(Progress(3, 10, 1, 5, 0.5, 0.75, 100.0, 7.0))
+        display.step(Progress(3, 10, 1, 5, 0.5, {"accuracy": 0.75}, 100.0, 7.0))
     assert "\x1b[36m" not in stream.getvalue()
     assert "loss 0.5000" in stream.getvalue()
 

@@ -231,6 +231,27 @@ def test_mixed_precision_follows_float32(gpu, precision, tolerance, kind):
     np.testing.assert_allclose(outputs, exact.predict(images), atol=5 * tolerance)
 
 
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 2e-4), ("tf32", 5e-3), ("float16", 5e-3), ("bfloat16", 4e-2)]
+)
+@pytest.mark.parametrize("kind", ["numbers", "images"])
+def test_a_mean_squared_error_follows_the_cpu_s(gpu, precision, tolerance, kind):
+    can(precision)
+    images, labels = batch(16, kind="float32")
+    targets = images[:, :1] - 0.5 if kind == "images" else np.eye(4)[labels]
+
+    def train(backend, precision=None):
+        last = [ic.Conv2d(8, 1, 1)] if kind == "images" else [ic.Flatten(), ic.Linear(8 * 144, 4)]
+        net = ic.Sequential([ic.Conv2d(3, 8, 3, padding=1), ic.BatchNorm2d(8), ic.ReLU(), *last])
+        trainer = ic.Trainer(net.init(0, backend=backend), ic.MSELoss(), ic.SGD(0.02, 0.9), 0, None, 6, precision)
+        losses = [trainer.step(images, targets) for _ in range(4)]
+        losses.append(trainer.evaluate((images, targets))["loss"])
+        with ic.use_backend(backend):
+            return [*losses, trainer.step(net.backend.asarray(images), net.backend.asarray(targets))]
+
+    assert train(gpu, precision) == pytest.approx(train("numpy"), rel=tolerance)
+
+
 def test_dropout_in_16_bits_draws_the_masks_of_float32(gpu):
     def kept(precision):
         net = ic.Sequential([ic.Flatten(), ic.Dropout(0.3), ic.Linear(3 * 144, 4)]).init(0, backend=gpu)

@@ -238,6 +238,14 @@ def loss_cross_entropy(config, a):
     return found
 
 
+def loss_mse(config, a):
+    times, found = a["output"].size if config["reduction"] == "sum" else 1, {}
+    for shard in (32, 2):
+        loss, doutput = trained_loss(ic.MSELoss(), a["output"], a["targets"], shard)
+        found |= {f"loss in shards of {shard}": loss * times, f"doutput in shards of {shard}": doutput * times}
+    return found
+
+
 def update_optimizer(config, a):
     settings = {key: value for key, value in config.items() if key != "name"}
     return {"parameters": updates(getattr(ic, config["name"])(**settings), a["initial"], a["gradients"])}
@@ -256,6 +264,7 @@ LAYERS = {
     "batch_norm_training": layer_batch_norm_training,
     "batch_norm_eval": layer_batch_norm_eval,
     "cross_entropy": loss_cross_entropy,
+    "mse_loss": loss_mse,
     "optimizer": update_optimizer,
 }
 

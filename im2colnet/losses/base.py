@@ -1,0 +1,78 @@
+"""What a loss is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from im2colnet.backend import Backend
+from im2colnet.host import np
+from im2colnet.types import Array, Shape
+
+
+class Loss:
+    """Base of the losses: it says what targets it takes, and gives its value and gradient for a part of a batch.
+
+    A class that is derived from it defines :meth:`targets` and :meth:`__call__`. Like a layer, it keeps the arguments
+    of its constructor as attributes of the same names, so that checkpoints hold them.
+    """
+
+    #: names of what :meth:`__call__` counts beside the loss; its mean over the samples is reported by that name
+    metrics: ClassVar[tuple[str, ...]] = ()
+    #: see :attr:`im2colnet.Layer.stateless`
+    stateless: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
+        """Check and convert what the network is to learn.
+
+        It is called with the labels of every batch, and with those of a whole data set before the first step.
+
+        Parameters
+        ----------
+        labels : array_like, (N, ...)
+            What the user gave to :meth:`im2colnet.Trainer.step`, or a data set's ``labels``.
+        output_shape : tuple of int, (N, ...)
+            Shape of the network's output for these N samples, batch first.
+
+        Returns
+        -------
+        numpy.ndarray, (N, ...)
+            One entry for each sample: a worker gets those of its samples.
+
+        Raises
+        ------
+        ShapeError, DTypeError, NonFiniteError
+            If the labels do not suit the loss, or the output of the network does not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define targets(labels, output_shape)")
+
+    def __call__(
+        self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
+    ) -> None:
+        """Set ``metrics`` to the sums over n samples, and ``doutput`` to the gradient of the scaled loss.
+
+        Parameters
+        ----------
+        output : (features, n) or (H, C, W, n) array
+            Output of the network, batch last.
+        targets : (n, ...) array
+            What :meth:`targets` returned for these samples, on the backend.
+        scale : float
+            1 / batch size, times what keeps gradients of float16 from vanishing. ``metrics[0]`` and ``doutput`` are
+            multiplied by it, so that the sums over all parts of a batch are its mean loss and the gradient of that.
+        metrics : (1 + len(self.metrics),) float64 array, written
+            The loss, and the sum over the samples of everything that the class attribute ``metrics`` names.
+        doutput : array like ``output``, or None, written
+            None for an evaluation.
+        backend : Backend
+            ``backend.xp`` is the array module.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define __call__(output, targets, scale, metrics, doutput, backend)"
+        )
+
+    def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Return labels that suit a network's output (N, ...), for a step whose time is measured: normal numbers."""
+        return rng.standard_normal(output_shape, dtype=np.float32)
