@@ -217,11 +217,18 @@ SHAPES = {
 def kernel(backend: ic.Backend, name: str, *args: Any, shapes: Sequence[Any] = (), **out: Any) -> Callable[[], None]:
     """Return a call of a backend's kernel on fixed arrays, as a network makes it, which returns when its work is done.
 
-    ``shapes`` are what :meth:`im2colnet.Backend.workspace` is asked for the kernel's scratch with.
+    ``shapes`` are what :meth:`im2colnet.Backend.workspace` is asked for the kernel's scratch with, in commits where the
+    kernel itself does not know it.
     """
-    if shapes:
+    made_once = hasattr(getattr(backend, name), "prepare")
+    if made_once and "relu" in out:
+        out["activation"] = "relu" if out.pop("relu") else None
+    if shapes and not made_once:
         out["work"] = [backend.empty(*spec) for spec in backend.workspace(name, *shapes)]
-    if hasattr(backend, "prepare"):
+    calls: Sequence[Callable[[], Any]]
+    if made_once:
+        calls = getattr(backend, name).prepare(*args, **out)
+    elif hasattr(backend, "prepare"):
         calls = list(backend.prepare(name, *args, **out))
     else:  # a commit of before there was that
         calls = [partial(getattr(backend, name), *args, **out)]

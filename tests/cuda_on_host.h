@@ -16,6 +16,7 @@
 using std::exp;
 using std::log;
 using std::sqrt;
+using std::tanh;
 
 struct Dim { int x, y, z; };
 static Dim threadIdx, blockIdx, blockDim, gridDim;

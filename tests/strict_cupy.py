@@ -70,6 +70,7 @@ FUNCTIONS = [
     "subtract",
     "sum",
     "swapaxes",
+    "tanh",
     "tensordot",
     "transpose",
     "where",
@@ -441,6 +442,13 @@ def cupy_backend():
     return cupy_modules()["im2colnet_cupy"].CupyBackend()
 
 
+def from_host(backend, array):
+    """An array of the backend, equal to one of NumPy's and with its order of strides."""
+    order = np.argsort([-abs(stride) for stride in array.strides], kind="stable")
+    stored = backend.asarray(np.ascontiguousarray(array.transpose(order)))
+    return stored.transpose(*np.argsort(order).tolist()) if array.ndim else stored
+
+
 def cupy_modules(mine=None):
     """The CuPy backend's modules by name, a copy of their own, on the stand-in."""
     mine = mine or module()
@@ -452,7 +460,7 @@ def cupy_modules(mine=None):
         import_module("im2colnet_cupy")
         made = {name: sys.modules[name] for name in list(sys.modules) if name.startswith("im2colnet_cupy")}
         made["im2colnet_cupy.cuda"].THREADS = 8  # a block's threads run one after the other
-        made["im2colnet_cupy"].SUM_BLOCKS = 3
+        made["im2colnet_cupy.sums"].SUM_BLOCKS = 3
         return made
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] in ("im2colnet_cupy", *mine)]:

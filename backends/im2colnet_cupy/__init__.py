@@ -7,10 +7,10 @@ Everything is queued on CuPy's current stream; nothing waits for the device but 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from threading import local
-from typing import Any
+from typing import Any, Self
 
 from im2colnet.errors import BackendError, install
 
@@ -29,24 +29,27 @@ except Exception as error:  # of several kinds, where it is broken
     ) from error
 import numpy as np
 
-from im2colnet.backend import Backend, Statistics
-from im2colnet.optim import SGD, Adam, AdamW
-from im2colnet.types import HALF, Choice, Shape, Spec, accumulator
-from im2colnet.window import Pair, Window
-from im2colnet_cupy.algorithms import algorithm
-from im2colnet_cupy.cuda import Copies, cublas, launch, multiply
+from im2colnet.types import HALF, Shape
+from im2colnet_cupy.activation import CupyActivation
+from im2colnet_cupy.convolution import CupyConvolution
+from im2colnet_cupy.cuda import Copies, cublas, launch
 from im2colnet_cupy.device import OnDevice
-from im2colnet_cupy.rows import WEIGHT_ORDER, window_arguments
+from im2colnet_cupy.linear import CupyLinear
+from im2colnet_cupy.losses import CupyLosses
+from im2colnet_cupy.normalization import CupyNormalization
+from im2colnet_cupy.pooling import CupyPooling
+from im2colnet_cupy.updates import CupyUpdates
 
 __all__ = ["CupyBackend"]
 
 Array = Any
-SUM_BLOCKS = 32  # for each channel
 TRANSPOSED = 32  # numbers along each side of a tile that is transposed
-BFLOAT16_SINCE = 8  # of a GPU's compute capability
+BFLOAT16_SINCE = 8  # compute capability from which on a GPU knows bfloat16
 
 
-class CupyBackend(OnDevice):
+class CupyBackend(
+    CupyConvolution, CupyPooling, CupyNormalization, CupyActivation, CupyLinear, CupyLosses, CupyUpdates, OnDevice
+):
     """CuPy on an NVIDIA GPU.
 
     ``IM2COLNET_PRECISION`` is the precision of networks that have none of their own: "float32", "tf32" (products of
@@ -60,7 +63,6 @@ class CupyBackend(OnDevice):
 
     name = "cupy"
     xp = cp
-    weight_order = WEIGHT_ORDER
     chunk = 1 << 26
     precisions = ("float32", "tf32", *HALF)
 
@@ -73,7 +75,7 @@ class CupyBackend(OnDevice):
         cublas()
         self._take(precision)
 
-    def at(self, precision: str) -> Backend:
+    def at(self, precision: str) -> Self:
         if precision not in self.precisions:
             return super().at(precision)
         if precision == self.precision:
@@ -151,363 +153,12 @@ class CupyBackend(OnDevice):
         uint8 = images.dtype.name == "uint8"
         if images.dtype.name not in ("uint8", "float32", "float64"):
             images = images.astype(out.dtype)
-        N, C, H, W = images.shape if images.ndim == 4 else (*images.shape, 1, 1)
-        images = cp.ascontiguousarray(images)
-        pixels = C * H * W
+        sample = images.shape[1:]
+        C, H, W = sample if len(sample) == 3 else (prod(sample), 1, 1)
+        N, pixels, scale = len(images), C * H * W, 1 / 255 if uint8 else 1.0
         grid = -(-N // TRANSPOSED), min(-(-pixels // TRANSPOSED), 65535)
-        launch(
-            "layout.cu",
-            "to_rows",
-            out,
-            images,
-            out,
-            N,
-            C,
-            H,
-            W,
-            1 / 255 if uint8 else 1.0,
-            grid=grid,
-            block=(TRANSPOSED, 8),
-            other=images.dtype.name,
-        )
-        return out
-
-    def workspace(
-        self, kernel: str, x: Shape, y: Shape, dtype: str, window: Window | None = None, groups: int = 1
-    ) -> list[Spec]:
-        if kernel in ("batch_norm_sums", "batch_norm_grad_sums"):
-            return [Spec((SUM_BLOCKS, 2, x[1]), "float64")]
-        if window is None or not kernel.startswith("conv2d"):
-            return []
-        return algorithm(x, y[1], window, groups, dtype).work.get(kernel, [])
-
-    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
-        chosen = algorithm(x, y[1], window, groups, dtype)
-        return Choice(type(chosen).__name__.lower(), chosen.why)
-
-    # ------------------------------------------------------------------ lowering
-
-    def im2col(self, x: Array, window: Window, fill: float = 0.0, out: Array | None = None) -> Array:
-        x = cp.ascontiguousarray(x)
-        H, C, W, N = x.shape
-        OH, OW = window.output_size((H, W))
-        columns = self.empty((OH, C, *window.kernel, OW, N), x.dtype.name) if out is None else out
-        launch("lowering.cu", "im2col", columns, x, columns, C, N, float(fill), *window_arguments(window, (H, W)))
-        return columns
-
-    def col2im(self, columns: Array, window: Window, size: Pair, out: Array | None = None) -> Array:
-        columns = cp.ascontiguousarray(columns)
-        C, N = columns.shape[1], columns.shape[-1]
-        x = self.empty((size[0], C, size[1], N), columns.dtype.name) if out is None else out
-        launch("lowering.cu", "col2im", x, columns, x, 1, C, N, False, *window_arguments(window, size))
-        return x
-
-    # ------------------------------------------------------------------ convolution
-
-    def conv2d(
-        self,
-        x: Array,
-        w: Array,
-        b: Array | None,
-        window: Window,
-        groups: int = 1,
-        relu: bool = False,
-        out: Array | None = None,
-        work: Sequence[Array] | None = None,
-    ) -> Array:
-        F, (OH, OW) = len(w), window.output_size((x.shape[0], x.shape[2]))
-        y = self.empty((OH, F, OW, x.shape[3]), x.dtype.name) if out is None else out
-        work = self._work(work, "conv2d", x.shape, y.shape, x.dtype, window, groups)
-        chosen = algorithm(x.shape, F, window, groups, x.dtype.name)
-        bias = None if b is None else cp.ascontiguousarray(b, dtype=x.dtype)
-        chosen.conv2d(cp.ascontiguousarray(x), _stored(w), bias, relu, y, work, self.tf32)
-        return y
-
-    def conv2d_input_grad(
-        self,
-        dy: Array,
-        w: Array,
-        size: Pair,
-        window: Window,
-        groups: int = 1,
-        out: Array | None = None,
-        work: Sequence[Array] | None = None,
-    ) -> Array:
-        x_shape = (size[0], w.shape[1] * groups, size[1], dy.shape[3])
-        dx = self.empty(x_shape, dy.dtype.name) if out is None else out
-        work = self._work(work, "conv2d_input_grad", x_shape, dy.shape, dy.dtype, window, groups)
-        chosen = algorithm(x_shape, len(w), window, groups, dy.dtype.name)
-        chosen.input_grad(cp.ascontiguousarray(dy), _stored(w), dx, work, self.tf32)
-        return dx
-
-    def conv2d_weight_grad(
-        self,
-        x: Array,
-        dy: Array,
-        window: Window,
-        groups: int = 1,
-        out: Array | None = None,
-        work: Sequence[Array] | None = None,
-    ) -> Array:
-        F, C = dy.shape[1], x.shape[1] // groups
-        work = self._work(work, "conv2d_weight_grad", x.shape, dy.shape, x.dtype, window, groups)
-        dw = self.empty((F, C, *window.kernel), x.dtype.name) if out is None else out
-        stored, summed = dw.transpose(WEIGHT_ORDER), accumulator(x.dtype.name)
-        as_it_is = stored.flags.c_contiguous and stored.dtype.name == summed
-        target = stored if as_it_is else self.empty(stored.shape, summed)
-        chosen = algorithm(x.shape, F, window, groups, x.dtype.name)
-        chosen.weight_grad(cp.ascontiguousarray(x), cp.ascontiguousarray(dy), target, work, self.tf32)
-        if target is not stored:
-            stored[...] = target
-        return dw
-
-    # ------------------------------------------------------------------ pooling
-
-    def max_pool2d(
-        self, x: Array, window: Window, out: Array | None = None, work: Sequence[Array] | None = None
-    ) -> Array:
-        x = cp.ascontiguousarray(x)
-        y = self._pooled(x, window, out)
-        launch("pooling.cu", "max_pool", y, x, y, x.shape[1], x.shape[3], *window_arguments(window, x.shape[::2]))
-        return y
-
-    def max_pool2d_grad(
-        self,
-        x: Array,
-        y: Array,
-        dy: Array,
-        window: Window,
-        out: Array | None = None,
-        work: Sequence[Array] | None = None,
-    ) -> Array:
-        x, y, dy = map(cp.ascontiguousarray, (x, y, dy))
-        dx = self.empty(x.shape, x.dtype.name) if out is None else out
-        arguments = window_arguments(window, x.shape[::2])
-        launch("pooling.cu", "max_pool_grad", dx, x, y, dy, dx, x.shape[1], x.shape[3], *arguments)
-        return dx
-
-    def avg_pool2d(
-        self,
-        x: Array,
-        window: Window,
-        count_include_pad: bool = True,
-        out: Array | None = None,
-        work: Sequence[Array] | None = None,
-    ) -> Array:
-        x = cp.ascontiguousarray(x)
-        y = self._pooled(x, window, out)
-        launch(
-            "pooling.cu",
-            "avg_pool",
-            y,
-            x,
-            y,
-            x.shape[1],
-            x.shape[3],
-            *_counted(window, count_include_pad),
-            *window_arguments(window, x.shape[::2]),
-        )
-        return y
-
-    def avg_pool2d_grad(
-        self,
-        dy: Array,
-        size: Pair,
-        window: Window,
-        count_include_pad: bool = True,
-        out: Array | None = None,
-        work: Sequence[Array] | None = None,
-    ) -> Array:
-        dy, (_, C, _, N) = cp.ascontiguousarray(dy), dy.shape
-        dx = self.empty((size[0], C, size[1], N), dy.dtype.name) if out is None else out
-        launch(
-            "pooling.cu",
-            "avg_pool_grad",
-            dx,
-            dy,
-            dx,
-            C,
-            N,
-            *_counted(window, count_include_pad),
-            *window_arguments(window, size),
-        )
-        return dx
-
-    def _pooled(self, x: Array, window: Window, out: Array | None) -> Array:
-        OH, OW = window.output_size(x.shape[::2])
-        return self.empty((OH, x.shape[1], OW, x.shape[3]), x.dtype.name) if out is None else out
-
-    # ------------------------------------------------------------------ everything else
-
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        if a.ndim != 2 or b.ndim != 2:
-            return cp.matmul(a, b, out=out)
-        (a, ta), (b, tb), (M, K), N = _as_stored(a), _as_stored(b), a.shape, b.shape[1]
-        c = self.empty((M, N), a.dtype.name) if out is None else out
-        multiply(a, b, c, M, N, K, M if ta else K, K if tb else N, (0, 0, 0), transposed=(ta, tb), tf32=self.tf32)
-        return c
-
-    def update(
-        self, optimizer: Any, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array
-    ) -> None:
-        kind = type(optimizer)  # a user's own may update in another way
-        if kind is SGD:
-            velocity = state.get("velocity", p)
-            launch(
-                "optimizer.cu",
-                "sgd",
-                p,
-                p,
-                g,
-                velocity,
-                p.size,
-                float(lr),
-                float(optimizer.momentum),
-                float(optimizer.weight_decay),
-                optimizer.nesterov,
-            )
-        elif kind in (Adam, AdamW):
-            b1, b2 = map(float, optimizer.betas)
-            launch(
-                "optimizer.cu",
-                "adam",
-                p,
-                p,
-                g,
-                state["mean"],
-                state["square"],
-                p.size,
-                float(lr),
-                b1,
-                b2,
-                float(optimizer.eps),
-                float(optimizer.weight_decay),
-                optimizer.decoupled,
-                1 - b1**t,
-                1 - b2**t,
-            )
-        else:
-            super().update(optimizer, p, g, state, lr, t, work)
-
-    def sum_samples(self, dy: Array, out: Array) -> Array:
-        dy = cp.ascontiguousarray(dy)
-        partial = self.empty((SUM_BLOCKS, _channels(dy)[1]), "float64")
-        return self._join(self._sums(0, dy, dy, None, partial), out)
-
-    def relu(self, x: Array, out: Array | None = None) -> Array:
-        return cp.maximum(x, x.dtype.type(0), out=out)
-
-    def relu_grad(self, y: Array, dy: Array, out: Array | None = None, work: Sequence[Array] | None = None) -> Array:
-        y, dy = cp.ascontiguousarray(y), cp.ascontiguousarray(dy)
-        dx = self.empty(dy.shape, dy.dtype.name) if out is None else out
-        launch("channels.cu", "relu_grad", dx, y, dy, dx, *_channels(dy))
-        return dx
-
-    def batch_norm_sums(self, x: Array, out: Array, work: Sequence[Array] | None = None) -> Array:
-        (partial,) = self._work(work, "batch_norm_sums", x.shape, x.shape, x.dtype)
-        x = cp.ascontiguousarray(x)
-        self._sums(1, x, x, None, partial)
-        H, C, M = _channels(x)
-        launch("channels.cu", "moments", x, partial, x, out, SUM_BLOCKS, H, C, M, elements=C)
-        return out
-
-    def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array] | None = None
-    ) -> Array:
-        (partial,) = self._work(work, "batch_norm_grad_sums", x.shape, x.shape, x.dtype)
-        x, dy = cp.ascontiguousarray(x), cp.ascontiguousarray(dy)
-        return self._join(self._sums(2, dy, x, mean.astype("float64"), partial), out)
-
-    def batch_norm_statistics(
-        self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
-    ) -> Statistics:
-        sums, rows = cp.ascontiguousarray(sums), self.empty((5, sums.shape[1]), "float64")
-        affine = weight is not None
-        w, b = (cp.ascontiguousarray(weight), cp.ascontiguousarray(bias)) if affine else (sums, sums)
-        launch(
-            "batch_norm.cu",
-            "statistics",
-            w,
-            sums,
-            w,
-            b,
-            rows,
-            sums.shape[1],
-            float(n),
-            float(eps),
-            affine,
-            elements=sums.shape[1],
-        )
-        return Statistics(*(rows[k] for k in range(5)))
-
-    def batch_norm_input_grad(self, sums: Array, n: int, of: Statistics) -> tuple[Array, Array]:
-        sums, rows = cp.ascontiguousarray(sums), self.empty(sums.shape, "float64")
-        launch(
-            "batch_norm.cu",
-            "input_grad",
-            rows,
-            sums,
-            of.mean,
-            of.inverse,
-            of.scale,
-            rows,
-            sums.shape[1],
-            float(n),
-            elements=sums.shape[1],
-        )
-        return rows[0], rows[1]
-
-    def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> None:
-        launch("batch_norm.cu", "running", mean, of.mean, of.var, mean, var, mean.size, float(momentum), n / (n - 1))
-
-    def _sums(self, kind: int, x: Array, second: Array, mean: Array | None, partial: Array) -> Array:
-        H, C, M = _channels(x)
-        mean = partial if mean is None else cp.ascontiguousarray(mean)
-        launch("channels.cu", "channel_sums", x, x, second, mean, partial, H, C, M, kind, grid=(C, SUM_BLOCKS))
-        return partial
-
-    @staticmethod
-    def _join(partial: Array, out: Array) -> Array:
-        launch("channels.cu", "sum_partial", out, partial, out, SUM_BLOCKS, out.size)
-        return out
-
-    def channel_affine(
-        self,
-        x: Array,
-        scale: Array,
-        shift: Array,
-        other: Array | None = None,
-        other_scale: Array | None = None,
-        relu: bool = False,
-        out: Array | None = None,
-        work: Sequence[Array] | None = None,
-    ) -> Array:
-        x = cp.ascontiguousarray(x)
-        y = self.empty(x.shape, x.dtype.name) if out is None else out
-        second = x if other is None else cp.ascontiguousarray(other)
-        values = scale, shift, scale if other is None else other_scale
-        a, c, b = (cp.ascontiguousarray(value, dtype="float64") for value in values)
-        launch("channels.cu", "affine", y, x, a, c, second, b, y, *_channels(x), other is not None, relu)
-        return y
-
-    def cross_entropy(
-        self, logits: Array, labels: Array, scale: float, out: Array, dlogits: Array | None = None
-    ) -> Array:
-        logits, labels = cp.ascontiguousarray(logits), cp.ascontiguousarray(labels, dtype="int64")
-        gradient = logits if dlogits is None else dlogits
-        launch(
-            "loss.cu",
-            "cross_entropy",
-            logits,
-            logits,
-            labels,
-            out,
-            gradient,
-            *logits.shape,
-            float(scale),
-            dlogits is not None,
-            grid=(1,),
-        )
+        how: Any = {"grid": grid, "block": (TRANSPOSED, 8), "other": images.dtype.name}
+        launch("layout.cu", "to_rows", out, images, out, N, C, H, W, scale, **how)
         return out
 
 
@@ -535,26 +186,3 @@ def _device(text: str | None) -> int:
             " update the driver"
         )
     return int(number)
-
-
-def _stored(w: Array) -> Array:
-    """A weight (F, C/G, KH, KW) in the order of memory that the products take; no copy if it is stored in that."""
-    return cp.ascontiguousarray(w.transpose(WEIGHT_ORDER))
-
-
-def _as_stored(a: Array) -> tuple[Array, bool]:
-    """A matrix as it lies in memory, and whether that is transposed; copied if it is neither."""
-    if a.flags.c_contiguous:
-        return a, False
-    return (a, True) if a.flags.f_contiguous else (cp.ascontiguousarray(a), False)
-
-
-def _channels(x: Array) -> tuple[int, int, int]:
-    """(H, C, W·N) of images (H, C, W, N), (1, C, N) of features (C, N)."""
-    return (x.shape[0], x.shape[1], x.shape[2] * x.shape[3]) if x.ndim == 4 else (1, *x.shape)
-
-
-def _counted(window: Window, count_include_pad: bool) -> tuple[int, int, bool]:
-    """What the kernels of average pooling take: the padding below and to the right, and whether it counts."""
-    (_, bottom), (_, right) = window.padding
-    return bottom, right, count_include_pad

@@ -21,9 +21,10 @@ from im2colnet.errors import BackendError, install
 from im2colnet.types import HALF
 
 KERNELS = resources.files(__package__) / "kernels"  # also where the package lies in a zip
-THREADS = 256
-MOST_BLOCKS = 1 << 20
-LONG = 1 << 30  # elements from which on an index is 64 bits wide
+SHARED = ("common.cu", "formulas.cu")  # files that stand before each file of kernels
+THREADS = 256  # threads of a block
+MOST_BLOCKS = 1 << 20  # blocks of a launch, at most
+LONG = 1 << 30  # elements of an array that needs an index of 64 bits
 C_TYPES = {
     "float32": "float",
     "float64": "double",
@@ -45,7 +46,7 @@ def source(file: str, dtype: str, long: bool, other: str = "float32") -> str:
     }
     first = [(KERNELS / "half.cu").read_text()] if dtype in HALF else []
     using = " ".join(f"using {name} = {of};" for name, of in types.items())
-    return "\n".join([*first, using, *((KERNELS / name).read_text() for name in ("common.cu", file))])
+    return "\n".join([*first, using, *((KERNELS / name).read_text() for name in (*SHARED, file))])
 
 
 @lru_cache(maxsize=256)
@@ -66,27 +67,31 @@ def kernel(file: str, name: str, dtype: str, long: bool, other: str = "float32")
 
 @lru_cache(maxsize=256)
 def parameters(file: str) -> dict[str, tuple[str, ...]]:
-    """Return the types that each kernel of a file declares: "pointer", "int", "double"."""
+    """Return the types that each kernel of a file declares, such as "int", "double", "T*" and "const T*"."""
     common, text = ((KERNELS / name).read_text() for name in ("common.cu", file))
     window = re.search(r"#define WINDOW \\\n\s*(.*)", common)
     assert window, "common.cu defines WINDOW"
     return {
-        name: tuple("pointer" if "*" in p else p.split()[-2] for p in declared.replace("WINDOW", window[1]).split(","))
+        name: tuple(p.strip().rpartition(" ")[0] for p in declared.replace("WINDOW", window[1]).split(","))
         for name, declared in re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', text)
     }
 
 
-def converted(file: str, name: str, arguments: Sequence[Any]) -> tuple[list[Any], list[Array]]:
+def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tuple[list[Any], list[Array]]:
     """Return a kernel's arguments as it declares them, and the arrays among them.
 
-    CuPy passes a number as it is, so NumPy's own of another width would be read as something else.
+    An array that it only reads (``const``) is copied if it is not C-contiguous or of another element type. CuPy passes
+    a number as it is, so NumPy's own of another width would be read as something else.
     """
     kinds = parameters(file)[name]
+    arrays = [a for kind, a in zip(kinds, arguments, strict=True) if kind.endswith("*")]
+    check_device(arrays)
+    types = {"const T*": dtype, "const double*": "float64", "const long long*": "int64"}
     passed: list[Any] = []
-    arrays = []
     for kind, argument in zip(kinds, arguments, strict=True):
-        if kind == "pointer":
-            arrays.append(argument)
+        if kind.startswith("const"):
+            passed.append(cp.ascontiguousarray(argument, dtype=types.get(kind, argument.dtype)))
+        elif kind.endswith("*"):
             passed.append(argument)
         elif kind == "double":
             passed.append(np.float64(argument))
@@ -143,10 +148,10 @@ def launch(
     out : array
         Its element type is the kernel's.
     elements : int, optional
-        For how many a thread is wanted, by default those of ``out``; or ``grid``, the number of blocks.
+        The number of threads that are wanted, by default one for each element of ``out``; or ``grid``, the number of
+        blocks.
     """
-    passed, arrays = converted(file, name, arguments)
-    check_device(arrays)
+    passed, arrays = converted(file, name, out.dtype.name, arguments)
     long = max(array.size for array in arrays) >= LONG
     count = out.size if elements is None else elements
     grid = grid or (min(-(-count // THREADS), MOST_BLOCKS),)

@@ -8,6 +8,7 @@ from typing import Any
 
 from im2colnet.types import Shape, Spec
 from im2colnet.window import Window
+from im2colnet_cupy.activation import kind_arguments
 from im2colnet_cupy.cuda import launch
 from im2colnet_cupy.rows import window_arguments
 
@@ -28,14 +29,14 @@ class Depthwise:
         return C, N, *window_arguments(self.window, (H, W))
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, relu: bool, y: Array, work: Sequence[Array], tf32: bool
+        self, x: Array, w: Array, b: Array | None, activation: str | None, y: Array, work: Sequence[Array], tf32: bool
     ) -> None:
-        C, N, *window = self._arguments()
-        launch("depthwise.cu", "depthwise", y, x, w, w if b is None else b, y, C, N, b is not None, relu, *window)
+        (C, N, *window), kind = self._arguments(), kind_arguments(activation)
+        launch("convolution.cu", "depthwise", y, x, w, w if b is None else b, y, C, N, b is not None, *kind, *window)
 
     def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
         grid = self.x[1], prod(self.window.kernel)
-        launch("depthwise.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
+        launch("convolution.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
 
     def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
-        launch("depthwise.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())
+        launch("convolution.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from inspect import getattr_static, isfunction
 from typing import Any, TypeVar, cast
@@ -15,11 +15,11 @@ from im2colnet.errors import OutOfMemoryError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 #: what touches no device
-ELSEWHERE = {"at", "context", "errstate", "flush_denormal", "owns", "prepare", "shares"}
+ELSEWHERE = {"at", "context", "errstate", "flush_denormal", "fuses", "owns", "prepare", "shares", "workspace"}
 
 
 class OnDevice(Backend):
-    """A backend whose public methods, its subclasses' too, all run with its device as the current one.
+    """A backend whose public methods, its subclasses' too, all run with its device as the current one, as kernels do.
 
     CuPy allocates, compiles and launches on the current device wherever the arguments are. Also, memory that is not
     there is one error, whoever asked for it.
@@ -34,9 +34,19 @@ class OnDevice(Backend):
             if isfunction(method) and not name.startswith("_") and name not in ELSEWHERE:
                 setattr(cls, name, on_device(method))
 
-    def context(self) -> AbstractContextManager[Any]:
-        device: AbstractContextManager[Any] = cp.cuda.Device(self._device)
-        return device
+    def context(self) -> AbstractContextManager[None]:
+        return self._there("what is computed")
+
+    @contextmanager
+    def _there(self, wanted: str) -> Iterator[None]:
+        """Make the device the current one; a MemoryError says what is ``wanted``."""
+        try:
+            with cp.cuda.Device(self._device):
+                yield
+        except OutOfMemoryError:
+            raise
+        except MemoryError as error:  # CuPy's own is one
+            raise self._no_room(f"{wanted} beside the plan ({error})") from error
 
     def _no_room(self, wanted: str) -> OutOfMemoryError:
         """Return the error that says how much memory there is."""
@@ -54,15 +64,8 @@ def on_device(method: Method) -> Method:
 
     @wraps(method)
     def call(self: OnDevice, *args: Any, **options: Any) -> Any:
-        try:
-            if cp.cuda.runtime.getDevice() == self._device:
-                return method(self, *args, **options)
-            with cp.cuda.Device(self._device):
-                return method(self, *args, **options)
-        except OutOfMemoryError:
-            raise
-        except MemoryError as error:  # CuPy's own is one
-            raise self._no_room(f"what {method.__name__} needs beside the plan ({error})") from error
+        with self._there(f"what {method.__name__} needs"):
+            return method(self, *args, **options)
 
     call._on_device = True  # type: ignore[attr-defined]
     return cast("Method", call)

@@ -8,6 +8,7 @@ from typing import Any
 
 from im2colnet.types import Shape, Spec, accumulator
 from im2colnet.window import Pair, Window
+from im2colnet_cupy.activation import kind_arguments
 from im2colnet_cupy.cuda import launch, multiply
 
 Array = Any
@@ -60,7 +61,7 @@ class Rows:
             return x
         H, C, W, N = self.x
         arguments = window_arguments(self.window, (H, W))
-        launch("lowering.cu", "lower", L, x, L, self.G, C // self.G, N, self.lowered[1], self.shared, *arguments)
+        launch("convolution.cu", "lower", L, x, L, self.G, C // self.G, N, self.lowered[1], self.shared, *arguments)
         return L
 
     def steps(self) -> tuple[int, int, int]:
@@ -72,9 +73,9 @@ class Rows:
         return self.lowered[1] * row, self.pitch * row, self.lowered[4] * N
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, relu: bool, y: Array, work: Sequence[Array], tf32: bool
+        self, x: Array, w: Array, b: Array | None, activation: str | None, y: Array, work: Sequence[Array], tf32: bool
     ) -> None:
-        """Write the products of w, stored (F, KH, KW, C/G), with the lowered rows, bias and ReLU into y."""
+        """Write the products of w, stored (F, KH, KW, C/G), with the lowered rows, bias and activation into y."""
         L = self.lower(x, work[0])
         (OH, F, OW, N), (group, row, columns) = self.y, self.steps()
         f = F // self.G
@@ -93,13 +94,14 @@ class Rows:
                 offsets=(g * f * self.K, g * group, g * f * columns),
                 tf32=tf32,
             )
-        self.finish(y, b, relu)
+        self.finish(y, b, activation)
 
-    def finish(self, y: Array, b: Array | None, relu: bool) -> None:
-        """Add a bias to y, and apply ReLU if asked for."""
+    def finish(self, y: Array, b: Array | None, activation: str | None) -> None:
+        """Add a bias to y, and apply the activation."""
         OH, F, OW, N = self.y
-        if b is not None or relu:
-            launch("channels.cu", "add_bias", y, y, y if b is None else b, OH, F, OW * N, b is not None, relu)
+        if b is not None or activation:
+            kind = kind_arguments(activation)
+            launch("convolution.cu", "add_bias", y, y, y if b is None else b, OH, F, OW * N, b is not None, *kind)
 
     def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw, stored (F, KH, KW, C/G)."""
@@ -125,15 +127,15 @@ class Rows:
                     offsets=(r * F * columns + g * f * columns, g * group + r * row, (at * F + g * f) * self.K),
                 )
             target = dw if r + m == OH else products[0]
-            launch("lowering.cu", "sum_rows", target, products, target, at + m, F * self.K, elements=F * self.K)
+            launch("convolution.cu", "sum_rows", target, products, target, at + m, F * self.K, elements=F * self.K)
 
     def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
         """Write the gradient with respect to the input into dx (H, C, W, N)."""
         (H, C, W, N), (OH, F, OW, _), G = self.x, self.y, self.G
         if self.turned:
             turned, *work = work
-            launch("lowering.cu", "turn", turned, w, turned, G, F // G, C // G, *self.window.kernel)
-            self.turned.conv2d(dy, turned, None, False, dx, work, tf32)
+            launch("convolution.cu", "flip", turned, w, turned, G, F // G, C // G, *self.window.kernel)
+            self.turned.conv2d(dy, turned, None, None, dx, work, tf32)
             return
         (columns,), f, n = work, F // G, OW * N
         for g in range(G):  # columns[r] = wᵀ · dy[r]
@@ -152,4 +154,4 @@ class Rows:
                 offsets=(g * f * self.K, g * f * n, g * self.K * n),
                 tf32=tf32,
             )
-        launch("lowering.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window_arguments(self.window, (H, W)))
+        launch("convolution.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window_arguments(self.window, (H, W)))

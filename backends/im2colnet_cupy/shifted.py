@@ -55,9 +55,9 @@ class Shifted(Rows):
         return saved > LAUNCH * KW * len(row_blocks(window, H, OH))
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, relu: bool, y: Array, work: Sequence[Array], tf32: bool
+        self, x: Array, w: Array, b: Array | None, activation: str | None, y: Array, work: Sequence[Array], tf32: bool
     ) -> None:
-        """Write the products of w, stored (F, KH, KW, C), with the shifted images, bias and ReLU into y."""
+        """Write the products of w, stored (F, KH, KW, C), with the shifted images, bias and activation into y."""
         (_, C, W, N), (_, F, OW, _), (KH, KW) = self.x, self.y, self.window.kernel
         sh, top = self.window.stride[0], self.window.padding[0][0]
         by_column = work[0]
@@ -86,7 +86,7 @@ class Shifted(Rows):
                         (start * F * OW + lo) * N,
                     ),
                 )
-        self.finish(y, b, relu)
+        self.finish(y, b, activation)
 
 
 def row_blocks(window: Window, H: int, OH: int) -> list[tuple[int, int, int, int]]:

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
-from im2colnet_numpy.channels import bias_spec, finish, spread
+from im2colnet_numpy.epilogue import bias_spec, finish, spread
 from im2colnet_numpy.locality import finite, finite_weight, unless
 from im2colnet_numpy.lowering import Lowering
 
@@ -89,9 +89,15 @@ class Depthwise:
         yield partial(setitem, self.diagonal(band), ..., w)
 
     def conv2d(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
+        y: np.ndarray,
+        work: Sequence[np.ndarray],
     ) -> Iterator[Call]:
-        """Write the convolution with w (C, 1, KH, KW), bias and ReLU into y (OH, C, OW, N)."""
+        """Write the convolution with w (C, 1, KH, KW), bias and activation into y (OH, C, OW, N)."""
         L, band, row = work
         T = band.reshape(*band.shape[:2], -1)
         for block in self.blocks:
@@ -101,7 +107,9 @@ class Depthwise:
             for r, rows, lowered, copies in self.tiles(target, L, x[:, block]):
                 yield from copies
                 yield from self._multiply(T, lowered, rows)
-                yield from finish(target[r : r + rows.shape[1]], None if b is None else row, relu)  # still in cache
+                yield from finish(
+                    target[r : r + rows.shape[1]], None if b is None else row, activation
+                )  # still in cache
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N).
@@ -109,7 +117,7 @@ class Depthwise:
         Where there is none, add ``Tᵀ · dy`` to where the lowered rows came from.
         """
         if self.turned:
-            yield from self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, False, dx, work)
+            yield from self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, None, dx, work)
             yield from self._of_finite(w, dy, dx)
         else:
             yield from self._input_grad_columns(dy, w, dx, work)

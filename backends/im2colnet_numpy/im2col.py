@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
-from im2colnet_numpy.channels import bias_spec, finish, spread
+from im2colnet_numpy.epilogue import bias_spec, finish, spread
 from im2colnet_numpy.lowering import pixel_copy
 from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of
@@ -65,9 +65,15 @@ class Im2col:
         return OH > 1 and F // groups >= FILTERS * OW * x[3]
 
     def conv2d(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
+        y: np.ndarray,
+        work: Sequence[np.ndarray],
     ) -> Iterator[Call]:
-        """Write the convolution with w (F, C/G, KH, KW), bias and ReLU into y (OH, F, OW, N)."""
+        """Write the convolution with w (F, C/G, KH, KW), bias and activation into y (OH, F, OW, N)."""
         padded, *scratch, row = work
         yield from spread(b, row)
         windows, copies = self._windows(x, padded)
@@ -78,7 +84,7 @@ class Im2col:
             yield product(weight, columns, outputs)
             target = self._of_tile(y, rows)
             yield partial(setitem, target, ..., outputs.reshape(target.shape))
-            yield from finish(y[rows], None if b is None else row, relu)  # still in cache
+            yield from finish(y[rows], None if b is None else row, activation)  # still in cache
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write ``dy · im2col(x)ᵀ`` into dw (F, C/G, KH, KW)."""

@@ -19,7 +19,7 @@ from math import isfinite, prod
 import numpy as np
 
 from im2colnet.types import Call, Shape, Spec, run
-from im2colnet_numpy.channels import ones
+from im2colnet_numpy.activation import ones
 
 RATIO = 1 << 8  # a pixel is small if the largest of its image is at least this many times as large
 MOST_SMALL = 1 / 3  # part of an image's pixels that may be small; if more are, the largest ones are outliers

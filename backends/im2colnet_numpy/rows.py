@@ -18,7 +18,7 @@ import numpy as np
 
 from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
-from im2colnet_numpy.channels import bias_spec, finish, spread
+from im2colnet_numpy.epilogue import bias_spec, finish, spread
 from im2colnet_numpy.locality import finite_weight, unless
 from im2colnet_numpy.lowering import TILE_BYTES, Lowering
 from im2colnet_numpy.products import product, transposed_product
@@ -64,13 +64,19 @@ class Rows:
             self.work["conv2d_input_grad"] = [self.columns]
 
     def conv2d(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
+        y: np.ndarray,
+        work: Sequence[np.ndarray],
     ) -> Iterator[Call]:
-        """Write the convolution with w (F, C/G, KH, KW), bias and ReLU into y (OH, F, OW, N)."""
+        """Write the convolution with w (F, C/G, KH, KW), bias and activation into y (OH, F, OW, N)."""
         L, row = work
         yield from spread(b, row)
         by_group = matrices_of(w, self.G)[:, None]
-        yield from convolve_rows(self.lowering, x, by_group, L, y, None if b is None else row, relu)
+        yield from convolve_rows(self.lowering, x, by_group, L, y, None if b is None else row, activation)
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
@@ -207,11 +213,11 @@ def convolve_rows(
     L: np.ndarray,
     y: np.ndarray,
     row: np.ndarray | None = None,
-    relu: bool = False,
+    activation: str | None = None,
 ) -> Iterator[Call]:
-    """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus a row and with ReLU, into y."""
+    """Write the products of w (G, 1, F/G, K) with the lowered rows of x, plus a row and with the activation, into y."""
     rows = rows_of(y, lowering.G)
     for r, m, V, copies in lowering.tiles(x, L):
         yield from copies
         yield product(w, V, rows[:, r : r + m])
-        yield from finish(y[r : r + m], row, relu)  # still in cache
+        yield from finish(y[r : r + m], row, activation)  # still in cache

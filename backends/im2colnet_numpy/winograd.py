@@ -41,7 +41,7 @@ import numpy as np
 from im2colnet.errors import BackendError
 from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
-from im2colnet_numpy.channels import rectifying
+from im2colnet_numpy.activation import activating
 from im2colnet_numpy.locality import Pixels, checked, taps
 from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
@@ -164,17 +164,23 @@ class Winograd:
         return exists and enough and enabled()
 
     def conv2d(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
+        y: np.ndarray,
+        work: Sequence[np.ndarray],
     ) -> Iterator[Call]:
-        """Write the convolution with w (F, C, 3, 3), bias and ReLU into y (OH, F, OW, N)."""
+        """Write the convolution with w (F, C, 3, 3), bias and activation into y (OH, F, OW, N)."""
         U, *arrays, scratch = work
-        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, scratch), U, b, relu, y, arrays))
-        yield checked(calls, partial(self._conv2d_rows, x, w, b, relu, y))
+        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, scratch), U, b, activation, y, arrays))
+        yield checked(calls, partial(self._conv2d_rows, x, w, b, activation, y))
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
         U, *arrays, scratch = work
-        convolution = self.gradient.convolve(Pixels(dy, scratch), U.swapaxes(2, 3), None, False, dx, arrays)
+        convolution = self.gradient.convolve(Pixels(dy, scratch), U.swapaxes(2, 3), None, None, dx, arrays)
         calls = chain(filters(w, G[:, ::-1], U), *convolution)
         yield checked(calls, partial(self._input_grad_rows, dy, w, dx))
 
@@ -208,7 +214,7 @@ class Winograd:
         tiles = self.gradient
         dU = U if len(tiles.parts) == 1 else arrays.pop()  # when dx is there, U is not needed any more
         yield from filters(w, G[:, ::-1], U)
-        convolutions = tiles.convolve(dy, U.swapaxes(2, 3), None, False, dx, arrays)
+        convolutions = tiles.convolve(dy, U.swapaxes(2, 3), None, None, dx, arrays)
         for i, (part, convolution) in enumerate(zip(tiles.parts, convolutions, strict=True)):
             V, dM, half = tiles.arrays(part, arrays)
             yield from convolution
@@ -216,10 +222,12 @@ class Winograd:
             yield from add_product(matrices(V), matrices(dM), dU, summand if i else None)
         yield from store(dU, G[:, ::-1], summand, dw)
 
-    def _conv2d_rows(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray) -> None:
+    def _conv2d_rows(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, activation: str | None, y: np.ndarray
+    ) -> None:
         for images, rows, work in self._few("conv2d"):
             few = np.empty_like(y[..., images], order="C")
-            run(rows.conv2d(np.ascontiguousarray(x[..., images]), w, b, relu, few, work))
+            run(rows.conv2d(np.ascontiguousarray(x[..., images]), w, b, activation, few, work))
             y[..., images] = few
 
     def _input_grad_rows(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
@@ -285,9 +293,15 @@ class Tiles:
         return V[: self.C * per].reshape(shape), M[: self.F * per].reshape(shape), half
 
     def convolve(
-        self, x: Pixels, U: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: Pixels,
+        U: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
+        y: np.ndarray,
+        work: Sequence[np.ndarray],
     ) -> Iterator[Iterator[Call]]:
-        """For each part yield what writes its convolution, plus bias and with ReLU, into y (OH, F, OW, N)."""
+        """For each part yield what writes its convolution, plus bias and with the activation, into y (OH, F, OW, N)."""
         for part in self.parts:
             V, M, half = self.arrays(part, work)
             once = matrices(M)[ONE, ONE]
@@ -297,7 +311,7 @@ class Tiles:
                 [product(U, matrices(V), matrices(M))],
                 [] if b is None else [partial(np.add, once, b[:, None], once)],
                 self.outputs(part, M, y, half),
-                [rectifying(target, target)] if relu else [],
+                [activating(target, activation, target)] if activation else [],
             )
 
     def inputs(self, part: Part, pixels: Pixels, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:

@@ -1,33 +1,44 @@
 """What a backend is: an array module and about twenty kernels, each with a textbook implementation in its terms.
 
-A new backend needs only ``xp``; a fast one overrides what it does better. Inside the library a batch of images is
-stored as *rows*, ``(H, C, W, N)``, and a batch of feature vectors as ``(features, N)``: the batch is always last.
+A new backend needs only ``xp``; a fast one overrides what it does better. The contract is a module for each family of
+kernels; :class:`Backend` joins them. Inside the library a batch of images is stored as *rows*, ``(H, C, W, N)``, and a
+batch of feature vectors as ``(features, N)``: the batch is always last.
 
 Legend: ``x`` input, ``y`` output, ``dx``/``dy`` gradients, ``w``/``b`` weight and bias; ``N, C, H, W`` batch,
 channels, height, width; ``F`` filters; ``KH, KW``, ``OH, OW`` kernel and output sizes; ``G`` groups.
 
-Every kernel writes to ``out`` where it is given (C-contiguous) and returns it. ``work`` are arrays as
-:meth:`Backend.workspace` lists them; without it the kernel allocates them. Kernels never change their inputs, give the
-same result every time, and take arrays of any strides.
+Every kernel (:mod:`im2colnet.backend.kernel`) writes to ``out`` where it is given (C-contiguous) and returns it;
+``work`` are scratch arrays as its ``scratch`` lists them. Without these the plain call allocates them. Kernels never
+change their inputs, give the same result every time, and take arrays of any strides.
 """
 
-from im2colnet.backend.base import Backend, Statistics, normalizing
+from im2colnet.backend.activation import FORMULAS, Formula, formula
+from im2colnet.backend.base import Backend
+from im2colnet.backend.kernel import Kernel, kernel, like, one_like
+from im2colnet.backend.normalization import Statistics, normalizing
 from im2colnet.errors import memory_for
 from im2colnet.types import ALIGNMENT, HALF, ITEM_BYTES, Array, Call, Choice, Shape, Spec, accumulator, run
 
 __all__ = [
     "ALIGNMENT",
+    "FORMULAS",
     "HALF",
     "ITEM_BYTES",
     "Array",
     "Backend",
     "Call",
     "Choice",
+    "Formula",
+    "Kernel",
     "Shape",
     "Spec",
     "Statistics",
     "accumulator",
+    "formula",
+    "kernel",
+    "like",
     "memory_for",
     "normalizing",
+    "one_like",
     "run",
 ]

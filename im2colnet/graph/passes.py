@@ -48,7 +48,7 @@ def fused(graph: Graph, backend: Backend, training: bool) -> Graph:
         found.nodes.append(node)
         x, layer = node.inputs[0], node.layer
         kind = layer.epilogue(training) if layer.keeps("epilogue") else None
-        if kind in backend.epilogues and x and readers[x] == 1:
+        if backend.fuses(kind) and x and readers[x] == 1:
             producer = found.nodes[x - 1]
             if producer.layer.fuses and producer.layer.keeps("fuses"):
                 producer.activation, node.fused = kind, True

@@ -8,7 +8,7 @@ both reach it through the :class:`Context`. Shapes are the library's own: images
 Arguments, defaults and initialisation are PyTorch's.
 """
 
-from im2colnet.layers.activation import ReLU
+from im2colnet.layers.activation import LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Work
 from im2colnet.layers.convolution import Conv2d
 from im2colnet.layers.dropout import Dropout
@@ -32,12 +32,16 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "Layer",
+    "LeakyReLU",
     "Linear",
     "MaxPool2d",
     "Mul",
     "Needs",
     "Parameter",
     "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
     "Upsample",
     "Work",
     "ZeroPadShortcut",

@@ -68,13 +68,14 @@ class Conv2d(Layer):
         return OH, self.out_channels, OW, N
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        def work(*kernels: str) -> Work:
-            return {k: backend.workspace(k, x, y, dtype, self.window, self.groups) for k in kernels}
-
-        backward = work("conv2d_weight_grad", "conv2d_grads")
-        if not backward["conv2d_grads"]:
-            backward |= work("conv2d_input_grad")
-        return Needs(output=False, forward=work("conv2d"), backward=backward)
+        images, dy, w = Spec(x, dtype), Spec(y, dtype), Spec(self.parameters()["weight"].shape, dtype)
+        size, window = (x[0], x[2]), (self.window, self.groups)
+        forward: Work = {"conv2d": backend.conv2d.scratch(images, w, None, *window)}
+        backward: Work = {"conv2d_weight_grad": backend.conv2d_weight_grad.scratch(images, dy, *window)}
+        backward["conv2d_grads"] = backend.conv2d_grads.scratch(images, dy, w, *window)
+        if not backward["conv2d_grads"]:  # the backend does not make both gradients at once
+            backward["conv2d_input_grad"] = backend.conv2d_input_grad.scratch(dy, w, size, *window)
+        return Needs(output=False, forward=forward, backward=backward)
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return backend.algorithm(x, y, dtype, self.window, self.groups)
@@ -90,20 +91,20 @@ class Conv2d(Layer):
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         w, b, window = ctx.params["weight"], ctx.params.get("bias"), (self.window, self.groups)
-        return ctx.backend.prepare("conv2d", x, w, b, *window, relu=ctx.relu, out=ctx.y, work=ctx.work["conv2d"])
+        return ctx.backend.conv2d.prepare(x, w, b, *window, ctx.activation, out=ctx.y, work=ctx.work["conv2d"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         x, w, dw, dx, work = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.work
-        prepare, window = ctx.backend.prepare, (self.window, self.groups)
+        backend, window = ctx.backend, (self.window, self.groups)
         if self.bias:
-            yield from prepare("sum_samples", dy, out=ctx.grads["bias"])
+            yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
         if dx is not None and work["conv2d_grads"]:
-            yield from prepare("conv2d_grads", x, dy, w, *window, dw=dw, dx=dx, work=work["conv2d_grads"])
+            yield from backend.conv2d_grads.prepare(x, dy, w, *window, dw=dw, dx=dx, work=work["conv2d_grads"])
             return
-        yield from prepare("conv2d_weight_grad", x, dy, *window, out=dw, work=work["conv2d_weight_grad"])
+        yield from backend.conv2d_weight_grad.prepare(x, dy, *window, out=dw, work=work["conv2d_weight_grad"])
         if dx is not None:
             size = x.shape[0], x.shape[2]
-            yield from prepare("conv2d_input_grad", dy, w, size, *window, out=dx, work=work["conv2d_input_grad"])
+            yield from backend.conv2d_input_grad.prepare(dy, w, size, *window, out=dx, work=work["conv2d_input_grad"])
 
 
 class NormalizedConv2d(Layer):
@@ -146,9 +147,9 @@ class NormalizedConv2d(Layer):
         a, c = line[0], line[1]
         if "channel_affine" in ctx.work:
             yield partial(self._write_line, ctx, None, line)
-            yield from ctx.backend.prepare("conv2d", x, w, b, *window, relu=False, out=y, work=work)
+            yield from ctx.backend.conv2d.prepare(x, w, b, *window, out=y, work=work)
             affine = ctx.work["channel_affine"]
-            yield from ctx.backend.prepare("channel_affine", y, a, c, relu=ctx.relu, out=y, work=affine)
+            yield from ctx.backend.channel_affine.prepare(y, a, c, activation=ctx.activation, out=y, work=affine)
             return
         *work, stored = work
         order = ctx.backend.weight_order
@@ -158,7 +159,7 @@ class NormalizedConv2d(Layer):
             yield partial(ctx.xp.multiply, w, a[:, None, None, None], stored)
         else:
             yield lambda: setitem(stored, ..., w * a[:, None, None, None])
-        yield from ctx.backend.prepare("conv2d", x, stored, c, *window, relu=ctx.relu, out=y, work=work)
+        yield from ctx.backend.conv2d.prepare(x, stored, c, *window, ctx.activation, out=y, work=work)
 
     def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
         """Write a and c into ``line`` (2, C), with a bias ``b`` of the convolution a and a·b + c."""

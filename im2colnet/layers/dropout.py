@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from im2colnet.backend import Backend
 from im2colnet.checks import number
 from im2colnet.layers.base import Context, Layer, Needs
-from im2colnet.types import Array, Shape, Spec, accumulator
+from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
 
 @dataclass(eq=False, repr=False)
@@ -25,15 +27,18 @@ class Dropout(Layer):
         draws = {} if accumulator(dtype) == dtype else {"draws": [Spec(x, accumulator(dtype))]}
         return Needs(input=False, output=False, inplace=True, saved={"mask": Spec(x, dtype)}, forward=draws)
 
-    def forward(self, x: Array, ctx: Context) -> Array:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         mask = ctx.saved["mask"]
-        (draws,) = ctx.work.get("draws", [mask])
+        yield partial(self._draw, ctx, mask, *ctx.work.get("draws", [mask]))
+        yield partial(ctx.xp.multiply, x, mask, out=ctx.y)
+
+    def _draw(self, ctx: Context, mask: Array, draws: Array) -> None:
+        """Write 0 with probability p, else 1 / (1 - p), into the mask, by way of ``draws``."""
         ctx.backend.random(ctx.key, out=draws)
         ctx.xp.greater_equal(draws, self.p, out=draws)
         ctx.xp.multiply(draws, 1 / (1 - self.p), out=draws)
         if draws is not mask:
             mask[...] = draws
-        return ctx.xp.multiply(x, mask, out=ctx.y)
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
-        return ctx.xp.multiply(dy, ctx.saved["mask"], out=ctx.dx)
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        yield partial(ctx.xp.multiply, dy, ctx.saved["mask"], out=ctx.dx)

@@ -51,16 +51,16 @@ class Linear(Layer):
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         y = ctx.y
-        yield from ctx.backend.prepare("matmul", ctx.params["weight"], x, out=y)
+        yield from ctx.backend.matmul.prepare(ctx.params["weight"], x, out=y)
         if self.bias:
             yield partial(ctx.xp.add, y, ctx.params["bias"][:, None], y)
-        if ctx.relu:
-            yield from ctx.backend.prepare("relu", y, out=y)
+        if kind := ctx.activation:
+            yield from ctx.backend.activation.prepare(y, kind, out=y)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        prepare = ctx.backend.prepare
-        yield from prepare("matmul", dy, ctx.x.T, out=ctx.grads["weight"])
+        backend = ctx.backend
+        yield from backend.matmul.prepare(dy, ctx.x.T, out=ctx.grads["weight"])
         if self.bias:
-            yield from prepare("sum_samples", dy, out=ctx.grads["bias"])
+            yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
         if ctx.dx is not None:
-            yield from prepare("matmul", ctx.params["weight"].T, dy, out=ctx.dx)
+            yield from backend.matmul.prepare(ctx.params["weight"].T, dy, out=ctx.dx)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from im2colnet.checks import number, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Context, Layer, Needs, Parameter, Work, _images, _same_rows
 from im2colnet.layout import user_shape
-from im2colnet.types import Array, Shape
+from im2colnet.types import Array, Call, Shape, Spec
 
 
 @dataclass(eq=False, repr=False)
@@ -63,14 +64,14 @@ class BatchNorm2d(Layer):
         return x
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        def work(kernel: str) -> Work:
-            return {kernel: backend.workspace(kernel, x, y, dtype)}
-
-        affine = work("channel_affine")
+        images, channels = Spec(x, dtype), Spec((self.num_features,), "float64")
+        affine: Work = {"channel_affine": backend.channel_affine.scratch(images, channels, channels)}
         if not training:
             return Needs(input=False, output=False, inplace=True, forward=affine)
-        sums, grad_sums = work("batch_norm_sums"), work("batch_norm_grad_sums")
-        return Needs(output=False, forward=affine, backward=affine, sums=sums, grad_sums=grad_sums)
+        sums: Work = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
+        grad_sums: Work = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, channels, images)}
+        two: Work = {"channel_affine": backend.channel_affine.scratch(images, channels, channels, images, channels)}
+        return Needs(output=False, forward=affine, backward=two, sums=sums, grad_sums=grad_sums)
 
     band = _same_rows
 
@@ -101,17 +102,22 @@ class BatchNorm2d(Layer):
             joined[1] += size * pixels * ctx.xp.square(part[0] / (size * pixels) - mean)
         return joined
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        backend, params = ctx.backend, ctx.params
-        if ctx.training:
-            ctx.n = ctx.samples * x.shape[0] * x.shape[2]
-            self.check_batch((*x.shape[:3], ctx.samples))
-            weight, bias = params.get("weight"), params.get("bias")
-            ctx.statistics = backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
-            scale, shift = ctx.statistics.scale, ctx.statistics.shift
-        else:
-            scale, shift = self.running_line(params, ctx.buffers, ctx.xp)
-        return backend.channel_affine(x, scale, shift, relu=ctx.relu, out=ctx.y, work=ctx.work["channel_affine"])
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        work, line = ctx.work["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
+        yield partial(self._write_line, x, ctx, line)
+        affine = ctx.backend.channel_affine
+        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=ctx.y, work=work)
+
+    def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
+        """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
+        if not ctx.training:
+            line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
+            return
+        ctx.n = ctx.samples * x.shape[0] * x.shape[2]
+        self.check_batch((*x.shape[:3], ctx.samples))
+        weight, bias = ctx.params.get("weight"), ctx.params.get("bias")
+        ctx.statistics = ctx.backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
+        line[0], line[1] = ctx.statistics.scale, ctx.statistics.shift
 
     def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
         """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
@@ -126,12 +132,18 @@ class BatchNorm2d(Layer):
             ctx.grads["bias"][...] = ctx.sums[0]
             ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         if ctx.dx is None:
-            return None
-        backend, of = ctx.backend, ctx.statistics
-        b, c = backend.batch_norm_input_grad(ctx.sums, ctx.n, of)
-        return backend.channel_affine(dy, of.scale, c, ctx.x, b, out=ctx.dx, work=ctx.work["channel_affine"])
+            return
+        work, line = ctx.work["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
+        a, b, c = line[0], line[1], line[2]
+        yield partial(self._write_gradient_line, ctx, a, b, c)
+        yield from ctx.backend.channel_affine.prepare(dy, a, c, ctx.x, b, out=ctx.dx, work=work)
+
+    def _write_gradient_line(self, ctx: Context, a: Array, b: Array, c: Array) -> None:
+        """Write a, b and c of ``dx = a·dy + b·x + c`` for each channel."""
+        a[...] = ctx.statistics.scale
+        b[...], c[...] = ctx.backend.batch_norm_input_grad(ctx.sums, ctx.n, ctx.statistics)
 
     def finish_step(self, ctx: Context) -> None:
         state = ctx.buffers

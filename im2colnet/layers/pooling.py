@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
+from operator import setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
@@ -43,10 +45,10 @@ class MaxPool2d(Layer):
         return OH, C, OW, N
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        def work(kernel: str) -> Work:
-            return {kernel: backend.workspace(kernel, x, y, dtype, self.window)}
-
-        return Needs(forward=work("max_pool2d"), backward=work("max_pool2d_grad"))
+        images, outputs = Spec(x, dtype), Spec(y, dtype)
+        forward: Work = {"max_pool2d": backend.max_pool2d.scratch(images, self.window)}
+        gradient = backend.max_pool2d_grad.scratch(images, outputs, outputs, self.window)
+        return Needs(forward=forward, backward={"max_pool2d_grad": gradient})
 
     band = _rows_of_windows
 
@@ -54,11 +56,11 @@ class MaxPool2d(Layer):
         return prod(y) * (prod(self.window.kernel) - 1)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        return ctx.backend.prepare("max_pool2d", x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
+        return ctx.backend.max_pool2d.prepare(x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
         work = ctx.work["max_pool2d_grad"]
-        return ctx.backend.prepare("max_pool2d_grad", ctx.x, ctx.y, dy, self.window, out=ctx.dx, work=work)
+        return ctx.backend.max_pool2d_grad.prepare(ctx.x, ctx.y, dy, self.window, out=ctx.dx, work=work)
 
 
 @dataclass(eq=False, repr=False)
@@ -78,10 +80,10 @@ class AvgPool2d(Layer):
     output_shape = MaxPool2d.output_shape
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        def work(kernel: str) -> Work:
-            return {kernel: backend.workspace(kernel, x, y, dtype, self.window)}
-
-        return Needs(input=False, output=False, forward=work("avg_pool2d"), backward=work("avg_pool2d_grad"))
+        window = self.window, self.count_include_pad
+        forward: Work = {"avg_pool2d": backend.avg_pool2d.scratch(Spec(x, dtype), *window)}
+        backward: Work = {"avg_pool2d_grad": backend.avg_pool2d_grad.scratch(Spec(y, dtype), (x[0], x[2]), *window)}
+        return Needs(input=False, output=False, forward=forward, backward=backward)
 
     def band(self, rows: slice, x: Shape) -> Band:
         return None if self.window.ceil_mode else _rows_of_windows(self, rows, x)
@@ -89,12 +91,13 @@ class AvgPool2d(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(y) * prod(self.window.kernel)
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        return ctx.backend.avg_pool2d(x, self.window, self.count_include_pad, out=ctx.y, work=ctx.work["avg_pool2d"])
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        window, work = (self.window, self.count_include_pad), ctx.work["avg_pool2d"]
+        return ctx.backend.avg_pool2d.prepare(x, *window, out=ctx.y, work=work)
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
-        work, (H, _, W, _) = ctx.work["avg_pool2d_grad"], ctx.dx.shape
-        return ctx.backend.avg_pool2d_grad(dy, (H, W), self.window, self.count_include_pad, out=ctx.dx, work=work)
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        window, work, (H, _, W, _) = (self.window, self.count_include_pad), ctx.work["avg_pool2d_grad"], ctx.dx.shape
+        return ctx.backend.avg_pool2d_grad.prepare(dy, (H, W), *window, out=ctx.dx, work=work)
 
 
 @dataclass(eq=False, repr=False)
@@ -112,13 +115,13 @@ class GlobalAvgPool2d(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(x)
 
-    def forward(self, x: Array, ctx: Context) -> Array:
-        row, total = ctx.work["sum"]
-        # then the columns: faster than both axes at once
-        ctx.xp.sum(x, axis=0, keepdims=True, dtype=row.dtype, out=row)
-        ctx.xp.sum(row, axis=2, keepdims=True, out=total)
-        ctx.y[...] = ctx.xp.divide(total, x.shape[0] * x.shape[2], out=total)
-        return ctx.y
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, (row, total) = ctx.xp, ctx.work["sum"]
+        # rows first, then columns: that is faster than both axes at once
+        yield partial(xp.sum, x, axis=0, keepdims=True, dtype=row.dtype, out=row)
+        yield partial(xp.sum, row, axis=2, keepdims=True, out=total)
+        yield partial(xp.divide, total, x.shape[0] * x.shape[2], out=total)
+        yield partial(setitem, ctx.y, ..., total)
 
-    def backward(self, dy: Array, ctx: Context) -> Array | None:
-        return ctx.xp.divide(dy, ctx.dx.shape[0] * ctx.dx.shape[2], out=ctx.dx)
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        yield partial(ctx.xp.divide, dy, ctx.dx.shape[0] * ctx.dx.shape[2], out=ctx.dx)

@@ -87,7 +87,7 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
         window = make_window(K, stride, K // 2)
         x, w, b = (rng.standard_normal(shape) for shape in ((12, C, 12, 9), (F, C // groups, K, K), (F,)))
         dy = rng.standard_normal(exact.conv2d(x, w, None, window, groups).shape)
-        yield compare(f"convolution {what}", lambda k, to: k.conv2d(to(x), to(w), to(b), window, groups, True))
+        yield compare(f"convolution {what}", lambda k, to: k.conv2d(to(x), to(w), to(b), window, groups, "relu"))
         yield compare(
             f"its input's gradient, {what}", lambda k, to: k.conv2d_input_grad(to(dy), to(w), (12, 12), window, groups)
         )
@@ -116,7 +116,7 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
         "batch norm's scale",
         lambda k, to: k.batch_norm_statistics(k.asarray(sums), 13 * 13 * 9, 1e-5, to(scale), to(shift)).scale,
     )
-    yield compare("batch norm", lambda k, to: k.channel_affine(to(x), to(scale), to(shift), relu=True))
+    yield compare("batch norm", lambda k, to: k.channel_affine(to(x), to(scale), to(shift), activation="relu"))
     labels = rng.integers(0, 70, 9)
     logits = a[:, :9]
 

@@ -40,9 +40,7 @@ class FromHost:
                 if not isinstance(value, np.ndarray):
                     return value
                 if id(value) not in there:  # what is given twice is one array
-                    order = np.argsort([-abs(stride) for stride in value.strides], kind="stable")
-                    stored = self._backend.asarray(np.ascontiguousarray(value.transpose(order)))
-                    there[id(value)] = stored.transpose(*np.argsort(order).tolist()) if value.ndim else stored
+                    there[id(value)] = strict_cupy.from_host(self._backend, value)
                 return there[id(value)]
 
             result = method(*map(bring, args), **{name: bring(value) for name, value in options.items()})

@@ -14,7 +14,7 @@ import strict_cupy
 from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from im2colnet_numpy import channels, depthwise, im2col, lowering, winograd
+from im2colnet_numpy import depthwise, im2col, lowering, normalization, winograd
 from im2colnet_numpy.algorithms import algorithm
 from im2colnet_numpy.depthwise import Depthwise
 from im2colnet_numpy.im2col import Im2col
@@ -24,9 +24,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference.torch_values import every_case
 
 from im2colnet import BackendError, get_backend
-from im2colnet.backend import Backend
+from im2colnet.backend import Backend, Kernel
 from im2colnet.testing import oracles as naive
-from im2colnet.types import run
+from im2colnet.types import Spec, run
 from im2colnet.window import Window, make_window, pooling_window
 
 searching = settings(max_examples=100, deadline=None)
@@ -50,7 +50,7 @@ def tiles_of(size, filters=8):
     """Make the numpy backend work on tiles of at most ``size`` bytes, by im2col from so many filters a column on."""
     algorithm.cache_clear()
     with (
-        patch.object(channels, "TILE_BYTES", size),
+        patch.object(normalization, "TILE_BYTES", size),
         patch.object(lowering, "TILE_BYTES", size),
         patch.object(depthwise, "TILE_BYTES", size),
         patch("im2colnet_numpy.rows.TILE_BYTES", size),
@@ -61,56 +61,69 @@ def tiles_of(size, filters=8):
 
 
 class Call:
-    """Calls kernels in one of the ways that the contract allows: with or without ``out`` and ``work``."""
+    """Calls a kernel in every way that the contract allows, which must agree to the last bit.
 
-    def __init__(self, backend, given_out=True, given_work=True, layout="contiguous", tiles=1 << 20, filters=8):
-        self.backend, self.given_out, self.given_work = backend, given_out, given_work
-        self.layout, self.tiles, self.filters = layout, tiles, filters
+    Plainly; with ``out`` and scratch that hold NaN; by prepared calls, made again after the arrays have changed. What
+    it is given keeps its bits, and may be strided.
+    """
 
-    def __call__(self, kernel, *args, shape, work_for=None, order=None, out_dtype=None, **options):
-        """Call a kernel; what it is lent holds NaN, what it is given is read-only and may be strided."""
-        args = [strided(a, self.layout) if isinstance(a, np.ndarray) else a for a in args]
-        dtype = next(a for a in args if isinstance(a, np.ndarray)).dtype
-        if self.given_out or out_dtype:
-            order = order or range(len(shape))
-            stored = np.full([shape[axis] for axis in order], np.nan, out_dtype or dtype)
-            options["out"] = stored.transpose(np.argsort(order))
-        with tiles_of(self.tiles, self.filters):
-            if self.given_work and work_for is not None:
-                options["work"] = self.scratch(kernel, *work_for)
-            first = getattr(self.backend, kernel)(*args, **options)
-            assert first is options.get("out", first)
-            first = first.copy()
-            assert_same_bits(getattr(self.backend, kernel)(*args, **options), first)  # the same every time
-            if "out" in options and self.layout == "contiguous" and (work_for is None or "work" in options):
-                self.again(kernel, args, options, first)
-        assert first.shape == tuple(shape)
-        return first
+    def __init__(self, backend, layout="contiguous", tiles=1 << 20, filters=8):
+        self.backend, self.layout, self.tiles, self.filters = of_contract(backend), layout, tiles, filters
 
-    def again(self, kernel, args, options, expected):
-        """Prepared calls see what their arrays hold when they are made."""
-        if not isinstance(self.backend, Backend):
-            return
-        arrays = [np.ones_like(a) if isinstance(a, np.ndarray) else a for a in args]
-        prepared = list(self.backend.prepare(kernel, *arrays, **options))
-        run(prepared)
-        for array, value in zip(arrays, args, strict=True):
-            if isinstance(array, np.ndarray):
-                array[...] = value
-        run(prepared)
-        assert_same_bits(options["out"], expected)
+    def __call__(self, kernel, *args, shape, order=None, **options):
+        """Return the result for NumPy's arrays, as one of them; ``order`` is that of the memory of ``out``."""
+        backend, call = self.backend, getattr(self.backend, kernel)
+        host = [strided(a, self.layout) if isinstance(a, np.ndarray) else a for a in args]
+        given = [self.there(a) for a in host]
+        with tiles_of(self.tiles, self.filters), backend.context():
+            plain = self.back(call(*given, **options))
+            spec = call.result(*given, **options)
+            work = [self.spoiled(scratch) for scratch in call.scratch(*given, **options)]
+            lent = {"out": self.spoiled(spec, order), "work": work}
+            if "work" not in inspect.signature(call).parameters:
+                assert lent.pop("work") == []
+            assert call(*given, **options, **lent) is lent["out"]
+            assert_same_bits(self.back(lent["out"]), plain)
+            if self.layout == "contiguous":
+                first, then = ([self.there(one(a)) for a in host] for one in (ones_like, lambda a: a))
+                prepared = call.prepare(*first, **options, **lent)
+                run(prepared)
+                for array, value in zip(first, then, strict=True):
+                    if backend.owns(array):
+                        array[...] = value
+                run(prepared)
+                assert_same_bits(self.back(lent["out"]), plain)
+            for array, value in zip(given, host, strict=True):
+                if isinstance(value, np.ndarray):
+                    assert_same_bits(self.back(array), value)
+        assert plain.shape == spec.shape == tuple(shape)
+        assert plain.dtype.name == spec.dtype
+        return plain
 
-    def scratch(self, kernel, x_shape, y_shape, dtype, *window_and_groups):
-        specs = self.backend.workspace(kernel, x_shape, y_shape, dtype, *window_and_groups)
-        arrays = [self.backend.empty(*spec) for spec in specs]
-        for array in arrays:
-            array[...] = np.nan if array.dtype.kind == "f" else True
-        return arrays
+    def there(self, value):
+        if not isinstance(value, np.ndarray):
+            return value
+        return value if self.backend.owns(value) else strict_cupy.from_host(self.backend, value)
+
+    def back(self, array):
+        return np.array(self.backend.to_numpy(array))
+
+    def spoiled(self, spec, order=None):
+        """Return an array full of NaN."""
+        order = order or range(len(spec.shape))
+        array = self.backend.empty(tuple(spec.shape[axis] for axis in order), spec.dtype)
+        array[...] = np.nan if array.dtype.kind == "f" else True
+        return array.transpose(*np.argsort(order).tolist()) if spec.shape else array
 
 
-calls = {"given_out": st.booleans(), "given_work": st.booleans(), "layout": layouts, "tiles": tile_bytes}
+def ones_like(value):
+    return np.ones_like(value) if isinstance(value, np.ndarray) else value
+
+
+calls = {"layout": layouts, "tiles": tile_bytes}
 calls["filters"] = st.sampled_from([0, 8])  # so both im2col and products of rows are met
 ways = st.fixed_dictionaries(calls)
+kinds = st.sampled_from([None, "relu", "leaky_relu:0.2", "sigmoid", "tanh", "silu"])
 
 
 @st.composite
@@ -148,6 +161,22 @@ def convolutions(draw):
     return x, w, b, dy, {**arguments, "groups": groups}
 
 
+def activated(x, kind):
+    """The activation ``kind`` of ``x`` in float64; of None nothing."""
+    name, _, constant = (kind or "").partition(":")
+    x = x.astype("float64")
+    sigmoid = 1 / (1 + np.exp(-np.abs(x)))
+    sigmoid = np.where(x < 0, np.exp(-np.abs(x)) * sigmoid, sigmoid)
+    return {
+        "": x,
+        "relu": np.where(x > 0, x, 0),
+        "leaky_relu": np.where(x > 0, x, float(constant or 0.01) * x),
+        "sigmoid": sigmoid,
+        "tanh": np.tanh(x),
+        "silu": x * sigmoid,
+    }[name]
+
+
 def of_dtype(dtype, *arrays):
     return [None if a is None else a.astype(dtype) for a in arrays]
 
@@ -164,10 +193,11 @@ def of_contract(backend):
 
 def test_signatures_are_those_of_the_base_class(backend):
     backend = of_contract(backend)
-    public = [name for name, value in vars(Backend).items() if callable(value) and not name.startswith("_")]
+    public = [name for name in dir(Backend) if callable(getattr(Backend, name)) and not name.startswith("_")]
     assert len(public) > 20
     for name in public:
         base, own = (inspect.signature(getattr(cls, name)).parameters.values() for cls in (Backend, type(backend)))
+        assert isinstance(getattr(type(backend), name), Kernel) == isinstance(getattr(Backend, name), Kernel)
         assert [(p.name, p.kind, p.default) for p in own] == [(p.name, p.kind, p.default) for p in base], name
 
 
@@ -282,11 +312,11 @@ def as_columns(columns):
 
 
 @searching
-@given(problem=windows(), seed=seeds, dtype=dtypes, layout=layouts, given_out=st.booleans())
-def test_im2col_and_col2im(backend, problem, seed, dtype, layout, given_out):
+@given(problem=windows(), seed=seeds, dtype=dtypes, layout=layouts)
+def test_im2col_and_col2im(backend, problem, seed, dtype, layout):
     size, arguments = problem
     x = normal(2, 3, *size, seed=seed, dtype=dtype)
-    window, call = make_window(**arguments), Call(backend, given_out, False, layout)
+    window, call = make_window(**arguments), Call(backend, layout)
     OH, OW = naive.output_size(size, **arguments)
     shape = (OH, 3, *window.kernel, OW, 2)
     columns = call("im2col", rows(x), window, shape=shape)
@@ -306,8 +336,9 @@ def test_im2col_and_col2im(backend, problem, seed, dtype, layout, given_out):
 
 # Convolution --------------------------------------------------------------------------------------------------------
 @searching
-@given(problem=convolutions(), dtype=dtypes, relu=st.booleans(), way=ways)
-def test_conv2d(backend, problem, dtype, relu, way):
+@given(problem=convolutions(), dtype=dtypes, kind=kinds, way=ways)
+def test_conv2d(backend, problem, dtype, kind, way):
+    kind = kind if backend.fuses(kind) else None
     x, w, b, dy, arguments = problem
     x, w, b = of_dtype(dtype, x, w, b)
     window, shape = window_of(w, arguments), rows(dy).shape
@@ -318,12 +349,10 @@ def test_conv2d(backend, problem, dtype, relu, way):
         b,
         window,
         arguments["groups"],
-        relu,
+        kind,
         shape=shape,
-        work_for=(rows(x).shape, shape, dtype, window, arguments["groups"]),
     )
-    expected = naive.conv2d(x, w, b, **arguments)
-    close(images(y), naive.relu(expected) if relu else expected, dtype)
+    close(images(y), activated(naive.conv2d(x, w, b, **arguments), kind), dtype)
 
 
 @searching
@@ -340,7 +369,6 @@ def test_conv2d_input_grad(backend, problem, dtype, way):
         window,
         arguments["groups"],
         shape=shape,
-        work_for=(shape, rows(dy).shape, dtype, window, arguments["groups"]),
     )
     close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), dtype)
 
@@ -358,7 +386,6 @@ def test_conv2d_weight_grad(backend, problem, dtype, way, stored):
         window,
         arguments["groups"],
         shape=w.shape,
-        work_for=(rows(x).shape, rows(dy).shape, dtype, window, arguments["groups"]),
         order=backend.weight_order if stored else None,  # as parameters are stored
     )
     close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), dtype)
@@ -366,22 +393,24 @@ def test_conv2d_weight_grad(backend, problem, dtype, way, stored):
 
 def both_gradients(backend, x, dy, w, window, groups):
     """Of images: dx and dw by the kernel that makes both."""
-    x, dy, order = rows(x), rows(dy), backend.weight_order
-    scratch = Call(backend).scratch("conv2d_grads", x.shape, dy.shape, x.dtype.name, window, groups)
-    dw = np.full([w.shape[axis] for axis in order], np.nan, w.dtype).transpose(np.argsort(order))
-    dx = np.full(x.shape, np.nan, x.dtype)
-    backend.conv2d_grads(x, dy, w, window, groups, dw, dx, scratch)
-    if isinstance(backend, Backend) and scratch:  # prepared calls see what their arrays hold when they are made
-        others = np.ones_like(x), np.ones_like(dy), np.ones_like(w)
-        out = {"dw": np.empty_like(dw), "dx": np.empty_like(dx)}
-        prepared = list(backend.prepare("conv2d_grads", *others, window, groups, **out, work=scratch))
-        run(prepared)
-        for array, value in zip(others, (x, dy, w), strict=True):
-            array[...] = value
-        run(prepared)
-        assert_same_bits(out["dx"], dx)
-        assert_same_bits(out["dw"], dw)
-    return images(dx), dw
+    x, dy, w, order = rows(x).copy(), rows(dy).copy(), w.copy(), backend.weight_order
+    backend, call = of_contract(backend), Call(backend)
+    X, DY, W = map(call.there, (x, dy, w))
+    scratch = [call.spoiled(spec) for spec in backend.conv2d_grads.scratch(X, DY, W, window, groups)]
+    dw, dx = call.spoiled(Spec(w.shape, w.dtype.name), order), call.spoiled(Spec(x.shape, x.dtype.name))
+    backend.conv2d_grads(X, DY, W, window, groups, dw, dx, scratch)
+    found = call.back(dx), call.back(dw)
+    prepared = backend.conv2d_grads.prepare(X, DY, W, window, groups, dw, dx, scratch)
+    values = [array.copy() for array in (X, DY, W)]
+    for array in (X, DY, W):
+        array[...] = 1.0
+    run(prepared)
+    for array, value in zip((X, DY, W), values, strict=True):  # prepared calls see what their arrays hold when made
+        array[...] = value
+    run(prepared)
+    assert_same_bits(call.back(dx), found[0])
+    assert_same_bits(call.back(dw), found[1])
+    return images(found[0]), found[1]
 
 
 @searching
@@ -399,7 +428,8 @@ def test_both_gradients(backend, problem, dtype, tiles, filters, m):
 def test_these_are_made_at_once(groups, channels, kernel):
     """The test above would pass if none were."""
     shape, window = (8, groups * channels, 8, 2), make_window(kernel, 1, kernel // 2)
-    assert get_backend("numpy").workspace("conv2d_grads", shape, shape, "float64", window, groups)
+    images, w = Spec(shape, "float64"), Spec((groups * channels, channels, kernel, kernel), "float64")
+    assert get_backend("numpy").conv2d_grads.scratch(images, images, w, window, groups)
 
 
 @pytest.mark.parametrize("tile", [1, 4, 1000])
@@ -423,20 +453,19 @@ def test_convolutions_in_tiles(backend, kernel, stride, padding, dilation, group
     dy, window = normal(*y.shape, seed=2), window_of(w, arguments)
     pitch = stride if dilation == 1 and stride < 3 else 3  # lowered rows from one output row to the next
     tiles = 3 * channels * y.shape[3] * len(x) * 8 * ((tile - 1) * pitch + 3)
-    work_for = rows(x).shape, rows(y).shape, "float64", window, groups
     if backend.name == "numpy":
         with tiles_of(tiles):
-            lowered_rows = backend.workspace("conv2d", *work_for)[0].shape[1]
+            lowered_rows = backend.conv2d.scratch(rows(x), w, None, window, groups)[0].shape[1]
         assert lowered_rows == (min(tile, y.shape[2]) - 1) * pitch + 3
     assert y.shape[2] % 4 > 0
-    call, options = Call(backend, tiles=tiles), {"work_for": work_for}
+    call = Call(backend, tiles=tiles)
     if kernel == "conv2d":
-        close(images(call(kernel, rows(x), w, None, window, groups, shape=rows(y).shape, **options)), y, "float64")
+        close(images(call(kernel, rows(x), w, None, window, groups, shape=rows(y).shape)), y, "float64")
     elif kernel == "conv2d_input_grad":
-        dx = call(kernel, rows(dy), w, x.shape[2:], window, groups, shape=rows(x).shape, **options)
+        dx = call(kernel, rows(dy), w, x.shape[2:], window, groups, shape=rows(x).shape)
         close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), "float64")
     else:
-        dw = call(kernel, rows(x), rows(dy), window, groups, shape=w.shape, **options)
+        dw = call(kernel, rows(x), rows(dy), window, groups, shape=w.shape)
         close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), "float64")
 
 
@@ -480,27 +509,27 @@ def winograd_problems(draw):
     most=st.sampled_from([1, 2, 4]),
     columns=st.sampled_from([1, 7, 256]),
     half=st.sampled_from([1, 1 << 12, 1 << 18]),
-    relu=st.booleans(),
+    kind=st.sampled_from([None, "relu", "tanh"]),
 )
-def test_winograd_convolutions(problem, way, most, columns, half, relu):
+def test_winograd_convolutions(problem, way, most, columns, half, kind):
     """However the images are cut into parts and strips of tiles, and the channels into pieces."""
     x, w, b, dy, arguments = problem
     window = window_of(w, arguments)
     shapes = rows(x).shape, rows(dy).shape
-    work_for, call = (*shapes, "float32", window, 1), Call(get_backend("numpy"), **way)
+    call = Call(get_backend("numpy"), **way)
     x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
     sizes = {"MOST_TILES": most, "LEAST_COLUMNS": columns, "HALF_BYTES": half}
     with patch.multiple(winograd, LEAST_CHANNELS=1, LEAST_SAMPLES=1, LEAST_PRODUCTS=1, **sizes):
-        y = call("conv2d", rows(x4), w4, b4, window, 1, relu, shape=shapes[1], work_for=work_for)
-        dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0], work_for=work_for)
-        dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape, work_for=work_for)
+        y = call("conv2d", rows(x4), w4, b4, window, 1, kind, shape=shapes[1])
+        dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0])
+        dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape)
         both = both_gradients(get_backend("numpy"), x4, dy4, w4, window, 1)
     algorithm.cache_clear()
     expected = naive.conv2d(x, w, b, **arguments)
     ax, aw, ab, ady = (np.abs(array) for array in (x, w, b, dy))  # what the sums would be if nothing cancelled
     size = x.shape
     for actual, exact, uncancelled in [
-        (images(y), naive.relu(expected) if relu else expected, naive.conv2d(ax, aw, ab, **arguments)),
+        (images(y), activated(expected, kind), naive.conv2d(ax, aw, ab, **arguments)),
         (images(dx), naive.conv2d_input(size, w, dy, **arguments), naive.conv2d_input(size, aw, ady, **arguments)),
         (both[0], naive.conv2d_input(size, w, dy, **arguments), naive.conv2d_input(size, aw, ady, **arguments)),
         (dw, naive.conv2d_weight(x, w.shape, dy, **arguments), naive.conv2d_weight(ax, w.shape, ady, **arguments)),
@@ -526,8 +555,7 @@ def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels, size):
     ]:
         expected = getattr(backend, kernel)(*exact)  # float64 takes another algorithm
         assert np.abs(getattr(backend, kernel)(*arguments) - expected).max() < 2e-5 * np.abs(expected).max()
-    at_once = backend.workspace("conv2d_grads", rows(x).shape, rows(dy).shape, "float32", window)
-    assert at_once
+    assert backend.conv2d_grads.scratch(rows(x), rows(dy), w, window)
     exact = backend.conv2d_weight_grad(x8, dy8, window)
     assert np.abs(both_gradients(backend, x, dy, w, window, 1)[1] - exact).max() < 2e-5 * np.abs(exact).max()
 
@@ -549,21 +577,20 @@ def shiftable(draw):
 
 
 @searching
-@given(problem=shiftable(), relu=st.booleans())
-def test_shifted_images_on_a_gpu(problem, relu):
+@given(problem=shiftable(), kind=kinds)
+def test_shifted_images_on_a_gpu(problem, kind):
     """Products with images that are not lowered, even if none meets them; the stand-in sees that none leaves memory."""
     x, w, b, dy, arguments = problem
     modules, window = cupy_modules(), window_of(w, arguments)
     backend, chosen = modules["im2colnet_cupy"].CupyBackend(), modules["im2colnet_cupy.algorithms"].algorithm
     with patch.object(modules["im2colnet_cupy.shifted"].Shifted, "pays", staticmethod(lambda *problem: True)):
-        kind = chosen(rows(x).shape, len(w), window, 1, "float64")
-        assert type(kind).__name__ == "Shifted"
+        assert type(chosen(rows(x).shape, len(w), window, 1, "float64")).__name__ == "Shifted"
         x_, w_, dy_, b_ = (None if a is None else backend.asarray(a) for a in (rows(x), w, rows(dy), b))
-        y = backend.to_numpy(backend.conv2d(x_, w_, b_, window, relu=relu))
+        y = backend.to_numpy(backend.conv2d(x_, w_, b_, window, activation=kind))
         dx = backend.to_numpy(backend.conv2d_input_grad(dy_, w_, x.shape[2:], window))
         dw = backend.to_numpy(backend.conv2d_weight_grad(x_, dy_, window))
     expected = naive.conv2d(x, w, b, **arguments)
-    close(images(y), np.maximum(expected, 0) if relu else expected, "float64")
+    close(images(y), activated(expected, kind), "float64")
     close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), "float64")
     close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), "float64")
 
@@ -590,11 +617,11 @@ def test_depthwise_convolutions(problem, way, m):
     """In bands of one to four output rows."""
     x, w, b, dy, arguments = problem
     window, groups, shapes = window_of(w, arguments), arguments["groups"], (rows(x).shape, rows(dy).shape)
-    work_for, call = (*shapes, "float64", window, groups), Call(get_backend("numpy"), **way)
+    call = Call(get_backend("numpy"), **way)
     with patch.object(depthwise, "ROWS", m):
-        y = call("conv2d", rows(x), w, b, window, groups, shape=shapes[1], work_for=work_for)
-        dx = call("conv2d_input_grad", rows(dy), w, x.shape[2:], window, groups, shape=shapes[0], work_for=work_for)
-        dw = call("conv2d_weight_grad", rows(x), rows(dy), window, groups, shape=w.shape, work_for=work_for)
+        y = call("conv2d", rows(x), w, b, window, groups, shape=shapes[1])
+        dx = call("conv2d_input_grad", rows(dy), w, x.shape[2:], window, groups, shape=shapes[0])
+        dw = call("conv2d_weight_grad", rows(x), rows(dy), window, groups, shape=w.shape)
     algorithm.cache_clear()
     close(images(y), naive.conv2d(x, w, b, **arguments), "float64")
     close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), "float64")
@@ -613,7 +640,7 @@ def test_max_pool2d(backend, problem, ceil_mode, ties, seed, dtype, way):
     window, call = pooling_window(**arguments), Call(backend, **way)
     expected = naive.max_pool2d(x, **arguments)
     shape = rows(expected).shape
-    y = call("max_pool2d", rows(x), window, shape=shape, work_for=(rows(x).shape, shape, dtype, window))
+    y = call("max_pool2d", rows(x), window, shape=shape)
     assert y.dtype == dtype
     assert_array_equal(images(y), expected)
     dy = normal(*expected.shape, seed=seed + 1, dtype=dtype)
@@ -624,7 +651,6 @@ def test_max_pool2d(backend, problem, ceil_mode, ties, seed, dtype, way):
         rows(dy),
         window,
         shape=rows(x).shape,
-        work_for=(rows(x).shape, shape, dtype, window),
     )
     close(images(dx), naive.max_pool2d_grad(x, dy, **arguments), dtype)
 
@@ -666,11 +692,10 @@ def test_avg_pool2d(backend, problem, ceil_mode, include, seed, dtype, way):
     x = normal(2, 3, *size, seed=seed, dtype=dtype)
     expected = naive.avg_pool2d(x, **arguments, count_include_pad=include)
     shape = rows(expected).shape
-    work_for = rows(x).shape, shape, dtype, window
-    y = call("avg_pool2d", rows(x), window, include, shape=shape, work_for=work_for)
+    y = call("avg_pool2d", rows(x), window, include, shape=shape)
     close(images(y), expected, dtype)
     dy = normal(*expected.shape, seed=seed + 1, dtype=dtype)
-    dx = call("avg_pool2d_grad", rows(dy), size, window, include, shape=rows(x).shape, work_for=work_for)
+    dx = call("avg_pool2d_grad", rows(dy), size, window, include, shape=rows(x).shape)
     close(images(dx), naive.avg_pool2d_grad(x.shape, dy, **arguments, count_include_pad=include), dtype)
 
 
@@ -708,11 +733,10 @@ def test_sum_samples(backend, dtype, layout):
 def test_relu_grad(backend, seed, dtype, way):
     x, dy = np.round(normal(2, 3, 4, 5, seed=seed, dtype=dtype)), normal(2, 3, 4, 5, seed=seed + 1, dtype=dtype)
     y, expected = naive.relu(x).astype(dtype), naive.relu_grad(x, dy).astype(dtype)
-    work_for = rows(x).shape, rows(x).shape, dtype
-    dx = Call(backend, **way)("relu_grad", rows(y), rows(dy), shape=rows(x).shape, work_for=work_for)
+    dx = Call(backend, **way)("activation_grad", rows(y), rows(dy), "relu", shape=rows(x).shape)
     assert_array_equal(images(dx), expected)
     over = rows(dy)
-    assert backend.relu_grad(rows(y), over, out=over) is over
+    assert backend.activation_grad(rows(y), over, "relu", out=over) is over
     assert_array_equal(images(over), expected)
 
 
@@ -725,8 +749,7 @@ shapes = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.i
 def test_batch_norm_sums(backend, shape, mean, seed, dtype, way):
     """Σx and Σ(x - mean)² are good enough to take the variance from, even where the mean is far larger."""
     x = normal(*shape, seed=seed, dtype=dtype) + np.asarray(mean, dtype)
-    work_for = rows(x).shape, rows(x).shape, dtype
-    sums = Call(backend, **way)("batch_norm_sums", rows(x), shape=(2, shape[1]), out_dtype="float64", work_for=work_for)
+    sums = Call(backend, **way)("batch_norm_sums", rows(x), shape=(2, shape[1]))
     exact, n = x.astype("float64"), x[:, 0].size
     single = dtype == "float32"
     assert_allclose(sums[0], exact.sum((0, 2, 3)), rtol=1e-6 if single else 1e-12, atol=1e-5 * n if single else 1e-11)
@@ -745,8 +768,6 @@ def test_batch_norm_grad_sums(backend, shape, mean, seed, dtype, way):
         means,
         rows(dy),
         shape=(2, shape[1]),
-        out_dtype="float64",
-        work_for=(rows(x).shape, rows(x).shape, dtype),
     )
     centred, dy = x.astype("float64") - means[:, None, None], dy.astype("float64")
     rtol, atol = (1e-5, 1e-4 * np.sqrt(dy.size)) if dtype == "float32" else (1e-10, 1e-11)
@@ -791,38 +812,37 @@ def test_batch_norm(backend, shape, mean, seed, dtype, affine, layout):
 def test_relu(backend, shape, seed, dtype, layout):
     x = strided(normal(*shape, seed=seed, dtype=dtype), layout)
     x_nan = np.where(np.arange(x.size).reshape(shape) == 0, np.nan, x).astype(dtype)
-    assert_array_equal(backend.relu(x), np.where(x > 0, x, 0))
-    assert np.isnan(backend.relu(x_nan).flat[0])
+    assert_array_equal(backend.activation(x, "relu"), np.where(x > 0, x, 0))
+    assert np.isnan(backend.activation(x_nan, "relu").flat[0])
     over = x_nan.copy()
-    assert backend.relu(over, out=over) is over
-    assert_array_equal(over, backend.relu(x_nan))
+    assert backend.activation(over, "relu", out=over) is over
+    assert_array_equal(over, backend.activation(x_nan, "relu"))
 
 
 @searching
-@given(shape=shapes, two=st.booleans(), relu=st.booleans(), seed=seeds, dtype=dtypes, way=ways)
-def test_channel_affine(backend, shape, two, relu, seed, dtype, way):
+@given(shape=shapes, two=st.booleans(), kind=kinds, seed=seeds, dtype=dtypes, way=ways)
+def test_channel_affine(backend, shape, two, kind, seed, dtype, way):
+    kind = kind if backend.fuses(kind) else None
     x, other = normal(*shape, seed=seed, dtype=dtype), normal(*shape, seed=seed + 1, dtype=dtype)
     scale, shift, other_scale = normal(3, shape[1], seed=seed + 2)
     expected = x * scale[:, None, None] + shift[:, None, None]
     seconds = (rows(other), other_scale) if two else (None, None)
     if two:
         expected += other * other_scale[:, None, None]
-    if relu:
-        expected = naive.relu(expected)
+    expected = activated(expected, kind)
     y = Call(backend, **way)(
         "channel_affine",
         rows(x),
         scale,
         shift,
         *seconds,
-        relu,
+        kind,
         shape=rows(x).shape,
-        work_for=(rows(x).shape, rows(x).shape, dtype),
     )
     close(images(y), expected, dtype)
     over = rows(x)
     with tiles_of(way["tiles"]):
-        assert backend.channel_affine(over, scale, shift, *seconds, relu, out=over) is over
+        assert backend.channel_affine(over, scale, shift, *seconds, kind, out=over) is over
     close(images(over), expected, dtype)
 
 

@@ -30,13 +30,14 @@ class Textbook(Backend):
 
     name = "textbook"
     xp = np
-    matmul = staticmethod(np.matmul)
+
+    def matmul(self, a, b, out=None):
+        return np.matmul(a, b, out=out)
 
 
 def results(backend, x, w, dy, window, groups, prepared=False):
     """The convolution of images with a weight, and its gradients for dy: both of them also at once."""
     x, dy = rows(x), rows(dy)
-    shape = x.shape, dy.shape, x.dtype.name, window, groups
     y, dx, dw = np.empty_like(dy), np.empty_like(x), np.empty_like(w)
     both = np.empty_like(w), np.empty_like(x)
     for kernel, args, out in [
@@ -45,11 +46,11 @@ def results(backend, x, w, dy, window, groups, prepared=False):
         ("conv2d_weight_grad", (x, dy, window, groups), {"out": dw}),
         ("conv2d_grads", (x, dy, w, window, groups), {"dw": both[0], "dx": both[1]}),
     ]:
-        work = [backend.empty(*spec) for spec in backend.workspace(kernel, *shape)]
-        if prepared and (work or kernel != "conv2d_grads"):
-            run(list(backend.prepare(kernel, *args, **out, work=work)))
+        call = getattr(backend, kernel)
+        if prepared:
+            run(call.prepare(*args, **out))
         else:
-            getattr(backend, kernel)(*args, **out)
+            call(*args, **out)
     return {"y": images(y), "dx": images(dx), "dw": dw, "dw at once": both[0], "dx at once": images(both[1])}
 
 

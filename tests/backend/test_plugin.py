@@ -208,7 +208,7 @@ def test_the_plug_ins_own_kernel_does_the_work(monkeypatch):
     def elsewhere(*args, **kwargs):
         raise AssertionError("a kernel of the built-in backend ran")
 
-    for kernel in "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "relu_grad", "matmul":
+    for kernel in "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "activation_grad", "matmul":
         monkeypatch.setattr(NumpyBackend, kernel, elsewhere)
     trained("demo")
     demo = ic.get_backend("demo")
@@ -252,13 +252,21 @@ def test_a_checkpoint_goes_from_one_backend_to_another(tmp_path):
 @pytest.mark.parametrize("backend", ["demo", Generic()], ids=["plug-in", "generic base"])
 def test_the_operators_on_plain_arrays_use_the_chosen_backend(backend, monkeypatch):
     used = Counter()
+
+    class Counting(type(ic.get_backend(backend))):
+        def matmul(self, a, b, out=None):
+            used["matmul"] += 1
+            return super().matmul(a, b, out)
+
+    def elsewhere(*args, **kwargs):
+        raise AssertionError("a kernel of the built-in backend ran")
+
     for name in "im2col", "matmul":
-        for owner in type(ic.get_backend(backend)), NumpyBackend:
-            monkeypatch.setattr(owner, name, counted(used, owner, name, getattr(owner, name)))
+        monkeypatch.setattr(NumpyBackend, name, elsewhere)
     rng = np.random.default_rng(0)
     x, w, b = rng.standard_normal((2, 4, 7, 6)), rng.standard_normal((6, 2, 3, 2)), rng.standard_normal(6)
     conv = {"stride": (2, 1), "padding": (1, 2), "dilation": 1, "groups": 2}
-    with ic.use_backend(backend):
+    with ic.use_backend(Counting()):
         y = F.conv2d(x, w, b, **conv)
         dy = rng.standard_normal(y.shape)
         assert_allclose(y, naive.conv2d(x, w, b, **conv), atol=1e-12)
@@ -270,18 +278,7 @@ def test_the_operators_on_plain_arrays_use_the_chosen_backend(backend, monkeypat
         assert np.array_equal(pooled, expected)
         assert np.array_equal(indices, expected_indices)
         assert_allclose(F.avg_pool2d(x, 3, 2, 1), naive.avg_pool2d(x, 3, 2, 1), atol=1e-12)
-    assert used[type(ic.get_backend(backend)), "matmul"] == 3
-    assert used[NumpyBackend, "im2col"] == used[NumpyBackend, "matmul"] == 0
-
-
-def counted(used, owner, name, method):
-    """``method``, counting in ``used`` how often it runs."""
-
-    def call(*args, **kwargs):
-        used[owner, name] += 1
-        return method(*args, **kwargs)
-
-    return call
+    assert used["matmul"] == 3
 
 
 # Refused -----------------------------------------------------------------------------------------------------------

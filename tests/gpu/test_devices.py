@@ -117,21 +117,21 @@ def test_all_public_methods_run_on_the_device(two):
     seen = []
 
     class Mine(two["im2colnet_cupy"].CupyBackend):
-        def relu(self, x, out=None):
+        def activation(self, x, kind, out=None):
             seen.append(strict_cupy.current())
-            return super().relu(x, out)
+            return super().activation(x, kind, out)
 
         def of_my_own(self):
             seen.append(strict_cupy.current())
             raise KeyError
 
     mine = Mine("1")
-    mine.relu(mine.asarray(np.ones(3)))
+    mine.activation(mine.asarray(np.ones(3)), "relu")
     with pytest.raises(KeyError):
         mine.of_my_own()
     assert strict_cupy.current() == 0
     with strict_cupy.Device(1):
-        mine.relu(mine.asarray(np.ones(3)))
+        mine.activation(mine.asarray(np.ones(3)), "relu")
         assert strict_cupy.current() == 1
     assert seen == [1, 1, 1]
     elsewhere = two["im2colnet_cupy.device"].ELSEWHERE
@@ -188,7 +188,7 @@ def test_arrays_of_two_devices_are_refused_naming_both():
     with pytest.raises(ic.BackendError, match="bring it there"):
         first.max_pool2d(w, make_window(1, 1, 0))
     with pytest.raises(ic.BackendError, match=r"'cupy:0'.*of 'cupy:1'.*get_backend\('cupy:1'\)"):
-        second.relu_grad(x, x)
+        second.activation_grad(x, x, "relu")
     net, images = small(first), second.asarray(batch(kind="float32")[0])
     for use in net.predict, lambda images: ic.Trainer(net).step(images, batch()[1]):
         with pytest.raises(ic.BackendError, match=r"images are arrays of 'cupy:1', but the network lives on 'cupy'"):

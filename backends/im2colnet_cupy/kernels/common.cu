@@ -31,8 +31,6 @@ static __device__ __forceinline__ int output_at(int position, int k, int before,
     return t < size ? t : -1;
 }
 
-static __device__ __forceinline__ A rectified(A y, int relu) { return relu && !(y > 0 || y != y) ? (A)0 : y; }
-
 // sums of `count` numbers of every thread of a block, whose threads are a power of two
 #define THREADS 256     // at most
 static __device__ __forceinline__ void block_sum(double* shared, int count) {

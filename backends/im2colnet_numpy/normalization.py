@@ -1,23 +1,60 @@
-"""Sums and affine maps over the channels of images (H, C, W, N), for batch norm and bias: in tiles that stay in cache.
+"""Batch norm: sums and affine maps over the channels of images (H, C, W, N), in tiles that stay in cache.
 
-A number for each channel is spread over a whole row, (C, W, N), before it is combined with the rows: NumPy's loops over
-two arrays are two to eight times as fast as those over an array and one number.
+A number for each channel is spread over a whole row, (C, W, N), before it is combined with the rows (see
+:mod:`im2colnet_numpy.activation` for why).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
-from math import prod
-from operator import setitem
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from im2colnet.backend.kernel import kernel
+from im2colnet.backend.normalization import Normalization
 from im2colnet.types import Call, Shape, Spec
+from im2colnet_numpy.activation import activating, ones
 from im2colnet_numpy.lowering import TILE_BYTES
 
 Array = np.ndarray
-SPREAD = 1 << 15  # numbers of a row that is combined with others from cache
+
+
+def _sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
+    return [*_tile_and_spread(x.shape, x.dtype, spread=1), Spec((2, *x.shape[:2]), x.dtype)]
+
+
+def _affine(backend: Any, x: Spec, **others: Any) -> list[Spec]:
+    return _tile_and_spread(x.shape, x.dtype, spread=3)
+
+
+class NumpyNormalization(Normalization):
+    """Batch norm on the CPU."""
+
+    @kernel(scratch=_sums)
+    def batch_norm_sums(self, x: Array, out: Any = None, work: Any = None) -> Iterator[Call]:
+        yield partial(sums, x, out, work)
+
+    @kernel(scratch=_sums)
+    def batch_norm_grad_sums(
+        self, x: Array, mean: Array, dy: Array, out: Any = None, work: Any = None
+    ) -> Iterator[Call]:
+        yield partial(grad_sums, x, mean, dy, out, work)
+
+    @kernel(scratch=_affine)
+    def channel_affine(
+        self,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        other: Array | None = None,
+        other_scale: Array | None = None,
+        activation: str | None = None,
+        out: Any = None,
+        work: Any = None,
+    ) -> Iterator[Call]:
+        yield partial(affine, x, scale, shift, other, other_scale, activation, out, work)
 
 
 def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
@@ -27,15 +64,10 @@ def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
     return max(1, min(H, TILE_BYTES // 4 // (channels * W * N * itemsize))), channels
 
 
-def workspace(x: Shape, dtype: str, spread: int) -> list[Spec]:
-    """Scratch: a tile, and so many numbers for each channel spread over its rows."""
+def _tile_and_spread(x: Shape, dtype: str, spread: int) -> list[Spec]:
+    """Scratch: a tile, and ``spread`` rows for numbers of each channel spread over them."""
     rows, channels = blocks(x, np.dtype(dtype).itemsize)
     return [Spec((rows, channels, *x[2:]), dtype), Spec((spread, channels, *x[2:]), dtype)]
-
-
-def sums_workspace(x: Shape, dtype: str) -> list[Spec]:
-    """Scratch of the sums: that for one number of each channel, and two sums of each row."""
-    return [*workspace(x, dtype, spread=1), Spec((2, *x[:2]), dtype)]
 
 
 def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slice, list[Array]]]:
@@ -101,11 +133,11 @@ def affine(
     shift: Array,
     other: Array | None,
     other_scale: Array | None,
-    relu: bool,
+    activation: str | None,
     y: Array,
     work: Sequence[Array],
 ) -> None:
-    """Write ``x·scale + other·other_scale + shift``, with ReLU if asked for, into y, which may be x."""
+    """Write ``x·scale + other·other_scale + shift``, with the activation if there is one, into y, which may be x."""
     tile, spread = work
     values = (scale, shift) if other_scale is None else (scale, shift, other_scale)
     for channels, (a, c, *b) in channel_blocks(x.shape[1], spread, *values):
@@ -118,57 +150,5 @@ def affine(
                 np.multiply(other[rows], b[0], out=scaled)
                 np.add(target, scaled, out=target)
             np.add(target, c, out=target)
-            if relu:
-                rectify(target, out=target)
-
-
-def bias_spec(y: Shape, dtype: str) -> Spec:
-    """Scratch for the bias of a convolution with outputs ``y`` (H, C, W, N): a row of them, if it stays in cache."""
-    return Spec(y[1:] if prod(y[1:]) <= SPREAD else (y[1], 1, 1), dtype)
-
-
-def spread(b: Array | None, row: Array) -> Iterator[Call]:
-    """Write a bias (C,) to the whole of ``row`` (C, ...), if there is one."""
-    if b is not None:
-        yield partial(setitem, row, ..., b[:, None, None])
-
-
-def finish(tile: Array, row: Array | None, relu: bool) -> Iterator[Call]:
-    """Add a ``row`` (C, W or 1, N or 1) to a convolution's outputs (..., C, W, N), and apply ReLU if asked for."""
-    if row is not None:
-        yield partial(np.add, tile, row, tile)
-    if relu:
-        yield rectifying(tile, tile)
-
-
-def rectify(x: Array, out: Array) -> Array:
-    """Write what is positive in ``x`` (..., C, W, N) to ``out``, else 0: the larger of it and a row of zeros."""
-    rectifying(x, out)()
-    return out
-
-
-def rectifying(x: Array, out: Array) -> Call:
-    """Return the call that :func:`rectify` makes."""
-    shape = x.shape[-3:] if prod(x.shape[-3:]) <= SPREAD else x.shape[-2:]
-    return partial(np.maximum, x, zeros(prod(shape), x.dtype).reshape(shape), out=out)
-
-
-def ones(n: int, dtype: np.dtype) -> Array:
-    """``n`` ones from one array: a product with them sums faster than ``sum``."""
-    return _constant(1, _power(n), dtype)[:n]
-
-
-def zeros(n: int, dtype: np.dtype) -> Array:
-    """``n`` zeros from one array."""
-    return _constant(0, _power(n), dtype)[:n]
-
-
-def _power(n: int) -> int:
-    return 1 << max(n - 1, 0).bit_length()
-
-
-@lru_cache(maxsize=128)
-def _constant(value: int, n: int, dtype: np.dtype) -> Array:
-    constant = np.full(n, value, dtype)
-    constant.flags.writeable = False
-    return constant
+            if activation:
+                activating(target, activation, target)()

@@ -1,4 +1,5 @@
-// Lowering and its adjoint (see im2colnet_numpy/lowering.py for the first, im2colnet/backend.py for the second).
+// Lowering and its adjoint (see im2colnet_numpy/lowering.py and im2colnet/backend/convolution.py for the formulas), and
+// depthwise convolution, which needs neither.
 
 // L[g][q][j][c][s][n] = x[row(q)][g·C + c][s·sw + j·dw - left][n], 0 outside the image; C channels of each group.
 // With `shared` lowered row q is image row q - top; else rows r·KH + i are those of output row r.
@@ -55,15 +56,15 @@ extern "C" __global__ void col2im(const T* columns, T* x, int G, int C, int N, i
     }
 }
 
-// The weight turned by half a turn, by which dy is convolved: turned[c][i][j][f] = w[f][KH-1-i][KW-1-j][c], each group
-extern "C" __global__ void turn(const T* w, T* turned, int G, int F, int C, int KH, int KW) {
+// The flipped weight, with which dy is convolved: flipped[c][i][j][f] = w[f][KH-1-i][KW-1-j][c], in each group
+extern "C" __global__ void flip(const T* w, T* flipped, int G, int F, int C, int KH, int KW) {
     EACH(e, (Index)G * F * C * KH * KW) {
         Index t = e;
         const int f = t % F; t /= F;
         const int j = t % KW; t /= KW;
         const int i = t % KH; t /= KH;
         const int c = t % C, g = t / C;
-        turned[e] = w[((((Index)g * F + f) * KH + KH - 1 - i) * KW + KW - 1 - j) * C + c];
+        flipped[e] = w[((((Index)g * F + f) * KH + KH - 1 - i) * KW + KW - 1 - j) * C + c];
     }
 }
 
@@ -74,4 +75,61 @@ extern "C" __global__ void sum_rows(const A* parts, A* out, int rows, int size) 
         for (int r = 0; r < rows; ++r) sum += parts[(Index)r * size + e];
         out[e] = sum;
     }
+}
+
+// y += b, then the activation
+extern "C" __global__ void add_bias(T* y, const T* b, int H, int C, int M, int bias, int kind, double k) {
+    EACH(e, (Index)H * C * M) y[e] = (T)activated((A)y[e] + (bias ? (A)b[e / M % C] : (A)0), kind, k);
+}
+
+// Convolution of each channel by itself with w (C, KH, KW): images x (H, C, W, N), outputs y (OH, C, OW, N).
+
+extern "C" __global__ void depthwise(
+    const T* x, const T* w, const T* b, T* y, int C, int N, int bias, int kind, double k, WINDOW
+) {
+    EACH(e, (Index)OH * C * OW * N) {
+        const auto [r, c, s, n] = place_of(e, C, OW, N);
+        A sum = bias ? (A)b[c] : (A)0;
+        for (int i = 0; i < KH; ++i) {
+            const int h = r * sh + i * dh - top;
+            if (h < 0 || h >= H) continue;
+            for (int j = 0; j < KW; ++j) {
+                const int v = s * sw + j * dw - left;
+                if (v >= 0 && v < W) sum += (A)w[(c * KH + i) * KW + j] * (A)x[at(h, c, v, n, C, W, N)];
+            }
+        }
+        y[e] = (T)activated(sum, kind, k);
+    }
+}
+
+extern "C" __global__ void depthwise_input_grad(const T* dy, const T* w, T* dx, int C, int N, WINDOW) {
+    EACH(e, (Index)H * C * W * N) {
+        const auto [h, c, v, n] = place_of(e, C, W, N);
+        A sum = 0;
+        for (int i = 0; i < KH; ++i) {
+            const int r = output_at(h, i, top, sh, dh, OH);
+            if (r < 0) continue;
+            for (int j = 0; j < KW; ++j) {
+                const int s = output_at(v, j, left, sw, dw, OW);
+                if (s >= 0) sum += (A)w[(c * KH + i) * KW + j] * (A)dy[at(r, c, s, n, C, OW, N)];
+            }
+        }
+        dx[e] = (T)sum;
+    }
+}
+
+// A block for each channel (x) and tap (y)
+extern "C" __global__ void depthwise_weight_grad(const T* x, const T* dy, A* grad, int C, int N, WINDOW) {
+    __shared__ double shared[THREADS];
+    const int c = blockIdx.x, i = blockIdx.y / KW, j = blockIdx.y % KW;
+    double sum = 0;
+    for (Index e = threadIdx.x; e < (Index)OH * OW * N; e += blockDim.x) {
+        const int n = e % N, s = e / N % OW, r = e / N / OW;
+        const int h = r * sh + i * dh - top, v = s * sw + j * dw - left;
+        if (h >= 0 && h < H && v >= 0 && v < W)
+            sum += (double)dy[at(r, c, s, n, C, OW, N)] * (double)x[at(h, c, v, n, C, W, N)];
+    }
+    shared[threadIdx.x] = sum;
+    block_sum(shared, 1);
+    if (!threadIdx.x) grad[(c * KH + i) * KW + j] = (A)shared[0];
 }

@@ -1,4 +1,4 @@
-// One pass over all parameters p, gradients g and the optimiser's state (see im2colnet/optim.py for the formulas).
+// One pass over all parameters p, gradients g and the optimiser's state (see im2colnet/optim for the formulas).
 
 extern "C" __global__ void sgd(
     T* p, const T* g, T* velocity, int size, double lr, double momentum, double weight_decay, int nesterov

@@ -1,0 +1,51 @@
+"""Elementwise functions by kernels of their own (``kernels/formulas.cu``), or by the table of formulas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from im2colnet.backend.activation import Activation
+from im2colnet.backend.kernel import kernel
+from im2colnet.types import Call
+from im2colnet_cupy.cuda import KERNELS, launch
+
+Array = Any
+
+
+def _kinds() -> dict[str, int]:
+    """Return the numbers of the functions in ``formulas.cu``, by their names in the table of formulas."""
+    found = re.search(r"enum Kind \{([^}]*)\}", (KERNELS / "formulas.cu").read_text())
+    assert found, "formulas.cu numbers its functions"
+    return {name.strip().lower(): number for number, name in enumerate(found[1].split(","))}
+
+
+KINDS = _kinds()
+
+
+def kind_arguments(kind: str | None) -> tuple[int, float]:
+    """What kernels take of an activation: its number and its constant."""
+    name, _, constant = (kind or "none").partition(":")
+    return KINDS[name], float(constant or 0.01)
+
+
+class CupyActivation(Activation):
+    """Elementwise functions on the GPU."""
+
+    epilogues = frozenset(KINDS) - {"none"}
+
+    @kernel()
+    def activation(self, x: Array, kind: str, out: Array = None) -> Iterator[Call]:
+        if not self.fuses(kind):
+            yield from super().activation.prepare(x, kind, out)
+            return
+        yield partial(launch, "activation.cu", "activation", out, x, out, x.size, *kind_arguments(kind))
+
+    @kernel()
+    def activation_grad(self, read: Array, dy: Array, kind: str, out: Array = None, work: Any = None) -> Iterator[Call]:
+        if not self.fuses(kind):
+            yield from super().activation_grad.prepare(read, dy, kind, out, work)
+            return
+        yield partial(launch, "activation.cu", "activation_grad", out, read, dy, out, dy.size, *kind_arguments(kind))

@@ -1,0 +1,52 @@
+"""Pooling by kernels of its own (``kernels/pooling.cu``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from im2colnet.backend.kernel import kernel
+from im2colnet.backend.pooling import Pooling
+from im2colnet.types import Call
+from im2colnet.window import Pair, Window
+from im2colnet_cupy.cuda import launch
+from im2colnet_cupy.rows import window_arguments
+
+Array = Any
+
+
+class CupyPooling(Pooling):
+    """Pooling on the GPU."""
+
+    @kernel()
+    def max_pool2d(self, x: Array, window: Window, out: Array = None, work: Any = None) -> Iterator[Call]:
+        (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
+        yield partial(launch, "pooling.cu", "max_pool", out, x, out, C, N, *arguments)
+
+    @kernel()
+    def max_pool2d_grad(
+        self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, work: Any = None
+    ) -> Iterator[Call]:
+        (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
+        yield partial(launch, "pooling.cu", "max_pool_grad", out, x, y, dy, out, C, N, *arguments)
+
+    @kernel()
+    def avg_pool2d(
+        self, x: Array, window: Window, count_include_pad: bool = True, out: Array = None, work: Any = None
+    ) -> Iterator[Call]:
+        (_, C, _, N), arguments = x.shape, _average_arguments(window, x.shape[::2], count_include_pad)
+        yield partial(launch, "pooling.cu", "avg_pool", out, x, out, C, N, *arguments)
+
+    @kernel(scratch=lambda backend, **arguments: [])
+    def avg_pool2d_grad(
+        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array = None, work: Any = None
+    ) -> Iterator[Call]:
+        (_, C, _, N), arguments = dy.shape, _average_arguments(window, size, count_include_pad)
+        yield partial(launch, "pooling.cu", "avg_pool_grad", out, dy, out, C, N, *arguments)
+
+
+def _average_arguments(window: Window, size: Pair, count_include_pad: bool) -> tuple[Any, ...]:
+    """What the kernels of average pooling take: padding below and to the right, whether it counts, the window."""
+    (_, bottom), (_, right) = window.padding
+    return bottom, right, count_include_pad, *window_arguments(window, size)

@@ -1,0 +1,26 @@
+"""Sums over the channels of images, by kernels of their own (``kernels/sums.cu``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet_cupy.cuda import launch
+
+Array = Any
+SUM_BLOCKS = 32  # blocks for each channel
+
+
+def channel_sums(kind: int, x: Array, second: Array, mean: Array, parts: Array) -> None:
+    """Write what each block adds to ``parts`` (SUM_BLOCKS, 1 or 2, C); ``sums.cu`` numbers the kinds of sums."""
+    H, C, M = matrices(x)
+    launch("sums.cu", "channel_sums", x, x, second, mean, parts, H, C, M, kind, grid=(C, SUM_BLOCKS))
+
+
+def join(parts: Array, out: Array) -> None:
+    """Write the sums of all blocks."""
+    launch("sums.cu", "sum_partial", out, parts, out, SUM_BLOCKS, out.size)
+
+
+def matrices(x: Array) -> tuple[int, int, int]:
+    """(H, C, W·N) of images (H, C, W, N), (1, C, N) of features (C, N)."""
+    return (x.shape[0], x.shape[1], x.shape[2] * x.shape[3]) if x.ndim == 4 else (1, *x.shape)

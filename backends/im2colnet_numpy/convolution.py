@@ -1,0 +1,108 @@
+"""Convolution, by the algorithm that its shapes ask for (see :mod:`im2colnet_numpy.algorithms`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from operator import setitem
+from typing import Any
+
+import numpy as np
+
+from im2colnet.backend.convolution import Convolution
+from im2colnet.backend.kernel import kernel
+from im2colnet.types import Call, Choice, Shape, Spec
+from im2colnet.window import Pair, Window
+from im2colnet_numpy.algorithms import Algorithm, algorithm
+from im2colnet_numpy.rows import WEIGHT_ORDER
+
+Array = np.ndarray
+
+
+def _chosen(x: Spec, F: int, window: Window, groups: int) -> Algorithm:
+    return algorithm(x.shape, F, window, groups, np.dtype(x.dtype))
+
+
+def _output_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
+    return _chosen(x, w.shape[0], window, groups).work["conv2d"]
+
+
+def _weight_scratch(backend: Any, x: Spec, dy: Spec, window: Window, groups: int = 1) -> list[Spec]:
+    return _chosen(x, dy.shape[1], window, groups).work["conv2d_weight_grad"]
+
+
+def _input_scratch(backend: Any, dy: Spec, w: Spec, size: Pair, window: Window, groups: int = 1) -> list[Spec]:
+    x = Spec((size[0], w.shape[1] * groups, size[1], dy.shape[3]), dy.dtype)
+    return _chosen(x, w.shape[0], window, groups).work["conv2d_input_grad"]
+
+
+def _both_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
+    return _chosen(x, w.shape[0], window, groups).work.get("conv2d_grads", [])
+
+
+class NumpyConvolution(Convolution):
+    """Convolution on the CPU."""
+
+    weight_order = WEIGHT_ORDER
+
+    def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
+        chosen = algorithm(x, y[1], window, groups, np.dtype(dtype))
+        return Choice(type(chosen).__name__.lower(), chosen.why)
+
+    @kernel(scratch=_output_scratch)
+    def conv2d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        window: Window,
+        groups: int = 1,
+        activation: str | None = None,
+        out: Any = None,
+        work: Any = None,
+    ) -> Iterator[Call]:
+        w, copies = _stored(w)
+        yield from copies
+        yield from algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, activation, out, work)
+
+    @kernel(scratch=_weight_scratch)
+    def conv2d_weight_grad(
+        self, x: Array, dy: Array, window: Window, groups: int = 1, out: Any = None, work: Any = None
+    ) -> Iterator[Call]:
+        return algorithm(x.shape, dy.shape[1], window, groups, x.dtype).weight_grad(x, dy, out, work)
+
+    @kernel(scratch=_input_scratch)
+    def conv2d_input_grad(
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Any = None, work: Any = None
+    ) -> Iterator[Call]:
+        w, copies = _stored(w)
+        yield from copies
+        yield from algorithm(out.shape, len(w), window, groups, dy.dtype).input_grad(dy, w, out, work)
+
+    @kernel(scratch=_both_scratch)
+    def conv2d_grads(
+        self,
+        x: Array,
+        dy: Array,
+        w: Array,
+        window: Window,
+        groups: int = 1,
+        dw: Any = None,
+        dx: Any = None,
+        work: Any = None,
+    ) -> Iterator[Call]:
+        if not work:
+            yield from super().conv2d_grads.prepare(x, dy, w, window, groups, dw, dx)
+            return
+        w, copies = _stored(w)
+        yield from copies
+        yield from algorithm(x.shape, len(w), window, groups, x.dtype).grads(x, dy, w, dw, dx, work)
+
+
+def _stored(w: Array) -> tuple[Array, list[Call]]:
+    """Return a weight as the kernels take it, and the call that copies it if it is stored otherwise."""
+    if w.transpose(WEIGHT_ORDER).flags.c_contiguous:
+        return w, []
+    stored = np.empty_like(w.transpose(WEIGHT_ORDER), order="C")
+    w_stored = stored.transpose(np.argsort(WEIGHT_ORDER))
+    return w_stored, [partial(setitem, w_stored, ..., w)]

@@ -1,0 +1,200 @@
+"""The array module of a backend: where its arrays live, how they come and go, and what is known of its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from inspect import isfunction, signature
+from typing import Any, ClassVar, Self
+
+from im2colnet.backend.kernel import PlainKernel, find, inherited
+from im2colnet.errors import BackendError, memory_for
+from im2colnet.types import Array, Call, Shape, Spec
+from im2colnet.window import Window
+
+
+class Arrays:
+    """What every family of kernels builds on.
+
+    Parameters
+    ----------
+    device
+        What follows the colon in a name such as ``"cupy:1"``; backends without devices refuse it.
+    """
+
+    name: ClassVar[str]
+    xp: Any
+    #: memory order in which the kernels best take a weight (F, C/G, KH, KW); parameters are stored this way
+    weight_order: ClassVar[tuple[int, int, int, int]] = (0, 1, 2, 3)
+    #: whether several threads, each with its own shards, make it faster; if not, a batch is one shard
+    threads: ClassVar[bool] = False
+    #: how many parameters an optimiser updates at a time: as many as stay in a core's cache
+    chunk: ClassVar[int] = 1 << 14
+    #: how it can compute with a network of float32 (see ``Network.precision``), and how it does if nobody says
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    precision: str = "float32"
+    #: whether it rounds the factors of float32's products to 10 bits
+    tf32: bool = False
+    #: the full name it was started by, with the device
+    started_as: str | None = None
+    #: how the registry that started it finds it by that name; None for a backend that was made by hand
+    find: Callable[[str], Any] | None = None
+
+    def __init__(self, device: str | None = None) -> None:
+        if device is not None:
+            raise ValueError(f"the backend {self.name!r} has no devices to choose from, got {device!r}")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "workspace" in vars(cls):
+            raise BackendError(
+                f"{cls.__name__} defines workspace, which is not asked any more: give each kernel the rule of its"
+                " scratch, with @kernel(scratch=...)"
+            )
+        for name, value in list(vars(cls).items()):
+            overridden = inherited(cls, name)
+            if isfunction(value) and overridden:  # it was written without @kernel
+                setattr(cls, name, PlainKernel(value, overridden))
+
+    def __reduce__(self) -> Any:
+        if self.find is None or self.started_as is None:
+            return type(self), ()
+        return self.find, (self.started_as,)  # the same one, also in another process
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.full_name!r}>"
+
+    @property
+    def full_name(self) -> str:
+        """The name with the device, as in "cupy:1", where it was started with one."""
+        return self.started_as or self.name
+
+    def at(self, precision: str) -> Self:
+        """Return this backend computing in ``precision``."""
+        if precision not in self.precisions:
+            raise BackendError(
+                f"the backend {self.name!r} computes in {' or '.join(self.precisions)}, not in {precision!r}"
+            )
+        return self
+
+    # ------------------------------------------------------------------ kernels by name
+
+    def prepare(self, kernel: str, *args: Any, **options: Any) -> Iterable[Call]:
+        """Return ``getattr(backend, kernel).prepare(...)``, or raise a BackendError for a name that is no kernel's."""
+        return find(self, kernel).prepare(*args, **options)
+
+    def workspace(
+        self, kernel: str, x: Shape, y: Shape, dtype: str, window: Window | None = None, groups: int = 1
+    ) -> list[Spec]:
+        """Return the scratch of ``kernel`` by the shapes of its input and output.
+
+        :meth:`~im2colnet.backend.kernel.BoundKernel.scratch` says it by the kernel's own arguments.
+        """
+        found = find(self, kernel)
+        known: dict[str, Any] = {"x": Spec(x, dtype), "y": Spec(y, dtype), "dy": Spec(y, dtype), "groups": groups}
+        known |= {"read": Spec(y, dtype), "kind": "relu"}
+        if window is not None:
+            weight = y[1], x[1] // groups, *window.kernel
+            known |= {"window": window, "w": Spec(weight, dtype), "size": (x[0], x[2])}
+        parameters = signature(found).parameters.values()
+        return found.scratch(
+            **{p.name: known.get(p.name) for p in parameters if p.name in known or p.default is p.empty}
+        )
+
+    # ------------------------------------------------------------------ arrays
+
+    def versions(self) -> dict[str, str]:
+        """What it runs on, by name: for reports."""
+        return {self.xp.__name__: str(getattr(self.xp, "__version__", "of no version"))}
+
+    def unequal(self) -> str:
+        """Say why results may differ in their last bits here, from run to run or with the workers; empty if not."""
+        return ""
+
+    def owns(self, array: Any) -> bool:
+        """Whether ``array`` is one of this backend's arrays."""
+        return isinstance(array, self.xp.ndarray)
+
+    def asarray(self, array: Any, dtype: str | None = None) -> Array:
+        """Bring a host array (or one of its own) to the backend; copies only if it must."""
+        return self.xp.asarray(array, dtype=dtype)
+
+    def stage(self, array: Any) -> Callable[[], Any]:
+        """Begin to bring a host array to the backend while it computes; the returned call gives the array.
+
+        That array may be overwritten when the second array after it is staged.
+        """
+        return lambda: array
+
+    def to_numpy(self, array: Array) -> Any:
+        """Bring an array to the host, as a NumPy array."""
+        return array
+
+    def empty(self, shape: Shape, dtype: str) -> Array:
+        """Allocate an array with arbitrary contents, or raise an OutOfMemoryError."""
+        with memory_for(shape, dtype):
+            return self.xp.empty(shape, dtype=dtype)
+
+    def shared(self, shape: Shape, dtype: str) -> Array:
+        """Allocate an array, with arbitrary contents: if possible in memory that workers forked later share."""
+        return self.empty(shape, dtype)
+
+    def shares(self, array: Array) -> bool:
+        """Whether workers that are forked see what this process writes into ``array``."""
+        return False
+
+    def room(self) -> int | None:
+        """Return how many bytes can still be allocated, where that is known."""
+        return None
+
+    def peak(self) -> int | None:
+        """Return how many bytes were held at most for arrays, where that is known."""
+        return None
+
+    def synchronize(self) -> None:
+        """Wait until all queued work is done (nothing to do where work is not queued)."""
+
+    def random(self, key: Sequence[int], out: Array) -> Array:
+        """Fill ``out`` with numbers uniform in [0, 1) that depend only on ``key``: drawn on the host."""
+        from im2colnet.host import np
+
+        draws = np.random.Generator(np.random.SFC64(list(key))).random(out.shape, dtype=out.dtype.name)
+        out[...] = self.asarray(draws)
+        return out
+
+    def to_rows(self, images: Array, out: Array) -> Array:
+        """Lay samples out with the batch last; uint8 is scaled to [0, 1].
+
+        Images (N, C, H, W) become rows (H, C, W, N). The axes of any other sample stay in order: features (N, F)
+        become (F, N), and (N, a, b) becomes (a, b, N).
+        """
+        order = (2, 1, 3, 0) if images.ndim == 4 else (*range(1, images.ndim), 0)
+        rows = images.transpose(order)
+        if rows.dtype == self.xp.uint8:
+            self.xp.multiply(rows, out.dtype.type(1 / 255), out=out)
+        else:
+            out[...] = rows
+        return out
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Return a context in which functions of ``xp`` take its arrays and allocate where they are: on its device.
+
+        What calls ``xp``, makes prepared calls or writes to arrays itself does so in it; the methods need none.
+        """
+        return nullcontext()
+
+    def errstate(self) -> AbstractContextManager[Any]:
+        """Return a context in which overflow and NaN pass without warnings: runs look for them themselves."""
+        errstate = getattr(self.xp, "errstate", None)
+        return nullcontext() if errstate is None else errstate(all="ignore")
+
+    def flush_denormal(self) -> AbstractContextManager[Any]:
+        """Return a context in which this thread takes denormal numbers as zero, where that is faster and can be had."""
+        return nullcontext()
+
+    def all_finite(self, x: Array) -> bool:
+        """Whether ``x`` holds neither NaN nor infinity."""
+        return bool(self.xp.isfinite(x).all())

@@ -1,0 +1,227 @@
+"""A kernel is written once: one generator of calls gives the plain call, the prepared calls and the scratch.
+
+    @kernel(result=like("x"))
+    def twice(self, x, out=None, work=None):
+        yield partial(self.xp.add, x, x, out=out)
+
+``backend.twice(x)`` allocates what the caller leaves out, makes the calls and returns ``out``;
+``backend.twice.prepare(x, out=y)`` gives the calls, to be made again and again; ``backend.twice.scratch(x)`` and
+``backend.twice.result(x)`` describe the arrays to plan for, and take a :class:`Spec` for each array too. Kernels are
+inherited, overridden and reached by ``super()`` as methods are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, update_wrapper
+from inspect import Parameter, Signature, signature
+from typing import Any, Concatenate, Generic, ParamSpec, overload
+
+from im2colnet.errors import BackendError
+from im2colnet.types import Array, Call, Spec, run
+
+P = ParamSpec("P")
+Result = Callable[..., Spec]  # rule(backend, **arguments), with a Spec in place of each array
+Scratch = Callable[..., Sequence[Spec]]
+PROVIDED = ("out", "work")  # arguments that a plain call allocates if the caller leaves them out
+
+
+def kernel(
+    result: Result | None = None, scratch: Scratch | None = None
+) -> Callable[[Callable[Concatenate[Any, P], Iterator[Call]]], Kernel[P]]:
+    """Make a kernel of a generator of calls.
+
+    Its last parameters are ``out``, if it has one result, and ``work``, if it wants scratch. The generator always gets
+    both. It reads no array before the first call is made, since prepared calls see what the arrays hold then.
+
+    Parameters
+    ----------
+    result
+        Returns the :class:`Spec` of ``out`` for the kernel's arguments; by default that of the kernel it overrides.
+    scratch
+        Returns those of the arrays in ``work``; by default those of the kernel it overrides, or none.
+    """
+    return lambda function: Kernel(function, result, scratch)
+
+
+def like(name: str) -> Result:
+    """Return the rule of a result that has shape and element type of the argument ``name``."""
+    return lambda backend, **arguments: arguments[name]
+
+
+def one_like(name: str) -> Scratch:
+    """Return the rule of one scratch array that has shape and element type of the argument ``name``."""
+    return lambda backend, **arguments: [arguments[name]]
+
+
+class Kernel(Generic[P]):
+    """A kernel of a class of backends; ``backend.name`` is it for one backend, a :class:`BoundKernel`."""
+
+    __name__: str
+
+    def __init__(self, function: Callable[..., Any], result: Result | None = None, scratch: Scratch | None = None):
+        update_wrapper(self, function)
+        self.function, self._result, self._scratch = function, result, scratch
+        _, *parameters = signature(function).parameters.values()
+        self.signature = signature(function).replace(parameters=parameters)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        overridden = inherited(owner, name)
+        if overridden:
+            self._result = self._result or overridden._result
+            if self._scratch is None and "work" in self.signature.parameters:
+                self._scratch = overridden._scratch
+
+    @overload
+    def __get__(self, backend: None, owner: type) -> Kernel[P]: ...
+    @overload
+    def __get__(self, backend: object, owner: type) -> BoundKernel[P]: ...
+    def __get__(self, backend: Any, owner: type) -> Kernel[P] | BoundKernel[P]:
+        return self if backend is None else BoundKernel(self, backend)
+
+    def __call__(self, backend: Any, *args: P.args, **options: P.kwargs) -> Array:
+        """Call it for ``backend``, as ``Backend.matmul(backend, a, b)`` does."""
+        return BoundKernel(self, backend)(*args, **options)
+
+    def specs(self, backend: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Describe what a plain call provides: ``out`` and ``work``, if the kernel has them."""
+        given = {name: _described(value) for name, value in arguments.items() if name not in PROVIDED}
+        found: dict[str, Any] = {"work": list(self._scratch(backend, **given)) if self._scratch else []}
+        return found | ({"out": self._result(backend, **given)} if self._result else {})
+
+    def call(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Array:
+        """Allocate what is not given, compute, and return ``out``."""
+        arguments = self.signature.bind(*args, **options).arguments
+        self._provide(backend, arguments)
+        run(self.function(backend, **arguments))
+        return arguments.get("out")
+
+    def prepare(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> list[Call]:
+        """Return the calls for these arrays."""
+        arguments = self.signature.bind(*args, **options).arguments
+        if self._result and arguments.get("out") is None:
+            raise TypeError(f"{self.__name__}.prepare() needs out=, the array that its calls write to")
+        self._provide(backend, arguments)
+        return list(self.function(backend, **arguments))
+
+    def _provide(self, backend: Any, arguments: dict[str, Any]) -> None:
+        """Allocate ``out`` and ``work``, if the kernel takes them and they are not given."""
+        missing = [name for name in PROVIDED if name in self.signature.parameters and arguments.get(name) is None]
+        if missing:
+            specs = self.specs(backend, arguments)
+            if "out" in missing and "out" in specs:
+                arguments["out"] = backend.empty(*specs["out"])
+            if "work" in missing:
+                arguments["work"] = [backend.empty(*spec) for spec in specs["work"]]
+
+
+class PlainKernel(Kernel[P]):
+    """A kernel that is overridden by a method without ``@kernel``: its one call is the method.
+
+    It gets the scratch of the kernel it overrides if it takes ``work``. One that knows of no ``activation`` is followed
+    by the backend's.
+    """
+
+    def __init__(self, function: Callable[..., Any], overridden: Kernel[P]) -> None:
+        super().__init__(function)
+        own = self.signature.parameters.values()
+        self._takes = {p.name for p in own} | (set(PROVIDED) | {"activation"} if _takes_any(own) else set())
+        self.signature = overridden.signature
+        self._result = overridden._result
+        self._scratch = overridden._scratch if "work" in self._takes else None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        pass  # its rules are those of the kernel it overrides
+
+    def call(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Array:
+        """Call the method."""
+        return self._adapted(backend, args, options)()
+
+    def prepare(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> list[Call]:
+        """Return a call of the method."""
+        return [self._adapted(backend, args, options)]
+
+    def _adapted(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Call:
+        options = {name: value for name, value in options.items() if name != "work" or name in self._takes}
+        activation = None if "activation" in self._takes else options.pop("activation", None)
+        call = partial(self.function, backend, *args, **options)
+        if activation is None:
+            return call
+
+        def activated() -> Array:
+            y = call()
+            return backend.activation(y, activation, out=y)
+
+        return activated
+
+
+class BoundKernel(Generic[P]):
+    """A kernel of one backend."""
+
+    def __init__(self, kernel: Kernel[P], backend: Any) -> None:
+        self._kernel, self._backend = kernel, backend
+        self.__doc__ = kernel.__doc__
+
+    def __repr__(self) -> str:
+        return f"<kernel {self._kernel.__name__!r} of {self._backend!r}>"
+
+    @property
+    def __signature__(self) -> Signature:
+        """Its parameters, ``out`` and ``work`` among them."""
+        return self._kernel.signature
+
+    def __call__(self, *args: P.args, **options: P.kwargs) -> Array:
+        """Compute; ``out`` and ``work`` are allocated if they are not given. Returns ``out``."""
+        with self._backend.context():
+            return self._kernel.call(self._backend, args, options)
+
+    def prepare(self, *args: P.args, **options: P.kwargs) -> list[Call]:
+        """Return what the kernel does as calls that can be made again and again, in the backend's ``context()``.
+
+        They read and write the same arrays each time, which are C-contiguous, weights in ``weight_order``. ``out`` must
+        be given. ``work`` is allocated if it is not.
+        """
+        with self._backend.context():
+            return self._kernel.prepare(self._backend, args, options)
+
+    def scratch(self, *args: P.args, **options: P.kwargs) -> list[Spec]:
+        """Return the scratch arrays that ``work`` holds for these arguments, arrays or a :class:`Spec` of each."""
+        found: list[Spec] = self._specs(args, options)["work"]
+        return found
+
+    def result(self, *args: P.args, **options: P.kwargs) -> Spec:
+        """Return what ``out`` is for these arguments, arrays or a :class:`Spec` of each."""
+        found: Spec = self._specs(args, options)["out"]
+        return found
+
+    def _specs(self, args: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
+        return self._kernel.specs(self._backend, self._kernel.signature.bind(*args, **options).arguments)
+
+
+def inherited(owner: type, name: str) -> Kernel[Any] | None:
+    """Return the kernel ``name`` that the classes above ``owner`` have."""
+    for cls in owner.__mro__[1:]:
+        if name in vars(cls):
+            found = vars(cls)[name]
+            return found if isinstance(found, Kernel) else None
+    return None
+
+
+def find(backend: Any, name: str) -> BoundKernel[Any]:
+    """Return a backend's kernel by its name, or raise a BackendError that lists those there are."""
+    found = getattr(backend, name, None)
+    if isinstance(found, BoundKernel):
+        return found
+    known = [n for n in dir(type(backend)) if isinstance(getattr(type(backend), n), Kernel)]
+    raise BackendError(f"there is no kernel {name!r}; there are: {', '.join(known)}")
+
+
+def _described(value: Any) -> Any:
+    """Return the :class:`Spec` of an array; anything else as it is."""
+    if isinstance(value, Spec) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        return value
+    return Spec(tuple(value.shape), value.dtype.name)
+
+
+def _takes_any(parameters: Any) -> bool:
+    return any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
