@@ -111,7 +111,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def take_folder(record: RunRecord, out: str | None, resumed: str | None, held: ExitStack) -> Path:
+def take_folder(
+    record: RunRecord, out: str | None, resumed: str | None, held: ExitStack, patience: float = LOCK_PATIENCE
+) -> Path:
     """Make the folder of a run and take it for this run alone, until ``held`` is closed.
 
     Parameters
@@ -124,6 +126,8 @@ def take_folder(record: RunRecord, out: str | None, resumed: str | None, held: E
         The checkpoint to go on with.
     held : ExitStack
         Gives the folder back when it is closed.
+    patience : float
+        How many seconds to wait for another run that is about to end.
     """
     same = resumed is not None and Path(resumed).name == CHECKPOINT
     try:
@@ -135,7 +139,7 @@ def take_folder(record: RunRecord, out: str | None, resumed: str | None, held: E
     except OSError as error:
         raise CheckpointError(f"cannot make the run folder: {error.filename}: {error.strerror}") from error
     there, file = folder / CHECKPOINT, folder / RECORD
-    locked = _lock(folder, held)
+    locked = _lock(folder, held, patience)
     if locked is False:
         raise CheckpointError(
             f"{folder} is the folder of a run that is going on{_who(there)}: wait until that has"
@@ -172,7 +176,7 @@ def _leave(folder: Path) -> None:
             (folder / RECORD).unlink()
 
 
-def _lock(folder: Path, held: ExitStack) -> bool | None:
+def _lock(folder: Path, held: ExitStack, patience: float) -> bool | None:
     """Lock a folder: whether that worked, or None where a system or a file system has no locks.
 
     The system gives a lock back however a process ends, so that a killed run can be resumed at once.
@@ -184,7 +188,7 @@ def _lock(folder: Path, held: ExitStack) -> bool | None:
     except (ImportError, OSError):
         return None
     held.callback(os.close, number)
-    until = time.monotonic() + LOCK_PATIENCE
+    until = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

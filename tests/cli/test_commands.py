@@ -1,16 +1,14 @@
 """A command is a module of its folder: nothing else has to be told of it."""
 
 import json
-import os
 import re
-import subprocess
 import sys
-from pathlib import Path
+
+from starting import ROOT, finish
 
 from im2colnet.cli import commands
 from im2colnet.cli.command_line import command_names
 
-ROOT = Path(__file__).parents[2]
 #: all of a new command
 COUNT = '''
 """``im2colnet count``: count the images of a data set."""
@@ -60,8 +58,4 @@ def test_only_the_command_that_is_asked_for_is_imported():
         "import sys\nfrom im2colnet.cli.command_line import command_names, make_parser\nmake_parser(['backends'])\n"
         "print(*(name for name in command_names() if f'im2colnet.cli.commands.{name}' in sys.modules))"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends")))}
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    assert loaded.stdout == "backends\n"
+    assert finish(script=script).stdout == "backends\n"
