@@ -1,4 +1,4 @@
-"""What a training tells a display while it runs."""
+"""What a training tells its display."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def form(name: str, digits: int = 2) -> str:
 
 @dataclass
 class Progress:
-    """Where training stands, for a display."""
+    """How far a training has come."""
 
     epoch: int  #: from 1
     epochs: int
-    batch: int  #: done in this epoch
+    batch: int  #: how many batches of this epoch are done
     batches: int
-    loss: float  #: mean over the epoch so far
+    loss: float  #: the mean over the epoch so far
     metrics: Mapping[str, float]  #: means over the epoch so far of what the loss counts, such as ``accuracy``
     images_per_second: float
     seconds_left: float
@@ -44,8 +44,8 @@ class Progress:
 class Display(Protocol):
     """Shows progress.
 
-    A display with a method ``say(text)`` also gets what :meth:`Trainer.fit` has to say about a training that goes on
-    in another way than it began; without one, that is a :class:`~im2colnet.TrainingWarning`.
+    If a training goes on in another way than it began, :meth:`im2colnet.Trainer.fit` says so by the display's method
+    ``say(text)``, or, if the display has none, by a :class:`~im2colnet.TrainingWarning`.
     """
 
     def step(self, progress: Progress) -> None:

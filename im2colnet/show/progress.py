@@ -15,8 +15,7 @@ from im2colnet.text import duration, fold
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-#: seconds between two changes of the bar
-INTERVAL = 0.1
+INTERVAL = 0.1  #: seconds between two changes of the bar, at least
 
 
 def make_display(stream: TextIO, epochs: int) -> PlainDisplay:
@@ -57,18 +56,18 @@ class PlainDisplay:
         pass
 
     def say(self, text: str) -> None:
-        """Show what :meth:`im2colnet.Trainer.fit` has to say before it goes on."""
+        """Show a text of :meth:`im2colnet.Trainer.fit` about how it goes on."""
         print(text, file=self.stream, flush=True)
 
     def step(self, progress: Progress) -> None:
-        """After each step: nothing."""
+        """After each step: do nothing."""
 
     def epoch(self, record: Mapping[str, float]) -> None:
-        """After each epoch: its line."""
+        """After each epoch: write its line."""
         print(fold(self.parts(record), columns(self.stream)), file=self.stream, flush=True)
 
     def parts(self, record: Mapping[str, float]) -> list[str]:
-        """Return an epoch's line in parts: what was measured, with its units."""
+        """Return the parts of an epoch's line: each quantity with its unit."""
         width = len(str(self.epochs))
         parts = [f"epoch {record['epoch']:{width}}/{self.epochs}"]
         for prefix, name in (("", ""), (VALIDATION, "test ")):
@@ -136,7 +135,7 @@ class LiveDisplay(PlainDisplay):
         self._bar.refresh()
 
     def epoch(self, record: Mapping[str, float]) -> None:
-        """After each epoch: its row, above the bar; the first one has the header above it."""
+        """After each epoch: write its row above the bar, and above the first row the header."""
         cells = {
             f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}",
         }
