@@ -1,6 +1,9 @@
 """What tests of several folders share."""
 
 import pytest
+import strict_cupy
+from helpers import GenericBackend
+from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
 from im2colnet import cli
@@ -13,6 +16,13 @@ def shards_of_32(monkeypatch):
     """By default the batches of small networks would be one shard, which leaves nothing for a second worker."""
     monkeypatch.setattr(shards, "MOST", 1)
     monkeypatch.setattr(shards, "LEAST", 1)
+
+
+@pytest.fixture(params=["numpy", "generic", "cupy"], scope="session")
+def every_backend(request):
+    """A started backend; CuPy's is on a stand-in for CuPy."""
+    made = {"numpy": NumpyBackend, "generic": GenericBackend, "cupy": strict_cupy.cupy_backend}
+    return made[request.param]()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import im2colnet as ic
 from im2colnet.layers import Layer, Parameter
 from im2colnet.plan import shard_sizes
+from im2colnet.testing.cases import LayerCase
 
 
 def rows(x):
@@ -65,6 +66,13 @@ def predicts_in_a_fork(net, images, expected):
     return os.waitpid(child, 0)[1] == 0
 
 
+class GenericBackend(ic.Backend):
+    """Nothing but an array module: the textbook kernels of the base class."""
+
+    name = "generic"
+    xp = np
+
+
 def updates(optimizer, initial, gradients):
     """Parameters after each step, for gradients that do not depend on them."""
     p = initial.ravel().copy()
@@ -102,22 +110,28 @@ class Offset(Layer):
         return dy
 
 
+#: what the oracles need to know of it; the offsets are zeros, but while their gradient is taken
+OFFSET = LayerCase(
+    Offset, lambda layer, state, x: x, lambda layer, state, dy, x: ((dy,), {"offset": rows(dy)}), examples=()
+)
+
+
 class Projection(ic.Loss):
     """The loss <dy, y>, whose gradient is dy (N, features). One worker gives it the shards in their order."""
-
-    def targets(self, labels, output_shape):
-        return labels
 
     def __init__(self, dy):
         self.dy, self.y, self.start = dy, np.full_like(dy, np.nan), 0
 
+    def targets(self, labels, output_shape):
+        return labels
+
     def __call__(self, output, targets, scale, metrics, doutput, backend):
         mine = slice(self.start, self.start + output.shape[1])
         self.start = mine.stop % len(self.dy)
-        self.y[mine] = output.T
-        metrics[0] = np.sum(self.dy[mine].T * output)
+        self.y[mine] = backend.to_numpy(output).T
+        metrics[0] = float(np.sum(self.dy[mine] * self.y[mine]))
         if doutput is not None:
-            doutput[...] = self.dy[mine].T
+            doutput[...] = backend.asarray(self.dy[mine].T)
 
 
 @dataclass(frozen=True)
@@ -130,13 +144,6 @@ class Gradient(ic.Optimizer):
         p[...] = g
 
 
-def lend(net):
-    """Let the layers of a network hold its arrays, for the oracles, which walk the layers."""
-    for node in net.graph.nodes:
-        node.layer.params, node.layer.buffers = node.params, node.buffers
-    return net
-
-
 class Probe:
     """Layers between an ``Offset`` and a ``Projection``, trained as every network is, but for the update.
 
@@ -146,7 +153,6 @@ class Probe:
     def __init__(self, layers, x, dy=None, state=None, shard=None, seed=0):
         self.x, self.shard = x, shard or len(x)
         self.net = ic.Sequential([Offset(rows(x).shape, self.shard), *layers, ic.Flatten()]).init(seed, x.dtype.name)
-        lend(self.net)
         for name, parameter in self.net.parameters().items():
             if state and name in state:
                 parameter[...] = state[name]
@@ -188,3 +194,12 @@ class Probe:
             scale = np.linalg.norm(gradients[name]) * np.linalg.norm(direction)
             assert abs(np.vdot(gradients[name], direction) - numeric) <= rtol * scale + 1e-8, name
             assert scale > 0, f"{name} has no gradient"
+
+
+def trained_loss(loss, output, targets, shard=None, backend=None):
+    """Loss, and gradient of the output, of a network that is nothing but its input and an offset."""
+    shard = shard or len(output)
+    net = ic.Sequential([Offset(rows(output).shape, shard)]).init(0, output.dtype.name, backend)
+    with ic.num_threads(1):
+        value = ic.Trainer(net, loss=loss, optimizer=Gradient(), shard=shard).step(output, targets)
+    return np.asarray(value, output.dtype), images(net.backend.to_numpy(net.parameters()["0.offset"]))

@@ -5,6 +5,8 @@
 """
 
 from im2colnet.errors import LayerError
+from im2colnet.testing import cases, oracles
 from im2colnet.testing.check_layer import check_layer
+from im2colnet.testing.networks import differentiate, evaluate
 
-__all__ = ["LayerError", "check_layer"]
+__all__ = ["LayerError", "cases", "check_layer", "differentiate", "evaluate", "oracles"]

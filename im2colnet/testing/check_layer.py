@@ -16,10 +16,12 @@ from im2colnet.backend.registry import get_backend
 from im2colnet.checks import whole
 from im2colnet.errors import LayerError, ShapeError
 from im2colnet.graph.nodes import Node
+from im2colnet.host import np
 from im2colnet.layers import Context, Layer, Needs, Work
 from im2colnet.layout import channels, internal_shape, user_shape
 from im2colnet.network import Network, Sequential
 from im2colnet.plan import Plan
+from im2colnet.testing.cases.base import State
 from im2colnet.types import Array, run
 
 __all__ = ["LayerError", "check_layer"]
@@ -30,7 +32,12 @@ TOLERANCE = 1e-5  # of the norms
 
 
 def check_layer(
-    layer: Layer, input_shape: Sequence[int], batch: int = 3, seed: int = 0, backend: str | Backend | None = None
+    layer: Layer,
+    input_shape: Sequence[int],
+    batch: int = 3,
+    seed: int = 0,
+    backend: str | Backend | None = None,
+    expected: Callable[..., Any] | None = None,
 ) -> None:
     """Check a layer in float64, in training and in evaluation mode; of a network, each of its layers.
 
@@ -51,6 +58,10 @@ def check_layer(
     seed : int
         Of the input, the parameters, and the directions.
     backend : str or Backend, optional
+    expected : callable, optional
+        ``expected(layer, state, *inputs)`` computes in float64 what ``forward`` must give for inputs (N, C, H, W) or
+        (N, features), such as :attr:`im2colnet.testing.cases.LayerCase.forward`; ``state`` is a
+        :class:`~im2colnet.testing.cases.State`.
 
     Raises
     ------
@@ -67,7 +78,7 @@ def check_layer(
         for node in net.graph.nodes:
             samples = [_sample(shapes[v]) for v in node.inputs]
             for training in (True, False):
-                _check(net, node, samples, training, batch, seed)
+                _check(net, node, samples, training, batch, seed, expected if node.layer is layer else None)
         for training in (True, False):
             Plan(net.graph, internal_shape(sample, batch), "float64", net.backend, training)
 
@@ -76,9 +87,19 @@ def _sample(x: Sequence[int]) -> tuple[int, ...]:
     return user_shape(tuple(x))[1:]
 
 
-def _check(net: Network, node: Node, samples: list[tuple[int, ...]], training: bool, batch: int, seed: int) -> None:
-    from im2colnet.host import np
+def _user_array(x: Any) -> Any:
+    return x.transpose(3, 1, 0, 2) if x.ndim == 4 else np.moveaxis(x, -1, 0)
 
+
+def _check(
+    net: Network,
+    node: Node,
+    samples: list[tuple[int, ...]],
+    training: bool,
+    batch: int,
+    seed: int,
+    expected: Callable[..., Any] | None,
+) -> None:
     rng = np.random.default_rng(seed)
     for parameter in node.params.values():  # or what begins as 0 would hide what is wrong
         parameter[...] = net.backend.asarray(
@@ -87,6 +108,8 @@ def _check(net: Network, node: Node, samples: list[tuple[int, ...]], training: b
     trial = Trial(net, node, samples, training, [batch])
     xs = [rng.standard_normal(internal_shape(sample, batch)) for sample in samples]
     trial.check_forward(xs)
+    if expected is not None:
+        trial.check_expected(xs, expected)
     one, divided = trial.forward(xs), Trial(net, node, samples, training, [1, batch - 1])
     if not node.layer.couples or not training:
         other = [x.copy() for x in xs]
@@ -202,8 +225,6 @@ class Trial:
 
     def forward(self, xs: Sequence[Any], over: bool = False) -> Any:
         """Output for the batch, on the host; ``over`` the first input's memory if asked for."""
-        from im2colnet.host import np
-
         start = 0
         for ctx, size in zip(self.shards, self.sizes, strict=True):
             for array, x in zip(ctx.xs, xs, strict=True):
@@ -252,8 +273,6 @@ class Trial:
         ``fill`` is what the parameters' gradients hold before, ``over`` says whether dx is to go over dy, ``wanted``
         whether anybody wants it. What ``needs`` does not keep is NaN.
         """
-        from im2colnet.host import np
-
         start, dys, total = 0, [], dict.fromkeys(self._gradients, 0.0)
         for ctx, needs, size in zip(self.shards, self.needs, self.sizes, strict=True):
             dys.append(self.backend.asarray(np.array(dy[..., start : start + size], order="C")))
@@ -306,8 +325,6 @@ class Trial:
 
     def check_forward(self, xs: Sequence[Any]) -> None:
         """Check that it is repeatable, writes all, and changes nothing else."""
-        from im2colnet.host import np
-
         before = self._kept()
         y = self.forward(xs)
         self._unchanged("forward", before)
@@ -331,6 +348,19 @@ class Trial:
             raise self.error("needs says inplace, but the output is another one where ctx.y is the input's own memory")
         if not self.needs[0].view:
             self._check_prepared("forward", self.shards[0].x, self.shards[0].y, lambda: self.forward(xs), y)
+
+    def check_expected(self, xs: Sequence[Any], expected: Callable[..., Any]) -> None:
+        """Compare the output with what it must be; None says nothing."""
+        arrays = {key: self._host(array) for key, array in (self.node.params | self.node.buffers).items()}
+        wanted = expected(self.layer, State(arrays, self.training), *map(_user_array, xs))
+        if wanted is None:
+            return
+        y = _user_array(self.forward(xs))
+        if y.shape != wanted.shape:
+            raise self.error(f"forward gives an output of shape {y.shape}, expected {wanted.shape}")
+        difference = float(np.abs(y - wanted).max(initial=0))
+        if not difference <= 1e-9 * (1 + float(np.abs(wanted).max(initial=0))):
+            raise self.error(f"forward gives an output that is wrong by {difference:.6g}")
 
     def _check_prepared(self, what: str, given: Array, out: Array, plain: Callable[[], Any], expected: Any) -> None:
         """Calls that are prepared while ``given`` holds other numbers must give what the plain ones do, twice."""
@@ -356,7 +386,6 @@ class Trial:
 
     def check_backward(self, xs: Sequence[Any], dy: Any) -> None:
         """Check the same of backward, and that gradients of parameters are written and not added."""
-        from im2colnet.host import np
 
         def again(**options: Any) -> tuple[list[Any], Any]:
             self.forward(xs)

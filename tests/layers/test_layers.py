@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import Probe, Projection, assert_same_bits, lend, normal
+from helpers import OFFSET, Probe, Projection, assert_same_bits, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -11,7 +11,8 @@ import im2colnet as ic
 from im2colnet.engine.run import Run
 from im2colnet.layers import Layer, Needs, Parameter
 from im2colnet.layers.convolution import NormalizedConv2d
-from im2colnet.testing import oracles
+from im2colnet.testing import differentiate, evaluate, oracles
+from im2colnet.testing.cases import LayerCase
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -220,91 +221,17 @@ def test_the_check_itself_finds_a_wrong_gradient():
 
 
 # Forward against a plain evaluation, in both modes ------------------------------------------------------------------
-def evaluate(layer, x, training):
-    """What layers and combinators compute, from the oracles and the layers' own parameters; no dropout."""
-    if isinstance(layer, ic.Sequential):
-        for part in layer.layers:
-            x = evaluate(part, x, training)
-        return x
-    if isinstance(layer, ic.Residual):
-        shortcut = x if layer.shortcut is None else evaluate(layer.shortcut, x, training)
-        return evaluate(layer.body, x, training) + shortcut
-    if isinstance(layer, ic.Conv2d):
-        arguments = layer.stride, layer.padding, layer.dilation, layer.groups
-        return oracles.conv2d(x, layer.params["weight"], layer.params.get("bias"), *arguments)
-    if isinstance(layer, ic.BatchNorm2d):
-        C = layer.num_features
-        weight, bias = layer.params.get("weight", np.ones(C)), layer.params.get("bias", np.zeros(C))
-        mean, var = layer.buffers["running_mean"], layer.buffers["running_var"]
-        return oracles.batch_norm(x, mean, var, weight, bias, training)[0]
-    if isinstance(layer, ic.MaxPool2d):
-        return oracles.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
-    if isinstance(layer, ic.AvgPool2d):
-        arguments = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
-        return oracles.avg_pool2d(x, *arguments)
-    if isinstance(layer, ic.ZeroPadShortcut):
-        y = np.zeros((len(x), layer.out_channels, *x[:, :, :: layer.stride, :: layer.stride].shape[2:]))
-        y[:, : layer.in_channels] = x[:, :, :: layer.stride, :: layer.stride]
-        return y
-    if isinstance(layer, ic.Linear):
-        return oracles.linear(x, layer.params["weight"], layer.params.get("bias"))
-    return {
-        ic.ReLU: oracles.relu,
-        ic.Flatten: lambda x: x.reshape(len(x), -1),
-        ic.GlobalAvgPool2d: oracles.global_avg_pool2d,
-        ic.Dropout: lambda x: x,
-        Through: lambda x: x,
-        Mirror: lambda x: x[..., ::-1],
-    }[type(layer)](x)
-
-
-def differentiate(layer, x, dy, gradients):
-    """Gradient of <dy, evaluate(layer, x)> in training, those of the parameters into ``gradients``."""
-    if isinstance(layer, ic.Sequential):
-        values = [x]
-        for part in layer.layers:
-            values.append(evaluate(part, values[-1], training=True))
-        for part, value in zip(reversed(layer.layers), reversed(values[:-1]), strict=True):
-            dy = differentiate(part, value, dy, gradients)
-        return dy
-    if isinstance(layer, ic.Residual):
-        through = dy if layer.shortcut is None else differentiate(layer.shortcut, x, dy, gradients)
-        return differentiate(layer.body, x, dy, gradients) + through
-    if isinstance(layer, ic.Conv2d):
-        w, arguments = layer.params["weight"], (layer.stride, layer.padding, layer.dilation, layer.groups)
-        gradients[layer, "weight"] = oracles.conv2d_weight(x, w.shape, dy, *arguments)
-        gradients[layer, "bias"] = oracles.conv2d_bias(dy)
-        return oracles.conv2d_input(x.shape, w, dy, *arguments)
-    if isinstance(layer, ic.Linear):
-        dx, gradients[layer, "weight"], gradients[layer, "bias"] = oracles.linear_grad(x, layer.params["weight"], dy)
-        return dx
-    if isinstance(layer, ic.BatchNorm2d):
-        dx, gradients[layer, "weight"], gradients[layer, "bias"] = oracles.batch_norm_grad(
-            x, dy, np.zeros(3), np.ones(3), layer.params["weight"], training=True
-        )
-        return dx
-    return {
-        ic.ReLU: lambda: oracles.relu_grad(x, dy),
-        ic.Flatten: lambda: dy.reshape(x.shape),
-        Mirror: lambda: dy[..., ::-1],
-        ic.MaxPool2d: lambda: oracles.max_pool2d_grad(x, dy, layer.kernel_size, layer.stride, layer.padding),
-        ic.AvgPool2d: lambda: oracles.avg_pool2d_grad(x.shape, dy, layer.kernel_size, layer.stride, layer.padding),
-    }.get(type(layer), lambda: dy)()
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_forward(name):
     x = normal(3, 3, 7, 6)
     probe = Probe(NETS[name](), x)
-    body = ic.Sequential(probe.net.layers[1:-1])
     if "dropout" not in name:
         result = probe.step()
-        close(result.y, evaluate(body, x, training=True))
+        close(result.y.reshape(3, -1), evaluate(probe.net, x, training=True, own=CASES))
         assert result.value == pytest.approx(np.vdot(result.y, probe.dy), rel=1e-10)
-    for node in probe.net.graph.nodes:
-        for buffer in node.buffers.values():
-            buffer += 0.1
-    close(probe.net.predict(x), evaluate(body, x, training=False).reshape(3, -1))
+    state = probe.net.state_dict()
+    probe.net.load_state_dict({name: value + 0.1 * ("running" in name) for name, value in state.items()})
+    close(probe.net.predict(x), evaluate(probe.net, x, own=CASES))
 
 
 @pytest.mark.parametrize("name", ["residual", "dropout", "view", "flatten"])
@@ -316,8 +243,8 @@ def test_a_shortcut_that_is_a_view_keeps_its_input(name):
         "view": [ic.Residual(ic.BatchNorm2d(3), ic.Sequential([ic.Dropout(0.5), ic.Dropout(0.5)]))],
         "flatten": [ic.Flatten(), ic.Residual(ic.ReLU(), ic.Flatten())],
     }[name]
-    net, x = lend(ic.Sequential(layers).init(0, "float64")), normal(3, 3, 4, 5)
-    close(net.predict(x), evaluate(net, x, training=False))
+    net, x = ic.Sequential(layers).init(0, "float64"), normal(3, 3, 4, 5)
+    close(net.predict(x), evaluate(net, x))
 
 
 # Layers of users' own -----------------------------------------------------------------------------------------------
@@ -388,6 +315,12 @@ class Halve(Layer):
         return ctx.dx
 
 
+#: what those must compute that stand in networks which the oracles walk
+CASES = [
+    OFFSET,
+    LayerCase(Through, lambda layer, state, x: x, lambda layer, state, dy, x: ((dy,), {}), ()),
+    LayerCase(Mirror, lambda layer, state, x: x[..., ::-1], lambda layer, state, dy, x: ((dy[..., ::-1],), {}), ()),
+]
 OWN = {
     "without parameters": lambda: [Silu()],
     "with parameters": lambda: [UsersScale(3)],
@@ -524,16 +457,14 @@ def make(description, makers):
 def test_random_networks(images, features, shard):
     x = normal(3, 3, 3, 3, seed=5)
     probe = Probe([*make(images, SAME_SIZE), ic.Flatten(), *make(features, FEATURES)], x, shard=shard)
-    body = ic.Sequential(probe.net.layers[1:-1])
     result = probe.step()
-    close(result.y, evaluate(body, x, training=True), rtol=1e-8, atol=1e-8)
-    close(probe.net.predict(x), evaluate(body, x, training=False), rtol=1e-8, atol=1e-8)
-    gradients = {}
-    close(result.dx, differentiate(body, x, probe.dy, gradients), rtol=1e-8, atol=1e-8)
-    names = {node.layer: node.name for node in probe.net.graph.nodes}
-    assert result.gradients.keys() == {f"{names[layer]}.{key}" for layer, key in gradients}
-    for (layer, key), gradient in gradients.items():
-        close(result.gradients[f"{names[layer]}.{key}"], gradient, rtol=1e-8, atol=1e-8)
+    close(result.y.reshape(3, -1), evaluate(probe.net, x, training=True, own=CASES), rtol=1e-8, atol=1e-8)
+    close(probe.net.predict(x), evaluate(probe.net, x, own=CASES), rtol=1e-8, atol=1e-8)
+    dx, gradients = differentiate(probe.net, x, probe.dy.reshape(3, -1), own=CASES)
+    close(result.dx, dx, rtol=1e-8, atol=1e-8)
+    assert {"0.offset", *result.gradients} == gradients.keys()
+    for name, gradient in result.gradients.items():
+        close(gradient, gradients[name], rtol=1e-8, atol=1e-8)
 
 
 # Convolution and batch norm in evaluation mode ----------------------------------------------------------------------
@@ -553,7 +484,6 @@ def with_statistics(layers):
             for name, value in net.state_dict().items()
         }
     )
-    lend(net)
     return net
 
 
@@ -569,7 +499,7 @@ def test_a_batch_norm_is_joined_to_the_convolution_before_it(size, groups, bias,
     x = normal(2, 4, size, size)
     net = with_statistics(layers)
     assert isinstance(joined(net, x)[0], NormalizedConv2d)
-    close(net.predict(x), evaluate(net, x, training=False), rtol=1e-10, atol=1e-10)
+    close(net.predict(x), evaluate(net, x), rtol=1e-10, atol=1e-10)
 
 
 class Mine(ic.BatchNorm2d):

@@ -6,7 +6,7 @@ after a name tell results apart that must be the same. (The backends' kernels me
 
 import numpy as np
 import pytest
-from helpers import Gradient, Offset, Probe, Projection, images, rows, strided, updates
+from helpers import Probe, Projection, strided, trained_loss, updates
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
@@ -220,14 +220,6 @@ def layer_batch_norm_eval(config, a):
     net.load_state_dict({f"0.{name}": a[name] for name in ("weight", "bias", "running_mean", "running_var")})
     y, state = net.predict(a["x"]), net.state_dict()
     return {"y": y, "running_mean": state["0.running_mean"], "running_var": state["0.running_var"]}
-
-
-def trained_loss(loss, output, targets, shard):
-    """Loss and gradient of what a network gives that is nothing but its input and an offset."""
-    net = ic.Sequential([Offset(rows(output).shape, shard)]).init(0, output.dtype.name)
-    with ic.num_threads(1):
-        value = ic.Trainer(net, loss=loss, optimizer=Gradient(), shard=shard).step(output, targets)
-    return np.asarray(value, output.dtype), images(net.parameters()["0.offset"])
 
 
 def loss_cross_entropy(config, a):

@@ -1,6 +1,8 @@
 """The programs in the documentation run, in the order in which they stand there."""
 
+import doctest
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,14 @@ import pytest
 import im2colnet as ic
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+#: modules of the library whose docstrings show a session
+SESSIONS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted((ROOT / "im2colnet").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 def programs(page):
@@ -25,6 +35,14 @@ def run(*sources):
     for source in sources:
         exec(compile(source, "<documentation>", "exec"), names)
     return names
+
+
+@pytest.mark.parametrize("module", SESSIONS)
+def test_docstrings(module):
+    """As ``python -m pytest --doctest-modules im2colnet`` runs them."""
+    found = doctest.testmod(import_module(module))
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_readme():

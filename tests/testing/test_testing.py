@@ -10,34 +10,15 @@ from im2colnet.testing.check_layer import check_layer
 
 IMAGES = (4, 6, 5)
 RANDOM = np.random.default_rng(0)
-LIBRARY = [
-    (ic.Conv2d(4, 6, 3, padding=1), IMAGES),
-    (ic.Conv2d(4, 4, (2, 3), 2, groups=2, bias=False), IMAGES),
-    (ic.Conv2d(4, 4, 3, groups=4), IMAGES),
-    (ic.Linear(7, 5), (7,)),
-    (ic.Linear(7, 5, bias=False), (7,)),
-    (ic.ReLU(), IMAGES),
-    (ic.ReLU(), (9,)),
-    (ic.MaxPool2d(2), IMAGES),
-    (ic.MaxPool2d(3, 1, 1, ceil_mode=True), IMAGES),
-    (ic.AvgPool2d(3, 2, 1), IMAGES),
-    (ic.GlobalAvgPool2d(), IMAGES),
-    (ic.BatchNorm2d(4), IMAGES),
-    (ic.BatchNorm2d(4, affine=False), IMAGES),
-    (ic.Dropout(0.3), IMAGES),
-    (ic.Flatten(), IMAGES),
-    (ic.Flatten(), (4, 1, 5)),
-    (ic.ZeroPadShortcut(4, 6, 2), IMAGES),
+NETWORKS = [
     (ic.Residual(ic.Sequential([ic.Conv2d(4, 4, 1), ic.BatchNorm2d(4)])), IMAGES),
     (ic.models.notebook(), (1, 8, 8)),
 ]
 
 
-@pytest.mark.parametrize(("layer", "shape"), LIBRARY, ids=[f"{type(l).__name__}-{len(s)}" for l, s in LIBRARY])
-def test_the_library_s_layers_pass(layer, shape):
-    before = dict(vars(layer))
+@pytest.mark.parametrize(("layer", "shape"), NETWORKS, ids=["Residual", "notebook"])
+def test_each_layer_of_a_network_is_checked(layer, shape):
     check_layer(layer, shape)
-    assert {k: v for k, v in vars(layer).items() if k != "_graph"} == {k: v for k, v in before.items() if k != "_graph"}
 
 
 class Swish(ic.Layer):

@@ -1,0 +1,35 @@
+"""One row for each class of layers, losses and optimisers: examples of it, and what they must compute.
+
+The library's own tests run every row on every backend; a class that is added is a row in the module of its family.
+
+>>> from im2colnet.testing import cases
+>>> [case.kind.__name__ for case in cases.LAYERS if case.examples][:3]
+['Conv2d', 'MaxPool2d', 'AvgPool2d']
+"""
+
+from im2colnet.testing.cases import (
+    activation,
+    convolution,
+    dropout,
+    linear,
+    merging,
+    normalization,
+    pooling,
+    shaping,
+)
+from im2colnet.testing.cases.base import LayerCase, LossCase, OptimizerCase, State
+from im2colnet.testing.cases.losses import LOSSES
+from im2colnet.testing.cases.updates import OPTIMIZERS
+
+LAYERS = [
+    *convolution.LAYERS,
+    *pooling.LAYERS,
+    *activation.LAYERS,
+    *normalization.LAYERS,
+    *linear.LAYERS,
+    *shaping.LAYERS,
+    *merging.LAYERS,
+    *dropout.LAYERS,
+]
+
+__all__ = ["LAYERS", "LOSSES", "OPTIMIZERS", "LayerCase", "LossCase", "OptimizerCase", "State"]

@@ -1,0 +1,79 @@
+"""What a case is: something that is tested, and what it must compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from im2colnet.layers import Layer
+from im2colnet.losses import CrossEntropyLoss
+from im2colnet.optim import Optimizer
+from im2colnet.types import Array, Shape
+
+
+class State(NamedTuple):
+    """What a layer's result depends on beside its inputs."""
+
+    arrays: dict[str, Array]  #: parameters and state by name, in the shapes that ``state_dict`` gives
+    training: bool = False
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A class of layers.
+
+    Parameters
+    ----------
+    kind : type of Layer
+    forward : callable
+        ``forward(layer, state, *inputs) -> output``, all (N, C, H, W) or (N, features), on the host in float64; None
+        where chance decides.
+    backward : callable
+        ``backward(layer, state, dy, *inputs) -> (gradients of the inputs, gradients of the parameters by name)`` in
+        training.
+    examples : tuple of (Layer, shape)
+        Layers of the class, each with the shape of one sample of each of its inputs.
+    """
+
+    kind: type[Layer]
+    forward: Callable[..., Array | None]
+    backward: Callable[..., tuple[tuple[Array, ...], dict[str, Array]]]
+    examples: tuple[tuple[Layer, Shape], ...]
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """A class of losses.
+
+    Parameters
+    ----------
+    loss : loss
+    value, gradient : callable
+        ``value(output, targets)`` of a batch, and the gradient of the output.
+    output : tuple of int
+        Shape of the network's output, (N, classes).
+    targets : callable
+        ``targets(rng)`` draws what it is compared with.
+    """
+
+    loss: CrossEntropyLoss
+    value: Callable[[Array, Array], Array]
+    gradient: Callable[[Array, Array], Array]
+    output: Shape
+    targets: Callable[[Any], Array]
+
+
+@dataclass(frozen=True)
+class OptimizerCase:
+    """An optimiser.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    step : callable
+        ``step(p, g, state, t) -> (new p, new state)`` of step ``t``, from 1; the state is a tuple, empty at first.
+    """
+
+    optimizer: Optimizer
+    step: Callable[[Array, Array, tuple[Array, ...], int], tuple[Array, tuple[Array, ...]]]

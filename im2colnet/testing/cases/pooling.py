@@ -1,0 +1,39 @@
+"""Cases of pooling."""
+
+from __future__ import annotations
+
+from im2colnet.layers import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from im2colnet.testing import oracles
+from im2colnet.testing.cases.base import LayerCase
+
+IMAGES = (4, 7, 6)
+LAYERS = [
+    LayerCase(
+        MaxPool2d,
+        lambda layer, state, x: oracles.max_pool2d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.max_pool2d_grad(x, dy, **layer.config()),), {}),
+        examples=(
+            (MaxPool2d(2), IMAGES),
+            (MaxPool2d(3, 2, padding=1), IMAGES),
+            (MaxPool2d(3, 1, 1, ceil_mode=True), IMAGES),
+            (MaxPool2d((3, 2), 1, dilation=(1, 2), ceil_mode=True), IMAGES),
+            (MaxPool2d((3, 2), padding=((1, 1), (0, 0))), IMAGES),
+        ),
+    ),
+    LayerCase(
+        AvgPool2d,
+        lambda layer, state, x: oracles.avg_pool2d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.avg_pool2d_grad(x.shape, dy, **layer.config()),), {}),
+        examples=(
+            (AvgPool2d(2), IMAGES),
+            (AvgPool2d(3, 2, 1), IMAGES),
+            (AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False), IMAGES),
+        ),
+    ),
+    LayerCase(
+        GlobalAvgPool2d,
+        lambda layer, state, x: oracles.global_avg_pool2d(x),
+        lambda layer, state, dy, x: ((oracles.global_avg_pool2d_grad(x.shape, dy),), {}),
+        examples=((GlobalAvgPool2d(), IMAGES),),
+    ),
+]

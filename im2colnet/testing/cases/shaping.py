@@ -1,0 +1,23 @@
+"""Cases of layers that change the shape, and not the numbers."""
+
+from __future__ import annotations
+
+from im2colnet.layers import Flatten, ZeroPadShortcut
+from im2colnet.testing import oracles
+from im2colnet.testing.cases.base import LayerCase
+
+IMAGES = (4, 6, 5)
+LAYERS = [
+    LayerCase(
+        Flatten,
+        lambda layer, state, x: oracles.flatten(x),
+        lambda layer, state, dy, x: ((oracles.flatten_grad(x, dy),), {}),
+        examples=((Flatten(), IMAGES), (Flatten(), (4, 1, 5)), (Flatten(), (7,))),
+    ),
+    LayerCase(
+        ZeroPadShortcut,
+        lambda layer, state, x: oracles.zero_pad_shortcut(x, layer.out_channels, layer.stride),
+        lambda layer, state, dy, x: ((oracles.zero_pad_shortcut_grad(x, dy, layer.stride),), {}),
+        examples=((ZeroPadShortcut(4, 6, 2), IMAGES), (ZeroPadShortcut(4, 4), IMAGES)),
+    ),
+]

@@ -1,0 +1,79 @@
+"""A family is one word on every floor, and whatever is public has its row in ``im2colnet.testing.cases``."""
+
+import inspect
+import pkgutil
+from importlib import import_module
+
+import pytest
+
+import im2colnet as ic
+from im2colnet import functional, layers
+from im2colnet.testing import cases, oracles
+
+FAMILIES = {"activation", "convolution", "dropout", "linear", "losses", "merging", "normalization", "pooling"}
+FAMILIES |= {"resampling", "shaping", "updates"}
+#: packages with a module for each family that they hold, and the modules beside those
+PACKAGES = {
+    layers: {"base"},
+    functional: {"arguments", "lowering"},
+    oracles: {"arrays", "windows"},
+    cases: {"base"},
+}
+#: families without loops of their own: nothing is computed, or chance decides
+WITHOUT_ORACLE = {"dropout", "merging"}
+
+
+def modules(package):
+    """Names of a package's modules."""
+    return {module.name for module in pkgutil.iter_modules(package.__path__)}
+
+
+def public(base):
+    """Public classes derived from one that is public itself, and from no network."""
+    classes = {value for name in ic.__all__ if inspect.isclass(value := getattr(ic, name))}
+    return {
+        kind for kind in classes if issubclass(kind, base) and kind is not base and not issubclass(kind, ic.Network)
+    }
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_modules_have_the_names_of_families(package):
+    assert modules(package) - PACKAGES[package] <= FAMILIES
+
+
+def test_every_family_of_layers_has_its_cases_and_oracles():
+    families = modules(layers) - PACKAGES[layers]
+    assert families <= modules(cases)
+    assert families - WITHOUT_ORACLE <= modules(oracles)
+
+
+@pytest.mark.parametrize("family", sorted(modules(cases) - PACKAGES[cases]))
+def test_a_row_stands_in_the_family_of_its_layer(family):
+    for case in getattr(import_module(f"im2colnet.testing.cases.{family}"), "LAYERS", []):
+        assert case.kind.__module__ == f"im2colnet.layers.{family}"
+        assert all(type(layer) is case.kind for layer, _ in case.examples)
+
+
+def test_every_public_layer_has_its_row():
+    assert public(ic.Layer) <= {case.kind for case in cases.LAYERS if case.examples}
+
+
+def test_every_layer_s_row_is_run():
+    listed = [
+        case for name in modules(cases) for case in getattr(import_module(f"{cases.__name__}.{name}"), "LAYERS", [])
+    ]
+    assert sorted(map(id, listed)) == sorted(map(id, cases.LAYERS))
+
+
+def test_every_public_loss_has_its_row():
+    losses = {getattr(ic, name) for name in ic.__all__ if name.endswith("Loss") and name != "Loss"}
+    assert losses <= {type(case.loss) for case in cases.LOSSES}
+
+
+def test_every_public_optimizer_has_its_row():
+    assert public(ic.Optimizer) <= {type(case.optimizer) for case in cases.OPTIMIZERS}
+
+
+def test_every_public_function_has_its_oracle():
+    twins = {"max_pool2d_input": "max_pool2d_grad", "avg_pool2d_input": "avg_pool2d_grad"}
+    assert {twins.get(name, name) for name in functional.__all__} <= set(oracles.__all__)
