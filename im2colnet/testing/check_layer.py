@@ -19,9 +19,10 @@ from im2colnet.graph.nodes import Node
 from im2colnet.host import np
 from im2colnet.layers import Context, Layer, Needs, Work
 from im2colnet.layout import channels, internal_shape, user_shape
-from im2colnet.network import Network, Sequential
+from im2colnet.network import Network
 from im2colnet.plan import Plan
 from im2colnet.testing.cases.base import State
+from im2colnet.testing.inputs import Part, input_shape_of, network_of
 from im2colnet.types import Array, run
 
 __all__ = ["LayerError", "check_layer"]
@@ -33,7 +34,7 @@ TOLERANCE = 1e-5  # of the norms
 
 def check_layer(
     layer: Layer,
-    input_shape: Sequence[int],
+    input_shape: Sequence[Any],
     batch: int = 3,
     seed: int = 0,
     backend: str | Backend | None = None,
@@ -51,8 +52,8 @@ def check_layer(
     ----------
     layer : Layer
         It is not changed.
-    input_shape : tuple of int
-        Of one sample, (C, H, W) or (features,).
+    input_shape : tuple of int, or list of them
+        Of one sample, such as (C, H, W) or (features,); of a layer with several inputs the list of their shapes.
     batch : int
         Samples, at least 2.
     seed : int
@@ -71,11 +72,17 @@ def check_layer(
     if not isinstance(layer, Layer):
         raise ShapeError(f"layer must be a layer such as ic.ReLU(), got {layer!r}")
     batch, seed = whole("batch", batch, least=2), whole("seed", seed, least=0)
-    sample = tuple(whole("input_shape's numbers", n) for n in input_shape)
-    net = Sequential([layer]).init(seed, "float64", get_backend(backend))
+    several = bool(input_shape) and all(isinstance(shape, (tuple, list)) for shape in input_shape)
+    inputs = [
+        tuple(whole("input_shape's numbers", n) for n in one) for one in (input_shape if several else [input_shape])
+    ]
+    sample = input_shape_of(*inputs)
+    net = network_of(layer, *inputs).init(seed, "float64", get_backend(backend))
     with net.backend.errstate():
         shapes = net.graph.shapes(internal_shape(sample, batch))
         for node in net.graph.nodes:
+            if isinstance(node.layer, Part):
+                continue
             samples = [_sample(shapes[v]) for v in node.inputs]
             for training in (True, False):
                 _check(net, node, samples, training, batch, seed, expected if node.layer is layer else None)

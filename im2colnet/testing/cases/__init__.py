@@ -15,6 +15,7 @@ from im2colnet.testing.cases import (
     merging,
     normalization,
     pooling,
+    resampling,
     shaping,
 )
 from im2colnet.testing.cases.base import LayerCase, LossCase, OptimizerCase, State
@@ -27,6 +28,7 @@ LAYERS = [
     *activation.LAYERS,
     *normalization.LAYERS,
     *linear.LAYERS,
+    *resampling.LAYERS,
     *shaping.LAYERS,
     *merging.LAYERS,
     *dropout.LAYERS,

@@ -32,14 +32,14 @@ class LayerCase:
     backward : callable
         ``backward(layer, state, dy, *inputs) -> (gradients of the inputs, gradients of the parameters by name)`` in
         training.
-    examples : tuple of (Layer, shape)
+    examples : tuple of (Layer, shape, ...)
         Layers of the class, each with the shape of one sample of each of its inputs.
     """
 
     kind: type[Layer]
     forward: Callable[..., Array | None]
     backward: Callable[..., tuple[tuple[Array, ...], dict[str, Array]]]
-    examples: tuple[tuple[Layer, Shape], ...]
+    examples: tuple[tuple[Any, ...], ...]
 
 
 @dataclass(frozen=True)

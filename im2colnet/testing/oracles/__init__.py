@@ -25,6 +25,7 @@ from im2colnet.testing.oracles.arrays import floats
 from im2colnet.testing.oracles.convolution import conv2d, conv2d_bias, conv2d_input, conv2d_weight, fold, unfold
 from im2colnet.testing.oracles.linear import linear, linear_grad
 from im2colnet.testing.oracles.losses import cross_entropy, cross_entropy_grad, mse, mse_grad, softmax
+from im2colnet.testing.oracles.merging import add, add_grad, concat, concat_grad, mul, mul_grad, summed
 from im2colnet.testing.oracles.normalization import batch_norm, batch_norm_grad
 from im2colnet.testing.oracles.pooling import (
     avg_pool2d,
@@ -34,6 +35,7 @@ from im2colnet.testing.oracles.pooling import (
     max_pool2d,
     max_pool2d_grad,
 )
+from im2colnet.testing.oracles.resampling import upsample, upsample_grad
 from im2colnet.testing.oracles.shaping import flatten, flatten_grad, zero_pad_shortcut, zero_pad_shortcut_grad
 from im2colnet.testing.oracles.updates import adam_step, adamw_step, sgd_step
 from im2colnet.testing.oracles.windows import crop_image, output_length, output_size, pad_image, padding_pairs, pair
@@ -41,10 +43,14 @@ from im2colnet.testing.oracles.windows import crop_image, output_length, output_
 __all__ = [
     "adam_step",
     "adamw_step",
+    "add",
+    "add_grad",
     "avg_pool2d",
     "avg_pool2d_grad",
     "batch_norm",
     "batch_norm_grad",
+    "concat",
+    "concat_grad",
     "conv2d",
     "conv2d_bias",
     "conv2d_input",
@@ -66,6 +72,8 @@ __all__ = [
     "max_pool2d_grad",
     "mse",
     "mse_grad",
+    "mul",
+    "mul_grad",
     "output_length",
     "output_size",
     "pad_image",
@@ -79,9 +87,12 @@ __all__ = [
     "silu",
     "silu_grad",
     "softmax",
+    "summed",
     "tanh",
     "tanh_grad",
     "unfold",
+    "upsample",
+    "upsample_grad",
     "zero_pad_shortcut",
     "zero_pad_shortcut_grad",
 ]

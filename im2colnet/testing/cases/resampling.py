@@ -1,0 +1,16 @@
+"""Cases of layers that change the number of pixels."""
+
+from __future__ import annotations
+
+from im2colnet.layers import Upsample
+from im2colnet.testing import oracles
+from im2colnet.testing.cases.base import LayerCase
+
+LAYERS = [
+    LayerCase(
+        Upsample,
+        lambda layer, state, x: oracles.upsample(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.upsample_grad(x, dy, **layer.config()),), {}),
+        examples=((Upsample(), (4, 3, 2)), (Upsample((1, 3)), (2, 3, 4))),
+    ),
+]
