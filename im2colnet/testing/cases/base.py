@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from im2colnet.layers import Layer
-from im2colnet.losses import CrossEntropyLoss
+from im2colnet.losses import Loss
 from im2colnet.optim import Optimizer
 from im2colnet.types import Array, Shape
 
@@ -48,16 +48,16 @@ class LossCase:
 
     Parameters
     ----------
-    loss : loss
+    loss : Loss
     value, gradient : callable
         ``value(output, targets)`` of a batch, and the gradient of the output.
     output : tuple of int
-        Shape of the network's output, (N, classes).
+        Shape of the network's output, (N, features) or (N, C, H, W).
     targets : callable
-        ``targets(rng)`` draws what it is compared with.
+        ``targets(rng)`` draws labels that the loss takes.
     """
 
-    loss: CrossEntropyLoss
+    loss: Loss
     value: Callable[[Array, Array], Array]
     gradient: Callable[[Array, Array], Array]
     output: Shape
