@@ -24,7 +24,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from math import ceil, prod
 from multiprocessing import get_all_start_methods, get_context
 from types import MappingProxyType
@@ -43,8 +42,14 @@ def part_of_library(name: str, *modules: str) -> Any:
     to measure something else would be worse.
     """
     for module in modules:
-        if find_spec(module.rpartition(".")[0]) is not None and find_spec(module) is not None:
-            return getattr(import_module(module), name)
+        try:
+            found = import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):  # it is there, and lacks something else
+                raise
+            continue
+        if hasattr(found, name):
+            return getattr(found, name)
     raise ImportError(f"this commit of im2colnet has {name} in none of {', '.join(modules)}")
 
 
