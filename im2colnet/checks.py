@@ -10,13 +10,18 @@ from typing import Any
 from im2colnet.errors import DTypeError, ShapeError
 
 
+def is_truth_value(value: Any) -> bool:
+    """Return whether a value is Python's or NumPy's True or False, which count as numbers elsewhere."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
     """Return ``value`` as an integer of at least ``least``, or raise a ShapeError that names the argument."""
     try:
-        number = index(value)
+        number = least - 1 if is_truth_value(value) else index(value)
     except TypeError:
         number = least - 1
-    if isinstance(value, bool) or number < least:
+    if number < least:
         wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ShapeError(f"{name} must be {wanted}, got {value!r}")
     return number
@@ -32,12 +37,12 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
     """Return ``value`` as a float from ``least`` to ``below``, or raise a ShapeError that names the argument."""
     if type(value) is float and least <= value < below:  # what every step asks
         return value
+    unsuited = isinstance(value, (str, bytes, bytearray)) or is_truth_value(value) or getattr(value, "shape", None)
     try:
-        found = float(value)
+        found = nan if unsuited else float(value)
     except (TypeError, ValueError, OverflowError):
         found = nan
-    unsuited = isinstance(value, (bool, str, bytes, bytearray)) or bool(getattr(value, "shape", None))
-    if unsuited or str(getattr(value, "dtype", "")) == "bool" or not least <= found < below:
+    if not least <= found < below:
         limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
         raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
     return found

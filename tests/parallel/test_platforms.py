@@ -43,6 +43,7 @@ def no_folders(path, *arguments, **options):
         raise PermissionError(13, "Permission denied", path)
     return real_open(path, *arguments, **options)
 os.open = no_folders
+threadpoolctl.ThreadpoolController._load_libraries = lambda self: None   # it would ask Windows itself
 platform.system = lambda: "Windows"
 sys.platform = "win32"
 
