@@ -1,0 +1,68 @@
+# What the parts of .ci/run share. They are started by it, in the root of the checkout, with the folder $work for
+# whatever they make.
+set -euo pipefail
+
+dev=$work/dev     # the environment of a developer: editable install, tools
+user=$work/user   # the environment of a user: the wheel and nothing else
+away=$work/away   # a folder without the checkout
+mkdir -p "$away"
+
+# of the tests those that say most, in a minute or two, of another Python or of other packages
+fast_tests=(
+  tests
+  --ignore tests/backend
+  --ignore tests/dashboard
+  --ignore tests/gpu
+  --deselect tests/cli/test_cli.py::test_the_default_learns_the_digits
+)
+
+section() { printf '\n=== %s\n' "$*"; }
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+# Install packages of Debian, or say why not.
+install_debian() {
+  local as=()
+  command -v apt-get >/dev/null || { echo "there is no apt-get here to install $* with"; return 1; }
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || { echo "only root can install $*"; return 1; }
+    as=(sudo -n)
+  fi
+  { "${as[@]}" timeout 300 apt-get -q update && "${as[@]}" env DEBIAN_FRONTEND=noninteractive \
+    timeout 300 apt-get -qy install --no-install-recommends "$@"; } >"$work/apt.log" 2>&1 ||
+    { tail -n 5 "$work/apt.log"; echo "apt-get could not install $*"; return 1; }
+}
+
+# Make a new environment, by another Python than python3 if it is named.
+make_environment() {
+  local python=${2:-python3}
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || install_debian "$python-venv" || fail "$python cannot make environments"
+  "$python" -m venv --clear "$1"
+}
+
+# Make a developer's environment, if no part before has.
+need_dev() {
+  [ ! -e "$work/dev-is-made" ] || return 0
+  [ -d "$dev" ] || make_environment "$dev"
+  "$dev/bin/python" -m pip install --quiet -e '.[dev]'
+  touch "$work/dev-is-made"
+}
+
+# Make the wheel, and set $wheel to where it is.
+need_wheel() {
+  need_dev
+  [ -d "$work/wheel" ] || "$dev/bin/python" -m build --wheel --outdir "$work/wheel" "$root" >"$work/build.log" 2>&1 ||
+    { cat "$work/build.log"; fail "no wheel"; }
+  wheel=$(echo "$work"/wheel/*.whl)
+}
+
+# Make an environment that holds the wheel and what it needs.
+need_user() {
+  need_wheel
+  [ ! -d "$user" ] || return 0
+  make_environment "$user"
+  "$user/bin/python" -m pip install --quiet "$wheel"
+}

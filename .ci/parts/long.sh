@@ -1,0 +1,14 @@
+# By hand, before a release: what takes too long for every change, about an hour.
+. .ci/common.sh
+need_dev
+"$dev/bin/python" -m pip install --quiet torch==2.13.0
+
+section "The command line, with thousands of mutated arguments, files and environments"
+for seed in 1 2 3; do "$dev/bin/python" tests/fuzz_cli.py --seed $seed; done
+
+section "Tests of drawn cases, with cases that the suite has not seen"
+mapfile -t drawn < <(git grep -l "from hypothesis import" -- tests)
+for seed in 1 2 3 4 5; do "$dev/bin/python" -m pytest --hypothesis-seed=$seed "${drawn[@]}"; done
+
+section "Every comparison with PyTorch"
+"$dev/bin/python" -m benchmarks.compare --threads 1 2
