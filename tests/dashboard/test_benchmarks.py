@@ -257,7 +257,7 @@ def test_the_wheel_is_measured_where_there_is_none():
         contents
     )
     assert not any("__pycache__" in name for name in contents)
-    assert 45_000 < size.track_wheel() < 300_000
+    assert 45_000 < size.track_wheel() < 500_000
 
 
 # python -m benchmarks.compare ---------------------------------------------------------------------------------------
@@ -354,9 +354,14 @@ def test_what_is_compared_on_a_gpu():
 
 @pytest.mark.usefixtures("stand_in")
 def test_a_kernel_that_is_wrong_is_not_compared(monkeypatch):
-    backend = type(registry._started["cupy"])
-    forward = backend.conv2d
-    monkeypatch.setattr(backend, "conv2d", lambda self, *args, **how: forward(self, *args, **how).__imul__(1.1))
+    kernel = type(registry._started["cupy"]).conv2d
+    right = kernel.function
+
+    def wrong(self, **arguments):
+        yield from right(self, **arguments)
+        yield partial(arguments["out"].__imul__, 1.1)
+
+    monkeypatch.setattr(kernel, "function", wrong)
     with pytest.raises(AssertionError, match="the two sides do not do the same: y differs"):
         device.convolution_samples(Shape(4, 6, 8, 3, padding=1), "float32", 3)
 
