@@ -37,9 +37,9 @@ class CupyActivation(Activation):
     epilogues = frozenset(KINDS) - {"none"}
 
     @kernel()
-    def activation(self, x: Array, kind: str, out: Array = None) -> Iterator[Call]:
+    def activation(self, x: Array, kind: str, out: Array = None, work: Any = None) -> Iterator[Call]:
         if not self.fuses(kind):
-            yield from super().activation.prepare(x, kind, out)
+            yield from super().activation.prepare(x, kind, out, work)
             return
         yield partial(launch, "activation.cu", "activation", out, x, out, x.size, *kind_arguments(kind))
 

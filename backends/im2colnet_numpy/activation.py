@@ -25,8 +25,8 @@ class NumpyActivation(Activation):
     """Elementwise functions on the CPU."""
 
     @kernel()
-    def activation(self, x: Array, kind: str, out: Any = None) -> Iterator[Call]:
-        yield activating(x, kind, out)
+    def activation(self, x: Array, kind: str, out: Any = None, work: Any = None) -> Iterator[Call]:
+        yield activating(x, kind, out, *work)
 
     @kernel()
     def activation_grad(self, read: Array, dy: Array, kind: str, out: Any = None, work: Any = None) -> Iterator[Call]:
@@ -38,10 +38,10 @@ class NumpyActivation(Activation):
             yield partial(np.multiply, dy, slope, out)
 
 
-def activating(x: Array, kind: str, out: Array) -> Call:
+def activating(x: Array, kind: str, out: Array, *spare: Array) -> Call:
     """Return the call that writes f(x) of x (..., W, N) or (..., C, W, N) to ``out``."""
     if kind != "relu":
-        return partial(formula(kind).value, np, x, out)
+        return partial(formula(kind).value, np, x, out, *spare)
     shape = x.shape[-3:] if prod(x.shape[-3:]) <= SPREAD else x.shape[-2:]
     return partial(np.maximum, x, zeros(prod(shape), x.dtype).reshape(shape), out=out)
 

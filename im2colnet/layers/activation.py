@@ -18,9 +18,14 @@ class Activation(Layer):
     kind: str  #: the formula's name, and its constant after a colon
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        row, spec = formula(self.kind), Spec(x, dtype)
-        work = {"activation_grad": backend.activation_grad.scratch(spec, spec, self.kind)}
-        return Needs(input=row.reads == "x", output=row.reads == "y", inplace=row.inplace, backward=work)
+        reads, spec = formula(self.kind).reads, Spec(x, dtype)
+        return Needs(
+            input=reads == "x",
+            output=reads == "y",
+            inplace=reads == "y" or not training,
+            forward={"activation": backend.activation.scratch(spec, self.kind)},
+            backward={"activation_grad": backend.activation_grad.scratch(spec, spec, self.kind)},
+        )
 
     band = _same_rows
 
@@ -28,7 +33,7 @@ class Activation(Layer):
         return self.kind if formula(self.kind).reads == "y" or not training else None
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        return ctx.backend.activation.prepare(x, self.kind, out=ctx.y)
+        return ctx.backend.activation.prepare(x, self.kind, out=ctx.y, work=ctx.work["activation"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
         read = ctx.x if formula(self.kind).reads == "x" else ctx.y

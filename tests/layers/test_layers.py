@@ -413,6 +413,8 @@ def test_a_layer_s_forward_and_backward_can_be_watched(seen_from):
 # Random networks: what the planner puts into the same memory must not be needed at the same time -------------------
 SAME_SIZE = {
     "relu": ic.ReLU,
+    "sigmoid": ic.Sigmoid,
+    "silu": ic.SiLU,
     "dropout": lambda: ic.Dropout(0.0),
     "batch norm": lambda: ic.BatchNorm2d(3),
     "conv": lambda: ic.Conv2d(3, 3, 3, padding=1),
@@ -425,6 +427,7 @@ SAME_SIZE = {
 }
 FEATURES = {
     "relu": ic.ReLU,
+    "silu": ic.SiLU,
     "dropout": lambda: ic.Dropout(0.0),
     "flatten": ic.Flatten,
     "linear": lambda: ic.Linear(27, 27),

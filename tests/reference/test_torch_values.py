@@ -11,7 +11,6 @@ from numpy.testing import assert_allclose
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import layers
 from im2colnet.testing import oracles
 from reference.torch_values import cases, groups
 
@@ -253,10 +252,10 @@ LAYERS = {
     "avg_pool2d": layer_of(ic.AvgPool2d),
     "adaptive_avg_pool2d": layer_of(lambda output_size: ic.GlobalAvgPool2d()),
     "relu": layer_of(ic.ReLU),
-    "leaky_relu": layer_of(layers.LeakyReLU),
-    "sigmoid": layer_of(layers.Sigmoid),
-    "tanh": layer_of(layers.Tanh),
-    "silu": layer_of(layers.SiLU),
+    "leaky_relu": layer_of(ic.LeakyReLU),
+    "sigmoid": layer_of(ic.Sigmoid),
+    "tanh": layer_of(ic.Tanh),
+    "silu": layer_of(ic.SiLU),
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
     "batch_norm_training": layer_batch_norm_training,
     "batch_norm_eval": layer_batch_norm_eval,

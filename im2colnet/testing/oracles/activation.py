@@ -33,9 +33,9 @@ def leaky_relu_grad(x: Any, dy: Any, negative_slope: float = 0.01) -> Any:
 
 
 def sigmoid(x: Any) -> Any:
-    """``1 / (1 + exp(-x))``, which is ``(1 + tanh(x / 2)) / 2`` and never overflows in that form."""
+    """``1 / (1 + exp(-x))``, as ``exp(-log(1 + exp(-x)))``, which neither overflows nor cancels."""
     (x,) = floats(x)
-    return (1 + np.tanh(x / 2)) / 2
+    return np.exp(-np.logaddexp(0, -x))
 
 
 def sigmoid_grad(x: Any, dy: Any) -> Any:

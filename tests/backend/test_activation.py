@@ -1,0 +1,105 @@
+"""Elementwise functions: each row of the table on every backend, over the whole range of float32."""
+
+import numpy as np
+import pytest
+import strict_cupy
+from helpers import normal
+from numpy.testing import assert_allclose
+
+import im2colnet as ic
+from im2colnet.backend import FORMULAS, Backend, formula
+from im2colnet.testing import oracles
+
+#: kinds, with what float64 says of value and gradient
+EXACT = {
+    "relu": (oracles.relu, oracles.relu_grad),
+    "leaky_relu": (oracles.leaky_relu, oracles.leaky_relu_grad),
+    "leaky_relu:0.2": (lambda x: oracles.leaky_relu(x, 0.2), lambda x, dy: oracles.leaky_relu_grad(x, dy, 0.2)),
+    "leaky_relu:3": (lambda x: oracles.leaky_relu(x, 3), lambda x, dy: oracles.leaky_relu_grad(x, dy, 3)),
+    "sigmoid": (oracles.sigmoid, oracles.sigmoid_grad),
+    "tanh": (oracles.tanh, oracles.tanh_grad),
+    "silu": (oracles.silu, oracles.silu_grad),
+}
+
+
+def whole_range(kind):
+    """Numbers of float32 of every size whose function is one too, close to each other where the functions bend."""
+    constant = float(kind.partition(":")[2] or 1)
+    far = np.logspace(-37, 38, 300)
+    numbers = np.concatenate([np.linspace(-120, 120, 961), far, -far, [0.0, np.finfo("float32").max]])
+    return numbers / max(1, constant)
+
+
+def test_every_row_is_tested():
+    assert {kind.partition(":")[0] for kind in EXACT} == set(FORMULAS)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_values_are_exact_over_the_whole_range(backend, kind):
+    """Without overflow, which would be a warning, and those are errors."""
+    x = whole_range(kind).astype("float32").reshape(-1, 1)
+    value, _ = EXACT[kind]
+    y = backend.activation(x, kind)
+    assert y.dtype == "float32"
+    assert_allclose(y, value(x), rtol=1e-6, atol=1e-36)
+    over = x.copy()
+    assert backend.activation(over, kind, out=over) is over
+    assert over.tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_gradients_are_exact_over_the_whole_range(backend, kind):
+    x, dy = whole_range(kind).astype("float32").reshape(-1, 1), normal(1563, 1, dtype="float32")
+    _, gradient = EXACT[kind]
+    read = x if formula(kind).reads == "x" else backend.activation(x, kind)
+    dx = backend.activation_grad(read, dy, kind)
+    assert dx.dtype == "float32"
+    assert_allclose(dx, gradient(x, dy), rtol=1e-5, atol=2e-7)  # a slope that is a difference of numbers near 1
+    over = dy.copy()
+    assert backend.activation_grad(read, over, kind, out=over) is over
+    assert over.tobytes() == dx.tobytes()
+
+
+def test_an_unknown_kind_lists_those_there_are(backend):
+    with pytest.raises(ic.BackendError, match="no activation 'swish'; there are: relu, leaky_relu, sigmoid"):
+        backend.activation(np.ones(3), "swish")
+
+
+def test_what_is_fused_is_listed():
+    class Generic(Backend):
+        name, xp = "generic", np
+
+    for backend in Generic(), ic.get_backend("numpy"), strict_cupy.cupy_backend():
+        assert backend.fuses("relu")
+        assert not backend.fuses(None)
+        assert backend.epilogues <= set(FORMULAS)
+    assert strict_cupy.cupy_backend().fuses("leaky_relu:0.2")
+
+
+def test_the_cuda_source_has_every_row():
+    """And a row that it had not would go by the table."""
+    kinds = strict_cupy.cupy_modules()["im2colnet_cupy.activation"].KINDS
+    assert kinds.keys() - {"none"} == FORMULAS.keys()
+
+
+def test_a_row_that_the_cuda_source_lacks_goes_by_the_table(monkeypatch):
+    def square(xp, x, y):
+        xp.multiply(x, x, out=y)
+
+    def twice(xp, x, s):
+        xp.add(x, x, out=s)
+
+    monkeypatch.setitem(FORMULAS, "square", FORMULAS["tanh"]._replace(value=square, slope=twice, reads="x"))
+    backend = strict_cupy.cupy_backend()
+    x, dy = normal(3, 4), normal(3, 4, seed=1)
+    X, DY = backend.asarray(x), backend.asarray(dy)
+    assert not backend.fuses("square")
+    assert_allclose(backend.activation(X, "square").get(), x * x)
+    assert_allclose(backend.activation_grad(X, DY, "square").get(), 2 * x * dy)
+
+
+def test_the_slope_of_a_leaky_relu_is_not_negative():
+    with pytest.raises(ic.ShapeError, match=r"negative_slope must be a number of at least 0; got -0\.1"):
+        ic.LeakyReLU(-0.1)
+    assert repr(ic.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
+    assert repr(ic.LeakyReLU()) == "LeakyReLU()"
