@@ -48,8 +48,8 @@ class Window(NamedTuple):
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
 
     @property
-    def turned(self) -> Window | None:
-        """The window of the input's gradient as a convolution of ``dy`` with the weight turned by half a turn.
+    def flipped(self) -> Window | None:
+        """The window of the input's gradient as a convolution of ``dy`` with the flipped weight.
 
         There is one at stride 1, unless the padding is wider than the window reaches.
         """

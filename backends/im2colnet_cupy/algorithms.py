@@ -16,14 +16,14 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: str) -> Rows
     """Return the algorithm for images ``x`` (H, C, W, N) and F filters, made once."""
     if groups == x[1] == F and groups > 1:
         return Depthwise(x, window)
-    if not window.turned:
+    if not window.flipped:
         return products(x, F, window, groups, dtype)
     OH, OW = window.output_size((x[0], x[2]))
-    turned = products((OH, F, OW, x[3]), x[1], window.turned, groups, dtype)
-    return products(x, F, window, groups, dtype, turned)
+    flipped = products((OH, F, OW, x[3]), x[1], window.flipped, groups, dtype)
+    return products(x, F, window, groups, dtype, flipped)
 
 
-def products(x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None) -> Rows:
+def products(x: Shape, F: int, window: Window, groups: int, dtype: str, flipped: Rows | None = None) -> Rows:
     """Return the convolution as products, with that of dy which is its input's gradient."""
     kind = Shifted if Shifted.pays(x, F, window, groups, dtype) else Rows
-    return kind(x, F, window, groups, dtype, turned)
+    return kind(x, F, window, groups, dtype, flipped)

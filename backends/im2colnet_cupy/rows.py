@@ -29,13 +29,13 @@ class Rows:
     ----------
     work : dict
         Of each kernel, the scratch arrays that it wants.
-    turned : Rows, optional
+    flipped : Rows, optional
         The input's gradient as a convolution of ``dy``.
     """
 
     why = "the general one"
 
-    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None) -> None:
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, flipped: Rows | None = None) -> None:
         (H, C, W, N), self.window, self.G = x, window, groups
         (OH, OW), (KH, KW) = window.output_size((H, W)), window.kernel
         self.x, self.y = x, (OH, F, OW, N)
@@ -47,11 +47,11 @@ class Rows:
         self.lowered: tuple[int, ...] = () if self.direct else rows
         self.rows = max(1, min(OH, PRODUCT_BYTES // (F * self.K * 4)))
         L = Spec(self.lowered or (1,), dtype)
-        self.turned = turned
+        self.flipped = flipped
         products = Spec((self.rows + 1, F, self.K), accumulator(dtype))
         self.work = {"conv2d": [L], "conv2d_weight_grad": [L, products]}
-        if self.turned:
-            self.work["conv2d_input_grad"] = [Spec((F * self.K,), dtype), *self.turned.work["conv2d"]]
+        if self.flipped:
+            self.work["conv2d_input_grad"] = [Spec((F * self.K,), dtype), *self.flipped.work["conv2d"]]
         else:
             self.work["conv2d_input_grad"] = [Spec((OH, groups, self.K, OW, N), dtype)]
 
@@ -132,10 +132,10 @@ class Rows:
     def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
         """Write the gradient with respect to the input into dx (H, C, W, N)."""
         (H, C, W, N), (OH, F, OW, _), G = self.x, self.y, self.G
-        if self.turned:
-            turned, *work = work
-            launch("convolution.cu", "flip", turned, w, turned, G, F // G, C // G, *self.window.kernel)
-            self.turned.conv2d(dy, turned, None, None, dx, work, tf32)
+        if self.flipped:
+            flipped, *work = work
+            launch("convolution.cu", "flip", flipped, w, flipped, G, F // G, C // G, *self.window.kernel)
+            self.flipped.conv2d(dy, flipped, None, None, dx, work, tf32)
             return
         (columns,), f, n = work, F // G, OW * N
         for g in range(G):  # columns[r] = wᵀ · dy[r]

@@ -29,8 +29,8 @@ class Shifted(Rows):
 
     why = "fewer filters than channels: the images are multiplied as they lie"
 
-    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, turned: Rows | None = None) -> None:
-        super().__init__(x, F, window, groups, dtype, turned)
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, flipped: Rows | None = None) -> None:
+        super().__init__(x, F, window, groups, dtype, flipped)
         OH, _, OW, _ = self.y
         #: (first output row, the one after the last, first kernel row, number of them) that meet the image
         self.blocks = row_blocks(window, x[0], OH)

@@ -22,21 +22,31 @@ from im2colnet_numpy.denormal import flush_denormal
 from im2colnet_numpy.linear import NumpyLinear
 from im2colnet_numpy.normalization import NumpyNormalization
 from im2colnet_numpy.pooling import NumpyPooling
+from im2colnet_numpy.tuning import DEFAULT, Tuning
 
-__all__ = ["NumpyBackend"]
+__all__ = ["NumpyBackend", "Tuning"]
 
 Array = np.ndarray
 
 
 class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActivation, NumpyLinear, Backend):
-    """NumPy on the CPU. BLAS is limited to one thread: the library brings its own workers."""
+    """NumPy on the CPU. BLAS is limited to one thread: the library brings its own workers.
+
+    Parameters
+    ----------
+    device
+        Must be None: there are none to choose from.
+    tuning
+        Sizes that decide how the work is cut.
+    """
 
     name = "numpy"
     xp = np
     threads = True
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, tuning: Tuning = DEFAULT) -> None:
         super().__init__(device)
+        self.tuning = tuning
         try:
             from threadpoolctl import threadpool_limits
         except ImportError:  # a bare checkout: the user's OPENBLAS_NUM_THREADS decides
@@ -47,6 +57,9 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
         threadpool_limits(limits=1, user_api="blas")
         if blas.built_with() == "accelerate":
             self._warn([])
+
+    def __reduce__(self) -> Any:
+        return super().__reduce__() if self.tuning == DEFAULT else (type(self), (None, self.tuning))
 
     def _warn(self, pools: list[dict[str, Any]] | None) -> None:
         if why := blas.uncontrolled(pools):

@@ -15,38 +15,40 @@ from im2colnet.types import Call, Choice, Shape, Spec
 from im2colnet.window import Pair, Window
 from im2colnet_numpy.algorithms import Algorithm, algorithm
 from im2colnet_numpy.rows import WEIGHT_ORDER
+from im2colnet_numpy.tuning import Tuning
 
 Array = np.ndarray
 
 
-def _chosen(x: Spec, F: int, window: Window, groups: int) -> Algorithm:
-    return algorithm(x.shape, F, window, groups, np.dtype(x.dtype))
+def _chosen(backend: Any, x: Spec, F: int, window: Window, groups: int) -> Algorithm:
+    return algorithm(x.shape, F, window, groups, np.dtype(x.dtype), backend.tuning)
 
 
 def _output_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
-    return _chosen(x, w.shape[0], window, groups).work["conv2d"]
+    return _chosen(backend, x, w.shape[0], window, groups).work["conv2d"]
 
 
 def _weight_scratch(backend: Any, x: Spec, dy: Spec, window: Window, groups: int = 1) -> list[Spec]:
-    return _chosen(x, dy.shape[1], window, groups).work["conv2d_weight_grad"]
+    return _chosen(backend, x, dy.shape[1], window, groups).work["conv2d_weight_grad"]
 
 
 def _input_scratch(backend: Any, dy: Spec, w: Spec, size: Pair, window: Window, groups: int = 1) -> list[Spec]:
     x = Spec((size[0], w.shape[1] * groups, size[1], dy.shape[3]), dy.dtype)
-    return _chosen(x, w.shape[0], window, groups).work["conv2d_input_grad"]
+    return _chosen(backend, x, w.shape[0], window, groups).work["conv2d_input_grad"]
 
 
 def _both_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
-    return _chosen(x, w.shape[0], window, groups).work.get("conv2d_grads", [])
+    return _chosen(backend, x, w.shape[0], window, groups).work.get("conv2d_grads", [])
 
 
 class NumpyConvolution(Convolution):
     """Convolution on the CPU."""
 
     weight_order = WEIGHT_ORDER
+    tuning: Tuning
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
-        chosen = algorithm(x, y[1], window, groups, np.dtype(dtype))
+        chosen = algorithm(x, y[1], window, groups, np.dtype(dtype), self.tuning)
         return Choice(type(chosen).__name__.lower(), chosen.why)
 
     @kernel(scratch=_output_scratch)
@@ -63,13 +65,15 @@ class NumpyConvolution(Convolution):
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, activation, out, work)
+        yield from algorithm(x.shape, len(w), window, groups, x.dtype, self.tuning).conv2d(
+            x, w, b, activation, out, work
+        )
 
     @kernel(scratch=_weight_scratch)
     def conv2d_weight_grad(
         self, x: Array, dy: Array, window: Window, groups: int = 1, out: Any = None, work: Any = None
     ) -> Iterator[Call]:
-        return algorithm(x.shape, dy.shape[1], window, groups, x.dtype).weight_grad(x, dy, out, work)
+        return algorithm(x.shape, dy.shape[1], window, groups, x.dtype, self.tuning).weight_grad(x, dy, out, work)
 
     @kernel(scratch=_input_scratch)
     def conv2d_input_grad(
@@ -77,7 +81,7 @@ class NumpyConvolution(Convolution):
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(out.shape, len(w), window, groups, dy.dtype).input_grad(dy, w, out, work)
+        yield from algorithm(out.shape, len(w), window, groups, dy.dtype, self.tuning).input_grad(dy, w, out, work)
 
     @kernel(scratch=_both_scratch)
     def conv2d_grads(
@@ -96,7 +100,7 @@ class NumpyConvolution(Convolution):
             return
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(x.shape, len(w), window, groups, x.dtype).grads(x, dy, w, dw, dx, work)
+        yield from algorithm(x.shape, len(w), window, groups, x.dtype, self.tuning).grads(x, dy, w, dw, dx, work)
 
 
 def _stored(w: Array) -> tuple[Array, list[Call]]:

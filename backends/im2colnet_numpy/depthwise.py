@@ -24,9 +24,7 @@ from im2colnet.window import Window
 from im2colnet_numpy.epilogue import bias_spec, finish, spread
 from im2colnet_numpy.locality import finite, finite_weight, unless
 from im2colnet_numpy.lowering import Lowering
-
-ROWS = 8  # output rows at a time
-TILE_BYTES = 1 << 19  # of lowered rows held at a time: they are read once for each output row
+from im2colnet_numpy.tuning import Tuning
 
 
 class Depthwise:
@@ -40,14 +38,15 @@ class Depthwise:
 
     why = "a channel to a group"
 
-    def __init__(self, x: Shape, window: Window, dtype: str, turns: bool = True) -> None:
+    def __init__(self, x: Shape, window: Window, dtype: str, tuning: Tuning, flips: bool = True) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         self.window = window
-        one = Lowering((H, 1, W, N), window, 1, dtype, min(OH, ROWS)).spec
-        self.C = max(1, min(C, TILE_BYTES // (prod(one.shape) * np.dtype(dtype).itemsize)))  # at a time
+        most, m = tuning.depthwise_bytes, min(OH, tuning.depthwise_rows)
+        one = Lowering((H, 1, W, N), window, 1, dtype, most, m).spec
+        self.C = max(1, min(C, most // (prod(one.shape) * np.dtype(dtype).itemsize)))  # at a time
         # the last block begins earlier rather than be smaller: what it has in common with another is written twice
         self.blocks = [slice(c, c + self.C) for c in (min(c, C - self.C) for c in range(0, C, self.C))]
-        self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, min(OH, ROWS))
+        self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, most, m)
         m, (KH, KW) = self.lowering.tile, window.kernel
         self.scratch = scratch = [self.lowering.spec, Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype)]
         self.work = {
@@ -56,10 +55,12 @@ class Depthwise:
             "conv2d_input_grad": scratch,
         }
         #: the convolution of dy that is the input's gradient
-        self.turned = Depthwise((OH, C, OW, N), window.turned, dtype, False) if turns and window.turned else None
-        if self.turned:
-            L, band, part = self.turned.work["conv2d_weight_grad"]
-            self.work |= {"conv2d_input_grad": self.turned.work["conv2d"], "conv2d_grads": [L, band, band, part]}
+        self.flipped = (
+            Depthwise((OH, C, OW, N), window.flipped, dtype, tuning, False) if flips and window.flipped else None
+        )
+        if self.flipped:
+            L, band, part = self.flipped.work["conv2d_weight_grad"]
+            self.work |= {"conv2d_input_grad": self.flipped.work["conv2d"], "conv2d_grads": [L, band, band, part]}
 
     def diagonal(self, band: np.ndarray) -> np.ndarray:
         """Return the view (C, m, KH, KW) of where a band matrix (C, m, rows, KW) holds the kernel."""
@@ -112,12 +113,12 @@ class Depthwise:
                 )  # still in cache
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
-        """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N).
+        """Write the convolution of dy with the flipped weight into dx (H, C, W, N).
 
         Where there is none, add ``Tᵀ · dy`` to where the lowered rows came from.
         """
-        if self.turned:
-            yield from self.turned.conv2d(dy, w[:, :, ::-1, ::-1], None, None, dx, work)
+        if self.flipped:
+            yield from self.flipped.conv2d(dy, w[:, :, ::-1, ::-1], None, None, dx, work)
             yield from self._of_finite(w, dy, dx)
         else:
             yield from self._input_grad_columns(dy, w, dx, work)
@@ -193,21 +194,21 @@ class Depthwise:
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
-        assert self.turned is not None
+        assert self.flipped is not None
         L, band, products, part = work
-        turned = self.turned
+        flipped = self.flipped
         T, matrix = (bands.reshape(*bands.shape[:2], -1) for bands in (band, products))
-        for block in turned.blocks:
-            yield from turned.matrix(w[block, :, ::-1, ::-1], band)
+        for block in flipped.blocks:
+            yield from flipped.matrix(w[block, :, ::-1, ::-1], band)
             total = dw[block, 0, ::-1, ::-1]
-            inputs = x[:, block].reshape(len(x), turned.C, -1).swapaxes(0, 1)  # (C, H, W·N)
+            inputs = x[:, block].reshape(len(x), flipped.C, -1).swapaxes(0, 1)  # (C, H, W·N)
             yield partial(total.fill, 0)
-            for r, rows, lowered, copies in turned.tiles(dx[:, block], L, dy[:, block]):
+            for r, rows, lowered, copies in flipped.tiles(dx[:, block], L, dy[:, block]):
                 yield from copies
                 m, K = rows.shape[1], lowered.shape[1]
-                yield from turned._multiply(T, lowered, rows)
+                yield from flipped._multiply(T, lowered, rows)
                 yield partial(np.matmul, inputs[:, r : r + m], lowered.swapaxes(1, 2), matrix[:, :m, :K])
-                yield partial(np.add.reduce, turned.diagonal(products[:, :m]), 1, None, part)
+                yield partial(np.add.reduce, flipped.diagonal(products[:, :m]), 1, None, part)
                 yield partial(np.add, total, part, total)
         yield from self._of_finite(w, dy, dx)
         # x has been multiplied by the padding of dy, and the padding of x not by dy: it matters for NaN and infinity

@@ -22,11 +22,8 @@ from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.epilogue import bias_spec, finish, spread
 from im2colnet_numpy.lowering import pixel_copy
-from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of
-
-WINDOW_BYTES = 4 << 20  # of windows held at a time
-FILTERS = 8  # of a group, for each column of a row's outputs: fewer, and products of rows are faster
+from im2colnet_numpy.tuning import Tuning
 
 
 class Im2col:
@@ -40,12 +37,12 @@ class Im2col:
 
     why = "few images: one product instead of one for each row"
 
-    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str) -> None:
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, tuning: Tuning) -> None:
         (H, C, W, N), (self.OH, self.OW) = x, window.output_size((x[0], x[2]))
         self.F, self.G, self.N, self.K, self.window = F, groups, N, prod(window.kernel) * C // groups, window
-        row = groups * self.K * self.OW * N
+        self.products, row = tuning.products, groups * self.K * self.OW * N
         #: output rows at a time
-        self.tile = max(1, min(self.OH, WINDOW_BYTES // (row * np.dtype(dtype).itemsize)))
+        self.tile = max(1, min(self.OH, tuning.window_bytes // (row * np.dtype(dtype).itemsize)))
         (top, bottom), (left, right) = window.padding
         padded = Spec((top + H + bottom, C, left + W + right, N) if any((top, bottom, left, right)) else (0,), dtype)
         columns, outputs = Spec((self.tile * row,), dtype), Spec((self.tile * F * self.OW * N,), dtype)
@@ -59,10 +56,10 @@ class Im2col:
         }
 
     @staticmethod
-    def pays(x: Shape, F: int, window: Window, groups: int) -> bool:
+    def pays(x: Shape, F: int, window: Window, groups: int, tuning: Tuning) -> bool:
         """Whether it is faster than products of single rows."""
         OH, OW = window.output_size((x[0], x[2]))
-        return OH > 1 and F // groups >= FILTERS * OW * x[3]
+        return OH > 1 and F // groups >= tuning.im2col_min_filters * OW * x[3]
 
     def conv2d(
         self,
@@ -81,7 +78,7 @@ class Im2col:
         weight = matrices_of(w, self.G)
         for rows, columns, outputs in self._tiles(y, *scratch):
             yield self._lower(windows, rows, columns)
-            yield product(weight, columns, outputs)
+            yield self.products.product(weight, columns, outputs)
             target = self._of_tile(y, rows)
             yield partial(setitem, target, ..., outputs.reshape(target.shape))
             yield from finish(y[rows], None if b is None else row, activation)  # still in cache
@@ -94,7 +91,7 @@ class Im2col:
         for rows, columns, outputs in self._tiles(dy, *scratch):
             yield self._take(dy, rows, outputs)
             yield self._lower(windows, rows, columns)
-            yield from add_product(outputs, columns, total, part if rows.start else None)
+            yield from self.products.add_product(outputs, columns, total, part if rows.start else None)
         yield as_weight(total, dw)
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
@@ -103,7 +100,7 @@ class Im2col:
         yield partial(dx.fill, 0)
         for rows, columns, outputs in self._tiles(dy, *work):
             yield self._take(dy, rows, outputs)
-            yield product(wt, outputs, columns)
+            yield self.products.product(wt, outputs, columns)
             windows = columns.reshape(self.G, *self.window.kernel, -1, rows.stop - rows.start, self.OW, self.N)
             yield from add_windows(windows.transpose(4, 1, 2, 0, 3, 5, 6), rows.start, self.window, dx)
 

@@ -22,18 +22,17 @@ from numpy.lib.stride_tricks import as_strided
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 
-TILE_BYTES = 1 << 20  # of lowered rows held at a time
-MOST_ITEM = 64  # bytes of a pixel's samples that are copied as one
+MAX_ITEM_BYTES = 64  # the samples of a pixel are copied as one item up to this size
 
 
 def pixel_copy(target: np.ndarray, source: np.ndarray) -> Call:
     """Return the call that copies images (..., N).
 
     NumPy's innermost loop is the one over the samples of a pixel, which lie together. Where they are few it goes along
-    the pixels instead, each as one item of so many bytes: with up to eight samples in a half to a ninth of the time.
+    the pixels instead, each as one item: with up to eight samples in a half to a ninth of the time.
     """
     size = target.shape[-1] * target.itemsize
-    if target.itemsize < size <= MOST_ITEM and target.strides[-1] == source.strides[-1] == target.itemsize:
+    if target.itemsize < size <= MAX_ITEM_BYTES and target.strides[-1] == source.strides[-1] == target.itemsize:
         target, source = target.view(f"V{size}"), source.view(f"V{size}")
     return partial(setitem, target, ..., source)
 
@@ -41,7 +40,9 @@ def pixel_copy(target: np.ndarray, source: np.ndarray) -> Call:
 class Lowering:
     """How images of shape ``x`` are lowered for ``window``: tile sizes and strides, but no array."""
 
-    def __init__(self, x: Shape, window: Window, groups: int, dtype: str, tile: int | None = None) -> None:
+    def __init__(
+        self, x: Shape, window: Window, groups: int, dtype: str, tile_bytes: int, tile: int | None = None
+    ) -> None:
         (self.H, self.C, self.W, self.N), self.window, self.G = x, window, groups
         self.OH, self.OW = window.output_size((self.H, self.W))
         (KH, KW), (sh, _), (dh, _) = window.kernel, window.stride, window.dilation
@@ -49,8 +50,8 @@ class Lowering:
         self.pitch = sh if self.shared else KH  # lowered rows from one output row to the next
         self.direct = window.kernel == window.stride == (1, 1) and window.padding == ((0, 0), (0, 0))
         row = KW * self.C * self.OW * self.N * np.dtype(dtype).itemsize
-        #: output rows at a time, by default as many as fit
-        self.tile = tile or max(1, min(self.OH, (TILE_BYTES // row - KH) // self.pitch + 1))
+        #: output rows at a time: as many as fit into a tile, if nobody says
+        self.tile = tile or max(1, min(self.OH, (tile_bytes // row - KH) // self.pitch + 1))
         self.K = KH * KW * self.C // groups
         rows = (self.tile - 1) * self.pitch + KH
         shape = (0,) if self.direct else (groups, rows, KW, self.C // groups, self.OW, self.N)

@@ -14,19 +14,18 @@ import numpy as np
 
 from im2colnet.backend.kernel import kernel
 from im2colnet.backend.normalization import Normalization
-from im2colnet.types import Call, Shape, Spec
+from im2colnet.types import Call, Spec
 from im2colnet_numpy.activation import activating, ones
-from im2colnet_numpy.lowering import TILE_BYTES
 
 Array = np.ndarray
 
 
 def _sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
-    return [*_tile_and_spread(x.shape, x.dtype, spread=1), Spec((2, *x.shape[:2]), x.dtype)]
+    return [*_tile_and_spread(backend, x, spread=1), Spec((2, *x.shape[:2]), x.dtype)]
 
 
 def _affine(backend: Any, x: Spec, **others: Any) -> list[Spec]:
-    return _tile_and_spread(x.shape, x.dtype, spread=3)
+    return _tile_and_spread(backend, x, spread=3)
 
 
 class NumpyNormalization(Normalization):
@@ -57,17 +56,16 @@ class NumpyNormalization(Normalization):
         yield partial(affine, x, scale, shift, other, other_scale, activation, out, work)
 
 
-def blocks(x: Shape, itemsize: int) -> tuple[int, int]:
-    """How many rows and channels to work on at a time: what is spread stays in the first-level cache."""
-    H, C, W, N = x
-    channels = max(1, min(C, TILE_BYTES // 32 // (W * N * itemsize)))
-    return max(1, min(H, TILE_BYTES // 4 // (channels * W * N * itemsize))), channels
+def _tile_and_spread(backend: Any, x: Spec, spread: int) -> list[Spec]:
+    """Scratch: a tile, and ``spread`` rows for numbers of each channel spread over them.
 
-
-def _tile_and_spread(x: Shape, dtype: str, spread: int) -> list[Spec]:
-    """Scratch: a tile, and ``spread`` rows for numbers of each channel spread over them."""
-    rows, channels = blocks(x, np.dtype(dtype).itemsize)
-    return [Spec((rows, channels, *x[2:]), dtype), Spec((spread, channels, *x[2:]), dtype)]
+    A tile is as many rows and channels as stay in cache, those that are spread in the first-level cache.
+    """
+    (H, C, W, N), dtype, most = x.shape, x.dtype, backend.tuning.tile_bytes
+    row = W * N * np.dtype(dtype).itemsize  # bytes of one channel
+    channels = max(1, min(C, most // 32 // row))
+    rows = max(1, min(H, most // 4 // (channels * row)))
+    return [Spec((rows, channels, W, N), dtype), Spec((spread, channels, W, N), dtype)]
 
 
 def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slice, list[Array]]]:

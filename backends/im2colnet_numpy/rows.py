@@ -3,8 +3,8 @@
     y[r] = w · L[r·stride : r·stride + KH]          (F, OW·N) = (F, K) · (K, OW·N),   K = KH·KW·C
 
 and all of that for each group. The weight's gradient is ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ``; the input's is at
-stride 1 the convolution of ``dy`` with the weight turned by half a turn, else ``col2im(wᵀ · dy)``. Where it is a
-convolution, one lowering of ``dy`` serves both: with its rows L' the weight's gradient is, turned,
+stride 1 the convolution of ``dy`` with the flipped weight, else ``col2im(wᵀ · dy)``. Where it is a
+convolution, one lowering of ``dy`` serves both: with its rows L' the weight's gradient is, flipped,
 ``Σ_r x[r] · L'[r : r + KH]ᵀ``, since ``Σ x·dx`` and ``Σ y·dy`` are the same function of the weight.
 """
 
@@ -20,13 +20,11 @@ from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.epilogue import bias_spec, finish, spread
 from im2colnet_numpy.locality import finite_weight, unless
-from im2colnet_numpy.lowering import TILE_BYTES, Lowering
-from im2colnet_numpy.products import product, transposed_product
+from im2colnet_numpy.lowering import Lowering
+from im2colnet_numpy.products import Products
+from im2colnet_numpy.tuning import Tuning
 
 WEIGHT_ORDER = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
-#: with fewer channels of a group, and more filters for each, the product of the turned weight has too few rows to keep
-#: BLAS busy, and ``wᵀ · dy`` is faster
-LEAST_TURNED, MOST_FILTERS = 12, 2
 
 
 class Rows:
@@ -40,27 +38,28 @@ class Rows:
 
     why = "the general one"
 
-    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str) -> None:
-        self.F, self.G, self.window = F, groups, window
-        self.lowering = lowering = Lowering(x, window, groups, dtype)
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, dtype: str, tuning: Tuning) -> None:
+        self.F, self.G, self.window, self.products = F, groups, window, tuning.products
+        self.lowering = lowering = Lowering(x, window, groups, dtype, tuning.tile_bytes)
         y = (lowering.OH, F, lowering.OW, x[3])
-        self.sum = RowSum(groups, F // groups, lowering.K, lowering.tile, dtype)
+        self.sum = RowSum(groups, F // groups, lowering.K, lowering.tile, dtype, tuning)
         self.work = {
             "conv2d": [lowering.spec, bias_spec(y, dtype)],
             "conv2d_weight_grad": [lowering.spec, *self.sum.work],
         }
-        few = x[1] // groups < LEAST_TURNED and MOST_FILTERS * x[1] < F
-        turned = None if few or window.kernel == (1, 1) else window.turned
-        self.turned = Lowering(y, turned, groups, dtype) if turned else None
-        if self.turned:
-            scratch = [self.turned.spec, Spec((x[1], *window.kernel, F // groups), dtype)]
-            self.turned_sum = RowSum(groups, x[1] // groups, self.turned.K, self.turned.tile, dtype)
-            self.work |= {"conv2d_input_grad": scratch, "conv2d_grads": [*scratch, *self.turned_sum.work]}
+        # few rows of the flipped kernel's product do not keep BLAS busy: then wᵀ · dy is faster
+        few = x[1] // groups < tuning.flipped_min_channels and tuning.flipped_max_ratio * x[1] < F
+        flipped = None if few or window.kernel == (1, 1) else window.flipped
+        self.flipped = Lowering(y, flipped, groups, dtype, tuning.tile_bytes) if flipped else None
+        if self.flipped:
+            scratch = [self.flipped.spec, Spec((x[1], *window.kernel, F // groups), dtype)]
+            self.flipped_sum = RowSum(groups, x[1] // groups, self.flipped.K, self.flipped.tile, dtype, tuning)
+            self.work |= {"conv2d_input_grad": scratch, "conv2d_grads": [*scratch, *self.flipped_sum.work]}
         row = groups * lowering.K * y[2] * y[3]
         #: output rows whose ``wᵀ · dy`` is made at a time
-        self.step = max(1, min(lowering.OH, TILE_BYTES // (row * np.dtype(dtype).itemsize)))
+        self.step = max(1, min(lowering.OH, tuning.tile_bytes // (row * np.dtype(dtype).itemsize)))
         self.columns = Spec((groups, self.step, lowering.K, y[2] * y[3]) if not lowering.direct else (0,), dtype)
-        if not self.turned:
+        if not self.flipped:
             self.work["conv2d_input_grad"] = [self.columns]
 
     def conv2d(
@@ -76,7 +75,9 @@ class Rows:
         L, row = work
         yield from spread(b, row)
         by_group = matrices_of(w, self.G)[:, None]
-        yield from convolve_rows(self.lowering, x, by_group, L, y, None if b is None else row, activation)
+        yield from convolve_rows(
+            self.products, self.lowering, x, by_group, L, y, None if b is None else row, activation
+        )
 
     def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
@@ -92,16 +93,16 @@ class Rows:
         self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
-        assert self.turned is not None
-        L, turned, *sums = work
-        rows, result, total = rows_of(x, self.G), rows_of(dx, self.G), self.turned_sum.total(sums)
+        assert self.flipped is not None
+        L, flipped, *sums = work
+        rows, result, total = rows_of(x, self.G), rows_of(dx, self.G), self.flipped_sum.total(sums)
         G, C, (KH, KW) = self.G, w.shape[1], self.window.kernel
-        yield self._turn(w, turned)
+        yield self._flip(w, flipped)
         yield partial(total.fill, 0)
-        for r, m, V, copies in self.turned.tiles(dy, L):
+        for r, m, V, copies in self.flipped.tiles(dy, L):
             yield from copies
-            yield product(turned.reshape(G, 1, C, -1), V, result[:, r : r + m])
-            yield from self.turned_sum.add(rows[:, r : r + m], V, sums)
+            yield self.products.product(flipped.reshape(G, 1, C, -1), V, result[:, r : r + m])
+            yield from self.flipped_sum.add(rows[:, r : r + m], V, sums)
         by_tap = total.reshape(G, C, KH, KW, self.F // G)[:, :, ::-1, ::-1]
         yield partial(setitem, dw.reshape(G, self.F // G, C, KH, KW), ..., by_tap.transpose(0, 4, 1, 2, 3))
         yield from self._of_finite(w, dy, dx)
@@ -110,13 +111,15 @@ class Rows:
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N), a gather or sums in a fixed order."""
-        if self.turned:
-            L, turned = work
-            yield self._turn(w, turned)
-            yield from convolve_rows(self.turned, dy, turned.reshape(self.G, 1, w.shape[1], -1), L, dx)
+        if self.flipped:
+            L, flipped = work
+            yield self._flip(w, flipped)
+            yield from convolve_rows(self.products, self.flipped, dy, flipped.reshape(self.G, 1, w.shape[1], -1), L, dx)
             yield from self._of_finite(w, dy, dx)
         elif self.lowering.direct:
-            yield product(matrices_of(w, self.G)[:, None].swapaxes(2, 3), rows_of(dy, self.G), rows_of(dx, self.G))
+            yield self.products.product(
+                matrices_of(w, self.G)[:, None].swapaxes(2, 3), rows_of(dy, self.G), rows_of(dx, self.G)
+            )
         else:
             yield from self._input_grad_columns(dy, w, dx, *work)
 
@@ -131,11 +134,11 @@ class Rows:
     def _textbook_weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         run(self.weight_grad(x, dy, dw, [np.empty(*spec) for spec in self.work["conv2d_weight_grad"]]))
 
-    def _turn(self, w: np.ndarray, turned: np.ndarray) -> Call:
+    def _flip(self, w: np.ndarray, flipped: np.ndarray) -> Call:
         """Write the weight of the input's gradient, (C, KH, KW, F/G), turned by half a turn."""
         G, F, C, kernel = self.G, self.F // self.G, w.shape[1], self.window.kernel
         per_group = w.reshape(G, F, C, *kernel)[:, :, :, ::-1, ::-1]
-        return partial(setitem, turned.reshape(G, C, *kernel, F), ..., per_group.transpose(0, 2, 3, 4, 1))
+        return partial(setitem, flipped.reshape(G, C, *kernel, F), ..., per_group.transpose(0, 2, 3, 4, 1))
 
     def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> Iterator[Call]:
         (OH, _, OW, N), G = dy.shape, self.G
@@ -143,7 +146,7 @@ class Rows:
         yield partial(dx.fill, 0)
         for r in range(0, OH, self.step):
             m = min(self.step, OH - r)
-            yield product(wt, rows[:, r : r + m], columns[:, :m])
+            yield self.products.product(wt, rows[:, r : r + m], columns[:, :m])
             windows = columns[:, :m].reshape(G, m, *self.window.kernel, -1, OW, N)
             yield from add_windows(windows.transpose(1, 2, 3, 0, 4, 5, 6), r, self.window, dx)
 
@@ -180,12 +183,13 @@ def add_windows(windows: np.ndarray, r: int, window: Window, x: np.ndarray) -> I
 class RowSum:
     """``Σ_r rows[r] · V[r]ᵀ`` (G, F, K) of rows (G, m, F, N) and their windows V (G, m, K, N): sizes, but no array."""
 
-    def __init__(self, G: int, F: int, K: int, tile: int, dtype: str) -> None:
+    def __init__(self, G: int, F: int, K: int, tile: int, dtype: str, tuning: Tuning) -> None:
+        self.products = tuning.products
         # BLAS is faster, by up to two, where the first of the two sizes of a product is the larger
         self.windows_first = F < K
         shape = (K, F) if self.windows_first else (F, K)
         # as many rows' products before they are added up as stay in the first-level cache
-        self.step = max(1, min(tile, 32768 // (G * F * K * 4)))
+        self.step = max(1, min(tile, tuning.sum_bytes // (G * F * K * 4)))
         part = Spec((G, *shape) if self.step > 1 else (0,), dtype)
         self.work = [Spec((G, self.step, *shape), dtype), part, Spec((G, *shape), dtype)]
 
@@ -200,13 +204,14 @@ class RowSum:
         a, b = (V, rows) if self.windows_first else (rows, V)
         for i in range(0, V.shape[1], self.step):
             several = products[:, : min(self.step, V.shape[1] - i)]
-            yield transposed_product(a[:, i : i + self.step], b[:, i : i + self.step], several)
+            yield self.products.transposed_product(a[:, i : i + self.step], b[:, i : i + self.step], several)
             if several.shape[1] > 1:
                 yield partial(np.add.reduce, several, 1, None, part)
             yield partial(np.add, total, part if several.shape[1] > 1 else several[:, 0], total)
 
 
 def convolve_rows(
+    products: Products,
     lowering: Lowering,
     x: np.ndarray,
     w: np.ndarray,
@@ -219,5 +224,5 @@ def convolve_rows(
     rows = rows_of(y, lowering.G)
     for r, m, V, copies in lowering.tiles(x, L):
         yield from copies
-        yield product(w, V, rows[:, r : r + m])
+        yield products.product(w, V, rows[:, r : r + m])
         yield from finish(y[r : r + m], row, activation)  # still in cache

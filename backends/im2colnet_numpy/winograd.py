@@ -43,17 +43,13 @@ from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.activation import activating
 from im2colnet_numpy.locality import Pixels, checked, taps
-from im2colnet_numpy.products import add_product, product
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
+from im2colnet_numpy.tuning import Tuning
 
-OUT, TAPS = 4, 3  # outputs of a tile and taps of the kernel, along each axis,
-IN = OUT + TAPS - 1  # and inputs of a tile
-MOST_TILES = 4  # in a strip of an axis: of more the matrices are mostly zeros
-LEAST_COLUMNS, PER_CHANNEL = 256, 4  # of the products, where the images have so many, or as many per channel
-HALF_BYTES = 3 << 17  # of channels transformed along one axis, which stay in cache
-LEAST_CHANNELS, LEAST_SAMPLES = 16, 8  # and
-LEAST_PRODUCTS = 1 << 13  # C·F·N: with less to do the transforms cost more than they save
-FEW_IMAGES = 8  # whose products are made by rows at a time, where they must be
+OUT = 4  # outputs of a tile along each axis
+TAPS = 3  # taps of the kernel along each axis
+IN = OUT + TAPS - 1  # inputs of a tile along each axis
+FEW_IMAGES = 8  # images that are convolved by rows at a time, where they must be
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
 
 
@@ -135,12 +131,12 @@ class Winograd:
 
     why = "3×3 at stride 1 with many channels and images: a quarter of the multiplications"
 
-    def __init__(self, x: Shape, F: int, window: Window) -> None:
-        C, (OH, OW), turned = x[1], window.output_size((x[0], x[2])), window.turned
-        if turned is None:
+    def __init__(self, x: Shape, F: int, window: Window, tuning: Tuning) -> None:
+        C, (OH, OW), flipped = x[1], window.output_size((x[0], x[2])), window.flipped
+        if flipped is None:
             raise ValueError(f"the input's gradient is no convolution, with {window}")
-        self.x, self.F, self.window = x, F, window
-        self.forward, self.gradient = Tiles(x, F, window), Tiles((OH, F, OW, x[3]), C, turned)
+        self.x, self.F, self.window, self.tuning = x, F, window, tuning
+        self.forward, self.gradient = Tiles(x, F, window, tuning), Tiles((OH, F, OW, x[3]), C, flipped, tuning)
         U, taps = Spec((IN, IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
         summand = [taps if len(tiles.parts) == 1 else U for tiles in (self.forward, self.gradient)]
         y = OH, F, OW, x[3]
@@ -155,12 +151,13 @@ class Winograd:
             self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x), Pixels.spec(y)]
 
     @staticmethod
-    def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
+    def pays(x: Shape, F: int, window: Window, groups: int, dtype: str, tuning: Tuning) -> bool:
         """Whether it exists for this convolution and is faster than the products of rows."""
         exists = window.kernel == (TAPS, TAPS) and window.stride == window.dilation == (1, 1) and groups == 1
-        exists = exists and dtype == "float32" and window.turned is not None
+        exists = exists and dtype == "float32" and window.flipped is not None
         C, N = x[1], x[3]
-        enough = min(C, F) >= LEAST_CHANNELS and N >= LEAST_SAMPLES and C * F * N >= LEAST_PRODUCTS
+        enough = min(C, F) >= tuning.winograd_min_channels and tuning.winograd_min_samples <= N
+        enough = enough and tuning.winograd_min_products <= C * F * N
         return exists and enough and enabled()
 
     def conv2d(
@@ -178,7 +175,7 @@ class Winograd:
         yield checked(calls, partial(self._conv2d_rows, x, w, b, activation, y))
 
     def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
-        """Write the convolution of dy with the weight turned by half a turn into dx (H, C, W, N)."""
+        """Write the convolution of dy with the flipped weight into dx (H, C, W, N)."""
         U, *arrays, scratch = work
         convolution = self.gradient.convolve(Pixels(dy, scratch), U.swapaxes(2, 3), None, None, dx, arrays)
         calls = chain(filters(w, G[:, ::-1], U), *convolution)
@@ -196,7 +193,7 @@ class Winograd:
             V, dM, half = self.forward.arrays(part, arrays)
             yield from self.forward.inputs(part, x, V, half)
             yield from self.forward.adjoint(part, dy, dM, half)
-            yield from add_product(matrices(dM), matrices(V), dU, summand if i else None)
+            yield from self.tuning.products.add_product(matrices(dM), matrices(V), dU, summand if i else None)
         yield from store(dU, G, summand, dw)
 
     def grads(
@@ -219,7 +216,7 @@ class Winograd:
             V, dM, half = tiles.arrays(part, arrays)
             yield from convolution
             yield from tiles.adjoint(part, x, dM, half)
-            yield from add_product(matrices(V), matrices(dM), dU, summand if i else None)
+            yield from self.tuning.products.add_product(matrices(V), matrices(dM), dU, summand if i else None)
         yield from store(dU, G[:, ::-1], summand, dw)
 
     def _conv2d_rows(
@@ -248,7 +245,7 @@ class Winograd:
         """Yield a few images at a time, their products of rows, and scratch: it is seldom wanted, so no plan has it."""
         *size, N = self.x
         for n in range(0, N, FEW_IMAGES):
-            rows = Rows((*size, min(FEW_IMAGES, N - n)), self.F, self.window, 1, "float32")
+            rows = Rows((*size, min(FEW_IMAGES, N - n)), self.F, self.window, 1, "float32", self.tuning)
             yield slice(n, n + FEW_IMAGES), rows, [np.empty(*spec) for spec in rows.work[kernel]]
 
 
@@ -267,20 +264,23 @@ class Part(NamedTuple):
 class Tiles:
     """The tiles of images x (H, C, W, N) for a convolution with F filters, and the parts that are made at a time."""
 
-    def __init__(self, x: Shape, F: int, window: Window) -> None:
+    def __init__(self, x: Shape, F: int, window: Window, tuning: Tuning) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         (top, _), (left, _) = window.padding
-        self.C, self.F, self.N = C, F, N
-        wanted = min(LEAST_COLUMNS, PER_CHANNEL * max(C, F))
-        columns = strips(W, OW, left, MOST_TILES)
+        self.C, self.F, self.N, self.products = C, F, N, tuning.products
+        most = tuning.winograd_max_tiles
+        wanted = min(tuning.winograd_min_columns, tuning.winograd_min_columns_per_channel * max(C, F))
+        columns = strips(W, OW, left, most)
         n = longest(columns)
-        rows = strips(H, OH, top, min(MOST_TILES, -(-wanted // (n * N))))
+        rows = strips(H, OH, top, min(most, -(-wanted // (n * N))))
         m = longest(rows)
         together = -(-wanted // (m * n * N))
         self.parts = [Part(r, columns[i : i + together]) for r in rows for i in range(0, len(columns), together)]
         row = max(part.size[1] for part in self.parts) * N
         H = OUT * m + TAPS - 1
-        self.channels = max(1, min(max(C, F), HALF_BYTES // (4 * H * IN * row)))  # transformed at a time
+        self.channels = max(
+            1, min(max(C, F), tuning.winograd_half_bytes // (4 * H * IN * row))
+        )  # transformed at a time
         sizes = IN * C * IN * m * row, IN * F * IN * m * row, H * self.channels * IN * n * N
         self.work = [Spec((size,), "float32") for size in sizes]
 
@@ -308,7 +308,7 @@ class Tiles:
             target = y[part.rows.outputs, :, part.columns[0].outputs.start : part.columns[-1].outputs.stop]
             yield chain(
                 self.inputs(part, x, V, half),
-                [product(U, matrices(V), matrices(M))],
+                [self.products.product(U, matrices(V), matrices(M))],
                 [] if b is None else [partial(np.add, once, b[:, None], once)],
                 self.outputs(part, M, y, half),
                 [activating(target, activation, target)] if activation else [],

@@ -4,7 +4,6 @@ Arrays are the library's rows, (H, C, W, N), here made from images (N, C, H, W) 
 """
 
 import inspect
-from contextlib import contextmanager
 from functools import cache
 from unittest.mock import patch
 
@@ -14,7 +13,7 @@ import strict_cupy
 from helpers import LAYOUTS, assert_same_bits, images, normal, rows, strided
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from im2colnet_numpy import depthwise, im2col, lowering, normalization, winograd
+from im2colnet_numpy import NumpyBackend, Tuning
 from im2colnet_numpy.algorithms import algorithm
 from im2colnet_numpy.depthwise import Depthwise
 from im2colnet_numpy.im2col import Im2col
@@ -45,19 +44,17 @@ def close(actual, expected, dtype):
     assert_allclose(actual, expected, **TOLERANCE[dtype])
 
 
-@contextmanager
-def tiles_of(size, filters=8):
-    """Make the numpy backend work on tiles of at most ``size`` bytes, by im2col from so many filters a column on."""
-    algorithm.cache_clear()
-    with (
-        patch.object(normalization, "TILE_BYTES", size),
-        patch.object(lowering, "TILE_BYTES", size),
-        patch.object(depthwise, "TILE_BYTES", size),
-        patch("im2colnet_numpy.rows.TILE_BYTES", size),
-        patch.multiple(im2col, WINDOW_BYTES=size, FILTERS=filters),
-    ):
-        yield
-    algorithm.cache_clear()
+def tuned(backend, tiles=1 << 20, filters=8, **sizes):
+    """The NumPy backend with tiles of ``tiles`` bytes, and im2col from ``filters`` a column on; others as they are."""
+    if not isinstance(backend, NumpyBackend):
+        return backend
+    tiles = dict.fromkeys(("tile_bytes", "depthwise_bytes", "window_bytes"), tiles)
+    return numpy_backend(Tuning(**tiles, im2col_min_filters=filters, **sizes))
+
+
+@cache
+def numpy_backend(tuning):
+    return NumpyBackend(tuning=tuning)
 
 
 class Call:
@@ -67,15 +64,15 @@ class Call:
     it is given keeps its bits, and may be strided.
     """
 
-    def __init__(self, backend, layout="contiguous", tiles=1 << 20, filters=8):
-        self.backend, self.layout, self.tiles, self.filters = of_contract(backend), layout, tiles, filters
+    def __init__(self, backend, layout="contiguous", **sizes):
+        self.backend, self.layout = tuned(of_contract(backend), **sizes), layout
 
     def __call__(self, kernel, *args, shape, order=None, **options):
         """Return the result for NumPy's arrays, as one of them; ``order`` is that of the memory of ``out``."""
         backend, call = self.backend, getattr(self.backend, kernel)
         host = [strided(a, self.layout) if isinstance(a, np.ndarray) else a for a in args]
         given = [self.there(a) for a in host]
-        with tiles_of(self.tiles, self.filters), backend.context():
+        with backend.context():
             plain = self.back(call(*given, **options))
             spec = call.result(*given, **options)
             work = [self.spoiled(scratch) for scratch in call.scratch(*given, **options)]
@@ -203,7 +200,7 @@ def test_signatures_are_those_of_the_base_class(backend):
 
 def test_a_backend_adds_nothing_to_the_contract(backend):
     public = {name for name in dir(of_contract(backend)) if not name.startswith("_")}
-    assert public <= {*dir(Backend), "name", "xp"}
+    assert public <= {*dir(Backend), "name", "xp", "tuning"}
 
 
 def test_a_backend_without_devices_refuses_one(plain):
@@ -218,10 +215,8 @@ def test_repr_names_the_backend(backend):
 
 def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
     def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32", samples=8, least=8):
-        with tiles_of(1 << 20, least):
-            return algorithm(
-                (5, channels, 5, samples), filters, make_window(3, stride, padding), groups, np.dtype(dtype)
-            )
+        window, tuning = make_window(3, stride, padding), Tuning(im2col_min_filters=least)
+        return algorithm((5, channels, 5, samples), filters, window, groups, np.dtype(dtype), tuning)
 
     def kind(*args, **options):
         return type(of(*args, **options))
@@ -231,7 +226,7 @@ def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
     assert kind(4, 8, groups=4, least=0) is Im2col
     assert kind(256, 256, samples=1) is kind(4, 40, samples=1) is Im2col  # few columns
     rows = of(12, 37), of(11, 34), of(12, 12, stride=2), of(12, 12, padding=3)
-    assert [type(one) is Rows and one.turned is not None for one in rows] == [True, False, False, False]
+    assert [type(one) is Rows and one.flipped is not None for one in rows] == [True, False, False, False]
     assert kind(32, 32) is kind(16, 16, samples=32) is Winograd
     assert kind(32, 31) is kind(15, 64, samples=32) is kind(64, 64, samples=7) is Rows
     assert kind(32, 33, stride=2) is kind(32, 33, padding=3) is Rows
@@ -418,8 +413,8 @@ def both_gradients(backend, x, dy, w, window, groups):
 def test_both_gradients(backend, problem, dtype, tiles, filters, m):
     x, w, _, dy, arguments = problem
     x4, w4, dy4 = of_dtype(dtype, x, w, dy)
-    with tiles_of(tiles, filters), patch.object(depthwise, "ROWS", m):
-        dx, dw = both_gradients(backend, x4, dy4, w4, window_of(w, arguments), arguments["groups"])
+    backend = tuned(of_contract(backend), tiles, filters, depthwise_rows=m)
+    dx, dw = both_gradients(backend, x4, dy4, w4, window_of(w, arguments), arguments["groups"])
     close(dx, naive.conv2d_input(x.shape, w, dy, **arguments), dtype)
     close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), dtype)
 
@@ -454,8 +449,7 @@ def test_convolutions_in_tiles(backend, kernel, stride, padding, dilation, group
     pitch = stride if dilation == 1 and stride < 3 else 3  # lowered rows from one output row to the next
     tiles = 3 * channels * y.shape[3] * len(x) * 8 * ((tile - 1) * pitch + 3)
     if backend.name == "numpy":
-        with tiles_of(tiles):
-            lowered_rows = backend.conv2d.scratch(rows(x), w, None, window, groups)[0].shape[1]
+        lowered_rows = tuned(backend, tiles).conv2d.scratch(rows(x), w, None, window, groups)[0].shape[1]
         assert lowered_rows == (min(tile, y.shape[2]) - 1) * pitch + 3
     assert y.shape[2] % 4 > 0
     call = Call(backend, tiles=tiles)
@@ -516,15 +510,14 @@ def test_winograd_convolutions(problem, way, most, columns, half, kind):
     x, w, b, dy, arguments = problem
     window = window_of(w, arguments)
     shapes = rows(x).shape, rows(dy).shape
-    call = Call(get_backend("numpy"), **way)
+    sizes = {"winograd_max_tiles": most, "winograd_min_columns": columns, "winograd_half_bytes": half}
+    sizes |= dict.fromkeys(("winograd_min_channels", "winograd_min_samples", "winograd_min_products"), 1)
+    call = Call(get_backend("numpy"), **way, **sizes)
     x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
-    sizes = {"MOST_TILES": most, "LEAST_COLUMNS": columns, "HALF_BYTES": half}
-    with patch.multiple(winograd, LEAST_CHANNELS=1, LEAST_SAMPLES=1, LEAST_PRODUCTS=1, **sizes):
-        y = call("conv2d", rows(x4), w4, b4, window, 1, kind, shape=shapes[1])
-        dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0])
-        dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape)
-        both = both_gradients(get_backend("numpy"), x4, dy4, w4, window, 1)
-    algorithm.cache_clear()
+    y = call("conv2d", rows(x4), w4, b4, window, 1, kind, shape=shapes[1])
+    dx = call("conv2d_input_grad", rows(dy4), w4, x.shape[2:], window, 1, shape=shapes[0])
+    dw = call("conv2d_weight_grad", rows(x4), rows(dy4), window, 1, shape=w.shape)
+    both = both_gradients(call.backend, x4, dy4, w4, window, 1)
     expected = naive.conv2d(x, w, b, **arguments)
     ax, aw, ab, ady = (np.abs(array) for array in (x, w, b, dy))  # what the sums would be if nothing cancelled
     size = x.shape
@@ -617,12 +610,10 @@ def test_depthwise_convolutions(problem, way, m):
     """In bands of one to four output rows."""
     x, w, b, dy, arguments = problem
     window, groups, shapes = window_of(w, arguments), arguments["groups"], (rows(x).shape, rows(dy).shape)
-    call = Call(get_backend("numpy"), **way)
-    with patch.object(depthwise, "ROWS", m):
-        y = call("conv2d", rows(x), w, b, window, groups, shape=shapes[1])
-        dx = call("conv2d_input_grad", rows(dy), w, x.shape[2:], window, groups, shape=shapes[0])
-        dw = call("conv2d_weight_grad", rows(x), rows(dy), window, groups, shape=w.shape)
-    algorithm.cache_clear()
+    call = Call(get_backend("numpy"), **way, depthwise_rows=m)
+    y = call("conv2d", rows(x), w, b, window, groups, shape=shapes[1])
+    dx = call("conv2d_input_grad", rows(dy), w, x.shape[2:], window, groups, shape=shapes[0])
+    dw = call("conv2d_weight_grad", rows(x), rows(dy), window, groups, shape=w.shape)
     close(images(y), naive.conv2d(x, w, b, **arguments), "float64")
     close(images(dx), naive.conv2d_input(x.shape, w, dy, **arguments), "float64")
     close(dw, naive.conv2d_weight(x, w.shape, dy, **arguments), "float64")
@@ -841,8 +832,8 @@ def test_channel_affine(backend, shape, two, kind, seed, dtype, way):
     )
     close(images(y), expected, dtype)
     over = rows(x)
-    with tiles_of(way["tiles"]):
-        assert backend.channel_affine(over, scale, shift, *seconds, kind, out=over) is over
+    backend = tuned(backend, way["tiles"])
+    assert backend.channel_affine(over, scale, shift, *seconds, kind, out=over) is over
     close(images(over), expected, dtype)
 
 

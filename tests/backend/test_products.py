@@ -6,30 +6,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from im2colnet_numpy import products
+from im2colnet_numpy.products import Products, has_small
 
-has_small = products.has_small  # before the tests have it say yes
 sizes = st.tuples(st.integers(1, 24), st.integers(1, 40), st.integers(1, 48))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small():
-    """Pieces of a few numbers, on any processor."""
-    with pytest.MonkeyPatch.context() as patch:
-        values = {"SMALL": 600, "FAR": 1500, "SMALL_TRANSPOSED": 40, "LONG": 4, "FEW": 1}
-        values |= {"ROWS": 2, "FEW_COLUMNS": 3, "COLUMNS": 4, "MOST_COLUMNS": 16, "VECTORS": 4, "LINE": 2, "NEAR": 300}
-        values |= {"FAR_TURNED": 500}
-        for name, value in values.items():
-            patch.setattr(products, name, value)
-        patch.setattr(products, "has_small", lambda: True)
-        forget()
-        yield
-    forget()
-
-
-def forget():
-    products.pieces.cache_clear()
-    products.transposed_pieces.cache_clear()
+#: pieces of a few numbers, on any processor
+products = Products(
+    max_multiplications=600,
+    max_results=40,
+    min_length=4,
+    min_length_ratio=1,
+    max_elements_b=1500,
+    max_elements_flat_a=500,
+    min_piece_rows=2,
+    min_piece_columns=4,
+    max_piece_columns=16,
+    keep_columns=3,
+    column_multiple=4,
+    near_column_multiple=2,
+    max_elements_near_a=300,
+    small_kernels=True,
+)
 
 
 def matrix(rng, shape, transposed):
@@ -55,17 +53,17 @@ def test_pieces_are_the_whole(size, batch, transposed, gaps, seed):
 
 @settings(max_examples=300, deadline=None)
 @given(sizes, st.booleans())
-def test_pieces_are_small(size, turned):
+def test_pieces_are_small(size, flat):
     M, K, N = size
-    m, n = products.pieces(M, K, N, turned)
+    m, n = products.pieces(M, K, N, flat)
     assert M % m == N % n == 0
     if m * n > 1:
-        assert M // m * K * (N // n) <= products.SMALL < M * K * N
+        assert M // m * K * (N // n) <= products.max_multiplications < M * K * N
     m, n = products.transposed_pieces(M, K, N)
     assert M % m == N % n == 0
     if m * n > 1:
-        assert M // m * (N // n) <= products.SMALL_TRANSPOSED
-        assert M // m * (N // n) * K <= products.SMALL
+        assert M // m * (N // n) <= products.max_results
+        assert M // m * (N // n) * K <= products.max_multiplications
 
 
 def test_these_sizes_are_cut():
