@@ -60,7 +60,7 @@ from im2colnet.layers import (
 )
 from im2colnet.losses import CrossEntropyLoss, Loss, MSELoss
 from im2colnet.network import Net, Network, Residual, Sequential
-from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer
+from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule
 from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 from im2colnet.training.history import History
 from im2colnet.training.trainer import Trainer
@@ -117,6 +117,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Residual",
+    "Schedule",
     "Sequential",
     "ShapeError",
     "SiLU",

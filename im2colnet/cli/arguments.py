@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from im2colnet import models
 from im2colnet.backend.registry import VARIABLE
-from im2colnet.cli.recipes import RATES
 from im2colnet.cli.report import Report
+from im2colnet.optim import OPTIMIZERS
 
 MAX_INTEGER = 2**31 - 1  #: the largest whole number that an option takes
 
@@ -81,6 +81,11 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a file that training has written")
 
 
+def models_with(option: str) -> list[str]:
+    """Return the names of the models that have an argument which others do not have."""
+    return [name for name, model in models.MODELS.items() if option in model.options]
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model`` and ``--width``, which say what network to build."""
     group = parser.add_argument_group("network")
@@ -91,7 +96,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--width",
         type=number(float, lambda v: 0 < v <= 4, "above 0 and at most 4"),
         metavar="W",
-        help="a factor for the number of filters of mobilenet",
+        help=f"a factor for the number of filters of {' and '.join(models_with('width'))}",
     )
 
 
@@ -112,7 +117,7 @@ def add_step(parser: argparse.ArgumentParser, optimizer: str) -> None:
     parser.add_argument(
         "--batch-size", type=positive, metavar="N", help="how many images a step takes (default: what suits the model)"
     )
-    parser.add_argument("--optimizer", choices=RATES, help=optimizer)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, help=optimizer)
 
 
 def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:

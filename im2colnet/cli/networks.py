@@ -6,16 +6,15 @@ import argparse
 from typing import NamedTuple
 
 from im2colnet import datasets, models
-from im2colnet.cli.arguments import UsageError
+from im2colnet.cli.arguments import UsageError, models_with
 from im2colnet.cli.data import check_folder, data_source
-from im2colnet.cli.recipes import RECIPES, make_optimizer
 from im2colnet.cli.run_folder import RunRecord
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import DataError, NonFiniteError, ShapeError
 from im2colnet.host import np
 from im2colnet.layout import internal_shape
 from im2colnet.network import Network
-from im2colnet.optim import Optimizer
+from im2colnet.optim import OPTIMIZERS, Optimizer
 from im2colnet.text import size_text
 from im2colnet.training.trainer import Trainer
 
@@ -51,9 +50,9 @@ def find_subject(args: argparse.Namespace) -> Subject:
             name = args.model or "resnet20"
             sizes = {"in_channels": shape[0], "input_size": shape[1]} if shape else {}
             net = models.MODELS[name](**sizes, **_width(args, name))
-        batch_size, optimizer = RECIPES[name].batch_size, make_optimizer(RECIPES[name].optimizer)
+        _, batch_size, optimizer = models.MODELS[name].recipe
     if asked_for:
-        optimizer = make_optimizer(asked_for)
+        optimizer = OPTIMIZERS[asked_for]
     return Subject(name, net, net.check_shape(shape), args.batch_size or batch_size, optimizer)
 
 
@@ -75,8 +74,8 @@ def _width(args: argparse.Namespace, name: str) -> dict[str, float]:
     """Return the model's argument ``width``, if it is given."""
     if args.width is None:
         return {}
-    if name != "mobilenet":
-        raise UsageError(f"--width is only for mobilenet, not for {name}")
+    if "width" not in models.MODELS[name].options:
+        raise UsageError(f"--width is only for {' and '.join(models_with('width'))}, not for {name}")
     return {"width": args.width}
 
 

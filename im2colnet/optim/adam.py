@@ -25,6 +25,7 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
     decoupled: ClassVar[bool] = False
     elementwise: ClassVar[bool] = True
+    rule: ClassVar[str | None] = "adam"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,6 +36,10 @@ class Adam(Optimizer):
 
     def state_slots(self) -> tuple[str, ...]:
         return "mean", "square"
+
+    def scalars(self, lr: float, t: int) -> tuple[float, ...]:
+        b1, b2 = self.betas
+        return lr, b1, b2, self.eps, self.weight_decay, self.decoupled, 1 - b1**t, 1 - b2**t
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         (b1, b2), m, v = self.betas, state["mean"], state["square"]

@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from im2colnet.checks import number, set_frozen
-from im2colnet.optim.schedules import Constant, Cosine, Schedule
+from im2colnet.optim.schedules import Constant
 from im2colnet.types import Array
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Base of the optimisers: ``lr`` is a number or a schedule."""
+    """Base of the optimisers.
+
+    Parameters
+    ----------
+    lr : float, Schedule, or callable
+        The learning rate, or what gives that of each step when it is called as a :class:`Schedule` is. Checkpoints hold
+        numbers and schedules, but no other callables.
+    """
 
     lr: Any
     #: see :attr:`im2colnet.Layer.stateless`
     stateless: ClassVar[bool] = True
     #: whether each number's update depends on nothing but its own parameter, gradient and state
     elementwise: ClassVar[bool] = False
+    #: name of the update's rule, for backends that have a kernel for it, which takes the numbers of :meth:`scalars`
+    rule: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.lr, (Constant, Cosine)):
+        if not callable(self.lr) or isinstance(self.lr, type):
             set_frozen(self, lr=number("lr", self.lr, "Constant(...) or Cosine(...)"))
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> Callable[[int, float | None], float]:
         """The learning rate as a schedule."""
-        return self.lr if isinstance(self.lr, (Constant, Cosine)) else Constant(float(self.lr))
+        schedule: Callable[[int, float | None], float] = self.lr if callable(self.lr) else Constant(self.lr)
+        return schedule
 
     @classmethod
     def works_elementwise(cls) -> bool:
         """Whether ``update`` may be called for pieces: what its class says, or one derived from that."""
+        return bool(cls._said_of_update("elementwise"))
+
+    @classmethod
+    def kernel(cls) -> str | None:
+        """Return the rule that a backend's kernel may apply in place of ``update``, or None."""
+        rule: str | None = cls._said_of_update("rule")
+        return rule
+
+    @classmethod
+    def _said_of_update(cls, attribute: str) -> Any:
+        """Return a class attribute, unless ``update`` is overridden by a class that does not say it again."""
         for kind in cls.__mro__:
-            if "elementwise" in kind.__dict__ or "update" in kind.__dict__:
-                return bool(kind.__dict__.get("elementwise", False))
-        return False
+            if attribute in vars(kind) or "update" in vars(kind):
+                return vars(kind).get(attribute)
+        return None
+
+    def scalars(self, lr: float, t: int) -> tuple[float, ...]:
+        """Return the numbers of the update of step ``t``, in the order in which kernels for ``rule`` take them."""
+        raise NotImplementedError(f"{type(self).__name__} has the rule {self.rule!r} and must define scalars(lr, t)")
 
     def state_slots(self) -> tuple[str, ...]:
-        """Names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""
+        """Return the names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""
         return ()
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
@@ -48,8 +74,8 @@ class Optimizer:
         use what depends on all of them, such as the norm of the gradient. With the class attribute
         ``elementwise = True`` it is called for pieces of the vectors, in any number and by several workers at once,
         which is faster; each number's update must then depend on nothing but its own parameter, gradient and state.
-        The attribute holds for the ``update`` of its own class and of those that the class derives from: one that is
-        overridden must say it again.
+        The attribute holds for the ``update`` of its own class and of those that the class derives from: a class that
+        overrides ``update`` must say it again. The same holds for ``rule``.
 
         Parameters
         ----------

@@ -9,8 +9,29 @@ from im2colnet.checks import number, set_frozen, whole
 from im2colnet.errors import ShapeError
 
 
+class Schedule:
+    """Base of the learning-rate schedules: an object that is called with the step and gives its learning rate.
+
+    Like a layer, it keeps the arguments of its constructor as attributes of the same names, so that checkpoints hold
+    them.
+    """
+
+    def __call__(self, step: int, total: float | None) -> float:
+        """Return the learning rate of a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0, over all that the trainer has made.
+        total : float or None
+            ``step / total`` is the progress of the training, epochs done of epochs asked for. It is the number of all
+            steps where all epochs have equally many, and None where no epochs are asked for (``Trainer.step`` alone).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(step, total)")
+
+
 @dataclass(frozen=True)
-class Constant:
+class Constant(Schedule):
     """``lr``, reached linearly within the first ``warmup`` steps."""
 
     lr: float
@@ -20,12 +41,12 @@ class Constant:
         set_frozen(self, lr=number("lr", self.lr), warmup=whole("warmup", self.warmup, least=0))
 
     def __call__(self, step: int, total: float | None) -> float:
-        """Learning rate of ``step``, counted from 0, of ``total`` steps."""
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
         return self.lr * min(1.0, (step + 1) / (self.warmup + 1))
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Schedule):
     """Linear warm-up, then half a cosine from ``lr`` to ``final`` (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
 
     Parameters
@@ -51,7 +72,7 @@ class Cosine:
             set_frozen(self, steps=whole("steps", self.steps))
 
     def __call__(self, step: int, total: float | None) -> float:
-        """Learning rate of ``step``, counted from 0, of ``total`` steps."""
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
         steps = self.steps or total
         if steps is None:
             raise ShapeError("a cosine schedule needs its length: give it steps=..., or train with fit(epochs=...)")
@@ -59,6 +80,3 @@ class Cosine:
             return self.lr * (step + 1) / (self.warmup + 1)
         done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
         return self.final + (self.lr - self.final) * (1 + cos(pi * done)) / 2
-
-
-Schedule = Constant | Cosine

@@ -23,6 +23,7 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
     nesterov: bool = False
     elementwise: ClassVar[bool] = True
+    rule: ClassVar[str | None] = "sgd"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,6 +37,9 @@ class SGD(Optimizer):
 
     def state_slots(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
+
+    def scalars(self, lr: float, t: int) -> tuple[float, ...]:
+        return lr, self.momentum, self.weight_decay, self.nesterov
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         if self.weight_decay:

@@ -30,6 +30,7 @@ from im2colnet.layers import Layer
 from im2colnet.losses import Loss
 from im2colnet.network import Network
 from im2colnet.network.network import TOO_DEEP
+from im2colnet.optim import Optimizer, Schedule
 from im2colnet.training.state import NEEDED, _check_progress, _State
 from im2colnet.version import __version__
 
@@ -74,6 +75,11 @@ def _described(value: Any) -> Any:
         return index(value)
     except TypeError:
         pass
+    if callable(value):
+        raise CheckpointError(
+            f"a checkpoint cannot hold {value!r}, which is code: for a learning rate, derive a class from ic.Schedule"
+            " instead"
+        )
     raise CheckpointError(
         f"cannot store {value!r} of type {type(value).__name__} in a checkpoint: a layer's arguments must be numbers,"
         " strings, lists, None or layers; or store net.state_dict() yourself"
@@ -118,9 +124,7 @@ def rebuild_as(kind: type[T], description: Any, place: str) -> T:
 
 
 def _bases() -> tuple[type[Any], ...]:
-    from im2colnet.optim import Constant, Cosine, Optimizer
-
-    return Layer, Loss, Optimizer, Constant, Cosine
+    return Layer, Loss, Optimizer, Schedule
 
 
 def _full(cls: type[Any]) -> str:
@@ -188,9 +192,7 @@ def _find(name: str, place: str) -> type[Any]:
 
 
 def _abstract() -> tuple[type[Any], ...]:
-    from im2colnet.optim import Optimizer
-
-    return Layer, Loss, Network, Optimizer
+    return Layer, Loss, Network, Optimizer, Schedule
 
 
 # ---------------------------------------------------------------------- entries of a description

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,15 +15,21 @@ from starting import FAST, ONE_EPOCH, ROOT, start
 
 import im2colnet as ic
 from im2colnet.backend import registry
-from im2colnet.cli.recipes import RECIPES
+from im2colnet.optim import OPTIMIZERS
 from im2colnet.training import checkpoint
 from im2colnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def test_every_model_has_a_recipe():
-    assert RECIPES.keys() == ic.models.MODELS.keys()
+def test_every_model_and_optimiser_is_in_the_help(run):
+    out, _ = run("train", "--help")
+    assert f"--model {{{','.join(ic.models.MODELS)}}}" in out
+    assert f"--optimizer {{{','.join(OPTIMIZERS)}}}" in out
+    for name, model in ic.models.MODELS.items():
+        assert re.search(
+            rf"^  {name} +{model.recipe.epochs} epochs of batches of {model.recipe.batch_size}, ", out, re.M
+        )
 
 
 def test_train_leaves_a_run_folder(run, folder):

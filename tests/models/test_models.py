@@ -13,7 +13,12 @@ from im2colnet import models
 from im2colnet.layout import internal_shape
 
 #: the smallest image of each
-LEAST = {"notebook": 4, "lenet5": 12, "vgg8": 8, "resnet20": 4, "resnet18": 8, "mobilenet": 4}
+LEAST = {name: model.smallest for name, model in models.MODELS.items()}
+
+
+def narrow(name, width=0.25):
+    """Arguments by which a model that can be narrower is quick to test."""
+    return {"width": width} if "width" in models.MODELS[name].options else {}
 
 
 def parameters(net):
@@ -139,16 +144,11 @@ def test_depths_are_those_in_the_names():
 
 
 # Shapes and training ------------------------------------------------------------------------------------------------
-def test_every_model_is_tested():
-    assert LEAST.keys() == models.MODELS.keys()
-
-
 @pytest.mark.parametrize("name", LEAST)
 def test_output_shapes(name):
     """Of the smallest images, of odd ones, of one and of three channels; any batch."""
     for classes, channels, size, n in [(2, 1, LEAST[name], 1), (5, 3, LEAST[name] + 5, 3)]:
-        arguments = {"width": 0.1} if name == "mobilenet" else {}
-        net = models.make(name, classes, channels, size, **arguments)
+        net = models.make(name, classes, channels, size, **narrow(name, 0.1))
         assert net.input_shape == (channels, size, size)
         assert not net.initialized
         if name != "resnet18" or size == LEAST[name]:
@@ -158,7 +158,7 @@ def test_output_shapes(name):
 
 @pytest.mark.parametrize("name", LEAST)
 def test_a_step_changes_every_parameter(name):
-    net = models.make(name, 3, 1, max(8, LEAST[name]), **({"width": 0.25} if name == "mobilenet" else {})).init(0)
+    net = models.make(name, 3, 1, max(8, LEAST[name]), **narrow(name)).init(0)
     x, labels = normal(4, *net.input_shape, dtype="float32"), [0, 1, 2, 0]
     before = net.state_dict()
     loss = ic.Trainer(net, optimizer=ic.SGD(0.1)).step(x, labels)
@@ -171,7 +171,7 @@ def test_a_step_changes_every_parameter(name):
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20", "mobilenet"])
 def test_networks_learn_by_heart(name):
-    net = models.make(name, 4, 1, LEAST[name], **({"width": 0.25} if name == "mobilenet" else {}))
+    net = models.make(name, 4, 1, LEAST[name], **narrow(name))
     x, labels = normal(12, *net.input_shape, dtype="float32"), np.arange(12) % 4
     trainer = ic.Trainer(net, optimizer=ic.Adam(0.003))
     losses = [trainer.step(x, labels) for _ in range(30)]
@@ -243,6 +243,23 @@ def test_init_again_starts_anew():
     assert (net.state_dict()["0.weight"] != before["0.weight"]).any()
     assert net.init(1) is net
     assert_same_bits(net.state_dict(), before)
+
+
+def test_a_model_is_one_function(monkeypatch):
+    monkeypatch.setattr(models.registry, "MODELS", {})
+
+    @models.model(models.Recipe(3, 16, ic.Adam()), smallest=5)
+    def mine(classes=4, in_channels=2, input_size=9, depth=1):
+        """Build mine."""
+        return [ic.Conv2d(in_channels, 3, 3), ic.GlobalAvgPool2d(), ic.Flatten(), *[ic.Linear(3, classes)] * depth]
+
+    made = models.registry.MODELS["mine"]
+    assert mine.__doc__ == "Build mine."
+    assert (made.recipe.epochs, made.smallest, made.options) == (3, 5, ("depth",))
+    assert models.make("mine", 6, 1, 7).input_shape == (1, 7, 7)
+    assert mine(2).init(0).predict(normal(3, 2, 9, 9)).shape == (3, 2)
+    with pytest.raises(ic.ShapeError, match="at least 5"):
+        mine(input_size=4)
 
 
 # Errors -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from im2colnet.cli.command_line import make_parser
 from im2colnet.cli.commands import train
-from im2colnet.cli.recipes import RECIPES
+from im2colnet.models import MODELS
 
 
 def start(tmp_path, shape, *arguments):
@@ -33,7 +33,7 @@ def start(tmp_path, shape, *arguments):
 def test_few_images_get_more_epochs(shape, model, tmp_path):
     """240 images in batches of 64 for 15 epochs are 60 steps, after which no network has learned much."""
     trainer, run = start(tmp_path, shape)
-    recipe = RECIPES[model]
+    recipe = MODELS[model].recipe
     steps = math.ceil(shape[0] / recipe.batch_size)
     assert (run.model, run.batch_size) == (model, recipe.batch_size)
     assert run.epochs >= recipe.epochs

@@ -127,6 +127,79 @@ def test_numbers_and_schedules():
     assert ic.SGD(1).schedule(0, None) == 1.0
 
 
+class Halving(ic.Schedule):
+    """Halves every other step."""
+
+    def __init__(self, lr):
+        self.lr = lr
+
+    def __call__(self, step, total):
+        return self.lr * 0.5 ** (step // 2)
+
+
+def halving(step, total):
+    return 0.1 * 0.5 ** (step // 2)
+
+
+@pytest.mark.parametrize("lr", [Halving(0.1), halving, lambda step, total: halving(step, total)])
+def test_a_schedule_of_one_s_own(lr):
+    images, labels = normal(8, 1, 8, 8), np.arange(8) % 2
+    trainer = ic.Trainer(ic.models.notebook(), optimizer=ic.SGD(lr))
+    assert trainer.fit((images, labels), 3, 4)["lr"] == [0.1, 0.05, 0.025]
+    assert trainer.optimizer.schedule is lr
+
+
+def test_a_checkpoint_holds_schedules_but_no_functions(tmp_path):
+    images, labels = normal(8, 1, 8, 8), np.arange(8) % 2
+    trainer = ic.Trainer(ic.models.notebook(), optimizer=ic.SGD(Halving(0.2), momentum=0.9))
+    trainer.step(images, labels)
+    trainer.save(tmp_path / "a")
+    again = ic.Trainer.load(tmp_path / "a")
+    assert (type(again.optimizer.lr), again.optimizer.lr.lr) == (Halving, 0.2)
+    assert again.step(images, labels) == trainer.step(images, labels)
+    trainer = ic.Trainer(ic.models.notebook(), optimizer=ic.SGD(halving))
+    for save in (lambda: trainer.save(tmp_path / "b"), lambda: trainer.fit((images, labels), 1, directory=tmp_path)):
+        with pytest.raises(
+            ic.CheckpointError, match=r"cannot hold <function halving.*derive a class from ic\.Schedule"
+        ):
+            save()
+    assert trainer.epoch == 0
+
+
+def test_a_schedule_must_say_what_it_does():
+    with pytest.raises(NotImplementedError, match="must define __call__"):
+        ic.Trainer(ic.models.notebook(), optimizer=ic.SGD(ic.Schedule())).step(normal(2, 1, 8, 8), [0, 1])
+
+
+# Kernels of backends ------------------------------------------------------------------------------------------------
+class Shifted(ic.SGD):
+    """Has an ``update`` of its own."""
+
+    def update(self, p, g, state, lr, t, work, xp):
+        p -= 1
+
+
+class StillSGD(Shifted):
+    """Says again what holds for that."""
+
+    rule = "sgd"
+
+
+class Renamed(ic.Adam):
+    """Is nothing but another name, with other settings."""
+
+    eps = 1e-7
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rule"),
+    [(ic.SGD, "sgd"), (ic.Adam, "adam"), (ic.AdamW, "adam"), (Shifted, None), (StillSGD, "sgd"), (Renamed, "adam")],
+)
+def test_a_kernel_is_only_taken_for_the_update_that_it_stands_for(optimizer, rule):
+    assert optimizer.kernel() == rule
+    assert optimizer.works_elementwise() == (optimizer not in (Shifted, StillSGD))
+
+
 # Errors -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("make", "text"),
@@ -136,7 +209,7 @@ def test_numbers_and_schedules():
         (lambda: ic.SGD("0.1"), "or Constant(...) or Cosine(...); got '0.1'"),
         (lambda: ic.SGD(None), "lr must be a number"),
         (lambda: ic.SGD(True), "lr must be a number"),
-        (lambda: ic.Adam(lambda step: 0.1), "lr must be a number"),
+        (lambda: ic.Adam(ic.Cosine), "lr must be a number"),
         (lambda: ic.SGD(0.1, momentum=1.0), "momentum must be a number of at least 0 and less than 1; got 1.0"),
         (lambda: ic.SGD(0.1, momentum=-0.5), "momentum must be"),
         (lambda: ic.SGD(0.1, weight_decay=-1e-3), "weight_decay must be a number of at least 0"),

@@ -115,26 +115,12 @@ def test_training_goes_on_exactly_with_every_optimizer(optimizer, dtype, tmp_pat
     check_continuation(small_net(), optimizer, tmp_path / "a.safetensors", 3, (1, 8, 8), dtype=dtype)
 
 
-MODELS = {
-    "notebook": {"input_size": 8},
-    "lenet5": {"input_size": 12},
-    "vgg8": {"input_size": 8},
-    "resnet20": {"input_size": 8},
-    "resnet18": {"input_size": 8},
-    "mobilenet": {"input_size": 8, "width": 0.1},
-}
-
-
-def test_every_model_is_tested():
-    assert MODELS.keys() == ic.models.MODELS.keys()
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ic.models.MODELS)
 def test_training_goes_on_exactly_with_every_model(name, tmp_path):
     optimizer = ic.SGD(0.01) if name == "resnet18" else ic.SGD(0.01, momentum=0.9)  # a big one: 45 MB for each vector
-    arguments = {"classes": 3, "in_channels": 1, **MODELS[name]}
-    shape = (1, arguments["input_size"], arguments["input_size"])
-    check_continuation(ic.models.MODELS[name](**arguments), optimizer, tmp_path / "a", 1, shape)
+    model = ic.models.MODELS[name]
+    size, narrow = max(8, model.smallest), {"width": 0.1} if "width" in model.options else {}
+    check_continuation(ic.models.make(name, 3, 1, size, **narrow), optimizer, tmp_path / "a", 1, (1, size, size))
 
 
 def test_arguments_of_layers_come_back(tmp_path):

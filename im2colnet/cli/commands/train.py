@@ -7,6 +7,7 @@ import math
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,14 @@ from im2colnet.cli.arguments import (
 )
 from im2colnet.cli.data import check_folder, checksum, data_source, load_data
 from im2colnet.cli.networks import check_classifier, default_model, make_model
-from im2colnet.cli.recipes import MIN_STEPS, RATES, RECIPES, Recipe, make_optimizer, optimizer_text
+from im2colnet.cli.recipes import MIN_STEPS, make_optimizer, optimizer_name, optimizer_text
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import CURVES, FILES, RECORD, RunRecord, take_folder
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import CheckpointError, DataError, NonFiniteError, install
 from im2colnet.interrupt import Terminated
-from im2colnet.optim import Constant, Cosine, Optimizer
+from im2colnet.models import MODELS, Recipe
+from im2colnet.optim import OPTIMIZERS, Constant, Cosine, Optimizer
 from im2colnet.parallel import get_num_threads
 from im2colnet.show import terminal
 from im2colnet.show.progress import make_display
@@ -71,9 +73,10 @@ def register(commands: Commands) -> None:
         """,
         more="\n\nwhat suits the models:\n"
         + "\n".join(
-            f"  {name:9} {r.epochs:2} epochs of batches of {r.batch_size}, {r.optimizer}, lr {r.lr:g}, weight decay"
-            f" {r.weight_decay:g}"
-            for name, r in RECIPES.items()
+            f"  {name:9} {model.recipe.epochs:2} epochs of batches of {model.recipe.batch_size},"
+            f" {optimizer_name(how)}, lr {how.lr:g}, weight decay {getattr(how, 'weight_decay', 0.0):g}"
+            for name, model in MODELS.items()
+            for how in [model.recipe.optimizer]
         )
         + f"\nfew images get more epochs, until there are {MIN_STEPS} steps",
     )
@@ -87,7 +90,7 @@ def register(commands: Commands) -> None:
     group.add_argument(
         "--drop-last", action="store_true", help="leave out the last batch of an epoch if it is smaller than the others"
     )
-    group.add_argument("--optimizer", choices=RATES, help="the rule by which a step changes the parameters")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, help="the rule by which a step changes the parameters")
     group.add_argument(
         "--lr",
         type=number(float, lambda v: 0 < v < math.inf, "above 0"),
@@ -180,7 +183,7 @@ def start(args: argparse.Namespace) -> Training:
     args.data = args.data or "digits"
     images, held_out = load_data(args)
     model = args.model or default_model(images)
-    recipe = RECIPES[model]
+    recipe = MODELS[model].recipe
     batch_size = args.batch_size or recipe.batch_size
     steps = len(images) // batch_size if args.drop_last else math.ceil(len(images) / batch_size)
     epochs = args.epochs or max(recipe.epochs, math.ceil(MIN_STEPS / max(steps, 1)))
@@ -228,15 +231,12 @@ def resume(args: argparse.Namespace) -> Training:
 
 def _optimizer(args: argparse.Namespace, recipe: Recipe, epochs: int, steps: int) -> Optimizer:
     """Make the optimiser that the arguments ask for; ``steps`` are those of an epoch."""
-    name = args.optimizer or recipe.optimizer
-    if args.momentum is not None and name != "sgd":
-        raise UsageError(f"--momentum is only for sgd, not for {name}")
-    lr, weight_decay = (recipe.lr, recipe.weight_decay) if name == recipe.optimizer else RATES[name]
-    lr = _given(args.lr, lr)
     cosine = args.schedule != "constant"
     warmup = round(_given(args.warmup, epochs / 10 if cosine else 0.0) * steps)
-    schedule = Cosine(lr, warmup) if cosine else Constant(lr, warmup)
-    return make_optimizer(name, schedule, _given(args.weight_decay, weight_decay), _given(args.momentum, 0.9))
+    optimizer = make_optimizer(
+        args.optimizer, recipe.optimizer, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
+    )
+    return replace(optimizer, lr=(Cosine if cosine else Constant)(optimizer.lr, warmup))
 
 
 def _given(value: float | None, default: float) -> float:

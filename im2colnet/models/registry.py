@@ -1,0 +1,94 @@
+"""What a ready-made network is: a function that lists its layers, with how it is best trained."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import NamedTuple, ParamSpec
+
+from im2colnet.checks import positive
+from im2colnet.errors import ShapeError
+from im2colnet.layers import Layer
+from im2colnet.network import Sequential
+from im2colnet.optim import Optimizer
+
+P = ParamSpec("P")
+
+
+class Recipe(NamedTuple):
+    """How a model is trained unless somebody says otherwise."""
+
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+
+
+@dataclass(frozen=True)
+class Model:
+    """A ready-made network; a call builds it.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(classes, in_channels, input_size, **options)`` returns the network.
+    recipe : Recipe
+    smallest : int
+        The smallest ``input_size``: height and width of an image.
+    """
+
+    build: Callable[..., Sequential]
+    recipe: Recipe
+    smallest: int
+
+    def __call__(self, **arguments: float) -> Sequential:
+        """Build the network."""
+        return self.build(**arguments)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of the arguments that other models do not have."""
+        return tuple(inspect.signature(self.build).parameters)[3:]
+
+
+#: every model, by name
+MODELS: dict[str, Model] = {}
+
+
+def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, list[Layer]]], Callable[P, Sequential]]:
+    """Make a model of a function ``layers(classes, in_channels, input_size, ...)``, which has a default for each."""
+
+    def register(layers: Callable[P, list[Layer]]) -> Callable[P, Sequential]:
+        signature = inspect.signature(layers)
+
+        @wraps(layers)
+        def build(*args: P.args, **kwargs: P.kwargs) -> Sequential:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            classes, in_channels, size = (bound.arguments[name] for name in ("classes", "in_channels", "input_size"))
+            positive(classes=classes, in_channels=in_channels, input_size=size)
+            if size < smallest:
+                raise ShapeError(f"input_size must be at least {smallest} for this network, got {size}")
+            net = Sequential(layers(*args, **kwargs))
+            net.input_shape = (in_channels, size, size)
+            return net
+
+        build.__annotations__ = layers.__annotations__ | {"return": "Sequential"}
+        MODELS[layers.__name__] = Model(build, recipe, smallest)
+        return build
+
+    return register
+
+
+def make(name: str, classes: int, in_channels: int, input_size: int, **arguments: float) -> Sequential:
+    """Build the model of that name.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such model, or it cannot take images of that size.
+    """
+    if name not in MODELS:
+        raise ShapeError(f"there is no model {name!r}; there are: {', '.join(MODELS)}")
+    return MODELS[name](classes=classes, in_channels=in_channels, input_size=input_size, **arguments)
