@@ -83,11 +83,15 @@ class Kernel(Generic[P]):
         """Call it for ``backend``, as ``Backend.matmul(backend, a, b)`` does."""
         return BoundKernel(self, backend)(*args, **options)
 
-    def specs(self, backend: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Describe what a plain call provides: ``out`` and ``work``, if the kernel has them."""
-        given = {name: _described(value) for name, value in arguments.items() if name not in PROVIDED}
-        found: dict[str, Any] = {"work": list(self._scratch(backend, **given)) if self._scratch else []}
-        return found | ({"out": self._result(backend, **given)} if self._result else {})
+    def result(self, backend: Any, arguments: dict[str, Any]) -> Spec:
+        """Describe ``out`` for these arguments."""
+        if self._result is None:
+            raise TypeError(f"the kernel {self.__name__!r} has no result out=")
+        return self._result(backend, **_described(arguments))
+
+    def scratch(self, backend: Any, arguments: dict[str, Any]) -> list[Spec]:
+        """Describe the arrays of ``work`` for these arguments."""
+        return list(self._scratch(backend, **_described(arguments))) if self._scratch else []
 
     def call(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Array:
         """Allocate what is not given, compute, and return ``out``."""
@@ -106,13 +110,10 @@ class Kernel(Generic[P]):
 
     def _provide(self, backend: Any, arguments: dict[str, Any]) -> None:
         """Allocate ``out`` and ``work``, if the kernel takes them and they are not given."""
-        missing = [name for name in PROVIDED if name in self.signature.parameters and arguments.get(name) is None]
-        if missing:
-            specs = self.specs(backend, arguments)
-            if "out" in missing and "out" in specs:
-                arguments["out"] = backend.empty(*specs["out"])
-            if "work" in missing:
-                arguments["work"] = [backend.empty(*spec) for spec in specs["work"]]
+        if self._result and arguments.get("out") is None:
+            arguments["out"] = backend.empty(*self.result(backend, arguments))
+        if "work" in self.signature.parameters and arguments.get("work") is None:
+            arguments["work"] = [backend.empty(*spec) for spec in self.scratch(backend, arguments)]
 
 
 class PlainKernel(Kernel[P]):
@@ -186,16 +187,15 @@ class BoundKernel(Generic[P]):
 
     def scratch(self, *args: P.args, **options: P.kwargs) -> list[Spec]:
         """Return the scratch arrays that ``work`` holds for these arguments, arrays or a :class:`Spec` of each."""
-        found: list[Spec] = self._specs(args, options)["work"]
-        return found
+        return self._kernel.scratch(self._backend, self._arguments(args, options))
 
     def result(self, *args: P.args, **options: P.kwargs) -> Spec:
         """Return what ``out`` is for these arguments, arrays or a :class:`Spec` of each."""
-        found: Spec = self._specs(args, options)["out"]
-        return found
+        return self._kernel.result(self._backend, self._arguments(args, options))
 
-    def _specs(self, args: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
-        return self._kernel.specs(self._backend, self._kernel.signature.bind(*args, **options).arguments)
+    def _arguments(self, args: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self._kernel.signature.bind(*args, **options).arguments
+        return found
 
 
 def inherited(owner: type, name: str) -> Kernel[Any] | None:
@@ -216,11 +216,15 @@ def find(backend: Any, name: str) -> BoundKernel[Any]:
     raise BackendError(f"there is no kernel {name!r}; there are: {', '.join(known)}")
 
 
-def _described(value: Any) -> Any:
-    """Return the :class:`Spec` of an array; anything else as it is."""
-    if isinstance(value, Spec) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
-        return value
-    return Spec(tuple(value.shape), value.dtype.name)
+def _described(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments without ``out`` and ``work``, with a :class:`Spec` in place of each array."""
+
+    def described(value: Any) -> Any:
+        if isinstance(value, Spec) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
+            return value
+        return Spec(tuple(value.shape), value.dtype.name)
+
+    return {name: described(value) for name, value in arguments.items() if name not in PROVIDED}
 
 
 def _takes_any(parameters: Any) -> bool:
