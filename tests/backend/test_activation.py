@@ -96,10 +96,3 @@ def test_a_row_that_the_cuda_source_lacks_goes_by_the_table(monkeypatch):
     assert not backend.fuses("square")
     assert_allclose(backend.activation(X, "square").get(), x * x)
     assert_allclose(backend.activation_grad(X, DY, "square").get(), 2 * x * dy)
-
-
-def test_the_slope_of_a_leaky_relu_is_not_negative():
-    with pytest.raises(ic.ShapeError, match=r"negative_slope must be a number of at least 0; got -0\.1"):
-        ic.LeakyReLU(-0.1)
-    assert repr(ic.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
-    assert repr(ic.LeakyReLU()) == "LeakyReLU()"
