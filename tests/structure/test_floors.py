@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[2]
 #: from the ground upwards; a room is a package or a module, the ground is one room
 GROUND = {"arrays", "checks", "errors", "files", "host", "interrupt", "layout", "memory", "moved", "startup", "text"}
 GROUND |= {"types", "version", "window"}
+BACKENDS = {path.name for path in (ROOT / "backends").glob("im2colnet_*")}
 FLOORS = [
     {"ground"},
     {"show"},
     {"backend", "datasets"},
-    {"layers", "losses", "optim", "functional", "metrics", "parallel", "im2colnet_numpy", "im2colnet_cupy"},
+    {"layers", "losses", "optim", "functional", "metrics", "parallel", *BACKENDS},
     {"graph"},
     {"plan"},
     {"engine"},
