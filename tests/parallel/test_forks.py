@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, everything
 
 import im2colnet as ic
 from im2colnet import memory
@@ -44,10 +44,6 @@ def network(*first):
 
 def trainer(lr=0.05, net=None):
     return ic.Trainer(net or network(), optimizer=ic.SGD(lr, 0.9), seed=1, shard=3)
-
-
-def everything(trained):
-    return trained.net.state_dict() | {f"slot {name}": vector.copy() for name, vector in trained._slots.items()}
 
 
 def in_child(work):
@@ -179,7 +175,7 @@ def test_a_fork_while_another_thread_trains(kind):
         enough.set()
 
     def look():
-        step = teacher._state.step
+        step = everything(teacher)["step"]
         return [
             name for name, array in everything(teacher).items() if array.tobytes() != states[step - 1][name].tobytes()
         ]

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, everything
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
@@ -57,10 +57,6 @@ def batch(n=12, seed=0, dtype="float32"):
 
 def trainer(net=None, optimizer=None):
     return ic.Trainer((net or small()).init(0), optimizer=optimizer or ic.SGD(0.05, 0.9), seed=1, shard=4)
-
-
-def everything(trained):
-    return trained.net.state_dict() | {f"slot {name}": vector.copy() for name, vector in trained._slots.items()}
 
 
 def pids(trained):

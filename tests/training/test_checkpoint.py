@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal
+from helpers import assert_same_bits, everything, normal
 from reference.torch_values import every_case
 from safetensors.numpy import load_file, save_file
 
@@ -61,11 +61,6 @@ def small_net():
 
 def batches(count, n=7, shape=(1, 8, 8), classes=3):
     return [(normal(n, *shape, seed=i, dtype="float32"), (np.arange(n) + i) % classes) for i in range(count)]
-
-
-def everything(trainer):
-    slots = {name: vector.copy() for name, vector in trainer._slots.items()}
-    return {**trainer.net.state_dict(), **slots, "step": np.array(trainer._state.step)}
 
 
 # Training goes on exactly -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, everything
 from safetensors.numpy import load_file, save_file
 
 import im2colnet as ic
@@ -29,11 +29,6 @@ def new_trainer(seed=0, filters=2):
     layers = [ic.Conv2d(1, filters, 3), ic.BatchNorm2d(filters), ic.ReLU(), ic.Dropout(0.2), ic.Flatten()]
     net = ic.Sequential([*layers, ic.Linear(36 * filters, 3)])
     return ic.Trainer(net, optimizer=ic.SGD(ic.Cosine(0.05, steps=20), momentum=0.9), seed=seed)
-
-
-def everything(trainer):
-    slots = {name: np.array(vector) for name, vector in trainer._slots.items()}
-    return {**trainer.net.state_dict(), **slots, "step": np.array(trainer._state.step)}
 
 
 def header(path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, everything
 
 import im2colnet as ic
 from im2colnet import memory
@@ -40,10 +40,6 @@ def batch(n=6, seed=0):
 def trainer():
     net = ic.Sequential([ic.Conv2d(1, 2, 3), ic.BatchNorm2d(2), ic.ReLU(), ic.Flatten(), ic.Linear(18, 3)]).init(0)
     return ic.Trainer(net, optimizer=ic.Adam(0.01), seed=1, shard=3)
-
-
-def everything(trained):
-    return trained.net.state_dict() | {name: vector.copy() for name, vector in trained._slots.items()}
 
 
 class Planted(BaseException):
@@ -110,7 +106,7 @@ def test_a_step_that_is_interrupted_anywhere(error):
         teacher = warm()
         interrupted_at(n, lambda teacher=teacher: teacher.step(*batches[1]), error)
         try:
-            done = teacher._state.step
+            done = everything(teacher)["step"]
             for one in batches[done:]:
                 teacher.step(*one)
         except ic.InterruptedStepError:
@@ -171,7 +167,7 @@ def test_ctrl_c_in_a_step_waits_for_its_end():
         teacher.step(*batch())
     Presses.armed = False
     assert_same_bits(everything(teacher), everything(expected))
-    assert teacher._state.step == 1
+    assert everything(teacher)["step"] == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal
+from helpers import assert_same_bits, everything, normal
 
 import im2colnet as ic
 
@@ -221,7 +221,7 @@ def test_a_schedule_that_gives_no_rate_is_named(rate):
     trainer = ic.Trainer(linear(), optimizer=ic.SGD(Wrong(0.1)))
     with pytest.raises(ic.ShapeError, match=r"the learning rate that .*Wrong.* gives for step 2 of 8 must be a number"):
         trainer.fit(data(), 2, 10)
-    assert trainer._state.step == 2
+    assert everything(trainer)["step"] == 2
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, int])
@@ -303,10 +303,10 @@ def test_another_optimizer_goes_on_with_the_state_or_is_refused():
         with pytest.raises(ic.FrozenError, match=r"1 steps? keeps velocity.*make a new Trainer"):
             trainer.optimizer = wrong
     trainer.optimizer = ic.SGD(0.01, momentum=0.5)
-    velocity = trainer._slots["velocity"].copy()
+    velocity = everything(trainer)["slot velocity"]
     trainer.step(x, labels)
     other.step(x, labels)
-    assert not np.array_equal(velocity, trainer._slots["velocity"])
+    assert not np.array_equal(velocity, everything(trainer)["slot velocity"])
     assert not np.array_equal(trainer.net.flat, other.net.flat)
     with pytest.raises(ic.ShapeError, match="optimizer must be"):
         trainer.optimizer = "adam"
@@ -406,12 +406,12 @@ def test_a_last_batch_that_is_too_small(n, batch_size):
     trainer = ic.Trainer(narrow())
     with pytest.raises(ic.ShapeError, match=r"the last batch of an epoch, of 1 image, .*drop_last=True") as error:
         trainer.fit(data(n), 2, batch_size)
-    assert trainer._state.step == 0
+    assert everything(trainer)["step"] == 0
     other = int(str(error.value).split("such as ")[1].split(".")[0])
     assert n % other != 1
     trainer.fit(data(n), 1, other)
     trainer.fit(data(n), 2, batch_size, drop_last=True)
-    assert trainer._state.step == -(-n // other) + n // batch_size
+    assert everything(trainer)["step"] == -(-n // other) + n // batch_size
 
 
 def test_batches_of_one_image():
@@ -427,7 +427,7 @@ def test_batches_of_one_image():
 def test_drop_last_is_resumed_exactly(tmp_path):
     whole = ic.Trainer(narrow(), optimizer=ic.SGD(ic.Cosine(0.05, warmup=2), 0.9))
     whole.fit(data(21), 3, 5, drop_last=True)
-    assert whole._state.step == 12
+    assert everything(whole)["step"] == 12
     part = ic.Trainer(narrow(), optimizer=ic.SGD(ic.Cosine(0.05, warmup=2), 0.9))
     with pytest.raises(KeyboardInterrupt):
         part.fit(data(21), 3, 5, drop_last=True, display=Stop(6))
@@ -449,7 +449,7 @@ def test_images_that_are_no_numbers_are_found_before_the_first_step(name, value)
     trainer = ic.Trainer(linear())
     with pytest.raises(ic.NonFiniteError, match=f"{name}: image 17 of the data holds (NaN|numbers too large)"):
         trainer.fit(sets["train"], 1, 16, validation=sets["validation"])
-    assert trainer._state.step == 0
+    assert everything(trainer)["step"] == 0
     if value == 1e300:
         ic.Trainer(linear().init(0, "float64"), optimizer=ic.SGD(0.0)).evaluate((np.abs(x), labels))
 

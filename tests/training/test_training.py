@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal, predicts_in_a_fork
+from helpers import assert_same_bits, everything, normal, predicts_in_a_fork
 from numpy.testing import assert_allclose
 from reference.torch_values import every_case
 
@@ -430,11 +430,6 @@ def test_number_of_threads():
 
 
 # What errors leave behind -------------------------------------------------------------------------------------------
-def everything(trainer):
-    slots = {name: vector.copy() for name, vector in trainer._slots.items()}
-    return {**trainer.net.state_dict(), **slots, "step": np.array(trainer._state.step)}
-
-
 def bad_pixel(value, n=9):
     x = normal(n, 3, 8, 8, dtype="float32")
     x[n - 1, 2, 7, 7] = value
