@@ -52,5 +52,5 @@ def load_data(args: argparse.Namespace, record: RunRecord | None = None) -> tupl
 
 def checksum(data: Dataset) -> int:
     """Return a number that other images or labels would hardly have."""
-    images, labels = np.ascontiguousarray(data.images), np.ascontiguousarray(data.labels, np.int64)
-    return zlib.crc32(labels.data, zlib.crc32(images.data))
+    images, labels = data.images, data.labels.astype(np.int64) if data.classes else data.labels
+    return zlib.crc32(np.ascontiguousarray(labels).data, zlib.crc32(np.ascontiguousarray(images).data))

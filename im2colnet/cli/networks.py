@@ -13,6 +13,7 @@ from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import DataError, NonFiniteError, ShapeError
 from im2colnet.host import np
 from im2colnet.layout import internal_shape
+from im2colnet.losses import Loss
 from im2colnet.network import Network
 from im2colnet.optim import OPTIMIZERS, Optimizer
 from im2colnet.text import size_text
@@ -27,18 +28,19 @@ class Subject(NamedTuple):
     shape: tuple[int, ...]  #: of one image
     batch_size: int
     optimizer: Optimizer
+    loss: Loss | None  #: of a checkpoint
 
 
 def find_subject(args: argparse.Namespace) -> Subject:
     """Return the network that the arguments name: a checkpoint's, or a model for a data set or for a shape."""
     shape: tuple[int, ...] | None = args.input_shape
-    asked_for = vars(args).get("optimizer")
+    asked_for, loss = vars(args).get("optimizer"), None
     if args.checkpoint and (args.model or args.data or args.folder or args.width):
         raise UsageError("--checkpoint already names the network: leave out --model, --data, --folder and --width")
     check_folder(args)
     if args.checkpoint:
         trainer, record = Trainer.load(args.checkpoint), RunRecord.beside(args.checkpoint)
-        name, net, optimizer = args.checkpoint, trainer.net, trainer.optimizer
+        name, net, optimizer, loss = args.checkpoint, trainer.net, trainer.optimizer, trainer.loss
         batch_size = record.batch_size if record else 64
     else:
         if args.data or not (args.model or shape):
@@ -53,7 +55,7 @@ def find_subject(args: argparse.Namespace) -> Subject:
         _, batch_size, optimizer = models.MODELS[name].recipe
     if asked_for:
         optimizer = OPTIMIZERS[asked_for]
-    return Subject(name, net, net.check_shape(shape), args.batch_size or batch_size, optimizer)
+    return Subject(name, net, net.check_shape(shape), args.batch_size or batch_size, optimizer, loss)
 
 
 def default_model(data: Dataset) -> str:
@@ -64,6 +66,8 @@ def default_model(data: Dataset) -> str:
 
 def make_model(args: argparse.Namespace, name: str, data: Dataset) -> Network:
     """Build a model for the images of a data set."""
+    if not data.classes:
+        raise DataError(f"{data.name} has targets and no class labels: the models classify, train others from Python")
     channels, height, width = data.images.shape[1:]
     if height != width:
         raise DataError(f"the models take square images, those of {data.name} are {height}×{width}")
@@ -79,28 +83,30 @@ def _width(args: argparse.Namespace, name: str) -> dict[str, float]:
     return {"width": args.width}
 
 
-def check_classifier(net: Network, data: Dataset | None = None) -> int:
-    """Return how many classes the network tells apart; raise if it does not classify, or ``data`` does not fit it."""
-    shape = net.check_shape(None)
-    output = net.output_shape(internal_shape(shape, 1))
+def check_classifier(net: Network) -> int:
+    """Return how many classes the network tells apart; raise if it does not classify."""
+    output = net.output_shape(internal_shape(net.check_shape(None), 1))
     if len(output) != 2:
         raise ShapeError("the network does not classify: its output is not a vector of class scores")
-    if data is not None:
-        if data.images.shape[1:] != shape:
-            found = size_text(data.images.shape[1:])
-            raise DataError(f"the network takes images of {size_text(shape)}, those of {data.name} are {found}")
-        if len(data.classes) > output[0]:
-            raise DataError(f"the network tells {output[0]} classes apart, {data.name} has {len(data.classes)}")
     return output[0]
 
 
-def log_probabilities(net: Network, images: np.ndarray) -> np.ndarray:
-    """Return the logarithms of the probabilities of the classes, (N, classes), in float64."""
+def check_data(net: Network, data: Dataset) -> None:
+    """Raise if a data set's images or classes do not suit the network."""
+    shape = net.check_shape(None)
+    classes = check_classifier(net) if data.classes else 0
+    if data.images.shape[1:] != shape:
+        found = size_text(data.images.shape[1:])
+        raise DataError(f"the network takes images of {size_text(shape)}, those of {data.name} are {found}")
+    if len(data.classes) > classes:
+        raise DataError(f"the network tells {classes} classes apart, {data.name} has {len(data.classes)}")
+
+
+def outputs_of(net: Network, images: np.ndarray) -> np.ndarray:
+    """Return what the network gives for images; raise if there are none, or it gives numbers that are not finite."""
     if not len(images):
         raise DataError(f"there are no images: the array is empty, of shape {images.shape}")
-    logits = np.asarray(net.predict(images), np.float64)
-    if not np.isfinite(logits).all():
+    outputs = np.asarray(net.predict(images))
+    if not np.isfinite(outputs).all():
         raise NonFiniteError("the network's output holds NaN or infinity: its parameters are not usable")
-    logits -= logits.max(axis=1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return logits
+    return outputs

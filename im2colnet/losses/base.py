@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
+from im2colnet.backend.registry import get_backend
+from im2colnet.errors import ShapeError
 from im2colnet.host import np
+from im2colnet.layout import internal_axes
 from im2colnet.types import Array, Shape
 
 
@@ -72,6 +75,31 @@ class Loss:
         raise NotImplementedError(
             f"{type(self).__name__} must define __call__(output, targets, scale, metrics, doutput, backend)"
         )
+
+    def measure(self, output: np.ndarray, labels: Any) -> dict[str, float]:
+        """Return the mean loss of what a network has given, and the means of what is counted beside it, by name.
+
+        Parameters
+        ----------
+        output : (N, ...) array
+            What :meth:`im2colnet.Network.predict` returned.
+        labels : (N, ...) array_like
+        """
+        targets, metrics = self.targets(labels, output.shape), np.zeros(1 + len(self.metrics))
+        stored = np.ascontiguousarray(output.transpose(internal_axes(output.ndim)))
+        self(stored, targets, 1 / len(output), metrics, None, get_backend("numpy"))
+        loss, *counts = metrics.tolist()
+        return {"loss": loss} | {name: sum_ / len(output) for name, sum_ in zip(self.metrics, counts, strict=True)}
+
+    def probabilities(self, output: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the classes (N, classes) for a network's output, if the loss is a classifier's.
+
+        Raises
+        ------
+        ShapeError
+            If it is not.
+        """
+        raise ShapeError(f"the network was trained with {self!r}, which gives no probabilities of classes")
 
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return labels that suit a network's output (N, ...), for a step whose time is measured: normal numbers."""

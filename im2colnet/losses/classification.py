@@ -55,6 +55,13 @@ class CrossEntropyLoss(Loss):
         """
         backend.cross_entropy(logits, labels, scale, out=metrics, dlogits=dlogits)
 
+    def probabilities(self, output: np.ndarray) -> np.ndarray:
+        """Return the softmax of class scores (N, classes), in float64."""
+        scores = output.astype(np.float64)
+        scores -= scores.max(axis=1, keepdims=True)
+        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        return np.exp(scores, out=scores)
+
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return random labels for class scores (N, classes)."""
         n, classes = output_shape

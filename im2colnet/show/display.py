@@ -22,6 +22,11 @@ def form(name: str, digits: int = 2) -> str:
     return f".{digits}%" if name.endswith("accuracy") else ".4f"
 
 
+def metrics_text(measured: Mapping[str, float]) -> str:
+    """Return in words what was measured: "loss 0.1234, accuracy 98.76%"."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:{form(name)}}" for name, value in measured.items())
+
+
 @dataclass
 class Progress:
     """How far a training has come."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from im2colnet.cli.arguments import Commands, add_checkpoint, add_command, add_data, add_machine
 from im2colnet.cli.data import load_data
-from im2colnet.cli.networks import check_classifier, log_probabilities
+from im2colnet.cli.networks import check_data, outputs_of
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord
 from im2colnet.datasets.dataset import Dataset
@@ -16,6 +16,7 @@ from im2colnet.datasets.inputs import Inputs, named
 from im2colnet.host import np
 from im2colnet.network import Network
 from im2colnet.parallel import get_num_threads
+from im2colnet.show.display import metrics_text
 from im2colnet.text import count, table
 from im2colnet.training.trainer import Trainer
 
@@ -42,19 +43,17 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Measure a checkpoint on the held-out images of a data set."""
-    net = Trainer.load(args.checkpoint).net
-    _, held_out = load_data(args, RunRecord.beside(args.checkpoint))
-    check_classifier(net, held_out)
+    trainer = Trainer.load(args.checkpoint)
+    net, (_, held_out) = trainer.net, load_data(args, RunRecord.beside(args.checkpoint))
+    check_data(net, held_out)
     held_out = _as_trained_on(net, held_out)
-    scores = log_probabilities(net, held_out.images)
-    labels, guesses = held_out.labels, scores.argmax(axis=1)
+    outputs, labels, classes = outputs_of(net, held_out.images), held_out.labels, held_out.classes
     facts = {
         "checkpoint": str(args.checkpoint),
         "data": held_out.name,
         "images": len(held_out),
-        "loss": float(-scores[np.arange(len(labels)), labels].mean()),
-        "accuracy": float((guesses == labels).mean()),
-        "classes": by_class(labels, guesses, held_out.classes, scores.shape[1]),
+        **trainer.loss.measure(outputs, labels),
+        "classes": by_class(labels, outputs.argmax(axis=1), classes, outputs.shape[1]) if classes else [],
         "backend": net.backend.name,
         "threads": get_num_threads(),
     }
@@ -107,12 +106,13 @@ def by_class(labels: np.ndarray, guesses: np.ndarray, classes: tuple[str, ...], 
 
 
 def describe(facts: dict[str, Any], width: int | None) -> str:
-    """Return the results as a table of the classes."""
+    """Return the results, and a table of the classes if there are any."""
     cells = [("class", "images", "correct", "accuracy", "most often mistaken for")]
     for row in facts["classes"]:
         accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         mistaken = f"{row['mistaken_for']} ({row['times']}×)" if row["mistaken_for"] is not None else ""
         cells.append((row["class"], f"{row['images']:,}", f"{row['correct']:,}", accuracy, mistaken))
     head = f"{facts['checkpoint']} on {count(facts['images'], 'test image')} of {facts['data']}"
-    head += f"\nloss {facts['loss']:.4f}, accuracy {facts['accuracy']:.2%}"
-    return f"{head}\n\n{table(cells, (1, 2, 3), width=width)}"
+    names = [*facts][[*facts].index("loss") : [*facts].index("classes")]
+    head += "\n" + metrics_text({name: facts[name] for name in names})
+    return f"{head}\n\n{table(cells, (1, 2, 3), width=width)}" if facts["classes"] else head

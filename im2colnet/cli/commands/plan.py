@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Compute the memory that training and inference will take."""
-    name, net, shape, batch_size, optimizer = find_subject(args)
+    name, net, shape, batch_size, optimizer, _ = find_subject(args)
     planned = memory.plan(net, shape, batch_size, optimizer, args.threads)
     return Report({"network": name, **planned}, describe)
 

@@ -14,7 +14,7 @@ from typing import Any
 from im2colnet import datasets
 from im2colnet.cli.arguments import Commands, UsageError, add_checkpoint, add_command, add_data, add_machine
 from im2colnet.cli.data import check_folder, data_source
-from im2colnet.cli.networks import check_classifier, log_probabilities
+from im2colnet.cli.networks import check_classifier, outputs_of
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord
 from im2colnet.datasets.images import read_images
@@ -79,13 +79,14 @@ def run(args: argparse.Namespace) -> Report:
         for file in (*args.files, args.checkpoint)
     ):
         raise UsageError(f"--out {args.out} would overwrite a file that is read: give another name")
-    net = Trainer.load(args.checkpoint).net
-    names = _class_names(args, net)
+    trainer = Trainer.load(args.checkpoint)
+    net, names = trainer.net, _class_names(args, trainer.net)
+    trainer.loss.probabilities(np.zeros((1, len(names)), np.float32))  # raises if they are not its business
     sources, found, failed = [], [], []
     for file in args.files:
         try:
             images = _read(file, net)
-            found.append(np.exp(log_probabilities(net, images)))
+            found.append(trainer.loss.probabilities(outputs_of(net, images)))
             sources += [(file, index) for index in range(len(images))]
         except (Im2colnetError, OSError) as error:  # the others are predicted nevertheless
             message = str(error) if file in str(error) else f"{file}: {error}"

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> Report:
             import matplotlib  # noqa: F401 - a user learns now that it is missing, not after the work
         except ImportError as error:
             raise Im2colnetError(f"to draw --picture, install Matplotlib: {install('viz')}") from error
-    name, net, shape, batch_size, optimizer = find_subject(args)
-    facts = profile.profile(net, shape, batch_size, optimizer, args.steps)
+    name, net, shape, batch_size, optimizer, loss = find_subject(args)
+    facts = profile.profile(net, shape, batch_size, optimizer, args.steps, loss)
     if args.picture:
         from im2colnet.show.plots import save_roofline
 

@@ -25,7 +25,7 @@ from im2colnet.cli.arguments import (
     text,
 )
 from im2colnet.cli.data import check_folder, checksum, data_source, load_data
-from im2colnet.cli.networks import check_classifier, default_model, make_model
+from im2colnet.cli.networks import check_data, default_model, make_model
 from im2colnet.cli.recipes import MIN_STEPS, make_optimizer, optimizer_name, optimizer_text
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import CURVES, FILES, RECORD, RunRecord, take_folder
@@ -36,6 +36,7 @@ from im2colnet.models import MODELS, Recipe
 from im2colnet.optim import OPTIMIZERS, Constant, Cosine, Optimizer
 from im2colnet.parallel import get_num_threads
 from im2colnet.show import terminal
+from im2colnet.show.display import VALIDATION, metrics, metrics_text
 from im2colnet.show.progress import make_display
 from im2colnet.text import amount, count, duration, fields, size_text
 from im2colnet.training import checkpoint
@@ -44,7 +45,7 @@ from im2colnet.types import HALF
 
 ORDER = 10
 #: quantities that a checkpoint's history must have for each epoch
-RECORDED = ("loss", "accuracy", "seconds", "images_per_second")
+RECORDED = ("loss", "seconds", "images_per_second")
 #: options of a new training only: a checkpoint has settings of its own
 FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision")
 
@@ -215,7 +216,7 @@ def resume(args: argparse.Namespace) -> Training:
     images, held_out = load_data(args, before)
     if args.model:
         trainer = Trainer.load(args.resume, make_model(args, args.model, images))
-    check_classifier(trainer.net, images)
+    check_data(trainer.net, images)
     if before and before.checksum != checksum(images):
         raise DataError(
             f"{args.resume} was trained on other images than those of {images.name}; to go on exactly,"
@@ -280,7 +281,8 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
     images = sum(epoch["seconds"] * epoch["images_per_second"] for epoch in history)
     last = history[-1]
     if "validation_loss" not in last:  # the network was trained from Python, without validation
-        last = last | {f"validation_{key}": value for key, value in trainer.evaluate(held_out).items()}
+        last = last | {f"{VALIDATION}{key}": value for key, value in trainer.evaluate(held_out).items()}
+    measured = [name for name in ("loss", *metrics(last)) if f"{VALIDATION}{name}" in last]
     hint = None
     try:
         from im2colnet.show.plots import save_curves
@@ -298,8 +300,8 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
         "batch_size": record.batch_size,
         "optimizer": checkpoint.describe(trainer.optimizer),
         "seed": trainer.seed,
-        "train": {"loss": last["loss"], "accuracy": last["accuracy"]},
-        "test": {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]},
+        "train": {name: last[name] for name in measured},
+        "test": {name: last[f"{VALIDATION}{name}"] for name in measured},
         "seconds": seconds,
         "images_per_second": images / seconds,
         "backend": trainer.net.backend.name,
@@ -316,10 +318,9 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
 
 def describe(facts: dict[str, Any], width: int | None) -> str:
     """Return the results as lines."""
-    train, test = facts["train"], facts["test"]
     rows = {
-        "test": f"loss {test['loss']:.4f}, accuracy {test['accuracy']:.2%}",
-        "train": f"loss {train['loss']:.4f}, accuracy {train['accuracy']:.2%} (means over the last epoch)",
+        "test": metrics_text(facts["test"]),
+        "train": f"{metrics_text(facts['train'])} (means over the last epoch)",
         "time": f"{duration(facts['seconds'])} for {count(facts['epochs'], 'epoch')},"
         f" {facts['images_per_second']:,.0f} images/s",
         "network": f"{facts['model']}, {facts['parameters']:,} parameters",

@@ -1,0 +1,70 @@
+"""Commands on a checkpoint whose loss is another than cross-entropy."""
+
+import json
+
+import numpy as np
+import pytest
+
+import im2colnet as ic
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def regression(folder):
+    """A trained network that gives two numbers for an image, and the data set that it learned from."""
+    rng = np.random.default_rng(0)
+    images = rng.random((40, 1, 8, 8), dtype=np.float32)
+    targets = np.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0]], axis=1)
+    np.savez(folder / "numbers.npz", x_train=images, y_train=targets, x_test=images[:10], y_test=targets[:10])
+    net = ic.Sequential([ic.Flatten(), ic.Linear(64, 2)])
+    net.input_shape = (1, 8, 8)
+    trainer = ic.Trainer(net, ic.MSELoss(), ic.SGD(0.01))
+    trainer.fit((images, targets), 2, 8, validation=(images[:10], targets[:10]))
+    trainer.save(folder / "numbers.safetensors")
+    return trainer, (images[:10], targets[:10])
+
+
+def test_evaluate_takes_the_loss_of_the_checkpoint(run, regression):
+    trainer, held_out = regression
+    report = json.loads(run("evaluate", "numbers.safetensors", "--data", "numbers.npz", "--json")[0])
+    assert report["loss"] == pytest.approx(trainer.evaluate(held_out)["loss"])
+    assert "accuracy" not in report
+    assert report["classes"] == []
+    out, _ = run("evaluate", "numbers.safetensors", "--data", "numbers.npz")
+    assert out.splitlines() == [
+        "numbers.safetensors on 10 test images of numbers",
+        f"loss {report['loss']:.4f}",
+    ]
+
+
+def test_evaluate_refuses_labels_that_the_loss_cannot_take(run, folder, regression):
+    np.savez(folder / "classes.npz", images=regression[1][0], labels=np.arange(10) % 2)
+    _, err = run("evaluate", "numbers.safetensors", "--data", "classes.npz", code=1)
+    assert "targets must have the shape of the network's output" in err
+
+
+def test_training_goes_on_with_the_loss_of_the_checkpoint(run, folder, regression):
+    arguments = ["--data", "numbers.npz", "--epochs", "3", "--batch-size", "8", "--out", "run"]
+    out, _ = run("train", "--resume", "numbers.safetensors", *arguments, "--json")
+    report = json.loads(out)
+    assert [*report["train"]] == [*report["test"]] == ["loss"]
+    assert len(report["history"]) == 3
+    again = ic.Trainer.load(folder / "run" / "checkpoint.safetensors")
+    assert isinstance(again.loss, ic.MSELoss)
+
+
+def test_predict_says_that_there_are_no_classes(run, folder, regression):
+    np.save(folder / "images.npy", regression[1][0])
+    _, err = run("predict", "numbers.safetensors", "images.npy", code=1)
+    assert "trained with MSELoss(), which gives no probabilities of classes" in err
+
+
+def test_profile_times_the_loss_of_the_checkpoint(run, regression):
+    out, _ = run("profile", "--checkpoint", "numbers.safetensors", "--batch-size", "4", "--steps", "1", "--json")
+    assert json.loads(out)["loss_seconds"] > 0
+
+
+def test_a_model_is_not_trained_on_targets(run, regression):
+    _, err = run("train", "--data", "numbers.npz", "--model", "notebook", code=1)
+    assert "numbers has targets and no class labels" in err
