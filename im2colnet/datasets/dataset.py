@@ -9,7 +9,7 @@ from im2colnet.arrays import host_array
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
 
-# Classes that are not named are counted by the largest label, which may be a slip of 10^9.
+# The largest label gives the number of classes that have no names. A label beyond this bound is taken for a mistake.
 _MOST_CLASSES = 1 << 16
 
 

@@ -19,10 +19,9 @@ from im2colnet.host import np
 if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
 
-# How many numbers are looked at for mean, deviation and percentiles.
-_SAMPLE = 1 << 18
-# Another scale: by so many times the range of 98% of the numbers that the network has seen.
-_BEYOND, _WITHIN = 8, 32
+_SAMPLE = 1 << 18  # mean, deviation and percentiles are those of at least this many numbers, where there are more
+_BEYOND = 8  # images have another scale if numbers lie further outside than this many ranges of the usual numbers
+_WITHIN = 32  # images may have another scale if their range is less than this part of the range of the usual numbers
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ from im2colnet.losses import Loss
 from im2colnet.network import Network
 from im2colnet.network.network import TOO_DEEP
 from im2colnet.optim import Optimizer, Schedule
+from im2colnet.show.display import RECORDED
+from im2colnet.training.history import History
 from im2colnet.training.state import NEEDED, _check_progress, _State
 from im2colnet.version import __version__
 
@@ -257,6 +259,43 @@ def read_state(description: Any) -> _State:
     return state
 
 
+def read_history(records: list[Any]) -> History:
+    """Read the records of the epochs, each a number for each name, or raise what is damaged."""
+    for i, record in enumerate(records):
+        place = f"history.{i}"
+        if not isinstance(record, dict):
+            raise CheckpointError(f"it is damaged: {place} must be an object, it is {record!r:.60}")
+        for name, value in record.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise CheckpointError(f"it is damaged: {place}.{name} must be a number, it is {value!r:.60}")
+        for name in RECORDED:
+            if name not in record:
+                raise CheckpointError(f"it is damaged: {place}.{name} is missing")
+    return History(records)
+
+
+def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
+    """Read the shape of an image, (C, H, W) or (features,)."""
+    if not shape:
+        return None
+    if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
+        raise CheckpointError(f"it is damaged: input_shape must be three positive numbers or one, it is {shape}")
+    return tuple(shape)
+
+
+def check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, optimizer: Optimizer) -> None:
+    """Raise a CheckpointError unless the tensors of a checkpoint have these shapes, which its description demands."""
+    net.check_state({name[4:]: shape for name, shape in shapes.items() if name.startswith("net.")})
+    for slot in optimizer.state_slots():
+        for node in net.graph.nodes:
+            for key, parameter in node.layer.parameters().items():
+                name, wanted = f"optimizer.{slot}.{node.name}.{key}", tuple(parameter.shape)
+                if shapes.get(name) != wanted:
+                    raise CheckpointError(
+                        f"it is damaged: {name} must have shape {wanted}, it is {shapes.get(name, 'missing')}"
+                    )
+
+
 def _short(value: Any) -> str:
     try:
         text = json.dumps(value)
@@ -397,6 +436,7 @@ def mark_of(path: str | os.PathLike[str]) -> str | None:
 
 __all__ = [
     "Contents",
+    "check_shapes",
     "describe",
     "encode",
     "entry",
@@ -404,6 +444,8 @@ __all__ = [
     "mark_of",
     "opened",
     "read",
+    "read_history",
+    "read_input_shape",
     "read_state",
     "rebuild",
     "rebuild_as",

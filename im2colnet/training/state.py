@@ -7,7 +7,7 @@ from typing import Any
 
 from im2colnet.errors import CheckpointError
 
-NEEDED = "step", "epoch", "total", "batch_size", "partial"  # what the state in every checkpoint holds
+NEEDED = "step", "epoch", "total", "batch_size", "partial"  # entries that the state in every checkpoint has
 
 
 @dataclass
@@ -40,16 +40,16 @@ class _Epoch:
 
 @dataclass
 class LossScale:
-    """By which the loss is multiplied, so that its gradients do not vanish in float16 (arXiv:1710.03740, section 3.2).
+    """The factor of the loss, so that gradients of float16 do not underflow (arXiv:1710.03740, section 3.2).
 
     It is halved when a gradient overflows, and doubled after 2000 steps in which none did.
     """
 
     value: float = 2.0**16
-    steps: int = 0  #: since it changed
+    steps: int = 0  #: how many steps were made since the factor changed
 
     def update(self, overflowed: bool) -> None:
-        """After a step."""
+        """Change the factor after a step."""
         self.steps += 1
         if overflowed or self.steps == 2000:
             self.value, self.steps = self.value * (0.5 if overflowed else 2), 0
@@ -59,16 +59,16 @@ class LossScale:
 class _State:
     step: int = 0
     epoch: int = 0  #: epochs completed
-    #: steps of all epochs asked for, if each has as many as the present one; for schedules
+    #: number of steps of all epochs asked for, if each has as many as the present one; schedules are told it
     total: int | None = None
     batch_size: int | None = None
     drop_last: bool = False
     partial: _Epoch = field(default_factory=_Epoch)
-    scale: LossScale = field(default_factory=LossScale)  #: of float16
+    scale: LossScale = field(default_factory=LossScale)  #: changes in float16 only
 
 
 def _check_progress(state: _State) -> None:
-    """Raise a CheckpointError for a state in which no training can be."""
+    """Raise a CheckpointError if the numbers of a state contradict each other."""
     done = state.partial
     if (
         done.batch > done.steps

@@ -717,9 +717,9 @@ class Trainer:
                 seed, shard = whole("seed", info.get("seed"), least=0), entry("shard", info, int | None)
                 dtype, precision = entry("dtype", info, str), entry("precision", {"precision": None} | info, str | None)
                 progress = checkpoint.read_state(entry("state", info, dict))
-                history = _history(entry("history", info, list))
-                _check_shapes(file.shapes, net, optimizer)  # before anything of these sizes is allocated
-                shape = _input_shape(entry("input_shape", info, list | None))
+                history = checkpoint.read_history(entry("history", info, list))
+                checkpoint.check_shapes(file.shapes, net, optimizer)  # before anything of these sizes is allocated
+                shape = checkpoint.read_input_shape(entry("input_shape", info, list | None))
                 if shape and made:
                     net.graph.shapes(internal_shape(shape, 1))
                 tensors = file.tensors()
@@ -749,43 +749,6 @@ class Trainer:
                 kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
                 raise CheckpointError(f"{os.fspath(path)}: {kind}{error}") from error
         return trainer
-
-
-def _check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, optimizer: Optimizer) -> None:
-    """Raise a CheckpointError unless the tensors of a checkpoint have these shapes, which its description demands."""
-    net.check_state({name[4:]: shape for name, shape in shapes.items() if name.startswith("net.")})
-    for slot in optimizer.state_slots():
-        for node in net.graph.nodes:
-            for key, parameter in node.layer.parameters().items():
-                name, wanted = f"optimizer.{slot}.{node.name}.{key}", tuple(parameter.shape)
-                if shapes.get(name) != wanted:
-                    raise CheckpointError(
-                        f"it is damaged: {name} must have shape {wanted}, it is {shapes.get(name, 'missing')}"
-                    )
-
-
-def _input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
-    """Check a checkpoint's entry of this name."""
-    if not shape:
-        return None
-    if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
-        raise CheckpointError(f"it is damaged: input_shape must be three positive numbers or one, it is {shape}")
-    return tuple(shape)
-
-
-def _history(records: list[Any]) -> History:
-    """Check a checkpoint's entry of this name."""
-    for i, record in enumerate(records):
-        place = f"history.{i}"
-        if not isinstance(record, dict):
-            raise CheckpointError(f"it is damaged: {place} must be an object, it is {record!r:.60}")
-        for name, value in record.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise CheckpointError(f"it is damaged: {place}.{name} must be a number, it is {value!r:.60}")
-        for name in RECORDED:
-            if name not in record:
-                raise CheckpointError(f"it is damaged: {place}.{name} is missing")
-    return History(records)
 
 
 def _check_loss(loss: Any) -> Loss:
