@@ -79,7 +79,7 @@ FUNCTIONS = [
 ]
 FROM_HOST = {"array", "asarray"}  # what takes NumPy's arrays
 _memory = weakref.WeakValueDictionary()
-_place, _one_at_a_time = threading.local(), threading.Lock()
+_place, _one_at_a_time, _memory_lock = threading.local(), threading.Lock(), threading.Lock()
 
 
 def current():
@@ -98,7 +98,8 @@ class ndarray:
         owner = array
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
-        _memory[id(owner)] = owner
+        with _memory_lock:  # a thread may look for an array while another makes one
+            _memory[id(owner)] = owner
 
     def there(self):
         """What it holds, for what runs on the current device."""
@@ -317,7 +318,9 @@ class RawModule:
 def _matrices(pointer, dtype, count, stride, rows, columns, leading):
     """Matrices in column-major order, as cuBLAS sees memory; they must lie within one array."""
     assert leading >= rows, "CUBLAS_STATUS_INVALID_VALUE"
-    for owner in list(_memory.values()):
+    with _memory_lock:
+        owners = list(_memory.values())
+    for owner in owners:
         offset = pointer - owner.ctypes.data
         if 0 <= offset < owner.nbytes:
             last = (count - 1) * stride + (columns - 1) * leading + rows
