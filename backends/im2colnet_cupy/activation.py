@@ -26,7 +26,7 @@ KINDS = _kinds()
 
 
 def kind_arguments(kind: str | None) -> tuple[int, float]:
-    """What kernels take of an activation: its number and its constant."""
+    """Return an activation's arguments of a kernel: its number and its constant."""
     name, _, constant = (kind or "none").partition(":")
     return KINDS[name], float(constant or 0.01)
 

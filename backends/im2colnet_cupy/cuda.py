@@ -1,4 +1,4 @@
-"""What of CUDA the backend uses: its own kernels (``kernels/*.cu``), and cuBLAS's batched products.
+"""CUDA as the backend uses it: kernels of its own (``kernels/*.cu``), and cuBLAS's batched products.
 
 Kernels are compiled when they are first used, for the element type that they are used with; CuPy keeps them on disk.
 """
@@ -23,7 +23,7 @@ from im2colnet.types import HALF
 KERNELS = resources.files(__package__) / "kernels"  # also where the package lies in a zip
 SHARED = ("common.cu", "formulas.cu")  # files that stand before each file of kernels
 THREADS = 256  # threads of a block
-MOST_BLOCKS = 1 << 20  # blocks of a launch, at most
+MAX_BLOCKS = 1 << 20  # blocks of a launch, at most
 LONG = 1 << 30  # elements of an array that needs an index of 64 bits
 C_TYPES = {
     "float32": "float",
@@ -154,7 +154,7 @@ def launch(
     passed, arrays = converted(file, name, out.dtype.name, arguments)
     long = max(array.size for array in arrays) >= LONG
     count = out.size if elements is None else elements
-    grid = grid or (min(-(-count // THREADS), MOST_BLOCKS),)
+    grid = grid or (min(-(-count // THREADS), MAX_BLOCKS),)
     kernel(file, name, out.dtype.name, long, other)(tuple(grid), tuple(block or (THREADS,)), tuple(passed))
 
 
@@ -221,7 +221,7 @@ def multiply(
 ) -> None:
     """Write the products ``C[i] = A[i] · B[i]``, i < batch, in row-major order, by cublasGemmStridedBatchedEx.
 
-    Of factors of 16 bits sums are float32, as which or as 16 bits C is stored.
+    Sums over factors of 16 bits are float32; C may be stored as float32 or in 16 bits.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def multiply(
     ldc : int, optional
         From one row of C to the next, by default N.
     add : bool
-        Add them to what is there.
+        Add the products to what C holds.
     """
     double = c.dtype.name == "float64"
     kind = 70 if double else 77 if tf32 else 68  # CUBLAS_COMPUTE_64F, _32F_FAST_TF32, _32F

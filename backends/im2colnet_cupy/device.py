@@ -1,4 +1,4 @@
-"""The device that a backend's work is done on: CuPy's current one is each thread's own, and the user's."""
+"""The device of a backend is made the current one while it works: CuPy's current device is each thread's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from im2colnet.backend import Backend
 from im2colnet.errors import OutOfMemoryError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-#: what touches no device
+#: methods that touch no device
 ELSEWHERE = {"at", "context", "errstate", "flush_denormal", "fuses", "owns", "prepare", "shares", "workspace"}
 
 

@@ -47,6 +47,6 @@ class CupyPooling(Pooling):
 
 
 def _average_arguments(window: Window, size: Pair, count_include_pad: bool) -> tuple[Any, ...]:
-    """What the kernels of average pooling take: padding below and to the right, whether it counts, the window."""
+    """Return the arguments of average pooling: padding below and to the right, whether it counts, the window."""
     (_, bottom), (_, right) = window.padding
     return bottom, right, count_include_pad, *window_arguments(window, size)

@@ -13,11 +13,11 @@ from im2colnet_cupy.cuda import launch, multiply
 
 Array = Any
 WEIGHT_ORDER = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
-PRODUCT_BYTES = 1 << 26  # of rows' products that are added up at a time
+PRODUCT_BYTES = 1 << 26  # bytes of rows' products that are added up at a time
 
 
 def window_arguments(window: Window, size: Pair) -> tuple[int, ...]:
-    """What the kernels take of a window: WINDOW in ``common.cu``."""
+    """Return a window's arguments of a kernel: WINDOW in ``common.cu``."""
     (top, _), (left, _) = window.padding
     return (*size, *window.output_size(size), *window.kernel, *window.stride, *window.dilation, top, left)
 
@@ -28,7 +28,7 @@ class Rows:
     Attributes
     ----------
     work : dict
-        Of each kernel, the scratch arrays that it wants.
+        The scratch arrays of each kernel, by its name.
     flipped : Rows, optional
         The input's gradient as a convolution of ``dy``.
     """
@@ -65,7 +65,7 @@ class Rows:
         return L
 
     def steps(self) -> tuple[int, int, int]:
-        """Elements from one window's matrix (K, OW·N) to the next group's and the next row's, and of a row of it."""
+        """Return strides of the windows' matrices (K, OW·N), in elements: to the next group, output row, matrix row."""
         _, C, W, N = self.x
         if self.direct:
             return C // self.G * W * N, C * W * N, W * N

@@ -20,8 +20,8 @@ from im2colnet_cupy.cuda import multiply
 from im2colnet_cupy.rows import Rows
 
 Array = Any
-#: bytes a second that a GPU moves, and seconds that a launch takes: a calculation for an H100, not measured
-BANDWIDTH, LAUNCH = 2e12, 5e-6
+BANDWIDTH = 2e12  # bytes a second that a GPU moves: calculated for an H100, not measured
+LAUNCH = 5e-6  # seconds that a launch takes: calculated for an H100, not measured
 
 
 class Shifted(Rows):

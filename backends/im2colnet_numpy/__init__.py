@@ -75,7 +75,7 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
 
     def versions(self) -> dict[str, str]:
         found = super().versions() | {"processor": platform.machine()}
-        found["BLAS"] = f"{blas.built_with()}, of which nothing more is known here"
+        found["BLAS"] = f"{blas.built_with()}, nothing more is known of it"
         for pool in blas.loaded() or []:
             kernels = f", kernels for {pool['architecture']}" if "architecture" in pool else ""
             count = pool["num_threads"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-#: environment variables that set the number of threads, of each BLAS
+#: environment variables that set the number of threads, by the name of the BLAS
 VARIABLES = {"accelerate": ("VECLIB_MAXIMUM_THREADS",), "mkl": ("MKL_NUM_THREADS", "OMP_NUM_THREADS")}
 OTHERS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 

@@ -33,7 +33,7 @@ class Depthwise:
     Attributes
     ----------
     work : dict
-        Of each kernel, the scratch arrays that it wants.
+        The scratch arrays of each kernel, by its name.
     """
 
     why = "a channel to a group"

@@ -32,7 +32,7 @@ class Im2col:
     Attributes
     ----------
     work : dict
-        Of each kernel, the scratch arrays that it wants.
+        The scratch arrays of each kernel, by its name.
     """
 
     why = "few images: one product instead of one for each row"

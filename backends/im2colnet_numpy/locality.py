@@ -2,7 +2,7 @@
 
 A fast algorithm multiplies more than the windows of an output: Winograd's transforms add up all of a tile and cancel
 what does not belong to an output, a band matrix multiplies it by zero. That is as good as textbook arithmetic while the
-numbers of an image are of about one size. It is not where one of them is so large that the rounding of its products
+numbers of an image have about the same size. It is not where one of them is so large that the rounding of its products
 exceeds the others, or is infinite or NaN: 0 times that is NaN.
 
 So each call of such an algorithm looks at its numbers before it takes them, or at what they left in its results. Where
@@ -28,7 +28,7 @@ LIMIT = 3e13  # images and weights must be smaller, so that Winograd's sums of p
 TOGETHER = 4  # pixels below each other that are summed up together, at most
 GROUPS = 8  # groups of such pixels that an image's height must be divided into, at least
 MANY = 64  # channels from which on there are two sums for a group of pixels, not one
-UNEVEN = object()  # what a call returns when it has found numbers that are not of about one size
+UNEVEN = object()  # a call returns it when it has found numbers of very different sizes
 
 
 def finite(x: np.ndarray) -> bool:
@@ -155,7 +155,7 @@ def taps(w: np.ndarray) -> Iterator[Call]:
 def sums(H: int, C: int) -> tuple[int, int]:
     """Pixels below each other, of C channels, that are summed up together, and how many different sums stand for them.
 
-    Of many channels the sums cost little, and with two of them what is large does not cancel by chance in both.
+    With many channels the sums cost little, and a large number does not cancel by chance in both of two sums.
     """
     together = max(g for g in range(1, TOGETHER + 1) if g == 1 or (H % g == 0 and H // g >= GROUPS))
     return together, 2 if C >= MANY else 1
@@ -173,7 +173,7 @@ def _factors(H: int, C: int) -> np.ndarray:
     factors: np.ndarray = np.random.Generator(np.random.PCG64(C)).random((count, length), "f4") * 4 - 2
     factors += np.copysign(1, factors)
     factors *= np.float32(2 / 3)
-    for row in factors.reshape(-1, C):  # of each pixel
+    for row in factors.reshape(-1, C):  # one row for each pixel
         for c in range(C):
             if row.sum() < np.sqrt(C):
                 row[c] = abs(row[c])

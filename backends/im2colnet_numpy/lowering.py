@@ -102,7 +102,7 @@ class Lowering:
                 yield partial(np.add, pixels, lowered, pixels)
 
     def _meetings(self, lowered: np.ndarray, image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each column of the kernel yield what of lowered rows and of image rows belongs together."""
+        """Yield for each column of the kernel the parts of lowered rows and of image rows that belong together."""
         sw = self.window.stride[1]
         for j, (lo, hi, start) in enumerate(self.columns):
             if hi > lo:

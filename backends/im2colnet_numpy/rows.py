@@ -3,9 +3,9 @@
     y[r] = w · L[r·stride : r·stride + KH]          (F, OW·N) = (F, K) · (K, OW·N),   K = KH·KW·C
 
 and all of that for each group. The weight's gradient is ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ``; the input's is at
-stride 1 the convolution of ``dy`` with the flipped weight, else ``col2im(wᵀ · dy)``. Where it is a
-convolution, one lowering of ``dy`` serves both: with its rows L' the weight's gradient is, flipped,
-``Σ_r x[r] · L'[r : r + KH]ᵀ``, since ``Σ x·dx`` and ``Σ y·dy`` are the same function of the weight.
+stride 1 the convolution of ``dy`` with the flipped weight, else ``col2im(wᵀ · dy)``. Where it is a convolution, one
+lowering of ``dy`` serves both: with its rows L' the weight's gradient, flipped, is ``Σ_r x[r] · L'[r : r + KH]ᵀ``,
+since ``Σ x·dx`` and ``Σ y·dy`` are the same function of the weight.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rows:
     Attributes
     ----------
     work : dict
-        Of each kernel, the scratch arrays that it wants.
+        The scratch arrays of each kernel, by its name.
     """
 
     why = "the general one"

@@ -6,9 +6,9 @@ A tile of 4×4 outputs of a 3×3 convolution comes from 6×6 inputs d by 36 mult
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A
 
 All tiles of a strip of an axis are transformed at once, by a matrix that holds the transform of a tile for each of
-them, shifted by 4: B (6·tiles, inputs), and A (outputs, 6·tiles) back. What of a tile lies in the padding has no column
-in B, what lies beyond the outputs no row in A, so nothing is copied before or after. Summed over the channels c, and
-with one such matrix for the height and one for the width,
+them, shifted by 4: B (6·tiles, inputs), and A (outputs, 6·tiles) back. A tile's inputs in the padding have no column in
+B, its outputs beyond the image no row in A, so nothing is copied before or after. Summed over the channels c, and with
+one such matrix for the height and one for the width,
 
     U[k]    = (G w Gᵀ)[k]                               36 matrices (F, C)
     V[:, c] = B_h · x[:, c] · B_wᵀ                      36 numbers of each channel, tile and sample
@@ -22,8 +22,8 @@ of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
 
 Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest, where the products of rows are off
 by 4e-7; with 512 channels a test keeps it below 2e-5. That is of the largest output of the tile, also for an output
-whose window does not hold what made it large. So images with outliers, and such as are not finite, are convolved by
-rows, as are all of their call (see :mod:`im2colnet_numpy.locality`). ``IM2COLNET_WINOGRAD=0`` switches it off.
+whose window does not hold what made it large. So images with outliers, NaN or infinity are convolved by rows, and with
+them all images of the call (see :mod:`im2colnet_numpy.locality`). ``IM2COLNET_WINOGRAD=0`` switches it off.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def transforms(points: Sequence[float] = POINTS, m: int = OUT, r: int = TAPS) ->
 
 
 AT, _G, BT = transforms()
-G = np.einsum("aj,bi->abij", _G, _G).reshape(IN * IN, TAPS * TAPS).astype("float32")  # of both axes
-ONE = POINTS.index(1)  # what M holds here all outputs of a tile hold once
+G = np.einsum("aj,bi->abij", _G, _G).reshape(IN * IN, TAPS * TAPS).astype("float32")  # both axes at once
+ONE = POINTS.index(1)  # each output of a tile contains the number that M holds at this point once
 
 
 class Strip(NamedTuple):
@@ -95,7 +95,7 @@ class Strip(NamedTuple):
 
 
 def strips(size: int, out: int, before: int, most: int) -> list[Strip]:
-    """Cut an axis of so many inputs, with padding before them, and outputs into strips of about the same length."""
+    """Cut an axis of ``size`` inputs, with ``before`` of padding, and ``out`` outputs into strips of similar length."""
     tiles = -(-out // OUT)
     count = -(-tiles // most)
     cuts = [tiles * i // count for i in range(count + 1)]
@@ -126,7 +126,7 @@ class Winograd:
     Attributes
     ----------
     work : dict
-        Of each kernel, the scratch arrays that it wants.
+        The scratch arrays of each kernel, by its name.
     """
 
     why = "3×3 at stride 1 with many channels and images: a quarter of the multiplications"
@@ -340,7 +340,7 @@ class Tiles:
     def _pieces(
         self, part: Part, H: int, half: np.ndarray, V: np.ndarray
     ) -> Iterator[tuple[slice, Strip, np.ndarray, np.ndarray]]:
-        """Yield channels, columns, and of them the scratch between the axes (H, C, 6, n·N) and V (6, C, 6·m, n·N)."""
+        """Yield channels, columns, their scratch between the axes (H, C, 6, n·N), and their V (6, C, 6·m, n·N)."""
         first = part.columns[0].tiles.start
         for c in range(0, V.shape[1], self.channels):
             channels = slice(c, min(c + self.channels, V.shape[1]))

@@ -26,14 +26,15 @@ class Arrays:
     xp: Any
     #: memory order in which the kernels best take a weight (F, C/G, KH, KW); parameters are stored this way
     weight_order: ClassVar[tuple[int, int, int, int]] = (0, 1, 2, 3)
-    #: whether several threads, each with its own shards, make it faster; if not, a batch is one shard
+    #: whether several threads, each with its own shards, make it faster; otherwise a batch is one shard
     threads: ClassVar[bool] = False
-    #: how many parameters an optimiser updates at a time: as many as stay in a core's cache
+    #: number of parameters that an optimiser updates at a time: they stay in a core's cache
     chunk: ClassVar[int] = 1 << 14
-    #: how it can compute with a network of float32 (see ``Network.precision``), and how it does if nobody says
+    #: precisions that it can compute in with a network of float32 (see ``Network.precision``)
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    #: the precision that it computes in
     precision: str = "float32"
-    #: whether it rounds the factors of float32's products to 10 bits
+    #: whether it rounds the factors of products of float32 to 10 bits
     tf32: bool = False
     #: the full name it was started by, with the device
     started_as: str | None = None

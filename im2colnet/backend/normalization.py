@@ -12,7 +12,7 @@ from im2colnet.types import Array, Call, Spec
 
 
 class Statistics(NamedTuple):
-    """What batch norm makes of a batch's sums, for each channel, (C,) float64: ``y = scale·x + shift``."""
+    """What batch norm computes from a batch's sums, for each channel, (C,) float64: ``y = scale·x + shift``."""
 
     mean: Array
     var: Array
@@ -68,7 +68,7 @@ class Normalization(Activation):
     def batch_norm_statistics(
         self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
     ) -> Statistics:
-        """Make of a batch's ``[Σx, Σ(x - mean)²]`` (2, C), over n numbers of each channel, what normalises them.
+        """Return what normalises a batch, from its ``[Σx, Σ(x - mean)²]`` (2, C) over n numbers of each channel.
 
         Raises
         ------

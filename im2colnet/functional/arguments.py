@@ -48,7 +48,7 @@ def _check(*arrays: tuple[str, Array, int]) -> Backend:
 
 
 def _shape(shape: Any, name: str, least: int = 0) -> tuple[int, int, int, int]:
-    """Read four sizes, of which the first is ``least`` or more, as that of a batch may be 0."""
+    """Read four sizes; the first, which may be the size of a batch, is at least ``least``."""
     try:
         n, c, h, w = shape
         return whole(name, n, least), whole(name, c), whole(name, h), whole(name, w)

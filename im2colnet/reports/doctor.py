@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from im2colnet import models
-from im2colnet.backend import Backend
+from im2colnet.backend import FORMULAS, Backend
 from im2colnet.optim import SGD
 from im2colnet.parallel import get_num_threads
 from im2colnet.reports.profile import peaks
@@ -95,6 +95,10 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
             f"its weight's gradient, {what}", lambda k, to: k.conv2d_weight_grad(to(x), to(dy), window, groups)
         )
 
+    def elementwise(kind: str) -> Iterator[tuple[str, float]]:
+        yield compare(f"activation {kind}", lambda k, to: k.activation(to(x), kind))
+        yield compare(f"its gradient, {kind}", lambda k, to: k.activation_grad(to(x), to(x), kind))
+
     yield from convolution("3×3", 16, 40, 3)
     yield from convolution("5×5 with stride 2", 3, 8, 5, stride=2)
     yield from convolution("1×1", 32, 16, 1)
@@ -109,6 +113,8 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
     yield compare("average pooling", lambda k, to: k.avg_pool2d(to(x), window))
     yield compare("its gradient, average", lambda k, to: k.avg_pool2d_grad(to(dy), (13, 13), window))
     a, b = rng.standard_normal((70, 130)), rng.standard_normal((130, 9))
+    for kind in FORMULAS:
+        yield from elementwise(kind)
     yield compare("matrix product", lambda k, to: k.matmul(to(a), to(b)))
     yield compare("batch norm's sums", lambda k, to: k.batch_norm_sums(to(x), out=k.empty((2, 5), "float64")))
     sums, scale, shift = exact.batch_norm_sums(x, np.empty((2, 5))), *rng.standard_normal((2, 5))

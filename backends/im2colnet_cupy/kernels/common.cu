@@ -1,19 +1,19 @@
-// What all kernels share. Before it stand the types
+// What all kernels share. These types stand before it:
 //     T      the arrays' element type: float, double, Float16 or Bfloat16
-//     A      what is computed in: double for double, else float
-//     U      of images that are converted
+//     A      the type that is computed in: double for double, else float
+//     U      the element type of images that are converted
 //     Index  int, or long long where an array has too many elements for it
 // Images are rows (H, C, W, N). Every sum is taken in a fixed order, so results are the same every time.
 
-// each element of an array of n, whatever the number of threads
+// Loop over the elements of an array of n, whatever the number of threads
 #define EACH(i, n) \
     for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (Index)gridDim.x * blockDim.x)
 
-// sizes of input and output, then kernel, stride, dilation and what of the padding lies above and to the left
+// Sizes of input and output, then kernel, stride, dilation, and the padding above and to the left
 #define WINDOW \
     int H, int W, int OH, int OW, int KH, int KW, int sh, int sw, int dh, int dw, int top, int left
 
-// the place of element e of images (H, C, W, N), and the element at a place
+// The place of element e of images (H, C, W, N), and the element at a place
 struct Place { int h, c, w, n; };
 static __device__ __forceinline__ Place place_of(Index e, int C, int W, int N) {
     const Index column = e / N, row = column / W;
@@ -23,7 +23,7 @@ static __device__ __forceinline__ Index at(int h, int c, int w, int n, int C, in
     return (((Index)h * C + c) * W + w) * N + n;
 }
 
-// the output that tap k meets an input position at, or -1
+// The output at which tap k meets an input position, or -1
 static __device__ __forceinline__ int output_at(int position, int k, int before, int stride, int dilation, int size) {
     int t = position + before - k * dilation;
     if (t < 0 || t % stride) return -1;
@@ -31,8 +31,8 @@ static __device__ __forceinline__ int output_at(int position, int k, int before,
     return t < size ? t : -1;
 }
 
-// sums of `count` numbers of every thread of a block, whose threads are a power of two
-#define THREADS 256     // at most
+// Sum `count` numbers over the threads of a block, whose number is a power of two
+#define THREADS 256     // threads of a block, at most
 static __device__ __forceinline__ void block_sum(double* shared, int count) {
     for (int half = blockDim.x / 2; half; half /= 2) {
         __syncthreads();
