@@ -13,7 +13,7 @@ inherited, overridden and reached by ``super()`` as methods are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from inspect import Parameter, Signature, signature
 from typing import Any, Concatenate, Generic, ParamSpec, overload
 
@@ -62,14 +62,20 @@ class Kernel(Generic[P]):
     def __init__(self, function: Callable[..., Any], result: Result | None = None, scratch: Scratch | None = None):
         update_wrapper(self, function)
         self.function, self._result, self._scratch = function, result, scratch
-        _, *parameters = signature(function).parameters.values()
-        self.signature = signature(function).replace(parameters=parameters)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The parameters without the backend; found when first asked for, since an import makes all kernels."""
+        found = signature(self.function)
+        _, *parameters = found.parameters.values()
+        return found.replace(parameters=parameters)
 
     def __set_name__(self, owner: type, name: str) -> None:
         overridden = inherited(owner, name)
         if overridden:
             self._result = self._result or overridden._result
-            if self._scratch is None and "work" in self.signature.parameters:
+            code = self.function.__code__
+            if self._scratch is None and "work" in code.co_varnames[: code.co_argcount]:
                 self._scratch = overridden._scratch
 
     @overload
