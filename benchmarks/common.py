@@ -35,13 +35,14 @@ import im2colnet as ic
 from im2colnet.window import Window, make_window
 
 
-def part_of_library(name: str, *modules: str) -> Any:
-    """Return what the library has under a name, in the first of these modules that this commit of it has.
+def part_of_library(*places: str) -> Any:
+    """Return what the library has at the first of these places, "module:name", whose module this commit of it has.
 
     asv measures old commits with this suite, where some things had another place. Without any of the modules it fails:
     to measure something else would be worse.
     """
-    for module in modules:
+    for place in places:
+        module, _, name = place.partition(":")
         try:
             found = import_module(module)
         except ModuleNotFoundError as error:
@@ -50,12 +51,14 @@ def part_of_library(name: str, *modules: str) -> Any:
             continue
         if hasattr(found, name):
             return getattr(found, name)
-    raise ImportError(f"this commit of im2colnet has {name} in none of {', '.join(modules)}")
+    raise ImportError(f"this commit of im2colnet has none of {', '.join(places)}")
 
 
 if hasattr(ic, "set_workers"):
-    worker_processes = part_of_library("worker_processes", "im2colnet.parallel.processes", "im2colnet.processes")
-    FIRST_STEPS = part_of_library("FIRST_STEPS", "im2colnet.engine.run", "im2colnet.run")
+    worker_processes = part_of_library(
+        "im2colnet.parallel.processes:worker_processes", "im2colnet.processes:worker_processes"
+    )
+    FIRST_STEPS = part_of_library("im2colnet.engine.crew:STEPS_BEFORE_FORK", "im2colnet.run:FIRST_STEPS")
 else:  # commits whose workers were threads, from the first step on
     FIRST_STEPS = 1
 

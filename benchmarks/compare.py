@@ -41,9 +41,9 @@ from benchmarks.common import (
 )
 
 # asv reads this module, too, when it measures an old commit
-replace_file = part_of_library("replace_file", "im2colnet.files", "im2colnet.checkpoint")
-amount = part_of_library("amount", "im2colnet.text", "im2colnet.report")
-table = part_of_library("table", "im2colnet.text", "im2colnet.report")
+replace_file = part_of_library("im2colnet.files:replace_file", "im2colnet.checkpoint:replace_file")
+amount = part_of_library("im2colnet.text:amount", "im2colnet.report:amount")
+table = part_of_library("im2colnet.text:table", "im2colnet.report:table")
 
 PATIENCE = 1.0  # seconds of a pass, after which a line is measured in no other process
 ROOT = Path(__file__).resolve().parents[1]

@@ -43,7 +43,7 @@ def peak_bytes(library: str, case: Case, threads: int = 1) -> int:
     images, labels = case.data()
     ic.set_num_threads(threads)
     if library == "plan":
-        plan = part_of_library("plan", "im2colnet.reports.memory", "im2colnet.report")
+        plan = part_of_library("im2colnet.reports.memory:plan", "im2colnet.report:plan")
         planned = plan(case.make(), case.shape, case.batch, ic.SGD(lr=0.01, momentum=0.9), threads)
         total: int = planned["training"]["total"]
         return total

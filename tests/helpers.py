@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import im2colnet as ic
+from im2colnet.engine import Engine, Moment
 from im2colnet.layers import Layer, Parameter
 from im2colnet.plan import shard_sizes
 from im2colnet.testing.cases import LayerCase
@@ -68,8 +69,8 @@ def predicts_in_a_fork(net, images, expected):
 
 def everything(trainer):
     """Copies of all that training changes: parameters, statistics, the optimiser's state, and the number of steps."""
-    slots = {f"slot {name}": np.array(vector) for name, vector in trainer._slots.items()}
-    return {**trainer.net.state_dict(), **slots, "step": np.array(trainer._state.step)}
+    slots = {f"slot {name}": np.array(vector) for name, vector in trainer.optimizer_state.items()}
+    return {**trainer.net.state_dict(), **slots, "step": np.array(trainer.steps)}
 
 
 class GenericBackend(ic.Backend):
@@ -209,3 +210,26 @@ def trained_loss(loss, output, targets, shard=None, backend=None):
     with ic.num_threads(1):
         value = ic.Trainer(net, loss=loss, optimizer=Gradient(), shard=shard).step(output, targets)
     return np.asarray(value, output.dtype), images(net.backend.to_numpy(net.parameters()["0.offset"]))
+
+
+class KeepsGradient:
+    """An update that changes nothing, and keeps the gradient that it is given."""
+
+    def __init__(self, size, dtype):
+        self.gradient = np.full(size, np.nan, dtype)
+
+    def known(self):
+        return [{}]
+
+    def apply(self, gradient, comm, moment):
+        mine = comm.share(gradient.size)
+        self.gradient[mine.start : mine.stop] = gradient[mine.start : mine.stop]
+
+
+def loss_and_gradient(net, images, labels, loss=None, shard=None):
+    """Return what a training step tells, (loss, *counts), and the gradient by all parameters, without an update."""
+    engine = Engine(net.held, training=True, loss=loss or ic.CrossEntropyLoss(), shard=shard)
+    update = KeepsGradient(net.flat.size, net.dtype)
+    with engine.alone():
+        told = engine.train(images, labels, update, Moment(seed=0, step=0, lr=0.0))
+    return told, update.gradient

@@ -1,41 +1,59 @@
-"""A plan bound to memory: the arrays of one shard, and what its layers do with them."""
+"""A plan bound to memory: the arrays of each shard, and what its layers do with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from itertools import accumulate
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Node, locate
 from im2colnet.layers import Context, Layer
-from im2colnet.plan import Buffer, Kind, Part, Placed, Plan
-from im2colnet.types import Array, Call, Shape, run
+from im2colnet.layout import user_axes, user_shape
+from im2colnet.plan import BatchPlan, Buffer, Kind, Part, Placed, Plan, nbytes
+from im2colnet.types import ITEM_BYTES, Array, Call, Shape, Spec, run
 
-Calls = list[Call] | None  # of a layer that prepares them
-Program = list[tuple[int, bool, list[tuple[Layer, Context, Calls]]]]  # of each node: is it divided, and what to do
+#: what a layer's own class has prepared; None if its pass is to be called as it is
+Calls = list[Call] | None
+#: of each node of inference: its number, whether it is divided between workers, and what one worker does of it
+Program = list[tuple[int, bool, list[tuple[Layer, Context, Calls]]]]
+#: of a bound batch: the shape of a sample, and how many samples there are
+Name = tuple[tuple[int, ...], int]
 
 
-class Bound(NamedTuple):
-    """A backward step's arrays: the gradients it writes, and (new, earlier, sum) for those that it adds up."""
+class BackwardArrays(NamedTuple):
+    """A backward step's arrays: the gradients it reads and writes, and (new, earlier, sum) where two are added."""
 
     dy: Array
     dxs: list[Array | None]
     adds: list[tuple[Array, Array, Array]]
 
 
-class Slot:
-    """The arrays of one shard in flight: a plan bound to memory."""
+class BoundPlan:
+    """The arrays of one shard in flight.
+
+    Parameters
+    ----------
+    plan : Plan
+    worker, shard : (bytes,) array of uint8
+        Arenas: of the worker, for what lives within a stage, and of the shard, for what lives across stages.
+    parameters : callable
+        Returns the parameters of a node as its layer takes them.
+    """
 
     def __init__(self, plan: Plan, worker: Array, shard: Array, parameters: Callable[[Node], dict[str, Array]]) -> None:
         self.plan, self._worker, self._shard = plan, worker, shard
         shapes, dtype, nodes = plan.shapes, plan.dtype, plan.graph.nodes
         self.values = [self._bind(b, shape, dtype) for b, shape in zip(plan.values, shapes, strict=True)]
-        self.contexts = []
-        self.work: list[dict[str, dict[str, list[Array]]]] = []
+        #: the network's outputs
+        self.outputs = [self.values[v] for v in plan.graph.outputs]
+        self.contexts: list[Context] = []
+        self._scratch: list[dict[str, dict[str, list[Array]]]] = []  # of each node, each pass and each kernel
         #: of each node, where the work on it is divided: the layers that do it
-        self.parts: list[list[tuple[Layer, Context]]] = []
+        self._parts: list[list[tuple[Layer, Context]]] = []
         for i, node in enumerate(nodes):
             ctx = Context()
             ctx.backend, ctx.training, ctx.activation = plan.backend, plan.training, node.activation
@@ -43,14 +61,15 @@ class Slot:
             ctx.y = self.values[node.output]
             ctx.params, ctx.buffers = parameters(node), node.buffers
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
-            self.work.append({kind: self._bind_work(kernels) for kind, kernels in plan.work[i].items()})
+            self._scratch.append({kind: self._bind_scratch(kernels) for kind, kernels in plan.work[i].items()})
             self.contexts.append(ctx)
-            self.parts.append(
+            self._parts.append(
                 [self._part(ctx, part, placed) for part, placed in zip(plan.parts[i], plan.part_work[i], strict=True)]
             )
-        self.backward: dict[int, Bound] = {}
+        self._backward: dict[int, BackwardArrays] = {}
         self._programs: dict[range, Program] = {}
-        self._prepared: dict[tuple[Kind, int, int], Calls] = {}  # of (pass, node, row of gradients)
+        self._prepared: dict[tuple[str, int, int], Calls] = {}  # of (pass, node, row of gradients)
+        self.loss_gradients: list[Array] = []
         if plan.training:
             self.loss_gradients = [
                 self._bind(buffer, shapes[v], dtype)
@@ -60,7 +79,56 @@ class Slot:
                 if step.kind == "backward":
                     self._bind_backward(step.node, step.writes, step.adds)
 
-    def program(self, mine: range) -> Program:
+    # ------------------------------------------------------------------ what its layers do
+
+    def run(
+        self, kind: Kind, i: int, sums: Array | None, row: int, grads: Mapping[str, Array], samples: int, key: Any
+    ) -> None:
+        """Make one step of node ``i``.
+
+        Parameters
+        ----------
+        kind : {"forward", "sums", "grad_sums", "backward"}
+        i : int
+        sums : Array or None
+            Where a layer that joins samples writes its sums, in the steps of that name.
+        row : int
+            The row of gradients that the shard writes to.
+        grads : dict of str to Array
+            The gradients of the node's parameters, in that row.
+        samples : int
+            Samples in the whole batch.
+        key : tuple of int
+            Seeds random numbers.
+        """
+        layer, ctx = self.plan.graph.nodes[i].layer, self.contexts[i]
+        ctx.samples, ctx.key, ctx.work = samples, key, self._scratch[i].get(kind, {})
+        if sums is not None:
+            ctx.sums = sums
+        if kind == "forward":
+            forward(layer, ctx, self._calls("forward", i, 0, ctx.x))
+            return
+        if kind == "sums":
+            layer.partial_sums(ctx.x, ctx)
+            return
+        arrays = self._backward[i]
+        ctx.grads = grads
+        if kind == "grad_sums":
+            layer.partial_grad_sums(arrays.dy, ctx)
+            return
+        needs = self.plan.needs[i]
+        if not (needs.view or needs.gradient_passes):
+            ctx.dxs = arrays.dxs
+            backward(layer, ctx, arrays, self._calls("backward", i, row, arrays.dy))
+        for new, old, total in arrays.adds:
+            ctx.xp.add(new, old, out=total)
+
+    def _calls(self, kind: Literal["forward", "backward"], i: int, row: int, array: Array) -> Calls:
+        if (kind, i, row) not in self._prepared:
+            self._prepared[kind, i, row] = prepare(kind, self.plan.graph.nodes[i].layer, array, self.contexts[i])
+        return self._prepared[kind, i, row]
+
+    def inference(self, mine: range) -> Program:
         """Return what inference does: of each node the work on all of it, or where it is divided on these parts of it.
 
         Where it is not divided, that is done with the first part.
@@ -68,40 +136,17 @@ class Slot:
         if mine not in self._programs:
             program: Program = []
             for i in (step.node for step in self.plan.stages[0].steps):
-                work = self.parts[i][mine.start : mine.stop]
-                if not self.parts[i] and mine.start == 0:
-                    self.contexts[i].work = self.work[i].get("forward", {})
+                work = self._parts[i][mine.start : mine.stop]
+                if not self._parts[i] and mine.start == 0:
+                    self.contexts[i].work = self._scratch[i].get("forward", {})
                     work = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
                 with locate(self.plan.graph.nodes[i]):
-                    prepared = [(layer, ctx, _prepare("forward", layer, ctx.x, ctx)) for layer, ctx in work]
-                program.append((i, bool(self.parts[i]), prepared))
+                    prepared = [(layer, ctx, prepare("forward", layer, ctx.x, ctx)) for layer, ctx in work]
+                program.append((i, bool(self._parts[i]), prepared))
             self._programs[mine] = program
         return self._programs[mine]
 
-    def forward(self, i: int) -> None:
-        """Make node ``i``'s forward pass of training."""
-        layer, ctx = self.plan.graph.nodes[i].layer, self.contexts[i]
-        if ("forward", i, 0) not in self._prepared:
-            self._prepared["forward", i, 0] = _prepare("forward", layer, ctx.x, ctx)
-        _forward(layer, ctx, self._prepared["forward", i, 0])
-
-    def backpropagate(self, i: int, row: int) -> None:
-        """Make node ``i``'s backward pass, the gradients of parameters going to this row of them."""
-        layer, ctx, (dy, dxs, _) = self.plan.graph.nodes[i].layer, self.contexts[i], self.backward[i]
-        if ("backward", i, row) not in self._prepared:
-            self._prepared["backward", i, row] = _prepare("backward", layer, dy, ctx)
-        calls = self._prepared["backward", i, row]
-        if calls is not None and "backward" not in vars(layer):
-            run(calls)
-            return
-        results = layer.backward(dy, ctx)
-        if len(dxs) == 1 or not isinstance(results, (tuple, list)):
-            results = [results]
-        if len(results) != len(dxs):
-            raise ShapeError(f"backward returned {len(results)} gradients for {len(dxs)} inputs")
-        for result, dx in zip(results, dxs, strict=True):
-            if dx is not None:
-                _deliver(result, dx, "backward")
+    # ------------------------------------------------------------------ binding
 
     def _bind(self, buffer: Buffer, shape: Shape, dtype: str, offset: int = 0) -> Array:
         start = buffer.offset + offset
@@ -109,13 +154,13 @@ class Slot:
         itemsize = self.plan.backend.xp.dtype(dtype).itemsize
         return memory[start : start + prod(shape) * itemsize].view(dtype).reshape(shape)
 
-    def _bind_work(self, placed: Placed) -> dict[str, list[Array]]:
+    def _bind_scratch(self, placed: Placed) -> dict[str, list[Array]]:
         return {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in placed.items()}
 
     def _part(self, ctx: Context, part: Part, placed: Placed) -> tuple[Layer, Context]:
         its = copy(ctx)
         its.xs = tuple(x[part.inputs] for x in ctx.xs)
-        its.y, its.work = ctx.y[part.outputs], self._bind_work(placed)
+        its.y, its.work = ctx.y[part.outputs], self._bind_scratch(placed)
         return part.layer, its
 
     def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:
@@ -127,19 +172,124 @@ class Slot:
         dy = self._bind(plan.gradients[node.output], plan.shapes[node.output], plan.dtype)
         dxs = [bind(writes[p], p) if p in writes else None for p in range(len(node.inputs))]
         sums = [(bind(writes[p], p), bind(old, p), bind(total, p)) for p, (old, total) in adds.items()]
-        self.backward[i] = Bound(dy, dxs, sums)
+        self._backward[i] = BackwardArrays(dy, dxs, sums)
 
 
-def _prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, ctx: Context) -> Calls:
-    """Return the calls of a layer whose own class prepares them, and has no other forward or backward."""
+class Shard(NamedTuple):
+    """One shard of a batch: its place in it, its arrays, and its part in what is joined."""
+
+    start: int
+    stop: int
+    bound: BoundPlan
+    sums: dict[tuple[Kind, int], Array]  #: of (pass, node): what this shard gives to the join
+    metrics: Array  #: the loss, and what it counts
+
+
+class BoundBatch:
+    """A planned batch on the arenas of a run.
+
+    Parameters
+    ----------
+    name : (shape of a sample, samples)
+    plan : BatchPlan
+    backend : Backend
+    worker_arenas, shard_arenas : list of Array
+    parameters : callable
+        Returns the parameters of a node as its layer takes them.
+    counts : int
+        How many numbers the loss counts, its own value included.
+    """
+
+    def __init__(
+        self,
+        name: Name,
+        plan: BatchPlan,
+        backend: Backend,
+        worker_arenas: Sequence[Array],
+        shard_arenas: Sequence[Array],
+        parameters: Callable[[Node], dict[str, Array]],
+        counts: int,
+    ) -> None:
+        self.name, self.plan, self._backend = name, plan, backend
+        batch = name[1]
+        #: shapes of the network's outputs, as users see them
+        self.output_shapes = [(batch, *user_shape(plan.largest.shapes[v])[1:]) for v in plan.graph.outputs]
+        self.steps = 0  # of training or inference on it
+        self.batch: tuple[Array, ...] = ()  # images and targets where other processes see them
+        self.metrics: tuple[float, ...] = ()  # of the last step: the loss, and what it counts
+        #: of the network, one row for each sample
+        self.outputs: list[Array] = []
+        joined = [*plan.sums.values(), Spec((counts,), "float64")]
+        ends = list(accumulate(map(nbytes, joined), initial=0))
+        sums_of = backend.shared((plan.count, ends[-1]), "uint8")
+        self.shards: list[Shard] = []
+        bound: dict[Any, BoundPlan] = {}
+        starts = list(accumulate(plan.sizes, initial=0))
+        for rank, mine in enumerate(plan.shares):
+            for s in mine:
+                size = plan.sizes[s]
+                key = s if plan.couples else (rank, size)
+                if key not in bound:
+                    memory = shard_arenas[s] if plan.couples else worker_arenas[rank]
+                    bound[key] = BoundPlan(plan.plans[size], worker_arenas[rank], memory, parameters)
+                *sums, metrics = (
+                    sums_of[s, start : start + prod(shape) * ITEM_BYTES[dtype]].view(dtype).reshape(shape)
+                    for start, (shape, dtype) in zip(ends, joined, strict=False)
+                )
+                of_node = dict(zip(plan.sums, sums, strict=True))
+                self.shards.append(Shard(starts[s], starts[s + 1], bound[key], of_node, metrics))
+
+    def read_metrics(self) -> tuple[float, ...]:
+        """The loss of the whole batch and what it counts, once they are joined."""
+        return tuple(map(float, self._backend.to_numpy(self.shards[0].metrics)))
+
+    def allocate_outputs(self, dtype: str) -> None:
+        """Have memory for the outputs of all samples, where all workers see it."""
+        self.outputs = [self._backend.shared(shape, dtype) for shape in self.output_shapes]
+
+    def write_outputs(self, shard: Shard) -> None:
+        """Put a shard's outputs where the outputs of all samples are, batch first."""
+        for out, y in zip(self.outputs, shard.bound.outputs, strict=True):
+            out[shard.start : shard.stop] = y.transpose(user_axes(y.ndim))
+
+    def copy_to_workers(self, batch: tuple[Any, ...]) -> None:
+        """Copy a batch to where other processes see it."""
+        for shared, given in zip(self.batch, batch, strict=False):
+            shared[...] = given
+
+    def allocate_batch(self, batch: tuple[Any, ...]) -> None:
+        """Have memory for such a batch that other processes see."""
+        kinds = [(array.shape, array.dtype.name) for array in batch]
+        if [(array.shape, array.dtype.name) for array in self.batch[: len(batch)]] != kinds:
+            self.batch = tuple(self._backend.shared(array.shape, array.dtype.name) for array in batch)
+
+
+def prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, ctx: Context) -> Calls:
+    """Return the calls of a layer whose class prepares the pass; None if it has a pass of its own."""
     return list(getattr(layer, f"prepare_{kind}")(array, ctx)) if layer.prepares(kind) else None
 
 
-def _forward(layer: Layer, ctx: Context, calls: Calls) -> None:
-    if calls is not None and "forward" not in vars(layer):  # nobody looks on by a forward of their own
+def forward(layer: Layer, ctx: Context, calls: Calls) -> None:
+    """Make a layer's forward pass."""
+    if calls is not None and "forward" not in vars(layer):  # no user has replaced this object's forward to watch it
         run(calls)
     else:
         _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
+
+
+def backward(layer: Layer, ctx: Context, arrays: BackwardArrays, calls: Calls) -> None:
+    """Make a layer's backward pass."""
+    if calls is not None and "backward" not in vars(layer):
+        run(calls)
+        return
+    results = layer.backward(arrays.dy, ctx)
+    if len(arrays.dxs) == 1 or not isinstance(results, (tuple, list)):
+        results = [results]
+    if len(results) != len(arrays.dxs):
+        raise ShapeError(f"backward returned {len(results)} gradients for {len(arrays.dxs)} inputs")
+    for result, dx in zip(results, arrays.dxs, strict=True):
+        if dx is not None:
+            _deliver(result, dx, "backward")
 
 
 def _deliver(result: Array, out: Array, what: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
 from im2colnet.checks import arguments, whole
-from im2colnet.errors import FrozenError, ShapeError
+from im2colnet.errors import FrozenError, ShapeError, memory_for
 from im2colnet.graph.nodes import Graph, Node
 from im2colnet.graph.parameters import Parameters, check_state, host_arrays
 from im2colnet.layers import Layer
@@ -19,7 +19,8 @@ from im2colnet.types import Array, Shape
 
 if TYPE_CHECKING:
     from im2colnet.datasets.inputs import Inputs
-    from im2colnet.engine.run import Run
+    from im2colnet.engine import Engine
+    from im2colnet.losses import Loss
     from im2colnet.plan import BatchPlan
 
 TOO_DEEP = "networks are nested in each other more deeply than Python can follow: put the layers into one list"
@@ -51,7 +52,7 @@ class Network(Layer):
     #: what the graph was built of: networks, their attributes, and the layers there
     _built_of: Sequence[tuple[Network, str, Any]] = ()
     _parameters: Parameters | None = None
-    _run: Run | None = None
+    _engine: Engine | None = None
     _precision: str | None = None
     #: what the constructor was called with
     _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
@@ -225,7 +226,7 @@ class Network(Layer):
         """
         self._parameters = Parameters(self.graph, get_backend(backend), str(dtype), seed, self._precision)
         self.inputs = None
-        self._run = None  # it is bound to the old parameters
+        self._engine = None  # it is bound to the old parameters
         return self
 
     @property
@@ -247,7 +248,7 @@ class Network(Layer):
     def precision(self, precision: str) -> None:
         if self._parameters is not None:
             self._parameters.precision = precision
-        self._precision, self._run = precision, None
+        self._precision, self._engine = precision, None
 
     def computes(self) -> tuple[Backend, str]:
         """Return the backend at the network's precision, and the type of a run's arrays."""
@@ -349,9 +350,15 @@ class Network(Layer):
         batch
             Number of images that shapes, FLOPs and memory are for.
         """
-        from im2colnet.network.summary import summary, summary_text
+        from im2colnet.network.summary import summary_text
 
-        return summary_text(summary(self, self.check_shape(input_shape), batch))
+        return summary_text(self.summary_facts(self.check_shape(input_shape), batch))
+
+    def summary_facts(self, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
+        """Return what :meth:`summary` shows, as numbers."""
+        from im2colnet.network.summary import summary
+
+        return summary(self.graph, self.dtype if self.initialized else "float32", input_shape, batch)
 
     def predict(self, images: Any) -> Any:
         """Apply the network in evaluation mode.
@@ -374,16 +381,42 @@ class Network(Layer):
             If the images are uint8 and :attr:`inputs` says that the network was trained on numbers of another scale
             than [0, 1]. The range of floating-point images is not compared.
         """
-        return self.inference().predict(images)
+        images = self.check_images(images, least=0)
+        if self.inputs is not None:
+            self.inputs.compare_kind("images", images.dtype.name == "uint8")
+        result = self.inference().predict(images)
+        self.knows_shape(images)
+        return result
 
-    def inference(self) -> Run:
-        """Return the run that :meth:`predict` uses."""
-        from im2colnet.engine.run import Run
+    def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
+        """Return the mean loss over images, in evaluation mode, and the sums of what the loss counts."""
+        images = self.check_images(images)
+        if self.inputs is not None:
+            self.inputs.compare_kind("images", images.dtype.name == "uint8")
+        result = self.inference().evaluate(images, labels, loss)
+        self.knows_shape(images)
+        return result
 
-        if self._run is None:
-            self._run = Run(self, training=False)
+    def check_images(self, images: Any, least: int = 1) -> Any:
+        """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
+        from im2colnet.engine.inputs import check_images
+
+        with memory_for():
+            return check_images(images, self.backend, self.input_shape, least)
+
+    def knows_shape(self, images: Any) -> None:
+        """Keep the shape of the first images that it has taken."""
+        if self.input_shape is None and len(images):
+            self.input_shape = tuple(images.shape[1:])
+
+    def inference(self) -> Engine:
+        """Return the engine that :meth:`predict` uses."""
+        from im2colnet.engine import Engine
+
+        if self._engine is None:
+            self._engine = Engine(self.held, training=False)
         self.check_unchanged()
-        return self._run
+        return self._engine
 
 
 _FROZEN = (
@@ -393,7 +426,7 @@ _FROZEN = (
 
 
 #: attributes that a network makes of the others
-_MADE = frozenset({"_graph", "_built_of", "_parameters", "_run"})
+_MADE = frozenset({"_graph", "_built_of", "_parameters", "_engine"})
 
 
 def _attributes(network: Network) -> dict[str, Any]:

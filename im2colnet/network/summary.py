@@ -6,26 +6,28 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from im2colnet.graph.nodes import Graph
 from im2colnet.layout import internal_shape, user_shape
-from im2colnet.network.network import Network
 from im2colnet.text import amount, shape_text, table
 from im2colnet.types import ITEM_BYTES
 
 
-def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
+def summary(graph: Graph, dtype: str, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
     """Return each layer's output shape, parameters, FLOPs of a forward pass and bytes of its output, and the totals.
 
     Parameters
     ----------
-    net : Network
+    graph : Graph
+    dtype : str
+        Type of the numbers between the layers.
     input_shape : (C, H, W) or (features,)
     batch : int
         The batch size that the shapes, FLOPs and bytes are for.
     """
-    shapes = net.graph.shapes(internal_shape(input_shape, batch))
-    itemsize = ITEM_BYTES[net.dtype if net.initialized else "float32"]
+    shapes = graph.shapes(internal_shape(input_shape, batch))
+    itemsize = ITEM_BYTES[dtype]
     layers = []
-    for node in net.graph.nodes:
+    for node in graph.nodes:
         x, y = node.input_shape(shapes), shapes[node.output]
         layers.append(
             {
@@ -40,7 +42,7 @@ def summary(net: Network, input_shape: Sequence[int], batch: int) -> dict[str, A
     return {
         "input_shape": [batch, *input_shape],
         "layers": layers,
-        "parameters": net.graph.size,
+        "parameters": graph.size,
         "flops": sum(row["flops"] for row in layers),
         "bytes": sum(row["bytes"] for row in layers),
     }

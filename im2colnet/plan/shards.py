@@ -67,7 +67,7 @@ class BatchPlan:
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
         self.graph = graph = lowered(graph, backend, training)
-        values = sum(map(prod, graph.shapes(internal_shape(sample, 1))))
+        values = sum(prod(shape[:-1]) for shape in graph.shapes(internal_shape(sample, batch)))
         if values > MOST_VALUES:
             raise ShapeError(
                 f"one sample of the shape {sample} makes {values:,} numbers in all layers together, more than can be"

@@ -8,7 +8,6 @@ from typing import Any
 
 from im2colnet.backend.registry import get_backend
 from im2colnet.network import Network
-from im2colnet.network.summary import summary
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import get_num_threads
 from im2colnet.text import amount, count, shape_text, table
@@ -70,7 +69,7 @@ def plan(
             "workers": planned.workers,
             "stages": len(planned.stages),
         }
-    flops = sum(row["flops"] for row in summary(net, input_shape, batch)["layers"])
+    flops = sum(row["flops"] for row in net.summary_facts(input_shape, batch)["layers"])
     return report | {"flops_forward": flops, "algorithms": algorithms}
 
 

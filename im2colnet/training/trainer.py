@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVa
 
 from im2colnet.backend import Backend
 from im2colnet.checks import number, whole
-from im2colnet.engine.run import Run
+from im2colnet.engine import Engine, Moment
 from im2colnet.errors import (
     BackendError,
     CheckpointError,
@@ -34,10 +34,10 @@ from im2colnet.layout import internal_shape, user_shape
 from im2colnet.losses import CrossEntropyLoss, Loss
 from im2colnet.network import Network
 from im2colnet.optim import SGD, Optimizer
-from im2colnet.parallel import Communicator
 from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
 from im2colnet.training.history import History
-from im2colnet.training.state import _Epoch, _State
+from im2colnet.training.state import LossScale, _Epoch, _State
+from im2colnet.training.update import Update
 from im2colnet.types import Array
 
 if TYPE_CHECKING:
@@ -114,37 +114,28 @@ class Trainer:
             net.init(seed, backend=backend)
         if precision is not None:
             net.precision = precision
-        self._net, self._seed, self._parameters = net, seed, net.flat
+        self._net, self._seed, self._parameters = net, seed, net.held
         self.history = History()
-        self._run = Run(net, training=True, loss=self.loss, shard=shard)
-        self._slots = self._new_slots()
-        self._scratch: dict[int, Array] = {}
+        self._engine = Engine(net.held, training=True, loss=self.loss, shard=shard)
+        self._update = Update(self.optimizer, net.held)
         self._state = _State()
         self._marks: set[str] = set()  # of the checkpoints that it wrote or was loaded from
 
-    def _new_slots(self) -> dict[str, Array]:
-        slots = {}
-        for name in self.optimizer.state_slots():
-            slots[name] = self.net.backend.shared((self.net.flat.size,), self.net.dtype)
-            with self.net.backend.context():
-                slots[name][...] = 0
-        return slots
-
     def __getstate__(self) -> dict[str, Any]:
         self._check_network()
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_run", "_scratch", "_parameters")}
-        slots = {name: self.net.backend.to_numpy(vector) for name, vector in self._slots.items()}
-        return state | {"_slots": slots, "_shard": self._run.shard}
+        state = {k: v for k, v in vars(self).items() if k not in ("_engine", "_update", "_parameters")}
+        slots = {name: self.net.backend.to_numpy(vector) for name, vector in self._update.slots.items()}
+        return state | {"_slots": slots, "_shard": self._engine.shard}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         shard, slots = state.pop("_shard"), state.pop("_slots")
-        self.__dict__.update(state)
-        self._parameters, self._scratch, self._slots = self.net.flat, {}, {}
-        for name, values in slots.items():
-            self._slots[name] = self.net.backend.shared(values.shape, self.net.dtype)
-            with self.net.backend.context():
-                self._slots[name][...] = self.net.backend.asarray(values)
-        self._run = Run(self.net, training=True, loss=self.loss, shard=shard)
+        vars(self).update(state)
+        self._parameters, backend = self.net.held, self.net.backend
+        self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=shard)
+        self._update = Update(self.optimizer, self._parameters)
+        with backend.context():
+            for name, values in slots.items():
+                self._update.slots[name][...] = backend.asarray(values)
 
     def __copy__(self) -> Trainer:
         return deepcopy(self)  # two trainers of one network would spoil each other's training
@@ -174,7 +165,7 @@ class Trainer:
 
     @loss.setter
     def loss(self, loss: Loss) -> None:
-        self._loss = self._run.loss = _check_loss(loss)
+        self._loss = self._engine.loss = _check_loss(loss)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -188,15 +179,15 @@ class Trainer:
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer) -> None:
         _check_optimizer(optimizer)
-        found, wanted = (", ".join(names) or "nothing" for names in (self._slots, optimizer.state_slots()))
+        found, wanted = (", ".join(names) or "nothing" for names in (self._update.slots, optimizer.state_slots()))
         if found != wanted and self._state.step:
             raise FrozenError(
                 f"the optimiser that has made {self._state.step} steps keeps {found} of each parameter,"
                 f" {optimizer!r} keeps {wanted}: make a new Trainer(net, optimizer=...), which begins with zeros"
             )
-        self._optimizer = optimizer
+        self._optimizer = self._update.optimizer = optimizer
         if found != wanted:
-            self._slots = self._new_slots()
+            self._update = Update(optimizer, self._parameters)
 
     @property
     def epoch(self) -> int:
@@ -237,22 +228,21 @@ class Trainer:
         return loss
 
     def _step(
-        self, images: Any, labels: Any, meanwhile: Callable[[], None] | None = None, epoch: _Epoch | None = None
+        self, images: Any, labels: Any, while_waiting: Callable[[], None] | None = None, epoch: _Epoch | None = None
     ) -> float:
         """Train on one batch and count it, or raise; what has changed but is not counted is never gone on with."""
         state = self._state
         self._check_network()
-        how = self._rate(state), state.step + 1
-        known = [{"optimizer": self.optimizer}, self._slots]
-        scaled = self._run.dtype == "float16"
-        scale = state.scale.value if scaled else 1.0
-        key = self.seed, state.step
-        with self._run.alone():
-            loss, *counts = self._run.train_step(images, labels, key, self._update, how, known, scale, meanwhile)
+        images = self.net.check_images(images)
+        scaled = self._engine.dtype == "float16"
+        moment = Moment(self.seed, state.step, self._rate(state), state.scale.value if scaled else 1.0)
+        with self._engine.alone():
+            loss, *counts = self._engine.train(images, labels, self._update, moment, while_waiting)
+            self.net.knows_shape(images)
             if scaled:
-                state.scale.update(self._run.overflowed)
+                state.scale.update(self._engine.overflowed)
                 if state.scale.value < 1:
-                    self._run.changing = False
+                    self._engine.changing = False
                     raise NonFiniteError(
                         "the gradient overflows in float16 however the loss is scaled: try a lower learning rate, or"
                         ' precision="bfloat16"; the parameters are unchanged'
@@ -260,8 +250,8 @@ class Trainer:
             state.step += 1
             if epoch is not None:
                 epoch.count(loss, dict(zip(self.loss.metrics, counts, strict=True)), len(labels))
-            self._run.changing = False
-        self._run.say()
+            self._engine.changing = False
+        self._engine.say()
         return loss
 
     def _rate(self, state: _State) -> float:
@@ -283,31 +273,29 @@ class Trainer:
 
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
         """Train on one batch; return the seconds that each layer took, by what it did and its place in the network."""
-        clock: dict[tuple[Any, int], float] = {}
-        self._run.clock = clock
-        try:
+        with self._engine.clocked() as clock:
             self._step(images, labels)
-        finally:
-            self._run.clock = None
         return clock
 
-    def _update(self, gradient: Array, comm: Communicator, lr: float, step: int) -> None:
-        """Change a worker's share of the parameters; the first one's is all of them if the optimiser must see all."""
-        net, size = self.net, self.net.flat.size
-        if self.optimizer.works_elementwise():
-            elements, most = comm.share(size), min(net.backend.chunk, size)
-        else:
-            elements, most = range(0 if comm.rank else size), size
-        most = max(1, most)
-        if comm.rank not in self._scratch or self._scratch[comm.rank].size < min(most, len(elements)):
-            self._scratch[comm.rank] = net.backend.empty((most,), net.dtype)
-        work = self._scratch[comm.rank]
-        for a in range(elements.start, elements.stop, most):
-            part = slice(a, min(a + most, elements.stop))
-            slots = {name: vector[part] for name, vector in self._slots.items()}
-            scratch = work[: part.stop - part.start]
-            net.backend.update(self.optimizer, net.flat[part], gradient[part], slots, lr, step, scratch)
-        gradient[elements.start : elements.stop] = 0  # a layer need not write what it does not change
+    @property
+    def steps(self) -> int:
+        """How many steps are done, over all epochs."""
+        return self._state.step
+
+    @property
+    def optimizer_state(self) -> dict[str, Array]:
+        """The vectors that the optimiser keeps, by name: arrays of the backend, as long as all parameters together."""
+        return dict(self._update.slots)
+
+    @property
+    def loss_scale(self) -> LossScale:
+        """What the loss is multiplied by in float16."""
+        return self._state.scale
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the steps."""
+        return self._engine
 
     @property
     def workers(self) -> str:
@@ -315,10 +303,10 @@ class Trainer:
 
         "1 thread" has taken all shards in a fixed order, since a layer, loss or optimiser of yours keeps state.
         """
-        return self._run.workers_text
+        return self._engine.workers_text
 
     def _check_whole(self) -> None:
-        if self._run.changing:
+        if self._engine.changing:
             raise InterruptedStepError(
                 "a training step ended while it changed the parameters, so some are new and some are old: go on from a"
                 " checkpoint with ic.Trainer.load(path), or begin anew with net.init(seed) and a new Trainer"
@@ -326,10 +314,10 @@ class Trainer:
 
     def _check_network(self) -> None:
         self._check_whole()
-        if self.net.flat is not self._parameters:
+        if self.net.held is not self._parameters:
             raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
-        if self._run.precision != self.net.precision:
-            self._run = Run(self.net, training=True, loss=self.loss, shard=self._run.shard)
+        if self._engine.precision != self.net.precision:
+            self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=self._engine.shard)
         self.net.check_unchanged()
 
     @_takes_a_pair
@@ -342,7 +330,7 @@ class Trainer:
         data = _dataset("data", data)
         self._check_whole()
         self._compare("data", data)
-        loss, *counts = self.net.inference().evaluate(data.images, data.labels, self.loss)
+        loss, *counts = self.net.evaluate(data.images, data.labels, self.loss)
         return {"loss": loss} | {name: count / len(data) for name, count in zip(self.loss.metrics, counts, strict=True)}
 
     # ------------------------------------------------------------------ epochs
@@ -489,11 +477,11 @@ class Trainer:
         last.partial.batch -= 1
         record["lr"] = self._rate(last)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
-        self._run.changing = True
+        self._engine.changing = True
         self.history.append(record)
         state.epoch += 1
         state.partial = _Epoch(steps=done.steps)
-        self._run.changing = False
+        self._engine.changing = False
         return record
 
     def _set_length(self, loader: Loader, epochs: int, display: Display | None) -> None:
@@ -536,7 +524,7 @@ class Trainer:
     def _check_fit(self, data: Dataset) -> None:
         """Find out now and not after an epoch that the network cannot take these images or labels."""
         images = data.images
-        self._run.check_images(images[:1])
+        self.net.check_images(images[:1])
         output = self.net.graph.shapes(internal_shape(images.shape[1:], len(images)))[-1]
         self.loss.targets(data.labels, user_shape(output))
 
@@ -586,11 +574,11 @@ class Trainer:
             found = Inputs.of(data)
         except NonFiniteError as error:
             raise NonFiniteError(f"{what}: {error}") from error
-        limit = LARGEST.get(self._run.dtype, math.inf)
+        limit = LARGEST.get(self._engine.dtype, math.inf)
         if data.images.dtype.kind == "f" and max(-found.low, found.high) > limit:
             raise NonFiniteError(
                 f"{what}: image {first_beyond(data.images, limit)} of the data holds numbers too large for"
-                f" {self._run.dtype}"
+                f" {self._engine.dtype}"
             )
         return found
 
@@ -660,7 +648,7 @@ class Trainer:
 
     def _slot_views(self) -> Iterator[tuple[str, Array]]:
         """The optimiser's state, parameter by parameter, under its names in a checkpoint."""
-        for slot, vector in self._slots.items():
+        for slot, vector in self._update.slots.items():
             for node in self.net.graph.nodes:
                 for key, view in self.net.views(node, vector).items():
                     yield f"optimizer.{slot}.{node.name}.{key}", view
@@ -676,7 +664,7 @@ class Trainer:
             "loss": describe(self.loss),
             "optimizer": describe(self.optimizer),
             "seed": self.seed,
-            "shard": self._run.shard,
+            "shard": self._engine.shard,
             "precision": net.precision,
             "state": {**vars(state), "partial": state.partial.describe(), "scale": vars(state.scale)},
             "history": list(self.history),

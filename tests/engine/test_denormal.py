@@ -7,7 +7,7 @@ import pytest
 from im2colnet_numpy import denormal
 
 import im2colnet as ic
-from im2colnet.engine import run
+from im2colnet.engine import crew
 from im2colnet.parallel import processes
 
 pytestmark = pytest.mark.skipif(denormal.LIBRARY is None, reason="needs Linux on x86-64")
@@ -54,7 +54,7 @@ WORKERS = [(1, "threads"), (3, "threads")] + [(3, "processes")] * processes.avai
 
 @pytest.fixture(params=WORKERS, ids=lambda given: f"{given[0]} {given[1]}")
 def workers(request, monkeypatch):
-    monkeypatch.setattr(run, "FIRST_STEPS", 1)
+    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
     before, kind = ic.get_num_threads(), ic.get_workers()
     ic.set_num_threads(request.param[0])
     ic.set_workers(request.param[1])
@@ -68,7 +68,7 @@ def test_momentum_that_dies_away_ends_at_zero(workers, dtype):
     net = ic.Sequential([ic.Linear(64, 3)]).init(0, dtype=dtype)
     teacher = ic.Trainer(net, optimizer=ic.SGD(0.1, momentum=0.5), shard=4)
     images, labels = np.zeros((12, 64), dtype), np.arange(12) % 3  # no weight's gradient is anything but zero
-    (momentum,) = teacher._slots.values()
+    (momentum,) = teacher.optimizer_state.values()
     momentum[...] = SMALL[dtype]
     before = net.graph.nodes[0].params["weight"].copy()
     teacher.step(images, labels)

@@ -268,15 +268,15 @@ def test_dropout_in_16_bits_draws_the_masks_of_float32(gpu):
 def test_a_step_that_overflows_changes_nothing_but_the_scale(gpu):
     trainer = ic.Trainer(small(gpu), optimizer=ic.SGD(0.01, 0.9), precision="float16")
     trainer.step(*batch())
-    state, scale = trainer._state, trainer._state.scale
-    scale.value, before = 2.0**40, [trainer.net.state_dict(), gpu.to_numpy(trainer._slots["velocity"])]
+    scale = trainer.loss_scale
+    scale.value, before = 2.0**40, [trainer.net.state_dict(), gpu.to_numpy(trainer.optimizer_state["velocity"])]
     loss = trainer.step(*batch(seed=1))
     assert np.isfinite(loss)
     learned = {name for name in before[0] if "running" not in name}
     for name in learned:
         np.testing.assert_array_equal(trainer.net.state_dict()[name], before[0][name])
-    np.testing.assert_array_equal(gpu.to_numpy(trainer._slots["velocity"]), before[1])
-    assert (scale.value, scale.steps, state.step) == (2.0**39, 0, 2)
+    np.testing.assert_array_equal(gpu.to_numpy(trainer.optimizer_state["velocity"]), before[1])
+    assert (scale.value, scale.steps, trainer.steps) == (2.0**39, 0, 2)
     for seed in range(40):
         trainer.step(*batch(seed=seed))
     assert 2.0**10 < scale.value < 2.0**39
@@ -313,11 +313,11 @@ def test_a_gradient_that_always_overflows_is_an_error(gpu):
 def test_a_checkpoint_keeps_precision_and_scale(gpu, tmp_path):
     trainer = ic.Trainer(small(gpu), optimizer=ic.SGD(0.02, 0.9), precision="float16")
     trainer.step(*batch())
-    trainer._state.scale.value = 2.0**12
+    trainer.loss_scale.value = 2.0**12
     trainer.save(tmp_path / "half")
     again = ic.Trainer.load(tmp_path / "half", backend=gpu)
     assert again.net.precision == "float16"
-    assert again._state.scale == trainer._state.scale
+    assert again.loss_scale == trainer.loss_scale
     assert again.step(*batch(seed=1)) == trainer.step(*batch(seed=1))
     assert_same_bits(again.net.state_dict(), trainer.net.state_dict())
     on_cpu = ic.Trainer.load(tmp_path / "half", backend="numpy")
@@ -331,7 +331,7 @@ def test_the_precision_can_change(gpu):
         trainer.net.precision = name  # also when a trainer is at work
         trainer.step(*batch())
         trainer.net.predict(batch()[0])
-        used += [(run.backend.tf32, run.dtype) for run in (trainer._run, trainer.net.inference())]
+        used += [(run.backend.tf32, run.dtype) for run in (trainer.engine, trainer.net.inference())]
     assert used == [(True, "float32")] * 2 + [(False, "float32")] * 2 + [(False, "float16")] * 2
 
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import OFFSET, Probe, Projection, assert_same_bits, normal
+from helpers import OFFSET, Probe, Projection, assert_same_bits, loss_and_gradient, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
-from im2colnet.engine.run import Run
 from im2colnet.layers import Layer, Needs, Parameter
 from im2colnet.layers.convolution import NormalizedConv2d
 from im2colnet.testing import differentiate, evaluate, oracles
@@ -197,16 +196,13 @@ def test_gradients_of_the_loss():
     """Cross-entropy through a whole network, by all parameters at once."""
     net = ic.Sequential([ic.Conv2d(1, 3, 3), ic.BatchNorm2d(3), ic.ReLU(), ic.Flatten(), ic.Linear(48, 4)])
     net.init(0, "float64")
-    x, labels, gradient = normal(5, 1, 6, 6), np.array([0, 3, 1, 1, 2]), np.empty(net.flat.shape)
-    run = Run(net, training=True, loss=ic.CrossEntropyLoss(), shard=2)
-    with run.alone():
-        run.train_step(x, labels, (0, 0), lambda g, comm: gradient.__setitem__(slice(None), g))
+    x, labels = normal(5, 1, 6, 6), np.array([0, 3, 1, 1, 2])
+    _, gradient = loss_and_gradient(net, x, labels, shard=2)
     start, direction, h = net.flat.copy(), normal(net.flat.size), 1e-5
 
     def loss(t):
         net.flat[...] = start + t * direction
-        with run.alone():
-            return run.train_step(x, labels, (0, 0), lambda g, comm: None)[0]
+        return loss_and_gradient(net, x, labels, shard=2)[0][0]
 
     assert np.dot(gradient, direction) == pytest.approx((loss(h) - loss(-h)) / (2 * h), rel=1e-7)
 
@@ -473,9 +469,7 @@ def test_random_networks(images, features, shard):
 # Convolution and batch norm in evaluation mode ----------------------------------------------------------------------
 def joined(net, x):
     """The layers that the network runs to predict ``x``."""
-    net.predict(x)
-    (layout,) = net.inference()._layouts.values()
-    return [node.layer for node in layout.plan.largest.graph.nodes]
+    return [node.layer for node in net.plan(len(x), x.shape[1:], training=False).graph.nodes]
 
 
 def with_statistics(layers):

@@ -11,7 +11,7 @@ from helpers import assert_same_bits, everything
 
 import im2colnet as ic
 from im2colnet import memory
-from im2colnet.engine import run
+from im2colnet.engine import crew
 from im2colnet.parallel import processes
 
 pytestmark = [
@@ -23,7 +23,7 @@ pytestmark = [
 @pytest.fixture(params=["threads", "processes"])
 def kind(request, monkeypatch):
     """Two workers of either kind, from the first step on."""
-    monkeypatch.setattr(run, "FIRST_STEPS", 1)
+    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
     before, workers = ic.get_num_threads(), ic.get_workers()
     ic.set_num_threads(2)
     ic.set_workers(request.param)
@@ -426,7 +426,7 @@ def test_an_array_that_is_changed_in_place_between_the_steps_is_seen(kind):
     ic.set_num_threads(1)
     losses, expected, _ = train_with(Scales, change=change)
     ic.set_num_threads(2)
-    run._said.clear()
+    crew._said.clear()
     for layer in Scales, DeclaredScales:
         if layer is Scales and kind == "processes":
             with pytest.warns(ic.WorkerWarning, match="Scales does not say that it is stateless"):

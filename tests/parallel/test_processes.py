@@ -14,7 +14,7 @@ from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
 from im2colnet import memory
-from im2colnet.engine import run
+from im2colnet.engine import crew
 from im2colnet.parallel import processes
 from im2colnet.plan import shards, steps
 
@@ -27,7 +27,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def workers(monkeypatch):
     """Three processes, from the first step on."""
-    monkeypatch.setattr(run, "FIRST_STEPS", 1)
+    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
     before, kind = ic.get_num_threads(), ic.get_workers()
     ic.set_num_threads(3)
     ic.set_workers("processes")
@@ -60,7 +60,7 @@ def trainer(net=None, optimizer=None):
 
 
 def pids(trained):
-    return [pid for team in trained._run._processes.values() for pid in team.pids]
+    return trained.engine.worker_processes()
 
 
 def alive(pid):
@@ -117,7 +117,7 @@ def test_which_workers_ran_is_visible(workers):
 
 
 def test_only_steps_that_are_repeated_start_processes(monkeypatch):
-    monkeypatch.setattr(run, "FIRST_STEPS", 3)
+    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 3)
     teacher, seen = trainer(), []
     for n in 12, 12, 9, 12, 12:
         teacher.step(*batch(n))
@@ -247,7 +247,7 @@ def test_predictions_and_evaluations_are_those_of_one_worker(workers):
 
 
 def test_predictions_are_made_by_processes_from_the_third_of_a_batch_size_on(monkeypatch):
-    monkeypatch.setattr(run, "FIRST_STEPS", 3)
+    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 3)
     net, seen = predictor(), []
     for n in 12, 12, 9, 12, 12, 1:
         net.predict(batch(n)[0])
@@ -259,12 +259,12 @@ def test_the_same_processes_predict_and_evaluate_while_a_network_is_trained():
     net = predictor()
     teacher = ic.Trainer(net, seed=1, shard=4)
     teacher.evaluate(batch())
-    first = [team.pids for team in net.inference()._processes.values()]
+    first = net.inference().worker_processes()
     for _ in range(3):
         teacher.step(*batch())
         teacher.evaluate(batch())
         net.predict(batch()[0])
-    assert [team.pids for team in net.inference()._processes.values()] == first
+    assert net.inference().worker_processes() == first
     assert workers_of(net) == "3 processes"
 
 
@@ -285,7 +285,7 @@ def test_a_network_that_is_loaded_again_reaches_the_workers():
 
 
 def test_a_batch_that_would_take_much_memory_to_copy_stays_with_threads(monkeypatch):
-    monkeypatch.setattr(run, "MOST_COPIED", 12 * 3 * 8 * 8 * 4 - 1)
+    monkeypatch.setattr(crew, "MAX_COPIED_BYTES", 12 * 3 * 8 * 8 * 4 - 1)
     net = predictor()
     net.predict(batch()[0])
     assert workers_of(net) == "3 threads"
@@ -388,7 +388,7 @@ def test_images_that_are_not_finite_and_a_worker_that_is_killed_while_predicting
     with pytest.raises(ic.NonFiniteError, match="image 11 of the batch"):
         net.predict(bad)
     assert_same_bits(net.predict(images), expected)
-    killed = next(iter(net.inference()._processes.values())).pids[0]
+    killed = net.inference().worker_processes()[0]
     os.kill(killed, signal.SIGKILL)
     with pytest.raises(ic.WorkerError, match=rf"process {killed}\) was killed"):
         net.predict(images)
@@ -523,7 +523,7 @@ trainer = ic.Trainer(ic.Sequential([ic.Conv2d(3, 4, 3), Mine(), ic.Flatten(), ic
 images, labels = np.random.default_rng(0).random((8, 3, 8, 8), "float32"), np.arange(8) % 2
 for _ in range(4):
     trainer.step(images, labels)
-print(trainer.workers, *trainer._run._processes[2].pids, flush=True)
+print(trainer.workers, *trainer.engine.worker_processes(), flush=True)
 """
 
 

@@ -189,7 +189,7 @@ def test_buffers_that_share_memory_are_never_alive_together():
 
 def test_summary_counts_parameters_and_flops():
     net = ic.models.lenet5()
-    table = report.summary(net, (1, 28, 28), 1)
+    table = net.summary_facts((1, 28, 28), 1)
     assert table["parameters"] == 61_706
     convolutions = 28 * 28 * 6 * (2 * 25 + 1) + 10 * 10 * 16 * (2 * 150 + 1)
     linear = 120 * (2 * 400 + 1) + 84 * (2 * 120 + 1) + 10 * (2 * 84 + 1)
@@ -219,6 +219,5 @@ def test_every_buffer_of_a_step_begins_on_a_line_of_the_cache(model):
     images, labels = batch((1, 28, 28), 40)
     trainer = ic.Trainer(ic.models.make(model, 10, 1, 28))
     trainer.step(images, labels)
-    run = trainer._run
-    for array in (trainer.net.flat, *run.gradient_rows(1), *run.worker_arenas, *run.shard_arenas):
+    for array in (trainer.net.flat, *trainer.engine.arrays()):
         assert array.ctypes.data % 64 == 0

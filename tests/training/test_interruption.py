@@ -263,9 +263,9 @@ def test_fit_saves_as_process_1_of_a_container(tmp_path):
 
 @pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64")
 def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
-    from im2colnet.engine import run
+    from im2colnet.engine import crew
 
-    monkeypatch.setattr(run, "FIRST_STEPS", 1)
+    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
     monkeypatch.setattr(processes, "GRACE", 0.3)
     ic.set_num_threads(2)
     kind = ic.get_workers()
@@ -273,7 +273,7 @@ def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
     try:
         teacher = trainer()
         teacher.step(*batch())
-        (pid,) = next(iter(teacher._run._processes.values())).pids
+        (pid,) = processes.worker_processes()
         os.kill(pid, signal.SIGSTOP)
         before = signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.3)

@@ -14,7 +14,6 @@ from numpy.testing import assert_allclose
 from reference.torch_values import every_case
 
 import im2colnet as ic
-from im2colnet.engine.run import Run
 from im2colnet.parallel import Communicator, Team, share, tree_sum
 from im2colnet.plan import folds, gradient_rows, shard_of, shard_sizes
 from im2colnet.testing import oracles
@@ -44,10 +43,8 @@ def test_ten_steps_against_pytorch(config, arrays, shard):
     images, labels = arrays["images"], arrays["labels"]
     net = torch_net().init(0, "float64")
     net.load_state_dict(part(arrays, "initial/"))
-    gradient, run = np.empty(net.flat.shape), Run(net, training=True, loss=ic.CrossEntropyLoss(), shard=shard)
     running = {k: v for k, v in net.state_dict().items() if "running" in k}
-    with run.alone():
-        loss, correct = run.train_step(images, labels, (0, 0), lambda g, comm: gradient.__setitem__(slice(None), g))
+    (loss, correct), gradient = loss_and_gradient(net, images, labels, shard=shard)
     assert correct == (arrays["logits"].argmax(1) == labels).sum()
     assert_allclose(loss, arrays["losses"][0], rtol=1e-12)
     gradients = part(arrays, "gradient/")
@@ -284,15 +281,7 @@ def test_a_run_adds_gradients_along_the_tree(n, threads):
         def __call__(self, logits, labels, scale, metrics, dlogits, backend):
             metrics[...], dlogits[...] = (1, 0), 1
 
-    found = np.full(5, np.nan, "float32")
-
-    def update(gradient, comm):
-        elements = comm.share(gradient.size)
-        found[elements.start : elements.stop] = gradient[elements.start : elements.stop]
-
-    run = Run(net, training=True, loss=Sum(), shard=1)
-    with run.alone():
-        loss, _ = run.train_step(x, np.zeros(n, int), (0, 0), update)
+    (loss, _), found = loss_and_gradient(net, x, np.zeros(n, int), Sum(), shard=1)
     assert loss == n
     assert_same_bits(found, whole_tree(x))
 

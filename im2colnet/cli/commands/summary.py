@@ -8,7 +8,7 @@ from typing import Any
 from im2colnet.cli.arguments import Commands, add_command, add_machine, add_network, positive
 from im2colnet.cli.networks import find_subject
 from im2colnet.cli.report import Report
-from im2colnet.network.summary import summary, summary_text
+from im2colnet.network.summary import summary_text
 
 ORDER = 50
 
@@ -33,7 +33,7 @@ def register(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Show a network's layers."""
     subject = find_subject(args)
-    facts = summary(subject.net, subject.shape, args.batch_size or 1)
+    facts = subject.net.summary_facts(subject.shape, args.batch_size or 1)
     return Report({"network": subject.name, **facts}, describe)
 
 

@@ -1,0 +1,236 @@
+"""The engine of a network: it takes batches through training steps, predictions and evaluations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from threading import Lock
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.backend.registry import get_backend
+from im2colnet.engine.binding import BoundBatch
+from im2colnet.engine.crew import Crew
+from im2colnet.engine.memory import Memory
+from im2colnet.engine.program import Moment, Update, Worker
+from im2colnet.errors import NonFiniteError, ShapeError, memory_for
+from im2colnet.graph.parameters import Parameters
+from im2colnet.layout import internal_shape, user_shape
+from im2colnet.losses import Loss
+from im2colnet.memory import working
+from im2colnet.types import Array, Shape
+
+
+class Engine:
+    """Runs the layers of a graph on its parameters, for training or for inference.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    training : bool
+    loss : Loss, optional
+        Of training; an evaluation brings its own.
+    shard : int, optional
+        Samples in a shard, at most; by default :func:`im2colnet.plan.shard_of`.
+    """
+
+    def __init__(
+        self, parameters: Parameters, training: bool, loss: Loss | None = None, shard: int | None = None
+    ) -> None:
+        self.parameters, self.training, self.precision = parameters, training, parameters.precision
+        self._memory = Memory(parameters, training, shard)
+        self._worker, self._crew = Worker(self._memory, loss), Crew(self._memory)
+        self._layers = [node.layer for node in parameters.graph.nodes]
+        self._lock, self._process = Lock(), os.getpid()
+
+    # ------------------------------------------------------------------ what it tells
+
+    @property
+    def backend(self) -> Backend:
+        """The backend, at the precision that it computes in."""
+        return self._memory.backend
+
+    @property
+    def shard(self) -> int | None:
+        """Samples in a shard, at most, if that was set."""
+        return self._memory.shard
+
+    @shard.setter
+    def shard(self, shard: int | None) -> None:
+        self._memory.shard = shard
+        self._memory.batches.clear()
+
+    @property
+    def dtype(self) -> str:
+        """Type of the arrays between the layers."""
+        return self._memory.dtype
+
+    @property
+    def workers_text(self) -> str:
+        """What did the last work, such as "2 processes"."""
+        return self._crew.text
+
+    def worker_processes(self) -> list[int]:
+        """Return the ids of the processes that work for this engine."""
+        return self._crew.processes()
+
+    def arrays(self) -> list[Array]:
+        """Return the arrays that its steps use: arenas and rows of gradients."""
+        memory = self._memory
+        return [*memory.gradients, *memory.worker_arenas, *memory.shard_arenas]
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the last gradient was not finite in float16, so that nothing was changed."""
+        return self._worker.overflowed
+
+    @property
+    def changing(self) -> bool:
+        """Whether parameters or state may have changed, and not all of them, or not counted yet."""
+        return self._worker.changing
+
+    @changing.setter
+    def changing(self, changing: bool) -> None:
+        self._worker.changing = changing
+
+    @property
+    def loss(self) -> Loss | None:
+        """The loss of the next step or evaluation."""
+        return self._worker.loss
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None:
+        before = self._worker.loss
+        if before is None or len(before.metrics) != len(loss.metrics):
+            self._memory.batches.clear()  # they have room for what the other one counts
+        self._worker.loss = loss
+
+    @contextmanager
+    def clocked(self) -> Iterator[dict[tuple[Any, int], float]]:
+        """Within the block the seconds of each kind of work on each node are added to the dict that it gives."""
+        self._worker.clock = {}
+        try:
+            yield self._worker.clock
+        finally:
+            self._worker.clock = None
+
+    def say(self) -> None:
+        """Warn of what was noticed in the user's classes, now that the work is done."""
+        self._crew.say()
+
+    # ------------------------------------------------------------------ what it does
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Serve one call at a time, whichever of the user's threads it comes from, on the backend's device."""
+        if self._process != os.getpid():  # forked: nobody here will ever release the parent's
+            self._lock, self._process = Lock(), os.getpid()
+        with self._lock, working(), self._memory.backend.context():
+            yield
+
+    def train(
+        self,
+        images: Any,
+        labels: Any,
+        update: Update,
+        moment: Moment,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> tuple[float, ...]:
+        """Run one step, within :meth:`alone`, and leave :attr:`changing` set for whoever counts the step.
+
+        Parameters
+        ----------
+        images : array of the host or of the backend, (N, ...)
+            As :func:`im2colnet.engine.inputs.check_images` returns them.
+        labels : what the loss takes
+        update : Update
+            Changes the parameters.
+        moment : Moment
+        while_waiting : callable, optional
+            Called when everything is queued, before a device is waited for.
+
+        Returns
+        -------
+        loss, *counts
+            Mean loss over the batch, and the sums of what the loss counts, before the update.
+
+        Raises
+        ------
+        NonFiniteError
+            If images or loss are not finite; the parameters are unchanged.
+        WorkerError
+            If a worker's process has ended.
+        """
+        with memory_for():
+            self._worker.while_waiting = while_waiting
+            known = update.known()
+            objects = self._objects(known)
+            bound = self._bind(images, objects)
+            batch = images, self._targets(labels, bound)
+            self._crew.run(partial(self._worker.train, update), bound, batch, (moment,), objects, known, self.loss)
+            loss = bound.metrics[0]
+            if loss - loss != 0:  # NaN or infinity
+                wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
+                raise NonFiniteError(
+                    f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged"
+                )
+            for layer, ctx in zip(self._layers, bound.shards[0].bound.contexts, strict=True):
+                layer.finish_step(ctx)
+            return bound.metrics
+
+    def predict(self, images: Any) -> Any:
+        """Return the network's output for ``images``, batch first, of their array module; of several a tuple."""
+        backend = self._memory.backend
+        own = backend.owns(images)
+        with self.alone(), memory_for():
+            if not len(images):
+                shapes = self.output_shapes(images.shape)
+                xp = backend.xp if own else get_backend("numpy").xp
+                results = [xp.empty(shape, dtype=self.parameters.dtype) for shape in shapes]
+            else:
+                bound = self._bind(images, self._objects())
+                self._infer(bound, (images,), evaluate=False)
+                results = [backend.xp.array(out) if own else backend.to_numpy(out) for out in bound.outputs]
+        self.say()
+        return tuple(results) if len(results) > 1 else results[0]
+
+    def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
+        """Return the mean loss and the sums of what it counts, in evaluation mode."""
+        with self.alone(), memory_for():
+            self.loss = loss
+            bound = self._bind(images, self._objects())
+            self._infer(bound, (images, self._targets(labels, bound)), evaluate=True)
+            metrics = bound.read_metrics()
+        self.say()
+        return metrics
+
+    def output_shapes(self, images: Shape) -> list[Shape]:
+        """Return the shapes of the outputs for a batch of images of this shape, (N, ...)."""
+        graph = self.parameters.graph
+        shapes = graph.shapes(internal_shape(images[1:], max(1, images[0])))
+        return [(images[0], *user_shape(shapes[v])[1:]) for v in graph.outputs]
+
+    def _infer(self, bound: BoundBatch, batch: tuple[Any, ...], evaluate: bool) -> None:
+        self._crew.run(self._worker.infer, bound, batch, (evaluate,), self._objects(), (), self.loss)
+
+    def _objects(self, known: Sequence[dict[str, Any]] = ()) -> list[Any]:
+        """The objects whose methods the workers call."""
+        return [*self._layers, *filter(None, [self.loss]), *(known[0].values() if known else ())]
+
+    def _bind(self, images: Any, objects: Sequence[Any]) -> BoundBatch:
+        name = tuple(images.shape[1:]), images.shape[0]
+        counts = 1 + len(self.loss.metrics) if self.loss else 1
+        return self._memory.bind(name, self._crew.size(objects), counts)
+
+    def _targets(self, labels: Any, bound: BoundBatch) -> Any:
+        """Return what the loss makes of a batch's labels, an array of the host."""
+        loss, n = self.loss, bound.name[1]
+        assert loss is not None
+        (shape,) = bound.output_shapes
+        targets = loss.targets(labels, shape)
+        if not get_backend("numpy").owns(targets) or targets.shape[:1] != (n,):
+            what = getattr(targets, "shape", type(targets).__name__)
+            raise ShapeError(f"{loss!r}.targets must return a NumPy array of shape ({n}, ...), it returned {what}")
+        return targets

@@ -1,0 +1,46 @@
+"""Checks of the images that a network is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.backend.foreign import known_array
+from im2colnet.backend.registry import backend_of, get_backend
+from im2colnet.errors import BackendError, DTypeError, ShapeError
+
+
+def check_images(images: Any, backend: Backend, sample: Sequence[int] | None, least: int = 1) -> Any:
+    """Return ``images`` as an array of the host or of a network's backend, or raise what is wrong with it.
+
+    Parameters
+    ----------
+    images : array_like, (N, C, H, W), or (N, ...)
+    backend : Backend
+        The network's.
+    sample : tuple of int, optional
+        Shape of one image that the network expects, of which only the number of axes is compared here.
+    least : int
+        How many images there must be.
+    """
+    if not backend.owns(images) or hasattr(images, "mask"):
+        images = known_array("images", images)
+    if not (backend.owns(images) or get_backend("numpy").owns(images)):
+        raise BackendError(
+            f"images are arrays of {backend_of(images=images).full_name!r}, but the network lives on"
+            f" {backend.full_name!r}: give NumPy arrays, or those of its own backend"
+        )
+    rank = images.ndim if sample is None else len(sample) + 1
+    if images.ndim < 2 or images.ndim != rank:
+        expected = {2: "(N, features)", 4: "(N, channels, height, width)"}.get(rank, f"(N, ...) of {rank} axes")
+        hint = "; make it so by images[None] (one image) or images[:, None] (grey ones)" if images.ndim == 3 else ""
+        raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
+    if 0 in images.shape[not least :]:
+        raise ShapeError(f"the batch is empty: images of shape {images.shape}")
+    if images.dtype.kind != "f" and images.dtype.name != "uint8":
+        raise DTypeError(
+            "images must be uint8, which is scaled to [0, 1], or floating point, which is taken as it is;"
+            f" got {images.dtype}"
+        )
+    return images

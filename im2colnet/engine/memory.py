@@ -1,0 +1,139 @@
+"""The arrays that the steps of one network share: arenas, rows of gradients, a copy of the parameters in 16 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from im2colnet.engine.binding import BoundBatch, Name
+from im2colnet.errors import OutOfMemoryError
+from im2colnet.graph.nodes import Node
+from im2colnet.graph.parameters import Parameters
+from im2colnet.memory import as_scratch
+from im2colnet.plan import BatchPlan
+from im2colnet.types import Array
+
+#: how many batch sizes are kept bound
+MOST_BATCHES = 16
+
+
+class Memory:
+    """Binds batches to memory that they share.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    training : bool
+    shard : int, optional
+        Samples in a shard, at most; by default :func:`im2colnet.plan.shard_of`.
+    """
+
+    def __init__(self, parameters: Parameters, training: bool, shard: int | None = None) -> None:
+        self.parameters, self.training, self.shard = parameters, training, shard
+        self.backend, self.dtype = parameters.computes()
+        flat = parameters.flat
+        #: a copy of the parameters, where they are stored in another type than the run's arrays
+        self.copy = None if self.dtype == parameters.dtype else self.backend.empty(flat.shape, self.dtype)
+        self._of_copy: dict[int, dict[str, Array]] = {}
+        self.worker_arenas: list[Array] = []
+        self.shard_arenas: list[Array] = []
+        #: rows of gradients, each as long as the parameters
+        self.gradients: list[Array] = []
+        #: of each row and each node, the gradients of its parameters
+        self.views: dict[int, list[Mapping[str, Array]]] = {}
+        self.batches: dict[Name, BoundBatch] = {}
+        self.workers = 0
+
+    def bind(self, name: Name, workers: int, counts: int) -> BoundBatch:
+        """Return the batch of this shape, planned and bound, made on first use.
+
+        Parameters
+        ----------
+        name : (shape of a sample, samples)
+        workers : int
+            At most.
+        counts : int
+            How many numbers the loss counts, its own value included.
+        """
+        if self.workers != workers:
+            self.workers = workers
+            self.batches.clear()
+        if name not in self.batches:
+            try:
+                bound = self._bind(name, counts)
+            except OutOfMemoryError as error:
+                raise OutOfMemoryError(f"{error}. {self._fitting(name)}") from None
+            while len(self.batches) >= MOST_BATCHES:
+                self.batches.pop(next(iter(self.batches)))
+            self.batches[name] = bound
+        self.batches[name] = self.batches.pop(name)  # the last to be thrown out
+        return self.batches[name]
+
+    def _bind(self, name: Name, counts: int) -> BoundBatch:
+        plan = self._plan(*name)
+        self._reserve(self.worker_arenas, len(plan.shares), plan.worker_bytes)
+        self._reserve(self.shard_arenas, plan.count if plan.couples else 0, plan.shard_bytes)
+        self._reserve_gradients(plan.rows)
+        arenas = self.worker_arenas, self.shard_arenas
+        bound = BoundBatch(name, plan, self.backend, *arenas, self.parameters_of, counts)
+        if not self.training:
+            bound.allocate_outputs(self.parameters.dtype)  # now, so that workers that are forked later see them
+        return bound
+
+    def _plan(self, sample: tuple[int, ...], batch: int) -> BatchPlan:
+        graph = self.parameters.graph
+        return BatchPlan(graph, sample, batch, self.dtype, self.backend, self.training, self.shard, self.workers)
+
+    def _fitting(self, name: Name) -> str:
+        """Say which batch would have had room."""
+        (sample, batch), free = name, self.backend.room()
+        if free is None:
+            return "Use a smaller batch"
+        fits, more = 0, batch
+        while more - fits > 1:
+            n = (fits + more) // 2
+            needed = sum(self._plan(sample, n).memory().values())
+            fits, more = (n, more) if needed <= free else (fits, n)
+        if not fits:
+            return "Not even one image would fit"
+        return f"Of this batch of {batch} images {fits} would fit: use a batch of {fits} or fewer"
+
+    def _reserve(self, arenas: list[Array], count: int, size: int) -> None:
+        """Have at least ``count`` arenas of at least ``size`` bytes; larger ones replace the present ones."""
+        if count and (len(arenas) < count or arenas[0].size < size):
+            size = max([size, *(arena.size for arena in arenas[:1])])
+            count = max(count, len(arenas))
+            arenas.clear()
+            self.batches.clear()  # they were bound to the old ones
+            # shared, or both a process and the one it was forked from would have a copy of what was written before
+            allocate = self.backend.shared if self.workers > 1 else self.backend.empty
+            arenas.extend(as_scratch(allocate((size,), "uint8")) for _ in range(count))
+
+    def _reserve_gradients(self, count: int) -> None:
+        """Have at least ``count`` rows of gradients."""
+        parameters = self.parameters
+        while len(self.gradients) < count:
+            row = self.backend.shared(parameters.flat.shape, parameters.dtype)
+            row[...] = 0  # of parameters whose layer writes none
+            # read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... does not go unnoticed
+            self.views[len(self.gradients)] = [
+                MappingProxyType(parameters.views(node, row)) for node in parameters.graph.nodes
+            ]
+            self.gradients.append(row)  # last, in case that this is interrupted
+
+    def parameters_of(self, node: Node) -> dict[str, Array]:
+        """Return a node's parameters as its layer takes them."""
+        if self.copy is None:
+            return node.params
+        if not self._of_copy:  # the nodes of a lowered graph are others, which share the parameters of these
+            for other in self.parameters.graph.nodes:
+                precise = {key for key, p in other.layer.parameters().items() if p.precise}
+                views = self.parameters.views(other, self.copy)
+                self._of_copy[id(other.params)] = {k: other.params[k] if k in precise else v for k, v in views.items()}
+        return self._of_copy[id(node.params)]
+
+    def refresh_copy(self) -> None:
+        """Write the parameters, as they are now, into their copy, if there is one."""
+        if self.copy is not None:
+            with self.backend.errstate():
+                self.copy[...] = self.parameters.flat

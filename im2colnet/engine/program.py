@@ -1,0 +1,197 @@
+"""What every worker does in a step of training, and in a prediction or an evaluation.
+
+A step of training:
+
+    for each stage:
+        for each of my shards:  make the stage's steps; fold the gradients into those of the shards before
+        join the sums of the layer that ends the stage
+    join loss and gradients over all shards; update my part of the parameters
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from im2colnet.engine.binding import BoundBatch, Name, Shard, forward
+from im2colnet.engine.memory import Memory
+from im2colnet.errors import NonFiniteError
+from im2colnet.graph.nodes import locate
+from im2colnet.losses import Loss
+from im2colnet.parallel import Communicator
+from im2colnet.plan import Kind, Stage, folds
+from im2colnet.types import Array
+
+
+class Moment(NamedTuple):
+    """What a worker is told of a training step, beside its batch."""
+
+    seed: int
+    step: int  #: from 0; with the seed it seeds random numbers
+    lr: float
+    scale: float = 1.0  #: the loss is multiplied by it before it is differentiated, and the gradient divided
+
+
+class Update(Protocol):
+    """Changes the parameters by their gradient; workers that are forked have it as it was then."""
+
+    def apply(self, gradient: Array, comm: Communicator, moment: Moment) -> None:
+        """Change a worker's share of the parameters, and set that share of the gradient to 0."""
+
+    def known(self) -> list[dict[str, Any]]:
+        """Return all that :meth:`apply` depends on, by name, first the objects whose methods it calls."""
+
+
+class Worker:
+    """The work of one worker on the batches of a memory. Each worker has the same one, or a forked copy of it.
+
+    Parameters
+    ----------
+    memory : Memory
+    loss : Loss or None
+        Of training; an evaluation sets its own.
+    """
+
+    def __init__(self, memory: Memory, loss: Loss | None) -> None:
+        self.memory, self.loss, self.backend = memory, loss, memory.backend
+        #: where given, seconds of each step by kind and node are added to it; only of this process
+        self.clock: dict[tuple[Kind, int], float] | None = None
+        #: called when everything is queued, before a device is waited for
+        self.while_waiting: Callable[[], None] | None = None
+        #: whether parameters or state may have changed, and not all of them, or not counted yet
+        self.changing = False
+        #: whether the last gradient was not finite in float16, so that nothing was changed
+        self.overflowed = False
+
+    def train(self, update: Update, comm: Communicator, name: Name, batch: tuple[Any, ...], moment: Moment) -> None:
+        """Do what a step of training is for this worker, on ``batch`` or on what is shared with other processes."""
+        bound = self.memory.batches[name]
+        plan, mine, (images, targets) = bound.plan, comm.share(bound.plan.count), batch or bound.batch
+        for stage in plan.stages:
+            for s in mine:
+                if stage is plan.stages[0]:
+                    self._load(images, bound.shards[s])
+                self._run_stage(stage, bound, s, targets, moment)
+                self._fold(bound, s, mine.start, stage.gradients)
+            if stage.join is not None:
+                self._join(stage, bound, comm, mine)
+        comm.all_reduce([shard.metrics for shard in bound.shards])
+        if self.while_waiting and not comm.rank:
+            self.while_waiting()
+        # here a device is waited for; what follows is queued, and not waited for
+        loss, *counts = bound.read_metrics()
+        bound.metrics = loss / moment.scale, *counts
+        if loss - loss != 0:  # NaN or infinity
+            return
+        if not comm.rank:
+            self.changing = True  # before any worker can change a parameter: they meet in the next line
+        gradients = self.memory.gradients
+        comm.all_reduce([gradients[row] if s in plan.live else None for s, row in enumerate(plan.row_of)])
+        if self.memory.dtype == "float16":  # find out whether the gradient overflowed, and skip the update if so
+            gradients[0] *= 1 / moment.scale
+            self.overflowed = not self.backend.all_finite(gradients[0])
+            if self.overflowed:
+                gradients[0][...] = 0
+                return
+        update.apply(gradients[0], comm, moment)
+
+    def infer(self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool) -> None:
+        """Do what a prediction or an evaluation is for this worker; see :meth:`train`."""
+        bound = self.memory.batches[name]
+        images, *targets = batch or bound.batch
+        if bound.plan.parts > 1:
+            self._infer(comm, bound, images, 0)
+        for s in comm.share(bound.plan.count):
+            shard = bound.shards[s]
+            if bound.plan.parts == 1:
+                self._infer(Communicator(), bound, images, s)
+            if evaluate:
+                self._measure(shard, targets[0], differentiate=False)
+            else:
+                bound.write_outputs(shard)
+        if evaluate:
+            comm.all_reduce([shard.metrics for shard in bound.shards])
+
+    # ------------------------------------------------------------------ one shard
+
+    def _load(self, images: Any, shard: Shard) -> None:
+        backend, x = self.backend, shard.bound.values[0]
+        part = backend.asarray(images[shard.start : shard.stop])
+        backend.to_rows(part, out=x)
+        if part.dtype.kind == "f" and not backend.all_finite(x):
+            first = next(i for i in range(x.shape[-1]) if not backend.all_finite(x[..., i]))
+            beyond = "" if self.memory.copy is None else f", or numbers too large for {self.memory.dtype}"
+            raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity{beyond}")
+
+    def _run_stage(self, stage: Stage, bound: BoundBatch, s: int, targets: Any, moment: Moment) -> None:
+        shard, row, samples = bound.shards[s], bound.plan.row_of[s], bound.name[1]
+        nodes, views = bound.plan.graph.nodes, self.memory.views[row]
+        for step in stage.steps:
+            kind, i, began = step.kind, step.node, time.perf_counter()
+            if kind == "loss":
+                self._measure(shard, targets, differentiate=True, scale=moment.scale)
+            else:
+                key = moment.seed, moment.step, i, s
+                try:
+                    shard.bound.run(kind, i, shard.sums.get((kind, i)), row, views[i], samples, key)
+                except Exception:
+                    with locate(nodes[i]):
+                        raise
+            if self.clock is not None:
+                self.backend.synchronize()
+                self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
+
+    def _infer(self, comm: Communicator, bound: BoundBatch, images: Any, s: int) -> None:
+        """Take a shard through the network in evaluation mode, each worker its part of the layers that are divided."""
+        shard = bound.shards[s]
+        if not comm.rank:
+            self._load(images, shard)
+        program, i, before = shard.bound.inference(comm.share(bound.plan.parts)), 0, False
+        try:
+            for i, divided, work in program:
+                if before or divided:
+                    comm.barrier()
+                before = divided
+                for layer, ctx, calls in work:
+                    ctx.samples, ctx.key = len(images), (0, 0, i, s)
+                    forward(layer, ctx, calls)
+        except Exception:
+            with locate(bound.plan.graph.nodes[i]):
+                raise
+        comm.barrier()
+
+    def _measure(self, shard: Shard, targets: Any, differentiate: bool, scale: float = 1.0) -> None:
+        """Have the loss measure a shard's output, and differentiate it."""
+        assert self.loss is not None
+        mine = self.backend.asarray(targets[shard.start : shard.stop])
+        (output,) = shard.bound.outputs
+        doutput = shard.bound.loss_gradients[0] if differentiate else None
+        self.loss(output, mine, scale / len(targets), shard.metrics, doutput, self.backend)
+
+    # ------------------------------------------------------------------ joins
+
+    def _fold(self, bound: BoundBatch, s: int, first: int, part: tuple[int, int]) -> None:
+        """Add the gradients that shard ``s`` has just finished to those of the shards before it."""
+        start, stop = part
+        here, row_of, gradients = s, bound.plan.row_of, self.memory.gradients
+        if stop > start:
+            for into in folds(s, first):
+                target = gradients[row_of[into]][start:stop]
+                target += gradients[row_of[here]][start:stop]
+                here = into
+
+    def _join(self, stage: Stage, bound: BoundBatch, comm: Communicator, mine: range) -> None:
+        """Join the sums of the layer that ends a stage, and give them to the layer in each of my shards."""
+        assert stage.join is not None
+        kind, i = stage.steps[-1].kind, stage.join
+        parts = [shard.sums[kind, i] for shard in bound.shards]
+        contexts = [bound.shards[s].bound.contexts[i] for s in mine]
+        if kind == "sums":
+            comm.barrier()
+            joined = bound.plan.graph.nodes[i].layer.join_sums(parts, bound.plan.sizes, contexts[0])
+        else:
+            comm.all_reduce(parts)
+            joined = parts[0]
+        for ctx in contexts:
+            ctx.sums = joined
