@@ -66,6 +66,7 @@ class BatchPlan:
         workers: int = 1,
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
+        graph.shapes(internal_shape(sample, batch))  # an error names the layer as the user wrote it
         self.graph = graph = lowered(graph, backend, training)
         values = sum(prod(shape[:-1]) for shape in graph.shapes(internal_shape(sample, batch)))
         if values > MOST_VALUES:
