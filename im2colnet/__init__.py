@@ -58,7 +58,7 @@ from im2colnet.layers import (
     Upsample,
     ZeroPadShortcut,
 )
-from im2colnet.losses import CrossEntropyLoss, Loss, MSELoss
+from im2colnet.losses import CrossEntropyLoss, Loss, MSELoss, SumLoss
 from im2colnet.network import Net, Network, Residual, Sequential
 from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule
 from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
@@ -123,6 +123,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Spec",
+    "SumLoss",
     "Tanh",
     "Trainer",
     "TrainingWarning",

@@ -168,7 +168,7 @@ class Engine:
             known = update.known()
             objects = self._objects(known)
             bound = self._bind(images, objects)
-            batch = images, self._targets(labels, bound)
+            batch = images, *self._targets(labels, bound)
             self._crew.run(partial(self._worker.train, update), bound, batch, (moment,), objects, known, self.loss)
             loss = bound.metrics[0]
             if loss - loss != 0:  # NaN or infinity
@@ -201,7 +201,7 @@ class Engine:
         with self.alone(), memory_for():
             self.loss = loss
             bound = self._bind(images, self._objects())
-            self._infer(bound, (images, self._targets(labels, bound)), evaluate=True)
+            self._infer(bound, (images, *self._targets(labels, bound)), evaluate=True)
             metrics = bound.read_metrics()
         self.say()
         return metrics
@@ -217,20 +217,29 @@ class Engine:
 
     def _objects(self, known: Sequence[dict[str, Any]] = ()) -> list[Any]:
         """The objects whose methods the workers call."""
-        return [*self._layers, *filter(None, [self.loss]), *(known[0].values() if known else ())]
+        losses = [self.loss, *getattr(self.loss, "losses", ())] if self.loss else []
+        return [*self._layers, *losses, *(known[0].values() if known else ())]
 
     def _bind(self, images: Any, objects: Sequence[Any]) -> BoundBatch:
         name = tuple(images.shape[1:]), images.shape[0]
         counts = 1 + len(self.loss.metrics) if self.loss else 1
         return self._memory.bind(name, self._crew.size(objects), counts)
 
-    def _targets(self, labels: Any, bound: BoundBatch) -> Any:
-        """Return what the loss makes of a batch's labels, an array of the host."""
+    def _targets(self, labels: Any, bound: BoundBatch) -> tuple[Any, ...]:
+        """Return what the loss makes of a batch's labels, an array of the host for each of the network's outputs."""
         loss, n = self.loss, bound.name[1]
         assert loss is not None
-        (shape,) = bound.output_shapes
-        targets = loss.targets(labels, shape)
-        if not get_backend("numpy").owns(targets) or targets.shape[:1] != (n,):
-            what = getattr(targets, "shape", type(targets).__name__)
-            raise ShapeError(f"{loss!r}.targets must return a NumPy array of shape ({n}, ...), it returned {what}")
-        return targets
+        shapes: Any = bound.output_shapes
+        several = len(shapes) > 1
+        if several != loss.several_outputs:
+            raise ShapeError(
+                f"the network has {len(shapes)} outputs, for which {loss!r} is no loss: ic.SumLoss([...]) takes a loss"
+                " for each of several outputs"
+            )
+        targets = loss.targets(labels, tuple(shapes) if several else shapes[0])
+        found = targets if several else (targets,)
+        for target in found:
+            if not get_backend("numpy").owns(target) or target.shape[:1] != (n,):
+                what = getattr(target, "shape", type(target).__name__)
+                raise ShapeError(f"{loss!r}.targets must return a NumPy array of shape ({n}, ...), it returned {what}")
+        return tuple(found)

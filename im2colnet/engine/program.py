@@ -11,7 +11,7 @@ A step of training:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from im2colnet.engine.binding import BoundBatch, Name, Shard, forward
@@ -67,7 +67,7 @@ class Worker:
     def train(self, update: Update, comm: Communicator, name: Name, batch: tuple[Any, ...], moment: Moment) -> None:
         """Do what a step of training is for this worker, on ``batch`` or on what is shared with other processes."""
         bound = self.memory.batches[name]
-        plan, mine, (images, targets) = bound.plan, comm.share(bound.plan.count), batch or bound.batch
+        plan, mine, (images, *targets) = bound.plan, comm.share(bound.plan.count), batch or bound.batch
         for stage in plan.stages:
             for s in mine:
                 if stage is plan.stages[0]:
@@ -107,7 +107,7 @@ class Worker:
             if bound.plan.parts == 1:
                 self._infer(Communicator(), bound, images, s)
             if evaluate:
-                self._measure(shard, targets[0], differentiate=False)
+                self._measure(shard, targets, differentiate=False)
             else:
                 bound.write_outputs(shard)
         if evaluate:
@@ -161,13 +161,15 @@ class Worker:
                 raise
         comm.barrier()
 
-    def _measure(self, shard: Shard, targets: Any, differentiate: bool, scale: float = 1.0) -> None:
-        """Have the loss measure a shard's output, and differentiate it."""
+    def _measure(self, shard: Shard, targets: Sequence[Any], differentiate: bool, scale: float = 1.0) -> None:
+        """Have the loss measure a shard's output, and differentiate it; of several outputs it gets tuples."""
         assert self.loss is not None
-        mine = self.backend.asarray(targets[shard.start : shard.stop])
-        (output,) = shard.bound.outputs
-        doutput = shard.bound.loss_gradients[0] if differentiate else None
-        self.loss(output, mine, scale / len(targets), shard.metrics, doutput, self.backend)
+        mine: Any = tuple(self.backend.asarray(target[shard.start : shard.stop]) for target in targets)
+        outputs: Any = tuple(shard.bound.outputs)
+        doutputs: Any = tuple(shard.bound.loss_gradients) if differentiate else (None,) * len(outputs)
+        if len(outputs) == 1:
+            (outputs,), (mine,), (doutputs,) = outputs, mine, doutputs
+        self.loss(outputs, mine, scale / len(targets[0]), shard.metrics, doutputs, self.backend)
 
     # ------------------------------------------------------------------ joins
 

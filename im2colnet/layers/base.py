@@ -328,7 +328,8 @@ class Layer:
 
 def _images(x: Shape) -> tuple[int, int, int, int]:
     if len(x) != 4:
-        raise ShapeError(f"expected images (N, C, H, W), got {len(x)}-dimensional input of shape {user_shape(x)}")
+        hint = "; images of one channel need an axis for it, images[:, None]" if len(x) == 3 else ""
+        raise ShapeError(f"expected images (N, C, H, W), got {len(x)}-dimensional input of shape {user_shape(x)}{hint}")
     return x[0], x[1], x[2], x[3]
 
 

@@ -3,5 +3,6 @@
 from im2colnet.losses.base import Loss
 from im2colnet.losses.classification import CrossEntropyLoss
 from im2colnet.losses.regression import MSELoss
+from im2colnet.losses.several import SumLoss
 
-__all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
+__all__ = ["CrossEntropyLoss", "Loss", "MSELoss", "SumLoss"]

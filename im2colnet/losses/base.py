@@ -21,6 +21,8 @@ class Loss:
 
     #: names of what :meth:`__call__` counts beside the loss; its mean over the samples is reported by that name
     metrics: ClassVar[tuple[str, ...]] = ()
+    #: whether it measures networks with several outputs: then it gets tuples in place of shapes, arrays and labels
+    several_outputs: ClassVar[bool] = False
     #: see :attr:`im2colnet.Layer.stateless`
     stateless: ClassVar[bool] = True
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, loss_and_gradient
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
@@ -201,6 +201,90 @@ def test_both_values_may_be_broadcast():
     net = ic.Sequential([Apart()]).init(0, "float64")
     assert_allclose(net.predict(x), x.mean(2, keepdims=True) + x.mean(3, keepdims=True), rtol=1e-12)
     ic.testing.check_layer(Apart(), (2, 4, 4))
+
+
+# Several outputs, and values of other ranks -------------------------------------------------------------------------
+def stem():
+    return ic.Conv2d(2, 3, 3, padding=1)
+
+
+def two_heads(outputs=("scores", "image")):
+    layers = {
+        "stem": stem(),
+        "tanh": ic.Tanh(),
+        "image": (ic.Conv2d(3, 1, 1), "tanh"),
+        "mean": (ic.GlobalAvgPool2d(), "tanh"),
+        "flat": ic.Flatten(),
+        "scores": ic.Linear(3, 4),
+    }
+    wanted = {"image": ["stem", "tanh", "image"], "scores": ["stem", "tanh", "mean", "flat", "scores"]}
+    names = {name for output in outputs for name in wanted[output]}
+    return ic.Net({name: layer for name, layer in layers.items() if name in names}, outputs)
+
+
+@pytest.mark.parametrize("shard", [None, 2])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_outputs_are_trained_together(shard, threads, tmp_path):
+    """The gradient of a sum of losses is the sum of the gradients of two networks with one output each."""
+    rng = np.random.default_rng(0)
+    x, labels, images = rng.standard_normal((5, 2, 4, 4)), rng.integers(0, 4, 5), rng.standard_normal((5, 1, 4, 4))
+    losses, weights = (ic.CrossEntropyLoss(), ic.MSELoss()), (1.0, 0.5)
+    net = two_heads().init(0, "float64")
+    start = net.state_dict()
+    expected, values = {name: np.zeros_like(array) for name, array in start.items()}, []
+    for output, loss, weight, target in zip(net.outputs, losses, weights, (labels, images), strict=True):
+        one = two_heads([output]).init(0, "float64")
+        one.load_state_dict({name: start[name] for name in one.state_dict()})
+        (value, *_), gradient = loss_and_gradient(one, x, target, loss)
+        values.append(value * weight)
+        for node in one.graph.nodes:
+            for key, part in one.views(node, gradient).items():
+                expected[f"{node.name}.{key}"] += weight * part
+    with ic.num_threads(threads):
+        trainer = ic.Trainer(net, ic.SumLoss(losses, weights), ic.SGD(1.0), shard=shard)
+        assert trainer.step(x, (labels, images)) == pytest.approx(sum(values), rel=1e-12)
+        for name, array in net.state_dict().items():
+            assert_allclose(start[name] - array, expected[name], rtol=1e-9, atol=1e-12)
+        for _ in range(4):
+            trainer.step(x, (labels, images))
+    scores, image = net.predict(x)
+    assert scores.shape == (5, 4)
+    assert image.shape == (5, 1, 4, 4)
+    for output, found in zip(net.outputs, (scores, image), strict=True):
+        one = two_heads([output]).init(0, "float64")
+        one.load_state_dict({name: net.state_dict()[name] for name in one.state_dict()})
+        assert_allclose(one.predict(x), found, rtol=1e-12)
+    assert [part.shape for part in net.predict(x[:0])] == [(0, 4), (0, 1, 4, 4)]
+    trainer.save(tmp_path / "two")
+    again = ic.Trainer.load(tmp_path / "two")
+    assert repr(again.loss) == repr(trainer.loss)
+    assert again.step(x, (labels, images)) == trainer.step(x, (labels, images))
+
+
+def test_losses_of_the_wrong_number():
+    x, labels = np.ones((2, 2, 4, 4)), np.zeros(2, int)
+    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, for which CrossEntropyLoss\(\) is no loss"):
+        ic.Trainer(two_heads()).step(x, labels)
+    with pytest.raises(ic.ShapeError, match=r"the network has 1 outputs"):
+        ic.Trainer(two_heads(["scores"]), ic.SumLoss([ic.MSELoss(), ic.MSELoss()])).step(x, (labels, labels))
+    with pytest.raises(ic.ShapeError, match="labels must be a tuple of 2"):
+        ic.Trainer(two_heads(), ic.SumLoss([ic.CrossEntropyLoss(), ic.MSELoss()])).step(x, labels)
+    with pytest.raises(ic.ShapeError, match="two losses or more"):
+        ic.SumLoss([ic.MSELoss()])
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 3, 4, 5)])
+def test_values_of_other_ranks(shape):
+    """Samples of two axes, and of four: elementwise layers and Flatten take them."""
+    rng = np.random.default_rng(0)
+    x, size = rng.standard_normal((6, *shape)), int(np.prod(shape))
+    net = ic.Sequential([Powers(), ic.Flatten(), ic.Linear(size, 3)]).init(0, "float64")
+    flat = (x**3 + x).reshape(6, size)
+    state = net.state_dict()
+    expected = flat @ state["2.weight"].T + state["2.bias"]
+    assert_allclose(net.predict(x), expected, rtol=1e-12)
+    assert ic.Trainer(net).step(x, np.arange(6) % 3) > 0
+    ic.testing.check_layer(net, shape)
 
 
 # Mistakes -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and errors at any moment: whole steps, or a trainer that refuses to go on."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import assert_same_bits, everything
+from im2colnet_numpy import denormal
 
 import im2colnet as ic
 from im2colnet import memory
@@ -40,6 +42,17 @@ def batch(n=6, seed=0):
 def trainer():
     net = ic.Sequential([ic.Conv2d(1, 2, 3), ic.BatchNorm2d(2), ic.ReLU(), ic.Flatten(), ic.Linear(18, 3)]).init(0)
     return ic.Trainer(net, optimizer=ic.Adam(0.01), seed=1, shard=3)
+
+
+@pytest.fixture(autouse=True)
+def arithmetic_as_before():
+    """An error that is planted while arithmetic is set, or set back, leaves the thread as it is then."""
+    before = denormal.Environment()
+    if denormal.LIBRARY is not None:
+        denormal.LIBRARY.fegetenv(ctypes.byref(before))
+    yield
+    if denormal.LIBRARY is not None:
+        denormal.LIBRARY.fesetenv(ctypes.byref(before))
 
 
 class Planted(BaseException):

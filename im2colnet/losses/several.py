@@ -1,0 +1,63 @@
+"""Losses of networks with several outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from im2colnet.backend import Backend
+from im2colnet.checks import number
+from im2colnet.errors import ShapeError
+from im2colnet.host import np
+from im2colnet.losses.base import Loss
+
+
+class SumLoss(Loss):
+    """``Σ weight · loss`` of a network with several outputs: a loss for each of them.
+
+    The labels are a tuple, in the order of the network's outputs. What a loss counts is reported with the place of its
+    output after the name, such as ``"accuracy_0"``.
+
+    Parameters
+    ----------
+    losses : sequence of Loss
+    weights : sequence of float, optional
+        By default 1 for each loss.
+    """
+
+    several_outputs: ClassVar[bool] = True
+
+    def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None) -> None:
+        self.losses = tuple(losses)
+        if len(self.losses) < 2 or not all(isinstance(loss, Loss) for loss in self.losses):
+            raise ShapeError(f"losses must be two losses or more, such as [ic.MSELoss(), ic.MSELoss()], got {losses!r}")
+        self.weights = tuple(number("each of weights", w) for w in (weights or [1.0] * len(self.losses)))
+        if len(self.weights) != len(self.losses):
+            raise ShapeError(f"there are {len(self.weights)} weights for {len(self.losses)} losses")
+        self.metrics = tuple(  # type: ignore[misc]
+            f"{name}_{i}" for i, loss in enumerate(self.losses) for name in loss.metrics
+        )
+
+    def __repr__(self) -> str:
+        return f"SumLoss({list(self.losses)!r}, {list(self.weights)!r})"
+
+    def targets(self, labels: Any, output_shape: Any) -> Any:
+        if not isinstance(labels, (tuple, list)) or len(labels) != len(self.losses):
+            raise ShapeError(f"labels must be a tuple of {len(self.losses)}, one for each loss of {self!r}")
+        if len(output_shape) != len(self.losses):
+            raise ShapeError(f"there are {len(self.losses)} losses for {len(output_shape)} outputs of the network")
+        each = zip(self.losses, labels, output_shape, strict=True)
+        return tuple(loss.targets(label, shape) for loss, label, shape in each)
+
+    def __call__(self, output: Any, targets: Any, scale: float, metrics: Any, doutput: Any, backend: Backend) -> None:
+        metrics[...] = 0
+        position = 1
+        for i, (loss, weight) in enumerate(zip(self.losses, self.weights, strict=True)):
+            found = backend.empty((1 + len(loss.metrics),), "float64")
+            loss(output[i], targets[i], scale * weight, found, doutput[i], backend)
+            metrics[0] += found[0]
+            metrics[position : position + len(loss.metrics)] = found[1:]
+            position += len(loss.metrics)
+
+    def random_targets(self, output_shape: Any, rng: np.random.Generator) -> Any:
+        return tuple(loss.random_targets(s, rng) for loss, s in zip(self.losses, output_shape, strict=True))
