@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything, normal, predicts_in_a_fork
+from helpers import assert_same_bits, everything, loss_and_gradient, normal, predicts_in_a_fork
 from numpy.testing import assert_allclose
 from reference.torch_values import every_case
 
