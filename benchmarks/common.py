@@ -58,7 +58,8 @@ if hasattr(ic, "set_workers"):
     worker_processes = part_of_library(
         "im2colnet.parallel.processes:worker_processes", "im2colnet.processes:worker_processes"
     )
-    FIRST_STEPS = part_of_library("im2colnet.engine.crew:STEPS_BEFORE_FORK", "im2colnet.run:FIRST_STEPS")
+    found = part_of_library("im2colnet.backend:Division", "im2colnet.run:FIRST_STEPS")
+    FIRST_STEPS = found if isinstance(found, int) else found().steps_before_fork
 else:  # commits whose workers were threads, from the first step on
     FIRST_STEPS = 1
 

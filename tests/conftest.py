@@ -2,20 +2,19 @@
 
 import pytest
 import strict_cupy
-from helpers import GenericBackend
+from helpers import GenericBackend, divided
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
 from im2colnet import cli
 from im2colnet.cli.command_line import DEBUG, FAULT
-from im2colnet.plan import shards
 
 
 @pytest.fixture
-def shards_of_32(monkeypatch):
+def shards_of_32():
     """By default the batches of small networks would be one shard, which leaves nothing for a second worker."""
-    monkeypatch.setattr(shards, "MOST", 1)
-    monkeypatch.setattr(shards, "LEAST", 1)
+    with divided(shard_max_numbers=1, shard_min_numbers=1):
+        yield
 
 
 @pytest.fixture(params=["numpy", "generic", "cupy"], scope="session")

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
+from im2colnet.backend import Division, shard_sizes
 from im2colnet.engine import Engine, Moment
 from im2colnet.layers import Layer, Parameter
-from im2colnet.plan import shard_sizes
 from im2colnet.testing.cases import LayerCase
 
 
@@ -233,3 +234,8 @@ def loss_and_gradient(net, images, labels, loss=None, shard=None):
     with engine.alone():
         told = engine.train(images, labels, update, Moment(seed=0, step=0, lr=0.0))
     return told, update.gradient
+
+
+def divided(**sizes):
+    """Within the block NumPy's backend divides its work by other sizes: see :class:`im2colnet.backend.Division`."""
+    return ic.use_backend(NumpyBackend(division=Division(**sizes)))

@@ -63,7 +63,7 @@ class CupyBackend(
 
     name = "cupy"
     xp = cp
-    chunk = 1 << 26
+    update_chunk = 1 << 26
     precisions = ("float32", "tf32", *HALF)
 
     def __init__(self, device: str | None = None) -> None:
@@ -75,9 +75,9 @@ class CupyBackend(
         cublas()
         self._take(precision)
 
-    def at(self, precision: str) -> Self:
+    def with_precision(self, precision: str) -> Self:
         if precision not in self.precisions:
-            return super().at(precision)
+            return super().with_precision(precision)
         if precision == self.precision:
             return self
         other = object.__new__(type(self))
@@ -117,9 +117,9 @@ class CupyBackend(
     def asarray(self, array: Any, dtype: str | None = None) -> Array:
         return cp.asarray(array, dtype=dtype)
 
-    def stage(self, array: Any) -> Callable[[], Any]:
+    def prefetch(self, array: Any) -> Callable[[], Any]:
         if isinstance(array, cp.ndarray):
-            return super().stage(array)
+            return super().prefetch(array)
         if not hasattr(self._copies, "of_this_thread"):  # or trainers of two threads would share two buffers
             self._copies.of_this_thread = Copies()
         copies: Copies = self._copies.of_this_thread
@@ -135,11 +135,11 @@ class CupyBackend(
             size = prod(shape) * np.dtype(dtype).itemsize
             raise self._no_room(f"an array of {size / 2**20:,.0f} MiB") from error
 
-    def room(self) -> int:
+    def free_bytes(self) -> int:
         free: int = cp.cuda.runtime.memGetInfo()[0] + cp.get_default_memory_pool().free_bytes()
         return free
 
-    def peak(self) -> int:
+    def peak_bytes(self) -> int:
         held: int = cp.get_default_memory_pool().total_bytes()  # the pool keeps what it once had
         return held
 

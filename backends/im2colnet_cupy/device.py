@@ -53,7 +53,7 @@ class OnDevice(Backend):
         total, pool = cp.cuda.runtime.memGetInfo()[1], cp.get_default_memory_pool()
         return OutOfMemoryError(
             f"the GPU has no room for {wanted}: {pool.used_bytes() / 2**20:,.0f} MiB are in use,"
-            f" {(self.room() or 0) / 2**20:,.0f} of {total / 2**20:,.0f} MiB are free"
+            f" {(self.free_bytes() or 0) / 2**20:,.0f} of {total / 2**20:,.0f} MiB are free"
         )
 
 

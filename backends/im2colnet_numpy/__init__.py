@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from im2colnet import memory
-from im2colnet.backend import Backend
+from im2colnet.backend import Backend, Division
 from im2colnet.errors import memory_for
 from im2colnet.types import ALIGNMENT, Shape
 from im2colnet_numpy import blas
@@ -37,16 +37,20 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
     device
         Must be None: there are none to choose from.
     tuning
-        Sizes that decide how the work is cut.
+        Sizes that decide how a kernel's work is cut.
+    division : Division
+        Sizes that decide how the work on a batch is divided among workers.
     """
 
     name = "numpy"
     xp = np
     threads = True
 
-    def __init__(self, device: str | None = None, tuning: Tuning = DEFAULT) -> None:
+    def __init__(
+        self, device: str | None = None, tuning: Tuning = DEFAULT, division: Division = Backend.division
+    ) -> None:
         super().__init__(device)
-        self.tuning = tuning
+        self.tuning, self.division = tuning, division
         try:
             from threadpoolctl import threadpool_limits
         except ImportError:  # a bare checkout: the user's OPENBLAS_NUM_THREADS decides
@@ -59,7 +63,8 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
             self._warn([])
 
     def __reduce__(self) -> Any:
-        return super().__reduce__() if self.tuning == DEFAULT else (type(self), (None, self.tuning))
+        given = self.tuning, self.division
+        return super().__reduce__() if given == (DEFAULT, Backend.division) else (type(self), (None, *given))
 
     def _warn(self, pools: list[dict[str, Any]] | None) -> None:
         if why := blas.uncontrolled(pools):
@@ -94,14 +99,14 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + nbytes].view(dtype).reshape(shape)
 
-    def shared(self, shape: Shape, dtype: str) -> Array:
+    def empty_shared(self, shape: Shape, dtype: str) -> Array:
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         if not nbytes or not memory.AVAILABLE:
             return self.empty(shape, dtype)
         with memory_for(shape, dtype):
             return np.frombuffer(memory.allocate(nbytes), dtype).reshape(shape)
 
-    def shares(self, array: Array) -> bool:
+    def is_shared(self, array: Array) -> bool:
         return memory.block_of(array) is not None
 
     def random(self, key: Sequence[int], out: Array) -> Array:

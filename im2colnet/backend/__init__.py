@@ -14,6 +14,7 @@ change their inputs, give the same result every time, and take arrays of any str
 
 from im2colnet.backend.activation import FORMULAS, Formula, formula
 from im2colnet.backend.base import Backend
+from im2colnet.backend.division import Division, shard_sizes
 from im2colnet.backend.kernel import Kernel, kernel, like, one_like
 from im2colnet.backend.normalization import Statistics, normalizing
 from im2colnet.errors import memory_for
@@ -28,6 +29,7 @@ __all__ = [
     "Backend",
     "Call",
     "Choice",
+    "Division",
     "Formula",
     "Kernel",
     "Shape",
@@ -41,4 +43,5 @@ __all__ = [
     "normalizing",
     "one_like",
     "run",
+    "shard_sizes",
 ]

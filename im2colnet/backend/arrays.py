@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isfunction, signature
 from typing import Any, ClassVar, Self
 
+from im2colnet.backend.division import Division
 from im2colnet.backend.kernel import PlainKernel, find, inherited
 from im2colnet.errors import BackendError, memory_for
 from im2colnet.types import Array, Call, Shape, Spec
 from im2colnet.window import Window
+
+#: methods and attributes of a backend by the names of version 0.1, which plug-ins may still define
+RENAMED = {
+    "stage": "prefetch",
+    "shared": "empty_shared",
+    "shares": "is_shared",
+    "at": "with_precision",
+    "room": "free_bytes",
+    "peak": "peak_bytes",
+    "chunk": "update_chunk",
+}
 
 
 class Arrays:
@@ -26,10 +39,12 @@ class Arrays:
     xp: Any
     #: memory order in which the kernels best take a weight (F, C/G, KH, KW); parameters are stored this way
     weight_order: ClassVar[tuple[int, int, int, int]] = (0, 1, 2, 3)
-    #: whether several threads, each with its own shards, make it faster; otherwise a batch is one shard
+    #: whether several workers, each with its own shards, make it faster; otherwise a batch is one shard
     threads: ClassVar[bool] = False
+    #: how the work is divided among them
+    division: Division = Division()
     #: number of parameters that an optimiser updates at a time: they stay in a core's cache
-    chunk: ClassVar[int] = 1 << 14
+    update_chunk: ClassVar[int] = 1 << 14
     #: precisions that it can compute in with a network of float32 (see ``Network.precision``)
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
     #: the precision that it computes in
@@ -47,6 +62,10 @@ class Arrays:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        for old, new in RENAMED.items():
+            if old in vars(cls):
+                warnings.warn(f"{cls.__name__}.{old} is now called {new}", DeprecationWarning, stacklevel=2)
+                setattr(cls, new, vars(cls)[old])
         if "workspace" in vars(cls):
             raise BackendError(
                 f"{cls.__name__} defines workspace, which is not asked any more: give each kernel the rule of its"
@@ -73,7 +92,7 @@ class Arrays:
         """The name with the device, as in "cupy:1", where it was started with one."""
         return self.started_as or self.name
 
-    def at(self, precision: str) -> Self:
+    def with_precision(self, precision: str) -> Self:
         """Return this backend computing in ``precision``."""
         if precision not in self.precisions:
             raise BackendError(
@@ -115,6 +134,15 @@ class Arrays:
         """Say why results may differ in their last bits here, from run to run or with the workers; empty if not."""
         return ""
 
+    @property
+    def prefetches(self) -> bool:
+        """Whether the next batch is fetched while it computes: not where all cores are busy with that anyway."""
+        return not self.threads
+
+    def shard_size(self, batch: int, numbers: int) -> int:
+        """Return how many samples a shard should have, if one sample makes this many numbers in all layers together."""
+        return self.division.shard_size(batch, numbers) if self.threads else batch
+
     def owns(self, array: Any) -> bool:
         """Whether ``array`` is one of this backend's arrays."""
         return isinstance(array, self.xp.ndarray)
@@ -123,7 +151,7 @@ class Arrays:
         """Bring a host array (or one of its own) to the backend; copies only if it must."""
         return self.xp.asarray(array, dtype=dtype)
 
-    def stage(self, array: Any) -> Callable[[], Any]:
+    def prefetch(self, array: Any) -> Callable[[], Any]:
         """Begin to bring a host array to the backend while it computes; the returned call gives the array.
 
         That array may be overwritten when the second array after it is staged.
@@ -139,19 +167,19 @@ class Arrays:
         with memory_for(shape, dtype):
             return self.xp.empty(shape, dtype=dtype)
 
-    def shared(self, shape: Shape, dtype: str) -> Array:
+    def empty_shared(self, shape: Shape, dtype: str) -> Array:
         """Allocate an array, with arbitrary contents: if possible in memory that workers forked later share."""
         return self.empty(shape, dtype)
 
-    def shares(self, array: Array) -> bool:
+    def is_shared(self, array: Array) -> bool:
         """Whether workers that are forked see what this process writes into ``array``."""
         return False
 
-    def room(self) -> int | None:
+    def free_bytes(self) -> int | None:
         """Return how many bytes can still be allocated, where that is known."""
         return None
 
-    def peak(self) -> int | None:
+    def peak_bytes(self) -> int | None:
         """Return how many bytes were held at most for arrays, where that is known."""
         return None
 

@@ -221,7 +221,7 @@ class BoundBatch:
         self.outputs: list[Array] = []
         joined = [*plan.sums.values(), Spec((counts,), "float64")]
         ends = list(accumulate(map(nbytes, joined), initial=0))
-        sums_of = backend.shared((plan.count, ends[-1]), "uint8")
+        sums_of = backend.empty_shared((plan.count, ends[-1]), "uint8")
         self.shards: list[Shard] = []
         bound: dict[Any, BoundPlan] = {}
         starts = list(accumulate(plan.sizes, initial=0))
@@ -245,7 +245,7 @@ class BoundBatch:
 
     def allocate_outputs(self, dtype: str) -> None:
         """Have memory for the outputs of all samples, where all workers see it."""
-        self.outputs = [self._backend.shared(shape, dtype) for shape in self.output_shapes]
+        self.outputs = [self._backend.empty_shared(shape, dtype) for shape in self.output_shapes]
 
     def write_outputs(self, shard: Shard) -> None:
         """Put a shard's outputs where the outputs of all samples are, batch first."""
@@ -261,7 +261,7 @@ class BoundBatch:
         """Have memory for such a batch that other processes see."""
         kinds = [(array.shape, array.dtype.name) for array in batch]
         if [(array.shape, array.dtype.name) for array in self.batch[: len(batch)]] != kinds:
-            self.batch = tuple(self._backend.shared(array.shape, array.dtype.name) for array in batch)
+            self.batch = tuple(self._backend.empty_shared(array.shape, array.dtype.name) for array in batch)
 
 
 def prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, ctx: Context) -> Calls:

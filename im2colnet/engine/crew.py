@@ -18,15 +18,10 @@ if TYPE_CHECKING:
     from im2colnet.losses import Loss
     from im2colnet.parallel.processes import ProcessTeam
 
-#: how often a batch size is run on threads before processes are forked for it: they are for what is repeated
-STEPS_BEFORE_FORK = 3
 #: a team of processes that was outdated after fewer steps was not worth its forks;
 SHORT_LIVED_STEPS = 10
 #: after so many of these in a row threads do the work
 MAX_SHORT_LIVED = 3
-#: bytes of a batch, at most, that is copied to where other processes see it
-MAX_COPIED_BYTES = 1 << 26
-
 _said: set[str] = set()  # by this process
 
 
@@ -140,12 +135,12 @@ class Crew:
         # threads hand over to each other too slowly to share an image
         one = "1 thread" if watched else "1 worker"
         self.text = f"{threads} threads" if threads > 1 else one
-        if size == 1 or bound.steps < STEPS_BEFORE_FORK:
+        if size == 1 or bound.steps < backend.division.steps_before_fork:
             return None
         from im2colnet.parallel import processes  # costs a few ms of import time
 
-        shared_already = backend.shares(self.memory.parameters.flat)
-        if not processes.wanted() or not shared_already or batch[0].nbytes > MAX_COPIED_BYTES:
+        shared_already = backend.is_shared(self.memory.parameters.flat)
+        if not processes.wanted() or not shared_already or batch[0].nbytes > backend.division.max_copied_bytes:
             return None
         if watched:
             self._to_say.append(
@@ -165,11 +160,11 @@ class Crew:
             team = None
         if team is None:
             arrays = [value for names in known for value in names.values() if backend.owns(value)]
-            shares = all(map(backend.shares, [*self.memory.gradients, *arrays]))
+            shares = all(map(backend.is_shared, [*self.memory.gradients, *arrays]))
             if self._short_lived >= MAX_SHORT_LIVED or not shares:
                 return None
             try:
-                team = self._processes[size] = processes.ProcessTeam(size, program, everything, backend.shares)
+                team = self._processes[size] = processes.ProcessTeam(size, program, everything, backend.is_shared)
             except UnknownStateError as error:
                 self._to_say.append(f"threads work instead of processes: {error}")
                 return None

@@ -33,7 +33,7 @@ class Engine:
     loss : Loss, optional
         Of training; an evaluation brings its own.
     shard : int, optional
-        Samples in a shard, at most; by default :func:`im2colnet.plan.shard_of`.
+        Samples in a shard, at most; by default what the backend says.
     """
 
     def __init__(

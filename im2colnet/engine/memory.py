@@ -25,7 +25,7 @@ class Memory:
     parameters : Parameters
     training : bool
     shard : int, optional
-        Samples in a shard, at most; by default :func:`im2colnet.plan.shard_of`.
+        Samples in a shard, at most; by default what the backend says.
     """
 
     def __init__(self, parameters: Parameters, training: bool, shard: int | None = None) -> None:
@@ -86,7 +86,7 @@ class Memory:
 
     def _fitting(self, name: Name) -> str:
         """Say which batch would have had room."""
-        (sample, batch), free = name, self.backend.room()
+        (sample, batch), free = name, self.backend.free_bytes()
         if free is None:
             return "Use a smaller batch"
         fits, more = 0, batch
@@ -106,14 +106,14 @@ class Memory:
             arenas.clear()
             self.batches.clear()  # they were bound to the old ones
             # shared, or both a process and the one it was forked from would have a copy of what was written before
-            allocate = self.backend.shared if self.workers > 1 else self.backend.empty
+            allocate = self.backend.empty_shared if self.workers > 1 else self.backend.empty
             arenas.extend(as_scratch(allocate((size,), "uint8")) for _ in range(count))
 
     def _reserve_gradients(self, count: int) -> None:
         """Have at least ``count`` rows of gradients."""
         parameters = self.parameters
         while len(self.gradients) < count:
-            row = self.backend.shared(parameters.flat.shape, parameters.dtype)
+            row = self.backend.empty_shared(parameters.flat.shape, parameters.dtype)
             row[...] = 0  # of parameters whose layer writes none
             # read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... does not go unnoticed
             self.views[len(self.gradients)] = [

@@ -57,9 +57,9 @@ class Parameters:
         if precision is not None:
             self.precision = precision
         with backend.context():
-            self.flat = backend.shared((graph.size,), dtype)
+            self.flat = backend.empty_shared((graph.size,), dtype)
             sizes = [prod(p.shape) for node in graph.nodes for p in node.layer.state().values()]
-            states = iter(backend.xp.split(backend.shared((sum(sizes),), dtype), list(accumulate(sizes))))
+            states = iter(backend.xp.split(backend.empty_shared((sum(sizes),), dtype), list(accumulate(sizes))))
             for node in graph.nodes:
                 node.params = self.views(node, self.flat)
                 for key, p in node.layer.parameters().items():
@@ -95,7 +95,7 @@ class Parameters:
             raise DTypeError(
                 f"a precision is for networks of float32, not of {self.dtype}: got precision={precision!r}"
             )
-        self.backend.at(precision)
+        self.backend.with_precision(precision)
         self._precision = precision
 
     def computes(self) -> tuple[Backend, str]:
@@ -103,7 +103,7 @@ class Parameters:
         if self.dtype != "float32":
             return self.backend, self.dtype
         precision = self.precision
-        return self.backend.at(precision), precision if precision in HALF else self.dtype
+        return self.backend.with_precision(precision), precision if precision in HALF else self.dtype
 
     # ------------------------------------------------------------------ views by name
 

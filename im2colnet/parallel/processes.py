@@ -2,8 +2,8 @@
 
 The processes are forked from this one, so they begin with its network, its plan and its arrays, need nothing sent and
 do not run the user's script again. What they change for others lies in memory that a forked process shares
-(:meth:`im2colnet.Backend.shared`): parameters, gradients, sums. What changes in this process afterwards they do not
-see; a :class:`ProcessTeam` is asked whether it is still :meth:`~ProcessTeam.current`, and replaced if not.
+(:meth:`im2colnet.Backend.empty_shared`): parameters, gradients, sums. What changes in this process afterwards they do
+not see; a :class:`ProcessTeam` is asked whether it is still :meth:`~ProcessTeam.current`, and replaced if not.
 
 A barrier is a counter for each worker in shared memory: a worker raises its own and waits for the others'. That needs
 a processor that shows stores in their order, as x86 does.

@@ -9,7 +9,7 @@ either, arrays whose lifetimes do not meet share memory.
 """
 
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
-from im2colnet.plan.shards import BatchPlan, folds, gradient_rows, shard_of, shard_sizes
+from im2colnet.plan.shards import BatchPlan, folds, gradient_rows
 from im2colnet.plan.steps import Kind, Part, Plan, Stage, Step
 
 __all__ = [
@@ -25,6 +25,4 @@ __all__ = [
     "gradient_rows",
     "lay_out",
     "nbytes",
-    "shard_of",
-    "shard_sizes",
 ]

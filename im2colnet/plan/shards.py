@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from im2colnet.backend import Backend
+from im2colnet.backend import Backend, shard_sizes
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.passes import lowered
@@ -13,9 +13,10 @@ from im2colnet.parallel import share
 from im2colnet.plan.steps import Kind, Plan
 from im2colnet.types import HALF, ITEM_BYTES, Spec, accumulator
 
-MOST, LEAST = 1 << 20, 1 << 18  # numbers in all values of a shard, beyond 32 samples and 8
-PARTS = 2  # into which a layer of inference is divided, where one shard is all
-MOST_SHARDS, MOST_VALUES = 1 << 20, 1 << 36  # of a batch; of a sample. Beyond, planning alone takes minutes
+#: shards of a batch, at most: beyond, planning alone takes minutes
+MOST_SHARDS = 1 << 20
+#: numbers that one sample makes in all layers together, at most: beyond, planning alone takes minutes
+MOST_VALUES = 1 << 36
 
 
 class BatchPlan:
@@ -29,7 +30,7 @@ class BatchPlan:
         Shape of one sample, (C, H, W) or (features,).
     batch : int
     shard : int, optional
-        Samples in a shard, at most; by default :func:`shard_of`, or all where threads make nothing faster.
+        Samples in a shard, at most; by default what the backend says.
     workers : int
         At most; no more than there are shards are used.
 
@@ -74,7 +75,7 @@ class BatchPlan:
                 f"one sample of the shape {sample} makes {values:,} numbers in all layers together, more than can be"
                 f" planned ({MOST_VALUES:,}): take a smaller input"
             )
-        most = shard or (shard_of(batch, values) if backend.threads else batch)
+        most = shard or backend.shard_size(batch, values)
         if batch > MOST_SHARDS * most:
             raise ShapeError(
                 f"a batch of {batch:,} samples makes more shards of {most:,} than can be planned ({MOST_SHARDS:,}):"
@@ -83,7 +84,8 @@ class BatchPlan:
         self.sizes = shard_sizes(batch, most)
         self.count = len(self.sizes)
         # by the shapes alone, since results depend on it
-        parts = PARTS if self.count == 1 and not training and backend.threads and shard is None else 1
+        alone = self.count == 1 and not training and shard is None
+        parts = backend.division.bands if alone and backend.threads else 1
         self.plans = {
             n: Plan(graph, internal_shape(sample, n), dtype, backend, training, parts) for n in set(self.sizes)
         }
@@ -147,19 +149,3 @@ def folds(s: int, first: int) -> list[int]:
         into.append(s)
         d *= 2
     return into
-
-
-def shard_of(batch: int, values: int) -> int:
-    """How many samples a shard should have, of which each makes so many numbers in all layers together.
-
-    Half of the batch, so that there is work for two; but not more than fit into the cache, or 32, and not so few that
-    the calls take longer than the work. It depends on nothing of the machine, since sums are grouped by shards.
-    """
-    most, least = max(32, MOST // values), max(8, LEAST // values)
-    return max(least, min(most, -(-batch // 2)))
-
-
-def shard_sizes(batch: int, shard: int) -> list[int]:
-    """Divide a batch into the fewest shards of at most ``shard`` samples, as equal as can be."""
-    count = -(-batch // shard)
-    return [batch * (i + 1) // count - batch * i // count for i in range(count)]

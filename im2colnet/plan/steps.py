@@ -24,8 +24,6 @@ from im2colnet.parallel import share
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
 from im2colnet.types import Choice, Shape, Spec
 
-LEAST_WORK = 50_000_000  # FLOPs of a layer that is divided between workers, each output being worth
-OUTPUT_WORK = 100  # so many
 Kind = Literal["sums", "forward", "loss", "grad_sums", "backward"]
 
 
@@ -150,7 +148,8 @@ class Plan:
         x, y, layer = node.input_shape(self.shapes), self.shapes[node.output], node.layer
         if count == 1 or y[0] < count or needs.view or node.fused or not layer.keeps("band"):
             return []
-        if layer.flops(x, y) + OUTPUT_WORK * prod(y) < LEAST_WORK:
+        division = self.backend.division
+        if layer.flops(x, y) + division.flops_per_output * prod(y) < division.band_min_flops:
             return []
         parts = []
         for rank in range(count):

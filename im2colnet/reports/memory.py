@@ -55,8 +55,8 @@ def plan(
         planned = net.plan(batch, input_shape, training, threads, shard)
         memory = {"parameters": vector + state}
         if training:
-            slots = len(optimizer.state_slots())
-            memory["optimizer"] = slots * vector + len(planned.shares) * min(backend.chunk, net.graph.size) * itemsize
+            scratch = len(planned.shares) * min(backend.update_chunk, net.graph.size) * itemsize
+            memory["optimizer"] = len(optimizer.state_slots()) * vector + scratch
         memory |= planned.memory()
         for i, node in enumerate(planned.largest.graph.nodes):
             chosen = planned.largest.algorithm(i)

@@ -435,14 +435,14 @@ class Trainer:
 
             def fetch() -> None:
                 for images, labels in islice(batches, 1):
-                    ahead.append((backend.stage(images), labels))
+                    ahead.append((backend.prefetch(images), labels))
 
             fetch()
             while ahead:
                 arriving, labels = ahead.popleft()
                 # a device computes while the next batch is fetched; of processors all are at work already
-                self._step(arriving(), labels, None if backend.threads else fetch, done)
-                if backend.threads:
+                self._step(arriving(), labels, fetch if backend.prefetches else None, done)
+                if not backend.prefetches:
                     fetch()
                 done.seconds = before + time.perf_counter() - begin
                 if display is not None:

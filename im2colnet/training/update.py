@@ -32,7 +32,7 @@ class Update:
 
     def _zeros(self) -> Array:
         backend = self._parameters.backend
-        vector = backend.shared(self._parameters.flat.shape, self._parameters.dtype)
+        vector = backend.empty_shared(self._parameters.flat.shape, self._parameters.dtype)
         with backend.context():
             vector[...] = 0
         return vector
@@ -46,7 +46,7 @@ class Update:
         parameters, backend = self._parameters, self._parameters.backend
         flat, size = parameters.flat, parameters.flat.size
         if self.optimizer.works_elementwise():
-            elements, most = comm.share(size), min(backend.chunk, size)
+            elements, most = comm.share(size), min(backend.update_chunk, size)
         else:
             elements, most = range(0 if comm.rank else size), size
         most = max(1, most)

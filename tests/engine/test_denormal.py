@@ -4,10 +4,10 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import divided
 from im2colnet_numpy import denormal
 
 import im2colnet as ic
-from im2colnet.engine import crew
 from im2colnet.parallel import processes
 
 pytestmark = pytest.mark.skipif(denormal.LIBRARY is None, reason="needs Linux on x86-64")
@@ -53,13 +53,11 @@ WORKERS = [(1, "threads"), (3, "threads")] + [(3, "processes")] * processes.avai
 
 
 @pytest.fixture(params=WORKERS, ids=lambda given: f"{given[0]} {given[1]}")
-def workers(request, monkeypatch):
-    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
-    before, kind = ic.get_num_threads(), ic.get_workers()
-    ic.set_num_threads(request.param[0])
+def workers(request):
+    kind = ic.get_workers()
     ic.set_workers(request.param[1])
-    yield
-    ic.set_num_threads(before)
+    with ic.num_threads(request.param[0]), divided(steps_before_fork=1):
+        yield
     ic.set_workers(kind)
 
 

@@ -111,7 +111,7 @@ def errors(report, precisions=tuple(TOLERANCE)):
     found, wrong = {}, []
     for precision in precisions:
         try:
-            its = backend() if precision == "float64" else backend().at(precision)
+            its = backend() if precision == "float64" else backend().with_precision(precision)
         except BackendError as error:  # an old GPU has no bfloat16
             found[precision] = str(error)
             continue
@@ -193,7 +193,7 @@ def convolutions(report, batch=256, repeats=15):
     found, rng = {}, np.random.default_rng(0)
     for C, H, F, K, stride in ((16, 32, 16, 3, 1), (64, 56, 64, 3, 1), (64, 56, 128, 3, 2), (256, 14, 256, 3, 1)):
         for precision in ("float32", "tf32", "float16"):
-            its, dtype = backend().at(precision), "float32" if precision == "tf32" else precision
+            its, dtype = backend().with_precision(precision), "float32" if precision == "tf32" else precision
             window = make_window(K, stride, K // 2)
             OH = window.output_size((H, H))[0]
             x, w, dy = (

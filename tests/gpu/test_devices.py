@@ -106,8 +106,8 @@ def test_every_kernel_and_every_report_works_on_the_second_device(places):
     assert max(error for _, error in doctor.errors(backend)) < 2e-5
     profiling.peaks(backend, "float32")
     assert places == {1}
-    assert backend.room() == 2 << 30  # the second's, not the first's
-    assert backend.peak() == 4 << 20
+    assert backend.free_bytes() == 2 << 30  # the second's, not the first's
+    assert backend.peak_bytes() == 4 << 20
     assert "2.0 of 2.0 GiB free" in backend.versions()["GPU"]
     assert repr(backend) == "<CupyBackend 'cupy:1'>"
 
@@ -225,7 +225,7 @@ def test_devices_work_side_by_side_and_in_threads(tmp_path):
 def test_a_batch_that_is_fetched_arrives_on_its_device():
     backend, arrived = ic.get_backend("cupy:1"), []
     for value in range(3):
-        arrived.append(backend.stage(np.full((2, 2), value, "float32"))())
+        arrived.append(backend.prefetch(np.full((2, 2), value, "float32"))())
         assert (arrived[-1].get() == value).all()
     assert {array.device.id for array in arrived} == {1}
-    assert backend.stage(arrived[0])() is arrived[0]
+    assert backend.prefetch(arrived[0])() is arrived[0]

@@ -57,7 +57,7 @@ def batch(n=8, size=12, seed=0, kind="uint8", classes=4, channels=3):
 def test_every_kernel_agrees_with_float64(gpu, dtype):
     can(dtype)
     if dtype in HALF:
-        gpu = gpu.at(dtype)
+        gpu = gpu.with_precision(dtype)
     found = dict(doctor.errors(gpu, dtype))
     assert len(found) > 15
     assert {name: error for name, error in found.items() if error > TOLERANCE[dtype]} == {}
@@ -170,8 +170,8 @@ def test_a_step_brings_only_its_loss_to_the_host(gpu, monkeypatch):
 def test_the_next_batch_is_fetched_while_the_last_is_computed(gpu, monkeypatch):
     """And is another one: three epochs with a smaller last batch are the CPU's."""
     events = []
-    stage, read = type(gpu).stage, type(gpu).to_numpy
-    monkeypatch.setattr(type(gpu), "stage", lambda self, a: events.append("stage") or stage(self, a))
+    stage, read = type(gpu).prefetch, type(gpu).to_numpy
+    monkeypatch.setattr(type(gpu), "prefetch", lambda self, a: events.append("stage") or stage(self, a))
     monkeypatch.setattr(type(gpu), "to_numpy", lambda self, a: events.append("read") or read(self, a))
 
     def fit(backend):

@@ -260,12 +260,12 @@ def test_bfloat16_needs_a_gpu_that_has_it_and_its_package(monkeypatch):
     backend = strict_cupy.cupy_backend()
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(ic.BackendError, match="pip install ml_dtypes"):
-        backend.at("bfloat16")
+        backend.with_precision("bfloat16")
     properties = backend.xp.cuda.runtime.getDeviceProperties
     monkeypatch.setattr(backend.xp.cuda.runtime, "getDeviceProperties", lambda n: properties(n) | {"major": 7})
     with pytest.raises(ic.BackendError, match="compute capability is 7: bfloat16 needs 8"):
-        backend.at("bfloat16")
-    assert backend.at("float16").precision == "float16"
+        backend.with_precision("bfloat16")
+    assert backend.with_precision("float16").precision == "float16"
 
 
 def test_a_compiler_is_there():

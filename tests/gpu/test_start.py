@@ -183,9 +183,9 @@ def test_memory_is_not_given_back_while_something_is_copied_into_it(monkeypatch)
     queue = stream.queue
     monkeypatch.setattr(stream, "queue", lambda self, call: queue(self, lambda: (call(), done.append(1))))
     for n in (1, 2):
-        backend.stage(np.zeros((n, 2), "float32"))
+        backend.prefetch(np.zeros((n, 2), "float32"))
     assert done == []
-    last = backend.stage(np.ones((3, 2), "float32"))
+    last = backend.prefetch(np.ones((3, 2), "float32"))
     assert len(done) == 2
     assert (last().get() == 1).all()
 

@@ -64,7 +64,7 @@ def test_too_little_memory_has_one_name(threads):
 
 
 @pytest.mark.parametrize("shape", [(1 << 50,), (1 << 40, 1 << 40), (1 << 62,), (3, 1 << 61)])
-@pytest.mark.parametrize("kind", ["empty", "shared"])
+@pytest.mark.parametrize("kind", ["empty", "empty_shared"])
 def test_more_than_a_machine_can_have(kind, shape):
     text = r"no memory for an array of [\d,]+ MiB \(shape .* of float64\)"
     with pytest.raises(ic.OutOfMemoryError, match=text) as error:

@@ -73,7 +73,7 @@ def test_an_update_in_parts_is_the_whole_update(optimizer, chunk, monkeypatch):
         return net.state_dict()
 
     whole = trained(1)
-    monkeypatch.setattr(NumpyBackend, "chunk", chunk)
+    monkeypatch.setattr(NumpyBackend, "update_chunk", chunk)
     assert_same_bits(trained(1), whole)
     assert_same_bits(trained(3), whole)
 

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything
+from helpers import assert_same_bits, divided, everything
 
 import im2colnet as ic
 from im2colnet import memory
@@ -21,14 +21,12 @@ pytestmark = [
 
 
 @pytest.fixture(params=["threads", "processes"])
-def kind(request, monkeypatch):
+def kind(request):
     """Two workers of either kind, from the first step on."""
-    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
-    before, workers = ic.get_num_threads(), ic.get_workers()
-    ic.set_num_threads(2)
+    workers = ic.get_workers()
     ic.set_workers(request.param)
-    yield request.param
-    ic.set_num_threads(before)
+    with ic.num_threads(2), divided(steps_before_fork=1):
+        yield request.param
     ic.set_workers(workers)
 
 

@@ -9,14 +9,12 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything
+from helpers import assert_same_bits, divided, everything
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
 from im2colnet import memory
-from im2colnet.engine import crew
 from im2colnet.parallel import processes
-from im2colnet.plan import shards, steps
 
 pytestmark = [
     pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64"),
@@ -25,14 +23,12 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def workers(monkeypatch):
+def workers():
     """Three processes, from the first step on."""
-    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
-    before, kind = ic.get_num_threads(), ic.get_workers()
-    ic.set_num_threads(3)
+    kind = ic.get_workers()
     ic.set_workers("processes")
-    yield ic.set_workers
-    ic.set_num_threads(before)
+    with ic.num_threads(3), divided(steps_before_fork=1):
+        yield ic.set_workers
     ic.set_workers(kind)
 
 
@@ -116,9 +112,9 @@ def test_which_workers_ran_is_visible(workers):
     assert teacher.workers == "3 threads"
 
 
-def test_only_steps_that_are_repeated_start_processes(monkeypatch):
-    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 3)
-    teacher, seen = trainer(), []
+def test_only_steps_that_are_repeated_start_processes():
+    with divided(steps_before_fork=3):
+        teacher, seen = trainer(), []
     for n in 12, 12, 9, 12, 12:
         teacher.step(*batch(n))
         seen.append(teacher.workers)
@@ -208,7 +204,7 @@ def test_a_copied_network_is_shared_like_any_other():
 
 def test_threads_train_where_a_backend_s_arrays_are_not_shared():
     class Alone(NumpyBackend):
-        shared = ic.Backend.shared
+        empty_shared = ic.Backend.empty_shared
 
     teacher = ic.Trainer(small().init(0, backend=Alone()), shard=4)
     teacher.step(*batch())
@@ -246,9 +242,9 @@ def test_predictions_and_evaluations_are_those_of_one_worker(workers):
             assert_same_bits(found, one)
 
 
-def test_predictions_are_made_by_processes_from_the_third_of_a_batch_size_on(monkeypatch):
-    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 3)
-    net, seen = predictor(), []
+def test_predictions_are_made_by_processes_from_the_third_of_a_batch_size_on():
+    with divided(steps_before_fork=3):
+        net, seen = predictor(), []
     for n in 12, 12, 9, 12, 12, 1:
         net.predict(batch(n)[0])
         seen.append(workers_of(net))
@@ -284,9 +280,9 @@ def test_a_network_that_is_loaded_again_reaches_the_workers():
     assert_same_bits(net.predict(batch()[0]), other.predict(batch()[0]))
 
 
-def test_a_batch_that_would_take_much_memory_to_copy_stays_with_threads(monkeypatch):
-    monkeypatch.setattr(crew, "MAX_COPIED_BYTES", 12 * 3 * 8 * 8 * 4 - 1)
-    net = predictor()
+def test_a_batch_that_would_take_much_memory_to_copy_stays_with_threads():
+    with divided(steps_before_fork=1, max_copied_bytes=12 * 3 * 8 * 8 * 4 - 1):
+        net = predictor()
     net.predict(batch()[0])
     assert workers_of(net) == "3 threads"
     net.predict(batch(9)[0])
@@ -324,17 +320,24 @@ def image(n=1, dtype="float32"):
     return np.random.default_rng(n).standard_normal((n, 3, 23, 19)).astype(dtype)
 
 
-def test_workers_share_one_image(workers, monkeypatch):
+def in_bands(bands, make=of_every_layer):
+    """A network whose layers are all divided into this many bands."""
+    with divided(steps_before_fork=1, bands=bands, band_min_flops=1):
+        return make()
+
+
+def test_workers_share_one_image(workers):
     """The results are those of a whole image, and the same to the last bit for any number of workers."""
-    monkeypatch.setattr(steps, "LEAST_WORK", 1)
     for dtype in "float32", "float64":
-        monkeypatch.setattr(shards, "PARTS", 1)
-        whole = [of_every_layer(dtype=dtype).predict(image(n, dtype)) for n in (1, 3)]
-        monkeypatch.setattr(shards, "PARTS", 3)
+
+        def make(dtype=dtype):
+            return of_every_layer(dtype=dtype)
+
+        whole = [in_bands(1, make).predict(image(n, dtype)) for n in (1, 3)]
         found = []
         for threads in 1, 2, 3:
             ic.set_num_threads(threads)
-            net = of_every_layer(dtype=dtype)
+            net = in_bands(3, make)
             labels = np.arange(3) % 4
             teacher = ic.Trainer(net)
             found.append([net.predict(image(n, dtype)) for n in (1, 3)])
@@ -347,11 +350,10 @@ def test_workers_share_one_image(workers, monkeypatch):
                 assert_same_bits(result, first)
 
 
-def test_threads_do_not_share_an_image(workers, monkeypatch):
-    monkeypatch.setattr(steps, "LEAST_WORK", 1)
-    expected = of_every_layer().predict(image())
+def test_threads_do_not_share_an_image(workers):
+    expected = in_bands(2).predict(image())
     workers("threads")
-    net = of_every_layer()
+    net = in_bands(2)
     assert_same_bits(net.predict(image()), expected)
     assert workers_of(net) == "1 worker"
 
@@ -365,12 +367,10 @@ class Doubled(ic.Conv2d):
         return y
 
 
-def test_a_layer_of_the_user_s_is_not_divided(monkeypatch):
-    monkeypatch.setattr(steps, "LEAST_WORK", 1)
-    monkeypatch.setattr(shards, "PARTS", 1)
-    expected = of_every_layer(Doubled).predict(image())
-    monkeypatch.setattr(shards, "PARTS", 2)
-    np.testing.assert_allclose(of_every_layer(Doubled).predict(image()), expected, rtol=1e-4, atol=1e-6)
+def test_a_layer_of_the_user_s_is_not_divided():
+    expected = in_bands(1, lambda: of_every_layer(Doubled)).predict(image())
+    found = in_bands(2, lambda: of_every_layer(Doubled)).predict(image())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_small_network_s_image_stays_with_one_worker():

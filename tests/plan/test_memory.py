@@ -32,7 +32,7 @@ def threads():
 @pytest.fixture
 def not_shared(monkeypatch):
     """What several processes share is mapped by the system, where tracemalloc does not see it."""
-    monkeypatch.setattr(NumpyBackend, "shared", NumpyBackend.empty)
+    monkeypatch.setattr(NumpyBackend, "empty_shared", NumpyBackend.empty)
 
 
 @pytest.mark.usefixtures("not_shared")

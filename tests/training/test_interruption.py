@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything
+from helpers import assert_same_bits, divided, everything
 from im2colnet_numpy import denormal
 
 import im2colnet as ic
@@ -276,29 +276,27 @@ def test_fit_saves_as_process_1_of_a_container(tmp_path):
 
 @pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64")
 def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
-    from im2colnet.engine import crew
-
-    monkeypatch.setattr(crew, "STEPS_BEFORE_FORK", 1)
     monkeypatch.setattr(processes, "GRACE", 0.3)
-    ic.set_num_threads(2)
-    kind = ic.get_workers()
+    kind, before = ic.get_workers(), signal.getsignal(signal.SIGALRM)
     ic.set_workers("processes")
     try:
-        teacher = trainer()
-        teacher.step(*batch())
-        (pid,) = processes.worker_processes()
-        os.kill(pid, signal.SIGSTOP)
-        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            teacher.step(*batch(seed=1))
-        assert time.monotonic() - began < 20
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-        expected = trainer()
-        expected.step(*batch())
-        assert teacher.step(*batch(seed=2)) == expected.step(*batch(seed=2))
+        with ic.num_threads(2):
+            with divided(steps_before_fork=1):
+                teacher = trainer()
+            teacher.step(*batch())
+            (pid,) = processes.worker_processes()
+            os.kill(pid, signal.SIGSTOP)
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            began = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                teacher.step(*batch(seed=1))
+            assert time.monotonic() - began < 20
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+            expected = trainer()
+            expected.step(*batch())
+            assert teacher.step(*batch(seed=2)) == expected.step(*batch(seed=2))
     finally:
         signal.signal(signal.SIGALRM, before)
         ic.set_workers(kind)

@@ -533,7 +533,7 @@ def test_an_optimizer_of_one_s_own_sees_the_whole_gradient(threads, monkeypatch)
         return ic.Sequential([ic.Flatten(), ic.Linear(400, 60), ic.ReLU(), ic.Linear(60, 3)]).init(0, "float64")
 
     trainer = ic.Trainer(net(), optimizer=ClippedByNorm(0.5), shard=4)
-    assert trainer.net.flat.size > trainer.net.backend.chunk
+    assert trainer.net.flat.size > trainer.net.backend.update_chunk
     for _ in range(5):
         plain = ic.Trainer(net(), optimizer=ic.SGD(1.0), shard=4)
         plain.net.load_state_dict(trainer.net.state_dict())

@@ -14,8 +14,9 @@ from numpy.testing import assert_allclose
 from reference.torch_values import every_case
 
 import im2colnet as ic
+from im2colnet.backend import Division, shard_sizes
 from im2colnet.parallel import Communicator, Team, share, tree_sum
-from im2colnet.plan import folds, gradient_rows, shard_of, shard_sizes
+from im2colnet.plan import folds, gradient_rows
 from im2colnet.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,7 +131,7 @@ def trained(make, sizes, threads, dtype="float32", shard=4, optimizer=None):
     ],
 )
 def test_shards_suit_the_network_and_leave_work_for_two(batch, values, shard):
-    assert shard_of(batch, values) == shard
+    assert Division().shard_size(batch, values) == shard
 
 
 @pytest.mark.parametrize("make", [plain, with_batch_norm, with_dropout, with_both])

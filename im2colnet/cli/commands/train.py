@@ -308,7 +308,7 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
         "threads": get_num_threads(),
         "workers": trainer.workers,
         "precision": trainer.net.precision,
-        "peak_memory": trainer.net.backend.peak(),
+        "peak_memory": trainer.net.backend.peak_bytes(),
         "folder": str(out),
         **{name: str(out / file) if (out / file).exists() else None for name, file in FILES.items()},
         "history": list(history),
