@@ -19,7 +19,7 @@ from typing import Any
 from im2colnet.cli.arguments import MAX_INTEGER, option
 from im2colnet.errors import CheckpointError
 from im2colnet.files import replace_file
-from im2colnet.training.trainer import CHECKPOINT, METRICS
+from im2colnet.training.folder import CHECKPOINT, METRICS
 
 RECORD = "run.json"
 CURVES = "curves.png"

@@ -15,6 +15,7 @@ from im2colnet.graph.nodes import Graph, Node
 from im2colnet.graph.parameters import Parameters, check_state, host_arrays
 from im2colnet.layers import Layer
 from im2colnet.layers.base import GraphBuilder
+from im2colnet.layout import internal_shape, user_shape
 from im2colnet.types import Array, Shape
 
 if TYPE_CHECKING:
@@ -403,6 +404,11 @@ class Network(Layer):
 
         with memory_for():
             return check_images(images, self.backend, self.input_shape, least)
+
+    def output_shapes(self, images: Shape) -> list[Shape]:
+        """Return the shapes of the outputs for a batch of images of this shape, (N, ...), as users see them."""
+        shapes = self.graph.shapes(internal_shape(images[1:], images[0]))
+        return [user_shape(shapes[v]) for v in self.graph.outputs]
 
     def knows_shape(self, images: Any) -> None:
         """Keep the shape of the first images that it has taken."""

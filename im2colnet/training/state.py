@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from im2colnet.checks import number
 from im2colnet.errors import CheckpointError
 
+#: a schedule: of the step and the number of steps it makes the learning rate
+Rates = Callable[[int, float | None], float]
 NEEDED = "step", "epoch", "total", "batch_size", "partial"  # entries that the state in every checkpoint has
 
 
@@ -65,6 +71,61 @@ class _State:
     drop_last: bool = False
     partial: _Epoch = field(default_factory=_Epoch)
     scale: LossScale = field(default_factory=LossScale)  #: changes in float16 only
+
+
+def rate_of(schedule: Rates, state: _State) -> float:
+    """Return the learning rate of the step that comes next in ``state``.
+
+    A schedule's ``step`` is the trainer's own count. Its ``total`` is such that ``step / total`` is the progress of
+    the training: epochs done of epochs asked for. Where all epochs had equally many steps, that is their number.
+    """
+    total: float | None = state.total
+    if total is not None and state.partial.steps:
+        done = state.epoch * state.partial.steps + state.partial.batch
+        if done != state.step:
+            total = state.step * total / done if done else math.inf
+    rate = schedule(state.step, total)
+    if type(rate) is float and 0 <= rate < math.inf:  # it is, so nothing need be put into words
+        return rate
+    return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
+
+
+def lengthened(
+    state: _State,
+    schedule: Rates,
+    epochs: int,
+    steps: int,
+    batch_size: int,
+    drop_last: bool,
+) -> tuple[_State, list[str]]:
+    """Return the state of a training that goes on to ``epochs`` epochs of ``steps`` batches, and what that changes."""
+    said: list[str] = []
+    if state.epoch >= epochs:
+        return state, said
+    done, new = state.partial, copy(state)
+    new.partial, new.batch_size, new.drop_last = copy(done), batch_size, drop_last
+    new.total = epochs * steps
+    if done.batch == done.steps:  # what came after the last batch has failed
+        new.partial.batch = steps if done.batch else 0
+    elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, batch_size, drop_last):
+        batches = f"{steps} batch{'es' * (steps != 1)}"
+        said.append(
+            f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches of"
+            f" batch_size={state.batch_size}, and now there are {batches} of batch_size={batch_size}"
+        )
+        new.partial = _Epoch()
+    new.partial.steps = steps
+    if state.total is not None and done.steps and state.total != epochs * done.steps:
+        before, rate = rate_of(schedule, state), rate_of(schedule, new)
+        if rate != before:
+            planned = state.total // done.steps
+            said.append(
+                f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for"
+                f" epochs={epochs} and was asked for epochs={planned} before (done: {state.epoch}). A training in"
+                " several calls of fit, such as one for each epoch, needs a schedule with a length of its own, as"
+                " Cosine(steps=...) is"
+            )
+    return new, said
 
 
 def _check_progress(state: _State) -> None:

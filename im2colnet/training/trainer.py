@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import warnings
@@ -12,10 +11,10 @@ from contextlib import closing
 from copy import copy, deepcopy
 from functools import wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import number, whole
+from im2colnet.checks import whole
 from im2colnet.engine import Engine, Moment
 from im2colnet.errors import (
     BackendError,
@@ -28,15 +27,16 @@ from im2colnet.errors import (
     ShapeError,
     TrainingWarning,
 )
-from im2colnet.graph.nodes import locate
 from im2colnet.interrupt import Interruption, deferred
-from im2colnet.layout import internal_shape, user_shape
+from im2colnet.layout import internal_shape
 from im2colnet.losses import CrossEntropyLoss, Loss
 from im2colnet.network import Network
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
+from im2colnet.training.data import Data, as_dataset, check_batches, check_fit, compare, know_inputs
+from im2colnet.training.folder import check_free, make_folder, write_metrics
 from im2colnet.training.history import History
-from im2colnet.training.state import LossScale, _Epoch, _State
+from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate_of
 from im2colnet.training.update import Update
 from im2colnet.types import Array
 
@@ -46,11 +46,6 @@ if TYPE_CHECKING:
     from im2colnet.datasets.loader import Loader
 
 
-#: numbers beyond which a run's arrays are infinite
-LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
-#: what is trained on: a data set, or a pair (images, labels)
-Data: TypeAlias = "Dataset | tuple[Any, Any]"
-CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -235,7 +230,9 @@ class Trainer:
         self._check_network()
         images = self.net.check_images(images)
         scaled = self._engine.dtype == "float16"
-        moment = Moment(self.seed, state.step, self._rate(state), state.scale.value if scaled else 1.0)
+        moment = Moment(
+            self.seed, state.step, rate_of(self.optimizer.schedule, state), state.scale.value if scaled else 1.0
+        )
         with self._engine.alone():
             loss, *counts = self._engine.train(images, labels, self._update, moment, while_waiting)
             self.net.knows_shape(images)
@@ -253,23 +250,6 @@ class Trainer:
             self._engine.changing = False
         self._engine.say()
         return loss
-
-    def _rate(self, state: _State) -> float:
-        """Return the learning rate of the step that comes next in ``state``.
-
-        A schedule's ``step`` is the trainer's own count. Its ``total`` is such that ``step / total`` is the progress of
-        the training: epochs done of epochs asked for. Where all epochs had equally many steps, that is their number.
-        """
-        total: float | None = state.total
-        if total is not None and state.partial.steps:
-            done = state.epoch * state.partial.steps + state.partial.batch
-            if done != state.step:
-                total = state.step * total / done if done else math.inf
-        schedule = self.optimizer.schedule
-        rate = schedule(state.step, total)
-        if type(rate) is float and 0 <= rate < math.inf:  # it is, so nothing need be put into words
-            return rate
-        return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
 
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
         """Train on one batch; return the seconds that each layer took, by what it did and its place in the network."""
@@ -327,9 +307,9 @@ class Trainer:
         That is ``{"loss": ..., "accuracy": ...}`` for a classifier. ``data`` is a
         :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
         """
-        data = _dataset("data", data)
+        data = as_dataset("data", data)
         self._check_whole()
-        self._compare("data", data)
+        compare(self.net, self._engine.dtype, "data", data)
         loss, *counts = self.net.evaluate(data.images, data.labels, self.loss)
         return {"loss": loss} | {name: count / len(data) for name, count in zip(self.loss.metrics, counts, strict=True)}
 
@@ -398,15 +378,22 @@ class Trainer:
 
         self._check_network()
         epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
-        train = _dataset("train", train)
+        train = as_dataset("train", train)
         loader = Loader(train, batch_size, seed=self.seed, drop_last=bool(drop_last))
-        self._check_fit(train)
-        self._check_batches(train, loader)
+        check_fit(self.net, self.loss, train)
+        check_batches(self.net, train, loader)
         if validation is not None:
-            validation = _dataset("validation", validation)
-            self._check_fit(validation)
-        self._know_inputs(train, validation)
-        self._set_length(loader, epochs, display)
+            validation = as_dataset("validation", validation)
+            check_fit(self.net, self.loss, validation)
+        know_inputs(self.net, self._engine.dtype, train, validation)
+        given = epochs, len(loader), loader.batch_size, loader.drop_last
+        self._state, said = lengthened(self._state, self.optimizer.schedule, *given)
+        say = getattr(display, "say", None)
+        for text in said:
+            if say is not None:
+                say(text)
+            else:
+                warnings.warn(text, TrainingWarning, stacklevel=3)  # of who calls fit
         state = self._state
         folder = None if directory is None else self._prepare(directory)
         with deferred() as interrupted:
@@ -416,14 +403,14 @@ class Trainer:
                     break
                 record = self._finish_epoch(validation)
                 if folder is not None:
-                    self._save_in(folder)
-                    self._write_metrics(folder)
+                    self.save(check_free(folder, self._marks))
+                    write_metrics(folder, self.history)
                 if display is not None:
                     display.epoch(record)
                 if interrupted:
                     break
             if interrupted and folder is not None:
-                self._save_in(folder)
+                self.save(check_free(folder, self._marks))
         interrupted.act()
         return self.history
 
@@ -475,7 +462,7 @@ class Trainer:
         last = copy(state)
         last.step, last.partial = state.step - 1, copy(done)
         last.partial.batch -= 1
-        record["lr"] = self._rate(last)
+        record["lr"] = rate_of(self.optimizer.schedule, last)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
         self._engine.changing = True
         self.history.append(record)
@@ -484,145 +471,14 @@ class Trainer:
         self._engine.changing = False
         return record
 
-    def _set_length(self, loader: Loader, epochs: int, display: Display | None) -> None:
-        """Have the training go on to ``epochs`` epochs of these batches, and say what that changes."""
-        state, steps, said = self._state, len(loader), []
-        if state.epoch >= epochs:
-            return
-        new = copy(state)
-        new.partial, new.batch_size, new.drop_last = copy(state.partial), loader.batch_size, loader.drop_last
-        new.total = epochs * steps
-        done = state.partial
-        if done.batch == done.steps:  # what came after the last batch has failed
-            new.partial.batch = steps if done.batch else 0
-        elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, new.batch_size, new.drop_last):
-            said.append(
-                f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches of"
-                f" batch_size={state.batch_size}, and now there are {_count(steps, 'batch', 'es')} of"
-                f" batch_size={new.batch_size}"
-            )
-            new.partial = _Epoch()
-        new.partial.steps = steps
-        if state.total is not None and done.steps and state.total != epochs * done.steps:
-            before, rate = self._rate(state), self._rate(new)
-            if rate != before:
-                planned = state.total // done.steps
-                said.append(
-                    f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for"
-                    f" epochs={epochs} and was asked for epochs={planned} before (done: {state.epoch}). A training in"
-                    " several calls of fit, such as one for each epoch, needs a schedule with a length of its own, as"
-                    " Cosine(steps=...) is"
-                )
-        self._state = new
-        say = getattr(display, "say", None)
-        for text in said:
-            if say is not None:
-                say(text)
-            else:
-                warnings.warn(text, TrainingWarning, stacklevel=4)  # of who calls fit
-
-    def _check_fit(self, data: Dataset) -> None:
-        """Find out now and not after an epoch that the network cannot take these images or labels."""
-        images = data.images
-        self.net.check_images(images[:1])
-        output = self.net.graph.shapes(internal_shape(images.shape[1:], len(images)))[-1]
-        self.loss.targets(data.labels, user_shape(output))
-
-    def _check_batches(self, data: Dataset, loader: Loader) -> None:
-        """Find out now and not at the end of an epoch that the network cannot be trained on its last batch."""
-
-        def check(n: int) -> None:
-            shapes = self.net.graph.shapes(internal_shape(data.images.shape[1:], n))
-            for node in self.net.graph.nodes:
-                with locate(node):
-                    node.layer.check_batch(node.input_shape(shapes))
-
-        count, size = len(data), loader.batch_size
-        last = size if loader.drop_last else count % size or size
-        try:
-            check(min(size, count))
-        except ShapeError as error:
-            raise ShapeError(f"a batch of {_count(min(size, count), 'image')} is too small: {error}") from error
-        try:
-            check(last)
-        except ShapeError as error:
-            fits = (n for n in (*range(size - 1, 1, -1), *range(size + 1, count + 1)) if count % n != 1)
-            other = f", or another batch size, such as {n}" if last == 1 and (n := next(fits, 0)) else ""
-            raise ShapeError(
-                f"the last batch of an epoch, of {_count(last, 'image')}, is too small: {count} images make"
-                f" {_count(count // size, 'batch', 'es')} of {size}, and {last} more. Give"
-                f" drop_last=True{other}. ({error})"
-            ) from error
-
-    def _know_inputs(self, train: Dataset, validation: Dataset | None) -> None:
-        """Keep what the network is trained on, or compare with what it was trained on before."""
-        from im2colnet.datasets.inputs import check_training
-
-        if self.net.inputs is None:
-            self.net.inputs = self._measure("train", train)
-            self.net.inputs.warn_unscaled()
-        else:
-            self._compare("train", train)
-        check_training(train)
-        if validation is not None:
-            self._compare("validation", validation)
-
-    def _measure(self, what: str, data: Dataset) -> Inputs:
-        from im2colnet.datasets.inputs import Inputs, first_beyond
-
-        try:
-            found = Inputs.of(data)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{what}: {error}") from error
-        limit = LARGEST.get(self._engine.dtype, math.inf)
-        if data.images.dtype.kind == "f" and max(-found.low, found.high) > limit:
-            raise NonFiniteError(
-                f"{what}: image {first_beyond(data.images, limit)} of the data holds numbers too large for"
-                f" {self._engine.dtype}"
-            )
-        return found
-
-    def _compare(self, what: str, data: Dataset) -> None:
-        if self.net.inputs is not None:
-            self.net.inputs.compare(what, self._measure(what, data))
-            self.net.inputs.compare_classes(what, data.classes)
-
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
         """Make the folder, and find out now and not after an epoch whether a checkpoint can be made."""
         from im2colnet.training.checkpoint import encode
 
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(f"cannot make the folder {directory}: {error.strerror or error}") from error
+        folder = make_folder(directory)
         encode({}, self._information())
-        folder = os.fspath(directory)
-        self._check_free(folder)
+        check_free(folder, self._marks)
         return folder
-
-    def _save_in(self, folder: str) -> None:
-        self._check_free(folder)
-        self.save(os.path.join(folder, CHECKPOINT))
-
-    def _check_free(self, folder: str) -> None:
-        """Raise a CheckpointError if the folder's checkpoint is not this trainer's, so must not be overwritten."""
-        from im2colnet.training.checkpoint import mark_of
-
-        path = os.path.join(folder, CHECKPOINT)
-        if os.path.exists(path) and mark_of(path) not in self._marks:
-            raise CheckpointError(
-                f"{path} is not overwritten: it is not a checkpoint that this trainer has written or was loaded from."
-                f" Give another directory, or go on with that training by Trainer.load({path!r}), or move it away."
-                " What this trainer has done is not lost: trainer.save(path) writes it elsewhere"
-            )
-
-    def _write_metrics(self, folder: str) -> None:
-        import json
-
-        from im2colnet.files import replace_file
-
-        lines = "".join(json.dumps(record) + "\n" for record in self.history)
-        replace_file(os.path.join(folder, METRICS), lines.encode())
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -758,20 +614,6 @@ def _check_optimizer(optimizer: Any) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
         raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
     return optimizer
-
-
-def _count(number: int, thing: str, plural: str = "s") -> str:
-    return f"{number} {thing}{plural if number != 1 else ''}"
-
-
-def _dataset(name: str, data: Any) -> Dataset:
-    from im2colnet.datasets.dataset import Dataset
-
-    if isinstance(data, (tuple, list)) and len(data) == 2:
-        return Dataset(data[0], data[1], name)
-    if not isinstance(data, Dataset):
-        raise ShapeError(f"{name} must be a data set or a pair (images, labels), got {type(data).__name__}")
-    return data
 
 
 def _inputs(description: Any) -> Inputs | None:

@@ -20,7 +20,7 @@ class Excitation(ic.Network):
         self.fc1, self.fc2 = ic.Conv2d(channels, hidden, 1), ic.Conv2d(hidden, channels, 1)
 
     def define(self, x):
-        return x * ic.ReLU()(self.fc2(self.relu(self.fc1(self.pool(x)))))
+        return x * ic.Sigmoid()(self.fc2(self.relu(self.fc1(self.pool(x)))))
 
 
 class Squeezed(ic.Network):
@@ -57,7 +57,7 @@ def squeezed_by_names():
                     "fc1": ic.Conv2d(6, 2, 1),
                     "relu": ic.ReLU(),
                     "fc2": ic.Conv2d(2, 6, 1),
-                    "gate": ic.ReLU(),
+                    "gate": ic.Sigmoid(),
                     "scaled": (ic.Mul(), "input", "gate"),
                 }
             ),

@@ -24,7 +24,7 @@ class Excitation(nn.Module):
         self.fc1, self.fc2 = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x):
-        return x * torch.relu(self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True)))))
+        return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True)))))
 
 
 class Squeezed(nn.Module):

@@ -284,7 +284,7 @@ def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
             with divided(steps_before_fork=1):
                 teacher = trainer()
             teacher.step(*batch())
-            (pid,) = processes.worker_processes()
+            (pid,) = teacher.engine.worker_processes()
             os.kill(pid, signal.SIGSTOP)
             signal.signal(signal.SIGALRM, signal.default_int_handler)
             signal.setitimer(signal.ITIMER_REAL, 0.3)

@@ -9,6 +9,7 @@ from helpers import assert_same_bits, normal, predicts_in_a_fork
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
+from im2colnet.backend import Division
 from im2colnet.network import Network
 from im2colnet.parallel import Team
 
@@ -99,10 +100,10 @@ class Convolve(ic.Layer):
         return dy
 
 
-@pytest.mark.usefixtures("shards_of_32")
 def test_use_backend_reaches_the_workers():
     class Mine(ic.Backend):
         name, xp, threads = "mine", np, True
+        division = Division(shard_max_numbers=1, shard_min_numbers=1)
 
     seen, mine = [], Mine()
     before = ic.get_num_threads()

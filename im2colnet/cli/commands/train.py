@@ -40,7 +40,8 @@ from im2colnet.show.display import VALIDATION, metrics, metrics_text
 from im2colnet.show.progress import make_display
 from im2colnet.text import amount, count, duration, fields, size_text
 from im2colnet.training import checkpoint
-from im2colnet.training.trainer import CHECKPOINT, Trainer
+from im2colnet.training.folder import CHECKPOINT
+from im2colnet.training.trainer import Trainer
 from im2colnet.types import HALF
 
 ORDER = 10
