@@ -14,7 +14,7 @@ from im2colnet import startup  # isort: skip  # noqa: F401 - first, since all th
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from im2colnet import functional, models
+from im2colnet import functional, layers, losses, models, optim
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend, list_backends, use_backend
 from im2colnet.errors import (
@@ -34,33 +34,10 @@ from im2colnet.errors import (
     WorkerError,
     WorkerWarning,
 )
-from im2colnet.layers import (
-    Add,
-    AvgPool2d,
-    BatchNorm2d,
-    Concat,
-    Context,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    Mul,
-    Needs,
-    Parameter,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Tanh,
-    Upsample,
-    ZeroPadShortcut,
-)
-from im2colnet.losses import CrossEntropyLoss, Loss, MSELoss, SumLoss
+from im2colnet.layers import *  # noqa: F403
+from im2colnet.losses import *  # noqa: F403
 from im2colnet.network import Net, Network, Residual, Sequential
-from im2colnet.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule
+from im2colnet.optim import *  # noqa: F403
 from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 from im2colnet.training.history import History
 from im2colnet.training.trainer import Trainer
@@ -73,64 +50,34 @@ if TYPE_CHECKING:
     from im2colnet.datasets.loader import Loader
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Add",
-    "AvgPool2d",
+    *layers.__all__,
+    *losses.__all__,
+    *optim.__all__,
     "Backend",
     "BackendError",
-    "BatchNorm2d",
     "CheckpointError",
-    "Concat",
-    "Constant",
-    "Context",
-    "Conv2d",
-    "Cosine",
-    "CrossEntropyLoss",
     "DTypeError",
     "DataError",
     "Dataset",
-    "Dropout",
-    "Flatten",
     "FrozenError",
-    "GlobalAvgPool2d",
     "History",
     "Im2colnetError",
     "InputWarning",
     "InterruptedStepError",
-    "Layer",
     "LayerError",
-    "LeakyReLU",
-    "Linear",
     "Loader",
-    "Loss",
-    "MSELoss",
-    "MaxPool2d",
-    "Mul",
-    "Needs",
     "Net",
     "Network",
     "NonFiniteError",
-    "Optimizer",
     "OutOfMemoryError",
-    "Parameter",
-    "ReLU",
     "Residual",
-    "Schedule",
     "Sequential",
     "ShapeError",
-    "SiLU",
-    "Sigmoid",
     "Spec",
-    "SumLoss",
-    "Tanh",
     "Trainer",
     "TrainingWarning",
-    "Upsample",
     "WorkerError",
     "WorkerWarning",
-    "ZeroPadShortcut",
     "__version__",
     "datasets",
     "functional",

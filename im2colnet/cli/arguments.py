@@ -12,7 +12,7 @@ from typing import TypeAlias
 from im2colnet import models
 from im2colnet.backend.registry import VARIABLE
 from im2colnet.cli.report import Report
-from im2colnet.optim import OPTIMIZERS
+from im2colnet.optim.defaults import OPTIMIZERS
 
 MAX_INTEGER = 2**31 - 1  #: the largest whole number that an option takes
 

@@ -15,7 +15,8 @@ from im2colnet.host import np
 from im2colnet.layout import internal_shape
 from im2colnet.losses import Loss
 from im2colnet.network import Network
-from im2colnet.optim import OPTIMIZERS, Optimizer
+from im2colnet.optim import Optimizer
+from im2colnet.optim.defaults import OPTIMIZERS
 from im2colnet.text import size_text
 from im2colnet.training.trainer import Trainer
 

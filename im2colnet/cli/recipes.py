@@ -7,7 +7,8 @@ from typing import Any
 
 from im2colnet.checks import arguments
 from im2colnet.cli.arguments import UsageError
-from im2colnet.optim import OPTIMIZERS, Constant, Cosine, Optimizer
+from im2colnet.optim import Constant, Cosine, Optimizer
+from im2colnet.optim.defaults import OPTIMIZERS
 
 MIN_STEPS = 300  #: a training of few images gets more epochs than the recipe's, until it has at least this many steps
 

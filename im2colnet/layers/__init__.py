@@ -8,42 +8,38 @@ both reach it through the :class:`Context`. Shapes are the library's own: images
 Arguments, defaults and initialisation are PyTorch's.
 """
 
-from im2colnet.layers.activation import LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
-from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Work
-from im2colnet.layers.convolution import Conv2d
-from im2colnet.layers.dropout import Dropout
-from im2colnet.layers.linear import Linear
-from im2colnet.layers.merging import Add, Concat, Mul
-from im2colnet.layers.normalization import BatchNorm2d
-from im2colnet.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from im2colnet.layers.resampling import Upsample
-from im2colnet.layers.shaping import Flatten, ZeroPadShortcut
-from im2colnet.layout import user_shape
+from im2colnet.layers import (
+    activation,
+    base,
+    convolution,
+    dropout,
+    linear,
+    merging,
+    normalization,
+    pooling,
+    resampling,
+    shaping,
+)
+from im2colnet.layers.activation import *  # noqa: F403
+from im2colnet.layers.base import *  # noqa: F403
+from im2colnet.layers.convolution import *  # noqa: F403
+from im2colnet.layers.dropout import *  # noqa: F403
+from im2colnet.layers.linear import *  # noqa: F403
+from im2colnet.layers.merging import *  # noqa: F403
+from im2colnet.layers.normalization import *  # noqa: F403
+from im2colnet.layers.pooling import *  # noqa: F403
+from im2colnet.layers.resampling import *  # noqa: F403
+from im2colnet.layers.shaping import *  # noqa: F403
 
 __all__ = [
-    "Add",
-    "AvgPool2d",
-    "Band",
-    "BatchNorm2d",
-    "Concat",
-    "Context",
-    "Conv2d",
-    "Dropout",
-    "Flatten",
-    "GlobalAvgPool2d",
-    "Layer",
-    "LeakyReLU",
-    "Linear",
-    "MaxPool2d",
-    "Mul",
-    "Needs",
-    "Parameter",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "Tanh",
-    "Upsample",
-    "Work",
-    "ZeroPadShortcut",
-    "user_shape",
+    *activation.__all__,
+    *base.__all__,
+    *convolution.__all__,
+    *dropout.__all__,
+    *linear.__all__,
+    *merging.__all__,
+    *normalization.__all__,
+    *pooling.__all__,
+    *resampling.__all__,
+    *shaping.__all__,
 ]

@@ -11,6 +11,8 @@ from im2colnet.checks import number
 from im2colnet.layers.base import Context, Layer, Needs, _same_rows
 from im2colnet.types import Array, Call, Shape
 
+__all__ = ["LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
+
 
 class Activation(Layer):
     """``y = f(x)`` for each number; f is the formula of the class's ``kind``."""

@@ -22,6 +22,8 @@ from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Choice, Shape, Spec, run
 
+__all__ = ["Context", "Layer", "Needs", "Parameter"]
+
 Work = dict[str, list[Spec]]  # a kernel's name -> its scratch
 
 

@@ -17,6 +17,8 @@ from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
 from im2colnet.window import make_window
 
+__all__ = ["Conv2d"]
+
 
 @dataclass(eq=False, repr=False)
 class Conv2d(Layer):

@@ -11,6 +11,8 @@ from im2colnet.checks import number
 from im2colnet.layers.base import Context, Layer, Needs
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
+__all__ = ["Dropout"]
+
 
 @dataclass(eq=False, repr=False)
 class Dropout(Layer):

@@ -15,6 +15,8 @@ from im2colnet.layers.base import Context, Layer, Needs, Parameter
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Shape
 
+__all__ = ["Linear"]
+
 
 @dataclass(eq=False, repr=False)
 class Linear(Layer):

@@ -13,6 +13,8 @@ from im2colnet.layers.base import Band, Context, Layer, Needs
 from im2colnet.layout import channel_axis, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
+__all__ = ["Add", "Concat", "Mul"]
+
 
 class Merging(Layer):
     """What the layers with several inputs have in common: ``x``, where it is a shape, is the tuple of all of them."""

@@ -15,6 +15,8 @@ from im2colnet.layers.base import Context, Layer, Needs, Parameter, Work, _image
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Shape, Spec
 
+__all__ = ["BatchNorm2d"]
+
 
 @dataclass(eq=False, repr=False)
 class BatchNorm2d(Layer):

@@ -14,6 +14,8 @@ from im2colnet.layers.base import Band, Context, Layer, Needs, Work, _images, _r
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 from im2colnet.window import pooling_window
 
+__all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
+
 
 @dataclass(eq=False, repr=False)
 class MaxPool2d(Layer):

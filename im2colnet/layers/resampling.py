@@ -13,6 +13,8 @@ from im2colnet.layers.base import Band, Context, Layer, Needs, _images
 from im2colnet.types import Array, Call, Shape, accumulator
 from im2colnet.window import pair
 
+__all__ = ["Upsample"]
+
 
 @dataclass(eq=False, repr=False)
 class Upsample(Layer):

@@ -16,6 +16,8 @@ from im2colnet.layers.base import Band, Context, Layer, Needs, _images
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Shape
 
+__all__ = ["Flatten", "ZeroPadShortcut"]
+
 
 @dataclass(eq=False, repr=False)
 class Flatten(Layer):

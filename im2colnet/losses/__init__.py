@@ -1,8 +1,14 @@
 """Loss functions: what a network learns to make small, and what is counted beside it."""
 
-from im2colnet.losses.base import Loss
-from im2colnet.losses.classification import CrossEntropyLoss
-from im2colnet.losses.regression import MSELoss
-from im2colnet.losses.several import SumLoss
+from im2colnet.losses import base, classification, regression, several
+from im2colnet.losses.base import *  # noqa: F403
+from im2colnet.losses.classification import *  # noqa: F403
+from im2colnet.losses.regression import *  # noqa: F403
+from im2colnet.losses.several import *  # noqa: F403
 
-__all__ = ["CrossEntropyLoss", "Loss", "MSELoss", "SumLoss"]
+__all__ = [
+    *base.__all__,
+    *classification.__all__,
+    *regression.__all__,
+    *several.__all__,
+]

@@ -11,6 +11,8 @@ from im2colnet.host import np
 from im2colnet.layout import internal_axes
 from im2colnet.types import Array, Shape
 
+__all__ = ["Loss"]
+
 
 class Loss:
     """Base of the losses: it says what targets it takes, and gives its value and gradient for a part of a batch.

@@ -11,6 +11,8 @@ from im2colnet.host import np
 from im2colnet.losses.base import Loss
 from im2colnet.types import Array, Shape
 
+__all__ = ["CrossEntropyLoss"]
+
 
 class CrossEntropyLoss(Loss):
     """Mean over the batch of ``-log softmax(logits)[label]``, fused: never log(0), no overflow.

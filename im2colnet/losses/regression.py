@@ -12,6 +12,8 @@ from im2colnet.layout import internal_axes
 from im2colnet.losses.base import Loss
 from im2colnet.types import Array, Shape
 
+__all__ = ["MSELoss"]
+
 
 class MSELoss(Loss):
     """Mean squared error, ``mean((output - target)²)`` over the batch and all numbers of a sample.

@@ -11,6 +11,8 @@ from im2colnet.errors import ShapeError
 from im2colnet.host import np
 from im2colnet.losses.base import Loss
 
+__all__ = ["SumLoss"]
+
 
 class SumLoss(Loss):
     """``Σ weight · loss`` of a network with several outputs: a loss for each of them.

@@ -4,12 +4,15 @@ An optimiser works on flat vectors: ``p`` parameters, ``g`` gradient (overwritte
 element by element, so that workers can divide the elements among them, and the result does not depend on the division.
 """
 
-from im2colnet.optim.adam import Adam, AdamW
-from im2colnet.optim.base import Optimizer
-from im2colnet.optim.schedules import Constant, Cosine, Schedule
-from im2colnet.optim.sgd import SGD
+from im2colnet.optim import adam, base, schedules, sgd
+from im2colnet.optim.adam import *  # noqa: F403
+from im2colnet.optim.base import *  # noqa: F403
+from im2colnet.optim.schedules import *  # noqa: F403
+from im2colnet.optim.sgd import *  # noqa: F403
 
-#: by the names that the command line has for them: optimisers with the settings that suit most networks
-OPTIMIZERS: dict[str, Optimizer] = {"sgd": SGD(0.02, momentum=0.9), "adam": Adam(), "adamw": AdamW()}
-
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Constant", "Cosine", "Optimizer", "Schedule"]
+__all__ = [
+    *adam.__all__,
+    *base.__all__,
+    *schedules.__all__,
+    *sgd.__all__,
+]

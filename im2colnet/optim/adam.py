@@ -11,6 +11,8 @@ from im2colnet.errors import ShapeError
 from im2colnet.optim.base import Optimizer
 from im2colnet.types import Array
 
+__all__ = ["Adam", "AdamW"]
+
 
 @dataclass(frozen=True)
 class Adam(Optimizer):

@@ -10,6 +10,8 @@ from im2colnet.checks import number, set_frozen
 from im2colnet.optim.schedules import Constant
 from im2colnet.types import Array
 
+__all__ = ["Optimizer"]
+
 
 @dataclass(frozen=True)
 class Optimizer:

@@ -8,6 +8,8 @@ from math import cos, pi
 from im2colnet.checks import number, set_frozen, whole
 from im2colnet.errors import ShapeError
 
+__all__ = ["Constant", "Cosine", "Schedule"]
+
 
 class Schedule:
     """Base of the learning-rate schedules: an object that is called with the step and gives its learning rate.

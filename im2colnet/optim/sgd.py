@@ -10,6 +10,8 @@ from im2colnet.errors import ShapeError
 from im2colnet.optim.base import Optimizer
 from im2colnet.types import Array
 
+__all__ = ["SGD"]
+
 
 @dataclass(frozen=True)
 class SGD(Optimizer):

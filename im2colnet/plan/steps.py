@@ -19,7 +19,8 @@ from typing import Any, Literal, NamedTuple
 from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph, Node, locate
-from im2colnet.layers import Layer, Needs, Work
+from im2colnet.layers import Layer, Needs
+from im2colnet.layers.base import Work
 from im2colnet.parallel import share
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
 from im2colnet.types import Choice, Shape, Spec

@@ -10,7 +10,8 @@ from typing import Any
 from im2colnet.errors import LayerError
 from im2colnet.graph.nodes import Node
 from im2colnet.host import np
-from im2colnet.layers import Context, Needs, Work
+from im2colnet.layers import Context, Needs
+from im2colnet.layers.base import Work
 from im2colnet.layout import channels, internal_shape
 from im2colnet.network import Network
 from im2colnet.types import Array

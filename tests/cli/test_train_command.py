@@ -15,7 +15,7 @@ from starting import FAST, ONE_EPOCH, ROOT, start
 
 import im2colnet as ic
 from im2colnet.backend import registry
-from im2colnet.optim import OPTIMIZERS
+from im2colnet.optim.defaults import OPTIMIZERS
 from im2colnet.training import checkpoint
 from im2colnet.training.trainer import Trainer
 

@@ -33,7 +33,8 @@ from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import CheckpointError, DataError, NonFiniteError, install
 from im2colnet.interrupt import Terminated
 from im2colnet.models import MODELS, Recipe
-from im2colnet.optim import OPTIMIZERS, Constant, Cosine, Optimizer
+from im2colnet.optim import Constant, Cosine, Optimizer
+from im2colnet.optim.defaults import OPTIMIZERS
 from im2colnet.parallel import get_num_threads
 from im2colnet.show import terminal
 from im2colnet.show.display import VALIDATION, metrics, metrics_text

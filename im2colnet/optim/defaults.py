@@ -1,0 +1,7 @@
+"""Optimisers with the settings that suit most networks, by the names that the command line has for them."""
+
+from im2colnet.optim.adam import Adam, AdamW
+from im2colnet.optim.base import Optimizer
+from im2colnet.optim.sgd import SGD
+
+OPTIMIZERS: dict[str, Optimizer] = {"sgd": SGD(0.02, momentum=0.9), "adam": Adam(), "adamw": AdamW()}
