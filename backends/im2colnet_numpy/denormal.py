@@ -16,7 +16,8 @@ import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
-FTZ, DAZ = 1 << 15, 1 << 6
+FTZ = 1 << 15
+DAZ = 1 << 6
 
 
 class Environment(ctypes.Structure):

@@ -44,7 +44,7 @@ class Depthwise:
         most, m = tuning.depthwise_bytes, min(OH, tuning.depthwise_rows)
         one = Lowering((H, 1, W, N), window, 1, dtype, most, m).spec
         self.C = max(1, min(C, most // (prod(one.shape) * np.dtype(dtype).itemsize)))  # at a time
-        # the last block begins earlier rather than be smaller: what it has in common with another is written twice
+        # all blocks have the same size: the last one overlaps the one before, and the overlap is written twice
         self.blocks = [slice(c, c + self.C) for c in (min(c, C - self.C) for c in range(0, C, self.C))]
         self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, most, m)
         m, (KH, KW) = self.lowering.tile, window.kernel

@@ -17,9 +17,11 @@ from typing import IO
 from im2colnet.errors import DataError
 from im2colnet.host import np
 
-# What is compressed by more than that, and is that large, is no data set but a bomb. Photographs are compressed by 2 to
-# 20, drawings and masks by up to a few hundred.
-MOST_EXPANSION, HARMLESS = 100, 1 << 28
+#: an array that is compressed by more than this factor is refused if it is also large: photographs are compressed by 2
+#: to 20, drawings and masks by up to a few hundred
+MOST_EXPANSION = 100
+#: bytes of an array up to which any factor is accepted
+HARMLESS = 1 << 28
 
 
 def check_regular(path: str | os.PathLike[str]) -> int:

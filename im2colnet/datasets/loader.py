@@ -79,8 +79,8 @@ class Loader:
             The number of the first batch to give, to go on within an epoch.
         reuse : bool
             Whether to put every batch into one of the same three pairs of arrays, which allocates nothing: a batch is
-            then overwritten later, and valid until the next but one is asked for. By default each batch has arrays of
-            its own, which may be kept.
+            then overwritten when the second batch after it is requested; copy what you keep. By default each batch has
+            arrays of its own.
 
         Yields
         ------

@@ -6,8 +6,10 @@ from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
 
-# What is held out of a data set that comes without a test set.
-_TEST_FRACTION, _TEST_SEED = 0.2, 0
+#: the part of a data set that is held out as its test set, if it comes without one
+_TEST_FRACTION = 0.2
+#: seeds the choice of these images
+_TEST_SEED = 0
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from im2colnet.types import Array
 
 
 class Moment(NamedTuple):
-    """What a worker is told of a training step, beside its batch."""
+    """Numbers that tell a worker which training step it makes."""
 
     seed: int
     step: int  #: from 0; with the seed it seeds random numbers

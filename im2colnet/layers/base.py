@@ -336,12 +336,12 @@ def _images(x: Shape) -> tuple[int, int, int, int]:
 
 
 def _same_rows(layer: Layer, rows: slice, x: Shape) -> Band:
-    """Of a layer whose rows of output depend on the same rows of input."""
+    """Return the band of a layer whose rows of output depend on the same rows of input: the layer itself."""
     return layer, rows
 
 
 def _rows_of_windows(layer: Any, rows: slice, x: Shape) -> Band:
-    """Of a layer that slides a window: the same layer with a window of its own."""
+    """Return the band of a layer that slides a window: the same layer with a window of its own."""
     found = layer.window.band(rows, x[0])
     if found is None:
         return None

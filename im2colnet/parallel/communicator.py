@@ -15,7 +15,7 @@ from im2colnet.types import Array
 
 
 def share(count: int, rank: int, size: int) -> range:
-    """Which of ``count`` things worker ``rank`` of ``size`` takes: neighbours, as many as the others or one more."""
+    """Return the contiguous share of ``range(count)`` of worker ``rank`` of ``size``; shares differ by one at most."""
     return range(count * rank // size, count * (rank + 1) // size)
 
 

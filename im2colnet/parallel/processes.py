@@ -37,14 +37,22 @@ from im2colnet.parallel.state import UnknownStateError, constant, of_the_library
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-LINE = 8  # counters of 8 bytes: a line of the cache for each worker's
-SPINS = 4000  # looks at a counter before the processor is offered to others: about 0.2 ms
-PAUSE = 50e-6  # seconds between looks after PATIENCE of them
+#: counters of 8 bytes for each worker: they fill a line of the cache
+LINE = 8
+#: how often a worker looks at a counter before it offers the processor to others: about 0.2 ms
+SPINS = 4000
+#: seconds that a worker offers the processor, before it sleeps between two looks at a counter
 PATIENCE = 0.002
-WATCH = 0.02  # seconds between looks at whether the others are alive
-GRACE = 5.0  # seconds that a worker has to stop, after which it is ended
-REPORT = b"report"  # instead of an order: tell how the last one ended, or
-END = b""  # there will be no more
+#: seconds that it sleeps between two looks
+PAUSE = 50e-6
+#: seconds between two looks at whether the other processes are alive
+WATCH = 0.02
+#: seconds that a worker has to stop; then it is killed
+GRACE = 5.0
+#: sent in place of an order: tell how the last order ended
+REPORT = b"report"
+#: sent in place of an order: there will be no more orders
+END = b""
 Program = Callable[..., None]
 
 
@@ -105,7 +113,7 @@ class ProcessCommunicator(SharedCommunicator):
                     raise Stopped
 
     def next_order(self, orders: Connection) -> bytes:
-        """Wait for an order, at first awake; nothing if there will be none."""
+        """Return the next order: spin for about 0.2 ms, then sleep. Return b"" when the team is closed."""
         turn, counters, spins = self._count >> 32, self._counters, 0
         while counters[(self.size + 1) * LINE] <= turn and spins < SPINS:
             spins += 1
@@ -151,7 +159,7 @@ class ProcessTeam:
     program : callable
         ``program(communicator, *command)``, what the forked workers run.
     known : sequence of dict
-        What the program depends on, by name: what the workers have as it is now.
+        Everything that the program reads, by name. Workers are forked with these values; see :meth:`current`.
     shares : callable
         Whether the workers see what is written into an array.
 

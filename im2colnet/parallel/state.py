@@ -27,7 +27,8 @@ METHODS = frozenset(
     }
 )
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
-MOST_BYTES = 1 << 26  # of an array that is looked at in each step
+#: bytes of the largest array whose contents are compared in each step
+MOST_BYTES = 1 << 26
 
 
 class UnknownStateError(Exception):

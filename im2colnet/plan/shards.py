@@ -119,7 +119,7 @@ class BatchPlan:
 
 
 def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
-    """Which row of gradients each shard writes to, which shards' rows hold a sum in the end, and the number of rows.
+    """Return the row of gradients of each shard, the shards whose rows hold a sum in the end, and the number of rows.
 
     A worker that has finished a shard adds it to the sum of those before it wherever the fixed tree has both (as a
     binary counter carries), so that of n shards' gradients it holds at most about 2·log2 n at a time.

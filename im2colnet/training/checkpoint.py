@@ -37,10 +37,14 @@ from im2colnet.training.state import NEEDED, _check_progress, _State
 from im2colnet.version import __version__
 
 FORMAT = 1
-DESCRIPTION, CHECKSUM = "im2colnet", "im2colnet.crc32"  # keys of the metadata
+#: key of the description in the file's metadata
+DESCRIPTION = "im2colnet"
+#: key of the description's checksum in the file's metadata
+CHECKSUM = "im2colnet.crc32"
 DICT = "dict"  # key of the description of a dict, whose members are pairs in their order
 FLOATS = ("F16", "F32", "F64")
-LARGEST = 2**53  # of the counts in a description: any larger one is a fault, and would not fit a float
+#: the largest count in a description: a larger one is a fault, and would not fit a float
+LARGEST = 2**53
 
 T = TypeVar("T")
 

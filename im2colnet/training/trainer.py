@@ -427,7 +427,7 @@ class Trainer:
             fetch()
             while ahead:
                 arriving, labels = ahead.popleft()
-                # a device computes while the next batch is fetched; of processors all are at work already
+                # a GPU computes while the next batch is fetched; on a CPU all cores are busy anyway
                 self._step(arriving(), labels, fetch if backend.prefetches else None, done)
                 if not backend.prefetches:
                     fetch()
