@@ -32,3 +32,12 @@ def host_array(name: str, values: Any) -> np.ndarray:
 
 def _plain(values: Any) -> np.ndarray:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def check_image_type(name: str, images: Any) -> None:
+    """Raise a DTypeError unless an array of images, of any backend, has an element type that networks take."""
+    if images.dtype.kind != "f" and images.dtype.name != "uint8":
+        raise DTypeError(
+            f"{name} must be uint8, which is scaled to [0, 1], or floating point, which is taken as it is; got"
+            f" {images.dtype}"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from im2colnet.arrays import host_array
+from im2colnet.arrays import check_image_type, host_array
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
 
@@ -70,8 +70,7 @@ class Dataset:
             )
         if images.size == 0:
             raise ShapeError(f"data set {self.name!r}: there is no image in an array of the shape {images.shape}")
-        if images.dtype != np.uint8 and images.dtype.kind != "f":
-            raise DTypeError(f"data set {self.name!r}: images must be uint8 or floating point, got {images.dtype}")
+        check_image_type(f"data set {self.name!r}: images", images)
         classes = tuple(self.classes)
         if classes or (labels.ndim == 1 and labels.dtype.kind in "iu"):
             classes = self._check_classes(labels, classes)

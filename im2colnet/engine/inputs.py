@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from im2colnet.arrays import check_image_type
 from im2colnet.backend import Backend
 from im2colnet.backend.foreign import known_array
 from im2colnet.backend.registry import backend_of, get_backend
-from im2colnet.errors import BackendError, DTypeError, ShapeError
+from im2colnet.errors import BackendError, ShapeError
 
 
 def check_images(images: Any, backend: Backend, sample: Sequence[int] | None, least: int = 1) -> Any:
@@ -38,9 +39,5 @@ def check_images(images: Any, backend: Backend, sample: Sequence[int] | None, le
         raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
     if 0 in images.shape[not least :]:
         raise ShapeError(f"the batch is empty: images of shape {images.shape}")
-    if images.dtype.kind != "f" and images.dtype.name != "uint8":
-        raise DTypeError(
-            "images must be uint8, which is scaled to [0, 1], or floating point, which is taken as it is;"
-            f" got {images.dtype}"
-        )
+    check_image_type("images", images)
     return images
