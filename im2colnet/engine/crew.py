@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +97,7 @@ class Crew:
         before = self._snapshot(watched)
         program = partial(self._work, program)
         with quiet_at_exit():
-            others: list[dict[str, Any]] = [{"loss": loss}, *(dict(vars(thing)) for thing in objects)]
-            processes = self._process_team(bound, batch, program, known, others, watched)
+            processes = self._process_team(bound, batch, program, objects, known, loss, watched)
         if processes is not None:
             bound.copy_to_workers(batch)
             batch = ()
@@ -125,8 +124,9 @@ class Crew:
         bound: BoundBatch,
         batch: tuple[Any, ...],
         program: Callable[..., None],
+        objects: Sequence[Any],
         known: Sequence[dict[str, Any]],
-        others: Sequence[dict[str, Any]],
+        loss: Loss | None,
         watched: list[Any],
     ) -> ProcessTeam | None:
         """Return workers on processes for what is repeated, where they can be had; None if threads do it."""
@@ -151,7 +151,7 @@ class Crew:
         bound.allocate_batch(batch)
         batches = self.memory.batches.items()
         shared = {f"{name} {i}": array for name, other in batches for i, array in enumerate(other.batch)}
-        everything = [*known, shared, *others]
+        everything: list[Mapping[str, Any]] = [*known, shared, {"loss": loss}, *map(vars, objects)]
         team = self._processes.get(size)
         if team is not None and not team.current(everything):
             if team.mine:
