@@ -257,7 +257,7 @@ class Layer:
 
         It is not in a class that is derived from one that prepares, and defines the pass itself.
         """
-        return cls._first(kind, f"prepare_{kind}") != kind
+        return cls._first(kind, f"prepare_{kind}") == f"prepare_{kind}"
 
     @classmethod
     def keeps(cls, name: str) -> bool:
@@ -268,9 +268,13 @@ class Layer:
         return cls._first(name, "forward", "prepare_forward") == name
 
     @classmethod
-    def _first(cls, *names: str) -> str:
-        """Return which of several names the class, or else the nearest class that it derives from, defines."""
-        return next(name for base in cls.__mro__ for name in names if name in vars(base))
+    def _first(cls, *names: str) -> str | None:
+        """Return which of several names the class, or else the nearest class that it derives from, defines.
+
+        What this base class defines says nothing of a layer: None then.
+        """
+        derived = cls.__mro__[: cls.__mro__.index(Layer)]
+        return next((name for base in derived for name in names if name in vars(base)), None)
 
     def band(self, rows: slice, x: Shape) -> Band:
         """Return a layer that makes only these rows of the output for an input of shape ``x``, and the rows it reads.

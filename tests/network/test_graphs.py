@@ -8,6 +8,7 @@ from helpers import assert_same_bits, loss_and_gradient
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
+from im2colnet.layers import Needs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -393,6 +394,23 @@ class Louder(ic.Conv2d):
     def forward(self, x, ctx):
         assert not ctx.relu
         return super().forward(x, ctx) * 2
+
+
+class Viewed(ic.Layer):
+    """Features of an image of one row: no pass is called, so it defines none."""
+
+    def output_shape(self, x):
+        return x[0] * x[1] * x[2], x[3]
+
+    def needs(self, x, y, dtype, backend, training):
+        return Needs(input=False, output=False, view=True)
+
+
+def test_a_layer_that_defines_no_pass_is_not_taken_for_a_normalisation():
+    x = np.random.default_rng(0).standard_normal((3, 2, 1, 5))
+    nets = [ic.Sequential([ic.Conv2d(2, 4, 1), layer, ic.Linear(20, 3)]) for layer in (Viewed(), ic.Flatten())]
+    found, expected = (net.init(0, "float64").predict(x) for net in nets)
+    assert_same_bits(found, expected)
 
 
 def test_a_subclass_is_run_as_its_layer():
