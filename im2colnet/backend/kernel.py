@@ -70,6 +70,25 @@ class Kernel(Generic[P]):
         _, *parameters = found.parameters.values()
         return found.replace(parameters=parameters)
 
+    @cached_property
+    def _names(self) -> tuple[list[str], set[str], set[str]]:
+        """Names of the parameters that may be given by position, of all, and of those without a default."""
+        own = self.signature.parameters.values()
+        by_position = [p.name for p in own if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+        return by_position, {p.name for p in own}, {p.name for p in own if p.default is Parameter.empty}
+
+    def arguments(self, args: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
+        """Return all arguments by name, or raise the TypeError of a call that does not fit.
+
+        ``Signature.bind`` would do, but takes longer than some kernels.
+        """
+        by_position, known, required = self._names
+        found = dict(zip(by_position, args, strict=False)) | options
+        if len(found) == len(args) + len(options) and required <= found.keys() <= known:
+            return found
+        bound: dict[str, Any] = self.signature.bind(*args, **options).arguments
+        return bound
+
     def __set_name__(self, owner: type, name: str) -> None:
         overridden = inherited(owner, name)
         if overridden:
@@ -101,14 +120,14 @@ class Kernel(Generic[P]):
 
     def call(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Array:
         """Allocate what is not given, compute, and return ``out``."""
-        arguments = self.signature.bind(*args, **options).arguments
+        arguments = self.arguments(args, options)
         self._provide(backend, arguments)
         run(self.function(backend, **arguments))
         return arguments.get("out")
 
     def prepare(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> list[Call]:
         """Return the calls for these arrays."""
-        arguments = self.signature.bind(*args, **options).arguments
+        arguments = self.arguments(args, options)
         if self._result and arguments.get("out") is None:
             raise TypeError(f"{self.__name__}.prepare() needs out=, the array that its calls write to")
         self._provide(backend, arguments)
@@ -193,15 +212,11 @@ class BoundKernel(Generic[P]):
 
     def scratch(self, *args: P.args, **options: P.kwargs) -> list[Spec]:
         """Return the scratch arrays that ``work`` holds for these arguments, arrays or a :class:`Spec` of each."""
-        return self._kernel.scratch(self._backend, self._arguments(args, options))
+        return self._kernel.scratch(self._backend, self._kernel.arguments(args, options))
 
     def result(self, *args: P.args, **options: P.kwargs) -> Spec:
         """Return what ``out`` is for these arguments, arrays or a :class:`Spec` of each."""
-        return self._kernel.result(self._backend, self._arguments(args, options))
-
-    def _arguments(self, args: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = self._kernel.signature.bind(*args, **options).arguments
-        return found
+        return self._kernel.result(self._backend, self._kernel.arguments(args, options))
 
 
 def inherited(owner: type, name: str) -> Kernel[Any] | None:

@@ -12,7 +12,7 @@ from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Node, locate
 from im2colnet.layers import Context, Layer
-from im2colnet.layout import user_axes, user_shape
+from im2colnet.layout import user_axes
 from im2colnet.plan import BatchPlan, Buffer, Kind, Part, Placed, Plan, nbytes
 from im2colnet.types import ITEM_BYTES, Array, Call, Shape, Spec, run
 
@@ -211,9 +211,9 @@ class BoundBatch:
         counts: int,
     ) -> None:
         self.name, self.plan, self._backend = name, plan, backend
-        batch = name[1]
+        sample, batch = name
         #: shapes of the network's outputs, as users see them
-        self.output_shapes = [(batch, *user_shape(plan.largest.shapes[v])[1:]) for v in plan.graph.outputs]
+        self.output_shapes = plan.graph.output_shapes((batch, *sample))
         self.steps = 0  # of training or inference on it
         self.batch: tuple[Array, ...] = ()  # images and targets where other processes see them
         self.metrics: tuple[float, ...] = ()  # of the last step: the loss, and what it counts

@@ -17,10 +17,9 @@ from im2colnet.engine.memory import Memory
 from im2colnet.engine.program import Moment, Update, Worker
 from im2colnet.errors import NonFiniteError, ShapeError, memory_for
 from im2colnet.graph.parameters import Parameters
-from im2colnet.layout import internal_shape, user_shape
 from im2colnet.losses import Loss
 from im2colnet.memory import working
-from im2colnet.types import Array, Shape
+from im2colnet.types import Array
 
 
 class Engine:
@@ -186,7 +185,7 @@ class Engine:
         own = backend.owns(images)
         with self.alone(), memory_for():
             if not len(images):
-                shapes = self.output_shapes(images.shape)
+                shapes = self.parameters.graph.output_shapes(images.shape)
                 xp = backend.xp if own else get_backend("numpy").xp
                 results = [xp.empty(shape, dtype=self.parameters.dtype) for shape in shapes]
             else:
@@ -205,12 +204,6 @@ class Engine:
             metrics = bound.read_metrics()
         self.say()
         return metrics
-
-    def output_shapes(self, images: Shape) -> list[Shape]:
-        """Return the shapes of the outputs for a batch of images of this shape, (N, ...)."""
-        graph = self.parameters.graph
-        shapes = graph.shapes(internal_shape(images[1:], max(1, images[0])))
-        return [(images[0], *user_shape(shapes[v])[1:]) for v in graph.outputs]
 
     def _infer(self, bound: BoundBatch, batch: tuple[Any, ...], evaluate: bool) -> None:
         self._crew.run(self._worker.infer, bound, batch, (evaluate,), self._objects(), (), self.loss)

@@ -9,6 +9,7 @@ from typing import Any
 
 from im2colnet.errors import Im2colnetError, OutOfMemoryError, ShapeError
 from im2colnet.layers import Layer
+from im2colnet.layout import internal_shape, user_shape
 from im2colnet.types import Array, Shape
 
 
@@ -80,6 +81,11 @@ class Graph:
             with locate(node):
                 shapes.append(tuple(node.layer.output_shape(*(shapes[v] for v in node.inputs))))
         return shapes
+
+    def output_shapes(self, images: Shape) -> list[Shape]:
+        """Return the shapes of the outputs for a batch of this shape, (N, ...), as users see them; N may be 0."""
+        shapes = self.shapes(internal_shape(images[1:], max(1, images[0])))
+        return [(images[0], *user_shape(shapes[v])[1:]) for v in self.outputs]
 
 
 class locate:

@@ -15,7 +15,6 @@ from im2colnet.graph.nodes import Graph, Node
 from im2colnet.graph.parameters import Parameters, check_state, host_arrays
 from im2colnet.layers import Layer
 from im2colnet.layers.base import GraphBuilder
-from im2colnet.layout import internal_shape, user_shape
 from im2colnet.types import Array, Shape
 
 if TYPE_CHECKING:
@@ -382,18 +381,14 @@ class Network(Layer):
             If the images are uint8 and :attr:`inputs` says that the network was trained on numbers of another scale
             than [0, 1]. The range of floating-point images is not compared.
         """
-        images = self.check_images(images, least=0)
-        if self.inputs is not None:
-            self.inputs.compare_kind("images", images.dtype.name == "uint8")
+        images = self._check_alike(images, least=0)
         result = self.inference().predict(images)
         self.knows_shape(images)
         return result
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
         """Return the mean loss over images, in evaluation mode, and the sums of what the loss counts."""
-        images = self.check_images(images)
-        if self.inputs is not None:
-            self.inputs.compare_kind("images", images.dtype.name == "uint8")
+        images = self._check_alike(images, least=1)
         result = self.inference().evaluate(images, labels, loss)
         self.knows_shape(images)
         return result
@@ -405,10 +400,12 @@ class Network(Layer):
         with memory_for():
             return check_images(images, self.backend, self.input_shape, least)
 
-    def output_shapes(self, images: Shape) -> list[Shape]:
-        """Return the shapes of the outputs for a batch of images of this shape, (N, ...), as users see them."""
-        shapes = self.graph.shapes(internal_shape(images[1:], images[0]))
-        return [user_shape(shapes[v]) for v in self.graph.outputs]
+    def _check_alike(self, images: Any, least: int) -> Any:
+        """Check images, also that they are of the kind that the network was trained on."""
+        images = self.check_images(images, least)
+        if self.inputs is not None:
+            self.inputs.compare_kind("images", images.dtype.name == "uint8")
+        return images
 
     def knows_shape(self, images: Any) -> None:
         """Keep the shape of the first images that it has taken."""

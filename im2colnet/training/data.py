@@ -36,7 +36,7 @@ def as_dataset(name: str, data: Any) -> Dataset:
 def check_fit(net: Network, loss: Loss, data: Dataset) -> None:
     """Find out now and not after an epoch that a network or its loss cannot take these images or labels."""
     net.check_images(data.images[:1])
-    shapes = net.output_shapes(data.images.shape)
+    shapes = net.graph.output_shapes(data.images.shape)
     wanted: Any = tuple(shapes) if loss.several_outputs else shapes[0]
     loss.targets(data.labels, wanted)
 
