@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from operator import setitem
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from im2colnet.backend.arrays import Arrays
@@ -148,10 +149,6 @@ class Activation(Arrays):
         row, xp, (slope, *spare) = formula(kind), self.xp, work
         yield partial(row.slope, xp, read, slope, *spare)
         if row.mask:  # no product with the mask: infinity times 0 is NaN
-            yield lambda: _write(out, xp.where(slope, dy, dy.dtype.type(0)))
+            yield lambda: setitem(out, ..., xp.where(slope, dy, dy.dtype.type(0)))
         else:
             yield partial(xp.multiply, dy, slope, out=out)
-
-
-def _write(out: Array, value: Array) -> None:
-    out[...] = value

@@ -24,7 +24,7 @@ from im2colnet.cli import commands
 from im2colnet.cli.arguments import Commands, UsageError
 from im2colnet.cli.report import Report
 from im2colnet.errors import Im2colnetError, InputWarning, TrainingWarning, WorkerWarning
-from im2colnet.parallel import get_num_threads, set_num_threads
+from im2colnet.parallel import num_threads
 from im2colnet.show import terminal
 from im2colnet.show.terminal import OutputError
 from im2colnet.version import __version__
@@ -131,13 +131,12 @@ def _import_command(name: str) -> Command:
 @contextmanager
 def _machine(args: argparse.Namespace) -> Iterator[None]:
     """Use the backend and the threads that the arguments ask for."""
-    before = get_num_threads()
-    set_num_threads(vars(args).get("threads") or before)
-    try:
-        with use_backend(get_backend(args.backend)) if "backend" in args else nullcontext():
-            yield
-    finally:
-        set_num_threads(before)
+    threads = vars(args).get("threads")
+    with (
+        num_threads(threads) if threads else nullcontext(),
+        use_backend(get_backend(args.backend)) if "backend" in args else nullcontext(),
+    ):
+        yield
 
 
 @contextmanager
