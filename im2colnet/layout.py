@@ -1,8 +1,12 @@
-"""How images lie in memory: *rows*, ``(H, C, W, N)`` inside the library, ``(N, C, H, W)`` for its users."""
+"""How images lie in memory: *rows*, ``(H, C, W, N)`` inside the library, ``(N, C, H, W)`` for its users.
+
+Users get the output of a network as an array, and several outputs as a tuple of arrays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from im2colnet.errors import ShapeError
 from im2colnet.types import Shape
@@ -31,6 +35,11 @@ def user_axes(ndim: int) -> tuple[int, ...]:
 def internal_axes(ndim: int) -> tuple[int, ...]:
     """Return the axes of an array as users see it in the order in which the library stores them."""
     return (2, 1, 3, 0) if ndim == 4 else (*range(1, ndim), 0)
+
+
+def one_or_tuple(each: Sequence[Any]) -> Any:
+    """Return what there is for each output of a network as users get it: of one output alone, of several a tuple."""
+    return each[0] if len(each) == 1 else tuple(each)
 
 
 def channel_axis(shape: Shape) -> int:

@@ -12,13 +12,13 @@ from im2colnet.cli.run_folder import RunRecord
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import DataError, NonFiniteError, ShapeError
 from im2colnet.host import np
-from im2colnet.layout import internal_shape
 from im2colnet.losses import Loss
 from im2colnet.network import Network
 from im2colnet.optim import Optimizer
 from im2colnet.optim.defaults import OPTIMIZERS
 from im2colnet.text import size_text
 from im2colnet.training.trainer import Trainer
+from im2colnet.types import Shape
 
 
 class Subject(NamedTuple):
@@ -86,15 +86,26 @@ def _width(args: argparse.Namespace, name: str) -> dict[str, float]:
 
 def check_classifier(net: Network) -> int:
     """Return how many classes the network tells apart; raise if it does not classify."""
-    output = net.output_shape(internal_shape(net.check_shape(None), 1))
-    if len(output) != 2:
+    _, *scores = output_shape(net)
+    if len(scores) != 1:
         raise ShapeError("the network does not classify: its output is not a vector of class scores")
-    return output[0]
+    return int(scores[0])
+
+
+def output_shape(net: Network) -> Shape:
+    """Return the shape of the network's output for one image, (1, ...); raise if it has several outputs."""
+    shape, *others = net.graph.output_shapes((1, *net.check_shape(None)))
+    if others:
+        raise ShapeError(
+            f"the network has {1 + len(others)} outputs, and this command takes networks with one output: use it from"
+            " Python, by net.predict(images) and net.evaluate(images, labels, loss)"
+        )
+    return shape
 
 
 def check_data(net: Network, data: Dataset) -> None:
     """Raise if a data set's images or classes do not suit the network."""
-    shape = net.check_shape(None)
+    shape, _ = net.check_shape(None), output_shape(net)
     classes = check_classifier(net) if data.classes else 0
     if data.images.shape[1:] != shape:
         found = size_text(data.images.shape[1:])

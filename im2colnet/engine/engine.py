@@ -17,7 +17,9 @@ from im2colnet.engine.memory import Memory
 from im2colnet.engine.program import Moment, Update, Worker
 from im2colnet.errors import NonFiniteError, ShapeError, memory_for
 from im2colnet.graph.parameters import Parameters
+from im2colnet.layout import one_or_tuple
 from im2colnet.losses import Loss
+from im2colnet.losses.base import output_shape_for
 from im2colnet.memory import working
 from im2colnet.types import Array
 
@@ -193,7 +195,7 @@ class Engine:
                 self._infer(bound, (images,), evaluate=False)
                 results = [backend.xp.array(out) if own else backend.to_numpy(out) for out in bound.outputs]
         self.say()
-        return tuple(results) if len(results) > 1 else results[0]
+        return one_or_tuple(results)
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
         """Return the mean loss and the sums of what it counts, in evaluation mode."""
@@ -222,15 +224,8 @@ class Engine:
         """Return what the loss makes of a batch's labels, an array of the host for each of the network's outputs."""
         loss, n = self.loss, bound.name[1]
         assert loss is not None
-        shapes: Any = bound.output_shapes
-        several = len(shapes) > 1
-        if several != loss.several_outputs:
-            raise ShapeError(
-                f"the network has {len(shapes)} outputs, for which {loss!r} is no loss: ic.SumLoss([...]) takes a loss"
-                " for each of several outputs"
-            )
-        targets = loss.targets(labels, tuple(shapes) if several else shapes[0])
-        found = targets if several else (targets,)
+        targets = loss.targets(labels, output_shape_for(loss, bound.output_shapes))
+        found = targets if loss.several_outputs else (targets,)
         for target in found:
             if not get_backend("numpy").owns(target) or target.shape[:1] != (n,):
                 what = getattr(target, "shape", type(target).__name__)

@@ -18,6 +18,7 @@ from im2colnet.engine.binding import BoundBatch, Name, Shard, forward
 from im2colnet.engine.memory import Memory
 from im2colnet.errors import NonFiniteError
 from im2colnet.graph.nodes import locate
+from im2colnet.layout import one_or_tuple
 from im2colnet.losses import Loss
 from im2colnet.parallel import Communicator
 from im2colnet.plan import Kind, Stage, folds
@@ -164,12 +165,11 @@ class Worker:
     def _measure(self, shard: Shard, targets: Sequence[Any], differentiate: bool, scale: float = 1.0) -> None:
         """Have the loss measure a shard's output, and differentiate it; of several outputs it gets tuples."""
         assert self.loss is not None
-        mine: Any = tuple(self.backend.asarray(target[shard.start : shard.stop]) for target in targets)
-        outputs: Any = tuple(shard.bound.outputs)
-        doutputs: Any = tuple(shard.bound.loss_gradients) if differentiate else (None,) * len(outputs)
-        if len(outputs) == 1:
-            (outputs,), (mine,), (doutputs,) = outputs, mine, doutputs
-        self.loss(outputs, mine, scale / len(targets[0]), shard.metrics, doutputs, self.backend)
+        outputs = shard.bound.outputs
+        mine = [self.backend.asarray(target[shard.start : shard.stop]) for target in targets]
+        doutputs = shard.bound.loss_gradients if differentiate else [None] * len(outputs)
+        given, wanted, gradients = (one_or_tuple(each) for each in (outputs, mine, doutputs))
+        self.loss(given, wanted, scale / len(targets[0]), shard.metrics, gradients, self.backend)
 
     # ------------------------------------------------------------------ joins
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
-from im2colnet.layout import internal_axes
+from im2colnet.layout import internal_axes, one_or_tuple
+from im2colnet.text import count
 from im2colnet.types import Array, Shape
 
 __all__ = ["Loss"]
@@ -80,20 +82,23 @@ class Loss:
             f"{type(self).__name__} must define __call__(output, targets, scale, metrics, doutput, backend)"
         )
 
-    def measure(self, output: np.ndarray, labels: Any) -> dict[str, float]:
+    def measure(self, output: Any, labels: Any) -> dict[str, float]:
         """Return the mean loss of what a network has given, and the means of what is counted beside it, by name.
 
         Parameters
         ----------
         output : (N, ...) array
-            What :meth:`im2colnet.Network.predict` returned.
+            What :meth:`im2colnet.Network.predict` returned: of several outputs a tuple.
         labels : (N, ...) array_like
         """
-        targets, metrics = self.targets(labels, output.shape), np.zeros(1 + len(self.metrics))
-        stored = np.ascontiguousarray(output.transpose(internal_axes(output.ndim)))
-        self(stored, targets, 1 / len(output), metrics, None, get_backend("numpy"))
+        outputs = output if isinstance(output, tuple) else (output,)
+        n, metrics = len(outputs[0]), np.zeros(1 + len(self.metrics))
+        targets = self.targets(labels, output_shape_for(self, [each.shape for each in outputs]))
+        stored = [np.ascontiguousarray(each.transpose(internal_axes(each.ndim))) for each in outputs]
+        given, gradients = one_or_tuple(stored), one_or_tuple([None] * len(stored))
+        self(given, targets, 1 / n, metrics, gradients, get_backend("numpy"))
         loss, *counts = metrics.tolist()
-        return {"loss": loss} | {name: sum_ / len(output) for name, sum_ in zip(self.metrics, counts, strict=True)}
+        return {"loss": loss} | {name: sum_ / n for name, sum_ in zip(self.metrics, counts, strict=True)}
 
     def probabilities(self, output: np.ndarray) -> np.ndarray:
         """Return the probabilities of the classes (N, classes) for a network's output, if the loss is a classifier's.
@@ -108,3 +113,19 @@ class Loss:
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return labels that suit a network's output (N, ...), for a step whose time is measured: normal numbers."""
         return rng.standard_normal(output_shape, dtype=np.float32)
+
+
+def output_shape_for(loss: Loss, output_shapes: Sequence[Shape]) -> Any:
+    """Return the shapes of a network's outputs, (N, ...), as a loss gets them.
+
+    Raises
+    ------
+    ShapeError
+        If the loss is not for networks with this number of outputs.
+    """
+    if (len(output_shapes) > 1) != loss.several_outputs:
+        raise ShapeError(
+            f"the network has {count(len(output_shapes), 'output')}, for which {loss!r} is no loss: ic.SumLoss([...])"
+            " takes a loss for each of several outputs"
+        )
+    return one_or_tuple(output_shapes)

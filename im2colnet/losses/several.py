@@ -33,7 +33,8 @@ class SumLoss(Loss):
         self.losses = tuple(losses)
         if len(self.losses) < 2 or not all(isinstance(loss, Loss) for loss in self.losses):
             raise ShapeError(f"losses must be two losses or more, such as [ic.MSELoss(), ic.MSELoss()], got {losses!r}")
-        self.weights = tuple(number("each of weights", w) for w in (weights or [1.0] * len(self.losses)))
+        weights = [1.0] * len(self.losses) if weights is None else weights
+        self.weights = tuple(number("each of weights", weight) for weight in weights)
         if len(self.weights) != len(self.losses):
             raise ShapeError(f"there are {len(self.weights)} weights for {len(self.losses)} losses")
         self.metrics = tuple(  # type: ignore[misc]
@@ -46,8 +47,7 @@ class SumLoss(Loss):
     def targets(self, labels: Any, output_shape: Any) -> Any:
         if not isinstance(labels, (tuple, list)) or len(labels) != len(self.losses):
             raise ShapeError(f"labels must be a tuple of {len(self.losses)}, one for each loss of {self!r}")
-        if len(output_shape) != len(self.losses):
-            raise ShapeError(f"there are {len(self.losses)} losses for {len(output_shape)} outputs of the network")
+        self._check_outputs(output_shape)
         each = zip(self.losses, labels, output_shape, strict=True)
         return tuple(loss.targets(label, shape) for loss, label, shape in each)
 
@@ -62,4 +62,9 @@ class SumLoss(Loss):
             position += len(loss.metrics)
 
     def random_targets(self, output_shape: Any, rng: np.random.Generator) -> Any:
+        self._check_outputs(output_shape)
         return tuple(loss.random_targets(s, rng) for loss, s in zip(self.losses, output_shape, strict=True))
+
+    def _check_outputs(self, outputs: Any) -> None:
+        if len(outputs) != len(self.losses):
+            raise ShapeError(f"there are {len(self.losses)} losses for {len(outputs)} outputs of the network")

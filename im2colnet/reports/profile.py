@@ -13,9 +13,10 @@ from typing import Any
 from im2colnet.backend import Backend
 from im2colnet.layout import internal_shape, user_shape
 from im2colnet.losses import Loss
+from im2colnet.losses.base import output_shape_for
 from im2colnet.network import Network
 from im2colnet.optim import Optimizer
-from im2colnet.parallel import get_num_threads, set_num_threads
+from im2colnet.parallel import num_threads
 from im2colnet.text import amount, count, table
 from im2colnet.training.trainer import Trainer
 from im2colnet.types import ITEM_BYTES
@@ -55,12 +56,8 @@ def profile(
         each layer its ``algorithm``, and for its ``forward`` and its ``backward`` pass the ``seconds``, the ``flops``
         and the ``bytes`` that the pass must at least read and write.
     """
-    threads = get_num_threads()
-    set_num_threads(1)
-    try:
+    with num_threads(1):
         return _profile(deepcopy(net), input_shape, batch, optimizer, steps, loss)
-    finally:
-        set_num_threads(threads)
 
 
 def _profile(
@@ -72,9 +69,9 @@ def _profile(
     images = rng.standard_normal((batch, *input_shape), dtype=np.float32)
     if is_dataclass(optimizer):  # a schedule may want to know the number of steps
         optimizer = replace(optimizer, lr=1e-3)
-    trainer, nodes, shapes = Trainer(net, loss, optimizer), net.graph.nodes, net.graph.shapes
-    values = shapes(internal_shape(input_shape, batch))
-    labels = trainer.loss.random_targets(user_shape(values[-1]), rng)
+    trainer, graph = Trainer(net, loss, optimizer), net.graph
+    nodes, values = graph.nodes, graph.shapes(internal_shape(input_shape, batch))
+    labels = trainer.loss.random_targets(output_shape_for(trainer.loss, graph.output_shapes(images.shape)), rng)
     clocks, seconds = [], []
     for _ in range(WARM_UP + steps):
         began = time.perf_counter()

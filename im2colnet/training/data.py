@@ -9,6 +9,7 @@ from im2colnet.errors import NonFiniteError, ShapeError
 from im2colnet.graph.nodes import locate
 from im2colnet.layout import internal_shape
 from im2colnet.losses import Loss
+from im2colnet.losses.base import output_shape_for
 from im2colnet.network import Network
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ def as_dataset(name: str, data: Any) -> Dataset:
 def check_fit(net: Network, loss: Loss, data: Dataset) -> None:
     """Find out now and not after an epoch that a network or its loss cannot take these images or labels."""
     net.check_images(data.images[:1])
-    shapes = net.graph.output_shapes(data.images.shape)
-    wanted: Any = tuple(shapes) if loss.several_outputs else shapes[0]
-    loss.targets(data.labels, wanted)
+    loss.targets(data.labels, output_shape_for(loss, net.graph.output_shapes(data.images.shape)))
 
 
 def check_batches(net: Network, data: Dataset, loader: Loader) -> None:

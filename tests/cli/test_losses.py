@@ -68,3 +68,25 @@ def test_profile_times_the_loss_of_the_checkpoint(run, regression):
 def test_a_model_is_not_trained_on_targets(run, regression):
     _, err = run("train", "--data", "numbers.npz", "--model", "notebook", code=1)
     assert "numbers has targets and no class labels" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "train"])
+def test_commands_take_networks_with_one_output(run, folder, command):
+    layers = {"flat": ic.Flatten(), "scores": (ic.Linear(64, 10), "flat"), "numbers": (ic.Linear(64, 2), "flat")}
+    net = ic.Net(layers, ["scores", "numbers"])
+    net.input_shape = (1, 8, 8)
+    loss = ic.SumLoss([ic.CrossEntropyLoss(), ic.MSELoss()])
+    ic.Trainer(net, loss, ic.SGD(0.01)).save(folder / "two.safetensors")
+    images = np.zeros((20, 1, 8, 8), np.float32)
+    np.save(folder / "images.npy", images)
+    np.savez(folder / "data.npz", images=images, labels=np.arange(20) % 10)
+    arguments = {
+        "evaluate": ["two.safetensors", "--data", "data.npz"],
+        "predict": ["two.safetensors", "images.npy"],
+        "train": ["--resume", "two.safetensors", "--data", "data.npz", "--epochs", "1", "--batch-size", "4"],
+    }
+    _, err = run(command, *arguments[command], code=1)
+    assert "the network has 2 outputs, and this command takes networks with one output" in err
+    assert "net.evaluate(images, labels, loss)" in err
+    assert "fault of im2colnet" not in err
+    run("profile", "--checkpoint", "two.safetensors", "--steps", "1")

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 import im2colnet as ic
 from im2colnet.layers import Needs
+from im2colnet.reports.profile import profile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -266,12 +267,45 @@ def test_losses_of_the_wrong_number():
     x, labels = np.ones((2, 2, 4, 4)), np.zeros(2, int)
     with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, for which CrossEntropyLoss\(\) is no loss"):
         ic.Trainer(two_heads()).step(x, labels)
-    with pytest.raises(ic.ShapeError, match=r"the network has 1 outputs"):
+    with pytest.raises(ic.ShapeError, match=r"the network has 1 output, for which SumLoss"):
         ic.Trainer(two_heads(["scores"]), ic.SumLoss([ic.MSELoss(), ic.MSELoss()])).step(x, (labels, labels))
     with pytest.raises(ic.ShapeError, match="labels must be a tuple of 2"):
         ic.Trainer(two_heads(), ic.SumLoss([ic.CrossEntropyLoss(), ic.MSELoss()])).step(x, labels)
     with pytest.raises(ic.ShapeError, match="two losses or more"):
         ic.SumLoss([ic.MSELoss()])
+    with pytest.raises(ic.ShapeError, match="there are 0 weights for 2 losses"):
+        ic.SumLoss([ic.MSELoss(), ic.MSELoss()], [])
+
+
+def test_a_prediction_of_several_outputs_is_measured():
+    rng = np.random.default_rng(3)
+    net, x, labels, images = (
+        two_heads().init(0, "float64"),
+        rng.random((5, 2, 4, 4)),
+        np.arange(5) % 4,
+        np.ones((5, 1, 4, 4)),
+    )
+    losses, weights = [ic.CrossEntropyLoss(), ic.MSELoss()], np.array([0.5, 2.0])
+    loss, outputs = ic.SumLoss(losses, weights), net.predict(x)
+    found = loss.measure(outputs, (labels, images))
+    each = [one.measure(*pair) for one, *pair in zip(losses, outputs, (labels, images), strict=True)]
+    assert found["loss"] == pytest.approx(weights @ [one["loss"] for one in each], rel=1e-12)
+    assert found["accuracy_0"] == each[0]["accuracy"]
+    assert found["loss"] == pytest.approx(net.evaluate(x, (labels, images), loss)[0], rel=1e-12)
+    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, for which CrossEntropyLoss\(\) is no loss"):
+        ic.CrossEntropyLoss().measure(outputs, labels)
+    with pytest.raises(ic.ShapeError, match="the network has 1 output, for which SumLoss"):
+        loss.measure(outputs[0], (labels, images))
+
+
+def test_a_profile_of_several_outputs():
+    loss = ic.SumLoss([ic.CrossEntropyLoss(), ic.MSELoss()])
+    report = profile(two_heads().init(0), (2, 4, 4), 6, ic.SGD(0.1), steps=1, loss=loss)
+    assert report["loss_seconds"] > 0
+    with pytest.raises(ic.ShapeError, match="there are 3 losses for 2 outputs"):
+        profile(two_heads().init(0), (2, 4, 4), 6, ic.SGD(0.1), steps=1, loss=ic.SumLoss([ic.MSELoss()] * 3))
+    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, for which CrossEntropyLoss\(\) is no loss"):
+        profile(two_heads().init(0), (2, 4, 4), 6, ic.SGD(0.1), steps=1)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (2, 3, 4, 5)])
