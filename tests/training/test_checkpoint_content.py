@@ -285,14 +285,20 @@ def replaced(root, place, value):
 
 @pytest.mark.filterwarnings("ignore")
 def test_changed_descriptions_load_and_train_or_are_refused(tmp_path):
-    """A sample of the thousands of changes of one entry; whatever loads trains an epoch, or says why not."""
+    """A sample of the thousands of changes of one entry, and every public class in place of every other one.
+
+    Whatever loads trains an epoch, or says why not.
+    """
     path, tensors = tmp_path / "a.safetensors", load_file(OLD)
     info = json.loads(header(OLD)["__metadata__"]["im2colnet"])
     every = [place for place in places(info) if place]
     rng, counts = random.Random(0), {"refused": 0, "trained": 0}
     changes = [(rng.choice(every), rng.choice(VALUES)) for _ in range(500)]
-    classes = [(place, name) for place in every if place[-1] == "type" for name in checkpoint._known()]
-    for place, value in changes + rng.sample(classes, 60):
+    named = {name: getattr(ic, name) for name in ic.__all__}
+    public = [name for name, value in named.items() if isinstance(value, type) and name in checkpoint._known()]
+    names = [*public, *(f"{named[name].__module__}.{name}" for name in public)]
+    classes = [(place, name) for place in every if place[-1] == "type" for name in names]
+    for place, value in changes + classes:
         write(path, replaced(info, place, value), tensors)
         try:
             trainer = ic.Trainer.load(path)
