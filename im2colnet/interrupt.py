@@ -114,6 +114,14 @@ class deferred:
             self._note.restore()
 
 
+def thread_pool(size: int, **options: Any) -> Executor:
+    """Return a pool of threads."""
+    with quiet_at_exit():
+        from concurrent.futures import ThreadPoolExecutor  # costs a few ms of import time
+
+        return ThreadPoolExecutor(size, **options)
+
+
 def submit(pool: Executor, function: Callable[..., Any], *args: Any) -> Future[Any]:
     """Give work to a thread."""
     with quiet_at_exit():

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
+from im2colnet.interrupt import quiet_at_exit
+
 #: whether a fork can share memory and move it afterwards: Linux has mremap, and x86-64 shows stores in their order
 AVAILABLE = sys.platform == "linux" and platform.machine() == "x86_64" and hasattr(os, "register_at_fork")
 
@@ -54,7 +56,8 @@ def allocate(nbytes: int) -> Block:
         for function in _libc.mmap, _libc.mremap:
             function.restype = ctypes.c_void_p
         # What is registered last runs first before a fork: before a pool's locks are held, for which a step may wait.
-        import concurrent.futures.thread  # noqa: F401
+        with quiet_at_exit():
+            import concurrent.futures.thread  # noqa: F401
 
         os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
     block = Block(-1, nbytes)

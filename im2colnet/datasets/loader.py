@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from im2colnet.checks import whole
 from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.host import np
-from im2colnet.interrupt import submit
+from im2colnet.interrupt import submit, thread_pool
 
 if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
@@ -103,7 +103,6 @@ class Loader:
         return self._batches(epoch, start, reuse)
 
     def _batches(self, epoch: int, start: int, reuse: bool) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-        from concurrent.futures import ThreadPoolExecutor
         from sys import is_finalizing
 
         order = self._order(epoch)
@@ -124,13 +123,13 @@ class Loader:
             np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
             return images, labels
 
-        process, pool = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
+        process, pool = os.getpid(), thread_pool(1, thread_name_prefix="im2colnet-loader")
         try:
             coming = submit(pool, gather, start) if start < len(self) else None
             for number in range(start, len(self)):
                 if process != os.getpid():  # forked meanwhile: the thread has stayed with the parent
                     process, coming = os.getpid(), None
-                    pool = ThreadPoolExecutor(1, thread_name_prefix="im2colnet-loader")
+                    pool = thread_pool(1, thread_name_prefix="im2colnet-loader")
                 batch = gather(number) if coming is None else coming.result()
                 # from now on gathered in the background
                 coming = submit(pool, gather, number + 1) if number + 1 < len(self) else None

@@ -296,7 +296,8 @@ class ProcessTeam:
 
 def watch(workers: list[tuple[int, Connection]]) -> None:
     """Raise if a worker has ended."""
-    for rank, (pid, _) in enumerate(workers, 1):
+    for rank, worker in enumerate(workers, 1):
+        pid = worker[0]
         try:
             found, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:  # somebody else has waited for it
@@ -306,7 +307,7 @@ def watch(workers: list[tuple[int, Connection]]) -> None:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
             how += ", perhaps for want of memory" if code == -signal.SIGKILL else ""
         if found:
-            del workers[rank - 1]
+            _forget(worker, workers)
             raise WorkerError(f"worker {rank} (process {pid}) {how}; ic.set_workers('threads') needs no processes")
 
 
@@ -330,8 +331,8 @@ def _end(workers: list[tuple[int, Connection]]) -> None:
             connection.send_bytes(END)
         connection.close()
     until = time.monotonic() + GRACE
-    while workers:
-        pid = workers[0][0]
+    for worker in list(workers):
+        pid = worker[0]
         try:
             while os.waitpid(pid, os.WNOHANG) == (0, 0):
                 if time.monotonic() > until or stopped(pid):
@@ -339,7 +340,13 @@ def _end(workers: list[tuple[int, Connection]]) -> None:
                 time.sleep(0.001)
         except ChildProcessError:  # somebody else has waited for it
             pass
-        del workers[0]
+        _forget(worker, workers)
+
+
+def _forget(worker: tuple[int, Connection], workers: list[tuple[int, Connection]]) -> None:
+    """Take a worker that has ended from the list, unless another thread has found it first: at exit two may look."""
+    with suppress(ValueError):
+        workers.remove(worker)
 
 
 def stopped(pid: int) -> bool:

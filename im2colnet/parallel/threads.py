@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import WorkerError
-from im2colnet.interrupt import submit
+from im2colnet.interrupt import submit, thread_pool
 from im2colnet.memory import join_team
 from im2colnet.parallel.communicator import Communicator, SharedCommunicator
 from im2colnet.types import Array
@@ -58,10 +58,8 @@ class Team:
         self._pool: Executor | None = None
         self.communicators: list[Communicator] = [Communicator()]
         if self.size > 1:
-            from concurrent.futures import ThreadPoolExecutor  # costs a few ms of import time
-
             board: list[Any] = [None]
-            self._pool = ThreadPoolExecutor(self.size - 1, thread_name_prefix="im2colnet", initializer=join_team)
+            self._pool = thread_pool(self.size - 1, thread_name_prefix="im2colnet", initializer=join_team)
             self.communicators = [ThreadCommunicator(r, self.size, self._meeting, board) for r in range(self.size)]
 
     def run(self, program: Callable[..., None], *command: Any) -> None:

@@ -39,6 +39,13 @@ def fitted(images):
     return made
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 100, 101, 1000])
+def test_the_usual_range_is_from_percentile_1_to_percentile_99(number):
+    images = np.random.default_rng(number).normal(size=(number, 1, 1, 1)).astype(np.float32)
+    expected = np.percentile(images.astype(np.float64), (1, 99))
+    np.testing.assert_allclose(Inputs.of(images).usual, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_inputs_by_hand():
     images = np.array([0, 51, 102, 255], np.uint8).reshape(2, 2)
     found = Inputs.of(Dataset(images, [0, 1], classes=("a", "b")))
