@@ -3,11 +3,16 @@
 import pytest
 import strict_cupy
 from helpers import GenericBackend, divided
+from hypothesis import HealthCheck, settings
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
 from im2colnet import cli
 from im2colnet.cli.command_line import DEBUG, FAULT
+
+# No test depends on how fast the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture

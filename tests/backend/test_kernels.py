@@ -28,7 +28,7 @@ from im2colnet.testing import oracles as naive
 from im2colnet.types import Spec, run
 from im2colnet.window import Window, make_window, pooling_window
 
-searching = settings(max_examples=100, deadline=None)
+searching = settings(max_examples=100)
 TOLERANCE = {"float64": {"rtol": 1e-10, "atol": 1e-11}, "float32": {"rtol": 1e-4, "atol": 2e-4}}
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from(["float32", "float64"])
@@ -275,7 +275,6 @@ def test_random_numbers_depend_on_the_key_alone(backend, dtype):
 
 
 @given(dtype=st.sampled_from(["uint8", "float32", "float64", "int64"]), to=dtypes, layout=layouts)
-@settings(deadline=None)
 def test_to_rows(backend, dtype, to, layout):
     x = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5)).astype(dtype)
     scale = 1 / 255 if dtype == "uint8" else 1.0
@@ -720,7 +719,7 @@ def test_sum_samples(backend, dtype, layout):
 
 
 @given(seed=seeds, dtype=dtypes, way=ways)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_relu_grad(backend, seed, dtype, way):
     x, dy = np.round(normal(2, 3, 4, 5, seed=seed, dtype=dtype)), normal(2, 3, 4, 5, seed=seed + 1, dtype=dtype)
     y, expected = naive.relu(x).astype(dtype), naive.relu_grad(x, dy).astype(dtype)
@@ -854,7 +853,7 @@ def test_cross_entropy_against_pytorch(backend, config, arrays, dtype):
 
 
 @given(classes=st.integers(1, 6), n=st.integers(1, 7), scale=st.floats(0.01, 10), seed=seeds, layout=layouts)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cross_entropy(backend, classes, n, scale, seed, layout):
     rng = np.random.default_rng(seed)
     logits, labels = np.round(rng.normal(0, 3, (n, classes))), rng.integers(0, classes, n)  # with ties

@@ -20,7 +20,7 @@ from im2colnet.types import run
 from im2colnet.window import make_window
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-searching = settings(max_examples=40, deadline=None)
+searching = settings(max_examples=40)
 seeds = st.integers(0, 2**32 - 1)
 extremes = st.one_of(st.floats(3, 38.4).map(lambda e: 10.0**e), st.sampled_from([np.nan, np.inf, -np.inf]))
 

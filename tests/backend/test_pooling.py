@@ -62,7 +62,7 @@ def problems(draw):
     return x, dy, window
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problem=problems())
 def test_max_pooling_of_special_values(backend, problem):
     x, dy, window = problem

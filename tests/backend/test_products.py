@@ -36,7 +36,7 @@ def matrix(rng, shape, transposed):
     return stored.swapaxes(-1, -2) if transposed else stored
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sizes, st.integers(1, 3), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_pieces_are_the_whole(size, batch, transposed, gaps, seed):
     (M, K, N), rng = size, np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_pieces_are_the_whole(size, batch, transposed, gaps, seed):
     np.testing.assert_array_equal(out, np.einsum("imk,bkn->bmn", a, b))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(sizes, st.booleans())
 def test_pieces_are_small(size, flat):
     M, K, N = size

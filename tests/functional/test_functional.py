@@ -11,7 +11,7 @@ import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet.testing import oracles
 
-searching = settings(max_examples=60, deadline=None)
+searching = settings(max_examples=60)
 TOLERANCE = {"float64": {"rtol": 1e-11, "atol": 1e-12}, "float32": {"rtol": 1e-4, "atol": 1e-4}}
 dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
 

@@ -27,7 +27,7 @@ def windows(draw):
 
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
-by_hand = settings(max_examples=200, deadline=None)
+by_hand = settings(max_examples=200)
 
 
 def windows_along(window, axis, size):

@@ -451,7 +451,7 @@ def make(description, makers):
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(images=descriptions(SAME_SIZE), features=descriptions(FEATURES), shard=st.sampled_from([1, 2, 3]))
 def test_random_networks(images, features, shard):
     x = normal(3, 3, 3, 3, seed=5)

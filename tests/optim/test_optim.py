@@ -17,7 +17,7 @@ rates = st.floats(1e-4, 1.0)
 decays = st.sampled_from([0.0, 1e-3, 0.3])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lr=rates, momentum=st.sampled_from([0.0, 0.5, 0.95]), weight_decay=decays, nesterov=st.booleans())
 def test_sgd(lr, momentum, weight_decay, nesterov):
     arguments = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov and momentum > 0}
@@ -28,7 +28,7 @@ def test_sgd(lr, momentum, weight_decay, nesterov):
         assert_allclose(step, p, rtol=1e-11, atol=1e-13)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lr=rates,
     b1=st.floats(0, 0.99),

@@ -31,7 +31,7 @@ def greedy(buffers):
 lives = st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 20))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(given=st.lists(lives, max_size=30))
 def test_the_layout_is_the_greedy_one(given):
     mine, simple = ([Buffer(64 * size, min(a, b), max(a, b), "") for size, a, b in given] for _ in range(2))
