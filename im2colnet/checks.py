@@ -67,6 +67,38 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
+def shown(thing: Any) -> str:
+    """Return the call that makes an object which keeps its constructor's arguments; defaults are left out."""
+    texts = []
+    for name, parameter in arguments(type(thing)).items():
+        value = getattr(thing, name, "?")
+        if parameter.default is parameter.empty:
+            texts.append(repr(value))
+        elif repr(value) != repr(parameter.default):  # of arrays, != is no bool
+            texts.append(f"{name}={value!r}")
+    return f"{type(thing).__name__}({', '.join(texts)})"
+
+
+def one_of(name: str, value: Any, *allowed: Any) -> Any:
+    """Return ``value`` if it is one of those that are allowed, or raise a ShapeError that names the argument."""
+    if not any(type(value) is type(choice) and value == choice for choice in allowed):
+        raise ShapeError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def numbers(name: str, values: Any, least: float = 0.0) -> tuple[float, ...] | None:
+    """Return a sequence of numbers as floats, None for None, or raise a ShapeError that names the argument."""
+    if values is None:
+        return None
+    try:
+        found = list(values)
+    except TypeError:
+        found = []
+    if not found or isinstance(values, (str, bytes, bytearray, dict)):
+        raise ShapeError(f"{name} must be a sequence of numbers, got {values!r}")
+    return tuple(number(f"each of {name}", value, least=least) for value in found)
+
+
 def refuse_mask(name: str, array: Any) -> None:
     """Raise a DTypeError for a masked array, whose hidden values would be taken for right ones."""
     if hasattr(array, "filled") and hasattr(array, "mask"):

@@ -169,9 +169,12 @@ class Engine:
             known = update.known()
             objects = self._objects(known)
             bound = self._bind(images, objects)
-            batch = images, *self._targets(labels, bound)
-            self._crew.run(partial(self._worker.train, update), bound, batch, (moment,), objects, known, self.loss)
-            loss = bound.metrics[0]
+            targets, divisor, counted = self._targets(labels, bound)
+            command = moment, divisor
+            self._crew.run(
+                partial(self._worker.train, update), bound, (images, *targets), command, objects, known, self.loss
+            )
+            loss, *counts = bound.metrics
             if loss - loss != 0:  # NaN or infinity
                 wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
                 raise NonFiniteError(
@@ -179,7 +182,7 @@ class Engine:
                 )
             for layer, ctx in zip(self._layers, bound.shards[0].bound.contexts, strict=True):
                 layer.finish_step(ctx)
-            return bound.metrics
+            return loss, *_per_sample(counts, counted, len(images))
 
     def predict(self, images: Any) -> Any:
         """Return the network's output for ``images``, batch first, of their array module; of several a tuple."""
@@ -192,7 +195,7 @@ class Engine:
                 results = [xp.empty(shape, dtype=self.parameters.dtype) for shape in shapes]
             else:
                 bound = self._bind(images, self._objects())
-                self._infer(bound, (images,), evaluate=False)
+                self._infer(bound, (images,))
                 results = [backend.xp.array(out) if own else backend.to_numpy(out) for out in bound.outputs]
         self.say()
         return one_or_tuple(results)
@@ -202,13 +205,14 @@ class Engine:
         with self.alone(), memory_for():
             self.loss = loss
             bound = self._bind(images, self._objects())
-            self._infer(bound, (images, *self._targets(labels, bound)), evaluate=True)
-            metrics = bound.read_metrics()
+            targets, divisor, counted = self._targets(labels, bound)
+            self._infer(bound, (images, *targets), divisor)
+            mean, *counts = bound.read_metrics()
         self.say()
-        return metrics
+        return mean, *_per_sample(counts, counted, len(images))
 
-    def _infer(self, bound: BoundBatch, batch: tuple[Any, ...], evaluate: bool) -> None:
-        self._crew.run(self._worker.infer, bound, batch, (evaluate,), self._objects(), (), self.loss)
+    def _infer(self, bound: BoundBatch, batch: tuple[Any, ...], *command: Any) -> None:
+        self._crew.run(self._worker.infer, bound, batch, command, self._objects(), (), self.loss)
 
     def _objects(self, known: Sequence[dict[str, Any]] = ()) -> list[Any]:
         """The objects whose methods the workers call."""
@@ -220,8 +224,11 @@ class Engine:
         counts = 1 + len(self.loss.metrics) if self.loss else 1
         return self._memory.bind(name, self._crew.size(objects), counts)
 
-    def _targets(self, labels: Any, bound: BoundBatch) -> tuple[Any, ...]:
-        """Return what the loss makes of a batch's labels, an array of the host for each of the network's outputs."""
+    def _targets(self, labels: Any, bound: BoundBatch) -> tuple[Any, Any, Any]:
+        """Return what the loss makes of a batch's labels, by what it divides its sum, and how many things it counts.
+
+        The first is a sequence with an array of the host for each of the network's outputs.
+        """
         loss, n = self.loss, bound.name[1]
         assert loss is not None
         targets = loss.targets(labels, output_shape_for(loss, bound.output_shapes))
@@ -230,4 +237,11 @@ class Engine:
             if not get_backend("numpy").owns(target) or target.shape[:1] != (n,):
                 what = getattr(target, "shape", type(target).__name__)
                 raise ShapeError(f"{loss!r}.targets must return a NumPy array of shape ({n}, ...), it returned {what}")
-        return tuple(found)
+        return found, loss.divisor(targets), loss.counted(targets)
+
+
+def _per_sample(counts: Sequence[float], counted: Any, n: int) -> Sequence[float]:
+    """Return counts of other things than samples as if there were as many of those as samples."""
+    each = [counted] * len(counts) if isinstance(counted, int) else counted
+    pairs = zip(counts, each, strict=True)
+    return [count if things == n or not things else float(count * n / things) for count, things in pairs]

@@ -65,15 +65,26 @@ class Worker:
         #: whether the last gradient was not finite in float16, so that nothing was changed
         self.overflowed = False
 
-    def train(self, update: Update, comm: Communicator, name: Name, batch: tuple[Any, ...], moment: Moment) -> None:
-        """Do what a step of training is for this worker, on ``batch`` or on what is shared with other processes."""
+    def train(
+        self,
+        update: Update,
+        comm: Communicator,
+        name: Name,
+        batch: tuple[Any, ...],
+        moment: Moment,
+        divisor: Any,
+    ) -> None:
+        """Do what a step of training is for this worker, on ``batch`` or on what is shared with other processes.
+
+        The sum of the loss over the batch is divided by ``divisor``.
+        """
         bound = self.memory.batches[name]
         plan, mine, (images, *targets) = bound.plan, comm.share(bound.plan.count), batch or bound.batch
         for stage in plan.stages:
             for s in mine:
                 if stage is plan.stages[0]:
                     self._load(images, bound.shards[s])
-                self._run_stage(stage, bound, s, targets, moment)
+                self._run_stage(stage, bound, s, targets, moment, moment.scale / divisor)
                 self._fold(bound, s, mine.start, stage.gradients)
             if stage.join is not None:
                 self._join(stage, bound, comm, mine)
@@ -97,8 +108,8 @@ class Worker:
                 return
         update.apply(gradients[0], comm, moment)
 
-    def infer(self, comm: Communicator, name: Name, batch: tuple[Any, ...], evaluate: bool) -> None:
-        """Do what a prediction or an evaluation is for this worker; see :meth:`train`."""
+    def infer(self, comm: Communicator, name: Name, batch: tuple[Any, ...], divisor: Any = None) -> None:
+        """Do what a prediction, or with ``divisor`` an evaluation, is for this worker; see :meth:`train`."""
         bound = self.memory.batches[name]
         images, *targets = batch or bound.batch
         if bound.plan.parts > 1:
@@ -107,11 +118,11 @@ class Worker:
             shard = bound.shards[s]
             if bound.plan.parts == 1:
                 self._infer(Communicator(), bound, images, s)
-            if evaluate:
-                self._measure(shard, targets, differentiate=False)
+            if divisor is not None:
+                self._measure(shard, targets, 1 / divisor, differentiate=False)
             else:
                 bound.write_outputs(shard)
-        if evaluate:
+        if divisor is not None:
             comm.all_reduce([shard.metrics for shard in bound.shards])
 
     # ------------------------------------------------------------------ one shard
@@ -125,13 +136,13 @@ class Worker:
             beyond = "" if self.memory.copy is None else f", or numbers too large for {self.memory.dtype}"
             raise NonFiniteError(f"image {shard.start + first} of the batch holds NaN or infinity{beyond}")
 
-    def _run_stage(self, stage: Stage, bound: BoundBatch, s: int, targets: Any, moment: Moment) -> None:
+    def _run_stage(self, stage: Stage, bound: BoundBatch, s: int, targets: Any, moment: Moment, scale: Any) -> None:
         shard, row, samples = bound.shards[s], bound.plan.row_of[s], bound.name[1]
         nodes, views = bound.plan.graph.nodes, self.memory.views[row]
         for step in stage.steps:
             kind, i, began = step.kind, step.node, time.perf_counter()
             if kind == "loss":
-                self._measure(shard, targets, differentiate=True, scale=moment.scale)
+                self._measure(shard, targets, scale, differentiate=True)
             else:
                 key = moment.seed, moment.step, i, s
                 try:
@@ -162,14 +173,14 @@ class Worker:
                 raise
         comm.barrier()
 
-    def _measure(self, shard: Shard, targets: Sequence[Any], differentiate: bool, scale: float = 1.0) -> None:
+    def _measure(self, shard: Shard, targets: Sequence[Any], scale: Any, differentiate: bool) -> None:
         """Have the loss measure a shard's output, and differentiate it; of several outputs it gets tuples."""
         assert self.loss is not None
         outputs = shard.bound.outputs
         mine = [self.backend.asarray(target[shard.start : shard.stop]) for target in targets]
         doutputs = shard.bound.loss_gradients if differentiate else [None] * len(outputs)
         given, wanted, gradients = (one_or_tuple(each) for each in (outputs, mine, doutputs))
-        self.loss(given, wanted, scale / len(targets[0]), shard.metrics, gradients, self.backend)
+        self.loss(given, wanted, scale, shard.metrics, gradients, self.backend)
 
     # ------------------------------------------------------------------ joins
 

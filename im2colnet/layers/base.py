@@ -17,7 +17,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from im2colnet.backend import Backend
-from im2colnet.checks import arguments
+from im2colnet.checks import arguments, shown
 from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Choice, Shape, Spec, run
@@ -177,14 +177,7 @@ class Layer:
         vars(self).update(values)
 
     def __repr__(self) -> str:
-        shown = []
-        for name, parameter in arguments(type(self)).items():
-            value = getattr(self, name, "?")
-            if parameter.default is parameter.empty:
-                shown.append(repr(value))
-            elif repr(value) != repr(parameter.default):  # of arrays, != is no bool
-                shown.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return shown(self)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
+from im2colnet.checks import shown
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
 from im2colnet.layout import internal_axes, one_or_tuple
@@ -31,7 +32,7 @@ class Loss:
     stateless: ClassVar[bool] = True
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        return shown(self)
 
     def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
         """Check and convert what the network is to learn.
@@ -69,8 +70,9 @@ class Loss:
         targets : (n, ...) array
             What :meth:`targets` returned for these samples, on the backend.
         scale : float
-            1 / batch size, times what keeps gradients of float16 from vanishing. ``metrics[0]`` and ``doutput`` are
-            multiplied by it, so that the sums over all parts of a batch are its mean loss and the gradient of that.
+            1 / :meth:`divisor` of the whole batch, times what keeps gradients of float16 from vanishing. ``metrics[0]``
+            and ``doutput`` are multiplied by it, so that the sums over all parts of a batch are its mean loss and the
+            gradient of that.
         metrics : (1 + len(self.metrics),) float64 array, written
             The loss, and the sum over the samples of everything that the class attribute ``metrics`` names.
         doutput : array like ``output``, or None, written
@@ -82,6 +84,32 @@ class Loss:
             f"{type(self).__name__} must define __call__(output, targets, scale, metrics, doutput, backend)"
         )
 
+    def divisor(self, targets: Any) -> Any:
+        """Return what the sum of the loss over a batch, or a data set, is divided by: the number of samples.
+
+        A loss that is the mean of other things than samples returns their number, or the sum of their weights.
+
+        Parameters
+        ----------
+        targets : (N, ...) array
+            What :meth:`targets` returned, on the host.
+        """
+        return len(targets[0] if self.several_outputs else targets)
+
+    def counted(self, targets: Any) -> Any:
+        """Return how many things, of a batch or a data set, each metric is the mean of: the number of samples.
+
+        Parameters
+        ----------
+        targets : (N, ...) array
+            As for :meth:`divisor`.
+
+        Returns
+        -------
+        int, or a sequence with a number for each of ``metrics``
+        """
+        return len(targets[0] if self.several_outputs else targets)
+
     def measure(self, output: Any, labels: Any) -> dict[str, float]:
         """Return the mean loss of what a network has given, and the means of what is counted beside it, by name.
 
@@ -92,13 +120,13 @@ class Loss:
         labels : (N, ...) array_like
         """
         outputs = output if isinstance(output, tuple) else (output,)
-        n, metrics = len(outputs[0]), np.zeros(1 + len(self.metrics))
+        metrics = np.zeros(1 + len(self.metrics))
         targets = self.targets(labels, output_shape_for(self, [each.shape for each in outputs]))
         stored = [np.ascontiguousarray(each.transpose(internal_axes(each.ndim))) for each in outputs]
         given, gradients = one_or_tuple(stored), one_or_tuple([None] * len(stored))
-        self(given, targets, 1 / n, metrics, gradients, get_backend("numpy"))
-        loss, *counts = metrics.tolist()
-        return {"loss": loss} | {name: sum_ / n for name, sum_ in zip(self.metrics, counts, strict=True)}
+        self(given, targets, 1 / self.divisor(targets), metrics, gradients, get_backend("numpy"))
+        metrics[1:] /= np.maximum(self.counted(targets), 1)
+        return dict(zip(("loss", *self.metrics), metrics.tolist(), strict=True))
 
     def probabilities(self, output: np.ndarray) -> np.ndarray:
         """Return the probabilities of the classes (N, classes) for a network's output, if the loss is a classifier's.

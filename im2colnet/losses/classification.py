@@ -1,4 +1,4 @@
-"""Losses of classifiers."""
+"""Losses of classifiers: of images, and of each pixel."""
 
 from __future__ import annotations
 
@@ -6,65 +6,263 @@ from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
 from im2colnet.backend.foreign import to_host
-from im2colnet.errors import DTypeError, ShapeError
+from im2colnet.checks import number, numbers, one_of
+from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.host import np
+from im2colnet.layout import channel_axis, internal_axes
 from im2colnet.losses.base import Loss
 from im2colnet.types import Array, Shape
 
-__all__ = ["CrossEntropyLoss"]
+__all__ = ["CrossEntropyLoss", "FocalLoss", "NLLLoss"]
+
+IGNORED = -1  # what stands in the targets for a label that is ignored
 
 
-class CrossEntropyLoss(Loss):
-    """Mean over the batch of ``-log softmax(logits)[label]``, fused: never log(0), no overflow.
+class ClassLoss(Loss):
+    """Base of the losses that compare the scores of classes with labels.
 
-    Labels are integers (N,), the class of each sample from 0; the network gives class scores (N, classes).
+    The network's output is (N, classes), or (N, classes, ...) for a class of each pixel. With the log-probabilities
+    ``z`` of the classes, the loss of the label ``y`` is a function of ``z[y]`` times ``weight[y]``.
+
+    Parameters
+    ----------
+    weight : (classes,) sequence of float, optional
+        Of each class, in the sum and in what it is divided by.
+    ignore_index : int
+        A label that counts neither in the loss nor in the accuracy. A batch that has no other has the loss 0.
+    reduction : {"mean", "sum"}
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
-    stateless: ClassVar[bool] = True
+    #: whether the network gives log-probabilities, to which no softmax is applied
+    normalized: ClassVar[bool] = False
+    # what holds for a class of the user's own that takes none of these arguments
+    weight: tuple[float, ...] | None = None
+    ignore_index: int = -100
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
+
+    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        self.weight = numbers("weight", weight)
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
+            raise ShapeError(f"ignore_index must be an integer, got {ignore_index!r}")
+        self.ignore_index = int(ignore_index)
+        self.reduction = one_of("reduction", reduction, "mean", "sum")
+
+    def _value(self, xp: Any, z: Array) -> Array:
+        """Return the loss of the right class by its log-probability."""
+        return -z
+
+    def _slope(self, xp: Any, z: Array) -> Array:
+        """Return the derivative of :meth:`_value`."""
+        return -xp.ones_like(z)
 
     def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
-        """Return class labels (N,), integers from 0 to classes - 1, as an array of the host."""
-        if len(output_shape) != 2:
-            raise ShapeError(
-                "the loss needs class scores (N, classes), but the network gives images: end it with Flatten() and"
-                " Linear(...)"
-            )
-        n, classes = output_shape
+        """Return labels (N, ...), integers from 0 to classes - 1, and -1 for those that are ignored, on the host."""
         found = to_host("labels", labels)
         if found.dtype.kind not in "iu":
             raise DTypeError(f"labels must be integers, got {found.dtype}")
-        if found.shape != (n,):
-            raise ShapeError(f"labels must have shape ({n},), one for each image, got {found.shape}")
-        low, high = int(found.min()), int(found.max())
-        if low < 0 or high >= classes:
-            raise ShapeError(f"labels must be 0 to {classes - 1} for {classes} network outputs, got {low} to {high}")
+        n, classes, *places = output_shape
+        if found.shape != (n, *places):
+            if places and found.shape == (n,):
+                raise ShapeError(
+                    "the loss needs class scores (N, classes), but the network gives images: end it with Flatten() and"
+                    f" Linear(...), or give a label for each pixel, {(n, *places)}"
+                )
+            each = "pixel" if places else "image"
+            raise ShapeError(f"labels must have shape {(n, *places)}, one for each {each}, got {found.shape}")
+        self._check_weight(classes)
+        largest = int(found.view(found.dtype.str.replace("i", "u")).max())  # negative labels are large, unsigned
+        if largest >= classes or 0 <= self.ignore_index < classes:
+            ignored = found == self.ignore_index
+            kept = found[~ignored]
+            low, high = (int(kept.min()), int(kept.max())) if kept.size else (0, 0)
+            if low < 0 or high >= classes:
+                raise ShapeError(
+                    f"labels must be 0 to {classes - 1} for {classes} network outputs, got {low} to {high}"
+                )
+            found = np.where(ignored, IGNORED, found.astype(np.int64))
         return found
 
+    def _check_weight(self, classes: int) -> None:
+        if self.weight is not None and len(self.weight) != classes:
+            raise ShapeError(f"weight has {len(self.weight)} numbers, but the network gives {classes} classes")
+
+    def divisor(self, targets: np.ndarray) -> float:
+        """Return the sum of the weights of all labels that are not ignored; 1 for the sum."""
+        if self.reduction == "sum":
+            return 1
+        if self.weight is None:
+            return self.counted(targets) or 1
+        weights = np.array([*self.weight, 0.0])  # the last one is that of IGNORED, -1
+        return float(weights[targets].sum()) or 1.0
+
+    def counted(self, targets: np.ndarray) -> int:
+        """Return the number of labels that are not ignored."""
+        return targets.size - int(np.count_nonzero(targets < 0))
+
     def __call__(
-        self, logits: Array, labels: Array, scale: float, metrics: Array, dlogits: Array | None, backend: Backend
+        self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
     ) -> None:
-        """Set ``metrics`` to [scale · Σ loss, right predictions] and ``dlogits`` to scale · (softmax - onehot).
+        """Set ``metrics`` to [scale · Σ loss, right predictions] and ``doutput`` to the gradient of the first.
 
         Parameters
         ----------
-        logits : (classes, n)
-        labels : (n,) integer
+        output : (classes, n) or (H, classes, W, n)
+        targets : (n, ...) integer, or of probabilities (n, classes, ...)
         scale : float
         metrics : (2,) float64, written
-        dlogits : (classes, n) or None, written
+        doutput : array like ``output``, or None, written
         backend : Backend
         """
-        backend.cross_entropy(logits, labels, scale, out=metrics, dlogits=dlogits)
+        xp, axis = backend.xp, channel_axis(output.shape)
+        z = output.astype("float32") if output.dtype.itemsize < 4 else output
+        if not self.normalized:
+            z = z - z.max(axis=axis, keepdims=True)
+            z -= xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+        q, right = self._wanted(targets, z, axis, backend)
+        metrics[0] = scale * (q * self._value(xp, xp.where(q != 0, z, 0))).sum(dtype="float64")
+        metrics[1] = (output.argmax(axis=axis) == right).sum()
+        if doutput is not None:
+            q *= self._slope(xp, z)
+            if not self.normalized:
+                q -= xp.exp(z) * q.sum(axis=axis, keepdims=True)
+            doutput[...] = q * scale
+
+    def _wanted(self, targets: Array, z: Array, axis: int, backend: Backend) -> tuple[Array, Array]:
+        """Return the weight of each class's term in the sum, like ``z``, and the right classes without that axis."""
+        xp, classes = backend.xp, z.shape[axis]
+        shape = [classes if i == axis else 1 for i in range(z.ndim)]
+        if targets.ndim < z.ndim:
+            labels = targets[:, None].transpose(internal_axes(z.ndim))
+            q = (labels == xp.arange(classes).reshape(shape)).astype(z.dtype)
+            kept, right = labels != IGNORED, labels.squeeze(axis)
+        else:
+            q = targets.transpose(internal_axes(z.ndim)).astype(z.dtype)
+            kept, right = None, q.argmax(axis=axis)
+        if self.label_smoothing:
+            q *= 1 - self.label_smoothing
+            q += self.label_smoothing / classes
+        if self.weight is not None:
+            q *= backend.asarray(np.array(self.weight, z.dtype.name)).reshape(shape)
+        if self.label_smoothing and kept is not None:
+            q *= kept
+        return q, right
 
     def probabilities(self, output: np.ndarray) -> np.ndarray:
-        """Return the softmax of class scores (N, classes), in float64."""
+        """Return the probabilities of the classes (N, classes, ...) in float64: the softmax of their scores."""
         scores = output.astype(np.float64)
-        scores -= scores.max(axis=1, keepdims=True)
-        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        if not self.normalized:
+            scores -= scores.max(axis=1, keepdims=True)
+            scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         return np.exp(scores, out=scores)
 
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Return random labels for class scores (N, classes)."""
-        n, classes = output_shape
-        return rng.integers(0, classes, n)
+        """Return random labels for class scores (N, classes, ...)."""
+        n, classes, *places = output_shape
+        return rng.integers(0, classes, (n, *places))
+
+
+class CrossEntropyLoss(ClassLoss):
+    """Mean of ``-log softmax(scores)[label]``, fused: never log(0), no overflow; PyTorch's.
+
+    The network gives scores of the classes, (N, classes) or (N, classes, ...). Labels are integers, (N,) or (N, ...),
+    the class of each image or pixel from 0; or probabilities of the classes, of the shape of the scores.
+
+    Parameters
+    ----------
+    weight : (classes,) sequence of float, optional
+        Weight of each class. The mean is divided by the sum of the weights of the labels.
+    ignore_index : int
+        A label that counts neither in the loss nor in the accuracy. The loss of a batch that has no other is 0.
+    reduction : {"mean", "sum"}
+    label_smoothing : float
+        This part of each label is spread evenly over all classes (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+    """
+
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+        self.label_smoothing = number("label_smoothing", label_smoothing)
+        if self.label_smoothing > 1:
+            raise ShapeError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
+
+    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
+        """Return class labels (N, ...), or probabilities of the shape of the output, as an array of the host."""
+        found = to_host("labels", labels)
+        if found.dtype.kind != "f" or found.shape != tuple(output_shape):
+            return super().targets(found, output_shape)
+        self._check_weight(output_shape[1])
+        if not np.isfinite(found).all():
+            raise NonFiniteError("labels hold NaN or infinity, where they must be probabilities of the classes")
+        low, high = found.min(), found.max()
+        if low < 0 or high > 1:
+            raise ShapeError(f"labels must be integers, or probabilities from 0 to 1, got {low:g} to {high:g}")
+        return found.astype(np.promote_types(found.dtype.name, "float32"), copy=False)
+
+    def divisor(self, targets: np.ndarray) -> float:
+        """Return the sum of the weights of the labels; for probabilities the number of images, or of pixels."""
+        return (
+            super().divisor(targets) if targets.dtype.kind != "f" or self.reduction == "sum" else self.counted(targets)
+        )
+
+    def counted(self, targets: np.ndarray) -> int:
+        """Return the number of images, or of pixels, whose labels are not ignored."""
+        return targets.size // targets.shape[1] if targets.dtype.kind == "f" else super().counted(targets)
+
+    def __call__(
+        self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
+    ) -> None:
+        if output.ndim == 2 and targets.ndim == 1 and self.weight is None and not self.label_smoothing:
+            backend.cross_entropy(output, targets, scale, out=metrics, dlogits=doutput)
+        else:
+            super().__call__(output, targets, scale, metrics, doutput, backend)
+
+
+class NLLLoss(ClassLoss):
+    """Mean of ``-z[label]`` for a network that gives log-probabilities ``z`` of the classes; PyTorch's.
+
+    Parameters
+    ----------
+    weight : (classes,) sequence of float, optional
+    ignore_index : int
+    reduction : {"mean", "sum"}
+        See :class:`CrossEntropyLoss`.
+    """
+
+    normalized: ClassVar[bool] = True
+
+
+class FocalLoss(ClassLoss):
+    """Mean of ``-(1 - p)^gamma · log p`` for the probability ``p`` of the label, the softmax of the scores.
+
+    Labels that are easy count little (Lin et al. 2017, arXiv:1708.02002, equation 4). With ``gamma=0`` it is the
+    cross-entropy, but for the mean: that of this loss is divided by the number of labels, whatever their weights.
+
+    Parameters
+    ----------
+    gamma : float
+    weight : (classes,) sequence of float, optional
+        ``alpha`` of the paper, for each class.
+    ignore_index : int
+    reduction : {"mean", "sum"}
+        See :class:`CrossEntropyLoss`.
+    """
+
+    def __init__(
+        self, gamma: float = 2.0, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+        self.gamma = number("gamma", gamma)
+
+    def divisor(self, targets: np.ndarray) -> float:
+        """Return the number of labels that are not ignored."""
+        return 1 if self.reduction == "sum" else self.counted(targets) or 1
+
+    def _value(self, xp: Any, z: Array) -> Array:
+        return -((-xp.expm1(z)) ** self.gamma) * z
+
+    def _slope(self, xp: Any, z: Array) -> Array:
+        rest = xp.maximum(-xp.expm1(z), 1e-37)  # 1 - p; not 0, for powers below 1
+        return self.gamma * xp.exp(z) * z * rest ** (self.gamma - 1) - rest**self.gamma

@@ -1,28 +1,36 @@
-"""Losses of networks that predict numbers, vectors or images."""
+"""Losses that compare every number of the output with a target."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from im2colnet.backend import Backend
 from im2colnet.backend.foreign import to_host
+from im2colnet.checks import number, one_of
 from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.host import np
 from im2colnet.layout import internal_axes
 from im2colnet.losses.base import Loss
 from im2colnet.types import Array, Shape
 
-__all__ = ["MSELoss"]
+__all__ = ["HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"]
 
 
-class MSELoss(Loss):
-    """Mean squared error, ``mean((output - target)²)`` over the batch and all numbers of a sample.
+class ElementwiseLoss(Loss):
+    """Base of the losses that are a mean, over the batch and all numbers of a sample, of a function of two numbers.
 
     Targets have the shape of the network's output, (N, features) or (N, C, H, W), and are taken as they are: integers
     are not scaled, unlike images of uint8.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
     """
 
-    stateless: ClassVar[bool] = True
+    reduction: str = "mean"  # of a class of the user's own that takes no arguments
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = one_of("reduction", reduction, "mean", "sum")
 
     def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
         """Return targets of the output's shape as floating-point numbers of the host."""
@@ -42,12 +50,126 @@ class MSELoss(Loss):
             raise NonFiniteError(f"target {first} holds NaN or infinity")
         return targets
 
+    def divisor(self, targets: np.ndarray) -> float:
+        """Return the number of samples, by which the mean over a sample's numbers is divided; 1 for the sum."""
+        return 1 if self.reduction == "sum" else len(targets)
+
+    def _share(self, scale: float, output: Array) -> float:
+        """What a single number is multiplied by in the sum."""
+        share: float = scale if self.reduction == "sum" else scale * output.shape[-1] / output.size
+        return share
+
+
+class DifferenceLoss(ElementwiseLoss):
+    """Base of the losses that are a function of the difference between output and target."""
+
+    def _value(self, xp: Any, difference: Array) -> Array:
+        """Return the function in float64."""
+        raise NotImplementedError(f"{type(self).__name__} must define _value(xp, difference)")
+
+    def _slope(self, xp: Any, difference: Array) -> None:
+        """Overwrite the difference by the function's derivative."""
+        raise NotImplementedError(f"{type(self).__name__} must define _slope(xp, difference)")
+
     def __call__(
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
     ) -> None:
-        """Set ``metrics`` to [scale · Σ loss] and ``doutput`` to scale · 2/numbers · (output - target)."""
-        xp, share = backend.xp, scale * output.shape[-1] / output.size  # of a single number in the mean
+        """Set ``metrics`` to [scale · Σ loss] and ``doutput`` to the gradient of that."""
+        xp, share = backend.xp, self._share(scale, output)
         difference = xp.subtract(output, targets.transpose(internal_axes(targets.ndim)), out=doutput)
-        metrics[0] = share * xp.square(difference, dtype="float64").sum()
+        metrics[0] = share * self._value(xp, difference).sum()
         if doutput is not None:
-            xp.multiply(difference, 2 * share, out=doutput)
+            self._slope(xp, difference)
+            xp.multiply(difference, share, out=doutput)
+
+
+class MSELoss(DifferenceLoss):
+    """Mean squared error, ``mean((output - target)²)`` over the batch and all numbers of a sample.
+
+    Targets have the shape of the network's output, (N, features) or (N, C, H, W), and are taken as they are: integers
+    are not scaled, unlike images of uint8.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    """
+
+    def _value(self, xp: Any, difference: Array) -> Array:
+        return xp.square(difference, dtype="float64")
+
+    def _slope(self, xp: Any, difference: Array) -> None:
+        xp.multiply(difference, 2, out=difference)
+
+
+class L1Loss(DifferenceLoss):
+    """Mean absolute error, ``mean(|output - target|)`` over the batch and all numbers of a sample.
+
+    Its gradient is 0 where output and target are equal. Targets are as for :class:`MSELoss`.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    """
+
+    def _value(self, xp: Any, difference: Array) -> Array:
+        return xp.abs(difference).astype("float64")
+
+    def _slope(self, xp: Any, difference: Array) -> None:
+        xp.sign(difference, out=difference)
+
+
+class HuberLoss(DifferenceLoss):
+    """``d²/2`` of the difference d where |d| is at most ``delta``, ``delta · (|d| - delta/2)`` beyond (Huber 1964).
+
+    It is averaged over the batch and all numbers of a sample. Targets are as for :class:`MSELoss`.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    delta : float
+    """
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.delta = number("delta", delta)
+        if not self.delta:
+            raise ShapeError("delta must be more than 0")
+
+    def _value(self, xp: Any, difference: Array) -> Array:
+        size = xp.abs(difference).astype("float64")
+        near = xp.minimum(size, self.delta)
+        return near * (size - near / 2)
+
+    def _slope(self, xp: Any, difference: Array) -> None:
+        xp.clip(difference, -self.delta, self.delta, out=difference)
+
+
+class SmoothL1Loss(DifferenceLoss):
+    """``d²/(2 beta)`` of the difference d where |d| is less than ``beta``, ``|d| - beta/2`` beyond.
+
+    It is the Huber loss over ``beta`` (Girshick 2015, arXiv:1504.08083, equation 3), and with ``beta=0`` the L1 loss.
+    It is averaged over the batch and all numbers of a sample. Targets are as for :class:`MSELoss`.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    beta : float
+    """
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.beta = number("beta", beta)
+
+    def _value(self, xp: Any, difference: Array) -> Array:
+        size = xp.abs(difference).astype("float64")
+        if not self.beta:
+            return size
+        near = xp.minimum(size, self.beta)
+        return near * (size - near / 2) / self.beta
+
+    def _slope(self, xp: Any, difference: Array) -> None:
+        if not self.beta:
+            xp.sign(difference, out=difference)
+        else:
+            xp.multiply(difference, 1 / self.beta, out=difference)
+            xp.clip(difference, -1, 1, out=difference)

@@ -51,15 +51,27 @@ class SumLoss(Loss):
         each = zip(self.losses, labels, output_shape, strict=True)
         return tuple(loss.targets(label, shape) for loss, label, shape in each)
 
-    def __call__(self, output: Any, targets: Any, scale: float, metrics: Any, doutput: Any, backend: Backend) -> None:
+    def __call__(self, output: Any, targets: Any, scale: Any, metrics: Any, doutput: Any, backend: Backend) -> None:
         metrics[...] = 0
         position = 1
         for i, (loss, weight) in enumerate(zip(self.losses, self.weights, strict=True)):
             found = backend.empty((1 + len(loss.metrics),), "float64")
-            loss(output[i], targets[i], scale * weight, found, doutput[i], backend)
+            loss(output[i], targets[i], float(scale[i] * weight), found, doutput[i], backend)
             metrics[0] += found[0]
             metrics[position : position + len(loss.metrics)] = found[1:]
             position += len(loss.metrics)
+
+    def divisor(self, targets: Any) -> Any:
+        """Return what each loss divides its sum by; so ``scale`` has a number for each loss too."""
+        return np.array([loss.divisor(target) for loss, target in zip(self.losses, targets, strict=True)])
+
+    def counted(self, targets: Any) -> Any:
+        """Return how many things each metric is the mean of."""
+        found: list[Any] = []
+        for loss, target in zip(self.losses, targets, strict=True):
+            counted = loss.counted(target)
+            found += [counted] * len(loss.metrics) if isinstance(counted, int) else counted
+        return found
 
     def random_targets(self, output_shape: Any, rng: np.random.Generator) -> Any:
         self._check_outputs(output_shape)

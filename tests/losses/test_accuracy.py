@@ -348,8 +348,10 @@ def test_a_data_set_of_targets(tmp_path):
 
 def test_a_classifier_refuses_targets_before_the_first_step():
     trainer = ic.Trainer(regressor().init(0))
-    with pytest.raises(ic.DTypeError, match="labels must be integers, got float32"):
+    with pytest.raises(ic.ShapeError, match="labels must be integers, or probabilities from 0 to 1, got -"):
         trainer.fit(pair("numbers"), 1, 4)
+    with pytest.raises(ic.DTypeError, match="labels must be integers, got float32"):
+        trainer.fit((data()[0], data()[0][:, 0, 0, 0]), 1, 4)
     with pytest.raises(ic.ShapeError, match="end it with Flatten"):
         ic.Trainer(denoiser().init(0)).fit((data()[0], np.zeros(22, int)), 1, 4)
 

@@ -202,6 +202,30 @@ def mse_loss(random, shape, reduction):
     return {"reduction": reduction}, {"output": output, "targets": targets}, {"loss": loss, "doutput": output.grad}
 
 
+def loss(random, name, shape, targets, **settings):
+    """A class of losses on an output of a shape, with targets of a kind."""
+    output, classes, places = tensor(random(*shape, scale=3.0)), shape[1], (shape[0], *shape[2:])
+    if targets == "labels":
+        wanted = random.rng.integers(0, classes, places)
+    elif targets == "some ignored":
+        wanted = random.rng.integers(0, classes, places)
+        wanted[random.rng.random(places) < 0.3] = settings.get("ignore_index", -100)
+    elif targets == "probabilities":
+        wanted = np.moveaxis(random.rng.multinomial(64, [1 / classes] * classes, places) / 64, -1, 1)
+    elif targets == "answers":
+        wanted = np.round(random.rng.random(shape) * 64) / 64
+    else:
+        wanted = random(*shape)
+    given = {k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v for k, v in settings.items()}
+    if "pos_weight" in given and len(shape) > 2:
+        given = {k: v[:, None, None] if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+    if name == "NLLLoss":
+        output = tensor(-abs(random(*shape)))
+    found = getattr(nn, name)(**given)(output, torch.tensor(wanted))
+    found.backward()
+    return {"name": name, **settings}, {"output": output, "targets": wanted}, {"loss": found, "doutput": output.grad}
+
+
 def optimizer(random, name, **settings):
     """Ten steps with gradients that do not depend on the parameters, so only the update rule is tested."""
     initial, gradients = random(2, 3), random(10, 2, 3)
@@ -280,6 +304,61 @@ def initialisation(random, layer, args, fan_in):
 
 # The cases: family -> group -> (function, arguments by the case's name) ----------------------------------------------
 BOTH_SIDES = ((0, 1), (2, 1))  # more than half a window: PyTorch refuses it, so the image is padded first
+VECTORS, PICTURES = (6, 4), (3, 3, 2, 4)
+LOSSES = [
+    {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "label_smoothing": 0.1},
+    {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "some ignored"},
+    {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "some ignored", "ignore_index": 2},
+    {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "weight": [0.5, 2.0, 0.25, 1.0]},
+    {
+        "name": "CrossEntropyLoss",
+        "shape": VECTORS,
+        "targets": "some ignored",
+        "weight": [0.5, 2.0, 0.25, 1.0],
+        "label_smoothing": 0.2,
+        "reduction": "sum",
+    },
+    {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "probabilities"},
+    {
+        "name": "CrossEntropyLoss",
+        "shape": VECTORS,
+        "targets": "probabilities",
+        "weight": [0.5, 2.0, 0.25, 1.0],
+        "label_smoothing": 0.2,
+    },
+    {"name": "CrossEntropyLoss", "shape": PICTURES, "targets": "labels"},
+    {
+        "name": "CrossEntropyLoss",
+        "shape": PICTURES,
+        "targets": "some ignored",
+        "weight": [0.5, 2.0, 0.25],
+        "ignore_index": 255,
+        "label_smoothing": 0.1,
+    },
+    {"name": "CrossEntropyLoss", "shape": PICTURES, "targets": "probabilities", "weight": [0.5, 2.0, 0.25]},
+    {"name": "CrossEntropyLoss", "shape": (2, 3, 5), "targets": "some ignored"},
+    {"name": "NLLLoss", "shape": VECTORS, "targets": "labels"},
+    {"name": "NLLLoss", "shape": PICTURES, "targets": "some ignored", "weight": [0.5, 2.0, 0.25]},
+    {"name": "NLLLoss", "shape": PICTURES, "targets": "labels", "reduction": "sum"},
+    {"name": "BCEWithLogitsLoss", "shape": VECTORS, "targets": "answers"},
+    {"name": "BCEWithLogitsLoss", "shape": PICTURES, "targets": "answers", "reduction": "sum"},
+    {
+        "name": "BCEWithLogitsLoss",
+        "shape": VECTORS,
+        "targets": "answers",
+        "weight": [0.5, 2.0, 0.25, 1.0],
+        "pos_weight": [3.0, 1.0, 0.5, 2.0],
+    },
+    {"name": "BCEWithLogitsLoss", "shape": PICTURES, "targets": "answers", "pos_weight": [3.0, 1.0, 0.5]},
+    {"name": "L1Loss", "shape": PICTURES, "targets": "numbers"},
+    {"name": "L1Loss", "shape": VECTORS, "targets": "numbers", "reduction": "sum"},
+    {"name": "SmoothL1Loss", "shape": PICTURES, "targets": "numbers"},
+    {"name": "SmoothL1Loss", "shape": VECTORS, "targets": "numbers", "reduction": "sum", "beta": 0.5},
+    {"name": "SmoothL1Loss", "shape": VECTORS, "targets": "numbers", "beta": 0.0},
+    {"name": "HuberLoss", "shape": PICTURES, "targets": "numbers"},
+    {"name": "HuberLoss", "shape": VECTORS, "targets": "numbers", "reduction": "sum", "delta": 0.5},
+]
+
 FAMILIES = {
     "convolution": {
         "conv2d": (
@@ -478,6 +557,7 @@ FAMILIES = {
                 "sum": {"shape": (4, 2), "reduction": "sum"},
             },
         ),
+        "loss": (loss, {f"{case['name']}, {i}": case for i, case in enumerate(LOSSES)}),
     },
     "updates": {
         "optimizer": (

@@ -67,6 +67,21 @@ def oracle_linear(config, a):
     return named((oracles.linear(a["x"], a["w"], a["b"]), *gradients), "y", "dx", "dw", "db")
 
 
+LOSS_ORACLES = {
+    "CrossEntropyLoss": oracles.cross_entropy,
+    "NLLLoss": oracles.nll,
+    "BCEWithLogitsLoss": oracles.bce_with_logits,
+    "L1Loss": oracles.l1,
+    "SmoothL1Loss": oracles.smooth_l1,
+    "HuberLoss": oracles.huber,
+}
+
+
+def oracle_loss(config, a):
+    config = dict(config)
+    return {"loss": LOSS_ORACLES[config.pop("name")](a["output"], a["targets"], **config)}
+
+
 def oracle_cross_entropy(config, a):
     problem = a["logits"], a["labels"]
     found = oracles.cross_entropy(*problem, **config), oracles.cross_entropy_grad(*problem, **config)
@@ -113,6 +128,7 @@ ORACLES = {
     "batch_norm_eval": oracle_batch_norm_eval,
     "cross_entropy": oracle_cross_entropy,
     "mse_loss": oracle_mse,
+    "loss": oracle_loss,
     "optimizer": oracle_optimizer,
 }
 
@@ -238,6 +254,15 @@ def loss_mse(config, a):
     return found
 
 
+def any_loss(config, a):
+    config, found = dict(config), {}
+    kind = getattr(ic, config.pop("name"))
+    for shard in (32, 2):
+        loss, doutput = trained_loss(kind(**config), a["output"], a["targets"], shard)
+        found |= {f"loss in shards of {shard}": loss, f"doutput in shards of {shard}": doutput}
+    return found
+
+
 def update_optimizer(config, a):
     settings = {key: value for key, value in config.items() if key != "name"}
     return {"parameters": updates(getattr(ic, config["name"])(**settings), a["initial"], a["gradients"])}
@@ -261,6 +286,7 @@ LAYERS = {
     "batch_norm_eval": layer_batch_norm_eval,
     "cross_entropy": loss_cross_entropy,
     "mse_loss": loss_mse,
+    "loss": any_loss,
     "optimizer": update_optimizer,
 }
 

@@ -1,0 +1,86 @@
+"""Losses of classifiers that answer yes or no, once or for each of several questions."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from im2colnet.backend import Backend
+from im2colnet.checks import numbers
+from im2colnet.errors import ShapeError
+from im2colnet.host import np
+from im2colnet.layout import channel_axis, internal_axes
+from im2colnet.losses.regression import ElementwiseLoss
+from im2colnet.types import Array, Shape
+
+__all__ = ["BCEWithLogitsLoss"]
+
+
+class BCEWithLogitsLoss(ElementwiseLoss):
+    """Mean of ``-[pos_weight · t · log σ(x) + (1 - t) · log(1 - σ(x))]`` for scores x and targets t from 0 to 1.
+
+    σ is the sigmoid. Never log(0), no overflow; PyTorch's. Targets have the shape of the network's output, (N, classes)
+    or (N, classes, H, W). The accuracy is the share of all numbers for which the score is above 0 where the target is
+    above 0.5.
+
+    Parameters
+    ----------
+    weight : (classes,) sequence of float, optional
+        Multiplies the loss of each class.
+    reduction : {"mean", "sum"}
+    pos_weight : (classes,) sequence of float, optional
+        Multiplies the first term, that of the positive answer.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
+        super().__init__(reduction)
+        self.weight, self.pos_weight = numbers("weight", weight), numbers("pos_weight", pos_weight)
+
+    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
+        """Return targets of the output's shape, from 0 to 1, as floating-point numbers of the host."""
+        labels = np.asarray(labels, "uint8") if getattr(labels, "dtype", None) == np.bool_ else labels
+        targets = super().targets(labels, output_shape)
+        if targets.min() < 0 or targets.max() > 1:
+            raise ShapeError(f"targets must be 0 to 1, got {targets.min():g} to {targets.max():g}")
+        for name in "weight", "pos_weight":
+            given = getattr(self, name)
+            if given is not None and len(given) not in (1, output_shape[1]):
+                raise ShapeError(f"{name} has {len(given)} numbers, but the network gives {output_shape[1]} classes")
+        return targets
+
+    def counted(self, targets: np.ndarray) -> int:
+        """Return the number of all targets."""
+        return targets.size
+
+    def __call__(
+        self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
+    ) -> None:
+        """Set ``metrics`` to [scale · Σ loss, right answers] and ``doutput`` to the gradient of the first."""
+        xp, share = backend.xp, self._share(scale, output)
+        x = output.astype("float32") if output.dtype.itemsize < 4 else output
+        t = targets.transpose(internal_axes(targets.ndim)).astype(x.dtype)
+
+        def of_classes(numbers: Any) -> Array:
+            shape = [len(numbers) if axis == channel_axis(x.shape) else 1 for axis in range(x.ndim)]
+            return backend.asarray(np.array(numbers, x.dtype.name)).reshape(shape)
+
+        tail = xp.exp(-xp.abs(x))  # σ(-|x|) is tail / (1 + tail)
+        softplus = xp.log1p(tail) + xp.maximum(-x, 0)  # -log σ(x)
+        factor = 1 if self.pos_weight is None else (of_classes(self.pos_weight) - 1) * t + 1
+        loss = (1 - t) * x + factor * softplus
+        weight = None if self.weight is None else of_classes(self.weight)
+        if weight is not None:
+            loss *= weight
+        metrics[0] = share * loss.sum(dtype="float64")
+        metrics[1] = ((output > 0) == (t > 0.5)).sum()
+        if doutput is not None:
+            negative = xp.where(x > 0, tail, 1) / (1 + tail)  # σ(-x)
+            slope = (1 - t) - factor * negative
+            if weight is not None:
+                slope *= weight
+            doutput[...] = slope * share
+
+    def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Return random answers, 0 or 1, for an output (N, ...)."""
+        return rng.integers(0, 2, output_shape)

@@ -1,0 +1,64 @@
+"""Losses of the overlap of regions."""
+
+from __future__ import annotations
+
+from im2colnet.backend import Backend
+from im2colnet.checks import number
+from im2colnet.errors import ShapeError
+from im2colnet.host import np
+from im2colnet.layout import channel_axis, internal_axes
+from im2colnet.losses.classification import IGNORED, ClassLoss
+from im2colnet.types import Array
+
+__all__ = ["DiceLoss"]
+
+
+class DiceLoss(ClassLoss):
+    """``1 - (2 Σ p·t + smooth) / (Σ p + Σ t + smooth)``, averaged over the classes and the batch (arXiv:1606.04797).
+
+    The sums run over the pixels of an image, p are the probabilities of a class, the softmax of the network's output
+    (N, classes, H, W), and t is 1 where the label (N, H, W) is that class. The output can also be (N, classes).
+
+    Parameters
+    ----------
+    smooth : float
+        Keeps the fraction defined for classes that an image has not.
+    ignore_index : int
+        A label that counts neither in the loss nor in the accuracy.
+    reduction : {"mean", "sum"}
+        Over the batch.
+    """
+
+    def __init__(self, smooth: float = 1.0, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(None, ignore_index, reduction)
+        self.smooth = number("smooth", smooth)
+        if not self.smooth:
+            raise ShapeError("smooth must be more than 0")
+
+    def divisor(self, targets: np.ndarray) -> float:
+        """Return the number of samples; 1 for the sum."""
+        return 1 if self.reduction == "sum" else len(targets)
+
+    def __call__(
+        self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
+    ) -> None:
+        """Set ``metrics`` to [scale · Σ loss, right predictions] and ``doutput`` to the gradient of the first."""
+        xp, axis = backend.xp, channel_axis(output.shape)
+        classes, pixels = output.shape[axis], tuple(i for i in range(output.ndim - 1) if i != axis)
+        labels = targets[:, None].transpose(internal_axes(output.ndim))
+        shape = [classes if i == axis else 1 for i in range(output.ndim)]
+        metrics[1] = (output.argmax(axis=axis) == labels.squeeze(axis)).sum()
+        z = output.astype("float32") if output.dtype.itemsize < 4 else output
+        p = xp.exp(z - z.max(axis=axis, keepdims=True))
+        p /= p.sum(axis=axis, keepdims=True)
+        kept = labels != IGNORED
+        t = (labels == xp.arange(classes).reshape(shape)) & kept
+        overlap = 2 * (p * t).sum(axis=pixels, keepdims=True, dtype="float64") + self.smooth
+        whole = (p * kept).sum(axis=pixels, keepdims=True, dtype="float64")
+        whole += t.sum(axis=pixels, keepdims=True) + self.smooth
+        metrics[0] = scale * (1 - overlap / whole).sum() / classes
+        if doutput is not None:
+            slope = kept * (overlap / whole - 2 * t) / (whole * classes)
+            slope = slope.astype(p.dtype)
+            slope -= (slope * p).sum(axis=axis, keepdims=True)
+            doutput[...] = slope * p * scale
