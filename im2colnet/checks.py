@@ -86,6 +86,13 @@ def one_of(name: str, value: Any, *allowed: Any) -> Any:
     return value
 
 
+def truth_value(name: str, value: Any) -> bool:
+    """Return ``value``, True, False, 1 or 0, as a bool, or raise a ShapeError that names the argument."""
+    if getattr(value, "ndim", 0) or value not in (True, False):
+        raise ShapeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def numbers(name: str, values: Any, least: float = 0.0) -> tuple[float, ...] | None:
     """Return a sequence of numbers as floats, None for None, or raise a ShapeError that names the argument."""
     if values is None:

@@ -62,6 +62,7 @@ FUNCTIONS = [
     "minimum",
     "moveaxis",
     "multiply",
+    "negative",
     "ones",
     "ones_like",
     "power",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar
 
-from im2colnet.checks import number, set_frozen
+from im2colnet.checks import number, set_frozen, truth_value
 from im2colnet.errors import ShapeError
 from im2colnet.optim.base import Optimizer
 from im2colnet.types import Array
@@ -18,13 +18,17 @@ __all__ = ["Adam", "AdamW"]
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1); ``weight_decay`` is added to the gradient.
 
-    ``m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g²; p -= lr·(m / (1-β1ᵗ)) / (√(v / (1-β2ᵗ)) + eps)``.
+    ``m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g²; p -= lr·(m / (1-β1ᵗ)) / (√(v / (1-β2ᵗ)) + eps)``. With ``amsgrad`` the
+    largest v so far takes its place in the last expression (Reddi et al. 2018, arXiv:1904.09237). With ``maximize`` the
+    gradient's sign is changed first.
     """
 
     lr: Any = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    amsgrad: bool = False
+    maximize: bool = False
     decoupled: ClassVar[bool] = False
     elementwise: ClassVar[bool] = True
     rule: ClassVar[str | None] = "adam"
@@ -35,9 +39,14 @@ class Adam(Optimizer):
             raise ShapeError(f"betas must be a pair of numbers, got {self.betas!r}")
         set_frozen(self, betas=tuple(number("each of betas", beta, below=1) for beta in self.betas))
         set_frozen(self, eps=number("eps", self.eps), weight_decay=number("weight_decay", self.weight_decay))
+        set_frozen(self, amsgrad=truth_value("amsgrad", self.amsgrad))
+        set_frozen(self, maximize=truth_value("maximize", self.maximize))
 
     def state_slots(self) -> tuple[str, ...]:
-        return "mean", "square"
+        return ("mean", "square", "max_square") if self.amsgrad else ("mean", "square")
+
+    def kernel(self) -> str | None:
+        return None if self.amsgrad or self.maximize else super().kernel()
 
     def scalars(self, lr: float, t: int) -> tuple[float, ...]:
         b1, b2 = self.betas
@@ -45,6 +54,8 @@ class Adam(Optimizer):
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         (b1, b2), m, v = self.betas, state["mean"], state["square"]
+        if self.maximize:
+            xp.negative(g, out=g)
         if self.decoupled:
             p *= 1 - lr * self.weight_decay
         elif self.weight_decay:
@@ -57,6 +68,8 @@ class Adam(Optimizer):
         g *= 1 - b2
         v *= b2
         v += g
+        if self.amsgrad:
+            v = xp.maximum(state["max_square"], v, out=state["max_square"])
         xp.sqrt(v, out=work)
         work /= sqrt(1 - b2**t)
         work += self.eps

@@ -47,10 +47,9 @@ class Optimizer:
         """Whether ``update`` may be called for pieces: what its class says, or one derived from that."""
         return bool(cls._said_of_update("elementwise"))
 
-    @classmethod
-    def kernel(cls) -> str | None:
+    def kernel(self) -> str | None:
         """Return the rule that a backend's kernel may apply in place of ``update``, or None."""
-        rule: str | None = cls._said_of_update("rule")
+        rule: str | None = self._said_of_update("rule")
         return rule
 
     @classmethod

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
+from typing import Any, ClassVar
 
-from im2colnet.checks import number, set_frozen, whole
+from im2colnet.checks import number, one_of, set_frozen, truth_value, whole
 from im2colnet.errors import ShapeError
 
-__all__ = ["Constant", "Cosine", "Schedule"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "ExponentialLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "Schedule",
+    "SequentialLR",
+    "StepLR",
+]
 
 
 class Schedule:
@@ -16,7 +30,12 @@ class Schedule:
 
     Like a layer, it keeps the arguments of its constructor as attributes of the same names, so that checkpoints hold
     them.
+
+    With the class attribute ``needs_history = True`` it is called with a third argument, the
+    :class:`~im2colnet.training.History` of the epochs that are completed.
     """
+
+    needs_history: ClassVar[bool] = False
 
     def __call__(self, step: int, total: float | None) -> float:
         """Return the learning rate of a step.
@@ -30,6 +49,39 @@ class Schedule:
             steps where all epochs have equally many, and None where no epochs are asked for (``Trainer.step`` alone).
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__(step, total)")
+
+
+def _length(schedule: Schedule, steps: int | None, total: float | None) -> float:
+    """Return the number of steps of a schedule: its own one, or that of the training."""
+    if steps is None and total is None:
+        raise ShapeError(f"{schedule!r} needs its length: give it steps=..., or train with fit(epochs=...)")
+    return total if steps is None else steps  # type: ignore[return-value]
+
+
+def _moments(name: str, values: Any, least: int = 1) -> tuple[float, ...]:
+    """Return when something happens: integers are steps, numbers between 0 and 1 parts of the training."""
+    try:
+        given = tuple(values)
+    except TypeError:
+        raise ShapeError(f"{name} must be a sequence of steps, or of parts of the training, got {values!r}") from None
+    found = []
+    for value in given:
+        if isinstance(value, float) and 0 < value < 1:
+            found.append(float(value))
+        else:
+            found.append(whole(f"each of {name}", value, least))
+    parts = {isinstance(value, float) for value in found}
+    if len(parts) > 1 or sorted(found) != found:
+        raise ShapeError(f"{name} must grow, and be all steps (integers) or all parts of the training, got {values!r}")
+    return tuple(found)
+
+
+def _in_steps(schedule: Schedule, moments: Sequence[float], total: float | None) -> list[float]:
+    """Return moments as numbers of steps."""
+    if any(isinstance(moment, float) for moment in moments):
+        total = _length(schedule, None, total)
+        return [moment * total for moment in moments]
+    return list(moments)
 
 
 @dataclass(frozen=True)
@@ -75,10 +127,271 @@ class Cosine(Schedule):
 
     def __call__(self, step: int, total: float | None) -> float:
         """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
-        steps = self.steps or total
-        if steps is None:
-            raise ShapeError("a cosine schedule needs its length: give it steps=..., or train with fit(epochs=...)")
+        steps = _length(self, self.steps, total)
         if step < self.warmup:
             return self.lr * (step + 1) / (self.warmup + 1)
         done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
         return self.final + (self.lr - self.final) * (1 + cos(pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class StepLR(Schedule):
+    """``lr · gamma^⌊step / step_size⌋``: the rate falls after every ``step_size`` steps.
+
+    PyTorch's, but that a step is one batch: for epochs multiply by their number of batches, or use
+    :class:`MultiStepLR` with parts of the training.
+    """
+
+    lr: float
+    step_size: int
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        set_frozen(self, lr=number("lr", self.lr), step_size=whole("step_size", self.step_size))
+        set_frozen(self, gamma=number("gamma", self.gamma))
+
+    def __call__(self, step: int, total: float | None) -> float:
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
+        return self.lr * self.gamma ** (step // self.step_size)
+
+
+@dataclass(frozen=True)
+class MultiStepLR(Schedule):
+    """The rate is multiplied by ``gamma`` at each milestone.
+
+    Parameters
+    ----------
+    lr : float
+    milestones : sequence of int, or of float
+        Integers are steps, one batch each; numbers between 0 and 1 are parts of the training, such as ``[0.5, 0.75]``.
+    gamma : float
+    """
+
+    lr: float
+    milestones: tuple[float, ...]
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        set_frozen(self, lr=number("lr", self.lr), milestones=_moments("milestones", self.milestones))
+        set_frozen(self, gamma=number("gamma", self.gamma))
+
+    def __call__(self, step: int, total: float | None) -> float:
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
+        return self.lr * self.gamma ** bisect_right(_in_steps(self, self.milestones, total), step)
+
+
+@dataclass(frozen=True)
+class ExponentialLR(Schedule):
+    """``lr · gamma^step``, a step being one batch; for ``g`` each epoch give ``gamma = g ** (1 / batches)``."""
+
+    lr: float
+    gamma: float
+
+    def __post_init__(self) -> None:
+        set_frozen(self, lr=number("lr", self.lr), gamma=number("gamma", self.gamma))
+
+    def __call__(self, step: int, total: float | None) -> float:
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
+        return self.lr * self.gamma**step
+
+
+@dataclass(frozen=True)
+class PolynomialLR(Schedule):
+    """``lr · (1 - step / steps)^power``, and 0 from there on.
+
+    Parameters
+    ----------
+    lr : float
+    steps : int, optional
+        Length in steps; by default that of the training.
+    power : float
+    """
+
+    lr: float
+    steps: int | None = None
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        set_frozen(self, lr=number("lr", self.lr), power=number("power", self.power))
+        if self.steps is not None:
+            set_frozen(self, steps=whole("steps", self.steps))
+
+    def __call__(self, step: int, total: float | None) -> float:
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
+        left = max(0.0, 1 - step / _length(self, self.steps, total))
+        return float(self.lr * left**self.power)
+
+
+@dataclass(frozen=True)
+class OneCycleLR(Schedule):
+    """From ``max_lr / div_factor`` up to ``max_lr``, then far below where it began (Smith & Topin 2017).
+
+    See arXiv:1708.07120. PyTorch's, but that the optimiser's momentum stays as it is.
+
+    Parameters
+    ----------
+    max_lr : float
+    steps : int, optional
+        Length in steps; by default that of the training.
+    pct_start : float
+        The part of the steps in which the rate grows.
+    anneal_strategy : {"cos", "linear"}
+    div_factor, final_div_factor : float
+        The first rate is ``max_lr / div_factor``, the last one that over ``final_div_factor``.
+    three_phase : bool
+        Whether the rate falls to the first one as it has grown, and then to the last one.
+    """
+
+    max_lr: float
+    steps: int | None = None
+    pct_start: float = 0.3
+    anneal_strategy: str = "cos"
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    three_phase: bool = False
+
+    def __post_init__(self) -> None:
+        set_frozen(self, max_lr=number("max_lr", self.max_lr), pct_start=number("pct_start", self.pct_start))
+        for name in "div_factor", "final_div_factor":
+            set_frozen(self, **{name: number(name, getattr(self, name))})
+            if not getattr(self, name):
+                raise ShapeError(f"{name} must be more than 0")
+        if self.pct_start > (0.5 if self.three_phase else 1):
+            raise ShapeError(f"pct_start must be at most {0.5 if self.three_phase else 1}, got {self.pct_start!r}")
+        one_of("anneal_strategy", self.anneal_strategy, "cos", "linear")
+        set_frozen(self, three_phase=truth_value("three_phase", self.three_phase))
+        if self.steps is not None:
+            set_frozen(self, steps=whole("steps", self.steps))
+
+    def __call__(self, step: int, total: float | None) -> float:
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps."""
+        steps = _length(self, self.steps, total)
+        first = self.max_lr / self.div_factor
+        rates = [first, self.max_lr, first / self.final_div_factor]
+        ends = [self.pct_start * steps - 1, steps - 1]  # a step's number, from 0
+        if self.three_phase:
+            rates.insert(2, first)
+            ends.insert(1, 2 * self.pct_start * steps - 2)
+        start = 0.0
+        for end, begin, final in zip(ends, rates, rates[1:], strict=False):
+            if step <= end or end is ends[-1]:
+                done = min(1.0, (step - start) / (end - start)) if end > start else 1.0
+                if self.anneal_strategy == "cos":
+                    return final + (begin - final) / 2 * (1 + cos(pi * done))
+                return begin + (final - begin) * done
+            start = end
+        raise AssertionError
+
+
+@dataclass(frozen=True)
+class SequentialLR(Schedule):
+    """One schedule after the other; each begins at its step 0.
+
+    Parameters
+    ----------
+    schedules : sequence of Schedule, or of float
+        Numbers are constant rates.
+    milestones : sequence of int, or of float
+        Where each schedule but the first begins: integers are steps, numbers between 0 and 1 parts of the training.
+    """
+
+    schedules: tuple[Any, ...]
+    milestones: tuple[float, ...]
+    needs_history: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        try:
+            given = tuple(self.schedules)
+        except TypeError:
+            given = ()
+        each = (s if isinstance(s, Schedule) else Constant(number("each of schedules", s)) for s in given)
+        set_frozen(self, schedules=tuple(each), milestones=_moments("milestones", self.milestones))
+        if len(self.schedules) != len(self.milestones) + 1:
+            raise ShapeError(
+                f"there must be one milestone between two schedules, got {len(self.schedules)} schedules and"
+                f" {len(self.milestones)} milestones"
+            )
+
+    def __call__(self, step: int, total: float | None, history: Sequence[Any] = ()) -> float:
+        """Return the learning rate of ``step``, counted from 0, of ``total`` steps, after the epochs of ``history``."""
+        starts = [0.0, *_in_steps(self, self.milestones, total)]
+        i = bisect_right(starts, step) - 1
+        end = starts[i + 1] if i + 1 < len(starts) else total
+        length = None if end is None else end - starts[i]
+        return rate(self.schedules[i], step - int(-(-starts[i] // 1)), length, history)
+
+
+@dataclass(frozen=True)
+class ReduceLROnPlateau(Schedule):
+    """The rate is multiplied by ``factor`` where a figure of the epochs has not improved for ``patience`` of them.
+
+    Parameters
+    ----------
+    lr : float
+    mode : {"min", "max"}
+        Whether less or more is better.
+    factor : float
+    patience : int
+        The number of epochs without an improvement that are allowed; after one more the rate falls.
+    threshold : float
+        What counts as an improvement: better than the best by this part of it, or with ``threshold_mode="abs"`` by this
+        number.
+    threshold_mode : {"rel", "abs"}
+    cooldown : int
+        The number of epochs after the rate has fallen in which nothing is counted.
+    min_lr : float
+    monitor : str, optional
+        The key of the history, such as "validation_accuracy" (with ``mode="max"``). By default "validation_loss",
+        or "loss" without validation.
+    """
+
+    lr: float
+    mode: str = "min"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    threshold_mode: str = "rel"
+    cooldown: int = 0
+    min_lr: float = 0.0
+    monitor: str | None = None
+    needs_history: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, "min", "max")
+        one_of("threshold_mode", self.threshold_mode, "rel", "abs")
+        for name in "lr", "threshold", "min_lr":
+            set_frozen(self, **{name: number(name, getattr(self, name))})
+        set_frozen(self, factor=number("factor", self.factor, below=1))
+        for name in "patience", "cooldown":
+            set_frozen(self, **{name: whole(name, getattr(self, name), least=0)})
+        if self.monitor is not None and not isinstance(self.monitor, str):
+            raise ShapeError(f"monitor must be a key of the history, such as 'validation_loss', got {self.monitor!r}")
+
+    def __call__(self, step: int, total: float | None, history: Sequence[Any] = ()) -> float:
+        """Return the learning rate after the epochs of ``history``."""
+        lr, bad, cool = self.lr, 0, 0
+        best = inf if self.mode == "min" else -inf
+        for record in history:
+            key = self.monitor or ("validation_loss" if "validation_loss" in record else "loss")
+            if key not in record:
+                raise ShapeError(f"{self!r}: there is no {key!r} in the history; there are: {', '.join(record)}")
+            if self._better(record[key], best):
+                best, bad = record[key], 0
+            else:
+                bad += 1
+            if cool:
+                cool, bad = cool - 1, 0
+            if bad > self.patience:
+                lr, bad, cool = max(lr * self.factor, min(self.min_lr, lr)), 0, self.cooldown
+        return lr
+
+    def _better(self, value: float, best: float) -> bool:
+        sign = 1 if self.mode == "max" else -1
+        if self.threshold_mode == "abs" or abs(best) == inf:
+            return sign * (value - best) > self.threshold
+        return sign * (value - best * (1 + sign * self.threshold)) > 0
+
+
+def rate(schedule: Callable[..., float], step: int, total: float | None, history: Sequence[Any] = ()) -> float:
+    """Return the learning rate that a schedule, or any callable, gives for a step."""
+    return schedule(step, total, history) if getattr(schedule, "needs_history", False) else schedule(step, total)

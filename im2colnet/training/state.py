@@ -10,9 +10,11 @@ from typing import Any
 
 from im2colnet.checks import number
 from im2colnet.errors import CheckpointError
+from im2colnet.optim.schedules import rate as rate_at
+from im2colnet.training.history import History
 
 #: a schedule: of the step and the number of steps it makes the learning rate
-Rates = Callable[[int, float | None], float]
+Rates = Callable[..., float]
 NEEDED = "step", "epoch", "total", "batch_size", "partial"  # entries that the state in every checkpoint has
 
 
@@ -73,7 +75,7 @@ class _State:
     scale: LossScale = field(default_factory=LossScale)  #: changes in float16 only
 
 
-def rate_of(schedule: Rates, state: _State) -> float:
+def rate_of(schedule: Rates, state: _State, history: History) -> float:
     """Return the learning rate of the step that comes next in ``state``.
 
     A schedule's ``step`` is the trainer's own count. Its ``total`` is such that ``step / total`` is the progress of
@@ -84,7 +86,7 @@ def rate_of(schedule: Rates, state: _State) -> float:
         done = state.epoch * state.partial.steps + state.partial.batch
         if done != state.step:
             total = state.step * total / done if done else math.inf
-    rate = schedule(state.step, total)
+    rate = rate_at(schedule, state.step, total, history)
     if type(rate) is float and 0 <= rate < math.inf:  # it is, so nothing need be put into words
         return rate
     return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
@@ -93,6 +95,7 @@ def rate_of(schedule: Rates, state: _State) -> float:
 def lengthened(
     state: _State,
     schedule: Rates,
+    history: History,
     epochs: int,
     steps: int,
     batch_size: int,
@@ -116,7 +119,7 @@ def lengthened(
         new.partial = _Epoch()
     new.partial.steps = steps
     if state.total is not None and done.steps and state.total != epochs * done.steps:
-        before, rate = rate_of(schedule, state), rate_of(schedule, new)
+        before, rate = (rate_of(schedule, each, history) for each in (state, new))
         if rate != before:
             planned = state.total // done.steps
             said.append(

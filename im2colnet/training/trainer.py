@@ -231,7 +231,10 @@ class Trainer:
         images = self.net.check_images(images)
         scaled = self._engine.dtype == "float16"
         moment = Moment(
-            self.seed, state.step, rate_of(self.optimizer.schedule, state), state.scale.value if scaled else 1.0
+            self.seed,
+            state.step,
+            rate_of(self.optimizer.schedule, state, self.history),
+            state.scale.value if scaled else 1.0,
         )
         with self._engine.alone():
             loss, *counts = self._engine.train(images, labels, self._update, moment, while_waiting)
@@ -387,7 +390,7 @@ class Trainer:
             check_fit(self.net, self.loss, validation)
         know_inputs(self.net, self._engine.dtype, train, validation)
         given = epochs, len(loader), loader.batch_size, loader.drop_last
-        self._state, said = lengthened(self._state, self.optimizer.schedule, *given)
+        self._state, said = lengthened(self._state, self.optimizer.schedule, self.history, *given)
         say = getattr(display, "say", None)
         for text in said:
             if say is not None:
@@ -462,7 +465,7 @@ class Trainer:
         last = copy(state)
         last.step, last.partial = state.step - 1, copy(done)
         last.partial.batch -= 1
-        record["lr"] = rate_of(self.optimizer.schedule, last)
+        record["lr"] = rate_of(self.optimizer.schedule, last, self.history)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
         self._engine.changing = True
         self.history.append(record)

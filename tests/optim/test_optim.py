@@ -1,6 +1,7 @@
 """Optimisers against PyTorch's ten steps and the oracle's single ones, schedules against their formulas."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from im2colnet_numpy import NumpyBackend
 from numpy.testing import assert_allclose
+from reference.torch_values import every_case
 
 import im2colnet as ic
 from im2colnet.testing import oracles
@@ -22,9 +24,9 @@ decays = st.sampled_from([0.0, 1e-3, 0.3])
 def test_sgd(lr, momentum, weight_decay, nesterov):
     arguments = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov and momentum > 0}
     initial, gradients = normal(5), normal(6, 5, seed=1)
-    p, velocity = initial, None
-    for step, gradient in zip(updates(ic.SGD(**arguments), initial, gradients), gradients, strict=True):
-        p, velocity = oracles.sgd_step(p, gradient, velocity, **arguments)
+    p, state, found = initial, (), updates(ic.SGD(**arguments), initial, gradients)
+    for t, (step, gradient) in enumerate(zip(found, gradients, strict=True)):
+        p, state = oracles.sgd_step(p, gradient, state, t + 1, **arguments)
         assert_allclose(step, p, rtol=1e-11, atol=1e-13)
 
 
@@ -41,11 +43,9 @@ def test_adam(lr, b1, b2, eps, weight_decay, decoupled):
     arguments = {"lr": lr, "betas": (b1, b2), "eps": eps, "weight_decay": weight_decay}
     initial, gradients = normal(5), normal(6, 5, seed=1)
     optimizer, oracle = (ic.AdamW, oracles.adamw_step) if decoupled else (ic.Adam, oracles.adam_step)
-    p, m, v = initial, 0.0, 0.0
-    for t, (step, gradient) in enumerate(
-        zip(updates(optimizer(**arguments), initial, gradients), gradients, strict=True)
-    ):
-        p, m, v = oracle(p, gradient, m, v, t + 1, **arguments)
+    p, state, found = initial, (), updates(optimizer(**arguments), initial, gradients)
+    for t, (step, gradient) in enumerate(zip(found, gradients, strict=True)):
+        p, state = oracle(p, gradient, state, t + 1, **arguments)
         assert_allclose(step, p, rtol=1e-10, atol=1e-12)
 
 
@@ -56,9 +56,33 @@ def test_defaults_are_pytorch_s():
     assert ic.SGD(0.1).state_slots() == ()
     assert len(ic.SGD(0.1, momentum=0.9).state_slots()) == 1
     assert len(ic.Adam().state_slots()) == len(ic.AdamW().state_slots()) == 2
+    assert ic.RMSprop() == ic.RMSprop(0.01, 0.99, 1e-8, 0.0, 0.0, False, False)
+    assert ic.Adagrad() == ic.Adagrad(0.01, 0.0, 0.0, 0.0, 1e-10, False)
 
 
-@pytest.mark.parametrize("optimizer", [ic.SGD(0.1, 0.9, 0.01, True), ic.Adam(0.01, weight_decay=0.1), ic.AdamW(0.01)])
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: ic.SGD(0.1, 0.9, nesterov=True, dampening=0.1), "nesterov needs dampening=0, got dampening=0.1"),
+        (lambda: ic.SGD(0.1, nesterov=True), "nesterov needs a momentum"),
+        (lambda: ic.SGD(0.1, maximize=2), "maximize must be True or False, got 2"),
+        (lambda: ic.SGD(0.1, dampening=-1), "dampening must be a number of at least 0"),
+        (lambda: ic.Adam(amsgrad="no"), "amsgrad must be True or False, got 'no'"),
+        (lambda: ic.RMSprop(alpha=1), "alpha must be a number of at least 0 and less than 1"),
+        (lambda: ic.RMSprop(centered=None), "centered must be True or False, got None"),
+        (lambda: ic.Adagrad(lr_decay=np.nan), "lr_decay must be a number of at least 0"),
+    ],
+)
+def test_wrong_arguments(make, match):
+    with pytest.raises(ic.ShapeError, match=match):
+        make()
+
+
+PIECEWISE = [ic.SGD(0.1, 0.9, 0.01, True), ic.Adam(0.01, weight_decay=0.1), ic.AdamW(0.01, amsgrad=True)]
+PIECEWISE += [ic.RMSprop(0.01, momentum=0.5, centered=True), ic.Adagrad(0.1)]
+
+
+@pytest.mark.parametrize("optimizer", PIECEWISE, ids=repr)
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_an_update_in_parts_is_the_whole_update(optimizer, chunk, monkeypatch):
     """Workers share the elements out, and update them in chunks that stay in the cache."""
@@ -100,6 +124,85 @@ def test_cosine(warmup):
     assert schedule(warmup, None) == 0.8
     assert schedule(10, None) == schedule(500, None) == pytest.approx(0.1)
     assert ic.Cosine(0.8, warmup, 0.1)(7, 10) == schedule(7, 99)  # the training's length, unless it has one of its own
+
+
+@every_case("schedule")
+def test_schedules_give_pytorch_s_rates(config, arrays):
+    """Where PyTorch's optimiser has made as many steps, which are a plateau's epochs."""
+    config = dict(config)
+    name, steps, lr, metrics = (config.pop(key) for key in ("name", "steps", "lr", "metrics"))
+    kind, parts, total = getattr(ic, name), config.pop("parts"), None
+    if name == "OneCycleLR":
+        total = config.pop("total_steps")
+        schedule = kind(**config)
+    elif name == "SequentialLR":
+        schedule = kind([getattr(ic, part)(lr, **given) for part, given in parts], **config)
+    elif name == "PolynomialLR":
+        schedule = kind(lr, steps=config.pop("total_iters"), **config)
+    else:
+        schedule = kind(lr, **config)
+    if metrics:
+        found = [schedule(0, None, [{"loss": value} for value in metrics[:step]]) for step in range(steps)]
+    elif name == "SequentialLR":
+        found = [schedule(step, total, []) for step in range(steps)]
+    else:
+        found = [schedule(step, total) for step in range(steps)]
+    assert_allclose(found, arrays["rates"], rtol=1e-12)
+
+
+def test_milestones_as_parts_of_the_training():
+    schedule = ic.MultiStepLR(1.0, [0.5, 0.75])
+    assert [schedule(step, 8) for step in (0, 3, 4, 5, 6, 7)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    chain = ic.SequentialLR([ic.Constant(1.0, warmup=1), 0.5], [0.25])
+    assert [chain(step, 8) for step in range(4)] == [0.5, 1.0, 0.5, 0.5]
+    assert ic.SequentialLR([0.5, ic.Cosine(1.0)], [0.5])(9, 16) == ic.Cosine(1.0)(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: ic.MultiStepLR(1.0, [3, 2]), "milestones must grow"),
+        (lambda: ic.MultiStepLR(1.0, [0.5, 2]), "all steps .* or all parts of the training"),
+        (lambda: ic.MultiStepLR(1.0, 3), "milestones must be a sequence of steps"),
+        (lambda: ic.MultiStepLR(1.0, [1.5]), "each of milestones must be a positive integer, got 1.5"),
+        (lambda: ic.StepLR(1.0, 0), "step_size must be a positive integer"),
+        (lambda: ic.ExponentialLR(1.0, -1), "gamma must be a number of at least 0"),
+        (lambda: ic.PolynomialLR(1.0)(0, None), "needs its length"),
+        (lambda: ic.MultiStepLR(1.0, [0.5])(0, None), "needs its length"),
+        (lambda: ic.OneCycleLR(1.0, pct_start=1.5), "pct_start must be at most 1, got 1.5"),
+        (lambda: ic.OneCycleLR(1.0, pct_start=0.6, three_phase=True), "pct_start must be at most 0.5"),
+        (lambda: ic.OneCycleLR(1.0, anneal_strategy="sin"), "anneal_strategy must be 'cos' or 'linear'"),
+        (lambda: ic.SequentialLR([1.0], [3]), "one milestone between two schedules, got 1 schedules and 1 milestones"),
+        (lambda: ic.SequentialLR(1.0, [3]), "one milestone between two schedules"),
+        (lambda: ic.ReduceLROnPlateau(1.0, mode="least"), "mode must be 'min' or 'max', got 'least'"),
+        (lambda: ic.ReduceLROnPlateau(1.0, factor=1), "factor must be a number of at least 0 and less than 1"),
+        (lambda: ic.ReduceLROnPlateau(1.0, monitor="acc")(0, 1, [{"loss": 1.0}]), "no 'acc' in the history"),
+    ],
+)
+def test_wrong_arguments_of_schedules(make, match):
+    with pytest.raises(ic.ShapeError, match=match):
+        make()
+
+
+@pytest.mark.parametrize(
+    "lr", [ic.ReduceLROnPlateau(0.5, patience=0, threshold=0.5, factor=0.1), ic.OneCycleLR(0.1)], ids=repr
+)
+def test_a_schedule_goes_on_where_a_checkpoint_stands(lr, tmp_path):
+    """Also one that depends on the history: the rates after a resumption are those without an interruption."""
+    data = normal(24, 1, 8, 8, dtype="float32"), np.arange(24) % 2
+    whole, first = (ic.Trainer(ic.models.notebook().init(0), optimizer=ic.SGD(lr)) for _ in range(2))
+    whole.fit(data, 6, 8)
+    first.fit(data, 3, 8)
+    first.save(tmp_path / "c.safetensors")
+    again = ic.Trainer.load(tmp_path / "c.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ic.errors.TrainingWarning)
+        again.fit(data, 6, 8)
+    if isinstance(lr, ic.ReduceLROnPlateau):
+        assert again.history["lr"] == whole.history["lr"]
+        assert min(again.history["lr"]) < 0.5
+        assert_same_bits(again.net.flat, whole.net.flat)
+    assert again.history["lr"][3:] == whole.history["lr"][3:]
 
 
 def test_cosine_without_a_length():
@@ -196,7 +299,7 @@ class Renamed(ic.Adam):
     [(ic.SGD, "sgd"), (ic.Adam, "adam"), (ic.AdamW, "adam"), (Shifted, None), (StillSGD, "sgd"), (Renamed, "adam")],
 )
 def test_a_kernel_is_only_taken_for_the_update_that_it_stands_for(optimizer, rule):
-    assert optimizer.kernel() == rule
+    assert optimizer(0.1).kernel() == rule
     assert optimizer.works_elementwise() == (optimizer not in (Shifted, StillSGD))
 
 

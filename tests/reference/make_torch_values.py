@@ -239,6 +239,21 @@ def optimizer(random, name, **settings):
     return {"name": name, **settings}, {"initial": initial, "gradients": gradients}, {"parameters": steps}
 
 
+def schedule(random, name, steps, lr=0.5, metrics=None, parts=(), **settings):
+    """The learning rates of some steps; of the plateau, after so many epochs with these figures."""
+    optimizer, kinds = torch.optim.SGD([tensor([0.0])], lr), torch.optim.lr_scheduler
+    if parts:
+        settings["schedulers"] = [getattr(kinds, kind)(optimizer, **given) for kind, given in parts]
+    scheduler, rates = getattr(kinds, name)(optimizer, **settings), []
+    for step in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(*([] if metrics is None else [metrics[step]]))
+    settings.pop("schedulers", None)
+    config = {"name": name, "steps": steps, "lr": lr, "metrics": metrics, "parts": parts, **settings}
+    return config, {}, {"rates": rates}
+
+
 class Residual(nn.Module):
     """``body(x) + x``."""
 
@@ -304,6 +319,51 @@ def initialisation(random, layer, args, fan_in):
 
 # The cases: family -> group -> (function, arguments by the case's name) ----------------------------------------------
 BOTH_SIDES = ((0, 1), (2, 1))  # more than half a window: PyTorch refuses it, so the image is padded first
+METRICS = [5.0, 4.0, 4.0, 4.0, 4.0, 3.9999, 3.9998, 2.0, 2.5, 1.9999, 2.0, 2.1, 2.2, 1.0, 1.1, 1.2, 1.3, 1.0]
+SCHEDULES = [
+    {"name": "StepLR", "steps": 12, "step_size": 3},
+    {"name": "StepLR", "steps": 12, "step_size": 5, "gamma": 0.3},
+    {"name": "MultiStepLR", "steps": 12, "milestones": [2, 7, 8], "gamma": 0.5},
+    {"name": "ExponentialLR", "steps": 12, "gamma": 0.9},
+    {"name": "PolynomialLR", "steps": 12, "total_iters": 10, "power": 1.0},
+    {"name": "PolynomialLR", "steps": 12, "total_iters": 8, "power": 2.5},
+    {"name": "OneCycleLR", "steps": 20, "max_lr": 0.5, "total_steps": 21},
+    {
+        "name": "OneCycleLR",
+        "steps": 20,
+        "max_lr": 0.5,
+        "total_steps": 21,
+        "pct_start": 0.1,
+        "anneal_strategy": "linear",
+    },
+    {
+        "name": "OneCycleLR",
+        "steps": 30,
+        "max_lr": 0.5,
+        "total_steps": 31,
+        "three_phase": True,
+        "div_factor": 10.0,
+        "final_div_factor": 100.0,
+    },
+    {"name": "ReduceLROnPlateau", "steps": 18, "metrics": METRICS, "patience": 1},
+    {"name": "ReduceLROnPlateau", "steps": 18, "metrics": METRICS, "patience": 0, "factor": 0.5, "cooldown": 2},
+    {
+        "name": "ReduceLROnPlateau",
+        "steps": 18,
+        "metrics": METRICS,
+        "patience": 2,
+        "mode": "max",
+        "threshold": 0.01,
+        "threshold_mode": "abs",
+        "min_lr": 0.03,
+    },
+    {
+        "name": "SequentialLR",
+        "steps": 14,
+        "milestones": [4, 9],
+        "parts": [["StepLR", {"step_size": 2}], ["ExponentialLR", {"gamma": 0.8}], ["StepLR", {"step_size": 3}]],
+    },
+]
 VECTORS, PICTURES = (6, 4), (3, 3, 2, 4)
 LOSSES = [
     {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "label_smoothing": 0.1},
@@ -581,6 +641,30 @@ FAMILIES = {
                     "eps": 1e-6,
                     "weight_decay": 0.1,
                 },
+                "SGD, dampening": {"name": "SGD", "lr": 0.1, "momentum": 0.9, "dampening": 0.3, "maximize": True},
+                "Adam, amsgrad": {"name": "Adam", "lr": 0.02, "betas": [0.5, 0.5], "amsgrad": True, "maximize": True},
+                "AdamW, amsgrad": {"name": "AdamW", "lr": 0.02, "betas": [0.5, 0.5], "amsgrad": True},
+                "RMSprop": {"name": "RMSprop", "lr": 0.01},
+                "RMSprop, all arguments": {
+                    "name": "RMSprop",
+                    "lr": 0.02,
+                    "alpha": 0.9,
+                    "eps": 1e-6,
+                    "weight_decay": 0.1,
+                    "momentum": 0.8,
+                    "centered": True,
+                    "maximize": True,
+                },
+                "Adagrad": {"name": "Adagrad", "lr": 0.1},
+                "Adagrad, all arguments": {
+                    "name": "Adagrad",
+                    "lr": 0.1,
+                    "lr_decay": 0.2,
+                    "weight_decay": 0.1,
+                    "initial_accumulator_value": 0.3,
+                    "eps": 1e-6,
+                    "maximize": True,
+                },
                 "AdamW": {"name": "AdamW", "lr": 0.01},
                 "AdamW, all arguments": {
                     "name": "AdamW",
@@ -590,7 +674,8 @@ FAMILIES = {
                     "weight_decay": 0.2,
                 },
             },
-        )
+        ),
+        "schedule": (schedule, {f"{case['name']}, {i}": case for i, case in enumerate(SCHEDULES)}),
     },
     "networks": {
         "net": (net, {"residual": {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}}),

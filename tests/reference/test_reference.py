@@ -91,7 +91,8 @@ def test_net(config, arrays):
             for name, gradient in gradients.items():
                 assert_close(gradient, arrays[f"gradient/{name}"])
         for name, gradient in gradients.items():
-            state[name], velocity[name] = oracles.sgd_step(state[name], gradient, velocity.get(name), **config)
+            kept = velocity.get(name, ())
+            state[name], velocity[name] = oracles.sgd_step(state[name], gradient, kept, step + 1, **config)
     for name, value in state.items():
         if not name.endswith("num_batches_tracked"):
             assert_close(value, arrays[f"final/{name}"], rtol=1e-8, atol=1e-10)

@@ -94,14 +94,10 @@ def oracle_mse(config, a):
 
 
 def oracle_optimizer(config, a):
-    settings = {name: value for name, value in config.items() if name != "name"}
-    p, velocity, m, v, steps = a["initial"], None, 0.0, 0.0, []
+    settings = dict(config)
+    step, p, state, steps = getattr(oracles, f"{settings.pop('name').lower()}_step"), a["initial"], (), []
     for t, g in enumerate(a["gradients"], start=1):
-        if config["name"] == "SGD":
-            p, velocity = oracles.sgd_step(p, g, velocity, **settings)
-        else:
-            step = {"Adam": oracles.adam_step, "AdamW": oracles.adamw_step}[config["name"]]
-            p, m, v = step(p, g, m, v, t, **settings)
+        p, state = step(p, g, state, t, **settings)
         steps.append(p)
     return {"parameters": steps}
 
@@ -316,8 +312,8 @@ ROWS = [
 
 
 def test_every_group_has_its_oracle():
-    """But whole networks, in test_reference.py, and what parameters begin as, in tests/models."""
-    assert sorted(ORACLES) == sorted(set(groups()) - {"net", "initialisation"})
+    """But whole networks (test_reference.py), initial values (tests/models) and schedules (tests/optim)."""
+    assert sorted(ORACLES) == sorted(set(groups()) - {"net", "initialisation", "schedule"})
 
 
 @pytest.mark.parametrize(("row", "dtype", "config", "arrays"), ROWS)

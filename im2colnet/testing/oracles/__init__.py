@@ -52,10 +52,11 @@ from im2colnet.testing.oracles.pooling import (
 )
 from im2colnet.testing.oracles.resampling import upsample, upsample_grad
 from im2colnet.testing.oracles.shaping import flatten, flatten_grad, zero_pad_shortcut, zero_pad_shortcut_grad
-from im2colnet.testing.oracles.updates import adam_step, adamw_step, sgd_step
+from im2colnet.testing.oracles.updates import adagrad_step, adam_step, adamw_step, rmsprop_step, sgd_step
 from im2colnet.testing.oracles.windows import crop_image, output_length, output_size, pad_image, padding_pairs, pair
 
 __all__ = [
+    "adagrad_step",
     "adam_step",
     "adamw_step",
     "add",
@@ -104,6 +105,7 @@ __all__ = [
     "pair",
     "relu",
     "relu_grad",
+    "rmsprop_step",
     "sgd_step",
     "sigmoid",
     "sigmoid_grad",

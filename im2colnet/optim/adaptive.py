@@ -1,0 +1,120 @@
+"""Optimisers that divide each number's gradient by its usual size: RMSprop and Adagrad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from im2colnet.checks import number, set_frozen, truth_value
+from im2colnet.optim.base import Optimizer
+from im2colnet.types import Array
+
+__all__ = ["Adagrad", "RMSprop"]
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop (Hinton 2012, lecture 6e), in PyTorch's form.
+
+    ``g += weight_decay·p; s = alpha·s + (1-alpha)·g²; v = momentum·v + g / (√s + eps); p -= lr·v``. With ``centered``
+    √(s - m²) takes the place of √s, where ``m = alpha·m + (1-alpha)·g`` (Graves 2013, arXiv:1308.0850, equation 40).
+    With ``maximize`` the gradient's sign is changed first.
+    """
+
+    lr: Any = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+    maximize: bool = False
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        set_frozen(self, alpha=number("alpha", self.alpha, below=1), eps=number("eps", self.eps))
+        set_frozen(self, weight_decay=number("weight_decay", self.weight_decay))
+        set_frozen(self, momentum=number("momentum", self.momentum, below=1))
+        set_frozen(self, centered=truth_value("centered", self.centered))
+        set_frozen(self, maximize=truth_value("maximize", self.maximize))
+
+    def state_slots(self) -> tuple[str, ...]:
+        return ("square", *["mean"] * self.centered, *["velocity"] * bool(self.momentum))
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
+        s = state["square"]
+        if self.maximize:
+            xp.negative(g, out=g)
+        if self.weight_decay:
+            xp.multiply(p, self.weight_decay, out=work)
+            g += work
+        s *= self.alpha
+        xp.square(g, out=work)
+        work *= 1 - self.alpha
+        s += work
+        if self.centered:
+            m = state["mean"]
+            m *= self.alpha
+            xp.multiply(g, 1 - self.alpha, out=work)
+            m += work
+            xp.square(m, out=work)
+            xp.subtract(s, work, out=work)
+            xp.maximum(work, 0, out=work)  # a variance, which rounding can make negative
+            xp.sqrt(work, out=work)
+        else:
+            xp.sqrt(s, out=work)
+        work += self.eps
+        xp.divide(g, work, out=work)
+        if self.momentum:
+            v = state["velocity"]
+            v *= self.momentum
+            v += work
+            xp.multiply(v, lr, out=work)
+        else:
+            work *= lr
+        p -= work
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011, JMLR 12), in PyTorch's form.
+
+    ``g += weight_decay·p; s += g²; p -= lr / (1 + (t-1)·lr_decay) · g / (√s + eps)``, where s begins as
+    ``initial_accumulator_value``. With ``maximize`` the gradient's sign is changed first.
+    """
+
+    lr: Any = 1e-2
+    lr_decay: float = 0.0
+    weight_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+    maximize: bool = False
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in "lr_decay", "weight_decay", "initial_accumulator_value", "eps":
+            set_frozen(self, **{name: number(name, getattr(self, name))})
+        set_frozen(self, maximize=truth_value("maximize", self.maximize))
+
+    def state_slots(self) -> tuple[str, ...]:
+        return ("sum",)
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
+        s = state["sum"]
+        if self.maximize:
+            xp.negative(g, out=g)
+        if self.weight_decay:
+            xp.multiply(p, self.weight_decay, out=work)
+            g += work
+        xp.square(g, out=work)
+        s += work
+        if self.initial_accumulator_value:
+            xp.add(s, self.initial_accumulator_value, out=work)
+            xp.sqrt(work, out=work)
+        else:
+            xp.sqrt(s, out=work)
+        work += self.eps
+        xp.divide(g, work, out=work)
+        work *= lr / (1 + (t - 1) * self.lr_decay)
+        p -= work
