@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from im2colnet_numpy import NumpyBackend
+from numpy.testing import assert_allclose
 
 import im2colnet as ic
 from im2colnet.backend import Division, shard_sizes
@@ -57,6 +58,12 @@ def assert_same_bits(actual, expected):
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
     assert actual.tobytes() == expected.tobytes()
+
+
+def assert_close(actual, expected, rtol=1e-10, atol=1e-12):
+    """Assert that arrays of equal shapes hold nearly the same numbers."""
+    assert np.shape(actual) == np.shape(expected)
+    assert_allclose(actual, expected, rtol=rtol, atol=atol)
 
 
 def predicts_in_a_fork(net, images, expected):
@@ -239,3 +246,24 @@ def loss_and_gradient(net, images, labels, loss=None, shard=None):
 def divided(**sizes):
     """Within the block NumPy's backend divides its work by other sizes: see :class:`im2colnet.backend.Division`."""
     return ic.use_backend(NumpyBackend(division=Division(**sizes)))
+
+
+# The fixed tree ------------------------------------------------------------------------------------------------------
+def tree(parts, first, width):
+    """The sum of shards [first, first + width), ``width`` a power of two, from the definition."""
+    if first >= len(parts):
+        return None
+    if width == 1:
+        return parts[first]
+    left, right = tree(parts, first, width // 2), tree(parts, first + width // 2, width // 2)
+    return left if right is None else left + right
+
+
+def whole_tree(parts):
+    return tree(parts, 0, 64)
+
+
+def unequal_parts(count, size=7):
+    """Numbers of many magnitudes in float32: the order of additions shows."""
+    rng = np.random.default_rng(count)
+    return (rng.standard_normal((count, size)) * 10.0 ** rng.integers(-3, 4, (count, size))).astype("float32")
