@@ -31,6 +31,24 @@ def normal(*shape, seed=0, dtype="float64"):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
+def batches(shape, classes, n, pixels=False):
+    """Return what draws images (N, *shape) and their labels, by default ``n`` of them.
+
+    Images are normal numbers, or ``pixels``: bytes, or bytes scaled to [0, 1] if another dtype is asked for.
+    """
+
+    def batch(n=n, seed=0, dtype="uint8" if pixels else "float32"):
+        rng = np.random.default_rng(seed)
+        if pixels:
+            images = rng.integers(0, 256, (n, *shape), dtype="uint8")
+            images = images if dtype == "uint8" else (images / 255).astype(dtype)
+        else:
+            images = rng.standard_normal((n, *shape)).astype(dtype)
+        return images, rng.integers(0, classes, n)
+
+    return batch
+
+
 def strided(x, how):
     """A read-only copy of ``x`` in another memory order: equal numbers, other strides."""
     copy = {
@@ -60,10 +78,19 @@ def assert_same_bits(actual, expected):
     assert actual.tobytes() == expected.tobytes()
 
 
-def assert_close(actual, expected, rtol=1e-10, atol=1e-12):
-    """Assert that arrays of equal shapes hold nearly the same numbers."""
+#: of results that are computed in another order
+TOLERANCE = {"float64": {"rtol": 1e-11, "atol": 1e-12}, "float32": {"rtol": 1e-4, "atol": 1e-4}}
+
+
+def assert_close(actual, expected, dtype=None, **tolerance):
+    """Assert that arrays of equal shapes hold nearly the same numbers; and that the first is of a type, if it is given.
+
+    The tolerance is by default that of the type, without one that of float64.
+    """
     assert np.shape(actual) == np.shape(expected)
-    assert_allclose(actual, expected, rtol=rtol, atol=atol)
+    if dtype is not None:
+        assert actual.dtype == dtype
+    assert_allclose(actual, expected, **(TOLERANCE[dtype or "float64"] | tolerance))
 
 
 def predicts_in_a_fork(net, images, expected):

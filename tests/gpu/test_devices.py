@@ -47,7 +47,7 @@ def trained(backend, tmp_path=None, precision=None, optimizer=None):
     """Train, evaluate, predict, and where there is a folder save and go on: what came out."""
     net = small(backend)
     trainer = ic.Trainer(net, optimizer=optimizer or ic.SGD(0.05, 0.9, nesterov=True), precision=precision, seed=1)
-    losses = [trainer.step(*batch(seed=seed, kind=kind)) for seed, kind in enumerate(("uint8", "float32"))]
+    losses = [trainer.step(*batch(seed=seed, dtype=kind)) for seed, kind in enumerate(("uint8", "float32"))]
     losses += trainer.fit(batch(10, seed=5), epochs=2, batch_size=4, validation=batch(6, seed=6))["loss"]
     if tmp_path is not None:
         trainer.save(tmp_path / "half.safetensors")
@@ -189,7 +189,7 @@ def test_arrays_of_two_devices_are_refused_naming_both():
         first.max_pool2d(w, make_window(1, 1, 0))
     with pytest.raises(ic.BackendError, match=r"'cupy:0'.*of 'cupy:1'.*get_backend\('cupy:1'\)"):
         second.activation_grad(x, x, "relu")
-    net, images = small(first), second.asarray(batch(kind="float32")[0])
+    net, images = small(first), second.asarray(batch(dtype="float32")[0])
     for use in net.predict, lambda images: ic.Trainer(net).step(images, batch()[1]):
         with pytest.raises(ic.BackendError, match=r"images are arrays of 'cupy:1', but the network lives on 'cupy'"):
             use(images)

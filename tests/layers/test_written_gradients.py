@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import batches
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
 
-
-def batch(n=20, seed=0, shape=(1, 8, 8)):
-    return normal(n, *shape, seed=seed, dtype="float32"), np.arange(n) % 2
+batch = batches((1, 8, 8), classes=2, n=20)
 
 
 class Frozen(ic.Layer):

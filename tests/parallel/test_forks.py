@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, divided, everything
+from helpers import assert_same_bits, batches, divided, everything
 
 import im2colnet as ic
 from im2colnet import memory
@@ -30,9 +30,7 @@ def kind(request):
     ic.set_workers(workers)
 
 
-def batch(n=8, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 2, 6, 6), dtype="float32"), rng.integers(0, 3, n)
+batch = batches((2, 6, 6), classes=3, n=8)
 
 
 def network(*first):

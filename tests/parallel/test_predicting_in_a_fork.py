@@ -2,12 +2,13 @@
 
 import os
 
-import numpy as np
 import pytest
-from helpers import normal, predicts_in_a_fork
+from helpers import batches, normal, predicts_in_a_fork
 from small_networks import plain
 
 import im2colnet as ic
+
+batch = batches((1, 8, 8), classes=2, n=20)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -19,10 +20,6 @@ def test_a_forked_process_has_workers_of_its_own():
     images = normal(100, 3, 8, 8, dtype="float32")
     expected = net.predict(images)  # now the parent's workers have started
     assert predicts_in_a_fork(net, images, expected)
-
-
-def batch(n=20, seed=0, shape=(1, 8, 8)):
-    return normal(n, *shape, seed=seed, dtype="float32"), np.arange(n) % 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -6,10 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal, unequal_parts, whole_tree
+from helpers import assert_same_bits, batches, unequal_parts, whole_tree
 
 import im2colnet as ic
 from im2colnet.parallel import Communicator, Team
+
+batch = batches((1, 8, 8), classes=2, n=20)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -153,10 +155,6 @@ def test_threads_end_with_their_team():
     for thread in workers:
         thread.join(5)
         assert not thread.is_alive()
-
-
-def batch(n=20, seed=0, shape=(1, 8, 8)):
-    return normal(n, *shape, seed=seed, dtype="float32"), np.arange(n) % 2
 
 
 @pytest.mark.usefixtures("shards_of_32")

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import batches
 
 import im2colnet as ic
 
-
-def batch(n=20, seed=0, shape=(1, 8, 8)):
-    return normal(n, *shape, seed=seed, dtype="float32"), np.arange(n) % 2
+batch = batches((1, 8, 8), classes=2, n=20)
 
 
 class Halved(ic.CrossEntropyLoss):

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything, normal
+from helpers import assert_same_bits, batches, everything, normal
 from small_networks import GOOD, LABELS, with_both
 
 import im2colnet as ic
 from im2colnet.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+batch = batches((1, 8, 8), classes=2, n=20)
 
 
 def test_evaluation_is_that_of_the_predictions():
@@ -21,10 +23,6 @@ def test_evaluation_is_that_of_the_predictions():
     assert result["loss"] == pytest.approx(oracles.cross_entropy(logits, labels), rel=1e-10)
     assert result["accuracy"] == (logits.argmax(1) == labels).mean()
     assert_same_bits(everything(trainer), before)
-
-
-def batch(n=20, seed=0, shape=(1, 8, 8)):
-    return normal(n, *shape, seed=seed, dtype="float32"), np.arange(n) % 2
 
 
 def test_evaluate_and_save_refuse_a_network_that_was_initialised_again(tmp_path):

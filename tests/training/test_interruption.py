@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, divided, everything
+from helpers import assert_same_bits, batches, divided, everything
 from im2colnet_numpy import denormal
 
 import im2colnet as ic
@@ -34,9 +34,7 @@ def one_worker():
         signal.signal(number, handler)
 
 
-def batch(n=6, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 1, 5, 5), dtype="float32"), rng.integers(0, 3, n)
+batch = batches((1, 5, 5), classes=3, n=6)
 
 
 def trainer():

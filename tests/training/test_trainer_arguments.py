@@ -1,13 +1,14 @@
 """What a trainer, its steps and ``fit`` refuse before they start."""
 
-import numpy as np
 import pytest
-from helpers import normal
+from helpers import batches
 from small_networks import GOOD, LABELS, plain
 
 import im2colnet as ic
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+batch = batches((1, 8, 8), classes=2, n=20)
 
 
 def test_a_network_initialised_again_needs_a_new_trainer():
@@ -34,10 +35,6 @@ def test_a_network_initialised_again_needs_a_new_trainer():
 def test_bad_arguments_of_a_trainer(arguments, text):
     with pytest.raises(ic.Im2colnetError, match=text):
         ic.Trainer(plain(), **arguments)
-
-
-def batch(n=20, seed=0, shape=(1, 8, 8)):
-    return normal(n, *shape, seed=seed, dtype="float32"), np.arange(n) % 2
 
 
 def test_fit_takes_pairs_and_refuses_before_it_starts_what_it_cannot_use():
