@@ -11,7 +11,6 @@ from numpy.testing import assert_allclose
 
 import im2colnet as ic
 from im2colnet.backend import Division, shard_sizes
-from im2colnet.engine import Engine, Moment
 from im2colnet.layers import Layer, Parameter
 from im2colnet.testing.cases import LayerCase
 
@@ -247,27 +246,13 @@ def trained_loss(loss, output, targets, shard=None, backend=None):
     return np.asarray(value, output.dtype), images(net.backend.to_numpy(net.parameters()["0.offset"]))
 
 
-class KeepsGradient:
-    """An update that changes nothing, and keeps the gradient that it is given."""
-
-    def __init__(self, size, dtype):
-        self.gradient = np.full(size, np.nan, dtype)
-
-    def known(self):
-        return [{}]
-
-    def apply(self, gradient, comm, moment):
-        mine = comm.share(gradient.size)
-        self.gradient[mine.start : mine.stop] = gradient[mine.start : mine.stop]
-
-
 def loss_and_gradient(net, images, labels, loss=None, shard=None):
-    """Return what a training step tells, (loss, *counts), and the gradient by all parameters, without an update."""
-    engine = Engine(net.held, training=True, loss=loss or ic.CrossEntropyLoss(), shard=shard)
-    update = KeepsGradient(net.flat.size, net.dtype)
-    with engine.alone():
-        told = engine.train(images, labels, update, Moment(seed=0, step=0, lr=0.0))
-    return told, update.gradient
+    """Return the loss of a training step, and the gradient by all parameters, which stay as they are."""
+    before = net.flat.copy()
+    value = ic.Trainer(net, loss=loss, optimizer=Gradient(), shard=shard).step(images, labels)
+    gradient = net.flat.copy()
+    net.flat[...] = before
+    return value, gradient
 
 
 def divided(**sizes):
