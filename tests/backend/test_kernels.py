@@ -178,7 +178,7 @@ def window_of(w, arguments):
 # The contract -------------------------------------------------------------------------------------------------------
 def of_contract(backend):
     """The backend itself, where the tests call it by something that brings their arrays to it."""
-    return getattr(backend, "_backend", backend)
+    return getattr(backend, "wrapped", backend)
 
 
 def test_signatures_are_those_of_the_base_class(backend):

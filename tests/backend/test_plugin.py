@@ -15,7 +15,6 @@ from numpy.testing import assert_allclose
 import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet import cli
-from im2colnet.backend import registry
 from im2colnet.testing import oracles as naive
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
@@ -23,9 +22,8 @@ GROUP = "im2colnet.backends"
 
 
 @pytest.fixture(autouse=True)
-def nothing_started(monkeypatch):
-    """Every test begins with no backend started or chosen, and leaves none behind."""
-    monkeypatch.setattr(registry, "_started", {})
+def nothing_known(nothing_started, monkeypatch):
+    """Every test begins with no backend started or chosen and no plug-in imported, and leaves none behind."""
     monkeypatch.delenv("IM2COLNET_BACKEND", raising=False)
 
     def plug_ins():

@@ -12,19 +12,17 @@ from test_gpu import batch, small
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet.backend import registry
 from im2colnet.reports import doctor
 from im2colnet.reports import profile as profiling
 from im2colnet.window import make_window
 
 
 @pytest.fixture
-def two(monkeypatch):
+def two(nothing_started, monkeypatch):
     """A machine with two GPUs: the backend's classes by module."""
     made = strict_cupy.cupy_modules(strict_cupy.module(devices=2))
     for name, module in made.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(registry, "_started", {})
     monkeypatch.setattr(strict_cupy.ndarray, "__module__", "cupy")
     yield made
     assert strict_cupy.current() == 0  # the user's

@@ -347,7 +347,7 @@ def test_precisions_that_there_are_not(gpu):
 @pytest.fixture
 def chosen(gpu, monkeypatch):
     """The backend is what the environment variable names."""
-    monkeypatch.setitem(registry._started, "cupy", gpu)
+    monkeypatch.setitem(registry.started, "cupy", gpu)
     monkeypatch.setenv("IM2COLNET_BACKEND", "cupy")
     return gpu
 
@@ -385,7 +385,7 @@ def test_the_doctor(chosen, capsys):
 
 
 def test_the_doctor_finds_a_kernel_that_is_wrong(chosen, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "_step_seconds", lambda backend, steps, batch: 1.0)
+    monkeypatch.setattr(doctor, "step_seconds", lambda backend, steps, batch: 1.0)  # not by the wrong product
     matmul = type(chosen).matmul
     monkeypatch.setattr(type(chosen), "matmul", lambda self, a, b, out=None: matmul(self, a, b, out) * 1.001)
     assert cli.main(["doctor", "--json"]) == 1

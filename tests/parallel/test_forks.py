@@ -11,7 +11,6 @@ from helpers import assert_same_bits, batches, divided, everything
 
 import im2colnet as ic
 from im2colnet import memory
-from im2colnet.engine import crew
 from im2colnet.parallel import processes
 
 pytestmark = [
@@ -422,7 +421,6 @@ def test_an_array_that_is_changed_in_place_between_the_steps_is_seen(kind):
     ic.set_num_threads(1)
     losses, expected, _ = train_with(Scales, change=change)
     ic.set_num_threads(2)
-    crew._said.clear()
     for layer in Scales, DeclaredScales:
         if layer is Scales and kind == "processes":
             with pytest.warns(ic.WorkerWarning, match="Scales does not say that it is stateless"):

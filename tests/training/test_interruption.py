@@ -28,8 +28,7 @@ def one_worker():
     yield
     ic.set_num_threads(before)
     # an error out of nowhere at the end of a with block, where no signal can strike, leaves its lock held
-    vars(memory._here).clear()
-    memory._locks.clear()
+    memory.let_go()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -273,8 +272,7 @@ def test_fit_saves_as_process_1_of_a_container(tmp_path):
 
 
 @pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64")
-def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
-    monkeypatch.setattr(processes, "GRACE", 0.3)
+def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c():
     kind, before = ic.get_workers(), signal.getsignal(signal.SIGALRM)
     ic.set_workers("processes")
     try:
