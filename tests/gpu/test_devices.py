@@ -41,7 +41,7 @@ def places(monkeypatch):
     return found
 
 
-def trained(backend, tmp_path=None, precision=None, optimizer=None):
+def trained_and_resumed(backend, tmp_path=None, precision=None, optimizer=None):
     """Train, evaluate, predict, and where there is a folder save and go on: what came out."""
     net = small(backend)
     trainer = ic.Trainer(net, optimizer=optimizer or ic.SGD(0.05, 0.9, nesterov=True), precision=precision, seed=1)
@@ -65,9 +65,9 @@ def trained(backend, tmp_path=None, precision=None, optimizer=None):
 def test_the_second_device_computes_what_the_first_does_and_nothing_is_on_the_first(
     places, tmp_path, precision, optimizer
 ):
-    found = trained("cupy:1", tmp_path, precision, optimizer)
+    found = trained_and_resumed("cupy:1", tmp_path, precision, optimizer)
     assert places == {1}
-    expected = trained("cupy", tmp_path, precision, optimizer)
+    expected = trained_and_resumed("cupy", tmp_path, precision, optimizer)
     assert found[0] == expected[0]
     np.testing.assert_array_equal(found[1], expected[1])
     assert_same_bits(found[2], expected[2])
@@ -196,11 +196,11 @@ def test_arrays_of_two_devices_are_refused_naming_both():
 
 @pytest.mark.usefixtures("two")
 def test_devices_work_side_by_side_and_in_threads(tmp_path):
-    expected, found = trained("cupy"), {}
+    expected, found = trained_and_resumed("cupy"), {}
 
     def work(name):
         with strict_cupy.Device(int(name != "cupy")):  # each thread of the user's has another one, and keeps it
-            found[name] = trained("cupy:1" if name == "cupy" else "cupy")
+            found[name] = trained_and_resumed("cupy:1" if name == "cupy" else "cupy")
             assert strict_cupy.current() == int(name != "cupy")
 
     threads = [threading.Thread(target=work, args=[name]) for name in ("cupy", "cupy:1")]

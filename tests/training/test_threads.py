@@ -10,7 +10,7 @@ import im2colnet as ic
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def trained(make, sizes, threads, dtype="float32", shard=4, optimizer=None):
+def outcome(make, sizes, threads, dtype="float32", shard=4, optimizer=None):
     """Losses, state and predictions after a step for each batch size; ``threads`` may change from step to step."""
     net = make().init(3, dtype)
     trainer = ic.Trainer(net, optimizer=optimizer or ic.SGD(0.05, 0.9), seed=5, shard=shard)
@@ -32,25 +32,25 @@ def trained(make, sizes, threads, dtype="float32", shard=4, optimizer=None):
     ids=["not whole shards", "a small last batch", "shards of one", "the default", "growing batches"],
 )
 def test_threads_do_not_change_a_bit(make, sizes, shard):
-    one = trained(make, sizes, [1], shard=shard)
+    one = outcome(make, sizes, [1], shard=shard)
     assert len(set(one["loss"])) == len(sizes)
-    assert_same_bits(trained(make, sizes, [2], shard=shard), one)
-    assert_same_bits(trained(make, sizes, [3], shard=shard), one)
-    assert_same_bits(trained(make, sizes, [1, 4, 2], shard=shard), one)
+    assert_same_bits(outcome(make, sizes, [2], shard=shard), one)
+    assert_same_bits(outcome(make, sizes, [3], shard=shard), one)
+    assert_same_bits(outcome(make, sizes, [1, 4, 2], shard=shard), one)
 
 
 def test_float64_threads():
-    assert_same_bits(trained(with_both, [19, 4], [3], "float64"), trained(with_both, [19, 4], [1], "float64"))
+    assert_same_bits(outcome(with_both, [19, 4], [3], "float64"), outcome(with_both, [19, 4], [1], "float64"))
 
 
 def test_more_threads_than_shards_or_samples():
-    assert_same_bits(trained(with_batch_norm, [3, 2], [6], shard=2), trained(with_batch_norm, [3, 2], [1], shard=2))
+    assert_same_bits(outcome(with_batch_norm, [3, 2], [6], shard=2), outcome(with_batch_norm, [3, 2], [1], shard=2))
 
 
 def test_the_seed_and_the_shard_matter():
-    one = trained(with_dropout, [37], [1])
-    assert one["loss"] != trained(with_dropout, [37], [1], shard=8)["loss"]  # other masks
-    assert_same_bits(one, trained(with_dropout, [37], [1]))
+    one = outcome(with_dropout, [37], [1])
+    assert one["loss"] != outcome(with_dropout, [37], [1], shard=8)["loss"]  # other masks
+    assert_same_bits(one, outcome(with_dropout, [37], [1]))
 
 
 def test_what_a_batch_was_before_does_not_matter():
