@@ -16,7 +16,7 @@ def track_wheel() -> int:
     """Compress the installed packages as a wheel does."""
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, path in _contents().items():
+        for name, path in contents().items():
             archive.write(path, name)
     return len(wheel.getvalue())
 
@@ -24,7 +24,7 @@ def track_wheel() -> int:
 track_wheel.unit, track_wheel.version = "bytes", "1"
 
 
-def _contents() -> dict[str, Path]:
+def contents() -> dict[str, Path]:
     """The files of the wheel; of a checkout that is used in place, those that it would have."""
     try:
         recorded = {str(file): Path(str(file.locate())) for file in files("im2colnet") or ()}

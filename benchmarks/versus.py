@@ -49,7 +49,7 @@ def limit(threads: int) -> ic.Backend:
     """
     torch = import_torch()  # first: it may bring a BLAS of its own, and our backend sets every BLAS to one thread
     backend, cores, blas = start_host_backend(), allowed_cores(), blas_threads()
-    _keep_memory()
+    keep_memory()
     if threads > len(cores):
         raise NotHere(f"{threads} threads are to be compared, but this process may use {len(cores)} cores")
     if hasattr(os, "sched_setaffinity"):
@@ -62,7 +62,7 @@ def limit(threads: int) -> ic.Backend:
     return backend
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Tell glibc's malloc to keep what is freed.
 
     By default it returns large arrays to the system or keeps them, as they happen to lie. What it returned comes back
@@ -88,7 +88,7 @@ def blas_threads() -> int:
     return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
 
 
-def _check_cores(samples: Samples, threads: int) -> None:
+def check_cores(samples: Samples, threads: int) -> None:
     """Raise if a side used more cores than it was allowed."""
     for side in samples.seconds:
         # the clock of the processor's time ticks too slowly for less
@@ -107,7 +107,7 @@ def same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> Non
 def summary(threads: int, batch: int, found: list[Samples]) -> Row:
     """Compare ours with the better of PyTorch's layouts, on so many cores."""
     samples = Samples.pooled(found)
-    _check_cores(samples, threads)
+    check_cores(samples, threads)
     return better_layout(threads, batch, samples)
 
 

@@ -106,7 +106,7 @@ def _replace(target: str, old: os.stat_result | None, content: bytes) -> None:
     if old is not None and not os.access(target, os.W_OK):
         raise OSError("it is write-protected or belongs to another user")
     whose = f"{crc32(os.fsencode(os.path.normcase(name))):08x}"
-    temporary = os.path.join(folder, f".im2colnet-{whose}-{_machine()}-{os.getpid()}-{os.urandom(8).hex()}.tmp")
+    temporary = os.path.join(folder, f".im2colnet-{whose}-{this_machine()}-{os.getpid()}-{os.urandom(8).hex()}.tmp")
 
     def create(path: str, flags: int) -> int:
         mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
@@ -145,7 +145,7 @@ def _keep_owner(file: int, old: os.stat_result) -> None:
             os.fchmod(file, mode)
 
 
-def _machine() -> str:
+def this_machine() -> str:
     """Return eight digits that name the machine, its start and the container, where process numbers are unique.
 
     The number means nothing on another machine that writes into a shared folder, nor in another container.
@@ -163,7 +163,7 @@ def _remove_leftovers(folder: str, whose: str, now: float) -> None:
 
     ``now`` is the time by the clock of whoever keeps the folder, which may be another machine.
     """
-    machine = _machine()
+    machine = this_machine()
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = TEMPORARY.fullmatch(entry.name)

@@ -106,6 +106,13 @@ def _works() -> bool:
     return getattr(_here, "member", False) or (hasattr(_here, "lock") and _here.lock._is_owned())
 
 
+def let_go() -> None:
+    """Give up the lock that an error out of nowhere, between two lines, may have left this thread with."""
+    if hasattr(_here, "lock"):
+        _locks.discard(_here.lock)
+        del _here.lock
+
+
 def join_team() -> None:
     """Say that this thread works only for others that wait for it."""
     _here.member = True

@@ -17,8 +17,6 @@ from im2colnet.checks import whole
 from im2colnet.errors import ShapeError
 
 Pair = tuple[int, int]
-#: ``padding`` as users write it: a number, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 #: tap (i, j), and the outputs and inputs that it brings together
 Meeting = tuple[int, int, tuple[slice, slice, slice], tuple[slice, slice, slice]]
 ALL = slice(None)
@@ -161,10 +159,13 @@ def make_window(
 ) -> Window:
     """Build a :class:`Window` from arguments as users write them.
 
+    Padding is a number, (height, width), ((top, bottom), (left, right)), "same" or "valid"; the others are a number or
+    (height, width).
+
     Raises
     ------
     ShapeError
-        If an argument is not of a form described in :data:`Padding`, or out of range.
+        If an argument is of no such form, or out of range.
     """
     kernel, steps, spread = pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(dilation, "dilation")
     return Window(kernel, steps, _padding(padding, kernel, steps, spread), spread, bool(ceil_mode))

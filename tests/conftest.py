@@ -8,6 +8,7 @@ from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
 from im2colnet import cli
+from im2colnet.backend import registry
 from im2colnet.cli.command_line import DEBUG, FAULT
 
 # No test depends on how fast the machine is.
@@ -27,6 +28,16 @@ def every_backend(request):
     """A started backend; CuPy's is on a stand-in for CuPy."""
     made = {"numpy": NumpyBackend, "generic": GenericBackend, "cupy": strict_cupy.cupy_backend}
     return made[request.param]()
+
+
+@pytest.fixture
+def nothing_started():
+    """No backend is started at the beginning, and afterwards those that were before."""
+    before = dict(registry.started)
+    registry.started.clear()
+    yield
+    registry.started.clear()
+    registry.started.update(before)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 from im2colnet_numpy import NumpyBackend
+from numpy.testing import assert_allclose
 
 import im2colnet as ic
 from im2colnet.backend import Division, shard_sizes
-from im2colnet.engine import Engine, Moment
 from im2colnet.layers import Layer, Parameter
 from im2colnet.testing.cases import LayerCase
 
@@ -28,6 +28,24 @@ def images(x):
 def normal(*shape, seed=0, dtype="float64"):
     """Normal numbers."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def batches(shape, classes, n, pixels=False):
+    """Return what draws images (N, *shape) and their labels, by default ``n`` of them.
+
+    Images are normal numbers, or ``pixels``: bytes, or bytes scaled to [0, 1] if another dtype is asked for.
+    """
+
+    def batch(n=n, seed=0, dtype="uint8" if pixels else "float32"):
+        rng = np.random.default_rng(seed)
+        if pixels:
+            images = rng.integers(0, 256, (n, *shape), dtype="uint8")
+            images = images if dtype == "uint8" else (images / 255).astype(dtype)
+        else:
+            images = rng.standard_normal((n, *shape)).astype(dtype)
+        return images, rng.integers(0, classes, n)
+
+    return batch
 
 
 def strided(x, how):
@@ -57,6 +75,21 @@ def assert_same_bits(actual, expected):
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
     assert actual.tobytes() == expected.tobytes()
+
+
+#: of results that are computed in another order
+TOLERANCE = {"float64": {"rtol": 1e-11, "atol": 1e-12}, "float32": {"rtol": 1e-4, "atol": 1e-4}}
+
+
+def assert_close(actual, expected, dtype=None, **tolerance):
+    """Assert that arrays of equal shapes hold nearly the same numbers; and that the first is of a type, if it is given.
+
+    The tolerance is by default that of the type, without one that of float64.
+    """
+    assert np.shape(actual) == np.shape(expected)
+    if dtype is not None:
+        assert actual.dtype == dtype
+    assert_allclose(actual, expected, **(TOLERANCE[dtype or "float64"] | tolerance))
 
 
 def predicts_in_a_fork(net, images, expected):
@@ -213,29 +246,36 @@ def trained_loss(loss, output, targets, shard=None, backend=None):
     return np.asarray(value, output.dtype), images(net.backend.to_numpy(net.parameters()["0.offset"]))
 
 
-class KeepsGradient:
-    """An update that changes nothing, and keeps the gradient that it is given."""
-
-    def __init__(self, size, dtype):
-        self.gradient = np.full(size, np.nan, dtype)
-
-    def known(self):
-        return [{}]
-
-    def apply(self, gradient, comm, moment):
-        mine = comm.share(gradient.size)
-        self.gradient[mine.start : mine.stop] = gradient[mine.start : mine.stop]
-
-
 def loss_and_gradient(net, images, labels, loss=None, shard=None):
-    """Return what a training step tells, (loss, *counts), and the gradient by all parameters, without an update."""
-    engine = Engine(net.held, training=True, loss=loss or ic.CrossEntropyLoss(), shard=shard)
-    update = KeepsGradient(net.flat.size, net.dtype)
-    with engine.alone():
-        told = engine.train(images, labels, update, Moment(seed=0, step=0, lr=0.0))
-    return told, update.gradient
+    """Return the loss of a training step, and the gradient by all parameters, which stay as they are."""
+    before = net.flat.copy()
+    value = ic.Trainer(net, loss=loss, optimizer=Gradient(), shard=shard).step(images, labels)
+    gradient = net.flat.copy()
+    net.flat[...] = before
+    return value, gradient
 
 
 def divided(**sizes):
     """Within the block NumPy's backend divides its work by other sizes: see :class:`im2colnet.backend.Division`."""
     return ic.use_backend(NumpyBackend(division=Division(**sizes)))
+
+
+# The fixed tree ------------------------------------------------------------------------------------------------------
+def tree(parts, first, width):
+    """The sum of shards [first, first + width), ``width`` a power of two, from the definition."""
+    if first >= len(parts):
+        return None
+    if width == 1:
+        return parts[first]
+    left, right = tree(parts, first, width // 2), tree(parts, first + width // 2, width // 2)
+    return left if right is None else left + right
+
+
+def whole_tree(parts):
+    return tree(parts, 0, 64)
+
+
+def unequal_parts(count, size=7):
+    """Numbers of many magnitudes in float32: the order of additions shows."""
+    rng = np.random.default_rng(count)
+    return (rng.standard_normal((count, size)) * 10.0 ** rng.integers(-3, 4, (count, size))).astype("float32")

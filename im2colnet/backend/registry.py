@@ -23,7 +23,8 @@ GROUP = "im2colnet.backends"
 VARIABLE = "IM2COLNET_BACKEND"
 BUILT_IN = {"numpy": "im2colnet_numpy:NumpyBackend", "cupy": "im2colnet_cupy:CupyBackend"}
 
-_started: dict[str, Backend] = {}
+#: backends by the names that they were asked for by
+started: dict[str, Backend] = {}
 _context: ContextVar[Backend | None] = ContextVar("im2colnet_backend", default=None)
 
 
@@ -59,9 +60,9 @@ def get_backend(name: str | Backend | None = None) -> Backend:
         name = os.environ.get(VARIABLE) or "numpy"
     if not isinstance(name, str):
         raise BackendError(f"a backend is named by a string such as 'numpy', got {name!r}")
-    if name not in _started:
-        _started[name] = _start(name)
-    return _started[name]
+    if name not in started:
+        started[name] = _start(name)
+    return started[name]
 
 
 @contextmanager
@@ -112,7 +113,7 @@ def _owner(name: str, array: Any) -> Backend:
     selected = get_backend()
     if selected.owns(array):
         return selected
-    for candidate in _started.values():
+    for candidate in started.values():
         if candidate.owns(array):
             return candidate
     if module in BUILT_IN:

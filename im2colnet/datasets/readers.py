@@ -32,7 +32,7 @@ _CLASSES = {
     ),
     "mnist": tuple("0123456789"),
 }
-_DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 
 
 def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
@@ -83,7 +83,7 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
         sixteenths, labels = found["images"], found["labels"]
         images = ((sixteenths.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)  # 16 becomes 255
         return _split(Dataset(images[:, None], labels, name, _CLASSES[name]))
-    files = _find_idx_files(name, folder)
+    files = find_idx_files(name, folder)
     train, test = (
         _dataset(read_idx(images), read_idx(labels), name, _CLASSES[name], f"{images} and {labels.name}")
         for images, labels in (files[:2], files[2:])
@@ -178,14 +178,17 @@ _IDX_STEMS = (
 )
 
 
-def _find_idx_files(name: str, folder: str | os.PathLike[str] | None) -> list[Path]:
-    """Return the images and labels for training and those for testing, from the first folder that has all four."""
+def find_idx_files(name: str, folder: str | os.PathLike[str] | None, installed: Path = DEBIAN) -> list[Path]:
+    """Return the images and labels for training and those for testing, from the first folder that has all four.
+
+    ``installed`` is where the system's package puts Fashion-MNIST.
+    """
     variable = os.environ.get("IM2COLNET_DATA")
     if folder is not None:
         folders = [Path(os.path.expanduser(folder))]  # which leaves a user that does not exist as it is
     else:
         root = [Path(os.path.expanduser(variable))] if variable else []
-        folders = [path / name for path in root] + root + [_DEBIAN] * (name == "fashion-mnist")
+        folders = [path / name for path in root] + root + [installed] * (name == "fashion-mnist")
     looked_in = []
     for place in folders:
         files, missing = [], []

@@ -51,9 +51,6 @@ class Communicator:
         """Sum one C-contiguous array per shard along the fixed tree; afterwards ``parts[0]`` is the total."""
         tree_sum(parts)
 
-    def broadcast(self, array: Array, root: int = 0) -> None:
-        """Set ``array`` to that of the worker ``root``."""
-
     def barrier(self) -> None:
         """Wait until every worker is here."""
 

@@ -91,10 +91,6 @@ class ProcessCommunicator(SharedCommunicator):
         self.rank, self.size, self._counters, self._watch = rank, size, counters, watch
         self._count, self._watched = 0, 0.0
 
-    def broadcast(self, array: Any, root: int = 0) -> None:
-        """Wait until every worker is here: what lies in shared memory is then the root's for all."""
-        self.barrier()
-
     def begin(self, turn: int) -> None:
         """Count from a number that no barrier of an earlier turn has reached, however it ended."""
         self._count = turn << 32

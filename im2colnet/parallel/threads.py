@@ -13,7 +13,6 @@ from im2colnet.errors import WorkerError
 from im2colnet.interrupt import submit, thread_pool
 from im2colnet.memory import join_team
 from im2colnet.parallel.communicator import Communicator, SharedCommunicator
-from im2colnet.types import Array
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -22,17 +21,9 @@ if TYPE_CHECKING:
 class ThreadCommunicator(SharedCommunicator):
     """One of several threads."""
 
-    def __init__(self, rank: int, size: int, meeting: threading.Barrier, board: list[Any]) -> None:
-        self.rank, self.size, self._meeting, self._board = rank, size, meeting, board
+    def __init__(self, rank: int, size: int, meeting: threading.Barrier) -> None:
+        self.rank, self.size, self._meeting = rank, size, meeting
         self._process = os.getpid()
-
-    def broadcast(self, array: Array, root: int = 0) -> None:
-        if self.rank == root:
-            self._board[0] = array
-        self.barrier()
-        if self.rank != root:
-            array[...] = self._board[0]
-        self.barrier()
 
     def barrier(self) -> None:
         if self._process != os.getpid():
@@ -58,9 +49,8 @@ class Team:
         self._pool: Executor | None = None
         self.communicators: list[Communicator] = [Communicator()]
         if self.size > 1:
-            board: list[Any] = [None]
             self._pool = thread_pool(self.size - 1, thread_name_prefix="im2colnet", initializer=join_team)
-            self.communicators = [ThreadCommunicator(r, self.size, self._meeting, board) for r in range(self.size)]
+            self.communicators = [ThreadCommunicator(r, self.size, self._meeting) for r in range(self.size)]
 
     def run(self, program: Callable[..., None], *command: Any) -> None:
         """Run ``program(communicator, *command)`` on every worker; if any fail, the lowest rank's error is raised."""

@@ -62,7 +62,7 @@ def examine(backend: Backend, steps: int = 5, batch: int = 64) -> dict[str, Any]
         "gemm": gemm,
         "copy": copy,
         "batch": batch,
-        "step_seconds": _step_seconds(backend, steps, batch),
+        "step_seconds": step_seconds(backend, steps, batch),
     }
 
 
@@ -134,7 +134,7 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
     yield compare("cross-entropy's gradient", loss_gradient)
 
 
-def _step_seconds(backend: Backend, steps: int, batch: int) -> float:
+def step_seconds(backend: Backend, steps: int, batch: int) -> float:
     """Return the median time of a training step of ResNet-20."""
     from im2colnet.host import np
 

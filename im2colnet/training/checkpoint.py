@@ -137,7 +137,7 @@ def _full(cls: type[Any]) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _known() -> dict[str, list[type[Any]]]:
+def known_classes() -> dict[str, list[type[Any]]]:
     """Classes that a description may name: by their names, the library's own alone where it has one, and in full.
 
     Of several definitions of one class, as after a notebook's cell was run again, only the newest is there.
@@ -174,12 +174,12 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
 
 def _name(cls: type[Any]) -> str:
     """Return what a description calls a class: its name, with its module where the name alone could be another's."""
-    namesakes = _known()[cls.__name__]
+    namesakes = known_classes()[cls.__name__]
     return cls.__name__ if [_full(other) for other in namesakes] == [_full(cls)] else _full(cls)
 
 
 def _find(name: str, place: str) -> type[Any]:
-    known = _known()
+    known = known_classes()
     found = known.get(name, [])
     if len(found) > 1:
         raise CheckpointError(
@@ -313,14 +313,14 @@ def _short(value: Any) -> str:
 
 def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[bytes, str]:
     """Return the bytes of a checkpoint, and the description's checksum, which tells it from others."""
-    sealed = {"format": FORMAT, "version": __version__, "crc32": _checksum(tensors)}
+    sealed = {"format": FORMAT, "version": __version__, "crc32": checksum(tensors)}
     text = json.dumps({**sealed, **information})
     mark = _hexadecimal(crc32(text.encode()))
     content: bytes = _safetensors("safetensors.numpy").save(dict(tensors), {DESCRIPTION: text, CHECKSUM: mark})
     return content, mark
 
 
-def _checksum(tensors: Mapping[str, Any]) -> str:
+def checksum(tensors: Mapping[str, Any]) -> str:
     """Return the checksum of arrays: their names, types, shapes, and bytes in the file's order."""
     total = 0
     for name in sorted(tensors):
@@ -391,7 +391,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
                 raise CheckpointError(f"cannot read the tensors of {name}: {error}") from error
             except MemoryError as error:
                 raise OutOfMemoryError(f"there is not enough memory for the tensors of {name}") from error
-            if information.get("crc32", checksum := _checksum(found)) != checksum:
+            if information.get("crc32", actual := checksum(found)) != actual:
                 raise CheckpointError(f"{name} is damaged: its tensors have changed since they were written")
             return found
 

@@ -24,10 +24,10 @@ class FromHost:
     """A backend whose arrays are elsewhere, called with NumPy's: each is brought there, and what it holds then back."""
 
     def __init__(self, backend):
-        self._backend, self.name = backend, backend.name
+        self.wrapped, self.name = backend, backend.name
 
     def __getattr__(self, name):
-        value = getattr(self._backend, name)
+        value = getattr(self.wrapped, name)
         return self._call(value) if callable(value) else value
 
     def _call(self, method):
@@ -40,17 +40,17 @@ class FromHost:
                 if not isinstance(value, np.ndarray):
                     return value
                 if id(value) not in there:  # what is given twice is one array
-                    there[id(value)] = strict_cupy.from_host(self._backend, value)
+                    there[id(value)] = strict_cupy.from_host(self.wrapped, value)
                 return there[id(value)]
 
             result = method(*map(bring, args), **{name: bring(value) for name, value in options.items()})
             out = options.get("out")
             if isinstance(out, np.ndarray):
-                out[...] = self._backend.to_numpy(there[id(out)])
+                out[...] = self.wrapped.to_numpy(there[id(out)])
                 return out
             for value in args:  # outputs that are given by position
                 if isinstance(value, np.ndarray) and value.flags.writeable:
-                    value[...] = self._backend.to_numpy(there[id(value)])
+                    value[...] = self.wrapped.to_numpy(there[id(value)])
                     if result is there[id(value)]:
                         result = value
             return self._back(result)
@@ -60,7 +60,7 @@ class FromHost:
     def _back(self, result):
         if isinstance(result, tuple):
             return renewed(result, map(self._back, result))
-        return self._backend.to_numpy(result) if self._backend.owns(result) else result
+        return self.wrapped.to_numpy(result) if self.wrapped.owns(result) else result
 
 
 @pytest.fixture(params=[NumpyBackend, GenericBackend], ids=lambda cls: cls.name, scope="session")

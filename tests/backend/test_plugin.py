@@ -15,7 +15,6 @@ from numpy.testing import assert_allclose
 import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet import cli
-from im2colnet.backend import registry
 from im2colnet.testing import oracles as naive
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
@@ -23,9 +22,8 @@ GROUP = "im2colnet.backends"
 
 
 @pytest.fixture(autouse=True)
-def nothing_started(monkeypatch):
-    """Every test begins with no backend started or chosen, and leaves none behind."""
-    monkeypatch.setattr(registry, "_started", {})
+def nothing_known(nothing_started, monkeypatch):
+    """Every test begins with no backend started or chosen and no plug-in imported, and leaves none behind."""
     monkeypatch.delenv("IM2COLNET_BACKEND", raising=False)
 
     def plug_ins():
@@ -183,7 +181,7 @@ class Generic(ic.Backend):
     xp = np
 
 
-def trained(backend, dtype="float64"):
+def trained_on_digits(backend, dtype="float64"):
     """Train on some digits; return the trainer and its history."""
     train, test = ic.datasets.load("digits")
     net = everything().init(seed=3, dtype=dtype, backend=backend)
@@ -194,8 +192,8 @@ def trained(backend, dtype="float64"):
 @pytest.mark.usefixtures("demo")
 @pytest.mark.parametrize("backend", ["demo", Generic()], ids=["plug-in", "generic base"])
 def test_training_gives_what_the_numpy_backend_gives(backend):
-    expected, expected_history = trained("numpy")
-    trainer, history = trained(backend)
+    expected, expected_history = trained_on_digits("numpy")
+    trainer, history = trained_on_digits(backend)
     assert trainer.net.backend is ic.get_backend(backend)
     for name, parameter in expected.net.state_dict().items():
         assert_allclose(trainer.net.state_dict()[name], parameter, rtol=1e-8, atol=1e-10, err_msg=name)
@@ -210,7 +208,7 @@ def test_the_plug_ins_own_kernel_does_the_work(monkeypatch):
 
     for kernel in "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "activation_grad", "matmul":
         monkeypatch.setattr(NumpyBackend, kernel, elsewhere)
-    trained("demo")
+    trained_on_digits("demo")
     demo = ic.get_backend("demo")
     # 2 epochs of 4 steps of 3 shards: forward, weight and input gradients of three convolutions and a linear layer
     assert demo.calls > 0.9 * 2 * 4 * 3 * (4 + 4 + 3)  # two threads that count at once may miss one
@@ -238,7 +236,7 @@ def test_it_learns_the_digits(backend):
 
 @pytest.mark.usefixtures("demo")
 def test_a_checkpoint_goes_from_one_backend_to_another(tmp_path):
-    trainer, _ = trained("demo")
+    trainer, _ = trained_on_digits("demo")
     trainer.save(tmp_path / "demo.safetensors")
     images = ic.datasets.load("digits")[1].images[:50]
     expected = trainer.net.predict(images)

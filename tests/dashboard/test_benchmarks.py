@@ -145,9 +145,9 @@ def test_more_cores_than_allowed_are_an_error():
     samples = common.Samples(["im2colnet", "NHWC"])
     samples.add("im2colnet", 1, wall=1.0, cpu=1.0)
     samples.add("NHWC", 1, wall=1.0, cpu=1.9)
-    versus._check_cores(samples, 2)
+    versus.check_cores(samples, 2)
     with pytest.raises(RuntimeError, match=r"NHWC kept 1\.90 cores busy, allowed are 1"):
-        versus._check_cores(samples, 1)
+        versus.check_cores(samples, 1)
 
 
 def test_sides_that_do_other_work_are_an_error():
@@ -162,7 +162,7 @@ def faults(keep):
     import resource  # not on Windows
 
     if keep:
-        versus._keep_memory()
+        versus.keep_memory()
     np.ones(1 << 23)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
@@ -252,7 +252,7 @@ def test_the_plan_is_the_planned_memory():
 
 
 def test_the_wheel_is_measured_where_there_is_none():
-    contents = size._contents()
+    contents = size.contents()
     assert {"im2colnet/__init__.py", "im2colnet/datasets/data/digits.npz", "im2colnet_numpy/__init__.py"} <= set(
         contents
     )
@@ -336,7 +336,7 @@ def stand_in(monkeypatch):
     """CuPy's stand-in beside PyTorch on the CPU, one round of each."""
     pytest.importorskip("torch")
     monkeypatch.setattr(device, "DEVICE", "cpu")
-    monkeypatch.setitem(registry._started, "cupy", strict_cupy.cupy_backend())
+    monkeypatch.setitem(registry.started, "cupy", strict_cupy.cupy_backend())
     for name, value in {"BACKEND": "cupy", "PRECISION": "float32", "BENCH_QUICK": "1"}.items():
         monkeypatch.setenv(f"IM2COLNET_{name}", value)
 
@@ -354,7 +354,7 @@ def test_what_is_compared_on_a_gpu():
 
 @pytest.mark.usefixtures("stand_in")
 def test_a_kernel_that_is_wrong_is_not_compared(monkeypatch):
-    kernel = type(registry._started["cupy"]).conv2d
+    kernel = type(registry.started["cupy"]).conv2d
     right = kernel.function
 
     @wraps(right)  # its signature may be looked up only now

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from im2colnet import datasets
-from im2colnet.datasets import readers
 from im2colnet.datasets.dataset import Dataset
-from im2colnet.datasets.readers import load, read_idx
+from im2colnet.datasets.readers import find_idx_files, load, read_idx
 from im2colnet.datasets.splits import stratified_split
 from im2colnet.errors import DataError, DTypeError, ShapeError
 
@@ -48,7 +47,6 @@ def write_idx_set(folder, names=STEMS, train=5, test=3):
 def no_installed_data(monkeypatch, tmp_path):
     """Hide what this machine may have."""
     monkeypatch.delenv("IM2COLNET_DATA", raising=False)
-    monkeypatch.setattr(readers, "_DEBIAN", tmp_path / "not-installed")
 
 
 # Dataset
@@ -373,11 +371,16 @@ def test_load_idx_set(tmp_path, no_installed_data, name, names):
 def test_where_idx_files_are_looked_for(tmp_path, no_installed_data, monkeypatch):
     for place, count in (("given", 1), ("root", 2), ("root/fashion-mnist", 3), ("debian", 4)):
         write_idx_set(tmp_path / place, train=count)
-    monkeypatch.setattr(readers, "_DEBIAN", tmp_path / "debian")
-    assert len(load("fashion-mnist")[0]) == 4
+
+    def is_in(place):
+        images = find_idx_files("fashion-mnist", None, tmp_path / "debian")[0]
+        return images.parent == tmp_path / place
+
+    assert is_in("debian")
     monkeypatch.setenv("IM2COLNET_DATA", str(tmp_path / "empty"))
-    assert len(load("fashion-mnist")[0]) == 4
+    assert is_in("debian")
     monkeypatch.setenv("IM2COLNET_DATA", str(tmp_path / "root"))
+    assert is_in("root/fashion-mnist")
     assert len(load("fashion-mnist")[0]) == 3
     assert len(load("mnist")[0]) == 2
     assert len(load("fashion-mnist", str(tmp_path / "given"))[0]) == 1
@@ -387,7 +390,7 @@ def test_where_idx_files_are_looked_for(tmp_path, no_installed_data, monkeypatch
 
 def test_missing_idx_files(tmp_path, no_installed_data, monkeypatch):
     with pytest.raises(DataError) as caught:
-        load("fashion-mnist")
+        find_idx_files("fashion-mnist", None, tmp_path / "not-installed")
     message = str(caught.value)
     for words in (
         str(tmp_path / "not-installed"),

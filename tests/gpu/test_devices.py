@@ -12,19 +12,17 @@ from test_gpu import batch, small
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet.backend import registry
 from im2colnet.reports import doctor
 from im2colnet.reports import profile as profiling
 from im2colnet.window import make_window
 
 
 @pytest.fixture
-def two(monkeypatch):
+def two(nothing_started, monkeypatch):
     """A machine with two GPUs: the backend's classes by module."""
     made = strict_cupy.cupy_modules(strict_cupy.module(devices=2))
     for name, module in made.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(registry, "_started", {})
     monkeypatch.setattr(strict_cupy.ndarray, "__module__", "cupy")
     yield made
     assert strict_cupy.current() == 0  # the user's
@@ -43,11 +41,11 @@ def places(monkeypatch):
     return found
 
 
-def trained(backend, tmp_path=None, precision=None, optimizer=None):
+def trained_and_resumed(backend, tmp_path=None, precision=None, optimizer=None):
     """Train, evaluate, predict, and where there is a folder save and go on: what came out."""
     net = small(backend)
     trainer = ic.Trainer(net, optimizer=optimizer or ic.SGD(0.05, 0.9, nesterov=True), precision=precision, seed=1)
-    losses = [trainer.step(*batch(seed=seed, kind=kind)) for seed, kind in enumerate(("uint8", "float32"))]
+    losses = [trainer.step(*batch(seed=seed, dtype=kind)) for seed, kind in enumerate(("uint8", "float32"))]
     losses += trainer.fit(batch(10, seed=5), epochs=2, batch_size=4, validation=batch(6, seed=6))["loss"]
     if tmp_path is not None:
         trainer.save(tmp_path / "half.safetensors")
@@ -67,9 +65,9 @@ def trained(backend, tmp_path=None, precision=None, optimizer=None):
 def test_the_second_device_computes_what_the_first_does_and_nothing_is_on_the_first(
     places, tmp_path, precision, optimizer
 ):
-    found = trained("cupy:1", tmp_path, precision, optimizer)
+    found = trained_and_resumed("cupy:1", tmp_path, precision, optimizer)
     assert places == {1}
-    expected = trained("cupy", tmp_path, precision, optimizer)
+    expected = trained_and_resumed("cupy", tmp_path, precision, optimizer)
     assert found[0] == expected[0]
     np.testing.assert_array_equal(found[1], expected[1])
     assert_same_bits(found[2], expected[2])
@@ -189,7 +187,7 @@ def test_arrays_of_two_devices_are_refused_naming_both():
         first.max_pool2d(w, make_window(1, 1, 0))
     with pytest.raises(ic.BackendError, match=r"'cupy:0'.*of 'cupy:1'.*get_backend\('cupy:1'\)"):
         second.activation_grad(x, x, "relu")
-    net, images = small(first), second.asarray(batch(kind="float32")[0])
+    net, images = small(first), second.asarray(batch(dtype="float32")[0])
     for use in net.predict, lambda images: ic.Trainer(net).step(images, batch()[1]):
         with pytest.raises(ic.BackendError, match=r"images are arrays of 'cupy:1', but the network lives on 'cupy'"):
             use(images)
@@ -198,11 +196,11 @@ def test_arrays_of_two_devices_are_refused_naming_both():
 
 @pytest.mark.usefixtures("two")
 def test_devices_work_side_by_side_and_in_threads(tmp_path):
-    expected, found = trained("cupy"), {}
+    expected, found = trained_and_resumed("cupy"), {}
 
     def work(name):
         with strict_cupy.Device(int(name != "cupy")):  # each thread of the user's has another one, and keeps it
-            found[name] = trained("cupy:1" if name == "cupy" else "cupy")
+            found[name] = trained_and_resumed("cupy:1" if name == "cupy" else "cupy")
             assert strict_cupy.current() == int(name != "cupy")
 
     threads = [threading.Thread(target=work, args=[name]) for name in ("cupy", "cupy:1")]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, batches
 
 import im2colnet as ic
 import im2colnet.functional as F
@@ -47,10 +47,7 @@ def small(backend, dtype="float32"):
     return net.init(0, dtype, backend)
 
 
-def batch(n=8, size=12, seed=0, kind="uint8", classes=4, channels=3):
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (n, channels, size, size), dtype="uint8")
-    return images if kind == "uint8" else (images / 255).astype(kind), rng.integers(0, classes, n)
+batch = batches((3, 12, 12), classes=4, n=8, pixels=True)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -66,10 +63,12 @@ def test_every_kernel_agrees_with_float64(gpu, dtype):
 @pytest.mark.parametrize(("model", "size", "channels"), [("lenet5", 20, 1), ("resnet20", 8, 3), ("vgg8", 8, 3)])
 @pytest.mark.parametrize(("dtype", "steps", "tolerance"), [("float32", 2, 1e-3), ("float64", 5, 1e-8)])
 def test_training_follows_the_cpu_s(gpu, model, size, channels, dtype, steps, tolerance):
+    draw = batches((channels, size, size), classes=4, n=6, pixels=True)
+
     def losses(backend):
         net = ic.models.make(model, 4, channels, size).init(0, dtype, backend)
         trainer = ic.Trainer(net, optimizer=ic.SGD(0.01, momentum=0.9, weight_decay=1e-3))
-        return [trainer.step(*batch(6, size, seed, channels=channels)) for seed in range(steps)]
+        return [trainer.step(*draw(seed=seed)) for seed in range(steps)]
 
     assert losses(gpu) == pytest.approx(losses("numpy"), rel=tolerance)
 
@@ -79,9 +78,9 @@ def test_training_follows_the_cpu_s(gpu, model, size, channels, dtype, steps, to
 def test_every_layer_and_optimiser_follows_the_cpu_s(gpu, kind, optimizer):
     def train(backend):
         trainer = ic.Trainer(small(backend, "float64"), optimizer=optimizer, shard=4)
-        losses = [trainer.step(*batch(8, seed=seed, kind=kind)) for seed in range(3)]
-        evaluation = trainer.evaluate(batch(8, seed=9, kind=kind))
-        return [*losses, evaluation["loss"]], trainer.net.predict(batch(5, seed=7, kind=kind)[0])
+        losses = [trainer.step(*batch(8, seed=seed, dtype=kind)) for seed in range(3)]
+        evaluation = trainer.evaluate(batch(8, seed=9, dtype=kind))
+        return [*losses, evaluation["loss"]], trainer.net.predict(batch(5, seed=7, dtype=kind)[0])
 
     (found, outputs), (expected, exact) = train(gpu), train("numpy")
     assert found == pytest.approx(expected, rel=1e-7)
@@ -147,7 +146,7 @@ def test_functions_on_arrays_of_the_device(gpu):
 
 
 def test_images_of_the_device_give_outputs_of_the_device(gpu):
-    net, (images, _) = small(gpu), batch(kind="float32")
+    net, (images, _) = small(gpu), batch(dtype="float32")
     outputs = net.predict(gpu.asarray(images))
     assert gpu.owns(outputs)
     assert_same_bits(gpu.to_numpy(outputs), net.predict(images))
@@ -187,7 +186,7 @@ def test_the_next_batch_is_fetched_while_the_last_is_computed(gpu, monkeypatch):
 
 
 def test_images_that_are_not_finite_are_found(gpu):
-    trainer, (images, labels) = ic.Trainer(small(gpu)), batch(kind="float32")
+    trainer, (images, labels) = ic.Trainer(small(gpu)), batch(dtype="float32")
     images[3, 1, 2, 2] = np.nan
     before = trainer.net.state_dict()
     with pytest.raises(ic.NonFiniteError, match="image 3 of the batch"):
@@ -196,7 +195,7 @@ def test_images_that_are_not_finite_are_found(gpu):
 
 
 def test_images_that_are_too_large_for_float16_are_found(gpu):
-    trainer, (images, labels) = ic.Trainer(small(gpu), precision="float16"), batch(kind="float32")
+    trainer, (images, labels) = ic.Trainer(small(gpu), precision="float16"), batch(dtype="float32")
     images[2, 0, 1, 1] = 70_000
     with pytest.raises(ic.NonFiniteError, match=r"image 2 .* or infinity, or numbers too large for float16"):
         trainer.step(images, labels)
@@ -218,14 +217,14 @@ def test_mixed_precision_follows_float32(gpu, precision, tolerance, kind):
         net = small(backend)
         net.layers[7].p = 0.0  # masks of another type would be of other numbers
         trainer = ic.Trainer(net, optimizer=ic.SGD(0.02, 0.9), precision=precision)
-        losses = [trainer.step(*batch(16, seed=seed, kind=kind)) for seed in range(4)]
-        evaluation = trainer.evaluate(batch(8, seed=9, kind=kind))
+        losses = [trainer.step(*batch(16, seed=seed, dtype=kind)) for seed in range(4)]
+        evaluation = trainer.evaluate(batch(8, seed=9, dtype=kind))
         return [*losses, evaluation["loss"]], trainer.net
 
     (found, net), (expected, exact) = train(gpu, precision), train("numpy")
     assert found == pytest.approx(expected, rel=tolerance)
     assert all(p.dtype.name == "float32" for p in net.parameters().values())
-    images = batch(5, seed=7, kind=kind)[0]
+    images = batch(5, seed=7, dtype=kind)[0]
     outputs = net.predict(images)
     assert outputs.dtype == "float32"
     np.testing.assert_allclose(outputs, exact.predict(images), atol=5 * tolerance)
@@ -237,7 +236,7 @@ def test_mixed_precision_follows_float32(gpu, precision, tolerance, kind):
 @pytest.mark.parametrize("kind", ["numbers", "images"])
 def test_a_mean_squared_error_follows_the_cpu_s(gpu, precision, tolerance, kind):
     can(precision)
-    images, labels = batch(16, kind="float32")
+    images, labels = batch(16, dtype="float32")
     targets = images[:, :1] - 0.5 if kind == "images" else np.eye(4)[labels]
 
     def train(backend, precision=None):
@@ -348,7 +347,7 @@ def test_precisions_that_there_are_not(gpu):
 @pytest.fixture
 def chosen(gpu, monkeypatch):
     """The backend is what the environment variable names."""
-    monkeypatch.setitem(registry._started, "cupy", gpu)
+    monkeypatch.setitem(registry.started, "cupy", gpu)
     monkeypatch.setenv("IM2COLNET_BACKEND", "cupy")
     return gpu
 
@@ -386,7 +385,7 @@ def test_the_doctor(chosen, capsys):
 
 
 def test_the_doctor_finds_a_kernel_that_is_wrong(chosen, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "_step_seconds", lambda backend, steps, batch: 1.0)
+    monkeypatch.setattr(doctor, "step_seconds", lambda backend, steps, batch: 1.0)  # not by the wrong product
     matmul = type(chosen).matmul
     monkeypatch.setattr(type(chosen), "matmul", lambda self, a, b, out=None: matmul(self, a, b, out) * 1.001)
     assert cli.main(["doctor", "--json"]) == 1

@@ -32,7 +32,7 @@ def names(folder):
 def temporary(path, machine=None, process=None):
     """A name that the temporary file of such a process has."""
     whose = f"{files.crc32(path.name.encode()):08x}"
-    machine, process = machine or files._machine(), process or os.getpid()
+    machine, process = machine or files.this_machine(), process or os.getpid()
     return path.with_name(f".im2colnet-{whose}-{machine}-{process}-{'0' * 16}.tmp")
 
 

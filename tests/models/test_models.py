@@ -246,14 +246,14 @@ def test_init_again_starts_anew():
 
 
 def test_a_model_is_one_function(monkeypatch):
-    monkeypatch.setattr(models.registry, "MODELS", {})
+    monkeypatch.setitem(models.MODELS, "mine", None)  # which takes it away afterwards
 
     @models.model(models.Recipe(3, 16, ic.Adam()), smallest=5)
     def mine(classes=4, in_channels=2, input_size=9, depth=1):
         """Build mine."""
         return [ic.Conv2d(in_channels, 3, 3), ic.GlobalAvgPool2d(), ic.Flatten(), *[ic.Linear(3, classes)] * depth]
 
-    made = models.registry.MODELS["mine"]
+    made = models.MODELS["mine"]
     assert mine.__doc__ == "Build mine."
     assert (made.recipe.epochs, made.smallest, made.options) == (3, 5, ("depth",))
     assert models.make("mine", 6, 1, 7).input_shape == (1, 7, 7)

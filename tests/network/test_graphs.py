@@ -237,7 +237,7 @@ def test_two_outputs_are_trained_together(shard, threads, tmp_path):
     for output, loss, weight, target in zip(net.outputs, losses, weights, (labels, images), strict=True):
         one = two_heads([output]).init(0, "float64")
         one.load_state_dict({name: start[name] for name in one.state_dict()})
-        (value, *_), gradient = loss_and_gradient(one, x, target, loss)
+        value, gradient = loss_and_gradient(one, x, target, loss)
         values.append(value * weight)
         for node in one.graph.nodes:
             for key, part in one.views(node, gradient).items():

@@ -161,3 +161,12 @@ def test_a_module_in_place_of_its_state():
             small_net().load_state_dict(other)
     with pytest.raises(ic.CheckpointError, match=r"3 \(2,\) is not in this network"):
         small_net().load_state_dict(state() | {3: np.zeros(2)})
+
+
+def test_a_state_that_cannot_be_loaded_changes_nothing():
+    net = ic.models.notebook().init(0)
+    before, state = net.state_dict(), ic.models.notebook().init(1).state_dict()
+    state["4.bias"] = np.array(["a", "b"])
+    with pytest.raises(ic.CheckpointError, match=r"4\.bias holds <U1, expected real numbers"):
+        net.load_state_dict(state)
+    assert_same_bits(net.state_dict(), before)

@@ -7,11 +7,10 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, divided, everything
+from helpers import assert_same_bits, batches, divided, everything
 
 import im2colnet as ic
 from im2colnet import memory
-from im2colnet.engine import crew
 from im2colnet.parallel import processes
 
 pytestmark = [
@@ -30,9 +29,7 @@ def kind(request):
     ic.set_workers(workers)
 
 
-def batch(n=8, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 2, 6, 6), dtype="float32"), rng.integers(0, 3, n)
+batch = batches((2, 6, 6), classes=3, n=8)
 
 
 def network(*first):
@@ -424,7 +421,6 @@ def test_an_array_that_is_changed_in_place_between_the_steps_is_seen(kind):
     ic.set_num_threads(1)
     losses, expected, _ = train_with(Scales, change=change)
     ic.set_num_threads(2)
-    crew._said.clear()
     for layer in Scales, DeclaredScales:
         if layer is Scales and kind == "processes":
             with pytest.warns(ic.WorkerWarning, match="Scales does not say that it is stateless"):

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, divided, everything
+from helpers import assert_same_bits, batches, divided, everything
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
@@ -46,9 +46,7 @@ def small():
     )
 
 
-def batch(n=12, seed=0, dtype="float32"):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 3, 8, 8)).astype(dtype), rng.integers(0, 4, n)
+batch = batches((3, 8, 8), classes=4, n=12)
 
 
 def trainer(net=None, optimizer=None):

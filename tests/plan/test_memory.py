@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from helpers import batches
 from im2colnet_numpy import NumpyBackend
 
 import im2colnet as ic
@@ -15,11 +16,6 @@ from im2colnet.reports import memory as report
 
 NUMPY_ARRAYS = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
 LIBRARY = tuple(os.path.dirname(os.path.abspath(m.__file__)) for m in (ic, sys.modules["im2colnet_numpy"]))
-
-
-def batch(shape, n, classes=10):
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (n, *shape), dtype=np.uint8), rng.integers(0, classes, n)
 
 
 @pytest.fixture
@@ -42,7 +38,7 @@ def test_planned_training_memory_is_what_is_held(model, n, workers, threads):
     threads(workers)
     optimizer = ic.Adam(0.001) if workers == 2 else ic.SGD(0.01)
     net = ic.models.make(model, 10, 1, 16, **({"width": 0.25} if model == "mobilenet" else {}))
-    images, labels = batch((1, 16, 16), n)
+    images, labels = batches((1, 16, 16), 10, n, pixels=True)()
     planned = report.plan(net, (1, 16, 16), n, optimizer)["training"]["total"]
     ic.Trainer(net, optimizer=optimizer).step(images, labels)  # fills the caches that live as long as the process
     gc.collect()
@@ -63,7 +59,7 @@ def test_planned_training_memory_is_what_is_held(model, n, workers, threads):
 def test_planned_inference_memory_is_what_is_held(model, threads):
     threads(2)
     net = ic.models.make(model, 10, 1, 28)
-    images, _ = batch((1, 28, 28), 100)
+    images, _ = batches((1, 28, 28), 10, 100, pixels=True)()
     planned = report.plan(net, (1, 28, 28), 100, ic.SGD(0.1))["inference"]["total"]
     net.init(0).predict(images)
     gc.collect()
@@ -139,7 +135,7 @@ def test_a_steady_state_step_allocates_no_array_over_4_kb(model, channels, size,
         **({"channels": channels, "size": size} if model == "other" else {"in_channels": channels, "input_size": size}),
     )
     trainer = ic.Trainer(net, optimizer=ic.SGD(0.01, 0.9, 1e-4))
-    images, labels = batch((channels, size, size), 64)
+    images, labels = batches((channels, size, size), 10, 64, pixels=True)()
     for _ in range(3):
         trainer.step(images, labels)
     line, previous, buffer_size = LargestLine(), sys.gettrace(), np.setbufsize(64)  # ufuncs' own buffers are no arrays
@@ -216,7 +212,7 @@ def test_the_numpy_backend_s_arrays_begin_on_a_line_of_the_cache(shape, dtype):
 
 @pytest.mark.parametrize("model", ["lenet5", "resnet20"])
 def test_every_buffer_of_a_step_begins_on_a_line_of_the_cache(model):
-    images, labels = batch((1, 28, 28), 40)
+    images, labels = batches((1, 28, 28), 10, 40, pixels=True)()
     trainer = ic.Trainer(ic.models.make(model, 10, 1, 28))
     trainer.step(images, labels)
     for array in (trainer.net.flat, *trainer.engine.arrays()):

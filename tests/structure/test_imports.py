@@ -183,7 +183,7 @@ print(*(set(sys.modules) - before), sep="\\n")
 
 def test_import_starts_no_backend():
     python(
-        "import im2colnet; from im2colnet.backend import registry; assert not registry._started",
+        "import im2colnet; from im2colnet.backend import registry; assert not registry.started",
         IM2COLNET_BACKEND="nonsense",
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, divided, everything
+from helpers import assert_same_bits, batches, divided, everything
 from im2colnet_numpy import denormal
 
 import im2colnet as ic
@@ -28,18 +28,15 @@ def one_worker():
     yield
     ic.set_num_threads(before)
     # an error out of nowhere at the end of a with block, where no signal can strike, leaves its lock held
-    vars(memory._here).clear()
-    memory._locks.clear()
+    memory.let_go()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-def batch(n=6, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 1, 5, 5), dtype="float32"), rng.integers(0, 3, n)
+batch = batches((1, 5, 5), classes=3, n=6)
 
 
-def trainer():
+def adam_trainer():
     net = ic.Sequential([ic.Conv2d(1, 2, 3), ic.BatchNorm2d(2), ic.ReLU(), ic.Flatten(), ic.Linear(18, 3)]).init(0)
     return ic.Trainer(net, optimizer=ic.Adam(0.01), seed=1, shard=3)
 
@@ -102,13 +99,13 @@ def interrupted_at(n, work, error):
 def test_a_step_that_is_interrupted_anywhere(error):
     """Even by an error out of nowhere, such as that of a signal handler of the user's."""
     batches, states = [batch(seed=i) for i in range(4)], []
-    whole = trainer()
+    whole = adam_trainer()
     for one in batches:
         whole.step(*one)
         states.append(everything(whole))
 
     def warm():
-        teacher = trainer()
+        teacher = adam_trainer()
         teacher.step(*batches[0])
         return teacher
 
@@ -143,12 +140,12 @@ def test_a_fit_that_is_interrupted_anywhere():
     def fit(teacher, epochs=3):
         return teacher.fit(data, epochs, 6, validation=batch(4, 1))
 
-    expected = trainer()
+    expected = adam_trainer()
     fit(expected)
     went_on = 0
-    count = lines_of(lambda: fit(trainer()))
+    count = lines_of(lambda: fit(adam_trainer()))
     for n in range(1, count + 1, max(1, count // 120)):
-        teacher = trainer()
+        teacher = adam_trainer()
         interrupted_at(n, lambda teacher=teacher: fit(teacher), Planted)
         try:
             history = fit(teacher)
@@ -275,14 +272,13 @@ def test_fit_saves_as_process_1_of_a_container(tmp_path):
 
 
 @pytest.mark.skipif(not processes.available(), reason="needs Linux on x86-64")
-def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
-    monkeypatch.setattr(processes, "GRACE", 0.3)
+def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c():
     kind, before = ic.get_workers(), signal.getsignal(signal.SIGALRM)
     ic.set_workers("processes")
     try:
         with ic.num_threads(2):
             with divided(steps_before_fork=1):
-                teacher = trainer()
+                teacher = adam_trainer()
             teacher.step(*batch())
             (pid,) = teacher.engine.worker_processes()
             os.kill(pid, signal.SIGSTOP)
@@ -294,7 +290,7 @@ def test_a_worker_that_is_stopped_is_ended_by_the_first_ctrl_c(monkeypatch):
             assert time.monotonic() - began < 20
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
-            expected = trainer()
+            expected = adam_trainer()
             expected.step(*batch())
             assert teacher.step(*batch(seed=2)) == expected.step(*batch(seed=2))
     finally:

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from helpers import assert_close
 from helpers import images as as_images
 from numpy.testing import assert_allclose
 from reference import notebook
@@ -12,6 +13,7 @@ import im2colnet as ic
 import im2colnet.functional as F
 
 RATE = 0.01
+EXACT = {"dtype": "float64", "rtol": 1e-12}
 
 
 class PlainConv2d(ic.Conv2d):
@@ -67,12 +69,6 @@ def library_names(parameters):
     return {"0.weight": filters[:, None], "0.bias": bias, "4.weight": W.T, "4.bias": b}
 
 
-def close(actual, expected):
-    assert actual.dtype == np.float64
-    assert actual.shape == np.shape(expected)
-    assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -108,34 +104,36 @@ def test_every_intermediate_through_three_updates(fused, count, shard, monkeypat
         seen = recorder.take()
 
         assert_allclose(returned, loss, rtol=1e-12)
-        close(F.conv2d(images[:, None], weight, bias), oracle("conv"))
+        assert_close(F.conv2d(images[:, None], weight, bias), oracle("conv"), **EXACT)
         if not fused:
-            close(seen[0, "y"], oracle("conv"))
-        close(seen[0 if fused else 1, "y"], oracle("relu"))
-        close(seen[2, "y"], oracle("pooled"))
-        close(seen[3, "y"], oracle("flat"))
-        close(seen[4, "y"], oracle("logits"))
+            assert_close(seen[0, "y"], oracle("conv"), **EXACT)
+        assert_close(seen[0 if fused else 1, "y"], oracle("relu"), **EXACT)
+        assert_close(seen[2, "y"], oracle("pooled"), **EXACT)
+        assert_close(seen[3, "y"], oracle("flat"), **EXACT)
+        assert_close(seen[4, "y"], oracle("logits"), **EXACT)
 
-        close(seen[4, "dy"], oracle("dlogits"))
-        close(seen[4, "dx"], oracle("dflat"))
-        close(seen[3, "dx"], oracle("dpooled"))
-        close(seen[2, "dx"], oracle("drelu"))
-        close(seen[1, "dx"], oracle("dconv"))
-        close(seen[0, "dy"], oracle("dconv"))
+        assert_close(seen[4, "dy"], oracle("dlogits"), **EXACT)
+        assert_close(seen[4, "dx"], oracle("dflat"), **EXACT)
+        assert_close(seen[3, "dx"], oracle("dpooled"), **EXACT)
+        assert_close(seen[2, "dx"], oracle("drelu"), **EXACT)
+        assert_close(seen[1, "dx"], oracle("dconv"), **EXACT)
+        assert_close(seen[0, "dy"], oracle("dconv"), **EXACT)
         assert (0, "dx") not in seen  # nobody needs the images' gradient
 
         mean = library_names(gradients[name] for name in ("dfilters", "dbias", "dW", "db"))
         for node in net.graph.nodes:
             for key, gradient in net.views(node, recorder.gradient).items():
-                close(gradient, mean.pop(f"{node.name}.{key}"))
+                assert_close(gradient, mean.pop(f"{node.name}.{key}"), **EXACT)
         assert not mean
 
         parameters = notebook.update(parameters, gradients, RATE)
         expected = library_names(parameters.values())
         assert net.parameters().keys() == expected.keys()
         for name, value in net.parameters().items():
-            close(value, expected[name])
-        close(net.predict(images[:, None]), [notebook.forward(i, 0, parameters)["logits"] for i in images])
+            assert_close(value, expected[name], **EXACT)
+        assert_close(
+            net.predict(images[:, None]), [notebook.forward(i, 0, parameters)["logits"] for i in images], **EXACT
+        )
 
 
 def test_the_gradient_of_the_image():
@@ -145,7 +143,7 @@ def test_the_gradient_of_the_image():
     values = notebook.forward(image, 1, parameters)
     gradients = notebook.backward(values, parameters)
     dimage = F.conv2d_input((1, 1, 8, 8), parameters["filters"][:, None], gradients["dconv"][None])
-    close(dimage[0, 0], gradients["dimage"])
+    assert_close(dimage[0, 0], gradients["dimage"], **EXACT)
 
 
 def test_equal_maxima_after_relu_make_no_difference():
@@ -161,7 +159,7 @@ def test_equal_maxima_after_relu_make_no_difference():
     _, gradients = notebook.batch(images, labels, parameters, ties="all")
     expected = library_names(notebook.update(parameters, gradients, RATE).values())
     for name, value in net.parameters().items():
-        close(value, expected[name])
+        assert_close(value, expected[name], **EXACT)
 
 
 def test_float32_follows_the_oracle_to_its_own_precision():

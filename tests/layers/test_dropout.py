@@ -1,0 +1,43 @@
+"""Dropout keeps its share, and draws anew for every step, layer, shard and seed."""
+
+import numpy as np
+import pytest
+from helpers import Probe, assert_close, assert_same_bits, normal
+
+import im2colnet as ic
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_dropout():
+    x = normal(8, 3, 10, 10) + 5
+    probe = Probe([ic.Dropout(0.3)], x, np.ones_like(x))
+    result = probe.step()
+    kept = result.dx != 0
+    assert abs(kept.mean() - 0.7) < 0.02
+    assert_close(result.dx[kept], np.full(kept.sum(), 1 / 0.7))
+    assert_close(result.y, np.where(kept, x / 0.7, 0))
+    assert_same_bits(probe.step().dx, result.dx)  # the same key, the same mask
+    assert_same_bits(Probe([ic.Dropout(0.3)], x, np.ones_like(x)).step().dx, result.dx)
+    assert_close(ic.Sequential([ic.Dropout(0.3)]).init(0, "float64").predict(x), x)
+
+
+def test_dropout_draws_anew_for_every_step_layer_shard_and_seed():
+    class Watched(ic.Dropout):
+        def forward(self, x, ctx):
+            y = super().forward(x, ctx)
+            found.append((y != 0).ravel())
+            return y
+
+    found, x = [], np.ones((8, 500), "float32")
+    for seed, steps, shard in [(0, 2, 8), (1, 1, 8), (2, 1, 4)]:
+        net = ic.Sequential([Watched(0.5), ic.Linear(500, 500, bias=False), Watched(0.5), ic.Linear(500, 2)])
+        trainer = ic.Trainer(net.init(0), optimizer=ic.SGD(lr=0.0), seed=seed, shard=shard)
+        for _ in range(steps):
+            trainer.step(x, [0] * 8)
+    assert len(found) == 2 * 2 + 2 + 2 * 2
+    for i, a in enumerate(found):
+        assert abs(a.mean() - 0.5) < 0.05
+        for b in found[:i]:
+            n = min(len(a), len(b))
+            assert abs((a[:n] == b[:n]).mean() - 0.5) < 0.05, "two masks are alike"

@@ -1,0 +1,100 @@
+"""Shapes and arguments that do not fit are refused by the name of the layer."""
+
+import pytest
+from helpers import normal
+
+import im2colnet as ic
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+X = normal(2, 3, 6, 6, dtype="float32")
+
+
+def inner(layer):
+    return ic.Sequential([ic.ReLU(), ic.Residual(ic.Sequential([ic.Conv2d(3, 3, 1), layer])), ic.Flatten()])
+
+
+@pytest.mark.parametrize(
+    ("layer", "texts"),
+    [
+        (ic.Conv2d(4, 3, 3), ["expected 4 input channels, got 3", "(2, 3, 6, 6)"]),
+        (ic.Conv2d(3, 3, 7), ["height", "input 6", "kernel 7"]),
+        (ic.BatchNorm2d(5), ["expected 5 channels, got 3"]),
+        (ic.MaxPool2d(7), ["height", "kernel 7"]),
+        (ic.AvgPool2d((1, 8)), ["width", "kernel 8"]),
+        (ic.ZeroPadShortcut(2, 4), ["expected 2 input channels, got 3"]),
+        (ic.Linear(3, 2), ["expected features (N, 3)", "(2, 3, 6, 6)", "Flatten()"]),
+    ],
+    ids=["Conv2d", "Conv2d too large", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "ZeroPadShortcut", "Linear"],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_shape_errors_name_the_layer(layer, texts, training):
+    net = inner(layer).init(0)
+    with pytest.raises(ic.ShapeError) as error:
+        ic.Trainer(net).step(X, [0, 0]) if training else net.predict(X)
+    for text in ("layer '1.body.1'", repr(layer), type(layer).__name__, *texts):
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("layers", "texts"),
+    [
+        ([ic.Flatten(), ic.Conv2d(3, 3, 3)], ["'1'", "Conv2d", "expected images (N, C, H, W)", "(2, 108)"]),
+        ([ic.Flatten(), ic.MaxPool2d(2)], ["'1'", "MaxPool2d", "expected images"]),
+        ([ic.Flatten(), ic.BatchNorm2d(2)], ["'1'", "BatchNorm2d", "expected images"]),
+        ([ic.Flatten(), ic.GlobalAvgPool2d()], ["'1'", "GlobalAvgPool2d", "expected images"]),
+        ([ic.Flatten(), ic.ZeroPadShortcut(2, 2)], ["'1'", "ZeroPadShortcut", "expected images"]),
+        ([ic.Flatten(), ic.Linear(100, 2)], ["'1'", "Linear", "expected 100 input features, got 108"]),
+        ([ic.Residual(ic.Conv2d(3, 4, 1))], ["'0.add'", "must agree", "(2, 4, 6, 6)", "(2, 3, 6, 6)"]),
+        ([ic.Residual(ic.Conv2d(3, 4, 1), ic.Conv2d(3, 4, 1, 2))], ["'0.add'", "(2, 4, 6, 6)", "(2, 4, 3, 3)"]),
+        ([ic.Residual(ic.Flatten())], ["'0.add'", "(2, 108)", "(2, 3, 6, 6)"]),
+    ],
+)
+def test_rank_and_branch_errors_name_the_layer(layers, texts):
+    with pytest.raises(ic.ShapeError) as error:
+        ic.Sequential(layers).init(0).predict(X)
+    for text in texts:
+        assert text in str(error.value)
+
+
+def test_a_loss_needs_class_scores():
+    with pytest.raises(ic.ShapeError, match=r"class scores \(N, classes\).*Flatten"):
+        ic.Trainer(ic.Sequential([ic.Conv2d(3, 2, 3)])).step(X, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (lambda: ic.Conv2d(0, 1, 3), "in_channels must be a positive integer, got 0"),
+        (lambda: ic.Conv2d(1, 1.5, 3), "out_channels must be a positive integer, got 1.5"),
+        (lambda: ic.Conv2d(4, 6, 3, groups=3), "groups=3 for 4 and 6"),
+        (lambda: ic.Conv2d(4, 6, 0), "kernel_size"),
+        (lambda: ic.Conv2d(4, 6, 3, stride=0), "stride"),
+        (lambda: ic.Conv2d(4, 6, 3, padding="both"), "padding"),
+        (lambda: ic.Conv2d(4, 6, 3, dilation=(1, 0)), "dilation"),
+        (lambda: ic.Conv2d(4, 6, 3, stride=2, padding="same"), "stride 1"),
+        (lambda: ic.Linear(True, 2), "in_features"),
+        (lambda: ic.Linear(2, -1), "out_features"),
+        (lambda: ic.MaxPool2d(2, padding=2), "half"),
+        (lambda: ic.AvgPool2d(2, stride=-1), "stride"),
+        (lambda: ic.BatchNorm2d(0), "num_features"),
+        (lambda: ic.Dropout(1.0), "p must be a number of at least 0 and less than 1; got 1.0"),
+        (lambda: ic.Dropout(-0.1), "p must be"),
+        (lambda: ic.Dropout(float("nan")), "p must be"),
+        (lambda: ic.ZeroPadShortcut(3, 2), "out_channels must be an integer of at least 3, got 2"),
+        (lambda: ic.ZeroPadShortcut(3, 4, 0), "stride"),
+        (lambda: ic.Sequential([]), "at least one layer"),
+        (lambda: ic.Sequential([ic.ReLU(), ic.ReLU]), "layer 1 must be a layer"),
+        (lambda: ic.Sequential([ic.ReLU(), "ReLU"]), "layer 1 must be a layer"),
+    ],
+)
+def test_bad_arguments(layer, text):
+    with pytest.raises(ic.ShapeError) as error:
+        layer()
+    assert text in str(error.value)
+
+
+def test_a_layer_cannot_be_in_a_network_twice():
+    layer = ic.Conv2d(3, 3, 1)
+    with pytest.raises(ic.ShapeError, match=r"layer '2' \(Conv2d.*is already in the network"):
+        ic.Sequential([layer, ic.ReLU(), layer]).init(0)
