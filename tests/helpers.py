@@ -223,7 +223,7 @@ class KeepsGradient:
         return [{}]
 
     def apply(self, gradient, comm, moment):
-        mine = comm.share(gradient.size)
+        mine = comm.partition(gradient.size)
         self.gradient[mine.start : mine.stop] = gradient[mine.start : mine.stop]
 
 

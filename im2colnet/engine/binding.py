@@ -13,7 +13,7 @@ from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Node, locate
 from im2colnet.layers import Context, Layer
 from im2colnet.layout import user_axes
-from im2colnet.plan import BatchPlan, Buffer, Kind, Part, Placed, Plan, nbytes
+from im2colnet.plan import Band, BatchPlan, Buffer, Kind, Placed, Plan, nbytes
 from im2colnet.types import ITEM_BYTES, Array, Call, Shape, Spec, run
 
 #: what a layer's own class has prepared; None if its pass is to be called as it is
@@ -52,8 +52,8 @@ class BoundPlan:
         self.outputs = [self.values[v] for v in plan.graph.outputs]
         self.contexts: list[Context] = []
         self._scratch: list[dict[str, dict[str, list[Array]]]] = []  # of each node, each pass and each kernel
-        #: of each node, where the work on it is divided: the layers that do it
-        self._parts: list[list[tuple[Layer, Context]]] = []
+        #: for each node its bands: the layers that make them, and their contexts
+        self._bands: list[list[tuple[Layer, Context]]] = []
         for i, node in enumerate(nodes):
             ctx = Context()
             ctx.backend, ctx.training, ctx.activation = plan.backend, plan.training, node.activation
@@ -63,9 +63,8 @@ class BoundPlan:
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
             self._scratch.append({kind: self._bind_scratch(kernels) for kind, kernels in plan.work[i].items()})
             self.contexts.append(ctx)
-            self._parts.append(
-                [self._part(ctx, part, placed) for part, placed in zip(plan.parts[i], plan.part_work[i], strict=True)]
-            )
+            bands = zip(plan.bands[i], plan.band_scratch[i], strict=True)
+            self._bands.append([self._band(ctx, band, placed) for band, placed in bands])
         self._backward: dict[int, BackwardArrays] = {}
         self._programs: dict[range, Program] = {}
         self._prepared: dict[tuple[str, int, int], Calls] = {}  # of (pass, node, row of gradients)
@@ -129,20 +128,20 @@ class BoundPlan:
         return self._prepared[kind, i, row]
 
     def inference(self, mine: range) -> Program:
-        """Return what inference does: of each node the work on all of it, or where it is divided on these parts of it.
+        """Return what inference does for the bands ``mine``: for each node these bands, or the node as a whole.
 
-        Where it is not divided, that is done with the first part.
+        A node that is not divided is done by the worker that has the first band.
         """
         if mine not in self._programs:
             program: Program = []
             for i in (step.node for step in self.plan.stages[0].steps):
-                work = self._parts[i][mine.start : mine.stop]
-                if not self._parts[i] and mine.start == 0:
+                work = self._bands[i][mine.start : mine.stop]
+                if not self._bands[i] and mine.start == 0:
                     self.contexts[i].work = self._scratch[i].get("forward", {})
                     work = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
                 with locate(self.plan.graph.nodes[i]):
                     prepared = [(layer, ctx, prepare("forward", layer, ctx.x, ctx)) for layer, ctx in work]
-                program.append((i, bool(self._parts[i]), prepared))
+                program.append((i, bool(self._bands[i]), prepared))
             self._programs[mine] = program
         return self._programs[mine]
 
@@ -157,11 +156,11 @@ class BoundPlan:
     def _bind_scratch(self, placed: Placed) -> dict[str, list[Array]]:
         return {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in placed.items()}
 
-    def _part(self, ctx: Context, part: Part, placed: Placed) -> tuple[Layer, Context]:
+    def _band(self, ctx: Context, band: Band, placed: Placed) -> tuple[Layer, Context]:
         its = copy(ctx)
-        its.xs = tuple(x[part.inputs] for x in ctx.xs)
-        its.y, its.work = ctx.y[part.outputs], self._bind_scratch(placed)
-        return part.layer, its
+        its.xs = tuple(x[band.inputs] for x in ctx.xs)
+        its.y, its.work = ctx.y[band.outputs], self._bind_scratch(placed)
+        return band.layer, its
 
     def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:
         plan, node = self.plan, self.plan.graph.nodes[i]
@@ -225,7 +224,7 @@ class BoundBatch:
         self.shards: list[Shard] = []
         bound: dict[Any, BoundPlan] = {}
         starts = list(accumulate(plan.sizes, initial=0))
-        for rank, mine in enumerate(plan.shares):
+        for rank, mine in enumerate(plan.assignment):
             for s in mine:
                 size = plan.sizes[s]
                 key = s if plan.couples else (rank, size)

@@ -103,7 +103,7 @@ class Crew:
             batch = ()
         memory.refresh_copy()
         with quiet_at_exit():
-            (processes or self._team(len(bound.plan.shares))).run(program, bound.name, batch, *command)
+            (processes or self._team(len(bound.plan.assignment))).run(program, bound.name, batch, *command)
         if watched and self._keeps_state is not True:
             self._judge(watched, before is None or self._snapshot(watched) != before)
 
@@ -130,7 +130,7 @@ class Crew:
         watched: list[Any],
     ) -> ProcessTeam | None:
         """Return workers on processes for what is repeated, where they can be had; None if threads do it."""
-        size, threads, backend = bound.plan.workers, len(bound.plan.shares), self.memory.backend
+        size, threads, backend = bound.plan.workers, len(bound.plan.assignment), self.memory.backend
         bound.steps += 1
         # threads hand over to each other too slowly to share an image
         one = "1 thread" if watched else "1 worker"
@@ -160,8 +160,8 @@ class Crew:
             team = None
         if team is None:
             arrays = [value for names in known for value in names.values() if backend.owns(value)]
-            shares = all(map(backend.is_shared, [*self.memory.gradients, *arrays]))
-            if self._short_lived >= MAX_SHORT_LIVED or not shares:
+            all_shared = all(map(backend.is_shared, [*self.memory.gradients, *arrays]))
+            if self._short_lived >= MAX_SHORT_LIVED or not all_shared:
                 return None
             try:
                 team = self._processes[size] = processes.ProcessTeam(size, program, everything, backend.is_shared)

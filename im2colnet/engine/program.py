@@ -68,7 +68,7 @@ class Worker:
     def train(self, update: Update, comm: Communicator, name: Name, batch: tuple[Any, ...], moment: Moment) -> None:
         """Do what a step of training is for this worker, on ``batch`` or on what is shared with other processes."""
         bound = self.memory.batches[name]
-        plan, mine, (images, *targets) = bound.plan, comm.share(bound.plan.count), batch or bound.batch
+        plan, mine, (images, *targets) = bound.plan, comm.partition(bound.plan.count), batch or bound.batch
         for stage in plan.stages:
             for s in mine:
                 if stage is plan.stages[0]:
@@ -101,11 +101,11 @@ class Worker:
         """Do what a prediction or an evaluation is for this worker; see :meth:`train`."""
         bound = self.memory.batches[name]
         images, *targets = batch or bound.batch
-        if bound.plan.parts > 1:
+        if bound.plan.band_count > 1:
             self._infer(comm, bound, images, 0)
-        for s in comm.share(bound.plan.count):
+        for s in comm.partition(bound.plan.count):
             shard = bound.shards[s]
-            if bound.plan.parts == 1:
+            if bound.plan.band_count == 1:
                 self._infer(Communicator(), bound, images, s)
             if evaluate:
                 self._measure(shard, targets, differentiate=False)
@@ -148,7 +148,7 @@ class Worker:
         shard = bound.shards[s]
         if not comm.rank:
             self._load(images, shard)
-        program, i, before = shard.bound.inference(comm.share(bound.plan.parts)), 0, False
+        program, i, before = shard.bound.inference(comm.partition(bound.plan.band_count)), 0, False
         try:
             for i, divided, work in program:
                 if before or divided:

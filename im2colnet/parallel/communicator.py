@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from im2colnet.types import Array
 
 
-def share(count: int, rank: int, size: int) -> range:
+def partition(count: int, rank: int, size: int) -> range:
     """Return the contiguous share of ``range(count)`` of worker ``rank`` of ``size``; shares differ by one at most."""
     return range(count * rank // size, count * (rank + 1) // size)
 
@@ -43,9 +43,9 @@ class Communicator:
     rank = 0
     size = 1
 
-    def share(self, count: int) -> range:
-        """Which of ``count`` things this worker takes."""
-        return share(count, self.rank, self.size)
+    def partition(self, count: int) -> range:
+        """Return which of ``count`` things this worker takes."""
+        return partition(count, self.rank, self.size)
 
     def all_reduce(self, parts: Sequence[Array | None]) -> None:
         """Sum one C-contiguous array per shard along the fixed tree; afterwards ``parts[0]`` is the total."""
@@ -62,7 +62,7 @@ class SharedCommunicator(Communicator):
     """Workers that see each other's arrays: each sums its own range of elements of all of them."""
 
     def all_reduce(self, parts: Sequence[Array | None]) -> None:
-        mine = self.share(parts[0].size if parts[0] is not None else 0)
+        mine = self.partition(parts[0].size if parts[0] is not None else 0)
         self.barrier()
         tree_sum(parts, mine.start, mine.stop)
         self.barrier()

@@ -160,7 +160,7 @@ class ProcessTeam:
         ``program(communicator, *command)``, what the forked workers run.
     known : sequence of dict
         Everything that the program reads, by name. Workers are forked with these values; see :meth:`current`.
-    shares : callable
+    is_shared : callable
         Whether the workers see what is written into an array.
 
     Attributes
@@ -177,7 +177,7 @@ class ProcessTeam:
     """
 
     def __init__(
-        self, size: int, program: Program, known: Sequence[Mapping[str, Any]], shares: Callable[[Any], bool]
+        self, size: int, program: Program, known: Sequence[Mapping[str, Any]], is_shared: Callable[[Any], bool]
     ) -> None:
         from multiprocessing import Pipe
 
@@ -187,7 +187,7 @@ class ProcessTeam:
             (i, name)
             for i, names in enumerate(known)
             for name, value in names.items()
-            if not (constant(value) or of_the_library(value) or shares(value))
+            if not (constant(value) or of_the_library(value) or is_shared(value))
         ]
         self._before = self._contents(known)
         counters = memoryview(memory.allocate(8 * LINE * (size + 2))).cast("q")
@@ -205,7 +205,7 @@ class ProcessTeam:
                         pid = os.fork()
                 if not pid:
                     me = ProcessCommunicator(rank, size, counters, partial(exit_without, self._process))
-                    work(me, there, program, [here, *(connection for _, connection in self._workers)])
+                    worker_main(me, there, program, [here, *(connection for _, connection in self._workers)])
                 there.close()
                 self._workers.append((pid, here))
         except BaseException:
@@ -364,7 +364,7 @@ def exit_without(parent: int) -> None:
         os._exit(1)
 
 
-def work(
+def worker_main(
     communicator: ProcessCommunicator, orders: Connection, program: Program, inherited: Sequence[Connection]
 ) -> None:
     """Be a worker: run the program at each order, until none will come any more; never returns."""

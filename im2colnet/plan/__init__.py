@@ -10,13 +10,13 @@ either, arrays whose lifetimes do not meet share memory.
 
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
 from im2colnet.plan.shards import BatchPlan, folds, gradient_rows
-from im2colnet.plan.steps import Kind, Part, Plan, Stage, Step
+from im2colnet.plan.steps import Band, Kind, Plan, Stage, Step
 
 __all__ = [
+    "Band",
     "BatchPlan",
     "Buffer",
     "Kind",
-    "Part",
     "Placed",
     "Plan",
     "Stage",

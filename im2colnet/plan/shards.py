@@ -9,7 +9,7 @@ from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.passes import lowered
 from im2colnet.layout import channels, internal_shape
-from im2colnet.parallel import share
+from im2colnet.parallel import partition
 from im2colnet.plan.steps import Kind, Plan
 from im2colnet.types import HALF, ITEM_BYTES, Spec, accumulator
 
@@ -42,10 +42,12 @@ class BatchPlan:
         Of the shards.
     plans : dict of int to Plan
         For each size of shard.
-    shares : list of range
+    assignment : list of range
         The shards of each worker.
-    parts : int
-        Into how many parts the work on the only shard is divided; ``workers`` is the number of workers.
+    band_count : int
+        The number of bands that the layers of the only shard are divided into; 1 if they are not divided.
+    workers : int
+        The number of workers.
     row_of : list of int
         The row of gradients that each shard writes to; ``rows`` is their number, ``live`` the shards whose row holds a
         sum when all workers are done.
@@ -85,17 +87,17 @@ class BatchPlan:
         self.count = len(self.sizes)
         # by the shapes alone, since results depend on it
         alone = self.count == 1 and not training and shard is None
-        parts = backend.division.bands if alone and backend.threads else 1
+        bands = backend.division.bands if alone and backend.threads else 1
         self.plans = {
-            n: Plan(graph, internal_shape(sample, n), dtype, backend, training, parts) for n in set(self.sizes)
+            n: Plan(graph, internal_shape(sample, n), dtype, backend, training, bands) for n in set(self.sizes)
         }
         self.largest = self.plans[max(self.sizes)]
         self.stages, self.couples = self.largest.stages, len(self.largest.stages) > 1
-        self.parts = parts if any(self.largest.parts) else 1
-        most, workers = min(workers, self.parts), min(workers, self.count)
-        self.shares = [share(self.count, rank, workers) for rank in range(workers)]
-        self.workers = most if self.parts > 1 else workers
-        self.row_of, self.live, self.rows = gradient_rows(self.shares) if training else ([], set(), 0)
+        self.band_count = bands if any(self.largest.bands) else 1
+        most, workers = min(workers, self.band_count), min(workers, self.count)
+        self.assignment = [partition(self.count, rank, workers) for rank in range(workers)]
+        self.workers = most if self.band_count > 1 else workers
+        self.row_of, self.live, self.rows = gradient_rows(self.assignment) if training else ([], set(), 0)
         self.worker_bytes = max(plan.worker_bytes for plan in self.plans.values())
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
         passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ()
@@ -112,7 +114,7 @@ class BatchPlan:
         metrics = 2 * ITEM_BYTES["float64"]
         in_flight = self.count if self.couples else 0
         return {
-            "activations": self.worker_bytes * len(self.shares) + self.shard_bytes * in_flight,
+            "activations": self.worker_bytes * len(self.assignment) + self.shard_bytes * in_flight,
             "gradients": self.rows * self.parameters * ITEM_BYTES[accumulator(self.dtype)],
             "sums": self.count * (joined + metrics),
         } | ({"copy of the parameters": self.parameters * ITEM_BYTES[self.dtype]} if self.dtype in HALF else {})

@@ -21,7 +21,7 @@ from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph, Node, locate
 from im2colnet.layers import Layer, Needs
 from im2colnet.layers.base import Work
-from im2colnet.parallel import share
+from im2colnet.parallel import partition
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
 from im2colnet.types import Choice, Shape, Spec
 
@@ -49,8 +49,8 @@ class Stage:
     gradients: tuple[int, int]  #: range of the flat gradient that it completes
 
 
-class Part(NamedTuple):
-    """A layer that makes some rows of a node's output."""
+class Band(NamedTuple):
+    """A layer that makes a band of a node's output: some of its rows."""
 
     layer: Layer
     inputs: slice
@@ -70,14 +70,14 @@ class Plan:
     backend : Backend
     training : bool
     count : int
-        Into how many parts to divide the work of each node, of inference.
+        The number of bands that each node of inference is divided into.
 
     Attributes
     ----------
     shapes : list of tuple
         Of every value.
-    parts : list of list of Part
-        Of each node, none if it is not divided.
+    bands : list of list of Band
+        The bands of each node; an empty list for a node that is not divided.
     stages : list of Stage
     shard_bytes, worker_bytes : int
         Sizes of the two arenas.
@@ -87,7 +87,7 @@ class Plan:
         self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
         self.shapes = graph.shapes(x)
         self.needs = [self._needs(node) for node in graph.nodes]
-        self.parts = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
+        self.bands = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
         self.wanted = self._wanted()
         self.steps = self._steps()
         self.when = {(step.kind, step.node): t for t, step in enumerate(self.steps)}
@@ -98,7 +98,8 @@ class Plan:
         self.gradients: dict[int, Buffer] = {}
         self.saved: list[dict[str, Buffer]] = []
         self.work: list[dict[Kind, Placed]] = []
-        self.part_work: list[list[Placed]] = []  # of the parts of each node, side by side
+        #: for each node the scratch of its bands, side by side
+        self.band_scratch: list[list[Placed]] = []
         self._place_values()
         self._place_saved_and_work()
         if training:
@@ -111,12 +112,12 @@ class Plan:
         self.worker_bytes = lay_out([b for b in self.buffers if not b.across])
 
     def algorithm(self, i: int) -> Choice:
-        """Which algorithm node ``i`` takes, its first part where it is divided."""
+        """Return the algorithm that node ``i`` uses; for a divided node, that of its first band."""
         node = self.graph.nodes[i]
         layer, x, y = node.layer, node.input_shape(self.shapes), self.shapes[node.output]
-        for part in self.parts[i][:1]:
-            layer = part.layer
-            x, y = cut_rows(x, part.inputs), cut_rows(y, part.outputs)
+        for band in self.bands[i][:1]:
+            layer = band.layer
+            x, y = cut_rows(x, band.inputs), cut_rows(y, band.outputs)
         return layer.algorithm(x, y, self.dtype, self.backend)
 
     # ------------------------------------------------------------------ steps
@@ -144,25 +145,25 @@ class Plan:
                 )
             return needs
 
-    def _divided(self, node: Node, needs: Needs, count: int) -> list[Part]:
-        """Divide a node into layers that each make a share of its output's rows; none if that cannot be done."""
+    def _divided(self, node: Node, needs: Needs, count: int) -> list[Band]:
+        """Divide a node into bands of its output's rows; return an empty list if that is impossible or does not pay."""
         x, y, layer = node.input_shape(self.shapes), self.shapes[node.output], node.layer
         if count == 1 or y[0] < count or needs.view or node.fused or not layer.keeps("band"):
             return []
         division = self.backend.division
         if layer.flops(x, y) + division.flops_per_output * prod(y) < division.band_min_flops:
             return []
-        parts = []
+        bands = []
         for rank in range(count):
-            mine = share(y[0], rank, count)
+            mine = partition(y[0], rank, count)
             rows = slice(mine.start, mine.stop)
-            band = layer.band(rows, x)
-            if band is None:
+            found = layer.band(rows, x)
+            if found is None:
                 return []
-            part, inputs = band
+            part, inputs = found
             shapes = cut_rows(x, inputs), (len(mine), *y[1:])
-            parts.append(Part(part, inputs, rows, part.needs(*shapes, self.dtype, self.backend, self.training)))
-        return parts
+            bands.append(Band(part, inputs, rows, part.needs(*shapes, self.dtype, self.backend, self.training)))
+        return bands
 
     def _wanted(self) -> list[bool]:
         """For each value, whether its gradient is wanted: whether it depends on a parameter."""
@@ -264,8 +265,8 @@ class Plan:
                 {key: self._new(*spec, first, last, f"{node.name} saved {key}") for key, spec in needs.saved.items()}
             )
             self.work.append({})
-            self.part_work.append([self._place_work(part.needs.forward, now, "scratch") for part in self.parts[i]])
-            if self.parts[i]:
+            self.band_scratch.append([self._place_work(band.needs.forward, now, "scratch") for band in self.bands[i]])
+            if self.bands[i]:
                 continue
             passes: dict[Kind, Work] = {
                 "sums": needs.sums,

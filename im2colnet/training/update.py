@@ -46,7 +46,7 @@ class Update:
         parameters, backend = self._parameters, self._parameters.backend
         flat, size = parameters.flat, parameters.flat.size
         if self.optimizer.works_elementwise():
-            elements, most = comm.share(size), min(backend.update_chunk, size)
+            elements, most = comm.partition(size), min(backend.update_chunk, size)
         else:
             elements, most = range(0 if comm.rank else size), size
         most = max(1, most)

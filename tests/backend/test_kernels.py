@@ -505,7 +505,7 @@ def winograd_problems(draw):
     kind=st.sampled_from([None, "relu", "tanh"]),
 )
 def test_winograd_convolutions(problem, way, most, columns, half, kind):
-    """However the images are cut into parts and strips of tiles, and the channels into pieces."""
+    """However the images are cut into blocks and strips of tiles, and the channels into pieces."""
     x, w, b, dy, arguments = problem
     window = window_of(w, arguments)
     shapes = rows(x).shape, rows(dy).shape

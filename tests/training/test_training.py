@@ -15,7 +15,7 @@ from reference.torch_values import every_case
 
 import im2colnet as ic
 from im2colnet.backend import Division, shard_sizes
-from im2colnet.parallel import Communicator, Team, share, tree_sum
+from im2colnet.parallel import Communicator, Team, partition, tree_sum
 from im2colnet.plan import folds, gradient_rows
 from im2colnet.testing import oracles
 
@@ -244,7 +244,7 @@ def test_folding_gradients_gives_the_tree_s_sum(count):
     """Each of 1 to 5 workers adds up its shards as it goes, holding few at a time; then all join."""
     parts = unequal_parts(count)
     for workers in range(1, 6):
-        ranges = [share(count, rank, workers) for rank in range(workers)]
+        ranges = [partition(count, rank, workers) for rank in range(workers)]
         assert [s for mine in ranges for s in mine] == list(range(count))
         assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
         row_of, live, count_of_rows = gradient_rows(ranges)
@@ -311,7 +311,7 @@ def test_communicators(size):
         comm.barrier()
         total = list(parts_of_run)
         comm.all_reduce(total)
-        found[comm.rank] = mine, total[0].copy(), comm.share(shards)
+        found[comm.rank] = mine, total[0].copy(), comm.partition(shards)
 
     for _ in range(2):
         parts_of_run = list(parts.copy())
@@ -404,7 +404,7 @@ def test_one_worker_needs_nobody():
     comm.broadcast(array)
     comm.barrier()
     assert_same_bits(array, np.arange(3.0))
-    assert (comm.rank, comm.size, comm.share(5)) == (0, 1, range(5))
+    assert (comm.rank, comm.size, comm.partition(5)) == (0, 1, range(5))
 
 
 def test_number_of_threads():
