@@ -125,7 +125,7 @@ class Winograd:
 
     Attributes
     ----------
-    work : dict
+    scratch : dict
         The scratch arrays of each kernel, by its name.
     """
 
@@ -140,15 +140,15 @@ class Winograd:
         U, taps = Spec((IN, IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
         summand = [taps if len(tiles.blocks) == 1 else U for tiles in (self.forward, self.gradient)]
         y = OH, F, OW, x[3]
-        self.work = {
-            "conv2d": [U, *self.forward.work, Pixels.spec(x)],
-            "conv2d_weight_grad": [U, summand[0], *self.forward.work, Pixels.spec(x), Pixels.spec(y)],
-            "conv2d_input_grad": [U, *self.gradient.work, Pixels.spec(y)],
+        self.scratch = {
+            "conv2d": [U, *self.forward.scratch, Pixels.spec(x)],
+            "conv2d_weight_grad": [U, summand[0], *self.forward.scratch, Pixels.spec(x), Pixels.spec(y)],
+            "conv2d_input_grad": [U, *self.gradient.scratch, Pixels.spec(y)],
         }
         if len(self.gradient.blocks) == 1:
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, Pixels.spec(x), Pixels.spec(y)]
+            self.scratch["conv2d_grads"] = [U, summand[1], *self.gradient.scratch, Pixels.spec(x), Pixels.spec(y)]
         elif prod(U.shape) <= prod(x) + prod(y):  # or the sums of weights take the time, and the memory
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x), Pixels.spec(y)]
+            self.scratch["conv2d_grads"] = [U, summand[1], *self.gradient.scratch, U, Pixels.spec(x), Pixels.spec(y)]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str, tuning: Tuning) -> bool:
@@ -167,28 +167,32 @@ class Winograd:
         b: np.ndarray | None,
         activation: str | None,
         y: np.ndarray,
-        work: Sequence[np.ndarray],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and activation into y (OH, F, OW, N)."""
-        U, *arrays, scratch = work
-        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, scratch), U, b, activation, y, arrays))
+        U, *arrays, sums = scratch
+        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, sums), U, b, activation, y, arrays))
         yield checked(calls, partial(self._conv2d_rows, x, w, b, activation, y))
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the convolution of dy with the flipped weight into dx (H, C, W, N)."""
-        U, *arrays, scratch = work
-        convolution = self.gradient.convolve(Pixels(dy, scratch), U.swapaxes(2, 3), None, None, dx, arrays)
+        U, *arrays, sums = scratch
+        convolution = self.gradient.convolve(Pixels(dy, sums), U.swapaxes(2, 3), None, None, dx, arrays)
         calls = chain(filters(w, G[:, ::-1], U), *convolution)
         yield checked(calls, partial(self._input_grad_rows, dy, w, dx))
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
-        *work, of_x, of_dy = work
-        calls = self._weight_grad(Pixels(x, of_x), Pixels(dy, of_dy), dw, work)
+        *scratch, of_x, of_dy = scratch
+        calls = self._weight_grad(Pixels(x, of_x), Pixels(dy, of_dy), dw, scratch)
         yield checked(calls, partial(self._weight_grad_rows, x, dy, dw))
 
-    def _weight_grad(self, x: Pixels, dy: Pixels, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
-        dU, summand, *arrays = work
+    def _weight_grad(self, x: Pixels, dy: Pixels, dw: np.ndarray, scratch: Sequence[np.ndarray]) -> Iterator[Call]:
+        dU, summand, *arrays = scratch
         for i, block in enumerate(self.forward.blocks):
             V, dM, half = self.forward.arrays(block, arrays)
             yield from self.forward.inputs(block, x, V, half)
@@ -197,17 +201,23 @@ class Winograd:
         yield from store(dU, G, summand, dw)
 
     def grads(
-        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        dy: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        dx: np.ndarray,
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
-        *work, of_x, of_dy = work
+        *scratch, of_x, of_dy = scratch
         by_rows = [partial(self._weight_grad_rows, x, dy, dw), partial(self._input_grad_rows, dy, w, dx)]
-        yield checked(self._grads(Pixels(x, of_x), Pixels(dy, of_dy), w, dw, dx, work), partial(run, by_rows))
+        yield checked(self._grads(Pixels(x, of_x), Pixels(dy, of_dy), w, dw, dx, scratch), partial(run, by_rows))
 
     def _grads(
-        self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
-        U, summand, *arrays = work
+        U, summand, *arrays = scratch
         tiles = self.gradient
         dU = U if len(tiles.blocks) == 1 else arrays.pop()  # when dx is there, U is not needed any more
         yield from filters(w, G[:, ::-1], U)
@@ -222,22 +232,22 @@ class Winograd:
     def _conv2d_rows(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, activation: str | None, y: np.ndarray
     ) -> None:
-        for images, rows, work in self._few("conv2d"):
+        for images, rows, scratch in self._few("conv2d"):
             few = np.empty_like(y[..., images], order="C")
-            run(rows.conv2d(np.ascontiguousarray(x[..., images]), w, b, activation, few, work))
+            run(rows.conv2d(np.ascontiguousarray(x[..., images]), w, b, activation, few, scratch))
             y[..., images] = few
 
     def _input_grad_rows(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        for images, rows, work in self._few("conv2d_input_grad"):
+        for images, rows, scratch in self._few("conv2d_input_grad"):
             few = np.empty_like(dx[..., images], order="C")
-            run(rows.input_grad(np.ascontiguousarray(dy[..., images]), w, few, work))
+            run(rows.input_grad(np.ascontiguousarray(dy[..., images]), w, few, scratch))
             dx[..., images] = few
 
     def _weight_grad_rows(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         summand = np.empty_like(dw)
-        for images, rows, work in self._few("conv2d_weight_grad"):
+        for images, rows, scratch in self._few("conv2d_weight_grad"):
             few_x, few_dy = np.ascontiguousarray(x[..., images]), np.ascontiguousarray(dy[..., images])
-            run(rows.weight_grad(few_x, few_dy, summand if images.start else dw, work))
+            run(rows.weight_grad(few_x, few_dy, summand if images.start else dw, scratch))
             if images.start:
                 np.add(dw, summand, dw)
 
@@ -246,7 +256,7 @@ class Winograd:
         *size, N = self.x
         for n in range(0, N, FEW_IMAGES):
             rows = Rows((*size, min(FEW_IMAGES, N - n)), self.F, self.window, 1, "float32", self.tuning)
-            yield slice(n, n + FEW_IMAGES), rows, [np.empty(*spec) for spec in rows.work[kernel]]
+            yield slice(n, n + FEW_IMAGES), rows, [np.empty(*spec) for spec in rows.scratch[kernel]]
 
 
 class Block(NamedTuple):
@@ -282,11 +292,11 @@ class Tiles:
             1, min(max(C, F), tuning.winograd_half_bytes // (4 * H * IN * row))
         )  # transformed at a time
         sizes = IN * C * IN * m * row, IN * F * IN * m * row, H * self.channels * IN * n * N
-        self.work = [Spec((size,), "float32") for size in sizes]
+        self.scratch = [Spec((size,), "float32") for size in sizes]
 
-    def arrays(self, block: Block, work: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    def arrays(self, block: Block, scratch: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Return V (6, C, 6·m, n·N) for a block of m by n tiles, M (6, F, 6·m, n·N), and scratch between the axes."""
-        V, M, half = work
+        V, M, half = scratch
         m, n = block.size
         shape = IN, -1, IN * m, n * self.N
         per = IN * prod(shape[2:])
@@ -299,11 +309,11 @@ class Tiles:
         b: np.ndarray | None,
         activation: str | None,
         y: np.ndarray,
-        work: Sequence[np.ndarray],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Iterator[Call]]:
         """For each block yield the calls that write its convolution, bias and activation into y (OH, F, OW, N)."""
         for block in self.blocks:
-            V, M, half = self.arrays(block, work)
+            V, M, half = self.arrays(block, scratch)
             once = matrices(M)[ONE, ONE]
             target = y[block.rows.outputs, :, block.columns[0].outputs.start : block.columns[-1].outputs.stop]
             yield chain(

@@ -61,7 +61,7 @@ class BoundPlan:
             ctx.y = self.values[node.output]
             ctx.params, ctx.buffers = parameters(node), node.buffers
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
-            self._scratch.append({kind: self._bind_scratch(kernels) for kind, kernels in plan.work[i].items()})
+            self._scratch.append({kind: self._bind_scratch(kernels) for kind, kernels in plan.scratch[i].items()})
             self.contexts.append(ctx)
             bands = zip(plan.bands[i], plan.band_scratch[i], strict=True)
             self._bands.append([self._band(ctx, band, placed) for band, placed in bands])
@@ -101,7 +101,7 @@ class BoundPlan:
             Seeds random numbers.
         """
         layer, ctx = self.plan.graph.nodes[i].layer, self.contexts[i]
-        ctx.samples, ctx.key, ctx.work = samples, key, self._scratch[i].get(kind, {})
+        ctx.samples, ctx.key, ctx.scratch = samples, key, self._scratch[i].get(kind, {})
         if sums is not None:
             ctx.sums = sums
         if kind == "forward":
@@ -135,12 +135,12 @@ class BoundPlan:
         if mine not in self._programs:
             program: Program = []
             for i in (step.node for step in self.plan.stages[0].steps):
-                work = self._bands[i][mine.start : mine.stop]
+                passes = self._bands[i][mine.start : mine.stop]
                 if not self._bands[i] and mine.start == 0:
-                    self.contexts[i].work = self._scratch[i].get("forward", {})
-                    work = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
+                    self.contexts[i].scratch = self._scratch[i].get("forward", {})
+                    passes = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
                 with locate(self.plan.graph.nodes[i]):
-                    prepared = [(layer, ctx, prepare("forward", layer, ctx.x, ctx)) for layer, ctx in work]
+                    prepared = [(layer, ctx, prepare("forward", layer, ctx.x, ctx)) for layer, ctx in passes]
                 program.append((i, bool(self._bands[i]), prepared))
             self._programs[mine] = program
         return self._programs[mine]
@@ -159,7 +159,7 @@ class BoundPlan:
     def _band(self, ctx: Context, band: Band, placed: Placed) -> tuple[Layer, Context]:
         its = copy(ctx)
         its.xs = tuple(x[band.inputs] for x in ctx.xs)
-        its.y, its.work = ctx.y[band.outputs], self._bind_scratch(placed)
+        its.y, its.scratch = ctx.y[band.outputs], self._bind_scratch(placed)
         return band.layer, its
 
     def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:

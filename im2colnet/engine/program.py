@@ -150,11 +150,11 @@ class Worker:
             self._load(images, shard)
         program, i, before = shard.bound.inference(comm.partition(bound.plan.band_count)), 0, False
         try:
-            for i, divided, work in program:
+            for i, divided, passes in program:
                 if before or divided:
                     comm.barrier()
                 before = divided
-                for layer, ctx, calls in work:
+                for layer, ctx, calls in passes:
                     ctx.samples, ctx.key = len(images), (0, 0, i, s)
                     forward(layer, ctx, calls)
         except Exception:

@@ -10,6 +10,7 @@ Arguments, defaults and initialisation are PyTorch's.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ from im2colnet.types import Array, Call, Choice, Shape, Spec, run
 
 __all__ = ["Context", "Layer", "Needs", "Parameter"]
 
-Work = dict[str, list[Spec]]  # a kernel's name -> its scratch
+#: a kernel's name -> the scratch arrays that it needs
+Scratch = dict[str, list[Spec]]
 
 
 class Parameter(NamedTuple):
@@ -58,10 +60,10 @@ class Needs:
     view: bool = False  #: the output is the input reshaped: neither pass is called
     gradient_passes: bool = False  #: the gradient of each input is that of the output: no backward is called
     saved: dict[str, Spec] = field(default_factory=dict)  #: kept from forward to backward
-    forward: Work = field(default_factory=dict)  #: scratch of the kernels that each pass calls,
-    backward: Work = field(default_factory=dict)  #: one after the other, so they share memory
-    sums: Work = field(default_factory=dict)
-    grad_sums: Work = field(default_factory=dict)
+    forward: Scratch = field(default_factory=dict)  #: scratch of the kernels that each pass calls,
+    backward: Scratch = field(default_factory=dict)  #: one after the other, so they share memory
+    sums: Scratch = field(default_factory=dict)
+    grad_sums: Scratch = field(default_factory=dict)
 
 
 class Context:
@@ -87,8 +89,8 @@ class Context:
     params, buffers : dict of str to Array
         The layer's parameters and its state.
     saved : dict of str to Array
-    work : dict of str to list of Array
-        The scratch of each kernel.
+    scratch : dict of str to list of Array
+        The scratch of each kernel, by the kernel's name.
     grads : dict of str to Array
         Where ``backward`` writes the gradient of each parameter.
     sums : Array
@@ -108,7 +110,7 @@ class Context:
     params: dict[str, Array]
     buffers: dict[str, Array]
     saved: dict[str, Array]
-    work: dict[str, list[Array]]
+    scratch: dict[str, list[Array]]
     grads: Mapping[str, Array]
     sums: Array
     samples: int
@@ -130,6 +132,12 @@ class Context:
     @property
     def dx(self) -> Any:
         return self.dxs[0]
+
+    @property
+    def work(self) -> dict[str, list[Array]]:
+        """The scratch by the name that it had in version 0.1."""
+        warnings.warn("ctx.work is now called ctx.scratch", DeprecationWarning, stacklevel=2)
+        return self.scratch
 
     @property
     def relu(self) -> bool:

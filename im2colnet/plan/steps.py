@@ -20,7 +20,7 @@ from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph, Node, locate
 from im2colnet.layers import Layer, Needs
-from im2colnet.layers.base import Work
+from im2colnet.layers.base import Scratch
 from im2colnet.parallel import partition
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
 from im2colnet.types import Choice, Shape, Spec
@@ -97,11 +97,11 @@ class Plan:
         self.values: list[Buffer] = []
         self.gradients: dict[int, Buffer] = {}
         self.saved: list[dict[str, Buffer]] = []
-        self.work: list[dict[Kind, Placed]] = []
+        self.scratch: list[dict[Kind, Placed]] = []
         #: for each node the scratch of its bands, side by side
         self.band_scratch: list[list[Placed]] = []
         self._place_values()
-        self._place_saved_and_work()
+        self._place_saved_and_scratch()
         if training:
             self._place_gradients()
         self.stages = self._stages()
@@ -257,18 +257,20 @@ class Plan:
                 return self.values[v]
         return None
 
-    def _place_saved_and_work(self) -> None:
+    def _place_saved_and_scratch(self) -> None:
         for i, (node, needs) in enumerate(zip(self.graph.nodes, self.needs, strict=True)):
             now = self.made[i]
             first, last = self.when.get(("sums", i), now), self.when.get(("backward", i), now)
             self.saved.append(
                 {key: self._new(*spec, first, last, f"{node.name} saved {key}") for key, spec in needs.saved.items()}
             )
-            self.work.append({})
-            self.band_scratch.append([self._place_work(band.needs.forward, now, "scratch") for band in self.bands[i]])
+            self.scratch.append({})
+            self.band_scratch.append(
+                [self._place_scratch(band.needs.forward, now, "scratch") for band in self.bands[i]]
+            )
             if self.bands[i]:
                 continue
-            passes: dict[Kind, Work] = {
+            passes: dict[Kind, Scratch] = {
                 "sums": needs.sums,
                 "forward": needs.forward,
                 "grad_sums": needs.grad_sums,
@@ -276,9 +278,11 @@ class Plan:
             }
             for kind, kernels in passes.items():
                 if (kind, i) in self.when and kernels:
-                    self.work[i][kind] = self._place_work(kernels, self.when[kind, i], f"{node.name} {kind} scratch")
+                    self.scratch[i][kind] = self._place_scratch(
+                        kernels, self.when[kind, i], f"{node.name} {kind} scratch"
+                    )
 
-    def _place_work(self, kernels: Work, t: int, what: str) -> Placed:
+    def _place_scratch(self, kernels: Scratch, t: int, what: str) -> Placed:
         """One buffer for all kernels of a step, and in it each one's arrays side by side."""
         size = max((sum(nbytes(spec) for spec in specs) for specs in kernels.values()), default=0)
         buffer = self._new((size,), "uint8", t, t, what)

@@ -219,7 +219,7 @@ def _check_prepared(trial: Trial, what: str, given: Array, out: Array, plain: Ca
         return
     ctx, needs = trial.shards[0], trial.needs[0]
     plain()
-    ctx.work = trial.scratch(needs.forward if what == "forward" else needs.backward)
+    ctx.scratch = trial.scratch(needs.forward if what == "forward" else needs.backward)
     numbers = trial.host(given)
     given[...] = 1
     calls = list(getattr(trial.layer, f"prepare_{what}")(given, ctx))

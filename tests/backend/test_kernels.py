@@ -75,10 +75,10 @@ class Call:
         with backend.context():
             plain = self.back(call(*given, **options))
             spec = call.result(*given, **options)
-            work = [self.spoiled(scratch) for scratch in call.scratch(*given, **options)]
-            lent = {"out": self.spoiled(spec, order), "work": work}
-            if "work" not in inspect.signature(call).parameters:
-                assert lent.pop("work") == []
+            scratch = [self.spoiled(wanted) for wanted in call.scratch(*given, **options)]
+            lent = {"out": self.spoiled(spec, order), "scratch": scratch}
+            if "scratch" not in inspect.signature(call).parameters:
+                assert lent.pop("scratch") == []
             assert call(*given, **options, **lent) is lent["out"]
             assert_same_bits(self.back(lent["out"]), plain)
             if self.layout == "contiguous":
