@@ -90,7 +90,7 @@ class BoundPlan:
         kind : {"forward", "sums", "grad_sums", "backward"}
         i : int
         sums : Array or None
-            Where a layer that joins samples writes its sums, in the steps of that name.
+            Where a layer with ``batch_sums`` writes its sums, in the steps "sums" and "grad_sums".
         row : int
             The row of gradients that the shard writes to.
         grads : dict of str to Array
@@ -108,12 +108,12 @@ class BoundPlan:
             forward(layer, ctx, self._calls("forward", i, 0, ctx.x))
             return
         if kind == "sums":
-            layer.partial_sums(ctx.x, ctx)
+            layer.shard_sums(ctx.x, ctx)
             return
         arrays = self._backward[i]
         ctx.grads = grads
         if kind == "grad_sums":
-            layer.partial_grad_sums(arrays.dy, ctx)
+            layer.shard_grad_sums(arrays.dy, ctx)
             return
         needs = self.plan.needs[i]
         if not (needs.view or needs.gradient_passes):
@@ -227,9 +227,9 @@ class BoundBatch:
         for rank, mine in enumerate(plan.assignment):
             for s in mine:
                 size = plan.sizes[s]
-                key = s if plan.couples else (rank, size)
+                key = s if plan.needs_batch_sums else (rank, size)
                 if key not in bound:
-                    memory = shard_arenas[s] if plan.couples else worker_arenas[rank]
+                    memory = shard_arenas[s] if plan.needs_batch_sums else worker_arenas[rank]
                     bound[key] = BoundPlan(plan.plans[size], worker_arenas[rank], memory, parameters)
                 *sums, metrics = (
                     sums_of[s, start : start + prod(shape) * ITEM_BYTES[dtype]].view(dtype).reshape(shape)

@@ -72,7 +72,7 @@ class Memory:
     def _bind(self, name: Name, counts: int) -> BoundBatch:
         plan = self._plan(*name)
         self._reserve(self.worker_arenas, len(plan.assignment), plan.worker_bytes)
-        self._reserve(self.shard_arenas, plan.count if plan.couples else 0, plan.shard_bytes)
+        self._reserve(self.shard_arenas, plan.count if plan.needs_batch_sums else 0, plan.shard_bytes)
         self._reserve_gradients(plan.rows)
         arenas = self.worker_arenas, self.shard_arenas
         bound = BoundBatch(name, plan, self.backend, *arenas, self.parameters_of, counts)

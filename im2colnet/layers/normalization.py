@@ -40,7 +40,7 @@ class BatchNorm2d(Layer):
     eps: float = 1e-5
     momentum: float = 0.1
     affine: bool = True
-    couples: ClassVar[int] = 2
+    batch_sums: ClassVar[int] = 2
     fuses: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
 
@@ -85,7 +85,7 @@ class BatchNorm2d(Layer):
         if H * W * N == 1:
             raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
 
-    def partial_sums(self, x: Array, ctx: Context) -> None:
+    def shard_sums(self, x: Array, ctx: Context) -> None:
         """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
         ctx.backend.batch_norm_sums(x, out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
 
@@ -126,7 +126,7 @@ class BatchNorm2d(Layer):
         inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
         return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
 
-    def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
+    def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
         scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
         ctx.backend.batch_norm_grad_sums(ctx.x, of.mean, dy, out=ctx.sums, scratch=scratch)

@@ -18,8 +18,8 @@ METHODS = frozenset(
     {
         "forward",
         "backward",
-        "partial_sums",
-        "partial_grad_sums",
+        "shard_sums",
+        "shard_grad_sums",
         "finish_step",
         "update",
         "prepare_forward",

@@ -1,7 +1,8 @@
 """Planning: before anything runs, the steps of a run, and where in memory each array lives and how long.
 
 A run on one shard of the batch is a list of steps: forward through the layers, the loss, backward. It is cut into
-*stages* at the layers that couple samples (batch norm): there all shards must have given their sums before any goes on.
+*stages* at the layers that need sums over the whole batch (batch norm): there every shard must have given its sums
+before any shard goes on.
 
 Each array is a :class:`Buffer` with a lifetime in steps. Those that live within one stage are laid out in an arena of
 the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In

@@ -54,7 +54,7 @@ class BatchPlan:
     sums : dict
         Of each pass and node that join samples, what a shard gives to the join.
     worker_bytes, shard_bytes : int
-        Size of a worker's arena and, in a network that couples samples, of a shard's.
+        Size of a worker's arena and, in a network with batch sums, of a shard's.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class BatchPlan:
             n: Plan(graph, internal_shape(sample, n), dtype, backend, training, bands) for n in set(self.sizes)
         }
         self.largest = self.plans[max(self.sizes)]
-        self.stages, self.couples = self.largest.stages, len(self.largest.stages) > 1
+        self.stages, self.needs_batch_sums = self.largest.stages, len(self.largest.stages) > 1
         self.band_count = bands if any(self.largest.bands) else 1
         most, workers = min(workers, self.band_count), min(workers, self.count)
         self.assignment = [partition(self.count, rank, workers) for rank in range(workers)]
@@ -102,9 +102,9 @@ class BatchPlan:
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
         passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ()
         self.sums = {
-            (kind, i): Spec((node.layer.couples, channels(self.largest.shapes[node.inputs[0]])), "float64")
+            (kind, i): Spec((node.layer.batch_sums, channels(self.largest.shapes[node.inputs[0]])), "float64")
             for i, node in enumerate(graph.nodes)
-            if node.layer.couples
+            if node.layer.batch_sums
             for kind in passes
         }
 
@@ -112,7 +112,7 @@ class BatchPlan:
         """Bytes of all arrays of a run, by purpose; parameters and the optimiser's state are not the run's."""
         joined = sum(prod(spec.shape) * ITEM_BYTES[spec.dtype] for spec in self.sums.values())
         metrics = 2 * ITEM_BYTES["float64"]
-        in_flight = self.count if self.couples else 0
+        in_flight = self.count if self.needs_batch_sums else 0
         return {
             "activations": self.worker_bytes * len(self.assignment) + self.shard_bytes * in_flight,
             "gradients": self.rows * self.parameters * ITEM_BYTES[accumulator(self.dtype)],

@@ -1,7 +1,8 @@
 """Planning: before anything runs, the steps of a run, and where in memory each array lives and how long.
 
 A run on one shard of the batch is a list of steps: forward through the layers, the loss, backward. It is cut into
-*stages* at the layers that couple samples (batch norm): there all shards must have given their sums before any goes on.
+*stages* at the layers that need sums over the whole batch (batch norm): there every shard must have given its sums
+before any shard goes on.
 
 Each array is a :class:`Buffer` with a lifetime in steps. Those that live within one stage are laid out in an arena of
 the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In
@@ -175,7 +176,7 @@ class Plan:
     def _steps(self) -> list[Step]:
         nodes, steps = self.graph.nodes, []
         for i, node in enumerate(nodes):
-            if self.training and node.layer.couples:
+            if self.training and node.layer.batch_sums:
                 steps.append(Step("sums", i))
             if not node.fused and not self.needs[i].view:
                 steps.append(Step("forward", i))
@@ -183,7 +184,7 @@ class Plan:
             steps.append(Step("loss", len(nodes)))
             for i in reversed(range(len(nodes))):
                 if self.wanted[nodes[i].output]:
-                    if nodes[i].layer.couples:
+                    if nodes[i].layer.batch_sums:
                         steps.append(Step("grad_sums", i))
                     steps.append(Step("backward", i))
         return steps
@@ -196,11 +197,11 @@ class Plan:
         for a, b in pairwise(bounds):
             steps = self.steps[a:b]
             join = steps[-1].node if steps and steps[-1].kind in ("sums", "grad_sums") else None
-            # a layer that couples samples writes its gradients with its sums, the others in their backward
+            # a layer with batch_sums writes its gradients with its sums, other layers in their backward
             done = [
                 self.graph.nodes[s.node]
                 for s in steps
-                if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.couples)
+                if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.batch_sums)
             ]
             ends = [end for node in done if node.offsets for end in self.parameter_range(node)]
             stages.append(Stage(steps, join, (min(ends), max(ends)) if ends else (0, 0)))

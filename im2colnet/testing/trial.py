@@ -110,9 +110,9 @@ class Trial:
         for ctx in self.shards:
             for made in (ctx.y, *ctx.saved.values()):
                 self.spoil(made)
-        if self.layer.couples and self.training:
+        if self.layer.batch_sums and self.training:
             parts = [
-                self._sums_of(self.layer.partial_sums, needs.sums, ctx.x, ctx)
+                self._sums_of(self.layer.shard_sums, needs.sums, ctx.x, ctx)
                 for ctx, needs in zip(self.shards, self.needs, strict=True)
             ]
             joined = self.layer.join_sums(parts, self.sizes, self.shards[0])
@@ -135,9 +135,9 @@ class Trial:
         return np.split(array, np.cumsum(self.sizes)[:-1], axis=-1)
 
     def _sums_of(self, method: Callable[[Array, Context], None], scratch: Scratch, array: Array, ctx: Context) -> Array:
-        """What a shard of a layer that couples samples adds to the sums."""
+        """Return the sums that a layer with ``batch_sums`` makes of one shard."""
         ctx.scratch = self.scratch(scratch)
-        ctx.sums = self.spoil(self.backend.empty((self.layer.couples, channels(ctx.x.shape)), "float64"))
+        ctx.sums = self.spoil(self.backend.empty((self.layer.batch_sums, channels(ctx.x.shape)), "float64"))
         method(array, ctx)
         return ctx.sums
 
@@ -161,10 +161,10 @@ class Trial:
                 self.spoil(array)
         self._flat[...] = fill
         totals = dict.fromkeys(self._gradients, 0.0)
-        if self.layer.couples:
+        if self.layer.batch_sums:
             parts = []
             for ctx, needs, mine in zip(self.shards, self.needs, dys, strict=True):
-                parts.append(self.host(self._sums_of(self.layer.partial_grad_sums, needs.grad_sums, mine, ctx)))
+                parts.append(self.host(self._sums_of(self.layer.shard_grad_sums, needs.grad_sums, mine, ctx)))
                 self._add_gradients(totals)
             for ctx in self.shards:
                 ctx.sums = self.backend.asarray(sum(parts))
@@ -174,7 +174,7 @@ class Trial:
                 found.append([self.host(mine.reshape(x.shape)) for x in ctx.xs])
                 continue
             found.append(self._backward_of(ctx, needs, mine, over, wanted))
-            if not self.layer.couples:
+            if not self.layer.batch_sums:
                 self._add_gradients(totals)
         return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], totals
 
