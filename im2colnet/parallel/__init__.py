@@ -1,4 +1,4 @@
-"""Workers and what joins them.
+"""Workers, and the communicators that join them.
 
 Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
 only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do

@@ -1,4 +1,4 @@
-"""Workers and what joins them.
+"""Workers, and the communicators that join them.
 
 Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
 only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do
@@ -15,12 +15,12 @@ from im2colnet.types import Array
 
 
 def partition(count: int, rank: int, size: int) -> range:
-    """Return the contiguous share of ``range(count)`` of worker ``rank`` of ``size``; shares differ by one at most."""
+    """Return the part of ``range(count)`` for worker ``rank`` of ``size``; the lengths of parts differ by at most 1."""
     return range(count * rank // size, count * (rank + 1) // size)
 
 
 def tree_sum(parts: Sequence[Array | None], start: int = 0, stop: int | None = None) -> None:
-    """Sum ``parts`` into ``parts[0]`` along the fixed tree, elements ``start:stop`` of each; None is already summed."""
+    """Sum elements ``start:stop`` of ``parts`` into ``parts[0]`` along the fixed tree; None is summed already."""
     d = 1
     while d < len(parts):
         for i in range(0, len(parts) - d, 2 * d):
@@ -32,12 +32,12 @@ def tree_sum(parts: Sequence[Array | None], start: int = 0, stop: int | None = N
 
 
 class Communicator:
-    """How one worker meets the others; this one is alone.
+    """The connection of one worker to the others. This base class is for a single worker.
 
     Attributes
     ----------
     rank, size : int
-        The worker's number, and how many there are.
+        The worker's number, from 0, and the number of workers.
     """
 
     rank = 0
@@ -52,14 +52,14 @@ class Communicator:
         tree_sum(parts)
 
     def broadcast(self, array: Array, root: int = 0) -> None:
-        """Set ``array`` to that of the worker ``root``."""
+        """Set ``array`` to the array of the worker ``root``."""
 
     def barrier(self) -> None:
-        """Wait until every worker is here."""
+        """Wait until every worker has called this method."""
 
 
 class SharedCommunicator(Communicator):
-    """Workers that see each other's arrays: each sums its own range of elements of all of them."""
+    """A communicator of workers that see each other's arrays: each worker sums its own range of elements."""
 
     def all_reduce(self, parts: Sequence[Array | None]) -> None:
         mine = self.partition(parts[0].size if parts[0] is not None else 0)

@@ -35,19 +35,19 @@ class Step:
 
     kind: Kind
     node: int
-    #: of a backward step: position among the inputs -> the gradient that it makes
+    #: in a backward step: position of an input -> the gradient of this input
     writes: dict[int, Buffer] = field(default_factory=dict)
-    #: inputs that have a gradient already: position -> (the earlier one, where the sum goes)
+    #: for inputs that have a gradient already: position -> (the earlier gradient, the buffer of the sum)
     adds: dict[int, tuple[Buffer, Buffer]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
 class Stage:
-    """Steps that a worker takes one shard through without meeting the others."""
+    """Steps that a worker runs on one shard without waiting for other workers."""
 
     steps: list[Step]
-    join: int | None  #: the node whose sums are joined after it
-    gradients: tuple[int, int]  #: range of the flat gradient that it completes
+    join: int | None  #: the node whose sums are joined after the stage
+    gradients: tuple[int, int]  #: the range of the flat gradient that the stage completes
 
 
 class Band(NamedTuple):
@@ -76,7 +76,7 @@ class Plan:
     Attributes
     ----------
     shapes : list of tuple
-        Of every value.
+        The shape of every value.
     bands : list of list of Band
         The bands of each node; an empty list for a node that is not divided.
     stages : list of Stage
@@ -92,7 +92,7 @@ class Plan:
         self.wanted = self._wanted()
         self.steps = self._steps()
         self.when = {(step.kind, step.node): t for t, step in enumerate(self.steps)}
-        #: of each node when it makes its forward pass; one that is left out happens with that before
+        #: the step of each node's forward pass; a node without a step of its own has the step of the node before
         self.made = list(accumulate((self.when.get(("forward", i), 0) for i in range(len(graph.nodes))), max))
         self.buffers: list[Buffer] = []
         self.values: list[Buffer] = []
@@ -134,7 +134,7 @@ class Plan:
                 raise ShapeError(
                     f"the output has {y[-1]} samples for {samples}: output_shape must keep the last number"
                 )
-            # of these no backward is called, so what they say is all that is known of the gradient
+            # no backward is called for these layers, so their needs must be right about the gradient
             if needs.view and (len(node.inputs) > 1 or prod(x) != prod(y)):
                 raise ShapeError(
                     f"needs says view, but the output of shape {y} is not the input of shape {x} reshaped (as stored)"
@@ -167,7 +167,7 @@ class Plan:
         return bands
 
     def _wanted(self) -> list[bool]:
-        """For each value, whether its gradient is wanted: whether it depends on a parameter."""
+        """Return for each value whether its gradient is needed, which is so if the value depends on a parameter."""
         wanted = [False]
         for node in self.graph.nodes:
             wanted.append(bool(node.offsets) or any(wanted[v] for v in node.inputs))
@@ -209,7 +209,7 @@ class Plan:
 
     @staticmethod
     def parameter_range(node: Node) -> tuple[int, int]:
-        """Where the parameters of a node that has some lie in the flat vector."""
+        """Return the range of the flat vector that holds the parameters of a node; it must have parameters."""
         shapes = node.layer.parameters()
         return min(node.offsets.values()), max(node.offsets[key] + prod(shapes[key].shape) for key in node.offsets)
 
@@ -221,7 +221,7 @@ class Plan:
         return buffer
 
     def _last_reads(self) -> list[int]:
-        """For each value the last step that reads it."""
+        """Return for each value the last step that reads it."""
         last = [0] * len(self.shapes)
         for i, node in enumerate(self.graph.nodes):
             for v in node.inputs:
@@ -234,7 +234,7 @@ class Plan:
         for v in self.graph.outputs:
             last[v] = max(last[v], end)
         for node, needs in zip(reversed(self.graph.nodes), reversed(self.needs), strict=True):
-            if needs.view or node.fused:  # who reads the output reads the input's memory
+            if needs.view or node.fused:  # the output lies in the memory of the input
                 last[node.inputs[0]] = max(last[node.inputs[0]], last[node.output])
         return last
 
@@ -252,7 +252,7 @@ class Plan:
             self.values.append(source)
 
     def _overwritable(self, node: Node, now: int) -> Buffer | None:
-        """An input that nobody reads after this step."""
+        """Return the buffer of an input that is not read after this step, or None."""
         for v in node.inputs:
             if self.values[v].end <= now and self.shapes[v] == self.shapes[node.output]:
                 return self.values[v]
@@ -284,7 +284,7 @@ class Plan:
                     )
 
     def _place_scratch(self, kernels: Scratch, t: int, what: str) -> Placed:
-        """One buffer for all kernels of a step, and in it each one's arrays side by side."""
+        """Make one buffer for all kernels of a step; each kernel's arrays lie side by side in it."""
         size = max((sum(nbytes(spec) for spec in specs) for specs in kernels.values()), default=0)
         buffer = self._new((size,), "uint8", t, t, what)
         placed: Placed = {}
@@ -294,15 +294,17 @@ class Plan:
         return placed
 
     def _place_gradients(self) -> None:
-        """Each value's gradient is the sum of what its readers give, in the order of the backward steps."""
+        """Plan each value's gradient: the sum of the gradients from its readers, in the order of the backward steps."""
         nodes = self.graph.nodes
         loss = self.when["loss", len(nodes)]
-        #: of each of the network's outputs
+        #: the loss's gradient for each of the network's outputs
         self.loss_gradients = [
             self._new(self.shapes[v], self.dtype, loss, loss, "loss gradient") for v in self.graph.outputs
         ]
         self.gradients.update(zip(self.graph.outputs, self.loss_gradients, strict=True))
-        holders: dict[Buffer, int] = dict.fromkeys(self.loss_gradients, 1)  # values whose gradient is in a buffer
+        holders: dict[Buffer, int] = dict.fromkeys(
+            self.loss_gradients, 1
+        )  # the number of values whose gradient is in a buffer
         for t, step in enumerate(self.steps):
             if step.kind in ("grad_sums", "backward"):
                 self.gradients[nodes[step.node].output].end = t
@@ -329,7 +331,7 @@ class Plan:
                 holders[dx] += 1
 
     def _sum_target(self, old: Buffer, new: Buffer, holders: dict[Buffer, int], v: int, t: int) -> Buffer:
-        """Where the sum of two gradients goes: over one that nobody else holds, else into a new buffer."""
+        """Return the buffer for the sum of two gradients: one of theirs if no other value uses it, else a new one."""
         old.end = new.end = t
         holders[old] -= 1
         for buffer in (new, old):
@@ -341,7 +343,7 @@ class Plan:
 
 
 def cut_rows(shape: Any, rows: slice) -> Any:
-    """Return the shape, or the shapes, of these rows of arrays."""
+    """Return the shape of these rows of an array, or the shapes for several arrays."""
     if isinstance(shape[0], tuple):
         return tuple(cut_rows(one, rows) for one in shape)
     return rows.stop - rows.start, *shape[1:]
