@@ -37,15 +37,17 @@ class CupyActivation(Activation):
     epilogues = frozenset(KINDS) - {"none"}
 
     @kernel()
-    def activation(self, x: Array, kind: str, out: Array = None, work: Any = None) -> Iterator[Call]:
+    def activation(self, x: Array, kind: str, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         if not self.fuses(kind):
-            yield from super().activation.prepare(x, kind, out, work)
+            yield from super().activation.prepare(x, kind, out, scratch)
             return
         yield partial(launch, "activation.cu", "activation", out, x, out, x.size, *kind_arguments(kind))
 
     @kernel()
-    def activation_grad(self, read: Array, dy: Array, kind: str, out: Array = None, work: Any = None) -> Iterator[Call]:
+    def activation_grad(
+        self, read: Array, dy: Array, kind: str, out: Array = None, scratch: Any = None
+    ) -> Iterator[Call]:
         if not self.fuses(kind):
-            yield from super().activation_grad.prepare(read, dy, kind, out, work)
+            yield from super().activation_grad.prepare(read, dy, kind, out, scratch)
             return
         yield partial(launch, "activation.cu", "activation_grad", out, read, dy, out, dy.size, *kind_arguments(kind))

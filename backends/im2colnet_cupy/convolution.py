@@ -20,16 +20,16 @@ Array = Any
 
 
 def _output_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
-    return algorithm(x.shape, w.shape[0], window, groups, x.dtype).work["conv2d"]
+    return algorithm(x.shape, w.shape[0], window, groups, x.dtype).scratch["conv2d"]
 
 
 def _weight_scratch(backend: Any, x: Spec, dy: Spec, window: Window, groups: int = 1) -> list[Spec]:
-    return algorithm(x.shape, dy.shape[1], window, groups, x.dtype).work["conv2d_weight_grad"]
+    return algorithm(x.shape, dy.shape[1], window, groups, x.dtype).scratch["conv2d_weight_grad"]
 
 
 def _input_scratch(backend: Any, dy: Spec, w: Spec, size: Pair, window: Window, groups: int = 1) -> list[Spec]:
     x = size[0], w.shape[1] * groups, size[1], dy.shape[3]
-    return algorithm(x, w.shape[0], window, groups, dy.dtype).work["conv2d_input_grad"]
+    return algorithm(x, w.shape[0], window, groups, dy.dtype).scratch["conv2d_input_grad"]
 
 
 class CupyConvolution(Convolution):
@@ -62,21 +62,21 @@ class CupyConvolution(Convolution):
         groups: int = 1,
         activation: str | None = None,
         out: Array = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         chosen = algorithm(x.shape, len(w), window, groups, x.dtype.name)
-        yield lambda: chosen.conv2d(cp.ascontiguousarray(x), _stored(w), b, activation, out, work, self.tf32)
+        yield lambda: chosen.conv2d(cp.ascontiguousarray(x), _stored(w), b, activation, out, scratch, self.tf32)
 
     @kernel(scratch=_input_scratch)
     def conv2d_input_grad(
-        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Array = None, work: Any = None
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         chosen = algorithm(out.shape, len(w), window, groups, dy.dtype.name)
-        yield lambda: chosen.input_grad(cp.ascontiguousarray(dy), _stored(w), out, work, self.tf32)
+        yield lambda: chosen.input_grad(cp.ascontiguousarray(dy), _stored(w), out, scratch, self.tf32)
 
     @kernel(scratch=_weight_scratch)
     def conv2d_weight_grad(
-        self, x: Array, dy: Array, window: Window, groups: int = 1, out: Array = None, work: Any = None
+        self, x: Array, dy: Array, window: Window, groups: int = 1, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         chosen = algorithm(x.shape, dy.shape[1], window, groups, x.dtype.name)
         stored, summed = out.transpose(WEIGHT_ORDER), accumulator(x.dtype.name)
@@ -84,7 +84,7 @@ class CupyConvolution(Convolution):
 
         def compute() -> None:
             target = stored if as_it_is else self.empty(stored.shape, summed)
-            chosen.weight_grad(cp.ascontiguousarray(x), cp.ascontiguousarray(dy), target, work, self.tf32)
+            chosen.weight_grad(cp.ascontiguousarray(x), cp.ascontiguousarray(dy), target, scratch, self.tf32)
             if not as_it_is:
                 stored[...] = target
 

@@ -22,21 +22,28 @@ class Depthwise:
 
     def __init__(self, x: Shape, window: Window) -> None:
         self.x, self.window = x, window
-        self.work: dict[str, list[Spec]] = {"conv2d": [], "conv2d_weight_grad": [], "conv2d_input_grad": []}
+        self.scratch: dict[str, list[Spec]] = {"conv2d": [], "conv2d_weight_grad": [], "conv2d_input_grad": []}
 
     def _arguments(self) -> tuple[int, ...]:
         H, C, W, N = self.x
         return C, N, *window_arguments(self.window, (H, W))
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, activation: str | None, y: Array, work: Sequence[Array], tf32: bool
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        activation: str | None,
+        y: Array,
+        scratch: Sequence[Array],
+        tf32: bool,
     ) -> None:
         (C, N, *window), kind = self._arguments(), kind_arguments(activation)
         launch("convolution.cu", "depthwise", y, x, w, w if b is None else b, y, C, N, b is not None, *kind, *window)
 
-    def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
+    def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> None:
         grid = self.x[1], prod(self.window.kernel)
         launch("convolution.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
 
-    def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
+    def input_grad(self, dy: Array, w: Array, dx: Array, scratch: Sequence[Array], tf32: bool) -> None:
         launch("convolution.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())

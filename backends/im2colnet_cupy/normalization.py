@@ -24,16 +24,16 @@ class CupyNormalization(Normalization):
     """Batch norm on the GPU."""
 
     @kernel(scratch=_parts)
-    def batch_norm_sums(self, x: Array, out: Array = None, work: Any = None) -> Iterator[Call]:
-        ((parts,), (H, C, M)) = work, sums.matrices(x)
+    def batch_norm_sums(self, x: Array, out: Array = None, scratch: Any = None) -> Iterator[Call]:
+        ((parts,), (H, C, M)) = scratch, sums.matrices(x)
         yield partial(sums.channel_sums, 1, x, x, parts, parts)
         yield partial(launch, "normalization.cu", "moments", x, parts, x, out, sums.SUM_BLOCKS, H, C, M, elements=C)
 
     @kernel(scratch=_parts)
     def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Array = None, work: Any = None
+        self, x: Array, mean: Array, dy: Array, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
-        (parts,) = work
+        (parts,) = scratch
         yield partial(sums.channel_sums, 2, dy, x, mean, parts)
         yield partial(sums.join, parts, out)
 
@@ -66,7 +66,7 @@ class CupyNormalization(Normalization):
         other_scale: Array | None = None,
         activation: str | None = None,
         out: Array = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         second, b = (x, scale) if other is None else (other, other_scale)
         arguments = *sums.matrices(x), other is not None, *kind_arguments(activation)

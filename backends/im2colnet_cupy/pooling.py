@@ -20,27 +20,33 @@ class CupyPooling(Pooling):
     """Pooling on the GPU."""
 
     @kernel()
-    def max_pool2d(self, x: Array, window: Window, out: Array = None, work: Any = None) -> Iterator[Call]:
+    def max_pool2d(self, x: Array, window: Window, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
         yield partial(launch, "pooling.cu", "max_pool", out, x, out, C, N, *arguments)
 
     @kernel()
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, work: Any = None
+        self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
         yield partial(launch, "pooling.cu", "max_pool_grad", out, x, y, dy, out, C, N, *arguments)
 
     @kernel()
     def avg_pool2d(
-        self, x: Array, window: Window, count_include_pad: bool = True, out: Array = None, work: Any = None
+        self, x: Array, window: Window, count_include_pad: bool = True, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         (_, C, _, N), arguments = x.shape, _average_arguments(window, x.shape[::2], count_include_pad)
         yield partial(launch, "pooling.cu", "avg_pool", out, x, out, C, N, *arguments)
 
     @kernel(scratch=lambda backend, **arguments: [])
     def avg_pool2d_grad(
-        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array = None, work: Any = None
+        self,
+        dy: Array,
+        size: Pair,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         (_, C, _, N), arguments = dy.shape, _average_arguments(window, size, count_include_pad)
         yield partial(launch, "pooling.cu", "avg_pool_grad", out, dy, out, C, N, *arguments)

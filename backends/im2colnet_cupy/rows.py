@@ -27,7 +27,7 @@ class Rows:
 
     Attributes
     ----------
-    work : dict
+    scratch : dict
         The scratch arrays of each kernel, by its name.
     flipped : Rows, optional
         The input's gradient as a convolution of ``dy``.
@@ -49,11 +49,11 @@ class Rows:
         L = Spec(self.lowered or (1,), dtype)
         self.flipped = flipped
         products = Spec((self.rows + 1, F, self.K), accumulator(dtype))
-        self.work = {"conv2d": [L], "conv2d_weight_grad": [L, products]}
+        self.scratch = {"conv2d": [L], "conv2d_weight_grad": [L, products]}
         if self.flipped:
-            self.work["conv2d_input_grad"] = [Spec((F * self.K,), dtype), *self.flipped.work["conv2d"]]
+            self.scratch["conv2d_input_grad"] = [Spec((F * self.K,), dtype), *self.flipped.scratch["conv2d"]]
         else:
-            self.work["conv2d_input_grad"] = [Spec((OH, groups, self.K, OW, N), dtype)]
+            self.scratch["conv2d_input_grad"] = [Spec((OH, groups, self.K, OW, N), dtype)]
 
     def lower(self, x: Array, L: Array) -> Array:
         """Lower ``x`` into L, or return it where it already is what is multiplied."""
@@ -73,10 +73,17 @@ class Rows:
         return self.lowered[1] * row, self.pitch * row, self.lowered[4] * N
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, activation: str | None, y: Array, work: Sequence[Array], tf32: bool
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        activation: str | None,
+        y: Array,
+        scratch: Sequence[Array],
+        tf32: bool,
     ) -> None:
         """Write the products of w, stored (F, KH, KW, C/G), with the lowered rows, bias and activation into y."""
-        L = self.lower(x, work[0])
+        L = self.lower(x, scratch[0])
         (OH, F, OW, N), (group, row, columns) = self.y, self.steps()
         f = F // self.G
         for g in range(self.G):
@@ -103,10 +110,10 @@ class Rows:
             kind = kind_arguments(activation)
             launch("convolution.cu", "add_bias", y, y, y if b is None else b, OH, F, OW * N, b is not None, *kind)
 
-    def weight_grad(self, x: Array, dy: Array, dw: Array, work: Sequence[Array], tf32: bool) -> None:
+    def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> None:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw, stored (F, KH, KW, C/G)."""
         (OH, F, _, _), (group, row, columns) = self.y, self.steps()
-        L, products, f = self.lower(x, work[0]), work[1], F // self.G
+        L, products, f = self.lower(x, scratch[0]), scratch[1], F // self.G
         for r in range(0, OH, self.rows):
             m = min(self.rows, OH - r)
             at = 1 if r else 0  # the sum of those before comes first
@@ -129,15 +136,15 @@ class Rows:
             target = dw if r + m == OH else products[0]
             launch("convolution.cu", "sum_rows", target, products, target, at + m, F * self.K, elements=F * self.K)
 
-    def input_grad(self, dy: Array, w: Array, dx: Array, work: Sequence[Array], tf32: bool) -> None:
+    def input_grad(self, dy: Array, w: Array, dx: Array, scratch: Sequence[Array], tf32: bool) -> None:
         """Write the gradient with respect to the input into dx (H, C, W, N)."""
         (H, C, W, N), (OH, F, OW, _), G = self.x, self.y, self.G
         if self.flipped:
-            flipped, *work = work
+            flipped, *scratch = scratch
             launch("convolution.cu", "flip", flipped, w, flipped, G, F // G, C // G, *self.window.kernel)
-            self.flipped.conv2d(dy, flipped, None, None, dx, work, tf32)
+            self.flipped.conv2d(dy, flipped, None, None, dx, scratch, tf32)
             return
-        (columns,), f, n = work, F // G, OW * N
+        (columns,), f, n = scratch, F // G, OW * N
         for g in range(G):  # columns[r] = wᵀ · dy[r]
             multiply(
                 w,

@@ -41,7 +41,7 @@ class Shifted(Rows):
         #: whether the products with the first column make all outputs, so that the others can be added to them
         self.whole = rows == OH and bool(columns) and self.columns[0][1:3] == (0, OW)
         KH, KW = window.kernel
-        self.work["conv2d"] = [Spec((KW, F, KH, x[1]), dtype)]
+        self.scratch["conv2d"] = [Spec((KW, F, KH, x[1]), dtype)]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str) -> bool:
@@ -55,12 +55,19 @@ class Shifted(Rows):
         return saved > LAUNCH * KW * len(row_blocks(window, H, OH))
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None, activation: str | None, y: Array, work: Sequence[Array], tf32: bool
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        activation: str | None,
+        y: Array,
+        scratch: Sequence[Array],
+        tf32: bool,
     ) -> None:
         """Write the products of w, stored (F, KH, KW, C), with the shifted images, bias and activation into y."""
         (_, C, W, N), (_, F, OW, _), (KH, KW) = self.x, self.y, self.window.kernel
         sh, top = self.window.stride[0], self.window.padding[0][0]
-        by_column = work[0]
+        by_column = scratch[0]
         by_column[...] = w.reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
         if not self.whole:
             y[...] = 0

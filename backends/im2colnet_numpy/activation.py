@@ -25,12 +25,14 @@ class NumpyActivation(Activation):
     """Elementwise functions on the CPU."""
 
     @kernel()
-    def activation(self, x: Array, kind: str, out: Any = None, work: Any = None) -> Iterator[Call]:
-        yield activating(x, kind, out, *work)
+    def activation(self, x: Array, kind: str, out: Any = None, scratch: Any = None) -> Iterator[Call]:
+        yield activating(x, kind, out, *scratch)
 
     @kernel()
-    def activation_grad(self, read: Array, dy: Array, kind: str, out: Any = None, work: Any = None) -> Iterator[Call]:
-        row, (slope, *spare) = formula(kind), work
+    def activation_grad(
+        self, read: Array, dy: Array, kind: str, out: Any = None, scratch: Any = None
+    ) -> Iterator[Call]:
+        row, (slope, *spare) = formula(kind), scratch
         yield partial(row.slope, np, read, slope, *spare)
         if row.mask:
             yield partial(np.multiply, as_bits(dy), slope, as_bits(out))

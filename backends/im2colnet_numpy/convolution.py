@@ -25,20 +25,20 @@ def _chosen(backend: Any, x: Spec, F: int, window: Window, groups: int) -> Algor
 
 
 def _output_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
-    return _chosen(backend, x, w.shape[0], window, groups).work["conv2d"]
+    return _chosen(backend, x, w.shape[0], window, groups).scratch["conv2d"]
 
 
 def _weight_scratch(backend: Any, x: Spec, dy: Spec, window: Window, groups: int = 1) -> list[Spec]:
-    return _chosen(backend, x, dy.shape[1], window, groups).work["conv2d_weight_grad"]
+    return _chosen(backend, x, dy.shape[1], window, groups).scratch["conv2d_weight_grad"]
 
 
 def _input_scratch(backend: Any, dy: Spec, w: Spec, size: Pair, window: Window, groups: int = 1) -> list[Spec]:
     x = Spec((size[0], w.shape[1] * groups, size[1], dy.shape[3]), dy.dtype)
-    return _chosen(backend, x, w.shape[0], window, groups).work["conv2d_input_grad"]
+    return _chosen(backend, x, w.shape[0], window, groups).scratch["conv2d_input_grad"]
 
 
 def _both_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
-    return _chosen(backend, x, w.shape[0], window, groups).work.get("conv2d_grads", [])
+    return _chosen(backend, x, w.shape[0], window, groups).scratch.get("conv2d_grads", [])
 
 
 class NumpyConvolution(Convolution):
@@ -61,27 +61,27 @@ class NumpyConvolution(Convolution):
         groups: int = 1,
         activation: str | None = None,
         out: Any = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
         yield from algorithm(x.shape, len(w), window, groups, x.dtype, self.tuning).conv2d(
-            x, w, b, activation, out, work
+            x, w, b, activation, out, scratch
         )
 
     @kernel(scratch=_weight_scratch)
     def conv2d_weight_grad(
-        self, x: Array, dy: Array, window: Window, groups: int = 1, out: Any = None, work: Any = None
+        self, x: Array, dy: Array, window: Window, groups: int = 1, out: Any = None, scratch: Any = None
     ) -> Iterator[Call]:
-        return algorithm(x.shape, dy.shape[1], window, groups, x.dtype, self.tuning).weight_grad(x, dy, out, work)
+        return algorithm(x.shape, dy.shape[1], window, groups, x.dtype, self.tuning).weight_grad(x, dy, out, scratch)
 
     @kernel(scratch=_input_scratch)
     def conv2d_input_grad(
-        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Any = None, work: Any = None
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Any = None, scratch: Any = None
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(out.shape, len(w), window, groups, dy.dtype, self.tuning).input_grad(dy, w, out, work)
+        yield from algorithm(out.shape, len(w), window, groups, dy.dtype, self.tuning).input_grad(dy, w, out, scratch)
 
     @kernel(scratch=_both_scratch)
     def conv2d_grads(
@@ -93,14 +93,14 @@ class NumpyConvolution(Convolution):
         groups: int = 1,
         dw: Any = None,
         dx: Any = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        if not work:
+        if not scratch:
             yield from super().conv2d_grads.prepare(x, dy, w, window, groups, dw, dx)
             return
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(x.shape, len(w), window, groups, x.dtype, self.tuning).grads(x, dy, w, dw, dx, work)
+        yield from algorithm(x.shape, len(w), window, groups, x.dtype, self.tuning).grads(x, dy, w, dw, dx, scratch)
 
 
 def _stored(w: Array) -> tuple[Array, list[Call]]:

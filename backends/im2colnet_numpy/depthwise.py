@@ -32,7 +32,7 @@ class Depthwise:
 
     Attributes
     ----------
-    work : dict
+    scratch : dict
         The scratch arrays of each kernel, by its name.
     """
 
@@ -48,19 +48,22 @@ class Depthwise:
         self.blocks = [slice(c, c + self.C) for c in (min(c, C - self.C) for c in range(0, C, self.C))]
         self.lowering = Lowering((H, self.C, W, N), window, self.C, dtype, most, m)
         m, (KH, KW) = self.lowering.tile, window.kernel
-        self.scratch = scratch = [self.lowering.spec, Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype)]
-        self.work = {
-            "conv2d": [*scratch, bias_spec((OH, self.C, OW, N), dtype)],
-            "conv2d_weight_grad": [*scratch, Spec((self.C, KH, KW), dtype)],
-            "conv2d_input_grad": scratch,
+        self.column_scratch = columns = [
+            self.lowering.spec,
+            Spec((self.C, m, (m - 1) * self.lowering.pitch + KH, KW), dtype),
+        ]
+        self.scratch = {
+            "conv2d": [*columns, bias_spec((OH, self.C, OW, N), dtype)],
+            "conv2d_weight_grad": [*columns, Spec((self.C, KH, KW), dtype)],
+            "conv2d_input_grad": columns,
         }
         #: the convolution of dy that is the input's gradient
         self.flipped = (
             Depthwise((OH, C, OW, N), window.flipped, dtype, tuning, False) if flips and window.flipped else None
         )
         if self.flipped:
-            L, band, part = self.flipped.work["conv2d_weight_grad"]
-            self.work |= {"conv2d_input_grad": self.flipped.work["conv2d"], "conv2d_grads": [L, band, band, part]}
+            L, band, part = self.flipped.scratch["conv2d_weight_grad"]
+            self.scratch |= {"conv2d_input_grad": self.flipped.scratch["conv2d"], "conv2d_grads": [L, band, band, part]}
 
     def diagonal(self, band: np.ndarray) -> np.ndarray:
         """Return the view (C, m, KH, KW) of where a band matrix (C, m, rows, KW) holds the kernel."""
@@ -96,10 +99,10 @@ class Depthwise:
         b: np.ndarray | None,
         activation: str | None,
         y: np.ndarray,
-        work: Sequence[np.ndarray],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write the convolution with w (C, 1, KH, KW), bias and activation into y (OH, C, OW, N)."""
-        L, band, row = work
+        L, band, row = scratch
         T = band.reshape(*band.shape[:2], -1)
         for block in self.blocks:
             yield from self.matrix(w[block], band)
@@ -112,21 +115,23 @@ class Depthwise:
                     target[r : r + rows.shape[1]], None if b is None else row, activation
                 )  # still in cache
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the convolution of dy with the flipped weight into dx (H, C, W, N).
 
         Where there is none, add ``Tᵀ · dy`` to where the lowered rows came from.
         """
         if self.flipped:
-            yield from self.flipped.conv2d(dy, w[:, :, ::-1, ::-1], None, None, dx, work)
+            yield from self.flipped.conv2d(dy, w[:, :, ::-1, ::-1], None, None, dx, scratch)
             yield from self._of_finite(w, dy, dx)
         else:
-            yield from self._input_grad_columns(dy, w, dx, work)
+            yield from self._input_grad_columns(dy, w, dx, scratch)
 
     def _input_grad_columns(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
-        L, band = work
+        L, band = scratch
         T = band.reshape(*band.shape[:2], -1).swapaxes(1, 2)
         for block in self.blocks:
             yield from self.matrix(w[block], band)
@@ -140,9 +145,11 @@ class Depthwise:
                 yield unless(partial(finite, lowered[:, 0]), partial(self._by_row_back, matrix, rows, lowered))
                 yield from self.lowering.add_back(r, rows.shape[1], L, target)
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the sum along the diagonal of ``dy · Lᵀ`` into dw (C, 1, KH, KW)."""
-        L, band, part = work
+        L, band, part = scratch
         matrix = band.reshape(*band.shape[:2], -1)
         for block in self.blocks:
             total = dw[block, 0]
@@ -183,19 +190,25 @@ class Depthwise:
         """Write dx again if the weight is not finite: the convolution has multiplied it by the padding of dy."""
 
         def textbook() -> None:
-            run(self._input_grad_columns(dy, w, dx, [np.empty(*spec) for spec in self.scratch]))
+            run(self._input_grad_columns(dy, w, dx, [np.empty(*spec) for spec in self.column_scratch]))
 
         yield unless(partial(finite_weight, w), textbook)
 
     def _textbook_weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
-        run(self.weight_grad(x, dy, dw, [np.empty(*spec) for spec in self.work["conv2d_weight_grad"]]))
+        run(self.weight_grad(x, dy, dw, [np.empty(*spec) for spec in self.scratch["conv2d_weight_grad"]]))
 
     def grads(
-        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        dy: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        dx: np.ndarray,
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
         assert self.flipped is not None
-        L, band, products, part = work
+        L, band, products, part = scratch
         flipped = self.flipped
         T, matrix = (bands.reshape(*bands.shape[:2], -1) for bands in (band, products))
         for block in flipped.blocks:

@@ -31,7 +31,7 @@ class Im2col:
 
     Attributes
     ----------
-    work : dict
+    scratch : dict
         The scratch arrays of each kernel, by its name.
     """
 
@@ -48,7 +48,7 @@ class Im2col:
         columns, outputs = Spec((self.tile * row,), dtype), Spec((self.tile * F * self.OW * N,), dtype)
         total = Spec((groups, F // groups, self.K), dtype)
         sums = [total, total if self.tile < self.OH else Spec((0,), dtype)]
-        self.work = {
+        self.scratch = {
             "conv2d": [padded, columns, outputs, bias_spec((self.OH, F, self.OW, N), dtype)],
             "conv2d_weight_grad": [padded, columns, outputs, *sums],
             "conv2d_input_grad": [columns, outputs],
@@ -68,48 +68,58 @@ class Im2col:
         b: np.ndarray | None,
         activation: str | None,
         y: np.ndarray,
-        work: Sequence[np.ndarray],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C/G, KH, KW), bias and activation into y (OH, F, OW, N)."""
-        padded, *scratch, row = work
+        padded, *tile, row = scratch
         yield from spread(b, row)
         windows, copies = self._windows(x, padded)
         yield from copies
         weight = matrices_of(w, self.G)
-        for rows, columns, outputs in self._tiles(y, *scratch):
+        for rows, columns, outputs in self._tiles(y, *tile):
             yield self._lower(windows, rows, columns)
             yield self.products.product(weight, columns, outputs)
             target = self._of_tile(y, rows)
             yield partial(setitem, target, ..., outputs.reshape(target.shape))
             yield from finish(y[rows], None if b is None else row, activation)  # still in cache
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write ``dy · im2col(x)ᵀ`` into dw (F, C/G, KH, KW)."""
-        padded, *scratch, total, part = work
+        padded, *tile, total, part = scratch
         windows, copies = self._windows(x, padded)
         yield from copies
-        for rows, columns, outputs in self._tiles(dy, *scratch):
+        for rows, columns, outputs in self._tiles(dy, *tile):
             yield self._take(dy, rows, outputs)
             yield self._lower(windows, rows, columns)
             yield from self.products.add_product(outputs, columns, total, part if rows.start else None)
         yield as_weight(total, dw)
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write ``col2im(wᵀ · dy)`` into dx (H, C, W, N)."""
         wt = matrices_of(w, self.G).swapaxes(1, 2)
         yield partial(dx.fill, 0)
-        for rows, columns, outputs in self._tiles(dy, *work):
+        for rows, columns, outputs in self._tiles(dy, *scratch):
             yield self._take(dy, rows, outputs)
             yield self.products.product(wt, outputs, columns)
             windows = columns.reshape(self.G, *self.window.kernel, -1, rows.stop - rows.start, self.OW, self.N)
             yield from add_windows(windows.transpose(4, 1, 2, 0, 3, 5, 6), rows.start, self.window, dx)
 
     def grads(
-        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        dy: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        dx: np.ndarray,
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write both gradients."""
-        yield from self.weight_grad(x, dy, dw, work)
-        _, columns, outputs, *_ = work
+        yield from self.weight_grad(x, dy, dw, scratch)
+        _, columns, outputs, *_ = scratch
         yield from self.input_grad(dy, w, dx, [columns, outputs])
 
     def _tiles(

@@ -32,14 +32,14 @@ class NumpyNormalization(Normalization):
     """Batch norm on the CPU."""
 
     @kernel(scratch=_sums)
-    def batch_norm_sums(self, x: Array, out: Any = None, work: Any = None) -> Iterator[Call]:
-        yield partial(sums, x, out, work)
+    def batch_norm_sums(self, x: Array, out: Any = None, scratch: Any = None) -> Iterator[Call]:
+        yield partial(sums, x, out, scratch)
 
     @kernel(scratch=_sums)
     def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Any = None, work: Any = None
+        self, x: Array, mean: Array, dy: Array, out: Any = None, scratch: Any = None
     ) -> Iterator[Call]:
-        yield partial(grad_sums, x, mean, dy, out, work)
+        yield partial(grad_sums, x, mean, dy, out, scratch)
 
     @kernel(scratch=_affine)
     def channel_affine(
@@ -51,9 +51,9 @@ class NumpyNormalization(Normalization):
         other_scale: Array | None = None,
         activation: str | None = None,
         out: Any = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        yield partial(affine, x, scale, shift, other, other_scale, activation, out, work)
+        yield partial(affine, x, scale, shift, other, other_scale, activation, out, scratch)
 
 
 def _tile_and_spread(backend: Any, x: Spec, spread: int) -> list[Spec]:
@@ -79,14 +79,14 @@ def channel_blocks(C: int, spread: Array, *values: Array) -> Iterator[tuple[slic
         yield channels, rows
 
 
-def sums(x: Array, out: Array, work: Sequence[Array]) -> None:
+def sums(x: Array, out: Array, scratch: Sequence[Array]) -> None:
     """Write Σx and Σ(x - Σx/n)² of each channel to ``out`` (2, C), summed about the mean k of its first row.
 
     Then float32 is enough for all but the last step, in float64 (Chan, Golub, LeVeque 1983):
 
         Σx = Σ(x - k) + n·k,     Σ(x - Σx/n)² = Σ(x - k)² - (Σ(x - k))²/n
     """
-    tile, spread, sums = work
+    tile, spread, sums = scratch
     H, C, W, N = x.shape
     m = W * N
     k = np.matmul(x[0].reshape(C, m), ones(m, x.dtype)) * x.dtype.type(1 / m)
@@ -103,9 +103,9 @@ def sums(x: Array, out: Array, work: Sequence[Array]) -> None:
     first += H * m * k.astype("f8")
 
 
-def grad_sums(x: Array, mean: Array, dy: Array, out: Array, work: Sequence[Array]) -> None:
+def grad_sums(x: Array, mean: Array, dy: Array, out: Array, scratch: Sequence[Array]) -> None:
     """Write Σdy and Σdy·(x - mean) of each channel to ``out`` (2, C)."""
-    tile, spread, sums = work
+    tile, spread, sums = scratch
     H, C, W, N = x.shape
     dy = dy.reshape(H, C, W * N)
     for channels, (shift,) in channel_blocks(C, spread, mean):
@@ -133,10 +133,10 @@ def affine(
     other_scale: Array | None,
     activation: str | None,
     y: Array,
-    work: Sequence[Array],
+    scratch: Sequence[Array],
 ) -> None:
     """Write ``x·scale + other·other_scale + shift``, with the activation if there is one, into y, which may be x."""
-    tile, spread = work
+    tile, spread = scratch
     values = (scale, shift) if other_scale is None else (scale, shift, other_scale)
     for channels, (a, c, *b) in channel_blocks(x.shape[1], spread, *values):
         for r in range(0, len(x), len(tile)):

@@ -32,17 +32,17 @@ class NumpyPooling(Pooling):
     """Pooling on the CPU."""
 
     @kernel(scratch=_rows)
-    def max_pool2d(self, x: Array, window: Window, out: Any = None, work: Any = None) -> Iterator[Call]:
+    def max_pool2d(self, x: Array, window: Window, out: Any = None, scratch: Any = None) -> Iterator[Call]:
         """The maximum over rows, at full width, then over columns."""
-        (h,) = work
+        (h,) = scratch
         yield from _max_along(x, 0, window.taps(0, len(x), len(out)), window.stride[0], h)
         yield from _max_along(h, 2, window.taps(1, x.shape[2], out.shape[2]), window.stride[1], out)
 
     @kernel(scratch=_masks)
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Any = None, work: Any = None
+        self, x: Array, y: Array, dy: Array, window: Window, out: Any = None, scratch: Any = None
     ) -> Iterator[Call]:
-        hit, taken, part = work
+        hit, taken, part = scratch
         size = x.shape[0], x.shape[2]
         overlapping = window.extent[0] > window.stride[0] or window.extent[1] > window.stride[1]
         if overlapping or not _tiles(window, size):

@@ -32,7 +32,7 @@ class Rows:
 
     Attributes
     ----------
-    work : dict
+    scratch : dict
         The scratch arrays of each kernel, by its name.
     """
 
@@ -43,24 +43,27 @@ class Rows:
         self.lowering = lowering = Lowering(x, window, groups, dtype, tuning.tile_bytes)
         y = (lowering.OH, F, lowering.OW, x[3])
         self.sum = RowSum(groups, F // groups, lowering.K, lowering.tile, dtype, tuning)
-        self.work = {
+        self.scratch = {
             "conv2d": [lowering.spec, bias_spec(y, dtype)],
-            "conv2d_weight_grad": [lowering.spec, *self.sum.work],
+            "conv2d_weight_grad": [lowering.spec, *self.sum.scratch],
         }
         # few rows of the flipped kernel's product do not keep BLAS busy: then wᵀ · dy is faster
         few = x[1] // groups < tuning.flipped_min_channels and tuning.flipped_max_ratio * x[1] < F
         flipped = None if few or window.kernel == (1, 1) else window.flipped
         self.flipped = Lowering(y, flipped, groups, dtype, tuning.tile_bytes) if flipped else None
         if self.flipped:
-            scratch = [self.flipped.spec, Spec((x[1], *window.kernel, F // groups), dtype)]
+            flipped_scratch = [self.flipped.spec, Spec((x[1], *window.kernel, F // groups), dtype)]
             self.flipped_sum = RowSum(groups, x[1] // groups, self.flipped.K, self.flipped.tile, dtype, tuning)
-            self.work |= {"conv2d_input_grad": scratch, "conv2d_grads": [*scratch, *self.flipped_sum.work]}
+            self.scratch |= {
+                "conv2d_input_grad": flipped_scratch,
+                "conv2d_grads": [*flipped_scratch, *self.flipped_sum.scratch],
+            }
         row = groups * lowering.K * y[2] * y[3]
         #: output rows whose ``wᵀ · dy`` is made at a time
         self.step = max(1, min(lowering.OH, tuning.tile_bytes // (row * np.dtype(dtype).itemsize)))
         self.columns = Spec((groups, self.step, lowering.K, y[2] * y[3]) if not lowering.direct else (0,), dtype)
         if not self.flipped:
-            self.work["conv2d_input_grad"] = [self.columns]
+            self.scratch["conv2d_input_grad"] = [self.columns]
 
     def conv2d(
         self,
@@ -69,19 +72,21 @@ class Rows:
         b: np.ndarray | None,
         activation: str | None,
         y: np.ndarray,
-        work: Sequence[np.ndarray],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C/G, KH, KW), bias and activation into y (OH, F, OW, N)."""
-        L, row = work
+        L, row = scratch
         yield from spread(b, row)
         by_group = matrices_of(w, self.G)[:, None]
         yield from convolve_rows(
             self.products, self.lowering, x, by_group, L, y, None if b is None else row, activation
         )
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw (F, C/G, KH, KW)."""
-        L, *sums = work
+        L, *sums = scratch
         rows, total = rows_of(dy, self.G), self.sum.total(sums)
         yield partial(total.fill, 0)
         for r, m, V, copies in self.lowering.tiles(x, L):
@@ -90,11 +95,17 @@ class Rows:
         yield as_weight(total, dw)
 
     def grads(
-        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        dy: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        dx: np.ndarray,
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write both gradients of the rows of dy, lowered once: dx is their convolution, dw its adjoint at x."""
         assert self.flipped is not None
-        L, flipped, *sums = work
+        L, flipped, *sums = scratch
         rows, result, total = rows_of(x, self.G), rows_of(dx, self.G), self.flipped_sum.total(sums)
         G, C, (KH, KW) = self.G, w.shape[1], self.window.kernel
         yield self._flip(w, flipped)
@@ -109,10 +120,12 @@ class Rows:
         # x has been multiplied by the padding of dy, and the padding of x not by dy: it matters for NaN and infinity
         yield unless(partial(finite_weight, dw), partial(self._textbook_weight_grad, x, dy, dw))
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N), a gather or sums in a fixed order."""
         if self.flipped:
-            L, flipped = work
+            L, flipped = scratch
             yield self._flip(w, flipped)
             yield from convolve_rows(self.products, self.flipped, dy, flipped.reshape(self.G, 1, w.shape[1], -1), L, dx)
             yield from self._of_finite(w, dy, dx)
@@ -121,7 +134,7 @@ class Rows:
                 matrices_of(w, self.G)[:, None].swapaxes(2, 3), rows_of(dy, self.G), rows_of(dx, self.G)
             )
         else:
-            yield from self._input_grad_columns(dy, w, dx, *work)
+            yield from self._input_grad_columns(dy, w, dx, *scratch)
 
     def _of_finite(self, w: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> Iterator[Call]:
         """Write dx again if the weight is not finite: the convolution has multiplied it by the padding of dy."""
@@ -132,7 +145,7 @@ class Rows:
         yield unless(partial(finite_weight, w), textbook)
 
     def _textbook_weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
-        run(self.weight_grad(x, dy, dw, [np.empty(*spec) for spec in self.work["conv2d_weight_grad"]]))
+        run(self.weight_grad(x, dy, dw, [np.empty(*spec) for spec in self.scratch["conv2d_weight_grad"]]))
 
     def _flip(self, w: np.ndarray, flipped: np.ndarray) -> Call:
         """Write the weight of the input's gradient, (C, KH, KW, F/G), turned by half a turn."""
@@ -191,16 +204,16 @@ class RowSum:
         # as many rows' products before they are added up as stay in the first-level cache
         self.step = max(1, min(tile, tuning.sum_bytes // (G * F * K * 4)))
         part = Spec((G, *shape) if self.step > 1 else (0,), dtype)
-        self.work = [Spec((G, self.step, *shape), dtype), part, Spec((G, *shape), dtype)]
+        self.scratch = [Spec((G, self.step, *shape), dtype), part, Spec((G, *shape), dtype)]
 
-    def total(self, work: Sequence[np.ndarray]) -> np.ndarray:
+    def total(self, scratch: Sequence[np.ndarray]) -> np.ndarray:
         """Return where the sum is, (G, F, K)."""
-        *_, total = work
+        *_, total = scratch
         return total.swapaxes(1, 2) if self.windows_first else total
 
-    def add(self, rows: np.ndarray, V: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def add(self, rows: np.ndarray, V: np.ndarray, scratch: Sequence[np.ndarray]) -> Iterator[Call]:
         """Add the products of some rows with their windows."""
-        products, part, total = work
+        products, part, total = scratch
         a, b = (V, rows) if self.windows_first else (rows, V)
         for i in range(0, V.shape[1], self.step):
             several = products[:, : min(self.step, V.shape[1] - i)]

@@ -15,7 +15,7 @@ one such matrix for the height and one for the width,
     M[k]    = U[k] · V[k]                               36 products (F, C) · (C, P), P = tiles · samples
     y[:, f] = A_h · M[:, f] · A_wᵀ
 
-for a part of the images at a time. V is stored as (6, C, 6·m, n·N): along the width a tile's 6 come first, then the
+for a block of the images at a time. V is stored as (6, C, 6·m, n·N): along the width a tile's 6 come first, then the
 channel, then the height's 6, so that both transforms and the products are of matrices whose rows lie in memory. The
 adjoint of each line gives the weight's gradient. If the input's is wanted as well it is the adjoint of that convolution
 of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
@@ -125,7 +125,7 @@ class Winograd:
 
     Attributes
     ----------
-    work : dict
+    scratch : dict
         The scratch arrays of each kernel, by its name.
     """
 
@@ -138,17 +138,17 @@ class Winograd:
         self.x, self.F, self.window, self.tuning = x, F, window, tuning
         self.forward, self.gradient = Tiles(x, F, window, tuning), Tiles((OH, F, OW, x[3]), C, flipped, tuning)
         U, taps = Spec((IN, IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
-        summand = [taps if len(tiles.parts) == 1 else U for tiles in (self.forward, self.gradient)]
+        summand = [taps if len(tiles.blocks) == 1 else U for tiles in (self.forward, self.gradient)]
         y = OH, F, OW, x[3]
-        self.work = {
-            "conv2d": [U, *self.forward.work, Pixels.spec(x)],
-            "conv2d_weight_grad": [U, summand[0], *self.forward.work, Pixels.spec(x), Pixels.spec(y)],
-            "conv2d_input_grad": [U, *self.gradient.work, Pixels.spec(y)],
+        self.scratch = {
+            "conv2d": [U, *self.forward.scratch, Pixels.spec(x)],
+            "conv2d_weight_grad": [U, summand[0], *self.forward.scratch, Pixels.spec(x), Pixels.spec(y)],
+            "conv2d_input_grad": [U, *self.gradient.scratch, Pixels.spec(y)],
         }
-        if len(self.gradient.parts) == 1:
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, Pixels.spec(x), Pixels.spec(y)]
+        if len(self.gradient.blocks) == 1:
+            self.scratch["conv2d_grads"] = [U, summand[1], *self.gradient.scratch, Pixels.spec(x), Pixels.spec(y)]
         elif prod(U.shape) <= prod(x) + prod(y):  # or the sums of weights take the time, and the memory
-            self.work["conv2d_grads"] = [U, summand[1], *self.gradient.work, U, Pixels.spec(x), Pixels.spec(y)]
+            self.scratch["conv2d_grads"] = [U, summand[1], *self.gradient.scratch, U, Pixels.spec(x), Pixels.spec(y)]
 
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str, tuning: Tuning) -> bool:
@@ -167,77 +167,87 @@ class Winograd:
         b: np.ndarray | None,
         activation: str | None,
         y: np.ndarray,
-        work: Sequence[np.ndarray],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, 3, 3), bias and activation into y (OH, F, OW, N)."""
-        U, *arrays, scratch = work
-        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, scratch), U, b, activation, y, arrays))
+        U, *arrays, sums = scratch
+        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, sums), U, b, activation, y, arrays))
         yield checked(calls, partial(self._conv2d_rows, x, w, b, activation, y))
 
-    def input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write the convolution of dy with the flipped weight into dx (H, C, W, N)."""
-        U, *arrays, scratch = work
-        convolution = self.gradient.convolve(Pixels(dy, scratch), U.swapaxes(2, 3), None, None, dx, arrays)
+        U, *arrays, sums = scratch
+        convolution = self.gradient.convolve(Pixels(dy, sums), U.swapaxes(2, 3), None, None, dx, arrays)
         calls = chain(filters(w, G[:, ::-1], U), *convolution)
         yield checked(calls, partial(self._input_grad_rows, dy, w, dx))
 
-    def weight_grad(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
         """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
-        *work, of_x, of_dy = work
-        calls = self._weight_grad(Pixels(x, of_x), Pixels(dy, of_dy), dw, work)
+        *scratch, of_x, of_dy = scratch
+        calls = self._weight_grad(Pixels(x, of_x), Pixels(dy, of_dy), dw, scratch)
         yield checked(calls, partial(self._weight_grad_rows, x, dy, dw))
 
-    def _weight_grad(self, x: Pixels, dy: Pixels, dw: np.ndarray, work: Sequence[np.ndarray]) -> Iterator[Call]:
-        dU, summand, *arrays = work
-        for i, part in enumerate(self.forward.parts):
-            V, dM, half = self.forward.arrays(part, arrays)
-            yield from self.forward.inputs(part, x, V, half)
-            yield from self.forward.adjoint(part, dy, dM, half)
+    def _weight_grad(self, x: Pixels, dy: Pixels, dw: np.ndarray, scratch: Sequence[np.ndarray]) -> Iterator[Call]:
+        dU, summand, *arrays = scratch
+        for i, block in enumerate(self.forward.blocks):
+            V, dM, half = self.forward.arrays(block, arrays)
+            yield from self.forward.inputs(block, x, V, half)
+            yield from self.forward.adjoint(block, dy, dM, half)
             yield from self.tuning.products.add_product(matrices(dM), matrices(V), dU, summand if i else None)
         yield from store(dU, G, summand, dw)
 
     def grads(
-        self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self,
+        x: np.ndarray,
+        dy: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        dx: np.ndarray,
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
-        *work, of_x, of_dy = work
+        *scratch, of_x, of_dy = scratch
         by_rows = [partial(self._weight_grad_rows, x, dy, dw), partial(self._input_grad_rows, dy, w, dx)]
-        yield checked(self._grads(Pixels(x, of_x), Pixels(dy, of_dy), w, dw, dx, work), partial(run, by_rows))
+        yield checked(self._grads(Pixels(x, of_x), Pixels(dy, of_dy), w, dw, dx, scratch), partial(run, by_rows))
 
     def _grads(
-        self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, work: Sequence[np.ndarray]
+        self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
-        U, summand, *arrays = work
+        U, summand, *arrays = scratch
         tiles = self.gradient
-        dU = U if len(tiles.parts) == 1 else arrays.pop()  # when dx is there, U is not needed any more
+        dU = U if len(tiles.blocks) == 1 else arrays.pop()  # when dx is there, U is not needed any more
         yield from filters(w, G[:, ::-1], U)
         convolutions = tiles.convolve(dy, U.swapaxes(2, 3), None, None, dx, arrays)
-        for i, (part, convolution) in enumerate(zip(tiles.parts, convolutions, strict=True)):
-            V, dM, half = tiles.arrays(part, arrays)
+        for i, (block, convolution) in enumerate(zip(tiles.blocks, convolutions, strict=True)):
+            V, dM, half = tiles.arrays(block, arrays)
             yield from convolution
-            yield from tiles.adjoint(part, x, dM, half)
+            yield from tiles.adjoint(block, x, dM, half)
             yield from self.tuning.products.add_product(matrices(V), matrices(dM), dU, summand if i else None)
         yield from store(dU, G[:, ::-1], summand, dw)
 
     def _conv2d_rows(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, activation: str | None, y: np.ndarray
     ) -> None:
-        for images, rows, work in self._few("conv2d"):
+        for images, rows, scratch in self._few("conv2d"):
             few = np.empty_like(y[..., images], order="C")
-            run(rows.conv2d(np.ascontiguousarray(x[..., images]), w, b, activation, few, work))
+            run(rows.conv2d(np.ascontiguousarray(x[..., images]), w, b, activation, few, scratch))
             y[..., images] = few
 
     def _input_grad_rows(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        for images, rows, work in self._few("conv2d_input_grad"):
+        for images, rows, scratch in self._few("conv2d_input_grad"):
             few = np.empty_like(dx[..., images], order="C")
-            run(rows.input_grad(np.ascontiguousarray(dy[..., images]), w, few, work))
+            run(rows.input_grad(np.ascontiguousarray(dy[..., images]), w, few, scratch))
             dx[..., images] = few
 
     def _weight_grad_rows(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         summand = np.empty_like(dw)
-        for images, rows, work in self._few("conv2d_weight_grad"):
+        for images, rows, scratch in self._few("conv2d_weight_grad"):
             few_x, few_dy = np.ascontiguousarray(x[..., images]), np.ascontiguousarray(dy[..., images])
-            run(rows.weight_grad(few_x, few_dy, summand if images.start else dw, work))
+            run(rows.weight_grad(few_x, few_dy, summand if images.start else dw, scratch))
             if images.start:
                 np.add(dw, summand, dw)
 
@@ -246,11 +256,11 @@ class Winograd:
         *size, N = self.x
         for n in range(0, N, FEW_IMAGES):
             rows = Rows((*size, min(FEW_IMAGES, N - n)), self.F, self.window, 1, "float32", self.tuning)
-            yield slice(n, n + FEW_IMAGES), rows, [np.empty(*spec) for spec in rows.work[kernel]]
+            yield slice(n, n + FEW_IMAGES), rows, [np.empty(*spec) for spec in rows.scratch[kernel]]
 
 
-class Part(NamedTuple):
-    """A part of the images: where strips of columns cross one of rows."""
+class Block(NamedTuple):
+    """A block of the images: where strips of columns cross one of rows."""
 
     rows: Strip
     columns: list[Strip]
@@ -262,7 +272,7 @@ class Part(NamedTuple):
 
 
 class Tiles:
-    """The tiles of images x (H, C, W, N) for a convolution with F filters, and the parts that are made at a time."""
+    """The tiles of images x (H, C, W, N) for a convolution with F filters, and the blocks that are made at a time."""
 
     def __init__(self, x: Shape, F: int, window: Window, tuning: Tuning) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
@@ -275,19 +285,19 @@ class Tiles:
         rows = strips(H, OH, top, min(most, -(-wanted // (n * N))))
         m = longest(rows)
         together = -(-wanted // (m * n * N))
-        self.parts = [Part(r, columns[i : i + together]) for r in rows for i in range(0, len(columns), together)]
-        row = max(part.size[1] for part in self.parts) * N
+        self.blocks = [Block(r, columns[i : i + together]) for r in rows for i in range(0, len(columns), together)]
+        row = max(block.size[1] for block in self.blocks) * N
         H = OUT * m + TAPS - 1
         self.channels = max(
             1, min(max(C, F), tuning.winograd_half_bytes // (4 * H * IN * row))
         )  # transformed at a time
         sizes = IN * C * IN * m * row, IN * F * IN * m * row, H * self.channels * IN * n * N
-        self.work = [Spec((size,), "float32") for size in sizes]
+        self.scratch = [Spec((size,), "float32") for size in sizes]
 
-    def arrays(self, part: Part, work: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Return V (6, C, 6·m, n·N) for a part of m by n tiles, M (6, F, 6·m, n·N), and scratch between the axes."""
-        V, M, half = work
-        m, n = part.size
+    def arrays(self, block: Block, scratch: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return V (6, C, 6·m, n·N) for a block of m by n tiles, M (6, F, 6·m, n·N), and scratch between the axes."""
+        V, M, half = scratch
+        m, n = block.size
         shape = IN, -1, IN * m, n * self.N
         per = IN * prod(shape[2:])
         return V[: self.C * per].reshape(shape), M[: self.F * per].reshape(shape), half
@@ -299,52 +309,52 @@ class Tiles:
         b: np.ndarray | None,
         activation: str | None,
         y: np.ndarray,
-        work: Sequence[np.ndarray],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Iterator[Call]]:
-        """For each part yield what writes its convolution, plus bias and with the activation, into y (OH, F, OW, N)."""
-        for part in self.parts:
-            V, M, half = self.arrays(part, work)
+        """For each block yield the calls that write its convolution, bias and activation into y (OH, F, OW, N)."""
+        for block in self.blocks:
+            V, M, half = self.arrays(block, scratch)
             once = matrices(M)[ONE, ONE]
-            target = y[part.rows.outputs, :, part.columns[0].outputs.start : part.columns[-1].outputs.stop]
+            target = y[block.rows.outputs, :, block.columns[0].outputs.start : block.columns[-1].outputs.stop]
             yield chain(
-                self.inputs(part, x, V, half),
+                self.inputs(block, x, V, half),
                 [self.products.product(U, matrices(V), matrices(M))],
                 [] if b is None else [partial(np.add, once, b[:, None], once)],
-                self.outputs(part, M, y, half),
+                self.outputs(block, M, y, half),
                 [activating(target, activation, target)] if activation else [],
             )
 
-    def inputs(self, part: Part, pixels: Pixels, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+    def inputs(self, block: Block, pixels: Pixels, V: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Make ``V[:, c] = B_h · x[:, c] · B_wᵀ``."""
-        yield from pixels.until(part.rows.inputs.stop)  # just before they are wanted: then they are in cache
-        x = pixels.x[part.rows.inputs]
-        for channels, columns, between, piece in self._pieces(part, len(x), half, V):
+        yield from pixels.until(block.rows.inputs.stop)  # just before they are wanted: then they are in cache
+        x = pixels.x[block.rows.inputs]
+        for channels, columns, between, piece in self._pieces(block, len(x), half, V):
             yield partial(np.matmul, columns.B, x[:, channels, columns.inputs], by_pixel(between, self.N))
-            yield partial(np.matmul, part.rows.B, between.transpose(2, 1, 0, 3), piece)
+            yield partial(np.matmul, block.rows.B, between.transpose(2, 1, 0, 3), piece)
 
-    def adjoint(self, part: Part, pixels: Pixels, M: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+    def adjoint(self, block: Block, pixels: Pixels, M: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Make ``M[:, f] = A_hᵀ · y[:, f] · A_w``, the adjoint of :meth:`outputs`."""
-        yield from pixels.until(part.rows.outputs.stop)
-        y = pixels.x[part.rows.outputs]
-        for channels, columns, between, piece in self._pieces(part, len(y), half, M):
+        yield from pixels.until(block.rows.outputs.stop)
+        y = pixels.x[block.rows.outputs]
+        for channels, columns, between, piece in self._pieces(block, len(y), half, M):
             yield partial(np.matmul, columns.AT, y[:, channels, columns.outputs], by_pixel(between, self.N))
-            yield partial(np.matmul, part.rows.AT, between.transpose(2, 1, 0, 3), piece)
+            yield partial(np.matmul, block.rows.AT, between.transpose(2, 1, 0, 3), piece)
 
-    def outputs(self, part: Part, M: np.ndarray, y: np.ndarray, half: np.ndarray) -> Iterator[Call]:
+    def outputs(self, block: Block, M: np.ndarray, y: np.ndarray, half: np.ndarray) -> Iterator[Call]:
         """Write ``y[:, f] = A_h · M[:, f] · A_wᵀ``."""
-        y = y[part.rows.outputs]
-        for channels, columns, between, piece in self._pieces(part, len(y), half, M):
-            yield partial(np.matmul, part.rows.A, piece, between.transpose(2, 1, 0, 3))
+        y = y[block.rows.outputs]
+        for channels, columns, between, piece in self._pieces(block, len(y), half, M):
+            yield partial(np.matmul, block.rows.A, piece, between.transpose(2, 1, 0, 3))
             yield partial(np.matmul, columns.A, by_pixel(between, self.N), y[:, channels, columns.outputs])
 
     def _pieces(
-        self, part: Part, H: int, half: np.ndarray, V: np.ndarray
+        self, block: Block, H: int, half: np.ndarray, V: np.ndarray
     ) -> Iterator[tuple[slice, Strip, np.ndarray, np.ndarray]]:
         """Yield channels, columns, their scratch between the axes (H, C, 6, n·N), and their V (6, C, 6·m, n·N)."""
-        first = part.columns[0].tiles.start
+        first = block.columns[0].tiles.start
         for c in range(0, V.shape[1], self.channels):
             channels = slice(c, min(c + self.channels, V.shape[1]))
-            for columns in part.columns:
+            for columns in block.columns:
                 samples = slice((columns.tiles.start - first) * self.N, (columns.tiles.stop - first) * self.N)
                 piece = V[:, channels, :, samples]
                 shape = H, piece.shape[1], IN, piece.shape[3]

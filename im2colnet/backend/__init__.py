@@ -8,7 +8,8 @@ Legend: ``x`` input, ``y`` output, ``dx``/``dy`` gradients, ``w``/``b`` weight a
 channels, height, width; ``F`` filters; ``KH, KW``, ``OH, OW`` kernel and output sizes; ``G`` groups.
 
 Every kernel (:mod:`im2colnet.backend.kernel`) writes to ``out`` where it is given (C-contiguous) and returns it;
-``work`` are scratch arrays as its ``scratch`` lists them. Without these the plain call allocates them. Kernels never
+``scratch`` is the list of scratch arrays that ``backend.name.scratch(...)`` describes. A plain call without them
+allocates them. Kernels never
 change their inputs, give the same result every time, and take arrays of any strides.
 """
 

@@ -139,14 +139,16 @@ class Activation(Arrays):
         return kind is not None and kind.partition(":")[0] in self.epilogues
 
     @kernel(result=like("x"), scratch=_value_scratch)
-    def activation(self, x: Array, kind: str, out: Array = None, work: Any = None) -> Iterator[Call]:
+    def activation(self, x: Array, kind: str, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         """Write ``y = f(x)``, f being the function that ``kind`` names; ``out`` may be ``x``."""
-        yield partial(formula(kind).value, self.xp, x, out, *work)
+        yield partial(formula(kind).value, self.xp, x, out, *scratch)
 
     @kernel(result=like("dy"), scratch=_slope_scratch)
-    def activation_grad(self, read: Array, dy: Array, kind: str, out: Array = None, work: Any = None) -> Iterator[Call]:
+    def activation_grad(
+        self, read: Array, dy: Array, kind: str, out: Array = None, scratch: Any = None
+    ) -> Iterator[Call]:
         """Write ``dx = f'(x)·dy``. ``read`` is x or y, as the formula of the kind says; ``out`` may be ``dy``."""
-        row, xp, (slope, *spare) = formula(kind), self.xp, work
+        row, xp, (slope, *spare) = formula(kind), self.xp, scratch
         yield partial(row.slope, xp, read, slope, *spare)
         if row.mask:  # no product with the mask: infinity times 0 is NaN
             yield lambda: setitem(out, ..., xp.where(slope, dy, dy.dtype.type(0)))

@@ -89,13 +89,13 @@ class Convolution(Linear, Activation):
         groups: int = 1,
         activation: str | None = None,
         out: Array = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         """Cross-correlate: ``y = f(w · im2col(x) + b)``, (OH, F, OW, N).
 
         f is an ``activation`` among ``epilogues``; without one, nothing.
         """
-        (columns,), (OH, F, OW, N), G = work, out.shape, groups
+        (columns,), (OH, F, OW, N), G = scratch, out.shape, groups
         K = w.shape[1] * w.shape[2] * w.shape[3]
         L, y = columns.reshape(OH, G, K, OW * N), out.reshape(OH, G, F // G, OW * N)
         yield from self.im2col.prepare(x, window, out=columns)
@@ -107,10 +107,10 @@ class Convolution(Linear, Activation):
 
     @kernel(result=_input, scratch=_input_scratch)
     def conv2d_input_grad(
-        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Array = None, work: Any = None
+        self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         """Gradient with respect to the input of ``size`` (H, W): ``dx = col2im(wᵀ · dy)``."""
-        (columns,), (OH, F, OW, N), G = work, dy.shape, groups
+        (columns,), (OH, F, OW, N), G = scratch, dy.shape, groups
         K = w.shape[1] * w.shape[2] * w.shape[3]
         L = columns.reshape(OH, G, K, OW * N)
         yield lambda: self.matmul(
@@ -120,10 +120,10 @@ class Convolution(Linear, Activation):
 
     @kernel(result=_weight, scratch=_weight_scratch)
     def conv2d_weight_grad(
-        self, x: Array, dy: Array, window: Window, groups: int = 1, out: Array = None, work: Any = None
+        self, x: Array, dy: Array, window: Window, groups: int = 1, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         """Gradient with respect to the weight: ``dw = Σ_rows dy · im2col(x)ᵀ``. (F, C/G, KH, KW)."""
-        (columns, products), (OH, F, OW, N), G = work, dy.shape, groups
+        (columns, products), (OH, F, OW, N), G = scratch, dy.shape, groups
         columns_t = columns.reshape(OH, G, -1, OW * N).swapaxes(2, 3)  # (OH, G, OW·N, K)
         yield from self.im2col.prepare(x, window, out=columns)
         yield lambda: self.matmul(dy.reshape(OH, G, F // G, OW * N), columns_t, out=products)  # (OH, G, F/G, K)
@@ -139,7 +139,7 @@ class Convolution(Linear, Activation):
         groups: int = 1,
         dw: Array = None,
         dx: Array = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         """Write both gradients, that of the weight into ``dw`` and that of the input into ``dx``.
 

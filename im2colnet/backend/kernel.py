@@ -1,7 +1,7 @@
 """A kernel is written once: one generator of calls gives the plain call, the prepared calls and the scratch.
 
     @kernel(result=like("x"))
-    def twice(self, x, out=None, work=None):
+    def twice(self, x, out=None, scratch=None):
         yield partial(self.xp.add, x, x, out=out)
 
 ``backend.twice(x)`` allocates what the caller leaves out, makes the calls and returns ``out``;
@@ -12,6 +12,7 @@ inherited, overridden and reached by ``super()`` as methods are.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial, update_wrapper
 from inspect import Parameter, Signature, signature
@@ -21,35 +22,35 @@ from im2colnet.errors import BackendError
 from im2colnet.types import Array, Call, Spec, run
 
 P = ParamSpec("P")
-Result = Callable[..., Spec]  # rule(backend, **arguments), with a Spec in place of each array
-Scratch = Callable[..., Sequence[Spec]]
-PROVIDED = ("out", "work")  # arguments that a plain call allocates if the caller leaves them out
+ResultRule = Callable[..., Spec]  # rule(backend, **arguments), with a Spec in place of each array
+ScratchRule = Callable[..., Sequence[Spec]]
+PROVIDED = ("out", "scratch")  # arguments that a plain call allocates if the caller leaves them out
 
 
 def kernel(
-    result: Result | None = None, scratch: Scratch | None = None
+    result: ResultRule | None = None, scratch: ScratchRule | None = None
 ) -> Callable[[Callable[Concatenate[Any, P], Iterator[Call]]], Kernel[P]]:
     """Make a kernel of a generator of calls.
 
-    Its last parameters are ``out``, if it has one result, and ``work``, if it wants scratch. The generator always gets
-    both. It reads no array before the first call is made, since prepared calls see what the arrays hold then.
+    Its last parameters are ``out``, if it has one result, and ``scratch``, if it needs scratch memory. The generator
+    always gets both. It reads no array before the first call is made: prepared calls see what the arrays hold then.
 
     Parameters
     ----------
     result
         Returns the :class:`Spec` of ``out`` for the kernel's arguments; by default that of the kernel it overrides.
     scratch
-        Returns those of the arrays in ``work``; by default those of the kernel it overrides, or none.
+        Returns those of the arrays in ``scratch``; by default those of the kernel it overrides, or none.
     """
     return lambda function: Kernel(function, result, scratch)
 
 
-def like(name: str) -> Result:
+def like(name: str) -> ResultRule:
     """Return the rule of a result that has shape and element type of the argument ``name``."""
     return lambda backend, **arguments: arguments[name]
 
 
-def one_like(name: str) -> Scratch:
+def one_like(name: str) -> ScratchRule:
     """Return the rule of one scratch array that has shape and element type of the argument ``name``."""
     return lambda backend, **arguments: [arguments[name]]
 
@@ -59,9 +60,16 @@ class Kernel(Generic[P]):
 
     __name__: str
 
-    def __init__(self, function: Callable[..., Any], result: Result | None = None, scratch: Scratch | None = None):
+    def __init__(
+        self, function: Callable[..., Any], result: ResultRule | None = None, scratch: ScratchRule | None = None
+    ):
+        code = function.__code__
+        named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if "work" in named:
+            function = _by_new_name(function)
         update_wrapper(self, function)
         self.function, self._result, self._scratch = function, result, scratch
+        self._has_scratch = "scratch" in named or "work" in named
 
     @cached_property
     def signature(self) -> Signature:
@@ -93,8 +101,7 @@ class Kernel(Generic[P]):
         overridden = inherited(owner, name)
         if overridden:
             self._result = self._result or overridden._result
-            code = self.function.__code__
-            if self._scratch is None and "work" in code.co_varnames[: code.co_argcount]:
+            if self._scratch is None and self._has_scratch:
                 self._scratch = overridden._scratch
 
     @overload
@@ -115,7 +122,7 @@ class Kernel(Generic[P]):
         return self._result(backend, **_described(arguments))
 
     def scratch(self, backend: Any, arguments: dict[str, Any]) -> list[Spec]:
-        """Describe the arrays of ``work`` for these arguments."""
+        """Describe the arrays of ``scratch`` for these arguments."""
         return list(self._scratch(backend, **_described(arguments))) if self._scratch else []
 
     def call(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Array:
@@ -134,18 +141,18 @@ class Kernel(Generic[P]):
         return list(self.function(backend, **arguments))
 
     def _provide(self, backend: Any, arguments: dict[str, Any]) -> None:
-        """Allocate ``out`` and ``work``, if the kernel takes them and they are not given."""
+        """Allocate ``out`` and ``scratch``, if the kernel takes them and they are not given."""
         if self._result and arguments.get("out") is None:
             arguments["out"] = backend.empty(*self.result(backend, arguments))
-        if "work" in self.signature.parameters and arguments.get("work") is None:
-            arguments["work"] = [backend.empty(*spec) for spec in self.scratch(backend, arguments)]
+        if "scratch" in self.signature.parameters and arguments.get("scratch") is None:
+            arguments["scratch"] = [backend.empty(*spec) for spec in self.scratch(backend, arguments)]
 
 
 class PlainKernel(Kernel[P]):
     """A kernel that is overridden by a method without ``@kernel``: its one call is the method.
 
-    It gets the scratch of the kernel it overrides if it takes ``work``. One that knows of no ``activation`` is followed
-    by the backend's.
+    If it takes ``scratch``, it gets the scratch of the kernel that it overrides. If it does not take ``activation``,
+    the backend's activation is called after it.
     """
 
     def __init__(self, function: Callable[..., Any], overridden: Kernel[P]) -> None:
@@ -154,7 +161,7 @@ class PlainKernel(Kernel[P]):
         self._takes = {p.name for p in own} | (set(PROVIDED) | {"activation"} if _takes_any(own) else set())
         self.signature = overridden.signature
         self._result = overridden._result
-        self._scratch = overridden._scratch if "work" in self._takes else None
+        self._scratch = overridden._scratch if "scratch" in self._takes else None
 
     def __set_name__(self, owner: type, name: str) -> None:
         pass  # its rules are those of the kernel it overrides
@@ -168,7 +175,7 @@ class PlainKernel(Kernel[P]):
         return [self._adapted(backend, args, options)]
 
     def _adapted(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Call:
-        options = {name: value for name, value in options.items() if name != "work" or name in self._takes}
+        options = {name: value for name, value in options.items() if name != "scratch" or name in self._takes}
         activation = None if "activation" in self._takes else options.pop("activation", None)
         call = partial(self.function, backend, *args, **options)
         if activation is None:
@@ -193,25 +200,25 @@ class BoundKernel(Generic[P]):
 
     @property
     def __signature__(self) -> Signature:
-        """Its parameters, ``out`` and ``work`` among them."""
+        """Its parameters, ``out`` and ``scratch`` among them."""
         return self._kernel.signature
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> Array:
-        """Compute; ``out`` and ``work`` are allocated if they are not given. Returns ``out``."""
+        """Compute; ``out`` and ``scratch`` are allocated if they are not given. Returns ``out``."""
         with self._backend.context():
-            return self._kernel.call(self._backend, args, options)
+            return self._kernel.call(self._backend, args, _by_new_names(options))
 
     def prepare(self, *args: P.args, **options: P.kwargs) -> list[Call]:
         """Return what the kernel does as calls that can be made again and again, in the backend's ``context()``.
 
         They read and write the same arrays each time, which are C-contiguous, weights in ``weight_order``. ``out`` must
-        be given. ``work`` is allocated if it is not.
+        be given. ``scratch`` is allocated if it is not.
         """
         with self._backend.context():
-            return self._kernel.prepare(self._backend, args, options)
+            return self._kernel.prepare(self._backend, args, _by_new_names(options))
 
     def scratch(self, *args: P.args, **options: P.kwargs) -> list[Spec]:
-        """Return the scratch arrays that ``work`` holds for these arguments, arrays or a :class:`Spec` of each."""
+        """Return the scratch arrays that ``scratch`` holds for these arguments, arrays or a :class:`Spec` of each."""
         return self._kernel.scratch(self._backend, self._kernel.arguments(args, options))
 
     def result(self, *args: P.args, **options: P.kwargs) -> Spec:
@@ -238,7 +245,7 @@ def find(backend: Any, name: str) -> BoundKernel[Any]:
 
 
 def _described(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments without ``out`` and ``work``, with a :class:`Spec` in place of each array."""
+    """Return the arguments without ``out`` and ``scratch``, with a :class:`Spec` in place of each array."""
 
     def described(value: Any) -> Any:
         if isinstance(value, Spec) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
@@ -246,6 +253,29 @@ def _described(arguments: dict[str, Any]) -> dict[str, Any]:
         return Spec(tuple(value.shape), value.dtype.name)
 
     return {name: described(value) for name, value in arguments.items() if name not in PROVIDED}
+
+
+def _by_new_names(options: Any) -> Any:
+    """Return the options of a call, with ``work``, as version 0.1 called it, renamed to ``scratch``."""
+    if "work" not in options:
+        return options
+    warnings.warn("the argument work of a kernel is now called scratch", DeprecationWarning, stacklevel=3)
+    return {"scratch" if name == "work" else name: value for name, value in options.items()}
+
+
+def _by_new_name(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a plug-in's function that takes ``work``, as version 0.1 called it, with that argument as ``scratch``."""
+    what = f"{function.__qualname__}: the argument work of a kernel"
+    warnings.warn(f"{what} is now called scratch", DeprecationWarning, stacklevel=4)
+    own = signature(function)
+
+    def renamed(*args: Any, **options: Any) -> Any:
+        return function(*args, **{"work" if name == "scratch" else name: value for name, value in options.items()})
+
+    update_wrapper(renamed, function)
+    parameters = [p.replace(name="scratch") if p.name == "work" else p for p in own.parameters.values()]
+    vars(renamed)["__signature__"] = own.replace(parameters=parameters)
+    return renamed
 
 
 def _takes_any(parameters: Any) -> bool:

@@ -29,7 +29,7 @@ class Normalization(Activation):
     """Kernels of batch norm on images (H, C, W, N)."""
 
     @kernel(result=_two_sums)
-    def batch_norm_sums(self, x: Array, out: Array = None, work: Any = None) -> Iterator[Call]:
+    def batch_norm_sums(self, x: Array, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         """Σx and Σ(x - mean)², mean = Σx/n, of each channel into ``out`` (2, C), float64.
 
         Each row is summed about its own mean k, and the rows are joined: no large squares cancel, however far the mean
@@ -53,7 +53,7 @@ class Normalization(Activation):
 
     @kernel(result=_two_sums)
     def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Array = None, work: Any = None
+        self, x: Array, mean: Array, dy: Array, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         """Σdy and Σdy·(x - mean) of each channel into ``out`` (2, C), float64."""
 
@@ -108,7 +108,7 @@ class Normalization(Activation):
         other_scale: Array | None = None,
         activation: str | None = None,
         out: Array = None,
-        work: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         """``f(x·scale + other·other_scale + shift)``, one coefficient for each channel; ``out`` may be ``x``.
 

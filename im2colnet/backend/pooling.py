@@ -28,7 +28,7 @@ class Pooling(Arrays):
     """Kernels of pooling on images (H, C, W, N)."""
 
     @kernel(result=pooled)
-    def max_pool2d(self, x: Array, window: Window, out: Array = None, work: Any = None) -> Iterator[Call]:
+    def max_pool2d(self, x: Array, window: Window, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         """Largest value of each window; padding never wins. (OH, C, OW, N)."""
         yield partial(setitem, out, ..., -self.xp.inf)
         for _, _, outputs, inputs in window.pairs((x.shape[0], x.shape[2])):
@@ -37,7 +37,7 @@ class Pooling(Arrays):
 
     @kernel(result=like("x"))
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, work: Any = None
+        self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         """Give ``dy`` to the first maximum (in row-major order) of each window, or to its last NaN, as PyTorch does.
 
@@ -98,7 +98,7 @@ class Pooling(Arrays):
 
     @kernel(result=pooled)
     def avg_pool2d(
-        self, x: Array, window: Window, count_include_pad: bool = True, out: Array = None, work: Any = None
+        self, x: Array, window: Window, count_include_pad: bool = True, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         """Mean of each window. (OH, C, OW, N)."""
         size = x.shape[0], x.shape[2]
@@ -111,10 +111,16 @@ class Pooling(Arrays):
 
     @kernel(result=_image, scratch=lambda backend, dy, **others: [dy])
     def avg_pool2d_grad(
-        self, dy: Array, size: Pair, window: Window, count_include_pad: bool = True, out: Array = None, work: Any = None
+        self,
+        dy: Array,
+        size: Pair,
+        window: Window,
+        count_include_pad: bool = True,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         """Spread ``dy`` evenly over each window of an input of ``size`` (H, W)."""
-        (spread,) = work
+        (spread,) = scratch
         shares = self.pool_shares(window, size, count_include_pad, dy.dtype.name)
         yield partial(self.xp.multiply, dy, shares, out=spread)
         yield partial(setitem, out, ..., 0)

@@ -15,7 +15,7 @@ from im2colnet.datasets.splits import _TEST_FRACTION, _split
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
 
-# The classes of each named data set.
+#: the class names of each named data set
 _CLASSES = {
     "digits": tuple("0123456789"),
     "fashion-mnist": (
@@ -32,40 +32,41 @@ _CLASSES = {
     ),
     "mnist": tuple("0123456789"),
 }
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
+#: the folder of Debian's package dataset-fashion-mnist
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
-    """Load a data set's training and test images.
+    """Return the training set and the test set of a data set.
 
     Parameters
     ----------
     name : str or path
         - "digits": 1,797 handwritten digits of 8×8 pixels, which come with the library (see
-          `im2colnet/datasets/data/ATTRIBUTION.md`). The original values 0…16 become grey values 0…255.
+          `im2colnet/datasets/data/ATTRIBUTION.md`). The original values 0 to 16 become grey values 0 to 255.
         - "fashion-mnist" or "mnist": the four IDX files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
-          `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, as they are or with `.gz`, and with `-` or `.` before
-          `idx`.
-        - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as Keras has them, or
+          `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`. Their names may end in `.gz`, and may have `.` instead
+          of `-` before `idx`.
+        - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as in Keras, or
           `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; those for
-          training and for testing must have the same scale (see `im2colnet.inputs`). An array `classes`, of strings,
-          names the classes; without it there may be no more classes than images.
+          training and for testing must have the same scale (see `im2colnet.inputs`). An array `classes` of strings
+          names the classes; without it there must not be more classes than images.
     folder : str or path, optional
-        Where the IDX files are, or what a relative `.npz` path starts from. Without it, IDX files are looked for in the
-        folder that the environment variable IM2COLNET_DATA names and in its subfolder `name`, then, for
-        "fashion-mnist", where Debian's package `dataset-fashion-mnist` puts them. The files of "mnist" and
-        "fashion-mnist" have the same names: keep them in subfolders, which are searched first.
+        The folder of the IDX files, or the folder that a relative `.npz` path starts from. By default IDX files are
+        searched in the subfolder `name` of the folder that the environment variable IM2COLNET_DATA names, then in that
+        folder itself, then, for "fashion-mnist", in the folder of Debian's package `dataset-fashion-mnist`. The files
+        of "mnist" and "fashion-mnist" have the same names: keep them in two subfolders.
 
     Returns
     -------
     train, test : Dataset
-        Of "digits", and of an `.npz` file with only `images` and `labels`, 20% of each class are the test set, by
-        `stratified_split` with the seed 0: always the same images. A class of one image stays in the training part.
+        For "digits", and for an `.npz` file with only `images` and `labels`, `stratified_split` with the seed 0 puts
+        20% of each class into the test set, always the same images. A class with one image stays in the training set.
 
     Raises
     ------
     DataError
-        If the name is unknown, or files are missing or damaged, or too large for this machine's memory.
+        If the name is unknown, or if files are missing, damaged or too large for this machine's memory.
     """
     path = Path(name)
     if path.suffix.lower() == ".npz":
@@ -77,7 +78,7 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
     if name == "digits":
         from importlib.resources import files as resources
 
-        # opened as a resource: the library may lie within a zip archive
+        # the file is opened as a resource, because the library may be inside a zip archive
         with resources("im2colnet.datasets").joinpath("data", "digits.npz").open("rb") as stream:
             found = read_npz(io.BytesIO(stream.read()), _NPZ_ARRAYS)
         sixteenths, labels = found["images"], found["labels"]
@@ -91,27 +92,27 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
     return train, test
 
 
-# The element types of IDX by their code, all big-endian: http://yann.lecun.com/exdb/mnist
+#: the element types of IDX by their code, all big-endian: http://yann.lecun.com/exdb/mnist
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an array from an IDX file, the format of MNIST, compressed with gzip or not.
+    """Read an array from an IDX file, the format of MNIST; the file may be compressed with gzip.
 
     Parameters
     ----------
     path : str or path
-        The file. Whether it is compressed is seen from its first bytes, not from its name.
+        The file. Its first bytes, not its name, tell whether it is compressed.
 
     Returns
     -------
-    array
-        In the machine's byte order.
+    ndarray
+        The array, in the machine's byte order.
 
     Raises
     ------
     DataError
-        If the file is missing, not IDX, or shorter or longer than its header says.
+        If the file is missing, is no IDX file, or is shorter or longer than its header says.
     """
     import gzip
     import zlib
@@ -135,9 +136,9 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
                     raise DataError(f"{path}: ends within its header, after {len(data)} of {header} bytes")
                 shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4))
                 size = header + dtype.itemsize * math.prod(shape)
-                if size <= stored or packed:  # otherwise it is too short anyhow
+                if size <= stored or packed:  # an uncompressed file that is too short is refused below
                     check_size(size, stored)
-                data += _read(stream, size + 1 - header)  # one byte more shows that there is more
+                data += _read(stream, size + 1 - header)  # one more byte shows whether the file is too long
     except DataError as error:
         raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -158,11 +159,14 @@ class SupportsRead(Protocol):
     """A stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Read at most so many."""
+        """Read at most ``size`` bytes."""
 
 
 def _read(stream: SupportsRead, count: int) -> bytes:
-    """Read as many bytes, or all there are; Python would allocate them before it looks how many there are."""
+    """Read ``count`` bytes, or fewer if the stream ends.
+
+    ``stream.read(count)`` would allocate ``count`` bytes before it knows how many there are.
+    """
     parts = []
     while count and (part := stream.read(min(count, 1 << 20))):
         parts.append(part)
@@ -185,7 +189,7 @@ def find_idx_files(name: str, folder: str | os.PathLike[str] | None, installed: 
     """
     variable = os.environ.get("IM2COLNET_DATA")
     if folder is not None:
-        folders = [Path(os.path.expanduser(folder))]  # which leaves a user that does not exist as it is
+        folders = [Path(os.path.expanduser(folder))]  # expanduser leaves "~name" as it is if there is no such user
     else:
         root = [Path(os.path.expanduser(variable))] if variable else []
         folders = [path / name for path in root] + root + [installed] * (name == "fashion-mnist")
@@ -222,7 +226,7 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
     try:
         with path.open("rb") as stream:
             found = read_npz(stream, _NPZ_ARRAYS, ("classes",))
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
+    except Exception as error:  # for damaged files zipfile, zlib and NumPy raise many kinds of exceptions
         raise DataError(f"{path}: cannot be read as an .npz file ({error})") from error
     classes = _names(path, found.pop("classes")) if "classes" in found else ()
     arrays = list(found.values())
@@ -230,7 +234,7 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
         _dataset(images, labels, path.stem, classes, path)
         for images, labels in zip(arrays[::2], arrays[1::2], strict=True)
     ]
-    largest = max(sets, key=lambda part: len(part.classes))  # one part may lack the last classes
+    largest = max(sets, key=lambda part: len(part.classes))  # one of the two sets may lack the last classes
     if not classes and len(largest.classes) > sum(map(len, sets)):
         raise DataError(
             f"{path}: {_largest(largest.labels)}, which would make {len(largest.classes):,} classes of "
@@ -252,7 +256,7 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
 
 
 def _names(path: Path, classes: np.ndarray) -> tuple[str, ...]:
-    """Return the names of the classes that a file has."""
+    """Return the class names in a file's array ``classes``, or raise a DataError if they are invalid."""
     if classes.ndim != 1 or classes.dtype.kind not in "USiu" or not len(classes):
         raise DataError(
             f"{path}: classes must be a list of names, got an array of the shape {classes.shape} and the "
@@ -269,11 +273,13 @@ def _names(path: Path, classes: np.ndarray) -> tuple[str, ...]:
 def _dataset(
     images: np.ndarray, labels: np.ndarray, name: str, classes: tuple[str, ...], source: str | Path
 ) -> Dataset:
-    """Make a data set of what files contain, with errors that name them."""
+    """Make a data set from the arrays of files; errors name the files."""
     try:
-        if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu":  # as Keras has them for CIFAR
+        if (
+            labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu"
+        ):  # Keras stores the labels of CIFAR with this shape
             labels = labels[:, 0]
-        if labels.ndim == 1 and labels.dtype.kind not in "iu":  # targets would be (N, 1)
+        if labels.ndim == 1 and labels.dtype.kind not in "iu":  # targets have the shape (N, 1)
             raise DTypeError(f"labels must be integers, got {labels.dtype}")
         return Dataset(_to_nchw(images), labels, name, classes)
     except Im2colnetError as error:

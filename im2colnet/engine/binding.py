@@ -1,4 +1,4 @@
-"""A plan bound to memory: the arrays of each shard, and what its layers do with them."""
+"""A plan bound to memory: the arrays of each shard, and the prepared calls of its layers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Node, locate
 from im2colnet.layers import Context, Layer
 from im2colnet.layout import user_axes
-from im2colnet.plan import BatchPlan, Buffer, Kind, Part, Placed, Plan, nbytes
+from im2colnet.plan import Band, BatchPlan, Buffer, Kind, Placed, Plan, nbytes
 from im2colnet.types import ITEM_BYTES, Array, Call, Shape, Spec, run
 
-#: what a layer's own class has prepared; None if its pass is to be called as it is
+#: the prepared calls of a layer's pass; None if its forward or backward is called itself
 Calls = list[Call] | None
-#: of each node of inference: its number, whether it is divided between workers, and what one worker does of it
+#: for each node of inference: its number, whether it is divided into bands, and the passes of one worker
 Program = list[tuple[int, bool, list[tuple[Layer, Context, Calls]]]]
-#: of a bound batch: the shape of a sample, and how many samples there are
+#: the key of a bound batch: the shape of a sample, and the batch size
 Name = tuple[tuple[int, ...], int]
 
 
 class BackwardArrays(NamedTuple):
-    """A backward step's arrays: the gradients it reads and writes, and (new, earlier, sum) where two are added."""
+    """The arrays of a backward step: its gradients, and (new, earlier, sum) for each two gradients that are added."""
 
     dy: Array
     dxs: list[Array | None]
@@ -33,15 +33,15 @@ class BackwardArrays(NamedTuple):
 
 
 class BoundPlan:
-    """The arrays of one shard in flight.
+    """The arrays of one shard while it is computed.
 
     Parameters
     ----------
     plan : Plan
     worker, shard : (bytes,) array of uint8
-        Arenas: of the worker, for what lives within a stage, and of the shard, for what lives across stages.
+        The arenas: the worker's arena for arrays within a stage, the shard's arena for arrays across stages.
     parameters : callable
-        Returns the parameters of a node as its layer takes them.
+        A function that returns the parameters of a node, in the type that its layer takes.
     """
 
     def __init__(self, plan: Plan, worker: Array, shard: Array, parameters: Callable[[Node], dict[str, Array]]) -> None:
@@ -51,9 +51,9 @@ class BoundPlan:
         #: the network's outputs
         self.outputs = [self.values[v] for v in plan.graph.outputs]
         self.contexts: list[Context] = []
-        self._scratch: list[dict[str, dict[str, list[Array]]]] = []  # of each node, each pass and each kernel
-        #: of each node, where the work on it is divided: the layers that do it
-        self._parts: list[list[tuple[Layer, Context]]] = []
+        self._scratch: list[dict[str, dict[str, list[Array]]]] = []  # by node, pass and kernel
+        #: for each node its bands: the layers that make them, and their contexts
+        self._bands: list[list[tuple[Layer, Context]]] = []
         for i, node in enumerate(nodes):
             ctx = Context()
             ctx.backend, ctx.training, ctx.activation = plan.backend, plan.training, node.activation
@@ -61,14 +61,13 @@ class BoundPlan:
             ctx.y = self.values[node.output]
             ctx.params, ctx.buffers = parameters(node), node.buffers
             ctx.saved = {k: self._bind(b, *plan.needs[i].saved[k]) for k, b in plan.saved[i].items()}
-            self._scratch.append({kind: self._bind_scratch(kernels) for kind, kernels in plan.work[i].items()})
+            self._scratch.append({kind: self._bind_scratch(kernels) for kind, kernels in plan.scratch[i].items()})
             self.contexts.append(ctx)
-            self._parts.append(
-                [self._part(ctx, part, placed) for part, placed in zip(plan.parts[i], plan.part_work[i], strict=True)]
-            )
+            bands = zip(plan.bands[i], plan.band_scratch[i], strict=True)
+            self._bands.append([self._band(ctx, band, placed) for band, placed in bands])
         self._backward: dict[int, BackwardArrays] = {}
         self._programs: dict[range, Program] = {}
-        self._prepared: dict[tuple[str, int, int], Calls] = {}  # of (pass, node, row of gradients)
+        self._prepared: dict[tuple[str, int, int], Calls] = {}  # by (pass, node, row of gradients)
         self.loss_gradients: list[Array] = []
         if plan.training:
             self.loss_gradients = [
@@ -79,7 +78,7 @@ class BoundPlan:
                 if step.kind == "backward":
                     self._bind_backward(step.node, step.writes, step.adds)
 
-    # ------------------------------------------------------------------ what its layers do
+    # ------------------------------------------------------------------ steps
 
     def run(
         self, kind: Kind, i: int, sums: Array | None, row: int, grads: Mapping[str, Array], samples: int, key: Any
@@ -91,30 +90,30 @@ class BoundPlan:
         kind : {"forward", "sums", "grad_sums", "backward"}
         i : int
         sums : Array or None
-            Where a layer that joins samples writes its sums, in the steps of that name.
+            Where a layer with ``batch_sums`` writes its sums, in the steps "sums" and "grad_sums".
         row : int
             The row of gradients that the shard writes to.
         grads : dict of str to Array
             The gradients of the node's parameters, in that row.
         samples : int
-            Samples in the whole batch.
+            The batch size.
         key : tuple of int
-            Seeds random numbers.
+            The seed of random numbers.
         """
         layer, ctx = self.plan.graph.nodes[i].layer, self.contexts[i]
-        ctx.samples, ctx.key, ctx.work = samples, key, self._scratch[i].get(kind, {})
+        ctx.samples, ctx.key, ctx.scratch = samples, key, self._scratch[i].get(kind, {})
         if sums is not None:
             ctx.sums = sums
         if kind == "forward":
             forward(layer, ctx, self._calls("forward", i, 0, ctx.x))
             return
         if kind == "sums":
-            layer.partial_sums(ctx.x, ctx)
+            layer.shard_sums(ctx.x, ctx)
             return
         arrays = self._backward[i]
         ctx.grads = grads
         if kind == "grad_sums":
-            layer.partial_grad_sums(arrays.dy, ctx)
+            layer.shard_grad_sums(arrays.dy, ctx)
             return
         needs = self.plan.needs[i]
         if not (needs.view or needs.gradient_passes):
@@ -129,20 +128,20 @@ class BoundPlan:
         return self._prepared[kind, i, row]
 
     def inference(self, mine: range) -> Program:
-        """Return what inference does: of each node the work on all of it, or where it is divided on these parts of it.
+        """Return what inference does for the bands ``mine``: for each node these bands, or the node as a whole.
 
-        Where it is not divided, that is done with the first part.
+        A node that is not divided is done by the worker that has the first band.
         """
         if mine not in self._programs:
             program: Program = []
             for i in (step.node for step in self.plan.stages[0].steps):
-                work = self._parts[i][mine.start : mine.stop]
-                if not self._parts[i] and mine.start == 0:
-                    self.contexts[i].work = self._scratch[i].get("forward", {})
-                    work = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
+                passes = self._bands[i][mine.start : mine.stop]
+                if not self._bands[i] and mine.start == 0:
+                    self.contexts[i].scratch = self._scratch[i].get("forward", {})
+                    passes = [(self.plan.graph.nodes[i].layer, self.contexts[i])]
                 with locate(self.plan.graph.nodes[i]):
-                    prepared = [(layer, ctx, prepare("forward", layer, ctx.x, ctx)) for layer, ctx in work]
-                program.append((i, bool(self._parts[i]), prepared))
+                    prepared = [(layer, ctx, prepare("forward", layer, ctx.x, ctx)) for layer, ctx in passes]
+                program.append((i, bool(self._bands[i]), prepared))
             self._programs[mine] = program
         return self._programs[mine]
 
@@ -157,11 +156,11 @@ class BoundPlan:
     def _bind_scratch(self, placed: Placed) -> dict[str, list[Array]]:
         return {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in placed.items()}
 
-    def _part(self, ctx: Context, part: Part, placed: Placed) -> tuple[Layer, Context]:
+    def _band(self, ctx: Context, band: Band, placed: Placed) -> tuple[Layer, Context]:
         its = copy(ctx)
-        its.xs = tuple(x[part.inputs] for x in ctx.xs)
-        its.y, its.work = ctx.y[part.outputs], self._bind_scratch(placed)
-        return part.layer, its
+        its.xs = tuple(x[band.inputs] for x in ctx.xs)
+        its.y, its.scratch = ctx.y[band.outputs], self._bind_scratch(placed)
+        return band.layer, its
 
     def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:
         plan, node = self.plan, self.plan.graph.nodes[i]
@@ -176,17 +175,17 @@ class BoundPlan:
 
 
 class Shard(NamedTuple):
-    """One shard of a batch: its place in it, its arrays, and its part in what is joined."""
+    """One shard of a batch: its range of samples, its arrays, and its sums for the joins."""
 
     start: int
     stop: int
     bound: BoundPlan
-    sums: dict[tuple[Kind, int], Array]  #: of (pass, node): what this shard gives to the join
-    metrics: Array  #: the loss, and what it counts
+    sums: dict[tuple[Kind, int], Array]  #: by (pass, node): the sums that this shard gives to the join
+    metrics: Array  #: the loss, and its other metrics
 
 
 class BoundBatch:
-    """A planned batch on the arenas of a run.
+    """A planned batch that is bound to arenas.
 
     Parameters
     ----------
@@ -195,9 +194,9 @@ class BoundBatch:
     backend : Backend
     worker_arenas, shard_arenas : list of Array
     parameters : callable
-        Returns the parameters of a node as its layer takes them.
+        A function that returns the parameters of a node, in the type that its layer takes.
     counts : int
-        How many numbers the loss counts, its own value included.
+        The number of metrics of the loss, its own value included.
     """
 
     def __init__(
@@ -214,10 +213,10 @@ class BoundBatch:
         sample, batch = name
         #: shapes of the network's outputs, as users see them
         self.output_shapes = plan.graph.output_shapes((batch, *sample))
-        self.steps = 0  # of training or inference on it
-        self.batch: tuple[Array, ...] = ()  # images and targets where other processes see them
-        self.metrics: tuple[float, ...] = ()  # of the last step: the loss, and what it counts
-        #: of the network, one row for each sample
+        self.steps = 0  # the number of runs on this batch
+        self.batch: tuple[Array, ...] = ()  # images and targets in shared memory
+        self.metrics: tuple[float, ...] = ()  # the loss and its other metrics in the last step
+        #: the network's outputs, one row for each sample
         self.outputs: list[Array] = []
         joined = [*plan.sums.values(), Spec((counts,), "float64")]
         ends = list(accumulate(map(nbytes, joined), initial=0))
@@ -225,12 +224,12 @@ class BoundBatch:
         self.shards: list[Shard] = []
         bound: dict[Any, BoundPlan] = {}
         starts = list(accumulate(plan.sizes, initial=0))
-        for rank, mine in enumerate(plan.shares):
+        for rank, mine in enumerate(plan.assignment):
             for s in mine:
                 size = plan.sizes[s]
-                key = s if plan.couples else (rank, size)
+                key = s if plan.needs_batch_sums else (rank, size)
                 if key not in bound:
-                    memory = shard_arenas[s] if plan.couples else worker_arenas[rank]
+                    memory = shard_arenas[s] if plan.needs_batch_sums else worker_arenas[rank]
                     bound[key] = BoundPlan(plan.plans[size], worker_arenas[rank], memory, parameters)
                 *sums, metrics = (
                     sums_of[s, start : start + prod(shape) * ITEM_BYTES[dtype]].view(dtype).reshape(shape)
@@ -240,45 +239,45 @@ class BoundBatch:
                 self.shards.append(Shard(starts[s], starts[s + 1], bound[key], of_node, metrics))
 
     def read_metrics(self) -> tuple[float, ...]:
-        """The loss of the whole batch and what it counts, once they are joined."""
+        """Return the loss of the whole batch and its other metrics, after they are joined."""
         return tuple(map(float, self._backend.to_numpy(self.shards[0].metrics)))
 
     def allocate_outputs(self, dtype: str) -> None:
-        """Have memory for the outputs of all samples, where all workers see it."""
+        """Allocate the outputs of all samples in memory that all workers see."""
         self.outputs = [self._backend.empty_shared(shape, dtype) for shape in self.output_shapes]
 
     def write_outputs(self, shard: Shard) -> None:
-        """Put a shard's outputs where the outputs of all samples are, batch first."""
+        """Copy a shard's outputs into the outputs of all samples, batch first."""
         for out, y in zip(self.outputs, shard.bound.outputs, strict=True):
             out[shard.start : shard.stop] = y.transpose(user_axes(y.ndim))
 
     def copy_to_workers(self, batch: tuple[Any, ...]) -> None:
-        """Copy a batch to where other processes see it."""
+        """Copy a batch into shared memory."""
         for shared, given in zip(self.batch, batch, strict=False):
             shared[...] = given
 
     def allocate_batch(self, batch: tuple[Any, ...]) -> None:
-        """Have memory for such a batch that other processes see."""
+        """Allocate shared memory for such a batch."""
         kinds = [(array.shape, array.dtype.name) for array in batch]
         if [(array.shape, array.dtype.name) for array in self.batch[: len(batch)]] != kinds:
             self.batch = tuple(self._backend.empty_shared(array.shape, array.dtype.name) for array in batch)
 
 
 def prepare(kind: Literal["forward", "backward"], layer: Layer, array: Array, ctx: Context) -> Calls:
-    """Return the calls of a layer whose class prepares the pass; None if it has a pass of its own."""
+    """Return the prepared calls of a layer's pass; None if its class defines the pass itself."""
     return list(getattr(layer, f"prepare_{kind}")(array, ctx)) if layer.prepares(kind) else None
 
 
 def forward(layer: Layer, ctx: Context, calls: Calls) -> None:
-    """Make a layer's forward pass."""
-    if calls is not None and "forward" not in vars(layer):  # no user has replaced this object's forward to watch it
+    """Run a layer's forward pass."""
+    if calls is not None and "forward" not in vars(layer):  # the user has not replaced this object's forward
         run(calls)
     else:
         _deliver(layer.forward(ctx.x, ctx), ctx.y, "forward")
 
 
 def backward(layer: Layer, ctx: Context, arrays: BackwardArrays, calls: Calls) -> None:
-    """Make a layer's backward pass."""
+    """Run a layer's backward pass."""
     if calls is not None and "backward" not in vars(layer):
         run(calls)
         return
@@ -293,7 +292,7 @@ def backward(layer: Layer, ctx: Context, arrays: BackwardArrays, calls: Calls) -
 
 
 def _deliver(result: Array, out: Array, what: str) -> None:
-    """Put what a layer returned where the plan wants it, if it is not there yet."""
+    """Copy the array that a layer returned into the planned array, if it is another one."""
     if result is not out:
         if result is None or result.shape != out.shape:
             got = "None" if result is None else result.shape

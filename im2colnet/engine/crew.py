@@ -1,4 +1,4 @@
-"""Who does the work on a batch: one thread, several threads, or processes; and what a user's own classes keep."""
+"""The workers of a batch: one thread, several threads, or processes; and the state of a user's own classes."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ if TYPE_CHECKING:
     from im2colnet.losses import Loss
     from im2colnet.parallel.processes import ProcessTeam
 
-#: a team of processes that was outdated after fewer steps was not worth its forks;
+#: a team of processes that was outdated after fewer steps than this was not worth its forks
 SHORT_LIVED_STEPS = 10
-#: after so many of these in a row threads do the work
+#: after this number of such teams in a row, threads are used instead of processes
 MAX_SHORT_LIVED = 3
-_said: set[str] = set()  # by this process
+#: the warnings that this process has given already
+_said: set[str] = set()
 
 
 class Crew:
-    """The workers on the batches of a memory.
+    """The workers that run programs on the batches of a memory.
 
-    A class of the user's says by ``stateless = True`` that its objects change nothing of their own while they work.
-    One that does not is watched: threads, not processes, work for it, and a single one if it does keep state.
+    A user's class with ``stateless = True`` promises that its objects do not change while they work. Objects of other
+    classes are watched: threads run them, not processes, and one thread alone if the objects do change.
 
     Attributes
     ----------
     text : str
-        What did the last work, such as "2 processes".
+        The workers of the last run, such as "2 processes".
     """
 
     def __init__(self, memory: Memory) -> None:
         self.memory, self.text = memory, "1 worker"
-        self._size = 0  # how many workers there may be
+        self._size = 0  # the largest number of workers
         self._teams: dict[int, Team] = {}
         self._processes: dict[int, ProcessTeam] = {}
-        self._short_lived = 0  # teams of processes, in a row
-        #: whether an object that is watched changes itself while it works; None if nobody knows yet
+        self._short_lived = 0  # the number of short-lived teams of processes in a row
+        #: whether an object that is watched changes while it works; None if that is not known yet
         self._keeps_state: bool | None = None
-        self._judged: list[int] = []  # the objects that this is known of
+        self._judged: list[int] = []  # the ids of the watched objects that `_keeps_state` is about
         self._to_say: list[str] = []
 
     def size(self, objects: Sequence[Any]) -> int:
-        """Return how many workers there may be for the work of these objects: layers, a loss, an optimiser."""
-        get_workers()  # raises if it is nonsense, whether or not there is more than one
+        """Return the largest number of workers for these objects: layers, a loss, an optimiser."""
+        get_workers()  # raises if the setting is invalid, even if one worker is enough
         size = get_num_threads() if self.memory.backend.threads else 1
         if size > 1 and self._watched(objects) and self._keeps_state is not False:
-            size = 1  # in the order of one worker, until it is known that the order does not matter
+            size = 1  # one worker has a fixed order; more are used once it is known that the order does not matter
         if size != self._size:
             self._size = size
             self._teams.clear()
@@ -76,20 +77,23 @@ class Crew:
         known: Sequence[dict[str, Any]],
         loss: Loss | None,
     ) -> None:
-        """Run ``program(communicator, name, batch, *command)`` on every worker, on processes without the batch.
+        """Run ``program(communicator, name, batch, *command)`` on every worker.
+
+        Processes get an empty tuple as ``batch``, and find the batch in shared memory.
 
         Parameters
         ----------
         program : callable
         bound : BoundBatch
         batch : tuple of Array
-            Images, and targets where there are any.
+            The images, and the targets if there are any.
         command : tuple
-            What else the program is told.
+            Further arguments of the program.
         objects : sequence
             All objects whose methods the program calls.
         known : sequence of dict
-            What else the program depends on, by name: forked workers have it as it was when they were forked.
+            All other values that the program depends on, by name. Forked workers have the values of the time of the
+            fork.
         loss : Loss, optional
         """
         memory = self.memory
@@ -103,12 +107,12 @@ class Crew:
             batch = ()
         memory.refresh_copy()
         with quiet_at_exit():
-            (processes or self._team(len(bound.plan.shares))).run(program, bound.name, batch, *command)
+            (processes or self._team(len(bound.plan.assignment))).run(program, bound.name, batch, *command)
         if watched and self._keeps_state is not True:
             self._judge(watched, before is None or self._snapshot(watched) != before)
 
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
-        """Be a worker: run the program in arithmetic that is a thread's own, and not inherited."""
+        """Run the program in a worker, with the settings of arithmetic that each thread has for itself."""
         with self.memory.backend.errstate(), self.memory.backend.flush_denormal():
             program(comm, *command)
 
@@ -129,10 +133,10 @@ class Crew:
         loss: Loss | None,
         watched: list[Any],
     ) -> ProcessTeam | None:
-        """Return workers on processes for what is repeated, where they can be had; None if threads do it."""
-        size, threads, backend = bound.plan.workers, len(bound.plan.shares), self.memory.backend
+        """Return a team of processes if the batch size is repeated and processes are possible; None means threads."""
+        size, threads, backend = bound.plan.workers, len(bound.plan.assignment), self.memory.backend
         bound.steps += 1
-        # threads hand over to each other too slowly to share an image
+        # threads do not divide a single image into bands: they hand over to each other too slowly
         one = "1 thread" if watched else "1 worker"
         self.text = f"{threads} threads" if threads > 1 else one
         if size == 1 or bound.steps < backend.division.steps_before_fork:
@@ -160,8 +164,8 @@ class Crew:
             team = None
         if team is None:
             arrays = [value for names in known for value in names.values() if backend.owns(value)]
-            shares = all(map(backend.is_shared, [*self.memory.gradients, *arrays]))
-            if self._short_lived >= MAX_SHORT_LIVED or not shares:
+            all_shared = all(map(backend.is_shared, [*self.memory.gradients, *arrays]))
+            if self._short_lived >= MAX_SHORT_LIVED or not all_shared:
                 return None
             try:
                 team = self._processes[size] = processes.ProcessTeam(size, program, everything, backend.is_shared)
@@ -174,7 +178,7 @@ class Crew:
     # ------------------------------------------------------------------ what a user's own classes keep
 
     def say(self) -> None:
-        """Warn of what was noticed in the user's classes, once for the process, now that the work is done."""
+        """Give the warnings about the user's classes, each once in a process, after the run."""
         if not self._to_say:
             return
         messages, self._to_say = [m for m in self._to_say if m not in _said], []
@@ -183,14 +187,14 @@ class Crew:
             warnings.warn(message, WorkerWarning, stacklevel=4)
 
     def _watched(self, objects: Sequence[Any]) -> list[Any]:
-        """Those objects whose classes do not say that they are stateless."""
+        """Return the objects whose classes do not say ``stateless = True``."""
         watched = [thing for thing in objects if not stateless(thing)]
         if (ids := [*map(id, watched)]) != self._judged:
             self._keeps_state, self._judged = None, ids
         return watched
 
     def _snapshot(self, watched: list[Any]) -> Any:
-        """What they keep now; None if it is not known, or does not matter any more."""
+        """Return the present state of the objects; None if it is unknown or no longer matters."""
         if not watched or self._keeps_state:
             return None
         try:
@@ -199,7 +203,7 @@ class Crew:
             return None
 
     def _judge(self, watched: list[Any], changed: bool) -> None:
-        """After a run: from now on let several threads work, or take the shards one after the other."""
+        """Decide after a run whether several threads may work from now on, or only one, shard after shard."""
         names = _names(watched)
         say = f"If nothing of it changes while it works, write stateless = True in its class ({names})"
         if changed and self._keeps_state is False:

@@ -1,4 +1,4 @@
-"""The engine of a network: it takes batches through training steps, predictions and evaluations."""
+"""The engine of a network runs training steps, predictions and evaluations on batches."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Engine:
     parameters : Parameters
     training : bool
     loss : Loss, optional
-        Of training; an evaluation brings its own.
+        The loss of training. An evaluation has its own.
     shard : int, optional
-        Samples in a shard, at most; by default what the backend says.
+        The largest number of samples in a shard. By default the backend decides.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Engine:
         self._layers = [node.layer for node in parameters.graph.nodes]
         self._lock, self._process = Lock(), os.getpid()
 
-    # ------------------------------------------------------------------ what it tells
+    # ------------------------------------------------------------------ properties
 
     @property
     def backend(self) -> Backend:
-        """The backend, at the precision that it computes in."""
+        """The backend, set to the precision that it computes in."""
         return self._memory.backend
 
     @property
     def shard(self) -> int | None:
-        """Samples in a shard, at most, if that was set."""
+        """The largest number of samples in a shard, or None if it was not set."""
         return self._memory.shard
 
     @shard.setter
@@ -65,12 +65,12 @@ class Engine:
 
     @property
     def dtype(self) -> str:
-        """Type of the arrays between the layers."""
+        """The element type of the arrays between the layers."""
         return self._memory.dtype
 
     @property
     def workers_text(self) -> str:
-        """What did the last work, such as "2 processes"."""
+        """The workers of the last run, such as "2 processes"."""
         return self._crew.text
 
     def worker_processes(self) -> list[int]:
@@ -78,18 +78,18 @@ class Engine:
         return self._crew.processes()
 
     def arrays(self) -> list[Array]:
-        """Return the arrays that its steps use: arenas and rows of gradients."""
+        """Return the arrays that the steps use: arenas and rows of gradients."""
         memory = self._memory
         return [*memory.gradients, *memory.worker_arenas, *memory.shard_arenas]
 
     @property
     def overflowed(self) -> bool:
-        """Whether the last gradient was not finite in float16, so that nothing was changed."""
+        """Whether the last gradient was not finite in float16, so that the parameters were not changed."""
         return self._worker.overflowed
 
     @property
     def changing(self) -> bool:
-        """Whether parameters or state may have changed, and not all of them, or not counted yet."""
+        """Whether a step has begun to change parameters or state, and is not finished and counted yet."""
         return self._worker.changing
 
     @changing.setter
@@ -105,12 +105,12 @@ class Engine:
     def loss(self, loss: Loss) -> None:
         before = self._worker.loss
         if before is None or len(before.metrics) != len(loss.metrics):
-            self._memory.batches.clear()  # they have room for what the other one counts
+            self._memory.batches.clear()  # their arrays of metrics have the size for the loss before
         self._worker.loss = loss
 
     @contextmanager
     def clocked(self) -> Iterator[dict[tuple[Any, int], float]]:
-        """Within the block the seconds of each kind of work on each node are added to the dict that it gives."""
+        """Measure times within a ``with`` block; its dict adds up the seconds by kind of step and node."""
         self._worker.clock = {}
         try:
             yield self._worker.clock
@@ -118,15 +118,15 @@ class Engine:
             self._worker.clock = None
 
     def say(self) -> None:
-        """Warn of what was noticed in the user's classes, now that the work is done."""
+        """Give the warnings about the user's classes, after the run."""
         self._crew.say()
 
-    # ------------------------------------------------------------------ what it does
+    # ------------------------------------------------------------------ runs
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Serve one call at a time, whichever of the user's threads it comes from, on the backend's device."""
-        if self._process != os.getpid():  # forked: nobody here will ever release the parent's
+        """Let one of the user's threads at a time use the engine, on the backend's device."""
+        if self._process != os.getpid():  # after a fork nobody would release a lock that the parent held
             self._lock, self._process = Lock(), os.getpid()
         with self._lock, working(), self._memory.backend.context():
             yield
@@ -139,28 +139,29 @@ class Engine:
         moment: Moment,
         while_waiting: Callable[[], None] | None = None,
     ) -> tuple[float, ...]:
-        """Run one step, within :meth:`alone`, and leave :attr:`changing` set for whoever counts the step.
+        """Run one training step within :meth:`alone`; :attr:`changing` stays set until the caller has counted the step.
 
         Parameters
         ----------
         images : array of the host or of the backend, (N, ...)
             As :func:`im2colnet.engine.inputs.check_images` returns them.
-        labels : what the loss takes
+        labels : array_like
+            The labels, as the loss takes them.
         update : Update
-            Changes the parameters.
+            The object that changes the parameters.
         moment : Moment
         while_waiting : callable, optional
-            Called when everything is queued, before a device is waited for.
+            A function that is called when all kernels are queued, before the engine waits for a device.
 
         Returns
         -------
         loss, *counts
-            Mean loss over the batch, and the sums of what the loss counts, before the update.
+            The mean loss over the batch and the sums of its metrics, before the update.
 
         Raises
         ------
         NonFiniteError
-            If images or loss are not finite; the parameters are unchanged.
+            If the images or the loss are not finite. The parameters are unchanged.
         WorkerError
             If a worker's process has ended.
         """
@@ -185,7 +186,7 @@ class Engine:
             return loss, *_per_sample(counts, counted, len(images))
 
     def predict(self, images: Any) -> Any:
-        """Return the network's output for ``images``, batch first, of their array module; of several a tuple."""
+        """Return the outputs for ``images``, batch first, in their array module; several outputs are a tuple."""
         backend = self._memory.backend
         own = backend.owns(images)
         with self.alone(), memory_for():
@@ -201,7 +202,7 @@ class Engine:
         return one_or_tuple(results)
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
-        """Return the mean loss and the sums of what it counts, in evaluation mode."""
+        """Return the mean loss and the sums of its metrics, in evaluation mode."""
         with self.alone(), memory_for():
             self.loss = loss
             bound = self._bind(images, self._objects())
@@ -215,7 +216,7 @@ class Engine:
         self._crew.run(self._worker.infer, bound, batch, command, self._objects(), (), self.loss)
 
     def _objects(self, known: Sequence[dict[str, Any]] = ()) -> list[Any]:
-        """The objects whose methods the workers call."""
+        """Return the objects whose methods the workers call."""
         losses = [self.loss, *getattr(self.loss, "losses", ())] if self.loss else []
         return [*self._layers, *losses, *(known[0].values() if known else ())]
 
@@ -225,9 +226,9 @@ class Engine:
         return self._memory.bind(name, self._crew.size(objects), counts)
 
     def _targets(self, labels: Any, bound: BoundBatch) -> tuple[Any, Any, Any]:
-        """Return what the loss makes of a batch's labels, by what it divides its sum, and how many things it counts.
+        """Return the targets that the loss makes from the labels, its divisor, and how many things it counts.
 
-        The first is a sequence with an array of the host for each of the network's outputs.
+        The targets are a sequence with a host array for each of the network's outputs.
         """
         loss, n = self.loss, bound.name[1]
         assert loss is not None

@@ -1,4 +1,4 @@
-"""Checks of the images that a network is given."""
+"""Checks of a network's input images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from im2colnet.errors import BackendError, ShapeError
 
 
 def check_images(images: Any, backend: Backend, sample: Sequence[int] | None, least: int = 1) -> Any:
-    """Return ``images`` as an array of the host or of a network's backend, or raise what is wrong with it.
+    """Return ``images`` as an array of the host or of a network's backend.
 
     Parameters
     ----------
     images : array_like, (N, C, H, W), or (N, ...)
     backend : Backend
-        The network's.
+        The network's backend.
     sample : tuple of int, optional
-        Shape of one image that the network expects, of which only the number of axes is compared here.
+        The shape of one image that the network expects. Only the number of axes is compared here.
     least : int
-        How many images there must be.
+        The smallest valid number of images.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the images do not fit the network.
     """
     if not backend.owns(images) or hasattr(images, "mask"):
         images = known_array("images", images)

@@ -13,47 +13,47 @@ from im2colnet.memory import as_scratch
 from im2colnet.plan import BatchPlan
 from im2colnet.types import Array
 
-#: how many batch sizes are kept bound
+#: the number of batch sizes that stay bound to memory
 MOST_BATCHES = 16
 
 
 class Memory:
-    """Binds batches to memory that they share.
+    """The memory that batches of all sizes share, and the batches that are bound to it.
 
     Parameters
     ----------
     parameters : Parameters
     training : bool
     shard : int, optional
-        Samples in a shard, at most; by default what the backend says.
+        The largest number of samples in a shard. By default the backend decides.
     """
 
     def __init__(self, parameters: Parameters, training: bool, shard: int | None = None) -> None:
         self.parameters, self.training, self.shard = parameters, training, shard
         self.backend, self.dtype = parameters.computes()
         flat = parameters.flat
-        #: a copy of the parameters, where they are stored in another type than the run's arrays
+        #: a copy of the parameters in the type of the run's arrays, if they are stored in another type
         self.copy = None if self.dtype == parameters.dtype else self.backend.empty(flat.shape, self.dtype)
         self._of_copy: dict[int, dict[str, Array]] = {}
         self.worker_arenas: list[Array] = []
         self.shard_arenas: list[Array] = []
         #: rows of gradients, each as long as the parameters
         self.gradients: list[Array] = []
-        #: of each row and each node, the gradients of its parameters
+        #: for each row, the gradients of each node's parameters
         self.views: dict[int, list[Mapping[str, Array]]] = {}
         self.batches: dict[Name, BoundBatch] = {}
         self.workers = 0
 
     def bind(self, name: Name, workers: int, counts: int) -> BoundBatch:
-        """Return the batch of this shape, planned and bound, made on first use.
+        """Return the bound batch of this shape, which is planned and bound on first use.
 
         Parameters
         ----------
         name : (shape of a sample, samples)
         workers : int
-            At most.
+            The largest number of workers.
         counts : int
-            How many numbers the loss counts, its own value included.
+            The number of metrics of the loss, its own value included.
         """
         if self.workers != workers:
             self.workers = workers
@@ -66,18 +66,18 @@ class Memory:
             while len(self.batches) >= MOST_BATCHES:
                 self.batches.pop(next(iter(self.batches)))
             self.batches[name] = bound
-        self.batches[name] = self.batches.pop(name)  # the last to be thrown out
+        self.batches[name] = self.batches.pop(name)  # moved to the end, so that it is dropped last
         return self.batches[name]
 
     def _bind(self, name: Name, counts: int) -> BoundBatch:
         plan = self._plan(*name)
-        self._reserve(self.worker_arenas, len(plan.shares), plan.worker_bytes)
-        self._reserve(self.shard_arenas, plan.count if plan.couples else 0, plan.shard_bytes)
+        self._reserve(self.worker_arenas, len(plan.assignment), plan.worker_bytes)
+        self._reserve(self.shard_arenas, plan.count if plan.needs_batch_sums else 0, plan.shard_bytes)
         self._reserve_gradients(plan.rows)
         arenas = self.worker_arenas, self.shard_arenas
         bound = BoundBatch(name, plan, self.backend, *arenas, self.parameters_of, counts)
         if not self.training:
-            bound.allocate_outputs(self.parameters.dtype)  # now, so that workers that are forked later see them
+            bound.allocate_outputs(self.parameters.dtype)  # before workers are forked, so that they see the outputs
         return bound
 
     def _plan(self, sample: tuple[int, ...], batch: int) -> BatchPlan:
@@ -85,7 +85,7 @@ class Memory:
         return BatchPlan(graph, sample, batch, self.dtype, self.backend, self.training, self.shard, self.workers)
 
     def _fitting(self, name: Name) -> str:
-        """Say which batch would have had room."""
+        """Return a sentence with the largest batch size that fits into memory."""
         (sample, batch), free = name, self.backend.free_bytes()
         if free is None:
             return "Use a smaller batch"
@@ -99,33 +99,33 @@ class Memory:
         return f"Of this batch of {batch} images {fits} would fit: use a batch of {fits} or fewer"
 
     def _reserve(self, arenas: list[Array], count: int, size: int) -> None:
-        """Have at least ``count`` arenas of at least ``size`` bytes; larger ones replace the present ones."""
+        """Ensure at least ``count`` arenas of at least ``size`` bytes; replace all if they are too few or too small."""
         if count and (len(arenas) < count or arenas[0].size < size):
             size = max([size, *(arena.size for arena in arenas[:1])])
             count = max(count, len(arenas))
             arenas.clear()
-            self.batches.clear()  # they were bound to the old ones
-            # shared, or both a process and the one it was forked from would have a copy of what was written before
+            self.batches.clear()  # they were bound to the old arenas
+            # arenas are shared: else a fork would copy the pages that were written before
             allocate = self.backend.empty_shared if self.workers > 1 else self.backend.empty
             arenas.extend(as_scratch(allocate((size,), "uint8")) for _ in range(count))
 
     def _reserve_gradients(self, count: int) -> None:
-        """Have at least ``count`` rows of gradients."""
+        """Ensure at least ``count`` rows of gradients."""
         parameters = self.parameters
         while len(self.gradients) < count:
             row = self.backend.empty_shared(parameters.flat.shape, parameters.dtype)
-            row[...] = 0  # of parameters whose layer writes none
-            # read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... does not go unnoticed
+            row[...] = 0  # a layer that writes no gradient leaves zeros
+            # the mapping is read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... raises
             self.views[len(self.gradients)] = [
                 MappingProxyType(parameters.views(node, row)) for node in parameters.graph.nodes
             ]
-            self.gradients.append(row)  # last, in case that this is interrupted
+            self.gradients.append(row)  # appended last, so that an interruption leaves a valid state
 
     def parameters_of(self, node: Node) -> dict[str, Array]:
         """Return a node's parameters as its layer takes them."""
         if self.copy is None:
             return node.params
-        if not self._of_copy:  # the nodes of a lowered graph are others, which share the parameters of these
+        if not self._of_copy:  # a lowered graph has other nodes, with the same dicts of parameters
             for other in self.parameters.graph.nodes:
                 precise = {key for key, p in other.layer.parameters().items() if p.precise}
                 views = self.parameters.views(other, self.copy)
@@ -133,7 +133,7 @@ class Memory:
         return self._of_copy[id(node.params)]
 
     def refresh_copy(self) -> None:
-        """Write the parameters, as they are now, into their copy, if there is one."""
+        """Write the present parameters into their copy, if there is one."""
         if self.copy is not None:
             with self.backend.errstate():
                 self.copy[...] = self.parameters.flat

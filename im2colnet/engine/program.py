@@ -1,11 +1,11 @@
-"""What every worker does in a step of training, and in a prediction or an evaluation.
+"""The program of a worker in a training step, a prediction or an evaluation.
 
 A step of training:
 
     for each stage:
         for each of my shards:  make the stage's steps; fold the gradients into those of the shards before
         join the sums of the layer that ends the stage
-    join loss and gradients over all shards; update my part of the parameters
+    join loss and gradients over all shards; update my range of the parameters
 """
 
 from __future__ import annotations
@@ -29,40 +29,44 @@ class Moment(NamedTuple):
     """Numbers that tell a worker which training step it makes."""
 
     seed: int
-    step: int  #: from 0; with the seed it seeds random numbers
-    lr: float
-    scale: float = 1.0  #: the loss is multiplied by it before it is differentiated, and the gradient divided
+    step: int  #: the number of the step, from 0; seed and step together seed random numbers
+    lr: float  #: the learning rate
+    scale: float = 1.0  #: the loss is multiplied by this factor, and the gradient is divided by it
 
 
 class Update(Protocol):
-    """Changes the parameters by their gradient; workers that are forked have it as it was then."""
+    """An object that changes the parameters by their gradient; forked workers have a copy of it."""
 
     def apply(self, gradient: Array, comm: Communicator, moment: Moment) -> None:
-        """Change a worker's share of the parameters, and set that share of the gradient to 0."""
+        """Change the worker's range of the parameters, and set this range of the gradient to 0."""
 
     def known(self) -> list[dict[str, Any]]:
-        """Return all that :meth:`apply` depends on, by name, first the objects whose methods it calls."""
+        """Return all values that :meth:`apply` depends on, by name.
+
+        The first dict has the objects whose methods it calls.
+        """
 
 
 class Worker:
-    """The work of one worker on the batches of a memory. Each worker has the same one, or a forked copy of it.
+    """The program of a worker. All threads use the same object, and each process a forked copy of it.
 
     Parameters
     ----------
     memory : Memory
+        The memory with the batches.
     loss : Loss or None
-        Of training; an evaluation sets its own.
+        The loss of training. An evaluation sets its own.
     """
 
     def __init__(self, memory: Memory, loss: Loss | None) -> None:
         self.memory, self.loss, self.backend = memory, loss, memory.backend
-        #: where given, seconds of each step by kind and node are added to it; only of this process
+        #: if not None, this process adds the seconds of each step to it, by kind and node
         self.clock: dict[tuple[Kind, int], float] | None = None
-        #: called when everything is queued, before a device is waited for
+        #: a function that is called when all kernels are queued, before the worker waits for a device
         self.while_waiting: Callable[[], None] | None = None
-        #: whether parameters or state may have changed, and not all of them, or not counted yet
+        #: whether a step has begun to change parameters or state, and is not finished and counted yet
         self.changing = False
-        #: whether the last gradient was not finite in float16, so that nothing was changed
+        #: whether the last gradient was not finite in float16, so that the parameters were not changed
         self.overflowed = False
 
     def train(
@@ -74,12 +78,12 @@ class Worker:
         moment: Moment,
         divisor: Any,
     ) -> None:
-        """Do what a step of training is for this worker, on ``batch`` or on what is shared with other processes.
+        """Run this worker's part of a training step, on ``batch`` or, if it is empty, on the batch in shared memory.
 
         The sum of the loss over the batch is divided by ``divisor``.
         """
         bound = self.memory.batches[name]
-        plan, mine, (images, *targets) = bound.plan, comm.share(bound.plan.count), batch or bound.batch
+        plan, mine, (images, *targets) = bound.plan, comm.partition(bound.plan.count), batch or bound.batch
         for stage in plan.stages:
             for s in mine:
                 if stage is plan.stages[0]:
@@ -91,13 +95,13 @@ class Worker:
         comm.all_reduce([shard.metrics for shard in bound.shards])
         if self.while_waiting and not comm.rank:
             self.while_waiting()
-        # here a device is waited for; what follows is queued, and not waited for
+        # reading the metrics waits for a device; the kernels after this line are only queued
         loss, *counts = bound.read_metrics()
         bound.metrics = loss / moment.scale, *counts
         if loss - loss != 0:  # NaN or infinity
             return
         if not comm.rank:
-            self.changing = True  # before any worker can change a parameter: they meet in the next line
+            self.changing = True  # set before any worker changes a parameter: all workers meet in all_reduce
         gradients = self.memory.gradients
         comm.all_reduce([gradients[row] if s in plan.live else None for s, row in enumerate(plan.row_of)])
         if self.memory.dtype == "float16":  # find out whether the gradient overflowed, and skip the update if so
@@ -109,14 +113,14 @@ class Worker:
         update.apply(gradients[0], comm, moment)
 
     def infer(self, comm: Communicator, name: Name, batch: tuple[Any, ...], divisor: Any = None) -> None:
-        """Do what a prediction, or with ``divisor`` an evaluation, is for this worker; see :meth:`train`."""
+        """Run this worker's part of a prediction, or with ``divisor`` of an evaluation; see :meth:`train`."""
         bound = self.memory.batches[name]
         images, *targets = batch or bound.batch
-        if bound.plan.parts > 1:
+        if bound.plan.band_count > 1:
             self._infer(comm, bound, images, 0)
-        for s in comm.share(bound.plan.count):
+        for s in comm.partition(bound.plan.count):
             shard = bound.shards[s]
-            if bound.plan.parts == 1:
+            if bound.plan.band_count == 1:
                 self._infer(Communicator(), bound, images, s)
             if divisor is not None:
                 self._measure(shard, targets, 1 / divisor, differentiate=False)
@@ -155,17 +159,17 @@ class Worker:
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
 
     def _infer(self, comm: Communicator, bound: BoundBatch, images: Any, s: int) -> None:
-        """Take a shard through the network in evaluation mode, each worker its part of the layers that are divided."""
+        """Run a shard in evaluation mode; of a layer that is divided, this worker makes its own bands."""
         shard = bound.shards[s]
         if not comm.rank:
             self._load(images, shard)
-        program, i, before = shard.bound.inference(comm.share(bound.plan.parts)), 0, False
+        program, i, before = shard.bound.inference(comm.partition(bound.plan.band_count)), 0, False
         try:
-            for i, divided, work in program:
+            for i, divided, passes in program:
                 if before or divided:
                     comm.barrier()
                 before = divided
-                for layer, ctx, calls in work:
+                for layer, ctx, calls in passes:
                     ctx.samples, ctx.key = len(images), (0, 0, i, s)
                     forward(layer, ctx, calls)
         except Exception:
@@ -174,7 +178,7 @@ class Worker:
         comm.barrier()
 
     def _measure(self, shard: Shard, targets: Sequence[Any], scale: Any, differentiate: bool) -> None:
-        """Have the loss measure a shard's output, and differentiate it; of several outputs it gets tuples."""
+        """Call the loss with a shard's output, or with tuples if the network has several outputs."""
         assert self.loss is not None
         outputs = shard.bound.outputs
         mine = [self.backend.asarray(target[shard.start : shard.stop]) for target in targets]
@@ -185,7 +189,7 @@ class Worker:
     # ------------------------------------------------------------------ joins
 
     def _fold(self, bound: BoundBatch, s: int, first: int, part: tuple[int, int]) -> None:
-        """Add the gradients that shard ``s`` has just finished to those of the shards before it."""
+        """Add the gradients of shard ``s``, which has just finished, to the sums of the shards before it."""
         start, stop = part
         here, row_of, gradients = s, bound.plan.row_of, self.memory.gradients
         if stop > start:
@@ -195,7 +199,7 @@ class Worker:
                 here = into
 
     def _join(self, stage: Stage, bound: BoundBatch, comm: Communicator, mine: range) -> None:
-        """Join the sums of the layer that ends a stage, and give them to the layer in each of my shards."""
+        """Join the sums of the layer that ends a stage, and set them in the contexts of this worker's shards."""
         assert stage.join is not None
         kind, i = stage.steps[-1].kind, stage.join
         parts = [shard.sums[kind, i] for shard in bound.shards]

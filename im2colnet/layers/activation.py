@@ -35,11 +35,13 @@ class Activation(Layer):
         return self.kind if formula(self.kind).reads == "y" or not training else None
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        return ctx.backend.activation.prepare(x, self.kind, out=ctx.y, work=ctx.work["activation"])
+        return ctx.backend.activation.prepare(x, self.kind, out=ctx.y, scratch=ctx.scratch["activation"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
         read = ctx.x if formula(self.kind).reads == "x" else ctx.y
-        return ctx.backend.activation_grad.prepare(read, dy, self.kind, out=ctx.dx, work=ctx.work["activation_grad"])
+        return ctx.backend.activation_grad.prepare(
+            read, dy, self.kind, out=ctx.dx, scratch=ctx.scratch["activation_grad"]
+        )
 
 
 class ReLU(Activation):

@@ -10,6 +10,7 @@ Arguments, defaults and initialisation are PyTorch's.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -24,7 +25,10 @@ from im2colnet.types import Array, Call, Choice, Shape, Spec, run
 
 __all__ = ["Context", "Layer", "Needs", "Parameter"]
 
-Work = dict[str, list[Spec]]  # a kernel's name -> its scratch
+#: methods and attributes of a layer by the names of version 0.1, which a user's layer may still define
+RENAMED = {"couples": "batch_sums", "partial_sums": "shard_sums", "partial_grad_sums": "shard_grad_sums"}
+#: a kernel's name -> the scratch arrays that it needs
+Scratch = dict[str, list[Spec]]
 
 
 class Parameter(NamedTuple):
@@ -58,10 +62,10 @@ class Needs:
     view: bool = False  #: the output is the input reshaped: neither pass is called
     gradient_passes: bool = False  #: the gradient of each input is that of the output: no backward is called
     saved: dict[str, Spec] = field(default_factory=dict)  #: kept from forward to backward
-    forward: Work = field(default_factory=dict)  #: scratch of the kernels that each pass calls,
-    backward: Work = field(default_factory=dict)  #: one after the other, so they share memory
-    sums: Work = field(default_factory=dict)
-    grad_sums: Work = field(default_factory=dict)
+    forward: Scratch = field(default_factory=dict)  #: scratch of the kernels that each pass calls,
+    backward: Scratch = field(default_factory=dict)  #: one after the other, so they share memory
+    sums: Scratch = field(default_factory=dict)
+    grad_sums: Scratch = field(default_factory=dict)
 
 
 class Context:
@@ -87,12 +91,12 @@ class Context:
     params, buffers : dict of str to Array
         The layer's parameters and its state.
     saved : dict of str to Array
-    work : dict of str to list of Array
-        The scratch of each kernel.
+    scratch : dict of str to list of Array
+        The scratch of each kernel, by the kernel's name.
     grads : dict of str to Array
         Where ``backward`` writes the gradient of each parameter.
     sums : Array
-        Of a layer that couples samples: this shard's sums; after the join, those of the whole batch.
+        For a layer with ``batch_sums``: this shard's sums; after the join, the sums of the whole batch.
     samples : int
         Samples in the whole batch.
     key : tuple of int
@@ -108,7 +112,7 @@ class Context:
     params: dict[str, Array]
     buffers: dict[str, Array]
     saved: dict[str, Array]
-    work: dict[str, list[Array]]
+    scratch: dict[str, list[Array]]
     grads: Mapping[str, Array]
     sums: Array
     samples: int
@@ -130,6 +134,12 @@ class Context:
     @property
     def dx(self) -> Any:
         return self.dxs[0]
+
+    @property
+    def work(self) -> dict[str, list[Array]]:
+        """The scratch by the name that it had in version 0.1."""
+        warnings.warn("ctx.work is now called ctx.scratch", DeprecationWarning, stacklevel=2)
+        return self.scratch
 
     @property
     def relu(self) -> bool:
@@ -154,8 +164,8 @@ class Layer:
     stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name.
     """
 
-    #: number of float64 sums per channel that join the samples of a batch in each pass (see ``BatchNorm2d``)
-    couples: ClassVar[int] = 0
+    #: how many float64 sums over the whole batch each channel needs in each pass (see ``BatchNorm2d``)
+    batch_sums: ClassVar[int] = 0
     #: whether ``forward`` applies the elementwise function that follows, where ``ctx.activation`` names one
     fuses: ClassVar[bool] = False
     #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
@@ -163,6 +173,14 @@ class Layer:
     stateless: ClassVar[bool] = True
     #: arguments of the constructor that later changes do not reach, so that they are refused
     fixed: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in RENAMED.items():
+            nearest = next(vars(base) for base in cls.__mro__ if old in vars(base) or new in vars(base))
+            if new not in nearest:
+                warnings.warn(f"{cls.__name__}.{old} is now called {new}", DeprecationWarning, stacklevel=2)
+                setattr(cls, new, nearest[old])
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.fixed and name in vars(self) and value is not vars(self)[name]:
@@ -300,26 +318,33 @@ class Layer:
         """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``."""
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
 
-    def partial_sums(self, x: Array, ctx: Context) -> None:
-        """Write a shard's sums to ``ctx.sums`` (couples, C).
+    def shard_sums(self, x: Array, ctx: Context) -> None:
+        """Write a shard's sums to ``ctx.sums`` (batch_sums, C).
 
-        There ``forward`` will find those of the whole batch, joined by :meth:`join_sums`.
+        Afterwards ``forward`` finds the sums of the whole batch there, joined by :meth:`join_sums`.
         """
-        raise NotImplementedError(f"{type(self).__name__} couples samples: it must define partial_sums(x, ctx)")
+        raise NotImplementedError(f"{type(self).__name__} has batch_sums: it must define shard_sums(x, ctx)")
 
     def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
-        """Return the sums of the whole batch, of those of its shards with ``sizes`` samples: by default added up.
+        """Return the sums of the whole batch; by default the sums of its shards are added.
 
-        The shards' own sums stay as they are: several workers read them. ``ctx`` is that of one of the shards.
+        Parameters
+        ----------
+        parts : sequence of Array
+            The sums of each shard. Several workers read them, so they must not be changed.
+        sizes : sequence of int
+            The number of samples in each shard.
+        ctx : Context
+            The context of one of the shards.
         """
         joined = parts[0].copy()
         for part in parts[1:]:
             joined += part
         return joined
 
-    def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
-        """Do the same before ``backward``, and write the gradients of the parameters."""
-        raise NotImplementedError(f"{type(self).__name__} couples samples: it must define partial_grad_sums(dy, ctx)")
+    def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
+        """Write a shard's sums for ``backward`` to ``ctx.sums``, and the parameters' gradients to ``ctx.grads``."""
+        raise NotImplementedError(f"{type(self).__name__} has batch_sums: it must define shard_grad_sums(dy, ctx)")
 
     def finish_step(self, ctx: Context) -> None:
         """After a training step, once: change the state, such as running statistics."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 from im2colnet.backend import Backend
 from im2colnet.checks import groups_divide, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Work, _images, _rows_of_windows
+from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Scratch, _images, _rows_of_windows
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
 from im2colnet.window import make_window
@@ -72,8 +72,8 @@ class Conv2d(Layer):
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         images, dy, w = Spec(x, dtype), Spec(y, dtype), Spec(self.parameters()["weight"].shape, dtype)
         size, window = (x[0], x[2]), (self.window, self.groups)
-        forward: Work = {"conv2d": backend.conv2d.scratch(images, w, None, *window)}
-        backward: Work = {"conv2d_weight_grad": backend.conv2d_weight_grad.scratch(images, dy, *window)}
+        forward: Scratch = {"conv2d": backend.conv2d.scratch(images, w, None, *window)}
+        backward: Scratch = {"conv2d_weight_grad": backend.conv2d_weight_grad.scratch(images, dy, *window)}
         backward["conv2d_grads"] = backend.conv2d_grads.scratch(images, dy, w, *window)
         if not backward["conv2d_grads"]:  # the backend does not make both gradients at once
             backward["conv2d_input_grad"] = backend.conv2d_input_grad.scratch(dy, w, size, *window)
@@ -93,20 +93,22 @@ class Conv2d(Layer):
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         w, b, window = ctx.params["weight"], ctx.params.get("bias"), (self.window, self.groups)
-        return ctx.backend.conv2d.prepare(x, w, b, *window, ctx.activation, out=ctx.y, work=ctx.work["conv2d"])
+        return ctx.backend.conv2d.prepare(x, w, b, *window, ctx.activation, out=ctx.y, scratch=ctx.scratch["conv2d"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        x, w, dw, dx, work = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.work
+        x, w, dw, dx, scratch = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.scratch
         backend, window = ctx.backend, (self.window, self.groups)
         if self.bias:
             yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
-        if dx is not None and work["conv2d_grads"]:
-            yield from backend.conv2d_grads.prepare(x, dy, w, *window, dw=dw, dx=dx, work=work["conv2d_grads"])
+        if dx is not None and scratch["conv2d_grads"]:
+            yield from backend.conv2d_grads.prepare(x, dy, w, *window, dw=dw, dx=dx, scratch=scratch["conv2d_grads"])
             return
-        yield from backend.conv2d_weight_grad.prepare(x, dy, *window, out=dw, work=work["conv2d_weight_grad"])
+        yield from backend.conv2d_weight_grad.prepare(x, dy, *window, out=dw, scratch=scratch["conv2d_weight_grad"])
         if dx is not None:
             size = x.shape[0], x.shape[2]
-            yield from backend.conv2d_input_grad.prepare(dy, w, size, *window, out=dx, work=work["conv2d_input_grad"])
+            yield from backend.conv2d_input_grad.prepare(
+                dy, w, size, *window, out=dx, scratch=scratch["conv2d_input_grad"]
+            )
 
 
 class NormalizedConv2d(Layer):
@@ -143,17 +145,17 @@ class NormalizedConv2d(Layer):
         return found and (NormalizedConv2d(cast(Conv2d, found[0]), self.norm), found[1])
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        conv, w, b, y, work = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.work["conv2d"]
+        conv, w, b, y, scratch = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.scratch["conv2d"]
         window = conv.window, conv.groups
         line = ctx.backend.empty((2, conv.out_channels), accumulator(x.dtype.name))
         a, c = line[0], line[1]
-        if "channel_affine" in ctx.work:
+        if "channel_affine" in ctx.scratch:
             yield partial(self._write_line, ctx, None, line)
-            yield from ctx.backend.conv2d.prepare(x, w, b, *window, out=y, work=work)
-            affine = ctx.work["channel_affine"]
-            yield from ctx.backend.channel_affine.prepare(y, a, c, activation=ctx.activation, out=y, work=affine)
+            yield from ctx.backend.conv2d.prepare(x, w, b, *window, out=y, scratch=scratch)
+            affine = ctx.scratch["channel_affine"]
+            yield from ctx.backend.channel_affine.prepare(y, a, c, activation=ctx.activation, out=y, scratch=affine)
             return
-        *work, stored = work
+        *scratch, stored = scratch
         order = ctx.backend.weight_order
         stored = stored.transpose([order.index(axis) for axis in range(4)])
         yield partial(self._write_line, ctx, b, line)
@@ -161,7 +163,7 @@ class NormalizedConv2d(Layer):
             yield partial(ctx.xp.multiply, w, a[:, None, None, None], stored)
         else:
             yield lambda: setitem(stored, ..., w * a[:, None, None, None])
-        yield from ctx.backend.conv2d.prepare(x, stored, c, *window, ctx.activation, out=y, work=work)
+        yield from ctx.backend.conv2d.prepare(x, stored, c, *window, ctx.activation, out=y, scratch=scratch)
 
     def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
         """Write a and c into ``line`` (2, C), with a bias ``b`` of the convolution a and a·b + c."""

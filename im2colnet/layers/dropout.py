@@ -31,7 +31,7 @@ class Dropout(Layer):
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         mask = ctx.saved["mask"]
-        yield partial(self._draw, ctx, mask, *ctx.work.get("draws", [mask]))
+        yield partial(self._draw, ctx, mask, *ctx.scratch.get("draws", [mask]))
         yield partial(ctx.xp.multiply, x, mask, out=ctx.y)
 
     def _draw(self, ctx: Context, mask: Array, draws: Array) -> None:

@@ -78,7 +78,7 @@ class Mul(Elementwise):
             if dx.shape == dy.shape:
                 yield partial(ctx.xp.multiply, other, dy, dx)
             else:
-                (product,) = ctx.work["product"]
+                (product,) = ctx.scratch["product"]
                 yield partial(ctx.xp.multiply, other, dy, product)
                 yield from sum_broadcast(product, dx, ctx.xp)
 

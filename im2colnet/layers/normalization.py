@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from im2colnet.backend import Backend, normalizing
 from im2colnet.checks import number, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Context, Layer, Needs, Parameter, Work, _images, _same_rows
+from im2colnet.layers.base import Context, Layer, Needs, Parameter, Scratch, _images, _same_rows
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Shape, Spec
 
@@ -40,7 +40,7 @@ class BatchNorm2d(Layer):
     eps: float = 1e-5
     momentum: float = 0.1
     affine: bool = True
-    couples: ClassVar[int] = 2
+    batch_sums: ClassVar[int] = 2
     fuses: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
 
@@ -67,12 +67,12 @@ class BatchNorm2d(Layer):
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         images, channels = Spec(x, dtype), Spec((self.num_features,), "float64")
-        affine: Work = {"channel_affine": backend.channel_affine.scratch(images, channels, channels)}
+        affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, channels, channels)}
         if not training:
             return Needs(input=False, output=False, inplace=True, forward=affine)
-        sums: Work = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
-        grad_sums: Work = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, channels, images)}
-        two: Work = {"channel_affine": backend.channel_affine.scratch(images, channels, channels, images, channels)}
+        sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
+        grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, channels, images)}
+        two: Scratch = {"channel_affine": backend.channel_affine.scratch(images, channels, channels, images, channels)}
         return Needs(output=False, forward=affine, backward=two, sums=sums, grad_sums=grad_sums)
 
     band = _same_rows
@@ -85,9 +85,9 @@ class BatchNorm2d(Layer):
         if H * W * N == 1:
             raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
 
-    def partial_sums(self, x: Array, ctx: Context) -> None:
+    def shard_sums(self, x: Array, ctx: Context) -> None:
         """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
-        ctx.backend.batch_norm_sums(x, out=ctx.sums, work=ctx.work["batch_norm_sums"])
+        ctx.backend.batch_norm_sums(x, out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
 
     def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
         """``Σ(x - mean)² = Σ_shards [Σ(x - m)² + n·(m - mean)²]``, m and n of each shard (Chan, Golub, LeVeque 1983).
@@ -105,10 +105,10 @@ class BatchNorm2d(Layer):
         return joined
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        work, line = ctx.work["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
+        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
         yield partial(self._write_line, x, ctx, line)
         affine = ctx.backend.channel_affine
-        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=ctx.y, work=work)
+        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=ctx.y, scratch=scratch)
 
     def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
         """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
@@ -126,10 +126,10 @@ class BatchNorm2d(Layer):
         inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
         return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
 
-    def partial_grad_sums(self, dy: Array, ctx: Context) -> None:
+    def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
-        work, of = ctx.work["batch_norm_grad_sums"], ctx.statistics
-        ctx.backend.batch_norm_grad_sums(ctx.x, of.mean, dy, out=ctx.sums, work=work)
+        scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
+        ctx.backend.batch_norm_grad_sums(ctx.x, of.mean, dy, out=ctx.sums, scratch=scratch)
         if self.affine:
             ctx.grads["bias"][...] = ctx.sums[0]
             ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
@@ -137,10 +137,10 @@ class BatchNorm2d(Layer):
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         if ctx.dx is None:
             return
-        work, line = ctx.work["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
+        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
         a, b, c = line[0], line[1], line[2]
         yield partial(self._write_gradient_line, ctx, a, b, c)
-        yield from ctx.backend.channel_affine.prepare(dy, a, c, ctx.x, b, out=ctx.dx, work=work)
+        yield from ctx.backend.channel_affine.prepare(dy, a, c, ctx.x, b, out=ctx.dx, scratch=scratch)
 
     def _write_gradient_line(self, ctx: Context, a: Array, b: Array, c: Array) -> None:
         """Write a, b and c of ``dx = a·dy + b·x + c`` for each channel."""

@@ -10,7 +10,7 @@ from operator import setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.layers.base import Band, Context, Layer, Needs, Work, _images, _rows_of_windows
+from im2colnet.layers.base import Band, Context, Layer, Needs, Scratch, _images, _rows_of_windows
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 from im2colnet.window import pooling_window
 
@@ -48,7 +48,7 @@ class MaxPool2d(Layer):
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         images, outputs = Spec(x, dtype), Spec(y, dtype)
-        forward: Work = {"max_pool2d": backend.max_pool2d.scratch(images, self.window)}
+        forward: Scratch = {"max_pool2d": backend.max_pool2d.scratch(images, self.window)}
         gradient = backend.max_pool2d_grad.scratch(images, outputs, outputs, self.window)
         return Needs(forward=forward, backward={"max_pool2d_grad": gradient})
 
@@ -58,11 +58,11 @@ class MaxPool2d(Layer):
         return prod(y) * (prod(self.window.kernel) - 1)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        return ctx.backend.max_pool2d.prepare(x, self.window, out=ctx.y, work=ctx.work["max_pool2d"])
+        return ctx.backend.max_pool2d.prepare(x, self.window, out=ctx.y, scratch=ctx.scratch["max_pool2d"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        work = ctx.work["max_pool2d_grad"]
-        return ctx.backend.max_pool2d_grad.prepare(ctx.x, ctx.y, dy, self.window, out=ctx.dx, work=work)
+        scratch = ctx.scratch["max_pool2d_grad"]
+        return ctx.backend.max_pool2d_grad.prepare(ctx.x, ctx.y, dy, self.window, out=ctx.dx, scratch=scratch)
 
 
 @dataclass(eq=False, repr=False)
@@ -83,8 +83,8 @@ class AvgPool2d(Layer):
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         window = self.window, self.count_include_pad
-        forward: Work = {"avg_pool2d": backend.avg_pool2d.scratch(Spec(x, dtype), *window)}
-        backward: Work = {"avg_pool2d_grad": backend.avg_pool2d_grad.scratch(Spec(y, dtype), (x[0], x[2]), *window)}
+        forward: Scratch = {"avg_pool2d": backend.avg_pool2d.scratch(Spec(x, dtype), *window)}
+        backward: Scratch = {"avg_pool2d_grad": backend.avg_pool2d_grad.scratch(Spec(y, dtype), (x[0], x[2]), *window)}
         return Needs(input=False, output=False, forward=forward, backward=backward)
 
     def band(self, rows: slice, x: Shape) -> Band:
@@ -94,12 +94,16 @@ class AvgPool2d(Layer):
         return prod(y) * prod(self.window.kernel)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        window, work = (self.window, self.count_include_pad), ctx.work["avg_pool2d"]
-        return ctx.backend.avg_pool2d.prepare(x, *window, out=ctx.y, work=work)
+        window, scratch = (self.window, self.count_include_pad), ctx.scratch["avg_pool2d"]
+        return ctx.backend.avg_pool2d.prepare(x, *window, out=ctx.y, scratch=scratch)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        window, work, (H, _, W, _) = (self.window, self.count_include_pad), ctx.work["avg_pool2d_grad"], ctx.dx.shape
-        return ctx.backend.avg_pool2d_grad.prepare(dy, (H, W), *window, out=ctx.dx, work=work)
+        window, scratch, (H, _, W, _) = (
+            (self.window, self.count_include_pad),
+            ctx.scratch["avg_pool2d_grad"],
+            ctx.dx.shape,
+        )
+        return ctx.backend.avg_pool2d_grad.prepare(dy, (H, W), *window, out=ctx.dx, scratch=scratch)
 
 
 @dataclass(eq=False, repr=False)
@@ -118,7 +122,7 @@ class GlobalAvgPool2d(Layer):
         return prod(x)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        xp, (row, total) = ctx.xp, ctx.work["sum"]
+        xp, (row, total) = ctx.xp, ctx.scratch["sum"]
         # rows first, then columns: that is faster than both axes at once
         yield partial(xp.sum, x, axis=0, keepdims=True, dtype=row.dtype, out=row)
         yield partial(xp.sum, row, axis=2, keepdims=True, out=total)

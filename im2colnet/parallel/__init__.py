@@ -1,4 +1,4 @@
-"""Workers and what joins them.
+"""Workers, and the communicators that join them.
 
 Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
 only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do
@@ -7,7 +7,7 @@ not depend on how many workers there are, to the last bit:
     sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
 """
 
-from im2colnet.parallel.communicator import Communicator, SharedCommunicator, share, tree_sum
+from im2colnet.parallel.communicator import Communicator, SharedCommunicator, partition, tree_sum
 from im2colnet.parallel.settings import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 from im2colnet.parallel.threads import Team, ThreadCommunicator
 
@@ -19,8 +19,8 @@ __all__ = [
     "get_num_threads",
     "get_workers",
     "num_threads",
+    "partition",
     "set_num_threads",
     "set_workers",
-    "share",
     "tree_sum",
 ]

@@ -1,12 +1,12 @@
 """Workers as processes over shared memory: no worker waits for another's Python, as threads do for the GIL.
 
-The processes are forked from this one, so they begin with its network, its plan and its arrays, need nothing sent and
-do not run the user's script again. What they change for others lies in memory that a forked process shares
-(:meth:`im2colnet.Backend.empty_shared`): parameters, gradients, sums. What changes in this process afterwards they do
-not see; a :class:`ProcessTeam` is asked whether it is still :meth:`~ProcessTeam.current`, and replaced if not.
+The processes are forked from this one, so they begin with its network, its plan and its arrays, need no data sent to
+them, and do not run the user's script again. The arrays that they change for others lie in memory that a forked process
+shares (:meth:`im2colnet.Backend.empty_shared`): parameters, gradients, sums. They do not see later changes of other
+objects in this process; so a :class:`ProcessTeam` is replaced if it is no longer :meth:`~ProcessTeam.current`.
 
-A barrier is a counter for each worker in shared memory: a worker raises its own and waits for the others'. That needs
-a processor that shows stores in their order, as x86 does.
+A barrier is a counter for each worker in shared memory: a worker increments its own counter and waits for the others.
+This needs a processor that makes stores visible in their order, as x86 does.
 """
 
 from __future__ import annotations
@@ -37,37 +37,37 @@ from im2colnet.parallel.state import UnknownStateError, constant, of_the_library
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-#: counters of 8 bytes for each worker: they fill a line of the cache
+#: the number of 8-byte counters for each worker: they fill one line of the cache
 LINE = 8
-#: how often a worker looks at a counter before it offers the processor to others: about 0.2 ms
+#: how often a worker reads a counter before it yields the processor: about 0.2 ms
 SPINS = 4000
-#: seconds that a worker offers the processor, before it sleeps between two looks at a counter
+#: seconds that a worker yields the processor, before it sleeps between two reads of a counter
 PATIENCE = 0.002
-#: seconds that it sleeps between two looks
+#: seconds that a worker sleeps between two reads of a counter
 PAUSE = 50e-6
-#: seconds between two looks at whether the other processes are alive
+#: seconds between two checks that the other processes are alive
 WATCH = 0.02
-#: seconds that a worker has to stop; then it is killed
+#: seconds that a worker has to stop, before it is killed
 GRACE = 5.0
-#: sent in place of an order: tell how the last order ended
+#: a message in place of an order: report the error of the last order
 REPORT = b"report"
-#: sent in place of an order: there will be no more orders
+#: a message in place of an order: there will be no more orders
 END = b""
 Program = Callable[..., None]
 
 
 def available() -> bool:
-    """Whether processes can be workers here."""
+    """Whether workers can be processes on this system."""
     return memory.AVAILABLE
 
 
 def wanted() -> bool:
-    """Whether they should be: not where threads run at once, unless they were asked for.
+    """Whether workers should be processes: if they were asked for, or with "auto" if Python has a GIL.
 
     Raises
     ------
     WorkerError
-        If they were asked for, and cannot be had here.
+        If processes were asked for, and are not possible on this system.
     """
     if get_workers() == "auto":
         gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
@@ -81,18 +81,18 @@ def wanted() -> bool:
 
 
 class Stopped(Exception):
-    """Another worker failed; its error is the one to tell."""
+    """Another worker has failed, and its error will be raised."""
 
 
 class ProcessCommunicator(SharedCommunicator):
-    """One of several processes; arrays that are joined lie in memory that all of them share."""
+    """The communicator of one of several processes. Arrays that are joined lie in shared memory."""
 
     def __init__(self, rank: int, size: int, counters: memoryview, watch: Callable[[], None]) -> None:
         self.rank, self.size, self._counters, self._watch = rank, size, counters, watch
         self._count, self._watched = 0, 0.0
 
     def begin(self, turn: int) -> None:
-        """Count from a number that no barrier of an earlier turn has reached, however it ended."""
+        """Set the counter to a number that no barrier of an earlier order has reached, even if that order failed."""
         self._count = turn << 32
 
     def barrier(self) -> None:
@@ -121,7 +121,7 @@ class ProcessCommunicator(SharedCommunicator):
             return END
 
     def stop(self) -> None:
-        """Let no worker wait at a barrier any more."""
+        """End the waiting of all workers at barriers."""
         self._counters[self.size * LINE] = 1
 
     def _wait(self, began: float) -> float:
@@ -142,48 +142,49 @@ _teams: weakref.WeakSet[ProcessTeam] = weakref.WeakSet()
 
 
 def worker_processes() -> list[int]:
-    """Return the ids of all processes that work for this one, for whoever measures."""
+    """Return the ids of all processes that work for this one, for measurements."""
     return [pid for team in _teams if team.mine for pid in team.pids]
 
 
 class ProcessTeam:
-    """Workers on processes; this process is the first.
+    """A team of workers on processes. This process is the first worker.
 
     Parameters
     ----------
     size : int
+        The number of workers.
     program : callable
-        ``program(communicator, *command)``, what the forked workers run.
+        The forked workers run ``program(communicator, *command)``.
     known : sequence of dict
         Everything that the program reads, by name. Workers are forked with these values; see :meth:`current`.
-    shares : callable
-        Whether the workers see what is written into an array.
+    is_shared : callable
+        A function that tells whether an array lies in memory that the workers share.
 
     Attributes
     ----------
     turns : int
-        How many orders it was given.
+        The number of orders that the team was given.
 
     Raises
     ------
     OSError
         If no process can be started.
     UnknownStateError
-        If the program depends on something that cannot be compared with what it is later.
+        If the program depends on an object whose state cannot be read, so that later changes would go unnoticed.
     """
 
     def __init__(
-        self, size: int, program: Program, known: Sequence[Mapping[str, Any]], shares: Callable[[Any], bool]
+        self, size: int, program: Program, known: Sequence[Mapping[str, Any]], is_shared: Callable[[Any], bool]
     ) -> None:
         from multiprocessing import Pipe
 
         self.size, self._process, self._known = size, os.getpid(), [dict(names) for names in known]
-        #: where in `known` there are things that may change in place, and what they were
+        #: the positions in `known` of objects that may change in place; `_before` is their state at the fork
         self._changeable = [
             (i, name)
             for i, names in enumerate(known)
             for name, value in names.items()
-            if not (constant(value) or of_the_library(value) or shares(value))
+            if not (constant(value) or of_the_library(value) or is_shared(value))
         ]
         self._before = self._contents(known)
         counters = memoryview(memory.allocate(8 * LINE * (size + 2))).cast("q")
@@ -195,13 +196,13 @@ class ProcessTeam:
         try:
             for rank in range(1, size):
                 here, there = Pipe()
-                with warnings.catch_warnings():  # from 3.12 on Python warns that threads are lost: they are not used
+                with warnings.catch_warnings():  # Python 3.12 warns that threads are lost; the workers do not use them
                     warnings.simplefilter("ignore", DeprecationWarning)
                     with memory.forking_a_worker():
                         pid = os.fork()
                 if not pid:
                     me = ProcessCommunicator(rank, size, counters, partial(exit_without, self._process))
-                    work(me, there, program, [here, *(connection for _, connection in self._workers)])
+                    worker_main(me, there, program, [here, *(connection for _, connection in self._workers)])
                 there.close()
                 self._workers.append((pid, here))
         except BaseException:
@@ -216,11 +217,11 @@ class ProcessTeam:
 
     @property
     def pids(self) -> list[int]:
-        """Of the workers' processes."""
+        """The ids of the workers' processes."""
         return [pid for pid, _ in self._workers]
 
     def current(self, known: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the workers are there and what the program depends on is still what they began with."""
+        """Whether the workers exist, and everything that the program depends on is as it was when they were forked."""
         if not self.mine or not self._finalizer.alive or len(known) != len(self._known):
             return False
         try:
@@ -229,7 +230,7 @@ class ProcessTeam:
             return False
 
     def _contents(self, known: Sequence[Mapping[str, Any]]) -> Any:
-        """What the things are that may change in place."""
+        """Return the state of the objects that may change in place."""
         return snapshot(*(known[i][name] for i, name in self._changeable), random=False) if self._changeable else None
 
     def run(self, program: Program, *command: Any) -> None:
@@ -251,7 +252,7 @@ class ProcessTeam:
                     connection.send_bytes(order)
                 except OSError:
                     self._watch()
-                    raise WorkerError(f"worker {rank} does not listen any more") from None
+                    raise WorkerError(f"worker {rank} no longer responds") from None
             self._counters[(self.size + 1) * LINE] = self.turns
             program(self._me, *command)
             self._me.barrier()
@@ -265,14 +266,14 @@ class ProcessTeam:
             self._me.stop()
             self._collect(errors)
             whole = len(self._workers) == self.size - 1
-        except BaseException as error:  # a worker has ended, or Ctrl-C while they were waited for
+        except BaseException as error:  # a worker has ended, or the user pressed Ctrl-C
             errors.setdefault(0, error)
         if not whole:
             self.close()
         raise errors[min(errors)]
 
     def _collect(self, errors: dict[int, BaseException]) -> None:
-        """Wait until no worker works any more, and take their errors."""
+        """Wait until all workers are idle, and collect their errors."""
         for _, connection in self._workers:
             connection.send_bytes(REPORT)
         until = time.monotonic() + GRACE
@@ -296,7 +297,7 @@ def watch(workers: list[tuple[int, Connection]]) -> None:
         pid = worker[0]
         try:
             found, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # somebody else has waited for it
+        except ChildProcessError:  # other code has waited for it already
             found, how = pid, "has ended"
         else:
             code = os.waitstatus_to_exitcode(status)
@@ -308,14 +309,14 @@ def watch(workers: list[tuple[int, Connection]]) -> None:
 
 
 def close(process: int, workers: list[tuple[int, Connection]]) -> None:
-    """End workers, unless this process is only forked from theirs."""
+    """End workers, unless this process is a fork of the process that has them."""
     if process != os.getpid():
         return
     interrupted = False
     while workers:
         try:
             _end(workers)
-        except KeyboardInterrupt:  # of which nobody would hear, where a finalizer calls this
+        except KeyboardInterrupt:  # Python would only print it if a finalizer calls this function
             interrupted = True
     if interrupted:
         threading.Timer(0.01, interrupt_main).start()
@@ -323,7 +324,7 @@ def close(process: int, workers: list[tuple[int, Connection]]) -> None:
 
 def _end(workers: list[tuple[int, Connection]]) -> None:
     for _, connection in workers:
-        with suppress(OSError):  # it has ended already
+        with suppress(OSError):  # the worker has ended already
             connection.send_bytes(END)
         connection.close()
     until = time.monotonic() + GRACE
@@ -334,13 +335,13 @@ def _end(workers: list[tuple[int, Connection]]) -> None:
                 if time.monotonic() > until or stopped(pid):
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.001)
-        except ChildProcessError:  # somebody else has waited for it
+        except ChildProcessError:  # other code has waited for it already
             pass
         _forget(worker, workers)
 
 
 def _forget(worker: tuple[int, Connection], workers: list[tuple[int, Connection]]) -> None:
-    """Take a worker that has ended from the list, unless another thread has found it first: at exit two may look."""
+    """Remove a worker that has ended from the list. At exit two threads may do so, and the second finds none."""
     with suppress(ValueError):
         workers.remove(worker)
 
@@ -360,16 +361,19 @@ def exit_without(parent: int) -> None:
         os._exit(1)
 
 
-def work(
+def worker_main(
     communicator: ProcessCommunicator, orders: Connection, program: Program, inherited: Sequence[Connection]
 ) -> None:
-    """Be a worker: run the program at each order, until none will come any more; never returns."""
+    """Run the program at each order, until the team is closed. This is a worker's main function; it never returns."""
     try:
-        for connection in inherited:  # or others would not be told of the end of the first process
+        for connection in inherited:  # else other workers would not notice the end of the first process
             connection.close()
-        for number in signal.SIGINT, signal.SIGTERM:  # sent to all: the first process handles them, and ends this one
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        ):  # these go to all processes: the first one handles them and ends this one
             signal.signal(number, signal.SIG_IGN)
-        gc.freeze()  # what was inherited is not this process's to collect
+        gc.freeze()  # this process must not collect inherited objects
         error: BaseException | None = None
         while order := communicator.next_order(orders):
             if order == REPORT:
@@ -391,7 +395,7 @@ def work(
 
 
 def _pickled(error: BaseException | None) -> bytes:
-    """An error for the first process, with where it happened; one that cannot be sent is described."""
+    """Return an error for the first process, with its traceback; an error that cannot be sent is described."""
     if error is None:
         return pickle.dumps(None)
     error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
@@ -409,5 +413,5 @@ def _same(names: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         return names.keys() == before.keys() and all(
             value is before[name] or bool(value == before[name]) for name, value in names.items()
         )
-    except Exception:  # what cannot be compared, such as another array
+    except Exception:  # some values, such as arrays, cannot be compared
         return False

@@ -1,4 +1,4 @@
-"""How many cores may be used, and as what."""
+"""The number of cores that may be used, and the kind of workers on them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,26 @@ _workers = os.environ.get("IM2COLNET_WORKERS", "auto")
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many cores a backend on the CPU may use. Results do not depend on it."""
+    """Set the number of cores that a backend on the CPU may use. Results do not depend on it.
+
+    Parameters
+    ----------
+    n : int
+        The number of cores, from 1.
+    """
     global _num_threads
     _num_threads = whole("n", n)
 
 
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Within the ``with`` block set how many cores may be used; afterwards it is as before."""
+    """Set the number of cores within a ``with`` block; afterwards the setting is as before.
+
+    Parameters
+    ----------
+    n : int
+        The number of cores, from 1.
+    """
     global _num_threads
     before = _num_threads
     set_num_threads(n)
@@ -33,28 +45,29 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 def get_num_threads() -> int:
-    """How many cores may be used: by default those that this process is allowed to run on."""
+    """Return the number of cores that may be used. By default it is the number that this process may run on."""
     if _num_threads is not None:
         return _num_threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_workers(kind: str) -> None:
-    """Set what the workers are.
+    """Set the kind of workers.
 
     Parameters
     ----------
     kind : {"auto", "processes", "threads"}
-        Processes share nothing but memory, so no worker waits for another's Python. With "auto", the default unless
-        ``IM2COLNET_WORKERS`` says otherwise, they are used from the third step or prediction of a batch size on, on
-        Linux on x86-64 and with a Python whose threads do not run at once. Results do not depend on it.
+        Processes share only memory, so no worker waits for another's Python. "auto" uses processes from the third step
+        or prediction of a batch size on, if the system is Linux on x86-64 and Python has a GIL; otherwise threads. The
+        environment variable ``IM2COLNET_WORKERS`` sets the default, which is "auto". Results do not depend on the
+        kind.
     """
     global _workers
     _workers = _checked_workers(kind)
 
 
 def get_workers() -> str:
-    """What the workers are, as set: "auto", "processes" or "threads"."""
+    """Return the kind of workers that is set: "auto", "processes" or "threads"."""
     return _checked_workers(_workers)
 
 

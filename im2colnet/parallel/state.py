@@ -1,7 +1,7 @@
-"""What an object keeps, so that two moments can be compared: does a layer of the user's change itself while it works?
+"""Snapshots of an object's state, which tell whether a user's layer changes itself while it works.
 
-Work that changes nothing but its arrays may be done in any order and in any process. Of the library's own classes this
-is known. A class of the user's says so by ``stateless = True`` in its body; one that does not is watched.
+Work that changes only its arrays may be done in any order and in any process. The library's own classes work so. A
+user's class promises it by ``stateless = True`` in its body; objects of other classes are watched.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from im2colnet.host import np
 
-#: what a user might put upon an object in place of its class's own
+#: methods that a user might replace on a single object
 METHODS = frozenset(
     {
         "forward",
         "backward",
-        "partial_sums",
-        "partial_grad_sums",
+        "shard_sums",
+        "shard_grad_sums",
         "finish_step",
         "update",
         "prepare_forward",
@@ -27,12 +27,12 @@ METHODS = frozenset(
     }
 )
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
-#: bytes of the largest array whose contents are compared in each step
+#: the largest array, in bytes, whose contents are compared in each step
 MOST_BYTES = 1 << 26
 
 
 class UnknownStateError(Exception):
-    """An object cannot be looked into."""
+    """The state of an object cannot be read."""
 
 
 def _declares(cls: type) -> bool:
@@ -40,9 +40,9 @@ def _declares(cls: type) -> bool:
 
 
 def stateless(thing: Any) -> bool:
-    """Whether the class of an object says that it changes nothing of its own while it works.
+    """Whether the class of an object says that the object does not change while it works.
 
-    A class that is derived from a stateless one may add state, so it has to say it again.
+    A class that is derived from a stateless class may add state, so it must say ``stateless = True`` again.
     """
     return _declares(type(thing)) and METHODS.isdisjoint(getattr(thing, "__dict__", ()))
 
@@ -58,19 +58,19 @@ def constant(value: Any) -> bool:
 
 
 def snapshot(*things: Any, random: bool = True) -> Any:
-    """Return what compares equal if, and only if, nothing that the objects keep has changed.
+    """Return a value that compares equal to an earlier one if, and only if, the objects' state has not changed.
 
-    That is their attributes and those of their classes, whatever these refer to, the variables that their methods use,
-    and, unless ``random`` is false, the global random numbers of Python and NumPy.
+    The state is the attributes of the objects and of their classes, everything that these refer to, the variables that
+    their methods use, and, unless ``random`` is false, the global random generators of Python and NumPy.
 
     Raises
     ------
     UnknownStateError
-        If an object cannot be looked into.
+        If the state of an object cannot be read.
     """
-    from random import getstate  # here, as below: a program with no class of its own need not wait for it
+    from random import getstate  # imported here, as below, since a program without classes of its own does not need it
 
-    seen: dict[int, tuple[int, Any]] = {}  # the objects too, so that no other one gets their id
+    seen: dict[int, tuple[int, Any]] = {}  # the objects are kept, so that no new object gets the same id
     generators = [getstate(), np.random.get_state(legacy=False)] if random else []
     bodies = [
         part
@@ -90,7 +90,7 @@ def snapshot(*things: Any, random: bool = True) -> Any:
 def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     if isinstance(value, PLAIN):
         return "nan" if value != value else (type(value), value)
-    if isinstance(value, PathLike):  # which caches what it is asked
+    if isinstance(value, PathLike):  # its attributes are caches
         return type(value), fspath(value)
     if id(value) in seen:
         return "seen", seen[id(value)][0]
@@ -153,7 +153,7 @@ def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
 
 
 def _is_fixed(value: Any) -> bool:
-    """Whether it is a thing of the interpreter's whose state does not matter to a result."""
+    """Whether the value is an object of the interpreter whose state does not matter for results."""
     return type(value).__module__ in ("_thread", "builtins") and type(value).__name__ in (
         "lock",
         "RLock",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ThreadCommunicator(SharedCommunicator):
-    """One of several threads."""
+    """The communicator of one of several threads."""
 
     def __init__(self, rank: int, size: int, meeting: threading.Barrier) -> None:
         self.rank, self.size, self._meeting = rank, size, meeting
@@ -32,11 +32,12 @@ class ThreadCommunicator(SharedCommunicator):
 
 
 class Team:
-    """Workers on threads; the calling thread is the first.
+    """A team of workers on threads. The calling thread is the first worker.
 
     Parameters
     ----------
     size : int
+        The number of workers.
     """
 
     def __init__(self, size: int) -> None:
@@ -65,26 +66,28 @@ class Team:
             try:
                 program(communicator, *command)
             except threading.BrokenBarrierError:
-                pass  # another worker failed, and its error is the one to tell
+                pass  # another worker has failed, and its error is raised below
             except BaseException as error:
                 errors[communicator.rank] = error
-                self._meeting.abort()  # nobody waits for this worker
+                self._meeting.abort()  # the others must not wait for this worker
 
         others: list[Future[None]] = []
         try:
-            for communicator in self.communicators[1:]:  # each sees the caller's use_backend
+            for communicator in self.communicators[
+                1:
+            ]:  # in a copy of the context, a worker sees the caller's use_backend
                 others.append(submit(self._pool, copy_context().run, guarded, communicator))
             guarded(self.communicators[0])
-            if self._process != os.getpid():  # forked meanwhile
+            if self._process != os.getpid():  # the program forked this process
                 raise errors.get(0) or WorkerError("this process was forked in the middle of a step")
             for future in others:
                 future.result()
-        except BaseException as error:  # Ctrl-C out here: the workers must be waited for all the same
+        except BaseException as error:  # after Ctrl-C in this thread, the workers must be waited for too
             errors[-1] = error
             self._meeting.abort()
             for future in others if self._process == os.getpid() else []:
                 with suppress(BaseException):
                     future.result()
         if errors:
-            self._start()  # a barrier that broke is not used again
-            raise errors[min(errors)]  # the same one whoever was first
+            self._start()  # a broken barrier cannot be used again
+            raise errors[min(errors)]  # the same error, whichever worker failed first

@@ -1,4 +1,4 @@
-"""Where in memory each array lives, and how long: arrays that do not meet share memory."""
+"""The place and the lifetime of each array: arrays that are not alive at the same time share memory."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from im2colnet.types import ALIGNMENT, ITEM_BYTES, Spec
 
 @dataclass(eq=False)
 class Buffer:
-    """Memory for one array or several views of it, from step ``start`` to step ``end``, both included."""
+    """Memory for an array and its views, from step ``start`` to step ``end``, both included."""
 
     nbytes: int
     start: int
     end: int
     what: str
-    across: bool = False  #: lives across stages, so in the shard's arena
+    across: bool = False  #: whether it lives across stages, in the shard's arena
     offset: int = 0
 
 
-Placed = dict[str, list[tuple[Spec, Buffer, int]]]  # scratch of each kernel: in a buffer, at an offset
+#: the scratch of each kernel: for each array its buffer, and its offset in the buffer
+Placed = dict[str, list[tuple[Spec, Buffer, int]]]
 
 
 def nbytes(spec: Spec) -> int:
-    """Bytes of an array, rounded up to the alignment."""
+    """Return the size of an array in bytes, rounded up to the alignment."""
     return ceil(prod(spec.shape) * ITEM_BYTES[spec.dtype] / ALIGNMENT) * ALIGNMENT
 
 
 def lay_out(buffers: Iterable[Buffer]) -> int:
-    """Give each buffer its offset, such that those that live at the same time do not overlap; return the size.
+    """Set the offsets, so that buffers that live at the same time do not overlap; return the total size.
 
-    Greedy by size: the largest first, each at the lowest place that is free during its life
-    (Pisarchyk & Lee 2020, arXiv:2001.03288, algorithm 3).
+    The algorithm is greedy by size: the largest buffer is placed first, each at the lowest offset that is free during
+    its lifetime (Pisarchyk & Lee 2020, arXiv:2001.03288, algorithm 3).
     """
     ordered = sorted(buffers, key=lambda b: (-b.nbytes, b.start))
     occupied, size = Occupied(max((b.end for b in ordered), default=0) + 1), 0
@@ -47,11 +48,11 @@ def lay_out(buffers: Iterable[Buffer]) -> int:
 
 
 class Occupied:
-    """Which bytes are taken at which steps: a tree over the steps, so that a network may be deep.
+    """The bytes that are taken at each step, in a tree over the steps, which is fast for deep networks too.
 
-    A node of the tree stands for a range of steps. It knows the bytes taken in all of them by buffers whose lives end
-    just where ranges do (``all``), and those taken in any of them (``some``), each as sorted bounds: from, to, and so
-    on.
+    A node of the tree stands for a range of steps. For each node, ``all`` has the bytes of the buffers that
+    :meth:`add` recorded at this node: they are taken at every step of the range. ``some`` has the bytes that are taken
+    at any step of the range. Both are sorted lists of bounds: start, stop, start, stop, ...
     """
 
     def __init__(self, steps: int) -> None:
@@ -60,7 +61,7 @@ class Occupied:
         self.some: list[list[int]] = [[] for _ in range(2 * self.leaves)]
 
     def _nodes(self, start: int, end: int) -> tuple[list[int], set[int]]:
-        """The fewest nodes that make up the steps ``start`` to ``end``, and those above them."""
+        """Return the fewest nodes that make up the steps ``start`` to ``end``, and all nodes above these."""
         nodes, left, right = [], start + self.leaves, end + self.leaves + 1
         while left < right:
             if left % 2:
@@ -79,14 +80,14 @@ class Occupied:
         return nodes, above
 
     def add(self, start: int, end: int, lo: int, hi: int) -> None:
-        """Take bytes ``lo`` to ``hi`` at the steps ``start`` to ``end``."""
+        """Mark bytes ``lo`` to ``hi`` as taken at the steps ``start`` to ``end``."""
         nodes, above = self._nodes(start, end)
         for bounds in (*(self.all[n] for n in nodes), *(self.some[n] for n in nodes), *(self.some[n] for n in above)):
             i, j = bisect_left(bounds, lo), bisect_right(bounds, hi)
-            bounds[i:j] = [lo][i % 2 :] + [hi][j % 2 :]  # an odd place lies within what is taken already
+            bounds[i:j] = [lo][i % 2 :] + [hi][j % 2 :]  # an odd index lies within bytes that are taken already
 
     def lowest(self, start: int, end: int, nbytes: int) -> int:
-        """Return where the lowest ``nbytes`` bytes begin that are free at all steps from ``start`` to ``end``."""
+        """Return the lowest offset of ``nbytes`` bytes that are free at all steps from ``start`` to ``end``."""
         nodes, above = self._nodes(start, end)
         taken = [*(self.some[n] for n in nodes), *(self.all[n] for n in above)]
         offset = 0

@@ -1,4 +1,4 @@
-"""A batch divided into shards, and these among workers."""
+"""The division of a batch into shards, and the assignment of shards to workers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.passes import lowered
 from im2colnet.layout import channels, internal_shape
-from im2colnet.parallel import share
+from im2colnet.parallel import partition
 from im2colnet.plan.steps import Kind, Plan
 from im2colnet.types import HALF, ITEM_BYTES, Spec, accumulator
 
-#: shards of a batch, at most: beyond, planning alone takes minutes
+#: the largest number of shards in a batch; with more, planning alone takes minutes
 MOST_SHARDS = 1 << 20
-#: numbers that one sample makes in all layers together, at most: beyond, planning alone takes minutes
+#: the largest number of values that one sample makes in all layers; with more, planning alone takes minutes
 MOST_VALUES = 1 << 36
 
 
 class BatchPlan:
-    """A batch divided into shards and these among workers, each planned.
+    """The plan of a batch: its shards, their plans, and the shards of each worker.
 
     Parameters
     ----------
@@ -29,30 +29,38 @@ class BatchPlan:
     sample : tuple of int
         Shape of one sample, (C, H, W) or (features,).
     batch : int
+        The batch size.
     shard : int, optional
-        Samples in a shard, at most; by default what the backend says.
+        The largest number of samples in a shard. By default the backend decides.
     workers : int
-        At most; no more than there are shards are used.
+        The largest number of workers. No more workers than shards are used.
 
     Attributes
     ----------
     graph : Graph
         The graph as it runs: see :func:`im2colnet.graph.passes.lowered`.
     sizes : list of int
-        Of the shards.
+        The number of samples in each shard.
     plans : dict of int to Plan
-        For each size of shard.
-    shares : list of range
+        The plan for each size of shard.
+    assignment : list of range
         The shards of each worker.
-    parts : int
-        Into how many parts the work on the only shard is divided; ``workers`` is the number of workers.
+    band_count : int
+        The number of bands that the layers of the only shard are divided into; 1 if they are not divided.
+    workers : int
+        The number of workers.
     row_of : list of int
-        The row of gradients that each shard writes to; ``rows`` is their number, ``live`` the shards whose row holds a
-        sum when all workers are done.
+        The row of gradients that each shard writes to.
+    rows : int
+        The number of rows of gradients.
+    live : set of int
+        The shards whose rows hold a sum when all workers are done.
     sums : dict
-        Of each pass and node that join samples, what a shard gives to the join.
+        For each pass and node with batch sums, the array that a shard gives to the join.
+    needs_batch_sums : bool
+        Whether any layer needs sums over the whole batch.
     worker_bytes, shard_bytes : int
-        Size of a worker's arena and, in a network that couples samples, of a shard's.
+        The size of a worker's arena and, in a network with batch sums, of a shard's arena.
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class BatchPlan:
         workers: int = 1,
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
-        graph.shapes(internal_shape(sample, batch))  # an error names the layer as the user wrote it
+        graph.shapes(internal_shape(sample, batch))  # checked before lowering, so that an error names the user's layer
         self.graph = graph = lowered(graph, backend, training)
         values = sum(prod(shape[:-1]) for shape in graph.shapes(internal_shape(sample, batch)))
         if values > MOST_VALUES:
@@ -83,36 +91,36 @@ class BatchPlan:
             )
         self.sizes = shard_sizes(batch, most)
         self.count = len(self.sizes)
-        # by the shapes alone, since results depend on it
+        # this depends only on the shapes and settings, since results depend on it
         alone = self.count == 1 and not training and shard is None
-        parts = backend.division.bands if alone and backend.threads else 1
+        bands = backend.division.bands if alone and backend.threads else 1
         self.plans = {
-            n: Plan(graph, internal_shape(sample, n), dtype, backend, training, parts) for n in set(self.sizes)
+            n: Plan(graph, internal_shape(sample, n), dtype, backend, training, bands) for n in set(self.sizes)
         }
         self.largest = self.plans[max(self.sizes)]
-        self.stages, self.couples = self.largest.stages, len(self.largest.stages) > 1
-        self.parts = parts if any(self.largest.parts) else 1
-        most, workers = min(workers, self.parts), min(workers, self.count)
-        self.shares = [share(self.count, rank, workers) for rank in range(workers)]
-        self.workers = most if self.parts > 1 else workers
-        self.row_of, self.live, self.rows = gradient_rows(self.shares) if training else ([], set(), 0)
+        self.stages, self.needs_batch_sums = self.largest.stages, len(self.largest.stages) > 1
+        self.band_count = bands if any(self.largest.bands) else 1
+        most, workers = min(workers, self.band_count), min(workers, self.count)
+        self.assignment = [partition(self.count, rank, workers) for rank in range(workers)]
+        self.workers = most if self.band_count > 1 else workers
+        self.row_of, self.live, self.rows = gradient_rows(self.assignment) if training else ([], set(), 0)
         self.worker_bytes = max(plan.worker_bytes for plan in self.plans.values())
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
         passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ()
         self.sums = {
-            (kind, i): Spec((node.layer.couples, channels(self.largest.shapes[node.inputs[0]])), "float64")
+            (kind, i): Spec((node.layer.batch_sums, channels(self.largest.shapes[node.inputs[0]])), "float64")
             for i, node in enumerate(graph.nodes)
-            if node.layer.couples
+            if node.layer.batch_sums
             for kind in passes
         }
 
     def memory(self) -> dict[str, int]:
-        """Bytes of all arrays of a run, by purpose; parameters and the optimiser's state are not the run's."""
+        """Return the bytes of all arrays of a run, by purpose, without the parameters and the optimiser's state."""
         joined = sum(prod(spec.shape) * ITEM_BYTES[spec.dtype] for spec in self.sums.values())
         metrics = 2 * ITEM_BYTES["float64"]
-        in_flight = self.count if self.couples else 0
+        in_flight = self.count if self.needs_batch_sums else 0
         return {
-            "activations": self.worker_bytes * len(self.shares) + self.shard_bytes * in_flight,
+            "activations": self.worker_bytes * len(self.assignment) + self.shard_bytes * in_flight,
             "gradients": self.rows * self.parameters * ITEM_BYTES[accumulator(self.dtype)],
             "sums": self.count * (joined + metrics),
         } | ({"copy of the parameters": self.parameters * ITEM_BYTES[self.dtype]} if self.dtype in HALF else {})
@@ -121,8 +129,8 @@ class BatchPlan:
 def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
     """Return the row of gradients of each shard, the shards whose rows hold a sum in the end, and the number of rows.
 
-    A worker that has finished a shard adds it to the sum of those before it wherever the fixed tree has both (as a
-    binary counter carries), so that of n shards' gradients it holds at most about 2·log2 n at a time.
+    A worker that has finished a shard adds its gradients to those of earlier shards as soon as the fixed tree allows it
+    (like the carries of a binary counter). So for n shards it holds at most about 2·log2 n rows at a time.
     """
     row_of: list[int] = []
     live: set[int] = set()
@@ -142,7 +150,7 @@ def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
 
 
 def folds(s: int, first: int) -> list[int]:
-    """The shards to whose sums a worker that began with shard ``first`` adds what it has when shard s is finished."""
+    """Return the shards whose rows a worker adds to after shard s, in order; its first shard is ``first``."""
     into, d = [], 1
     while s & d and s - d >= first:
         s -= d

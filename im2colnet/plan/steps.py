@@ -1,7 +1,8 @@
 """Planning: before anything runs, the steps of a run, and where in memory each array lives and how long.
 
 A run on one shard of the batch is a list of steps: forward through the layers, the loss, backward. It is cut into
-*stages* at the layers that couple samples (batch norm): there all shards must have given their sums before any goes on.
+*stages* at the layers that need sums over the whole batch (batch norm): there every shard must have given its sums
+before any shard goes on.
 
 Each array is a :class:`Buffer` with a lifetime in steps. Those that live within one stage are laid out in an arena of
 the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In
@@ -20,8 +21,8 @@ from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph, Node, locate
 from im2colnet.layers import Layer, Needs
-from im2colnet.layers.base import Work
-from im2colnet.parallel import share
+from im2colnet.layers.base import Scratch
+from im2colnet.parallel import partition
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes
 from im2colnet.types import Choice, Shape, Spec
 
@@ -34,23 +35,23 @@ class Step:
 
     kind: Kind
     node: int
-    #: of a backward step: position among the inputs -> the gradient that it makes
+    #: in a backward step: position of an input -> the gradient of this input
     writes: dict[int, Buffer] = field(default_factory=dict)
-    #: inputs that have a gradient already: position -> (the earlier one, where the sum goes)
+    #: for inputs that have a gradient already: position -> (the earlier gradient, the buffer of the sum)
     adds: dict[int, tuple[Buffer, Buffer]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
 class Stage:
-    """Steps that a worker takes one shard through without meeting the others."""
+    """Steps that a worker runs on one shard without waiting for other workers."""
 
     steps: list[Step]
-    join: int | None  #: the node whose sums are joined after it
-    gradients: tuple[int, int]  #: range of the flat gradient that it completes
+    join: int | None  #: the node whose sums are joined after the stage
+    gradients: tuple[int, int]  #: the range of the flat gradient that the stage completes
 
 
-class Part(NamedTuple):
-    """A layer that makes some rows of a node's output."""
+class Band(NamedTuple):
+    """A layer that makes a band of a node's output: some of its rows."""
 
     layer: Layer
     inputs: slice
@@ -70,14 +71,14 @@ class Plan:
     backend : Backend
     training : bool
     count : int
-        Into how many parts to divide the work of each node, of inference.
+        The number of bands that each node of inference is divided into.
 
     Attributes
     ----------
     shapes : list of tuple
-        Of every value.
-    parts : list of list of Part
-        Of each node, none if it is not divided.
+        The shape of every value.
+    bands : list of list of Band
+        The bands of each node; an empty list for a node that is not divided.
     stages : list of Stage
     shard_bytes, worker_bytes : int
         Sizes of the two arenas.
@@ -87,20 +88,21 @@ class Plan:
         self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
         self.shapes = graph.shapes(x)
         self.needs = [self._needs(node) for node in graph.nodes]
-        self.parts = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
+        self.bands = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
         self.wanted = self._wanted()
         self.steps = self._steps()
         self.when = {(step.kind, step.node): t for t, step in enumerate(self.steps)}
-        #: of each node when it makes its forward pass; one that is left out happens with that before
+        #: the step of each node's forward pass; a node without a step of its own has the step of the node before
         self.made = list(accumulate((self.when.get(("forward", i), 0) for i in range(len(graph.nodes))), max))
         self.buffers: list[Buffer] = []
         self.values: list[Buffer] = []
         self.gradients: dict[int, Buffer] = {}
         self.saved: list[dict[str, Buffer]] = []
-        self.work: list[dict[Kind, Placed]] = []
-        self.part_work: list[list[Placed]] = []  # of the parts of each node, side by side
+        self.scratch: list[dict[Kind, Placed]] = []
+        #: for each node the scratch of its bands, side by side
+        self.band_scratch: list[list[Placed]] = []
         self._place_values()
-        self._place_saved_and_work()
+        self._place_saved_and_scratch()
         if training:
             self._place_gradients()
         self.stages = self._stages()
@@ -111,12 +113,12 @@ class Plan:
         self.worker_bytes = lay_out([b for b in self.buffers if not b.across])
 
     def algorithm(self, i: int) -> Choice:
-        """Which algorithm node ``i`` takes, its first part where it is divided."""
+        """Return the algorithm that node ``i`` uses; for a divided node, that of its first band."""
         node = self.graph.nodes[i]
         layer, x, y = node.layer, node.input_shape(self.shapes), self.shapes[node.output]
-        for part in self.parts[i][:1]:
-            layer = part.layer
-            x, y = cut_rows(x, part.inputs), cut_rows(y, part.outputs)
+        for band in self.bands[i][:1]:
+            layer = band.layer
+            x, y = cut_rows(x, band.inputs), cut_rows(y, band.outputs)
         return layer.algorithm(x, y, self.dtype, self.backend)
 
     # ------------------------------------------------------------------ steps
@@ -132,7 +134,7 @@ class Plan:
                 raise ShapeError(
                     f"the output has {y[-1]} samples for {samples}: output_shape must keep the last number"
                 )
-            # of these no backward is called, so what they say is all that is known of the gradient
+            # no backward is called for these layers, so their needs must be right about the gradient
             if needs.view and (len(node.inputs) > 1 or prod(x) != prod(y)):
                 raise ShapeError(
                     f"needs says view, but the output of shape {y} is not the input of shape {x} reshaped (as stored)"
@@ -144,28 +146,28 @@ class Plan:
                 )
             return needs
 
-    def _divided(self, node: Node, needs: Needs, count: int) -> list[Part]:
-        """Divide a node into layers that each make a share of its output's rows; none if that cannot be done."""
+    def _divided(self, node: Node, needs: Needs, count: int) -> list[Band]:
+        """Divide a node into bands of its output's rows; return an empty list if that is impossible or does not pay."""
         x, y, layer = node.input_shape(self.shapes), self.shapes[node.output], node.layer
         if count == 1 or y[0] < count or needs.view or node.fused or not layer.keeps("band"):
             return []
         division = self.backend.division
         if layer.flops(x, y) + division.flops_per_output * prod(y) < division.band_min_flops:
             return []
-        parts = []
+        bands = []
         for rank in range(count):
-            mine = share(y[0], rank, count)
+            mine = partition(y[0], rank, count)
             rows = slice(mine.start, mine.stop)
-            band = layer.band(rows, x)
-            if band is None:
+            found = layer.band(rows, x)
+            if found is None:
                 return []
-            part, inputs = band
+            part, inputs = found
             shapes = cut_rows(x, inputs), (len(mine), *y[1:])
-            parts.append(Part(part, inputs, rows, part.needs(*shapes, self.dtype, self.backend, self.training)))
-        return parts
+            bands.append(Band(part, inputs, rows, part.needs(*shapes, self.dtype, self.backend, self.training)))
+        return bands
 
     def _wanted(self) -> list[bool]:
-        """For each value, whether its gradient is wanted: whether it depends on a parameter."""
+        """Return for each value whether its gradient is needed, which is so if the value depends on a parameter."""
         wanted = [False]
         for node in self.graph.nodes:
             wanted.append(bool(node.offsets) or any(wanted[v] for v in node.inputs))
@@ -174,7 +176,7 @@ class Plan:
     def _steps(self) -> list[Step]:
         nodes, steps = self.graph.nodes, []
         for i, node in enumerate(nodes):
-            if self.training and node.layer.couples:
+            if self.training and node.layer.batch_sums:
                 steps.append(Step("sums", i))
             if not node.fused and not self.needs[i].view:
                 steps.append(Step("forward", i))
@@ -182,7 +184,7 @@ class Plan:
             steps.append(Step("loss", len(nodes)))
             for i in reversed(range(len(nodes))):
                 if self.wanted[nodes[i].output]:
-                    if nodes[i].layer.couples:
+                    if nodes[i].layer.batch_sums:
                         steps.append(Step("grad_sums", i))
                     steps.append(Step("backward", i))
         return steps
@@ -195,11 +197,11 @@ class Plan:
         for a, b in pairwise(bounds):
             steps = self.steps[a:b]
             join = steps[-1].node if steps and steps[-1].kind in ("sums", "grad_sums") else None
-            # a layer that couples samples writes its gradients with its sums, the others in their backward
+            # a layer with batch_sums writes its gradients with its sums, other layers in their backward
             done = [
                 self.graph.nodes[s.node]
                 for s in steps
-                if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.couples)
+                if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.batch_sums)
             ]
             ends = [end for node in done if node.offsets for end in self.parameter_range(node)]
             stages.append(Stage(steps, join, (min(ends), max(ends)) if ends else (0, 0)))
@@ -207,7 +209,7 @@ class Plan:
 
     @staticmethod
     def parameter_range(node: Node) -> tuple[int, int]:
-        """Where the parameters of a node that has some lie in the flat vector."""
+        """Return the range of the flat vector that holds the parameters of a node; it must have parameters."""
         shapes = node.layer.parameters()
         return min(node.offsets.values()), max(node.offsets[key] + prod(shapes[key].shape) for key in node.offsets)
 
@@ -219,7 +221,7 @@ class Plan:
         return buffer
 
     def _last_reads(self) -> list[int]:
-        """For each value the last step that reads it."""
+        """Return for each value the last step that reads it."""
         last = [0] * len(self.shapes)
         for i, node in enumerate(self.graph.nodes):
             for v in node.inputs:
@@ -232,7 +234,7 @@ class Plan:
         for v in self.graph.outputs:
             last[v] = max(last[v], end)
         for node, needs in zip(reversed(self.graph.nodes), reversed(self.needs), strict=True):
-            if needs.view or node.fused:  # who reads the output reads the input's memory
+            if needs.view or node.fused:  # the output lies in the memory of the input
                 last[node.inputs[0]] = max(last[node.inputs[0]], last[node.output])
         return last
 
@@ -250,24 +252,26 @@ class Plan:
             self.values.append(source)
 
     def _overwritable(self, node: Node, now: int) -> Buffer | None:
-        """An input that nobody reads after this step."""
+        """Return the buffer of an input that is not read after this step, or None."""
         for v in node.inputs:
             if self.values[v].end <= now and self.shapes[v] == self.shapes[node.output]:
                 return self.values[v]
         return None
 
-    def _place_saved_and_work(self) -> None:
+    def _place_saved_and_scratch(self) -> None:
         for i, (node, needs) in enumerate(zip(self.graph.nodes, self.needs, strict=True)):
             now = self.made[i]
             first, last = self.when.get(("sums", i), now), self.when.get(("backward", i), now)
             self.saved.append(
                 {key: self._new(*spec, first, last, f"{node.name} saved {key}") for key, spec in needs.saved.items()}
             )
-            self.work.append({})
-            self.part_work.append([self._place_work(part.needs.forward, now, "scratch") for part in self.parts[i]])
-            if self.parts[i]:
+            self.scratch.append({})
+            self.band_scratch.append(
+                [self._place_scratch(band.needs.forward, now, "scratch") for band in self.bands[i]]
+            )
+            if self.bands[i]:
                 continue
-            passes: dict[Kind, Work] = {
+            passes: dict[Kind, Scratch] = {
                 "sums": needs.sums,
                 "forward": needs.forward,
                 "grad_sums": needs.grad_sums,
@@ -275,10 +279,12 @@ class Plan:
             }
             for kind, kernels in passes.items():
                 if (kind, i) in self.when and kernels:
-                    self.work[i][kind] = self._place_work(kernels, self.when[kind, i], f"{node.name} {kind} scratch")
+                    self.scratch[i][kind] = self._place_scratch(
+                        kernels, self.when[kind, i], f"{node.name} {kind} scratch"
+                    )
 
-    def _place_work(self, kernels: Work, t: int, what: str) -> Placed:
-        """One buffer for all kernels of a step, and in it each one's arrays side by side."""
+    def _place_scratch(self, kernels: Scratch, t: int, what: str) -> Placed:
+        """Make one buffer for all kernels of a step; each kernel's arrays lie side by side in it."""
         size = max((sum(nbytes(spec) for spec in specs) for specs in kernels.values()), default=0)
         buffer = self._new((size,), "uint8", t, t, what)
         placed: Placed = {}
@@ -288,15 +294,17 @@ class Plan:
         return placed
 
     def _place_gradients(self) -> None:
-        """Each value's gradient is the sum of what its readers give, in the order of the backward steps."""
+        """Plan each value's gradient: the sum of the gradients from its readers, in the order of the backward steps."""
         nodes = self.graph.nodes
         loss = self.when["loss", len(nodes)]
-        #: of each of the network's outputs
+        #: the loss's gradient for each of the network's outputs
         self.loss_gradients = [
             self._new(self.shapes[v], self.dtype, loss, loss, "loss gradient") for v in self.graph.outputs
         ]
         self.gradients.update(zip(self.graph.outputs, self.loss_gradients, strict=True))
-        holders: dict[Buffer, int] = dict.fromkeys(self.loss_gradients, 1)  # values whose gradient is in a buffer
+        holders: dict[Buffer, int] = dict.fromkeys(
+            self.loss_gradients, 1
+        )  # the number of values whose gradient is in a buffer
         for t, step in enumerate(self.steps):
             if step.kind in ("grad_sums", "backward"):
                 self.gradients[nodes[step.node].output].end = t
@@ -323,7 +331,7 @@ class Plan:
                 holders[dx] += 1
 
     def _sum_target(self, old: Buffer, new: Buffer, holders: dict[Buffer, int], v: int, t: int) -> Buffer:
-        """Where the sum of two gradients goes: over one that nobody else holds, else into a new buffer."""
+        """Return the buffer for the sum of two gradients: one of theirs if no other value uses it, else a new one."""
         old.end = new.end = t
         holders[old] -= 1
         for buffer in (new, old):
@@ -335,7 +343,7 @@ class Plan:
 
 
 def cut_rows(shape: Any, rows: slice) -> Any:
-    """Return the shape, or the shapes, of these rows of arrays."""
+    """Return the shape of these rows of an array, or the shapes for several arrays."""
     if isinstance(shape[0], tuple):
         return tuple(cut_rows(one, rows) for one in shape)
     return rows.stop - rows.start, *shape[1:]

@@ -55,7 +55,7 @@ def plan(
         planned = net.plan(batch, input_shape, training, threads, shard)
         memory = {"parameters": vector + state}
         if training:
-            scratch = len(planned.shares) * min(backend.update_chunk, net.graph.size) * itemsize
+            scratch = len(planned.assignment) * min(backend.update_chunk, net.graph.size) * itemsize
             memory["optimizer"] = len(optimizer.state_slots()) * vector + scratch
         memory |= planned.memory()
         for i, node in enumerate(planned.largest.graph.nodes):

@@ -47,8 +47,8 @@ def check_layer(
     The gradients of the input and of each parameter are compared with differences along random directions. ``forward``
     and ``backward`` must leave ``x``, ``dy``, the parameters and the state as they are, write all that they are to
     write, read nothing that ``needs`` does not ask for, do the same each time, give the shape that ``output_shape``
-    says, and not let samples depend on each other (unless the layer ``couples`` them: then the result may not depend on
-    how the batch is divided). Calls that are prepared must do what the plain ones do.
+    says, and not let samples depend on each other. A layer with ``batch_sums`` may join samples, but its result must
+    not depend on how the batch is divided into shards. Calls that are prepared must do what the plain ones do.
 
     Parameters
     ----------
@@ -133,14 +133,14 @@ def _check(
 def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], rng: Any) -> None:
     """Check that no sample depends on the others, or, where it may, that only the whole batch matters."""
     y = trial.forward(xs)
-    if not trial.layer.couples or not trial.training:
+    if not trial.layer.batch_sums or not trial.training:
         other = [x.copy() for x in xs]
         for x in other:
             x[..., 0] = rng.standard_normal(x.shape[:-1])
         if not np.array_equal(trial.forward(other)[..., 1:], y[..., 1:]):
             raise trial.error(
                 "forward lets a sample depend on the others of the batch, so that results depend on how a batch is"
-                " divided into shards: a layer that joins samples must say so by `couples` (see BatchNorm2d)"
+                " divided into shards: a layer that joins samples must say so by `batch_sums` (see BatchNorm2d)"
             )
     elif not np.allclose(divided.forward(xs), y, rtol=ROUNDING, atol=ROUNDING):
         raise trial.error(
@@ -150,8 +150,8 @@ def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], rng: Any) ->
 
 
 def _check_sums(trial: Trial, divided: Trial, xs: Sequence[Any], dy: Any) -> None:
-    """Check the same of the gradients of a layer that couples samples."""
-    if not trial.layer.couples:
+    """Check the same of the gradients of a layer with ``batch_sums``."""
+    if not trial.layer.batch_sums:
         return
     divided.forward(xs)
     dxs, gradients = divided.backward(dy)
@@ -219,7 +219,7 @@ def _check_prepared(trial: Trial, what: str, given: Array, out: Array, plain: Ca
         return
     ctx, needs = trial.shards[0], trial.needs[0]
     plain()
-    ctx.work = trial.scratch(needs.forward if what == "forward" else needs.backward)
+    ctx.scratch = trial.scratch(needs.forward if what == "forward" else needs.backward)
     numbers = trial.host(given)
     given[...] = 1
     calls = list(getattr(trial.layer, f"prepare_{what}")(given, ctx))
@@ -271,7 +271,7 @@ def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
                     f"backward does not write ctx.grads[{key!r}], the same each time, but adds to it, or leaves a"
                     f" part of it as it was {how}".rstrip()
                 )
-    if not passes and not trial.layer.couples:
+    if not passes and not trial.layer.batch_sums:
         trial.forward(xs)
         given = trial.backend.asarray(np.ascontiguousarray(dy))
         made = [trial.backend.empty(x.shape, trial.net.dtype) for x in ctx.xs]

@@ -11,7 +11,7 @@ from im2colnet.errors import LayerError
 from im2colnet.graph.nodes import Node
 from im2colnet.host import np
 from im2colnet.layers import Context, Needs
-from im2colnet.layers.base import Work
+from im2colnet.layers.base import Scratch
 from im2colnet.layout import channels, internal_shape
 from im2colnet.network import Network
 from im2colnet.types import Array
@@ -75,7 +75,7 @@ class Trial:
         ctx.samples, ctx.key, ctx.grads = sum(self.sizes), (1, 2, 3, s), MappingProxyType(self._gradients)
         return ctx
 
-    def scratch(self, kernels: Work) -> dict[str, list[Array]]:
+    def scratch(self, kernels: Scratch) -> dict[str, list[Array]]:
         """Scratch for the kernels, which holds nothing yet."""
         return {k: [self.spoil(self.backend.empty(*spec)) for spec in specs] for k, specs in kernels.items()}
 
@@ -110,9 +110,9 @@ class Trial:
         for ctx in self.shards:
             for made in (ctx.y, *ctx.saved.values()):
                 self.spoil(made)
-        if self.layer.couples and self.training:
+        if self.layer.batch_sums and self.training:
             parts = [
-                self._sums_of(self.layer.partial_sums, needs.sums, ctx.x, ctx)
+                self._sums_of(self.layer.shard_sums, needs.sums, ctx.x, ctx)
                 for ctx, needs in zip(self.shards, self.needs, strict=True)
             ]
             joined = self.layer.join_sums(parts, self.sizes, self.shards[0])
@@ -122,7 +122,7 @@ class Trial:
             if needs.view:
                 ctx.y[...] = ctx.x.reshape(ctx.y.shape)
                 continue
-            ctx.work, y = self.scratch(needs.forward), ctx.y
+            ctx.scratch, y = self.scratch(needs.forward), ctx.y
             if over:
                 ctx.y = ctx.x
             self._deliver("forward", self.layer.forward(ctx.x, ctx), ctx.y)
@@ -134,10 +134,10 @@ class Trial:
         """The shards' parts of an array of the whole batch."""
         return np.split(array, np.cumsum(self.sizes)[:-1], axis=-1)
 
-    def _sums_of(self, method: Callable[[Array, Context], None], work: Work, array: Array, ctx: Context) -> Array:
-        """What a shard of a layer that couples samples adds to the sums."""
-        ctx.work = self.scratch(work)
-        ctx.sums = self.spoil(self.backend.empty((self.layer.couples, channels(ctx.x.shape)), "float64"))
+    def _sums_of(self, method: Callable[[Array, Context], None], scratch: Scratch, array: Array, ctx: Context) -> Array:
+        """Return the sums that a layer with ``batch_sums`` makes of one shard."""
+        ctx.scratch = self.scratch(scratch)
+        ctx.sums = self.spoil(self.backend.empty((self.layer.batch_sums, channels(ctx.x.shape)), "float64"))
         method(array, ctx)
         return ctx.sums
 
@@ -161,10 +161,10 @@ class Trial:
                 self.spoil(array)
         self._flat[...] = fill
         totals = dict.fromkeys(self._gradients, 0.0)
-        if self.layer.couples:
+        if self.layer.batch_sums:
             parts = []
             for ctx, needs, mine in zip(self.shards, self.needs, dys, strict=True):
-                parts.append(self.host(self._sums_of(self.layer.partial_grad_sums, needs.grad_sums, mine, ctx)))
+                parts.append(self.host(self._sums_of(self.layer.shard_grad_sums, needs.grad_sums, mine, ctx)))
                 self._add_gradients(totals)
             for ctx in self.shards:
                 ctx.sums = self.backend.asarray(sum(parts))
@@ -174,13 +174,13 @@ class Trial:
                 found.append([self.host(mine.reshape(x.shape)) for x in ctx.xs])
                 continue
             found.append(self._backward_of(ctx, needs, mine, over, wanted))
-            if not self.layer.couples:
+            if not self.layer.batch_sums:
                 self._add_gradients(totals)
         return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], totals
 
     def _backward_of(self, ctx: Context, needs: Needs, dy: Array, over: bool, wanted: bool) -> list[Any]:
         """Gradients of the inputs of one shard."""
-        before, ctx.work = self.host(dy), self.scratch(needs.backward)
+        before, ctx.scratch = self.host(dy), self.scratch(needs.backward)
         if not wanted:
             ctx.dxs = [None] * len(ctx.xs)
         elif over:

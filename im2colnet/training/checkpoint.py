@@ -1,11 +1,12 @@
 """Checkpoints: safetensors files with the network's description as JSON, written whole or not at all.
 
-The metadata hold the description as ``im2colnet`` and its checksum as ``im2colnet.crc32``; in the description are the
-number of the format and ``crc32``, the checksum of the tensors. So what is damaged is found before it is used. CRC-32
-finds every error within 32 bits and all but one in 4·10⁹ others, at several GB/s; nobody is kept from forging a file.
+The metadata hold the description under the key ``im2colnet`` and its checksum under ``im2colnet.crc32``. The
+description holds the number of the format, and under ``crc32`` the checksum of the tensors. So damage is found before
+the content is used. CRC-32 runs at several GB/s; it finds every error within 32 bits, and misses one in 4·10⁹ of the
+others. It is no protection against forged files.
 
-A later version of the library adds entries, which this one ignores, and keeps the format's number as long as this one
-can read what it writes. Files without checksums, of version 0.1, are read too.
+A later version of the library may add entries, which this version ignores. The number of the format changes when this
+version could no longer read the files. Files of version 0.1, which have no checksums, can be read too.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ FORMAT = 1
 DESCRIPTION = "im2colnet"
 #: key of the description's checksum in the file's metadata
 CHECKSUM = "im2colnet.crc32"
-DICT = "dict"  # key of the description of a dict, whose members are pairs in their order
+#: key of the description of a dict, which is stored as a list of pairs in the order of the dict
+DICT = "dict"
+#: element types that a tensor may have
 FLOATS = ("F16", "F32", "F64")
-#: the largest count in a description: a larger one is a fault, and would not fit a float
+#: the largest valid count in a description: every whole number up to it is exact as a float
 LARGEST = 2**53
 
 T = TypeVar("T")
@@ -93,9 +96,10 @@ def _described(value: Any) -> Any:
 
 
 def rebuild(description: Any, place: str = "it") -> Any:
-    """Inverse of :func:`describe`; only classes that the library or the program has defined are made.
+    """Make the object that a description from :func:`describe` stands for.
 
-    ``place`` says in errors where the description is.
+    Only classes that the library or the program has defined are used. Error messages name ``place``, the position of
+    the description in the file.
     """
     if isinstance(description, list):
         return tuple(rebuild(v, f"{place}.{i}") for i, v in enumerate(description))
@@ -114,7 +118,7 @@ def rebuild(description: Any, place: str = "it") -> Any:
         return cls(**values)
     except RecursionError:
         raise
-    except Exception as error:  # of any kind, if the class is a user's own
+    except Exception as error:  # a class of the user's may raise any exception
         kind = "" if isinstance(error, (TypeError, Im2colnetError)) else f"{type(error).__name__}: "
         raise CheckpointError(
             f"{place}: the checkpoint's {cls.__name__} does not fit this version: {kind}{error}"
@@ -122,7 +126,7 @@ def rebuild(description: Any, place: str = "it") -> Any:
 
 
 def rebuild_as(kind: type[T], description: Any, place: str) -> T:
-    """Rebuild what must be an object of the given class."""
+    """Rebuild an object that must be of the given class."""
     found = rebuild(description, place)
     if not isinstance(found, kind):
         raise CheckpointError(f"{place} must describe a {kind.__name__}, it is damaged: {_short(description)}")
@@ -138,9 +142,10 @@ def _full(cls: type[Any]) -> str:
 
 
 def known_classes() -> dict[str, list[type[Any]]]:
-    """Classes that a description may name: by their names, the library's own alone where it has one, and in full.
+    """Return the classes that a description may name, by short name and by full name with the module.
 
-    Of several definitions of one class, as after a notebook's cell was run again, only the newest is there.
+    If the library has a class of a short name, that name means only this class. If a class was defined several times,
+    as by running a notebook's cell again, only the newest definition is included.
     """
     definitions: dict[str, dict[type[Any], None]] = {}
     for base in _bases():
@@ -159,7 +164,7 @@ def _is_own(cls: type[Any]) -> bool:
 
 
 def _newest(classes: list[type[Any]]) -> type[Any]:
-    """Return the definition that a class's name means now; of local classes the last one."""
+    """Return the definition that a class's name refers to now; for local classes the last definition."""
     found: Any = sys.modules.get(classes[-1].__module__)
     for part in classes[-1].__qualname__.split("."):
         found = getattr(found, part, None)
@@ -173,7 +178,7 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
 
 
 def _name(cls: type[Any]) -> str:
-    """Return what a description calls a class: its name, with its module where the name alone could be another's."""
+    """Return the name of a class in a description; it includes the module if the short name is ambiguous."""
     namesakes = known_classes()[cls.__name__]
     return cls.__name__ if [_full(other) for other in namesakes] == [_full(cls)] else _full(cls)
 
@@ -205,10 +210,10 @@ def _abstract() -> tuple[type[Any], ...]:
 
 
 def entry(name: str, values: Mapping[str, Any], kind: Any, place: str = "") -> Any:
-    """Return an entry of a description that must be of a given kind: a class, or such a class or None.
+    """Return an entry of a description, which must be of the type ``kind`` or of one type of a union.
 
-    A whole number is not negative and a float is finite; text that is not expected, or nothing where something is,
-    raises a CheckpointError with the entry's place.
+    A whole number must not be negative, and a float must be finite. Otherwise, or if the entry is missing, a
+    CheckpointError names the entry's position.
     """
     where = f"{place}.{name}" if place else name
     if name not in values:
@@ -236,12 +241,12 @@ WORDS = {
 
 
 def fill(cls: type[T], values: Mapping[str, Any], place: str, required: tuple[str, ...] = ()) -> T:
-    """Make a dataclass of entries of a description: what is not required may be missing, what is unknown is ignored."""
+    """Make a dataclass from entries of a description; optional entries may be missing, unknown entries are ignored."""
     found, kinds = {}, get_type_hints(cls)
     for field in fields(cls):  # type: ignore[arg-type]
         kind = kinds[field.name]
         if field.name not in values and field.name not in required:
-            continue  # of an older version
+            continue  # a checkpoint of an older version has no such entry
         inside, by_name = f"{place}.{field.name}", get_origin(kind) is dict
         value = entry(field.name, values, dict if by_name or is_dataclass(kind) else kind, place)
         if is_dataclass(kind):
@@ -253,7 +258,7 @@ def fill(cls: type[T], values: Mapping[str, Any], place: str, required: tuple[st
 
 
 def read_state(description: Any) -> _State:
-    """Read where a training stands; checkpoints of earlier versions call what they count ``correct``."""
+    """Read the progress of training; checkpoints of version 0.1 have ``correct`` in place of ``metrics``."""
     partial = description.get("partial")
     if isinstance(partial, dict) and "metrics" not in partial and "correct" in partial:
         counts = {"accuracy": entry("correct", partial, float, "state.partial")}
@@ -264,7 +269,7 @@ def read_state(description: Any) -> _State:
 
 
 def read_history(records: list[Any]) -> History:
-    """Read the records of the epochs, each a number for each name, or raise what is damaged."""
+    """Read the records of the epochs; raise a CheckpointError if a value is no number or a name is missing."""
     for i, record in enumerate(records):
         place = f"history.{i}"
         if not isinstance(record, dict):
@@ -288,7 +293,7 @@ def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
 
 
 def check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, optimizer: Optimizer) -> None:
-    """Raise a CheckpointError unless the tensors of a checkpoint have these shapes, which its description demands."""
+    """Raise a CheckpointError unless a checkpoint's tensors have the shapes that its network and optimiser need."""
     net.check_state({name[4:]: shape for name, shape in shapes.items() if name.startswith("net.")})
     for slot in optimizer.state_slots():
         for node in net.graph.nodes:
@@ -303,7 +308,7 @@ def check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, optimizer: Op
 def _short(value: Any) -> str:
     try:
         text = json.dumps(value)
-    except (ValueError, RecursionError):  # a number of more digits than Python prints, or deeply nested
+    except (ValueError, RecursionError):  # the number has more digits than Python prints, or the nesting is too deep
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -312,7 +317,7 @@ def _short(value: Any) -> str:
 
 
 def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Return the bytes of a checkpoint, and the description's checksum, which tells it from others."""
+    """Return the bytes of a checkpoint, and the checksum of its description, which identifies the checkpoint."""
     sealed = {"format": FORMAT, "version": __version__, "crc32": checksum(tensors)}
     text = json.dumps({**sealed, **information})
     mark = _hexadecimal(crc32(text.encode()))
@@ -321,7 +326,7 @@ def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[
 
 
 def checksum(tensors: Mapping[str, Any]) -> str:
-    """Return the checksum of arrays: their names, types, shapes, and bytes in the file's order."""
+    """Return the checksum of the arrays' names, types, shapes, and bytes as they are stored in the file."""
     total = 0
     for name in sorted(tensors):
         array = tensors[name]
@@ -343,17 +348,17 @@ def _safetensors(module: str) -> Any:
 
 
 class Contents(NamedTuple):
-    """An open checkpoint: what is known of it before its tensors are read."""
+    """An open checkpoint, before its tensors are read."""
 
     information: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]  #: of the tensors
-    mark: str  #: the description's checksum, which tells the file from others
-    tensors: Callable[[], dict[str, Any]]  #: reads them
+    shapes: dict[str, tuple[int, ...]]  #: the shapes of the tensors
+    mark: str  #: the checksum of the description, which identifies the file
+    tensors: Callable[[], dict[str, Any]]  #: reads the tensors
 
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
-    """Open a checkpoint, within the block; its tensors are read when they are asked for.
+    """Open a checkpoint within a ``with`` block; its tensors are read on request.
 
     Raises
     ------
@@ -418,7 +423,7 @@ def _information(name: str, text: str) -> dict[str, Any]:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint: its tensors (NumPy) and its information.
+    """Return the tensors of a checkpoint as NumPy arrays, and its description.
 
     Raises
     ------
@@ -430,7 +435,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def mark_of(path: str | os.PathLike[str]) -> str | None:
-    """Return the checksum that tells a checkpoint from others, or None for another file."""
+    """Return the checksum that identifies a checkpoint, or None if the file is no checkpoint."""
     try:
         with opened(path) as file:
             return file.mark

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from im2colnet.datasets.inputs import Inputs
     from im2colnet.datasets.loader import Loader
 
-#: numbers beyond which an array of this type is infinite
+#: the largest number that an array of this type can hold
 LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
-#: what is trained on: a data set, or a pair (images, labels)
+#: training data: a data set, or a pair (images, labels)
 Data: TypeAlias = "Dataset | tuple[Any, Any]"
 
 
 def as_dataset(name: str, data: Any) -> Dataset:
-    """Return a data set, made of a pair (images, labels) where that is given."""
+    """Return a data set; a pair (images, labels) is made into one."""
     from im2colnet.datasets.dataset import Dataset
 
     if isinstance(data, (tuple, list)) and len(data) == 2:
@@ -35,13 +35,13 @@ def as_dataset(name: str, data: Any) -> Dataset:
 
 
 def check_fit(net: Network, loss: Loss, data: Dataset) -> None:
-    """Find out now and not after an epoch that a network or its loss cannot take these images or labels."""
+    """Raise before the first step if a network or its loss cannot take these images or labels."""
     net.check_images(data.images[:1])
     loss.targets(data.labels, output_shape_for(loss, net.graph.output_shapes(data.images.shape)))
 
 
 def check_batches(net: Network, data: Dataset, loader: Loader) -> None:
-    """Find out now and not at the end of an epoch that a network cannot be trained on its last batch."""
+    """Raise before the first step if a network cannot be trained on the last batch of an epoch."""
 
     def check(n: int) -> None:
         shapes = net.graph.shapes(internal_shape(data.images.shape[1:], n))
@@ -68,7 +68,7 @@ def check_batches(net: Network, data: Dataset, loader: Loader) -> None:
 
 
 def know_inputs(net: Network, dtype: str, train: Dataset, validation: Dataset | None) -> None:
-    """Keep what a network is trained on, or compare it with what the network was trained on before."""
+    """Store the kind of a network's training images, or compare it with the kind that was stored before."""
     from im2colnet.datasets.inputs import check_training
 
     if net.inputs is None:
@@ -82,7 +82,7 @@ def know_inputs(net: Network, dtype: str, train: Dataset, validation: Dataset | 
 
 
 def compare(net: Network, dtype: str, what: str, data: Dataset) -> None:
-    """Compare a data set with what a network was trained on, if that is known."""
+    """Compare a data set with the images that a network was trained on, if these are known."""
     if net.inputs is not None:
         net.inputs.compare(what, measure(what, data, dtype))
         net.inputs.compare_classes(what, data.classes)

@@ -1,4 +1,4 @@
-"""What a training tells: its history, and its progress for a display."""
+"""The history of a training."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class History(list[dict[str, float]]):
-    """What :meth:`Trainer.fit` returns: one dict for each epoch; ``history["loss"]`` is the list of one of its values.
+    """The result of :meth:`Trainer.fit`: one dict for each epoch; ``history["loss"]`` is the list of the losses.
 
-    Keys: ``epoch`` (from 1); ``loss`` and what the loss counts, such as ``accuracy`` (means over the epoch, while the
-    parameters change); with validation ``validation_loss``, ``validation_accuracy``; ``lr`` (of the last step),
-    ``seconds``, ``images_per_second``.
+    The keys are ``epoch`` (from 1); ``loss`` and the metrics of the loss, such as ``accuracy`` (means over the epoch,
+    while the parameters change); with validation ``validation_loss``, ``validation_accuracy``; ``lr`` (the learning
+    rate of the last step), ``seconds``, ``images_per_second``.
     """
 
     def __getitem__(self, key: Any) -> Any:

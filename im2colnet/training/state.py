@@ -1,4 +1,4 @@
-"""Where a training stands."""
+"""The progress of a training."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class _Epoch:
     batch: int = 0
     steps: int = 0  #: batches of the whole epoch
     loss: float = 0.0
-    metrics: dict[str, float] = field(default_factory=dict)  #: what the loss has counted in every batch so far
+    metrics: dict[str, float] = field(default_factory=dict)  #: the sums of the loss's metrics over all batches so far
     images: int = 0
     seconds: float = 0.0
 
     def count(self, loss: float, counts: dict[str, float], images: int) -> None:
-        """Add a batch: its mean loss, what the loss has counted in it, and its number of images."""
+        """Add a batch: its mean loss, the sums of its metrics, and its number of images."""
         before = self.metrics if self.batch else dict.fromkeys(counts, 0.0)
         self.metrics = {name: before[name] + counts[name] for name in counts if name in before}
         self.batch += 1
@@ -38,7 +38,7 @@ class _Epoch:
         self.loss += loss * images
 
     def means(self) -> dict[str, float]:
-        """Return what the loss has counted, by image."""
+        """Return the means of the metrics over the images."""
         return {name: total / self.images for name, total in self.metrics.items()}
 
     def describe(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class LossScale:
     """
 
     value: float = 2.0**16
-    steps: int = 0  #: how many steps were made since the factor changed
+    steps: int = 0  #: the number of steps since the factor changed
 
     def update(self, overflowed: bool) -> None:
         """Change the factor after a step."""
@@ -66,7 +66,7 @@ class LossScale:
 @dataclass
 class _State:
     step: int = 0
-    epoch: int = 0  #: epochs completed
+    epoch: int = 0  #: the number of completed epochs
     #: number of steps of all epochs asked for, if each has as many as the present one; schedules are told it
     total: int | None = None
     batch_size: int | None = None
@@ -108,7 +108,7 @@ def lengthened(
     done, new = state.partial, copy(state)
     new.partial, new.batch_size, new.drop_last = copy(done), batch_size, drop_last
     new.total = epochs * steps
-    if done.batch == done.steps:  # what came after the last batch has failed
+    if done.batch == done.steps:  # a check or the validation after the last batch has failed
         new.partial.batch = steps if done.batch else 0
     elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, batch_size, drop_last):
         batches = f"{steps} batch{'es' * (steps != 1)}"

@@ -1,4 +1,4 @@
-"""Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
+"""Training: steps, epochs, evaluation, and checkpoints that training continues from exactly."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ R = TypeVar("R")
 
 
 def _takes_a_pair(method: Callable[Concatenate[Trainer, P], R]) -> Callable[Concatenate[Trainer, P], R]:
-    """Let a method that takes a data set or a pair (images, labels) say so to who gives images and labels apart."""
+    """Make a method that takes a pair (images, labels) raise a clear error when it gets two arguments instead."""
 
     @wraps(method)
     def checked(self: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -70,23 +70,24 @@ class Trainer:
     Parameters
     ----------
     net : Network
-        Without parameters it gets new ones, by ``net.init(seed)``.
+        The network to train. If it has no parameters yet, ``net.init(seed)`` makes them.
     loss : Loss, optional
-        By default ``CrossEntropyLoss()``; it says what labels it takes.
-    optimizer : SGD, Adam or AdamW
-        By default ``SGD(lr=0.1, momentum=0.9)``.
+        The loss, which decides what the labels are. The default is ``CrossEntropyLoss()``.
+    optimizer : Optimizer, optional
+        The optimiser, such as ``SGD``, ``Adam`` or ``AdamW``. The default is ``SGD(lr=0.1, momentum=0.9)``.
     seed : int
-        Of initialisation, shuffling and dropout. With the same seed the result is the same, bit for bit, for any
+        The seed of initialisation, shuffling and dropout. The same seed gives the same result, bit for bit, for any
         number of threads.
     backend : str or Backend, optional
-        For a network without parameters.
+        The backend of a network that has no parameters yet.
     shard : int, optional
-        Samples that are taken through the network together, at most. Sums are grouped by it, so the last bits of a
-        result depend on it, and with dropout the masks. By default half of the batch or what fits into a processor's
-        cache, whichever is less, and on a GPU the whole batch; for more than two cores a smaller one can be faster.
+        The largest number of samples that go through the network together. It decides how sums are grouped, so the
+        last bits of a result depend on it, and so do the masks of dropout. The default on a CPU is half of the batch,
+        or fewer samples if these do not fit into the cache; on a GPU it is the whole batch. With more than two cores
+        a smaller shard can be faster.
     precision : {"float32", "tf32", "float16", "bfloat16"}, optional
-        Sets :attr:`Network.precision`: on a GPU a step can be faster with less. With "float16" the loss is scaled, and
-        a step whose gradient overflows changes nothing but the scale.
+        The new :attr:`Network.precision`. On a GPU a lower precision can make a step faster. With "float16" the loss
+        is scaled, and a step whose gradient overflows changes only the scale.
     """
 
     def __init__(
@@ -114,7 +115,8 @@ class Trainer:
         self._engine = Engine(net.held, training=True, loss=self.loss, shard=shard)
         self._update = Update(self.optimizer, net.held)
         self._state = _State()
-        self._marks: set[str] = set()  # of the checkpoints that it wrote or was loaded from
+        #: the checksums of the checkpoints that this trainer has written or was loaded from
+        self._marks: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_network()
@@ -133,7 +135,7 @@ class Trainer:
                 self._update.slots[name][...] = backend.asarray(values)
 
     def __copy__(self) -> Trainer:
-        return deepcopy(self)  # two trainers of one network would spoil each other's training
+        return deepcopy(self)  # two trainers of the same network would disturb each other
 
     @property
     def net(self) -> Network:
@@ -155,7 +157,7 @@ class Trainer:
 
     @property
     def loss(self) -> Loss:
-        """The loss; one that is assigned holds from the next step or evaluation on."""
+        """The loss. A loss that is assigned is used from the next step or evaluation on."""
         return self._loss
 
     @loss.setter
@@ -164,10 +166,10 @@ class Trainer:
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimiser; one that is assigned holds from the next step on and goes on with the state of the last one.
+        """The optimiser. One that is assigned is used from the next step on, and continues with the present state.
 
-        After the first step it must therefore keep the same state: ``SGD`` with momentum for ``SGD`` with momentum,
-        ``AdamW`` for ``Adam``.
+        After the first step it must therefore keep the same state: ``SGD`` with momentum can follow ``SGD`` with
+        momentum, and ``AdamW`` can follow ``Adam``.
         """
         return self._optimizer
 
@@ -186,7 +188,7 @@ class Trainer:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are completed."""
+        """The number of completed epochs."""
         return self._state.epoch
 
     # ------------------------------------------------------------------ steps
@@ -197,25 +199,25 @@ class Trainer:
         Parameters
         ----------
         images : (N, C, H, W) array, or (N, features)
-            uint8 is scaled to [0, 1].
+            The images. Values of type uint8 are scaled to [0, 1].
         labels : (N, ...) array
-            What the loss takes: the class of each image, (N,) integers, or targets of the output's shape.
+            The labels that the loss takes: the class of each image as (N,) integers, or targets of the output's shape.
 
         Returns
         -------
         float
-            The mean loss, before the step.
+            The mean loss of the batch before the parameters change.
 
         Raises
         ------
         NonFiniteError
-            If images or loss are not finite; the parameters stay as they were.
+            If the images or the loss are not finite. The parameters are unchanged.
         ShapeError, DTypeError, BackendError
             If images or labels do not fit the network.
         KeyboardInterrupt
-            After Ctrl-C, when the step is done; a second Ctrl-C ends it at once.
+            After Ctrl-C, when the step is done. A second Ctrl-C stops the step at once.
         InterruptedStepError
-            If an earlier step ended while it changed the parameters: load a checkpoint.
+            If an earlier step was interrupted while it changed the parameters. Load a checkpoint then.
         """
         with deferred() as interruption:
             loss = self._step(images, labels)
@@ -225,7 +227,10 @@ class Trainer:
     def _step(
         self, images: Any, labels: Any, while_waiting: Callable[[], None] | None = None, epoch: _Epoch | None = None
     ) -> float:
-        """Train on one batch and count it, or raise; what has changed but is not counted is never gone on with."""
+        """Train on one batch and count the step, or raise.
+
+        If parameters have changed but the step was not counted, later calls refuse to continue from them.
+        """
         state = self._state
         self._check_network()
         images = self.net.check_images(images)
@@ -255,36 +260,37 @@ class Trainer:
         return loss
 
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
-        """Train on one batch; return the seconds that each layer took, by what it did and its place in the network."""
+        """Train on one batch; return the seconds of each layer, by kind of pass and position in the network."""
         with self._engine.clocked() as clock:
             self._step(images, labels)
         return clock
 
     @property
     def steps(self) -> int:
-        """How many steps are done, over all epochs."""
+        """The number of completed steps in all epochs."""
         return self._state.step
 
     @property
     def optimizer_state(self) -> dict[str, Array]:
-        """The vectors that the optimiser keeps, by name: arrays of the backend, as long as all parameters together."""
+        """The vectors that the optimiser keeps, by name: arrays of the backend with one element for each parameter."""
         return dict(self._update.slots)
 
     @property
     def loss_scale(self) -> LossScale:
-        """What the loss is multiplied by in float16."""
+        """The factor that the loss is multiplied by in float16."""
         return self._state.scale
 
     @property
     def engine(self) -> Engine:
-        """What runs the steps."""
+        """The engine that runs the steps."""
         return self._engine
 
     @property
     def workers(self) -> str:
-        """What ran the last step, such as "2 processes", "2 threads" or "1 worker".
+        """The workers that ran the last step, such as "2 processes", "2 threads" or "1 worker".
 
-        "1 thread" has taken all shards in a fixed order, since a layer, loss or optimiser of yours keeps state.
+        "1 thread" means that one thread ran all shards in a fixed order, because a layer, loss or optimiser of yours
+        keeps state.
         """
         return self._engine.workers_text
 
@@ -305,10 +311,16 @@ class Trainer:
 
     @_takes_a_pair
     def evaluate(self, data: Data) -> dict[str, float]:
-        """Return the mean loss over a data set and what the loss counts, in evaluation mode.
+        """Return the mean loss and the metrics of the loss over a data set, in evaluation mode.
 
-        That is ``{"loss": ..., "accuracy": ...}`` for a classifier. ``data`` is a
-        :class:`~im2colnet.datasets.Dataset` or a pair (images, labels).
+        Parameters
+        ----------
+        data : Dataset, or (images, labels)
+
+        Returns
+        -------
+        dict of str to float
+            For a classifier ``{"loss": ..., "accuracy": ...}``.
         """
         data = as_dataset("data", data)
         self._check_whole()
@@ -329,53 +341,54 @@ class Trainer:
         display: Display | None = None,
         drop_last: bool = False,
     ) -> History:
-        """Train until ``epochs`` epochs are completed in all, those before a checkpoint included.
+        """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
 
-        A schedule such as :class:`~im2colnet.Cosine` follows the progress, which is epochs done of ``epochs``. So
-        with other ``epochs`` than before the learning rate changes: after 5 of 5 epochs, ``fit(..., epochs=10)`` goes
-        on in the middle of the cosine, and a warning says so. With another batch size or other data the progress
-        stays.
+        The learning rate of a schedule such as :class:`~im2colnet.Cosine` depends on the fraction of ``epochs`` that is
+        done. If ``epochs`` changes, the learning rate jumps: after 5 of 5 epochs, ``fit(..., epochs=10)`` continues in
+        the middle of the cosine, and a warning says so. Another batch size or other data do not change this fraction.
 
         Parameters
         ----------
         train, validation : Dataset, or (images, labels)
+            The training data, and optionally data to evaluate after every epoch.
         epochs : int
-            A trainer that has done that many does nothing.
+            The total number of epochs. If they are completed already, ``fit`` does nothing.
         batch_size : int
-            The last batch of an epoch may be smaller, see ``drop_last``.
+            The number of images in a batch. The last batch of an epoch may be smaller, see ``drop_last``.
         directory : path, optional
-            After every epoch ``checkpoint.safetensors`` and ``metrics.jsonl`` are written there. A checkpoint that is
-            there must be one that this trainer has written or was loaded from.
+            The folder that ``checkpoint.safetensors`` and ``metrics.jsonl`` are written to after every epoch. An
+            existing checkpoint is overwritten; it must be one that this trainer has written or was loaded from.
         display : Display, optional
+            An object that shows the progress.
         drop_last : bool
-            Leave out the last batch of an epoch if it has fewer images than ``batch_size``; the next epoch, whose
-            order is another, leaves out others.
+            Whether to leave out the last batch of an epoch if it has fewer images than ``batch_size``. The images are
+            shuffled again in every epoch, so each epoch leaves out other images.
 
         Returns
         -------
         History
-            Of all epochs so far.
+            The records of all epochs so far.
 
         Warns
         -----
         TrainingWarning
-            If the learning rate is another one than the training was begun for, since ``epochs`` has changed; or if
-            an epoch begins again, since training stopped within it and goes on with other batches. A ``display`` that
-            can say it does instead.
+            If ``epochs`` has changed, so that the learning rate differs from the planned one; or if training stopped
+            within an epoch and continues with other batches, so that this epoch begins again. A ``display`` with a
+            method ``say`` shows these texts instead.
 
         Raises
         ------
         ShapeError, DTypeError, NonFiniteError
             Before the first step, if the network, its loss or its batch norm cannot take the data.
         NonFiniteError
-            If the loss, the statistics of a batch norm, or at the end of an epoch a parameter or anything of the
-            network's state is not finite. Training stops, the checkpoint stays that of the last epoch.
+            If the loss or the statistics of a batch norm are not finite, or at the end of an epoch a parameter or a
+            value of the network's state is not finite. Training stops, and the checkpoint of the last epoch remains.
         KeyboardInterrupt, SystemExit
-            After Ctrl-C, and after SIGTERM with the status 143: the step is finished and, with ``directory``, the
-            checkpoint written first. Training goes on exactly there with ``Trainer.load(...).fit(...)`` and the same
-            arguments. A second Ctrl-C acts at once.
+            After Ctrl-C, and after SIGTERM (exit status 143). The current step is finished and, with ``directory``, the
+            checkpoint is written first. ``Trainer.load(...).fit(...)`` with the same arguments continues exactly there.
+            A second Ctrl-C stops at once.
         InterruptedStepError
-            If an earlier step ended while it changed the parameters: load a checkpoint.
+            If an earlier step was interrupted while it changed the parameters. Load a checkpoint then.
         """
         from im2colnet.datasets.loader import Loader
 
@@ -396,7 +409,7 @@ class Trainer:
             if say is not None:
                 say(text)
             else:
-                warnings.warn(text, TrainingWarning, stacklevel=3)  # of who calls fit
+                warnings.warn(text, TrainingWarning, stacklevel=3)  # the warning points at the call of fit
         state = self._state
         folder = None if directory is None else self._prepare(directory)
         with deferred() as interrupted:
@@ -475,7 +488,7 @@ class Trainer:
         return record
 
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
-        """Make the folder, and find out now and not after an epoch whether a checkpoint can be made."""
+        """Make the folder, and check before the first epoch that a checkpoint can be written."""
         from im2colnet.training.checkpoint import encode
 
         folder = make_folder(directory)
@@ -486,12 +499,17 @@ class Trainer:
     # ------------------------------------------------------------------ checkpoints
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint (safetensors): network, optimiser, and where training stands.
+        """Write a checkpoint (safetensors): the network, the optimiser and the progress of training.
+
+        Parameters
+        ----------
+        path : path
+            The file. An existing file is overwritten.
 
         Raises
         ------
         CheckpointError
-            If it cannot be written; a file that was there is still there, whole.
+            If the file cannot be written. An existing file is unchanged then.
         """
         from im2colnet.files import replace_file
         from im2colnet.training.checkpoint import encode
@@ -506,7 +524,7 @@ class Trainer:
         return tensors | {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._slot_views()}
 
     def _slot_views(self) -> Iterator[tuple[str, Array]]:
-        """The optimiser's state, parameter by parameter, under its names in a checkpoint."""
+        """Yield the optimiser's state for each parameter, with its name in a checkpoint."""
         for slot, vector in self._update.slots.items():
             for node in self.net.graph.nodes:
                 for key, view in self.net.views(node, vector).items():
@@ -534,21 +552,26 @@ class Trainer:
     def load(
         cls, path: str | os.PathLike[str], net: Network | None = None, backend: str | Backend | None = None
     ) -> Trainer:
-        """Read a checkpoint: training goes on as if it had never stopped.
+        """Read a checkpoint and return its trainer, which continues as if training had never stopped.
 
         Parameters
         ----------
         path : path
-            Of a training in a precision that the backend has, it goes on in that one.
+            The file. Training continues in the checkpoint's precision if the backend has that precision.
         net : Network, optional
-            Load into this network instead of one made from the checkpoint's description; it must have the same
-            parameters.
+            The network to load into. It must have the same parameters as the checkpoint. By default a network is made
+            from the checkpoint's description.
         backend : str or Backend, optional
+            The backend of a network that has no parameters yet.
+
+        Returns
+        -------
+        Trainer
 
         Raises
         ------
         CheckpointError
-            If the file is missing or damaged, or belongs to another network; the message lists what differs.
+            If the file is missing or damaged, or belongs to another network. The message lists what differs.
         """
         from im2colnet.training import checkpoint
         from im2colnet.training.checkpoint import entry, rebuild_as
@@ -565,7 +588,8 @@ class Trainer:
                 dtype, precision = entry("dtype", info, str), entry("precision", {"precision": None} | info, str | None)
                 progress = checkpoint.read_state(entry("state", info, dict))
                 history = checkpoint.read_history(entry("history", info, list))
-                checkpoint.check_shapes(file.shapes, net, optimizer)  # before anything of these sizes is allocated
+                # the shapes are checked before any array of these shapes is allocated
+                checkpoint.check_shapes(file.shapes, net, optimizer)
                 shape = checkpoint.read_input_shape(entry("input_shape", info, list | None))
                 if shape and made:
                     net.graph.shapes(internal_shape(shape, 1))
@@ -576,7 +600,7 @@ class Trainer:
                     raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
                 net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
                 net.input_shape = shape
-                # a precision of a backend that may have others than this one
+                # the checkpoint may come from a backend with other precisions
                 if precision in net.backend.precisions and precision != net.precision:
                     net.precision = precision
                 trainer = cls(net, loss, optimizer, seed, shard=shard)
@@ -592,7 +616,7 @@ class Trainer:
                 raise CheckpointError(f"{os.fspath(path)} is damaged: its description is nested too deeply") from error
             except MemoryError as error:
                 raise OutOfMemoryError(f"there is not enough memory to load {os.fspath(path)}") from error
-            except Exception as error:  # of any kind, if a class is a user's own
+            except Exception as error:  # a class of the user's may raise any exception
                 kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
                 raise CheckpointError(f"{os.fspath(path)}: {kind}{error}") from error
         return trainer
@@ -620,6 +644,6 @@ def _check_optimizer(optimizer: Any) -> Optimizer:
 
 
 def _inputs(description: Any) -> Inputs | None:
-    from im2colnet.datasets.inputs import Inputs  # only where there are data sets: a step can do without
+    from im2colnet.datasets.inputs import Inputs  # imported only with a data set: a training step does not need it
 
     return Inputs.read(description)

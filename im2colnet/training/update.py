@@ -1,4 +1,4 @@
-"""The update of the parameters, of which each worker does a share."""
+"""The update of the parameters; each worker updates a range of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Update:
     def __init__(self, optimizer: Optimizer, parameters: Parameters) -> None:
         self.optimizer, self._parameters = optimizer, parameters
         self.slots = {name: self._zeros() for name in optimizer.state_slots()}
-        self._scratch: dict[int, Array] = {}  # of each worker
+        self._scratch: dict[int, Array] = {}  # by the rank of the worker
 
     def _zeros(self) -> Array:
         backend = self._parameters.backend
@@ -38,15 +38,15 @@ class Update:
         return vector
 
     def known(self) -> list[dict[str, Any]]:
-        """Return all that :meth:`apply` depends on, by name, first the objects whose methods it calls."""
+        """Return all values that :meth:`apply` depends on, by name; first the objects whose methods it calls."""
         return [{"optimizer": self.optimizer}, self.slots]
 
     def apply(self, gradient: Array, comm: Communicator, moment: Moment) -> None:
-        """Change a worker's share of the parameters; the first one's is all of them if the optimiser must see all."""
+        """Change a worker's range of parameters; the first worker changes all if the optimiser must see all."""
         parameters, backend = self._parameters, self._parameters.backend
         flat, size = parameters.flat, parameters.flat.size
         if self.optimizer.works_elementwise():
-            elements, most = comm.share(size), min(backend.update_chunk, size)
+            elements, most = comm.partition(size), min(backend.update_chunk, size)
         else:
             elements, most = range(0 if comm.rank else size), size
         most = max(1, most)
@@ -58,4 +58,4 @@ class Update:
             slots = {name: vector[part] for name, vector in self.slots.items()}
             some = scratch[: part.stop - part.start]
             backend.update(self.optimizer, flat[part], gradient[part], slots, moment.lr, moment.step + 1, some)
-        gradient[elements.start : elements.stop] = 0  # a layer need not write what it does not change
+        gradient[elements.start : elements.stop] = 0  # the next step expects zeros where no layer writes

@@ -21,9 +21,9 @@ class Doubling(Backend):
     name, xp = "doubling", np
 
     @kernel(result=like("x"), scratch=one_like("x"))
-    def twice(self, x, add=0.0, out=None, work=None):
+    def twice(self, x, add=0.0, out=None, scratch=None):
         """Write 2·x + add."""
-        (t,) = work
+        (t,) = scratch
         yield partial(np.multiply, x, 2, out=t)
         yield partial(np.add, t, add, out=out)
 
@@ -32,16 +32,16 @@ class Adding(Doubling):
     """Overrides it by a kernel that goes on with that of the base class."""
 
     @kernel()
-    def twice(self, x, add=0.0, out=None, work=None):
-        yield from super().twice.prepare(x, add, out, work)
+    def twice(self, x, add=0.0, out=None, scratch=None):
+        yield from super().twice.prepare(x, add, out, scratch)
         yield partial(np.add, out, 100, out=out)
 
 
 class Plain(Doubling):
     """Overrides it by a method, as a plug-in may."""
 
-    def twice(self, x, add=0.0, out=None, work=None):
-        self.seen = work
+    def twice(self, x, add=0.0, out=None, scratch=None):
+        self.seen = scratch
         return np.add(super().twice(x, add), 1000, out=out)
 
 
@@ -68,7 +68,7 @@ def test_a_kernel_is_called_prepared_and_planned(kind):
     scratch = backend.twice.scratch(Spec((3, 4), "float64"))
     assert scratch == backend.twice.scratch(x) == ([] if kind is Scratchless else [Spec((3, 4), "float64")])
     assert backend.twice.result(x) == Spec((3, 4), "float64")
-    calls = backend.twice.prepare(x, 5, out=out, work=[np.full_like(x, np.nan)])
+    calls = backend.twice.prepare(x, 5, out=out, scratch=[np.full_like(x, np.nan)])
     for _ in range(2):
         x += 1
         run(calls)
@@ -76,9 +76,9 @@ def test_a_kernel_is_called_prepared_and_planned(kind):
 
 
 def test_a_plain_method_gets_the_base_s_scratch():
-    backend, x, work = Plain(), normal(3, 4), [np.empty((3, 4))]
-    run(backend.twice.prepare(x, out=np.empty((3, 4)), work=work))
-    assert backend.seen is work
+    backend, x, scratch = Plain(), normal(3, 4), [np.empty((3, 4))]
+    run(backend.twice.prepare(x, out=np.empty((3, 4)), scratch=scratch))
+    assert backend.seen is scratch
 
 
 def test_a_misspelt_kernel_is_an_error():
@@ -105,7 +105,7 @@ def test_wrong_arguments_are_errors_that_name_them():
 def test_a_kernel_shows_its_documentation_and_its_signature():
     backend = Doubling()
     assert backend.twice.__doc__ == Doubling.twice.__doc__ == "Write 2·x + add."
-    assert list(inspect.signature(backend.twice).parameters) == ["x", "add", "out", "work"]
+    assert list(inspect.signature(backend.twice).parameters) == ["x", "add", "out", "scratch"]
     assert repr(backend.twice) == "<kernel 'twice' of <Doubling 'doubling'>>"
 
 
@@ -133,9 +133,9 @@ class OldConvolution(Backend):
 
     name, xp = "old", np
 
-    def conv2d(self, x, w, b, window, groups=1, relu=False, out=None, work=None):
+    def conv2d(self, x, w, b, window, groups=1, relu=False, out=None, scratch=None):
         assert not relu
-        return super().conv2d(x, w, b, window, groups, out=out, work=work)
+        return super().conv2d(x, w, b, window, groups, out=out, scratch=scratch)
 
 
 @pytest.mark.parametrize("kind", ["relu", "tanh"])

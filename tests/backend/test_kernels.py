@@ -68,10 +68,10 @@ class Call:
         with backend.context():
             plain = self.back(call(*given, **options))
             spec = call.result(*given, **options)
-            work = [self.spoiled(scratch) for scratch in call.scratch(*given, **options)]
-            lent = {"out": self.spoiled(spec, order), "work": work}
-            if "work" not in inspect.signature(call).parameters:
-                assert lent.pop("work") == []
+            scratch = [self.spoiled(wanted) for wanted in call.scratch(*given, **options)]
+            lent = {"out": self.spoiled(spec, order), "scratch": scratch}
+            if "scratch" not in inspect.signature(call).parameters:
+                assert lent.pop("scratch") == []
             assert call(*given, **options, **lent) is lent["out"]
             assert_same_bits(self.back(lent["out"]), plain)
             if self.layout == "contiguous":
@@ -498,7 +498,7 @@ def winograd_problems(draw):
     kind=st.sampled_from([None, "relu", "tanh"]),
 )
 def test_winograd_convolutions(problem, way, most, columns, half, kind):
-    """However the images are cut into parts and strips of tiles, and the channels into pieces."""
+    """However the images are cut into blocks and strips of tiles, and the channels into pieces."""
     x, w, b, dy, arguments = problem
     window = window_of(w, arguments)
     shapes = rows(x).shape, rows(dy).shape

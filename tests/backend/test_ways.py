@@ -119,13 +119,13 @@ def test_all_ways_agree_to_the_bit(started, name, args, results):
         expected = {key: bits(array) for key, array in plain.items()}
 
         scratch = [spoiled(started, *spec) for spec in kernel.scratch(*given)]
-        work = {"work": scratch} if scratch else {}
+        lent_scratch = {"scratch": scratch} if scratch else {}
         spoilt = lent()
-        kernel(*given, **spoilt, **work)
+        kernel(*given, **spoilt, **lent_scratch)
         assert {key: bits(array) for key, array in spoilt.items()} == expected
 
         prepared = lent()
-        calls = kernel.prepare(*given, **prepared, **work)
+        calls = kernel.prepare(*given, **prepared, **lent_scratch)
         for _ in range(2):
             run(calls)
             assert {key: bits(array) for key, array in prepared.items()} == expected

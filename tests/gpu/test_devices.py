@@ -115,9 +115,9 @@ def test_all_public_methods_run_on_the_device(two):
     seen = []
 
     class Mine(two["im2colnet_cupy"].CupyBackend):
-        def activation(self, x, kind, out=None, work=None):
+        def activation(self, x, kind, out=None, scratch=None):
             seen.append(strict_cupy.current())
-            return super().activation(x, kind, out, work)
+            return super().activation(x, kind, out, scratch)
 
         def of_my_own(self):
             seen.append(strict_cupy.current())

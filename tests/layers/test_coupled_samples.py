@@ -1,4 +1,4 @@
-"""Layers of users' own that couple the samples of a batch."""
+"""Layers of users' own that join the samples of a batch."""
 
 import numpy as np
 import pytest
@@ -9,25 +9,50 @@ import im2colnet as ic
 
 
 class Centre(ic.Layer):
-    """Subtracts the mean over the batch from features: a layer that couples samples."""
+    """Subtracts the mean over the batch from features: a layer that joins samples."""
 
-    couples = 1
+    batch_sums = 1
 
-    def partial_sums(self, x, ctx):
+    def shard_sums(self, x, ctx):
         ctx.sums[0] = x.sum(1)
 
     def forward(self, x, ctx):
         return x - (ctx.sums[0] / ctx.samples)[:, None] if ctx.training else x
 
-    def partial_grad_sums(self, dy, ctx):
+    def shard_grad_sums(self, dy, ctx):
         ctx.sums[0] = dy.sum(1)
 
     def backward(self, dy, ctx):
         return dy - (ctx.sums[0] / ctx.samples)[:, None]
 
 
+def test_a_layer_that_joins_samples_by_the_old_names_works_and_is_told_the_new_ones():
+    class Number:
+        couples = 1
+
+    with pytest.warns(DeprecationWarning, match="is now called") as told:
+
+        class Old(Number, ic.Layer):
+            partial_sums, partial_grad_sums = Centre.shard_sums, Centre.shard_grad_sums
+            forward, backward = Centre.forward, Centre.backward
+
+    class Derived(Old):
+        pass
+
+    assert [str(one.message) for one in told] == [
+        "Old.couples is now called batch_sums",
+        "Old.partial_sums is now called shard_sums",
+        "Old.partial_grad_sums is now called shard_grad_sums",
+    ]
+    x, losses = normal(20, 5), []
+    for layer in Centre(), Old(), Derived():
+        net = ic.Sequential([ic.Linear(5, 4), layer, ic.Linear(4, 3)]).init(0)
+        losses.append([ic.Trainer(net, shard=3).step(x, np.arange(20) % 3) for _ in range(2)])
+    assert losses[1:] == losses[:1] * 2
+
+
 @pytest.mark.parametrize("shard", [3, 20])
-def test_layers_on_features_may_couple_samples(shard):
+def test_layers_on_features_may_join_samples(shard):
     x, labels = normal(20, 5), np.arange(20) % 3
     plain = ic.Sequential([ic.Linear(5, 4), ic.Linear(4, 3)]).init(0, "float64")
     net = ic.Sequential([ic.Linear(5, 4), Centre(), ic.Linear(4, 3)]).init(0, "float64")

@@ -375,7 +375,7 @@ def test_a_small_network_s_image_stays_with_one_worker():
     net = predictor()
     net.predict(batch(1)[0])
     assert workers_of(net) == "1 worker"
-    assert net.plan(1, training=False).parts == 1
+    assert net.plan(1, training=False).band_count == 1
     assert ic.models.vgg8(input_size=96).plan(1, training=False, threads=2).workers == 2
 
 

@@ -36,7 +36,7 @@ def test_communicators(size):
         comm.barrier()
         total = list(parts_of_run)
         comm.all_reduce(total)
-        found[comm.rank] = total[0].copy(), comm.share(shards)
+        found[comm.rank] = total[0].copy(), comm.partition(shards)
 
     for _ in range(2):
         parts_of_run = list(parts.copy())
@@ -160,4 +160,4 @@ def test_one_worker_needs_nobody():
     comm.all_reduce(parts)
     comm.barrier()
     assert_same_bits(parts[0], np.arange(3.0))
-    assert (comm.rank, comm.size, comm.share(5)) == (0, 1, range(5))
+    assert (comm.rank, comm.size, comm.partition(5)) == (0, 1, range(5))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits, unequal_parts, whole_tree
 
-from im2colnet.parallel import share, tree_sum
+from im2colnet.parallel import partition, tree_sum
 from im2colnet.plan import folds, gradient_rows
 
 
@@ -13,7 +13,7 @@ def test_folding_gradients_gives_the_tree_s_sum(count):
     """Each of 1 to 5 workers adds up its shards as it goes, holding few at a time; then all join."""
     parts = unequal_parts(count)
     for workers in range(1, 6):
-        ranges = [share(count, rank, workers) for rank in range(workers)]
+        ranges = [partition(count, rank, workers) for rank in range(workers)]
         assert [s for mine in ranges for s in mine] == list(range(count))
         assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
         row_of, live, count_of_rows = gradient_rows(ranges)

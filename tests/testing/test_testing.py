@@ -65,9 +65,9 @@ class Crop(ic.Layer):
 class Centre(ic.Layer):
     """Less the batch's mean."""
 
-    couples = 1
+    batch_sums = 1
 
-    def partial_sums(self, x, ctx):
+    def shard_sums(self, x, ctx):
         ctx.sums[0] = x.sum(axis=(0, 2, 3))
 
     def _mean(self, x, ctx):
@@ -76,7 +76,7 @@ class Centre(ic.Layer):
     def forward(self, x, ctx):
         return x - self._mean(x, ctx) if ctx.training else x
 
-    def partial_grad_sums(self, dy, ctx):
+    def shard_grad_sums(self, dy, ctx):
         ctx.sums[0] = dy.sum(axis=(0, 2, 3))
 
     def backward(self, dy, ctx):
