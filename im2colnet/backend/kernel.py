@@ -144,7 +144,7 @@ class Kernel(Generic[P]):
         """Allocate ``out`` and ``scratch``, if the kernel takes them and they are not given."""
         if self._result and arguments.get("out") is None:
             arguments["out"] = backend.empty(*self.result(backend, arguments))
-        if "scratch" in self.signature.parameters and arguments.get("scratch") is None:
+        if self._has_scratch and arguments.get("scratch") is None:
             arguments["scratch"] = [backend.empty(*spec) for spec in self.scratch(backend, arguments)]
 
 

@@ -23,8 +23,8 @@ class Losses(Arrays):
     ) -> Iterator[Call]:
         """Softmax and cross-entropy, fused and stable: ``out = [scale · Σ loss, correct predictions]``, float64.
 
-        ``logits`` (classes, N), ``labels`` (N,) integer; a sample whose label is -1 counts nothing. ``dlogits``, where
-        given, becomes ``scale · (softmax(logits) - onehot(labels))``.
+        ``logits`` (classes, N), ``labels`` (N,) integer. ``dlogits``, where given, becomes
+        ``scale · (softmax(logits) - onehot(labels))``.
         """
         xp = self.xp
         samples = xp.arange(logits.shape[1])
@@ -34,18 +34,11 @@ class Losses(Arrays):
             right = z[labels, samples]
             p = xp.exp(z, out=z)
             total = p.sum(axis=0)
-            losses = (xp.log(total) - right).astype("float64")
-            ignored = labels < 0
-            some = xp.count_nonzero(ignored) > 0
-            if some:
-                losses[ignored] = 0
-            out[0] = scale * losses.sum()
+            out[0] = scale * (xp.log(total) - right).astype("float64").sum()
             out[1] = (logits.argmax(axis=0) == labels).sum()
             if dlogits is not None:
                 xp.divide(p, total, out=dlogits)
                 dlogits[labels, samples] -= 1
                 xp.multiply(dlogits, scale, out=dlogits)
-                if some:
-                    dlogits[:, ignored] = 0
 
         yield compute

@@ -19,7 +19,7 @@ class Updates(Arrays):
         self, optimizer: Any, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array
     ) -> None:
         """Let an optimiser change parameters ``p`` by their gradients ``g``: see :meth:`im2colnet.Optimizer.update`."""
-        kernel = self.updates.get(optimizer.kernel())
+        kernel = self.updates.get(optimizer.kernel()) if self.updates else None
         if kernel is None:
             optimizer.update(p, g, state, lr, t, work, self.xp)
         else:

@@ -12,7 +12,7 @@ from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Node, locate
 from im2colnet.layers import Context, Layer
-from im2colnet.layout import user_axes
+from im2colnet.layout import one_or_tuple, user_axes
 from im2colnet.plan import Band, BatchPlan, Buffer, Kind, Placed, Plan, nbytes
 from im2colnet.types import ITEM_BYTES, Array, Call, Shape, Spec, run
 
@@ -68,15 +68,17 @@ class BoundPlan:
         self._backward: dict[int, BackwardArrays] = {}
         self._programs: dict[range, Program] = {}
         self._prepared: dict[tuple[str, int, int], Calls] = {}  # by (pass, node, row of gradients)
-        self.loss_gradients: list[Array] = []
+        loss_gradients: list[Any] = [None] * len(self.outputs)
         if plan.training:
-            self.loss_gradients = [
+            loss_gradients = [
                 self._bind(buffer, shapes[v], dtype)
                 for v, buffer in zip(plan.graph.outputs, plan.loss_gradients, strict=True)
             ]
             for step in plan.steps:
                 if step.kind == "backward":
                     self._bind_backward(step.node, step.writes, step.adds)
+        #: the outputs, and their gradients in training, as the loss gets them
+        self.loss_arguments = one_or_tuple(self.outputs), one_or_tuple(loss_gradients)
 
     # ------------------------------------------------------------------ steps
 
@@ -105,7 +107,9 @@ class BoundPlan:
         if sums is not None:
             ctx.sums = sums
         if kind == "forward":
-            forward(layer, ctx, self._calls("forward", i, 0, ctx.x))
+            known = ("forward", i, 0) in self._prepared
+            calls = self._prepared["forward", i, 0] if known else self._prepare("forward", i, 0, ctx.x)
+            forward(layer, ctx, calls)
             return
         if kind == "sums":
             layer.shard_sums(ctx.x, ctx)
@@ -117,15 +121,16 @@ class BoundPlan:
             return
         needs = self.plan.needs[i]
         if not (needs.view or needs.gradient_passes):
-            ctx.dxs = arrays.dxs
-            backward(layer, ctx, arrays, self._calls("backward", i, row, arrays.dy))
+            ctx.dxs, known = arrays.dxs, ("backward", i, row) in self._prepared
+            calls = self._prepared["backward", i, row] if known else self._prepare("backward", i, row, arrays.dy)
+            backward(layer, ctx, arrays, calls)
         for new, old, total in arrays.adds:
             ctx.xp.add(new, old, out=total)
 
-    def _calls(self, kind: Literal["forward", "backward"], i: int, row: int, array: Array) -> Calls:
-        if (kind, i, row) not in self._prepared:
-            self._prepared[kind, i, row] = prepare(kind, self.plan.graph.nodes[i].layer, array, self.contexts[i])
-        return self._prepared[kind, i, row]
+    def _prepare(self, kind: Literal["forward", "backward"], i: int, row: int, array: Array) -> Calls:
+        calls = prepare(kind, self.plan.graph.nodes[i].layer, array, self.contexts[i])
+        self._prepared[kind, i, row] = calls
+        return calls
 
     def inference(self, mine: range) -> Program:
         """Return what inference does for the bands ``mine``: for each node these bands, or the node as a whole.

@@ -217,12 +217,14 @@ class Engine:
 
     def _objects(self, known: Sequence[dict[str, Any]] = ()) -> list[Any]:
         """Return the objects whose methods the workers call."""
-        losses = [self.loss, *getattr(self.loss, "losses", ())] if self.loss else []
+        loss = self.loss
+        losses = [loss, *getattr(loss, "losses", ())] if loss else []
         return [*self._layers, *losses, *(known[0].values() if known else ())]
 
     def _bind(self, images: Any, objects: Sequence[Any]) -> BoundBatch:
         name = tuple(images.shape[1:]), images.shape[0]
-        counts = 1 + len(self.loss.metrics) if self.loss else 1
+        loss = self.loss
+        counts = 1 + len(loss.metrics) if loss else 1
         return self._memory.bind(name, self._crew.size(objects), counts)
 
     def _targets(self, labels: Any, bound: BoundBatch) -> tuple[Any, Any, Any]:
@@ -238,7 +240,7 @@ class Engine:
             if not get_backend("numpy").owns(target) or target.shape[:1] != (n,):
                 what = getattr(target, "shape", type(target).__name__)
                 raise ShapeError(f"{loss!r}.targets must return a NumPy array of shape ({n}, ...), it returned {what}")
-        return found, loss.divisor(targets), loss.counted(targets)
+        return found, *loss.totals(targets)
 
 
 def _per_sample(counts: Sequence[float], counted: Any, n: int) -> Sequence[float]:

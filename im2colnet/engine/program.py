@@ -123,7 +123,7 @@ class Worker:
             if bound.plan.band_count == 1:
                 self._infer(Communicator(), bound, images, s)
             if divisor is not None:
-                self._measure(shard, targets, 1 / divisor, differentiate=False)
+                self._measure(shard, targets, 1 / divisor)
             else:
                 bound.write_outputs(shard)
         if divisor is not None:
@@ -146,7 +146,7 @@ class Worker:
         for step in stage.steps:
             kind, i, began = step.kind, step.node, time.perf_counter()
             if kind == "loss":
-                self._measure(shard, targets, scale, differentiate=True)
+                self._measure(shard, targets, scale)
             else:
                 key = moment.seed, moment.step, i, s
                 try:
@@ -177,14 +177,12 @@ class Worker:
                 raise
         comm.barrier()
 
-    def _measure(self, shard: Shard, targets: Sequence[Any], scale: Any, differentiate: bool) -> None:
+    def _measure(self, shard: Shard, targets: Sequence[Any], scale: Any) -> None:
         """Call the loss with a shard's output, or with tuples if the network has several outputs."""
         assert self.loss is not None
-        outputs = shard.bound.outputs
+        output, doutput = shard.bound.loss_arguments
         mine = [self.backend.asarray(target[shard.start : shard.stop]) for target in targets]
-        doutputs = shard.bound.loss_gradients if differentiate else [None] * len(outputs)
-        given, wanted, gradients = (one_or_tuple(each) for each in (outputs, mine, doutputs))
-        self.loss(given, wanted, scale, shard.metrics, gradients, self.backend)
+        self.loss(output, one_or_tuple(mine), scale, shard.metrics, doutput, self.backend)
 
     # ------------------------------------------------------------------ joins
 

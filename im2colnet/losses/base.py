@@ -70,9 +70,9 @@ class Loss:
         targets : (n, ...) array
             What :meth:`targets` returned for these samples, on the backend.
         scale : float
-            1 / :meth:`divisor` of the whole batch, times what keeps gradients of float16 from vanishing. ``metrics[0]``
-            and ``doutput`` are multiplied by it, so that the sums over all parts of a batch are its mean loss and the
-            gradient of that.
+            1 / the divisor of the whole batch (see :meth:`totals`), times what keeps gradients of float16 from
+            vanishing. ``metrics[0]`` and ``doutput`` are multiplied by it, so that the sums over all parts of a batch
+            are its mean loss and the gradient of that.
         metrics : (1 + len(self.metrics),) float64 array, written
             The loss, and the sum over the samples of everything that the class attribute ``metrics`` names.
         doutput : array like ``output``, or None, written
@@ -84,31 +84,24 @@ class Loss:
             f"{type(self).__name__} must define __call__(output, targets, scale, metrics, doutput, backend)"
         )
 
-    def divisor(self, targets: Any) -> Any:
-        """Return what the sum of the loss over a batch, or a data set, is divided by: the number of samples.
+    def totals(self, targets: Any) -> tuple[Any, Any]:
+        """Return what the sum of the loss is divided by, and how many things each metric is the mean of.
 
-        A loss that is the mean of other things than samples returns their number, or the sum of their weights.
+        Both are for a whole batch, or data set. By default they are the number of samples. A loss that is the mean of
+        other things, such as pixels, returns their number, or the sum of their weights.
 
         Parameters
         ----------
         targets : (N, ...) array
             What :meth:`targets` returned, on the host.
-        """
-        return len(targets[0] if self.several_outputs else targets)
-
-    def counted(self, targets: Any) -> Any:
-        """Return how many things, of a batch or a data set, each metric is the mean of: the number of samples.
-
-        Parameters
-        ----------
-        targets : (N, ...) array
-            As for :meth:`divisor`.
 
         Returns
         -------
-        int, or a sequence with a number for each of ``metrics``
+        divisor : number
+        counted : int, or a sequence with a number for each of ``metrics``
         """
-        return len(targets[0] if self.several_outputs else targets)
+        n = len(targets[0] if self.several_outputs else targets)
+        return n, n
 
     def measure(self, output: Any, labels: Any) -> dict[str, float]:
         """Return the mean loss of what a network has given, and the means of what is counted beside it, by name.
@@ -124,8 +117,9 @@ class Loss:
         targets = self.targets(labels, output_shape_for(self, [each.shape for each in outputs]))
         stored = [np.ascontiguousarray(each.transpose(internal_axes(each.ndim))) for each in outputs]
         given, gradients = one_or_tuple(stored), one_or_tuple([None] * len(stored))
-        self(given, targets, 1 / self.divisor(targets), metrics, gradients, get_backend("numpy"))
-        metrics[1:] /= np.maximum(self.counted(targets), 1)
+        divisor, counted = self.totals(targets)
+        self(given, targets, 1 / divisor, metrics, gradients, get_backend("numpy"))
+        metrics[1:] /= np.maximum(counted, 1)
         return dict(zip(("loss", *self.metrics), metrics.tolist(), strict=True))
 
     def probabilities(self, output: np.ndarray) -> np.ndarray:

@@ -49,10 +49,6 @@ class BCEWithLogitsLoss(ElementwiseLoss):
                 raise ShapeError(f"{name} has {len(given)} numbers, but the network gives {output_shape[1]} classes")
         return targets
 
-    def counted(self, targets: np.ndarray) -> int:
-        """Return the number of all targets."""
-        return targets.size
-
     def __call__(
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
     ) -> None:

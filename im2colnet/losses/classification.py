@@ -58,7 +58,10 @@ class ClassLoss(Loss):
         return -xp.ones_like(z)
 
     def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
-        """Return labels (N, ...), integers from 0 to classes - 1, and -1 for those that are ignored, on the host."""
+        """Return labels (N, 1, ...), 0 to classes - 1, and -1 for those that are ignored, as an array of the host.
+
+        For an output (N, classes) labels of which none is ignored are returned as (N,).
+        """
         found = to_host("labels", labels)
         if found.dtype.kind not in "iu":
             raise DTypeError(f"labels must be integers, got {found.dtype}")
@@ -82,24 +85,22 @@ class ClassLoss(Loss):
                     f"labels must be 0 to {classes - 1} for {classes} network outputs, got {low} to {high}"
                 )
             found = np.where(ignored, IGNORED, found.astype(np.int64))
-        return found
+            return found[:, None]
+        return found[:, None] if places else found
 
     def _check_weight(self, classes: int) -> None:
         if self.weight is not None and len(self.weight) != classes:
             raise ShapeError(f"weight has {len(self.weight)} numbers, but the network gives {classes} classes")
 
-    def divisor(self, targets: np.ndarray) -> float:
-        """Return the sum of the weights of all labels that are not ignored; 1 for the sum."""
+    def totals(self, targets: np.ndarray) -> tuple[float, int]:
+        """Return the sum of the weights of all labels that are not ignored, and their number."""
+        counted = targets.size if targets.ndim == 1 else int(np.count_nonzero(targets >= 0))
         if self.reduction == "sum":
-            return 1
+            return 1, counted
         if self.weight is None:
-            return self.counted(targets) or 1
+            return counted or 1, counted
         weights = np.array([*self.weight, 0.0])  # the last one is that of IGNORED, -1
-        return float(weights[targets].sum()) or 1.0
-
-    def counted(self, targets: np.ndarray) -> int:
-        """Return the number of labels that are not ignored."""
-        return targets.size - int(np.count_nonzero(targets < 0))
+        return float(weights[targets].sum()) or 1.0, counted
 
     def __call__(
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
@@ -109,7 +110,7 @@ class ClassLoss(Loss):
         Parameters
         ----------
         output : (classes, n) or (H, classes, W, n)
-        targets : (n, ...) integer, or of probabilities (n, classes, ...)
+        targets : (n, 1, ...) or (n,) integer, or probabilities (n, classes, ...)
         scale : float
         metrics : (2,) float64, written
         doutput : array like ``output``, or None, written
@@ -133,8 +134,8 @@ class ClassLoss(Loss):
         """Return the weight of each class's term in the sum, like ``z``, and the right classes without that axis."""
         xp, classes = backend.xp, z.shape[axis]
         shape = [classes if i == axis else 1 for i in range(z.ndim)]
-        if targets.ndim < z.ndim:
-            labels = targets[:, None].transpose(internal_axes(z.ndim))
+        if targets.dtype.kind != "f":
+            labels = targets.reshape(len(targets), 1, *targets.shape[2:]).transpose(internal_axes(z.ndim))
             q = (labels == xp.arange(classes).reshape(shape)).astype(z.dtype)
             kept, right = labels != IGNORED, labels.squeeze(axis)
         else:
@@ -201,15 +202,12 @@ class CrossEntropyLoss(ClassLoss):
             raise ShapeError(f"labels must be integers, or probabilities from 0 to 1, got {low:g} to {high:g}")
         return found.astype(np.promote_types(found.dtype.name, "float32"), copy=False)
 
-    def divisor(self, targets: np.ndarray) -> float:
-        """Return the sum of the weights of the labels; for probabilities the number of images, or of pixels."""
-        return (
-            super().divisor(targets) if targets.dtype.kind != "f" or self.reduction == "sum" else self.counted(targets)
-        )
-
-    def counted(self, targets: np.ndarray) -> int:
-        """Return the number of images, or of pixels, whose labels are not ignored."""
-        return targets.size // targets.shape[1] if targets.dtype.kind == "f" else super().counted(targets)
+    def totals(self, targets: np.ndarray) -> tuple[float, int]:
+        """Return the sum of the weights of the labels, for probabilities their number; and their number."""
+        if targets.dtype.kind != "f":
+            return super().totals(targets)
+        counted = targets.size // targets.shape[1]
+        return 1 if self.reduction == "sum" else counted, counted
 
     def __call__(
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
@@ -256,9 +254,10 @@ class FocalLoss(ClassLoss):
         super().__init__(weight, ignore_index, reduction)
         self.gamma = number("gamma", gamma)
 
-    def divisor(self, targets: np.ndarray) -> float:
-        """Return the number of labels that are not ignored."""
-        return 1 if self.reduction == "sum" else self.counted(targets) or 1
+    def totals(self, targets: np.ndarray) -> tuple[float, int]:
+        """Return the number of labels that are not ignored, twice."""
+        _, counted = super().totals(targets)
+        return 1 if self.reduction == "sum" else counted or 1, counted
 
     def _value(self, xp: Any, z: Array) -> Array:
         return -((-xp.expm1(z)) ** self.gamma) * z

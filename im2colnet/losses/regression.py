@@ -50,9 +50,12 @@ class ElementwiseLoss(Loss):
             raise NonFiniteError(f"target {first} holds NaN or infinity")
         return targets
 
-    def divisor(self, targets: np.ndarray) -> float:
-        """Return the number of samples, by which the mean over a sample's numbers is divided; 1 for the sum."""
-        return 1 if self.reduction == "sum" else len(targets)
+    def totals(self, targets: np.ndarray) -> tuple[float, int]:
+        """Return the number of samples, by which the mean over a sample's numbers is divided, and that of the numbers.
+
+        For the sum the first is 1.
+        """
+        return 1 if self.reduction == "sum" else len(targets), targets.size
 
     def _share(self, scale: float, output: Array) -> float:
         """What a single number is multiplied by in the sum."""

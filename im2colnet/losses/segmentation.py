@@ -35,9 +35,10 @@ class DiceLoss(ClassLoss):
         if not self.smooth:
             raise ShapeError("smooth must be more than 0")
 
-    def divisor(self, targets: np.ndarray) -> float:
-        """Return the number of samples; 1 for the sum."""
-        return 1 if self.reduction == "sum" else len(targets)
+    def totals(self, targets: np.ndarray) -> tuple[float, int]:
+        """Return the number of samples, and that of the labels that are not ignored."""
+        _, counted = super().totals(targets)
+        return 1 if self.reduction == "sum" else len(targets), counted
 
     def __call__(
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
@@ -45,7 +46,7 @@ class DiceLoss(ClassLoss):
         """Set ``metrics`` to [scale · Σ loss, right predictions] and ``doutput`` to the gradient of the first."""
         xp, axis = backend.xp, channel_axis(output.shape)
         classes, pixels = output.shape[axis], tuple(i for i in range(output.ndim - 1) if i != axis)
-        labels = targets[:, None].transpose(internal_axes(output.ndim))
+        labels = targets.reshape(len(targets), 1, *targets.shape[2:]).transpose(internal_axes(output.ndim))
         shape = [classes if i == axis else 1 for i in range(output.ndim)]
         metrics[1] = (output.argmax(axis=axis) == labels.squeeze(axis)).sum()
         z = output.astype("float32") if output.dtype.itemsize < 4 else output

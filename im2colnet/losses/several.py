@@ -61,17 +61,15 @@ class SumLoss(Loss):
             metrics[position : position + len(loss.metrics)] = found[1:]
             position += len(loss.metrics)
 
-    def divisor(self, targets: Any) -> Any:
-        """Return what each loss divides its sum by; so ``scale`` has a number for each loss too."""
-        return np.array([loss.divisor(target) for loss, target in zip(self.losses, targets, strict=True)])
-
-    def counted(self, targets: Any) -> Any:
-        """Return how many things each metric is the mean of."""
-        found: list[Any] = []
+    def totals(self, targets: Any) -> tuple[Any, Any]:
+        """Return what each loss divides its sum by, so that ``scale`` has a number for each; and what they count."""
+        divisors: list[Any] = []
+        each: list[Any] = []
         for loss, target in zip(self.losses, targets, strict=True):
-            counted = loss.counted(target)
-            found += [counted] * len(loss.metrics) if isinstance(counted, int) else counted
-        return found
+            divisor, counted = loss.totals(target)
+            divisors.append(divisor)
+            each += [counted] * len(loss.metrics) if isinstance(counted, int) else counted
+        return np.array(divisors), each
 
     def random_targets(self, output_shape: Any, rng: np.random.Generator) -> Any:
         self._check_outputs(output_shape)

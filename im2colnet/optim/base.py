@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from im2colnet.checks import number, set_frozen
@@ -11,6 +12,11 @@ from im2colnet.optim.schedules import Constant
 from im2colnet.types import Array
 
 __all__ = ["Optimizer"]
+
+
+@lru_cache(maxsize=64)
+def _constant(lr: float) -> Constant:
+    return Constant(lr)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Optimizer:
     @property
     def schedule(self) -> Callable[[int, float | None], float]:
         """The learning rate as a schedule."""
-        schedule: Callable[[int, float | None], float] = self.lr if callable(self.lr) else Constant(self.lr)
+        schedule: Callable[[int, float | None], float] = self.lr if callable(self.lr) else _constant(self.lr)
         return schedule
 
     @classmethod

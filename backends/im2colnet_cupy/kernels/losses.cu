@@ -1,5 +1,5 @@
 // Softmax and cross-entropy of logits (classes, N): out = [scale · Σ loss, right predictions]; where asked for,
-// dlogits = scale · (softmax - onehot). A sample whose label is -1 counts nothing. One block, so that one sum is all: there are few logits beside everything else.
+// dlogits = scale · (softmax - onehot). One block, so that one sum is all: there are few logits beside everything else.
 extern "C" __global__ void cross_entropy(
     const T* logits, const long long* labels, double* out, T* dlogits, int classes, int N, double scale, int gradient
 ) {
@@ -15,11 +15,11 @@ extern "C" __global__ void cross_entropy(
         }
         A total = 0;
         for (int k = 0; k < classes; ++k) total += exp((A)logits[(Index)k * N + n] - most);
-        if (label >= 0) loss += (double)log(total) - (double)((A)logits[(Index)label * N + n] - most);
+        loss += (double)log(total) - (double)((A)logits[(Index)label * N + n] - most);
         right += best == label;
         if (gradient)
             for (int k = 0; k < classes; ++k)
-                dlogits[(Index)k * N + n] = label < 0 ? (T)0 :
+                dlogits[(Index)k * N + n] =
                     (T)((exp((A)logits[(Index)k * N + n] - most) / total - (k == label ? (A)1 : (A)0)) * (A)scale);
     }
     shared[threadIdx.x] = loss;
