@@ -28,7 +28,7 @@ KINDS = _kinds()
 def kind_arguments(kind: str | None) -> tuple[int, float]:
     """Return an activation's arguments of a kernel: its number and its constant."""
     name, _, constant = (kind or "none").partition(":")
-    return KINDS[name], float(constant or 0.01)
+    return KINDS[name], float(constant or (0.01 if name == "leaky_relu" else 1))
 
 
 class CupyActivation(Activation):

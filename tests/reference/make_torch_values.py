@@ -10,6 +10,7 @@ case's arrays are "group/name/array", its configuration is the JSON string "grou
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -365,6 +366,7 @@ SCHEDULES = [
     },
 ]
 VECTORS, PICTURES = (6, 4), (3, 3, 2, 4)
+NEAR_AND_FAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}, "far from 0": {"x": (3, 20), "scale": 200.0}}
 LOSSES = [
     {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "label_smoothing": 0.1},
     {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "some ignored"},
@@ -578,6 +580,21 @@ FAMILIES = {
         ),
         "tanh": (activation(F.tanh), {"images": {"x": (3, 2, 4, 5)}, "far from 0": {"x": (3, 20), "scale": 200.0}}),
         "silu": (activation(F.silu), {"images": {"x": (3, 2, 4, 5)}, "far from 0": {"x": (3, 20), "scale": 200.0}}),
+        "elu": (activation(F.elu, alpha=0.7), NEAR_AND_FAR),
+        "selu": (activation(F.selu), NEAR_AND_FAR),
+        "celu": (activation(F.celu, alpha=0.5), NEAR_AND_FAR),
+        "gelu": (activation(F.gelu), {"near": {"x": (3, 4, 4, 5)}}),
+        "gelu_tanh": (activation(partial(F.gelu, approximate="tanh")), {"near": {"x": (3, 4, 4, 5)}}),
+        "mish": (activation(F.mish), NEAR_AND_FAR),
+        "softplus": (activation(F.softplus, beta=1.5, threshold=4.0), NEAR_AND_FAR),
+        "softsign": (activation(F.softsign), NEAR_AND_FAR),
+        "log_sigmoid": (activation(F.logsigmoid), NEAR_AND_FAR),
+        "hardtanh": (activation(F.hardtanh, min_val=-0.5, max_val=0.25), NEAR_AND_FAR),
+        "relu6": (activation(F.relu6), NEAR_AND_FAR),
+        # F.hardsigmoid's gradient multiplies float64 by a sixth in float32
+        "hardsigmoid": (activation(lambda x: F.relu6(x + 3) / 6), NEAR_AND_FAR),
+        "hardswish": (activation(F.hardswish), NEAR_AND_FAR),
+        "threshold": (activation(F.threshold, threshold=0.5, value=2.0), NEAR_AND_FAR),
     },
     "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
     "normalization": {

@@ -4,6 +4,8 @@ A row is a function of a case's configuration and arrays that returns results by
 after a name tell results apart that must be the same. (The backends' kernels meet these cases in tests/backend.)
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from helpers import Probe, Projection, strided, trained_loss, updates
@@ -119,6 +121,20 @@ ORACLES = {
     "sigmoid": oracle_of(oracles.sigmoid, oracles.sigmoid_grad),
     "tanh": oracle_of(oracles.tanh, oracles.tanh_grad),
     "silu": oracle_of(oracles.silu, oracles.silu_grad),
+    "elu": oracle_of(oracles.elu, oracles.elu_grad),
+    "selu": oracle_of(oracles.selu, oracles.selu_grad),
+    "celu": oracle_of(oracles.celu, oracles.celu_grad),
+    "mish": oracle_of(oracles.mish, oracles.mish_grad),
+    "softplus": oracle_of(oracles.softplus, oracles.softplus_grad),
+    "softsign": oracle_of(oracles.softsign, oracles.softsign_grad),
+    "log_sigmoid": oracle_of(oracles.log_sigmoid, oracles.log_sigmoid_grad),
+    "hardtanh": oracle_of(oracles.hardtanh, oracles.hardtanh_grad),
+    "relu6": oracle_of(oracles.relu6, oracles.relu6_grad),
+    "hardsigmoid": oracle_of(oracles.hardsigmoid, oracles.hardsigmoid_grad),
+    "hardswish": oracle_of(oracles.hardswish, oracles.hardswish_grad),
+    "threshold": oracle_of(oracles.threshold, oracles.threshold_grad),
+    "gelu": oracle_of(oracles.gelu, oracles.gelu_grad),
+    "gelu_tanh": oracle_of(oracles.gelu_tanh, oracles.gelu_tanh_grad),
     "linear": oracle_linear,
     "batch_norm_training": oracle_batch_norm_training,
     "batch_norm_eval": oracle_batch_norm_eval,
@@ -277,6 +293,20 @@ LAYERS = {
     "sigmoid": layer_of(ic.Sigmoid),
     "tanh": layer_of(ic.Tanh),
     "silu": layer_of(ic.SiLU),
+    "elu": layer_of(ic.ELU),
+    "selu": layer_of(ic.SELU),
+    "celu": layer_of(ic.CELU),
+    "mish": layer_of(ic.Mish),
+    "softplus": layer_of(ic.Softplus),
+    "softsign": layer_of(ic.Softsign),
+    "log_sigmoid": layer_of(ic.LogSigmoid),
+    "hardtanh": layer_of(ic.Hardtanh),
+    "relu6": layer_of(ic.ReLU6),
+    "hardsigmoid": layer_of(ic.Hardsigmoid),
+    "hardswish": layer_of(ic.Hardswish),
+    "threshold": layer_of(ic.Threshold),
+    "gelu": layer_of(ic.GELU),
+    "gelu_tanh": layer_of(partial(ic.GELU, "tanh")),
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
     "batch_norm_training": layer_batch_norm_training,
     "batch_norm_eval": layer_batch_norm_eval,

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from im2colnet.layers import Layer, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
+from im2colnet.layers import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    Layer,
+    LeakyReLU,
+    LogSigmoid,
+    Mish,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+    Threshold,
+)
 from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
 from im2colnet.types import Array
@@ -22,10 +42,33 @@ def case(kind: type[Layer], forward: Callable[..., Array], gradient: Callable[..
     )
 
 
+def gelu(x: Array, approximate: str) -> Array:
+    """GELU with its argument."""
+    return (oracles.gelu if approximate == "none" else oracles.gelu_tanh)(x)
+
+
+def gelu_grad(x: Array, dy: Array, approximate: str) -> Array:
+    """Gradient of GELU with its argument."""
+    return (oracles.gelu_grad if approximate == "none" else oracles.gelu_tanh_grad)(x, dy)
+
+
 LAYERS = [
     case(ReLU, oracles.relu, oracles.relu_grad),
     case(LeakyReLU, oracles.leaky_relu, oracles.leaky_relu_grad, LeakyReLU(), LeakyReLU(0.3)),
     case(Sigmoid, oracles.sigmoid, oracles.sigmoid_grad),
     case(Tanh, oracles.tanh, oracles.tanh_grad),
     case(SiLU, oracles.silu, oracles.silu_grad),
+    case(ELU, oracles.elu, oracles.elu_grad, ELU(), ELU(0.4)),
+    case(SELU, oracles.selu, oracles.selu_grad),
+    case(CELU, oracles.celu, oracles.celu_grad, CELU(), CELU(0.4), CELU(3)),
+    case(GELU, gelu, gelu_grad, GELU(), GELU("tanh")),
+    case(Mish, oracles.mish, oracles.mish_grad),
+    case(Softplus, oracles.softplus, oracles.softplus_grad, Softplus(), Softplus(2.0, 1.5)),
+    case(Softsign, oracles.softsign, oracles.softsign_grad),
+    case(LogSigmoid, oracles.log_sigmoid, oracles.log_sigmoid_grad),
+    case(Hardtanh, oracles.hardtanh, oracles.hardtanh_grad, Hardtanh(), Hardtanh(-0.3, 0.7)),
+    case(ReLU6, oracles.relu6, oracles.relu6_grad),
+    case(Hardsigmoid, oracles.hardsigmoid, oracles.hardsigmoid_grad),
+    case(Hardswish, oracles.hardswish, oracles.hardswish_grad),
+    case(Threshold, oracles.threshold, oracles.threshold_grad, Threshold(0.1, 20), Threshold(-0.5, 0)),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from im2colnet.host import np
@@ -66,3 +68,100 @@ def silu_grad(x: Any, dy: Any) -> Any:
     """``dy * s * (1 + x * (1 - s))`` with s = sigmoid(x)."""
     x, dy = floats(x, dy)
     return dy * sigmoid(x) * (1 + x * sigmoid(-x))
+
+
+def _of_numbers(
+    value: Callable[..., float], slope: Callable[..., float]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return a function of arrays and its gradient, from a function of one number and its slope."""
+
+    def forward(x: Any, **constants: float) -> Any:
+        (x,) = floats(x)
+        return np.reshape([value(float(number), **constants) for number in x.ravel()], x.shape)
+
+    def backward(x: Any, dy: Any, **constants: float) -> Any:
+        x, dy = floats(x, dy)
+        return dy * np.reshape([slope(float(number), **constants) for number in x.ravel()], x.shape)
+
+    return forward, backward
+
+
+def _phi(x: float) -> float:
+    """The normal distribution."""
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
+def _density(x: float) -> float:
+    return math.exp(-x * x / 2) / math.sqrt(2 * math.pi) if abs(x) < 50 else 0.0
+
+
+def _sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _log_sigma(x: float) -> float:
+    return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
+
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+elu, elu_grad = _of_numbers(
+    lambda x, alpha=1.0: x if x > 0 else alpha * math.expm1(x),
+    lambda x, alpha=1.0: 1.0 if x > 0 else alpha * math.exp(x),
+)
+selu, selu_grad = _of_numbers(
+    lambda x: SELU_SCALE * (x if x > 0 else SELU_ALPHA * math.expm1(x)),
+    lambda x: SELU_SCALE * (1.0 if x > 0 else SELU_ALPHA * math.exp(x)),
+)
+celu, celu_grad = _of_numbers(
+    lambda x, alpha=1.0: x if x > 0 else alpha * math.expm1(x / alpha),
+    lambda x, alpha=1.0: 1.0 if x > 0 else math.exp(x / alpha),
+)
+softplus, softplus_grad = _of_numbers(
+    lambda x, beta=1.0, threshold=20.0: x if beta * x > threshold else -_log_sigma(-beta * x) / beta,
+    lambda x, beta=1.0, threshold=20.0: 1.0 if beta * x > threshold else _sigma(beta * x),
+)
+softsign, softsign_grad = _of_numbers(lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) / (1 + abs(x)))
+log_sigmoid, log_sigmoid_grad = _of_numbers(_log_sigma, lambda x: _sigma(-x))
+hardtanh, hardtanh_grad = _of_numbers(
+    lambda x, min_val=-1.0, max_val=1.0: min(max(x, min_val), max_val),
+    lambda x, min_val=-1.0, max_val=1.0: float(min_val < x < max_val),
+)
+relu6, relu6_grad = _of_numbers(lambda x: min(max(x, 0.0), 6.0), lambda x: float(0 < x < 6))
+hardsigmoid, hardsigmoid_grad = _of_numbers(
+    lambda x: min(max(x + 3, 0.0), 6.0) / 6, lambda x: 1 / 6 if -3 < x < 3 else 0.0
+)
+hardswish, hardswish_grad = _of_numbers(
+    lambda x: x * min(max(x + 3, 0.0), 6.0) / 6, lambda x: 0.0 if x <= -3 else 1.0 if x >= 3 else x / 3 + 0.5
+)
+threshold, threshold_grad = _of_numbers(
+    lambda x, threshold, value: x if x > threshold else value, lambda x, threshold, value: float(x > threshold)
+)
+gelu, gelu_grad = _of_numbers(lambda x: x * _phi(x), lambda x: _phi(x) + x * _density(x))
+
+
+def _mish(x: float) -> float:
+    return x * math.tanh(-_log_sigma(-x))
+
+
+def _mish_slope(x: float) -> float:
+    t = math.tanh(-_log_sigma(-x))
+    return t + x * _sigma(x) * (1 - t * t) if x < 100 else 1.0
+
+
+mish, mish_grad = _of_numbers(_mish, _mish_slope)
+
+
+def _cubic(x: float) -> float:
+    return 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+
+
+gelu_tanh, gelu_tanh_grad = _of_numbers(
+    lambda x: x * _sigma(_cubic(x)) if abs(x) < 20 else max(x, 0.0),
+    lambda x: (
+        _sigma(_cubic(x))
+        + x * _sigma(_cubic(x)) * _sigma(-_cubic(x)) * 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+        if abs(x) < 20
+        else float(x > 0)
+    ),
+)
