@@ -402,16 +402,16 @@ class Rate(ic.Constant): pass
 
 def test_classes_of_one_name_in_two_modules(module, tmp_path):
     a, b = module("module_a"), module("module_b")
-    one = run_cell(a, 1, "Mish")
+    one = run_cell(a, 1, "Ripple")
     train_with(one(), tmp_path / "alone")  # nobody else has that name yet
-    two = run_cell(b, 2, "Mish")
+    two = run_cell(b, 2, "Ripple")
     for cls in (one, two):
         train_with(cls(), tmp_path / "a")
         assert type(ic.Trainer.load(tmp_path / "a").net.layers[0]) is cls
     with pytest.raises(
         ic.CheckpointError,
-        match=r"alone: network\.arguments\.layers\.0: .*'Mish', of which there are"
-        r" several here \(module_a\.Mish, module_b\.Mish\)",
+        match=r"alone: network\.arguments\.layers\.0: .*'Ripple', of which there are"
+        r" several here \(module_a\.Ripple, module_b\.Ripple\)",
     ):
         ic.Trainer.load(tmp_path / "alone")
 
