@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import runpy
 from importlib import import_module
 from pathlib import Path
 
@@ -91,3 +92,10 @@ def test_how_it_works():
     trainer = ic.Trainer(net, optimizer=ic.SGD(0.05, 0.9))
     trainer.fit(train, 3)
     assert trainer.evaluate(test)["accuracy"] > 0.8
+
+
+def test_the_tables_are_those_of_the_code():
+    """Of layers, losses, optimisers, schedules and models."""
+    names = runpy.run_path(str(ROOT / "docs/tables.py"))
+    written = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
+    assert written == names["text"](), "python docs/tables.py writes them anew"

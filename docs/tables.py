@@ -1,0 +1,107 @@
+"""Write the tables of what there is: ``python docs/tables.py`` writes ``docs/tables.md``, beside PyTorch's names.
+
+Everything comes from the code: names, arguments and defaults from the classes, the first sentence from their
+documentation, and PyTorch's arguments from ``tests/reference/torch_signatures.json``, which PyTorch itself has written.
+"""
+
+import ast
+import inspect
+import json
+from pathlib import Path
+
+import im2colnet as ic
+from im2colnet.models.registry import MODELS
+
+ROOT = Path(__file__).parents[1]
+TORCH = json.loads((ROOT / "tests/reference/torch_signatures.json").read_text())
+#: rooms of a table: its title, the base class, and where PyTorch has the same
+TABLES = [
+    ("Layers", ic.Layer, "torch.nn"),
+    ("Losses", ic.Loss, "torch.nn"),
+    ("Optimisers", ic.Optimizer, "torch.optim"),
+    ("Schedules of the learning rate", ic.Schedule, "torch.optim.lr_scheduler"),
+]
+
+
+def shown(parameters):
+    """Arguments as a call would write them."""
+    return ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
+
+
+def sentence(thing):
+    """The first sentence of the documentation, without references to other names."""
+    first = inspect.getdoc(thing).split("\n\n")[0].replace("\n", " ")
+    return first.replace("``", "`").replace(":class:", "").replace("|", "\\|")
+
+
+def number(text):
+    """A default that is a number as one, so that 0 is 0.0 and 1 is True, anything else as its text."""
+    try:
+        return float(ast.literal_eval(text))
+    except (SyntaxError, TypeError, ValueError):
+        return text
+
+
+def difference(name, parameters, module):
+    """What PyTorch's class of the same name has that this one has not, and the other way round."""
+    theirs = TORCH[module].get(name)
+    if theirs is None:
+        return "no class of this name"
+    own, others = {p.name: p for p in parameters}, dict(theirs)
+    said = []
+    missing = [name for name in others if name not in own]
+    added = [name for name in own if name not in others]
+    if missing:
+        said.append("not here: " + ", ".join(f"`{name}`" for name in missing))
+    if added:
+        said.append("only here: " + ", ".join(f"`{name}`" for name in added))
+    for name in own.keys() & others.keys():
+        default = None if own[name].default is inspect.Parameter.empty else repr(own[name].default)
+        if (default is None) != (others[name] is None) or (default and number(default) != number(others[name])):
+            said.append(f"`{name}`" + (f"={others[name]}" if others[name] else " must be given"))
+    return "; ".join(sorted(said)) or "the same"
+
+
+def table(title, base, module):
+    """The lines of one table."""
+    classes = {name: value for name in ic.__all__ if inspect.isclass(value := getattr(ic, name))}
+    yield f"\n## {title}\n"
+    yield f"| class | arguments | what it is | `{module}` |"
+    yield "|---|---|---|---|"
+    for name, cls in sorted(classes.items(), key=lambda item: item[0].lower()):
+        if issubclass(cls, base) and cls is not base and not issubclass(cls, ic.Network):
+            parameters = list(inspect.signature(cls).parameters.values())
+            arguments = f"`{shown(parameters)}`" if parameters else ""
+            yield f"| `{name}` | {arguments} | {sentence(cls)} | {difference(name, parameters, module)} |"
+
+
+def models():
+    """The lines of the table of models."""
+    yield "\n## Models\n"
+    yield "| model | arguments | what it is | parameters | smallest image |"
+    yield "|---|---|---|---:|---:|"
+    for name, model in sorted(MODELS.items()):
+        net = model.build().init(0)
+        parameters = list(inspect.signature(model.build).parameters.values())
+        size = sum(array.size for array in net.parameters().values())
+        yield f"| `{name}` | `{shown(parameters)}` | {sentence(model.build)} | {size:,} | {model.smallest} |"
+
+
+def text():
+    """The whole page."""
+    lines = [
+        "# What there is, beside PyTorch's",
+        "",
+        "This page is written by [`docs/tables.py`](tables.py) from the code. The last column compares with the class of",
+        "the same name in PyTorch 2.13: whether it has other arguments, or other defaults. Arguments that say where or",
+        "how something is computed, such as `device`, `inplace` and `foreach`, are left out.",
+    ]
+    for each in TABLES:
+        lines += table(*each)
+    return "\n".join([*lines, *models()]) + "\n"
+
+
+if __name__ == "__main__":
+    path = Path(__file__).with_name("tables.md")
+    path.write_text(text(), encoding="utf-8")
+    print(path)
