@@ -8,8 +8,8 @@ import sys
 import pytest
 from browser import ROOT, need
 
-#: a machine whose clock is its own, so that the test's outcome depends on nothing else: calls take their cost times what
-#: the machine, which is now fast and now slow, is at
+#: a machine with a clock of its own, so that the outcome depends on no other load: a call takes its cost, times a number
+#: that is drawn for each call
 TOY = """
 import numpy as np
 
