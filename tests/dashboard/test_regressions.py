@@ -8,8 +8,7 @@ import sys
 import pytest
 from browser import ROOT, need
 
-#: a machine with a clock of its own, so that the outcome depends on no other load: a call takes its cost, times a number
-#: that is drawn for each call
+#: a machine with a clock of its own, so that the outcome depends on no load: a call takes its cost times a random number
 TOY = """
 import numpy as np
 
