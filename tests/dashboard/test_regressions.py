@@ -8,7 +8,7 @@ import sys
 import pytest
 from browser import ROOT, need
 
-#: a machine with a clock of its own, so that the outcome depends on no load: a call takes its cost times a random number
+#: a machine with a clock of its own, so that no load matters: a call takes its cost times a random number
 TOY = """
 import numpy as np
 
