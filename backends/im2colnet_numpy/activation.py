@@ -6,7 +6,7 @@ larger of an array and a row of zeros.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from math import prod
 from typing import Any
@@ -15,29 +15,59 @@ import numpy as np
 
 from im2colnet.backend.activation import Activation, formula
 from im2colnet.backend.kernel import kernel
-from im2colnet.types import Call
+from im2colnet.types import Call, Spec
 
 Array = np.ndarray
 SPREAD = 1 << 15  # a row of at most this many numbers stays in cache while it is combined with others
+TILE = 1 << 14  # numbers that a function of several passes takes at a time: they and its scratch stay in cache
+
+
+def _value_scratch(backend: Any, x: Spec, kind: str) -> list[Spec]:
+    return [Spec((min(prod(x.shape), TILE),), x.dtype)] * formula(kind).value_spare
+
+
+def _slope_scratch(backend: Any, read: Spec, dy: Spec, kind: str) -> list[Spec]:
+    row, size = formula(kind), prod(dy.shape)
+    tile = size if kind == "relu" else min(size, TILE)
+    return [Spec((tile,), "bool" if row.mask else dy.dtype)] + [Spec((tile,), dy.dtype)] * row.slope_spare
 
 
 class NumpyActivation(Activation):
     """Elementwise functions on the CPU."""
 
-    @kernel()
+    @kernel(scratch=_value_scratch)
     def activation(self, x: Array, kind: str, out: Any = None, scratch: Any = None) -> Iterator[Call]:
-        yield activating(x, kind, out, *scratch)
+        if kind == "relu":
+            yield activating(x, kind, out)
+            return
+        for tile, y, *spare in _tiles((x, out), scratch, TILE):
+            yield activating(tile, kind, y, *spare)
 
-    @kernel()
+    @kernel(scratch=_slope_scratch)
     def activation_grad(
         self, read: Array, dy: Array, kind: str, out: Any = None, scratch: Any = None
     ) -> Iterator[Call]:
-        row, (slope, *spare) = formula(kind), scratch
-        yield partial(row.slope, np, read, slope, *spare)
-        if row.mask:
-            yield partial(np.multiply, as_bits(dy), slope, as_bits(out))
-        else:
-            yield partial(np.multiply, dy, slope, out)
+        row, arrays = formula(kind), (read, dy, out)
+        for of_y, of_dy, dx, slope, *spare in _tiles(arrays, scratch, dy.size if kind == "relu" else TILE):
+            yield partial(row.slope, np, of_y, slope, *spare)
+            if row.mask:
+                yield partial(np.multiply, as_bits(of_dy), slope, as_bits(dx))
+            else:
+                yield partial(np.multiply, of_dy, slope, dx)
+
+
+def _tiles(arrays: tuple[Array, ...], scratch: Sequence[Array], size: int) -> Iterator[tuple[Array, ...]]:
+    """Yield the same ``size`` numbers of each array, and scratch for them, which stays in cache from tile to tile.
+
+    Arrays of other strides, which are no matter of a run, are one tile.
+    """
+    if not all(array.flags.c_contiguous for array in arrays):
+        yield (*arrays, *(np.empty(arrays[0].shape, spare.dtype) for spare in scratch))
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, max(1, size)):
+        tile = [array[start : start + size] for array in flat]
+        yield (*tile, *(spare[: tile[0].size] for spare in scratch))
 
 
 def activating(x: Array, kind: str, out: Array, *spare: Array) -> Call:
