@@ -184,6 +184,10 @@ def function_avg_pool2d(config, a):
 
 FUNCTIONS = {
     "conv2d": function_conv2d,
+    "conv_transpose2d": lambda config, a: {
+        "y": F.conv_transpose2d(a["x"], a["w"], a["b"], **config),
+        "y without bias": F.conv_transpose2d(a["x"], a["w"], **config) + a["b"][:, None, None],
+    },
     "unfold": lambda config, a: {
         "cols": F.unfold(a["x"], **config),
         "folded": F.fold(a["dcols"], a["x"].shape[2:], **config),
