@@ -83,6 +83,31 @@ class Window(NamedTuple):
         """
         return self._axis_size("height", 0, size[0]), self._axis_size("width", 1, size[1])
 
+    def image_size(self, size: Pair, more: Pair = (0, 0)) -> Pair:
+        """Height and width of the image that ``size`` (H, W) windows make, each adding where it reaches.
+
+        ``(size - 1) * stride + extent - padding``, and so many rows and columns ``more``: the size of a transposed
+        convolution's output.
+
+        Raises
+        ------
+        ShapeError
+            If no image is left; the message shows the arithmetic.
+        """
+        return self._image_size("height", 0, size[0], more[0]), self._image_size("width", 1, size[1], more[1])
+
+    def _image_size(self, what: str, axis: int, size: int, more: int) -> int:
+        k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]
+        before, after = self.padding[axis]
+        out = (size - 1) * s - before - after + self.extent[axis] + more
+        if size < 1 or out < 1:
+            raise ShapeError(
+                f"no output is left: the {what} would be (input {size} - 1) * stride {s} - padding {before}+{after}"
+                f" + dilation {d} * (kernel {k} - 1) + output_padding {more} + 1 = {out};"
+                " use less padding, or a larger kernel, dilation, stride or input"
+            )
+        return out
+
     def _axis_size(self, what: str, axis: int, size: int) -> int:
         k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]
         before, after = self.padding[axis]
@@ -169,6 +194,20 @@ def make_window(
     """
     kernel, steps, spread = pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(dilation, "dilation")
     return Window(kernel, steps, _padding(padding, kernel, steps, spread), spread, bool(ceil_mode))
+
+
+def make_output_padding(output_padding: Any, window: Window) -> Pair:
+    """Read the rows and columns that a transposed convolution's output has more: less than stride or dilation.
+
+    So many sizes of an image have the same number of windows; a pixel more than that is met by no window.
+    """
+    found = pair(output_padding, "output_padding", 0)
+    for what, more, s, d in zip(("height", "width"), found, window.stride, window.dilation, strict=True):
+        if more >= max(s, d):
+            raise ShapeError(
+                f"output_padding {more} along the {what} must be less than the stride {s} or the dilation {d}"
+            )
+    return found
 
 
 def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:

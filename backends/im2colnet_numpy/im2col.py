@@ -22,7 +22,7 @@ from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.epilogue import bias_spec, finish, spread
 from im2colnet_numpy.lowering import pixel_copy
-from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of
+from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of, start_windows
 from im2colnet_numpy.tuning import Tuning
 
 
@@ -101,7 +101,7 @@ class Im2col:
     ) -> Iterator[Call]:
         """Write ``col2im(wᵀ · dy)`` into dx (H, C, W, N)."""
         wt = matrices_of(w, self.G).swapaxes(1, 2)
-        yield partial(dx.fill, 0)
+        yield from start_windows(self.window, dx)
         for rows, columns, outputs in self._tiles(dy, *scratch):
             yield self._take(dy, rows, outputs)
             yield self.products.product(wt, outputs, columns)

@@ -156,7 +156,7 @@ class Rows:
     def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> Iterator[Call]:
         (OH, _, OW, N), G = dy.shape, self.G
         wt, rows = matrices_of(w, G)[:, None].swapaxes(2, 3), rows_of(dy, G)  # (G, 1, K, F/G)
-        yield partial(dx.fill, 0)
+        yield from start_windows(self.window, dx)
         for r in range(0, OH, self.step):
             m = min(self.step, OH - r)
             yield self.products.product(wt, rows[:, r : r + m], columns[:, :m])
@@ -181,8 +181,25 @@ def as_weight(matrices: np.ndarray, dw: np.ndarray) -> Call:
     return partial(setitem, by_group, ..., matrices.reshape(by_group.shape))
 
 
+def side_by_side(window: Window) -> bool:
+    """Whether no pixel is in two windows: then they are copied to where they are, in half the time of adding them."""
+    return window.extent[0] <= window.stride[0] and window.extent[1] <= window.stride[1]
+
+
+def start_windows(window: Window, x: np.ndarray) -> Iterator[Call]:
+    """Write zeros to the images x, before windows are added, unless all of it will be copied from them."""
+    H, _, W, _ = x.shape
+    met = sum((o[0].stop - o[0].start) * (o[2].stop - o[2].start) for _, _, o, _ in window.pairs((H, W)))
+    if met != H * W or not side_by_side(window):
+        yield partial(x.fill, 0)
+
+
 def add_windows(windows: np.ndarray, r: int, window: Window, x: np.ndarray) -> Iterator[Call]:
-    """Add windows (m, KH, KW, G, C/G, OW, N) of output rows r to r + m to the images x that they are of."""
+    """Add windows (m, KH, KW, G, C/G, OW, N) of output rows r to r + m to the images x that they are of.
+
+    :func:`start_windows` goes before the first of them.
+    """
+    copied = side_by_side(window)
     (H, _, W, N), (m, _, _, G, C, _, _) = x.shape, windows.shape
     images = x.reshape(H, G, C, W, N)
     for i, j, (orows, _, ocols), (irows, _, icols) in window.pairs((H, W)):
@@ -190,7 +207,8 @@ def add_windows(windows: np.ndarray, r: int, window: Window, x: np.ndarray) -> I
         if hi > lo:
             first = irows.start + (lo - orows.start) * irows.step
             target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
-            yield partial(np.add, target, windows[lo - r : hi - r, i, j, :, :, ocols], target)
+            part = windows[lo - r : hi - r, i, j, :, :, ocols]
+            yield partial(setitem, target, ..., part) if copied else partial(np.add, target, part, target)
 
 
 class RowSum:

@@ -7,7 +7,7 @@ of none, and gradients of weights that are 0; no other dimension may be 0. (The 
 thread, for the whole process, when it starts.) Where there is not enough memory, an OutOfMemoryError says so.
 """
 
-from im2colnet.functional.convolution import conv2d, conv2d_input, conv2d_weight
+from im2colnet.functional.convolution import conv2d, conv2d_input, conv2d_weight, conv_transpose2d
 from im2colnet.functional.lowering import fold, unfold
 from im2colnet.functional.pooling import avg_pool2d, avg_pool2d_input, max_pool2d, max_pool2d_input
 
@@ -17,6 +17,7 @@ __all__ = [
     "conv2d",
     "conv2d_input",
     "conv2d_weight",
+    "conv_transpose2d",
     "fold",
     "max_pool2d",
     "max_pool2d_input",

@@ -1,9 +1,10 @@
-"""Convolution and its gradients."""
+"""Convolution, its gradients, and the transposed one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from im2colnet.checks import groups_divide
 from im2colnet.errors import ShapeError
 from im2colnet.functional.arguments import (
     _check,
@@ -17,7 +18,7 @@ from im2colnet.functional.arguments import (
     _zeros,
 )
 from im2colnet.types import Array, Shape
-from im2colnet.window import make_window
+from im2colnet.window import make_output_padding, make_window
 
 
 @_told
@@ -89,3 +90,75 @@ def conv2d_weight(
     if not len(x):
         return _zeros(backend, x, weight_shape)
     return backend.conv2d_weight_grad(_rows(backend, x), _rows(backend, dy), window, groups)
+
+
+@_told
+def conv_transpose2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Array:
+    """Transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    w : (C, F / groups, KH, KW)
+    b : (F,), optional
+    stride, dilation : int or (height, width)
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Rows and columns that are cut off the output.
+    output_padding : int or (height, width)
+        Rows and columns more at the bottom and on the right: less than the stride or the dilation.
+    groups : int
+        Each group of C / groups channels makes its own F / groups channels.
+
+    Returns
+    -------
+    (N, F, OH, OW), with ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``; padding counts both
+    sides.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Notes
+    -----
+    Its gradients are :func:`conv2d` of ``dy`` with ``w``, of which the first H rows and W columns count, and
+    :func:`conv2d_weight` with ``dy`` for the images and ``x`` for the gradient of their output.
+    """
+    backend = _check(("x", x, 4), ("w", w, 4), *([] if b is None else [("b", b, 1)]))
+    (N, C, H, W), groups = x.shape, _check_transposed(x.shape, w.shape, groups)
+    F = w.shape[1] * groups
+    if b is not None and b.shape != (F,):
+        raise ShapeError(f"b must have shape ({F},), one number for each output channel, got {b.shape}")
+    window = make_window(w.shape[2:], stride, padding, dilation)
+    size = window.image_size((H, W), make_output_padding(output_padding, window))
+    if not N:
+        return _zeros(backend, x, (0, F, *size))
+    rows, (more_h, more_w) = _rows(backend, x), window.output_size(size)
+    with backend.context():
+        if (more_h, more_w) != (H, W):  # output_padding makes room for more windows: none of them adds anything
+            padded = backend.xp.zeros((more_h, C, more_w, N), dtype=rows.dtype.name)
+            padded[:H, :, :W] = rows
+            rows = padded
+        y = backend.conv2d_input_grad(rows, _native(w), size, window, groups)
+        if b is not None:
+            y += _native(b)[:, None, None]
+    return _images(backend, y)
+
+
+def _check_transposed(x: Shape, w: Shape, groups: Any) -> int:
+    """Return ``groups`` as an integer, if images and the weight of a transposed convolution fit together by it."""
+    if x[1] != w[0]:
+        raise ShapeError(f"x has {x[1]} channels (shape {tuple(x)}), but w of shape {tuple(w)} expects {w[0]}")
+    try:
+        return groups_divide(x[1], x[1], groups)
+    except ShapeError:
+        raise ShapeError(f"groups must divide the input channels, got groups={groups!r} for {x[1]}") from None

@@ -1,4 +1,4 @@
-"""Convolution."""
+"""Convolution, and the transposed one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Scratch, _images, _rows_of_windows
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
-from im2colnet.window import make_window
+from im2colnet.window import make_output_padding, make_window
 
-__all__ = ["Conv2d"]
+__all__ = ["Conv2d", "ConvTranspose2d"]
 
 
 @dataclass(eq=False, repr=False)
@@ -170,3 +170,126 @@ class NormalizedConv2d(Layer):
         line[0], line[1] = self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp)
         if b is not None:
             line[1] += line[0] * b
+
+
+@dataclass(eq=False, repr=False)
+class ConvTranspose2d(Layer):
+    """Transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
+
+    ``y = col2im(wᵀ · x) + b``, the gradient of the input of a convolution that has the same weight and window, and x as
+    the gradient of its output (Dumoulin, Visin 2016, https://arxiv.org/abs/1603.07285). So ``dx`` is that convolution
+    of ``dy``, and the weight's gradient is its own, of images ``dy`` and a gradient x. H becomes
+    ``(H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides.
+
+    Weight (in_channels, out_channels / groups, KH, KW), bias (out_channels,), both initialised uniform in ±1/√fan-in,
+    where the fan-in is ``out_channels / groups·KH·KW``, as in PyTorch.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, dilation : int or (height, width)
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Rows and columns that are cut off the output.
+    output_padding : int or (height, width)
+        Rows and columns more at the bottom and on the right, where windows reach or only the bias is: less than the
+        stride or the dilation.
+    groups : int
+        Groups of channels that do not see each other.
+    bias : bool
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Any
+    stride: Any = 1
+    padding: Any = 0
+    output_padding: Any = 0
+    groups: int = 1
+    bias: bool = True
+    dilation: Any = 1
+    fixed: ClassVar[frozenset[str]] = Conv2d.fixed | {"output_padding"}
+
+    def __post_init__(self) -> None:
+        self._set(in_channels=whole("in_channels", self.in_channels))
+        self._set(out_channels=whole("out_channels", self.out_channels))
+        self._set(groups=groups_divide(self.in_channels, self.out_channels, self.groups))
+        self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
+        self.more = make_output_padding(self.output_padding, self.window)
+
+    def parameters(self) -> dict[str, Parameter]:
+        shape = (self.in_channels, self.out_channels // self.groups, *self.window.kernel)
+        bound = 1 / sqrt(prod(shape[1:]))
+        bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
+        return {"weight": Parameter(shape, bound, order="filter"), **bias}
+
+    def output_shape(self, x: Shape) -> Shape:
+        H, C, W, N = _images(x)
+        if self.in_channels != C:
+            raise ShapeError(f"expected {self.in_channels} input channels, got {C}: input shape {user_shape(x)}")
+        OH, OW = self.window.image_size((H, W), self.more)
+        return OH, self.out_channels, OW, N
+
+    def _windows(self, x: Shape, y: Shape) -> Shape:
+        """Return the shape of the convolution of y: that of x, unless ``output_padding`` makes room for more windows.
+
+        Then x is written into an array of that shape, among zeros. It happens where the dilation exceeds the stride.
+        """
+        H, W = self.window.output_size((y[0], y[2]))
+        return H, x[1], W, x[3]
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        windows, window = self._windows(x, y), (self.window, self.groups)
+        copy = [Spec(windows, dtype)] if windows != x else []
+        images, image_grads, w = Spec(windows, dtype), Spec(y, dtype), Spec(self.parameters()["weight"].shape, dtype)
+        forward = backend.conv2d_input_grad.scratch(images, w, (y[0], y[2]), *window)
+        weight_grad = backend.conv2d_weight_grad.scratch(image_grads, images, *window)
+        input_grad = backend.conv2d.scratch(image_grads, w, None, *window)
+        return Needs(
+            output=False,
+            forward={"conv2d_input_grad": [*forward, *copy]},
+            backward={"conv2d_weight_grad": [*weight_grad, *copy], "conv2d": [*input_grad, *copy]},
+        )
+
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
+        return backend.algorithm(y, self._windows(x, y), dtype, self.window, self.groups)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        K = self.out_channels // self.groups * prod(self.window.kernel)
+        return 2 * K * prod(x) + (prod(y) if self.bias else 0)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        w, b, y, scratch = ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.scratch["conv2d_input_grad"]
+        if self._windows(x.shape, y.shape) != x.shape:
+            *scratch, copy = scratch
+            yield from self._write_among_zeros(x, copy)
+            x = copy
+        size, window = (y.shape[0], y.shape[2]), (self.window, self.groups)
+        yield from ctx.backend.conv2d_input_grad.prepare(x, w, size, *window, out=y, scratch=scratch)
+        if b is not None:
+            yield partial(ctx.xp.add, y, b[:, None, None], out=y)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        x, w, dw, dx, backend = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.backend
+        window, more_windows = (self.window, self.groups), self._windows(ctx.x.shape, dy.shape) != ctx.x.shape
+        if self.bias:
+            yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
+        scratch = ctx.scratch["conv2d_weight_grad"]
+        if more_windows:
+            *scratch, copy = scratch
+            yield from self._write_among_zeros(x, copy)
+            x = copy
+        yield from backend.conv2d_weight_grad.prepare(dy, x, *window, out=dw, scratch=scratch)
+        if dx is None:
+            return
+        scratch, out = ctx.scratch["conv2d"], dx
+        if more_windows:
+            *scratch, out = scratch
+        yield from backend.conv2d.prepare(dy, w, None, *window, out=out, scratch=scratch)
+        if more_windows:
+            yield partial(setitem, dx, ..., out[: dx.shape[0], :, : dx.shape[2]])
+
+    @staticmethod
+    def _write_among_zeros(x: Array, copy: Array) -> Iterator[Call]:
+        """Write x into the first rows and columns of a larger array."""
+        yield partial(setitem, copy, ..., 0)
+        yield partial(setitem, copy[: x.shape[0], :, : x.shape[2]], ..., x)

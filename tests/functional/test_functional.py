@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import LAYOUTS, assert_close, normal, strided
+from helpers import LAYOUTS, Probe, assert_close, normal, strided
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -25,6 +25,10 @@ def test_arguments_have_pytorch_s_names_order_and_defaults():
     x, w, b = normal(2, 4, 6, 6), normal(6, 2, 3, 3, seed=1), normal(6, seed=2)
     assert_result(F.conv2d(x, w, b, 2, 1, 1, 2), oracles.conv2d(x, w, b, stride=2, padding=1, groups=2))
     assert_array_equal(F.conv2d(x=x, w=w, groups=2), F.conv2d(x, w, None, 1, 0, 1, 2))
+    w, b = normal(4, 3, 3, 3, seed=1), normal(6, seed=2)
+    expected = oracles.conv_transpose2d(x, w, b, stride=2, padding=1, output_padding=2, groups=2, dilation=3)
+    assert_result(F.conv_transpose2d(x, w, b, 2, 1, 2, 2, 3), expected)
+    assert_array_equal(F.conv_transpose2d(x=x, w=w), F.conv_transpose2d(x, w, None, 1, 0, 0, 1, 1))
     assert_result(F.max_pool2d(x, 3, 1, 1, 1), oracles.max_pool2d(x, 3, 1, 1))
     assert_result(F.max_pool2d(x, 2), oracles.max_pool2d(x, 2, 2))
     assert_result(F.avg_pool2d(x, 3, 2, 1, True, False), oracles.avg_pool2d(x, 3, 2, 1, True, False))
@@ -76,6 +80,37 @@ def test_conv2d(problem, groups, channels, filters, seed, layout):
     assert_result(dx, oracles.conv2d_input(x.shape, w, dy, **config))
     dw = F.conv2d_weight(strided(x, layout), w.shape, strided(dy, layout), **config)
     assert_result(dw, oracles.conv2d_weight(x, w.shape, dy, **config))
+
+
+@st.composite
+def transposed_problems(draw):
+    """Size (H, W) and the window arguments of a transposed convolution that leave an output."""
+    _, config = draw(problems())
+    axes = list(zip(*(oracles.pair(config[name]) for name in ("kernel_size", "stride", "dilation")), strict=True))
+    more = tuple(draw(st.integers(0, max(s, d) - 1)) for _, s, d in axes)
+    pads = oracles.padding_pairs(config["padding"], config["kernel_size"], config["dilation"], config["stride"])
+    least = [  # (size - 1)·stride + extent + more > padding
+        max(0, -((d * (k - 1) + m - sum(sides)) // s)) + 1 for (k, s, d), sides, m in zip(axes, pads, more, strict=True)
+    ]
+    return tuple(n + draw(st.integers(0, 3)) for n in least), {**config, "output_padding": more}
+
+
+@searching
+@given(problem=transposed_problems(), groups=small, channels=small, filters=small, seed=seeds)
+def test_conv_transpose2d(problem, groups, channels, filters, seed):
+    """The function, and the layer in a step of training."""
+    size, config = problem
+    kernel, config["groups"] = oracles.pair(config.pop("kernel_size")), groups
+    x, w = normal(2, groups * channels, *size, seed=seed), normal(groups * channels, filters, *kernel, seed=seed + 1)
+    b = normal(groups * filters, seed=seed + 2)
+    expected = oracles.conv_transpose2d(x, w, b, **config)
+    assert_result(F.conv_transpose2d(x, w, b, **config), expected)
+    dy = normal(*expected.shape, seed=seed + 3)
+    layer = ic.ConvTranspose2d(groups * channels, groups * filters, kernel, **config)
+    result = Probe([layer], x, dy, {"1.weight": w, "1.bias": b}).step()
+    found = result.y, result.dx, result.gradients["1.weight"], result.gradients["1.bias"]
+    for actual, wanted in zip(found, (expected, *oracles.conv_transpose2d_grad(x, w, dy, **config)), strict=True):
+        assert_close(actual, wanted, "float64")
 
 
 @searching
@@ -145,6 +180,11 @@ FUNCTIONS = {
         [X, DY],
         lambda x, dy: oracles.conv2d_weight(x, W.shape, dy),
     ),
+    "conv_transpose2d": (
+        lambda x, w, b: F.conv_transpose2d(x, w, b, (2, 1), dilation=(1, 2), output_padding=1),
+        [X, W[:3], B[:3]],
+        lambda x, w, b: oracles.conv_transpose2d(x, w, b, (2, 1), dilation=(1, 2), output_padding=1),
+    ),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), [X], lambda x: oracles.max_pool2d(x, 2)),
     "max_pool2d_input": (
         lambda x, dy: F.max_pool2d_input(x, dy, (3, 2), 1),
@@ -187,7 +227,8 @@ def test_results_are_the_caller_s(name):
 
 @pytest.mark.parametrize("x", [normal(1, 1, 1, 1), normal(3, 1, 1, 1), normal(1, 1, 1, 5)], ids=lambda x: str(x.shape))
 def test_a_result_is_a_copy_even_where_nothing_is_to_be_done(x):
-    for y in (F.max_pool2d(x, 1), F.avg_pool2d(x, 1), F.unfold(x, 1), F.conv2d(x, np.ones((1, 1, 1, 1)))):
+    w = np.ones((1, 1, 1, 1))
+    for y in (F.max_pool2d(x, 1), F.avg_pool2d(x, 1), F.unfold(x, 1), F.conv2d(x, w), F.conv_transpose2d(x, w)):
         assert_array_equal(y.ravel(), x.ravel())
         assert not np.shares_memory(x, y)
 
@@ -259,7 +300,13 @@ ERRORS = [
     (lambda: F.conv2d(x4, w4, ones((4,))), ic.ShapeError, "b must have shape (6,)", "(4,)"),
     (lambda: F.conv2d_input((2, 3, 5, 6), w4, dy4), ic.ShapeError, "input_shape has 3 channels", "expects 4"),
     (lambda: F.conv2d_weight(x4, (6, 3, 3, 3), dy4), ic.ShapeError, "x has 4 channels", "weight_shape", "(6, 3, 3, 3)"),
+    (lambda: F.conv_transpose2d(x4, w4), ic.ShapeError, "x has 4 channels", "w of shape (6, 4, 3, 3) expects 6"),
+    (lambda: F.conv_transpose2d(x4, w4[:4], groups=3), ic.ShapeError, "groups must divide", "groups=3 for 4"),
+    (lambda: F.conv_transpose2d(x4, w4[:4], groups="2"), ic.ShapeError, "groups must divide", "groups='2' for 4"),
+    (lambda: F.conv_transpose2d(x4, w4[:4], ones((4,)), groups=2), ic.ShapeError, "b must have shape (8,)", "(4,)"),
     # sizes
+    (lambda: F.conv_transpose2d(x4, w4[:4], padding=5), ic.ShapeError, "height", "input 5 - 1", "padding 5+5", "= -3"),
+    (lambda: F.conv_transpose2d(x4, w4[:4], output_padding=1), ic.ShapeError, "output_padding 1 along the height"),
     (lambda: F.conv2d(ones((1, 4, 2, 6)), w4), ic.ShapeError, "height", "input 2 + padding 0+0", "kernel 3", "= 0"),
     (lambda: F.conv2d(ones((1, 4, 6, 2)), w4), ic.ShapeError, "width", "(input 2 + padding 0+0", "kernel 3", "= 0"),
     (lambda: F.conv2d(x4, w4, dilation=3), ic.ShapeError, "height", "dilation 3 * (kernel 3 - 1)"),

@@ -106,6 +106,7 @@ def test_no_images_give_no_results(dtype):
     found = {
         (0, 6, 6, 5): F.conv2d(x, w, np.ones(6, dtype), padding=1, groups=2),
         (0, 6, 2, 3): F.conv2d(x, w, stride=(2, 1), groups=2),
+        (0, 4, 16, 11): F.conv_transpose2d(x, w[:4], np.ones(4, dtype), 2, 0, (1, 0), 2, (2, 1)),
         (0, 4, 6, 5): F.conv2d_input(x.shape, w, np.zeros((0, 6, 4, 3), dtype), groups=2),
         (0, 4, 3, 2): F.max_pool2d(x, 2),
         (0, 4, 3, 3): F.avg_pool2d(x, 2, ceil_mode=True),

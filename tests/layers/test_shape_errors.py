@@ -19,13 +19,25 @@ def inner(layer):
     [
         (ic.Conv2d(4, 3, 3), ["expected 4 input channels, got 3", "(2, 3, 6, 6)"]),
         (ic.Conv2d(3, 3, 7), ["height", "input 6", "kernel 7"]),
+        (ic.ConvTranspose2d(4, 3, 3), ["expected 4 input channels, got 3", "(2, 3, 6, 6)"]),
+        (ic.ConvTranspose2d(3, 3, 2, padding=4), ["height", "(input 6 - 1) * stride 1", "padding 4+4", "= -1"]),
         (ic.BatchNorm2d(5), ["expected 5 channels, got 3"]),
         (ic.MaxPool2d(7), ["height", "kernel 7"]),
         (ic.AvgPool2d((1, 8)), ["width", "kernel 8"]),
         (ic.ZeroPadShortcut(2, 4), ["expected 2 input channels, got 3"]),
         (ic.Linear(3, 2), ["expected features (N, 3)", "(2, 3, 6, 6)", "Flatten()"]),
     ],
-    ids=["Conv2d", "Conv2d too large", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "ZeroPadShortcut", "Linear"],
+    ids=[
+        "Conv2d",
+        "Conv2d too large",
+        "ConvTranspose2d",
+        "ConvTranspose2d cut off",
+        "BatchNorm2d",
+        "MaxPool2d",
+        "AvgPool2d",
+        "ZeroPadShortcut",
+        "Linear",
+    ],
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_shape_errors_name_the_layer(layer, texts, training):
@@ -73,6 +85,16 @@ def test_a_loss_needs_class_scores():
         (lambda: ic.Conv2d(4, 6, 3, padding="both"), "padding"),
         (lambda: ic.Conv2d(4, 6, 3, dilation=(1, 0)), "dilation"),
         (lambda: ic.Conv2d(4, 6, 3, stride=2, padding="same"), "stride 1"),
+        (lambda: ic.ConvTranspose2d(0, 1, 3), "in_channels must be a positive integer, got 0"),
+        (lambda: ic.ConvTranspose2d(4, 6, 3, groups=4), "groups=4 for 4 and 6"),
+        (lambda: ic.ConvTranspose2d(4, 6, 0), "kernel_size"),
+        (lambda: ic.ConvTranspose2d(4, 6, 3, 2, "same"), "stride 1"),
+        (lambda: ic.ConvTranspose2d(4, 6, 3, dilation=0), "dilation"),
+        (lambda: ic.ConvTranspose2d(4, 6, 3, 2, output_padding=-1), "output_padding must be an integer or a pair"),
+        (
+            lambda: ic.ConvTranspose2d(4, 6, 3, (3, 2), output_padding=2),
+            "output_padding 2 along the width must be less than the stride 2 or the dilation 1",
+        ),
         (lambda: ic.Linear(True, 2), "in_features"),
         (lambda: ic.Linear(2, -1), "out_features"),
         (lambda: ic.MaxPool2d(2, padding=2), "half"),

@@ -63,6 +63,17 @@ def conv2d(random, x, w, stride=1, padding=0, dilation=1, groups=1):
     return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
+def conv_transpose2d(random, x, w, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """A weight of shape (in, out / groups, KH, KW)."""
+    x, w, b = tensor(random(*x)), tensor(random(*w)), tensor(random(w[1] * groups))
+    y = F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    config = {"stride": stride, "padding": padding, "output_padding": output_padding}
+    config |= {"groups": groups, "dilation": dilation}
+    return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
+
+
 def unfold(random, x, kernel_size, dilation=1, padding=0, stride=1):
     """Unfold ``x`` to ``cols``; fold ``dcols`` to ``folded``, an image of x's size and also the gradient of x."""
     size, x = x[2:], tensor(random(*x))
@@ -463,6 +474,41 @@ FAMILIES = {
                 },
             },
         ),
+        "conv_transpose2d": (
+            conv_transpose2d,
+            {
+                "2x2, stride 2": {"x": (2, 4, 3, 4), "w": (4, 3, 2, 2), "stride": 2},
+                "3x3": {"x": (2, 2, 5, 6), "w": (2, 3, 3, 3), "padding": 1},
+                "4x4, stride 2": {"x": (2, 3, 4, 3), "w": (3, 2, 4, 4), "stride": 2, "padding": 1},
+                "output padding": {
+                    "x": (2, 3, 4, 5),
+                    "w": (3, 2, 3, 3),
+                    "stride": (2, 3),
+                    "padding": (1, 0),
+                    "output_padding": (1, 2),
+                },
+                "output padding below the dilation": {
+                    "x": (2, 2, 4, 3),
+                    "w": (2, 3, 2, 3),
+                    "padding": (1, 0),
+                    "output_padding": (2, 1),
+                    "dilation": (3, 2),
+                },
+                "two groups": {"x": (2, 4, 4, 5), "w": (4, 3, 3, 2), "stride": 2, "groups": 2},
+                "depthwise": {"x": (2, 3, 4, 5), "w": (3, 1, 3, 3), "stride": 2, "padding": 1, "groups": 3},
+                "more padding than the kernel": {"x": (1, 2, 5, 6), "w": (2, 3, 1, 2), "padding": (1, 2)},
+                "1x1, stride 2": {"x": (2, 3, 4, 3), "w": (3, 4, 1, 1), "stride": 2, "output_padding": (0, 1)},
+                "everything": {
+                    "x": (1, 4, 4, 5),
+                    "w": (4, 2, 3, 2),
+                    "stride": (3, 2),
+                    "padding": (2, 1),
+                    "output_padding": (1, 2),
+                    "groups": 2,
+                    "dilation": (2, 3),
+                },
+            },
+        ),
         "unfold": (
             unfold,
             {
@@ -700,6 +746,7 @@ FAMILIES = {
             initialisation,
             {
                 "Conv2d": {"layer": "Conv2d", "args": [8, 16, 3], "fan_in": 8 * 3 * 3},
+                "ConvTranspose2d": {"layer": "ConvTranspose2d", "args": [8, 16, 3], "fan_in": 16 * 3 * 3},
                 "Linear": {"layer": "Linear", "args": [100, 50], "fan_in": 100},
             },
         ),

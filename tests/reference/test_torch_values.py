@@ -35,6 +35,11 @@ def oracle_conv2d(config, a):
     }
 
 
+def oracle_conv_transpose2d(config, a):
+    gradients = oracles.conv_transpose2d_grad(a["x"], a["w"], a["dy"], **config)
+    return named((oracles.conv_transpose2d(a["x"], a["w"], a["b"], **config), *gradients), "y", "dx", "dw", "db")
+
+
 def oracle_max_pool2d(config, a):
     y, indices = oracles.max_pool2d(a["x"], **config, return_indices=True)
     return {"y": y, "indices": indices, "dx": oracles.max_pool2d_grad(a["x"], a["dy"], **config)}
@@ -106,6 +111,7 @@ def oracle_optimizer(config, a):
 
 ORACLES = {
     "conv2d": oracle_conv2d,
+    "conv_transpose2d": oracle_conv_transpose2d,
     "unfold": lambda config, a: {
         "cols": oracles.unfold(a["x"], **config),
         "folded": oracles.fold(a["dcols"], a["x"].shape[2:], **config),
@@ -178,6 +184,10 @@ def function_avg_pool2d(config, a):
 
 FUNCTIONS = {
     "conv2d": function_conv2d,
+    "conv_transpose2d": lambda config, a: {
+        "y": F.conv_transpose2d(a["x"], a["w"], a["b"], **config),
+        "y without bias": F.conv_transpose2d(a["x"], a["w"], **config) + a["b"][:, None, None],
+    },
     "unfold": lambda config, a: {
         "cols": F.unfold(a["x"], **config),
         "folded": F.fold(a["dcols"], a["x"].shape[2:], **config),
@@ -283,6 +293,10 @@ def update_optimizer(config, a):
 LAYERS = {
     "conv2d": layer_with_parameters(
         lambda a, config: ic.Conv2d(a["x"].shape[1], len(a["w"]), a["w"].shape[2:], **config),
+        channels=lambda b: b[:, None, None],
+    ),
+    "conv_transpose2d": layer_with_parameters(
+        lambda a, config: ic.ConvTranspose2d(a["x"].shape[1], len(a["b"]), a["w"].shape[2:], **config),
         channels=lambda b: b[:, None, None],
     ),
     "max_pool2d": layer_of(ic.MaxPool2d),

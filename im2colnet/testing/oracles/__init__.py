@@ -50,7 +50,16 @@ from im2colnet.testing.oracles.activation import (
     threshold_grad,
 )
 from im2colnet.testing.oracles.arrays import floats
-from im2colnet.testing.oracles.convolution import conv2d, conv2d_bias, conv2d_input, conv2d_weight, fold, unfold
+from im2colnet.testing.oracles.convolution import (
+    conv2d,
+    conv2d_bias,
+    conv2d_input,
+    conv2d_weight,
+    conv_transpose2d,
+    conv_transpose2d_grad,
+    fold,
+    unfold,
+)
 from im2colnet.testing.oracles.linear import linear, linear_grad
 from im2colnet.testing.oracles.losses import (
     bce_with_logits,
@@ -102,6 +111,8 @@ __all__ = [
     "conv2d_bias",
     "conv2d_input",
     "conv2d_weight",
+    "conv_transpose2d",
+    "conv_transpose2d_grad",
     "crop_image",
     "cross_entropy",
     "cross_entropy_grad",

@@ -74,6 +74,69 @@ def conv2d_bias(dy: Any) -> Any:
     return np.array([np.sum(dy[:, f]) for f in range(dy.shape[1])])
 
 
+def _transposed_pairs(
+    input_shape: Any, weight_shape: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+) -> tuple[Any, Iterator[Any]]:
+    """Return the output's shape, and the indices of a pixel, a number of the weight and where their product is added.
+
+    Every such triple whose place is within the output.
+    """
+    (N, C, H, W), (C_weight, F_group, KH, KW) = input_shape, weight_shape
+    if C_weight != C or C % groups:
+        raise ValueError(f"{C} channels and weights {weight_shape} do not fit {groups} groups")
+    (SH, SW), (DH, DW), (more_h, more_w) = pair(stride), pair(dilation), pair(output_padding)
+    (top, bottom), (left, right) = padding_pairs(padding, (KH, KW), dilation, stride)
+    OH = (H - 1) * SH - top - bottom + DH * (KH - 1) + more_h + 1
+    OW = (W - 1) * SW - left - right + DW * (KW - 1) + more_w + 1
+
+    def pairs() -> Iterator[Any]:
+        for n, c, h, w, f, kh, kw in np.ndindex(N, C, H, W, F_group, KH, KW):
+            oh, ow = h * SH + kh * DH - top, w * SW + kw * DW - left
+            if 0 <= oh < OH and 0 <= ow < OW:
+                yield (n, c, h, w), (c, f, kh, kw), (n, c // (C // groups) * F_group + f, oh, ow)
+
+    return (N, F_group * groups, OH, OW), pairs()
+
+
+def conv_transpose2d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """Each pixel times its channel's filters, added to the output at ``pixel * stride``."""
+    x, w, b = floats(x, w, b)
+    shape, pairs = _transposed_pairs(x.shape, w.shape, stride, padding, output_padding, groups, dilation)
+    y = np.zeros(shape)
+    for pixel, number, place in pairs:
+        y[place] += x[pixel] * w[number]
+    return y if b is None else y + b[:, None, None]
+
+
+def conv_transpose2d_grad(
+    x: Any,
+    w: Any,
+    dy: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """Gradients (dx, dw, db): each product hands the gradient of its place to its two factors."""
+    x, w, dy = floats(x, w, dy)
+    dx, dw = np.zeros(x.shape), np.zeros(w.shape)
+    _, pairs = _transposed_pairs(x.shape, w.shape, stride, padding, output_padding, groups, dilation)
+    for pixel, number, place in pairs:
+        dx[pixel] += dy[place] * w[number]
+        dw[number] += dy[place] * x[pixel]
+    return dx, dw, conv2d_bias(dy)
+
+
 def _unfold_pairs(input_shape: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Iterator[Any]:
     """Yield the index of each pixel of the image, once per window that holds it, and of its place in the columns."""
     N, C, H, W = input_shape
