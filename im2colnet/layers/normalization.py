@@ -13,29 +13,15 @@ from im2colnet.backend import Backend, normalizing
 from im2colnet.checks import number, truth_value, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Context, Layer, Needs, Parameter, Scratch, _images, _same_rows
-from im2colnet.layout import channel_axis, internal_axes, user_axes, user_shape
+from im2colnet.layout import channel_axis, channels, internal_axes, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
-__all__ = ["BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
 @dataclass(eq=False, repr=False)
-class BatchNorm2d(Layer):
-    """Batch normalisation over the whole batch and image (Ioffe & Szegedy 2015, algorithm 1).
-
-    ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel, with the batch's mean and (biased) variance
-    while training and the running ones otherwise. The statistics are of the whole batch however it is divided among
-    workers: each shard gives its sums, the sums are joined, and only then is the shard normalised.
-
-    Parameters
-    ----------
-    num_features : int
-    eps : float
-    momentum : float
-        ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance.
-    affine : bool
-        Learn ``weight`` and ``bias``.
-    """
+class BatchNorm(Layer):
+    """What the layers that normalise over the batch have in common; its kernels see features as images of one pixel."""
 
     num_features: int
     eps: float = 1e-5
@@ -60,35 +46,29 @@ class BatchNorm2d(Layer):
         shape = (self.num_features,)
         return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
 
-    def output_shape(self, x: Shape) -> Shape:
-        _, C, _, _ = _images(x)
-        if self.num_features != C:
-            raise ShapeError(f"expected {self.num_features} channels, got {C}: input shape {user_shape(x)}")
-        return x
-
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        images, channels = Spec(x, dtype), Spec((self.num_features,), "float64")
-        affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, channels, channels)}
+        images, of_channels = Spec(_rows_shape(x), dtype), Spec((self.num_features,), "float64")
+        affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
         if not training:
             return Needs(input=False, output=False, inplace=True, forward=affine)
         sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
-        grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, channels, images)}
-        two: Scratch = {"channel_affine": backend.channel_affine.scratch(images, channels, channels, images, channels)}
+        grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images)}
+        two: Scratch = {
+            "channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels, images, of_channels)
+        }
         return Needs(output=False, forward=affine, backward=two, sums=sums, grad_sums=grad_sums)
-
-    band = _same_rows
 
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * prod(x)
 
     def check_batch(self, x: Shape) -> None:
-        H, _, W, N = _images(x)
+        H, _, W, N = _rows_shape(x)
         if H * W * N == 1:
             raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
 
     def shard_sums(self, x: Array, ctx: Context) -> None:
         """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
-        ctx.backend.batch_norm_sums(x, out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
+        ctx.backend.batch_norm_sums(_rows(x), out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
 
     def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
         """``Σ(x - mean)² = Σ_shards [Σ(x - m)² + n·(m - mean)²]``, m and n of each shard (Chan, Golub, LeVeque 1983).
@@ -97,7 +77,8 @@ class BatchNorm2d(Layer):
         """
         if len(parts) == 1:
             return parts[0]
-        pixels, joined = ctx.x.shape[0] * ctx.x.shape[2], parts[0].copy()
+        H, _, W, _ = _rows_shape(ctx.x.shape)
+        pixels, joined = H * W, parts[0].copy()
         for part in parts[1:]:
             joined += part
         mean = joined[0] / (sum(sizes) * pixels)
@@ -109,15 +90,17 @@ class BatchNorm2d(Layer):
         scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
         yield partial(self._write_line, x, ctx, line)
         affine = ctx.backend.channel_affine
-        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=ctx.y, scratch=scratch)
+        x, y = _rows(x), _rows(ctx.y)
+        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=y, scratch=scratch)
 
     def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
         """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
         if not ctx.training:
             line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
             return
-        ctx.n = ctx.samples * x.shape[0] * x.shape[2]
-        self.check_batch((*x.shape[:3], ctx.samples))
+        H, _, W, _ = _rows_shape(x.shape)
+        ctx.n = ctx.samples * H * W
+        self.check_batch((*x.shape[:-1], ctx.samples))
         weight, bias = ctx.params.get("weight"), ctx.params.get("bias")
         ctx.statistics = ctx.backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
         line[0], line[1] = ctx.statistics.scale, ctx.statistics.shift
@@ -130,7 +113,7 @@ class BatchNorm2d(Layer):
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
         scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
-        ctx.backend.batch_norm_grad_sums(ctx.x, of.mean, dy, out=ctx.sums, scratch=scratch)
+        ctx.backend.batch_norm_grad_sums(_rows(ctx.x), of.mean, _rows(dy), out=ctx.sums, scratch=scratch)
         if self.affine:
             ctx.grads["bias"][...] = ctx.sums[0]
             ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
@@ -141,7 +124,8 @@ class BatchNorm2d(Layer):
         scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
         a, b, c = line[0], line[1], line[2]
         yield partial(self._write_gradient_line, ctx, a, b, c)
-        yield from ctx.backend.channel_affine.prepare(dy, a, c, ctx.x, b, out=ctx.dx, scratch=scratch)
+        x, dy, dx = _rows(ctx.x), _rows(dy), _rows(ctx.dx)
+        yield from ctx.backend.channel_affine.prepare(dy, a, c, x, b, out=dx, scratch=scratch)
 
     def _write_gradient_line(self, ctx: Context, a: Array, b: Array, c: Array) -> None:
         """Write a, b and c of ``dx = a·dy + b·x + c`` for each channel."""
@@ -153,6 +137,72 @@ class BatchNorm2d(Layer):
         ctx.backend.batch_norm_running(
             ctx.statistics, ctx.n, self.momentum, state["running_mean"], state["running_var"]
         )
+
+
+@dataclass(eq=False, repr=False)
+class BatchNorm2d(BatchNorm):
+    """Batch normalisation over the whole batch and image (Ioffe & Szegedy 2015, algorithm 1).
+
+    ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel, with the batch's mean and (biased) variance
+    while training and the running ones otherwise. The statistics are of the whole batch however it is divided among
+    workers: each shard gives its sums, the sums are joined, and only then is the shard normalised.
+
+    Parameters
+    ----------
+    num_features : int
+    eps : float
+    momentum : float
+        ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance.
+    affine : bool
+        Learn ``weight`` and ``bias``.
+    """
+
+    def output_shape(self, x: Shape) -> Shape:
+        _images(x)
+        return _with_channels(self.num_features, x)
+
+    band = _same_rows
+
+
+@dataclass(eq=False, repr=False)
+class BatchNorm1d(BatchNorm):
+    """Batch normalisation of features (N, F), or of sequences (N, C, L) over the batch and all places.
+
+    What is said of :class:`BatchNorm2d` is true of it too.
+
+    Parameters
+    ----------
+    num_features : int
+    eps, momentum : float
+    affine : bool
+        Learn ``weight`` and ``bias``.
+    """
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) not in (2, 3):
+            expected = f"expected features (N, {self.num_features}) or sequences (N, {self.num_features}, L)"
+            hint = "; for images use BatchNorm2d" if len(x) == 4 else ""
+            raise ShapeError(f"{expected}, got shape {user_shape(x)}{hint}")
+        return _with_channels(self.num_features, x)
+
+
+def _with_channels(wanted: int, x: Shape) -> Shape:
+    """Return a shape, or raise a ShapeError if it has another number of channels, or features."""
+    if channels(x) != wanted:
+        raise ShapeError(f"expected {wanted} channels, got {channels(x)}: input shape {user_shape(x)}")
+    return x
+
+
+def _rows_shape(x: Shape) -> tuple[int, int, int, int]:
+    """Shape of features (F, N), or of sequences (C, L, N), as that of images."""
+    if len(x) == 2:
+        return 1, x[0], 1, x[1]
+    return (1, x[0], x[1], x[2]) if len(x) == 3 else (x[0], x[1], x[2], x[3])
+
+
+def _rows(x: Array) -> Array:
+    """Return features, or sequences, as images."""
+    return x if len(x.shape) == 4 else x.reshape(_rows_shape(x.shape))
 
 
 class Division(NamedTuple):
@@ -352,10 +402,7 @@ class GroupNorm(ByChannels):
         return _affine((self.num_channels,)) if self.affine else {}
 
     def output_shape(self, x: Shape) -> Shape:
-        C = x[channel_axis(x)]
-        if self.num_channels != C:
-            raise ShapeError(f"expected {self.num_channels} channels, got {C}: input shape {user_shape(x)}")
-        return x
+        return _with_channels(self.num_channels, x)
 
     def _division(self, x: Shape) -> Division:
         return self._divided(x, self.num_channels, self.num_groups)
@@ -401,9 +448,8 @@ class InstanceNorm2d(ByChannels):
         return _affine((self.num_features,)) if self.affine else {}
 
     def output_shape(self, x: Shape) -> Shape:
-        H, C, W, _ = _images(x)
-        if self.num_features != C:
-            raise ShapeError(f"expected {self.num_features} channels, got {C}: input shape {user_shape(x)}")
+        H, _, W, _ = _images(x)
+        _with_channels(self.num_features, x)
         if H * W == 1:
             raise ShapeError(
                 f"instance norm needs more than one pixel for each channel, got input shape {user_shape(x)}"

@@ -46,6 +46,8 @@ def test_shape_errors_name_the_layer(layer, texts, training):
         ([ic.Flatten(), ic.Conv2d(3, 3, 3)], ["'1'", "Conv2d", "expected images (N, C, H, W)", "(2, 108)"]),
         ([ic.Flatten(), ic.MaxPool2d(2)], ["'1'", "MaxPool2d", "expected images"]),
         ([ic.Flatten(), ic.BatchNorm2d(2)], ["'1'", "BatchNorm2d", "expected images"]),
+        ([ic.Flatten(), ic.BatchNorm1d(2)], ["'1'", "BatchNorm1d", "expected 2 channels, got 108"]),
+        ([ic.Conv2d(3, 2, 1), ic.BatchNorm1d(2)], ["BatchNorm1d", "(N, 2, L)", "(2, 2, 6, 6)", "BatchNorm2d"]),
         ([ic.Flatten(), ic.InstanceNorm2d(2)], ["'1'", "InstanceNorm2d", "expected images"]),
         ([ic.Flatten(), ic.LocalResponseNorm(2)], ["'1'", "LocalResponseNorm", "expected images"]),
         ([ic.GlobalAvgPool2d(), ic.InstanceNorm2d(3)], ["'1'", "more than one pixel", "(2, 3, 1, 1)"]),

@@ -139,9 +139,10 @@ def linear(random, x, w):
     return {}, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
-def batch_norm(random, channels, momentum, eps):
-    """A layer whose weight and bias are drawn."""
-    layer = nn.BatchNorm2d(channels, eps=eps, momentum=momentum, dtype=torch.float64)
+def batch_norm(random, shape, momentum, eps):
+    """A layer for a batch of this shape, whose weight and bias are drawn."""
+    channels, kind = shape[1], nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+    layer = kind(channels, eps=eps, momentum=momentum, dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(1 + random(channels, scale=0.5)))
         layer.bias.copy_(torch.tensor(random(channels)))
@@ -163,7 +164,7 @@ def batch_norm_training(random, x, momentum, eps):
 
     The first axis of every array is the batch's number; running statistics come before the first batch and after each.
     """
-    layer = batch_norm(random, x[2], momentum, eps)
+    layer = batch_norm(random, x[1:], momentum, eps)
     inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
     outputs = {name: [] for name in ("y", "dx", "dw", "db")}
     statistics = {name: [getattr(layer, name).numpy().copy()] for name in ("running_mean", "running_var")}
@@ -176,7 +177,7 @@ def batch_norm_training(random, x, momentum, eps):
 
 
 def batch_norm_eval(random, x, momentum, eps):
-    layer = batch_norm(random, x[1], momentum, eps)
+    layer = batch_norm(random, x, momentum, eps)
     running_mean, running_var = random(x[1]), 1 + np.abs(random(x[1]))
     layer.running_mean.copy_(torch.tensor(running_mean))
     layer.running_var.copy_(torch.tensor(running_var))
@@ -623,6 +624,8 @@ FAMILIES = {
             {
                 "three channels": {"x": (3, 3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
                 "two channels": {"x": (3, 2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
+                "features": {"x": (3, 5, 4), "momentum": 0.1, "eps": 1e-5},
+                "sequences": {"x": (3, 3, 2, 5), "momentum": 0.3, "eps": 1e-3},
             },
         ),
         "batch_norm_eval": (
@@ -630,6 +633,8 @@ FAMILIES = {
             {
                 "three channels": {"x": (3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
                 "two channels": {"x": (2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
+                "features": {"x": (5, 4), "momentum": 0.1, "eps": 1e-5},
+                "sequences": {"x": (3, 2, 5), "momentum": 0.3, "eps": 1e-3},
             },
         ),
         "group_norm": (

@@ -242,12 +242,17 @@ def layer_with_parameters(make, channels):
     return row
 
 
+def batch_norm_of(x, config):
+    """Batch norm for a batch of this shape."""
+    return (ic.BatchNorm2d if x.ndim == 4 else ic.BatchNorm1d)(x.shape[1], **config)
+
+
 def layer_batch_norm_training(config, a):
     """Three batches one after another; whatever the shards, the statistics are those of the whole batch."""
     found = {}
     for shard in (None, 1, 2):
         state = {"1.weight": a["weight"], "1.bias": a["bias"]}
-        probe = Probe([ic.BatchNorm2d(a["x"].shape[2], **config)], a["x"][0], a["dy"][0], state, shard)
+        probe = Probe([batch_norm_of(a["x"][0], config)], a["x"][0], a["dy"][0], state, shard)
         results, states = [], [probe.net.state_dict()]
         for x, dy in zip(a["x"], a["dy"], strict=True):
             probe.loss = Projection(dy.reshape(len(dy), -1))
@@ -266,7 +271,7 @@ def layer_batch_norm_training(config, a):
 
 
 def layer_batch_norm_eval(config, a):
-    net = ic.Sequential([ic.BatchNorm2d(a["x"].shape[1], **config)]).init(0, a["x"].dtype.name)
+    net = ic.Sequential([batch_norm_of(a["x"], config)]).init(0, a["x"].dtype.name)
     net.load_state_dict({f"0.{name}": a[name] for name in ("weight", "bias", "running_mean", "running_var")})
     y, state = net.predict(a["x"]), net.state_dict()
     return {"y": y, "running_mean": state["0.running_mean"], "running_var": state["0.running_var"]}
