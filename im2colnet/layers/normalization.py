@@ -37,10 +37,7 @@ class BatchNorm(Layer):
         number("momentum", self.momentum)
 
     def parameters(self) -> dict[str, Parameter]:
-        shape = (self.num_features,)
-        if not self.affine:
-            return {}
-        return {"weight": Parameter(shape, value=1.0, precise=True), "bias": Parameter(shape, precise=True)}
+        return _affine((self.num_features,)) if self.affine else {}
 
     def state(self) -> dict[str, Parameter]:
         shape = (self.num_features,)
