@@ -1,4 +1,4 @@
-"""Normalisation over the batch."""
+"""Normalisation: over the batch (batch norm), or within a sample (the others)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,138 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, ClassVar
+from operator import setitem
+from typing import Any, ClassVar, NamedTuple
 
 from im2colnet.backend import Backend, normalizing
-from im2colnet.checks import number, whole
+from im2colnet.checks import number, truth_value, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Context, Layer, Needs, Parameter, Scratch, _images, _same_rows
-from im2colnet.layout import user_shape
-from im2colnet.types import Array, Call, Shape, Spec
+from im2colnet.layout import channel_axis, channels, internal_axes, user_axes, user_shape
+from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
-__all__ = ["BatchNorm2d"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
 @dataclass(eq=False, repr=False)
-class BatchNorm2d(Layer):
+class BatchNorm(Layer):
+    """What the layers that normalise over the batch have in common; its kernels see features as images of one pixel."""
+
+    num_features: int
+    eps: float = 1e-5
+    momentum: float = 0.1
+    affine: bool = True
+    batch_sums: ClassVar[int] = 2
+    fuses: ClassVar[bool] = True
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
+
+    def __post_init__(self) -> None:
+        self._set(num_features=whole("num_features", self.num_features))
+        number("eps", self.eps)
+        number("momentum", self.momentum)
+
+    def parameters(self) -> dict[str, Parameter]:
+        return _affine((self.num_features,)) if self.affine else {}
+
+    def state(self) -> dict[str, Parameter]:
+        shape = (self.num_features,)
+        return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        images, of_channels = Spec(_rows_shape(x), dtype), Spec((self.num_features,), "float64")
+        affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
+        if not training:
+            return Needs(input=False, output=False, inplace=True, forward=affine)
+        sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
+        grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images)}
+        two: Scratch = {
+            "channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels, images, of_channels)
+        }
+        return Needs(output=False, forward=affine, backward=two, sums=sums, grad_sums=grad_sums)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 2 * prod(x)
+
+    def check_batch(self, x: Shape) -> None:
+        H, _, W, N = _rows_shape(x)
+        if H * W * N == 1:
+            raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
+
+    def shard_sums(self, x: Array, ctx: Context) -> None:
+        """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
+        ctx.backend.batch_norm_sums(_rows(x), out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
+
+    def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
+        """``Σ(x - mean)² = Σ_shards [Σ(x - m)² + n·(m - mean)²]``, m and n of each shard (Chan, Golub, LeVeque 1983).
+
+        Squares of numbers far from 0 are nowhere subtracted from each other.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        H, _, W, _ = _rows_shape(ctx.x.shape)
+        pixels, joined = H * W, parts[0].copy()
+        for part in parts[1:]:
+            joined += part
+        mean = joined[0] / (sum(sizes) * pixels)
+        for part, size in zip(parts, sizes, strict=True):
+            joined[1] += size * pixels * ctx.xp.square(part[0] / (size * pixels) - mean)
+        return joined
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
+        yield partial(self._write_line, x, ctx, line)
+        affine = ctx.backend.channel_affine
+        x, y = _rows(x), _rows(ctx.y)
+        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=y, scratch=scratch)
+
+    def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
+        """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
+        if not ctx.training:
+            line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
+            return
+        H, _, W, _ = _rows_shape(x.shape)
+        ctx.n = ctx.samples * H * W
+        self.check_batch((*x.shape[:-1], ctx.samples))
+        weight, bias = ctx.params.get("weight"), ctx.params.get("bias")
+        ctx.statistics = ctx.backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
+        line[0], line[1] = ctx.statistics.scale, ctx.statistics.shift
+
+    def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
+        """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
+        inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
+        return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
+
+    def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
+        """``[Σdy, Σdy·(x - mean)]``."""
+        scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
+        ctx.backend.batch_norm_grad_sums(_rows(ctx.x), of.mean, _rows(dy), out=ctx.sums, scratch=scratch)
+        if self.affine:
+            ctx.grads["bias"][...] = ctx.sums[0]
+            ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        if ctx.dx is None:
+            return
+        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
+        a, b, c = line[0], line[1], line[2]
+        yield partial(self._write_gradient_line, ctx, a, b, c)
+        x, dy, dx = _rows(ctx.x), _rows(dy), _rows(ctx.dx)
+        yield from ctx.backend.channel_affine.prepare(dy, a, c, x, b, out=dx, scratch=scratch)
+
+    def _write_gradient_line(self, ctx: Context, a: Array, b: Array, c: Array) -> None:
+        """Write a, b and c of ``dx = a·dy + b·x + c`` for each channel."""
+        a[...] = ctx.statistics.scale
+        b[...], c[...] = ctx.backend.batch_norm_input_grad(ctx.sums, ctx.n, ctx.statistics)
+
+    def finish_step(self, ctx: Context) -> None:
+        state = ctx.buffers
+        ctx.backend.batch_norm_running(
+            ctx.statistics, ctx.n, self.momentum, state["running_mean"], state["running_var"]
+        )
+
+
+@dataclass(eq=False, repr=False)
+class BatchNorm2d(BatchNorm):
     """Batch normalisation over the whole batch and image (Ioffe & Szegedy 2015, algorithm 1).
 
     ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel, with the batch's mean and (biased) variance
@@ -36,119 +154,486 @@ class BatchNorm2d(Layer):
         Learn ``weight`` and ``bias``.
     """
 
+    def output_shape(self, x: Shape) -> Shape:
+        _images(x)
+        return _with_channels(self.num_features, x)
+
+    band = _same_rows
+
+
+@dataclass(eq=False, repr=False)
+class BatchNorm1d(BatchNorm):
+    """Batch normalisation of features (N, F), or of sequences (N, C, L) over the batch and all places.
+
+    What is said of :class:`BatchNorm2d` is true of it too.
+
+    Parameters
+    ----------
+    num_features : int
+    eps, momentum : float
+    affine : bool
+        Learn ``weight`` and ``bias``.
+    """
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) not in (2, 3):
+            expected = f"expected features (N, {self.num_features}) or sequences (N, {self.num_features}, L)"
+            hint = "; for images use BatchNorm2d" if len(x) == 4 else ""
+            raise ShapeError(f"{expected}, got shape {user_shape(x)}{hint}")
+        return _with_channels(self.num_features, x)
+
+
+def _with_channels(wanted: int, x: Shape) -> Shape:
+    """Return a shape, or raise a ShapeError if it has another number of channels, or features."""
+    if channels(x) != wanted:
+        raise ShapeError(f"expected {wanted} channels, got {channels(x)}: input shape {user_shape(x)}")
+    return x
+
+
+def _rows_shape(x: Shape) -> tuple[int, int, int, int]:
+    """Shape of features (F, N), or of sequences (C, L, N), as that of images."""
+    if len(x) == 2:
+        return 1, x[0], 1, x[1]
+    return (1, x[0], x[1], x[2]) if len(x) == 3 else (x[0], x[1], x[2], x[3])
+
+
+def _rows(x: Array) -> Array:
+    """Return features, or sequences, as images."""
+    return x if len(x.shape) == 4 else x.reshape(_rows_shape(x.shape))
+
+
+class Division(NamedTuple):
+    """How a value is divided into the sets of numbers that are normalised."""
+
+    shape: Shape  #: of the value, with an axis for groups
+    over: tuple[int, ...]  #: the axes of a set
+    affine: Shape  #: of the parameters, as they are broadcast
+
+    @property
+    def statistics(self) -> Shape:
+        """Shape of what there is one of for each set."""
+        return tuple(1 if axis in self.over else n for axis, n in enumerate(self.shape))
+
+    @property
+    def members(self) -> int:
+        """Numbers in a set."""
+        return prod(self.shape[axis] for axis in self.over)
+
+
+class WithinSample(Layer):
+    """What normalises sets of numbers, each of one sample: ``y = (x - mean) / √(var + eps) · weight + bias``.
+
+    With ``centres`` False there is no mean, and the mean square is in place of the variance. The backward pass keeps
+    the statistics alone, and normalises x again: with n = (x - mean) / √(var + eps) and g = dy · weight,
+    ``dx = (g - mean(g) - n · mean(g · n)) / √(var + eps)``, where mean(g) too falls away if there is no mean.
+
+    Sums are float64. The mean is subtracted in two parts, its value in the type of x and what rounding has left, so a
+    set far from 0 keeps its digits, and a constant one gives exactly the bias.
+    """
+
+    centres: ClassVar[bool] = True
+
+    def _division(self, x: Shape) -> Division:
+        raise NotImplementedError
+
+    def _broadcast(self, parameter: Array, x: Shape) -> Array:
+        """Return a view of a parameter, or of its gradient, in the order of the axes of the divided value."""
+        raise NotImplementedError
+
+    def _epsilon(self, dtype: str) -> float:
+        eps: float = vars(self)["eps"]
+        return eps
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        of, wide = self._division(x), accumulator(dtype)
+        full, sums, rounded = Spec(of.shape, wide), Spec(of.statistics, "float64"), Spec(of.statistics, wide)
+        copy = [] if wide == dtype else [full]
+        names = ["mean", "rest", "inverse"] if self.centres else ["inverse"]
+        return Needs(
+            input=training,
+            output=False,
+            inplace=not training,
+            saved=dict.fromkeys(names, rounded),
+            forward={"normalize": [full, sums, *copy]},
+            backward={"normalize": [full, full, sums, rounded, Spec(of.affine, "float64"), *copy]},
+        )
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return (7 if self.centres else 5) * prod(x)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, of = ctx.xp, self._division(x.shape)
+        squares, sums, *copy = ctx.scratch["normalize"]
+        x, y, inverse = x.reshape(of.shape), ctx.y.reshape(of.shape), ctx.saved["inverse"]
+        out = copy[0] if copy else y
+        if copy:  # what has 16 bits is computed in float32
+            yield partial(setitem, out, ..., x)
+            x = out
+        if self.centres:
+            mean, rest = ctx.saved["mean"], ctx.saved["rest"]
+            yield partial(xp.sum, x, axis=of.over, dtype="float64", keepdims=True, out=sums)
+            yield partial(xp.divide, sums, of.members, out=sums)
+            yield partial(setitem, mean, ..., sums)
+            yield partial(xp.subtract, sums, mean, out=sums)
+            yield partial(setitem, rest, ..., sums)
+            yield partial(xp.subtract, x, mean, out=out)
+            yield partial(xp.subtract, out, rest, out=out)
+            x = out
+        yield partial(xp.square, x, out=squares)
+        yield partial(xp.sum, squares, axis=of.over, dtype="float64", keepdims=True, out=sums)
+        yield partial(xp.divide, sums, of.members, out=sums)
+        yield lambda: xp.add(sums, self._epsilon(ctx.y.dtype.name), out=sums)
+        yield partial(xp.sqrt, sums, out=sums)
+        yield partial(xp.reciprocal, sums, out=sums)
+        yield partial(setitem, inverse, ..., sums)
+        yield partial(xp.multiply, x, inverse, out=out)
+        if "weight" in ctx.params:
+            yield partial(xp.multiply, out, self._broadcast(ctx.params["weight"], ctx.x.shape), out=out)
+        if "bias" in ctx.params:
+            yield partial(xp.add, out, self._broadcast(ctx.params["bias"], ctx.x.shape), out=out)
+        if copy:
+            yield partial(setitem, y, ..., out)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        xp, shape = ctx.xp, ctx.x.shape
+        of = self._division(shape)
+        normed, product, sums, mean, of_affine, *copy = ctx.scratch["normalize"]
+        x, dy, inverse = ctx.x.reshape(of.shape), dy.reshape(of.shape), ctx.saved["inverse"]
+        if copy:
+            yield partial(setitem, copy[0], ..., dy)
+            dy = copy[0]
+        if self.centres:
+            yield partial(xp.subtract, x, ctx.saved["mean"], out=normed)
+            yield partial(xp.subtract, normed, ctx.saved["rest"], out=normed)
+            x = normed
+        yield partial(xp.multiply, x, inverse, out=normed)
+        others = tuple(axis for axis, n in enumerate(of.affine) if n == 1)
+        total = partial(xp.sum, axis=others, dtype="float64", keepdims=True, out=of_affine)
+        if "bias" in ctx.params:
+            yield partial(total, dy)
+            yield partial(setitem, self._broadcast(ctx.grads["bias"], shape), ..., of_affine)
+        if "weight" in ctx.params:
+            yield partial(xp.multiply, dy, normed, out=product)
+            yield partial(total, product)
+            yield partial(setitem, self._broadcast(ctx.grads["weight"], shape), ..., of_affine)
+        if ctx.dx is None:
+            return
+        dx = ctx.dx.reshape(of.shape)
+        out = copy[0] if copy else dx
+        if "weight" in ctx.params:
+            yield partial(xp.multiply, dy, self._broadcast(ctx.params["weight"], shape), out=out)
+            dy = out
+        yield partial(xp.multiply, dy, normed, out=product)
+        yield from _mean(xp, product, of, sums, mean)
+        yield partial(xp.multiply, normed, mean, out=normed)
+        if self.centres:
+            yield from _mean(xp, dy, of, sums, mean)
+            yield partial(xp.add, normed, mean, out=normed)
+        yield partial(xp.subtract, dy, normed, out=out)
+        yield partial(xp.multiply, out, inverse, out=out)
+        if copy:
+            yield partial(setitem, dx, ..., out)
+
+
+def _mean(xp: Any, x: Array, of: Division, sums: Array, out: Array) -> Iterator[Call]:
+    """Write the mean of each set into ``out``, by way of ``sums`` in float64."""
+    yield partial(xp.sum, x, axis=of.over, dtype="float64", keepdims=True, out=sums)
+    yield partial(xp.divide, sums, of.members, out=sums)
+    yield partial(setitem, out, ..., sums)
+
+
+class ByChannels(WithinSample):
+    """Normalisation of groups of channels that follow each other; weight and bias have a number for each channel."""
+
+    def _divided(self, x: Shape, channels: int, groups: int) -> Division:
+        axis = channel_axis(x)
+        shape = *x[:axis], groups, channels // groups, *x[axis + 1 :]
+        over = tuple(i for i in range(len(shape) - 1) if i != axis)
+        return Division(shape, over, tuple(n if i in (axis, axis + 1) else 1 for i, n in enumerate(shape)))
+
+    def _broadcast(self, parameter: Array, x: Shape) -> Array:
+        return parameter.reshape(self._division(x).affine)
+
+
+def _affine(shape: Shape, weight: bool = True, bias: bool = True) -> dict[str, Parameter]:
+    """Return the parameters of a layer that begins with weight 1 and bias 0; they stay precise in 16 bits."""
+    found = {"weight": Parameter(shape, value=1.0, precise=True)} if weight else {}
+    return found | ({"bias": Parameter(shape, precise=True)} if bias else {})
+
+
+@dataclass(eq=False, repr=False)
+class GroupNorm(ByChannels):
+    """Normalisation of each sample's groups of channels, each over its whole image (Wu & He 2018, arXiv:1803.08494).
+
+    ``y = weight · (x - mean) / √(var + eps) + bias`` with mean and (biased) variance of the group, weight and bias of
+    the channel. Takes images (N, C, H, W), features (N, C), and whatever else has channels after the batch. Training
+    and evaluation are the same.
+
+    Parameters
+    ----------
+    num_groups : int
+        Divides the channels.
+    num_channels : int
+    eps : float
+    affine : bool
+        Learn ``weight`` and ``bias``.
+    """
+
+    num_groups: int
+    num_channels: int
+    eps: float = 1e-5
+    affine: bool = True
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_groups", "num_channels", "affine"})
+
+    def __post_init__(self) -> None:
+        self._set(num_groups=whole("num_groups", self.num_groups))
+        self._set(num_channels=whole("num_channels", self.num_channels))
+        if self.num_channels % self.num_groups:
+            raise ShapeError(
+                f"num_groups must divide num_channels, got num_groups={self.num_groups} for {self.num_channels}"
+            )
+        number("eps", self.eps)
+        self._set(affine=truth_value("affine", self.affine))
+
+    def parameters(self) -> dict[str, Parameter]:
+        return _affine((self.num_channels,)) if self.affine else {}
+
+    def output_shape(self, x: Shape) -> Shape:
+        return _with_channels(self.num_channels, x)
+
+    def _division(self, x: Shape) -> Division:
+        return self._divided(x, self.num_channels, self.num_groups)
+
+
+@dataclass(eq=False, repr=False)
+class InstanceNorm2d(ByChannels):
+    """Normalisation of each channel of each image by itself (Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022).
+
+    Training and evaluation are the same.
+
+    Parameters
+    ----------
+    num_features : int
+    eps, momentum : float
+        The momentum is PyTorch's, of running statistics that there are none of.
+    affine : bool
+        Learn ``weight`` and ``bias``; not by default, as in PyTorch.
+    track_running_stats : bool
+        Only False.
+    """
+
     num_features: int
     eps: float = 1e-5
     momentum: float = 0.1
-    affine: bool = True
-    batch_sums: ClassVar[int] = 2
-    fuses: ClassVar[bool] = True
-    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
+    affine: bool = False
+    track_running_stats: bool = False
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats"})
 
     def __post_init__(self) -> None:
         self._set(num_features=whole("num_features", self.num_features))
         number("eps", self.eps)
         number("momentum", self.momentum)
+        self._set(affine=truth_value("affine", self.affine))
+        if truth_value("track_running_stats", self.track_running_stats):
+            raise ShapeError(
+                "track_running_stats must be False: instance norm normalises each image by its own statistics, in"
+                " evaluation too; for running statistics use BatchNorm2d"
+            )
+        self._set(track_running_stats=False)
 
     def parameters(self) -> dict[str, Parameter]:
-        shape = (self.num_features,)
-        if not self.affine:
-            return {}
-        return {"weight": Parameter(shape, value=1.0, precise=True), "bias": Parameter(shape, precise=True)}
-
-    def state(self) -> dict[str, Parameter]:
-        shape = (self.num_features,)
-        return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
+        return _affine((self.num_features,)) if self.affine else {}
 
     def output_shape(self, x: Shape) -> Shape:
-        _, C, _, _ = _images(x)
-        if self.num_features != C:
-            raise ShapeError(f"expected {self.num_features} channels, got {C}: input shape {user_shape(x)}")
+        H, _, W, _ = _images(x)
+        _with_channels(self.num_features, x)
+        if H * W == 1:
+            raise ShapeError(
+                f"instance norm needs more than one pixel for each channel, got input shape {user_shape(x)}"
+            )
+        return x
+
+    def _division(self, x: Shape) -> Division:
+        return self._divided(x, self.num_features, self.num_features)
+
+
+class OverLastAxes(WithinSample):
+    """Normalisation over the last axes as users see them; the parameters have their shape."""
+
+    normalized_shape: Any
+
+    def _set_normalized_shape(self) -> None:
+        given = self.normalized_shape
+        sizes = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+        if not sizes:
+            raise ShapeError("normalized_shape must be a positive integer or several, got ()")
+        self._set(normalized_shape=tuple(whole("normalized_shape", n) for n in sizes))
+
+    def output_shape(self, x: Shape) -> Shape:
+        wanted: Shape = self.normalized_shape
+        sample = user_shape(x)[1:]
+        if sample[-len(wanted) :] != wanted:
+            expected = "*, " + ", ".join(map(str, wanted))
+            raise ShapeError(f"expected input of shape (N, {expected}), got {user_shape(x)}")
+        return x
+
+    def _division(self, x: Shape) -> Division:
+        last = set(user_axes(len(x))[-len(self.normalized_shape) :])
+        return Division(x, tuple(sorted(last)), tuple(n if axis in last else 1 for axis, n in enumerate(x)))
+
+    def _broadcast(self, parameter: Array, x: Shape) -> Array:
+        ones = (1,) * (len(x) - parameter.ndim)
+        return parameter.reshape((*ones, *parameter.shape)).transpose(internal_axes(len(x)))
+
+
+@dataclass(eq=False, repr=False)
+class LayerNorm(OverLastAxes):
+    """Normalisation of each sample over its last axes (Ba, Kiros & Hinton 2016, arXiv:1607.06450).
+
+    Training and evaluation are the same.
+
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        The sizes of the axes that are normalised over, the last of (N, C, H, W) or (N, features); never the batch.
+    eps : float
+    elementwise_affine : bool
+        Learn a ``weight`` of that shape,
+    bias : bool
+        and a ``bias``.
+    """
+
+    normalized_shape: Any
+    eps: float = 1e-5
+    elementwise_affine: bool = True
+    bias: bool = True
+    fixed: ClassVar[frozenset[str]] = frozenset({"normalized_shape", "elementwise_affine", "bias"})
+
+    def __post_init__(self) -> None:
+        self._set_normalized_shape()
+        number("eps", self.eps)
+        self._set(elementwise_affine=truth_value("elementwise_affine", self.elementwise_affine))
+        self._set(bias=truth_value("bias", self.bias))
+
+    def parameters(self) -> dict[str, Parameter]:
+        return _affine(self.normalized_shape, bias=self.bias) if self.elementwise_affine else {}
+
+
+@dataclass(eq=False, repr=False)
+class RMSNorm(OverLastAxes):
+    """Division of each sample by its root mean square over the last axes (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    ``y = weight · x / √(mean(x²) + eps)``. Training and evaluation are the same.
+
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        As of :class:`LayerNorm`.
+    eps : float or None
+        None for the distance from 1 to the next number, of the type that is computed in: float32 where a network's
+        numbers have 16 bits, as in PyTorch.
+    elementwise_affine : bool
+        Learn a ``weight`` of that shape.
+    """
+
+    normalized_shape: Any
+    eps: float | None = None
+    elementwise_affine: bool = True
+    centres: ClassVar[bool] = False
+    fixed: ClassVar[frozenset[str]] = frozenset({"normalized_shape", "elementwise_affine"})
+
+    def __post_init__(self) -> None:
+        self._set_normalized_shape()
+        if self.eps is not None:
+            number("eps", self.eps, or_else="None")
+        self._set(elementwise_affine=truth_value("elementwise_affine", self.elementwise_affine))
+
+    def _epsilon(self, dtype: str) -> float:
+        if self.eps is None:
+            return 2.0**-52 if accumulator(dtype) == "float64" else 2.0**-23
+        return self.eps
+
+    def parameters(self) -> dict[str, Parameter]:
+        return _affine(self.normalized_shape, bias=False) if self.elementwise_affine else {}
+
+
+@dataclass(eq=False, repr=False)
+class LocalResponseNorm(Layer):
+    """Division of each number by those at its place in the nearest channels (Krizhevsky et al. 2012, section 3.3).
+
+    ``y = x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels, from ``size // 2`` before to
+    ``(size - 1) // 2`` after; those that there are not count as 0. Training and evaluation are the same.
+
+    Parameters
+    ----------
+    size : int
+    alpha, beta, k : float
+    """
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+    fixed: ClassVar[frozenset[str]] = frozenset({"size"})
+
+    def __post_init__(self) -> None:
+        self._set(size=whole("size", self.size))
+        number("alpha", self.alpha)
+        number("beta", self.beta)
+        number("k", self.k)
+
+    def output_shape(self, x: Shape) -> Shape:
+        _images(x)
         return x
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        images, channels = Spec(x, dtype), Spec((self.num_features,), "float64")
-        affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, channels, channels)}
-        if not training:
-            return Needs(input=False, output=False, inplace=True, forward=affine)
-        sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
-        grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, channels, images)}
-        two: Scratch = {"channel_affine": backend.channel_affine.scratch(images, channels, channels, images, channels)}
-        return Needs(output=False, forward=affine, backward=two, sums=sums, grad_sums=grad_sums)
+        wide = accumulator(dtype)
+        full = Spec(x, wide)
+        return Needs(
+            input=training,
+            output=False,
+            inplace=not training,
+            saved={"base": full},
+            forward={"local_response": [full, full]},
+            backward={"local_response": [full, full, full]},
+        )
 
     band = _same_rows
 
     def flops(self, x: Shape, y: Shape) -> int:
-        return 2 * prod(x)
-
-    def check_batch(self, x: Shape) -> None:
-        H, _, W, N = _images(x)
-        if H * W * N == 1:
-            raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
-
-    def shard_sums(self, x: Array, ctx: Context) -> None:
-        """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
-        ctx.backend.batch_norm_sums(x, out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
-
-    def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
-        """``Σ(x - mean)² = Σ_shards [Σ(x - m)² + n·(m - mean)²]``, m and n of each shard (Chan, Golub, LeVeque 1983).
-
-        Squares of numbers far from 0 are nowhere subtracted from each other.
-        """
-        if len(parts) == 1:
-            return parts[0]
-        pixels, joined = ctx.x.shape[0] * ctx.x.shape[2], parts[0].copy()
-        for part in parts[1:]:
-            joined += part
-        mean = joined[0] / (sum(sizes) * pixels)
-        for part, size in zip(parts, sizes, strict=True):
-            joined[1] += size * pixels * ctx.xp.square(part[0] / (size * pixels) - mean)
-        return joined
+        return (5 + self.size) * prod(x)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
-        yield partial(self._write_line, x, ctx, line)
-        affine = ctx.backend.channel_affine
-        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=ctx.y, scratch=scratch)
-
-    def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
-        """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
-        if not ctx.training:
-            line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
-            return
-        ctx.n = ctx.samples * x.shape[0] * x.shape[2]
-        self.check_batch((*x.shape[:3], ctx.samples))
-        weight, bias = ctx.params.get("weight"), ctx.params.get("bias")
-        ctx.statistics = ctx.backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
-        line[0], line[1] = ctx.statistics.scale, ctx.statistics.shift
-
-    def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
-        """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
-        inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
-        return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
-
-    def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
-        """``[Σdy, Σdy·(x - mean)]``."""
-        scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
-        ctx.backend.batch_norm_grad_sums(ctx.x, of.mean, dy, out=ctx.sums, scratch=scratch)
-        if self.affine:
-            ctx.grads["bias"][...] = ctx.sums[0]
-            ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
+        xp, base, (squares, power) = ctx.xp, ctx.saved["base"], ctx.scratch["local_response"]
+        yield partial(setitem, squares, ..., x)
+        yield partial(xp.square, squares, out=squares)
+        yield from self._sums(xp, squares, base, self.size // 2)
+        yield lambda: xp.multiply(base, self.alpha / self.size, out=base)
+        yield lambda: xp.add(base, self.k, out=base)
+        yield lambda: xp.power(base, -self.beta, out=power)
+        yield partial(xp.multiply, x, power, out=power)
+        yield partial(setitem, ctx.y, ..., power)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        """``dx = dy · base**-beta - 2 alpha beta / size · x · Σ dy · x · base**(-beta - 1)``, Σ over who reads x."""
         if ctx.dx is None:
             return
-        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
-        a, b, c = line[0], line[1], line[2]
-        yield partial(self._write_gradient_line, ctx, a, b, c)
-        yield from ctx.backend.channel_affine.prepare(dy, a, c, ctx.x, b, out=ctx.dx, scratch=scratch)
+        xp, base, (first, second, sums) = ctx.xp, ctx.saved["base"], ctx.scratch["local_response"]
+        yield lambda: xp.power(base, -self.beta, out=first)
+        yield partial(xp.multiply, first, dy, out=first)
+        yield partial(xp.multiply, first, ctx.x, out=second)
+        yield partial(xp.divide, second, base, out=second)
+        yield from self._sums(xp, second, sums, (self.size - 1) // 2)
+        yield partial(xp.multiply, sums, ctx.x, out=sums)
+        yield lambda: xp.multiply(sums, 2 * self.alpha * self.beta / self.size, out=sums)
+        yield partial(xp.subtract, first, sums, out=first)
+        yield partial(setitem, ctx.dx, ..., first)
 
-    def _write_gradient_line(self, ctx: Context, a: Array, b: Array, c: Array) -> None:
-        """Write a, b and c of ``dx = a·dy + b·x + c`` for each channel."""
-        a[...] = ctx.statistics.scale
-        b[...], c[...] = ctx.backend.batch_norm_input_grad(ctx.sums, ctx.n, ctx.statistics)
-
-    def finish_step(self, ctx: Context) -> None:
-        state = ctx.buffers
-        ctx.backend.batch_norm_running(
-            ctx.statistics, ctx.n, self.momentum, state["running_mean"], state["running_var"]
-        )
+    def _sums(self, xp: Any, x: Array, out: Array, before: int) -> Iterator[Call]:
+        """Write the sums over ``size`` channels, that many of them before a number's own, into ``out``."""
+        C = x.shape[1]
+        yield partial(setitem, out, ..., x)
+        for shift in range(-before, self.size - before):
+            if shift and abs(shift) < C:
+                to, of = slice(max(0, -shift), C - max(0, shift)), slice(max(0, shift), C - max(0, -shift))
+                yield partial(xp.add, out[:, to], x[:, of], out=out[:, to])

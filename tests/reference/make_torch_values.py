@@ -150,9 +150,10 @@ def linear(random, x, w):
     return {}, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
-def batch_norm(random, channels, momentum, eps):
-    """A layer whose weight and bias are drawn."""
-    layer = nn.BatchNorm2d(channels, eps=eps, momentum=momentum, dtype=torch.float64)
+def batch_norm(random, shape, momentum, eps):
+    """A layer for a batch of this shape, whose weight and bias are drawn."""
+    channels, kind = shape[1], nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+    layer = kind(channels, eps=eps, momentum=momentum, dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(1 + random(channels, scale=0.5)))
         layer.bias.copy_(torch.tensor(random(channels)))
@@ -174,7 +175,7 @@ def batch_norm_training(random, x, momentum, eps):
 
     The first axis of every array is the batch's number; running statistics come before the first batch and after each.
     """
-    layer = batch_norm(random, x[2], momentum, eps)
+    layer = batch_norm(random, x[1:], momentum, eps)
     inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
     outputs = {name: [] for name in ("y", "dx", "dw", "db")}
     statistics = {name: [getattr(layer, name).numpy().copy()] for name in ("running_mean", "running_var")}
@@ -187,7 +188,7 @@ def batch_norm_training(random, x, momentum, eps):
 
 
 def batch_norm_eval(random, x, momentum, eps):
-    layer = batch_norm(random, x[1], momentum, eps)
+    layer = batch_norm(random, x, momentum, eps)
     running_mean, running_var = random(x[1]), 1 + np.abs(random(x[1]))
     layer.running_mean.copy_(torch.tensor(running_mean))
     layer.running_var.copy_(torch.tensor(running_var))
@@ -196,6 +197,26 @@ def batch_norm_eval(random, x, momentum, eps):
     outputs = gradients_of(layer, inputs["x"], inputs["dy"])
     inputs.update(running_mean=running_mean, running_var=running_var)
     return {"momentum": momentum, "eps": eps}, inputs, outputs
+
+
+def norm_within_sample(kind):
+    """The group of a layer that normalises within a sample, whose parameters are drawn."""
+
+    def values(random, x, offset=0.0, **config):
+        arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        layer = kind(**arguments).double()
+        x, dy = tensor(offset + random(*x, scale=2.0)), random(*x)
+        with torch.no_grad():
+            for name, parameter in layer.named_parameters():
+                drawn = random(*parameter.shape, scale=0.5)
+                parameter.copy_(torch.tensor(1 + drawn if name == "weight" else drawn))
+        y = layer(x)
+        y.backward(torch.tensor(dy))
+        gradients = {f"d{name[0]}": parameter.grad for name, parameter in layer.named_parameters()}
+        inputs = {"x": x, "dy": dy, **dict(layer.named_parameters())}
+        return config, inputs, {"y": y, "dx": x.grad, **gradients}
+
+    return values
 
 
 def cross_entropy(random, labels, reduction, classes=None, logits=None):
@@ -649,6 +670,8 @@ FAMILIES = {
             {
                 "three channels": {"x": (3, 3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
                 "two channels": {"x": (3, 2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
+                "features": {"x": (3, 5, 4), "momentum": 0.1, "eps": 1e-5},
+                "sequences": {"x": (3, 3, 2, 5), "momentum": 0.3, "eps": 1e-3},
             },
         ),
         "batch_norm_eval": (
@@ -656,6 +679,55 @@ FAMILIES = {
             {
                 "three channels": {"x": (3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
                 "two channels": {"x": (2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
+                "features": {"x": (5, 4), "momentum": 0.1, "eps": 1e-5},
+                "sequences": {"x": (3, 2, 5), "momentum": 0.3, "eps": 1e-3},
+            },
+        ),
+        "group_norm": (
+            norm_within_sample(nn.GroupNorm),
+            {
+                "two groups": {"x": (3, 6, 3, 4), "num_groups": 2, "num_channels": 6},
+                "one group": {"x": (2, 3, 4, 3), "num_groups": 1, "num_channels": 3, "eps": 0.01},
+                "a group for each channel": {"x": (2, 3, 2, 3), "num_groups": 3, "num_channels": 3},
+                "no parameters": {"x": (2, 4, 3, 2), "num_groups": 2, "num_channels": 4, "affine": False},
+                "features": {"x": (3, 8), "num_groups": 2, "num_channels": 8},
+                "sequences": {"x": (2, 4, 5), "num_groups": 2, "num_channels": 4},
+            },
+        ),
+        "instance_norm2d": (
+            norm_within_sample(nn.InstanceNorm2d),
+            {
+                "no parameters": {"x": (2, 3, 4, 3), "num_features": 3},
+                "parameters": {"x": (3, 2, 3, 5), "num_features": 2, "eps": 0.01, "affine": True},
+            },
+        ),
+        "layer_norm": (
+            norm_within_sample(nn.LayerNorm),
+            {
+                "features": {"x": (4, 7), "normalized_shape": [7]},
+                "images": {"x": (2, 3, 4, 5), "normalized_shape": [3, 4, 5], "eps": 0.01},
+                "each channel": {"x": (2, 3, 4, 5), "normalized_shape": [4, 5]},
+                "each row": {"x": (2, 3, 4, 5), "normalized_shape": 5},
+                "sequences": {"x": (2, 3, 5), "normalized_shape": [3, 5]},
+                "no bias": {"x": (2, 3, 4, 5), "normalized_shape": [3, 4, 5], "bias": False},
+                "no parameters": {"x": (4, 7), "normalized_shape": [7], "elementwise_affine": False},
+            },
+        ),
+        "rms_norm": (
+            norm_within_sample(nn.RMSNorm),
+            {
+                "features": {"x": (4, 7), "normalized_shape": [7]},
+                "images": {"x": (2, 3, 4, 5), "normalized_shape": [3, 4, 5], "eps": 0.01},
+                "each channel": {"x": (2, 3, 4, 5), "normalized_shape": [4, 5]},
+                "no parameters": {"x": (2, 3, 4, 5), "normalized_shape": 5, "elementwise_affine": False},
+            },
+        ),
+        "local_response_norm": (
+            norm_within_sample(nn.LocalResponseNorm),
+            {
+                "defaults": {"x": (2, 7, 3, 4), "size": 5},
+                "an even number": {"x": (2, 6, 3, 2), "size": 4, "alpha": 0.5, "beta": 0.5, "k": 2.0},
+                "more than there are": {"x": (2, 3, 2, 3), "size": 9, "alpha": 1.5},
             },
         ),
     },

@@ -69,6 +69,23 @@ def oracle_batch_norm_eval(config, a):
     return named((y, *gradients, mean_after, var_after), "y", "dx", "dw", "db", "running_mean", "running_var")
 
 
+def oracle_within_sample(forward, backward, parameters=("weight", "bias")):
+    """The row of a layer that normalises within a sample; its parameters are those that the case has."""
+
+    def row(config, a):
+        config = dict(config)
+        for name in ("affine", "elementwise_affine", "bias", "num_channels", "num_features"):
+            config.pop(name, None)
+        if isinstance(config.get("normalized_shape"), int):
+            config["normalized_shape"] = [config["normalized_shape"]]
+        own = {name: a.get(name) for name in parameters}
+        dx, *gradients = backward(a["x"], a["dy"], **config, weight=own["weight"])
+        found = {"y": forward(a["x"], **config, **own), "dx": dx}
+        return found | {f"d{name[0]}": g for name, g in zip(parameters, gradients, strict=True) if name in a}
+
+    return row
+
+
 def oracle_linear(config, a):
     gradients = oracles.linear_grad(a["x"], a["w"], a["dy"])
     return named((oracles.linear(a["x"], a["w"], a["b"]), *gradients), "y", "dx", "dw", "db")
@@ -144,6 +161,11 @@ ORACLES = {
     "linear": oracle_linear,
     "batch_norm_training": oracle_batch_norm_training,
     "batch_norm_eval": oracle_batch_norm_eval,
+    "group_norm": oracle_within_sample(oracles.group_norm, oracles.group_norm_grad),
+    "instance_norm2d": oracle_within_sample(oracles.instance_norm, oracles.instance_norm_grad),
+    "layer_norm": oracle_within_sample(oracles.layer_norm, oracles.layer_norm_grad),
+    "rms_norm": oracle_within_sample(oracles.rms_norm, oracles.rms_norm_grad, ("weight",)),
+    "local_response_norm": oracle_of(oracles.local_response_norm, oracles.local_response_norm_grad),
     "cross_entropy": oracle_cross_entropy,
     "mse_loss": oracle_mse,
     "loss": oracle_loss,
@@ -230,12 +252,17 @@ def layer_with_parameters(make, channels):
     return row
 
 
+def batch_norm_of(x, config):
+    """Batch norm for a batch of this shape."""
+    return (ic.BatchNorm2d if x.ndim == 4 else ic.BatchNorm1d)(x.shape[1], **config)
+
+
 def layer_batch_norm_training(config, a):
     """Three batches one after another; whatever the shards, the statistics are those of the whole batch."""
     found = {}
     for shard in (None, 1, 2):
         state = {"1.weight": a["weight"], "1.bias": a["bias"]}
-        probe = Probe([ic.BatchNorm2d(a["x"].shape[2], **config)], a["x"][0], a["dy"][0], state, shard)
+        probe = Probe([batch_norm_of(a["x"][0], config)], a["x"][0], a["dy"][0], state, shard)
         results, states = [], [probe.net.state_dict()]
         for x, dy in zip(a["x"], a["dy"], strict=True):
             probe.loss = Projection(dy.reshape(len(dy), -1))
@@ -254,10 +281,21 @@ def layer_batch_norm_training(config, a):
 
 
 def layer_batch_norm_eval(config, a):
-    net = ic.Sequential([ic.BatchNorm2d(a["x"].shape[1], **config)]).init(0, a["x"].dtype.name)
+    net = ic.Sequential([batch_norm_of(a["x"], config)]).init(0, a["x"].dtype.name)
     net.load_state_dict({f"0.{name}": a[name] for name in ("weight", "bias", "running_mean", "running_var")})
     y, state = net.predict(a["x"]), net.state_dict()
     return {"y": y, "running_mean": state["0.running_mean"], "running_var": state["0.running_var"]}
+
+
+def layer_within_sample(kind):
+    """The row of a layer that normalises within a sample: as it is, made of its own configuration, and in shards."""
+
+    def row(config, a):
+        layer, state = kind(**config), {name: a[name] for name in ("weight", "bias") if name in a}
+        found = in_a_net(layer, a, **state)
+        return found | in_a_net(type(layer)(**layer.config()), a, "in shards of one", shard=1, **state)
+
+    return row
 
 
 def loss_cross_entropy(config, a):
@@ -324,6 +362,11 @@ LAYERS = {
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
     "batch_norm_training": layer_batch_norm_training,
     "batch_norm_eval": layer_batch_norm_eval,
+    "group_norm": layer_within_sample(ic.GroupNorm),
+    "instance_norm2d": layer_within_sample(ic.InstanceNorm2d),
+    "layer_norm": layer_within_sample(ic.LayerNorm),
+    "rms_norm": layer_within_sample(ic.RMSNorm),
+    "local_response_norm": layer_within_sample(ic.LocalResponseNorm),
     "cross_entropy": loss_cross_entropy,
     "mse_loss": loss_mse,
     "loss": any_loss,
