@@ -110,12 +110,18 @@ def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, 
     return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
 
-def adaptive_avg_pool2d(random, x, output_size):
-    x = tensor(random(*x))
-    y = F.adaptive_avg_pool2d(x, output_size)
-    dy = random(*y.shape)
-    y.backward(torch.tensor(dy))
-    return {"output_size": output_size}, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
+def layer(function):
+    """The group of a function of one array."""
+
+    def values(random, x, ties=False, **config):
+        x = random(*x)
+        x = tensor(np.clip(np.round(x), -1, 1) if ties else x)
+        y = function(x, **config)
+        dy = random(*y.shape)
+        y.backward(torch.tensor(dy))
+        return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
+
+    return values
 
 
 def activation(function, **config):
@@ -320,6 +326,13 @@ def initialisation(random, layer, args, fan_in):
 
 # The cases: family -> group -> (function, arguments by the case's name) ----------------------------------------------
 BOTH_SIDES = ((0, 1), (2, 1))  # more than half a window: PyTorch refuses it, so the image is padded first
+ADAPTIVE = {
+    "global": {"x": (2, 3, 4, 5), "output_size": 1},
+    "equal windows": {"x": (2, 2, 6, 8), "output_size": (3, 2)},
+    "overlapping windows": {"x": (2, 2, 7, 8), "output_size": (3, 5)},
+    "more than there are pixels": {"x": (2, 2, 3, 4), "output_size": (7, 6)},
+    "an axis as it is": {"x": (2, 2, 5, 4), "output_size": (None, 3)},
+}
 METRICS = [5.0, 4.0, 4.0, 4.0, 4.0, 3.9999, 3.9998, 2.0, 2.5, 1.9999, 2.0, 2.1, 2.2, 1.0, 1.1, 1.2, 1.3, 1.0]
 SCHEDULES = [
     {"name": "StepLR", "steps": 12, "step_size": 3},
@@ -569,7 +582,11 @@ FAMILIES = {
                 },
             },
         ),
-        "adaptive_avg_pool2d": (adaptive_avg_pool2d, {"global": {"x": (2, 3, 4, 5), "output_size": 1}}),
+        "adaptive_avg_pool2d": (layer(F.adaptive_avg_pool2d), ADAPTIVE),
+        "adaptive_max_pool2d": (
+            layer(F.adaptive_max_pool2d),
+            ADAPTIVE | {"equal maxima": {"x": (2, 2, 7, 8), "output_size": (3, 5), "ties": True}},
+        ),
     },
     "activation": {
         "relu": (activation(F.relu), {"images": {"x": (3, 2, 4, 5)}}),
@@ -595,6 +612,19 @@ FAMILIES = {
         "hardsigmoid": (activation(lambda x: F.relu6(x + 3) / 6), NEAR_AND_FAR),
         "hardswish": (activation(F.hardswish), NEAR_AND_FAR),
         "threshold": (activation(F.threshold, threshold=0.5, value=2.0), NEAR_AND_FAR),
+    },
+    "shaping": {
+        "pixel_shuffle": (
+            layer(F.pixel_shuffle),
+            {
+                "2": {"x": (2, 8, 3, 2), "upscale_factor": 2},
+                "3": {"x": (2, 9, 2, 3), "upscale_factor": 3},
+            },
+        ),
+        "channel_shuffle": (
+            layer(F.channel_shuffle),
+            {"2": {"x": (2, 6, 3, 2), "groups": 2}, "3": {"x": (2, 6, 2, 3), "groups": 3}},
+        ),
     },
     "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
     "normalization": {

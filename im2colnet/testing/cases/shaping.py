@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from im2colnet.layers import Flatten, ZeroPadShortcut
+from im2colnet.layers import ChannelShuffle, Flatten, PixelShuffle, ZeroPadShortcut
 from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
 
@@ -19,5 +19,17 @@ LAYERS = [
         lambda layer, state, x: oracles.zero_pad_shortcut(x, layer.out_channels, layer.stride),
         lambda layer, state, dy, x: ((oracles.zero_pad_shortcut_grad(x, dy, layer.stride),), {}),
         examples=((ZeroPadShortcut(4, 6, 2), IMAGES), (ZeroPadShortcut(4, 4), IMAGES)),
+    ),
+    LayerCase(
+        PixelShuffle,
+        lambda layer, state, x: oracles.pixel_shuffle(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.pixel_shuffle_grad(x, dy, **layer.config()),), {}),
+        examples=((PixelShuffle(2), (8, 3, 2)), (PixelShuffle(3), (9, 2, 3)), (PixelShuffle(1), IMAGES)),
+    ),
+    LayerCase(
+        ChannelShuffle,
+        lambda layer, state, x: oracles.channel_shuffle(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.channel_shuffle_grad(x, dy, **layer.config()),), {}),
+        examples=((ChannelShuffle(2), (6, 3, 2)), (ChannelShuffle(3), (6, 2, 3)), (ChannelShuffle(1), IMAGES)),
     ),
 ]

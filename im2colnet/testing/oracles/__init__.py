@@ -71,6 +71,10 @@ from im2colnet.testing.oracles.losses import (
 from im2colnet.testing.oracles.merging import add, add_grad, concat, concat_grad, mul, mul_grad, summed
 from im2colnet.testing.oracles.normalization import batch_norm, batch_norm_grad
 from im2colnet.testing.oracles.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_grad,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_grad,
     avg_pool2d,
     avg_pool2d_grad,
     global_avg_pool2d,
@@ -79,7 +83,16 @@ from im2colnet.testing.oracles.pooling import (
     max_pool2d_grad,
 )
 from im2colnet.testing.oracles.resampling import upsample, upsample_grad
-from im2colnet.testing.oracles.shaping import flatten, flatten_grad, zero_pad_shortcut, zero_pad_shortcut_grad
+from im2colnet.testing.oracles.shaping import (
+    channel_shuffle,
+    channel_shuffle_grad,
+    flatten,
+    flatten_grad,
+    pixel_shuffle,
+    pixel_shuffle_grad,
+    zero_pad_shortcut,
+    zero_pad_shortcut_grad,
+)
 from im2colnet.testing.oracles.updates import adagrad_step, adam_step, adamw_step, rmsprop_step, sgd_step
 from im2colnet.testing.oracles.windows import crop_image, output_length, output_size, pad_image, padding_pairs, pair
 
@@ -87,6 +100,10 @@ __all__ = [
     "adagrad_step",
     "adam_step",
     "adamw_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_grad",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_grad",
     "add",
     "add_grad",
     "avg_pool2d",
@@ -96,6 +113,8 @@ __all__ = [
     "bce_with_logits",
     "celu",
     "celu_grad",
+    "channel_shuffle",
+    "channel_shuffle_grad",
     "concat",
     "concat_grad",
     "conv2d",
@@ -149,6 +168,8 @@ __all__ = [
     "pad_image",
     "padding_pairs",
     "pair",
+    "pixel_shuffle",
+    "pixel_shuffle_grad",
     "relu",
     "relu6",
     "relu6_grad",

@@ -40,3 +40,35 @@ def zero_pad_shortcut_grad(x: Any, dy: Any, stride: int = 1) -> Any:
     for n, c, h, w in np.ndindex(*x.shape[:2], *dy.shape[2:]):
         dx[n, c, h * stride, w * stride] = dy[n, c, h, w]
     return dx
+
+
+def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
+    """(N, C·r², H, W) to (N, C, H·r, W·r) with r = upscale_factor."""
+    (x,) = floats(x)
+    (N, C, H, W), r = x.shape, upscale_factor
+    y = np.zeros((N, C // r**2, H * r, W * r))
+    for n, c, h, w in np.ndindex(y.shape):
+        y[n, c, h, w] = x[n, c * r**2 + h % r * r + w % r, h // r, w // r]
+    return y
+
+
+def pixel_shuffle_grad(x: Any, dy: Any, upscale_factor: int) -> Any:
+    """Gradient with respect to the input: each number goes back to its place."""
+    x, dy = floats(x, dy)
+    dx, r = np.zeros(x.shape), upscale_factor
+    for n, c, h, w in np.ndindex(dy.shape):
+        dx[n, c * r**2 + h % r * r + w % r, h // r, w // r] = dy[n, c, h, w]
+    return dx
+
+
+def channel_shuffle(x: Any, groups: int) -> Any:
+    """Channels of the groups in turn: the first of each, then the second of each."""
+    (x,) = floats(x)
+    of_each = x.shape[1] // groups
+    return np.stack([x[:, group * of_each + i] for i in range(of_each) for group in range(groups)], axis=1)
+
+
+def channel_shuffle_grad(x: Any, dy: Any, groups: int) -> Any:
+    """Gradient with respect to the input: channels go back to their groups."""
+    x, dy = floats(x, dy)
+    return np.stack([dy[:, i * groups + group] for group in range(groups) for i in range(x.shape[1] // groups)], axis=1)
