@@ -200,7 +200,7 @@ class Probe:
             elif not name.startswith("0."):  # batch norm's too
                 parameter += normal(*parameter.shape, seed=seed + 1, dtype=x.dtype) / 2
         shape = self.net.graph.shapes(rows(x).shape)[-2]
-        self.y_shape = (shape[3], shape[1], shape[0], shape[2]) if len(shape) == 4 else shape[::-1]
+        self.y_shape = (shape[3], shape[1], shape[0], shape[2]) if len(shape) == 4 else (shape[-1], *shape[:-1])
         self.dy = normal(*self.y_shape, seed=seed + 2) if dy is None else dy
         self.loss = Projection(self.dy.reshape(len(x), -1))
 

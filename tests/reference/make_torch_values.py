@@ -113,8 +113,8 @@ def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, 
 def layer(function):
     """The group of a function of one array."""
 
-    def values(random, x, ties=False, **config):
-        x = random(*x)
+    def values(random, x, ties=False, scale=1.0, **config):
+        x = random(*x, scale=scale)
         x = tensor(np.clip(np.round(x), -1, 1) if ties else x)
         y = function(x, **config)
         dy = random(*y.shape)
@@ -136,6 +136,14 @@ def activation(function, **config):
         return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
     return values
+
+
+def prelu(random, x, num_parameters):
+    x, w = tensor(random(*x)), tensor(random(num_parameters, scale=0.5))
+    y = F.prelu(x, w)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    return {"num_parameters": num_parameters}, {"x": x, "w": w, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad}
 
 
 def linear(random, x, w):
@@ -379,6 +387,14 @@ SCHEDULES = [
     },
 ]
 VECTORS, PICTURES = (6, 4), (3, 3, 2, 4)
+AXES = {
+    "channels": {"x": (3, 4, 3, 2), "dim": 1},
+    "height": {"x": (2, 3, 4, 2), "dim": -2},
+    "width": {"x": (2, 3, 2, 4), "dim": 3},
+    "features": {"x": (5, 8), "dim": -1},
+    "an axis of five": {"x": (2, 3, 2, 4, 3), "dim": 3},
+    "far from 0": {"x": (3, 20), "dim": 1, "scale": 400.0},
+}
 NEAR_AND_FAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}, "far from 0": {"x": (3, 20), "scale": 200.0}}
 LOSSES = [
     {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "label_smoothing": 0.1},
@@ -612,6 +628,17 @@ FAMILIES = {
         "hardsigmoid": (activation(lambda x: F.relu6(x + 3) / 6), NEAR_AND_FAR),
         "hardswish": (activation(F.hardswish), NEAR_AND_FAR),
         "threshold": (activation(F.threshold, threshold=0.5, value=2.0), NEAR_AND_FAR),
+        "softmax_along": (layer(F.softmax), AXES),
+        "log_softmax_along": (layer(F.log_softmax), AXES),
+        "glu": (layer(F.glu), AXES),
+        "prelu": (
+            prelu,
+            {
+                "one weight": {"x": (3, 2, 4, 5), "num_parameters": 1},
+                "a weight for each channel": {"x": (3, 2, 4, 5), "num_parameters": 2},
+                "a weight for each feature": {"x": (6, 5), "num_parameters": 5},
+            },
+        ),
     },
     "shaping": {
         "pixel_shuffle": (

@@ -135,6 +135,12 @@ ORACLES = {
     "threshold": oracle_of(oracles.threshold, oracles.threshold_grad),
     "gelu": oracle_of(oracles.gelu, oracles.gelu_grad),
     "gelu_tanh": oracle_of(oracles.gelu_tanh, oracles.gelu_tanh_grad),
+    "softmax_along": oracle_of(oracles.softmax_along, oracles.softmax_along_grad),
+    "log_softmax_along": oracle_of(oracles.log_softmax_along, oracles.log_softmax_along_grad),
+    "glu": oracle_of(oracles.glu, oracles.glu_grad),
+    "prelu": lambda config, a: named(
+        (oracles.prelu(a["x"], a["w"]), *oracles.prelu_grad(a["x"], a["dy"], a["w"])), "y", "dx", "dw"
+    ),
     "linear": oracle_linear,
     "batch_norm_training": oracle_batch_norm_training,
     "batch_norm_eval": oracle_batch_norm_eval,
@@ -310,6 +316,13 @@ LAYERS = {
     "threshold": layer_of(ic.Threshold),
     "gelu": layer_of(ic.GELU),
     "gelu_tanh": layer_of(partial(ic.GELU, "tanh")),
+    "softmax_along": layer_of(ic.Softmax),
+    "log_softmax_along": layer_of(ic.LogSoftmax),
+    "glu": layer_of(ic.GLU),
+    "prelu": lambda config, a: (
+        in_a_net(ic.PReLU(**config), a, weight=a["w"])
+        | in_a_net(ic.PReLU(**config), a, "in shards of one", shard=1, weight=a["w"])
+    ),
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
     "batch_norm_training": layer_batch_norm_training,
     "batch_norm_eval": layer_batch_norm_eval,
