@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from operator import setitem
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
 from im2colnet.checks import whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, _images, _same_rows
 from im2colnet.layout import user_shape
-from im2colnet.types import Array, Call, Shape
+from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
-__all__ = ["ChannelShuffle", "Flatten", "PixelShuffle", "ZeroPadShortcut"]
+__all__ = [
+    "ChannelShuffle",
+    "Flatten",
+    "PixelShuffle",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
+    "ZeroPad2d",
+    "ZeroPadShortcut",
+]
 
 
 @dataclass(eq=False, repr=False)
@@ -154,3 +162,127 @@ class ChannelShuffle(Exchange):
     def _views(self, x: Array, y: Array) -> tuple[Array, Array]:
         (H, C, W, N), g = x.shape, self.groups
         return x.reshape(H, g, C // g, W, N).transpose(0, 2, 1, 3, 4), y.reshape(H, C // g, g, W, N)
+
+
+@dataclass(eq=False, repr=False)
+class Padding(Layer):
+    """Pixels around the image; ``padding`` is a number or, in PyTorch's order, (left, right, top, bottom)."""
+
+    padding: Any
+    fixed: ClassVar[frozenset[str]] = frozenset({"padding"})
+
+    def __post_init__(self) -> None:
+        try:
+            sides = self.padding if hasattr(self.padding, "__iter__") else [self.padding] * 4
+            left, right, top, bottom = (whole("padding", side, least=0) for side in sides)
+        except (TypeError, ValueError):  # ShapeError is a ValueError
+            wanted = "an integer of at least 0, or four of them, (left, right, top, bottom)"
+            raise ShapeError(f"padding must be {wanted}, got {self.padding!r}") from None
+        self._sides = (top, bottom), (left, right)
+
+    def output_shape(self, x: Shape) -> Shape:
+        (H, C, W, N), ((top, bottom), (left, right)) = _images(x), self._sides
+        return H + top + bottom, C, W + left + right, N
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 0
+
+    def _inside(self, x: Shape) -> tuple[slice, slice, slice]:
+        """Where the image of shape ``x`` lies in the output."""
+        (top, _), (left, _) = self._sides
+        return slice(top, top + x[0]), slice(None), slice(left, left + x[2])
+
+
+class ZeroPad2d(Padding):
+    """Zeros around the image.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+    """
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(input=False, output=False)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        rows, _, columns = self._inside(x.shape)
+        for border in (slice(rows.start), slice(rows.stop, None)):
+            yield partial(setitem, ctx.y[border], ..., 0)
+        for border in (slice(columns.start), slice(columns.stop, None)):
+            yield partial(setitem, ctx.y[rows, :, border], ..., 0)
+        yield partial(setitem, ctx.y[self._inside(x.shape)], ..., x)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        yield partial(setitem, ctx.dx, ..., dy[self._inside(ctx.dx.shape)])
+
+
+class Repeating(Padding):
+    """Pixels of the image around it: first those of each row, then whole rows."""
+
+    def _pixel(self, place: int, length: int) -> int:
+        """Which pixel of an axis is repeated at a place before it (negative) or behind it."""
+        raise NotImplementedError
+
+    def _repeated(self, axis: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield the places in the padding of an axis, and those in the output that they repeat."""
+        before, behind = self._sides[axis]
+        for place in (*range(-before, 0), *range(length, length + behind)):
+            yield place + before, self._pixel(place, length) + before
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        of_sums = accumulator(dtype)
+        return Needs(input=False, output=False, backward={"rows": [Spec((y[0], *x[1:]), of_sums)]})
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        y, (rows, _, _) = ctx.y, self._inside(x.shape)
+        yield partial(setitem, y[self._inside(x.shape)], ..., x)
+        for place, of in self._repeated(1, x.shape[2]):
+            yield partial(setitem, y[rows, :, place], ..., y[rows, :, of])
+        for place, of in self._repeated(0, x.shape[0]):
+            yield partial(setitem, y[place], ..., y[of])
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        xp, dx, (sums,) = ctx.xp, ctx.dx, ctx.scratch["rows"]
+        rows, _, columns = self._inside(dx.shape)
+        yield partial(setitem, sums, ..., dy[:, :, columns])
+        for place, of in self._repeated(1, dx.shape[2]):
+            pixel = sums[:, :, of - columns.start]
+            yield partial(xp.add, pixel, dy[:, :, place], out=pixel)
+        for place, of in self._repeated(0, dx.shape[0]):
+            yield partial(xp.add, sums[of], sums[place], out=sums[of])
+        yield partial(setitem, dx, ..., sums[rows])
+
+
+class ReflectionPad2d(Repeating):
+    """The image mirrored at its outermost pixels, which are not repeated.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+        Less than the image's width and height.
+    """
+
+    def output_shape(self, x: Shape) -> Shape:
+        H, _, W, _ = _images(x)
+        for what, length, sides in zip(("height", "width"), (H, W), self._sides, strict=True):
+            if max(sides) >= length:
+                raise ShapeError(
+                    f"padding {sides} along the {what} must be less than the input's {length}: input shape"
+                    f" {user_shape(x)}"
+                )
+        return super().output_shape(x)
+
+    def _pixel(self, place: int, length: int) -> int:
+        return -place if place < 0 else 2 * (length - 1) - place
+
+
+class ReplicationPad2d(Repeating):
+    """The image's outermost pixels repeated.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+    """
+
+    def _pixel(self, place: int, length: int) -> int:
+        return 0 if place < 0 else length - 1

@@ -138,6 +138,11 @@ def activation(function, **config):
     return values
 
 
+def module(kind):
+    """The group of a module without parameters, whose arguments are its configuration."""
+    return layer(lambda x, **config: kind(**config)(x))
+
+
 def prelu(random, x, num_parameters):
     x, w = tensor(random(*x)), tensor(random(num_parameters, scale=0.5))
     y = F.prelu(x, w)
@@ -394,6 +399,11 @@ AXES = {
     "features": {"x": (5, 8), "dim": -1},
     "an axis of five": {"x": (2, 3, 2, 4, 3), "dim": 3},
     "far from 0": {"x": (3, 20), "dim": 1, "scale": 400.0},
+}
+PADDINGS = {
+    "all sides": {"x": (2, 2, 4, 5), "padding": 2},
+    "each side its own": {"x": (2, 2, 4, 5), "padding": (1, 2, 3, 0)},
+    "as far as it goes": {"x": (1, 2, 4, 5), "padding": (4, 4, 3, 3)},
 }
 NEAR_AND_FAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}, "far from 0": {"x": (3, 20), "scale": 200.0}}
 LOSSES = [
@@ -652,6 +662,9 @@ FAMILIES = {
             layer(F.channel_shuffle),
             {"2": {"x": (2, 6, 3, 2), "groups": 2}, "3": {"x": (2, 6, 2, 3), "groups": 3}},
         ),
+        "zero_pad2d": (module(nn.ZeroPad2d), PADDINGS),
+        "reflection_pad2d": (module(nn.ReflectionPad2d), PADDINGS),
+        "replication_pad2d": (module(nn.ReplicationPad2d), PADDINGS),
     },
     "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
     "normalization": {

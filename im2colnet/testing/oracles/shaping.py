@@ -72,3 +72,69 @@ def channel_shuffle_grad(x: Any, dy: Any, groups: int) -> Any:
     """Gradient with respect to the input: channels go back to their groups."""
     x, dy = floats(x, dy)
     return np.stack([dy[:, i * groups + group] for group in range(groups) for i in range(x.shape[1] // groups)], axis=1)
+
+
+def _padded(x: Any, padding: Any, pixel: Any) -> Any:
+    """Yield each index of the padded image, and that of the pixel it shows; None for zero."""
+    left, right, top, bottom = padding if isinstance(padding, (tuple, list)) else [padding] * 4
+    N, C, H, W = x.shape
+    for n, c, h, w in np.ndindex(N, C, H + top + bottom, W + left + right):
+        row, column = pixel(h - top, H), pixel(w - left, W)
+        yield (n, c, h, w), None if row is None or column is None else (n, c, row, column)
+
+
+def _pad(x: Any, padding: Any, pixel: Any) -> Any:
+    (x,) = floats(x)
+    numbers = {place: 0.0 if of is None else x[of] for place, of in _padded(x, padding, pixel)}
+    return np.reshape(list(numbers.values()), [i + 1 for i in max(numbers)])
+
+
+def _pad_grad(x: Any, dy: Any, padding: Any, pixel: Any) -> Any:
+    x, dy = floats(x, dy)
+    dx = np.zeros(x.shape)
+    for place, of in _padded(x, padding, pixel):
+        if of is not None:
+            dx[of] += dy[place]
+    return dx
+
+
+def _inside(i: int, length: int) -> int | None:
+    return i if 0 <= i < length else None
+
+
+def _mirrored(i: int, length: int) -> int:
+    return -i if i < 0 else i if i < length else 2 * (length - 1) - i
+
+
+def _nearest(i: int, length: int) -> int:
+    return min(max(i, 0), length - 1)
+
+
+def zero_pad2d(x: Any, padding: Any) -> Any:
+    """Zeros around the image; ``padding`` is a number or (left, right, top, bottom)."""
+    return _pad(x, padding, _inside)
+
+
+def zero_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
+    """Gradient with respect to the input: that of its own pixels."""
+    return _pad_grad(x, dy, padding, _inside)
+
+
+def reflection_pad2d(x: Any, padding: Any) -> Any:
+    """The image mirrored at its outermost pixels."""
+    return _pad(x, padding, _mirrored)
+
+
+def reflection_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
+    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    return _pad_grad(x, dy, padding, _mirrored)
+
+
+def replication_pad2d(x: Any, padding: Any) -> Any:
+    """The image's outermost pixels repeated."""
+    return _pad(x, padding, _nearest)
+
+
+def replication_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
+    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    return _pad_grad(x, dy, padding, _nearest)
