@@ -13,7 +13,7 @@ from im2colnet.backend import Backend
 from im2colnet.checks import whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, _images, _same_rows
-from im2colnet.layout import user_shape
+from im2colnet.layout import inner_axis, internal_shape, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "PixelShuffle",
     "ReflectionPad2d",
     "ReplicationPad2d",
+    "Unflatten",
     "ZeroPad2d",
     "ZeroPadShortcut",
 ]
@@ -286,3 +287,54 @@ class ReplicationPad2d(Repeating):
 
     def _pixel(self, place: int, length: int) -> int:
         return 0 if place < 0 else length - 1
+
+
+@dataclass(eq=False, repr=False)
+class Unflatten(Exchange):
+    """One axis as several, such as features (N, C·H·W) as images (N, C, H, W): the opposite of :class:`Flatten`.
+
+    Parameters
+    ----------
+    dim : int
+        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+    unflattened_size : sequence of int
+        The lengths of the new axes; -1 for one of them is what is left.
+    """
+
+    dim: int
+    unflattened_size: Any
+    fixed: ClassVar[frozenset[str]] = frozenset({"dim", "unflattened_size"})
+
+    def __post_init__(self) -> None:
+        try:
+            self._set(dim=whole("dim", self.dim, least=-64))
+            sizes = tuple(n if n == -1 else whole("unflattened_size", n) for n in self.unflattened_size)
+        except (TypeError, ValueError):  # ShapeError is a ValueError
+            sizes = ()
+        if not sizes or sizes.count(-1) > 1:
+            raise ShapeError(
+                "Unflatten takes an axis and the positive lengths of those that it becomes, one of which may be -1, got"
+                f" {self.dim!r} and {self.unflattened_size!r}"
+            )
+        if self.dim == 0:
+            raise ShapeError("dim=0 is the batch, whose samples stay apart: 1 is the axis of channels or features")
+        self._sizes = sizes
+
+    def output_shape(self, x: Shape) -> Shape:
+        length, shape = x[inner_axis(self.dim, x)], user_shape(x)
+        known = prod(n for n in self._sizes if n != -1)
+        if length % known if -1 in self._sizes else length != known:
+            raise ShapeError(
+                f"the axis dim={self.dim} has {length} numbers, which are no {self._sizes}: input shape {shape}"
+            )
+        axis, sizes = self.dim % len(shape), tuple(length // known if n == -1 else n for n in self._sizes)
+        return internal_shape((*shape[1:axis], *sizes, *shape[axis + 1 :]), shape[0])
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        # one row (1, C, W, N) lies in memory as users see it; several change places
+        in_order = all(len(shape) != 4 or shape[0] == 1 for shape in (x, y))
+        return Needs(input=False, output=False, view=in_order)
+
+    def _views(self, x: Array, y: Array) -> tuple[Array, Array]:
+        shown = y.transpose(user_axes(y.ndim))
+        return x.transpose(user_axes(x.ndim)).reshape(shown.shape), shown

@@ -662,6 +662,14 @@ FAMILIES = {
             layer(F.channel_shuffle),
             {"2": {"x": (2, 6, 3, 2), "groups": 2}, "3": {"x": (2, 6, 2, 3), "groups": 3}},
         ),
+        "unflatten": (
+            module(nn.Unflatten),
+            {
+                "images of features": {"x": (3, 24), "dim": 1, "unflattened_size": (4, 3, 2)},
+                "what is left": {"x": (3, 24), "dim": -1, "unflattened_size": (4, -1)},
+                "rows": {"x": (2, 3, 6, 2), "dim": -2, "unflattened_size": (2, 3)},
+            },
+        ),
         "zero_pad2d": (module(nn.ZeroPad2d), PADDINGS),
         "reflection_pad2d": (module(nn.ReflectionPad2d), PADDINGS),
         "replication_pad2d": (module(nn.ReplicationPad2d), PADDINGS),

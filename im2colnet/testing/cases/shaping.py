@@ -8,6 +8,7 @@ from im2colnet.layers import (
     PixelShuffle,
     ReflectionPad2d,
     ReplicationPad2d,
+    Unflatten,
     ZeroPad2d,
     ZeroPadShortcut,
 )
@@ -41,6 +42,19 @@ LAYERS = [
         lambda layer, state, x: oracles.channel_shuffle(x, **layer.config()),
         lambda layer, state, dy, x: ((oracles.channel_shuffle_grad(x, dy, **layer.config()),), {}),
         examples=((ChannelShuffle(2), (6, 3, 2)), (ChannelShuffle(3), (6, 2, 3)), (ChannelShuffle(1), IMAGES)),
+    ),
+    LayerCase(
+        Unflatten,
+        lambda layer, state, x: oracles.unflatten(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.unflatten_grad(x, dy, **layer.config()),), {}),
+        examples=(
+            (Unflatten(1, (4, 3, 2)), (24,)),
+            (Unflatten(-1, (4, 1, -1)), (24,)),
+            (Unflatten(1, (4, 6)), (24,)),
+            (Unflatten(1, [-1, 2]), IMAGES),
+            (Unflatten(-2, (2, 3)), IMAGES),
+            (Unflatten(2, (2, 3)), (4, 6)),
+        ),
     ),
     LayerCase(
         ZeroPad2d,

@@ -138,3 +138,20 @@ def replication_pad2d(x: Any, padding: Any) -> Any:
 def replication_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
     """Gradient with respect to the input: the sum over the places where a pixel is shown."""
     return _pad_grad(x, dy, padding, _nearest)
+
+
+def unflatten(x: Any, dim: int, unflattened_size: Any) -> Any:
+    """One axis as several, in row-major order; -1 for one of them is what is left."""
+    (x,) = floats(x)
+    axis = dim % x.ndim
+    sizes = np.empty(x.shape[axis]).reshape(unflattened_size).shape
+    y = np.zeros((*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+    for i, place in enumerate(np.ndindex(sizes)):
+        y[(*(slice(None),) * axis, *place)] = x[(*(slice(None),) * axis, i)]
+    return y
+
+
+def unflatten_grad(x: Any, dy: Any, dim: int, unflattened_size: Any) -> Any:
+    """Gradient with respect to the input: each number goes back to its place."""
+    x, dy = floats(x, dy)
+    return np.reshape(list(dy.ravel()), x.shape)
