@@ -37,6 +37,16 @@ def internal_axes(ndim: int) -> tuple[int, ...]:
     return (2, 1, 3, 0) if ndim == 4 else (*range(1, ndim), 0)
 
 
+def inner_axis(dim: int, shape: Shape) -> int:
+    """Axis of a value as the library stores it, for one as users count it; a ShapeError for the batch or none."""
+    axes = user_axes(len(shape))
+    if not -len(axes) <= dim < len(axes):
+        raise ShapeError(f"dim={dim} is no axis of a value of shape {user_shape(shape)}")
+    if dim % len(axes) == 0:
+        raise ShapeError(f"dim={dim} is the batch of a value of shape {user_shape(shape)}: samples stay apart")
+    return axes[dim]
+
+
 def one_or_tuple(each: Sequence[Any]) -> Any:
     """Return what there is for each output of a network as users get it: of one output alone, of several a tuple."""
     return each[0] if len(each) == 1 else tuple(each)

@@ -1,33 +1,40 @@
-"""Functions of each number: a class for each row of :data:`im2colnet.backend.FORMULAS`."""
+"""Functions of each number, most of them rows of :data:`im2colnet.backend.FORMULAS`, and of numbers along an axis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import inf
-from typing import ClassVar
+from functools import partial
+from math import inf, prod
+from operator import setitem
+from typing import Any, ClassVar
 
 from im2colnet.backend import Backend, Spec, formula
-from im2colnet.checks import number, one_of
+from im2colnet.checks import number, one_of, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Context, Layer, Needs, _same_rows
-from im2colnet.types import Array, Call, Shape
+from im2colnet.layers.base import Context, Layer, Needs, Parameter, _same_rows
+from im2colnet.layout import channel_axis, channels, inner_axis, user_shape
+from im2colnet.types import Array, Call, Shape, accumulator
 
 __all__ = [
     "CELU",
     "ELU",
     "GELU",
+    "GLU",
     "SELU",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "LeakyReLU",
     "LogSigmoid",
+    "LogSoftmax",
     "Mish",
+    "PReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
     "Sigmoid",
+    "Softmax",
     "Softplus",
     "Softsign",
     "Tanh",
@@ -230,3 +237,260 @@ class Threshold(Activation):
         number("threshold", self.threshold, least=-inf)
         number("value", self.value, least=-inf)
         self._set_kind("threshold", self.threshold, self.value)
+
+
+class AlongAxis(Layer):
+    """A function of all numbers along the axis ``dim``, which is counted as users see it: 1 is channels or features."""
+
+    dim: int
+
+    def _check_dim(self) -> None:
+        if self.dim is None:
+            raise ShapeError("dim must be an axis, such as 1 for the channels or features; got None")
+        try:
+            whole("dim", self.dim, least=-self.AXES)
+        except ShapeError:
+            raise ShapeError(f"dim must be an integer, such as 1 for the channels; got {self.dim!r}") from None
+        if self.dim == 0:
+            raise ShapeError("dim=0 is the batch, whose samples stay apart: 1 is the axis of channels or features")
+
+    AXES: ClassVar[int] = 64  #: no array has more
+    fixed: ClassVar[frozenset[str]] = frozenset({"dim"})
+
+    def output_shape(self, x: Shape) -> Shape:
+        inner_axis(self.dim, x)
+        return x
+
+    @staticmethod
+    def _sums(x: Shape, axis: int, dtype: str) -> Spec:
+        return Spec((*x[:axis], 1, *x[axis + 1 :]), accumulator(dtype))
+
+    def band(self, rows: slice, x: Shape) -> Any:
+        return None if inner_axis(self.dim, x) == 0 else (self, rows)
+
+
+@dataclass(eq=False, repr=False)
+class Softmax(AlongAxis):
+    """``exp(x)`` divided by its sum along an axis.
+
+    Parameters
+    ----------
+    dim : int
+        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+    """
+
+    dim: int
+
+    def __post_init__(self) -> None:
+        self._check_dim()
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        of_sums = accumulator(dtype)
+        scratch = [self._sums(x, inner_axis(self.dim, x), dtype), *([] if of_sums == dtype else [Spec(x, of_sums)])]
+        return Needs(input=False, forward={"softmax": scratch}, backward={"softmax": scratch})
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 4 * prod(x)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, axis, (of_axis, *wide) = ctx.xp, inner_axis(self.dim, x.shape), ctx.scratch["softmax"]
+        y = wide[0] if wide else ctx.y
+        yield from largest(x, axis, of_axis, xp)
+        yield partial(xp.subtract, x, of_axis, out=y)
+        yield partial(xp.exp, y, out=y)
+        yield partial(xp.sum, y, axis=axis, keepdims=True, out=of_axis)
+        yield partial(xp.divide, y, of_axis, out=y)
+        if wide:
+            yield partial(setitem, ctx.y, ..., y)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        """``dx = y · (dy - Σ y·dy)``."""
+        xp, axis, (of_axis, *wide) = ctx.xp, inner_axis(self.dim, dy.shape), ctx.scratch["softmax"]
+        dx = wide[0] if wide else ctx.dx
+        yield partial(xp.multiply, ctx.y, dy, out=dx)
+        yield partial(xp.sum, dx, axis=axis, keepdims=True, out=of_axis)
+        yield partial(xp.subtract, dy, of_axis, out=dx)
+        yield partial(xp.multiply, dx, ctx.y, out=dx)
+        if wide:
+            yield partial(setitem, ctx.dx, ..., dx)
+
+
+@dataclass(eq=False, repr=False)
+class LogSoftmax(AlongAxis):
+    """Logarithm of :class:`Softmax`, ``x - log Σ exp(x)`` along an axis.
+
+    Parameters
+    ----------
+    dim : int
+        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+    """
+
+    dim: int
+
+    def __post_init__(self) -> None:
+        self._check_dim()
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        of_axis, wide = self._sums(x, inner_axis(self.dim, x), dtype), Spec(x, accumulator(dtype))
+        scratch = {"log_softmax": [of_axis, of_axis, wide]}
+        return Needs(input=False, forward=scratch, backward=scratch)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 4 * prod(x)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, axis, (most, total, wide) = ctx.xp, inner_axis(self.dim, x.shape), ctx.scratch["log_softmax"]
+        yield from largest(x, axis, most, xp)
+        yield partial(xp.subtract, x, most, out=wide)
+        yield partial(xp.exp, wide, out=wide)
+        yield partial(xp.sum, wide, axis=axis, keepdims=True, out=total)
+        yield partial(xp.log, total, out=total)
+        yield partial(xp.subtract, x, most, out=wide)  # most is not added to the logarithm, which may be far smaller
+        yield partial(xp.subtract, wide, total, out=wide)
+        yield partial(setitem, ctx.y, ..., wide)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        """``dx = dy - exp(y) · Σ dy``."""
+        xp, axis, (_, total, wide) = ctx.xp, inner_axis(self.dim, dy.shape), ctx.scratch["log_softmax"]
+        yield partial(xp.sum, dy, axis=axis, keepdims=True, dtype=total.dtype, out=total)
+        yield partial(setitem, wide, ..., ctx.y)
+        yield partial(xp.exp, wide, out=wide)
+        yield partial(xp.multiply, wide, total, out=wide)
+        yield partial(xp.subtract, dy, wide, out=wide)
+        yield partial(setitem, ctx.dx, ..., wide)
+
+
+@dataclass(eq=False, repr=False)
+class GLU(AlongAxis):
+    """``a · sigmoid(b)`` of the two halves of an axis (Dauphin et al. 2016, arXiv:1612.08083).
+
+    Parameters
+    ----------
+    dim : int
+        The axis, as users see it: 1 is that of the channels or features; PyTorch's default is the last one.
+    """
+
+    dim: int = -1
+
+    def __post_init__(self) -> None:
+        self._check_dim()
+
+    def output_shape(self, x: Shape) -> Shape:
+        axis = inner_axis(self.dim, x)
+        if x[axis] % 2:
+            raise ShapeError(
+                f"the axis dim={self.dim} must have two halves, got {x[axis]}: input shape {user_shape(x)}"
+            )
+        return *x[:axis], x[axis] // 2, *x[axis + 1 :]
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        half = Spec(y, dtype)
+        forward = {"activation": backend.activation.scratch(half, "sigmoid")}
+        if not training:
+            return Needs(input=False, output=False, forward={"glu": [half, half, *forward["activation"]]})
+        backward = {"glu": [half, half, *backend.activation_grad.scratch(half, half, "sigmoid")]}
+        return Needs(
+            output=False, saved={"gate": half}, forward={"glu": [half, *forward["activation"]]}, backward=backward
+        )
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 2 * prod(y)
+
+    def _halves(self, x: Array) -> tuple[Array, Array]:
+        axis = inner_axis(self.dim, x.shape)
+        before, middle = (slice(None),) * axis, x.shape[axis] // 2
+        return x[(*before, slice(None, middle))], x[(*before, slice(middle, None))]
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        (a, b), (copy, *rest) = self._halves(x), ctx.scratch["glu"]  # kernels of a device want whole arrays
+        gate, *rest = [ctx.saved["gate"], *rest] if ctx.training else rest
+        yield partial(setitem, copy, ..., b)
+        yield from ctx.backend.activation.prepare(copy, "sigmoid", out=gate, scratch=rest)
+        yield partial(ctx.xp.multiply, a, gate, out=ctx.y)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        """``da = dy · gate`` and ``db = dy · a · gate · (1 - gate)``."""
+        (a, _), (da, db), gate = self._halves(ctx.x), self._halves(ctx.dx), ctx.saved["gate"]
+        product, found, *rest = ctx.scratch["glu"]
+        yield partial(ctx.xp.multiply, dy, a, out=product)
+        yield from ctx.backend.activation_grad.prepare(gate, product, "sigmoid", out=found, scratch=rest)
+        yield partial(setitem, db, ..., found)
+        yield partial(ctx.xp.multiply, dy, gate, out=da)
+
+
+def largest(x: Array, axis: int, out: Array, xp: Any) -> Iterator[Call]:
+    """Write the largest number along an axis, which stays with length 1."""
+    before = (slice(None),) * axis
+    yield partial(setitem, out, ..., x[(*before, slice(0, 1))])
+    if out.dtype == x.dtype:
+        yield partial(x.max, axis=axis, keepdims=True, out=out)
+        return
+    for i in range(1, x.shape[axis]):
+        yield partial(xp.maximum, out, x[(*before, slice(i, i + 1))], out=out)
+
+
+@dataclass(eq=False, repr=False)
+class PReLU(Layer):
+    """``y = x`` where x is positive, else ``weight · x``, which is learned (He et al. 2015, arXiv:1502.01852).
+
+    Parameters
+    ----------
+    num_parameters : int
+        1 for one weight, or as many as there are channels or features.
+    init : float
+        What the weights begin as.
+    """
+
+    num_parameters: int = 1
+    init: float = 0.25
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_parameters", "init"})
+
+    def __post_init__(self) -> None:
+        self._set(num_parameters=whole("num_parameters", self.num_parameters))
+        number("init", self.init, least=-inf)
+
+    def parameters(self) -> dict[str, Parameter]:
+        return {"weight": Parameter((self.num_parameters,), value=float(self.init))}
+
+    def output_shape(self, x: Shape) -> Shape:
+        if self.num_parameters not in (1, channels(x)):
+            raise ShapeError(
+                f"num_parameters must be 1 or the number of channels, got {self.num_parameters} and {channels(x)}:"
+                f" input shape {user_shape(x)}"
+            )
+        return x
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        wide = Spec(x, accumulator(dtype))
+        return Needs(output=False, forward={"parts": [wide, wide]}, backward={"parts": [wide, wide, wide]})
+
+    band = _same_rows
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return prod(x)
+
+    def _along_channels(self, weight: Array, ndim: int) -> Array:
+        return weight.reshape([-1 if i == channel_axis((0,) * ndim) else 1 for i in range(ndim)])
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, weight, (above, below) = ctx.xp, self._along_channels(ctx.params["weight"], x.ndim), ctx.scratch["parts"]
+        yield partial(xp.maximum, x, 0, out=above)
+        yield partial(xp.minimum, x, 0, out=below)
+        yield partial(xp.multiply, below, weight, out=below)
+        yield partial(xp.add, above, below, out=above)
+        yield partial(setitem, ctx.y, ..., above)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        xp, x, dweight = ctx.xp, ctx.x, ctx.grads["weight"]
+        weight, (above, below, product) = self._along_channels(ctx.params["weight"], x.ndim), ctx.scratch["parts"]
+        yield partial(xp.greater, x, 0, out=above)
+        yield partial(xp.multiply, dy, above, out=above)
+        yield partial(xp.subtract, dy, above, out=below)
+        yield partial(xp.multiply, below, x, out=product)
+        kept = () if self.num_parameters == 1 else (channel_axis(x.shape),)
+        axes = tuple(i for i in range(x.ndim) if i not in kept)
+        yield partial(xp.sum, product, axis=axes, out=dweight if kept else dweight.reshape(()))
+        if ctx.dx is not None:
+            yield partial(xp.multiply, below, weight, out=below)
+            yield partial(xp.add, above, below, out=above)
+            yield partial(setitem, ctx.dx, ..., above)

@@ -8,10 +8,10 @@ from functools import partial
 
 from im2colnet.backend import Backend
 from im2colnet.checks import number
-from im2colnet.layers.base import Context, Layer, Needs
+from im2colnet.layers.base import Context, Layer, Needs, _images
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "Dropout2d"]
 
 
 @dataclass(eq=False, repr=False)
@@ -26,8 +26,13 @@ class Dropout(Layer):
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         if not training:
             return Needs(input=False, output=False, view=True)
-        draws = {} if accumulator(dtype) == dtype else {"draws": [Spec(x, accumulator(dtype))]}
-        return Needs(input=False, output=False, inplace=True, saved={"mask": Spec(x, dtype)}, forward=draws)
+        mask = self._mask(x)
+        draws = {} if accumulator(dtype) == dtype else {"draws": [Spec(mask, accumulator(dtype))]}
+        return Needs(input=False, output=False, inplace=True, saved={"mask": Spec(mask, dtype)}, forward=draws)
+
+    def _mask(self, x: Shape) -> Shape:
+        """Shape of what is drawn for values of shape ``x``."""
+        return x
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         mask = ctx.saved["mask"]
@@ -44,3 +49,18 @@ class Dropout(Layer):
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         yield partial(ctx.xp.multiply, dy, ctx.saved["mask"], out=ctx.dx)
+
+
+@dataclass(eq=False, repr=False)
+class Dropout2d(Dropout):
+    """While training, set whole channels of a sample to zero with probability ``p``, scale the rest by 1 / (1 - p).
+
+    From Tompson et al. 2015 (arXiv:1411.4280): neighbouring pixels say much the same, so that one alone is not missed.
+    """
+
+    def output_shape(self, x: Shape) -> Shape:
+        _images(x)
+        return x
+
+    def _mask(self, x: Shape) -> Shape:
+        return 1, x[1], 1, x[3]

@@ -1,4 +1,4 @@
-"""Pooling: one number for each window."""
+"""Pooling: one number for each window, or as many windows as the output is to have."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from operator import setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
+from im2colnet.checks import whole
+from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, Scratch, _images, _rows_of_windows
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 from im2colnet.window import pooling_window
 
-__all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
+__all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
 
 @dataclass(eq=False, repr=False)
@@ -131,3 +133,180 @@ class GlobalAvgPool2d(Layer):
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         yield partial(ctx.xp.divide, dy, ctx.dx.shape[0] * ctx.dx.shape[2], out=ctx.dx)
+
+
+@dataclass(eq=False, repr=False)
+class Adaptive(Layer):
+    """Windows that share the image out among as many outputs as are wanted.
+
+    Output i of O along an axis of length L is of the pixels from ``floor(i·L/O)`` to ``ceil((i+1)·L/O)``. Where O
+    divides L these are the windows of an ordinary pooling, which does it; else windows overlap, and differ in size.
+    """
+
+    output_size: Any
+    fixed: ClassVar[frozenset[str]] = frozenset({"output_size"})
+
+    def __post_init__(self) -> None:
+        size = self.output_size
+        try:
+            height, width = size if hasattr(size, "__iter__") else (size, size)
+            self._size = tuple(None if n is None else whole("output_size", n) for n in (height, width))
+        except (TypeError, ValueError):  # ShapeError is a ValueError
+            wanted = "a positive integer, or a pair of them in which None leaves an axis as it is"
+            raise ShapeError(f"output_size must be {wanted}, got {size!r}") from None
+
+    def output_shape(self, x: Shape) -> Shape:
+        H, C, W, N = _images(x)
+        OH, OW = (length if n is None else n for n, length in zip(self._size, (H, W), strict=True))
+        return OH, C, OW, N
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return prod(x)
+
+    def _regular(self, x: Shape, y: Shape) -> Layer | None:
+        """Return the pooling with equal windows that does the same; None if there is none."""
+        if x[0] % y[0] or x[2] % y[2]:
+            return None
+        return self._pooling((x[0] // y[0], x[2] // y[2]))
+
+    def _pooling(self, kernel: tuple[int, int]) -> Layer:
+        raise NotImplementedError
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        regular = self._regular(x, y)
+        if regular is None:
+            return self._irregular_needs(x, y, dtype, backend)
+        return regular.needs(x, y, dtype, backend, training)
+
+    def _irregular_needs(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Needs:
+        raise NotImplementedError
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        regular = self._regular(x.shape, ctx.y.shape)
+        return self._irregular_forward(x, ctx) if regular is None else regular.prepare_forward(x, ctx)
+
+    def _irregular_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        raise NotImplementedError
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        regular = self._regular(ctx.dx.shape, dy.shape)
+        return self._irregular_backward(dy, ctx) if regular is None else regular.prepare_backward(dy, ctx)
+
+    def _irregular_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        raise NotImplementedError
+
+
+class AdaptiveAvgPool2d(Adaptive):
+    """Mean of each of as many windows as the output is to have; of one it is :class:`GlobalAvgPool2d`.
+
+    Parameters
+    ----------
+    output_size : int or (height, width)
+        None for an axis leaves it as it is.
+    """
+
+    def _pooling(self, kernel: tuple[int, int]) -> Layer:
+        return AvgPool2d(kernel)
+
+    def _regular(self, x: Shape, y: Shape) -> Layer | None:
+        return GlobalAvgPool2d() if y[0] == y[2] == 1 else super()._regular(x, y)
+
+    def _irregular_needs(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Needs:
+        of_sums = accumulator(dtype)
+        rows = Spec((y[0], *x[1:]), of_sums)
+        scratch = [rows, Spec(y, of_sums)]
+        images = [] if of_sums == dtype else [Spec(x, of_sums)]
+        return Needs(input=False, output=False, forward={"means": scratch}, backward={"means": [*scratch, *images]})
+
+    def _irregular_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, (rows, means) = ctx.xp, ctx.scratch["means"]
+        for i, row in enumerate(shares(x.shape[0], means.shape[0])):
+            yield partial(xp.sum, x[row], axis=0, dtype=rows.dtype, out=rows[i])
+            yield partial(xp.divide, rows[i], row.stop - row.start, out=rows[i])
+        for j, column in enumerate(shares(x.shape[2], means.shape[2])):
+            yield partial(xp.sum, rows[:, :, column], axis=2, out=means[:, :, j])
+            yield partial(xp.divide, means[:, :, j], column.stop - column.start, out=means[:, :, j])
+        yield partial(setitem, ctx.y, ..., means)
+
+    def _irregular_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        xp, (rows, means, *images) = ctx.xp, ctx.scratch["means"]
+        dx = images[0] if images else ctx.dx
+        yield partial(setitem, means, ..., dy)
+        yield partial(setitem, rows, ..., 0)
+        for j, column in enumerate(shares(dx.shape[2], dy.shape[2])):
+            mean, part = means[:, :, j : j + 1], rows[:, :, column]
+            yield partial(xp.divide, mean, column.stop - column.start, out=mean)
+            yield partial(xp.add, part, mean, out=part)
+        yield partial(setitem, dx, ..., 0)
+        for i, row in enumerate(shares(dx.shape[0], dy.shape[0])):
+            mean, part = rows[i], dx[row]
+            yield partial(xp.divide, mean, row.stop - row.start, out=mean)
+            yield partial(xp.add, part, mean, out=part)
+        if images:
+            yield partial(setitem, ctx.dx, ..., dx)
+
+
+class AdaptiveMaxPool2d(Adaptive):
+    """Largest value of each of as many windows as the output is to have; the gradient goes to the first maximum.
+
+    Parameters
+    ----------
+    output_size : int or (height, width)
+        None for an axis leaves it as it is.
+    """
+
+    def _pooling(self, kernel: tuple[int, int]) -> Layer:
+        return MaxPool2d(kernel)
+
+    def _irregular_needs(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Needs:
+        # the maxima of each row's columns are kept; their first maximum down the rows is the first one of the window
+        (H, C, _, N), (_, _, OW, _), of_sums = x, y, accumulator(dtype)
+        columns, row, column = (H, C, OW, N), (C, OW, N), (H, C, N)
+        scratch = [Spec(shape, of_sums) for shape in (columns, row, row, column, column)]
+        images = [] if of_sums == dtype else [Spec(x, of_sums)]
+        return Needs(saved={"columns": Spec(columns, dtype)}, backward={"shares": [*scratch, *images]})
+
+    def _irregular_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        columns, y = ctx.saved["columns"], ctx.y
+        for j, of in enumerate(shares(x.shape[2], y.shape[2])):
+            yield from largest([x[:, :, w] for w in range(of.start, of.stop)], columns[:, :, j], ctx.xp)
+        for i, of in enumerate(shares(x.shape[0], y.shape[0])):
+            yield from largest([columns[h] for h in range(of.start, of.stop)], y[i], ctx.xp)
+
+    def _irregular_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        x, y, columns, xp = ctx.x, ctx.y, ctx.saved["columns"], ctx.xp
+        dcolumns, left_of_row, hit_of_row, left, hit, *images = ctx.scratch["shares"]
+        dx = images[0] if images else ctx.dx
+        yield partial(setitem, dcolumns, ..., 0)
+        for i, of in enumerate(shares(x.shape[0], y.shape[0])):
+            yield partial(setitem, left_of_row, ..., dy[i])
+            for h in range(of.start, of.stop):
+                yield from to_first(columns[h], y[i], dcolumns[h], left_of_row, hit_of_row, xp)
+        yield partial(setitem, dx, ..., 0)
+        for j, of in enumerate(shares(x.shape[2], y.shape[2])):
+            yield partial(setitem, left, ..., dcolumns[:, :, j])
+            for w in range(of.start, of.stop):
+                yield from to_first(x[:, :, w], columns[:, :, j], dx[:, :, w], left, hit, xp)
+        if images:
+            yield partial(setitem, ctx.dx, ..., dx)
+
+
+def largest(of: list[Array], out: Array, xp: Any) -> Iterator[Call]:
+    """Write the largest of several arrays."""
+    yield partial(xp.maximum, of[0], of[-1], out=out)
+    for one in of[1:-1]:
+        yield partial(xp.maximum, out, one, out=out)
+
+
+def to_first(x: Array, maximum: Array, dx: Array, left: Array, hit: Array, xp: Any) -> Iterator[Call]:
+    """Add to ``dx`` what is left of the gradients of the maxima that ``x`` is; nothing is left of those."""
+    yield partial(xp.equal, x, maximum, out=hit)
+    yield partial(xp.multiply, hit, left, out=hit)
+    yield partial(xp.add, dx, hit, out=dx)
+    yield partial(xp.subtract, left, hit, out=left)
+
+
+def shares(length: int, outputs: int) -> Iterator[slice]:
+    """Yield the pixels of an axis that belong to each output, as PyTorch shares them out."""
+    for i in range(outputs):
+        yield slice(i * length // outputs, -(-(i + 1) * length // outputs))

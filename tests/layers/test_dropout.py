@@ -22,6 +22,32 @@ def test_dropout():
     assert_close(ic.Sequential([ic.Dropout(0.3)]).init(0, "float64").predict(x), x)
 
 
+def test_dropout2d_drops_whole_channels_of_a_sample():
+    x = normal(20, 30, 3, 4) + 5
+    probe = Probe([ic.Dropout2d(0.3)], x, np.ones_like(x))
+    result = probe.step()
+    kept = result.dx[:, :, 0, 0] != 0
+    assert abs(kept.mean() - 0.7) < 0.05
+    assert len(np.unique(kept, axis=0)) > 15, "samples share their channels"
+    factors = np.broadcast_to(kept[:, :, None, None] / 0.7, x.shape)
+    assert_close(result.dx, factors)
+    assert_close(result.y, x * factors)
+    assert_same_bits(probe.step().dx, result.dx)  # the same key, the same mask
+    assert_close(ic.Sequential([ic.Dropout2d(0.3)]).init(0, "float64").predict(x), x)
+
+
+def test_dropout2d_draws_the_same_for_any_number_of_workers():
+    x, results = normal(8, 3, 6, 6, dtype="float32"), []
+    for threads in (1, 2):
+        net = ic.Sequential([ic.Conv2d(3, 6, 3), ic.Dropout2d(0.5), ic.Flatten(), ic.Linear(96, 2)]).init(0)
+        trainer = ic.Trainer(net, optimizer=ic.SGD(lr=0.1), shard=2)
+        with ic.num_threads(threads):
+            for _ in range(3):
+                trainer.step(x, [0, 1] * 4)
+        results.append(net.flat.copy())
+    assert_same_bits(*results)
+
+
 def test_dropout_draws_anew_for_every_step_layer_shard_and_seed():
     class Watched(ic.Dropout):
         def forward(self, x, ctx):

@@ -121,12 +121,18 @@ def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, 
     return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
 
-def adaptive_avg_pool2d(random, x, output_size):
-    x = tensor(random(*x))
-    y = F.adaptive_avg_pool2d(x, output_size)
-    dy = random(*y.shape)
-    y.backward(torch.tensor(dy))
-    return {"output_size": output_size}, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
+def layer(function):
+    """The group of a function of one array."""
+
+    def values(random, x, ties=False, scale=1.0, **config):
+        x = random(*x, scale=scale)
+        x = tensor(np.clip(np.round(x), -1, 1) if ties else x)
+        y = function(x, **config)
+        dy = random(*y.shape)
+        y.backward(torch.tensor(dy))
+        return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
+
+    return values
 
 
 def activation(function, **config):
@@ -141,6 +147,19 @@ def activation(function, **config):
         return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
     return values
+
+
+def module(kind):
+    """The group of a module without parameters, whose arguments are its configuration."""
+    return layer(lambda x, **config: kind(**config)(x))
+
+
+def prelu(random, x, num_parameters):
+    x, w = tensor(random(*x)), tensor(random(num_parameters, scale=0.5))
+    y = F.prelu(x, w)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    return {"num_parameters": num_parameters}, {"x": x, "w": w, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad}
 
 
 def linear(random, x, w):
@@ -352,6 +371,13 @@ def initialisation(random, layer, args, fan_in):
 
 # The cases: family -> group -> (function, arguments by the case's name) ----------------------------------------------
 BOTH_SIDES = ((0, 1), (2, 1))  # more than half a window: PyTorch refuses it, so the image is padded first
+ADAPTIVE = {
+    "global": {"x": (2, 3, 4, 5), "output_size": 1},
+    "equal windows": {"x": (2, 2, 6, 8), "output_size": (3, 2)},
+    "overlapping windows": {"x": (2, 2, 7, 8), "output_size": (3, 5)},
+    "more than there are pixels": {"x": (2, 2, 3, 4), "output_size": (7, 6)},
+    "an axis as it is": {"x": (2, 2, 5, 4), "output_size": (None, 3)},
+}
 METRICS = [5.0, 4.0, 4.0, 4.0, 4.0, 3.9999, 3.9998, 2.0, 2.5, 1.9999, 2.0, 2.1, 2.2, 1.0, 1.1, 1.2, 1.3, 1.0]
 SCHEDULES = [
     {"name": "StepLR", "steps": 12, "step_size": 3},
@@ -398,6 +424,19 @@ SCHEDULES = [
     },
 ]
 VECTORS, PICTURES = (6, 4), (3, 3, 2, 4)
+AXES = {
+    "channels": {"x": (3, 4, 3, 2), "dim": 1},
+    "height": {"x": (2, 3, 4, 2), "dim": -2},
+    "width": {"x": (2, 3, 2, 4), "dim": 3},
+    "features": {"x": (5, 8), "dim": -1},
+    "an axis of five": {"x": (2, 3, 2, 4, 3), "dim": 3},
+    "far from 0": {"x": (3, 20), "dim": 1, "scale": 400.0},
+}
+PADDINGS = {
+    "all sides": {"x": (2, 2, 4, 5), "padding": 2},
+    "each side its own": {"x": (2, 2, 4, 5), "padding": (1, 2, 3, 0)},
+    "as far as it goes": {"x": (1, 2, 4, 5), "padding": (4, 4, 3, 3)},
+}
 NEAR_AND_FAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}, "far from 0": {"x": (3, 20), "scale": 200.0}}
 LOSSES = [
     {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "label_smoothing": 0.1},
@@ -636,7 +675,11 @@ FAMILIES = {
                 },
             },
         ),
-        "adaptive_avg_pool2d": (adaptive_avg_pool2d, {"global": {"x": (2, 3, 4, 5), "output_size": 1}}),
+        "adaptive_avg_pool2d": (layer(F.adaptive_avg_pool2d), ADAPTIVE),
+        "adaptive_max_pool2d": (
+            layer(F.adaptive_max_pool2d),
+            ADAPTIVE | {"equal maxima": {"x": (2, 2, 7, 8), "output_size": (3, 5), "ties": True}},
+        ),
     },
     "activation": {
         "relu": (activation(F.relu), {"images": {"x": (3, 2, 4, 5)}}),
@@ -662,6 +705,41 @@ FAMILIES = {
         "hardsigmoid": (activation(lambda x: F.relu6(x + 3) / 6), NEAR_AND_FAR),
         "hardswish": (activation(F.hardswish), NEAR_AND_FAR),
         "threshold": (activation(F.threshold, threshold=0.5, value=2.0), NEAR_AND_FAR),
+        "softmax_along": (layer(F.softmax), AXES),
+        "log_softmax_along": (layer(F.log_softmax), AXES),
+        "glu": (layer(F.glu), AXES),
+        "prelu": (
+            prelu,
+            {
+                "one weight": {"x": (3, 2, 4, 5), "num_parameters": 1},
+                "a weight for each channel": {"x": (3, 2, 4, 5), "num_parameters": 2},
+                "a weight for each feature": {"x": (6, 5), "num_parameters": 5},
+            },
+        ),
+    },
+    "shaping": {
+        "pixel_shuffle": (
+            layer(F.pixel_shuffle),
+            {
+                "2": {"x": (2, 8, 3, 2), "upscale_factor": 2},
+                "3": {"x": (2, 9, 2, 3), "upscale_factor": 3},
+            },
+        ),
+        "channel_shuffle": (
+            layer(F.channel_shuffle),
+            {"2": {"x": (2, 6, 3, 2), "groups": 2}, "3": {"x": (2, 6, 2, 3), "groups": 3}},
+        ),
+        "unflatten": (
+            module(nn.Unflatten),
+            {
+                "images of features": {"x": (3, 24), "dim": 1, "unflattened_size": (4, 3, 2)},
+                "what is left": {"x": (3, 24), "dim": -1, "unflattened_size": (4, -1)},
+                "rows": {"x": (2, 3, 6, 2), "dim": -2, "unflattened_size": (2, 3)},
+            },
+        ),
+        "zero_pad2d": (module(nn.ZeroPad2d), PADDINGS),
+        "reflection_pad2d": (module(nn.ReflectionPad2d), PADDINGS),
+        "replication_pad2d": (module(nn.ReplicationPad2d), PADDINGS),
     },
     "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
     "normalization": {

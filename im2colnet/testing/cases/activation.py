@@ -8,6 +8,7 @@ from im2colnet.layers import (
     CELU,
     ELU,
     GELU,
+    GLU,
     SELU,
     Hardsigmoid,
     Hardswish,
@@ -15,21 +16,53 @@ from im2colnet.layers import (
     Layer,
     LeakyReLU,
     LogSigmoid,
+    LogSoftmax,
     Mish,
+    PReLU,
     ReLU,
     ReLU6,
     Sigmoid,
     SiLU,
+    Softmax,
     Softplus,
     Softsign,
     Tanh,
     Threshold,
 )
 from im2colnet.testing import oracles
-from im2colnet.testing.cases.base import LayerCase
+from im2colnet.testing.cases.base import LayerCase, State
 from im2colnet.types import Array
 
 SHAPES = (4, 6, 5), (9,)
+HALVES = (4, 6, 2), (8,), (2, 3, 2, 4)
+
+
+def prelu(layer: Layer, state: State, x: Array) -> Array:
+    """PReLU with its weight."""
+    return oracles.prelu(x, state.arrays["weight"])
+
+
+def prelu_grad(layer: Layer, state: State, dy: Array, x: Array) -> tuple[tuple[Array, ...], dict[str, Array]]:
+    """Gradients of PReLU."""
+    dx, dweight = oracles.prelu_grad(x, dy, state.arrays["weight"])
+    return (dx,), {"weight": dweight}
+
+
+def along(kind: Callable[[int], Layer], forward: Callable[..., Array], gradient: Callable[..., Array]) -> LayerCase:
+    """The row of a class whose argument is an axis: each of every shape, from the front and from behind."""
+    examples = [
+        (kind(dim), shape)
+        for shape in HALVES
+        for axis in range(1, len(shape) + 1)
+        if shape[axis - 1] % 2 == 0
+        for dim in (axis, axis - len(shape) - 1)
+    ]
+    return LayerCase(
+        type(kind(1)),
+        lambda layer, state, x: forward(x, **layer.config()),
+        lambda layer, state, dy, x: ((gradient(x, dy, **layer.config()),), {}),
+        examples=tuple(examples),
+    )
 
 
 def case(kind: type[Layer], forward: Callable[..., Array], gradient: Callable[..., Array], *layers: Layer) -> LayerCase:
@@ -71,4 +104,13 @@ LAYERS = [
     case(Hardsigmoid, oracles.hardsigmoid, oracles.hardsigmoid_grad),
     case(Hardswish, oracles.hardswish, oracles.hardswish_grad),
     case(Threshold, oracles.threshold, oracles.threshold_grad, Threshold(0.1, 20), Threshold(-0.5, 0)),
+    along(Softmax, oracles.softmax_along, oracles.softmax_along_grad),
+    along(LogSoftmax, oracles.log_softmax_along, oracles.log_softmax_along_grad),
+    along(GLU, oracles.glu, oracles.glu_grad),
+    LayerCase(
+        PReLU,
+        prelu,
+        prelu_grad,
+        examples=(*((PReLU(), shape) for shape in SHAPES), (PReLU(4, 0.1), SHAPES[0]), (PReLU(9), SHAPES[1])),
+    ),
 ]

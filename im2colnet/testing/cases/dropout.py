@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from im2colnet.layers import Dropout
+from im2colnet.layers import Dropout, Dropout2d
 from im2colnet.testing.cases.base import LayerCase, State
 from im2colnet.types import Array
 
@@ -18,5 +18,11 @@ LAYERS = [
         forward,
         lambda layer, state, dy, x: ((dy,), {}),
         examples=((Dropout(0.3), (4, 6, 5)), (Dropout(0.0), (7,))),
+    ),
+    LayerCase(
+        Dropout2d,
+        forward,
+        lambda layer, state, dy, x: ((dy,), {}),
+        examples=((Dropout2d(0.3), (4, 6, 5)), (Dropout2d(0.0), (4, 6, 5))),
     ),
 ]

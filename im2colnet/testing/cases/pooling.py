@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from im2colnet.layers import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from im2colnet.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
 
 IMAGES = (4, 7, 6)
+#: one window, equal ones, overlapping ones, more than there are pixels, and an axis as it is
+OUTPUT_SIZES = 1, (7, 3), (3, 4), (9, 2), (None, 5), (2, None)
 LAYERS = [
     LayerCase(
         MaxPool2d,
@@ -35,5 +37,17 @@ LAYERS = [
         lambda layer, state, x: oracles.global_avg_pool2d(x),
         lambda layer, state, dy, x: ((oracles.global_avg_pool2d_grad(x.shape, dy),), {}),
         examples=((GlobalAvgPool2d(), IMAGES),),
+    ),
+    LayerCase(
+        AdaptiveAvgPool2d,
+        lambda layer, state, x: oracles.adaptive_avg_pool2d(x, layer.output_size),
+        lambda layer, state, dy, x: ((oracles.adaptive_avg_pool2d_grad(x, dy, layer.output_size),), {}),
+        examples=tuple((AdaptiveAvgPool2d(size), IMAGES) for size in OUTPUT_SIZES),
+    ),
+    LayerCase(
+        AdaptiveMaxPool2d,
+        lambda layer, state, x: oracles.adaptive_max_pool2d(x, layer.output_size),
+        lambda layer, state, dy, x: ((oracles.adaptive_max_pool2d_grad(x, dy, layer.output_size),), {}),
+        examples=tuple((AdaptiveMaxPool2d(size), IMAGES) for size in OUTPUT_SIZES),
     ),
 ]

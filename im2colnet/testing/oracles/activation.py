@@ -165,3 +165,67 @@ gelu_tanh, gelu_tanh_grad = _of_numbers(
         else float(x > 0)
     ),
 )
+
+
+def _along(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of arrays from one of the numbers along the axis ``dim``, a row at a time."""
+
+    def of_arrays(*arrays: Any, dim: int) -> Any:
+        moved = [np.moveaxis(array, dim, -1) for array in floats(*arrays)]
+        rows = [array.reshape(-1, array.shape[-1]) for array in moved]
+        found = np.array([function(*row) for row in zip(*rows, strict=True)])
+        return np.moveaxis(found.reshape(*moved[0].shape[:-1], -1), -1, dim)
+
+    return of_arrays
+
+
+def _shares(row: Any) -> Any:
+    powers = [math.exp(number - max(row)) for number in row]
+    return np.array([power / math.fsum(powers) for power in powers])
+
+
+def _logarithms(row: Any) -> Any:
+    return row - max(row) - math.log(math.fsum(math.exp(number - max(row)) for number in row))
+
+
+def _gated(row: Any) -> Any:
+    half = len(row) // 2
+    return [row[i] * _sigma(row[half + i]) for i in range(half)]
+
+
+def _gated_grad(row: Any, dy: Any) -> Any:
+    a, b = np.split(row, 2)
+    return [d * _sigma(v) for d, v in zip(dy, b, strict=True)] + [
+        d * u * _sigma(v) * _sigma(-v) for d, u, v in zip(dy, a, b, strict=True)
+    ]
+
+
+#: of the numbers along the axis ``dim``; the oracle ``softmax`` of the losses is that of the classes
+softmax_along = _along(_shares)
+softmax_along_grad = _along(lambda x, dy: _shares(x) * (dy - math.fsum(_shares(x) * dy)))
+log_softmax_along = _along(_logarithms)
+log_softmax_along_grad = _along(lambda x, dy: dy - _shares(x) * math.fsum(dy))
+glu = _along(_gated)
+glu_grad = _along(_gated_grad)
+
+
+def prelu(x: Any, weight: Any) -> Any:
+    """``x`` where x > 0, else ``weight * x`` with the weight of all, or of each channel."""
+    x, weight = floats(x, weight)
+    y = x.copy()
+    for place in np.ndindex(x.shape):
+        if x[place] <= 0:
+            y[place] *= weight[place[1] if len(weight) > 1 else 0]
+    return y
+
+
+def prelu_grad(x: Any, dy: Any, weight: Any) -> Any:
+    """Gradients with respect to the input and the weight."""
+    x, dy, weight = floats(x, dy, weight)
+    dx, dweight = dy.copy(), np.zeros(weight.shape)
+    for place in np.ndindex(x.shape):
+        if x[place] <= 0:
+            channel = place[1] if len(weight) > 1 else 0
+            dx[place] *= weight[channel]
+            dweight[channel] += dy[place] * x[place]
+    return dx, dweight

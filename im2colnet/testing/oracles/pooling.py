@@ -5,6 +5,7 @@ Letters: N batch, C channels, H, W height and width, KH, KW kernel, OH, OW outpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -138,4 +139,52 @@ def global_avg_pool2d_grad(input_shape: Any, dy: Any) -> Any:
     dx = np.zeros(input_shape)
     for n, c in np.ndindex(*input_shape[:2]):
         dx[n, c] = dy[n, c, 0, 0] / (input_shape[2] * input_shape[3])
+    return dx
+
+
+def _adaptive_windows(input_shape: Any, output_size: Any) -> Iterator[Any]:
+    """Yield the index of each output and those of the pixels in its window, in row-major order."""
+    N, C, H, W = input_shape
+    height, width = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    OH, OW = H if height is None else height, W if width is None else width
+    for n, c, oh, ow in np.ndindex(N, C, OH, OW):
+        rows = range(math.floor(oh * H / OH), math.ceil((oh + 1) * H / OH))
+        columns = range(math.floor(ow * W / OW), math.ceil((ow + 1) * W / OW))
+        yield (n, c, oh, ow), [(n, c, h, w) for h, w in product(rows, columns)]
+
+
+def _filled(numbers: dict[tuple[int, ...], float]) -> Any:
+    """Return the array of numbers by index, the last of which is the last of the array."""
+    return np.reshape(list(numbers.values()), [i + 1 for i in max(numbers)])
+
+
+def adaptive_avg_pool2d(x: Any, output_size: Any) -> Any:
+    """Mean of each window; output i of O is of the pixels floor(i·L/O) to ceil((i+1)·L/O) of an axis of length L."""
+    (x,) = floats(x)
+    windows = list(_adaptive_windows(x.shape, output_size))
+    return _filled({out: sum(x[pixel] for pixel in pixels) / len(pixels) for out, pixels in windows})
+
+
+def adaptive_avg_pool2d_grad(x: Any, dy: Any, output_size: Any) -> Any:
+    """Gradient with respect to the input: ``dy / pixels`` goes to each pixel of the window."""
+    x, dy = floats(x, dy)
+    dx = np.zeros(x.shape)
+    for out, pixels in _adaptive_windows(x.shape, output_size):
+        for pixel in pixels:
+            dx[pixel] += dy[out] / len(pixels)
+    return dx
+
+
+def adaptive_max_pool2d(x: Any, output_size: Any) -> Any:
+    """Maximum of each of the same windows."""
+    (x,) = floats(x)
+    return _filled({out: max(x[pixel] for pixel in pixels) for out, pixels in _adaptive_windows(x.shape, output_size)})
+
+
+def adaptive_max_pool2d_grad(x: Any, dy: Any, output_size: Any) -> Any:
+    """Gradient with respect to the input: all of ``dy`` goes to the first maximum of the window."""
+    x, dy = floats(x, dy)
+    dx = np.zeros(x.shape)
+    for out, pixels in _adaptive_windows(x.shape, output_size):
+        dx[max(pixels, key=lambda pixel: x[pixel])] += dy[out]
     return dx

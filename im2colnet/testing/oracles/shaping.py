@@ -40,3 +40,118 @@ def zero_pad_shortcut_grad(x: Any, dy: Any, stride: int = 1) -> Any:
     for n, c, h, w in np.ndindex(*x.shape[:2], *dy.shape[2:]):
         dx[n, c, h * stride, w * stride] = dy[n, c, h, w]
     return dx
+
+
+def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
+    """(N, C·r², H, W) to (N, C, H·r, W·r) with r = upscale_factor."""
+    (x,) = floats(x)
+    (N, C, H, W), r = x.shape, upscale_factor
+    y = np.zeros((N, C // r**2, H * r, W * r))
+    for n, c, h, w in np.ndindex(y.shape):
+        y[n, c, h, w] = x[n, c * r**2 + h % r * r + w % r, h // r, w // r]
+    return y
+
+
+def pixel_shuffle_grad(x: Any, dy: Any, upscale_factor: int) -> Any:
+    """Gradient with respect to the input: each number goes back to its place."""
+    x, dy = floats(x, dy)
+    dx, r = np.zeros(x.shape), upscale_factor
+    for n, c, h, w in np.ndindex(dy.shape):
+        dx[n, c * r**2 + h % r * r + w % r, h // r, w // r] = dy[n, c, h, w]
+    return dx
+
+
+def channel_shuffle(x: Any, groups: int) -> Any:
+    """Channels of the groups in turn: the first of each, then the second of each."""
+    (x,) = floats(x)
+    of_each = x.shape[1] // groups
+    return np.stack([x[:, group * of_each + i] for i in range(of_each) for group in range(groups)], axis=1)
+
+
+def channel_shuffle_grad(x: Any, dy: Any, groups: int) -> Any:
+    """Gradient with respect to the input: channels go back to their groups."""
+    x, dy = floats(x, dy)
+    return np.stack([dy[:, i * groups + group] for group in range(groups) for i in range(x.shape[1] // groups)], axis=1)
+
+
+def _padded(x: Any, padding: Any, pixel: Any) -> Any:
+    """Yield each index of the padded image, and that of the pixel it shows; None for zero."""
+    left, right, top, bottom = padding if isinstance(padding, (tuple, list)) else [padding] * 4
+    N, C, H, W = x.shape
+    for n, c, h, w in np.ndindex(N, C, H + top + bottom, W + left + right):
+        row, column = pixel(h - top, H), pixel(w - left, W)
+        yield (n, c, h, w), None if row is None or column is None else (n, c, row, column)
+
+
+def _pad(x: Any, padding: Any, pixel: Any) -> Any:
+    (x,) = floats(x)
+    numbers = {place: 0.0 if of is None else x[of] for place, of in _padded(x, padding, pixel)}
+    return np.reshape(list(numbers.values()), [i + 1 for i in max(numbers)])
+
+
+def _pad_grad(x: Any, dy: Any, padding: Any, pixel: Any) -> Any:
+    x, dy = floats(x, dy)
+    dx = np.zeros(x.shape)
+    for place, of in _padded(x, padding, pixel):
+        if of is not None:
+            dx[of] += dy[place]
+    return dx
+
+
+def _inside(i: int, length: int) -> int | None:
+    return i if 0 <= i < length else None
+
+
+def _mirrored(i: int, length: int) -> int:
+    return -i if i < 0 else i if i < length else 2 * (length - 1) - i
+
+
+def _nearest(i: int, length: int) -> int:
+    return min(max(i, 0), length - 1)
+
+
+def zero_pad2d(x: Any, padding: Any) -> Any:
+    """Zeros around the image; ``padding`` is a number or (left, right, top, bottom)."""
+    return _pad(x, padding, _inside)
+
+
+def zero_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
+    """Gradient with respect to the input: that of its own pixels."""
+    return _pad_grad(x, dy, padding, _inside)
+
+
+def reflection_pad2d(x: Any, padding: Any) -> Any:
+    """The image mirrored at its outermost pixels."""
+    return _pad(x, padding, _mirrored)
+
+
+def reflection_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
+    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    return _pad_grad(x, dy, padding, _mirrored)
+
+
+def replication_pad2d(x: Any, padding: Any) -> Any:
+    """The image's outermost pixels repeated."""
+    return _pad(x, padding, _nearest)
+
+
+def replication_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
+    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    return _pad_grad(x, dy, padding, _nearest)
+
+
+def unflatten(x: Any, dim: int, unflattened_size: Any) -> Any:
+    """One axis as several, in row-major order; -1 for one of them is what is left."""
+    (x,) = floats(x)
+    axis = dim % x.ndim
+    sizes = np.empty(x.shape[axis]).reshape(unflattened_size).shape
+    y = np.zeros((*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+    for i, place in enumerate(np.ndindex(sizes)):
+        y[(*(slice(None),) * axis, *place)] = x[(*(slice(None),) * axis, i)]
+    return y
+
+
+def unflatten_grad(x: Any, dy: Any, dim: int, unflattened_size: Any) -> Any:
+    """Gradient with respect to the input: each number goes back to its place."""
+    x, dy = floats(x, dy)
+    return np.reshape(list(dy.ravel()), x.shape)
