@@ -1,4 +1,4 @@
-"""Pooling: one number for each window, or as many windows as the output is to have."""
+"""Pooling: one number for each window of a given size, or an output of a given size."""
 
 from __future__ import annotations
 
@@ -197,7 +197,9 @@ class Adaptive(Layer):
 
 
 class AdaptiveAvgPool2d(Adaptive):
-    """Mean of each of as many windows as the output is to have; of one it is :class:`GlobalAvgPool2d`.
+    """Average pooling to an output of this size: the windows are as equal as possible, and may overlap by a row.
+
+    With ``output_size=1`` it is :class:`GlobalAvgPool2d`.
 
     Parameters
     ----------
@@ -247,7 +249,7 @@ class AdaptiveAvgPool2d(Adaptive):
 
 
 class AdaptiveMaxPool2d(Adaptive):
-    """Largest value of each of as many windows as the output is to have; the gradient goes to the first maximum.
+    """Max pooling to an output of this size; the gradient of a window goes to its first maximum.
 
     Parameters
     ----------

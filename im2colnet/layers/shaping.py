@@ -144,7 +144,10 @@ class PixelShuffle(Exchange):
 
 @dataclass(eq=False, repr=False)
 class ChannelShuffle(Exchange):
-    """The channels of the groups in turn: first the first of each (Zhang et al. 2017, arXiv:1707.01083)."""
+    """Channels reordered: the first one of each group, then all second ones (Zhang et al. 2017, arXiv:1707.01083).
+
+    ``groups`` must divide the number of channels.
+    """
 
     groups: int
     fixed: ClassVar[frozenset[str]] = frozenset({"groups"})
