@@ -9,8 +9,10 @@ from operator import setitem
 from typing import ClassVar
 
 from im2colnet.backend import Backend
+from im2colnet.checks import one_of
+from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, _images
-from im2colnet.types import Array, Call, Shape, accumulator
+from im2colnet.types import Array, Call, Shape, Spec, accumulator
 from im2colnet.window import pair
 
 __all__ = ["Upsample"]
@@ -18,45 +20,120 @@ __all__ = ["Upsample"]
 
 @dataclass(eq=False, repr=False)
 class Upsample(Layer):
-    """Each pixel as often as ``scale_factor`` says: PyTorch's ``Upsample(scale_factor=..., mode="nearest")``.
+    """Images of another size, each pixel taken from the nearest ones of the input: PyTorch's ``Upsample``.
 
     Parameters
     ----------
-    scale_factor : int or (height, width)
+    scale_factor : int or (height, width), optional
+        2 if no ``size`` is given.
+    size : int or (height, width), optional
+        Size of the output, in place of ``scale_factor``.
+    mode : {"nearest", "bilinear"}
+    align_corners : bool, optional
+        Of "bilinear": whether the corners of input and output are the middles of their corner pixels, and not the
+        corners of these. By default False.
+
+    Notes
+    -----
+    "bilinear", and "nearest" to a size that is no multiple, are products with a matrix along each axis, whose rows hold
+    the weights of the input's pixels.
     """
 
-    scale_factor: int | tuple[int, int] = 2
-    fixed: ClassVar[frozenset[str]] = frozenset({"scale_factor"})
+    scale_factor: int | tuple[int, int] | None = None
+    size: int | tuple[int, int] | None = None
+    mode: str = "nearest"
+    align_corners: bool | None = None
+    fixed: ClassVar[frozenset[str]] = frozenset({"scale_factor", "size", "mode", "align_corners"})
 
     def __post_init__(self) -> None:
-        self._factors = pair(self.scale_factor, "scale_factor")
+        if self.size is not None and self.scale_factor is not None:
+            raise ShapeError(f"give scale_factor or size, not both: got {self.scale_factor!r} and {self.size!r}")
+        self._factors = pair(2 if self.scale_factor is None else self.scale_factor, "scale_factor")
+        self._size = None if self.size is None else pair(self.size, "size")
+        one_of("mode", self.mode, "nearest", "bilinear")
+        one_of("align_corners", self.align_corners, None, True, False)
+        if self.mode == "nearest" and self.align_corners is not None:
+            raise ShapeError('align_corners is for mode="bilinear" alone')
 
     def output_shape(self, x: Shape) -> Shape:
         (H, C, W, N), (a, b) = _images(x), self._factors
-        return H * a, C, W * b, N
+        oh, ow = self._size or (H * a, W * b)
+        return oh, C, ow, N
+
+    def _repeats(self, x: Shape, y: Shape) -> bool:
+        """Whether each pixel is repeated, the same number of times along an axis."""
+        return self.mode == "nearest" and y[0] % x[0] == y[2] % x[2] == 0
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        return Needs(input=False, output=False)
+        if self._repeats(x, y):
+            return Needs(input=False, output=False)
+        rows = {"rows": [Spec((y[0], *x[1:]), dtype)]}
+        return Needs(input=False, output=False, forward=rows, backward=rows)
 
     def flops(self, x: Shape, y: Shape) -> int:
-        return 0
+        if self._repeats(x, y):
+            return 0
+        (H, C, W, N), (OH, _, OW, _) = x, y
+        return 2 * OH * C * N * W * (H + OW)
 
     def band(self, rows: slice, x: Shape) -> Band:
-        a = self._factors[0]
-        return (self, slice(rows.start // a, rows.stop // a)) if rows.start % a == rows.stop % a == 0 else None
-
-    def _blocks(self, y: Array) -> Array:
-        """The outputs (H·a, C, W·b, N) as (H, a, C, W, b, N), a view."""
-        (OH, C, OW, N), (a, b) = y.shape, self._factors
-        return y.reshape(OH // a, a, C, OW // b, b, N)
+        y = self.output_shape(x)
+        a = y[0] // x[0]
+        if not self._repeats(x, y) or self._size or rows.start % a or rows.stop % a:
+            return None
+        return self, slice(rows.start // a, rows.stop // a)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        yield partial(setitem, self._blocks(ctx.y), ..., x[:, None, :, :, None])
+        if self._repeats(x.shape, ctx.y.shape):
+            yield partial(setitem, _blocks(ctx.y, x.shape), ..., x[:, None, :, :, None])
+            return
+        (along_height, along_width), (rows,) = self._matrices(x, ctx), ctx.scratch["rows"]
+        yield partial(ctx.xp.matmul, along_height, _flat(x), out=_flat(rows))
+        yield partial(ctx.xp.matmul, along_width, rows, out=ctx.y)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        blocks, dx = self._blocks(dy), ctx.dx
-        if accumulator(dx.dtype.name) == dx.dtype.name:
-            yield partial(ctx.xp.sum, blocks, axis=(1, 4), out=dx)
+        xp, dx = ctx.xp, ctx.dx
+        if not self._repeats(dx.shape, dy.shape):
+            (along_height, along_width), (rows,) = self._matrices(dx, ctx), ctx.scratch["rows"]
+            yield partial(xp.matmul, along_width.T, dy, out=rows)
+            yield partial(xp.matmul, along_height.T, _flat(rows), out=_flat(dx))
+            return
+        blocks, sums = _blocks(dy, dx.shape), accumulator(dx.dtype.name)
+        if sums == dx.dtype.name:
+            yield partial(xp.sum, blocks, axis=(1, 4), out=dx)
         else:
-            sums = accumulator(dx.dtype.name)
-            yield lambda: setitem(dx, ..., ctx.xp.sum(blocks, axis=(1, 4), dtype=sums))
+            yield lambda: setitem(dx, ..., xp.sum(blocks, axis=(1, 4), dtype=sums))
+
+    def _matrices(self, x: Array, ctx: Context) -> list[Array]:
+        """Return the matrices (OH, H) and (OW, W) of weights."""
+        from im2colnet.host import np  # they are made once, on the host
+
+        y, found = self.output_shape(x.shape), []
+        for axis in 0, 2:
+            n, out = x.shape[axis], y[axis]
+            if self.mode == "nearest":
+                position = np.arange(out) * n // out
+                low, high, weight = position, position, np.zeros(out)
+            else:
+                if self.align_corners:
+                    place = np.arange(out) * ((n - 1) / max(1, out - 1))
+                else:
+                    place = np.maximum((np.arange(out) + 0.5) * (n / out) - 0.5, 0)
+                low = np.minimum(place.astype(int), n - 1)
+                high, weight = np.minimum(low + 1, n - 1), place - low
+            matrix = np.zeros((out, n))
+            np.add.at(matrix, (np.arange(out), low), 1 - weight)
+            np.add.at(matrix, (np.arange(out), high), weight)
+            found.append(ctx.backend.asarray(matrix.astype(x.dtype)))
+        return found
+
+
+def _flat(x: Array) -> Array:
+    """Images (H, C, W, N) as the matrix (H, C·W·N), a view."""
+    return x.reshape(x.shape[0], -1)
+
+
+def _blocks(y: Array, x: Shape) -> Array:
+    """Outputs (H·a, C, W·b, N) as (H, a, C, W, b, N), a view."""
+    (OH, C, OW, N), (H, _, W, _) = y.shape, x
+    return y.reshape(H, OH // H, C, W, OW // W, N)

@@ -717,6 +717,19 @@ FAMILIES = {
             },
         ),
     },
+    "resampling": {
+        "upsample": (
+            layer(F.interpolate),
+            {
+                "nearest, factor": {"x": (2, 3, 4, 5), "scale_factor": (2, 3)},
+                "nearest, size": {"x": (2, 3, 4, 5), "size": (7, 3)},
+                "bilinear, factor": {"x": (2, 3, 4, 5), "scale_factor": 2, "mode": "bilinear"},
+                "bilinear, size": {"x": (2, 3, 4, 5), "size": (7, 3), "mode": "bilinear", "align_corners": False},
+                "bilinear, corners": {"x": (2, 3, 4, 5), "size": (9, 3), "mode": "bilinear", "align_corners": True},
+                "bilinear, one row": {"x": (2, 3, 4, 5), "size": (1, 8), "mode": "bilinear", "align_corners": True},
+            },
+        ),
+    },
     "shaping": {
         "pixel_shuffle": (
             layer(F.pixel_shuffle),

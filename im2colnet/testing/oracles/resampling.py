@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from im2colnet.host import np
@@ -9,21 +10,48 @@ from im2colnet.testing.oracles.arrays import floats
 from im2colnet.testing.oracles.windows import pair
 
 
-def upsample(x: Any, scale_factor: Any = 2) -> Any:
-    """Each pixel as often as ``scale_factor`` says: the nearest one."""
+def _sources(n: int, out: int, mode: str, align_corners: bool) -> list[list[tuple[int, float]]]:
+    """Return for each output of an axis the inputs that it is made of, and their weights."""
+    found = []
+    for i in range(out):
+        if mode == "nearest":
+            found.append([(math.floor(i * n / out + 1e-9), 1.0)])
+            continue
+        place = i * (n - 1) / (out - 1) if align_corners and out > 1 else 0.0
+        if not align_corners:
+            place = max((i + 0.5) * n / out - 0.5, 0.0)
+        low = min(math.floor(place), n - 1)
+        found.append([(low, 1 - (place - low)), (min(low + 1, n - 1), place - low)])
+    return found
+
+
+def _upsampling(x: Any, scale_factor: Any, size: Any, mode: str, align_corners: Any) -> Any:
+    (H, W), (a, b) = x.shape[2:], pair(2 if scale_factor is None else scale_factor)
+    height, width = (H * a, W * b) if size is None else pair(size)
+    return _sources(H, height, mode, bool(align_corners)), _sources(W, width, mode, bool(align_corners))
+
+
+def upsample(
+    x: Any, scale_factor: Any = None, size: Any = None, mode: str = "nearest", align_corners: Any = None
+) -> Any:
+    """Each pixel from the nearest one, or between the nearest four."""
     (x,) = floats(x)
-    (a, b), (N, C, H, W) = pair(scale_factor), x.shape
-    y = np.zeros((N, C, H * a, W * b))
+    rows, columns = _upsampling(x, scale_factor, size, mode, align_corners)
+    y = np.zeros((*x.shape[:2], len(rows), len(columns)))
     for n, c, h, w in np.ndindex(y.shape):
-        y[n, c, h, w] = x[n, c, h // a, w // b]
+        y[n, c, h, w] = sum(p * q * x[n, c, i, j] for i, p in rows[h] for j, q in columns[w])
     return y
 
 
-def upsample_grad(x: Any, dy: Any, scale_factor: Any = 2) -> Any:
-    """Gradient with respect to the input: the sum over a pixel's copies."""
+def upsample_grad(
+    x: Any, dy: Any, scale_factor: Any = None, size: Any = None, mode: str = "nearest", align_corners: Any = None
+) -> Any:
+    """Gradient with respect to the input: each pixel gets its weight's share of what it has given to."""
     x, dy = floats(x, dy)
-    a, b = pair(scale_factor)
+    rows, columns = _upsampling(x, scale_factor, size, mode, align_corners)
     dx = np.zeros(x.shape)
     for n, c, h, w in np.ndindex(dy.shape):
-        dx[n, c, h // a, w // b] += dy[n, c, h, w]
+        for i, p in rows[h]:
+            for j, q in columns[w]:
+                dx[n, c, i, j] += p * q * dy[n, c, h, w]
     return dx
