@@ -265,9 +265,6 @@ class AlongAxis(Layer):
     def _sums(x: Shape, axis: int, dtype: str) -> Spec:
         return Spec((*x[:axis], 1, *x[axis + 1 :]), accumulator(dtype))
 
-    def band(self, rows: slice, x: Shape) -> Any:
-        return None if inner_axis(self.dim, x) == 0 else (self, rows)
-
 
 @dataclass(eq=False, repr=False)
 class Softmax(AlongAxis):
@@ -464,7 +461,9 @@ class PReLU(Layer):
         wide = Spec(x, accumulator(dtype))
         return Needs(output=False, forward={"parts": [wide, wide]}, backward={"parts": [wide, wide, wide]})
 
-    band = _same_rows
+    def band(self, rows: slice, x: Shape) -> Any:
+        by_row = self.num_parameters > 1 and channel_axis(x) == 0  # each row has a weight of its own
+        return None if by_row else (self, rows)
 
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(x)

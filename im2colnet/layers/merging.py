@@ -1,4 +1,7 @@
-"""Layers that join several values, by broadcasting along the axes of length 1, as NumPy does, or along the channels."""
+"""Layers that join several values, by broadcasting along the axes of length 1, as NumPy does, or along the channels.
+
+Where one of them is asked by a shape ``x``, this is the tuple of the shapes of all its inputs.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,13 @@ from im2colnet.types import Array, Call, Shape, Spec, accumulator
 __all__ = ["Add", "Concat", "Mul"]
 
 
-class Merging(Layer):
-    """What the layers with several inputs have in common: ``x``, where it is a shape, is the tuple of all of them."""
-
-    def band(self, rows: slice, x: Any) -> Band:
-        alike = all(len(shape) == len(x[0]) and shape[0] == x[0][0] for shape in x)
-        return (self, rows) if alike else None
+def _rows_of_all(layer: Layer, rows: slice, x: Any) -> Band:
+    """Return the band of a layer whose rows of output depend on the same rows of all its inputs."""
+    alike = all(len(shape) == len(x[0]) and shape[0] == x[0][0] for shape in x)
+    return (layer, rows) if alike else None
 
 
-class Elementwise(Merging):
+class Elementwise(Layer):
     """A function of two values of equal shapes, or whose axes of length 1 are broadcast; never along the batch."""
 
     sign: ClassVar[str]
@@ -51,6 +52,8 @@ class Add(Elementwise):
         alike = all(shape == y for shape in x)
         return Needs(input=False, output=False, inplace=alike, gradient_passes=alike)
 
+    band = _rows_of_all
+
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         yield partial(ctx.xp.add, *ctx.xs, ctx.y)
 
@@ -68,6 +71,8 @@ class Mul(Elementwise):
     def needs(self, x: Any, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         return Needs(output=False, backward={"product": [Spec(y, dtype)]} if any(s != y for s in x) else {})
 
+    band = _rows_of_all
+
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         yield partial(ctx.xp.multiply, *ctx.xs, ctx.y)
 
@@ -83,7 +88,7 @@ class Mul(Elementwise):
                 yield from sum_broadcast(product, dx, ctx.xp)
 
 
-class Concat(Merging):
+class Concat(Layer):
     """The values after each other along the channels, or features: PyTorch's ``torch.cat(values, dim=1)``."""
 
     def output_shape(self, *x: Shape) -> Shape:
@@ -103,7 +108,7 @@ class Concat(Merging):
         return 0
 
     def band(self, rows: slice, x: Any) -> Band:
-        return super().band(rows, x) if len(x[0]) == 4 else None
+        return (self, rows) if len(x[0]) == 4 else None
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         for part, one in zip(parts(ctx.y, ctx.xs), ctx.xs, strict=True):

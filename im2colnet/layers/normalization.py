@@ -589,10 +589,10 @@ class LocalResponseNorm(Layer):
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         wide = accumulator(dtype)
         full = Spec(x, wide)
+        if not training:
+            return Needs(input=False, output=False, inplace=True, forward={"local_response": [full, full, full]})
         return Needs(
-            input=training,
             output=False,
-            inplace=not training,
             saved={"base": full},
             forward={"local_response": [full, full]},
             backward={"local_response": [full, full, full]},
@@ -604,7 +604,8 @@ class LocalResponseNorm(Layer):
         return (5 + self.size) * prod(x)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        xp, base, (squares, power) = ctx.xp, ctx.saved["base"], ctx.scratch["local_response"]
+        xp, (squares, power, *base_of_evaluation) = ctx.xp, ctx.scratch["local_response"]
+        base = ctx.saved["base"] if ctx.training else base_of_evaluation[0]
         yield partial(setitem, squares, ..., x)
         yield partial(xp.square, squares, out=squares)
         yield from self._sums(xp, squares, base, self.size // 2)
