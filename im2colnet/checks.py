@@ -48,6 +48,29 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
     return found
 
 
+def more_than_zero(name: str, value: Any) -> float:
+    """Return ``value`` as a float above 0, or raise a ShapeError that names the argument."""
+    found = number(name, value)
+    if not found:
+        raise ShapeError(f"{name} must be more than 0")
+    return found
+
+
+def check_dim(dim: Any) -> int:
+    """Return the number of an axis of a sample, counted as users see it, or raise a ShapeError."""
+    if dim is None:
+        raise ShapeError("dim must be an axis, such as 1 for the channels or features; got None")
+    try:
+        found = None if is_truth_value(dim) else index(dim)
+    except TypeError:
+        found = None
+    if found is None:
+        raise ShapeError(f"dim must be an integer, such as 1 for the channels; got {dim!r}")
+    if found == 0:
+        raise ShapeError("dim=0 is the batch, whose samples stay apart: 1 is the axis of channels or features")
+    return found
+
+
 def groups_divide(channels: int, filters: int, groups: Any) -> int:
     """Return ``groups`` as an integer, or raise a ShapeError unless it divides both the channels and the filters."""
     try:

@@ -11,6 +11,7 @@ outputs whose input lies inside the image. Outside it, the operation sees paddin
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 from im2colnet.checks import whole
@@ -44,6 +45,16 @@ class Window(NamedTuple):
         """Inputs from the first tap to the last: dilation * (kernel - 1) + 1."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a pixel can be in two windows."""
+        return self.extent[0] > self.stride[0] or self.extent[1] > self.stride[1]
+
+    def tiles(self, size: Pair) -> bool:
+        """Whether each pixel of an image of this size is in exactly one window, as one of its taps."""
+        met = sum((o[0].stop - o[0].start) * (o[2].stop - o[2].start) for _, _, o, _ in self.pairs(size))
+        return not self.overlaps and met == prod(size)
 
     @property
     def flipped(self) -> Window | None:

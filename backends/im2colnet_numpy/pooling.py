@@ -44,8 +44,7 @@ class NumpyPooling(Pooling):
     ) -> Iterator[Call]:
         hit, taken, part = scratch
         size = x.shape[0], x.shape[2]
-        overlapping = window.extent[0] > window.stride[0] or window.extent[1] > window.stride[1]
-        if overlapping or not _tiles(window, size):
+        if not window.tiles(size):
             yield partial(out.fill, 0)
         yield partial(taken.fill, False)
         dy_bits, part_bits, out_bits = map(as_bits, (dy, part, out))
@@ -54,7 +53,7 @@ class NumpyPooling(Pooling):
             yield partial(np.equal, x[inputs], y[outputs], is_max)
             yield partial(np.greater, is_max, seen, is_max)  # a maximum, and the first
             yield partial(np.logical_or, seen, is_max, seen)
-            if overlapping:
+            if window.overlaps:
                 yield partial(np.multiply, dy_bits[outputs], is_max, part_bits[outputs])
                 yield partial(np.add, target, part[outputs], target)
             else:
@@ -75,13 +74,6 @@ def _add_grad_of_nan(x: Array, y: Array, dy: Array, window: Window, out: Array, 
         np.greater(is_nan, seen, out=is_nan)
         np.logical_or(seen, is_nan, out=seen)
         np.add(target, dy[outputs], out=target, where=is_nan)
-
-
-def _tiles(window: Window, size: Pair) -> bool:
-    """Whether the taps meet each pixel exactly once."""
-    OH, OW = window.output_size(size)
-    (KH, KW), pads = window.kernel, window.padding
-    return window.kernel == window.stride and pads == ((0, 0), (0, 0)) and size == (OH * KH, OW * KW)
 
 
 def _max_along(x: Array, axis: int, taps: Sequence[Tap], stride: int, out: Array) -> Iterator[Call]:

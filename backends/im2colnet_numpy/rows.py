@@ -181,25 +181,17 @@ def as_weight(matrices: np.ndarray, dw: np.ndarray) -> Call:
     return partial(setitem, by_group, ..., matrices.reshape(by_group.shape))
 
 
-def side_by_side(window: Window) -> bool:
-    """Whether no pixel is in two windows: then they are copied to where they are, in half the time of adding them."""
-    return window.extent[0] <= window.stride[0] and window.extent[1] <= window.stride[1]
-
-
 def start_windows(window: Window, x: np.ndarray) -> Iterator[Call]:
     """Write zeros to the images x, before windows are added, unless all of it will be copied from them."""
-    H, _, W, _ = x.shape
-    met = sum((o[0].stop - o[0].start) * (o[2].stop - o[2].start) for _, _, o, _ in window.pairs((H, W)))
-    if met != H * W or not side_by_side(window):
+    if not window.tiles((x.shape[0], x.shape[2])):
         yield partial(x.fill, 0)
 
 
 def add_windows(windows: np.ndarray, r: int, window: Window, x: np.ndarray) -> Iterator[Call]:
     """Add windows (m, KH, KW, G, C/G, OW, N) of output rows r to r + m to the images x that they are of.
 
-    :func:`start_windows` goes before the first of them.
+    :func:`start_windows` goes before the first of them. Windows that do not overlap are copied, in half the time.
     """
-    copied = side_by_side(window)
     (H, _, W, N), (m, _, _, G, C, _, _) = x.shape, windows.shape
     images = x.reshape(H, G, C, W, N)
     for i, j, (orows, _, ocols), (irows, _, icols) in window.pairs((H, W)):
@@ -208,7 +200,7 @@ def add_windows(windows: np.ndarray, r: int, window: Window, x: np.ndarray) -> I
             first = irows.start + (lo - orows.start) * irows.step
             target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
             part = windows[lo - r : hi - r, i, j, :, :, ocols]
-            yield partial(setitem, target, ..., part) if copied else partial(np.add, target, part, target)
+            yield partial(np.add, target, part, target) if window.overlaps else partial(setitem, target, ..., part)
 
 
 class RowSum:

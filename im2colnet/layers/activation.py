@@ -10,7 +10,7 @@ from operator import setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend, Spec, formula
-from im2colnet.checks import number, one_of, whole
+from im2colnet.checks import check_dim, more_than_zero, number, one_of, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Context, Layer, Needs, Parameter, _same_rows
 from im2colnet.layout import channel_axis, channels, inner_axis, user_shape
@@ -137,8 +137,7 @@ class CELU(Activation):
     fixed: ClassVar[frozenset[str]] = frozenset({"alpha"})
 
     def __post_init__(self) -> None:
-        if not number("alpha", self.alpha):
-            raise ShapeError("alpha must be more than 0")
+        more_than_zero("alpha", self.alpha)
         self._set_kind("celu", self.alpha)
 
 
@@ -175,8 +174,7 @@ class Softplus(Activation):
 
     def __post_init__(self) -> None:
         number("threshold", self.threshold)
-        if not number("beta", self.beta):
-            raise ShapeError("beta must be more than 0")
+        more_than_zero("beta", self.beta)
         self._set_kind("softplus", self.beta, self.threshold)
 
 
@@ -244,17 +242,6 @@ class AlongAxis(Layer):
 
     dim: int
 
-    def _check_dim(self) -> None:
-        if self.dim is None:
-            raise ShapeError("dim must be an axis, such as 1 for the channels or features; got None")
-        try:
-            whole("dim", self.dim, least=-self.AXES)
-        except ShapeError:
-            raise ShapeError(f"dim must be an integer, such as 1 for the channels; got {self.dim!r}") from None
-        if self.dim == 0:
-            raise ShapeError("dim=0 is the batch, whose samples stay apart: 1 is the axis of channels or features")
-
-    AXES: ClassVar[int] = 64  #: no array has more
     fixed: ClassVar[frozenset[str]] = frozenset({"dim"})
 
     def output_shape(self, x: Shape) -> Shape:
@@ -279,7 +266,7 @@ class Softmax(AlongAxis):
     dim: int
 
     def __post_init__(self) -> None:
-        self._check_dim()
+        check_dim(self.dim)
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         of_sums = accumulator(dtype)
@@ -325,7 +312,7 @@ class LogSoftmax(AlongAxis):
     dim: int
 
     def __post_init__(self) -> None:
-        self._check_dim()
+        check_dim(self.dim)
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         of_axis, wide = self._sums(x, inner_axis(self.dim, x), dtype), Spec(x, accumulator(dtype))
@@ -370,7 +357,7 @@ class GLU(AlongAxis):
     dim: int = -1
 
     def __post_init__(self) -> None:
-        self._check_dim()
+        check_dim(self.dim)
 
     def output_shape(self, x: Shape) -> Shape:
         axis = inner_axis(self.dim, x)

@@ -357,6 +357,13 @@ def _images(x: Shape) -> tuple[int, int, int, int]:
     return x[0], x[1], x[2], x[3]
 
 
+def images_of(channels: int, x: Shape) -> tuple[int, int, int, int]:
+    """Return the shape of images that have this number of channels, or raise a ShapeError."""
+    if _images(x)[1] != channels:
+        raise ShapeError(f"expected {channels} input channels, got {x[1]}: input shape {user_shape(x)}")
+    return _images(x)
+
+
 def _same_rows(layer: Layer, rows: slice, x: Shape) -> Band:
     """Return the band of a layer whose rows of output depend on the same rows of input: the layer itself."""
     return layer, rows

@@ -11,17 +11,48 @@ from typing import Any, ClassVar, cast
 
 from im2colnet.backend import Backend
 from im2colnet.checks import groups_divide, whole
-from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Scratch, _images, _rows_of_windows
-from im2colnet.layout import user_shape
+from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Scratch, _rows_of_windows, images_of
 from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
 from im2colnet.window import make_output_padding, make_window
 
 __all__ = ["Conv2d", "ConvTranspose2d"]
 
 
+class Filters(Layer):
+    """What :class:`Conv2d` and :class:`ConvTranspose2d` have in common: a weight, a bias, and a window."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+    bias: bool
+    fixed: ClassVar[frozenset[str]] = frozenset(
+        {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"}
+    )
+
+    def __post_init__(self) -> None:
+        self._set(in_channels=whole("in_channels", self.in_channels))
+        self._set(out_channels=whole("out_channels", self.out_channels))
+        self._set(groups=groups_divide(self.in_channels, self.out_channels, self.groups))
+        self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def _filters(self) -> tuple[int, int]:
+        """Return the number of filters in the weight, and that of channels which they are divided from by groups."""
+        raise NotImplementedError(f"{type(self).__name__} must define _filters()")
+
+    def parameters(self) -> dict[str, Parameter]:
+        filters, channels = self._filters()
+        shape = (filters, channels // self.groups, *self.window.kernel)
+        bound = 1 / sqrt(prod(shape[1:]))
+        bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
+        return {"weight": Parameter(shape, bound, order="filter"), **bias}
+
+
 @dataclass(eq=False, repr=False)
-class Conv2d(Layer):
+class Conv2d(Filters):
     """Convolution (cross-correlation, as everywhere in deep learning).
 
     ``y = w · im2col(x) + b``; weight (out_channels, in_channels / groups, KH, KW), bias (out_channels,), both
@@ -46,26 +77,12 @@ class Conv2d(Layer):
     groups: int = 1
     bias: bool = True
     fuses: ClassVar[bool] = True
-    fixed: ClassVar[frozenset[str]] = frozenset(
-        {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"}
-    )
 
-    def __post_init__(self) -> None:
-        self._set(in_channels=whole("in_channels", self.in_channels))
-        self._set(out_channels=whole("out_channels", self.out_channels))
-        self._set(groups=groups_divide(self.in_channels, self.out_channels, self.groups))
-        self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
-
-    def parameters(self) -> dict[str, Parameter]:
-        shape = (self.out_channels, self.in_channels // self.groups, *self.window.kernel)
-        bound = 1 / sqrt(prod(shape[1:]))
-        bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
-        return {"weight": Parameter(shape, bound, order="filter"), **bias}
+    def _filters(self) -> tuple[int, int]:
+        return self.out_channels, self.in_channels
 
     def output_shape(self, x: Shape) -> Shape:
-        H, C, W, N = _images(x)
-        if self.in_channels != C:
-            raise ShapeError(f"expected {self.in_channels} input channels, got {C}: input shape {user_shape(x)}")
+        H, _, W, N = images_of(self.in_channels, x)
         OH, OW = self.window.output_size((H, W))
         return OH, self.out_channels, OW, N
 
@@ -173,7 +190,7 @@ class NormalizedConv2d(Layer):
 
 
 @dataclass(eq=False, repr=False)
-class ConvTranspose2d(Layer):
+class ConvTranspose2d(Filters):
     """Transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
 
     ``y = col2im(wᵀ · x) + b``, the gradient of the input of a convolution that has the same weight and window, and x as
@@ -207,25 +224,17 @@ class ConvTranspose2d(Layer):
     groups: int = 1
     bias: bool = True
     dilation: Any = 1
-    fixed: ClassVar[frozenset[str]] = Conv2d.fixed | {"output_padding"}
+    fixed: ClassVar[frozenset[str]] = Filters.fixed | {"output_padding"}
 
     def __post_init__(self) -> None:
-        self._set(in_channels=whole("in_channels", self.in_channels))
-        self._set(out_channels=whole("out_channels", self.out_channels))
-        self._set(groups=groups_divide(self.in_channels, self.out_channels, self.groups))
-        self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
+        super().__post_init__()
         self.more = make_output_padding(self.output_padding, self.window)
 
-    def parameters(self) -> dict[str, Parameter]:
-        shape = (self.in_channels, self.out_channels // self.groups, *self.window.kernel)
-        bound = 1 / sqrt(prod(shape[1:]))
-        bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
-        return {"weight": Parameter(shape, bound, order="filter"), **bias}
+    def _filters(self) -> tuple[int, int]:
+        return self.in_channels, self.out_channels
 
     def output_shape(self, x: Shape) -> Shape:
-        H, C, W, N = _images(x)
-        if self.in_channels != C:
-            raise ShapeError(f"expected {self.in_channels} input channels, got {C}: input shape {user_shape(x)}")
+        H, _, W, N = images_of(self.in_channels, x)
         OH, OW = self.window.image_size((H, W), self.more)
         return OH, self.out_channels, OW, N
 

@@ -10,9 +10,9 @@ from operator import setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import whole
+from im2colnet.checks import check_dim, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Band, Context, Layer, Needs, _images, _same_rows
+from im2colnet.layers.base import Band, Context, Layer, Needs, _images, _same_rows, images_of
 from im2colnet.layout import inner_axis, internal_shape, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
@@ -65,9 +65,7 @@ class ZeroPadShortcut(Layer):
         self._set(out_channels=whole("out_channels", self.out_channels, least=self.in_channels))
 
     def output_shape(self, x: Shape) -> Shape:
-        H, C, W, N = _images(x)
-        if self.in_channels != C:
-            raise ShapeError(f"expected {self.in_channels} input channels, got {C}: input shape {user_shape(x)}")
+        H, _, W, N = images_of(self.in_channels, x)
         return -(-H // self.stride), self.out_channels, -(-W // self.stride), N
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
@@ -309,8 +307,8 @@ class Unflatten(Exchange):
     fixed: ClassVar[frozenset[str]] = frozenset({"dim", "unflattened_size"})
 
     def __post_init__(self) -> None:
+        self._set(dim=check_dim(self.dim))
         try:
-            self._set(dim=whole("dim", self.dim, least=-64))
             sizes = tuple(n if n == -1 else whole("unflattened_size", n) for n in self.unflattened_size)
         except (TypeError, ValueError):  # ShapeError is a ValueError
             sizes = ()
@@ -319,8 +317,6 @@ class Unflatten(Exchange):
                 "Unflatten takes an axis and the positive lengths of those that it becomes, one of which may be -1, got"
                 f" {self.dim!r} and {self.unflattened_size!r}"
             )
-        if self.dim == 0:
-            raise ShapeError("dim=0 is the batch, whose samples stay apart: 1 is the axis of channels or features")
         self._sizes = sizes
 
     def output_shape(self, x: Shape) -> Shape:
