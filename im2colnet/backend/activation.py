@@ -355,8 +355,7 @@ def _normal_tail(xp: Any, x: Array, q: Array, t: Array) -> None:
 
 def _bell(xp: Any, x: Array, t: Array) -> None:
     """Write exp(-x²/2); above 50 it is as good as 0."""
-    xp.minimum(x, 50, out=t)
-    xp.maximum(t, -50, out=t)
+    _hardtanh(xp, x, t, -50, 50)
     xp.multiply(t, t, out=t)
     xp.multiply(t, -0.5, out=t)
     xp.exp(t, out=t)
@@ -380,8 +379,7 @@ def _gelu_slope(xp: Any, x: Array, s: Array, t: Array, u: Array) -> None:
     xp.multiply(s, u, out=s)
     xp.add(s, t, out=s)
     _bell(xp, x, t)
-    xp.minimum(x, 50, out=u)
-    xp.maximum(u, -50, out=u)
+    _hardtanh(xp, x, u, -50, 50)
     xp.multiply(t, u, out=t)
     xp.multiply(t, 1 / sqrt(2 * pi), out=t)
     xp.add(s, t, out=s)
@@ -389,8 +387,7 @@ def _gelu_slope(xp: Any, x: Array, s: Array, t: Array, u: Array) -> None:
 
 def _gelu_tanh_inner(xp: Any, x: Array, t: Array) -> None:
     """Write 2·√(2/π)·(x + 0.044715·x³), x at most 20: (1 + tanh(v)) / 2 is σ(2v)."""
-    xp.minimum(x, 20, out=t)
-    xp.maximum(t, -20, out=t)
+    _hardtanh(xp, x, t, -20, 20)
     xp.multiply(t, t, out=t)
     xp.multiply(t, 0.044715, out=t)
     xp.add(t, 1, out=t)
@@ -400,8 +397,7 @@ def _gelu_tanh_inner(xp: Any, x: Array, t: Array) -> None:
 def _gelu_tanh(xp: Any, x: Array, y: Array, t: Array, u: Array) -> None:
     """Write x·σ(2v), see :func:`_gelu_tanh_inner`."""
     _gelu_tanh_inner(xp, x, t)
-    xp.minimum(x, 20, out=u)
-    xp.maximum(u, -20, out=u)
+    _hardtanh(xp, x, u, -20, 20)
     xp.multiply(t, u, out=t)
     _sigmoid(xp, t, u)
     xp.maximum(x, -20, out=t)
@@ -411,8 +407,7 @@ def _gelu_tanh(xp: Any, x: Array, y: Array, t: Array, u: Array) -> None:
 def _gelu_tanh_slope(xp: Any, x: Array, s: Array, t: Array, u: Array) -> None:
     """Write σ + x·σ·(1 - σ)·2v', with σ = σ(2v), 1 - σ = σ(-2v) and 2v' = 2·√(2/π)·(1 + 3·0.044715·x²)."""
     _gelu_tanh_inner(xp, x, t)
-    xp.minimum(x, 20, out=u)
-    xp.maximum(u, -20, out=u)
+    _hardtanh(xp, x, u, -20, 20)
     xp.multiply(t, u, out=s)
     xp.multiply(t, 3, out=t)
     xp.subtract(t, 4 * sqrt(2 / pi), out=t)  # 2v'

@@ -107,9 +107,7 @@ class BoundPlan:
         if sums is not None:
             ctx.sums = sums
         if kind == "forward":
-            known = ("forward", i, 0) in self._prepared
-            calls = self._prepared["forward", i, 0] if known else self._prepare("forward", i, 0, ctx.x)
-            forward(layer, ctx, calls)
+            forward(layer, ctx, self._calls("forward", i, 0, ctx.x))
             return
         if kind == "sums":
             layer.shard_sums(ctx.x, ctx)
@@ -121,16 +119,15 @@ class BoundPlan:
             return
         needs = self.plan.needs[i]
         if not (needs.view or needs.gradient_passes):
-            ctx.dxs, known = arrays.dxs, ("backward", i, row) in self._prepared
-            calls = self._prepared["backward", i, row] if known else self._prepare("backward", i, row, arrays.dy)
-            backward(layer, ctx, arrays, calls)
+            ctx.dxs = arrays.dxs
+            backward(layer, ctx, arrays, self._calls("backward", i, row, arrays.dy))
         for new, old, total in arrays.adds:
             ctx.xp.add(new, old, out=total)
 
-    def _prepare(self, kind: Literal["forward", "backward"], i: int, row: int, array: Array) -> Calls:
-        calls = prepare(kind, self.plan.graph.nodes[i].layer, array, self.contexts[i])
-        self._prepared[kind, i, row] = calls
-        return calls
+    def _calls(self, kind: Literal["forward", "backward"], i: int, row: int, array: Array) -> Calls:
+        if (kind, i, row) not in self._prepared:
+            self._prepared[kind, i, row] = prepare(kind, self.plan.graph.nodes[i].layer, array, self.contexts[i])
+        return self._prepared[kind, i, row]
 
     def inference(self, mine: range) -> Program:
         """Return what inference does for the bands ``mine``: for each node these bands, or the node as a whole.

@@ -10,9 +10,9 @@ from im2colnet.backend.registry import get_backend
 from im2colnet.checks import shown
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
-from im2colnet.layout import internal_axes, one_or_tuple
+from im2colnet.layout import channel_axis, internal_axes, one_or_tuple
 from im2colnet.text import count
-from im2colnet.types import Array, Shape
+from im2colnet.types import Array, Shape, accumulator
 
 __all__ = ["Loss"]
 
@@ -135,6 +135,17 @@ class Loss:
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return labels that suit a network's output (N, ...), for a step whose time is measured: normal numbers."""
         return rng.standard_normal(output_shape, dtype=np.float32)
+
+
+def wide(output: Array) -> Array:
+    """Return a network's output in the type in which sums are taken: float32 for 16 bits."""
+    return output.astype(accumulator(output.dtype.name), copy=False)
+
+
+def of_classes(numbers: Sequence[float], like: Array, backend: Backend) -> Array:
+    """Return a number for each class as an array that is broadcast along the classes of ``like``, (.., classes, ..)."""
+    shape = [len(numbers) if axis == channel_axis(like.shape) else 1 for axis in range(like.ndim)]
+    return backend.asarray(np.array(numbers, like.dtype.name)).reshape(shape)
 
 
 def output_shape_for(loss: Loss, output_shapes: Sequence[Shape]) -> Any:

@@ -8,7 +8,8 @@ from im2colnet.backend import Backend
 from im2colnet.checks import numbers
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
-from im2colnet.layout import channel_axis, internal_axes
+from im2colnet.layout import internal_axes
+from im2colnet.losses.base import of_classes, wide
 from im2colnet.losses.regression import ElementwiseLoss
 from im2colnet.types import Array, Shape
 
@@ -54,18 +55,14 @@ class BCEWithLogitsLoss(ElementwiseLoss):
     ) -> None:
         """Set ``metrics`` to [scale · Σ loss, right answers] and ``doutput`` to the gradient of the first."""
         xp, share = backend.xp, self._share(scale, output)
-        x = output.astype("float32") if output.dtype.itemsize < 4 else output
+        x = wide(output)
         t = targets.transpose(internal_axes(targets.ndim)).astype(x.dtype)
-
-        def of_classes(numbers: Any) -> Array:
-            shape = [len(numbers) if axis == channel_axis(x.shape) else 1 for axis in range(x.ndim)]
-            return backend.asarray(np.array(numbers, x.dtype.name)).reshape(shape)
 
         tail = xp.exp(-xp.abs(x))  # σ(-|x|) is tail / (1 + tail)
         softplus = xp.log1p(tail) + xp.maximum(-x, 0)  # -log σ(x)
-        factor = 1 if self.pos_weight is None else (of_classes(self.pos_weight) - 1) * t + 1
+        factor = 1 if self.pos_weight is None else (of_classes(self.pos_weight, x, backend) - 1) * t + 1
         loss = (1 - t) * x + factor * softplus
-        weight = None if self.weight is None else of_classes(self.weight)
+        weight = None if self.weight is None else of_classes(self.weight, x, backend)
         if weight is not None:
             loss *= weight
         metrics[0] = share * loss.sum(dtype="float64")

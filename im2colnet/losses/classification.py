@@ -10,7 +10,7 @@ from im2colnet.checks import number, numbers, one_of
 from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.host import np
 from im2colnet.layout import channel_axis, internal_axes
-from im2colnet.losses.base import Loss
+from im2colnet.losses.base import Loss, of_classes, wide
 from im2colnet.types import Array, Shape
 
 __all__ = ["CrossEntropyLoss", "FocalLoss", "NLLLoss"]
@@ -117,7 +117,7 @@ class ClassLoss(Loss):
         backend : Backend
         """
         xp, axis = backend.xp, channel_axis(output.shape)
-        z = output.astype("float32") if output.dtype.itemsize < 4 else output
+        z = wide(output)
         if not self.normalized:
             z = z - z.max(axis=axis, keepdims=True)
             z -= xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
@@ -132,20 +132,17 @@ class ClassLoss(Loss):
 
     def _wanted(self, targets: Array, z: Array, axis: int, backend: Backend) -> tuple[Array, Array]:
         """Return the weight of each class's term in the sum, like ``z``, and the right classes without that axis."""
-        xp, classes = backend.xp, z.shape[axis]
-        shape = [classes if i == axis else 1 for i in range(z.ndim)]
         if targets.dtype.kind != "f":
-            labels = targets.reshape(len(targets), 1, *targets.shape[2:]).transpose(internal_axes(z.ndim))
-            q = (labels == xp.arange(classes).reshape(shape)).astype(z.dtype)
-            kept, right = labels != IGNORED, labels.squeeze(axis)
+            labels, is_label = labelled(targets, z, backend)
+            q, kept, right = is_label.astype(z.dtype), labels != IGNORED, labels.squeeze(axis)
         else:
             q = targets.transpose(internal_axes(z.ndim)).astype(z.dtype)
             kept, right = None, q.argmax(axis=axis)
         if self.label_smoothing:
             q *= 1 - self.label_smoothing
-            q += self.label_smoothing / classes
+            q += self.label_smoothing / z.shape[axis]
         if self.weight is not None:
-            q *= backend.asarray(np.array(self.weight, z.dtype.name)).reshape(shape)
+            q *= of_classes(self.weight, z, backend)
         if self.label_smoothing and kept is not None:
             q *= kept
         return q, right
@@ -162,6 +159,12 @@ class ClassLoss(Loss):
         """Return random labels for class scores (N, classes, ...)."""
         n, classes, *places = output_shape
         return rng.integers(0, classes, (n, *places))
+
+
+def labelled(targets: Array, output: Array, backend: Backend) -> tuple[Array, Array]:
+    """Return labels along the axes of the output, with one class, and whether each class is that of the label."""
+    labels = targets.reshape(len(targets), 1, *targets.shape[2:]).transpose(internal_axes(output.ndim))
+    return labels, labels == of_classes(range(output.shape[channel_axis(output.shape)]), output, backend)
 
 
 class CrossEntropyLoss(ClassLoss):

@@ -6,7 +6,7 @@ from typing import Any
 
 from im2colnet.backend import Backend
 from im2colnet.backend.foreign import to_host
-from im2colnet.checks import number, one_of
+from im2colnet.checks import more_than_zero, number, one_of
 from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.host import np
 from im2colnet.layout import internal_axes
@@ -134,17 +134,20 @@ class HuberLoss(DifferenceLoss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
-        self.delta = number("delta", delta)
-        if not self.delta:
-            raise ShapeError("delta must be more than 0")
+        self.delta = more_than_zero("delta", delta)
 
     def _value(self, xp: Any, difference: Array) -> Array:
-        size = xp.abs(difference).astype("float64")
-        near = xp.minimum(size, self.delta)
-        return near * (size - near / 2)
+        return _huber(xp, difference, self.delta)
 
     def _slope(self, xp: Any, difference: Array) -> None:
         xp.clip(difference, -self.delta, self.delta, out=difference)
+
+
+def _huber(xp: Any, difference: Array, delta: float) -> Array:
+    """Return ``d²/2`` where |d| is at most ``delta``, ``delta · (|d| - delta/2)`` beyond, in float64."""
+    size = xp.abs(difference).astype("float64")
+    near = xp.minimum(size, delta)
+    return near * (size - near / 2)
 
 
 class SmoothL1Loss(DifferenceLoss):
@@ -164,11 +167,9 @@ class SmoothL1Loss(DifferenceLoss):
         self.beta = number("beta", beta)
 
     def _value(self, xp: Any, difference: Array) -> Array:
-        size = xp.abs(difference).astype("float64")
         if not self.beta:
-            return size
-        near = xp.minimum(size, self.beta)
-        return near * (size - near / 2) / self.beta
+            return xp.abs(difference).astype("float64")
+        return _huber(xp, difference, self.beta) / self.beta
 
     def _slope(self, xp: Any, difference: Array) -> None:
         if not self.beta:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from im2colnet.backend import Backend
-from im2colnet.checks import number
-from im2colnet.errors import ShapeError
+from im2colnet.checks import more_than_zero
 from im2colnet.host import np
-from im2colnet.layout import channel_axis, internal_axes
-from im2colnet.losses.classification import IGNORED, ClassLoss
+from im2colnet.layout import channel_axis
+from im2colnet.losses.base import wide
+from im2colnet.losses.classification import IGNORED, ClassLoss, labelled
 from im2colnet.types import Array
 
 __all__ = ["DiceLoss"]
@@ -31,9 +31,7 @@ class DiceLoss(ClassLoss):
 
     def __init__(self, smooth: float = 1.0, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(None, ignore_index, reduction)
-        self.smooth = number("smooth", smooth)
-        if not self.smooth:
-            raise ShapeError("smooth must be more than 0")
+        self.smooth = more_than_zero("smooth", smooth)
 
     def totals(self, targets: np.ndarray) -> tuple[float, int]:
         """Return the number of samples, and that of the labels that are not ignored."""
@@ -46,14 +44,12 @@ class DiceLoss(ClassLoss):
         """Set ``metrics`` to [scale · Σ loss, right predictions] and ``doutput`` to the gradient of the first."""
         xp, axis = backend.xp, channel_axis(output.shape)
         classes, pixels = output.shape[axis], tuple(i for i in range(output.ndim - 1) if i != axis)
-        labels = targets.reshape(len(targets), 1, *targets.shape[2:]).transpose(internal_axes(output.ndim))
-        shape = [classes if i == axis else 1 for i in range(output.ndim)]
+        labels, t = labelled(targets, output, backend)
         metrics[1] = (output.argmax(axis=axis) == labels.squeeze(axis)).sum()
-        z = output.astype("float32") if output.dtype.itemsize < 4 else output
+        z = wide(output)
         p = xp.exp(z - z.max(axis=axis, keepdims=True))
         p /= p.sum(axis=axis, keepdims=True)
         kept = labels != IGNORED
-        t = (labels == xp.arange(classes).reshape(shape)) & kept
         overlap = 2 * (p * t).sum(axis=pixels, keepdims=True, dtype="float64") + self.smooth
         whole = (p * kept).sum(axis=pixels, keepdims=True, dtype="float64")
         whole += t.sum(axis=pixels, keepdims=True) + self.smooth

@@ -43,11 +43,7 @@ class RMSprop(Optimizer):
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         s = state["square"]
-        if self.maximize:
-            xp.negative(g, out=g)
-        if self.weight_decay:
-            xp.multiply(p, self.weight_decay, out=work)
-            g += work
+        self.whole_gradient(p, g, work, xp)
         s *= self.alpha
         xp.square(g, out=work)
         work *= 1 - self.alpha
@@ -102,11 +98,7 @@ class Adagrad(Optimizer):
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         s = state["sum"]
-        if self.maximize:
-            xp.negative(g, out=g)
-        if self.weight_decay:
-            xp.multiply(p, self.weight_decay, out=work)
-            g += work
+        self.whole_gradient(p, g, work, xp)
         xp.square(g, out=work)
         s += work
         if self.initial_accumulator_value:

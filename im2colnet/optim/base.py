@@ -70,6 +70,14 @@ class Optimizer:
         """Return the numbers of the update of step ``t``, in the order in which kernels for ``rule`` take them."""
         raise NotImplementedError(f"{type(self).__name__} has the rule {self.rule!r} and must define scalars(lr, t)")
 
+    def whole_gradient(self, p: Array, g: Array, work: Array, xp: Any) -> None:
+        """Change the sign of the gradient if the optimiser has ``maximize``, then add ``weight_decay · p`` to it."""
+        if self.maximize:  # type: ignore[attr-defined]
+            xp.negative(g, out=g)
+        if self.weight_decay:  # type: ignore[attr-defined]
+            xp.multiply(p, self.weight_decay, out=work)  # type: ignore[attr-defined]
+            g += work
+
     def state_slots(self) -> tuple[str, ...]:
         """Return the names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""
         return ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import Any, ClassVar
 
-from im2colnet.checks import number, one_of, set_frozen, truth_value, whole
+from im2colnet.checks import more_than_zero, number, one_of, set_frozen, truth_value, whole
 from im2colnet.errors import ShapeError
 
 __all__ = [
@@ -253,9 +253,7 @@ class OneCycleLR(Schedule):
     def __post_init__(self) -> None:
         set_frozen(self, max_lr=number("max_lr", self.max_lr), pct_start=number("pct_start", self.pct_start))
         for name in "div_factor", "final_div_factor":
-            set_frozen(self, **{name: number(name, getattr(self, name))})
-            if not getattr(self, name):
-                raise ShapeError(f"{name} must be more than 0")
+            set_frozen(self, **{name: more_than_zero(name, getattr(self, name))})
         if self.pct_start > (0.5 if self.three_phase else 1):
             raise ShapeError(f"pct_start must be at most {0.5 if self.three_phase else 1}, got {self.pct_start!r}")
         one_of("anneal_strategy", self.anneal_strategy, "cos", "linear")
@@ -318,7 +316,7 @@ class SequentialLR(Schedule):
         i = bisect_right(starts, step) - 1
         end = starts[i + 1] if i + 1 < len(starts) else total
         length = None if end is None else end - starts[i]
-        return rate(self.schedules[i], step - int(-(-starts[i] // 1)), length, history)
+        return rate_at(self.schedules[i], step - int(-(-starts[i] // 1)), length, history)
 
 
 @dataclass(frozen=True)
@@ -392,6 +390,6 @@ class ReduceLROnPlateau(Schedule):
         return sign * (value - best * (1 + sign * self.threshold)) > 0
 
 
-def rate(schedule: Callable[..., float], step: int, total: float | None, history: Sequence[Any] = ()) -> float:
+def rate_at(schedule: Callable[..., float], step: int, total: float | None, history: Sequence[Any] = ()) -> float:
     """Return the learning rate that a schedule, or any callable, gives for a step."""
     return schedule(step, total, history) if getattr(schedule, "needs_history", False) else schedule(step, total)

@@ -52,11 +52,7 @@ class SGD(Optimizer):
         return lr, self.momentum, self.weight_decay, self.nesterov
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
-        if self.maximize:
-            xp.negative(g, out=g)
-        if self.weight_decay:
-            xp.multiply(p, self.weight_decay, out=work)
-            g += work
+        self.whole_gradient(p, g, work, xp)
         step = g
         if self.momentum:
             v = state["velocity"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from im2colnet.checks import number
 from im2colnet.errors import CheckpointError
-from im2colnet.optim.schedules import rate as rate_at
+from im2colnet.optim.schedules import rate_at
 from im2colnet.training.history import History
 
 #: a schedule: of the step and the number of steps it makes the learning rate
