@@ -14,7 +14,7 @@ from im2colnet.models.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 TORCH = json.loads((ROOT / "tests/reference/torch_signatures.json").read_text())
-#: rooms of a table: its title, the base class, and where PyTorch has the same
+#: of each table its title, the base class of what it lists, and PyTorch's module of the same things
 TABLES = [
     ("Layers", ic.Layer, "torch.nn"),
     ("Losses", ic.Loss, "torch.nn"),
@@ -35,7 +35,7 @@ def sentence(thing):
 
 
 def number(text):
-    """A default that is a number as one, so that 0 is 0.0 and 1 is True, anything else as its text."""
+    """Return a default that is a number as a float, so that 0 equals 0.0 and False, and any other one as its text."""
     try:
         return float(ast.literal_eval(text))
     except (SyntaxError, TypeError, ValueError):
@@ -43,7 +43,7 @@ def number(text):
 
 
 def difference(name, parameters, module):
-    """What PyTorch's class of the same name has that this one has not, and the other way round."""
+    """Return how a class differs from PyTorch's of the same name: arguments of only one of them, other defaults."""
     theirs = TORCH[module].get(name)
     if theirs is None:
         return "no class of this name"

@@ -107,7 +107,7 @@ def _works() -> bool:
 
 
 def let_go() -> None:
-    """Give up the lock that an error out of nowhere, between two lines, may have left this thread with."""
+    """Drop this thread's lock. An exception that was raised asynchronously may have left it locked."""
     if hasattr(_here, "lock"):
         _locks.discard(_here.lock)
         del _here.lock

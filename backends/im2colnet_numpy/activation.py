@@ -59,7 +59,7 @@ class NumpyActivation(Activation):
 def _tiles(arrays: tuple[Array, ...], scratch: Sequence[Array], size: int) -> Iterator[tuple[Array, ...]]:
     """Yield the same ``size`` numbers of each array, and scratch for them, which stays in cache from tile to tile.
 
-    Arrays of other strides, which are no matter of a run, are one tile.
+    Arrays that are not contiguous, which no run has, are taken as one tile.
     """
     if not all(array.flags.c_contiguous for array in arrays):
         yield (*arrays, *(np.empty(arrays[0].shape, spare.dtype) for spare in scratch))

@@ -275,9 +275,8 @@ def _dataset(
 ) -> Dataset:
     """Make a data set from the arrays of files; errors name the files."""
     try:
-        if (
-            labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu"
-        ):  # Keras stores the labels of CIFAR with this shape
+        # Keras stores the labels of CIFAR with this shape
+        if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu":
             labels = labels[:, 0]
         if labels.ndim == 1 and labels.dtype.kind not in "iu":  # targets have the shape (N, 1)
             raise DTypeError(f"labels must be integers, got {labels.dtype}")

@@ -155,7 +155,7 @@ def conv_transpose2d(
 
 
 def _check_transposed(x: Shape, w: Shape, groups: Any) -> int:
-    """Return ``groups`` as an integer, if images and the weight of a transposed convolution fit together by it."""
+    """Return ``groups`` as an integer, or raise a ShapeError if images, weight and groups do not fit together."""
     if x[1] != w[0]:
         raise ShapeError(f"x has {x[1]} channels (shape {tuple(x)}), but w of shape {tuple(w)} expects {w[0]}")
     try:

@@ -40,7 +40,7 @@ class Filters(Layer):
         self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def _filters(self) -> tuple[int, int]:
-        """Return the number of filters in the weight, and that of channels which they are divided from by groups."""
+        """Return the number of filters in the weight, and the number of channels of all groups of filters."""
         raise NotImplementedError(f"{type(self).__name__} must define _filters()")
 
     def parameters(self) -> dict[str, Parameter]:
@@ -208,8 +208,7 @@ class ConvTranspose2d(Filters):
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
         Rows and columns that are cut off the output.
     output_padding : int or (height, width)
-        Rows and columns more at the bottom and on the right, where windows reach or only the bias is: less than the
-        stride or the dilation.
+        Additional rows at the bottom and columns on the right of the output; less than the stride or the dilation.
     groups : int
         Groups of channels that do not see each other.
     bias : bool

@@ -631,7 +631,7 @@ class LocalResponseNorm(Layer):
         yield partial(setitem, ctx.dx, ..., first)
 
     def _sums(self, xp: Any, x: Array, out: Array, before: int) -> Iterator[Call]:
-        """Write the sums over ``size`` channels, that many of them before a number's own, into ``out``."""
+        """Write into ``out`` for each channel the sum over ``size`` channels, the first of them ``before`` it."""
         C = x.shape[1]
         yield partial(setitem, out, ..., x)
         for shift in range(-before, self.size - before):

@@ -137,7 +137,7 @@ class GlobalAvgPool2d(Layer):
 
 @dataclass(eq=False, repr=False)
 class Adaptive(Layer):
-    """Windows that share the image out among as many outputs as are wanted.
+    """Base of the pooling layers whose output has a given size.
 
     Output i of O along an axis of length L is of the pixels from ``floor(i·L/O)`` to ``ceil((i+1)·L/O)``. Where O
     divides L these are the windows of an ordinary pooling, which does it; else windows overlap, and differ in size.
@@ -301,7 +301,7 @@ def largest(of: list[Array], out: Array, xp: Any) -> Iterator[Call]:
 
 
 def to_first(x: Array, maximum: Array, dx: Array, left: Array, hit: Array, xp: Any) -> Iterator[Call]:
-    """Add to ``dx`` what is left of the gradients of the maxima that ``x`` is; nothing is left of those."""
+    """Add to ``dx`` the gradients ``left`` of the maxima that ``x`` equals, and set these to 0 in ``left``."""
     yield partial(xp.equal, x, maximum, out=hit)
     yield partial(xp.multiply, hit, left, out=hit)
     yield partial(xp.add, dx, hit, out=dx)

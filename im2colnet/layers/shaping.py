@@ -89,7 +89,7 @@ class ZeroPadShortcut(Layer):
 
 
 class Exchange(Layer):
-    """The same numbers in other places: the output and the input are two views of them with the same axes."""
+    """Base of the layers that move numbers: there are views of the input and of the output that are equal."""
 
     def _views(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Return views of an array like the input, and of one like the output, whose axes agree."""
@@ -219,10 +219,10 @@ class ZeroPad2d(Padding):
 
 
 class Repeating(Padding):
-    """Pixels of the image around it: first those of each row, then whole rows."""
+    """Base of the paddings that repeat pixels of the image: first along each row, then whole rows."""
 
     def _pixel(self, place: int, length: int) -> int:
-        """Which pixel of an axis is repeated at a place before it (negative) or behind it."""
+        """Return which pixel of an axis is repeated at a place before the first pixel (negative) or after the last."""
         raise NotImplementedError
 
     def _repeated(self, axis: int, length: int) -> Iterator[tuple[int, int]]:

@@ -258,7 +258,7 @@ class FocalLoss(ClassLoss):
         self.gamma = number("gamma", gamma)
 
     def totals(self, targets: np.ndarray) -> tuple[float, int]:
-        """Return the number of labels that are not ignored, twice."""
+        """Return the number of labels that are not ignored, whatever their weights, as divisor and as count."""
         _, counted = super().totals(targets)
         return 1 if self.reduction == "sum" else counted or 1, counted
 
