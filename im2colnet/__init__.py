@@ -14,7 +14,7 @@ from im2colnet import startup  # isort: skip  # noqa: F401 - first, since all th
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from im2colnet import functional, layers, losses, models, optim
+from im2colnet import layers, losses, optim
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend, list_backends, use_backend
 from im2colnet.errors import (
@@ -39,15 +39,15 @@ from im2colnet.losses import *  # noqa: F403
 from im2colnet.network import Net, Network, Residual, Sequential
 from im2colnet.optim import *  # noqa: F403
 from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
-from im2colnet.training.history import History
-from im2colnet.training.trainer import Trainer
 from im2colnet.types import Spec
 from im2colnet.version import __version__
 
 if TYPE_CHECKING:
-    from im2colnet import datasets, testing
+    from im2colnet import datasets, functional, models, testing
     from im2colnet.datasets import Dataset
     from im2colnet.datasets.loader import Loader
+    from im2colnet.training.history import History
+    from im2colnet.training.trainer import Trainer
 
 __all__ = [
     *layers.__all__,
@@ -94,11 +94,15 @@ __all__ = [
 ]
 
 
-#: what is imported on first use, since most programs that only predict never need it
+#: what is imported on first use, since a program that only predicts never needs it
 LAZY = {
     "Dataset": "im2colnet.datasets:Dataset",
+    "History": "im2colnet.training.history:History",
     "Loader": "im2colnet.datasets.loader:Loader",
+    "Trainer": "im2colnet.training.trainer:Trainer",
     "datasets": "im2colnet.datasets",
+    "functional": "im2colnet.functional",
+    "models": "im2colnet.models",
     "testing": "im2colnet.testing",
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from im2colnet.checks import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Division:
     """Sizes that decide how a backend's work is divided.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import NamedTuple, ParamSpec
 
-from im2colnet.checks import positive
+from im2colnet.checks import frozen, positive
 from im2colnet.errors import ShapeError
 from im2colnet.layers import Layer
 from im2colnet.network import Sequential
@@ -25,7 +24,7 @@ class Recipe(NamedTuple):
     optimizer: Optimizer
 
 
-@dataclass(frozen=True)
+@frozen
 class Model:
     """A ready-made network; a call builds it.
 

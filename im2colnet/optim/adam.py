@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar
 
-from im2colnet.checks import number, set_frozen, truth_value
+from im2colnet.checks import frozen, number, set_frozen, truth_value
 from im2colnet.errors import ShapeError
 from im2colnet.optim.base import Optimizer
 from im2colnet.types import Array
@@ -14,7 +13,7 @@ from im2colnet.types import Array
 __all__ = ["Adam", "AdamW"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1); ``weight_decay`` is added to the gradient.
 
@@ -78,7 +77,7 @@ class Adam(Optimizer):
         p -= work
 
 
-@dataclass(frozen=True)
+@frozen
 class AdamW(Adam):
     """Adam with decoupled weight decay, ``p *= 1 - lr·weight_decay`` (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from im2colnet.checks import number, set_frozen, truth_value
+from im2colnet.checks import frozen, number, set_frozen, truth_value
 from im2colnet.optim.base import Optimizer
 from im2colnet.types import Array
 
 __all__ = ["Adagrad", "RMSprop"]
 
 
-@dataclass(frozen=True)
+@frozen
 class RMSprop(Optimizer):
     """RMSprop (Hinton 2012, lecture 6e), in PyTorch's form.
 
@@ -71,7 +70,7 @@ class RMSprop(Optimizer):
         p -= work
 
 
-@dataclass(frozen=True)
+@frozen
 class Adagrad(Optimizer):
     """Adagrad (Duchi et al. 2011, JMLR 12), in PyTorch's form.
 

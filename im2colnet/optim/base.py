@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from im2colnet.checks import number, set_frozen
+from im2colnet.checks import frozen, number, set_frozen
 from im2colnet.optim.schedules import Constant
 from im2colnet.types import Array
 
@@ -19,7 +18,7 @@ def _constant(lr: float) -> Constant:
     return Constant(lr)
 
 
-@dataclass(frozen=True)
+@frozen
 class Optimizer:
     """Base of the optimisers.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import Any, ClassVar
 
-from im2colnet.checks import more_than_zero, number, one_of, set_frozen, truth_value, whole
+from im2colnet.checks import frozen, more_than_zero, number, one_of, set_frozen, truth_value, whole
 from im2colnet.errors import ShapeError
 
 __all__ = [
@@ -84,7 +83,7 @@ def _in_steps(schedule: Schedule, moments: Sequence[float], total: float | None)
     return list(moments)
 
 
-@dataclass(frozen=True)
+@frozen
 class Constant(Schedule):
     """``lr``, reached linearly within the first ``warmup`` steps."""
 
@@ -99,7 +98,7 @@ class Constant(Schedule):
         return self.lr * min(1.0, (step + 1) / (self.warmup + 1))
 
 
-@dataclass(frozen=True)
+@frozen
 class Cosine(Schedule):
     """Linear warm-up, then half a cosine from ``lr`` to ``final`` (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
 
@@ -134,7 +133,7 @@ class Cosine(Schedule):
         return self.final + (self.lr - self.final) * (1 + cos(pi * done)) / 2
 
 
-@dataclass(frozen=True)
+@frozen
 class StepLR(Schedule):
     """``lr · gamma^⌊step / step_size⌋``: the rate falls after every ``step_size`` steps.
 
@@ -155,7 +154,7 @@ class StepLR(Schedule):
         return self.lr * self.gamma ** (step // self.step_size)
 
 
-@dataclass(frozen=True)
+@frozen
 class MultiStepLR(Schedule):
     """The rate is multiplied by ``gamma`` at each milestone.
 
@@ -180,7 +179,7 @@ class MultiStepLR(Schedule):
         return self.lr * self.gamma ** bisect_right(_in_steps(self, self.milestones, total), step)
 
 
-@dataclass(frozen=True)
+@frozen
 class ExponentialLR(Schedule):
     """``lr · gamma^step``, a step being one batch; for ``g`` each epoch give ``gamma = g ** (1 / batches)``."""
 
@@ -195,7 +194,7 @@ class ExponentialLR(Schedule):
         return self.lr * self.gamma**step
 
 
-@dataclass(frozen=True)
+@frozen
 class PolynomialLR(Schedule):
     """``lr · (1 - step / steps)^power``, and 0 from there on.
 
@@ -222,7 +221,7 @@ class PolynomialLR(Schedule):
         return float(self.lr * left**self.power)
 
 
-@dataclass(frozen=True)
+@frozen
 class OneCycleLR(Schedule):
     """From ``max_lr / div_factor`` up to ``max_lr``, then far below where it began (Smith & Topin 2017).
 
@@ -281,7 +280,7 @@ class OneCycleLR(Schedule):
         raise AssertionError
 
 
-@dataclass(frozen=True)
+@frozen
 class SequentialLR(Schedule):
     """One schedule after the other; each begins at its step 0.
 
@@ -319,7 +318,7 @@ class SequentialLR(Schedule):
         return rate_at(self.schedules[i], step - int(-(-starts[i] // 1)), length, history)
 
 
-@dataclass(frozen=True)
+@frozen
 class ReduceLROnPlateau(Schedule):
     """The rate is multiplied by ``factor`` where a figure of the epochs has not improved for ``patience`` of them.
 

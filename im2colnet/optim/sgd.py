@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from im2colnet.checks import number, set_frozen, truth_value
+from im2colnet.checks import frozen, number, set_frozen, truth_value
 from im2colnet.errors import ShapeError
 from im2colnet.optim.base import Optimizer
 from im2colnet.types import Array
@@ -13,7 +12,7 @@ from im2colnet.types import Array
 __all__ = ["SGD"]
 
 
-@dataclass(frozen=True)
+@frozen
 class SGD(Optimizer):
     """Stochastic gradient descent (momentum as in Sutskever et al. 2013, in PyTorch's form).
 
