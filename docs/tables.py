@@ -81,9 +81,8 @@ def models():
     yield "| model | arguments | what it is | parameters | smallest image |"
     yield "|---|---|---|---:|---:|"
     for name, model in sorted(MODELS.items()):
-        net = model.build().init(0)
         parameters = list(inspect.signature(model.build).parameters.values())
-        size = sum(array.size for array in net.parameters().values())
+        size = model.build().graph.size
         yield f"| `{name}` | `{shown(parameters)}` | {sentence(model.build)} | {size:,} | {model.smallest} |"
 
 

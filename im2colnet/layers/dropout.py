@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import number
+from im2colnet.checks import number, one_of
 from im2colnet.layers.base import Context, Layer, Needs, _images
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
-__all__ = ["Dropout", "Dropout2d"]
+__all__ = ["Dropout", "Dropout2d", "StochasticDepth"]
 
 
 @dataclass(eq=False, repr=False)
@@ -39,9 +40,13 @@ class Dropout(Layer):
         yield partial(self._draw, ctx, mask, *ctx.scratch.get("draws", [mask]))
         yield partial(ctx.xp.multiply, x, mask, out=ctx.y)
 
+    def _key(self, ctx: Context) -> tuple[int, ...]:
+        """Return the numbers on which the draws depend."""
+        return ctx.key
+
     def _draw(self, ctx: Context, mask: Array, draws: Array) -> None:
         """Write 0 with probability p, else 1 / (1 - p), into the mask, by way of ``draws``."""
-        ctx.backend.random(ctx.key, out=draws)
+        ctx.backend.random(self._key(ctx), out=draws)
         ctx.xp.greater_equal(draws, self.p, out=draws)
         ctx.xp.multiply(draws, 1 / (1 - self.p), out=draws)
         if draws is not mask:
@@ -64,3 +69,31 @@ class Dropout2d(Dropout):
 
     def _mask(self, x: Shape) -> Shape:
         return 1, x[1], 1, x[3]
+
+
+@dataclass(eq=False, repr=False)
+class StochasticDepth(Dropout):
+    """While training, set whole samples to zero with probability ``p``, and scale the rest by 1 / (1 - p).
+
+    At the end of a residual block's body it leaves the block out for these samples (Huang et al. 2016,
+    arXiv:1603.09382). It is torchvision's.
+
+    Parameters
+    ----------
+    p : float
+    mode : {"row", "batch"}
+        Whether each sample is drawn on its own, or all samples of a batch at once.
+    """
+
+    mode: str = "row"
+    fixed: ClassVar[frozenset[str]] = frozenset({"mode"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("mode", self.mode, "row", "batch")
+
+    def _mask(self, x: Shape) -> Shape:
+        return (*(1,) * (len(x) - 1), x[-1] if self.mode == "row" else 1)
+
+    def _key(self, ctx: Context) -> tuple[int, ...]:
+        return ctx.key if self.mode == "row" else (*ctx.key[:-1], 0)  # the shard is last

@@ -10,13 +10,14 @@ from operator import setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import whole
+from im2colnet.checks import check_dim, truth_value, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, Scratch, _images, _rows_of_windows
+from im2colnet.layout import inner_axis, internal_axes, internal_shape, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 from im2colnet.window import pooling_window
 
-__all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
+__all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "GlobalAvgPool2d", "MaxPool2d", "Mean"]
 
 
 @dataclass(eq=False, repr=False)
@@ -312,3 +313,75 @@ def shares(length: int, outputs: int) -> Iterator[slice]:
     """Yield the pixels of an axis that belong to each output, as PyTorch shares them out."""
     for i in range(outputs):
         yield slice(i * length // outputs, -(-(i + 1) * length // outputs))
+
+
+@dataclass(eq=False, repr=False)
+class Mean(Layer):
+    """Mean of each sample's numbers along one axis or several: ``x.mean(dim, keepdim)``.
+
+    Parameters
+    ----------
+    dim : int or sequence of int
+        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+    keepdim : bool
+        Whether the axes stay, with the length 1.
+    """
+
+    dim: Any
+    keepdim: bool = False
+    fixed: ClassVar[frozenset[str]] = frozenset({"dim", "keepdim"})
+
+    def __post_init__(self) -> None:
+        given = self.dim if hasattr(self.dim, "__iter__") else [self.dim]
+        self._dims = tuple(check_dim(dim) for dim in given)
+        if not self._dims:
+            raise ShapeError("dim must name an axis, such as 1 for the channels or features, or several; got none")
+        self._set(keepdim=truth_value("keepdim", self.keepdim))
+
+    def _axes(self, x: Shape) -> tuple[int, ...]:
+        """Return the axes of a value as the library stores it."""
+        axes = tuple(inner_axis(dim, x) for dim in self._dims)
+        if len({*axes}) < len(axes):
+            raise ShapeError(f"dim={self.dim} names an axis twice: input shape {user_shape(x)}")
+        return axes
+
+    def _kept(self, x: Shape) -> Shape:
+        """Return the shape of the means with all axes of ``x``."""
+        axes = self._axes(x)
+        return tuple(1 if axis in axes else length for axis, length in enumerate(x))
+
+    def output_shape(self, x: Shape) -> Shape:
+        kept = self._kept(x)
+        if self.keepdim:
+            return kept
+        gone = {dim % len(x) for dim in self._dims}
+        left = [length for dim, length in enumerate(user_shape(kept)) if dim not in gone]
+        if len(left) < 2:
+            raise ShapeError(f"dim={self.dim} leaves a sample no axis: give keepdim=True; input shape {user_shape(x)}")
+        return internal_shape(left[1:], left[0])
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(input=False, output=False, forward={"sum": [Spec(self._kept(x), accumulator(dtype))]})
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return prod(x)
+
+    def _with_all_axes(self, y: Array, ndim: int) -> Array:
+        """Return a view of the output in which the axes of the means have the length 1."""
+        if self.keepdim:
+            return y
+        shown = y.transpose(user_axes(y.ndim))
+        for dim in sorted(dim % ndim for dim in self._dims):
+            shown = shown[(*(slice(None),) * dim, None)]
+        return shown.transpose(internal_axes(ndim))
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, (total,), axes = ctx.xp, ctx.scratch["sum"], self._axes(x.shape)
+        yield partial(xp.sum, x, axis=axes, keepdims=True, dtype=total.dtype, out=total)
+        yield partial(xp.divide, total, prod(x.shape[axis] for axis in axes), out=total)
+        yield partial(setitem, self._with_all_axes(ctx.y, x.ndim), ..., total)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        dx = ctx.dx
+        numbers = prod(dx.shape[axis] for axis in self._axes(dx.shape))
+        yield partial(ctx.xp.divide, self._with_all_axes(dy, dx.ndim), numbers, out=dx)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from operator import setitem
+from operator import index, setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
@@ -19,36 +19,153 @@ from im2colnet.types import Array, Call, Shape, Spec, accumulator
 __all__ = [
     "ChannelShuffle",
     "Flatten",
+    "Permute",
     "PixelShuffle",
     "ReflectionPad2d",
     "ReplicationPad2d",
+    "Reshape",
+    "Slice",
+    "Transpose",
     "Unflatten",
     "ZeroPad2d",
     "ZeroPadShortcut",
 ]
 
 
-@dataclass(eq=False, repr=False)
-class Flatten(Layer):
-    """Images (N, C, H, W) to features (N, C·H·W)."""
+class Reshaping(Layer):
+    """Base of the layers that keep a sample's numbers in the order in which users see them, and change its axes."""
+
+    def _reshaped(self, x: Shape) -> Sequence[int]:
+        """Return the new shape of a sample, for values of shape ``x``."""
+        raise NotImplementedError
 
     def output_shape(self, x: Shape) -> Shape:
-        return prod(x[:-1]), x[-1]
+        return internal_shape(self._reshaped(x), x[-1])
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        # one row (1, C, W, N) lies in memory as its features do; several change places
-        return Needs(input=False, output=False, view=len(x) != 4 or x[0] == 1)
+        if in_order(x) or in_order(y):
+            return Needs(input=False, output=False, view=in_order(x) and in_order(y))
+        ordered = {"ordered": [Spec((prod(x[:-1]), x[-1]), dtype)]}
+        return Needs(input=False, output=False, forward=ordered, backward=ordered)
 
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
-    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        H, C, W, N = x.shape
-        yield partial(setitem, ctx.y.reshape(C, H, W, N), ..., x.transpose(1, 0, 2, 3))
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        return reshaped(x, ctx.y, *ctx.scratch.get("ordered", ()))
 
-    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        H, C, W, N = ctx.dx.shape
-        yield partial(setitem, ctx.dx, ..., dy.reshape(C, H, W, N).transpose(1, 0, 2, 3))
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        return reshaped(dy, ctx.dx, *ctx.scratch.get("ordered", ()))
+
+
+def in_order(shape: Shape) -> bool:
+    """Whether a sample's numbers lie in memory as users see them: not those of images of several rows, (H, C, W, N)."""
+    return len(shape) != 4 or shape[0] == 1
+
+
+def reshaped(x: Array, y: Array, *scratch: Array) -> Iterator[Call]:
+    """Write ``x`` into ``y`` in the order in which users see the numbers, by way of ``scratch`` if both are images."""
+    read, written = (each.transpose(1, 0, 2, 3) if each.ndim == 4 else each for each in (x, y))
+    if in_order(y.shape):
+        yield partial(setitem, y.reshape(read.shape), ..., read)
+    elif in_order(x.shape):
+        yield partial(setitem, written, ..., x.reshape(written.shape))
+    else:
+        (ordered,) = scratch
+        yield partial(setitem, ordered.reshape(read.shape), ..., read)
+        yield partial(setitem, written, ..., ordered.reshape(written.shape))
+
+
+@dataclass(eq=False, repr=False)
+class Flatten(Reshaping):
+    """Images (N, C, H, W) to features (N, C·H·W)."""
+
+    def _reshaped(self, x: Shape) -> Sequence[int]:
+        return (prod(x[:-1]),)
+
+
+@dataclass(eq=False, repr=False)
+class Reshape(Reshaping):
+    """Samples of another shape: ``x.reshape(N, *shape)``.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The lengths of a sample's axes, without the batch; -1 for one of them is what is left.
+    """
+
+    shape: Any
+    fixed: ClassVar[frozenset[str]] = frozenset({"shape"})
+
+    def __post_init__(self) -> None:
+        sizes = lengths("shape", self.shape)
+        if not sizes:
+            raise ShapeError(
+                f"shape must be the positive lengths of a sample's axes, one of which may be -1, got {self.shape!r}"
+            )
+        self._sizes = sizes
+
+    def _reshaped(self, x: Shape) -> Sequence[int]:
+        sizes = filled(self._sizes, prod(x[:-1]))
+        if sizes is None:
+            raise ShapeError(
+                f"a sample has {prod(x[:-1])} numbers, which are no {self._sizes}: input shape {user_shape(x)}"
+            )
+        return sizes
+
+
+@dataclass(eq=False, repr=False)
+class Unflatten(Reshaping):
+    """One axis as several, such as features (N, C·H·W) as images (N, C, H, W): the opposite of :class:`Flatten`.
+
+    Parameters
+    ----------
+    dim : int
+        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+    unflattened_size : sequence of int
+        The lengths of the new axes; -1 for one of them is what is left.
+    """
+
+    dim: int
+    unflattened_size: Any
+    fixed: ClassVar[frozenset[str]] = frozenset({"dim", "unflattened_size"})
+
+    def __post_init__(self) -> None:
+        self._set(dim=check_dim(self.dim))
+        sizes = lengths("unflattened_size", self.unflattened_size)
+        if not sizes:
+            raise ShapeError(
+                "Unflatten takes an axis and the positive lengths of those that it becomes, one of which may be -1, got"
+                f" {self.dim!r} and {self.unflattened_size!r}"
+            )
+        self._sizes = sizes
+
+    def _reshaped(self, x: Shape) -> Sequence[int]:
+        length, shape = x[inner_axis(self.dim, x)], user_shape(x)
+        sizes = filled(self._sizes, length)
+        if sizes is None:
+            raise ShapeError(
+                f"the axis dim={self.dim} has {length} numbers, which are no {self._sizes}: input shape {shape}"
+            )
+        axis = self.dim % len(shape)
+        return *shape[1:axis], *sizes, *shape[axis + 1 :]
+
+
+def lengths(name: str, given: Any) -> tuple[int, ...]:
+    """Return lengths of axes, one of which may be -1; () if they are none."""
+    try:
+        sizes = tuple(n if n == -1 else whole(name, n) for n in given)
+    except (TypeError, ValueError):  # ShapeError is a ValueError
+        return ()
+    return sizes if sizes.count(-1) < 2 else ()
+
+
+def filled(sizes: Sequence[int], numbers: int) -> tuple[int, ...] | None:
+    """Return lengths of axes that hold so many numbers, with the one that is -1 filled in; None if they do not."""
+    known = prod(n for n in sizes if n != -1)
+    if numbers % known if -1 in sizes else numbers != known:
+        return None
+    return tuple(numbers // known if n == -1 else n for n in sizes)
 
 
 @dataclass(eq=False, repr=False)
@@ -290,50 +407,131 @@ class ReplicationPad2d(Repeating):
         return 0 if place < 0 else length - 1
 
 
+class Reordering(Exchange):
+    """Base of the layers that give each sample's axes another order."""
+
+    def _order(self, ndim: int) -> Sequence[int]:
+        """Return the axes, as users see them, in their new order; a ShapeError if there are not ``ndim`` of them."""
+        raise NotImplementedError
+
+    def output_shape(self, x: Shape) -> Shape:
+        shape = user_shape(x)
+        return internal_shape([shape[dim] for dim in self._order(len(x))[1:]], shape[0])
+
+    def _views(self, x: Array, y: Array) -> tuple[Array, Array]:
+        axes = user_axes(x.ndim)
+        return x.transpose([axes[dim] for dim in self._order(x.ndim)]), y.transpose(axes)
+
+
 @dataclass(eq=False, repr=False)
-class Unflatten(Exchange):
-    """One axis as several, such as features (N, C·H·W) as images (N, C, H, W): the opposite of :class:`Flatten`.
+class Permute(Reordering):
+    """The axes of each sample in another order: ``x.permute(dims)``.
+
+    Parameters
+    ----------
+    dims : sequence of int
+        All axes, as users see them, in their new order. The first is 0, the batch, which stays where it is.
+    """
+
+    dims: Any
+    fixed: ClassVar[frozenset[str]] = frozenset({"dims"})
+
+    def __post_init__(self) -> None:
+        try:
+            dims = tuple(whole("dims", dim, least=0) for dim in self.dims)
+        except (TypeError, ValueError):  # ShapeError is a ValueError
+            dims = ()
+        if len(dims) < 2 or dims[0] != 0 or sorted(dims) != [*range(len(dims))]:
+            raise ShapeError(
+                f"dims must name every axis once, first the batch, such as (0, 2, 3, 1), got {self.dims!r}"
+            )
+        self._set(dims=dims)
+
+    def _order(self, ndim: int) -> Sequence[int]:
+        if ndim != len(self.dims):
+            raise ShapeError(f"dims={self.dims} is for values of {len(self.dims)} axes with the batch, got {ndim}")
+        order: Sequence[int] = self.dims
+        return order
+
+
+@dataclass(eq=False, repr=False)
+class Transpose(Reordering):
+    """Two axes of each sample change places: ``x.transpose(dim0, dim1)``.
+
+    Parameters
+    ----------
+    dim0, dim1 : int
+        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+    """
+
+    dim0: int
+    dim1: int
+    fixed: ClassVar[frozenset[str]] = frozenset({"dim0", "dim1"})
+
+    def __post_init__(self) -> None:
+        self._set(dim0=check_dim(self.dim0), dim1=check_dim(self.dim1))
+
+    def output_shape(self, x: Shape) -> Shape:
+        for dim in self.dim0, self.dim1:
+            inner_axis(dim, x)  # or a ShapeError
+        return super().output_shape(x)
+
+    def _order(self, ndim: int) -> Sequence[int]:
+        order, first, second = [*range(ndim)], self.dim0 % ndim, self.dim1 % ndim
+        order[first], order[second] = second, first
+        return order
+
+
+@dataclass(eq=False, repr=False)
+class Slice(Layer):
+    """Part of an axis of each sample: ``x[:, start:stop:step]`` of the channels, as Python slices a list.
 
     Parameters
     ----------
     dim : int
         The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
-    unflattened_size : sequence of int
-        The lengths of the new axes; -1 for one of them is what is left.
+    start, stop : int or None
+        Negative numbers count from the end.
+    step : int
     """
 
     dim: int
-    unflattened_size: Any
-    fixed: ClassVar[frozenset[str]] = frozenset({"dim", "unflattened_size"})
+    start: int | None = None
+    stop: int | None = None
+    step: int = 1
+    fixed: ClassVar[frozenset[str]] = frozenset({"dim", "start", "stop", "step"})
 
     def __post_init__(self) -> None:
         self._set(dim=check_dim(self.dim))
         try:
-            sizes = tuple(n if n == -1 else whole("unflattened_size", n) for n in self.unflattened_size)
-        except (TypeError, ValueError):  # ShapeError is a ValueError
-            sizes = ()
-        if not sizes or sizes.count(-1) > 1:
-            raise ShapeError(
-                "Unflatten takes an axis and the positive lengths of those that it becomes, one of which may be -1, got"
-                f" {self.dim!r} and {self.unflattened_size!r}"
-            )
-        self._sizes = sizes
+            self._slice = slice(*(None if n is None else index(n) for n in (self.start, self.stop, self.step)))
+            self._slice.indices(1)
+        except (TypeError, ValueError):
+            given = self.start, self.stop, self.step
+            raise ShapeError(f"start, stop and step must be integers, and step not 0, got {given}") from None
 
     def output_shape(self, x: Shape) -> Shape:
-        length, shape = x[inner_axis(self.dim, x)], user_shape(x)
-        known = prod(n for n in self._sizes if n != -1)
-        if length % known if -1 in self._sizes else length != known:
-            raise ShapeError(
-                f"the axis dim={self.dim} has {length} numbers, which are no {self._sizes}: input shape {shape}"
-            )
-        axis, sizes = self.dim % len(shape), tuple(length // known if n == -1 else n for n in self._sizes)
-        return internal_shape((*shape[1:axis], *sizes, *shape[axis + 1 :]), shape[0])
+        axis = inner_axis(self.dim, x)
+        length = len(range(*self._slice.indices(x[axis])))
+        if not length:
+            raise ShapeError(f"nothing is left of the axis dim={self.dim}: input shape {user_shape(x)}")
+        return *x[:axis], length, *x[axis + 1 :]
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        # one row (1, C, W, N) lies in memory as users see it; several change places
-        in_order = all(len(shape) != 4 or shape[0] == 1 for shape in (x, y))
-        return Needs(input=False, output=False, view=in_order)
+        return Needs(input=False, output=False)
 
-    def _views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        shown = y.transpose(user_axes(y.ndim))
-        return x.transpose(user_axes(x.ndim)).reshape(shown.shape), shown
+    def band(self, rows: slice, x: Shape) -> Band:
+        return (self, rows) if len(x) == 4 and inner_axis(self.dim, x) else None
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 0
+
+    def _part(self, x: Array) -> Array:
+        return x[(*(slice(None),) * inner_axis(self.dim, x.shape), self._slice)]
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        yield partial(setitem, ctx.y, ..., self._part(x))
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        yield partial(setitem, ctx.dx, ..., 0)
+        yield partial(setitem, self._part(ctx.dx), ..., dy)

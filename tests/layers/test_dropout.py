@@ -48,6 +48,38 @@ def test_dropout2d_draws_the_same_for_any_number_of_workers():
     assert_same_bits(*results)
 
 
+@pytest.mark.parametrize("mode", ["row", "batch"])
+def test_stochastic_depth_drops_whole_samples(mode):
+    x = normal(400, 2, 3, 4) + 5
+    probe = Probe([ic.StochasticDepth(0.3, mode)], x, np.ones_like(x))
+    result = probe.step()
+    kept = result.dx[:, 0, 0, 0] != 0
+    assert abs(kept.mean() - 0.7) < 0.07 if mode == "row" else kept.min() == kept.max()
+    factors = np.broadcast_to(kept[:, None, None, None] / 0.7, x.shape)
+    assert_close(result.dx, factors)
+    assert_close(result.y, x * factors)
+    assert_same_bits(probe.step().dx, result.dx)  # the same key, the same mask
+    assert_close(ic.Sequential([ic.StochasticDepth(0.3, mode)]).init(0, "float64").predict(x), x)
+
+
+def test_stochastic_depth_of_a_batch_is_one_draw_for_all_shards():
+    class Watched(ic.StochasticDepth):
+        def forward(self, x, ctx):
+            y = super().forward(x, ctx)
+            found.append(bool((y != 0).any()))
+            return y
+
+    found = []
+    trainer = ic.Trainer(
+        ic.Sequential([Watched(0.5, "batch"), ic.Linear(4, 2)]).init(0), optimizer=ic.SGD(0.0), shard=2
+    )
+    for _ in range(40):
+        trainer.step(np.ones((8, 4), "float32"), [0, 1] * 4)
+    by_step = np.reshape(found, (40, 4))
+    assert (by_step == by_step[:, :1]).all()
+    assert 8 < by_step[:, 0].sum() < 32
+
+
 def test_dropout_draws_anew_for_every_step_layer_shard_and_seed():
     class Watched(ic.Dropout):
         def forward(self, x, ctx):

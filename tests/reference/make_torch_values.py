@@ -680,6 +680,16 @@ FAMILIES = {
             layer(F.adaptive_max_pool2d),
             ADAPTIVE | {"equal maxima": {"x": (2, 2, 7, 8), "output_size": (3, 5), "ties": True}},
         ),
+        "mean": (
+            layer(torch.mean),
+            {
+                "images": {"x": (2, 3, 4, 5), "dim": (2, 3)},
+                "images, kept": {"x": (2, 3, 4, 5), "dim": (2, 3), "keepdim": True},
+                "channels": {"x": (2, 3, 4, 5), "dim": 1},
+                "rows": {"x": (2, 3, 4, 5), "dim": -2},
+                "sequences": {"x": (2, 3, 4), "dim": 2},
+            },
+        ),
     },
     "activation": {
         "relu": (activation(F.relu), {"images": {"x": (3, 2, 4, 5)}}),
@@ -748,6 +758,36 @@ FAMILIES = {
                 "images of features": {"x": (3, 24), "dim": 1, "unflattened_size": (4, 3, 2)},
                 "what is left": {"x": (3, 24), "dim": -1, "unflattened_size": (4, -1)},
                 "rows": {"x": (2, 3, 6, 2), "dim": -2, "unflattened_size": (2, 3)},
+            },
+        ),
+        "reshape": (
+            layer(lambda x, shape: x.reshape(len(x), *shape)),
+            {
+                "images as images": {"x": (2, 4, 3, 2), "shape": (3, 2, -1)},
+                "images as sequences": {"x": (2, 4, 3, 2), "shape": (4, 6)},
+                "features as images": {"x": (3, 24), "shape": (4, 3, 2)},
+            },
+        ),
+        "permute": (
+            layer(torch.permute),
+            {
+                "channels last": {"x": (2, 4, 3, 2), "dims": (0, 2, 3, 1)},
+                "sequences": {"x": (2, 4, 3), "dims": (0, 2, 1)},
+            },
+        ),
+        "transpose": (
+            layer(torch.transpose),
+            {
+                "channels and columns": {"x": (2, 4, 3, 2), "dim0": 1, "dim1": -1},
+                "sequences": {"x": (2, 4, 3), "dim0": 2, "dim1": 1},
+            },
+        ),
+        "slice": (
+            layer(lambda x, dim, start=None, stop=None, step=1: x[(*[slice(None)] * dim, slice(start, stop, step))]),
+            {
+                "channels": {"x": (2, 4, 3, 2), "dim": 1, "start": 1, "stop": -1},
+                "rows": {"x": (2, 4, 5, 2), "dim": 2, "step": 2},
+                "features": {"x": (3, 7), "dim": 1, "start": -3},
             },
         ),
         "zero_pad2d": (module(nn.ZeroPad2d), PADDINGS),

@@ -50,6 +50,14 @@ def oracle_of(forward, backward):
     return lambda config, a: {"y": forward(a["x"], **config), "dx": backward(a["x"], a["dy"], **config)}
 
 
+def oracle_moving(move):
+    """The row of a function that only moves numbers."""
+    return lambda config, a: {
+        "y": move(a["x"], **config),
+        "dx": oracles.moved_grad(a["x"], a["dy"], partial(move, **config)),
+    }
+
+
 def oracle_batch_norm_training(config, a):
     found = {name: [] for name in ("y", "dx", "dw", "db")}
     statistics = [(a["running_mean"][0], a["running_var"][0])]
@@ -141,6 +149,11 @@ ORACLES = {
     "pixel_shuffle": oracle_of(oracles.pixel_shuffle, oracles.pixel_shuffle_grad),
     "channel_shuffle": oracle_of(oracles.channel_shuffle, oracles.channel_shuffle_grad),
     "unflatten": oracle_of(oracles.unflatten, oracles.unflatten_grad),
+    "reshape": oracle_moving(oracles.reshape),
+    "permute": oracle_moving(oracles.permute),
+    "transpose": oracle_moving(oracles.transpose),
+    "slice": oracle_moving(oracles.part),
+    "mean": oracle_of(oracles.mean, oracles.mean_grad),
     "zero_pad2d": oracle_of(oracles.zero_pad2d, oracles.zero_pad2d_grad),
     "reflection_pad2d": oracle_of(oracles.reflection_pad2d, oracles.reflection_pad2d_grad),
     "replication_pad2d": oracle_of(oracles.replication_pad2d, oracles.replication_pad2d_grad),
@@ -356,6 +369,11 @@ LAYERS = {
     "pixel_shuffle": layer_of(ic.PixelShuffle),
     "channel_shuffle": layer_of(ic.ChannelShuffle),
     "unflatten": layer_of(ic.Unflatten),
+    "reshape": layer_of(ic.Reshape),
+    "permute": layer_of(ic.Permute),
+    "transpose": layer_of(ic.Transpose),
+    "slice": layer_of(ic.Slice),
+    "mean": layer_of(ic.Mean),
     "zero_pad2d": layer_of(ic.ZeroPad2d),
     "reflection_pad2d": layer_of(ic.ReflectionPad2d),
     "replication_pad2d": layer_of(ic.ReplicationPad2d),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from im2colnet.layers import Dropout, Dropout2d
+from im2colnet.layers import Dropout, Dropout2d, StochasticDepth
 from im2colnet.testing.cases.base import LayerCase, State
 from im2colnet.types import Array
 
@@ -24,5 +24,11 @@ LAYERS = [
         forward,
         lambda layer, state, dy, x: ((dy,), {}),
         examples=((Dropout2d(0.3), (4, 6, 5)), (Dropout2d(0.0), (4, 6, 5))),
+    ),
+    LayerCase(
+        StochasticDepth,
+        forward,
+        lambda layer, state, dy, x: ((dy,), {}),
+        examples=((StochasticDepth(0.3), (4, 6, 5)), (StochasticDepth(0.3, "batch"), (7,)), (StochasticDepth(0), (7,))),
     ),
 ]

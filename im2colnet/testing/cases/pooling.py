@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from im2colnet.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from im2colnet.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d, Mean
 from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
 
@@ -49,5 +49,20 @@ LAYERS = [
         lambda layer, state, x: oracles.adaptive_max_pool2d(x, layer.output_size),
         lambda layer, state, dy, x: ((oracles.adaptive_max_pool2d_grad(x, dy, layer.output_size),), {}),
         examples=tuple((AdaptiveMaxPool2d(size), IMAGES) for size in OUTPUT_SIZES),
+    ),
+    LayerCase(
+        Mean,
+        lambda layer, state, x: oracles.mean(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.mean_grad(x, dy, **layer.config()),), {}),
+        examples=(
+            (Mean((2, 3)), IMAGES),
+            (Mean([2, 3], keepdim=True), IMAGES),
+            (Mean(1), IMAGES),
+            (Mean(-1), IMAGES),
+            (Mean(2), IMAGES),
+            (Mean(1, keepdim=True), (7,)),
+            (Mean(-1), (4, 6)),
+            (Mean((1, 2, 3), keepdim=True), IMAGES),
+        ),
     ),
 ]

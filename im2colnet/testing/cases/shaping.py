@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from im2colnet.layers import (
     ChannelShuffle,
     Flatten,
+    Layer,
+    Permute,
     PixelShuffle,
     ReflectionPad2d,
     ReplicationPad2d,
+    Reshape,
+    Slice,
+    Transpose,
     Unflatten,
     ZeroPad2d,
     ZeroPadShortcut,
 )
 from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
+from im2colnet.types import Array, Shape
 
 IMAGES = (4, 6, 5)
+
+
+def moving(kind: type[Layer], move: Callable[..., Array], *examples: tuple[Layer, Shape]) -> LayerCase:
+    """The case of a layer that does nothing but move numbers, as a function of the layer's arguments does."""
+    return LayerCase(
+        kind,
+        lambda layer, state, x: move(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.moved_grad(x, dy, partial(move, **layer.config())),), {}),
+        examples,
+    )
+
+
 #: on all sides, of every other number, all that a reflection has, on one side
 PADDINGS = 2, (1, 2, 3, 0), (4, 4, 5, 5), (0, 4, 0, 0)
 LAYERS = [
@@ -73,5 +94,44 @@ LAYERS = [
         lambda layer, state, x: oracles.replication_pad2d(x, **layer.config()),
         lambda layer, state, dy, x: ((oracles.replication_pad2d_grad(x, dy, **layer.config()),), {}),
         examples=tuple((ReplicationPad2d(padding), IMAGES) for padding in PADDINGS),
+    ),
+    moving(
+        Reshape,
+        oracles.reshape,
+        (Reshape((8, 3, -1)), IMAGES),
+        (Reshape((-1,)), IMAGES),
+        (Reshape((4, 5, 6)), IMAGES),
+        (Reshape((2, 60)), IMAGES),
+        (Reshape([4, 3, 2]), (24,)),
+        (Reshape((4, 1, -1)), (24,)),
+        (Reshape((6, 4)), (4, 6)),
+        (Reshape((3, 2, 2, 2)), (4, 3, 2)),
+    ),
+    moving(
+        Permute,
+        oracles.permute,
+        (Permute((0, 2, 3, 1)), IMAGES),
+        (Permute([0, 1, 3, 2]), IMAGES),
+        (Permute((0, 2, 1)), (4, 6)),
+        (Permute((0, 1)), (7,)),
+        (Permute((0, 3, 4, 1, 2)), (2, 3, 4, 2)),
+    ),
+    moving(
+        Transpose,
+        oracles.transpose,
+        (Transpose(1, 2), IMAGES),
+        (Transpose(-1, 2), IMAGES),
+        (Transpose(1, 1), IMAGES),
+        (Transpose(1, -1), (4, 6)),
+    ),
+    moving(
+        Slice,
+        oracles.part,
+        (Slice(1, stop=2), IMAGES),
+        (Slice(1, 2), IMAGES),
+        (Slice(2, 1, -1, 2), IMAGES),
+        (Slice(-1, None, None, -2), IMAGES),
+        (Slice(1, -3, 100), (7,)),
+        (Slice(-1, 1), (4, 6)),
     ),
 ]

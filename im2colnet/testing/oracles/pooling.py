@@ -188,3 +188,24 @@ def adaptive_max_pool2d_grad(x: Any, dy: Any, output_size: Any) -> Any:
     for out, pixels in _adaptive_windows(x.shape, output_size):
         dx[max(pixels, key=lambda pixel: x[pixel])] += dy[out]
     return dx
+
+
+def mean(x: Any, dim: Any, keepdim: bool = False) -> Any:
+    """The mean along one axis or several, which go or stay with the length 1."""
+    (x,) = floats(x)
+    axes = [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else [dim])]
+    y = np.zeros([1 if axis in axes else length for axis, length in enumerate(x.shape)])
+    for place in np.ndindex(x.shape):
+        y[tuple(0 if axis in axes else i for axis, i in enumerate(place))] += x[place] * y.size / x.size
+    return y if keepdim else y.reshape([length for axis, length in enumerate(x.shape) if axis not in axes])
+
+
+def mean_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
+    """Gradient with respect to the input: each number has its share of the mean's."""
+    x, dy = floats(x, dy)
+    axes = [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else [dim])]
+    kept = dy.reshape([1 if axis in axes else length for axis, length in enumerate(x.shape)])
+    dx = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        dx[place] = kept[tuple(0 if axis in axes else i for axis, i in enumerate(place))] * dy.size / x.size
+    return dx

@@ -155,3 +155,40 @@ def unflatten_grad(x: Any, dy: Any, dim: int, unflattened_size: Any) -> Any:
     """Gradient with respect to the input: each number goes back to its place."""
     x, dy = floats(x, dy)
     return np.reshape(list(dy.ravel()), x.shape)
+
+
+def reshape(x: Any, shape: Any) -> Any:
+    """Each sample's numbers in row-major order, as a sample of this shape; -1 for an axis is what is left."""
+    (x,) = floats(x)
+    return np.array([np.reshape(list(sample.ravel()), shape) for sample in x])
+
+
+def permute(x: Any, dims: Any) -> Any:
+    """Axis i of the result is axis ``dims[i]``."""
+    (x,) = floats(x)
+    y = np.zeros([x.shape[dim] for dim in dims])
+    for place in np.ndindex(y.shape):
+        y[place] = x[tuple(place[list(dims).index(axis)] for axis in range(x.ndim))]
+    return y
+
+
+def transpose(x: Any, dim0: int, dim1: int) -> Any:
+    """Two axes change places."""
+    dims = [*range(np.ndim(x))]
+    dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+    return permute(x, dims)
+
+
+def part(x: Any, dim: int, start: int | None = None, stop: int | None = None, step: int = 1) -> Any:
+    """The numbers of an axis from ``start`` to before ``stop``, every ``step``-th, as Python slices a list."""
+    (x,) = floats(x)
+    return np.stack(list(np.moveaxis(x, dim, 0))[start:stop:step], axis=dim)
+
+
+def moved_grad(x: Any, dy: Any, move: Any) -> Any:
+    """Gradient with respect to the input of what only moves numbers: each number's gradient is where it has gone."""
+    x, dy = floats(x, dy)
+    dx, places = np.zeros(x.size), move(np.arange(x.size).reshape(x.shape))
+    for place, gradient in zip(places.ravel(), dy.ravel(), strict=True):
+        dx[int(place)] += gradient
+    return dx.reshape(x.shape)
