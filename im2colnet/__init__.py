@@ -36,7 +36,7 @@ from im2colnet.errors import (
 )
 from im2colnet.layers import *  # noqa: F403
 from im2colnet.losses import *  # noqa: F403
-from im2colnet.network import Net, Network, Residual, Sequential
+from im2colnet.network import Net, Network, Residual, SeparableConv2d, Sequential, SqueezeExcitation
 from im2colnet.optim import *  # noqa: F403
 from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 from im2colnet.types import Spec
@@ -71,9 +71,11 @@ __all__ = [
     "NonFiniteError",
     "OutOfMemoryError",
     "Residual",
+    "SeparableConv2d",
     "Sequential",
     "ShapeError",
     "Spec",
+    "SqueezeExcitation",
     "Trainer",
     "TrainingWarning",
     "WorkerError",

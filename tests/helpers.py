@@ -31,6 +31,12 @@ def normal(*shape, seed=0, dtype="float64"):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
+def quick(name):
+    """Arguments by which a model that can be smaller is quick to test."""
+    smaller = {"width": 0.1, "hidden": 16}
+    return {option: smaller[option] for option in ic.models.MODELS[name].options if option in smaller}
+
+
 def batches(shape, classes, n, pixels=False):
     """Return what draws images (N, *shape) and their labels, by default ``n`` of them.
 

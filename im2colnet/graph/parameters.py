@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from numbers import Real
@@ -194,7 +194,24 @@ def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
         shown = differences[:MOST_DIFFERENCES]
         if len(differences) > len(shown):
             shown.append(f"... and {len(differences) - len(shown)} more")
-        raise CheckpointError("the state belongs to another network:\n  " + "\n  ".join(shown))
+        raise CheckpointError(
+            "the state belongs to another network:\n  " + "\n  ".join(shown) + _numbered(wanted, shapes)
+        )
+
+
+def _numbered(wanted: Iterable[str], given: Iterable[str]) -> str:
+    """Return a hint if all names begin with numbers in the state, and none in the network."""
+    if not {*given} or not all(_begins_with_number(k) for k in given) or any(_begins_with_number(k) for k in wanted):
+        return ""
+    return (
+        "\nThe state has the names of an ic.Sequential, this network has names of its own. Until models.resnet18 had"
+        " torchvision's names it was a Sequential: a checkpoint of it describes its own network, and ic.Trainer.load"
+        " reads it"
+    )
+
+
+def _begins_with_number(name: str) -> bool:
+    return str(name).partition(".")[0].isdigit()
 
 
 def host_arrays(state: Any) -> dict[str, Any]:

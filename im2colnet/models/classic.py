@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from im2colnet.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU
 from im2colnet.models.registry import Recipe, model
+from im2colnet.network import Sequential
 from im2colnet.optim import SGD, Adam
 
 
 @model(recipe=Recipe(20, 32, Adam(1e-2)), smallest=4)
-def notebook(classes: int = 2, in_channels: int = 1, input_size: int = 8) -> list[Layer]:
+def notebook(classes: int = 2, in_channels: int = 1, input_size: int = 8) -> Sequential:
     """Build the teaching notebook's network: one 3×3 convolution with two filters, ReLU, 2×2 max pooling, linear."""
     features = 2 * ((input_size - 2) // 2) ** 2
     layers = [Conv2d(in_channels, 2, 3), ReLU(), MaxPool2d(2), Flatten(), Linear(features, classes)]
-    return layers
+    return Sequential(layers)
 
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=5e-4)), smallest=12)
-def lenet5(classes: int = 10, in_channels: int = 1, input_size: int = 28) -> list[Layer]:
+def lenet5(classes: int = 10, in_channels: int = 1, input_size: int = 28) -> Sequential:
     """Build LeNet-5 (LeCun et al. 1998) as it is usual today: ReLU, max pooling, all maps connected.
 
     61,706 parameters for 28×28 grey images.
@@ -36,17 +37,4 @@ def lenet5(classes: int = 10, in_channels: int = 1, input_size: int = 28) -> lis
         ReLU(),
         Linear(84, classes),
     ]
-    return layers
-
-
-@model(recipe=Recipe(15, 64, Adam(2e-3)), smallest=8)
-def vgg8(classes: int = 10, in_channels: int = 3, input_size: int = 32) -> list[Layer]:
-    """Build a small VGG (Simonyan & Zisserman 2015): three pairs of 3×3 convolutions with 32, 64, 128 filters."""
-    layers: list[Layer] = []
-    channels = in_channels
-    for filters in (32, 64, 128):
-        layers += [Conv2d(channels, filters, 3, padding=1), ReLU(), Conv2d(filters, filters, 3, padding=1), ReLU()]
-        layers += [MaxPool2d(2)]
-        channels = filters
-    layers += [Flatten(), Linear(128 * (input_size // 8) ** 2, 256), ReLU(), Linear(256, classes)]
-    return layers
+    return Sequential(layers)

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from im2colnet.errors import ShapeError
-from im2colnet.layers import BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, ReLU
+from im2colnet.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Hardsigmoid,
+    Hardswish,
+    Layer,
+    Linear,
+    ReLU,
+    ReLU6,
+)
+from im2colnet.models.blocks import conv_norm, multiple_of_8, with_shortcut
 from im2colnet.models.registry import Recipe, model
+from im2colnet.network import Net, Network, Sequential, SqueezeExcitation
 from im2colnet.optim import SGD
 
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=5e-4)), smallest=4)
-def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, width: float = 1.0) -> list[Layer]:
+def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, width: float = 1.0) -> Sequential:
     """Build MobileNet (Howard et al. 2017, arXiv:1704.04861, table 1): depthwise, then 1×1 convolutions.
 
     For small images the first strides are 1, so that the last maps keep 4×4 pixels; from 128×128 on it is the paper's.
@@ -41,4 +57,66 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, wid
         layers += [BatchNorm2d(filters), ReLU()]
         channels = filters
     layers += [GlobalAvgPool2d(), Flatten(), Linear(channels, classes)]
-    return layers
+    return Sequential(layers)
+
+
+@model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
+def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+    """Build MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2), with torchvision's names of parameters."""
+    features: list[Layer] = [conv_norm(in_channels, 32, 3, 2, activation=ReLU6())]
+    channels = 32
+    #: how many times as many channels inside of a block, filters, number of blocks, stride of the first one
+    for expansion, filters, number, stride in [
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ]:
+        for i in range(number):
+            inside, step = expansion * channels, stride if i == 0 else 1
+            block: list[Layer] = [conv_norm(channels, inside, 1, activation=ReLU6())] if expansion > 1 else []
+            block += [conv_norm(inside, inside, 3, step, groups=inside, activation=ReLU6())]
+            block += [Conv2d(inside, filters, 1, bias=False), BatchNorm2d(filters)]
+            features += [with_shortcut({"conv": Sequential(block)}, step == 1 and channels == filters)]
+            channels = filters
+    features += [conv_norm(channels, 1280, 1, activation=ReLU6())]
+    layers = {"features": Sequential(features), "avgpool": GlobalAvgPool2d(), "flatten": Flatten()}
+    return Net(layers | {"classifier": Sequential([Dropout(0.2), Linear(1280, classes)])})
+
+
+@model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
+def mobilenet_v3_small(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+    """Build MobileNetV3-Small (Howard et al. 2019, arXiv:1905.02244, table 2), with torchvision's parameter names."""
+    block_of = partial(conv_norm, eps=1e-3, momentum=0.01)
+    features: list[Layer] = [block_of(in_channels, 16, 3, 2, activation=Hardswish())]
+    channels = 16
+    # kernel, channels inside of the block, filters, whether it squeezes and excites, activation, stride
+    for kernel, inside, filters, squeezes, kind, stride in [
+        (3, 16, 16, True, ReLU, 2),
+        (3, 72, 24, False, ReLU, 2),
+        (3, 88, 24, False, ReLU, 1),
+        (5, 96, 40, True, Hardswish, 2),
+        (5, 240, 40, True, Hardswish, 1),
+        (5, 240, 40, True, Hardswish, 1),
+        (5, 120, 48, True, Hardswish, 1),
+        (5, 144, 48, True, Hardswish, 1),
+        (5, 288, 96, True, Hardswish, 2),
+        (5, 576, 96, True, Hardswish, 1),
+        (5, 576, 96, True, Hardswish, 1),
+    ]:
+        block: list[Layer] = []
+        if inside != channels:
+            block += [block_of(channels, inside, 1, activation=kind())]
+        block += [block_of(inside, inside, kernel, stride, groups=inside, activation=kind())]
+        if squeezes:
+            block += [SqueezeExcitation(inside, multiple_of_8(inside / 4), scale_activation=Hardsigmoid())]
+        block += [block_of(inside, filters, 1)]
+        features += [with_shortcut({"block": Sequential(block)}, stride == 1 and channels == filters)]
+        channels = filters
+    features += [block_of(channels, 576, 1, activation=Hardswish())]
+    classifier = [Linear(576, 1024), Hardswish(), Dropout(0.2), Linear(1024, classes)]
+    layers = {"features": Sequential(features), "avgpool": GlobalAvgPool2d(), "flatten": Flatten()}
+    return Net(layers | {"classifier": Sequential(classifier)})

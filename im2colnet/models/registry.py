@@ -1,19 +1,19 @@
-"""What a ready-made network is: a function that lists its layers, with how it is best trained."""
+"""What a ready-made network is: a function that builds it, with how it is best trained."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from im2colnet.checks import frozen, positive
 from im2colnet.errors import ShapeError
-from im2colnet.layers import Layer
-from im2colnet.network import Sequential
+from im2colnet.network import Network
 from im2colnet.optim import Optimizer
 
 P = ParamSpec("P")
+N = TypeVar("N", bound=Network)
 
 
 class Recipe(NamedTuple):
@@ -37,11 +37,11 @@ class Model:
         The smallest ``input_size``: height and width of an image.
     """
 
-    build: Callable[..., Sequential]
+    build: Callable[..., Network]
     recipe: Recipe
     smallest: int
 
-    def __call__(self, **arguments: float) -> Sequential:
+    def __call__(self, **arguments: Any) -> Network:
         """Build the network."""
         return self.build(**arguments)
 
@@ -55,32 +55,34 @@ class Model:
 MODELS: dict[str, Model] = {}
 
 
-def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, list[Layer]]], Callable[P, Sequential]]:
-    """Make a model of a function ``layers(classes, in_channels, input_size, ...)``, which has a default for each."""
+def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[P, N]]:
+    """Make a model of a function ``f(classes, in_channels, input_size, ...)``, which has a default for each.
 
-    def register(layers: Callable[P, list[Layer]]) -> Callable[P, Sequential]:
-        signature = inspect.signature(layers)
+    The function returns the network; its ``input_shape`` is set here.
+    """
 
-        @wraps(layers)
-        def build(*args: P.args, **kwargs: P.kwargs) -> Sequential:
+    def register(function: Callable[P, N]) -> Callable[P, N]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def build(*args: P.args, **kwargs: P.kwargs) -> N:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             classes, in_channels, size = (bound.arguments[name] for name in ("classes", "in_channels", "input_size"))
             positive(classes=classes, in_channels=in_channels, input_size=size)
             if size < smallest:
                 raise ShapeError(f"input_size must be at least {smallest} for this network, got {size}")
-            net = Sequential(layers(*args, **kwargs))
+            net = function(*args, **kwargs)
             net.input_shape = (in_channels, size, size)
             return net
 
-        build.__annotations__ = layers.__annotations__ | {"return": "Sequential"}
-        MODELS[layers.__name__] = Model(build, recipe, smallest)
+        MODELS[function.__name__] = Model(build, recipe, smallest)
         return build
 
     return register
 
 
-def make(name: str, classes: int, in_channels: int, input_size: int, **arguments: float) -> Sequential:
+def make(name: str, classes: int, in_channels: int, input_size: int, **arguments: Any) -> Network:
     """Build the model of that name.
 
     Raises

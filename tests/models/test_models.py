@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal
+from helpers import assert_same_bits, normal, quick
 from reference.torch_values import every_case
 
 import im2colnet as ic
@@ -14,11 +14,6 @@ from im2colnet.layout import internal_shape
 
 #: the smallest image of each
 LEAST = {name: model.smallest for name, model in models.MODELS.items()}
-
-
-def narrow(name, width=0.25):
-    """Arguments by which a model that can be narrower is quick to test."""
-    return {"width": width} if "width" in models.MODELS[name].options else {}
 
 
 def parameters(net):
@@ -148,7 +143,7 @@ def test_depths_are_those_in_the_names():
 def test_output_shapes(name):
     """Of the smallest images, of odd ones, of one and of three channels; any batch."""
     for classes, channels, size, n in [(2, 1, LEAST[name], 1), (5, 3, LEAST[name] + 5, 3)]:
-        net = models.make(name, classes, channels, size, **narrow(name, 0.1))
+        net = models.make(name, classes, channels, size, **quick(name))
         assert net.input_shape == (channels, size, size)
         assert not net.initialized
         if name != "resnet18" or size == LEAST[name]:
@@ -158,7 +153,7 @@ def test_output_shapes(name):
 
 @pytest.mark.parametrize("name", LEAST)
 def test_a_step_changes_every_parameter(name):
-    net = models.make(name, 3, 1, max(8, LEAST[name]), **narrow(name)).init(0)
+    net = models.make(name, 3, 1, max(8, LEAST[name]), **quick(name)).init(0)
     x, labels = normal(4, *net.input_shape, dtype="float32"), [0, 1, 2, 0]
     before = net.state_dict()
     loss = ic.Trainer(net, optimizer=ic.SGD(0.1)).step(x, labels)
@@ -171,7 +166,7 @@ def test_a_step_changes_every_parameter(name):
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20", "mobilenet"])
 def test_networks_learn_by_heart(name):
-    net = models.make(name, 4, 1, LEAST[name], **narrow(name))
+    net = models.make(name, 4, 1, LEAST[name], **quick(name))
     x, labels = normal(12, *net.input_shape, dtype="float32"), np.arange(12) % 4
     trainer = ic.Trainer(net, optimizer=ic.Adam(0.003))
     losses = [trainer.step(x, labels) for _ in range(30)]
@@ -251,7 +246,8 @@ def test_a_model_is_one_function(monkeypatch):
     @models.model(models.Recipe(3, 16, ic.Adam()), smallest=5)
     def mine(classes=4, in_channels=2, input_size=9, depth=1):
         """Build mine."""
-        return [ic.Conv2d(in_channels, 3, 3), ic.GlobalAvgPool2d(), ic.Flatten(), *[ic.Linear(3, classes)] * depth]
+        head = [ic.Linear(3, classes)] * depth
+        return ic.Sequential([ic.Conv2d(in_channels, 3, 3), ic.GlobalAvgPool2d(), ic.Flatten(), *head])
 
     made = models.MODELS["mine"]
     assert mine.__doc__ == "Build mine."

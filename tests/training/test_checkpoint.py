@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything, normal
+from helpers import assert_same_bits, everything, normal, quick
 from reference.torch_values import every_case
 from safetensors.numpy import load_file, save_file
 
@@ -110,12 +110,12 @@ def test_training_goes_on_exactly_with_every_optimizer(optimizer, dtype, tmp_pat
     check_continuation(small_net(), optimizer, tmp_path / "a.safetensors", 3, (1, 8, 8), dtype=dtype)
 
 
-@pytest.mark.parametrize("name", ic.models.MODELS)
+@pytest.mark.parametrize("name", [name for name in ic.models.MODELS if name not in ("resnet34", "resnet50", "vgg16")])
 def test_training_goes_on_exactly_with_every_model(name, tmp_path):
+    """But for the largest, which have the blocks of others."""
     optimizer = ic.SGD(0.01) if name == "resnet18" else ic.SGD(0.01, momentum=0.9)  # a big one: 45 MB for each vector
-    model = ic.models.MODELS[name]
-    size, narrow = max(8, model.smallest), {"width": 0.1} if "width" in model.options else {}
-    check_continuation(ic.models.make(name, 3, 1, size, **narrow), optimizer, tmp_path / "a", 1, (1, size, size))
+    size = max(8, ic.models.MODELS[name].smallest)
+    check_continuation(ic.models.make(name, 3, 1, size, **quick(name)), optimizer, tmp_path / "a", 1, (1, size, size))
 
 
 def test_arguments_of_layers_come_back(tmp_path):

@@ -1,0 +1,103 @@
+"""Networks whose output is an image: U-Net, and an autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet.checks import positive
+from im2colnet.errors import ShapeError
+from im2colnet.layers import (
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Unflatten,
+)
+from im2colnet.network import Net, Sequential
+
+
+def _convolutions(channels: int, filters: int) -> Sequential:
+    layers: list[Layer] = []
+    for read in (channels, filters):
+        layers += [Conv2d(read, filters, 3, padding=1, bias=False), BatchNorm2d(filters), ReLU()]
+    return Sequential(layers)
+
+
+def unet(classes: int = 2, in_channels: int = 1, input_size: int = 64, width: int = 32, depth: int = 4) -> Net:
+    """Build a U-Net, which gives each pixel a score for each class (Ronneberger et al. 2015, arXiv:1505.04597).
+
+    Unlike the paper's, its convolutions are padded, so that input and output have the same size, and are followed by
+    batch norm. It takes images (N, in_channels, H, W) whose height and width are multiples of 2^depth, and gives
+    (N, classes, H, W): for :class:`~im2colnet.CrossEntropyLoss` with a class for each pixel, or with ``classes=1`` for
+    :class:`~im2colnet.BCEWithLogitsLoss` or :class:`~im2colnet.DiceLoss`.
+
+    Parameters
+    ----------
+    classes, in_channels : int
+    input_size : int
+        Height and width of the images that it is made for.
+    width : int
+        Filters at full resolution, 64 in the paper; each level below has twice as many.
+    depth : int
+        Number of levels below.
+
+    Raises
+    ------
+    ShapeError
+        If ``input_size`` is no multiple of 2^depth.
+    """
+    positive(classes=classes, in_channels=in_channels, input_size=input_size, width=width, depth=depth)
+    if input_size % 2**depth:
+        raise ShapeError(f"input_size must be a multiple of 2^depth = {2**depth}, got {input_size}")
+    layers: dict[str, Any] = {}
+    channels = in_channels
+    for level in range(depth):
+        layers[f"encoder{level}"] = _convolutions(channels, width << level)
+        layers[f"pool{level}"] = MaxPool2d(2)
+        channels = width << level
+    layers["bottom"] = _convolutions(channels, width << depth)
+    for level in reversed(range(depth)):
+        filters = width << level
+        layers[f"up{level}"] = ConvTranspose2d(2 * filters, filters, 2, 2)
+        layers[f"concat{level}"] = (Concat(), f"encoder{level}", f"up{level}")
+        layers[f"decoder{level}"] = _convolutions(2 * filters, filters)
+    net = Net(layers | {"out": Conv2d(width, classes, 1)})
+    net.input_shape = (in_channels, input_size, input_size)
+    return net
+
+
+def autoencoder(in_channels: int = 1, input_size: int = 28, features: int = 32, width: int = 16) -> Net:
+    """Build a convolutional autoencoder: an ``encoder`` to few features, and a ``decoder`` that gives images in [0, 1].
+
+    It is trained to give its input back, by :class:`~im2colnet.MSELoss` or :class:`~im2colnet.BCELoss`-like losses:
+    ``trainer.step(images, images)``. After Hinton & Salakhutdinov 2006 (doi:10.1126/science.1127647).
+
+    Parameters
+    ----------
+    in_channels, input_size : int
+        Channels, and height and width of the images.
+    features : int
+        Numbers that the encoder makes of an image.
+    width : int
+        Filters of the first convolution; the second one has twice as many.
+    """
+    positive(in_channels=in_channels, input_size=input_size, features=features, width=width)
+    halves = [input_size, -(-input_size // 2), -(-input_size // 4)]  # a stride of 2 halves and rounds up
+    numbers = 2 * width * halves[2] ** 2
+
+    def doubling(channels: int, filters: int, size: int) -> ConvTranspose2d:
+        return ConvTranspose2d(channels, filters, 3, 2, padding=1, output_padding=1 - size % 2)
+
+    encoder = [Conv2d(in_channels, width, 3, 2, padding=1), ReLU(), Conv2d(width, 2 * width, 3, 2, padding=1), ReLU()]
+    encoder += [Flatten(), Linear(numbers, features)]
+    decoder = [Linear(features, numbers), ReLU(), Unflatten(1, (2 * width, halves[2], halves[2]))]
+    decoder += [doubling(2 * width, width, halves[1]), ReLU(), doubling(width, in_channels, halves[0]), Sigmoid()]
+    net = Net({"encoder": Sequential(encoder), "decoder": Sequential(decoder)})
+    net.input_shape = (in_channels, input_size, input_size)
+    return net

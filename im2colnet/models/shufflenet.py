@@ -1,0 +1,66 @@
+"""ShuffleNet V2 (Ma et al. 2018, arXiv:1807.11164)."""
+
+from __future__ import annotations
+
+from im2colnet.layers import (
+    BatchNorm2d,
+    ChannelShuffle,
+    Concat,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Slice,
+)
+from im2colnet.models.blocks import conv_norm
+from im2colnet.models.registry import Recipe, model
+from im2colnet.network import Net, Network, Sequential
+from im2colnet.optim import SGD
+
+
+def _depthwise(channels: int, stride: int) -> list[Layer]:
+    conv = Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+    return [conv, BatchNorm2d(channels)]
+
+
+def _pointwise(channels: int, filters: int) -> list[Layer]:
+    return [Conv2d(channels, filters, 1, bias=False), BatchNorm2d(filters), ReLU()]
+
+
+def _unit(channels: int, filters: int, stride: int) -> Net:
+    """One half of the channels passes; or with a stride both branches read all of them (figure 3, c and d)."""
+    half = filters // 2
+    if stride == 1:
+        layers = {
+            "passing": (Slice(1, stop=half), "input"),
+            "half": (Slice(1, start=half), "input"),
+            "branch2": Sequential(_pointwise(half, half) + _depthwise(half, 1) + _pointwise(half, half)),
+            "concat": (Concat(), "passing", "branch2"),
+        }
+    else:
+        branch2 = _pointwise(channels, half) + _depthwise(half, stride) + _pointwise(half, half)
+        layers = {
+            "branch1": Sequential(_depthwise(channels, stride) + _pointwise(channels, half)),
+            "branch2": (Sequential(branch2), "input"),
+            "concat": (Concat(), "branch1", "branch2"),
+        }
+    return Net(layers | {"shuffle": ChannelShuffle(2)})
+
+
+@model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
+def shufflenet_v2_x1_0(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+    """Build ShuffleNet V2 of width 1 (Ma et al. 2018, table 5), with torchvision's names of parameters."""
+    layers: dict[str, Layer] = {
+        "conv1": conv_norm(in_channels, 24, 3, 2, activation=ReLU()),
+        "maxpool": MaxPool2d(3, 2, padding=1),
+    }
+    channels = 24
+    for stage, (filters, number) in enumerate([(116, 4), (232, 8), (464, 4)], start=2):
+        units = [_unit(channels, filters, 2)] + [_unit(filters, filters, 1) for _ in range(number - 1)]
+        layers[f"stage{stage}"] = Sequential(units)
+        channels = filters
+    layers["conv5"] = conv_norm(channels, 1024, 1, activation=ReLU())
+    return Net(layers | {"avgpool": GlobalAvgPool2d(), "flatten": Flatten(), "fc": Linear(1024, classes)})

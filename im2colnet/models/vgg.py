@@ -1,0 +1,71 @@
+"""Networks of 3×3 convolutions, one after the other (Simonyan & Zisserman 2015, arXiv:1409.1556, table 1)."""
+
+from __future__ import annotations
+
+from im2colnet.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU
+from im2colnet.models.registry import Recipe, model
+from im2colnet.network import Net, Network, Sequential
+from im2colnet.optim import SGD, Adam
+
+#: of each network the number of convolutions with 64, 128, 256, 512 and 512 filters
+A, D = (1, 1, 2, 2, 2), (2, 2, 3, 3, 3)
+PLAIN = Recipe(15, 64, Adam(1e-4))
+NORMALIZED = Recipe(12, 64, SGD(0.02, momentum=0.9, weight_decay=5e-4))
+
+
+@model(recipe=Recipe(15, 64, Adam(2e-3)), smallest=8)
+def vgg8(classes: int = 10, in_channels: int = 3, input_size: int = 32) -> Sequential:
+    """Build a small VGG (Simonyan & Zisserman 2015): three pairs of 3×3 convolutions with 32, 64, 128 filters."""
+    layers: list[Layer] = []
+    channels = in_channels
+    for filters in (32, 64, 128):
+        layers += [Conv2d(channels, filters, 3, padding=1), ReLU(), Conv2d(filters, filters, 3, padding=1), ReLU()]
+        layers += [MaxPool2d(2)]
+        channels = filters
+    layers += [Flatten(), Linear(128 * (input_size // 8) ** 2, 256), ReLU(), Linear(256, classes)]
+    return Sequential(layers)
+
+
+def _vgg(convolutions: tuple[int, ...], norm: bool, classes: int, in_channels: int, hidden: int) -> Network:
+    features: list[Layer] = []
+    channels = in_channels
+    for filters, number in zip((64, 128, 256, 512, 512), convolutions, strict=True):
+        for _ in range(number):
+            features += [Conv2d(channels, filters, 3, padding=1), *[BatchNorm2d(filters)] * norm, ReLU()]
+            channels = filters
+        features += [MaxPool2d(2)]
+    classifier = [Linear(512 * 7 * 7, hidden), ReLU(), Dropout(), Linear(hidden, hidden), ReLU(), Dropout()]
+    classifier += [Linear(hidden, classes)]
+    layers = {"features": Sequential(features), "avgpool": AdaptiveAvgPool2d(7), "flatten": Flatten()}
+    return Net(layers | {"classifier": Sequential(classifier)})
+
+
+@model(recipe=PLAIN, smallest=32)
+def vgg11(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+    """Build VGG-11, configuration A (Simonyan & Zisserman 2015, table 1), with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes, in_channels, input_size : int
+    hidden : int
+        Features between the linear layers, in which most of the parameters are.
+    """
+    return _vgg(A, False, classes, in_channels, hidden)
+
+
+@model(recipe=NORMALIZED, smallest=32)
+def vgg11_bn(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+    """Build VGG-11 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
+    return _vgg(A, True, classes, in_channels, hidden)
+
+
+@model(recipe=PLAIN, smallest=32)
+def vgg16(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+    """Build VGG-16, configuration D, with torchvision's names of parameters; see :func:`vgg11`."""
+    return _vgg(D, False, classes, in_channels, hidden)
+
+
+@model(recipe=NORMALIZED, smallest=32)
+def vgg16_bn(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+    """Build VGG-16 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
+    return _vgg(D, True, classes, in_channels, hidden)

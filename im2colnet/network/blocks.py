@@ -1,0 +1,73 @@
+"""Small networks that others are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet.layers import Conv2d, GlobalAvgPool2d, Layer, ReLU, Sigmoid
+from im2colnet.network.network import Network
+
+
+class SqueezeExcitation(Network):
+    """Scales each channel by a number that is computed of all channels' means (Hu et al. 2018, arXiv:1709.01507).
+
+    ``y = x · scale_activation(fc2(activation(fc1(mean(x)))))``. It is torchvision's, with its names.
+
+    Parameters
+    ----------
+    input_channels, squeeze_channels : int
+        Channels of the images, and between the two 1×1 convolutions.
+    activation, scale_activation : Layer, optional
+        By default :class:`ReLU` and :class:`Sigmoid`.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        squeeze_channels: int,
+        activation: Layer | None = None,
+        scale_activation: Layer | None = None,
+    ) -> None:
+        self.avgpool = GlobalAvgPool2d()
+        self.fc1 = Conv2d(input_channels, squeeze_channels, 1)
+        self.activation = ReLU() if activation is None else activation
+        self.fc2 = Conv2d(squeeze_channels, input_channels, 1)
+        self.scale_activation = Sigmoid() if scale_activation is None else scale_activation
+
+    def define(self, x: Any) -> Any:
+        return self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x))))) * x
+
+
+class SeparableConv2d(Network):
+    """A convolution of each channel by itself, then a 1×1 convolution of all (Howard et al. 2017, arXiv:1704.04861).
+
+    Its parts are ``depthwise`` and ``pointwise``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, dilation
+        Those of the first convolution; see :class:`Conv2d`.
+    depth_multiplier : int
+        How many filters there are for each channel in the first convolution.
+    bias : bool
+        Whether the second convolution has a bias; the first has none, since the second one's holds it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        depth_multiplier: int = 1,
+        bias: bool = True,
+    ) -> None:
+        between = in_channels * depth_multiplier
+        self.depthwise = Conv2d(in_channels, between, kernel_size, stride, padding, dilation, in_channels, bias=False)
+        self.pointwise = Conv2d(between, out_channels, 1, bias=bias)
+
+    def define(self, x: Any) -> Any:
+        return self.pointwise(self.depthwise(x))
