@@ -21,6 +21,10 @@ Pair = tuple[int, int]
 #: tap (i, j), and the outputs and inputs that it brings together
 Meeting = tuple[int, int, tuple[slice, slice, slice], tuple[slice, slice, slice]]
 ALL = slice(None)
+#: what users call height and width, by the number of axes that they see
+NAMES = {1: ("height", "length"), 2: ("height", "width")}
+#: how padding may be given for each axis or side, by the number of axes
+PADDINGS = {1: " or ((left, right),)", 2: ", a pair (height, width) or ((top, bottom), (left, right))"}
 
 
 class Tap(NamedTuple):
@@ -39,6 +43,16 @@ class Window(NamedTuple):
     padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
     dilation: Pair = (1, 1)
     ceil_mode: bool = False
+
+    @property
+    def axes(self) -> int:
+        """How many axes of what it slides over users see: 2 of images."""
+        return 2
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What users call height and width."""
+        return NAMES[self.axes]
 
     @property
     def extent(self) -> Pair:
@@ -92,7 +106,7 @@ class Window(NamedTuple):
         ShapeError
             If no output is left; the message shows the arithmetic.
         """
-        return self._axis_size("height", 0, size[0]), self._axis_size("width", 1, size[1])
+        return self._axis_size(0, size[0]), self._axis_size(1, size[1])
 
     def image_size(self, size: Pair, more: Pair = (0, 0)) -> Pair:
         """Height and width of the image that ``size`` (H, W) windows make, each adding where it reaches.
@@ -105,21 +119,21 @@ class Window(NamedTuple):
         ShapeError
             If no image is left; the message shows the arithmetic.
         """
-        return self._image_size("height", 0, size[0], more[0]), self._image_size("width", 1, size[1], more[1])
+        return self._image_size(0, size[0], more[0]), self._image_size(1, size[1], more[1])
 
-    def _image_size(self, what: str, axis: int, size: int, more: int) -> int:
+    def _image_size(self, axis: int, size: int, more: int) -> int:
         k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]
         before, after = self.padding[axis]
         out = (size - 1) * s - before - after + self.extent[axis] + more
         if size < 1 or out < 1:
             raise ShapeError(
-                f"no output is left: the {what} would be (input {size} - 1) * stride {s} - padding {before}+{after}"
-                f" + dilation {d} * (kernel {k} - 1) + output_padding {more} + 1 = {out};"
+                f"no output is left: the {self.names[axis]} would be (input {size} - 1) * stride {s} - padding"
+                f" {before}+{after} + dilation {d} * (kernel {k} - 1) + output_padding {more} + 1 = {out};"
                 " use less padding, or a larger kernel, dilation, stride or input"
             )
         return out
 
-    def _axis_size(self, what: str, axis: int, size: int) -> int:
+    def _axis_size(self, axis: int, size: int) -> int:
         k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]
         before, after = self.padding[axis]
         room = size + before + after - self.extent[axis]
@@ -128,7 +142,7 @@ class Window(NamedTuple):
             out -= 1
         if size < 1 or out < 1:
             raise ShapeError(
-                f"no output is left: the {what} would be (input {size} + padding {before}+{after}"
+                f"no output is left: the {self.names[axis]} would be (input {size} + padding {before}+{after}"
                 f" - dilation {d} * (kernel {k} - 1) - 1) // stride {s} + 1 = {out};"
                 " use a smaller kernel or dilation, more padding, or a larger input"
             )
@@ -180,31 +194,44 @@ class Window(NamedTuple):
         )
 
 
-def pair(value: Any, name: str, least: int = 1) -> Pair:
-    """Read a number or a pair as (height, width), each at least ``least``."""
+class RowWindow(Window):
+    """The window of sequences, which are images of one row: its height is 1, and users call the width length."""
+
+    @property
+    def axes(self) -> int:
+        return 1
+
+
+WINDOWS = {1: RowWindow, 2: Window}
+
+
+def pair(value: Any, name: str, least: int = 1, axes: int = 2) -> Pair:
+    """Read a number, or one for each axis, as (height, width), each at least ``least``; one axis is the width."""
     try:
-        first, second = value if hasattr(value, "__iter__") else (value, value)
-        return whole(name, first, least), whole(name, second, least)
+        numbers = value if hasattr(value, "__iter__") else (value,) * axes
+        height, width = [least] * (2 - axes) + [whole(name, n, least) for n in numbers]
+        return height, width
     except (TypeError, ValueError):  # ShapeError is a ValueError
-        wanted = f"an integer or a pair of integers of at least {least}"
+        wanted = f"an integer{' or a pair of integers' if axes == 2 else ''} of at least {least}"
         raise ShapeError(f"{name} must be {wanted}, got {value!r}") from None
 
 
 def make_window(
-    kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, axes: int = 2
 ) -> Window:
     """Build a :class:`Window` from arguments as users write them.
 
     Padding is a number, (height, width), ((top, bottom), (left, right)), "same" or "valid"; the others are a number or
-    (height, width).
+    (height, width). With ``axes=1`` it is that of sequences, and there is no height: padding may be ((left, right),).
 
     Raises
     ------
     ShapeError
         If an argument is of no such form, or out of range.
     """
-    kernel, steps, spread = pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(dilation, "dilation")
-    return Window(kernel, steps, _padding(padding, kernel, steps, spread), spread, bool(ceil_mode))
+    kernel = pair(kernel_size, "kernel_size", axes=axes)
+    steps, spread = pair(stride, "stride", axes=axes), pair(dilation, "dilation", axes=axes)
+    return WINDOWS[axes](kernel, steps, _padding(padding, kernel, steps, spread, axes), spread, bool(ceil_mode))
 
 
 def make_output_padding(output_padding: Any, window: Window) -> Pair:
@@ -212,8 +239,8 @@ def make_output_padding(output_padding: Any, window: Window) -> Pair:
 
     So many sizes of an image have the same number of windows; a pixel more than that is met by no window.
     """
-    found = pair(output_padding, "output_padding", 0)
-    for what, more, s, d in zip(("height", "width"), found, window.stride, window.dilation, strict=True):
+    found = pair(output_padding, "output_padding", 0, window.axes)
+    for what, more, s, d in zip(window.names, found, window.stride, window.dilation, strict=True):
         if more >= max(s, d):
             raise ShapeError(
                 f"output_padding {more} along the {what} must be less than the stride {s} or the dilation {d}"
@@ -221,7 +248,7 @@ def make_output_padding(output_padding: Any, window: Window) -> Pair:
     return found
 
 
-def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair, axes: int) -> tuple[Pair, Pair]:
     if isinstance(padding, str) and padding == "valid":
         return (0, 0), (0, 0)
     if isinstance(padding, str) and padding == "same":
@@ -232,21 +259,22 @@ def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[
     try:
         sides = list(padding) if hasattr(padding, "__iter__") else []
         if sides and all(hasattr(side, "__iter__") for side in sides):
-            vertical, horizontal = (pair(side, "padding", 0) for side in sides)
+            vertical, horizontal = [(0, 0)] * (2 - axes) + [pair(side, "padding", 0) for side in sides]
             return vertical, horizontal
-        ph, pw = pair(padding, "padding", 0)
+        ph, pw = pair(padding, "padding", 0, axes)
     except ValueError:
         raise ShapeError(
-            'padding must be "same", "valid", an integer of at least 0, a pair (height, width)'
-            f" or ((top, bottom), (left, right)), got {padding!r}"
+            f'padding must be "same", "valid", an integer of at least 0{PADDINGS[axes]}, got {padding!r}'
         ) from None
     return (ph, ph), (pw, pw)
 
 
-def pooling_window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False) -> Window:
+def pooling_window(
+    kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False, axes: int = 2
+) -> Window:
     """Build a pooling window: the stride defaults to the kernel, and padding is at most half of it, as in PyTorch."""
-    window = make_window(kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode)
-    for what, pads, k in zip(("height", "width"), window.padding, window.kernel, strict=True):
+    window = make_window(kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode, axes)
+    for what, pads, k in zip(window.names, window.padding, window.kernel, strict=True):
         if max(pads) > k // 2:
             raise ShapeError(f"padding {pads} along the {what} is more than half of the kernel's {k}")
     return window

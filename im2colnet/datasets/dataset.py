@@ -19,7 +19,7 @@ class Dataset:
 
     Parameters
     ----------
-    images : array, (N, C, H, W), or of features (N, F)
+    images : array, (N, C, H, W), or of sequences (N, C, L) or features (N, F)
         uint8 (grey values or colours, 0 to 255) or floating point. Of NumPy, PyTorch, lists, or whatever else NumPy can
         read.
     labels : array, (N, ...)
@@ -58,10 +58,10 @@ class Dataset:
             images, labels = host_array("images", self.images), host_array("labels", self.labels)
         except Im2colnetError as error:
             raise type(error)(f"data set {self.name!r}: {error}") from error
-        if images.ndim not in (2, 4):
+        if images.ndim not in (2, 3, 4):
             raise ShapeError(
                 f"data set {self.name!r}: images must have the shape (N, C, H, W), got {images.shape}, or"
-                " be features (N, F)"
+                " be sequences (N, C, L) or features (N, F)"
             )
         if labels.shape[:1] != images.shape[:1] or (len(self.classes) and labels.ndim != 1):
             raise ShapeError(

@@ -113,10 +113,18 @@ class Parameters:
         for key, parameter in node.layer.parameters().items():
             start, shape = node.offsets[key], parameter.shape
             part = flat[start : start + prod(shape)]
-            order = self.backend.weight_order if parameter.order == "filter" else range(len(shape))
+            order = self._order(parameter)
             stored = part.reshape([shape[axis] for axis in order])
             found[key] = stored.transpose([order.index(axis) for axis in range(len(shape))])
         return found
+
+    def _order(self, parameter: Parameter) -> Sequence[int]:
+        """Return the axes of a parameter in the order of memory; the filters of sequences have no KH, axis 2."""
+        axes = len(parameter.shape)
+        if parameter.order != "filter":
+            return range(axes)
+        order = self.backend.weight_order
+        return order if axes == 4 else [axis - (axis > 2) for axis in order if axis != 2]
 
     def named(self) -> dict[str, Array]:
         """Return every parameter by name, as an array of the backend (not a copy)."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from im2colnet.backend import Backend
 from im2colnet.checks import arguments, shown
 from im2colnet.errors import FrozenError, ShapeError
-from im2colnet.layout import user_shape
+from im2colnet.layout import channels, user_shape
 from im2colnet.types import Array, Call, Choice, Shape, Spec, run
 
 __all__ = ["Context", "Layer", "Needs", "Parameter"]
@@ -39,8 +39,8 @@ class Parameter(NamedTuple):
     shape : tuple of int
     bound, value : float
     order : {"filter"} or None
-        "filter" for the weight of a convolution, (F, C/G, KH, KW): it is stored in the order of memory that the
-        backend's kernels take. Any other parameter is stored in the order of its shape.
+        "filter" for the weight of a convolution, (F, C/G, KH, KW) or (F, C/G, K): it is stored in the order of memory
+        that the backend's kernels take. Any other parameter is stored in the order of its shape.
     precise : bool
         Whether it stays float32 where the network computes in 16 bits.
     """
@@ -357,11 +357,66 @@ def _images(x: Shape) -> tuple[int, int, int, int]:
     return x[0], x[1], x[2], x[3]
 
 
-def images_of(channels: int, x: Shape) -> tuple[int, int, int, int]:
+def images_of(wanted: int, x: Shape) -> tuple[int, int, int, int]:
     """Return the shape of images that have this number of channels, or raise a ShapeError."""
-    if _images(x)[1] != channels:
-        raise ShapeError(f"expected {channels} input channels, got {x[1]}: input shape {user_shape(x)}")
-    return _images(x)
+    found = _images(x)
+    check_input_channels(wanted, x)
+    return found
+
+
+def check_input_channels(wanted: int, x: Shape) -> None:
+    """Raise a ShapeError if images or sequences have another number of channels."""
+    if channels(x) != wanted:
+        raise ShapeError(f"expected {wanted} input channels, got {channels(x)}: input shape {user_shape(x)}")
+
+
+def rows_shape(x: Shape) -> tuple[int, int, int, int]:
+    """Shape of features (F, N), or of sequences (C, L, N), as that of images; that of images as it is."""
+    if len(x) == 2:
+        return 1, x[0], 1, x[1]
+    return (1, x[0], x[1], x[2]) if len(x) == 3 else (x[0], x[1], x[2], x[3])
+
+
+def as_rows(x: Array) -> Array:
+    """Return features, or sequences, as images, a view; images as they are."""
+    return x if len(x.shape) == 4 else x.reshape(rows_shape(x.shape))
+
+
+class OneRow(Layer):
+    """What makes a layer of images one of sequences (N, C, L): each sequence is an image of one row.
+
+    It stands before the layer of images among the base classes, and shows it views of the sequences' arrays: (C, L, N)
+    lies in memory as the rows (1, C, L, N) do, and a weight (F, C/G, K) as (F, C/G, 1, K).
+    """
+
+    axes: ClassVar[int] = 1
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) != 3:
+            hint = "; sequences of one channel need an axis for it, sequences[:, None]" if len(x) == 2 else ""
+            raise ShapeError(f"expected sequences (N, C, L), got shape {user_shape(x)}{hint}")
+        return super().output_shape(rows_shape(x))[1:]
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return super().needs(rows_shape(x), rows_shape(y), dtype, backend, training)
+
+    def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
+        return super().algorithm(rows_shape(x), rows_shape(y), dtype, backend)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        return super().prepare_forward(as_rows(x), self.of_rows(ctx))
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        return super().prepare_backward(as_rows(dy), self.of_rows(ctx))
+
+    def of_rows(self, ctx: Context) -> Context:
+        """Return a context that shows the sequences' inputs, output and gradients as images."""
+        found = copy(ctx)
+        found.xs, found.y = tuple(map(as_rows, ctx.xs)), as_rows(ctx.y)
+        found.dxs = [
+            dx if dx is None else as_rows(dx) for dx in getattr(ctx, "dxs", [])
+        ]  # there are none in evaluation
+        return found
 
 
 def _same_rows(layer: Layer, rows: slice, x: Shape) -> Band:

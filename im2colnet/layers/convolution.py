@@ -1,8 +1,9 @@
-"""Convolution, and the transposed one."""
+"""Convolution, and the transposed one, of images and of sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from math import prod, sqrt
@@ -11,11 +12,23 @@ from typing import Any, ClassVar, cast
 
 from im2colnet.backend import Backend
 from im2colnet.checks import groups_divide, whole
-from im2colnet.layers.base import Band, Context, Layer, Needs, Parameter, Scratch, _rows_of_windows, images_of
+from im2colnet.layers.base import (
+    Band,
+    Context,
+    Layer,
+    Needs,
+    OneRow,
+    Parameter,
+    Scratch,
+    _rows_of_windows,
+    as_rows,
+    check_input_channels,
+    images_of,
+)
 from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
 from im2colnet.window import make_output_padding, make_window
 
-__all__ = ["Conv2d", "ConvTranspose2d"]
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
 class Filters(Layer):
@@ -29,6 +42,8 @@ class Filters(Layer):
     dilation: Any
     groups: int
     bias: bool
+    axes: ClassVar[int] = 2  #: of an image
+    filters: slice = slice(None)  #: those of all filters that it makes
     fixed: ClassVar[frozenset[str]] = frozenset(
         {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"}
     )
@@ -37,18 +52,26 @@ class Filters(Layer):
         self._set(in_channels=whole("in_channels", self.in_channels))
         self._set(out_channels=whole("out_channels", self.out_channels))
         self._set(groups=groups_divide(self.in_channels, self.out_channels, self.groups))
-        self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation)
+        self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation, axes=self.axes)
 
     def _filters(self) -> tuple[int, int]:
         """Return the number of filters in the weight, and the number of channels of all groups of filters."""
         raise NotImplementedError(f"{type(self).__name__} must define _filters()")
 
-    def parameters(self) -> dict[str, Parameter]:
+    def weight_shape(self) -> Shape:
+        """Return the shape of the weight as kernels take it, (F, C/G, KH, KW)."""
         filters, channels = self._filters()
-        shape = (filters, channels // self.groups, *self.window.kernel)
-        bound = 1 / sqrt(prod(shape[1:]))
+        return filters, channels // self.groups, *self.window.kernel
+
+    def parameters(self) -> dict[str, Parameter]:
+        F, C, *kernel = self.weight_shape()
+        bound = 1 / sqrt(C * prod(kernel))
         bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
-        return {"weight": Parameter(shape, bound, order="filter"), **bias}
+        return {"weight": Parameter((F, C, *kernel[-self.axes :]), bound, order="filter"), **bias}
+
+    def of_rows(self, ctx: Context) -> Context:
+        """Return the context that the kernels' arrays are taken from."""
+        return ctx
 
 
 @dataclass(eq=False, repr=False)
@@ -87,7 +110,7 @@ class Conv2d(Filters):
         return OH, self.out_channels, OW, N
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        images, dy, w = Spec(x, dtype), Spec(y, dtype), Spec(self.parameters()["weight"].shape, dtype)
+        images, dy, w = Spec(x, dtype), Spec(y, dtype), Spec(self.weight_shape(), dtype)
         size, window = (x[0], x[2]), (self.window, self.groups)
         forward: Scratch = {"conv2d": backend.conv2d.scratch(images, w, None, *window)}
         backward: Scratch = {"conv2d_weight_grad": backend.conv2d_weight_grad.scratch(images, dy, *window)}
@@ -112,7 +135,7 @@ class Conv2d(Filters):
         w, b, window = ctx.params["weight"], ctx.params.get("bias"), (self.window, self.groups)
         return ctx.backend.conv2d.prepare(x, w, b, *window, ctx.activation, out=ctx.y, scratch=ctx.scratch["conv2d"])
 
-    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
         x, w, dw, dx, scratch = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.scratch
         backend, window = ctx.backend, (self.window, self.groups)
         if self.bias:
@@ -145,7 +168,7 @@ class NormalizedConv2d(Layer):
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         conv = self.conv.needs(x, y, dtype, backend, training).forward
-        weight = self.conv.parameters()["weight"].shape
+        weight = self.conv.weight_shape()
         if prod(weight) > prod(y):
             return Needs(forward=conv | self.norm.needs(y, y, dtype, backend, training).forward)
         stored = tuple(weight[axis] for axis in backend.weight_order)
@@ -162,8 +185,9 @@ class NormalizedConv2d(Layer):
         return found and (NormalizedConv2d(cast(Conv2d, found[0]), self.norm), found[1])
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        conv, w, b, y, scratch = self.conv, ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.scratch["conv2d"]
-        window = conv.window, conv.groups
+        conv, ctx = self.conv, self.conv.of_rows(ctx)
+        w, b, y, scratch = ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.scratch["conv2d"]
+        x, window = as_rows(x), (conv.window, conv.groups)
         line = ctx.backend.empty((2, conv.out_channels), accumulator(x.dtype.name))
         a, c = line[0], line[1]
         if "channel_affine" in ctx.scratch:
@@ -184,7 +208,8 @@ class NormalizedConv2d(Layer):
 
     def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
         """Write a and c into ``line`` (2, C), with a bias ``b`` of the convolution a and a·b + c."""
-        line[0], line[1] = self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp)
+        a, c = self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp)
+        line[0], line[1] = a[self.conv.filters], c[self.conv.filters]
         if b is not None:
             line[1] += line[0] * b
 
@@ -248,7 +273,7 @@ class ConvTranspose2d(Filters):
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         windows, window = self._windows(x, y), (self.window, self.groups)
         copy = [Spec(windows, dtype)] if windows != x else []
-        images, image_grads, w = Spec(windows, dtype), Spec(y, dtype), Spec(self.parameters()["weight"].shape, dtype)
+        images, image_grads, w = Spec(windows, dtype), Spec(y, dtype), Spec(self.weight_shape(), dtype)
         forward = backend.conv2d_input_grad.scratch(images, w, (y[0], y[2]), *window)
         weight_grad = backend.conv2d_weight_grad.scratch(image_grads, images, *window)
         input_grad = backend.conv2d.scratch(image_grads, w, None, *window)
@@ -265,7 +290,7 @@ class ConvTranspose2d(Filters):
         K = self.out_channels // self.groups * prod(self.window.kernel)
         return 2 * K * prod(x) + (prod(y) if self.bias else 0)
 
-    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         w, b, y, scratch = ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.scratch["conv2d_input_grad"]
         if self._windows(x.shape, y.shape) != x.shape:
             *scratch, copy = scratch
@@ -276,7 +301,7 @@ class ConvTranspose2d(Filters):
         if b is not None:
             yield partial(ctx.xp.add, y, b[:, None, None], out=y)
 
-    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
         x, w, dw, dx, backend = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.backend
         window, more_windows = (self.window, self.groups), self._windows(ctx.x.shape, dy.shape) != ctx.x.shape
         if self.bias:
@@ -301,3 +326,73 @@ class ConvTranspose2d(Filters):
         """Write x into the first rows and columns of a larger array."""
         yield partial(setitem, copy, ..., 0)
         yield partial(setitem, copy[: x.shape[0], :, : x.shape[2]], ..., x)
+
+
+class FiltersOfOneRow(OneRow):
+    """What makes a convolution of images one of sequences: its weight too is shown with a row."""
+
+    in_channels: int
+    filters: slice
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) == 3:
+            check_input_channels(self.in_channels, x)
+        return super().output_shape(x)
+
+    def of_rows(self, ctx: Context) -> Context:
+        found = super().of_rows(ctx)
+        found.params = self._with_rows(ctx.params)
+        found.grads = self._with_rows(getattr(ctx, "grads", {}))  # there are none in evaluation
+        return found
+
+    def _with_rows(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Return weight and bias, or their gradients, as views of its filters, the weight (F, C/G, 1, K)."""
+        found = {name: array[self.filters] for name, array in arrays.items()}
+        return found | {name: array[:, :, None] for name, array in found.items() if name == "weight"}
+
+
+class Conv1d(FiltersOfOneRow, Conv2d):
+    """Convolution of sequences (N, C, L), which are images of one row; weight (out_channels, in_channels / groups, K).
+
+    What is said of :class:`Conv2d` is true of it too.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, dilation : int
+    padding : int, ((left, right),), "same" or "valid"
+    groups : int
+        Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
+    bias : bool
+    """
+
+    fuses: ClassVar[bool] = True
+    absorb = Conv2d.absorb
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        """Return the convolution that makes some of the channels, which are the first axis of sequences, (C, L, N)."""
+        if self.groups > 1:
+            return None
+        part = copy(self)
+        part.filters = rows
+        part._set(out_channels=rows.stop - rows.start)
+        return part, slice(0, x[0])
+
+
+class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
+    """Transposed convolution of sequences (N, C, L), which are images of one row.
+
+    What is said of :class:`ConvTranspose2d` is true of it too. Weight (in_channels, out_channels / groups, K).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, dilation : int
+    padding : int, ((left, right),), "same" or "valid"
+        Places that are cut off the output.
+    output_padding : int
+        Additional places behind the output; less than the stride or the dilation.
+    groups : int
+        Groups of channels that do not see each other.
+    bias : bool
+    """

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from im2colnet.backend import Backend, normalizing
 from im2colnet.checks import number, truth_value, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Context, Layer, Needs, Parameter, Scratch, _images, _same_rows
+from im2colnet.layers.base import Context, Layer, Needs, Parameter, Scratch, _images, _same_rows, as_rows, rows_shape
 from im2colnet.layout import channel_axis, channels, internal_axes, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
@@ -44,7 +44,7 @@ class BatchNorm(Layer):
         return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        images, of_channels = Spec(_rows_shape(x), dtype), Spec((self.num_features,), "float64")
+        images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
         affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
         if not training:
             return Needs(input=False, output=False, inplace=True, forward=affine)
@@ -59,13 +59,13 @@ class BatchNorm(Layer):
         return 2 * prod(x)
 
     def check_batch(self, x: Shape) -> None:
-        H, _, W, N = _rows_shape(x)
+        H, _, W, N = rows_shape(x)
         if H * W * N == 1:
             raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
 
     def shard_sums(self, x: Array, ctx: Context) -> None:
         """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
-        ctx.backend.batch_norm_sums(_rows(x), out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
+        ctx.backend.batch_norm_sums(as_rows(x), out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
 
     def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
         """``Σ(x - mean)² = Σ_shards [Σ(x - m)² + n·(m - mean)²]``, m and n of each shard (Chan, Golub, LeVeque 1983).
@@ -74,7 +74,7 @@ class BatchNorm(Layer):
         """
         if len(parts) == 1:
             return parts[0]
-        H, _, W, _ = _rows_shape(ctx.x.shape)
+        H, _, W, _ = rows_shape(ctx.x.shape)
         pixels, joined = H * W, parts[0].copy()
         for part in parts[1:]:
             joined += part
@@ -87,7 +87,7 @@ class BatchNorm(Layer):
         scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
         yield partial(self._write_line, x, ctx, line)
         affine = ctx.backend.channel_affine
-        x, y = _rows(x), _rows(ctx.y)
+        x, y = as_rows(x), as_rows(ctx.y)
         yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=y, scratch=scratch)
 
     def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
@@ -95,7 +95,7 @@ class BatchNorm(Layer):
         if not ctx.training:
             line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
             return
-        H, _, W, _ = _rows_shape(x.shape)
+        H, _, W, _ = rows_shape(x.shape)
         ctx.n = ctx.samples * H * W
         self.check_batch((*x.shape[:-1], ctx.samples))
         weight, bias = ctx.params.get("weight"), ctx.params.get("bias")
@@ -110,7 +110,7 @@ class BatchNorm(Layer):
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
         scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
-        ctx.backend.batch_norm_grad_sums(_rows(ctx.x), of.mean, _rows(dy), out=ctx.sums, scratch=scratch)
+        ctx.backend.batch_norm_grad_sums(as_rows(ctx.x), of.mean, as_rows(dy), out=ctx.sums, scratch=scratch)
         if self.affine:
             ctx.grads["bias"][...] = ctx.sums[0]
             ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
@@ -121,7 +121,7 @@ class BatchNorm(Layer):
         scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
         a, b, c = line[0], line[1], line[2]
         yield partial(self._write_gradient_line, ctx, a, b, c)
-        x, dy, dx = _rows(ctx.x), _rows(dy), _rows(ctx.dx)
+        x, dy, dx = as_rows(ctx.x), as_rows(dy), as_rows(ctx.dx)
         yield from ctx.backend.channel_affine.prepare(dy, a, c, x, b, out=dx, scratch=scratch)
 
     def _write_gradient_line(self, ctx: Context, a: Array, b: Array, c: Array) -> None:
@@ -188,18 +188,6 @@ def _with_channels(wanted: int, x: Shape) -> Shape:
     if channels(x) != wanted:
         raise ShapeError(f"expected {wanted} channels, got {channels(x)}: input shape {user_shape(x)}")
     return x
-
-
-def _rows_shape(x: Shape) -> tuple[int, int, int, int]:
-    """Shape of features (F, N), or of sequences (C, L, N), as that of images."""
-    if len(x) == 2:
-        return 1, x[0], 1, x[1]
-    return (1, x[0], x[1], x[2]) if len(x) == 3 else (x[0], x[1], x[2], x[3])
-
-
-def _rows(x: Array) -> Array:
-    """Return features, or sequences, as images."""
-    return x if len(x.shape) == 4 else x.reshape(_rows_shape(x.shape))
 
 
 class Division(NamedTuple):

@@ -12,12 +12,23 @@ from typing import Any, ClassVar
 from im2colnet.backend import Backend
 from im2colnet.checks import check_dim, truth_value, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Band, Context, Layer, Needs, Scratch, _images, _rows_of_windows
+from im2colnet.layers.base import Band, Context, Layer, Needs, OneRow, Scratch, _images, _rows_of_windows, _same_rows
 from im2colnet.layout import inner_axis, internal_axes, internal_shape, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 from im2colnet.window import pooling_window
 
-__all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "GlobalAvgPool2d", "MaxPool2d", "Mean"]
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "GlobalAvgPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "Mean",
+]
 
 
 @dataclass(eq=False, repr=False)
@@ -39,10 +50,13 @@ class MaxPool2d(Layer):
     padding: Any = 0
     dilation: Any = 1
     ceil_mode: bool = False
+    axes: ClassVar[int] = 2  #: of an image
     fixed: ClassVar[frozenset[str]] = frozenset({"kernel_size", "stride", "padding", "dilation", "ceil_mode"})
 
     def __post_init__(self) -> None:
-        self.window = pooling_window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        self.window = pooling_window(
+            self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.axes
+        )
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)
@@ -77,10 +91,11 @@ class AvgPool2d(Layer):
     padding: Any = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
+    axes: ClassVar[int] = 2
     fixed: ClassVar[frozenset[str]] = frozenset({"kernel_size", "stride", "padding", "ceil_mode"})
 
     def __post_init__(self) -> None:
-        self.window = pooling_window(self.kernel_size, self.stride, self.padding, 1, self.ceil_mode)
+        self.window = pooling_window(self.kernel_size, self.stride, self.padding, 1, self.ceil_mode, self.axes)
 
     output_shape = MaxPool2d.output_shape
 
@@ -145,16 +160,22 @@ class Adaptive(Layer):
     """
 
     output_size: Any
+    axes: ClassVar[int] = 2
     fixed: ClassVar[frozenset[str]] = frozenset({"output_size"})
 
     def __post_init__(self) -> None:
-        size = self.output_size
+        size, axes = self.output_size, self.axes
         try:
-            height, width = size if hasattr(size, "__iter__") else (size, size)
-            self._size = tuple(None if n is None else whole("output_size", n) for n in (height, width))
+            given = size if hasattr(size, "__iter__") else (size,) * axes
+            sizes = [None if n is None else whole("output_size", n) for n in given]
+            height, width = [None] * (2 - axes) + sizes
         except (TypeError, ValueError):  # ShapeError is a ValueError
-            wanted = "a positive integer, or a pair of them in which None leaves an axis as it is"
-            raise ShapeError(f"output_size must be {wanted}, got {size!r}") from None
+            wanted = {
+                1: "a positive integer, or None, which leaves the length as it is",
+                2: "a positive integer, or a pair of them in which None leaves an axis as it is",
+            }
+            raise ShapeError(f"output_size must be {wanted[axes]}, got {size!r}") from None
+        self._size = height, width
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)
@@ -292,6 +313,46 @@ class AdaptiveMaxPool2d(Adaptive):
                 yield from to_first(x[:, :, w], columns[:, :, j], dx[:, :, w], left, hit, xp)
         if images:
             yield partial(setitem, ctx.dx, ..., dx)
+
+
+class MaxPool1d(OneRow, MaxPool2d):
+    """Largest value of each window of sequences (N, C, L); the gradient goes to the first maximum.
+
+    Parameters
+    ----------
+    kernel_size, stride, dilation : int
+        The stride defaults to the kernel.
+    padding : int or ((left, right),)
+        At most half the window; padding never wins.
+    ceil_mode : bool
+        Round the output's length up.
+    """
+
+    band = _same_rows  # the first axis of sequences, (C, L, N), is that of the channels
+
+
+class AvgPool1d(OneRow, AvgPool2d):
+    """Mean of each window of sequences (N, C, L); ``count_include_pad`` says whether padding counts in the divisor."""
+
+    band = _same_rows
+
+
+class AdaptiveAvgPool1d(OneRow, AdaptiveAvgPool2d):
+    """Average pooling of sequences (N, C, L) to this length: the windows are as equal as possible, and may overlap.
+
+    Parameters
+    ----------
+    output_size : int
+    """
+
+
+class AdaptiveMaxPool1d(OneRow, AdaptiveMaxPool2d):
+    """Max pooling of sequences (N, C, L) to this length; the gradient of a window goes to its first maximum.
+
+    Parameters
+    ----------
+    output_size : int
+    """
 
 
 def largest(of: list[Array], out: Array, xp: Any) -> Iterator[Call]:

@@ -284,11 +284,11 @@ def read_history(records: list[Any]) -> History:
 
 
 def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
-    """Read the shape of an image, (C, H, W) or (features,)."""
+    """Read the shape of a sample, such as (C, H, W), (C, L) or (features,)."""
     if not shape:
         return None
-    if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
-        raise CheckpointError(f"it is damaged: input_shape must be three positive numbers or one, it is {shape}")
+    if not all(type(n) is int and n > 0 for n in shape):
+        raise CheckpointError(f"it is damaged: input_shape must be positive numbers, it is {shape}")
     return tuple(shape)
 
 

@@ -101,7 +101,7 @@ def four(**change):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"images": np.zeros((4, 2, 2), np.uint8)}, ShapeError, r"\(N, C, H, W\), got \(4, 2, 2\)"),
+        ({"images": np.zeros((4, 1, 1, 2, 2), np.uint8)}, ShapeError, r"\(N, C, H, W\), got \(4, 1, 1, 2, 2\)"),
         ({"labels": np.zeros(3, int)}, ShapeError, r"each of the 4 images, got \(3,\)"),
         ({"labels": np.zeros((4, 1), int)}, ShapeError, r"got \(4, 1\)"),
         ({"images": np.zeros((0, 1, 2, 2)), "labels": np.zeros(0, int)}, ShapeError, "no image"),

@@ -74,6 +74,24 @@ def conv_transpose2d(random, x, w, stride=1, padding=0, output_padding=0, groups
     return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
+def conv1d(random, x, w, **config):
+    x, w, b = tensor(random(*x)), tensor(random(*w)), tensor(random(w[0]))
+    y = F.conv1d(x, w, b, **config)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
+
+
+def conv_transpose1d(random, x, w, groups=1, **config):
+    """A weight of shape (in, out / groups, K)."""
+    x, w, b = tensor(random(*x)), tensor(random(*w)), tensor(random(w[1] * groups))
+    y = F.conv_transpose1d(x, w, b, groups=groups, **config)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    config = {"groups": groups, **config}
+    return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
+
+
 def unfold(random, x, kernel_size, dilation=1, padding=0, stride=1):
     """Unfold ``x`` to ``cols``; fold ``dcols`` to ``folded``, an image of x's size and also the gradient of x."""
     size, x = x[2:], tensor(random(*x))
@@ -378,6 +396,12 @@ ADAPTIVE = {
     "more than there are pixels": {"x": (2, 2, 3, 4), "output_size": (7, 6)},
     "an axis as it is": {"x": (2, 2, 5, 4), "output_size": (None, 3)},
 }
+ADAPTIVE_1D = {
+    "global": {"x": (2, 3, 5), "output_size": 1},
+    "equal windows": {"x": (2, 2, 6), "output_size": 2},
+    "overlapping windows": {"x": (2, 2, 7), "output_size": 5},
+    "more than there are places": {"x": (2, 2, 3), "output_size": 7},
+}
 METRICS = [5.0, 4.0, 4.0, 4.0, 4.0, 3.9999, 3.9998, 2.0, 2.5, 1.9999, 2.0, 2.1, 2.2, 1.0, 1.1, 1.2, 1.3, 1.0]
 SCHEDULES = [
     {"name": "StepLR", "steps": 12, "step_size": 3},
@@ -569,6 +593,34 @@ FAMILIES = {
                 },
             },
         ),
+        "conv1d": (
+            conv1d,
+            {
+                "3": {"x": (2, 2, 7), "w": (3, 2, 3)},
+                "stride 2, padded": {"x": (2, 3, 8), "w": (2, 3, 3), "stride": 2, "padding": 1},
+                "same, dilated": {"x": (1, 2, 9), "w": (2, 2, 4), "padding": "same", "dilation": 2},
+                "1, two groups": {"x": (2, 4, 5), "w": (6, 2, 1), "groups": 2, "padding": "valid"},
+                "depthwise": {"x": (2, 3, 8), "w": (6, 1, 3), "groups": 3, "padding": (2,), "stride": (3,)},
+                "one window": {"x": (3, 2, 4), "w": (4, 2, 4)},
+            },
+        ),
+        "conv_transpose1d": (
+            conv_transpose1d,
+            {
+                "2, stride 2": {"x": (2, 4, 5), "w": (4, 3, 2), "stride": 2},
+                "3, padded": {"x": (2, 2, 6), "w": (2, 3, 3), "padding": 1},
+                "output padding": {"x": (2, 3, 4), "w": (3, 2, 3), "stride": 3, "padding": 1, "output_padding": 2},
+                "everything": {
+                    "x": (1, 4, 5),
+                    "w": (4, 2, 3),
+                    "stride": (3,),
+                    "padding": (2,),
+                    "output_padding": (1,),
+                    "groups": 2,
+                    "dilation": (2,),
+                },
+            },
+        ),
         "unfold": (
             unfold,
             {
@@ -689,6 +741,36 @@ FAMILIES = {
                 "rows": {"x": (2, 3, 4, 5), "dim": -2},
                 "sequences": {"x": (2, 3, 4), "dim": 2},
             },
+        ),
+        "max_pool1d": (
+            layer(F.max_pool1d),
+            {
+                "2": {"x": (2, 3, 8), "kernel_size": 2},
+                "3, stride 2, padded": {"x": (2, 2, 8), "kernel_size": 3, "stride": 2, "padding": 1},
+                "ceil_mode": {"x": (2, 2, 7), "kernel_size": (2,), "ceil_mode": True},
+                "dilated": {"x": (1, 2, 9), "kernel_size": 3, "stride": 1, "dilation": 2},
+                "many equal maxima": {"x": (2, 2, 9), "kernel_size": 3, "stride": 2, "padding": 1, "ties": True},
+            },
+        ),
+        "avg_pool1d": (
+            layer(F.avg_pool1d),
+            {
+                "2": {"x": (2, 3, 8), "kernel_size": 2},
+                "padded": {"x": (2, 2, 8), "kernel_size": 3, "stride": 2, "padding": 1},
+                "ceil_mode, padding does not count": {
+                    "x": (1, 2, 8),
+                    "kernel_size": (4,),
+                    "stride": (3,),
+                    "padding": (2,),
+                    "ceil_mode": True,
+                    "count_include_pad": False,
+                },
+            },
+        ),
+        "adaptive_avg_pool1d": (layer(F.adaptive_avg_pool1d), ADAPTIVE_1D),
+        "adaptive_max_pool1d": (
+            layer(F.adaptive_max_pool1d),
+            ADAPTIVE_1D | {"equal maxima": {"x": (2, 2, 8), "output_size": 5, "ties": True}},
         ),
     },
     "activation": {
@@ -949,6 +1031,8 @@ FAMILIES = {
             initialisation,
             {
                 "Conv2d": {"layer": "Conv2d", "args": [8, 16, 3], "fan_in": 8 * 3 * 3},
+                "Conv1d": {"layer": "Conv1d", "args": [8, 16, 9], "fan_in": 8 * 9},
+                "ConvTranspose1d": {"layer": "ConvTranspose1d", "args": [8, 16, 5], "fan_in": 16 * 5},
                 "ConvTranspose2d": {"layer": "ConvTranspose2d", "args": [8, 16, 3], "fan_in": 16 * 3 * 3},
                 "Linear": {"layer": "Linear", "args": [100, 50], "fan_in": 100},
             },

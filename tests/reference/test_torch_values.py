@@ -40,6 +40,16 @@ def oracle_conv_transpose2d(config, a):
     return named((oracles.conv_transpose2d(a["x"], a["w"], a["b"], **config), *gradients), "y", "dx", "dw", "db")
 
 
+def oracle_conv1d(config, a):
+    gradients = oracles.conv1d_grad(a["x"], a["w"], a["dy"], **config)
+    return named((oracles.conv1d(a["x"], a["w"], a["b"], **config), *gradients), "y", "dx", "dw", "db")
+
+
+def oracle_conv_transpose1d(config, a):
+    gradients = oracles.conv_transpose1d_grad(a["x"], a["w"], a["dy"], **config)
+    return named((oracles.conv_transpose1d(a["x"], a["w"], a["b"], **config), *gradients), "y", "dx", "dw", "db")
+
+
 def oracle_max_pool2d(config, a):
     y, indices = oracles.max_pool2d(a["x"], **config, return_indices=True)
     return {"y": y, "indices": indices, "dx": oracles.max_pool2d_grad(a["x"], a["dy"], **config)}
@@ -137,6 +147,8 @@ def oracle_optimizer(config, a):
 ORACLES = {
     "conv2d": oracle_conv2d,
     "conv_transpose2d": oracle_conv_transpose2d,
+    "conv1d": oracle_conv1d,
+    "conv_transpose1d": oracle_conv_transpose1d,
     "unfold": lambda config, a: {
         "cols": oracles.unfold(a["x"], **config),
         "folded": oracles.fold(a["dcols"], a["x"].shape[2:], **config),
@@ -145,6 +157,10 @@ ORACLES = {
     "avg_pool2d": oracle_of(oracles.avg_pool2d, lambda x, dy, **config: oracles.avg_pool2d_grad(x.shape, dy, **config)),
     "adaptive_avg_pool2d": oracle_of(oracles.adaptive_avg_pool2d, oracles.adaptive_avg_pool2d_grad),
     "adaptive_max_pool2d": oracle_of(oracles.adaptive_max_pool2d, oracles.adaptive_max_pool2d_grad),
+    "max_pool1d": oracle_of(oracles.max_pool1d, oracles.max_pool1d_grad),
+    "avg_pool1d": oracle_of(oracles.avg_pool1d, oracles.avg_pool1d_grad),
+    "adaptive_avg_pool1d": oracle_of(oracles.adaptive_avg_pool1d, oracles.adaptive_avg_pool1d_grad),
+    "adaptive_max_pool1d": oracle_of(oracles.adaptive_max_pool1d, oracles.adaptive_max_pool1d_grad),
     "upsample": oracle_of(oracles.upsample, oracles.upsample_grad),
     "pixel_shuffle": oracle_of(oracles.pixel_shuffle, oracles.pixel_shuffle_grad),
     "channel_shuffle": oracle_of(oracles.channel_shuffle, oracles.channel_shuffle_grad),
@@ -361,10 +377,22 @@ LAYERS = {
         lambda a, config: ic.ConvTranspose2d(a["x"].shape[1], len(a["b"]), a["w"].shape[2:], **config),
         channels=lambda b: b[:, None, None],
     ),
+    "conv1d": layer_with_parameters(
+        lambda a, config: ic.Conv1d(a["x"].shape[1], len(a["w"]), a["w"].shape[2], **config),
+        channels=lambda b: b[:, None],
+    ),
+    "conv_transpose1d": layer_with_parameters(
+        lambda a, config: ic.ConvTranspose1d(a["x"].shape[1], len(a["b"]), a["w"].shape[2], **config),
+        channels=lambda b: b[:, None],
+    ),
     "max_pool2d": layer_of(ic.MaxPool2d),
     "avg_pool2d": layer_of(ic.AvgPool2d),
     "adaptive_avg_pool2d": layer_of(ic.AdaptiveAvgPool2d),
     "adaptive_max_pool2d": layer_of(ic.AdaptiveMaxPool2d),
+    "max_pool1d": layer_of(ic.MaxPool1d),
+    "avg_pool1d": layer_of(ic.AvgPool1d),
+    "adaptive_avg_pool1d": layer_of(ic.AdaptiveAvgPool1d),
+    "adaptive_max_pool1d": layer_of(ic.AdaptiveMaxPool1d),
     "upsample": layer_of(ic.Upsample),
     "pixel_shuffle": layer_of(ic.PixelShuffle),
     "channel_shuffle": layer_of(ic.ChannelShuffle),

@@ -202,7 +202,7 @@ def test_tensors_of_other_types(tmp_path):
         ("history.1", 3, r"history\.1 must be an object"),
         ("history.0.loss", "x", r"history\.0\.loss must be a number"),
         ("history.0", {"epoch": 1}, r"history\.0\.loss is missing"),
-        ("input_shape", [1, 8], "input_shape must be"),
+        ("input_shape", [1, 8], "layer '0'"),
         ("input_shape", [1, 0, 8], "input_shape must be"),
         ("input_shape", [3, 8, 8], "layer '0'"),
         ("seed", -1, "seed"),

@@ -4,7 +4,7 @@ The library's own tests run every row on every backend; a class that is added is
 
 >>> from im2colnet.testing import cases
 >>> [case.kind.__name__ for case in cases.LAYERS if case.examples][:3]
-['Conv2d', 'ConvTranspose2d', 'MaxPool2d']
+['Conv2d', 'ConvTranspose2d', 'Conv1d']
 """
 
 from im2colnet.testing.cases import (

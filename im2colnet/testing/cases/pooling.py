@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from im2colnet.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d, Mean
+from im2colnet.layers import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    Mean,
+)
 from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
 
 IMAGES = (4, 7, 6)
+SEQUENCES = (4, 9)
 #: one window, equal ones, overlapping ones, more than there are pixels, and an axis as it is
 OUTPUT_SIZES = 1, (7, 3), (3, 4), (9, 2), (None, 5), (2, None)
+LENGTHS = 1, 3, (4,), 11
 LAYERS = [
     LayerCase(
         MaxPool2d,
@@ -64,5 +77,37 @@ LAYERS = [
             (Mean(-1), (4, 6)),
             (Mean((1, 2, 3), keepdim=True), IMAGES),
         ),
+    ),
+    LayerCase(
+        MaxPool1d,
+        lambda layer, state, x: oracles.max_pool1d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.max_pool1d_grad(x, dy, **layer.config()),), {}),
+        examples=(
+            (MaxPool1d(2), SEQUENCES),
+            (MaxPool1d(3, 2, padding=1), SEQUENCES),
+            (MaxPool1d((3,), 1, padding=((1, 0),), dilation=2, ceil_mode=True), SEQUENCES),
+        ),
+    ),
+    LayerCase(
+        AvgPool1d,
+        lambda layer, state, x: oracles.avg_pool1d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.avg_pool1d_grad(x, dy, **layer.config()),), {}),
+        examples=(
+            (AvgPool1d(2), SEQUENCES),
+            (AvgPool1d(4, (3,), 2), SEQUENCES),
+            (AvgPool1d(3, 2, padding=1, ceil_mode=True, count_include_pad=False), SEQUENCES),
+        ),
+    ),
+    LayerCase(
+        AdaptiveAvgPool1d,
+        lambda layer, state, x: oracles.adaptive_avg_pool1d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.adaptive_avg_pool1d_grad(x, dy, **layer.config()),), {}),
+        examples=tuple((AdaptiveAvgPool1d(size), SEQUENCES) for size in LENGTHS),
+    ),
+    LayerCase(
+        AdaptiveMaxPool1d,
+        lambda layer, state, x: oracles.adaptive_max_pool1d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.adaptive_max_pool1d_grad(x, dy, **layer.config()),), {}),
+        examples=tuple((AdaptiveMaxPool1d(size), SEQUENCES) for size in LENGTHS),
     ),
 ]

@@ -11,7 +11,15 @@ from typing import Any
 
 from im2colnet.host import np
 from im2colnet.testing.oracles.arrays import floats
-from im2colnet.testing.oracles.windows import crop_image, output_size, pad_image, padding_pairs, pair
+from im2colnet.testing.oracles.windows import (
+    crop_image,
+    of_row,
+    output_size,
+    pad_image,
+    padding_of_row,
+    padding_pairs,
+    pair,
+)
 
 
 def _conv2d_windows(padded_shape: Any, weight_shape: Any, stride: Any, dilation: Any, groups: int) -> Iterator[Any]:
@@ -135,6 +143,54 @@ def conv_transpose2d_grad(
         dx[pixel] += dy[place] * w[number]
         dw[number] += dy[place] * x[pixel]
     return dx, dw, conv2d_bias(dy)
+
+
+def conv1d(x: Any, w: Any, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:
+    """The convolution of sequences (N, C, L), as images of one row, with a weight (F, C/G, K)."""
+    x, w, b = floats(x, w, b)
+    window = of_row(stride), padding_of_row(padding), of_row(dilation), groups
+    return conv2d(x[:, :, None], w[:, :, None], b, *window)[:, :, 0]
+
+
+def conv1d_grad(x: Any, w: Any, dy: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:
+    """Gradients (dx, dw, db) of the same."""
+    x, w, dy = (array[:, :, None] for array in floats(x, w, dy))
+    window = of_row(stride), padding_of_row(padding), of_row(dilation), groups
+    dx, dw = conv2d_input(x.shape, w, dy, *window), conv2d_weight(x, w.shape, dy, *window)
+    return dx[:, :, 0], dw[:, :, 0], conv2d_bias(dy)
+
+
+def conv_transpose1d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """The transposed convolution of sequences (N, C, L), as images of one row, with a weight (C, F/G, K)."""
+    x, w, b = floats(x, w, b)
+    window = of_row(stride), padding_of_row(padding), of_row(output_padding, 0), groups, of_row(dilation)
+    return conv_transpose2d(x[:, :, None], w[:, :, None], b, *window)[:, :, 0]
+
+
+def conv_transpose1d_grad(
+    x: Any,
+    w: Any,
+    dy: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """Gradients (dx, dw, db) of the same."""
+    x, w, dy = (array[:, :, None] for array in floats(x, w, dy))
+    window = of_row(stride), padding_of_row(padding), of_row(output_padding, 0), groups, of_row(dilation)
+    dx, dw, db = conv_transpose2d_grad(x, w, dy, *window)
+    return dx[:, :, 0], dw[:, :, 0], db
 
 
 def _unfold_pairs(input_shape: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from im2colnet.host import np
 from im2colnet.testing.oracles.arrays import floats
-from im2colnet.testing.oracles.windows import output_size, padding_pairs, pair
+from im2colnet.testing.oracles.windows import of_row, output_size, padding_of_row, padding_pairs, pair
 
 
 def max_pool2d(
@@ -209,3 +209,57 @@ def mean_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
     for place in np.ndindex(x.shape):
         dx[place] = kept[tuple(0 if axis in axes else i for axis, i in enumerate(place))] * dy.size / x.size
     return dx
+
+
+def _pool_of_row(kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, **others: Any) -> Any:
+    """Arguments of a pooling of sequences as those of images of one row."""
+    others |= {"dilation": of_row(dilation)} if dilation != 1 else {}
+    return {"kernel_size": of_row(kernel_size), "stride": of_row(stride), "padding": padding_of_row(padding), **others}
+
+
+def max_pool1d(x: Any, kernel_size: Any, **others: Any) -> Any:
+    """Maximum of each window of sequences (N, C, L), as images of one row; arguments as of ``max_pool2d``."""
+    (x,) = floats(x)
+    return max_pool2d(x[:, :, None], **_pool_of_row(kernel_size, **others))[:, :, 0]
+
+
+def max_pool1d_grad(x: Any, dy: Any, kernel_size: Any, **others: Any) -> Any:
+    """Gradient with respect to the input."""
+    x, dy = floats(x, dy)
+    return max_pool2d_grad(x[:, :, None], dy[:, :, None], **_pool_of_row(kernel_size, **others))[:, :, 0]
+
+
+def avg_pool1d(x: Any, kernel_size: Any, **others: Any) -> Any:
+    """Mean of each window of sequences (N, C, L), as images of one row; arguments as of ``avg_pool2d``."""
+    (x,) = floats(x)
+    return avg_pool2d(x[:, :, None], **_pool_of_row(kernel_size, **others))[:, :, 0]
+
+
+def avg_pool1d_grad(x: Any, dy: Any, kernel_size: Any, **others: Any) -> Any:
+    """Gradient with respect to the input."""
+    x, dy = floats(x, dy)
+    return avg_pool2d_grad(x[:, :, None].shape, dy[:, :, None], **_pool_of_row(kernel_size, **others))[:, :, 0]
+
+
+def adaptive_avg_pool1d(x: Any, output_size: Any) -> Any:
+    """Mean of each of the windows of ``adaptive_avg_pool2d`` along sequences (N, C, L)."""
+    (x,) = floats(x)
+    return adaptive_avg_pool2d(x[:, :, None], of_row(output_size))[:, :, 0]
+
+
+def adaptive_avg_pool1d_grad(x: Any, dy: Any, output_size: Any) -> Any:
+    """Gradient with respect to the input."""
+    x, dy = floats(x, dy)
+    return adaptive_avg_pool2d_grad(x[:, :, None], dy[:, :, None], of_row(output_size))[:, :, 0]
+
+
+def adaptive_max_pool1d(x: Any, output_size: Any) -> Any:
+    """Maximum of each of the same windows."""
+    (x,) = floats(x)
+    return adaptive_max_pool2d(x[:, :, None], of_row(output_size))[:, :, 0]
+
+
+def adaptive_max_pool1d_grad(x: Any, dy: Any, output_size: Any) -> Any:
+    """Gradient with respect to the input."""
+    x, dy = floats(x, dy)
+    return adaptive_max_pool2d_grad(x[:, :, None], dy[:, :, None], of_row(output_size))[:, :, 0]

@@ -34,6 +34,19 @@ def padding_pairs(padding: Any, kernel_size: Any, dilation: Any = 1, stride: Any
     return (height, height), (width, width)
 
 
+def of_row(value: Any, outside: Any = 1) -> Any:
+    """An argument of a sequence, a number or a tuple of what its axis has, as that of an image of one row.
+
+    ``outside`` is what the height has.
+    """
+    return value if isinstance(value, str) or value is None else (outside, *(value if np.ndim(value) else (value,)))
+
+
+def padding_of_row(padding: Any) -> Any:
+    """Padding of a sequence, ((left, right),) or another argument, as that of an image of one row."""
+    return of_row(padding, (0, 0) if np.ndim(padding) == 2 else 0)
+
+
 def output_length(
     length: Any, kernel: Any, stride: Any = 1, padding: Any = (0, 0), dilation: Any = 1, ceil_mode: bool = False
 ) -> Any:
