@@ -10,13 +10,16 @@ import json
 from pathlib import Path
 
 import im2colnet as ic
+from im2colnet.graph.parameters import names
 from im2colnet.models.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
+TORCHVISION = json.loads((ROOT / "tests/reference/torchvision_models.json").read_text())
 TORCH = json.loads((ROOT / "tests/reference/torch_signatures.json").read_text())
 #: of each table its title, the base class of what it lists, and PyTorch's module of the same things
 TABLES = [
     ("Layers", ic.Layer, "torch.nn"),
+    ("Networks, and what they are made of", ic.Network, "torch.nn"),
     ("Losses", ic.Loss, "torch.nn"),
     ("Optimisers", ic.Optimizer, "torch.optim"),
     ("Schedules of the learning rate", ic.Schedule, "torch.optim.lr_scheduler"),
@@ -31,7 +34,7 @@ def shown(parameters):
 def sentence(thing):
     """The first sentence of the documentation, without references to other names."""
     first = inspect.getdoc(thing).split("\n\n")[0].replace("\n", " ")
-    return first.replace("``", "`").replace(":class:", "").replace("|", "\\|")
+    return first.replace("``", "`").replace(":class:", "").replace(":func:", "").replace("|", "\\|")
 
 
 def number(text):
@@ -69,21 +72,34 @@ def table(title, base, module):
     yield f"| class | arguments | what it is | `{module}` |"
     yield "|---|---|---|---|"
     for name, cls in sorted(classes.items(), key=lambda item: item[0].lower()):
-        if issubclass(cls, base) and cls is not base and not issubclass(cls, ic.Network):
+        if issubclass(cls, base) and cls is not base and (base is ic.Network or not issubclass(cls, ic.Network)):
             parameters = list(inspect.signature(cls).parameters.values())
             arguments = f"`{shown(parameters)}`" if parameters else ""
             yield f"| `{name}` | {arguments} | {sentence(cls)} | {difference(name, parameters, module)} |"
 
 
+def compared(name, build, options):
+    """Return how a model differs from torchvision's of the same name: in names and shapes of parameters and state."""
+    if name not in TORCHVISION:
+        return "no model of this name"
+    large = {"stem": "large"} if "stem" in options else {}
+    graph = build(classes=1000, **large).graph
+    own = {k: [*(node.layer.parameters() | node.layer.state())[key].shape] for k, node, key in names(graph)}
+    same = "the same names and shapes" + ", with `stem=\"large\"`" * bool(large)
+    return same if own == TORCHVISION[name]["shapes"] else "other names or shapes"
+
+
 def models():
     """The lines of the table of models."""
     yield "\n## Models\n"
-    yield "| model | arguments | what it is | parameters | smallest image |"
-    yield "|---|---|---|---:|---:|"
-    for name, model in sorted(MODELS.items()):
-        parameters = list(inspect.signature(model.build).parameters.values())
-        size = model.build().graph.size
-        yield f"| `{name}` | `{shown(parameters)}` | {sentence(model.build)} | {size:,} | {model.smallest} |"
+    yield "| model | arguments | what it is | parameters | smallest image | torchvision 0.28 |"
+    yield "|---|---|---|---:|---:|---|"
+    builders = {name: (model.build, str(model.smallest)) for name, model in MODELS.items()}
+    builders |= {name: (getattr(ic.models, name), "–") for name in ("autoencoder", "unet")}
+    for name, (build, smallest) in sorted(builders.items()):
+        parameters = inspect.signature(build).parameters
+        row = [f"`{name}`", f"`{shown(parameters.values())}`", sentence(build), f"{build().graph.size:,}", smallest]
+        yield f"| {' | '.join([*row, compared(name, build, parameters)])} |"
 
 
 def text():

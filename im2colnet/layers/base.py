@@ -11,10 +11,10 @@ Arguments, defaults and initialisation are PyTorch's.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from math import prod
+from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from im2colnet.backend import Backend
@@ -50,6 +50,14 @@ class Parameter(NamedTuple):
     value: float = 0.0
     order: str | None = None
     precise: bool = False
+
+
+#: by ``init`` of a layer with a weight, the bounds of weight and bias for the number of inputs of each output (fan-in):
+#: PyTorch's, or those of He, Zhang, Ren & Sun 2015 (arXiv:1502.01852, equation 10), of the same variance
+BOUNDS: dict[str, Callable[[int], tuple[float, float]]] = {
+    "default": lambda fan_in: (1 / sqrt(fan_in), 1 / sqrt(fan_in)),
+    "he": lambda fan_in: (sqrt(6 / fan_in), 0.0),
+}
 
 
 @dataclass

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from math import prod, sqrt
+from math import prod
 from operator import setitem
 from typing import Any, ClassVar, cast
 
 from im2colnet.backend import Backend
-from im2colnet.checks import groups_divide, whole
+from im2colnet.checks import groups_divide, one_of, whole
 from im2colnet.layers.base import (
+    BOUNDS,
     Band,
     Context,
     Layer,
@@ -42,16 +43,18 @@ class Filters(Layer):
     dilation: Any
     groups: int
     bias: bool
+    init: str
     axes: ClassVar[int] = 2  #: of an image
     filters: slice = slice(None)  #: those of all filters that it makes
     fixed: ClassVar[frozenset[str]] = frozenset(
-        {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"}
+        {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "init"}
     )
 
     def __post_init__(self) -> None:
         self._set(in_channels=whole("in_channels", self.in_channels))
         self._set(out_channels=whole("out_channels", self.out_channels))
         self._set(groups=groups_divide(self.in_channels, self.out_channels, self.groups))
+        one_of("init", self.init, *BOUNDS)
         self.window = make_window(self.kernel_size, self.stride, self.padding, self.dilation, axes=self.axes)
 
     def _filters(self) -> tuple[int, int]:
@@ -65,8 +68,8 @@ class Filters(Layer):
 
     def parameters(self) -> dict[str, Parameter]:
         F, C, *kernel = self.weight_shape()
-        bound = 1 / sqrt(C * prod(kernel))
-        bias = {"bias": Parameter((self.out_channels,), bound)} if self.bias else {}
+        bound, bias_bound = BOUNDS[self.init](C * prod(kernel))
+        bias = {"bias": Parameter((self.out_channels,), bias_bound)} if self.bias else {}
         return {"weight": Parameter((F, C, *kernel[-self.axes :]), bound, order="filter"), **bias}
 
     def of_rows(self, ctx: Context) -> Context:
@@ -78,8 +81,7 @@ class Filters(Layer):
 class Conv2d(Filters):
     """Convolution (cross-correlation, as everywhere in deep learning).
 
-    ``y = w · im2col(x) + b``; weight (out_channels, in_channels / groups, KH, KW), bias (out_channels,), both
-    initialised uniform in ±1/√(fan-in).
+    ``y = w · im2col(x) + b``; weight (out_channels, in_channels / groups, KH, KW), bias (out_channels,).
 
     Parameters
     ----------
@@ -89,6 +91,9 @@ class Conv2d(Filters):
     groups : int
         Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
     bias : bool
+    init : {"default", "he"}
+        How ``net.init`` draws the parameters: weight and bias uniform in ±1/√(fan-in), as PyTorch does; or the weight
+        in ±√(6/fan-in) and the bias 0 (He et al. 2015, arXiv:1502.01852), for many layers with ReLU and no batch norm.
     """
 
     in_channels: int
@@ -99,6 +104,7 @@ class Conv2d(Filters):
     dilation: Any = 1
     groups: int = 1
     bias: bool = True
+    init: str = "default"
     fuses: ClassVar[bool] = True
 
     def _filters(self) -> tuple[int, int]:
@@ -223,8 +229,7 @@ class ConvTranspose2d(Filters):
     of ``dy``, and the weight's gradient is its own, of images ``dy`` and a gradient x. H becomes
     ``(H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides.
 
-    Weight (in_channels, out_channels / groups, KH, KW), bias (out_channels,), both initialised uniform in ±1/√fan-in,
-    where the fan-in is ``out_channels / groups·KH·KW``, as in PyTorch.
+    Weight (in_channels, out_channels / groups, KH, KW), bias (out_channels,).
 
     Parameters
     ----------
@@ -237,6 +242,9 @@ class ConvTranspose2d(Filters):
     groups : int
         Groups of channels that do not see each other.
     bias : bool
+    init : {"default", "he"}
+        How ``net.init`` draws the parameters; see :class:`Conv2d`. The fan-in is ``out_channels / groups·KH·KW``, as in
+        PyTorch.
     """
 
     in_channels: int
@@ -248,6 +256,7 @@ class ConvTranspose2d(Filters):
     groups: int = 1
     bias: bool = True
     dilation: Any = 1
+    init: str = "default"
     fixed: ClassVar[frozenset[str]] = Filters.fixed | {"output_padding"}
 
     def __post_init__(self) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import prod, sqrt
+from math import prod
 from typing import ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import whole
+from im2colnet.checks import one_of, whole
 from im2colnet.errors import ShapeError
-from im2colnet.layers.base import Context, Layer, Needs, Parameter
+from im2colnet.layers.base import BOUNDS, Context, Layer, Needs, Parameter
 from im2colnet.layout import user_shape
 from im2colnet.types import Array, Call, Shape
 
@@ -20,21 +20,31 @@ __all__ = ["Linear"]
 
 @dataclass(eq=False, repr=False)
 class Linear(Layer):
-    """``y = W x + b``; weight (out_features, in_features), initialised like :class:`Conv2d`."""
+    """``y = W x + b``; weight (out_features, in_features).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    init : {"default", "he"}
+        How ``net.init`` draws the parameters; see :class:`Conv2d`.
+    """
 
     in_features: int
     out_features: int
     bias: bool = True
+    init: str = "default"
     fuses: ClassVar[bool] = True
-    fixed: ClassVar[frozenset[str]] = frozenset({"in_features", "out_features", "bias"})
+    fixed: ClassVar[frozenset[str]] = frozenset({"in_features", "out_features", "bias", "init"})
 
     def __post_init__(self) -> None:
         self._set(in_features=whole("in_features", self.in_features))
         self._set(out_features=whole("out_features", self.out_features))
+        one_of("init", self.init, *BOUNDS)
 
     def parameters(self) -> dict[str, Parameter]:
-        bound = 1 / sqrt(self.in_features)
-        bias = {"bias": Parameter((self.out_features,), bound)} if self.bias else {}
+        bound, bias_bound = BOUNDS[self.init](self.in_features)
+        bias = {"bias": Parameter((self.out_features,), bias_bound)} if self.bias else {}
         return {"weight": Parameter((self.out_features, self.in_features), bound), **bias}
 
     def output_shape(self, x: Shape) -> Shape:

@@ -75,8 +75,8 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: int = 64, width: in
 def autoencoder(in_channels: int = 1, input_size: int = 28, features: int = 32, width: int = 16) -> Net:
     """Build a convolutional autoencoder: an ``encoder`` to few features, and a ``decoder`` that gives images in [0, 1].
 
-    It is trained to give its input back, by :class:`~im2colnet.MSELoss` or :class:`~im2colnet.BCELoss`-like losses:
-    ``trainer.step(images, images)``. After Hinton & Salakhutdinov 2006 (doi:10.1126/science.1127647).
+    It is trained to give its input back: ``ic.Trainer(net, loss=ic.MSELoss()).step(images, images)``, with images of
+    floating-point numbers. After Hinton & Salakhutdinov 2006 (doi:10.1126/science.1127647).
 
     Parameters
     ----------

@@ -12,11 +12,11 @@ def _fire(channels: int, squeeze: int, expand: int) -> Net:
     """A 1×1 convolution to few channels, then 1×1 and 3×3 convolutions of these, side by side (section 3.2)."""
     return Net(
         {
-            "squeeze": Conv2d(channels, squeeze, 1),
+            "squeeze": Conv2d(channels, squeeze, 1, init="he"),
             "squeeze_activation": ReLU(),
-            "expand1x1": Conv2d(squeeze, expand, 1),
+            "expand1x1": Conv2d(squeeze, expand, 1, init="he"),
             "expand1x1_activation": ReLU(),
-            "expand3x3": (Conv2d(squeeze, expand, 3, padding=1), "squeeze_activation"),
+            "expand3x3": (Conv2d(squeeze, expand, 3, padding=1, init="he"), "squeeze_activation"),
             "expand3x3_activation": ReLU(),
             "concat": (Concat(), "expand1x1_activation", "expand3x3_activation"),
         }
@@ -26,7 +26,7 @@ def _fire(channels: int, squeeze: int, expand: int) -> Net:
 @model(recipe=Recipe(20, 64, Adam(5e-4)), smallest=32)
 def squeezenet1_1(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
     """Build SqueezeNet 1.1, which pools earlier than the paper's 1.0, with torchvision's names of parameters."""
-    features: list[Layer] = [Conv2d(in_channels, 64, 3, 2), ReLU(), MaxPool2d(3, 2, ceil_mode=True)]
+    features: list[Layer] = [Conv2d(in_channels, 64, 3, 2, init="he"), ReLU(), MaxPool2d(3, 2, ceil_mode=True)]
     channels = 64
     for fires in ([(16, 64), (16, 64)], [(32, 128), (32, 128)], [(48, 192), (48, 192), (64, 256), (64, 256)]):
         if channels > 64:

@@ -26,22 +26,28 @@ def vgg8(classes: int = 10, in_channels: int = 3, input_size: int = 32) -> Seque
     return Sequential(layers)
 
 
-def _vgg(convolutions: tuple[int, ...], norm: bool, classes: int, in_channels: int, hidden: int) -> Network:
+def _vgg(
+    convolutions: tuple[int, ...], norm: bool, classes: int, in_channels: int, hidden: int, dropout: float
+) -> Network:
     features: list[Layer] = []
     channels = in_channels
     for filters, number in zip((64, 128, 256, 512, 512), convolutions, strict=True):
         for _ in range(number):
-            features += [Conv2d(channels, filters, 3, padding=1), *[BatchNorm2d(filters)] * norm, ReLU()]
+            features += [Conv2d(channels, filters, 3, padding=1, init="he"), *[BatchNorm2d(filters)] * norm, ReLU()]
             channels = filters
         features += [MaxPool2d(2)]
-    classifier = [Linear(512 * 7 * 7, hidden), ReLU(), Dropout(), Linear(hidden, hidden), ReLU(), Dropout()]
+    classifier: list[Layer] = []
+    for read in (512 * 7 * 7, hidden):
+        classifier += [Linear(read, hidden), ReLU(), Dropout(dropout)]
     classifier += [Linear(hidden, classes)]
     layers = {"features": Sequential(features), "avgpool": AdaptiveAvgPool2d(7), "flatten": Flatten()}
     return Net(layers | {"classifier": Sequential(classifier)})
 
 
 @model(recipe=PLAIN, smallest=32)
-def vgg11(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+def vgg11(
+    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+) -> Network:
     """Build VGG-11, configuration A (Simonyan & Zisserman 2015, table 1), with torchvision's names of parameters.
 
     Parameters
@@ -49,23 +55,31 @@ def vgg11(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden
     classes, in_channels, input_size : int
     hidden : int
         Features between the linear layers, in which most of the parameters are.
+    dropout : float
+        The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
     """
-    return _vgg(A, False, classes, in_channels, hidden)
+    return _vgg(A, False, classes, in_channels, hidden, dropout)
 
 
 @model(recipe=NORMALIZED, smallest=32)
-def vgg11_bn(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+def vgg11_bn(
+    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+) -> Network:
     """Build VGG-11 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
-    return _vgg(A, True, classes, in_channels, hidden)
+    return _vgg(A, True, classes, in_channels, hidden, dropout)
 
 
 @model(recipe=PLAIN, smallest=32)
-def vgg16(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+def vgg16(
+    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+) -> Network:
     """Build VGG-16, configuration D, with torchvision's names of parameters; see :func:`vgg11`."""
-    return _vgg(D, False, classes, in_channels, hidden)
+    return _vgg(D, False, classes, in_channels, hidden, dropout)
 
 
 @model(recipe=NORMALIZED, smallest=32)
-def vgg16_bn(classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096) -> Network:
+def vgg16_bn(
+    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+) -> Network:
     """Build VGG-16 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
-    return _vgg(D, True, classes, in_channels, hidden)
+    return _vgg(D, True, classes, in_channels, hidden, dropout)

@@ -192,6 +192,26 @@ def test_initialisation_is_pytorch_s(config, arrays):
         assert (abs(counts / counts.mean() - 1) < 6 / np.sqrt(counts.mean())).all()  # uniform
 
 
+@pytest.mark.parametrize(
+    ("layer", "fan_in"),
+    [
+        (ic.Conv2d(64, 32, (3, 5), groups=2, init="he"), 32 * 15),
+        (ic.ConvTranspose2d(8, 64, 3, init="he"), 64 * 9),
+        (ic.Conv1d(64, 32, 5, init="he"), 64 * 5),
+        (ic.Linear(300, 100, init="he"), 300),
+    ],
+)
+def test_he_initialisation(layer, fan_in):
+    """Variance 2 / fan-in, the bias 0 (He et al. 2015, arXiv:1502.01852, equation 10)."""
+    state = ic.Sequential([layer]).init(3, "float64").state_dict()
+    assert (state["0.bias"] == 0).all()
+    weight = state["0.weight"]
+    assert weight.var() == pytest.approx(2 / fan_in, rel=0.05)
+    assert 0.98 * math.sqrt(6 / fan_in) < np.abs(weight).max() <= math.sqrt(6 / fan_in)
+    with pytest.raises(ic.ShapeError, match="init must be 'default' or 'he', got 'xavier'"):
+        type(layer)(4, 2, *[1] * (type(layer) is not ic.Linear), init="xavier")
+
+
 def test_bounds_of_every_kind_of_layer():
     net = ic.Sequential(
         [
