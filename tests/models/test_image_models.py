@@ -9,7 +9,7 @@ from im2colnet import models
 
 
 def shapes(n, size=32, seed=0):
-    """Grey images of a disc (class 1) and a lighter square (class 2) on a ground (0), with noise; the class of each pixel."""
+    """Grey images of a disc (class 1) and a lighter square (2) on a ground (0), with noise; the class of each pixel."""
     rng = np.random.default_rng(seed)
     masks, (rows, columns) = np.zeros((n, size, size), "int64"), np.mgrid[:size, :size]
     for mask in masks:
