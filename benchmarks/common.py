@@ -159,15 +159,22 @@ class Case(NamedTuple):
     batch: int
     shape: tuple[int, int, int]  # of an image: channels, height, width
     classes: int = 10
+    stem: str | None = None
 
-    def make(self) -> ic.Sequential:
-        """Build the network, without parameters."""
-        return ic.models.make(self.model, self.classes, self.shape[0], self.shape[1])
+    def make(self) -> ic.Network:
+        """Build the network, without parameters, and without chance: both sides are to do the same."""
+        sizes = {"classes": self.classes, "in_channels": self.shape[0], "input_size": self.shape[1]}
+        net = getattr(ic.models, self.model)(**sizes, **({"stem": self.stem} if self.stem else {}))
+        for node in net.graph.nodes:
+            if isinstance(node.layer, ic.Dropout):
+                node.layer.p = 0.0
+        return net
 
     def data(self, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return a batch of normal numbers (N, C, H, W) and its labels, always the same."""
+        """Return a batch of normal numbers (N, C, H, W) and its labels, of each pixel for U-Net, always the same."""
         rng, n = np.random.default_rng(0), batch or self.batch
-        return rng.standard_normal((n, *self.shape), dtype=np.float32), rng.integers(0, self.classes, n)
+        images = rng.standard_normal((n, *self.shape), dtype=np.float32)
+        return images, rng.integers(0, self.classes, (n, *(self.shape[1:] if self.model == "unet" else ())))
 
     def trainer(self, dtype: str = "float32") -> ic.Trainer:
         """Return a trainer of the network with its first parameters."""
@@ -182,6 +189,24 @@ CASES = {
     "resnet20-b64": Case("resnet20", 64, (3, 32, 32)),
     "mobilenet-b32": Case("mobilenet", 32, (3, 32, 32)),
     "resnet18-b16": Case("resnet18", 16, (3, 64, 64)),
+}
+#: networks that are measured where they are asked for by name
+MORE_CASES = {
+    "unet-b8": Case("unet", 8, (1, 64, 64), 2),
+    "wide_resnet-b16": Case("wide_resnet", 16, (3, 32, 32)),
+    "resnet18-large-b8": Case("resnet18", 8, (3, 128, 128), stem="large"),
+    "resnet34-b8": Case("resnet34", 8, (3, 128, 128), stem="large"),
+    "resnet50-b8": Case("resnet50", 8, (3, 128, 128), stem="large"),
+    "vgg11-b8": Case("vgg11", 8, (3, 64, 64)),
+    "vgg11_bn-b8": Case("vgg11_bn", 8, (3, 64, 64)),
+    "vgg16-b8": Case("vgg16", 8, (3, 64, 64)),
+    "vgg16_bn-b8": Case("vgg16_bn", 8, (3, 64, 64)),
+    "mobilenet_v2-b8": Case("mobilenet_v2", 8, (3, 128, 128)),
+    "mobilenet_v3_small-b8": Case("mobilenet_v3_small", 8, (3, 128, 128)),
+    "squeezenet1_1-b8": Case("squeezenet1_1", 8, (3, 128, 128)),
+    "shufflenet_v2_x1_0-b8": Case("shufflenet_v2_x1_0", 8, (3, 128, 128)),
+    "densenet121-b8": Case("densenet121", 8, (3, 128, 128)),
+    "efficientnet_b0-b8": Case("efficientnet_b0", 8, (3, 128, 128)),
 }
 
 

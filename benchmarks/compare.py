@@ -28,6 +28,7 @@ import im2colnet as ic
 from benchmarks import device, memory, ratios, versus
 from benchmarks.common import (
     CASES,
+    MORE_CASES,
     SHAPES,
     Comparison,
     NotHere,
@@ -48,6 +49,8 @@ table = part_of_library("im2colnet.text:table", "im2colnet.report:table")
 PATIENCE = 1.0  # seconds of a pass, after which a line is measured in no other process
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}
+MORE_ONE = {f"{name.rpartition('-')[0]}-b1": case._replace(batch=1) for name, case in MORE_CASES.items()}
+EVERY = CASES | ONE | MORE_CASES | MORE_ONE
 
 
 @dataclass
@@ -90,19 +93,19 @@ class Line:
 # What is compared ---------------------------------------------------------------------------------------------------
 def nets(names: Sequence[str], threads: Sequence[int], more: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
     """Cases of the networks that were asked for, on each number of threads."""
-    chosen = [case for case in [*CASES, *more] if {case, (CASES | ONE)[case].model} & set(names)]
+    chosen = [case for case in [*CASES, *MORE_CASES, *more] if {case, EVERY[case].model} & set(names)]
     return ((case, n) for n in threads for case in chosen)
 
 
 def training(args: argparse.Namespace) -> Iterator[Line]:
     """Training steps."""
-    return (Line("training", case, n, versus.training(CASES[case], n)) for case, n in nets(args.nets, args.threads))
+    return (Line("training", case, n, versus.training(EVERY[case], n)) for case, n in nets(args.nets, args.threads))
 
 
 def inference(args: argparse.Namespace) -> Iterator[Line]:
     """Predictions of a batch and of one image."""
-    jobs, cases = nets(args.nets, args.threads, list(ONE)), CASES | ONE
-    return (Line("inference", case, n, versus.inference(cases[case], n)) for case, n in jobs)
+    jobs = nets(args.nets, args.threads, [*ONE, *MORE_ONE])
+    return (Line("inference", case, n, versus.inference(EVERY[case], n)) for case, n in jobs)
 
 
 def convolution(args: argparse.Namespace) -> Iterator[Line]:
@@ -113,7 +116,7 @@ def convolution(args: argparse.Namespace) -> Iterator[Line]:
 
 def peaks(args: argparse.Namespace) -> Iterator[Line]:
     """Peak memory of training steps, each library in a process of its own."""
-    return (Line("memory", case, n, memory.training(CASES[case], n)) for case, n in nets(args.nets, args.threads))
+    return (Line("memory", case, n, memory.training(EVERY[case], n)) for case, n in nets(args.nets, args.threads))
 
 
 def own(args: argparse.Namespace) -> Iterator[Line]:
@@ -353,7 +356,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="NET",
         type=net,
         default=[*CASES, *ONE, *device.CASES],
-        help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all)",
+        help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all these), or"
+        f" {', '.join(MORE_CASES)}",
     )
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
     made.add_argument("--backend", metavar="NAME", help="ours, instead of IM2COLNET_BACKEND's; cupy's cases are others")
@@ -363,7 +367,7 @@ def parser() -> argparse.ArgumentParser:
 
 def net(name: str) -> str:
     """Check the name of a network or case."""
-    known = dict.fromkeys([*(case.model for case in CASES.values()), *CASES, *ONE, *device.CASES])
+    known = dict.fromkeys([*(case.model for case in (CASES | MORE_CASES).values()), *EVERY, *device.CASES])
     if name not in known:
         raise argparse.ArgumentTypeError(f"there is no network {name!r}; there are {', '.join(known)}")
     return name

@@ -5,6 +5,7 @@ PyTorch is imported in the functions, so that the suite can be listed without it
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ def module(layer: ic.Layer) -> Any:
     match layer:
         case ic.Sequential():
             return nn.Sequential(*(module(child) for child in layer.layers))
+        case ic.Net():
+            return _graph(layer)
+        case ic.SqueezeExcitation():
+            return _squeeze_excitation(layer)
         case ic.Residual():
             return _residual(module(layer.body), nn.Identity() if layer.shortcut is None else module(layer.shortcut))
         case ic.Conv2d():
@@ -58,7 +63,65 @@ def module(layer: ic.Layer) -> Any:
             return nn.Flatten()
         case ic.ZeroPadShortcut():
             return _zero_pad_shortcut(layer.stride, layer.out_channels - layer.in_channels)
-    raise NotHere(f"no module of PyTorch's is known for {layer!r}")
+        case ic.Add() | ic.Mul() | ic.Concat() | ic.Slice():
+            return _function(layer)
+        case ic.Dropout(p=0.0):
+            return nn.Identity()
+    same = getattr(nn, type(layer).__name__, None)
+    if same is None:
+        raise NotHere(f"no module of PyTorch's is known for {layer!r}")
+    known = inspect.signature(same).parameters
+    return same(**{name: value for name, value in layer.config().items() if name in known})
+
+
+def _graph(net: ic.Net) -> Any:
+    """The layers of a :class:`im2colnet.Net` by the same names, each called with what it reads."""
+
+    class Graph(import_torch().nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, layer in net.children().items():
+                self.add_module(name, module(layer))
+
+        def forward(self, x: Any) -> Any:
+            values = {"input": x}
+            for name, entry in net.layers.items():
+                reads = entry[1:] if isinstance(entry, tuple) else [next(reversed(values))]
+                values[name] = getattr(self, name)(*(values[read] for read in reads))
+            return values[net.outputs[0]]
+
+    return Graph()
+
+
+def _squeeze_excitation(net: ic.SqueezeExcitation) -> Any:
+    class SqueezeExcitation(import_torch().nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, layer in net.children().items():
+                self.add_module(name, module(layer))
+
+        def forward(self, x: Any) -> Any:
+            return self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x))))) * x
+
+    return SqueezeExcitation()
+
+
+def _function(layer: ic.Layer) -> Any:
+    torch = import_torch()
+
+    class Function(torch.nn.Module):
+        def forward(self, *values: Any) -> Any:
+            match layer:
+                case ic.Add():
+                    return values[0] + values[1]
+                case ic.Mul():
+                    return values[0] * values[1]
+                case ic.Concat():
+                    return torch.cat(values, 1)
+                case ic.Slice(dim=dim, start=start, stop=stop, step=step):
+                    return values[0][(*[slice(None)] * dim, slice(start, stop, step))]
+
+    return Function()
 
 
 def _residual(body: Any, shortcut: Any) -> Any:
