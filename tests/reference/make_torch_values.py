@@ -92,6 +92,21 @@ def conv_transpose1d(random, x, w, groups=1, **config):
     return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
+def padding_mode(random, x, channels, **config):
+    """A convolution whose images, or sequences, are padded by what they show."""
+    kind = nn.Conv2d if len(x) == 4 else nn.Conv1d
+    layer, x = kind(x[1], channels, **config, dtype=torch.float64), tensor(random(*x))
+    w, b = random(*layer.weight.shape), random(channels)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(w))
+        layer.bias.copy_(torch.tensor(b))
+    y = layer(x)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    outputs = {"y": y, "dx": x.grad, "dw": layer.weight.grad, "db": layer.bias.grad}
+    return config, {"x": x, "w": w, "b": b, "dy": dy}, outputs
+
+
 def unfold(random, x, kernel_size, dilation=1, padding=0, stride=1):
     """Unfold ``x`` to ``cols``; fold ``dcols`` to ``folded``, an image of x's size and also the gradient of x."""
     size, x = x[2:], tensor(random(*x))
@@ -396,6 +411,13 @@ ADAPTIVE = {
     "more than there are pixels": {"x": (2, 2, 3, 4), "output_size": (7, 6)},
     "an axis as it is": {"x": (2, 2, 5, 4), "output_size": (None, 3)},
 }
+BORDERS = [
+    {"x": (2, 2, 5, 6), "channels": 3, "kernel_size": 3, "padding": 2},
+    {"x": (2, 2, 5, 6), "channels": 2, "kernel_size": (3, 2), "padding": (0, 1), "stride": 2, "groups": 2},
+    {"x": (1, 2, 5, 6), "channels": 3, "kernel_size": (2, 3), "padding": "same", "dilation": 2},
+    {"x": (2, 2, 7), "channels": 4, "kernel_size": 3, "padding": 3, "stride": 2, "groups": 2},
+    {"x": (2, 2, 7), "channels": 3, "kernel_size": 4, "padding": "same"},
+]
 ADAPTIVE_1D = {
     "global": {"x": (2, 3, 5), "output_size": 1},
     "equal windows": {"x": (2, 2, 6), "output_size": 2},
@@ -460,6 +482,8 @@ PADDINGS = {
     "all sides": {"x": (2, 2, 4, 5), "padding": 2},
     "each side its own": {"x": (2, 2, 4, 5), "padding": (1, 2, 3, 0)},
     "as far as it goes": {"x": (1, 2, 4, 5), "padding": (4, 4, 3, 3)},
+    "cut off": {"x": (2, 2, 4, 5), "padding": -1},
+    "cut off on one side": {"x": (2, 2, 4, 5), "padding": (2, -3, -1, 2)},
 }
 NEAR_AND_FAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}, "far from 0": {"x": (3, 20), "scale": 200.0}}
 LOSSES = [
@@ -619,6 +643,14 @@ FAMILIES = {
                     "groups": 2,
                     "dilation": (2,),
                 },
+            },
+        ),
+        "padding_mode": (
+            padding_mode,
+            {
+                f"{mode}, {i}": {**arguments, "padding_mode": mode}
+                for mode in ("reflect", "replicate", "circular")
+                for i, arguments in enumerate(BORDERS)
             },
         ),
         "unfold": (
@@ -835,6 +867,14 @@ FAMILIES = {
         "zero_pad2d": (module(nn.ZeroPad2d), PADDINGS),
         "reflection_pad2d": (module(nn.ReflectionPad2d), PADDINGS),
         "replication_pad2d": (module(nn.ReplicationPad2d), PADDINGS),
+        "circular_pad2d": (
+            module(nn.CircularPad2d),
+            PADDINGS | {"all of it": {"x": (1, 2, 4, 5), "padding": (5, 5, 4, 4)}},
+        ),
+        "constant_pad2d": (
+            module(nn.ConstantPad2d),
+            {name: {**arguments, "value": -1.5} for name, arguments in PADDINGS.items()},
+        ),
     },
     "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
     "normalization": {

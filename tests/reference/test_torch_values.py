@@ -5,6 +5,7 @@ after a name tell results apart that must be the same. (The backends' kernels me
 """
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from numpy.testing import assert_allclose
 import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet.testing import oracles
+from im2colnet.testing.cases import State
+from im2colnet.testing.networks import case_of
 from reference.torch_values import cases, groups
 
 #: the padding of the cases that PyTorch itself refuses, so their image was padded first
@@ -38,6 +41,18 @@ def oracle_conv2d(config, a):
 def oracle_conv_transpose2d(config, a):
     gradients = oracles.conv_transpose2d_grad(a["x"], a["w"], a["dy"], **config)
     return named((oracles.conv_transpose2d(a["x"], a["w"], a["b"], **config), *gradients), "y", "dx", "dw", "db")
+
+
+def oracle_padding_mode(config, a):
+    layer = layer_of_padding_mode(a, config)
+    case, state = case_of(SimpleNamespace(layer=layer, name="")), State({"weight": a["w"], "bias": a["b"]})
+    (dx,), gradients = case.backward(layer, state, a["dy"], a["x"])
+    return {"y": case.forward(layer, state, a["x"]), "dx": dx, "dw": gradients["weight"], "db": gradients["bias"]}
+
+
+def layer_of_padding_mode(a, config):
+    """The convolution of images or of sequences."""
+    return (ic.Conv2d if a["x"].ndim == 4 else ic.Conv1d)(a["x"].shape[1], len(a["w"]), **config)
 
 
 def oracle_conv1d(config, a):
@@ -140,6 +155,7 @@ ORACLES = {
     "conv2d": oracle_conv2d,
     "conv_transpose2d": oracle_conv_transpose2d,
     "conv1d": oracle_conv1d,
+    "padding_mode": oracle_padding_mode,
     "conv_transpose1d": oracle_conv_transpose1d,
     "unfold": lambda config, a: {
         "cols": oracles.unfold(a["x"], **config),
@@ -159,6 +175,8 @@ ORACLES = {
     "unflatten": oracle_of(oracles.unflatten, oracles.unflatten_grad),
     "zero_pad2d": oracle_of(oracles.zero_pad2d, oracles.zero_pad2d_grad),
     "reflection_pad2d": oracle_of(oracles.reflection_pad2d, oracles.reflection_pad2d_grad),
+    "circular_pad2d": oracle_of(oracles.circular_pad2d, oracles.circular_pad2d_grad),
+    "constant_pad2d": oracle_of(oracles.constant_pad2d, oracles.constant_pad2d_grad),
     "replication_pad2d": oracle_of(oracles.replication_pad2d, oracles.replication_pad2d_grad),
     "relu": oracle_of(oracles.relu, oracles.relu_grad),
     "leaky_relu": oracle_of(oracles.leaky_relu, oracles.leaky_relu_grad),
@@ -364,6 +382,9 @@ LAYERS = {
         lambda a, config: ic.ConvTranspose2d(a["x"].shape[1], len(a["b"]), a["w"].shape[2:], **config),
         channels=lambda b: b[:, None, None],
     ),
+    "padding_mode": lambda config, a: layer_with_parameters(
+        layer_of_padding_mode, channels=lambda b: b.reshape(-1, *[1] * (a["x"].ndim - 2))
+    )(config, a),
     "conv1d": layer_with_parameters(
         lambda a, config: ic.Conv1d(a["x"].shape[1], len(a["w"]), a["w"].shape[2], **config),
         channels=lambda b: b[:, None],
@@ -386,6 +407,8 @@ LAYERS = {
     "unflatten": layer_of(ic.Unflatten),
     "zero_pad2d": layer_of(ic.ZeroPad2d),
     "reflection_pad2d": layer_of(ic.ReflectionPad2d),
+    "circular_pad2d": layer_of(ic.CircularPad2d),
+    "constant_pad2d": layer_of(ic.ConstantPad2d),
     "replication_pad2d": layer_of(ic.ReplicationPad2d),
     "relu": layer_of(ic.ReLU),
     "leaky_relu": layer_of(ic.LeakyReLU),

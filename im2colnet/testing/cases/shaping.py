@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from im2colnet.layers import (
     ChannelShuffle,
+    CircularPad2d,
+    ConstantPad2d,
     Flatten,
     PixelShuffle,
     ReflectionPad2d,
@@ -16,8 +18,8 @@ from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
 
 IMAGES = (4, 6, 5)
-#: on all sides, of every other number, all that a reflection has, on one side
-PADDINGS = 2, (1, 2, 3, 0), (4, 4, 5, 5), (0, 4, 0, 0)
+#: on all sides, of every other number, all that a reflection has, on one side, cut off, both along an axis
+PADDINGS = 2, (1, 2, 3, 0), (4, 4, 5, 5), (0, 4, 0, 0), -1, (2, -3, -1, 2)
 LAYERS = [
     LayerCase(
         Flatten,
@@ -73,5 +75,17 @@ LAYERS = [
         lambda layer, state, x: oracles.replication_pad2d(x, **layer.config()),
         lambda layer, state, dy, x: ((oracles.replication_pad2d_grad(x, dy, **layer.config()),), {}),
         examples=tuple((ReplicationPad2d(padding), IMAGES) for padding in PADDINGS),
+    ),
+    LayerCase(
+        CircularPad2d,
+        lambda layer, state, x: oracles.circular_pad2d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.circular_pad2d_grad(x, dy, **layer.config()),), {}),
+        examples=tuple((CircularPad2d(padding), IMAGES) for padding in (*PADDINGS, (5, 5, 6, 6))),
+    ),
+    LayerCase(
+        ConstantPad2d,
+        lambda layer, state, x: oracles.constant_pad2d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.constant_pad2d_grad(x, dy, **layer.config()),), {}),
+        examples=tuple((ConstantPad2d(padding, -1.5), IMAGES) for padding in PADDINGS),
     ),
 ]
