@@ -139,18 +139,29 @@ def max_pool2d(random, x, kernel_size, stride=None, padding=0, dilation=1, ceil_
     return config, {"x": x, "dy": dy, "indices": indices.to(torch.int32)}, {"y": y, "dx": x.grad}
 
 
-def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, **others):
     x = tensor(random(*x))
     if is_asymmetric(padding):
         assert count_include_pad
         assert not ceil_mode
         y = F.avg_pool2d(pad(x, padding), kernel_size, stride)
     else:
-        y = F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad)
+        y = F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, **others)
     dy = random(*y.shape)
     y.backward(torch.tensor(dy))
     config = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
-    config["count_include_pad"] = count_include_pad
+    config |= {"count_include_pad": count_include_pad, **others}
+    return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
+
+
+def lp_pool2d(random, x, zeros=False, **config):
+    """Of images that are not negative, since most powers are of such numbers; with zeros, of whole windows of 0."""
+    x = np.abs(random(*x))
+    x[..., : x.shape[-1] // 2] *= 1 - zeros
+    x = tensor(x)
+    y = F.lp_pool2d(x, **config)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
     return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
 
@@ -709,6 +720,19 @@ FAMILIES = {
         "avg_pool2d": (
             avg_pool2d,
             {
+                "divisor_override": {
+                    "x": (2, 2, 7, 8),
+                    "kernel_size": 3,
+                    "stride": 2,
+                    "padding": 1,
+                    "divisor_override": 4,
+                },
+                "divisor_override, ceil_mode": {
+                    "x": (2, 2, 6, 7),
+                    "kernel_size": 2,
+                    "ceil_mode": True,
+                    "divisor_override": 3,
+                },
                 "2x2": {"x": (2, 3, 6, 8), "kernel_size": 2},
                 "3x3, stride 2": {"x": (2, 2, 7, 7), "kernel_size": 3, "stride": 2},
                 "padded": {"x": (2, 2, 7, 8), "kernel_size": 3, "stride": 2, "padding": 1},
@@ -757,6 +781,22 @@ FAMILIES = {
                     "padding": 1,
                     "ceil_mode": True,
                 },
+            },
+        ),
+        "lp_pool2d": (
+            lp_pool2d,
+            {
+                "2": {"x": (2, 3, 6, 8), "norm_type": 2.0, "kernel_size": 2},
+                "3, overlapping": {"x": (2, 2, 6, 7), "norm_type": 3.0, "kernel_size": (3, 2), "stride": 1},
+                "1.5, ceil_mode": {
+                    "x": (2, 2, 6, 7),
+                    "norm_type": 1.5,
+                    "kernel_size": 3,
+                    "stride": 2,
+                    "ceil_mode": True,
+                },
+                "zeros": {"x": (2, 2, 6, 8), "norm_type": 2.0, "kernel_size": 2, "zeros": True},
+                "zeros, 1": {"x": (2, 2, 6, 8), "norm_type": 1.0, "kernel_size": 2, "zeros": True},
             },
         ),
         "adaptive_avg_pool2d": (layer(F.adaptive_avg_pool2d), ADAPTIVE),

@@ -10,6 +10,7 @@ from im2colnet.layers import (
     AvgPool1d,
     AvgPool2d,
     GlobalAvgPool2d,
+    LPPool2d,
     MaxPool1d,
     MaxPool2d,
 )
@@ -42,6 +43,21 @@ LAYERS = [
             (AvgPool2d(2), IMAGES),
             (AvgPool2d(3, 2, 1), IMAGES),
             (AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False), IMAGES),
+            (AvgPool2d(3, 2, 1, True, divisor_override=5), IMAGES),
+            (AvgPool2d((3, 2), 1, padding=1, count_include_pad=False, dilation=(2, 3)), IMAGES),
+            (AvgPool2d((2, 3), 2, padding=1, ceil_mode=True, dilation=(1, 2)), IMAGES),
+            (AvgPool2d(2, 1, padding=1, count_include_pad=False, dilation=(8, 2)), IMAGES),
+        ),
+    ),
+    LayerCase(
+        LPPool2d,
+        lambda layer, state, x: oracles.lp_pool2d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.lp_pool2d_grad(x, dy, **layer.config()),), {}),
+        examples=(
+            (LPPool2d(2, 2), IMAGES),
+            (LPPool2d(4.0, (3, 2), 1), IMAGES),
+            (LPPool2d(2, 3, 2, ceil_mode=True), IMAGES),
+            (LPPool2d(1, 2), IMAGES),
         ),
     ),
     LayerCase(
