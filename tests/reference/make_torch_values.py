@@ -925,6 +925,8 @@ FAMILIES = {
                 "two channels": {"x": (3, 2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
                 "features": {"x": (3, 5, 4), "momentum": 0.1, "eps": 1e-5},
                 "sequences": {"x": (3, 3, 2, 5), "momentum": 0.3, "eps": 1e-3},
+                "no momentum": {"x": (4, 3, 3, 4, 4), "momentum": None, "eps": 1e-5},
+                "no momentum, sequences": {"x": (4, 3, 2, 5), "momentum": None, "eps": 1e-5},
             },
         ),
         "batch_norm_eval": (

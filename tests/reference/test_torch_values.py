@@ -78,8 +78,9 @@ def oracle_of(forward, backward):
 def oracle_batch_norm_training(config, a):
     found = {name: [] for name in ("y", "dx", "dw", "db")}
     statistics = [(a["running_mean"][0], a["running_var"][0])]
-    for x, dy in zip(a["x"], a["dy"], strict=True):
-        y, *running = oracles.batch_norm(x, *statistics[-1], a["weight"], a["bias"], training=True, **config)
+    for t, (x, dy) in enumerate(zip(a["x"], a["dy"], strict=True), start=1):
+        momentum = {"momentum": config["momentum"] or 1 / t}  # without one it is the mean of the batches so far
+        y, *running = oracles.batch_norm(x, *statistics[-1], a["weight"], a["bias"], True, **config | momentum)
         statistics.append(running)
         gradients = oracles.batch_norm_grad(x, dy, *running, a["weight"], training=True, eps=config["eps"])
         for name, value in named((y, *gradients), *found).items():

@@ -109,6 +109,7 @@ LAYERS = [
             (BatchNorm2d(4), IMAGES),
             (BatchNorm2d(4, affine=False), IMAGES),
             (BatchNorm2d(4, eps=0.1, momentum=0.3), IMAGES),
+            (BatchNorm2d(4, momentum=None), IMAGES),
         ),
     ),
     LayerCase(
