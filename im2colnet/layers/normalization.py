@@ -27,15 +27,18 @@ class BatchNorm(Layer):
     eps: float = 1e-5
     momentum: float | None = 0.1
     affine: bool = True
+    track_running_stats: bool = True
     batch_sums: ClassVar[int] = 2
     fuses: ClassVar[bool] = True
-    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats"})
 
     def __post_init__(self) -> None:
         self._set(num_features=whole("num_features", self.num_features))
         number("eps", self.eps)
         if self.momentum is not None:
             number("momentum", self.momentum, or_else="None")
+        self._set(track_running_stats=truth_value("track_running_stats", self.track_running_stats))
+        self.sums_in_evaluation = not self.track_running_stats
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "momentum" and (value is None) != (vars(self).get(name, value) is None):
@@ -50,15 +53,17 @@ class BatchNorm(Layer):
 
     def state(self) -> dict[str, Parameter]:
         shape = (self.num_features,)
+        if not self.track_running_stats:
+            return {}
         counter = {"num_batches_tracked": Parameter(())} if self.momentum is None else {}
         return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0), **counter}
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
         affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
-        if not training:
-            return Needs(input=False, output=False, inplace=True, forward=affine)
         sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
+        if not training:
+            return Needs(input=False, output=False, inplace=True, forward=affine, sums=sums)
         grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images)}
         two: Scratch = {
             "channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels, images, of_channels)
@@ -102,7 +107,7 @@ class BatchNorm(Layer):
 
     def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
         """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
-        if not ctx.training:
+        if not self.joins_batch(ctx.training):
             line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
             return
         H, _, W, _ = rows_shape(x.shape)
@@ -140,6 +145,8 @@ class BatchNorm(Layer):
         b[...], c[...] = ctx.backend.batch_norm_input_grad(ctx.sums, ctx.n, ctx.statistics)
 
     def finish_step(self, ctx: Context) -> None:
+        if not self.track_running_stats:
+            return
         state, momentum = ctx.buffers, self.momentum
         if momentum is None:  # the mean of all batches so far
             batches = state["num_batches_tracked"]
@@ -165,6 +172,9 @@ class BatchNorm2d(BatchNorm):
         batches: the momentum is then 1 / ``num_batches_tracked``, which belongs to the state.
     affine : bool
         Learn ``weight`` and ``bias``.
+    track_running_stats : bool
+        False for no running statistics: the batch is normalised by its own in evaluation too, so predictions depend on
+        what is predicted together.
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -187,6 +197,7 @@ class BatchNorm1d(BatchNorm):
     momentum : float or None
     affine : bool
         Learn ``weight`` and ``bias``.
+    track_running_stats : bool
     """
 
     def output_shape(self, x: Shape) -> Shape:

@@ -262,6 +262,17 @@ def batch_norm_eval(random, x, momentum, eps):
     return {"momentum": momentum, "eps": eps}, inputs, outputs
 
 
+def batch_norm_of_batch(random, x, **config):
+    """Without running statistics, so training and evaluation are the same."""
+    kind = nn.BatchNorm2d if len(x) == 4 else nn.BatchNorm1d
+    layer = kind(x[1], **config, track_running_stats=False, dtype=torch.float64).eval()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(1 + random(x[1], scale=0.5)))
+        layer.bias.copy_(torch.tensor(random(x[1])))
+    inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
+    return config, inputs, gradients_of(layer, inputs["x"], inputs["dy"])
+
+
 def norm_within_sample(kind):
     """The group of a layer that normalises within a sample, whose parameters are drawn."""
 
@@ -936,6 +947,14 @@ FAMILIES = {
                 "two channels": {"x": (2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
                 "features": {"x": (5, 4), "momentum": 0.1, "eps": 1e-5},
                 "sequences": {"x": (3, 2, 5), "momentum": 0.3, "eps": 1e-3},
+            },
+        ),
+        "batch_norm_of_batch": (
+            batch_norm_of_batch,
+            {
+                "images": {"x": (3, 3, 4, 4), "eps": 1e-5},
+                "features": {"x": (5, 4), "eps": 0.01},
+                "sequences": {"x": (3, 2, 5), "eps": 1e-3},
             },
         ),
         "group_norm": (

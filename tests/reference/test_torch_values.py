@@ -95,6 +95,21 @@ def oracle_batch_norm_eval(config, a):
     return named((y, *gradients, mean_after, var_after), "y", "dx", "dw", "db", "running_mean", "running_var")
 
 
+def oracle_batch_norm_of_batch(config, a):
+    statistics, weight = (np.zeros(a["x"].shape[1]), np.ones(a["x"].shape[1])), a["weight"]
+    y, *_ = oracles.batch_norm(a["x"], *statistics, weight, a["bias"], training=True, **config)
+    gradients = oracles.batch_norm_grad(a["x"], a["dy"], *statistics, weight, training=True, **config)
+    return named((y, *gradients), "y", "dx", "dw", "db")
+
+
+def layer_batch_norm_of_batch(config, a):
+    state, found = {"weight": a["weight"], "bias": a["bias"]}, {}
+    for shard in None, 1:
+        layer = batch_norm_of(a["x"], {**config, "track_running_stats": False})
+        found |= in_a_net(layer, a, f"in shards of {shard}", shard, **state)
+    return found
+
+
 def oracle_within_sample(forward, backward, parameters=("weight", "bias")):
     """The row of a layer that normalises within a sample; its parameters are those that the case has."""
 
@@ -208,6 +223,7 @@ ORACLES = {
     "linear": oracle_linear,
     "batch_norm_training": oracle_batch_norm_training,
     "batch_norm_eval": oracle_batch_norm_eval,
+    "batch_norm_of_batch": oracle_batch_norm_of_batch,
     "group_norm": oracle_within_sample(oracles.group_norm, oracles.group_norm_grad),
     "instance_norm2d": oracle_within_sample(oracles.instance_norm, oracles.instance_norm_grad),
     "layer_norm": oracle_within_sample(oracles.layer_norm, oracles.layer_norm_grad),
@@ -442,6 +458,7 @@ LAYERS = {
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
     "batch_norm_training": layer_batch_norm_training,
     "batch_norm_eval": layer_batch_norm_eval,
+    "batch_norm_of_batch": layer_batch_norm_of_batch,
     "group_norm": layer_within_sample(ic.GroupNorm),
     "instance_norm2d": layer_within_sample(ic.InstanceNorm2d),
     "layer_norm": layer_within_sample(ic.LayerNorm),

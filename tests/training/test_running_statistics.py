@@ -6,7 +6,7 @@ from helpers import assert_same_bits, everything, normal
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
-from im2colnet.testing import oracles
+from im2colnet.testing import evaluate, oracles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,3 +87,43 @@ def test_a_momentum_neither_comes_nor_goes():
     layer = ic.BatchNorm2d(3)
     layer.momentum = 0.3
     assert layer.momentum == 0.3
+
+
+def without_statistics():
+    body = ic.Sequential([ic.Conv2d(3, 3, 3, padding=1), ic.BatchNorm2d(3, track_running_stats=False)])
+    layers = [ic.Conv2d(2, 3, 3, padding=1), ic.BatchNorm2d(3, track_running_stats=False), ic.ReLU(), ic.Residual(body)]
+    return ic.Sequential([*layers, ic.Flatten(), ic.BatchNorm1d(48, track_running_stats=False), ic.Linear(48, 4)])
+
+
+@pytest.mark.usefixtures("shards_of_32")
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_batch_is_normalised_by_its_own_in_evaluation_by_any_number_of_workers(kind):
+    x, labels, before, found = normal(100, 2, 4, 4), np.arange(100) % 4, ic.get_workers(), []
+    try:
+        ic.set_workers(kind)
+        for workers in 1, 2, 3:
+            with ic.num_threads(workers):
+                net = without_statistics().init(0, "float64")
+                trainer = ic.Trainer(net, optimizer=ic.SGD(0.05), seed=0)
+                trainer.step(x, labels)
+                y, two = net.predict(x), net.predict(x[:2])
+                measured = trainer.evaluate((x, labels))
+                found.append(everything(trainer) | {"y": y, "two": two, "loss": np.array(measured["loss"])})
+                assert_allclose(y, evaluate(net, x), rtol=1e-10, atol=1e-12)
+    finally:
+        ic.set_workers(before)
+    assert_same_bits(found[1], found[0])
+    assert_same_bits(found[2], found[0])
+
+
+def test_without_running_statistics_there_is_no_state_and_a_checkpoint_goes_on(tmp_path):
+    trainer = ic.Trainer(without_statistics(), optimizer=ic.SGD(0.05), seed=0)
+    assert not [name for name in trainer.net.state_dict() if "running" in name or "num_batches" in name]
+    x, labels = normal(8, 2, 4, 4, dtype="float32"), [0, 1, 2, 3] * 2
+    trainer.step(x, labels)
+    trainer.save(tmp_path / "a.safetensors")
+    again = ic.Trainer.load(tmp_path / "a.safetensors")
+    for one in trainer, again:
+        one.step(x, labels)
+    assert_same_bits(everything(again), everything(trainer))
+    assert_same_bits(again.net.predict(x), trainer.net.predict(x))
