@@ -427,7 +427,8 @@ class InstanceNorm2d(ByChannels):
     Parameters
     ----------
     num_features : int
-    eps, momentum : float
+    eps : float
+    momentum : float or None
         The momentum is PyTorch's, of running statistics that there are none of.
     affine : bool
         Learn ``weight`` and ``bias``; not by default, as in PyTorch.
@@ -437,7 +438,7 @@ class InstanceNorm2d(ByChannels):
 
     num_features: int
     eps: float = 1e-5
-    momentum: float = 0.1
+    momentum: float | None = 0.1
     affine: bool = False
     track_running_stats: bool = False
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats"})
@@ -445,7 +446,8 @@ class InstanceNorm2d(ByChannels):
     def __post_init__(self) -> None:
         self._set(num_features=whole("num_features", self.num_features))
         number("eps", self.eps)
-        number("momentum", self.momentum)
+        if self.momentum is not None:
+            number("momentum", self.momentum, or_else="None")
         self._set(affine=truth_value("affine", self.affine))
         if truth_value("track_running_stats", self.track_running_stats):
             raise ShapeError(
