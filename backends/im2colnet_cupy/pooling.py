@@ -33,9 +33,15 @@ class CupyPooling(Pooling):
 
     @kernel()
     def avg_pool2d(
-        self, x: Array, window: Window, count_include_pad: bool = True, out: Array = None, scratch: Any = None
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool = True,
+        divisor: int | None = None,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        (_, C, _, N), arguments = x.shape, _average_arguments(window, x.shape[::2], count_include_pad)
+        (_, C, _, N), arguments = x.shape, _average_arguments(window, x.shape[::2], count_include_pad, divisor)
         yield partial(launch, "pooling.cu", "avg_pool", out, x, out, C, N, *arguments)
 
     @kernel(scratch=lambda backend, **arguments: [])
@@ -45,14 +51,18 @@ class CupyPooling(Pooling):
         size: Pair,
         window: Window,
         count_include_pad: bool = True,
+        divisor: int | None = None,
         out: Array = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
-        (_, C, _, N), arguments = dy.shape, _average_arguments(window, size, count_include_pad)
+        (_, C, _, N), arguments = dy.shape, _average_arguments(window, size, count_include_pad, divisor)
         yield partial(launch, "pooling.cu", "avg_pool_grad", out, dy, out, C, N, *arguments)
 
 
-def _average_arguments(window: Window, size: Pair, count_include_pad: bool) -> tuple[Any, ...]:
-    """Return the arguments of average pooling: padding below and to the right, whether it counts, the window."""
+def _average_arguments(window: Window, size: Pair, count_include_pad: bool, divisor: int | None) -> tuple[Any, ...]:
+    """Return the arguments of average pooling.
+
+    They are padding below and to the right, whether it counts, the divisor, 0 for what is counted, and the window.
+    """
     (_, bottom), (_, right) = window.padding
-    return bottom, right, count_include_pad, *window_arguments(window, size)
+    return bottom, right, count_include_pad, divisor or 0, *window_arguments(window, size)

@@ -98,11 +98,17 @@ class Pooling(Arrays):
 
     @kernel(result=pooled)
     def avg_pool2d(
-        self, x: Array, window: Window, count_include_pad: bool = True, out: Array = None, scratch: Any = None
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool = True,
+        divisor: int | None = None,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        """Mean of each window. (OH, C, OW, N)."""
+        """Mean of each window, or its sum divided by ``divisor``. (OH, C, OW, N)."""
         size = x.shape[0], x.shape[2]
-        shares = self.pool_shares(window, size, count_include_pad, x.dtype.name)
+        shares = 1 / divisor if divisor else self.pool_shares(window, size, count_include_pad, x.dtype.name)
         yield partial(setitem, out, ..., 0)
         for _, _, outputs, inputs in window.pairs(size):
             target = out[outputs]
@@ -116,12 +122,13 @@ class Pooling(Arrays):
         size: Pair,
         window: Window,
         count_include_pad: bool = True,
+        divisor: int | None = None,
         out: Array = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
         """Spread ``dy`` evenly over each window of an input of ``size`` (H, W)."""
         (spread,) = scratch
-        shares = self.pool_shares(window, size, count_include_pad, dy.dtype.name)
+        shares = 1 / divisor if divisor else self.pool_shares(window, size, count_include_pad, dy.dtype.name)
         yield partial(self.xp.multiply, dy, shares, out=spread)
         yield partial(setitem, out, ..., 0)
         for _, _, outputs, inputs in window.pairs(size):
@@ -132,7 +139,7 @@ class Pooling(Arrays):
         """1 / (number of inputs averaged) for each output, (OH, 1, OW, 1).
 
         Counted are the image's positions and, with ``count_include_pad``, the padding's, but never what a window
-        reaches beyond it because of ``ceil_mode``.
+        reaches beyond it because of ``ceil_mode``. Of a window that is dilated so far that it meets none of these, 1.
         """
         rows, columns = (self.xp.asarray(c, dtype=dtype) for c in window.counts(size, count_include_pad))
-        return 1 / (rows[:, None, None, None] * columns[:, None])
+        return 1 / self.xp.maximum(rows[:, None, None, None] * columns[:, None], 1)

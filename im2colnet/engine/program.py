@@ -11,7 +11,7 @@ A step of training:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from im2colnet.engine.binding import BoundBatch, Name, Shard, forward
@@ -116,11 +116,13 @@ class Worker:
         """Run this worker's part of a prediction, or with ``divisor`` of an evaluation; see :meth:`train`."""
         bound = self.memory.batches[name]
         images, *targets = batch or bound.batch
-        if bound.plan.band_count > 1:
+        joins, divided = bound.plan.needs_batch_sums, bound.plan.band_count > 1
+        if divided:
             self._infer(comm, bound, images, 0)
-        for s in comm.partition(bound.plan.count):
+        mine = comm.partition(bound.plan.count)
+        for s in self._infer_in_stages(comm, bound, images) if joins else mine:
             shard = bound.shards[s]
-            if bound.plan.band_count == 1:
+            if not (joins or divided):
                 self._infer(Communicator(), bound, images, s)
             if divisor is not None:
                 self._measure(shard, targets, 1 / divisor)
@@ -176,6 +178,25 @@ class Worker:
             with locate(bound.plan.graph.nodes[i]):
                 raise
         comm.barrier()
+
+    def _infer_in_stages(self, comm: Communicator, bound: BoundBatch, images: Any) -> Iterator[int]:
+        """Run this worker's shards in evaluation mode where layers need sums over the whole batch, as in training.
+
+        Yields each shard when it is done: what it has made lies in memory that the next one uses too.
+        """
+        nodes, mine, stages = bound.plan.graph.nodes, comm.partition(bound.plan.count), bound.plan.stages
+        for stage in stages:
+            for s in mine:
+                shard = bound.shards[s]
+                if stage is stages[0]:
+                    self._load(images, shard)
+                for kind, i in ((step.kind, step.node) for step in stage.steps):
+                    with locate(nodes[i]):
+                        shard.bound.run(kind, i, shard.sums.get((kind, i)), 0, {}, len(images), (0, 0, i, s))
+                if stage is stages[-1]:
+                    yield s
+            if stage.join is not None:
+                self._join(stage, bound, comm, mine)
 
     def _measure(self, shard: Shard, targets: Sequence[Any], scale: Any) -> None:
         """Call the loss with a shard's output, or with tuples if the network has several outputs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from im2colnet.checks import whole
 from im2colnet.functional.arguments import _check, _check_grad, _images, _rows, _shape, _told, _zeros
 from im2colnet.types import Array, Shape
 from im2colnet.window import pooling_window
@@ -75,12 +76,18 @@ def avg_pool2d(
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: Any = 1,
 ) -> Array:
-    """Mean of each window of ``x`` (N, C, H, W); ``stride`` defaults to ``kernel_size``."""
-    backend, window = _check(("x", x, 4)), pooling_window(kernel_size, stride, padding, 1, ceil_mode)
+    """Mean of each window of ``x`` (N, C, H, W), or its sum by ``divisor_override``; ``stride`` defaults to the kernel.
+
+    ``dilation`` is the distance of a window's pixels from each other.
+    """
+    backend, window = _check(("x", x, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
+    divisor = _divisor(divisor_override)
     if not len(x):
         return _zeros(backend, x, (*x.shape[:2], *window.output_size(x.shape[2:])))
-    return _images(backend, backend.avg_pool2d(_rows(backend, x), window, count_include_pad))
+    return _images(backend, backend.avg_pool2d(_rows(backend, x), window, count_include_pad, *divisor))
 
 
 @_told
@@ -92,11 +99,19 @@ def avg_pool2d_input(
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: Any = 1,
 ) -> Array:
     """Gradient of :func:`avg_pool2d` with respect to its input of shape ``input_shape``."""
-    backend, window = _check(("dy", dy, 4)), pooling_window(kernel_size, stride, padding, 1, ceil_mode)
+    backend, window = _check(("dy", dy, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
     N, C, H, W = _shape(input_shape, "input_shape")
     _check_grad(dy, (N, C, *window.output_size((H, W))))
+    divisor = _divisor(divisor_override)
     if not N:
         return _zeros(backend, dy, input_shape)
-    return _images(backend, backend.avg_pool2d_grad(_rows(backend, dy), (H, W), window, count_include_pad))
+    return _images(backend, backend.avg_pool2d_grad(_rows(backend, dy), (H, W), window, count_include_pad, *divisor))
+
+
+def _divisor(divisor_override: int | None) -> list[int]:
+    """Return the divisor as the argument that kernels take, none if there is none."""
+    return [] if divisor_override is None else [whole("divisor_override", divisor_override)]

@@ -222,10 +222,11 @@ def _begins_with_number(name: str) -> bool:
     return str(name).partition(".")[0].isdigit()
 
 
-def host_arrays(state: Any) -> dict[str, Any]:
+def host_arrays(state: Any, graph: Graph) -> dict[str, Any]:
     """Return the entries of a state as NumPy arrays of real numbers, whatever module's arrays they are.
 
-    Entries called ``num_batches_tracked`` are left out.
+    Entries called ``num_batches_tracked`` that the graph does not have are left out: PyTorch's batch norms always have
+    them, those of this library only where the running statistics depend on them.
 
     Raises
     ------
@@ -235,7 +236,8 @@ def host_arrays(state: Any) -> dict[str, Any]:
     if not isinstance(state, Mapping):
         hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
         raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
-    return {k: _host_array(k, v) for k, v in state.items() if not str(k).endswith("num_batches_tracked")}
+    own = {name for name, _, _ in names(graph, "state")}
+    return {k: _host_array(k, v) for k, v in state.items() if k in own or not str(k).endswith("num_batches_tracked")}
 
 
 def _host_array(name: Any, value: Any) -> Any:

@@ -174,6 +174,8 @@ class Layer:
 
     #: how many float64 sums over the whole batch each channel needs in each pass (see ``BatchNorm2d``)
     batch_sums: ClassVar[int] = 0
+    #: whether the layer needs these sums in evaluation too, where its result then depends on the whole batch
+    sums_in_evaluation: bool = False
     #: whether ``forward`` applies the elementwise function that follows, where ``ctx.activation`` names one
     fuses: ClassVar[bool] = False
     #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
@@ -208,6 +210,10 @@ class Layer:
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {name: getattr(self, name) for name in arguments(type(self))}
+
+    def joins_batch(self, training: bool) -> bool:
+        """Return whether the layer needs sums over the whole batch in this mode."""
+        return self.batch_sums > 0 and (training or self.sums_in_evaluation)
 
     def __call__(self, *inputs: Any) -> Any:
         """Apply the layer to symbolic values, within ``define`` of a network; return the symbolic value it makes."""

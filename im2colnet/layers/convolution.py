@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from operator import setitem
@@ -26,10 +26,19 @@ from im2colnet.layers.base import (
     check_input_channels,
     images_of,
 )
+from im2colnet.layers.shaping import CircularPad2d, Padding, ReflectionPad2d, ReplicationPad2d
 from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
 from im2colnet.window import make_output_padding, make_window
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+
+
+#: what pads the images of a convolution that is not to see zeros around them, by ``padding_mode``
+BORDERS: dict[str, type[Padding]] = {
+    "reflect": ReflectionPad2d,
+    "replicate": ReplicationPad2d,
+    "circular": CircularPad2d,
+}
 
 
 class Filters(Layer):
@@ -43,11 +52,23 @@ class Filters(Layer):
     dilation: Any
     groups: int
     bias: bool
+    padding_mode: str
     init: str
     axes: ClassVar[int] = 2  #: of an image
     filters: slice = slice(None)  #: those of all filters that it makes
     fixed: ClassVar[frozenset[str]] = frozenset(
-        {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "init"}
+        {
+            "in_channels",
+            "out_channels",
+            "kernel_size",
+            "stride",
+            "padding",
+            "dilation",
+            "groups",
+            "bias",
+            "padding_mode",
+            "init",
+        }
     )
 
     def __post_init__(self) -> None:
@@ -91,6 +112,9 @@ class Conv2d(Filters):
     groups : int
         Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
     bias : bool
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding shows: zeros, or what the layer of that name makes of the image, :class:`ReflectionPad2d`,
+        :class:`ReplicationPad2d` or :class:`CircularPad2d`.
     init : {"default", "he"}
         How ``net.init`` draws the parameters: weight and bias uniform in ±1/√(fan-in), as PyTorch does; or the weight
         in ±√(6/fan-in) and the bias 0 (He et al. 2015, arXiv:1502.01852), for many layers with ReLU and no batch norm.
@@ -104,18 +128,48 @@ class Conv2d(Filters):
     dilation: Any = 1
     groups: int = 1
     bias: bool = True
+    padding_mode: str = "zeros"
     init: str = "default"
     fuses: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("padding_mode", self.padding_mode, "zeros", *BORDERS)
+        #: pads the images, so that the window has no padding of its own; None if the window sees zeros around them
+        self.border: Padding | None = None
+        if self.padding_mode != "zeros":
+            (top, bottom), (left, right) = self.window.padding
+            self.border = BORDERS[self.padding_mode]((left, right, top, bottom))
+            self.border._set(axes=self.axes)
+            self.window = self.window._replace(padding=((0, 0), (0, 0)))
 
     def _filters(self) -> tuple[int, int]:
         return self.out_channels, self.in_channels
 
     def output_shape(self, x: Shape) -> Shape:
-        H, _, W, N = images_of(self.in_channels, x)
+        H, _, W, N = self._padded_shape(images_of(self.in_channels, x))
         OH, OW = self.window.output_size((H, W))
         return OH, self.out_channels, OW, N
 
+    def _padded_shape(self, x: Shape) -> Shape:
+        """Return the shape of the images that the window slides over."""
+        return x if self.border is None else self.border.output_shape(x)
+
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        needs = self._kernels_need(self._padded_shape(x), y, dtype, backend)
+        if self.border is None:
+            return needs
+        # the padded images, and in the backward pass their gradient, come first in the scratch of each kernel: the
+        # scratch of all kernels of a pass begins at the same place, so what one has written there the next one reads
+        padded = Spec(self._padded_shape(x), dtype)
+        forward = {kernel: [padded, *specs] for kernel, specs in needs.forward.items()}
+        backward = {**needs.backward, "fold": self.border.scratch(x, dtype)}
+        return replace(
+            needs, forward=forward, backward={kernel: [padded, padded, *specs] for kernel, specs in backward.items()}
+        )
+
+    def _kernels_need(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Needs:
+        """Say which arrays the kernels take for images of the shape that the window slides over."""
         images, dy, w = Spec(x, dtype), Spec(y, dtype), Spec(self.weight_shape(), dtype)
         size, window = (x[0], x[2]), (self.window, self.groups)
         forward: Scratch = {"conv2d": backend.conv2d.scratch(images, w, None, *window)}
@@ -126,24 +180,48 @@ class Conv2d(Filters):
         return Needs(output=False, forward=forward, backward=backward)
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
-        return backend.algorithm(x, y, dtype, self.window, self.groups)
+        return backend.algorithm(self._padded_shape(x), y, dtype, self.window, self.groups)
 
-    band = _rows_of_windows
+    def band(self, rows: slice, x: Shape) -> Band:
+        return _rows_of_windows(self, rows, x) if self.border is None else None
 
     def absorb(self, following: Layer) -> Layer | None:
-        return NormalizedConv2d(self, following) if following.keeps("running_line") else None
+        line = following.keeps("running_line") and not following.joins_batch(training=False)
+        return NormalizedConv2d(self, following) if line else None
 
     def flops(self, x: Shape, y: Shape) -> int:
         K = self.in_channels // self.groups * prod(self.window.kernel)
         return 2 * K * prod(y) + (prod(y) if self.bias else 0)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        w, b, window = ctx.params["weight"], ctx.params.get("bias"), (self.window, self.groups)
-        return ctx.backend.conv2d.prepare(x, w, b, *window, ctx.activation, out=ctx.y, scratch=ctx.scratch["conv2d"])
+        w, b = ctx.params["weight"], ctx.params.get("bias")
+        return self.convolve(x, w, b, ctx.activation, ctx, ctx.scratch["conv2d"])
+
+    def convolve(
+        self, x: Array, w: Array, b: Array | None, activation: str | None, ctx: Context, scratch: list[Array]
+    ) -> Iterator[Call]:
+        """Convolve images x with a weight (F, C/G, KH, KW) and a bias, into ``ctx.y``."""
+        if self.border is not None:
+            padded, *scratch = scratch
+            yield from self.border.pad(x, padded)
+            x = padded
+        window = self.window, self.groups
+        yield from ctx.backend.conv2d.prepare(x, w, b, *window, activation, out=ctx.y, scratch=scratch)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        x, w, dw, dx, scratch = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.scratch
-        backend, window = ctx.backend, (self.window, self.groups)
+        if self.border is None:
+            yield from self._gradients(dy, ctx.x, ctx.dx, ctx, ctx.scratch)
+            return
+        padded, dpadded, *sums = ctx.scratch["fold"]
+        scratch = {kernel: arrays[2:] for kernel, arrays in ctx.scratch.items()}
+        yield from self.border.pad(ctx.x, padded)
+        yield from self._gradients(dy, padded, ctx.dx if ctx.dx is None else dpadded, ctx, scratch)
+        if ctx.dx is not None:
+            yield from self.border.fold(dpadded, ctx.dx, sums, ctx.xp)
+
+    def _gradients(self, dy: Array, x: Array, dx: Any, ctx: Context, scratch: dict[str, list[Array]]) -> Iterator[Call]:
+        """Write the gradients of the parameters, and into dx that of the images x that the window slides over."""
+        w, dw, backend, window = ctx.params["weight"], ctx.grads["weight"], ctx.backend, (self.window, self.groups)
         if self.bias:
             yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
         if dx is not None and scratch["conv2d_grads"]:
@@ -191,14 +269,13 @@ class NormalizedConv2d(Layer):
         return found and (NormalizedConv2d(cast(Conv2d, found[0]), self.norm), found[1])
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        conv, ctx = self.conv, self.conv.of_rows(ctx)
+        conv, x, ctx = self.conv, as_rows(x), self.conv.of_rows(ctx)
         w, b, y, scratch = ctx.params["weight"], ctx.params.get("bias"), ctx.y, ctx.scratch["conv2d"]
-        x, window = as_rows(x), (conv.window, conv.groups)
         line = ctx.backend.empty((2, conv.out_channels), accumulator(x.dtype.name))
         a, c = line[0], line[1]
         if "channel_affine" in ctx.scratch:
             yield partial(self._write_line, ctx, None, line)
-            yield from ctx.backend.conv2d.prepare(x, w, b, *window, out=y, scratch=scratch)
+            yield from conv.convolve(x, w, b, None, ctx, scratch)
             affine = ctx.scratch["channel_affine"]
             yield from ctx.backend.channel_affine.prepare(y, a, c, activation=ctx.activation, out=y, scratch=affine)
             return
@@ -210,7 +287,7 @@ class NormalizedConv2d(Layer):
             yield partial(ctx.xp.multiply, w, a[:, None, None, None], stored)
         else:
             yield lambda: setitem(stored, ..., w * a[:, None, None, None])
-        yield from ctx.backend.conv2d.prepare(x, stored, c, *window, ctx.activation, out=y, scratch=scratch)
+        yield from conv.convolve(x, stored, c, ctx.activation, ctx, scratch)
 
     def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
         """Write a and c into ``line`` (2, C), with a bias ``b`` of the convolution a and a·b + c."""
@@ -242,6 +319,7 @@ class ConvTranspose2d(Filters):
     groups : int
         Groups of channels that do not see each other.
     bias : bool
+    padding_mode : {"zeros"}
     init : {"default", "he"}
         How ``net.init`` draws the parameters; see :class:`Conv2d`. The fan-in is ``out_channels / groups·KH·KW``, as in
         PyTorch.
@@ -256,11 +334,13 @@ class ConvTranspose2d(Filters):
     groups: int = 1
     bias: bool = True
     dilation: Any = 1
+    padding_mode: str = "zeros"
     init: str = "default"
     fixed: ClassVar[frozenset[str]] = Filters.fixed | {"output_padding"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_of("padding_mode", self.padding_mode, "zeros")
         self.more = make_output_padding(self.output_padding, self.window)
 
     def _filters(self) -> tuple[int, int]:
@@ -373,6 +453,7 @@ class Conv1d(FiltersOfOneRow, Conv2d):
     groups : int
         Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
     bias : bool
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
     """
 
     fuses: ClassVar[bool] = True
@@ -404,4 +485,5 @@ class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
     groups : int
         Groups of channels that do not see each other.
     bias : bool
+    padding_mode : {"zeros"}
     """

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from im2colnet.backend import Backend, normalizing
 from im2colnet.checks import number, truth_value, whole
-from im2colnet.errors import ShapeError
+from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.layers.base import Context, Layer, Needs, Parameter, Scratch, _images, _same_rows, as_rows, rows_shape
 from im2colnet.layout import channel_axis, channels, internal_axes, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
@@ -25,30 +25,45 @@ class BatchNorm(Layer):
 
     num_features: int
     eps: float = 1e-5
-    momentum: float = 0.1
+    momentum: float | None = 0.1
     affine: bool = True
+    track_running_stats: bool = True
     batch_sums: ClassVar[int] = 2
     fuses: ClassVar[bool] = True
-    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine"})
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats"})
 
     def __post_init__(self) -> None:
         self._set(num_features=whole("num_features", self.num_features))
         number("eps", self.eps)
-        number("momentum", self.momentum)
+        if self.momentum is not None:
+            number("momentum", self.momentum, or_else="None")
+        self._set(track_running_stats=truth_value("track_running_stats", self.track_running_stats))
+        self.sums_in_evaluation = not self.track_running_stats
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "momentum" and (value is None) != (vars(self).get(name, value) is None):
+            raise FrozenError(
+                "momentum of a layer cannot become None or a number later, since only without a momentum the number of"
+                f" batches is part of the state: make a new {type(self).__name__}(..., momentum={value!r})"
+            )
+        super().__setattr__(name, value)
 
     def parameters(self) -> dict[str, Parameter]:
         return _affine((self.num_features,)) if self.affine else {}
 
     def state(self) -> dict[str, Parameter]:
         shape = (self.num_features,)
-        return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
+        if not self.track_running_stats:
+            return {}
+        counter = {"num_batches_tracked": Parameter(())} if self.momentum is None else {}
+        return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0), **counter}
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
         affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
-        if not training:
-            return Needs(input=False, output=False, inplace=True, forward=affine)
         sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
+        if not training:
+            return Needs(input=False, output=False, inplace=True, forward=affine, sums=sums)
         grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images)}
         two: Scratch = {
             "channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels, images, of_channels)
@@ -92,7 +107,7 @@ class BatchNorm(Layer):
 
     def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
         """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
-        if not ctx.training:
+        if not self.joins_batch(ctx.training):
             line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
             return
         H, _, W, _ = rows_shape(x.shape)
@@ -130,10 +145,14 @@ class BatchNorm(Layer):
         b[...], c[...] = ctx.backend.batch_norm_input_grad(ctx.sums, ctx.n, ctx.statistics)
 
     def finish_step(self, ctx: Context) -> None:
-        state = ctx.buffers
-        ctx.backend.batch_norm_running(
-            ctx.statistics, ctx.n, self.momentum, state["running_mean"], state["running_var"]
-        )
+        if not self.track_running_stats:
+            return
+        state, momentum = ctx.buffers, self.momentum
+        if momentum is None:  # the mean of all batches so far
+            batches = state["num_batches_tracked"]
+            batches += 1
+            momentum = 1 / float(ctx.backend.to_numpy(batches))
+        ctx.backend.batch_norm_running(ctx.statistics, ctx.n, momentum, state["running_mean"], state["running_var"])
 
 
 @dataclass(eq=False, repr=False)
@@ -148,10 +167,14 @@ class BatchNorm2d(BatchNorm):
     ----------
     num_features : int
     eps : float
-    momentum : float
-        ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance.
+    momentum : float or None
+        ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance. None for the mean of all
+        batches: the momentum is then 1 / ``num_batches_tracked``, which belongs to the state.
     affine : bool
         Learn ``weight`` and ``bias``.
+    track_running_stats : bool
+        False for no running statistics: the batch is normalised by its own in evaluation too, so predictions depend on
+        what is predicted together.
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -170,9 +193,11 @@ class BatchNorm1d(BatchNorm):
     Parameters
     ----------
     num_features : int
-    eps, momentum : float
+    eps : float
+    momentum : float or None
     affine : bool
         Learn ``weight`` and ``bias``.
+    track_running_stats : bool
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -402,7 +427,8 @@ class InstanceNorm2d(ByChannels):
     Parameters
     ----------
     num_features : int
-    eps, momentum : float
+    eps : float
+    momentum : float or None
         The momentum is PyTorch's, of running statistics that there are none of.
     affine : bool
         Learn ``weight`` and ``bias``; not by default, as in PyTorch.
@@ -412,7 +438,7 @@ class InstanceNorm2d(ByChannels):
 
     num_features: int
     eps: float = 1e-5
-    momentum: float = 0.1
+    momentum: float | None = 0.1
     affine: bool = False
     track_running_stats: bool = False
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats"})
@@ -420,7 +446,8 @@ class InstanceNorm2d(ByChannels):
     def __post_init__(self) -> None:
         self._set(num_features=whole("num_features", self.num_features))
         number("eps", self.eps)
-        number("momentum", self.momentum)
+        if self.momentum is not None:
+            number("momentum", self.momentum, or_else="None")
         self._set(affine=truth_value("affine", self.affine))
         if truth_value("track_running_stats", self.track_running_stats):
             raise ShapeError(

@@ -10,7 +10,7 @@ from operator import setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import check_dim, truth_value, whole
+from im2colnet.checks import check_dim, more_than_zero, truth_value, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, OneRow, Scratch, _images, _rows_of_windows, _same_rows
 from im2colnet.layout import inner_axis, internal_axes, internal_shape, user_axes, user_shape
@@ -25,6 +25,7 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "GlobalAvgPool2d",
+    "LPPool2d",
     "MaxPool1d",
     "MaxPool2d",
     "Mean",
@@ -84,26 +85,51 @@ class MaxPool2d(Layer):
 
 @dataclass(eq=False, repr=False)
 class AvgPool2d(Layer):
-    """Mean of each window; ``count_include_pad`` says whether padding counts in the divisor."""
+    """Mean of each window; ``count_include_pad`` says whether padding counts in the divisor.
+
+    Parameters
+    ----------
+    kernel_size, stride : int or (height, width)
+        The stride defaults to the kernel.
+    padding : int, (height, width) or ((top, bottom), (left, right))
+        At most half the window.
+    ceil_mode : bool
+        Round the output's size up.
+    count_include_pad : bool
+    divisor_override : int, optional
+        Divide the sum of a window by this number, in place of its pixels' number.
+    dilation : int or (height, width)
+        The distance of a window's pixels from each other, which PyTorch's layer does not have.
+    """
 
     kernel_size: Any
     stride: Any = None
     padding: Any = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
+    divisor_override: int | None = None
+    dilation: Any = 1
     axes: ClassVar[int] = 2
-    fixed: ClassVar[frozenset[str]] = frozenset({"kernel_size", "stride", "padding", "ceil_mode"})
+    fixed: ClassVar[frozenset[str]] = MaxPool2d.fixed | {"divisor_override"}
 
     def __post_init__(self) -> None:
-        self.window = pooling_window(self.kernel_size, self.stride, self.padding, 1, self.ceil_mode, self.axes)
+        self.window = pooling_window(
+            self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.axes
+        )
+        if self.divisor_override is not None:
+            self._set(divisor_override=whole("divisor_override", self.divisor_override))
 
     output_shape = MaxPool2d.output_shape
 
+    def _divisor(self) -> dict[str, Any]:
+        """Return the divisor as an argument of the kernels, or none: plug-ins of older versions do not know it."""
+        return {} if self.divisor_override is None else {"divisor": self.divisor_override}
+
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        window = self.window, self.count_include_pad
-        forward: Scratch = {"avg_pool2d": backend.avg_pool2d.scratch(Spec(x, dtype), *window)}
-        backward: Scratch = {"avg_pool2d_grad": backend.avg_pool2d_grad.scratch(Spec(y, dtype), (x[0], x[2]), *window)}
-        return Needs(input=False, output=False, forward=forward, backward=backward)
+        mean, divisor, size = (self.window, self.count_include_pad), self._divisor(), (x[0], x[2])
+        forward: Scratch = {"avg_pool2d": backend.avg_pool2d.scratch(Spec(x, dtype), *mean, **divisor)}
+        gradient = backend.avg_pool2d_grad.scratch(Spec(y, dtype), size, *mean, **divisor)
+        return Needs(input=False, output=False, forward=forward, backward={"avg_pool2d_grad": gradient})
 
     def band(self, rows: slice, x: Shape) -> Band:
         return None if self.window.ceil_mode else _rows_of_windows(self, rows, x)
@@ -112,16 +138,91 @@ class AvgPool2d(Layer):
         return prod(y) * prod(self.window.kernel)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        window, scratch = (self.window, self.count_include_pad), ctx.scratch["avg_pool2d"]
-        return ctx.backend.avg_pool2d.prepare(x, *window, out=ctx.y, scratch=scratch)
+        mean, divisor, scratch = (self.window, self.count_include_pad), self._divisor(), ctx.scratch["avg_pool2d"]
+        return ctx.backend.avg_pool2d.prepare(x, *mean, **divisor, out=ctx.y, scratch=scratch)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        window, scratch, (H, _, W, _) = (
-            (self.window, self.count_include_pad),
-            ctx.scratch["avg_pool2d_grad"],
-            ctx.dx.shape,
+        mean, divisor, scratch = (self.window, self.count_include_pad), self._divisor(), ctx.scratch["avg_pool2d_grad"]
+        size = ctx.dx.shape[0], ctx.dx.shape[2]
+        return ctx.backend.avg_pool2d_grad.prepare(dy, size, *mean, **divisor, out=ctx.dx, scratch=scratch)
+
+
+@dataclass(eq=False, repr=False)
+class LPPool2d(Layer):
+    """``(Σ x^p)^(1/p)`` of each window, p = ``norm_type``: the sum for 1, nearly the maximum for large p (PyTorch's).
+
+    As PyTorch's, the sum is the mean times the size of the kernel, where a window that ``ceil_mode`` lets reach beyond
+    the image has the mean of what it sees. The gradient ``dy · (x / y)^(p-1)`` is 0 where y is.
+
+    Parameters
+    ----------
+    norm_type : float
+        More than 0; if it is no even number, the pixels should not be negative.
+    kernel_size, stride : int or (height, width)
+        The stride defaults to the kernel.
+    ceil_mode : bool
+        Round the output's size up.
+    """
+
+    norm_type: float
+    kernel_size: Any
+    stride: Any = None
+    ceil_mode: bool = False
+    fixed: ClassVar[frozenset[str]] = frozenset({"norm_type", "kernel_size", "stride", "ceil_mode"})
+
+    def __post_init__(self) -> None:
+        self._set(norm_type=more_than_zero("norm_type", self.norm_type))
+        self.window = pooling_window(self.kernel_size, self.stride, 0, 1, self.ceil_mode)
+
+    output_shape = MaxPool2d.output_shape
+    band = AvgPool2d.band
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return prod(x) + prod(y) * (prod(self.window.kernel) + 1)
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        images, outputs = (Spec(shape, accumulator(dtype)) for shape in (x, y))  # powers leave the range of 16 bits
+        mean = backend.avg_pool2d.scratch(images, self.window)
+        gradient = backend.avg_pool2d_grad.scratch(outputs, (x[0], x[2]), self.window)
+        return Needs(
+            forward={"avg_pool2d": [images, outputs, *mean]},
+            backward={"avg_pool2d_grad": [images, images, outputs, outputs, *gradient]},
         )
-        return ctx.backend.avg_pool2d_grad.prepare(dy, (H, W), *window, out=ctx.dx, scratch=scratch)
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        xp, p, K, (powers, sums, *scratch) = ctx.xp, self.norm_type, prod(self.window.kernel), ctx.scratch["avg_pool2d"]
+        yield partial(setitem, powers, ..., x)
+        yield from raise_to(p, powers, xp)
+        yield from ctx.backend.avg_pool2d.prepare(powers, self.window, out=sums, scratch=scratch)
+        yield partial(xp.multiply, sums, K, out=sums)
+        yield from raise_to(1 / p, sums, xp)
+        yield partial(setitem, ctx.y, ..., sums)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        xp, p, K, y, dx = ctx.xp, self.norm_type, prod(self.window.kernel), ctx.y, ctx.dx
+        powers, spread, slopes, is_zero, *scratch = ctx.scratch["avg_pool2d_grad"]
+        yield partial(xp.equal, y, 0, out=is_zero)
+        yield partial(xp.add, y, is_zero, out=slopes)  # 1 where y is 0, so that the power is finite
+        yield from raise_to(1 - p, slopes, xp)
+        yield partial(xp.multiply, slopes, dy, out=slopes)
+        yield partial(xp.multiply, slopes, is_zero, out=is_zero)
+        yield partial(xp.subtract, slopes, is_zero, out=slopes)  # dy · y^(1-p), and 0 where y is
+        yield partial(xp.multiply, slopes, K, out=slopes)
+        size = dx.shape[0], dx.shape[2]
+        yield from ctx.backend.avg_pool2d_grad.prepare(slopes, size, self.window, out=spread, scratch=scratch)
+        yield partial(setitem, powers, ..., ctx.x)
+        yield from raise_to(p - 1, powers, xp)
+        yield partial(xp.multiply, powers, spread, out=powers)
+        yield partial(setitem, dx, ..., powers)
+
+
+def raise_to(exponent: float, x: Array, xp: Any) -> Iterator[Call]:
+    """Raise numbers to a power, in place; the powers of the Euclidean norm have faster functions than any power."""
+    special = {2.0: xp.square, 0.5: xp.sqrt, -1.0: xp.reciprocal}
+    if exponent in special:
+        yield partial(special[exponent], x, out=x)
+    elif exponent != 1:
+        yield partial(xp.power, x, exponent, out=x)
 
 
 @dataclass(eq=False, repr=False)
@@ -332,7 +433,17 @@ class MaxPool1d(OneRow, MaxPool2d):
 
 
 class AvgPool1d(OneRow, AvgPool2d):
-    """Mean of each window of sequences (N, C, L); ``count_include_pad`` says whether padding counts in the divisor."""
+    """Mean of each window of sequences (N, C, L); ``count_include_pad`` says whether padding counts in the divisor.
+
+    Parameters
+    ----------
+    kernel_size, stride : int
+        The stride defaults to the kernel.
+    padding : int or ((left, right),)
+        At most half the window.
+    ceil_mode, count_include_pad, divisor_override, dilation
+        As of :class:`AvgPool2d`.
+    """
 
     band = _same_rows
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
+from math import inf, prod
 from operator import index, setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import check_dim, whole
+from im2colnet.checks import check_dim, number, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, _images, _same_rows, images_of
 from im2colnet.layout import inner_axis, internal_shape, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
+from im2colnet.window import NAMES
 
 __all__ = [
     "ChannelShuffle",
+    "CircularPad2d",
+    "ConstantPad2d",
     "Flatten",
     "Permute",
     "PixelShuffle",
@@ -283,93 +286,184 @@ class ChannelShuffle(Exchange):
         return x.reshape(H, g, C // g, W, N).transpose(0, 2, 1, 3, 4), y.reshape(H, C // g, g, W, N)
 
 
+#: places of the output along an axis, and the pixels of the image that they show
+Part = tuple[slice, slice]
+
+
 @dataclass(eq=False, repr=False)
 class Padding(Layer):
-    """Pixels around the image; ``padding`` is a number or, in PyTorch's order, (left, right, top, bottom)."""
+    """Base of the layers that put pixels around the image, or cut some off where the number is negative.
+
+    ``padding`` is a number or, in PyTorch's order, (left, right, top, bottom).
+    """
 
     padding: Any
+    axes: ClassVar[int] = 2  #: of an image
     fixed: ClassVar[frozenset[str]] = frozenset({"padding"})
 
     def __post_init__(self) -> None:
         try:
             sides = self.padding if hasattr(self.padding, "__iter__") else [self.padding] * 4
-            left, right, top, bottom = (whole("padding", side, least=0) for side in sides)
+            left, right, top, bottom = (whole("padding", side, least=-(2**31)) for side in sides)
         except (TypeError, ValueError):  # ShapeError is a ValueError
-            wanted = "an integer of at least 0, or four of them, (left, right, top, bottom)"
+            wanted = "an integer, or four of them, (left, right, top, bottom)"
             raise ShapeError(f"padding must be {wanted}, got {self.padding!r}") from None
         self._sides = (top, bottom), (left, right)
 
+    def _check_axis(self, what: str, sides: tuple[int, int], length: int) -> None:
+        """Raise a ShapeError if an axis of this length cannot be padded so."""
+        if length + min(sides[0], 0) + min(sides[1], 0) < 1:
+            raise ShapeError(f"padding {sides} along the {what} leaves nothing of the input's {length}")
+
     def output_shape(self, x: Shape) -> Shape:
-        (H, C, W, N), ((top, bottom), (left, right)) = _images(x), self._sides
+        H, C, W, N = _images(x)
+        for what, sides, length in zip(NAMES[self.axes], self._sides, (H, W), strict=True):
+            self._check_axis(what, sides, length)
+        (top, bottom), (left, right) = self._sides
         return H + top + bottom, C, W + left + right, N
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(input=False, output=False, backward={"fold": self.scratch(x, dtype)})
 
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
-    def _inside(self, x: Shape) -> tuple[slice, slice, slice]:
-        """Where the image of shape ``x`` lies in the output."""
-        (top, _), (left, _) = self._sides
-        return slice(top, top + x[0]), slice(None), slice(left, left + x[2])
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        return self.pad(x, ctx.y)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        return self.fold(dy, ctx.dx, ctx.scratch["fold"], ctx.xp)
+
+    def pad(self, x: Array, y: Array) -> Iterator[Call]:
+        """Write the padded images."""
+        raise NotImplementedError
+
+    def scratch(self, x: Shape, dtype: str) -> list[Spec]:
+        """Return the scratch that :meth:`fold` takes for images of this shape."""
+        return []
+
+    def fold(self, dy: Array, dx: Array, scratch: list[Array], xp: Any) -> Iterator[Call]:
+        """Write the gradient of the images, the sum over the places that show a pixel: what is adjoint to ``pad``."""
+        raise NotImplementedError
+
+    def _inside(self, axis: int, length: int) -> Part:
+        """Return where the image lies in the output, and what of it."""
+        before, after = self._sides[axis]
+        first, last = max(-before, 0), length - max(-after, 0)
+        start = max(before, 0)
+        return slice(start, start + last - first), slice(first, last)
 
 
-class ZeroPad2d(Padding):
+class Filled(Padding):
+    """Base of the paddings of one number."""
+
+    def _number(self) -> float:
+        raise NotImplementedError
+
+    def pad(self, x: Array, y: Array) -> Iterator[Call]:
+        (rows, of_rows), (columns, of_columns) = self._inside(0, x.shape[0]), self._inside(1, x.shape[2])
+        for border in _outside(rows):
+            yield partial(setitem, y[border], ..., self._number())
+        for border in _outside(columns):
+            yield partial(setitem, y[rows, :, border], ..., self._number())
+        yield partial(setitem, y[rows, :, columns], ..., x[of_rows, :, of_columns])
+
+    def fold(self, dy: Array, dx: Array, scratch: list[Array], xp: Any) -> Iterator[Call]:
+        (rows, of_rows), (columns, of_columns) = self._inside(0, dx.shape[0]), self._inside(1, dx.shape[2])
+        for cut in _outside(of_rows):
+            yield partial(setitem, dx[cut], ..., 0)
+        for cut in _outside(of_columns):
+            yield partial(setitem, dx[of_rows, :, cut], ..., 0)
+        yield partial(setitem, dx[of_rows, :, of_columns], ..., dy[rows, :, columns])
+
+
+def _outside(part: slice) -> tuple[slice, slice]:
+    """Return what is before and behind a part of an axis."""
+    return slice(part.start), slice(part.stop, None)
+
+
+class ZeroPad2d(Filled):
     """Zeros around the image.
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
+        A negative number cuts pixels off.
     """
 
-    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        return Needs(input=False, output=False)
+    def _number(self) -> float:
+        return 0.0
 
-    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        rows, _, columns = self._inside(x.shape)
-        for border in (slice(rows.start), slice(rows.stop, None)):
-            yield partial(setitem, ctx.y[border], ..., 0)
-        for border in (slice(columns.start), slice(columns.stop, None)):
-            yield partial(setitem, ctx.y[rows, :, border], ..., 0)
-        yield partial(setitem, ctx.y[self._inside(x.shape)], ..., x)
 
-    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        yield partial(setitem, ctx.dx, ..., dy[self._inside(ctx.dx.shape)])
+@dataclass(eq=False, repr=False)
+class ConstantPad2d(Filled):
+    """One number around the image.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+        A negative number cuts pixels off.
+    value : float
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number("value", self.value, least=-inf)
+
+    def _number(self) -> float:
+        return self.value
 
 
 class Repeating(Padding):
-    """Base of the paddings that repeat pixels of the image: first along each row, then whole rows."""
+    """Base of the paddings that show pixels of the image."""
 
-    def _pixel(self, place: int, length: int) -> int:
-        """Return which pixel of an axis is repeated at a place before the first pixel (negative) or after the last."""
+    def _around(self, before: int, after: int, kept: slice, length: int) -> tuple[slice, slice]:
+        """Return the pixels of an axis that are shown before and behind what is kept of it: as many, or one for all."""
         raise NotImplementedError
 
-    def _repeated(self, axis: int, length: int) -> Iterator[tuple[int, int]]:
-        """Yield the places in the padding of an axis, and those in the output that they repeat."""
-        before, behind = self._sides[axis]
-        for place in (*range(-before, 0), *range(length, length + behind)):
-            yield place + before, self._pixel(place, length) + before
+    def _parts(self, axis: int, length: int) -> tuple[Part, Part, Part]:
+        """Return the inside of the output along an axis, and what is before and behind it."""
+        places, kept = self._inside(axis, length)
+        before, after = (max(side, 0) for side in self._sides[axis])
+        first, last = self._around(before, after, kept, length)
+        return (places, kept), (slice(places.start), first), (slice(places.stop, places.stop + after), last)
 
-    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        of_sums = accumulator(dtype)
-        return Needs(input=False, output=False, backward={"rows": [Spec((y[0], *x[1:]), of_sums)]})
+    def pad(self, x: Array, y: Array) -> Iterator[Call]:
+        for rows, of_rows in self._parts(0, x.shape[0]):
+            for columns, of_columns in self._parts(1, x.shape[2]):
+                yield partial(setitem, y[rows, :, columns], ..., x[of_rows, :, of_columns])
 
-    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        y, (rows, _, _) = ctx.y, self._inside(x.shape)
-        yield partial(setitem, y[self._inside(x.shape)], ..., x)
-        for place, of in self._repeated(1, x.shape[2]):
-            yield partial(setitem, y[rows, :, place], ..., y[rows, :, of])
-        for place, of in self._repeated(0, x.shape[0]):
-            yield partial(setitem, y[place], ..., y[of])
+    def scratch(self, x: Shape, dtype: str) -> list[Spec]:
+        of_sums, (OH, *_) = accumulator(dtype), self.output_shape(x)
+        rows = Spec((OH, *x[1:]), of_sums)
+        return [rows] if of_sums == dtype else [rows, Spec(x, of_sums)]
 
-    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        xp, dx, (sums,) = ctx.xp, ctx.dx, ctx.scratch["rows"]
-        rows, _, columns = self._inside(dx.shape)
-        yield partial(setitem, sums, ..., dy[:, :, columns])
-        for place, of in self._repeated(1, dx.shape[2]):
-            pixel = sums[:, :, of - columns.start]
-            yield partial(xp.add, pixel, dy[:, :, place], out=pixel)
-        for place, of in self._repeated(0, dx.shape[0]):
-            yield partial(xp.add, sums[of], sums[place], out=sums[of])
-        yield partial(setitem, dx, ..., sums[rows])
+    def fold(self, dy: Array, dx: Array, scratch: list[Array], xp: Any) -> Iterator[Call]:
+        rows, *wide = scratch
+        sums = wide[0] if wide else dx
+        yield from self._fold_axis(1, dy.swapaxes(0, 2), rows.swapaxes(0, 2), xp)
+        yield from self._fold_axis(0, rows, sums, xp)
+        if wide:
+            yield partial(setitem, dx, ..., sums)
+
+    def _fold_axis(self, axis: int, dy: Array, dx: Array, xp: Any) -> Iterator[Call]:
+        """Add up the gradients of the places that show a pixel along an axis of the image, the first of the arrays."""
+        (places, kept), *around = self._parts(axis, len(dx))
+        for cut in _outside(kept):
+            yield partial(setitem, dx[cut], ..., 0)
+        yield partial(setitem, dx[kept], ..., dy[places])
+        for places, pixels in (pair for part in around for pair in _one_to_one(*part, len(dx))):
+            yield partial(xp.add, dx[pixels], dy[places], out=dx[pixels])
+
+
+def _one_to_one(places: slice, pixels: slice, length: int) -> Iterator[Part]:
+    """Divide places that all show one pixel into single ones, so that none of a part's pixels is met twice."""
+    if len(range(length)[pixels]) == 1:
+        yield from ((slice(place, place + 1), pixels) for place in range(places.start or 0, places.stop))
+    else:
+        yield places, pixels
 
 
 class ReflectionPad2d(Repeating):
@@ -378,21 +472,17 @@ class ReflectionPad2d(Repeating):
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        Less than the image's width and height.
+        Less than the image's width and height. A negative number cuts pixels off.
     """
 
-    def output_shape(self, x: Shape) -> Shape:
-        H, _, W, _ = _images(x)
-        for what, length, sides in zip(("height", "width"), (H, W), self._sides, strict=True):
-            if max(sides) >= length:
-                raise ShapeError(
-                    f"padding {sides} along the {what} must be less than the input's {length}: input shape"
-                    f" {user_shape(x)}"
-                )
-        return super().output_shape(x)
+    def _check_axis(self, what: str, sides: tuple[int, int], length: int) -> None:
+        super()._check_axis(what, sides, length)
+        if max(sides) >= length:
+            raise ShapeError(f"padding {sides} along the {what} must be less than the input's {length}")
 
-    def _pixel(self, place: int, length: int) -> int:
-        return -place if place < 0 else 2 * (length - 1) - place
+    def _around(self, before: int, after: int, kept: slice, length: int) -> tuple[slice, slice]:
+        end = length - 2 - after
+        return slice(before, 0, -1), slice(length - 2, None if end < 0 else end, -1)
 
 
 class ReplicationPad2d(Repeating):
@@ -401,10 +491,30 @@ class ReplicationPad2d(Repeating):
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
+        A negative number cuts pixels off.
     """
 
-    def _pixel(self, place: int, length: int) -> int:
-        return 0 if place < 0 else length - 1
+    def _around(self, before: int, after: int, kept: slice, length: int) -> tuple[slice, slice]:
+        return slice(0, 1), slice(length - 1, length)
+
+
+class CircularPad2d(Repeating):
+    """The image repeated, as if its last pixel were before the first one: PyTorch's ``CircularPad2d``.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+        At most the image's width and height. A negative number cuts pixels off, and what is left is repeated.
+    """
+
+    def _check_axis(self, what: str, sides: tuple[int, int], length: int) -> None:
+        super()._check_axis(what, sides, length)
+        left = length + min(sides[0], 0) + min(sides[1], 0)
+        if max(sides) > left:
+            raise ShapeError(f"padding {sides} along the {what} must be at most the input's {left}")
+
+    def _around(self, before: int, after: int, kept: slice, length: int) -> tuple[slice, slice]:
+        return slice(kept.stop - before, kept.stop), slice(kept.start, kept.start + after)
 
 
 class Reordering(Exchange):

@@ -35,10 +35,10 @@ def _unit(channels: int, filters: int, stride: int) -> Net:
     half = filters // 2
     if stride == 1:
         layers = {
-            "passing": (Slice(1, stop=half), "input"),
-            "half": (Slice(1, start=half), "input"),
+            "kept": (Slice(1, stop=half), "input"),
+            "changed": (Slice(1, start=half), "input"),
             "branch2": Sequential(_pointwise(half, half) + _depthwise(half, 1) + _pointwise(half, half)),
-            "concat": (Concat(), "passing", "branch2"),
+            "concat": (Concat(), "kept", "branch2"),
         }
     else:
         branch2 = _pointwise(channels, half) + _depthwise(half, stride) + _pointwise(half, half)

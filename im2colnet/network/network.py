@@ -277,7 +277,8 @@ class Network(Layer):
         ----------
         state : dict of str to array
             NumPy arrays, lists, or arrays and tensors of other modules, also those on a GPU, of half precision, sparse
-            ones, and ones that require a gradient. Entries called ``num_batches_tracked`` are left out.
+            ones, and ones that require a gradient. Entries called ``num_batches_tracked`` are left out where the
+            network has none: only a batch norm with ``momentum=None`` has.
 
         Raises
         ------
@@ -286,7 +287,7 @@ class Network(Layer):
             array of real numbers, has masked entries, or numbers too large for the network's type; the message names
             it. Nothing is changed then.
         """
-        given = host_arrays(state)
+        given = host_arrays(state, self.graph)
         self.check_state({name: array.shape for name, array in given.items()})
         fresh = not self.initialized
         if fresh:

@@ -92,7 +92,8 @@ class BatchPlan:
         self.sizes = shard_sizes(batch, most)
         self.count = len(self.sizes)
         # this depends only on the shapes and settings, since results depend on it
-        alone = self.count == 1 and not training and shard is None
+        joins = any(node.layer.joins_batch(training) for node in graph.nodes)
+        alone = self.count == 1 and not training and shard is None and not joins
         bands = backend.division.bands if alone and backend.threads else 1
         self.plans = {
             n: Plan(graph, internal_shape(sample, n), dtype, backend, training, bands) for n in set(self.sizes)
@@ -106,11 +107,11 @@ class BatchPlan:
         self.row_of, self.live, self.rows = gradient_rows(self.assignment) if training else ([], set(), 0)
         self.worker_bytes = max(plan.worker_bytes for plan in self.plans.values())
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
-        passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ()
+        passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ("sums",)
         self.sums = {
             (kind, i): Spec((node.layer.batch_sums, channels(self.largest.shapes[node.inputs[0]])), "float64")
             for i, node in enumerate(graph.nodes)
-            if node.layer.batch_sums
+            if node.layer.joins_batch(training)
             for kind in passes
         }
 

@@ -176,7 +176,7 @@ class Plan:
     def _steps(self) -> list[Step]:
         nodes, steps = self.graph.nodes, []
         for i, node in enumerate(nodes):
-            if self.training and node.layer.batch_sums:
+            if node.layer.joins_batch(self.training):
                 steps.append(Step("sums", i))
             if not node.fused and not self.needs[i].view:
                 steps.append(Step("forward", i))

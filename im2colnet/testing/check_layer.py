@@ -133,7 +133,7 @@ def _check(
 def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], rng: Any) -> None:
     """Check that no sample depends on the others, or, where it may, that only the whole batch matters."""
     y = trial.forward(xs)
-    if not trial.layer.batch_sums or not trial.training:
+    if not trial.layer.joins_batch(trial.training):
         other = [x.copy() for x in xs]
         for x in other:
             x[..., 0] = rng.standard_normal(x.shape[:-1])

@@ -110,7 +110,7 @@ class Trial:
         for ctx in self.shards:
             for made in (ctx.y, *ctx.saved.values()):
                 self.spoil(made)
-        if self.layer.batch_sums and self.training:
+        if self.layer.joins_batch(self.training):
             parts = [
                 self._sums_of(self.layer.shard_sums, needs.sums, ctx.x, ctx)
                 for ctx, needs in zip(self.shards, self.needs, strict=True)

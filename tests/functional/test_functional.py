@@ -348,6 +348,7 @@ ERRORS = [
     (lambda: F.max_pool2d(x4, 2, stride=0), ic.ShapeError, "stride must be", "got 0"),
     (lambda: F.max_pool2d(x4, 2, padding=2), ic.ShapeError, "padding (2, 2)", "half", "kernel's 2"),
     (lambda: F.max_pool2d(x4, 3, dilation=0), ic.ShapeError, "dilation must be", "got 0"),
+    (lambda: F.avg_pool2d(x4, 3, divisor_override=0), ic.ShapeError, "divisor_override must be a positive", "got 0"),
     (lambda: F.avg_pool2d(x4, 3, padding=((0, 0), (0, 2))), ic.ShapeError, "padding (0, 2)", "width", "half"),
     (lambda: F.unfold(x4, None), ic.ShapeError, "kernel_size must be", "None"),
     (lambda: F.fold(ones((2, 16, 4)), 0, 2), ic.ShapeError, "output_size must be", "got 0"),

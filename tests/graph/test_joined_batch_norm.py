@@ -43,6 +43,15 @@ def test_a_batch_norm_is_joined_to_the_convolution_before_it(size, groups, bias,
     assert_close(net.predict(x), evaluate(net, x), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("size", [3, 9], ids=["a weight larger than the images", "or smaller"])
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_what_pads_the_images_stays_before_the_joined_one(mode, size):
+    x = normal(2, 4, size, size)
+    net = with_statistics([ic.Conv2d(4, 8, 3, padding=1, padding_mode=mode), ic.BatchNorm2d(8), ic.ReLU()])
+    assert isinstance(joined(net, x)[0], NormalizedConv2d)
+    assert_close(net.predict(x), evaluate(net, x), rtol=1e-10, atol=1e-10)
+
+
 class Mine(ic.BatchNorm2d):
     def forward(self, x, ctx):
         return super().forward(x, ctx) + 1

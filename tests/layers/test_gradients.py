@@ -28,6 +28,11 @@ NETS = {
     "conv in groups": lambda: [ic.Conv2d(3, 4, 1), ic.Conv2d(4, 6, 3, padding=1, groups=2)],
     "conv depthwise": lambda: [ic.Conv2d(3, 6, 3, padding="same", groups=3)],
     "conv, many channels": lambda: [ic.Conv2d(3, 12, 1), ic.Conv2d(12, 13, 3, padding=1), ic.Conv2d(13, 2, 1)],
+    "conv, its image mirrored": lambda: [ic.Conv2d(3, 4, 3, padding=2, padding_mode="reflect"), ic.ReLU()],
+    "conv depthwise, its image repeated": lambda: [
+        ic.Conv2d(3, 6, 3, 2, padding=1, groups=3, padding_mode="circular"),
+        ic.Conv2d(6, 2, 3, padding=1, padding_mode="replicate"),
+    ],
     "linear": lambda: [ic.Flatten(), ic.Linear(3 * 7 * 6, 5), ic.Linear(5, 4, bias=False)],
     "relu after each": lambda: [ic.Conv2d(3, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(80, 6), ic.ReLU()],
     "relu alone": lambda: [ic.ReLU(), ic.ReLU()],

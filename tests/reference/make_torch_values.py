@@ -92,6 +92,21 @@ def conv_transpose1d(random, x, w, groups=1, **config):
     return config, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
+def padding_mode(random, x, channels, **config):
+    """A convolution whose images, or sequences, are padded by what they show."""
+    kind = nn.Conv2d if len(x) == 4 else nn.Conv1d
+    layer, x = kind(x[1], channels, **config, dtype=torch.float64), tensor(random(*x))
+    w, b = random(*layer.weight.shape), random(channels)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(w))
+        layer.bias.copy_(torch.tensor(b))
+    y = layer(x)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
+    outputs = {"y": y, "dx": x.grad, "dw": layer.weight.grad, "db": layer.bias.grad}
+    return config, {"x": x, "w": w, "b": b, "dy": dy}, outputs
+
+
 def unfold(random, x, kernel_size, dilation=1, padding=0, stride=1):
     """Unfold ``x`` to ``cols``; fold ``dcols`` to ``folded``, an image of x's size and also the gradient of x."""
     size, x = x[2:], tensor(random(*x))
@@ -124,18 +139,29 @@ def max_pool2d(random, x, kernel_size, stride=None, padding=0, dilation=1, ceil_
     return config, {"x": x, "dy": dy, "indices": indices.to(torch.int32)}, {"y": y, "dx": x.grad}
 
 
-def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+def avg_pool2d(random, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, **others):
     x = tensor(random(*x))
     if is_asymmetric(padding):
         assert count_include_pad
         assert not ceil_mode
         y = F.avg_pool2d(pad(x, padding), kernel_size, stride)
     else:
-        y = F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad)
+        y = F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, **others)
     dy = random(*y.shape)
     y.backward(torch.tensor(dy))
     config = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
-    config["count_include_pad"] = count_include_pad
+    config |= {"count_include_pad": count_include_pad, **others}
+    return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
+
+
+def lp_pool2d(random, x, zeros=False, **config):
+    """Of images that are not negative, since most powers are of such numbers; with zeros, of whole windows of 0."""
+    x = np.abs(random(*x))
+    x[..., : x.shape[-1] // 2] *= 1 - zeros
+    x = tensor(x)
+    y = F.lp_pool2d(x, **config)
+    dy = random(*y.shape)
+    y.backward(torch.tensor(dy))
     return config, {"x": x, "dy": dy}, {"y": y, "dx": x.grad}
 
 
@@ -234,6 +260,17 @@ def batch_norm_eval(random, x, momentum, eps):
     outputs = gradients_of(layer, inputs["x"], inputs["dy"])
     inputs.update(running_mean=running_mean, running_var=running_var)
     return {"momentum": momentum, "eps": eps}, inputs, outputs
+
+
+def batch_norm_of_batch(random, x, **config):
+    """Without running statistics, so training and evaluation are the same."""
+    kind = nn.BatchNorm2d if len(x) == 4 else nn.BatchNorm1d
+    layer = kind(x[1], **config, track_running_stats=False, dtype=torch.float64).eval()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(1 + random(x[1], scale=0.5)))
+        layer.bias.copy_(torch.tensor(random(x[1])))
+    inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
+    return config, inputs, gradients_of(layer, inputs["x"], inputs["dy"])
 
 
 def norm_within_sample(kind):
@@ -396,6 +433,13 @@ ADAPTIVE = {
     "more than there are pixels": {"x": (2, 2, 3, 4), "output_size": (7, 6)},
     "an axis as it is": {"x": (2, 2, 5, 4), "output_size": (None, 3)},
 }
+BORDERS = [
+    {"x": (2, 2, 5, 6), "channels": 3, "kernel_size": 3, "padding": 2},
+    {"x": (2, 2, 5, 6), "channels": 2, "kernel_size": (3, 2), "padding": (0, 1), "stride": 2, "groups": 2},
+    {"x": (1, 2, 5, 6), "channels": 3, "kernel_size": (2, 3), "padding": "same", "dilation": 2},
+    {"x": (2, 2, 7), "channels": 4, "kernel_size": 3, "padding": 3, "stride": 2, "groups": 2},
+    {"x": (2, 2, 7), "channels": 3, "kernel_size": 4, "padding": "same"},
+]
 ADAPTIVE_1D = {
     "global": {"x": (2, 3, 5), "output_size": 1},
     "equal windows": {"x": (2, 2, 6), "output_size": 2},
@@ -460,6 +504,8 @@ PADDINGS = {
     "all sides": {"x": (2, 2, 4, 5), "padding": 2},
     "each side its own": {"x": (2, 2, 4, 5), "padding": (1, 2, 3, 0)},
     "as far as it goes": {"x": (1, 2, 4, 5), "padding": (4, 4, 3, 3)},
+    "cut off": {"x": (2, 2, 4, 5), "padding": -1},
+    "cut off on one side": {"x": (2, 2, 4, 5), "padding": (2, -3, -1, 2)},
 }
 NEAR_AND_FAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}, "far from 0": {"x": (3, 20), "scale": 200.0}}
 LOSSES = [
@@ -621,6 +667,14 @@ FAMILIES = {
                 },
             },
         ),
+        "padding_mode": (
+            padding_mode,
+            {
+                f"{mode}, {i}": {**arguments, "padding_mode": mode}
+                for mode in ("reflect", "replicate", "circular")
+                for i, arguments in enumerate(BORDERS)
+            },
+        ),
         "unfold": (
             unfold,
             {
@@ -677,6 +731,19 @@ FAMILIES = {
         "avg_pool2d": (
             avg_pool2d,
             {
+                "divisor_override": {
+                    "x": (2, 2, 7, 8),
+                    "kernel_size": 3,
+                    "stride": 2,
+                    "padding": 1,
+                    "divisor_override": 4,
+                },
+                "divisor_override, ceil_mode": {
+                    "x": (2, 2, 6, 7),
+                    "kernel_size": 2,
+                    "ceil_mode": True,
+                    "divisor_override": 3,
+                },
                 "2x2": {"x": (2, 3, 6, 8), "kernel_size": 2},
                 "3x3, stride 2": {"x": (2, 2, 7, 7), "kernel_size": 3, "stride": 2},
                 "padded": {"x": (2, 2, 7, 8), "kernel_size": 3, "stride": 2, "padding": 1},
@@ -725,6 +792,22 @@ FAMILIES = {
                     "padding": 1,
                     "ceil_mode": True,
                 },
+            },
+        ),
+        "lp_pool2d": (
+            lp_pool2d,
+            {
+                "2": {"x": (2, 3, 6, 8), "norm_type": 2.0, "kernel_size": 2},
+                "3, overlapping": {"x": (2, 2, 6, 7), "norm_type": 3.0, "kernel_size": (3, 2), "stride": 1},
+                "1.5, ceil_mode": {
+                    "x": (2, 2, 6, 7),
+                    "norm_type": 1.5,
+                    "kernel_size": 3,
+                    "stride": 2,
+                    "ceil_mode": True,
+                },
+                "zeros": {"x": (2, 2, 6, 8), "norm_type": 2.0, "kernel_size": 2, "zeros": True},
+                "zeros, 1": {"x": (2, 2, 6, 8), "norm_type": 1.0, "kernel_size": 2, "zeros": True},
             },
         ),
         "adaptive_avg_pool2d": (layer(F.adaptive_avg_pool2d), ADAPTIVE),
@@ -875,6 +958,14 @@ FAMILIES = {
         "zero_pad2d": (module(nn.ZeroPad2d), PADDINGS),
         "reflection_pad2d": (module(nn.ReflectionPad2d), PADDINGS),
         "replication_pad2d": (module(nn.ReplicationPad2d), PADDINGS),
+        "circular_pad2d": (
+            module(nn.CircularPad2d),
+            PADDINGS | {"all of it": {"x": (1, 2, 4, 5), "padding": (5, 5, 4, 4)}},
+        ),
+        "constant_pad2d": (
+            module(nn.ConstantPad2d),
+            {name: {**arguments, "value": -1.5} for name, arguments in PADDINGS.items()},
+        ),
     },
     "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
     "normalization": {
@@ -885,6 +976,8 @@ FAMILIES = {
                 "two channels": {"x": (3, 2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
                 "features": {"x": (3, 5, 4), "momentum": 0.1, "eps": 1e-5},
                 "sequences": {"x": (3, 3, 2, 5), "momentum": 0.3, "eps": 1e-3},
+                "no momentum": {"x": (4, 3, 3, 4, 4), "momentum": None, "eps": 1e-5},
+                "no momentum, sequences": {"x": (4, 3, 2, 5), "momentum": None, "eps": 1e-5},
             },
         ),
         "batch_norm_eval": (
@@ -894,6 +987,14 @@ FAMILIES = {
                 "two channels": {"x": (2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
                 "features": {"x": (5, 4), "momentum": 0.1, "eps": 1e-5},
                 "sequences": {"x": (3, 2, 5), "momentum": 0.3, "eps": 1e-3},
+            },
+        ),
+        "batch_norm_of_batch": (
+            batch_norm_of_batch,
+            {
+                "images": {"x": (3, 3, 4, 4), "eps": 1e-5},
+                "features": {"x": (5, 4), "eps": 0.01},
+                "sequences": {"x": (3, 2, 5), "eps": 1e-3},
             },
         ),
         "group_norm": (

@@ -5,6 +5,7 @@ after a name tell results apart that must be the same. (The backends' kernels me
 """
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from numpy.testing import assert_allclose
 import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet.testing import oracles
+from im2colnet.testing.cases import State
+from im2colnet.testing.networks import case_of
 from reference.torch_values import cases, groups
 
 #: the padding of the cases that PyTorch itself refuses, so their image was padded first
@@ -38,6 +41,18 @@ def oracle_conv2d(config, a):
 def oracle_conv_transpose2d(config, a):
     gradients = oracles.conv_transpose2d_grad(a["x"], a["w"], a["dy"], **config)
     return named((oracles.conv_transpose2d(a["x"], a["w"], a["b"], **config), *gradients), "y", "dx", "dw", "db")
+
+
+def oracle_padding_mode(config, a):
+    layer = layer_of_padding_mode(a, config)
+    case, state = case_of(SimpleNamespace(layer=layer, name="")), State({"weight": a["w"], "bias": a["b"]})
+    (dx,), gradients = case.backward(layer, state, a["dy"], a["x"])
+    return {"y": case.forward(layer, state, a["x"]), "dx": dx, "dw": gradients["weight"], "db": gradients["bias"]}
+
+
+def layer_of_padding_mode(a, config):
+    """The convolution of images or of sequences."""
+    return (ic.Conv2d if a["x"].ndim == 4 else ic.Conv1d)(a["x"].shape[1], len(a["w"]), **config)
 
 
 def oracle_conv1d(config, a):
@@ -71,8 +86,9 @@ def oracle_moving(move):
 def oracle_batch_norm_training(config, a):
     found = {name: [] for name in ("y", "dx", "dw", "db")}
     statistics = [(a["running_mean"][0], a["running_var"][0])]
-    for x, dy in zip(a["x"], a["dy"], strict=True):
-        y, *running = oracles.batch_norm(x, *statistics[-1], a["weight"], a["bias"], training=True, **config)
+    for t, (x, dy) in enumerate(zip(a["x"], a["dy"], strict=True), start=1):
+        momentum = {"momentum": config["momentum"] or 1 / t}  # without one it is the mean of the batches so far
+        y, *running = oracles.batch_norm(x, *statistics[-1], a["weight"], a["bias"], True, **config | momentum)
         statistics.append(running)
         gradients = oracles.batch_norm_grad(x, dy, *running, a["weight"], training=True, eps=config["eps"])
         for name, value in named((y, *gradients), *found).items():
@@ -85,6 +101,21 @@ def oracle_batch_norm_eval(config, a):
     y, mean_after, var_after = oracles.batch_norm(x, mean, var, weight, a["bias"], **config)
     gradients = oracles.batch_norm_grad(x, a["dy"], mean, var, weight, eps=config["eps"])
     return named((y, *gradients, mean_after, var_after), "y", "dx", "dw", "db", "running_mean", "running_var")
+
+
+def oracle_batch_norm_of_batch(config, a):
+    statistics, weight = (np.zeros(a["x"].shape[1]), np.ones(a["x"].shape[1])), a["weight"]
+    y, *_ = oracles.batch_norm(a["x"], *statistics, weight, a["bias"], training=True, **config)
+    gradients = oracles.batch_norm_grad(a["x"], a["dy"], *statistics, weight, training=True, **config)
+    return named((y, *gradients), "y", "dx", "dw", "db")
+
+
+def layer_batch_norm_of_batch(config, a):
+    state, found = {"weight": a["weight"], "bias": a["bias"]}, {}
+    for shard in None, 1:
+        layer = batch_norm_of(a["x"], {**config, "track_running_stats": False})
+        found |= in_a_net(layer, a, f"in shards of {shard}", shard, **state)
+    return found
 
 
 def oracle_within_sample(forward, backward, parameters=("weight", "bias")):
@@ -148,6 +179,7 @@ ORACLES = {
     "conv2d": oracle_conv2d,
     "conv_transpose2d": oracle_conv_transpose2d,
     "conv1d": oracle_conv1d,
+    "padding_mode": oracle_padding_mode,
     "conv_transpose1d": oracle_conv_transpose1d,
     "unfold": lambda config, a: {
         "cols": oracles.unfold(a["x"], **config),
@@ -155,6 +187,7 @@ ORACLES = {
     },
     "max_pool2d": oracle_max_pool2d,
     "avg_pool2d": oracle_of(oracles.avg_pool2d, lambda x, dy, **config: oracles.avg_pool2d_grad(x.shape, dy, **config)),
+    "lp_pool2d": oracle_of(oracles.lp_pool2d, oracles.lp_pool2d_grad),
     "adaptive_avg_pool2d": oracle_of(oracles.adaptive_avg_pool2d, oracles.adaptive_avg_pool2d_grad),
     "adaptive_max_pool2d": oracle_of(oracles.adaptive_max_pool2d, oracles.adaptive_max_pool2d_grad),
     "max_pool1d": oracle_of(oracles.max_pool1d, oracles.max_pool1d_grad),
@@ -172,6 +205,8 @@ ORACLES = {
     "mean": oracle_of(oracles.mean, oracles.mean_grad),
     "zero_pad2d": oracle_of(oracles.zero_pad2d, oracles.zero_pad2d_grad),
     "reflection_pad2d": oracle_of(oracles.reflection_pad2d, oracles.reflection_pad2d_grad),
+    "circular_pad2d": oracle_of(oracles.circular_pad2d, oracles.circular_pad2d_grad),
+    "constant_pad2d": oracle_of(oracles.constant_pad2d, oracles.constant_pad2d_grad),
     "replication_pad2d": oracle_of(oracles.replication_pad2d, oracles.replication_pad2d_grad),
     "relu": oracle_of(oracles.relu, oracles.relu_grad),
     "leaky_relu": oracle_of(oracles.leaky_relu, oracles.leaky_relu_grad),
@@ -201,6 +236,7 @@ ORACLES = {
     "linear": oracle_linear,
     "batch_norm_training": oracle_batch_norm_training,
     "batch_norm_eval": oracle_batch_norm_eval,
+    "batch_norm_of_batch": oracle_batch_norm_of_batch,
     "group_norm": oracle_within_sample(oracles.group_norm, oracles.group_norm_grad),
     "instance_norm2d": oracle_within_sample(oracles.instance_norm, oracles.instance_norm_grad),
     "layer_norm": oracle_within_sample(oracles.layer_norm, oracles.layer_norm_grad),
@@ -377,6 +413,9 @@ LAYERS = {
         lambda a, config: ic.ConvTranspose2d(a["x"].shape[1], len(a["b"]), a["w"].shape[2:], **config),
         channels=lambda b: b[:, None, None],
     ),
+    "padding_mode": lambda config, a: layer_with_parameters(
+        layer_of_padding_mode, channels=lambda b: b.reshape(-1, *[1] * (a["x"].ndim - 2))
+    )(config, a),
     "conv1d": layer_with_parameters(
         lambda a, config: ic.Conv1d(a["x"].shape[1], len(a["w"]), a["w"].shape[2], **config),
         channels=lambda b: b[:, None],
@@ -387,6 +426,7 @@ LAYERS = {
     ),
     "max_pool2d": layer_of(ic.MaxPool2d),
     "avg_pool2d": layer_of(ic.AvgPool2d),
+    "lp_pool2d": layer_of(ic.LPPool2d),
     "adaptive_avg_pool2d": layer_of(ic.AdaptiveAvgPool2d),
     "adaptive_max_pool2d": layer_of(ic.AdaptiveMaxPool2d),
     "max_pool1d": layer_of(ic.MaxPool1d),
@@ -404,6 +444,8 @@ LAYERS = {
     "mean": layer_of(ic.Mean),
     "zero_pad2d": layer_of(ic.ZeroPad2d),
     "reflection_pad2d": layer_of(ic.ReflectionPad2d),
+    "circular_pad2d": layer_of(ic.CircularPad2d),
+    "constant_pad2d": layer_of(ic.ConstantPad2d),
     "replication_pad2d": layer_of(ic.ReplicationPad2d),
     "relu": layer_of(ic.ReLU),
     "leaky_relu": layer_of(ic.LeakyReLU),
@@ -434,6 +476,7 @@ LAYERS = {
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
     "batch_norm_training": layer_batch_norm_training,
     "batch_norm_eval": layer_batch_norm_eval,
+    "batch_norm_of_batch": layer_batch_norm_of_batch,
     "group_norm": layer_within_sample(ic.GroupNorm),
     "instance_norm2d": layer_within_sample(ic.InstanceNorm2d),
     "layer_norm": layer_within_sample(ic.LayerNorm),

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import assert_same_bits, everything, normal
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
-from im2colnet.testing import oracles
+from im2colnet.testing import evaluate, oracles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,3 +32,98 @@ def test_running_statistics_in_float32_of_pixels_far_from_zero():
     x = (normal(64, 1, 10, 10) + 1000).astype("float32")
     ic.Trainer(net, optimizer=ic.SGD(0.0), shard=8).step(x, np.zeros(64, int))
     assert_allclose(net.state_dict()["0.running_var"], [x.astype("f8").var(ddof=1)], rtol=1e-4)
+
+
+def without_momentum():
+    layers = [ic.Conv2d(2, 3, 3), ic.BatchNorm2d(3, momentum=None), ic.Flatten(), ic.Linear(12, 2)]
+    return ic.Trainer(ic.Sequential(layers), optimizer=ic.SGD(0.1), seed=0)
+
+
+def test_without_a_momentum_they_are_the_mean_of_all_batches_also_after_a_checkpoint(tmp_path):
+    trainer = without_momentum()
+    for step in range(5):
+        if step == 2:
+            trainer.save(tmp_path / "a.safetensors")
+            again = ic.Trainer.load(tmp_path / "a.safetensors")
+        for one in [trainer, again] if step >= 2 else [trainer]:
+            one.step(normal(6, 2, 4, 4, seed=step, dtype="float32"), [0, 1] * 3)
+    state = trainer.net.state_dict()
+    assert state["1.num_batches_tracked"] == 5
+    assert_same_bits(everything(again), everything(trainer))
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_without_a_momentum_any_number_of_workers_gives_the_same_bits(kind):
+    before, found = ic.get_workers(), []
+    try:
+        ic.set_workers(kind)
+        for workers in 1, 2:
+            with ic.num_threads(workers):
+                trainer = ic.Trainer(without_momentum().net, optimizer=ic.SGD(0.1), seed=0, shard=2)
+                for step in range(3):
+                    trainer.step(normal(6, 2, 4, 4, seed=step, dtype="float32"), [0, 1] * 3)
+                found.append(everything(trainer))
+    finally:
+        ic.set_workers(before)
+    assert_same_bits(found[1], found[0])
+
+
+def test_the_number_of_batches_is_taken_from_a_state_only_where_it_counts():
+    state = without_momentum().net.state_dict() | {"1.num_batches_tracked": np.array(7)}  # PyTorch's is an integer
+    net = without_momentum().net
+    net.load_state_dict(state)
+    assert net.state_dict()["1.num_batches_tracked"] == 7
+    plain = ic.Sequential([ic.Conv2d(2, 3, 3), ic.BatchNorm2d(3), ic.Flatten(), ic.Linear(12, 2)]).init(0)
+    plain.load_state_dict(state)
+    assert "1.num_batches_tracked" not in plain.state_dict()
+    with pytest.raises(ic.CheckpointError, match=r"1\.num_batches_tracked is missing"):
+        net.load_state_dict(plain.state_dict())
+
+
+def test_a_momentum_neither_comes_nor_goes():
+    for layer, value in (ic.BatchNorm2d(3), None), (ic.BatchNorm1d(3, momentum=None), 0.1):
+        with pytest.raises(ic.FrozenError, match="the number of batches is part of the state"):
+            layer.momentum = value
+    layer = ic.BatchNorm2d(3)
+    layer.momentum = 0.3
+    assert layer.momentum == 0.3
+
+
+def without_statistics():
+    body = ic.Sequential([ic.Conv2d(3, 3, 3, padding=1), ic.BatchNorm2d(3, track_running_stats=False)])
+    layers = [ic.Conv2d(2, 3, 3, padding=1), ic.BatchNorm2d(3, track_running_stats=False), ic.ReLU(), ic.Residual(body)]
+    return ic.Sequential([*layers, ic.Flatten(), ic.BatchNorm1d(48, track_running_stats=False), ic.Linear(48, 4)])
+
+
+@pytest.mark.usefixtures("shards_of_32")
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_batch_is_normalised_by_its_own_in_evaluation_by_any_number_of_workers(kind):
+    x, labels, before, found = normal(100, 2, 4, 4), np.arange(100) % 4, ic.get_workers(), []
+    try:
+        ic.set_workers(kind)
+        for workers in 1, 2, 3:
+            with ic.num_threads(workers):
+                net = without_statistics().init(0, "float64")
+                trainer = ic.Trainer(net, optimizer=ic.SGD(0.05), seed=0)
+                trainer.step(x, labels)
+                y, two = net.predict(x), net.predict(x[:2])
+                measured = trainer.evaluate((x, labels))
+                found.append(everything(trainer) | {"y": y, "two": two, "loss": np.array(measured["loss"])})
+                assert_allclose(y, evaluate(net, x), rtol=1e-10, atol=1e-12)
+    finally:
+        ic.set_workers(before)
+    assert_same_bits(found[1], found[0])
+    assert_same_bits(found[2], found[0])
+
+
+def test_without_running_statistics_there_is_no_state_and_a_checkpoint_goes_on(tmp_path):
+    trainer = ic.Trainer(without_statistics(), optimizer=ic.SGD(0.05), seed=0)
+    assert not [name for name in trainer.net.state_dict() if "running" in name or "num_batches" in name]
+    x, labels = normal(8, 2, 4, 4, dtype="float32"), [0, 1, 2, 3] * 2
+    trainer.step(x, labels)
+    trainer.save(tmp_path / "a.safetensors")
+    again = ic.Trainer.load(tmp_path / "a.safetensors")
+    for one in trainer, again:
+        one.step(x, labels)
+    assert_same_bits(everything(again), everything(trainer))
+    assert_same_bits(again.net.predict(x), trainer.net.predict(x))

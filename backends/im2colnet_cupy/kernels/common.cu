@@ -12,6 +12,7 @@
 // Sizes of input and output, then kernel, stride, dilation, and the padding above and to the left
 #define WINDOW \
     int H, int W, int OH, int OW, int KH, int KW, int sh, int sw, int dh, int dw, int top, int left
+#define WINDOW_GIVEN H, W, OH, OW, KH, KW, sh, sw, dh, dw, top, left
 
 // The place of element e of images (H, C, W, N), and the element at a place
 struct Place { int h, c, w, n; };

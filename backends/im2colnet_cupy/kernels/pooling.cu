@@ -48,44 +48,55 @@ extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T*
 }
 
 // How many inputs a window averages along one axis, the padding's too if they count; nothing beyond the padding does
-static __device__ __forceinline__ int counted(int o, int k, int stride, int before, int after, int size, int padding) {
+static __device__ __forceinline__ int counted(
+    int o, int k, int stride, int dilation, int before, int after, int size, int padding) {
     int n = 0;
     for (int a = 0; a < k; ++a) {
-        const int p = o * stride + a - before;
+        const int p = o * stride + a * dilation - before;
         n += padding ? p < size + after : p >= 0 && p < size;
     }
     return n;
 }
 
-extern "C" __global__ void avg_pool(const T* x, T* y, int C, int N, int bottom, int right, int padding, WINDOW) {
+// The factor of output (r, s): one by the divisor, or, if that is 0, by the inputs that are averaged, at least 1
+static __device__ __forceinline__ A share_of(int r, int s, int bottom, int right, int padding, int divisor, WINDOW) {
+    if (!divisor) {
+        divisor = counted(r, KH, sh, dh, top, bottom, H, padding) * counted(s, KW, sw, dw, left, right, W, padding);
+        if (!divisor) divisor = 1;
+    }
+    return (A)1 / divisor;
+}
+
+extern "C" __global__ void avg_pool(
+    const T* x, T* y, int C, int N, int bottom, int right, int padding, int divisor, WINDOW) {
     EACH(e, (Index)OH * C * OW * N) {
         const auto [r, c, s, n] = place_of(e, C, OW, N);
         A sum = 0;
         for (int i = 0; i < KH; ++i) {
-            const int h = r * sh + i - top;
+            const int h = r * sh + i * dh - top;
             if (h < 0 || h >= H) continue;
             for (int j = 0; j < KW; ++j) {
-                const int w = s * sw + j - left;
+                const int w = s * sw + j * dw - left;
                 if (w >= 0 && w < W) sum += (A)x[at(h, c, w, n, C, W, N)];
             }
         }
-        const A share = (A)1 / (counted(r, KH, sh, top, bottom, H, padding) * counted(s, KW, sw, left, right, W, padding));
-        y[e] = (T)(sum * share);
+        y[e] = (T)(sum * share_of(r, s, bottom, right, padding, divisor, WINDOW_GIVEN));
     }
 }
 
-extern "C" __global__ void avg_pool_grad(const T* dy, T* dx, int C, int N, int bottom, int right, int padding, WINDOW) {
+extern "C" __global__ void avg_pool_grad(
+    const T* dy, T* dx, int C, int N, int bottom, int right, int padding, int divisor, WINDOW) {
     EACH(e, (Index)H * C * W * N) {
         const auto [h, c, w, n] = place_of(e, C, W, N);
         A sum = 0;
         for (int i = 0; i < KH; ++i) {
-            const int r = output_at(h, i, top, sh, 1, OH);
+            const int r = output_at(h, i, top, sh, dh, OH);
             if (r < 0) continue;
             for (int j = 0; j < KW; ++j) {
-                const int s = output_at(w, j, left, sw, 1, OW);
+                const int s = output_at(w, j, left, sw, dw, OW);
                 if (s < 0) continue;
-                const int count = counted(r, KH, sh, top, bottom, H, padding) * counted(s, KW, sw, left, right, W, padding);
-                sum += (A)dy[at(r, c, s, n, C, OW, N)] * ((A)1 / count);
+                const A share = share_of(r, s, bottom, right, padding, divisor, WINDOW_GIVEN);
+                sum += (A)dy[at(r, c, s, n, C, OW, N)] * share;
             }
         }
         dx[e] = (T)sum;

@@ -13,14 +13,15 @@ from im2colnet.types import Array
 
 def statistics(layer: BatchNorm1d | BatchNorm2d, state: State) -> tuple[Array, Array, Array]:
     """Running mean and variance, and the weight."""
-    arrays = state.arrays
-    return arrays["running_mean"], arrays["running_var"], arrays.get("weight", np.ones(layer.num_features))
+    arrays, ones = state.arrays, np.ones(layer.num_features)
+    return arrays.get("running_mean", 0 * ones), arrays.get("running_var", ones), arrays.get("weight", ones)
 
 
 def forward(layer: BatchNorm1d | BatchNorm2d, state: State, x: Array) -> Array:
     """The normalised batch."""
     bias = state.arrays.get("bias", np.zeros(layer.num_features))
-    return oracles.batch_norm(x, *statistics(layer, state), bias, state.training, eps=layer.eps)[0]
+    of_batch = state.training or not layer.track_running_stats
+    return oracles.batch_norm(x, *statistics(layer, state), bias, of_batch, eps=layer.eps)[0]
 
 
 def backward(
@@ -109,6 +110,8 @@ LAYERS = [
             (BatchNorm2d(4), IMAGES),
             (BatchNorm2d(4, affine=False), IMAGES),
             (BatchNorm2d(4, eps=0.1, momentum=0.3), IMAGES),
+            (BatchNorm2d(4, momentum=None), IMAGES),
+            (BatchNorm2d(4, track_running_stats=False), IMAGES),
         ),
     ),
     LayerCase(
@@ -119,6 +122,7 @@ LAYERS = [
             (BatchNorm1d(7), (7,)),
             (BatchNorm1d(7, eps=0.1, affine=False), (7,)),
             (BatchNorm1d(4, momentum=0.3), (4, 5)),
+            (BatchNorm1d(4, affine=False, track_running_stats=False), (4, 5)),
         ),
     ),
     LayerCase(

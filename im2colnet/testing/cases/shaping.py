@@ -7,6 +7,8 @@ from functools import partial
 
 from im2colnet.layers import (
     ChannelShuffle,
+    CircularPad2d,
+    ConstantPad2d,
     Flatten,
     Layer,
     Permute,
@@ -37,8 +39,8 @@ def moving(kind: type[Layer], move: Callable[..., Array], *examples: tuple[Layer
     )
 
 
-#: on all sides, of every other number, all that a reflection has, on one side
-PADDINGS = 2, (1, 2, 3, 0), (4, 4, 5, 5), (0, 4, 0, 0)
+#: on all sides, of every other number, all that a reflection has, on one side, cut off, both along an axis
+PADDINGS = 2, (1, 2, 3, 0), (4, 4, 5, 5), (0, 4, 0, 0), -1, (2, -3, -1, 2)
 LAYERS = [
     LayerCase(
         Flatten,
@@ -133,5 +135,17 @@ LAYERS = [
         (Slice(-1, None, None, -2), IMAGES),
         (Slice(1, -3, 100), (7,)),
         (Slice(-1, 1), (4, 6)),
+    ),
+    LayerCase(
+        CircularPad2d,
+        lambda layer, state, x: oracles.circular_pad2d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.circular_pad2d_grad(x, dy, **layer.config()),), {}),
+        examples=tuple((CircularPad2d(padding), IMAGES) for padding in (*PADDINGS, (5, 5, 6, 6))),
+    ),
+    LayerCase(
+        ConstantPad2d,
+        lambda layer, state, x: oracles.constant_pad2d(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.constant_pad2d_grad(x, dy, **layer.config()),), {}),
+        examples=tuple((ConstantPad2d(padding, -1.5), IMAGES) for padding in PADDINGS),
     ),
 ]

@@ -64,63 +64,81 @@ def max_pool2d_grad(
 
 
 def _avg_pool2d_windows(
-    input_shape: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
-) -> Iterator[Any]:
-    """Yield the index of each output, of the part of its window inside the image, and its divisor.
+    input_shape: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
+    dilation: Any = 1,
+) -> tuple[Any, Iterator[Any]]:
+    """Return the output's shape, and the index of each output, the pixels of its window in the image, and its divisor.
 
     PyTorch's divisor: with ``count_include_pad`` the window's pixels in the image or its padding (those that
     ``ceil_mode`` lets reach beyond the padding never count), otherwise only those in the image.
     """
     N, C, H, W = input_shape
     stride = kernel_size if stride is None else stride
-    (KH, KW), (SH, SW) = pair(kernel_size), pair(stride)
-    pads = padding_pairs(padding, kernel_size, 1, stride)
+    (KH, KW), (SH, SW), (DH, DW) = pair(kernel_size), pair(stride), pair(dilation)
+    pads = padding_pairs(padding, kernel_size, dilation, stride)
     (top, bottom), (left, right) = pads
-    OH, OW = output_size((H, W), kernel_size, stride, pads, 1, ceil_mode)
-    for n, c, oh, ow in np.ndindex(N, C, OH, OW):
-        rows = range(oh * SH - top, min(oh * SH - top + KH, H + bottom))
-        columns = range(ow * SW - left, min(ow * SW - left + KW, W + right))
-        inside = [(h, w) for h, w in product(rows, columns) if 0 <= h < H and 0 <= w < W]
-        divisor = len(rows) * len(columns) if count_include_pad else len(inside)
-        yield (n, c, oh, ow), [(n, c, h, w) for h, w in inside], max(divisor, 1)
+    shape = (N, C, *output_size((H, W), kernel_size, stride, pads, dilation, ceil_mode))
+
+    def windows() -> Iterator[Any]:
+        for n, c, oh, ow in np.ndindex(shape):
+            rows = [h for h in (oh * SH - top + i * DH for i in range(KH)) if h < H + bottom]
+            columns = [w for w in (ow * SW - left + j * DW for j in range(KW)) if w < W + right]
+            inside = [(n, c, h, w) for h, w in product(rows, columns) if 0 <= h < H and 0 <= w < W]
+            counted = len(rows) * len(columns) if count_include_pad else len(inside)
+            yield (n, c, oh, ow), inside, divisor_override or max(counted, 1)
+
+    return shape, windows()
 
 
-def avg_pool2d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Any:
-    """Mean of each window, with PyTorch's divisor; a window with nothing of the image gives 0."""
+def avg_pool2d(x: Any, kernel_size: Any, *arguments: Any, **others: Any) -> Any:
+    """Mean of each window, with PyTorch's divisor; a window with nothing of the image gives 0.
+
+    The other arguments are stride, padding, ceil_mode, count_include_pad, divisor_override and dilation.
+    """
     (x,) = floats(x)
-    stride = kernel_size if stride is None else stride
-    y = np.zeros((*x.shape[:2], *output_size(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)))
-    for out, inside, divisor in _avg_pool2d_windows(
-        x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad
-    ):
+    shape, windows = _avg_pool2d_windows(x.shape, kernel_size, *arguments, **others)
+    y = np.zeros(shape)
+    for out, inside, divisor in windows:
         y[out] = sum(x[pixel] for pixel in inside) / divisor
     return y
 
 
-def avg_pool2d_grad(
-    input_shape: Any,
-    dy: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Any:
+def avg_pool2d_grad(input_shape: Any, dy: Any, kernel_size: Any, *arguments: Any, **others: Any) -> Any:
     """Gradient with respect to the input: ``dy / divisor`` goes to each pixel of the window."""
     (dy,) = floats(dy)
     dx = np.zeros(input_shape)
-    for out, inside, divisor in _avg_pool2d_windows(
-        input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad
-    ):
+    for out, inside, divisor in _avg_pool2d_windows(input_shape, kernel_size, *arguments, **others)[1]:
         for pixel in inside:
             dx[pixel] += dy[out] / divisor
+    return dx
+
+
+def lp_pool2d(x: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Any:
+    """``(Σ x^p)^(1/p)`` of each window, where the sum is the mean of its pixels times the size of the kernel."""
+    (x,) = floats(x)
+    K = math.prod(pair(kernel_size))
+    shape, windows = _avg_pool2d_windows(x.shape, kernel_size, stride, 0, ceil_mode)
+    y = np.zeros(shape)
+    for out, inside, divisor in windows:
+        y[out] = (K / divisor * sum(x[pixel] ** norm_type for pixel in inside)) ** (1 / norm_type)
+    return y
+
+
+def lp_pool2d_grad(
+    x: Any, dy: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Any:
+    """Gradient with respect to the input; 0 where the output is."""
+    x, dy = floats(x, dy)
+    y, dx, K = lp_pool2d(x, norm_type, kernel_size, stride, ceil_mode), np.zeros(x.shape), math.prod(pair(kernel_size))
+    for out, inside, divisor in _avg_pool2d_windows(x.shape, kernel_size, stride, 0, ceil_mode)[1]:
+        for pixel in inside if y[out] else []:
+            dx[pixel] += dy[out] * K / divisor * (x[pixel] / y[out]) ** (norm_type - 1)
     return dx
 
 

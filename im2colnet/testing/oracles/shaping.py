@@ -75,7 +75,7 @@ def channel_shuffle_grad(x: Any, dy: Any, groups: int) -> Any:
 
 
 def _padded(x: Any, padding: Any, pixel: Any) -> Any:
-    """Yield each index of the padded image, and that of the pixel it shows; None for zero."""
+    """Yield each index of the padded image, and that of the pixel it shows; None for none."""
     left, right, top, bottom = padding if isinstance(padding, (tuple, list)) else [padding] * 4
     N, C, H, W = x.shape
     for n, c, h, w in np.ndindex(N, C, H + top + bottom, W + left + right):
@@ -83,9 +83,9 @@ def _padded(x: Any, padding: Any, pixel: Any) -> Any:
         yield (n, c, h, w), None if row is None or column is None else (n, c, row, column)
 
 
-def _pad(x: Any, padding: Any, pixel: Any) -> Any:
+def _pad(x: Any, padding: Any, pixel: Any, value: float = 0.0) -> Any:
     (x,) = floats(x)
-    numbers = {place: 0.0 if of is None else x[of] for place, of in _padded(x, padding, pixel)}
+    numbers = {place: value if of is None else x[of] for place, of in _padded(x, padding, pixel)}
     return np.reshape(list(numbers.values()), [i + 1 for i in max(numbers)])
 
 
@@ -120,6 +120,16 @@ def zero_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
     return _pad_grad(x, dy, padding, _inside)
 
 
+def constant_pad2d(x: Any, padding: Any, value: float) -> Any:
+    """A number around the image."""
+    return _pad(x, padding, _inside, value)
+
+
+def constant_pad2d_grad(x: Any, dy: Any, padding: Any, value: float) -> Any:
+    """Gradient with respect to the input: that of its own pixels."""
+    return _pad_grad(x, dy, padding, _inside)
+
+
 def reflection_pad2d(x: Any, padding: Any) -> Any:
     """The image mirrored at its outermost pixels."""
     return _pad(x, padding, _mirrored)
@@ -138,6 +148,28 @@ def replication_pad2d(x: Any, padding: Any) -> Any:
 def replication_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
     """Gradient with respect to the input: the sum over the places where a pixel is shown."""
     return _pad_grad(x, dy, padding, _nearest)
+
+
+def _cut(x: Any, padding: Any) -> tuple[Any, Any]:
+    """Return what negative padding leaves of the image, a view, and the padding that is not negative."""
+    left, right, top, bottom = padding if isinstance(padding, (tuple, list)) else [padding] * 4
+    rows = slice(max(-top, 0), x.shape[2] - max(-bottom, 0))
+    columns = slice(max(-left, 0), x.shape[3] - max(-right, 0))
+    return x[:, :, rows, columns], [max(side, 0) for side in (left, right, top, bottom)]
+
+
+def circular_pad2d(x: Any, padding: Any) -> Any:
+    """The image repeated; what negative padding cuts off is not."""
+    return _pad(*_cut(floats(x)[0], padding), lambda i, length: i % length)
+
+
+def circular_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
+    """Gradient with respect to the input: the sum over the places where a pixel is shown."""
+    x, dy = floats(x, dy)
+    dx = np.zeros(x.shape)
+    cut, sides = _cut(dx, padding)
+    cut += _pad_grad(cut, dy, sides, lambda i, length: i % length)
+    return dx
 
 
 def unflatten(x: Any, dim: int, unflattened_size: Any) -> Any:
