@@ -10,6 +10,14 @@ is computed in float32 and comes back as float16. Inputs are never changed, but 
 and may have any strides; results are new and C-contiguous. Where PyTorch takes one image (C, H, W) in place of a batch,
 so do these functions. A batch of no images gives a result of none, and gradients of weights that are 0; no other
 dimension of images may be 0. Where there is not enough memory, an OutOfMemoryError says so.
+
+A function computes in the thread that calls it, and its products are those of the array module. On NumPy that is BLAS,
+whose threads are left as they are: by default as many as there are cores. After ``ic.set_num_threads(n)`` they are at
+most n while a function computes, and as before when it has returned. (Only a network, or a backend that is asked for
+by name, limits BLAS to one thread for the whole process, since workers of the library call it at once.) With another
+number of threads BLAS may add in another order, so the last bits of a result may differ; with
+``ic.set_num_threads(1)`` they do not. Several threads of your own that call functions at once should set it so:
+OpenBLAS with several threads does not bear it (numpy#29391).
 """
 
 from im2colnet.functional.activation import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -13,6 +14,7 @@ from im2colnet.backend.registry import backend_of
 from im2colnet.checks import groups_divide, is_truth_value, whole
 from im2colnet.errors import DTypeError, ShapeError, memory_for
 from im2colnet.layout import internal_axes, user_axes
+from im2colnet.parallel.settings import chosen_num_threads
 from im2colnet.types import HALF, Array, Shape, accumulator
 
 P = ParamSpec("P")
@@ -73,7 +75,9 @@ def on_arrays(
             backend = backend_of(**given)
             _check_types(given)
             dtype, single = given[arrays[0]].dtype, given[arrays[0]].ndim + 1 == samples
-            with memory_for(), backend.context(), backend.errstate():
+            threads = chosen_num_threads()
+            limited = nullcontext() if threads is None else backend.limit_threads(threads)
+            with memory_for(), backend.context(), backend.errstate(), limited:
                 arguments |= {name: computed(array) for name, array in given.items()}
                 if single:
                     for name in (arrays[0], *filter(None, [like])):
