@@ -47,10 +47,8 @@ def apply(
     ctx.params, ctx.buffers = params or {}, state or {}
     ctx.saved = {name: backend.empty(*spec) for name, spec in needs.saved.items()}
     if training and layer.batch_sums:
-        ctx.sums, ctx.scratch = (
-            backend.empty((layer.batch_sums, channels(x.shape)), "float64"),
-            _scratch(needs.sums, backend),
-        )
+        ctx.sums = backend.empty((layer.batch_sums, channels(x.shape)), "float64")
+        ctx.scratch = _scratch(needs.sums, backend)
         layer.shard_sums(x, ctx)
     ctx.scratch = _scratch(needs.forward, backend)
     layer.forward(x, ctx)
