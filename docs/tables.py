@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import im2colnet as ic
+import im2colnet.functional as F
 from im2colnet.graph.parameters import names
 from im2colnet.models.registry import MODELS
 
@@ -45,11 +46,11 @@ def number(text):
         return text
 
 
-def difference(name, parameters, module):
-    """Return how a class differs from PyTorch's of the same name: arguments of only one of them, other defaults."""
-    theirs = TORCH[module].get(name)
+def difference(name, parameters, named, kind="class"):
+    """Return how a thing differs from PyTorch's of the same name: arguments of only one of them, other defaults."""
+    theirs = named.get(name)
     if theirs is None:
-        return "no class of this name"
+        return f"no {kind} of this name"
     own, others = {p.name: p for p in parameters}, dict(theirs)
     said = []
     missing = [name for name in others if name not in own]
@@ -75,7 +76,21 @@ def table(title, base, module):
         if issubclass(cls, base) and cls is not base and (base is ic.Network or not issubclass(cls, ic.Network)):
             parameters = list(inspect.signature(cls).parameters.values())
             arguments = f"`{shown(parameters)}`" if parameters else ""
-            yield f"| `{name}` | {arguments} | {sentence(cls)} | {difference(name, parameters, module)} |"
+            yield f"| `{name}` | {arguments} | {sentence(cls)} | {difference(name, parameters, TORCH[module])} |"
+
+
+def functions():
+    """The lines of the table of functions."""
+    theirs = TORCH["torch.nn.functional"] | TORCH["torch.nn.grad"]
+    yield "\n## Functions\n"
+    yield "They are in `im2colnet.functional`. Arguments behind a star are given by name.\n"
+    yield "| function | arguments | what it is | `torch.nn.functional`, `torch.nn.grad` |"
+    yield "|---|---|---|---|"
+    for name in sorted(F.__all__):
+        parameters = list(inspect.signature(getattr(F, name)).parameters.values())
+        named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        arguments = ", ".join(filter(None, [shown(parameters[: len(parameters) - len(named)]), "*" * bool(named), shown(named)]))
+        yield f"| `{name}` | `{arguments}` | {sentence(getattr(F, name))} | {difference(name, parameters, theirs, 'function')} |"
 
 
 def compared(name, build, options):
@@ -107,13 +122,13 @@ def text():
     lines = [
         "# What there is, beside PyTorch's",
         "",
-        "This page is written by [`docs/tables.py`](tables.py) from the code. The last column compares with the class of",
+        "This page is written by [`docs/tables.py`](tables.py) from the code. The last column compares with what has",
         "the same name in PyTorch 2.13: whether it has other arguments, or other defaults. Arguments that say where or",
         "how something is computed, such as `device`, `inplace` and `foreach`, are left out.",
     ]
     for each in TABLES:
         lines += table(*each)
-    return "\n".join([*lines, *models()]) + "\n"
+    return "\n".join([*lines, *functions(), *models()]) + "\n"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ Array = np.ndarray
 
 
 class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActivation, NumpyLinear, Backend):
-    """NumPy on the CPU. BLAS is limited to one thread: the library brings its own workers.
+    """NumPy on the CPU. For networks BLAS is limited to one thread: the library brings its own workers.
 
     Parameters
     ----------
@@ -51,16 +51,24 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
     ) -> None:
         super().__init__(device)
         self.tuning, self.division = tuning, division
-        try:
-            from threadpoolctl import threadpool_limits
-        except ImportError:  # a bare checkout: the user's OPENBLAS_NUM_THREADS decides
-            self._warn(None)
+        self._process_prepared = False
+
+    def prepare_process(self) -> None:
+        """Limit BLAS to one thread, once for the process.
+
+        OpenBLAS with several threads, called from several Python threads, serialises on a lock and has returned wrong
+        results (numpy#29391), and its sums depend on the number of threads.
+        """
+        if self._process_prepared:
             return
-        # Once for the process: OpenBLAS with several threads, called from several Python threads, serialises on a
-        # lock and has returned wrong results (numpy#29391), and its sums depend on the number of threads.
-        threadpool_limits(limits=1, user_api="blas")
-        if blas.built_with() == "accelerate":
+        self._process_prepared = True
+        if not blas.limit_process():  # a bare checkout: the user's OPENBLAS_NUM_THREADS decides
+            self._warn(None)
+        elif blas.built_with() == "accelerate":
             self._warn([])
+
+    def limit_threads(self, threads: int) -> AbstractContextManager[None]:
+        return blas.at_most(threads)
 
     def __reduce__(self) -> Any:
         given = self.tuning, self.division
@@ -72,10 +80,11 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
                 f"{why}. Until then results may differ in their last bits from run to run, and with the number of"
                 " workers",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def unequal(self) -> str:
+        self.prepare_process()
         return blas.uncontrolled(blas.loaded())
 
     def versions(self) -> dict[str, str]:

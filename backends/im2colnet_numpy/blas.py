@@ -1,8 +1,12 @@
-"""Whether NumPy's BLAS computes with one thread, as equal results for any number of workers need."""
+"""The threads of NumPy's BLAS: workers need it to have one, and functions on plain arrays leave it as it is."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -52,3 +56,67 @@ def uncontrolled(pools: list[dict[str, Any]] | None) -> str:
     if not pools and name not in ("none", "unknown"):
         return f"threadpoolctl does not find NumPy's BLAS ({name}), so nothing limits its threads: {then}"
     return ""
+
+
+_lock = Lock()
+_blocks = 0  # of at_most that have begun and not ended
+_before: list[tuple[Any, int]] = []  # libraries that the first of them has limited, and their threads before
+
+
+def limit_process() -> bool:
+    """Limit BLAS to one thread from now on; return whether that can be done, which needs threadpoolctl."""
+    try:
+        libraries = _find_libraries()
+    except ImportError:
+        return False
+    with _lock:
+        _before.clear()  # blocks that end later set nothing back
+        for library in libraries:
+            _set_threads(library, 1)
+    return True
+
+
+@contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Within the block BLAS has at most this many threads; where it has fewer, it keeps them.
+
+    Several threads of Python may be in such blocks at once: the first sets the limit, the last sets it back.
+    """
+    global _blocks
+    try:
+        libraries = _libraries()
+    except ImportError:
+        libraries = []
+    with _lock:
+        if not _blocks:
+            _before[:] = [(one, one.num_threads) for one in libraries if (one.num_threads or 0) > threads]
+            for library, _ in _before:
+                _set_threads(library, threads)
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            while _before and not _blocks:
+                _set_threads(*_before.pop())
+
+
+def _find_libraries() -> list[Any]:
+    """Return threadpoolctl's handles of the BLAS libraries that are loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    found: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return found
+
+
+_libraries = cache(_find_libraries)  # to look for them takes longer than many a function
+
+
+def _set_threads(library: Any, threads: int) -> None:
+    """Set the threads of a library, also where another thread of Python has set them before.
+
+    threadpoolctl 3.8 ignores what a thread sets while the first that did so is alive, which this module's lock makes
+    needless: a limit would not hold, or stay for ever.
+    """
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)

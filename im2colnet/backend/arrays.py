@@ -100,6 +100,17 @@ class Arrays:
             )
         return self
 
+    def prepare_process(self) -> None:
+        """Do what this process needs before several workers compute at once; nothing where that is nothing.
+
+        It is called whenever the backend is asked for by :func:`~im2colnet.backend.registry.get_backend`, so before a
+        network runs. Functions on plain arrays do without, and leave the process as it is.
+        """
+
+    def limit_threads(self, threads: int) -> AbstractContextManager[Any]:
+        """Return a context in which a call of this thread computes on at most so many cores, where that can be set."""
+        return nullcontext()
+
     # ------------------------------------------------------------------ kernels by name
 
     def prepare(self, kernel: str, *args: Any, **options: Any) -> Iterable[Call]:

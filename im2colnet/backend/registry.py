@@ -51,6 +51,13 @@ def get_backend(name: str | Backend | None = None) -> Backend:
     BackendError
         If there is no such backend, or it cannot start; there is never a fall-back to another one.
     """
+    backend = _find(name)
+    backend.prepare_process()
+    return backend
+
+
+def _find(name: str | Backend | None = None) -> Backend:
+    """Return a backend, started, and leave the process as it is."""
     if isinstance(name, Backend):
         return name
     if name is None:
@@ -110,7 +117,7 @@ def backend_of(**arrays: Any) -> Backend:
 def _owner(name: str, array: Any) -> Backend:
     module = type(array).__module__.partition(".")[0]
     refuse_mask(name, array)
-    selected = get_backend()
+    selected = _find()
     if selected.owns(array):
         return selected
     for candidate in started.values():
@@ -118,7 +125,7 @@ def _owner(name: str, array: Any) -> Backend:
             return candidate
     if module in BUILT_IN:
         device = getattr(getattr(array, "device", None), "id", 0)  # NumPy's arrays are on none
-        candidate = get_backend(f"{module}:{device}" if device else module)
+        candidate = _find(f"{module}:{device}" if device else module)
         if candidate.owns(array):
             return candidate
     known = (n for n in sorted(_sources()) if n not in BUILT_IN or n in sys.modules)  # nobody has arrays of others

@@ -1,25 +1,142 @@
-"""Convolution, pooling and lowering on plain arrays (N, C, H, W) of any backend.
+"""Functions on plain arrays of any backend, with the arguments and results of ``torch.nn.functional``.
 
-Arguments and results are those of ``torch.nn.functional`` and ``torch.nn.grad``; ``padding`` may also be "same",
-"valid" or ((top, bottom), (left, right)). The backend is the one that owns the arrays. float32 and float64 keep their
-type, inputs are never changed and may have any strides, results are C-contiguous. A batch of no images gives a result
-of none, and gradients of weights that are 0; no other dimension may be 0. (The NumPy backend limits BLAS to one
-thread, for the whole process, when it starts.) Where there is not enough memory, an OutOfMemoryError says so.
+Convolution, pooling and their gradients, lowering (im2col), activations, normalisation, padding, resampling and losses,
+for those who have arrays and no network. Names, order and defaults of arguments are PyTorch's, so a line that calls
+``torch.nn.functional`` calls this module too; gradients are those of ``torch.nn.grad``, and of pooling by the same
+pattern. ``padding`` of a window may also be "same", "valid" or ((top, bottom), (left, right)).
+
+The backend is the one that owns the arrays: NumPy's, or CuPy's on a GPU. float32 and float64 keep their type; float16
+is computed in float32 and comes back as float16. Inputs are never changed, but the running statistics of a batch norm,
+and may have any strides; results are new and C-contiguous. Where PyTorch takes one image (C, H, W) in place of a batch,
+so do these functions. A batch of no images gives a result of none, and gradients of weights that are 0; no other
+dimension of images may be 0. Where there is not enough memory, an OutOfMemoryError says so.
+
+A function computes in the thread that calls it, and its products are those of the array module. On NumPy that is BLAS,
+whose threads are left as they are: by default as many as there are cores. After ``ic.set_num_threads(n)`` they are at
+most n while a function computes, and as before when it has returned. (Only a network, or a backend that is asked for
+by name, limits BLAS to one thread for the whole process, since workers of the library call it at once.) With another
+number of threads BLAS may add in another order, so the last bits of a result may differ; with
+``ic.set_num_threads(1)`` they do not. Several threads of your own that call functions at once should set it so:
+OpenBLAS with several threads does not bear it (numpy#29391).
 """
 
+from im2colnet.functional.activation import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    log_softmax,
+    logsigmoid,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+    threshold,
+)
 from im2colnet.functional.convolution import conv2d, conv2d_input, conv2d_weight, conv_transpose2d
+from im2colnet.functional.dropout import dropout
+from im2colnet.functional.linear import linear
+from im2colnet.functional.losses import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    dice_loss,
+    focal_loss,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
 from im2colnet.functional.lowering import fold, unfold
-from im2colnet.functional.pooling import avg_pool2d, avg_pool2d_input, max_pool2d, max_pool2d_input
+from im2colnet.functional.normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    normalize,
+    rms_norm,
+)
+from im2colnet.functional.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    avg_pool2d_input,
+    max_pool2d,
+    max_pool2d_input,
+    max_unpool2d,
+)
+from im2colnet.functional.resampling import interpolate
+from im2colnet.functional.shaping import channel_shuffle, pad, pixel_shuffle, pixel_unshuffle
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "avg_pool2d",
     "avg_pool2d_input",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "celu",
+    "channel_shuffle",
     "conv2d",
     "conv2d_input",
     "conv2d_weight",
     "conv_transpose2d",
+    "cross_entropy",
+    "dice_loss",
+    "dropout",
+    "elu",
+    "focal_loss",
     "fold",
+    "gelu",
+    "glu",
+    "group_norm",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "huber_loss",
+    "instance_norm",
+    "interpolate",
+    "l1_loss",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "local_response_norm",
+    "log_softmax",
+    "logsigmoid",
     "max_pool2d",
     "max_pool2d_input",
+    "max_unpool2d",
+    "mish",
+    "mse_loss",
+    "nll_loss",
+    "normalize",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "prelu",
+    "relu",
+    "relu6",
+    "rms_norm",
+    "selu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanh",
+    "threshold",
     "unfold",
 ]

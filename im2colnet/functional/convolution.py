@@ -4,34 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
+from im2colnet.backend import Backend
 from im2colnet.checks import groups_divide
 from im2colnet.errors import ShapeError
 from im2colnet.functional.arguments import (
-    _check,
-    _check_channels,
-    _check_grad,
-    _images,
-    _native,
-    _rows,
-    _shape,
-    _told,
-    _zeros,
+    check_channels,
+    check_grad,
+    check_images,
+    check_sizes,
+    check_vector,
+    check_weight,
+    from_rows,
+    on_arrays,
+    to_rows,
+    zeros,
 )
 from im2colnet.types import Array, Shape
 from im2colnet.window import make_output_padding, make_window
 
+__all__ = ["conv2d", "conv2d_input", "conv2d_weight", "conv_transpose2d"]
 
-@_told
+
+@on_arrays("input", "weight", "bias", samples=4)
 def conv2d(
-    x: Array, w: Array, b: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    backend: Backend,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Array:
     """Cross-correlate images with filters.
 
     Parameters
     ----------
-    x : (N, C, H, W)
-    w : (F, C / groups, KH, KW)
-    b : (F,), optional
+    input : (N, C, H, W) or (C, H, W)
+    weight : (F, C / groups, KH, KW)
+    bias : (F,), optional
     stride, dilation : int or (height, width)
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
     groups : int
@@ -39,7 +50,7 @@ def conv2d(
 
     Returns
     -------
-    (N, F, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``.
+    (N, F, OH, OW) or (F, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``.
 
     Raises
     ------
@@ -52,51 +63,68 @@ def conv2d(
     other outputs by less than 1e-3 of the largest of these: products of 3×3 kernels in float32 may take Winograd's
     algorithm (docs/how-it-works.md says where, and what remains), unless ``IM2COLNET_WINOGRAD=0`` is set.
     """
-    backend = _check(("x", x, 4), ("w", w, 4), *([] if b is None else [("b", b, 1)]))
-    groups = _check_channels(x.shape, w.shape, groups)
-    if b is not None and b.shape != (w.shape[0],):
-        raise ShapeError(f"b must have shape ({w.shape[0]},), one number for each filter of w, got {b.shape}")
-    window = make_window(w.shape[2:], stride, padding, dilation)
-    if not len(x):
-        return _zeros(backend, x, (0, len(w), *window.output_size(x.shape[2:])))
-    return _images(backend, backend.conv2d(_rows(backend, x), _native(w), b, window, groups))
+    check_images(input=input)
+    check_weight(weight)
+    groups = check_channels(input.shape, weight.shape, groups)
+    check_vector("bias", bias, len(weight), "filter of weight")
+    window = make_window(weight.shape[2:], stride, padding, dilation)
+    if not len(input):
+        return zeros(backend, input, (0, len(weight), *window.output_size(input.shape[2:])))
+    return from_rows(backend, backend.conv2d(to_rows(backend, input), weight, bias, window, groups))
 
 
-@_told
+@on_arrays("weight", "grad_output")
 def conv2d_input(
-    input_shape: Shape, w: Array, dy: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    backend: Backend,
+    input_size: Shape,
+    weight: Array,
+    grad_output: Array,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Array:
-    """Gradient of :func:`conv2d` with respect to its input of shape ``input_shape``, for a gradient ``dy``."""
-    backend = _check(("w", w, 4), ("dy", dy, 4))
-    N, _, H, W = _shape(input_shape, "input_shape")
-    groups = _check_channels(input_shape, w.shape, groups, "input_shape")
-    window = make_window(w.shape[2:], stride, padding, dilation)
-    _check_grad(dy, (N, w.shape[0], *window.output_size((H, W))))
+    """Gradient of :func:`conv2d` with respect to its input of shape ``input_size``, for that of its output."""
+    check_weight(weight)
+    check_images(grad_output=grad_output)
+    N, _, H, W = check_sizes(input_size, "input_size")
+    groups = check_channels(input_size, weight.shape, groups, "input_size")
+    window = make_window(weight.shape[2:], stride, padding, dilation)
+    check_grad(grad_output, (N, len(weight), *window.output_size((H, W))))
     if not N:
-        return _zeros(backend, dy, input_shape)
-    return _images(backend, backend.conv2d_input_grad(_rows(backend, dy), _native(w), (H, W), window, groups))
+        return zeros(backend, grad_output, input_size)
+    rows = backend.conv2d_input_grad(to_rows(backend, grad_output), weight, (H, W), window, groups)
+    return from_rows(backend, rows)
 
 
-@_told
+@on_arrays("input", "grad_output")
 def conv2d_weight(
-    x: Array, weight_shape: Shape, dy: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    backend: Backend,
+    input: Array,
+    weight_size: Shape,
+    grad_output: Array,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Array:
-    """Gradient of :func:`conv2d` with respect to its weight of shape ``weight_shape``, for a gradient ``dy``."""
-    backend = _check(("x", x, 4), ("dy", dy, 4))
-    F, _, KH, KW = _shape(weight_shape, "weight_shape", least=1)
-    groups = _check_channels(x.shape, weight_shape, groups, "x", "weight_shape")
+    """Gradient of :func:`conv2d` with respect to its weight of shape ``weight_size``, for that of its output."""
+    check_images(input=input, grad_output=grad_output)
+    F, _, KH, KW = check_sizes(weight_size, "weight_size", least=1)
+    groups = check_channels(input.shape, weight_size, groups, "input", "weight_size")
     window = make_window((KH, KW), stride, padding, dilation)
-    _check_grad(dy, (x.shape[0], F, *window.output_size(x.shape[2:])))
-    if not len(x):
-        return _zeros(backend, x, weight_shape)
-    return backend.conv2d_weight_grad(_rows(backend, x), _rows(backend, dy), window, groups)
+    check_grad(grad_output, (len(input), F, *window.output_size(input.shape[2:])))
+    if not len(input):
+        return zeros(backend, input, weight_size)
+    return backend.conv2d_weight_grad(to_rows(backend, input), to_rows(backend, grad_output), window, groups)
 
 
-@_told
+@on_arrays("input", "weight", "bias", samples=4)
 def conv_transpose2d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
+    backend: Backend,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
@@ -107,9 +135,9 @@ def conv_transpose2d(
 
     Parameters
     ----------
-    x : (N, C, H, W)
-    w : (C, F / groups, KH, KW)
-    b : (F,), optional
+    input : (N, C, H, W) or (C, H, W)
+    weight : (C, F / groups, KH, KW)
+    bias : (F,), optional
     stride, dilation : int or (height, width)
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
         Rows and columns that are cut off the output.
@@ -130,34 +158,33 @@ def conv_transpose2d(
 
     Notes
     -----
-    Its gradients are :func:`conv2d` of ``dy`` with ``w``, of which the first H rows and W columns count, and
-    :func:`conv2d_weight` with ``dy`` for the images and ``x`` for the gradient of their output.
+    Its gradients are :func:`conv2d` of the output's gradient with ``weight``, of which the first H rows and W columns
+    count, and :func:`conv2d_weight` with that gradient for the images and ``input`` for the gradient of their output.
     """
-    backend = _check(("x", x, 4), ("w", w, 4), *([] if b is None else [("b", b, 1)]))
-    (N, C, H, W), groups = x.shape, _check_transposed(x.shape, w.shape, groups)
-    F = w.shape[1] * groups
-    if b is not None and b.shape != (F,):
-        raise ShapeError(f"b must have shape ({F},), one number for each output channel, got {b.shape}")
-    window = make_window(w.shape[2:], stride, padding, dilation)
+    check_images(input=input)
+    check_weight(weight)
+    (N, C, H, W), groups = input.shape, _check_transposed(input.shape, weight.shape, groups)
+    F = weight.shape[1] * groups
+    check_vector("bias", bias, F, "output channel")
+    window = make_window(weight.shape[2:], stride, padding, dilation)
     size = window.image_size((H, W), make_output_padding(output_padding, window))
     if not N:
-        return _zeros(backend, x, (0, F, *size))
-    rows, (more_h, more_w) = _rows(backend, x), window.output_size(size)
-    with backend.context():
-        if (more_h, more_w) != (H, W):  # output_padding makes room for more windows: none of them adds anything
-            padded = backend.xp.zeros((more_h, C, more_w, N), dtype=rows.dtype.name)
-            padded[:H, :, :W] = rows
-            rows = padded
-        y = backend.conv2d_input_grad(rows, _native(w), size, window, groups)
-        if b is not None:
-            y += _native(b)[:, None, None]
-    return _images(backend, y)
+        return zeros(backend, input, (0, F, *size))
+    rows, (more_h, more_w) = to_rows(backend, input), window.output_size(size)
+    if (more_h, more_w) != (H, W):  # output_padding makes room for more windows: none of them adds anything
+        padded = zeros(backend, rows, (more_h, C, more_w, N))
+        padded[:H, :, :W] = rows
+        rows = padded
+    y = backend.conv2d_input_grad(rows, weight, size, window, groups)
+    if bias is not None:
+        y += bias[:, None, None]
+    return from_rows(backend, y)
 
 
 def _check_transposed(x: Shape, w: Shape, groups: Any) -> int:
     """Return ``groups`` as an integer, or raise a ShapeError if images, weight and groups do not fit together."""
     if x[1] != w[0]:
-        raise ShapeError(f"x has {x[1]} channels (shape {tuple(x)}), but w of shape {tuple(w)} expects {w[0]}")
+        raise ShapeError(f"input has {x[1]} channels (shape {tuple(x)}), but weight of shape {tuple(w)} expects {w[0]}")
     try:
         return groups_divide(x[1], x[1], groups)
     except ShapeError:

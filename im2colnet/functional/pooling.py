@@ -1,18 +1,34 @@
-"""Pooling and its gradients."""
+"""Pooling, its gradients, and what puts the largest values back."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from im2colnet.backend import Backend
 from im2colnet.checks import whole
-from im2colnet.functional.arguments import _check, _check_grad, _images, _rows, _shape, _told, _zeros
+from im2colnet.errors import DTypeError, ShapeError
+from im2colnet.functional.applying import apply_to_samples
+from im2colnet.functional.arguments import check_grad, check_images, check_sizes, from_rows, on_arrays, to_rows, zeros
+from im2colnet.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d
+from im2colnet.layers.pooling import shares
 from im2colnet.types import Array, Shape
-from im2colnet.window import pooling_window
+from im2colnet.window import make_window, pair, pooling_window
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
+    "avg_pool2d_input",
+    "max_pool2d",
+    "max_pool2d_input",
+    "max_unpool2d",
+]
 
 
-@_told
+@on_arrays("input", samples=4)
 def max_pool2d(
-    x: Array,
+    backend: Backend,
+    input: Array,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
@@ -20,98 +36,200 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Largest value of each window of ``x`` (N, C, H, W); ``stride`` defaults to ``kernel_size``.
+    """Largest value of each window of images (N, C, H, W) or (C, H, W); ``stride`` defaults to ``kernel_size``.
 
     With ``return_indices`` also its position in the flattened image, ``row · W + column``: the first if there are
     several, of NaN the last. A window that meets padding alone (where its dilation is wide) is -infinity, and names a
     pixel of the image that is nearest to it.
     """
-    backend, window = _check(("x", x, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
-    if not len(x):
-        y = _zeros(backend, x, (*x.shape[:2], *window.output_size(x.shape[2:])))
+    check_images(input=input)
+    window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
+    if not len(input):
+        y = zeros(backend, input, (*input.shape[:2], *window.output_size(input.shape[2:])))
         return (y, y.astype("int64")) if return_indices else y
-    rows = _rows(backend, x)
-    y = _images(backend, backend.max_pool2d(rows, window))
+    rows = to_rows(backend, input)
+    y = from_rows(backend, backend.max_pool2d(rows, window))
     if not return_indices:
         return y
     tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]  # (OH, C, OW, N)
     (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
-    H, W = x.shape[2:]
-    with backend.context():
-        row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
-        column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
-        place = xp.minimum(xp.maximum(row, 0), H - 1) * W + xp.minimum(xp.maximum(column, 0), W - 1)
-        return y, _images(backend, place)
+    H, W = input.shape[2:]
+    row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
+    column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
+    place = xp.minimum(xp.maximum(row, 0), H - 1) * W + xp.minimum(xp.maximum(column, 0), W - 1)
+    return y, from_rows(backend, place)
 
 
-@_told
+@on_arrays("input", "grad_output", samples=4, like="grad_output")
 def max_pool2d_input(
-    x: Array,
-    dy: Array,
+    backend: Backend,
+    input: Array,
+    grad_output: Array,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """Gradient of :func:`max_pool2d` with respect to ``x``: ``dy`` goes to the first maximum of each window.
+    """Gradient of :func:`max_pool2d` with respect to ``input``: that of a window goes to its first maximum.
 
     In a window with NaN it goes to the last NaN, as in PyTorch; in one that meets padding alone to no pixel.
     """
-    backend = _check(("x", x, 4), ("dy", dy, 4))
+    check_images(input=input, grad_output=grad_output)
     window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
-    _check_grad(dy, (*x.shape[:2], *window.output_size(x.shape[2:])))
-    if not len(x):
-        return _zeros(backend, x, x.shape)
-    rows = _rows(backend, x)
+    check_grad(grad_output, (*input.shape[:2], *window.output_size(input.shape[2:])))
+    if not len(input):
+        return zeros(backend, input, input.shape)
+    rows = to_rows(backend, input)
     y = backend.max_pool2d(rows, window)
-    return _images(backend, backend.max_pool2d_grad(rows, y, _rows(backend, dy), window))
+    return from_rows(backend, backend.max_pool2d_grad(rows, y, to_rows(backend, grad_output), window))
 
 
-@_told
-def avg_pool2d(
-    x: Array,
+@on_arrays("input", samples=4, like="indices")
+def max_unpool2d(
+    backend: Backend,
+    input: Array,
+    indices: Array,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    dilation: Any = 1,
+    output_size: Any = None,
 ) -> Array:
-    """Mean of each window of ``x`` (N, C, H, W), or its sum by ``divisor_override``; ``stride`` defaults to the kernel.
+    """Put the largest values of windows back where :func:`max_pool2d` found them; all other pixels are 0.
 
-    ``dilation`` is the distance of a window's pixels from each other.
+    Parameters
+    ----------
+    input : (N, C, OH, OW) or (C, OH, OW)
+    indices : array of integers like ``input``
+        What ``max_pool2d(..., return_indices=True)`` returned beside it.
+    kernel_size, stride : int or (height, width)
+    padding : int, (height, width) or ((top, bottom), (left, right))
+    output_size : (H, W), optional
+        By default the smallest image that has these windows. The size may also be that of the whole output, (N, C, H,
+        W).
+
+    Returns
+    -------
+    (N, C, H, W) or (C, H, W). Where several windows have the same pixel, the last one of them counts.
     """
-    backend, window = _check(("x", x, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
-    divisor = _divisor(divisor_override)
-    if not len(x):
-        return _zeros(backend, x, (*x.shape[:2], *window.output_size(x.shape[2:])))
-    return _images(backend, backend.avg_pool2d(_rows(backend, x), window, count_include_pad, *divisor))
+    check_images(input=input)
+    window = make_window(kernel_size, kernel_size if stride is None else stride, padding)
+    (N, C, OH, OW), xp = input.shape, backend.xp
+    if output_size is not None and hasattr(output_size, "__len__") and len(output_size) > 2:
+        output_size = output_size[-2:]
+    H, W = window.image_size((OH, OW)) if output_size is None else pair(output_size, "output_size")
+    if not backend.owns(indices) or indices.dtype.kind not in "iu":
+        raise DTypeError(
+            f"indices must be integers of the backend {backend.full_name!r}, got {type(indices).__name__} of"
+            f" {getattr(indices, 'dtype', 'no type')}"
+        )
+    if indices.shape != input.shape:
+        raise ShapeError(f"indices must have the shape of input, {tuple(input.shape)}, got {tuple(indices.shape)}")
+    y = zeros(backend, input, (N, C, H * W))
+    if N:
+        outside = (indices < 0) | (indices >= H * W)
+        if backend.to_numpy(outside.any()):
+            raise ShapeError(f"indices must be 0 to {H * W - 1} for an output of {H}×{W} pixels")
+        first = xp.arange(N * C).reshape(N, C, 1, 1) * (H * W)  # of each channel's pixels
+        y.reshape(-1)[(first + indices).reshape(-1)] = input.reshape(-1)
+    return y.reshape(N, C, H, W)
 
 
-@_told
-def avg_pool2d_input(
-    input_shape: Shape,
-    dy: Array,
+@on_arrays("input", samples=4)
+def avg_pool2d(
+    backend: Backend,
+    input: Array,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
     dilation: Any = 1,
 ) -> Array:
-    """Gradient of :func:`avg_pool2d` with respect to its input of shape ``input_shape``."""
-    backend, window = _check(("dy", dy, 4)), pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
-    N, C, H, W = _shape(input_shape, "input_shape")
-    _check_grad(dy, (N, C, *window.output_size((H, W))))
+    """Mean of each window of images (N, C, H, W) or (C, H, W); ``stride`` defaults to ``kernel_size``.
+
+    Where there is a ``divisor_override``, it is the sum of each window, divided by that. ``dilation``, which PyTorch
+    does not have, is the distance of a window's pixels from each other.
+    """
+    check_images(input=input)
+    window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
+    divisor = _divisor(divisor_override)
+    if not len(input):
+        return zeros(backend, input, (*input.shape[:2], *window.output_size(input.shape[2:])))
+    return from_rows(backend, backend.avg_pool2d(to_rows(backend, input), window, count_include_pad, *divisor))
+
+
+@on_arrays("grad_output")
+def avg_pool2d_input(
+    backend: Backend,
+    input_size: Shape,
+    grad_output: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Any = 1,
+) -> Array:
+    """Gradient of :func:`avg_pool2d` with respect to its input of shape ``input_size``, for that of its output."""
+    check_images(grad_output=grad_output)
+    window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
+    N, C, H, W = check_sizes(input_size, "input_size")
+    check_grad(grad_output, (N, C, *window.output_size((H, W))))
     divisor = _divisor(divisor_override)
     if not N:
-        return _zeros(backend, dy, input_shape)
-    return _images(backend, backend.avg_pool2d_grad(_rows(backend, dy), (H, W), window, count_include_pad, *divisor))
+        return zeros(backend, grad_output, input_size)
+    rows = backend.avg_pool2d_grad(to_rows(backend, grad_output), (H, W), window, count_include_pad, *divisor)
+    return from_rows(backend, rows)
 
 
 def _divisor(divisor_override: int | None) -> list[int]:
     """Return the divisor as the argument that kernels take, none if there is none."""
     return [] if divisor_override is None else [whole("divisor_override", divisor_override)]
+
+
+@on_arrays("input", samples=4)
+def adaptive_avg_pool2d(backend: Backend, input: Array, output_size: Any) -> Array:
+    """Means of the pixels that belong to each output, of images (N, C, H, W) or (C, H, W).
+
+    ``output_size`` is a number or (height, width), in which None leaves an axis as it is; the windows are those of
+    :class:`im2colnet.AdaptiveAvgPool2d`.
+    """
+    check_images(input=input)
+    return apply_to_samples(AdaptiveAvgPool2d(output_size), input, backend)
+
+
+@on_arrays("input", samples=4)
+def adaptive_max_pool2d(backend: Backend, input: Array, output_size: Any, return_indices: bool = False) -> Any:
+    """Largest of the pixels that belong to each output, of images (N, C, H, W) or (C, H, W).
+
+    ``output_size`` is a number or (height, width), in which None leaves an axis as it is; the windows are those of
+    :class:`im2colnet.AdaptiveMaxPool2d`. ``return_indices`` is that of :func:`max_pool2d`.
+    """
+    check_images(input=input)
+    layer = AdaptiveMaxPool2d(output_size)
+    y = apply_to_samples(layer, input, backend)
+    if not return_indices:
+        return y
+    (N, _, H, W), (OH, OW), xp = input.shape, y.shape[2:], backend.xp
+    if not N:
+        return y, xp.zeros(y.shape, dtype="int64")
+    rows, columns = _equal_windows(H, OH), _equal_windows(W, OW)
+    KH, KW = len(rows) // OH, len(columns) // OW
+    image = input[:, :, xp.asarray(rows)[:, None], xp.asarray(columns)]  # (N, C, OH·KH, OW·KW)
+    window = make_window((KH, KW), (KH, KW))
+    tap = from_rows(backend, backend.first_maximum(to_rows(backend, image), window))
+    row = xp.arange(OH)[:, None] * KH + tap // KW
+    column = xp.arange(OW) * KW + tap % KW
+    return y, xp.asarray(rows)[row] * W + xp.asarray(columns)[column]
+
+
+def _equal_windows(length: int, outputs: int) -> list[int]:
+    """Return the pixels of an axis that belong to each output, the last one repeated until all have equally many."""
+    each = list(shares(length, outputs))
+    most = max(of.stop - of.start for of in each)
+    return [min(of.start + k, of.stop - 1) for of in each for k in range(most)]

@@ -84,6 +84,20 @@ class Loss:
             f"{type(self).__name__} must define __call__(output, targets, scale, metrics, doutput, backend)"
         )
 
+    def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, Array | None]:
+        """Return the losses that the loss is the mean of, and their weights in it; None if these are equal.
+
+        It is for those who want single losses (:mod:`im2colnet.functional`): training does without.
+
+        Parameters
+        ----------
+        output : (features, n) or (H, C, W, n) array
+        targets : (n, ...) array
+            As :meth:`__call__` gets them.
+        backend : Backend
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no single losses")
+
     def totals(self, targets: Any) -> tuple[Any, Any]:
         """Return what the sum of the loss is divided by, and how many things each metric is the mean of.
 

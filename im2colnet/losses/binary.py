@@ -58,10 +58,8 @@ class BCEWithLogitsLoss(ElementwiseLoss):
         x = wide(output)
         t = targets.transpose(internal_axes(targets.ndim)).astype(x.dtype)
 
-        tail = xp.exp(-xp.abs(x))  # σ(-|x|) is tail / (1 + tail)
-        softplus = xp.log1p(tail) + xp.maximum(-x, 0)  # -log σ(x)
-        factor = 1 if self.pos_weight is None else (of_classes(self.pos_weight, x, backend) - 1) * t + 1
-        loss = (1 - t) * x + factor * softplus
+        pos_weight = None if self.pos_weight is None else of_classes(self.pos_weight, x, backend)
+        loss, factor, tail = binary_cross_entropy(xp, x, t, pos_weight)
         weight = None if self.weight is None else of_classes(self.weight, x, backend)
         if weight is not None:
             loss *= weight
@@ -74,6 +72,24 @@ class BCEWithLogitsLoss(ElementwiseLoss):
                 slope *= weight
             doutput[...] = slope * share
 
+    def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, None]:
+        """Return the losses of all numbers."""
+        x = wide(output)
+        weight, pos_weight = (
+            None if given is None else of_classes(given, x, backend) for given in (self.weight, self.pos_weight)
+        )
+        t = targets.transpose(internal_axes(targets.ndim)).astype(x.dtype)
+        losses, _, _ = binary_cross_entropy(backend.xp, x, t, pos_weight)
+        return losses if weight is None else losses * weight, None
+
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return random answers, 0 or 1, for an output (N, ...)."""
         return rng.integers(0, 2, output_shape)
+
+
+def binary_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Array | None) -> tuple[Array, Any, Array]:
+    """Return the losses of scores x and targets t, and of them the factor of -log σ(x) and exp(-|x|)."""
+    tail = xp.exp(-xp.abs(x))  # σ(-|x|) is tail / (1 + tail)
+    softplus = xp.log1p(tail) + xp.maximum(-x, 0)  # -log σ(x)
+    factor = 1 if pos_weight is None else (pos_weight - 1) * t + 1
+    return (1 - t) * x + factor * softplus, factor, tail

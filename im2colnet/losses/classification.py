@@ -36,6 +36,8 @@ class ClassLoss(Loss):
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     #: whether the network gives log-probabilities, to which no softmax is applied
     normalized: ClassVar[bool] = False
+    #: whether the mean is divided by the sum of the labels' weights, and not by their number
+    weighted_mean: ClassVar[bool] = True
     # what holds for a class of the user's own that takes none of these arguments
     weight: tuple[float, ...] | None = None
     ignore_index: int = -100
@@ -97,7 +99,7 @@ class ClassLoss(Loss):
         counted = targets.size if targets.ndim == 1 else int(np.count_nonzero(targets >= 0))
         if self.reduction == "sum":
             return 1, counted
-        if self.weight is None:
+        if self.weight is None or not self.weighted_mean:
             return counted or 1, counted
         weights = np.array([*self.weight, 0.0])  # the last one is that of IGNORED, -1
         return float(weights[targets].sum()) or 1.0, counted
@@ -117,18 +119,41 @@ class ClassLoss(Loss):
         backend : Backend
         """
         xp, axis = backend.xp, channel_axis(output.shape)
-        z = wide(output)
-        if not self.normalized:
-            z = z - z.max(axis=axis, keepdims=True)
-            z -= xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+        z = self._log_probabilities(output, axis, xp)
         q, right = self._wanted(targets, z, axis, backend)
-        metrics[0] = scale * (q * self._value(xp, xp.where(q != 0, z, 0))).sum(dtype="float64")
+        metrics[0] = scale * self._terms(xp, q, z).sum(dtype="float64")
         metrics[1] = (output.argmax(axis=axis) == right).sum()
         if doutput is not None:
             q *= self._slope(xp, z)
             if not self.normalized:
                 q -= xp.exp(z) * q.sum(axis=axis, keepdims=True)
             doutput[...] = q * scale
+
+    def _log_probabilities(self, output: Array, axis: int, xp: Any) -> Array:
+        z = wide(output)
+        if self.normalized:
+            return z
+        z = z - z.max(axis=axis, keepdims=True)
+        z -= xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+        return z
+
+    def _terms(self, xp: Any, q: Array, z: Array) -> Array:
+        """Return each class's term in the sum for its weight and its log-probability, which may be -infinity."""
+        terms: Array = q * self._value(xp, xp.where(q != 0, z, 0))
+        return terms
+
+    def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, Array | None]:
+        """Return the loss of each label and its weight, without the axis of the classes."""
+        xp, axis = backend.xp, channel_axis(output.shape)
+        z = self._log_probabilities(output, axis, xp)
+        q, _ = self._wanted(targets, z, axis, backend)
+        losses = self._terms(xp, q, z).sum(axis=axis)
+        if targets.dtype.kind == "f":
+            return losses, None
+        _, counts = labelled(targets, z, backend)
+        if self.weight is not None and self.weighted_mean:
+            counts = counts * of_classes(self.weight, z, backend)
+        return losses, counts.sum(axis=axis)
 
     def _wanted(self, targets: Array, z: Array, axis: int, backend: Backend) -> tuple[Array, Array]:
         """Return the weight of each class's term in the sum, like ``z``, and the right classes without that axis."""
@@ -251,16 +276,13 @@ class FocalLoss(ClassLoss):
         See :class:`CrossEntropyLoss`.
     """
 
+    weighted_mean: ClassVar[bool] = False
+
     def __init__(
         self, gamma: float = 2.0, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
         super().__init__(weight, ignore_index, reduction)
         self.gamma = number("gamma", gamma)
-
-    def totals(self, targets: np.ndarray) -> tuple[float, int]:
-        """Return the number of labels that are not ignored, whatever their weights, as divisor and as count."""
-        _, counted = super().totals(targets)
-        return 1 if self.reduction == "sum" else counted or 1, counted
 
     def _value(self, xp: Any, z: Array) -> Array:
         return -((-xp.expm1(z)) ** self.gamma) * z

@@ -85,6 +85,11 @@ class DifferenceLoss(ElementwiseLoss):
             self._slope(xp, difference)
             xp.multiply(difference, share, out=doutput)
 
+    def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, None]:
+        """Return the losses of all numbers in float64."""
+        difference = output - targets.transpose(internal_axes(targets.ndim))
+        return self._value(backend.xp, difference), None
+
 
 class MSELoss(DifferenceLoss):
     """Mean squared error, ``mean((output - target)²)`` over the batch and all numbers of a sample.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from im2colnet.backend import Backend
 from im2colnet.checks import more_than_zero
 from im2colnet.host import np
@@ -42,10 +44,28 @@ class DiceLoss(ClassLoss):
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
     ) -> None:
         """Set ``metrics`` to [scale · Σ loss, right predictions] and ``doutput`` to the gradient of the first."""
-        xp, axis = backend.xp, channel_axis(output.shape)
-        classes, pixels = output.shape[axis], tuple(i for i in range(output.ndim - 1) if i != axis)
+        axis = channel_axis(output.shape)
+        classes = output.shape[axis]
         labels, t = labelled(targets, output, backend)
         metrics[1] = (output.argmax(axis=axis) == labels.squeeze(axis)).sum()
+        p, kept, overlap, whole = self._overlaps(output, labels, t, backend.xp)
+        metrics[0] = scale * (1 - overlap / whole).sum() / classes
+        if doutput is not None:
+            slope = kept * (overlap / whole - 2 * t) / (whole * classes)
+            slope = slope.astype(p.dtype)
+            slope -= (slope * p).sum(axis=axis, keepdims=True)
+            doutput[...] = slope * p * scale
+
+    def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, None]:
+        """Return the loss of each sample."""
+        labels, t = labelled(targets, output, backend)
+        _, _, overlap, whole = self._overlaps(output, labels, t, backend.xp)
+        return (1 - overlap / whole).reshape(-1, output.shape[-1]).mean(axis=0), None
+
+    def _overlaps(self, output: Array, labels: Array, t: Array, xp: Any) -> tuple[Array, Array, Array, Array]:
+        """Return the probabilities, which labels count, and the fraction's two parts for each class and sample."""
+        axis = channel_axis(output.shape)
+        pixels = tuple(i for i in range(output.ndim - 1) if i != axis)
         z = wide(output)
         p = xp.exp(z - z.max(axis=axis, keepdims=True))
         p /= p.sum(axis=axis, keepdims=True)
@@ -53,9 +73,4 @@ class DiceLoss(ClassLoss):
         overlap = 2 * (p * t).sum(axis=pixels, keepdims=True, dtype="float64") + self.smooth
         whole = (p * kept).sum(axis=pixels, keepdims=True, dtype="float64")
         whole += t.sum(axis=pixels, keepdims=True) + self.smooth
-        metrics[0] = scale * (1 - overlap / whole).sum() / classes
-        if doutput is not None:
-            slope = kept * (overlap / whole - 2 * t) / (whole * classes)
-            slope = slope.astype(p.dtype)
-            slope -= (slope * p).sum(axis=axis, keepdims=True)
-            doutput[...] = slope * p * scale
+        return p, kept, overlap, whole

@@ -51,6 +51,11 @@ def get_num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def chosen_num_threads() -> int | None:
+    """Return the number of cores that has been set; None if it never was."""
+    return _num_threads
+
+
 def set_workers(kind: str) -> None:
     """Set the kind of workers.
 

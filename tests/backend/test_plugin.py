@@ -405,9 +405,9 @@ class Abroad(ic.Backend):
 def test_arrays_of_two_backends_are_refused_naming_both():
     x, w = np.ones((1, 1, 5, 5), "f4"), np.ones((1, 1, 3, 3), "f4")
     with ic.use_backend(Abroad()):
-        with pytest.raises(ic.BackendError, match=r"x .*'numpy'.* w .*'abroad'"):
+        with pytest.raises(ic.BackendError, match=r"input .*'numpy'.* weight .*'abroad'"):
             F.conv2d(x, Foreign(1, 1, 3, 3))
-        with pytest.raises(ic.BackendError, match=r"x .*'abroad'.* w .*'numpy'"):
+        with pytest.raises(ic.BackendError, match=r"input .*'abroad'.* weight .*'numpy'"):
             F.conv2d(Foreign(1, 1, 5, 5), w)
         net = everything().init(backend="numpy")
         for use in net.predict, lambda images: ic.Trainer(net).step(images, np.zeros(1, int)):
@@ -421,7 +421,7 @@ def test_an_array_of_no_backend_is_refused():
         patch.delitem(sys.modules, "cupy", raising=False)
         with pytest.raises(ic.BackendError, match=r"an array of a backend \(numpy\)"):  # nobody has CuPy's here
             F.conv2d([[1.0]], w)
-    with pytest.raises(ic.BackendError, match=r"x must be an array of a backend \(.*numpy.*\), got Foreign"):
+    with pytest.raises(ic.BackendError, match=r"input must be an array of a backend \(.*numpy.*\), got Foreign"):
         F.conv2d(Foreign(1, 1, 5, 5), w)
     with pytest.raises(ic.BackendError, match=r"images must be .*numpy.*, got Foreign"):
         everything().init().predict(Foreign(1, 1, 8, 8))

@@ -130,12 +130,12 @@ def test_arguments_are_checked_even_of_no_images():
     for call, text in [
         (lambda: F.conv2d(x, w), "4 channels"),
         (lambda: F.conv2d(x, w, groups=3), "groups"),
-        (lambda: F.conv2d(x, w, np.ones(5), groups=2), "b must have shape"),
+        (lambda: F.conv2d(x, w, np.ones(5), groups=2), "bias must have shape"),
         (lambda: F.conv2d(x[..., :2], w, groups=2), "no output is left"),
         (lambda: F.max_pool2d(x, 9), "no output"),
-        (lambda: F.fold(np.zeros((0, 36, 15)), 6, 3), "cols must have shape"),
+        (lambda: F.fold(np.zeros((0, 36, 15)), 6, 3), "input must have shape"),
         (lambda: F.unfold(x, 0), "kernel_size"),
-        (lambda: F.max_pool2d_input(x, np.zeros((0, 4, 3, 3)), 2), "dy must have"),
+        (lambda: F.max_pool2d_input(x, np.zeros((0, 4, 3, 3)), 2), "grad_output must have"),
     ]:
         with pytest.raises(ic.ShapeError, match=text):
             call()
@@ -157,7 +157,7 @@ def test_no_channels_and_no_pixels_are_refused(axis):
         with pytest.raises(ic.ShapeError):
             call()
     for weight in (np.zeros((0, 4, 3, 3)), np.zeros((4, 4, 0, 3)), np.zeros((4, 0, 3, 3))):
-        with pytest.raises(ic.ShapeError, match="w is empty"):
+        with pytest.raises(ic.ShapeError, match="weight is empty"):
             F.conv2d(X, weight)
 
 

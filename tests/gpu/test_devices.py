@@ -180,7 +180,9 @@ def test_functions_run_where_their_arrays_are(places, how):
 def test_arrays_of_two_devices_are_refused_naming_both():
     first, second = ic.get_backend("cupy"), ic.get_backend("cupy:1")
     x, w = first.asarray(np.ones((1, 1, 5, 5))), second.asarray(np.ones((1, 1, 3, 3)))
-    with pytest.raises(ic.BackendError, match=r"x is an array of the backend 'cupy' but w one of 'cupy:1'.*bring them"):
+    with pytest.raises(
+        ic.BackendError, match=r"input is an array of the backend 'cupy' but weight one of 'cupy:1'.*bring them"
+    ):
         F.conv2d(x, w)
     assert F.conv2d(x, first.asarray(w)).device.id == 0  # as the message says
     with pytest.raises(ic.BackendError, match="bring it there"):

@@ -333,6 +333,26 @@ def loss(random, name, shape, targets, **settings):
     return {"name": name, **settings}, {"output": output, "targets": wanted}, {"loss": found, "doutput": output.grad}
 
 
+def functional(random, function, shapes, positive=(), labels=None, indices_of=None, **config):
+    """A function on plain arrays: its arrays are drawn by the names of its arguments, and may be changed by it."""
+    inputs = {name: random(*shape) for name, shape in shapes.items()}
+    for name in positive:
+        inputs[name] = 1 + abs(inputs[name])
+    if labels == "probabilities":
+        inputs["target"] = np.round(random.rng.random(shapes["input"]) * 64) / 64
+    elif labels is not None:
+        inputs["target"] = np.array(labels, np.int64)
+    if indices_of is not None:  # the windows' largest values of an image
+        largest, indices = F.max_pool2d(torch.tensor(random(*indices_of)), **config, return_indices=True)
+        inputs |= {"input": largest, "indices": indices}
+    given = {name: torch.tensor(np.array(value)) for name, value in inputs.items()}
+    found = getattr(F, function)(**given, **config)
+    outputs = dict(zip(("y", "at"), found, strict=False)) if isinstance(found, tuple) else {"y": found}
+    for name in given.keys() & {"running_mean", "running_var"}:
+        outputs[f"{name} after"] = given[name]
+    return {"function": function, **config}, inputs, outputs
+
+
 def optimizer(random, name, **settings):
     """Ten steps with gradients that do not depend on the parameters, so only the update rule is tested."""
     initial, gradients = random(2, 3), random(10, 2, 3)
@@ -560,6 +580,149 @@ LOSSES = [
     {"name": "SmoothL1Loss", "shape": VECTORS, "targets": "numbers", "beta": 0.0},
     {"name": "HuberLoss", "shape": PICTURES, "targets": "numbers"},
     {"name": "HuberLoss", "shape": VECTORS, "targets": "numbers", "reduction": "sum", "delta": 0.5},
+]
+
+#: what functions do that no layer does, or that layers do otherwise: the table of layers has the rest
+FUNCTIONS = [
+    {"function": "softmax", "shapes": {"input": (3, 4)}, "dim": 0},
+    {"function": "softmax", "shapes": {"input": (2, 3, 2, 2, 3)}, "dim": -3},
+    {"function": "log_softmax", "shapes": {"input": (5,)}, "dim": 0},
+    {"function": "glu", "shapes": {"input": (4, 3, 2)}, "dim": 0},
+    {"function": "glu", "shapes": {"input": (2, 3, 2, 4)}},
+    {"function": "prelu", "shapes": {"input": (2, 3, 2, 2, 2), "weight": (3,)}},
+    {"function": "linear", "shapes": {"input": (2, 3, 5), "weight": (4, 5), "bias": (4,)}},
+    {"function": "linear", "shapes": {"input": (5,), "weight": (4, 5)}},
+    {"function": "conv2d", "shapes": {"input": (3, 5, 6), "weight": (4, 3, 3, 2), "bias": (4,)}, "stride": 2},
+    {"function": "conv_transpose2d", "shapes": {"input": (3, 4, 3), "weight": (3, 2, 3, 2)}, "stride": 2},
+    {"function": "max_pool2d", "shapes": {"input": (3, 7, 6)}, "kernel_size": 3, "return_indices": True},
+    {"function": "avg_pool2d", "shapes": {"input": (3, 7, 6)}, "kernel_size": 2},
+    {
+        "function": "avg_pool2d",
+        "shapes": {"input": (2, 3, 7, 6)},
+        "kernel_size": 3,
+        "stride": 2,
+        "padding": 1,
+        "ceil_mode": True,
+        "divisor_override": 5,
+    },
+    {
+        "function": "avg_pool2d",
+        "shapes": {"input": (2, 3, 7, 6)},
+        "kernel_size": 3,
+        "padding": 1,
+        "divisor_override": 2,
+    },
+    {"function": "adaptive_avg_pool2d", "shapes": {"input": (3, 7, 6)}, "output_size": (3, None)},
+    {"function": "adaptive_max_pool2d", "shapes": {"input": (2, 3, 7, 6)}, "output_size": 2, "return_indices": True},
+    {"function": "adaptive_max_pool2d", "shapes": {"input": (3, 6, 4)}, "output_size": (3, 2), "return_indices": True},
+    {"function": "adaptive_max_pool2d", "shapes": {"input": (1, 2, 2, 3)}, "output_size": 5, "return_indices": True},
+    {"function": "max_unpool2d", "shapes": {}, "indices_of": (2, 3, 6, 8), "kernel_size": 2},
+    {"function": "max_unpool2d", "shapes": {}, "indices_of": (3, 7, 7), "kernel_size": 3, "stride": 2},
+    {"function": "max_unpool2d", "shapes": {}, "indices_of": (2, 2, 6, 6), "kernel_size": 2, "stride": 2, "padding": 1},
+    {"function": "unfold", "shapes": {"input": (3, 5, 6)}, "kernel_size": 2, "stride": 2},
+    {"function": "fold", "shapes": {"input": (12, 6)}, "output_size": (4, 6), "kernel_size": 2, "stride": 2},
+    {
+        "function": "batch_norm",
+        "shapes": {"input": (3, 2, 2, 3, 2), "running_mean": (2,), "running_var": (2,), "weight": (2,), "bias": (2,)},
+        "positive": ["running_var"],
+        "training": True,
+        "momentum": 0.3,
+        "eps": 0.01,
+    },
+    {
+        "function": "batch_norm",
+        "shapes": {"input": (4, 3), "running_mean": (3,), "running_var": (3,), "bias": (3,)},
+        "positive": ["running_var"],
+    },
+    {
+        "function": "batch_norm",
+        "shapes": {"input": (4, 3, 2)},
+        "running_mean": None,
+        "running_var": None,
+        "training": True,
+    },
+    {
+        "function": "instance_norm",
+        "shapes": {"input": (3, 2, 2, 3), "running_mean": (2,), "running_var": (2,), "weight": (2,), "bias": (2,)},
+        "positive": ["running_var"],
+        "momentum": 0.2,
+    },
+    {
+        "function": "instance_norm",
+        "shapes": {"input": (3, 2, 2, 3), "running_mean": (2,), "running_var": (2,), "weight": (2,)},
+        "positive": ["running_var"],
+        "use_input_stats": False,
+        "eps": 0.01,
+    },
+    {"function": "instance_norm", "shapes": {"input": (3, 2, 5), "bias": (2,)}},
+    {"function": "group_norm", "shapes": {"input": (2, 6, 2, 3, 2), "weight": (6,)}, "num_groups": 3},
+    {"function": "layer_norm", "shapes": {"input": (5,), "weight": (5,)}, "normalized_shape": (5,)},
+    {"function": "layer_norm", "shapes": {"input": (2, 3, 4, 5, 2), "bias": (5, 2)}, "normalized_shape": (5, 2)},
+    {"function": "rms_norm", "shapes": {"input": (2, 3, 4, 5, 2), "weight": (5, 2)}, "normalized_shape": (5, 2)},
+    {"function": "local_response_norm", "shapes": {"input": (2, 5, 4)}, "size": 3, "alpha": 0.5},
+    {"function": "normalize", "shapes": {"input": (3, 4, 2)}},
+    {"function": "normalize", "shapes": {"input": (3, 4)}, "p": 3.0, "dim": -1, "eps": 0.1},
+    {"function": "normalize", "shapes": {"input": (3, 4)}, "p": 1.0, "dim": 0},
+    {"function": "pad", "shapes": {"input": (2, 3, 4)}, "pad": [1, 2, 0, 3, 2, 1], "value": 0.5},
+    {"function": "pad", "shapes": {"input": (3, 5, 4)}, "pad": [-1, 2, 1, -3]},
+    {"function": "pad", "shapes": {"input": (2, 5, 4)}, "pad": [1, 2, 0, 3], "mode": "reflect"},
+    {"function": "pad", "shapes": {"input": (2, 3, 4)}, "pad": [1, 3], "mode": "reflect"},
+    {"function": "pad", "shapes": {"input": (2, 3, 2, 2)}, "pad": [3, 2, 0, 4], "mode": "replicate"},
+    {"function": "pad", "shapes": {"input": (3, 4)}, "pad": [1, 5], "mode": "replicate"},
+    {"function": "interpolate", "shapes": {"input": (2, 3, 4, 6)}, "scale_factor": 0.5},
+    {"function": "interpolate", "shapes": {"input": (2, 3, 4, 6)}, "scale_factor": (1.5, 2), "mode": "bilinear"},
+    {
+        "function": "interpolate",
+        "shapes": {"input": (2, 3, 5, 3)},
+        "scale_factor": 1.7,
+        "mode": "bilinear",
+        "recompute_scale_factor": True,
+    },
+    {"function": "pixel_shuffle", "shapes": {"input": (8, 2, 3)}, "upscale_factor": 2},
+    {"function": "pixel_unshuffle", "shapes": {"input": (2, 1, 3, 4, 6)}, "downscale_factor": 2},
+    {"function": "channel_shuffle", "shapes": {"input": (2, 6, 3)}, "groups": 2},
+    {"function": "cross_entropy", "shapes": {"input": (5, 3)}, "labels": [0, 2, -100, 1, 2], "reduction": "none"},
+    {
+        "function": "cross_entropy",
+        "shapes": {"input": (2, 3, 2, 2), "weight": (3,)},
+        "positive": ["weight"],
+        "labels": [[[0, 1], [2, 0]], [[1, 1], [7, 2]]],
+        "ignore_index": 7,
+        "label_smoothing": 0.1,
+        "reduction": "none",
+    },
+    {
+        "function": "cross_entropy",
+        "shapes": {"input": (2, 3, 2, 2), "weight": (3,)},
+        "positive": ["weight"],
+        "labels": [[[0, 1], [2, 0]], [[1, 1], [7, 2]]],
+        "ignore_index": 7,
+        "label_smoothing": 0.1,
+    },
+    {"function": "cross_entropy", "shapes": {"input": (3,)}, "labels": 2},
+    {"function": "cross_entropy", "shapes": {"input": (2, 3)}, "labels": [-100, -100]},
+    {
+        "function": "nll_loss",
+        "shapes": {"input": (3, 2, 4), "weight": (2,)},
+        "positive": ["weight"],
+        "labels": [[0, 1, 1, 0], [0, -100, 1, 0], [1, 1, 1, 0]],
+    },
+    {"function": "nll_loss", "shapes": {"input": (3, 2)}, "labels": [0, 1, 1], "reduction": "none"},
+    {"function": "cross_entropy", "shapes": {"input": (2, 3, 4)}, "labels": "probabilities", "reduction": "none"},
+    {
+        "function": "binary_cross_entropy_with_logits",
+        "shapes": {"input": (3, 2, 4), "weight": (2, 1), "pos_weight": (4,)},
+        "positive": ["pos_weight"],
+        "labels": "probabilities",
+        "reduction": "none",
+    },
+    {"function": "binary_cross_entropy_with_logits", "shapes": {"input": (5,)}, "labels": "probabilities"},
+    {"function": "mse_loss", "shapes": {"input": (3, 2), "target": (3, 2)}, "reduction": "none"},
+    {"function": "mse_loss", "shapes": {"input": (), "target": ()}},
+    {"function": "l1_loss", "shapes": {"input": (2, 1, 3, 2), "target": (2, 1, 3, 2)}, "reduction": "none"},
+    {"function": "l1_loss", "shapes": {"input": (5,), "target": (5,)}, "reduction": "sum"},
+    {"function": "huber_loss", "shapes": {"input": (3, 2), "target": (3, 2)}, "reduction": "none", "delta": 0.5},
+    {"function": "smooth_l1_loss", "shapes": {"input": (3, 4), "target": (3, 4)}, "reduction": "none", "beta": 0.5},
 ]
 
 FAMILIES = {
@@ -1068,6 +1231,7 @@ FAMILIES = {
         ),
         "loss": (loss, {f"{case['name']}, {i}": case for i, case in enumerate(LOSSES)}),
     },
+    "functional": {"functional": (functional, {f"{case['function']}, {i}": case for i, case in enumerate(FUNCTIONS)})},
     "updates": {
         "optimizer": (
             optimizer,

@@ -280,6 +280,73 @@ def function_avg_pool2d(config, a):
     return {"y": F.avg_pool2d(x, **config), "dx": F.avg_pool2d_input(x.shape, a["dy"], **config)[original]}
 
 
+def function_by_name(config, a):
+    """Of a case that names its function; it gets arrays by the names of its arguments, and may change copies alone."""
+    config = dict(config)
+    name = config.pop("function")
+    given = {name: np.array(value) for name, value in a.items() if name not in ("y", "at") and " after" not in name}
+    y = getattr(F, name)(**given, **config)
+    found = dict(zip(("y", "at"), y, strict=False)) if isinstance(y, tuple) else {"y": y}
+    return found | {f"{name} after": given[name] for name in given.keys() & {"running_mean", "running_var"}}
+
+
+#: functions that have the names of their layers' groups
+NAMESAKES = ["relu", "leaky_relu", "sigmoid", "tanh", "silu", "elu", "selu", "celu", "gelu", "mish", "softplus"]
+NAMESAKES += ["softsign", "hardtanh", "relu6", "hardsigmoid", "hardswish", "threshold", "glu", "local_response_norm"]
+NAMESAKES += ["adaptive_avg_pool2d", "adaptive_max_pool2d", "pixel_shuffle", "channel_shuffle"]
+
+
+def function_of(function):
+    """The row of a function of one array."""
+    return lambda config, a: {"y": function(a["x"], **config)}
+
+
+def padded_on_each_side(x, padding, mode):
+    return F.pad(x, [padding] * 4 if isinstance(padding, int) else padding, mode)
+
+
+def function_within_sample(function, *arguments):
+    """The row of a function that normalises within a sample."""
+
+    def row(config, a):
+        given = {name: config[name] for name in (*arguments, "eps") if name in config}
+        return {"y": function(a["x"], **given, **{name: a[name] for name in ("weight", "bias") if name in a})}
+
+    return row
+
+
+def function_batch_norm_training(config, a):
+    found = {name: [] for name in ("y", "running_mean", "running_var")}
+    running = [a["running_mean"][0].copy(), a["running_var"][0].copy()]
+    found["running_mean"].append(running[0].copy())
+    found["running_var"].append(running[1].copy())
+    for x in a["x"]:
+        y = F.batch_norm(x, *running, a["weight"], a["bias"], training=True, **config)
+        for values, value in zip(found.values(), (y, *running), strict=True):
+            values.append(value.copy())
+    return found
+
+
+LOSS_FUNCTIONS = {
+    "CrossEntropyLoss": F.cross_entropy,
+    "NLLLoss": F.nll_loss,
+    "BCEWithLogitsLoss": F.binary_cross_entropy_with_logits,
+    "L1Loss": F.l1_loss,
+    "SmoothL1Loss": F.smooth_l1_loss,
+    "HuberLoss": F.huber_loss,
+}
+
+
+def function_loss(config, a):
+    config = dict(config)
+    name, output = config.pop("name"), a["output"]
+    for weight in config.keys() & {"weight", "pos_weight"}:
+        config[weight] = np.array(config[weight], output.dtype)
+        if name == "BCEWithLogitsLoss" and output.ndim > 2:
+            config[weight] = config[weight][:, None, None]
+    return {"loss": LOSS_FUNCTIONS[name](output, a["targets"], **config)}
+
+
 FUNCTIONS = {
     "conv2d": function_conv2d,
     "conv_transpose2d": lambda config, a: {
@@ -292,6 +359,29 @@ FUNCTIONS = {
     },
     "max_pool2d": function_max_pool2d,
     "avg_pool2d": function_avg_pool2d,
+    "functional": function_by_name,
+    **{name: function_of(getattr(F, name)) for name in NAMESAKES},
+    "gelu_tanh": function_of(partial(F.gelu, approximate="tanh")),
+    "log_sigmoid": function_of(F.logsigmoid),
+    "softmax_along": function_of(F.softmax),
+    "log_softmax_along": function_of(F.log_softmax),
+    "upsample": function_of(F.interpolate),
+    "zero_pad2d": function_of(partial(padded_on_each_side, mode="constant")),
+    "reflection_pad2d": function_of(partial(padded_on_each_side, mode="reflect")),
+    "replication_pad2d": function_of(partial(padded_on_each_side, mode="replicate")),
+    "prelu": lambda config, a: {"y": F.prelu(a["x"], a["w"])},
+    "linear": lambda config, a: {"y": F.linear(a["x"], a["w"], a["b"])},
+    "batch_norm_training": function_batch_norm_training,
+    "batch_norm_eval": lambda config, a: {
+        "y": F.batch_norm(a["x"], a["running_mean"], a["running_var"], a["weight"], a["bias"], **config)
+    },
+    "group_norm": function_within_sample(F.group_norm, "num_groups"),
+    "instance_norm2d": function_within_sample(F.instance_norm),
+    "layer_norm": function_within_sample(F.layer_norm, "normalized_shape"),
+    "rms_norm": function_within_sample(F.rms_norm, "normalized_shape"),
+    "cross_entropy": lambda config, a: {"loss": F.cross_entropy(a["logits"], a["labels"], **config)},
+    "mse_loss": lambda config, a: {"loss": F.mse_loss(a["output"], a["targets"], **config)},
+    "loss": function_loss,
 }
 
 
@@ -500,8 +590,9 @@ WAYS = [
 
 
 def refused(table, config):
-    """Layers refuse the padding that PyTorch's refuse."""
-    return table is LAYERS and config.get("padding") == MORE_THAN_HALF
+    """Layers refuse the padding that PyTorch's refuse, and functions have no momentum of None, as PyTorch's."""
+    without = table is FUNCTIONS and config.get("momentum", 0) is None
+    return without or (table is LAYERS and config.get("padding") == MORE_THAN_HALF)
 
 
 ROWS = [
@@ -514,8 +605,8 @@ ROWS = [
 
 
 def test_every_group_has_its_oracle():
-    """But whole networks (test_reference.py), initial values (tests/models) and schedules (tests/optim)."""
-    assert sorted(ORACLES) == sorted(set(groups()) - {"net", "initialisation", "schedule"})
+    """But functions that no layer has, whole networks (test_reference.py), initial values (tests/models), schedules."""
+    assert sorted(ORACLES) == sorted(set(groups()) - {"functional", "net", "initialisation", "schedule"})
 
 
 @pytest.mark.parametrize(("row", "dtype", "config", "arrays"), ROWS)
@@ -527,7 +618,7 @@ def test_pytorch_gives_the_same(row, dtype, config, arrays):
     found = row(config, given)
     assert found
     for name, value in found.items():
-        value, expected = np.asarray(value), arrays[name.partition(" ")[0]]
+        value, expected = np.asarray(value), arrays[name if name in arrays else name.partition(" ")[0]]
         assert value.shape == expected.shape, name
         if expected.dtype.kind == "i":
             assert (value == expected).all(), name

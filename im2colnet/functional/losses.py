@@ -1,0 +1,246 @@
+"""Losses of arrays; the classes of :mod:`im2colnet.losses` have the formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.backend.foreign import to_host
+from im2colnet.checks import one_of
+from im2colnet.errors import ShapeError
+from im2colnet.functional.arguments import from_rows, on_arrays, to_rows, zeros
+from im2colnet.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    HuberLoss,
+    L1Loss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from im2colnet.losses.binary import binary_cross_entropy
+from im2colnet.types import Array, Shape
+
+__all__ = [
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dice_loss",
+    "focal_loss",
+    "huber_loss",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+    "smooth_l1_loss",
+]
+
+
+# Of classes ----------------------------------------------------------------------------------------------------------
+@on_arrays("input")
+def cross_entropy(
+    backend: Backend,
+    input: Array,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """``-log softmax(input)[target]``.
+
+    Parameters
+    ----------
+    input : (N, classes), (N, classes, ...) or (classes,)
+        Scores.
+    target : (N,), (N, ...) or () integers, or probabilities like ``input``
+    weight : (classes,), optional
+        Of each class, in the sum and in what it is divided by.
+    ignore_index : int
+        A label whose loss is 0, and which does not count in the mean.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each label. The mean of no labels is NaN, as in PyTorch.
+    label_smoothing : float
+        This part of each label is spread evenly over all classes.
+    """
+    loss = CrossEntropyLoss(_numbers(weight), ignore_index, label_smoothing=label_smoothing)
+    return _of_classes(loss, input, target, reduction, backend)
+
+
+@on_arrays("input")
+def nll_loss(
+    backend: Backend,
+    input: Array,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Array:
+    """``-input[target]`` for log-probabilities; the arguments are those of :func:`cross_entropy`."""
+    return _of_classes(NLLLoss(_numbers(weight), ignore_index), input, target, reduction, backend)
+
+
+@on_arrays("input")
+def focal_loss(
+    backend: Backend,
+    input: Array,
+    target: Any,
+    gamma: float = 2.0,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Array:
+    """``-(1 - p)**gamma · log p`` for the probability p of the label: see :class:`im2colnet.FocalLoss`.
+
+    The other arguments are those of :func:`cross_entropy`; the mean is divided by the number of labels.
+    """
+    return _of_classes(FocalLoss(gamma, _numbers(weight), ignore_index), input, target, reduction, backend)
+
+
+@on_arrays("input")
+def dice_loss(
+    backend: Backend,
+    input: Array,
+    target: Any,
+    smooth: float = 1.0,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Array:
+    """One less the overlap of the regions of each class: see :class:`im2colnet.DiceLoss`.
+
+    Parameters
+    ----------
+    input : (N, classes, H, W) or (N, classes)
+    target : (N, H, W) or (N,) integers
+    smooth : float
+    ignore_index : int
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each sample.
+    """
+    return _of_classes(DiceLoss(smooth, ignore_index), input, target, reduction, backend, each_label=False)
+
+
+def _numbers(weight: Any) -> Any:
+    """Return a number for each class as a list of the host."""
+    return None if weight is None else to_host("weight", weight).tolist()
+
+
+def _of_classes(
+    loss: Loss, input: Array, target: Any, reduction: str, backend: Backend, each_label: bool = True
+) -> Array:
+    one_of("reduction", reduction, "mean", "sum", "none")
+    if not input.ndim or (not each_label and input.ndim == 1) or not input.shape[input.ndim > 1]:
+        raise ShapeError(f"input must be scores of classes, (N, classes, ...), got shape {input.shape}")
+    target = to_host("target", target)
+    single = input.ndim == 1
+    if single:
+        input, target = input[None], target[None]
+    N, _, *places = input.shape
+    if input.size:
+        rows = to_rows(backend, input)
+        losses, weights = loss.each(rows, backend.asarray(loss.targets(target, input.shape)), backend)
+    else:
+        if target.shape not in ((N, *places), input.shape):
+            raise ShapeError(f"target must have shape {(N, *places)}, got {target.shape}")
+        losses, weights = zeros(backend, input, (*places, N) if each_label else (N,)), None
+    found = _reduced(losses, weights, reduction, backend)
+    return found[0] if single and reduction == "none" else found
+
+
+def _reduced(losses: Array, weights: Array | None, reduction: str, backend: Backend) -> Array:
+    if reduction == "none":
+        return from_rows(backend, losses)
+    total = losses.sum(dtype="float64")
+    if reduction == "sum":
+        return total
+    return total / (losses.size if weights is None else weights.sum(dtype="float64"))
+
+
+# Of numbers ----------------------------------------------------------------------------------------------------------
+@on_arrays("input", "weight", "pos_weight")
+def binary_cross_entropy_with_logits(
+    backend: Backend,
+    input: Array,
+    target: Any,
+    weight: Array | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Array | None = None,
+) -> Array:
+    """``-[pos_weight · t · log σ(x) + (1 - t) · log(1 - σ(x))]`` for scores x and targets t from 0 to 1.
+
+    Parameters
+    ----------
+    input : Array of any shape
+    target : array like ``input``
+    weight, pos_weight : Array, optional
+        Broadcast to ``input``: the factor of each loss, and that of its first term.
+    reduction : {"mean", "sum", "none"}
+    """
+    for name, given in {"weight": weight, "pos_weight": pos_weight}.items():
+        if given is not None and not _can_be_broadcast(given.shape, input.shape):
+            raise ShapeError(f"{name} must be broadcast to the shape of input, {input.shape}, got {given.shape}")
+    t = _targets(BCEWithLogitsLoss(), input, target, reduction, backend).astype(input.dtype)
+    losses, _, _ = binary_cross_entropy(backend.xp, input, t, pos_weight)
+    if weight is not None:
+        losses = losses * weight
+    return _reduced(losses.reshape(-1), None, reduction, backend).reshape(input.shape if reduction == "none" else ())
+
+
+def _can_be_broadcast(shape: Shape, to: Shape) -> bool:
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))
+
+
+@on_arrays("input")
+def mse_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean") -> Array:
+    """``(input - target)²`` of arrays of one shape.
+
+    ``reduction`` is "mean", "sum", or "none" for the loss of each number.
+    """
+    return _of_numbers(MSELoss(), input, target, reduction, backend)
+
+
+@on_arrays("input")
+def l1_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean") -> Array:
+    """``|input - target|`` of arrays of one shape; ``reduction`` is as of :func:`mse_loss`."""
+    return _of_numbers(L1Loss(), input, target, reduction, backend)
+
+
+@on_arrays("input")
+def smooth_l1_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Array:
+    """``d²/(2 beta)`` of the difference d where |d| is less than ``beta``, ``|d| - beta/2`` beyond.
+
+    ``reduction`` is as of :func:`mse_loss`.
+    """
+    return _of_numbers(SmoothL1Loss(beta=beta), input, target, reduction, backend)
+
+
+@on_arrays("input")
+def huber_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean", delta: float = 1.0) -> Array:
+    """``d²/2`` of the difference d where |d| is at most ``delta``, ``delta · (|d| - delta/2)`` beyond.
+
+    ``reduction`` is as of :func:`mse_loss`.
+    """
+    return _of_numbers(HuberLoss(delta=delta), input, target, reduction, backend)
+
+
+def _targets(loss: Loss, input: Array, target: Any, reduction: str, backend: Backend) -> Array:
+    """Return the targets on the backend, or raise what is wrong with them."""
+    one_of("reduction", reduction, "mean", "sum", "none")
+    if input.size:
+        return backend.asarray(loss.targets(to_host("target", target), input.shape))
+    target = to_host("target", target)
+    if target.shape != input.shape:
+        raise ShapeError(f"target must have the shape of input, {tuple(input.shape)}, got {target.shape}")
+    return zeros(backend, input, input.shape)
+
+
+def _of_numbers(loss: Loss, input: Array, target: Any, reduction: str, backend: Backend) -> Array:
+    t = _targets(loss, input, target, reduction, backend)
+    losses, _ = loss.each(input.reshape(-1), t.reshape(-1), backend)
+    return _reduced(losses, None, reduction, backend).reshape(input.shape if reduction == "none" else ())
