@@ -1,13 +1,14 @@
-"""Batch norm: sums and affine maps over the channels of images (H, C, W, N), in tiles that stay in cache.
+"""Normalisation: sums and affine maps of images (H, C, W, N), in tiles that stay in cache.
 
 A number for each channel is spread over a whole row, (C, W, N), before it is combined with the rows (see
-:mod:`im2colnet_numpy.activation` for why).
+:mod:`im2colnet_numpy.activation` for why). So is one for each group of channels of each sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,79 @@ def _affine(backend: Any, x: Spec, **others: Any) -> list[Spec]:
     return _tile_and_spread(backend, x, spread=3)
 
 
+def _groups(backend: Any, x: Spec) -> list[Spec]:
+    """Scratch: a tile of rows of some groups of channels, four spread rows of these, and the sums of a tile's rows."""
+    (H, G, *row), dtype, most = x.shape, x.dtype, backend.tuning.tile_bytes
+    of_group = prod(row) * np.dtype(dtype).itemsize  # bytes of a group in one row
+    groups = max(1, min(G, most // 32 // of_group))
+    rows = max(1, min(H, most // 4 // (groups * of_group)))
+    return [Spec((rows, groups, *row), dtype), Spec((4, groups, *row), dtype), Spec((2, groups, *row), dtype)]
+
+
+def in_groups(x: Spec | Array, over: tuple[int, ...], mean: Spec | Array | None, *affine: Spec | Array | None) -> bool:
+    """Whether x is images (H, G, C/G, W, N) of 32 or 64 bits, whose groups of channels are centred and scaled."""
+    if mean is None or len(x.shape) != 5 or over != (0, 2, 3) or np.dtype(x.dtype).itemsize < 4:
+        return False
+    return all(each is None or prod(each.shape) == x.shape[1] * x.shape[2] for each in affine)
+
+
+def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
+    if in_groups(x, over, others.get("mean"), others.get("weight"), others.get("bias")):
+        return _groups(backend, x)
+    return Normalization.set_norm.scratch(backend, {"x": x, "over": over} | others)
+
+
+def _set_norm_grads(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
+    if in_groups(x, over, others.get("mean"), others.get("weight")):
+        return _groups(backend, x)
+    return Normalization.set_norm_grads.scratch(backend, {"x": x, "over": over} | others)
+
+
 class NumpyNormalization(Normalization):
-    """Batch norm on the CPU."""
+    """Normalisation on the CPU."""
+
+    @kernel(scratch=_set_norm)
+    def set_norm(
+        self,
+        x: Array,
+        over: tuple[int, ...],
+        eps: float | Callable[[], float],
+        weight: Array | None = None,
+        bias: Array | None = None,
+        inverse: Any = None,
+        mean: Array | None = None,
+        rest: Array | None = None,
+        out: Any = None,
+        scratch: Any = None,
+    ) -> Iterator[Call]:
+        if in_groups(x, over, mean, weight, bias):
+            yield partial(group_norm, x, eps, weight, bias, inverse, mean, rest, out, scratch)
+        else:
+            yield from super().set_norm.prepare(
+                x, over, eps, weight, bias, inverse, mean, rest, out=out, scratch=scratch
+            )
+
+    @kernel(scratch=_set_norm_grads)
+    def set_norm_grads(
+        self,
+        x: Array,
+        dy: Array,
+        over: tuple[int, ...],
+        inverse: Array,
+        mean: Array | None = None,
+        rest: Array | None = None,
+        weight: Array | None = None,
+        dweight: Array | None = None,
+        dbias: Array | None = None,
+        dx: Array | None = None,
+        scratch: Any = None,
+    ) -> Iterator[Call]:
+        if in_groups(x, over, mean, weight):
+            yield partial(group_norm_grads, x, dy, inverse, mean, rest, weight, dweight, dbias, dx, scratch)
+        else:
+            yield from super().set_norm_grads.prepare(
+                x, dy, over, inverse, mean, rest, weight, dweight, dbias, dx, scratch=scratch
+            )
 
     @kernel(scratch=_sums)
     def batch_norm_sums(self, x: Array, out: Any = None, scratch: Any = None) -> Iterator[Call]:
@@ -150,3 +222,112 @@ def affine(
             np.add(target, c, out=target)
             if activation:
                 activating(target, activation, target)()
+
+
+def group_norm(
+    x: Array,
+    eps: float | Callable[[], float],
+    weight: Array | None,
+    bias: Array | None,
+    inverse: Array,
+    mean: Any,
+    rest: Any,
+    y: Array,
+    scratch: Sequence[Array],
+) -> None:
+    """Normalise groups of channels of images (H, G, C/G, W, N).
+
+    The variance is found about the mean k of the first row, as in :func:`sums`. With ``mean`` in the type of x and
+    ``rest`` what its rounding has left, ``y = (x - mean)·a + (bias - rest·a)``, ``a = weight / √(var + eps)``.
+    """
+    tile, spread, of_rows = scratch
+    H, G, C, W, N = x.shape
+    members, least = H * C * W, eps() if callable(eps) else eps
+    for groups, (centre, a, c, _), (first, second) in _some_groups(G, spread, of_rows):
+        k = x[0, groups].mean(axis=(1, 2), keepdims=True)  # (groups, 1, 1, N)
+        centre[...] = k
+        total, square = (np.zeros((len(k), N)) for _ in range(2))
+        for rows in _rows_of(x[:, groups], tile):
+            centred = np.subtract(rows, centre, out=tile[: len(rows), : len(k)])
+            np.add.reduce(centred, axis=0, out=first)
+            np.multiply(centred, centred, out=centred)
+            np.add.reduce(centred, axis=0, out=second)
+            total += first.sum(axis=(1, 2), dtype="f8")
+            square += second.sum(axis=(1, 2), dtype="f8")
+        total /= members
+        variance = np.maximum(square / members - total * total, 0)
+        exact, scale = k[:, 0, 0] + total, 1 / np.sqrt(variance + least)  # (groups, N)
+        mean[0, groups, 0, 0], inverse[0, groups, 0, 0] = exact, scale
+        rest[0, groups, 0, 0] = exact - mean[0, groups, 0, 0]
+        factor = scale[:, None] * (1 if weight is None else weight[0, groups, :, :, 0])  # (groups, C or 1, N)
+        shift = (0 if bias is None else bias[0, groups, :, :, 0]) - rest[0, groups, :, 0] * factor
+        centre[...], a[...], c[...] = mean[0, groups], factor[:, :, None], shift[:, :, None]
+        for rows, out in zip(_rows_of(x[:, groups], tile), _rows_of(y[:, groups], tile), strict=True):
+            np.subtract(rows, centre, out=out)
+            np.multiply(out, a, out=out)
+            np.add(out, c, out=out)
+
+
+def group_norm_grads(
+    x: Array,
+    dy: Array,
+    inverse: Array,
+    mean: Any,
+    rest: Any,
+    weight: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
+    dx: Array | None,
+    scratch: Sequence[Array],
+) -> None:
+    """Write the gradients of :func:`group_norm`.
+
+    All sums follow from ``p = Σ dy·(x - mean)`` and ``d = Σ dy`` over the pixels of each channel of each sample:
+    with s = 1 / √(var + eps), ``dweight = Σ_n s·p``, ``dbias = Σ_n d``, and over a group's channels, of M numbers,
+
+        dx = s·weight·dy - s³·(x - mean)·Σ weight·p / M - s·Σ weight·d / M
+    """
+    tile, spread, of_rows = scratch
+    H, G, C, W, N = x.shape
+    for groups, (centre, a, b, c), (first, second) in _some_groups(G, spread, of_rows):
+        s, w = inverse[0, groups, 0, 0].astype("f8")[:, None], 1 if weight is None else weight[0, groups, :, :, 0]
+        centre[...] = mean[0, groups]
+        p, d = (np.zeros((len(s), C, N)) for _ in range(2))
+        for rows, grads in zip(_rows_of(x[:, groups], tile), _rows_of(dy[:, groups], tile), strict=True):
+            products = np.subtract(rows, centre, out=tile[: len(rows), : len(s)])
+            np.multiply(products, grads, out=products)
+            np.add.reduce(products, axis=0, out=first)
+            np.add.reduce(grads, axis=0, out=second)
+            p += first.sum(axis=2, dtype="f8")
+            d += second.sum(axis=2, dtype="f8")
+        p -= rest[0, groups, :, 0] * d
+        if dweight is not None:
+            dweight[0, groups, :, 0, 0] = (s * p).sum(axis=2)
+        if dbias is not None:
+            dbias[0, groups, :, 0, 0] = d.sum(axis=2)
+        if dx is None:
+            continue
+        slope = -(s**3) * (w * p).sum(axis=1, keepdims=True) / (H * C * W)  # (groups, 1, N)
+        shift = -s * (w * d).sum(axis=1, keepdims=True) / (H * C * W) - slope * rest[0, groups, :, 0]
+        a[...], b[...], c[...] = (s * w)[:, :, None], slope[:, :, None], shift[:, :, None]
+        of_all = (_rows_of(each[:, groups], tile) for each in (x, dy, dx))
+        for rows, grads, out in zip(*of_all, strict=True):
+            line = np.subtract(rows, centre, out=tile[: len(rows), : len(s)])
+            np.multiply(line, b, out=line)
+            np.add(line, c, out=line)
+            np.multiply(grads, a, out=out)
+            np.add(out, line, out=out)
+
+
+def _some_groups(G: int, spread: Array, of_rows: Array) -> Iterator[tuple[slice, Array, Array]]:
+    """Yield the groups that a tile holds, and as much of the other arrays."""
+    most = spread.shape[1]
+    for g in range(0, G, most):
+        groups = slice(g, min(g + most, G))
+        yield groups, spread[:, : groups.stop - g], of_rows[:, : groups.stop - g]
+
+
+def _rows_of(x: Array, tile: Array) -> Iterator[Array]:
+    """Yield as many rows of images as a tile holds, after each other."""
+    for r in range(0, len(x), len(tile)):
+        yield x[r : r + len(tile)]

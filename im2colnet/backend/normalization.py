@@ -1,14 +1,17 @@
-"""Batch norm: sums over the batch, and affine maps of channels."""
+"""Batch norm: sums over the batch, and affine maps of channels. Normalisation of sets of numbers of one sample."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import prod
+from operator import setitem
 from typing import Any, NamedTuple
 
 from im2colnet.backend.activation import Activation
 from im2colnet.backend.kernel import kernel, like
 from im2colnet.errors import NonFiniteError
-from im2colnet.types import Array, Call, Spec
+from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
 
 class Statistics(NamedTuple):
@@ -25,8 +28,27 @@ def _two_sums(backend: Any, x: Spec, **arguments: Any) -> Spec:
     return Spec((2, x.shape[1]), "float64")
 
 
+def statistics_shape(x: Shape, over: tuple[int, ...]) -> Shape:
+    """Shape of what there is one of for each set of numbers, of which ``over`` are the axes."""
+    return tuple(1 if axis in over else n for axis, n in enumerate(x))
+
+
+def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
+    wide = accumulator(x.dtype)
+    copy = [] if wide == x.dtype else [Spec(x.shape, wide)]
+    return [Spec(x.shape, wide), Spec(statistics_shape(x.shape, over), "float64"), *copy]
+
+
+def _set_norm_grads(
+    backend: Any, x: Spec, dy: Spec, over: tuple[int, ...], weight: Any = None, **others: Any
+) -> list[Spec]:
+    full, sums, *copy = _set_norm(backend, x, over)
+    of_weight = () if weight is None else weight.shape
+    return [full, full, sums, Spec(sums.shape, full.dtype), Spec(of_weight, "float64"), *copy]
+
+
 class Normalization(Activation):
-    """Kernels of batch norm on images (H, C, W, N)."""
+    """Kernels of batch norm on images (H, C, W, N), and of the normalisation of sets of numbers of one sample."""
 
     @kernel(result=_two_sums)
     def batch_norm_sums(self, x: Array, out: Array = None, scratch: Any = None) -> Iterator[Call]:
@@ -126,6 +148,131 @@ class Normalization(Activation):
         yield compute
         if activation:
             yield from self.activation.prepare(out, activation, out=out)
+
+    @kernel(result=like("x"), scratch=_set_norm)
+    def set_norm(
+        self,
+        x: Array,
+        over: tuple[int, ...],
+        eps: float | Callable[[], float],
+        weight: Array | None = None,
+        bias: Array | None = None,
+        inverse: Array = None,
+        mean: Array | None = None,
+        rest: Array | None = None,
+        out: Array = None,
+        scratch: Any = None,
+    ) -> Iterator[Call]:
+        """``(x - mean) / √(var + eps) · weight + bias``, mean and (biased) variance of each set of numbers.
+
+        Sums are float64. The mean is subtracted in two parts, its value in the type of x and what rounding has left, so
+        a set far from 0 keeps its digits, and a constant one gives exactly the bias.
+
+        Parameters
+        ----------
+        x
+            Of any shape, the batch last.
+        over
+            The axes of a set; never the batch.
+        eps
+            A function is asked for it at each call.
+        weight, bias
+            Of a shape that is broadcast.
+        inverse, mean, rest
+            Where ``1 / √(var + eps)`` and the two parts of the mean are written, with the axes ``over`` of length 1. If
+            there is no ``mean``, nothing is subtracted, and the mean square is in place of the variance.
+        """
+        xp, members = self.xp, prod(x.shape[axis] for axis in over)
+        squares, sums, *copy = scratch
+        y = copy[0] if copy else out
+        if copy:  # what has 16 bits is computed in float32
+            yield partial(setitem, y, ..., x)
+            x = y
+        if mean is not None:
+            yield partial(xp.sum, x, axis=over, dtype="float64", keepdims=True, out=sums)
+            yield partial(xp.divide, sums, members, out=sums)
+            yield partial(setitem, mean, ..., sums)
+            yield partial(xp.subtract, sums, mean, out=sums)
+            yield partial(setitem, rest, ..., sums)
+            yield partial(xp.subtract, x, mean, out=y)
+            yield partial(xp.subtract, y, rest, out=y)
+            x = y
+        yield partial(xp.square, x, out=squares)
+        yield partial(xp.sum, squares, axis=over, dtype="float64", keepdims=True, out=sums)
+        yield partial(xp.divide, sums, members, out=sums)
+        yield lambda: xp.add(sums, eps() if callable(eps) else eps, out=sums)
+        yield partial(xp.sqrt, sums, out=sums)
+        yield partial(xp.reciprocal, sums, out=sums)
+        yield partial(setitem, inverse, ..., sums)
+        yield partial(xp.multiply, x, inverse, out=y)
+        if weight is not None:
+            yield partial(xp.multiply, y, weight, out=y)
+        if bias is not None:
+            yield partial(xp.add, y, bias, out=y)
+        if copy:
+            yield partial(setitem, out, ..., y)
+
+    @kernel(scratch=_set_norm_grads)
+    def set_norm_grads(
+        self,
+        x: Array,
+        dy: Array,
+        over: tuple[int, ...],
+        inverse: Array,
+        mean: Array | None = None,
+        rest: Array | None = None,
+        weight: Array | None = None,
+        dweight: Array | None = None,
+        dbias: Array | None = None,
+        dx: Array | None = None,
+        scratch: Any = None,
+    ) -> Iterator[Call]:
+        """Gradients of :meth:`set_norm`: of weight and bias, where they are asked for, and of x.
+
+        With n = (x - mean) / √(var + eps) and g = dy · weight: ``dx = (g - mean(g) - n · mean(g · n)) / √(var + eps)``,
+        where mean(g) falls away if there is no mean.
+        """
+        xp = self.xp
+        normed, product, sums, average, of_weight, *copy = scratch
+        out = copy[0] if copy else dx
+        if copy:
+            yield partial(setitem, out, ..., dy)
+            dy = out
+        if mean is not None:
+            yield partial(xp.subtract, x, mean, out=normed)
+            yield partial(xp.subtract, normed, rest, out=normed)
+            x = normed
+        yield partial(xp.multiply, x, inverse, out=normed)
+        total = partial(xp.sum, axis=tuple(i for i, n in enumerate(of_weight.shape) if n == 1), keepdims=True)
+        if dbias is not None:
+            yield partial(total, dy, dtype="float64", out=of_weight)
+            yield partial(setitem, dbias, ..., of_weight)
+        if dweight is not None:
+            yield partial(xp.multiply, dy, normed, out=product)
+            yield partial(total, product, dtype="float64", out=of_weight)
+            yield partial(setitem, dweight, ..., of_weight)
+        if dx is None:
+            return
+        if weight is not None:
+            yield partial(xp.multiply, dy, weight, out=out)
+            dy = out
+        yield partial(xp.multiply, dy, normed, out=product)
+        yield from _mean(xp, product, over, sums, average)
+        yield partial(xp.multiply, normed, average, out=normed)
+        if mean is not None:
+            yield from _mean(xp, dy, over, sums, average)
+            yield partial(xp.add, normed, average, out=normed)
+        yield partial(xp.subtract, dy, normed, out=out)
+        yield partial(xp.multiply, out, inverse, out=out)
+        if copy:
+            yield partial(setitem, dx, ..., out)
+
+
+def _mean(xp: Any, x: Array, over: tuple[int, ...], sums: Array, out: Array) -> Iterator[Call]:
+    """Write the mean of each set into ``out``, by way of ``sums`` in float64."""
+    yield partial(xp.sum, x, axis=over, dtype="float64", keepdims=True, out=sums)
+    yield partial(xp.divide, sums, prod(x.shape[axis] for axis in over), out=sums)
+    yield partial(setitem, out, ..., sums)
 
 
 def normalizing(mean: Array, inverse: Array, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -237,11 +237,7 @@ class WithinSample(Layer):
     """What normalises sets of numbers, each of one sample: ``y = (x - mean) / √(var + eps) · weight + bias``.
 
     With ``centres`` False there is no mean, and the mean square is in place of the variance. The backward pass keeps
-    the statistics alone, and normalises x again: with n = (x - mean) / √(var + eps) and g = dy · weight,
-    ``dx = (g - mean(g) - n · mean(g · n)) / √(var + eps)``, where mean(g) too falls away if there is no mean.
-
-    Sums are float64. The mean is subtracted in two parts, its value in the type of x and what rounding has left, so a
-    set far from 0 keeps its digits, and a constant one gives exactly the bias.
+    the statistics alone, and normalises x again.
     """
 
     centres: ClassVar[bool] = True
@@ -258,101 +254,54 @@ class WithinSample(Layer):
         return eps
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        of, wide = self._division(x), accumulator(dtype)
-        full, sums, rounded = Spec(of.shape, wide), Spec(of.statistics, "float64"), Spec(of.statistics, wide)
-        copy = [] if wide == dtype else [full]
-        names = ["mean", "rest", "inverse"] if self.centres else ["inverse"]
+        of, affine = self._division(x), self.parameters()
+        numbers, rounded = Spec(of.shape, dtype), Spec(of.statistics, accumulator(dtype))
+        names = ["inverse", "mean", "rest"] if self.centres else ["inverse"]
+        saved = dict.fromkeys(names, rounded)
+        weight, bias = (Spec(of.affine, accumulator(dtype)) if name in affine else None for name in ("weight", "bias"))
+        gradients = {"dweight": weight, "dbias": bias}
         return Needs(
             input=training,
             output=False,
             inplace=not training,
-            saved=dict.fromkeys(names, rounded),
-            forward={"normalize": [full, sums, *copy]},
-            backward={"normalize": [full, full, sums, rounded, Spec(of.affine, "float64"), *copy]},
+            saved=saved,
+            forward={"set_norm": backend.set_norm.scratch(numbers, of.over, 0.0, weight, bias, **saved)},
+            backward={
+                "set_norm_grads": backend.set_norm_grads.scratch(
+                    numbers, numbers, of.over, weight=weight, **saved, **gradients
+                )
+            },
         )
 
     def flops(self, x: Shape, y: Shape) -> int:
         return (7 if self.centres else 5) * prod(x)
 
-    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        xp, of = ctx.xp, self._division(x.shape)
-        squares, sums, *copy = ctx.scratch["normalize"]
-        x, y, inverse = x.reshape(of.shape), ctx.y.reshape(of.shape), ctx.saved["inverse"]
-        out = copy[0] if copy else y
-        if copy:  # what has 16 bits is computed in float32
-            yield partial(setitem, out, ..., x)
-            x = out
-        if self.centres:
-            mean, rest = ctx.saved["mean"], ctx.saved["rest"]
-            yield partial(xp.sum, x, axis=of.over, dtype="float64", keepdims=True, out=sums)
-            yield partial(xp.divide, sums, of.members, out=sums)
-            yield partial(setitem, mean, ..., sums)
-            yield partial(xp.subtract, sums, mean, out=sums)
-            yield partial(setitem, rest, ..., sums)
-            yield partial(xp.subtract, x, mean, out=out)
-            yield partial(xp.subtract, out, rest, out=out)
-            x = out
-        yield partial(xp.square, x, out=squares)
-        yield partial(xp.sum, squares, axis=of.over, dtype="float64", keepdims=True, out=sums)
-        yield partial(xp.divide, sums, of.members, out=sums)
-        yield lambda: xp.add(sums, self._epsilon(ctx.y.dtype.name), out=sums)
-        yield partial(xp.sqrt, sums, out=sums)
-        yield partial(xp.reciprocal, sums, out=sums)
-        yield partial(setitem, inverse, ..., sums)
-        yield partial(xp.multiply, x, inverse, out=out)
-        if "weight" in ctx.params:
-            yield partial(xp.multiply, out, self._broadcast(ctx.params["weight"], ctx.x.shape), out=out)
-        if "bias" in ctx.params:
-            yield partial(xp.add, out, self._broadcast(ctx.params["bias"], ctx.x.shape), out=out)
-        if copy:
-            yield partial(setitem, y, ..., out)
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        of, shape = self._division(x.shape), x.shape
+        return ctx.backend.set_norm.prepare(
+            x.reshape(of.shape),
+            of.over,
+            partial(self._epsilon, ctx.y.dtype.name),
+            **{name: self._broadcast(array, shape) for name, array in ctx.params.items()},
+            **ctx.saved,
+            out=ctx.y.reshape(of.shape),
+            scratch=ctx.scratch["set_norm"],
+        )
 
-    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        xp, shape = ctx.xp, ctx.x.shape
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        x, shape = ctx.x, ctx.x.shape
         of = self._division(shape)
-        normed, product, sums, mean, of_affine, *copy = ctx.scratch["normalize"]
-        x, dy, inverse = ctx.x.reshape(of.shape), dy.reshape(of.shape), ctx.saved["inverse"]
-        if copy:
-            yield partial(setitem, copy[0], ..., dy)
-            dy = copy[0]
-        if self.centres:
-            yield partial(xp.subtract, x, ctx.saved["mean"], out=normed)
-            yield partial(xp.subtract, normed, ctx.saved["rest"], out=normed)
-            x = normed
-        yield partial(xp.multiply, x, inverse, out=normed)
-        others = tuple(axis for axis, n in enumerate(of.affine) if n == 1)
-        total = partial(xp.sum, axis=others, dtype="float64", keepdims=True, out=of_affine)
-        if "bias" in ctx.params:
-            yield partial(total, dy)
-            yield partial(setitem, self._broadcast(ctx.grads["bias"], shape), ..., of_affine)
-        if "weight" in ctx.params:
-            yield partial(xp.multiply, dy, normed, out=product)
-            yield partial(total, product)
-            yield partial(setitem, self._broadcast(ctx.grads["weight"], shape), ..., of_affine)
-        if ctx.dx is None:
-            return
-        dx = ctx.dx.reshape(of.shape)
-        out = copy[0] if copy else dx
-        if "weight" in ctx.params:
-            yield partial(xp.multiply, dy, self._broadcast(ctx.params["weight"], shape), out=out)
-            dy = out
-        yield partial(xp.multiply, dy, normed, out=product)
-        yield from _mean(xp, product, of, sums, mean)
-        yield partial(xp.multiply, normed, mean, out=normed)
-        if self.centres:
-            yield from _mean(xp, dy, of, sums, mean)
-            yield partial(xp.add, normed, mean, out=normed)
-        yield partial(xp.subtract, dy, normed, out=out)
-        yield partial(xp.multiply, out, inverse, out=out)
-        if copy:
-            yield partial(setitem, dx, ..., out)
-
-
-def _mean(xp: Any, x: Array, of: Division, sums: Array, out: Array) -> Iterator[Call]:
-    """Write the mean of each set into ``out``, by way of ``sums`` in float64."""
-    yield partial(xp.sum, x, axis=of.over, dtype="float64", keepdims=True, out=sums)
-    yield partial(xp.divide, sums, of.members, out=sums)
-    yield partial(setitem, out, ..., sums)
+        weight = {name: self._broadcast(array, shape) for name, array in ctx.params.items() if name == "weight"}
+        return ctx.backend.set_norm_grads.prepare(
+            x.reshape(of.shape),
+            dy.reshape(of.shape),
+            of.over,
+            **weight,
+            **{f"d{name}": self._broadcast(ctx.grads[name], shape) for name in ctx.params},
+            **ctx.saved,
+            dx=None if ctx.dx is None else ctx.dx.reshape(of.shape),
+            scratch=ctx.scratch["set_norm_grads"],
+        )
 
 
 class ByChannels(WithinSample):

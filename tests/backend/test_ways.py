@@ -38,6 +38,18 @@ def pooled(seed=2):
     return images(3, 4, 3, 3, seed=seed)
 
 
+def of_channels(seed=0):
+    """A number for each channel of ``GROUPED``."""
+    return normal(1, 2, 2, 1, 1, seed=seed, dtype="float32")
+
+
+def of_sets(seed):
+    """A number for each group of channels of each sample of ``GROUPED``."""
+    return normal(1, 2, 1, 1, 3, seed=seed, dtype="float32")
+
+
+#: images of which the channels are in two groups, and the statistics of each
+GROUPED, PARTS = images().reshape(6, 2, 2, 5, 3), ("inverse", "mean", "rest")
 #: a row for each kernel, or several: its name and its arguments; arrays for two results are keywords
 ROWS = [
     ("im2col", (images(), WINDOW), {}),
@@ -70,6 +82,15 @@ ROWS = [
     ("batch_norm_grad_sums", (images(), normal(4), images(seed=1)), {}),
     ("channel_affine", (images(), normal(4), normal(4, seed=1)), {}),
     ("channel_affine", (images(), normal(4), normal(4, seed=1), images(seed=1), normal(4, seed=2), "relu"), {}),
+    ("set_norm", (GROUPED, (0, 2, 3), 1e-5, of_channels(), of_channels(1)), dict.fromkeys(PARTS, (1, 2, 1, 1, 3))),
+    ("set_norm", (GROUPED, (0, 2, 3), 1e-5), dict.fromkeys(PARTS, (1, 2, 1, 1, 3))),
+    ("set_norm", (images(), (2,), 0.1), {"inverse": (6, 4, 1, 3)}),
+    (
+        "set_norm_grads",
+        (GROUPED, GROUPED[::-1].copy(), (0, 2, 3), 1 + of_sets(0) ** 2, of_sets(1), of_sets(2) / 1e7, of_channels()),
+        {"dx": GROUPED.shape, "dweight": (1, 2, 2, 1, 1), "dbias": (1, 2, 2, 1, 1)},
+    ),
+    ("set_norm_grads", (GROUPED, GROUPED[::-1].copy(), (0, 2, 3), 1 + of_sets(0) ** 2), {"dx": GROUPED.shape}),
     ("cross_entropy", (normal(5, 7), np.arange(7) % 5, 0.25), {}),
     ("cross_entropy", (normal(5, 7), np.arange(7) % 5, 0.25), {"dlogits": (5, 7)}),
 ]
@@ -107,7 +128,7 @@ def test_all_ways_agree_to_the_bit(started, name, args, results):
         """Arrays for the results of one way, full of NaN."""
         order = {"dw": started.weight_order, "out": started.weight_order if name == "conv2d_weight_grad" else None}
         specs = {key: (shape, dtype) for key, shape in results.items()}
-        if "dw" not in results:
+        if "dx" not in results:
             specs["out"] = kernel.result(*given)
         return {key: spoiled(started, *spec, order.get(key)) for key, spec in specs.items()}
 
@@ -118,7 +139,8 @@ def test_all_ways_agree_to_the_bit(started, name, args, results):
         plain |= {} if returned is None else {"out": returned}
         expected = {key: bits(array) for key, array in plain.items()}
 
-        scratch = [spoiled(started, *spec) for spec in kernel.scratch(*given)]
+        named = {key: array for key, array in plain.items() if key != "out"}
+        scratch = [spoiled(started, *spec) for spec in kernel.scratch(*given, **named)]
         lent_scratch = {"scratch": scratch} if scratch else {}
         spoilt = lent()
         kernel(*given, **spoilt, **lent_scratch)
