@@ -21,6 +21,16 @@ LAYERS: dict[str, tuple[Callable[[], ic.Layer], int, int]] = {
     "avg_pool": (lambda: ic.AvgPool2d(2), 64, 16),
     "relu": (lambda: ic.ReLU(), 64, 16),
     "dropout": (lambda: ic.Dropout(0.5), 64, 16),
+    "gelu": (lambda: ic.GELU(), 64, 16),
+    "hardswish": (lambda: ic.Hardswish(), 64, 16),
+    "silu": (lambda: ic.SiLU(), 64, 16),
+    "softplus": (lambda: ic.Softplus(), 64, 16),
+    "group_norm": (lambda: ic.GroupNorm(8, 64), 64, 16),
+    "instance_norm": (lambda: ic.InstanceNorm2d(64), 64, 16),
+    "layer_norm": (lambda: ic.LayerNorm((64, 16, 16)), 64, 16),
+    "conv_transpose": (lambda: ic.ConvTranspose2d(64, 64, 4, 2, padding=1), 64, 16),
+    "upsample": (lambda: ic.Upsample(2, mode="bilinear"), 64, 16),
+    "concat": (lambda: ic.Net({"a": ic.ReLU(), "b": (ic.ReLU(), "input"), "c": (ic.Concat(), "a", "b")}), 32, 16),
     "linear": (lambda: ic.Sequential([ic.Flatten(), ic.Linear(64 * 64, 256)]), 64, 8),
 }
 

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import Any
 
 import im2colnet as ic
-from benchmarks.common import CASES, WARM_UP, interleave, start_backend, warm_up
+from benchmarks.common import CASES, MORE_CASES, WARM_UP, interleave, start_backend, warm_up
 
 NETS = [name for name in CASES if not name.startswith("resnet18")]  # half a minute of asv's time: in compare only
 MODELS = [name for name in NETS if name != "lenet5-b256"]
@@ -19,7 +19,8 @@ def step(net: str, threads: int) -> Callable[[], Any]:
     """Return a training step."""
     start_backend()
     ic.set_num_threads(threads)
-    trainer, (images, labels) = CASES[net].trainer(), CASES[net].data()
+    case = (CASES | MORE_CASES)[net]
+    trainer, (images, labels) = case.trainer(), case.data()
     taken = partial(trainer.step, images, labels)
     warm_up(taken)
     return taken
@@ -49,6 +50,12 @@ class Training(Nets):
 
     def time_step(self, net: str, threads: int) -> None:
         step(net, threads)()
+
+
+class MoreTraining(Training):
+    """The same of networks of any graph: U-Net, and two of torchvision's."""
+
+    params = (["unet-b8", "mobilenet_v3_small-b8", "densenet121-b8"], THREADS)
 
 
 class Inference(Nets):
