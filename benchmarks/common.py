@@ -192,21 +192,21 @@ CASES = {
 }
 #: networks that are measured where they are asked for by name
 MORE_CASES = {
-    "unet-b8": Case("unet", 8, (1, 64, 64), 2),
+    "unet-b16": Case("unet", 16, (1, 64, 64), 2),
     "wide_resnet-b16": Case("wide_resnet", 16, (3, 32, 32)),
-    "resnet18-large-b8": Case("resnet18", 8, (3, 128, 128), stem="large"),
-    "resnet34-b8": Case("resnet34", 8, (3, 128, 128), stem="large"),
-    "resnet50-b8": Case("resnet50", 8, (3, 128, 128), stem="large"),
-    "vgg11-b8": Case("vgg11", 8, (3, 64, 64)),
-    "vgg11_bn-b8": Case("vgg11_bn", 8, (3, 64, 64)),
-    "vgg16-b8": Case("vgg16", 8, (3, 64, 64)),
-    "vgg16_bn-b8": Case("vgg16_bn", 8, (3, 64, 64)),
-    "mobilenet_v2-b8": Case("mobilenet_v2", 8, (3, 128, 128)),
-    "mobilenet_v3_small-b8": Case("mobilenet_v3_small", 8, (3, 128, 128)),
-    "squeezenet1_1-b8": Case("squeezenet1_1", 8, (3, 128, 128)),
-    "shufflenet_v2_x1_0-b8": Case("shufflenet_v2_x1_0", 8, (3, 128, 128)),
-    "densenet121-b8": Case("densenet121", 8, (3, 128, 128)),
-    "efficientnet_b0-b8": Case("efficientnet_b0", 8, (3, 128, 128)),
+    "resnet18-large-b16": Case("resnet18", 16, (3, 64, 64), stem="large"),
+    "resnet34-b16": Case("resnet34", 16, (3, 64, 64), stem="large"),
+    "resnet50-b16": Case("resnet50", 16, (3, 64, 64), stem="large"),
+    "vgg11-b16": Case("vgg11", 16, (3, 64, 64)),
+    "vgg11_bn-b16": Case("vgg11_bn", 16, (3, 64, 64)),
+    "vgg16-b16": Case("vgg16", 16, (3, 64, 64)),
+    "vgg16_bn-b16": Case("vgg16_bn", 16, (3, 64, 64)),
+    "mobilenet_v2-b16": Case("mobilenet_v2", 16, (3, 64, 64)),
+    "mobilenet_v3_small-b16": Case("mobilenet_v3_small", 16, (3, 64, 64)),
+    "squeezenet1_1-b16": Case("squeezenet1_1", 16, (3, 64, 64)),
+    "shufflenet_v2_x1_0-b16": Case("shufflenet_v2_x1_0", 16, (3, 64, 64)),
+    "densenet121-b16": Case("densenet121", 16, (3, 64, 64)),
+    "efficientnet_b0-b16": Case("efficientnet_b0", 16, (3, 64, 64)),
 }
 
 

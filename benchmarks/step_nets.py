@@ -55,7 +55,7 @@ class Training(Nets):
 class MoreTraining(Training):
     """The same of networks of any graph: U-Net, and two of torchvision's."""
 
-    params = (["unet-b8", "mobilenet_v3_small-b8", "densenet121-b8"], THREADS)
+    params = (["unet-b16", "mobilenet_v3_small-b16", "densenet121-b16"], THREADS)
 
 
 class Inference(Nets):

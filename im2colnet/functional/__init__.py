@@ -44,7 +44,14 @@ from im2colnet.functional.activation import (
     tanh,
     threshold,
 )
-from im2colnet.functional.convolution import conv2d, conv2d_input, conv2d_weight, conv_transpose2d
+from im2colnet.functional.convolution import (
+    conv1d,
+    conv2d,
+    conv2d_input,
+    conv2d_weight,
+    conv_transpose1d,
+    conv_transpose2d,
+)
 from im2colnet.functional.dropout import dropout
 from im2colnet.functional.linear import linear
 from im2colnet.functional.losses import (
@@ -69,10 +76,15 @@ from im2colnet.functional.normalization import (
     rms_norm,
 )
 from im2colnet.functional.pooling import (
+    adaptive_avg_pool1d,
     adaptive_avg_pool2d,
+    adaptive_max_pool1d,
     adaptive_max_pool2d,
+    avg_pool1d,
     avg_pool2d,
     avg_pool2d_input,
+    lp_pool2d,
+    max_pool1d,
     max_pool2d,
     max_pool2d_input,
     max_unpool2d,
@@ -81,17 +93,22 @@ from im2colnet.functional.resampling import interpolate
 from im2colnet.functional.shaping import channel_shuffle, pad, pixel_shuffle, pixel_unshuffle
 
 __all__ = [
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "avg_pool1d",
     "avg_pool2d",
     "avg_pool2d_input",
     "batch_norm",
     "binary_cross_entropy_with_logits",
     "celu",
     "channel_shuffle",
+    "conv1d",
     "conv2d",
     "conv2d_input",
     "conv2d_weight",
+    "conv_transpose1d",
     "conv_transpose2d",
     "cross_entropy",
     "dice_loss",
@@ -115,6 +132,8 @@ __all__ = [
     "local_response_norm",
     "log_softmax",
     "logsigmoid",
+    "lp_pool2d",
+    "max_pool1d",
     "max_pool2d",
     "max_pool2d_input",
     "max_unpool2d",

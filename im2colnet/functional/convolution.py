@@ -7,10 +7,12 @@ from typing import Any
 from im2colnet.backend import Backend
 from im2colnet.checks import groups_divide
 from im2colnet.errors import ShapeError
+from im2colnet.functional.applying import apply_to_samples
 from im2colnet.functional.arguments import (
     check_channels,
     check_grad,
     check_images,
+    check_rank,
     check_sizes,
     check_vector,
     check_weight,
@@ -19,10 +21,59 @@ from im2colnet.functional.arguments import (
     to_rows,
     zeros,
 )
+from im2colnet.layers import Conv1d, ConvTranspose1d
 from im2colnet.types import Array, Shape
 from im2colnet.window import make_output_padding, make_window
 
-__all__ = ["conv2d", "conv2d_input", "conv2d_weight", "conv_transpose2d"]
+__all__ = ["conv1d", "conv2d", "conv2d_input", "conv2d_weight", "conv_transpose1d", "conv_transpose2d"]
+
+
+@on_arrays("input", "weight", "bias", samples=3)
+def conv1d(
+    backend: Backend,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Array:
+    """Cross-correlate sequences (N, C, L) or (C, L) with filters (F, C / groups, K): images of one row.
+
+    ``bias`` is (F,), the other arguments are those of :class:`im2colnet.Conv1d`.
+    """
+    _check_sequences(input, weight, "(F, C / groups, K)")
+    groups = check_channels(input.shape, weight.shape, groups)
+    check_vector("bias", bias, len(weight), "filter of weight")
+    sizes = input.shape[1], len(weight), weight.shape[2]
+    layer = Conv1d(*sizes, stride, padding, dilation, groups, bias is not None)
+    return apply_to_samples(layer, input, backend, _parameters(backend, weight, bias))
+
+
+@on_arrays("input", "weight", "bias", samples=3)
+def conv_transpose1d(
+    backend: Backend,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Array:
+    """Transposed convolution of sequences (N, C, L) or (C, L) with filters (C, F / groups, K): images of one row.
+
+    ``bias`` is (F,), the other arguments are those of :class:`im2colnet.ConvTranspose1d`.
+    """
+    _check_sequences(input, weight, "(C, F / groups, K)")
+    groups = _check_transposed(input.shape, weight.shape, groups)
+    F = weight.shape[1] * groups
+    check_vector("bias", bias, F, "output channel")
+    sizes = input.shape[1], F, weight.shape[2]
+    layer = ConvTranspose1d(*sizes, stride, padding, output_padding, groups, bias is not None, dilation)
+    return apply_to_samples(layer, input, backend, _parameters(backend, weight, bias))
 
 
 @on_arrays("input", "weight", "bias", samples=4)
@@ -189,3 +240,19 @@ def _check_transposed(x: Shape, w: Shape, groups: Any) -> int:
         return groups_divide(x[1], x[1], groups)
     except ShapeError:
         raise ShapeError(f"groups must divide the input channels, got groups={groups!r} for {x[1]}") from None
+
+
+def _check_sequences(input: Array, weight: Array, form: str) -> None:
+    """Raise a ShapeError unless arrays are sequences (N, C, L) and a weight for them; N may be 0."""
+    check_rank("input", input, 3, meaning=", (N, C, L), or 2 without N")
+    check_rank("weight", weight, 3, meaning=f", {form}")
+    if 0 in input.shape[1:]:
+        raise ShapeError(f"input is empty: shape {input.shape}")
+    if 0 in weight.shape:
+        raise ShapeError(f"weight is empty: shape {weight.shape}")
+
+
+def _parameters(backend: Backend, weight: Array, bias: Array | None) -> dict[str, Array]:
+    """Return the parameters of a layer by name."""
+    found = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    return {name: backend.xp.ascontiguousarray(array) for name, array in found.items()}

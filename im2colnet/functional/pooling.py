@@ -8,17 +8,40 @@ from im2colnet.backend import Backend
 from im2colnet.checks import whole
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.functional.applying import apply_to_samples
-from im2colnet.functional.arguments import check_grad, check_images, check_sizes, from_rows, on_arrays, to_rows, zeros
-from im2colnet.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d
+from im2colnet.functional.arguments import (
+    check_grad,
+    check_images,
+    check_rank,
+    check_sizes,
+    from_rows,
+    on_arrays,
+    to_rows,
+    zeros,
+)
+from im2colnet.layers import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    Layer,
+    LPPool2d,
+    MaxPool1d,
+)
 from im2colnet.layers.pooling import shares
 from im2colnet.types import Array, Shape
 from im2colnet.window import make_window, pair, pooling_window
 
 __all__ = [
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "avg_pool1d",
     "avg_pool2d",
     "avg_pool2d_input",
+    "lp_pool2d",
+    "max_pool1d",
     "max_pool2d",
     "max_pool2d_input",
     "max_unpool2d",
@@ -233,3 +256,68 @@ def _equal_windows(length: int, outputs: int) -> list[int]:
     each = list(shares(length, outputs))
     most = max(of.stop - of.start for of in each)
     return [min(of.start + k, of.stop - 1) for of in each for k in range(most)]
+
+
+@on_arrays("input", samples=4)
+def lp_pool2d(
+    backend: Backend,
+    input: Array,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Array:
+    """``(Σ x^p)^(1/p)`` of each window of images (N, C, H, W) or (C, H, W), p = ``norm_type``.
+
+    The arguments are those of :class:`im2colnet.LPPool2d`.
+    """
+    check_images(input=input)
+    return apply_to_samples(LPPool2d(norm_type, kernel_size, stride, ceil_mode), input, backend)
+
+
+@on_arrays("input", samples=3)
+def max_pool1d(
+    backend: Backend,
+    input: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """Largest value of each window of sequences (N, C, L) or (C, L); ``stride`` defaults to ``kernel_size``."""
+    return _of_sequences(MaxPool1d(kernel_size, stride, padding, dilation, ceil_mode), input, backend)
+
+
+@on_arrays("input", samples=3)
+def avg_pool1d(
+    backend: Backend,
+    input: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Mean of each window of sequences (N, C, L) or (C, L); ``stride`` defaults to ``kernel_size``."""
+    return _of_sequences(AvgPool1d(kernel_size, stride, padding, ceil_mode, count_include_pad), input, backend)
+
+
+@on_arrays("input", samples=3)
+def adaptive_avg_pool1d(backend: Backend, input: Array, output_size: Any) -> Array:
+    """Means of the places that belong to each output, of sequences (N, C, L) or (C, L)."""
+    return _of_sequences(AdaptiveAvgPool1d(output_size), input, backend)
+
+
+@on_arrays("input", samples=3)
+def adaptive_max_pool1d(backend: Backend, input: Array, output_size: Any) -> Array:
+    """Largest of the places that belong to each output, of sequences (N, C, L) or (C, L)."""
+    return _of_sequences(AdaptiveMaxPool1d(output_size), input, backend)
+
+
+def _of_sequences(layer: Layer, input: Array, backend: Backend) -> Array:
+    """Return what a layer makes of sequences, or raise a ShapeError if the input is none."""
+    check_rank("input", input, 3, meaning=", (N, C, L), or 2 without N")
+    if 0 in input.shape[1:]:
+        raise ShapeError(f"input is empty: shape {input.shape}")
+    return apply_to_samples(layer, input, backend)

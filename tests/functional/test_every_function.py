@@ -25,6 +25,7 @@ C1, C2, POOLED = normal(4, seed=4), normal(4, seed=5), normal(2, 4, 3, 2, seed=6
 SCORES, PIXELS, AT = normal(5, 3, seed=7), normal(2, 3, 2, 4, seed=8), np.arange(48).reshape(2, 4, 3, 2) % 6 * 4
 LABELS, PLACES = np.array([0, 2, 1, -100, 2]), np.arange(16).reshape(2, 2, 4) % 3
 MEAN, VAR = normal(4, seed=9), 1 + abs(normal(4, seed=10))
+SEQUENCES = normal(2, 4, 7, seed=11)
 #: name -> (function of arrays, the arrays)
 CALLS = {
     **{
@@ -44,6 +45,13 @@ CALLS = {
     "conv2d_input": (lambda w, dy: F.conv2d_input(X.shape, w, dy), [W, DY]),
     "conv2d_weight": (lambda x, dy: F.conv2d_weight(x, W.shape, dy), [X, DY]),
     "conv_transpose2d": (lambda x, w, b: F.conv_transpose2d(x, w, b, 2), [DY, W, C1]),
+    "conv1d": (lambda x, w, b: F.conv1d(x, w, b, 2, 1), [SEQUENCES, W[:, :, 0], B]),
+    "conv_transpose1d": (lambda x, w, b: F.conv_transpose1d(x, w, b, 2), [SEQUENCES[:, :3], W[:, :, 0], C1]),
+    "max_pool1d": (lambda x: F.max_pool1d(x, 2), [SEQUENCES]),
+    "avg_pool1d": (lambda x: F.avg_pool1d(x, 2, padding=1), [SEQUENCES]),
+    "adaptive_avg_pool1d": (lambda x: F.adaptive_avg_pool1d(x, 4), [SEQUENCES]),
+    "adaptive_max_pool1d": (lambda x: F.adaptive_max_pool1d(x, 4), [SEQUENCES]),
+    "lp_pool2d": (lambda x: F.lp_pool2d(x, 2, 2), [X]),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), [X]),
     "max_pool2d_input": (lambda x, dy: F.max_pool2d_input(x, dy, 2), [X, POOLED]),
     "max_unpool2d": (lambda x: F.max_unpool2d(x, ic.get_backend().asarray(AT), 2), [POOLED]),
@@ -136,7 +144,8 @@ def test_running_statistics_are_changed_in_place_as_pytorch_does(every_backend):
 
 # Single samples, and none --------------------------------------------------------------------------------------------
 SINGLE = ["conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"]
-SINGLE += ["unfold", "fold", "pixel_shuffle", "pixel_unshuffle", "pad"]
+SINGLE += ["conv1d", "conv_transpose1d", "max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d"]
+SINGLE += ["lp_pool2d", "unfold", "fold", "pixel_shuffle", "pixel_unshuffle", "pad"]
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -369,6 +378,18 @@ ERRORS = [
     (lambda: F.log_softmax(X, 1.0), ic.ShapeError, "dim must be an axis of input", "1.0"),
     (lambda: F.softmax(X, True), ic.ShapeError, "dim must be an axis of input", "True"),
     (lambda: F.glu(X), ic.ShapeError, "dim=-1 of input must have two halves", "(2, 4, 6, 5)"),
+    (lambda: F.conv1d(X, W[:, :, 0]), ic.ShapeError, "input must have 3 dimensions, (N, C, L), or 2 without N, got 4"),
+    (lambda: F.conv1d(SEQUENCES, W), ic.ShapeError, "weight must have 3 dimensions, (F, C / groups, K), got 4"),
+    (lambda: F.conv1d(SEQUENCES[:, :2], W[:, :, 0]), ic.ShapeError, "input has 2 channels", "expects 4 * 1 = 4"),
+    (lambda: F.conv1d(SEQUENCES, W[:, :, 0], C1), ic.ShapeError, "bias must have shape (3,)"),
+    (lambda: F.conv1d(SEQUENCES[..., :0], W[:, :, 0]), ic.ShapeError, "input is empty: shape (2, 4, 0)"),
+    (lambda: F.conv1d(SEQUENCES, W[:, :0, 0]), ic.ShapeError, "weight is empty: shape (3, 0, 2)"),
+    (lambda: F.conv1d(SEQUENCES[..., :1], W[:, :, 0]), ic.ShapeError, "kernel 2"),
+    (lambda: F.conv_transpose1d(SEQUENCES, W[:, :, 0]), ic.ShapeError, "input has 4 channels", "expects 3"),
+    (lambda: F.max_pool1d(X, 2), ic.ShapeError, "input must have 3 dimensions, (N, C, L), or 2 without N, got 4"),
+    (lambda: F.avg_pool1d(SEQUENCES[..., :0], 2), ic.ShapeError, "input is empty"),
+    (lambda: F.lp_pool2d(SEQUENCES[0], 2, 2), ic.ShapeError, "input must have 4 dimensions"),
+    (lambda: F.lp_pool2d(X, 0, 2), ic.ShapeError, "norm_type"),
     (lambda: F.linear(X, normal(3, 4)), ic.ShapeError, "input must end in the 4 features", "(2, 4, 6, 5)"),
     (lambda: F.linear(X, normal(5)), ic.ShapeError, "weight must have 2 dimensions", "(5,)"),
     (lambda: F.linear(X, normal(3, 5), C1), ic.ShapeError, "bias must have shape (3,)", "(4,)"),

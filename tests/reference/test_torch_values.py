@@ -293,6 +293,7 @@ def function_by_name(config, a):
 #: functions that have the names of their layers' groups
 NAMESAKES = ["relu", "leaky_relu", "sigmoid", "tanh", "silu", "elu", "selu", "celu", "gelu", "mish", "softplus"]
 NAMESAKES += ["softsign", "hardtanh", "relu6", "hardsigmoid", "hardswish", "threshold", "glu", "local_response_norm"]
+NAMESAKES += ["max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d", "lp_pool2d"]
 NAMESAKES += ["adaptive_avg_pool2d", "adaptive_max_pool2d", "pixel_shuffle", "channel_shuffle"]
 
 
@@ -357,6 +358,13 @@ FUNCTIONS = {
         "cols": F.unfold(a["x"], **config),
         "folded": F.fold(a["dcols"], a["x"].shape[2:], **config),
     },
+    **{
+        name: lambda config, a, function=function: {
+            "y": function(a["x"], a["w"], a["b"], **config),
+            "y without bias": function(a["x"], a["w"], **config) + a["b"][:, None],
+        }
+        for name, function in {"conv1d": F.conv1d, "conv_transpose1d": F.conv_transpose1d}.items()
+    },
     "max_pool2d": function_max_pool2d,
     "avg_pool2d": function_avg_pool2d,
     "functional": function_by_name,
@@ -369,6 +377,7 @@ FUNCTIONS = {
     "zero_pad2d": function_of(partial(padded_on_each_side, mode="constant")),
     "reflection_pad2d": function_of(partial(padded_on_each_side, mode="reflect")),
     "replication_pad2d": function_of(partial(padded_on_each_side, mode="replicate")),
+    "circular_pad2d": function_of(partial(padded_on_each_side, mode="circular")),
     "prelu": lambda config, a: {"y": F.prelu(a["x"], a["w"])},
     "linear": lambda config, a: {"y": F.linear(a["x"], a["w"], a["b"])},
     "batch_norm_training": function_batch_norm_training,
