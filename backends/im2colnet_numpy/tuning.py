@@ -36,6 +36,7 @@ class Tuning:
     winograd_min_channels: int = 16  # channels and filters from which on the transforms cost less than they save
     winograd_min_samples: int = 8  # samples from which on they do
     winograd_min_products: int = 1 << 13  # channels · filters · samples from which on they do
+    winograd_more_columns: int = 32  # columns of a product that take as long as the transform of its filters
 
     products: Products = field(default_factory=Products)
 

@@ -155,10 +155,15 @@ class Winograd:
         """Whether it exists for this convolution and is faster than the products of rows."""
         exists = window.kernel == (TAPS, TAPS) and window.stride == window.dilation == (1, 1) and groups == 1
         exists = exists and dtype == "float32" and window.flipped is not None
-        C, N = x[1], x[3]
+        if not exists:
+            return False
+        C, N, (OH, OW) = x[1], x[3], window.output_size((x[0], x[2]))
         enough = min(C, F) >= tuning.winograd_min_channels and tuning.winograd_min_samples <= N
         enough = enough and tuning.winograd_min_products <= C * F * N
-        return exists and enough and enabled()
+        # multiplications for each channel and filter: with few tiles, the 36 products have too few columns to repay the
+        # transform of the filters; with small images, most outputs of a tile are beyond the image
+        columns = -(-OH // OUT) * -(-OW // OUT) * N + tuning.winograd_more_columns
+        return enough and IN**2 * columns <= TAPS**2 * OH * OW * N and enabled()
 
     def conv2d(
         self,

@@ -204,9 +204,14 @@ def test_repr_names_the_backend(backend):
     assert repr(backend) == f"<{type(backend).__name__} {backend.name!r}>"
 
 
+#: columns of a product less than none, so that Winograd's algorithm is taken for the smallest images too
+ALWAYS = -(1 << 20)
+
+
 def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
     def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32", samples=8, least=8):
-        window, tuning = make_window(3, stride, padding), Tuning(im2col_min_filters=least)
+        window = make_window(3, stride, padding)
+        tuning = Tuning(im2col_min_filters=least, winograd_more_columns=ALWAYS)
         return algorithm((5, channels, 5, samples), filters, window, groups, np.dtype(dtype), tuning)
 
     def kind(*args, **options):
@@ -222,6 +227,22 @@ def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
     assert kind(32, 31) is kind(15, 64, samples=32) is kind(64, 64, samples=7) is Rows
     assert kind(32, 33, stride=2) is kind(32, 33, padding=3) is Rows
     assert kind(64, 64, groups=2) is kind(32, 33, dtype="float64") is Rows
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "samples", "expected"),
+    [
+        (512, 2, 16, Im2col),  # three quarters of a tile's outputs are beyond the image
+        (512, 4, 8, Im2col),  # 8 columns are too few for the transform of the filters
+        (512, 4, 16, Winograd),
+        (64, 4, 8, Rows),
+        (64, 8, 8, Winograd),
+        (512, 7, 8, Winograd),
+    ],
+)
+def test_winograd_is_for_products_of_many_columns(channels, size, samples, expected):
+    found = algorithm((size, channels, size, samples), channels, make_window(3, 1, 1), 1, np.dtype("float32"))
+    assert type(found) is expected
 
 
 def test_winograd_can_be_switched_off(monkeypatch):
@@ -502,6 +523,7 @@ def test_winograd_convolutions(problem, way, most, columns, half, kind):
     shapes = rows(x).shape, rows(dy).shape
     sizes = {"winograd_max_tiles": most, "winograd_min_columns": columns, "winograd_half_bytes": half}
     sizes |= dict.fromkeys(("winograd_min_channels", "winograd_min_samples", "winograd_min_products"), 1)
+    sizes["winograd_more_columns"] = ALWAYS
     call = Call(get_backend("numpy"), **way, **sizes)
     x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
     y = call("conv2d", rows(x4), w4, b4, window, 1, kind, shape=shapes[1])
