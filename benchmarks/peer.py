@@ -30,8 +30,8 @@ def module(layer: ic.Layer) -> Any:
             return nn.Sequential(*(module(child) for child in layer.layers))
         case ic.Net():
             return _graph(layer)
-        case ic.SqueezeExcitation():
-            return _squeeze_excitation(layer)
+        case ic.SqueezeExcitation() | ic.SeparableConv2d():
+            return _defined(layer)
         case ic.Residual():
             return _residual(module(layer.body), nn.Identity() if layer.shortcut is None else module(layer.shortcut))
         case ic.Conv2d():
@@ -93,17 +93,19 @@ def _graph(net: ic.Net) -> Any:
     return Graph()
 
 
-def _squeeze_excitation(net: ic.SqueezeExcitation) -> Any:
-    class SqueezeExcitation(import_torch().nn.Module):
+def _defined(net: ic.Network) -> Any:
+    """The layers of a network by the same names, called as its own ``define`` calls them."""
+
+    class Defined(import_torch().nn.Module):
         def __init__(self) -> None:
             super().__init__()
             for name, layer in net.children().items():
                 self.add_module(name, module(layer))
 
         def forward(self, x: Any) -> Any:
-            return self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x))))) * x
+            return type(net).define(self, x)
 
-    return SqueezeExcitation()
+    return Defined()
 
 
 def _function(layer: ic.Layer) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet.graph.parameters import names
+from im2colnet.graph.parameters import state_shapes
 from im2colnet.models.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +99,7 @@ def compared(name, build, options):
         return "no model of this name"
     large = {"stem": "large"} if "stem" in options else {}
     graph = build(classes=1000, **large).graph
-    own = {k: [*(node.layer.parameters() | node.layer.state())[key].shape] for k, node, key in names(graph)}
+    own = {k: [*shape] for k, shape in state_shapes(graph).items()}
     same = "the same names and shapes" + ", with `stem=\"large\"`" * bool(large)
     return same if own == TORCHVISION[name]["shapes"] else "other names or shapes"
 

@@ -141,15 +141,25 @@ def check_images(**arrays: Array) -> None:
     """Raise a ShapeError unless arrays are images (N, C, H, W); N may be 0."""
     for name, array in arrays.items():
         check_rank(name, array, 4, meaning=", (N, C, H, W), or 3 without N")
-        if 0 in array.shape[1:]:
-            raise ShapeError(f"{name} is empty: shape {array.shape}")
+        _check_filled(name, array, array.shape[1:])
 
 
-def check_weight(weight: Array) -> None:
-    """Raise a ShapeError unless an array is the weight of a convolution."""
-    check_rank("weight", weight, 4, meaning=", (F, C / groups, KH, KW)")
-    if 0 in weight.shape:
-        raise ShapeError(f"weight is empty: shape {weight.shape}")
+def check_sequences(**arrays: Array) -> None:
+    """Raise a ShapeError unless arrays are sequences (N, C, L); N may be 0."""
+    for name, array in arrays.items():
+        check_rank(name, array, 3, meaning=", (N, C, L), or 2 without N")
+        _check_filled(name, array, array.shape[1:])
+
+
+def check_weight(weight: Array, *form: str) -> None:
+    """Raise a ShapeError unless an array is the weight of a convolution, whose axes ``form`` names."""
+    check_rank("weight", weight, len(form), meaning=f", ({', '.join(form)})")
+    _check_filled("weight", weight, weight.shape)
+
+
+def _check_filled(name: str, array: Array, lengths: Shape) -> None:
+    if 0 in lengths:
+        raise ShapeError(f"{name} is empty: shape {array.shape}")
 
 
 def check_vector(name: str, array: Array | None, length: int, meaning: str) -> None:

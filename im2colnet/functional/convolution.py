@@ -12,7 +12,7 @@ from im2colnet.functional.arguments import (
     check_channels,
     check_grad,
     check_images,
-    check_rank,
+    check_sequences,
     check_sizes,
     check_vector,
     check_weight,
@@ -43,7 +43,8 @@ def conv1d(
 
     ``bias`` is (F,), the other arguments are those of :class:`im2colnet.Conv1d`.
     """
-    _check_sequences(input, weight, "(F, C / groups, K)")
+    check_sequences(input=input)
+    check_weight(weight, "F", "C / groups", "K")
     groups = check_channels(input.shape, weight.shape, groups)
     check_vector("bias", bias, len(weight), "filter of weight")
     sizes = input.shape[1], len(weight), weight.shape[2]
@@ -67,7 +68,8 @@ def conv_transpose1d(
 
     ``bias`` is (F,), the other arguments are those of :class:`im2colnet.ConvTranspose1d`.
     """
-    _check_sequences(input, weight, "(C, F / groups, K)")
+    check_sequences(input=input)
+    check_weight(weight, "C", "F / groups", "K")
     groups = _check_transposed(input.shape, weight.shape, groups)
     F = weight.shape[1] * groups
     check_vector("bias", bias, F, "output channel")
@@ -115,7 +117,7 @@ def conv2d(
     algorithm (docs/how-it-works.md says where, and what remains), unless ``IM2COLNET_WINOGRAD=0`` is set.
     """
     check_images(input=input)
-    check_weight(weight)
+    check_weight(weight, "F", "C / groups", "KH", "KW")
     groups = check_channels(input.shape, weight.shape, groups)
     check_vector("bias", bias, len(weight), "filter of weight")
     window = make_window(weight.shape[2:], stride, padding, dilation)
@@ -136,7 +138,7 @@ def conv2d_input(
     groups: int = 1,
 ) -> Array:
     """Gradient of :func:`conv2d` with respect to its input of shape ``input_size``, for that of its output."""
-    check_weight(weight)
+    check_weight(weight, "F", "C / groups", "KH", "KW")
     check_images(grad_output=grad_output)
     N, _, H, W = check_sizes(input_size, "input_size")
     groups = check_channels(input_size, weight.shape, groups, "input_size")
@@ -213,7 +215,7 @@ def conv_transpose2d(
     count, and :func:`conv2d_weight` with that gradient for the images and ``input`` for the gradient of their output.
     """
     check_images(input=input)
-    check_weight(weight)
+    check_weight(weight, "C", "F / groups", "KH", "KW")
     (N, C, H, W), groups = input.shape, _check_transposed(input.shape, weight.shape, groups)
     F = weight.shape[1] * groups
     check_vector("bias", bias, F, "output channel")
@@ -240,16 +242,6 @@ def _check_transposed(x: Shape, w: Shape, groups: Any) -> int:
         return groups_divide(x[1], x[1], groups)
     except ShapeError:
         raise ShapeError(f"groups must divide the input channels, got groups={groups!r} for {x[1]}") from None
-
-
-def _check_sequences(input: Array, weight: Array, form: str) -> None:
-    """Raise a ShapeError unless arrays are sequences (N, C, L) and a weight for them; N may be 0."""
-    check_rank("input", input, 3, meaning=", (N, C, L), or 2 without N")
-    check_rank("weight", weight, 3, meaning=f", {form}")
-    if 0 in input.shape[1:]:
-        raise ShapeError(f"input is empty: shape {input.shape}")
-    if 0 in weight.shape:
-        raise ShapeError(f"weight is empty: shape {weight.shape}")
 
 
 def _parameters(backend: Backend, weight: Array, bias: Array | None) -> dict[str, Array]:

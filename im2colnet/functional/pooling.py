@@ -11,7 +11,7 @@ from im2colnet.functional.applying import apply_to_samples
 from im2colnet.functional.arguments import (
     check_grad,
     check_images,
-    check_rank,
+    check_sequences,
     check_sizes,
     from_rows,
     on_arrays,
@@ -317,7 +317,5 @@ def adaptive_max_pool1d(backend: Backend, input: Array, output_size: Any) -> Arr
 
 def _of_sequences(layer: Layer, input: Array, backend: Backend) -> Array:
     """Return what a layer makes of sequences, or raise a ShapeError if the input is none."""
-    check_rank("input", input, 3, meaning=", (N, C, L), or 2 without N")
-    if 0 in input.shape[1:]:
-        raise ShapeError(f"input is empty: shape {input.shape}")
+    check_sequences(input=input)
     return apply_to_samples(layer, input, backend)

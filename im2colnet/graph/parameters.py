@@ -14,7 +14,7 @@ from im2colnet.errors import CheckpointError, DTypeError, NonFiniteError, memory
 from im2colnet.graph.nodes import Graph, Node
 from im2colnet.layers import Parameter
 from im2colnet.memory import working
-from im2colnet.types import HALF, Array
+from im2colnet.types import HALF, Array, Shape
 
 #: how many differences between two networks an error lists
 MOST_DIFFERENCES = 20
@@ -186,11 +186,14 @@ def names(graph: Graph, *kinds: str) -> Iterator[tuple[str, Node, str]]:
                 yield f"{node.name}.{key}", node, key
 
 
+def state_shapes(graph: Graph) -> dict[str, Shape]:
+    """Return the shapes of all parameters and of the state by name, in their order, without making them."""
+    return {name: tuple((node.layer.parameters() | node.layer.state())[key].shape) for name, node, key in names(graph)}
+
+
 def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
     """Raise a CheckpointError that lists the differences unless a state of these shapes is this graph's."""
-    wanted = {
-        name: tuple((node.layer.parameters() | node.layer.state())[key].shape) for name, node, key in names(graph)
-    }
+    wanted = state_shapes(graph)
     differences = [f"{k} is missing" for k in wanted if k not in shapes]
     differences += [f"{k} {tuple(v)} is not in this network" for k, v in shapes.items() if k not in wanted]
     differences += [

@@ -52,8 +52,8 @@ class Parameter(NamedTuple):
     precise: bool = False
 
 
-#: by ``init`` of a layer with a weight, the bounds of weight and bias for the number of inputs of each output (fan-in):
-#: PyTorch's, or those of He, Zhang, Ren & Sun 2015 (arXiv:1502.01852, equation 10), of the same variance
+#: a layer's ``init`` -> the bounds of weight and bias for a fan-in, the number of inputs of each output. "default" is
+#: PyTorch's; "he" has the variance 2 / fan-in of He, Zhang, Ren & Sun 2015 (arXiv:1502.01852, equation 10)
 BOUNDS: dict[str, Callable[[int], tuple[float, float]]] = {
     "default": lambda fan_in: (1 / sqrt(fan_in), 1 / sqrt(fan_in)),
     "he": lambda fan_in: (sqrt(6 / fan_in), 0.0),
@@ -427,9 +427,8 @@ class OneRow(Layer):
         """Return a context that shows the sequences' inputs, output and gradients as images."""
         found = copy(ctx)
         found.xs, found.y = tuple(map(as_rows, ctx.xs)), as_rows(ctx.y)
-        found.dxs = [
-            dx if dx is None else as_rows(dx) for dx in getattr(ctx, "dxs", [])
-        ]  # there are none in evaluation
+        gradients = getattr(ctx, "dxs", [])  # there are none in evaluation
+        found.dxs = [dx if dx is None else as_rows(dx) for dx in gradients]
         return found
 
 

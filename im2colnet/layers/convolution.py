@@ -454,6 +454,7 @@ class Conv1d(FiltersOfOneRow, Conv2d):
         Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
     bias : bool
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
+    init : {"default", "he"}
     """
 
     fuses: ClassVar[bool] = True
@@ -486,4 +487,5 @@ class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
         Groups of channels that do not see each other.
     bias : bool
     padding_mode : {"zeros"}
+    init : {"default", "he"}
     """

@@ -96,7 +96,7 @@ class Loss:
             As :meth:`__call__` gets them.
         backend : Backend
         """
-        raise NotImplementedError(f"{type(self).__name__} gives no single losses")
+        raise NotImplementedError(f"{type(self).__name__} must define each(output, targets, backend)")
 
     def totals(self, targets: Any) -> tuple[Any, Any]:
         """Return what the sum of the loss is divided by, and how many things each metric is the mean of.

@@ -10,7 +10,7 @@ from reference.seeded import images, parameter
 
 import im2colnet as ic
 from im2colnet import models
-from im2colnet.graph.parameters import names
+from im2colnet.graph.parameters import state_shapes
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference/torchvision_models.json").read_text())
 HIDDEN = 32  # of VGG, as the reference was made
@@ -19,11 +19,6 @@ HIDDEN = 32  # of VGG, as the reference was made
 def build(name, classes, **options):
     options |= {"stem": "large"} if name.startswith("resnet") else {}
     return models.make(name, classes, 3, 224, **options)
-
-
-def shapes(net):
-    """Names and shapes of parameters and state in their order, without making them."""
-    return {k: tuple((node.layer.parameters() | node.layer.state())[key].shape) for k, node, key in names(net.graph)}
 
 
 def assert_output(net, x, expected, part):
@@ -35,15 +30,15 @@ def assert_output(net, x, expected, part):
 @pytest.mark.parametrize("name", REFERENCE)
 def test_names_and_shapes(name):
     net, reference = build(name, 1000), REFERENCE[name]
-    assert shapes(net) == {key: tuple(shape) for key, shape in reference["shapes"].items()}
-    assert list(shapes(net)) == list(reference["shapes"])
+    assert state_shapes(net.graph) == {key: tuple(shape) for key, shape in reference["shapes"].items()}
+    assert list(state_shapes(net.graph)) == list(reference["shapes"])
     assert net.graph.size == reference["parameters"]
 
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_outputs(name):
     net = build(name, 10, **({"hidden": HIDDEN} if name.startswith("vgg") else {}))
-    state = {key: parameter(key, shape) for key, shape in shapes(net).items()}
+    state = {key: parameter(key, shape) for key, shape in state_shapes(net.graph).items()}
     net.load_state_dict(state | {"bn1.num_batches_tracked": np.array(7)})
     x = images(64)
     assert_output(net, x, REFERENCE[name]["output"], 1e-5)
@@ -52,13 +47,13 @@ def test_outputs(name):
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121"])
 def test_outputs_in_float64(name):
     net = build(name, 10).init(0, "float64")
-    net.load_state_dict({key: parameter(key, shape) for key, shape in shapes(net).items()})
+    net.load_state_dict({key: parameter(key, shape) for key, shape in state_shapes(net.graph).items()})
     assert_output(net, images(64).astype("float64"), REFERENCE[name]["output"], 1e-11)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_the_small_stem_differs_in_the_first_convolution_alone(name):
-    small, large = (shapes(models.MODELS[name](stem=stem)) for stem in ("small", "large"))
+    small, large = (state_shapes(models.MODELS[name](stem=stem).graph) for stem in ("small", "large"))
     assert small.pop("conv1.weight") == (64, 3, 3, 3)
     assert large.pop("conv1.weight") == (64, 3, 7, 7)
     assert small == large
