@@ -357,15 +357,14 @@ class Padding(Layer):
 class Filled(Padding):
     """Base of the paddings of one number."""
 
-    def _number(self) -> float:
-        raise NotImplementedError
+    value: float
 
     def pad(self, x: Array, y: Array) -> Iterator[Call]:
         (rows, of_rows), (columns, of_columns) = self._inside(0, x.shape[0]), self._inside(1, x.shape[2])
         for border in _outside(rows):
-            yield partial(setitem, y[border], ..., self._number())
+            yield partial(setitem, y[border], ..., self.value)
         for border in _outside(columns):
-            yield partial(setitem, y[rows, :, border], ..., self._number())
+            yield partial(setitem, y[rows, :, border], ..., self.value)
         yield partial(setitem, y[rows, :, columns], ..., x[of_rows, :, of_columns])
 
     def fold(self, dy: Array, dx: Array, scratch: list[Array], xp: Any) -> Iterator[Call]:
@@ -391,8 +390,7 @@ class ZeroPad2d(Filled):
         A negative number cuts pixels off.
     """
 
-    def _number(self) -> float:
-        return 0.0
+    value = 0.0
 
 
 @dataclass(eq=False, repr=False)
@@ -411,9 +409,6 @@ class ConstantPad2d(Filled):
     def __post_init__(self) -> None:
         super().__post_init__()
         number("value", self.value, least=-inf)
-
-    def _number(self) -> float:
-        return self.value
 
 
 class Repeating(Padding):
