@@ -116,7 +116,7 @@ _libraries = cache(_find_libraries)  # to look for them takes longer than many a
 def _set_threads(library: Any, threads: int) -> None:
     """Set the threads of a library, also where another thread of Python has set them before.
 
-    threadpoolctl 3.8 ignores what a thread sets while the first that did so is alive, which this module's lock makes
-    needless: a limit would not hold, or stay for ever.
+    Once a thread of Python has set them, ``set_num_threads`` of threadpoolctl 3.8 ignores all other threads until that
+    one ends. A limit from another thread would then not hold, or never be taken back, so its inner method is called.
     """
     getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)

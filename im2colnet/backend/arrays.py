@@ -101,10 +101,10 @@ class Arrays:
         return self
 
     def prepare_process(self) -> None:
-        """Do what this process needs before several workers compute at once; nothing where that is nothing.
+        """Do what the process needs before several workers compute at once; by default nothing.
 
-        It is called whenever the backend is asked for by :func:`~im2colnet.backend.registry.get_backend`, so before a
-        network runs. Functions on plain arrays do without, and leave the process as it is.
+        :func:`~im2colnet.backend.registry.get_backend` calls it each time, so it is called before a network runs. The
+        functions on plain arrays do not call it: they leave the process as it is.
         """
 
     def limit_threads(self, threads: int) -> AbstractContextManager[Any]:

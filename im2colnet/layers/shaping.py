@@ -355,7 +355,7 @@ class Padding(Layer):
 
 
 class Filled(Padding):
-    """Base of the paddings of one number."""
+    """Base of the paddings that show the same number everywhere."""
 
     value: float
 
