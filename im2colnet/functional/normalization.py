@@ -71,8 +71,7 @@ def batch_norm(
         If mean or variance of the batch is not finite, on a backend of the CPU.
     """
     C = _channels(input)
-    for name, array in {"weight": weight, "bias": bias}.items():
-        check_vector(name, array, C, "channel")
+    _check_affine(C, weight, bias)
     running = _running(backend, C, running_mean=running_mean, running_var=running_var)
     training, momentum = truth_value("training", training), number("momentum", momentum)
     if len(running) != 2 and not training:
@@ -88,6 +87,12 @@ def batch_norm(
     for name, array in running.items() if training and input.size else ():
         array[...] = state[name]
     return y.reshape(input.shape)
+
+
+def _check_affine(channels: int, weight: Array | None, bias: Array | None) -> None:
+    """Raise a ShapeError unless weight and bias, where they are given, have a number for each channel."""
+    check_vector("weight", weight, channels, "channel")
+    check_vector("bias", bias, channels, "channel")
 
 
 def _running(backend: Backend, channels: int, **arrays: Array | None) -> dict[str, Array]:
@@ -132,8 +137,7 @@ def instance_norm(
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if prod(input.shape[2:]) == 1:
         raise ShapeError(f"input must have more than one place for each channel, got shape {input.shape}")
-    for name, array in {"weight": weight, "bias": bias}.items():
-        check_vector(name, array, C, "channel")
+    _check_affine(C, weight, bias)
     running = _running(backend, C, running_mean=running_mean, running_var=running_var)
     if running and input.size:  # N·C channels of one sample have statistics of their own
         N, *_ = input.shape
@@ -166,8 +170,7 @@ def group_norm(
     eps : float
     """
     C = _channels(input)
-    for name, array in {"weight": weight, "bias": bias}.items():
-        check_vector(name, array, C, "channel")
+    _check_affine(C, weight, bias)
     x = input.reshape(len(input), C, prod(input.shape[2:]))
     y = apply_to_samples(GroupNorm(num_groups, C, eps), x, backend, _given(weight=weight, bias=bias))
     return y.reshape(input.shape)
