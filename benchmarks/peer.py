@@ -6,6 +6,7 @@ PyTorch is imported in the functions, so that the suite can be listed without it
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def module(layer: ic.Layer) -> Any:
         case ic.Net():
             return _graph(layer)
         case ic.SqueezeExcitation() | ic.SeparableConv2d():
-            return _defined(layer)
+            return _of_children(layer, type(layer).define)  # which knows modules and layers by the same names
         case ic.Residual():
             return _residual(module(layer.body), nn.Identity() if layer.shortcut is None else module(layer.shortcut))
         case ic.Conv2d():
@@ -74,38 +75,32 @@ def module(layer: ic.Layer) -> Any:
     return same(**{name: value for name, value in layer.config().items() if name in known})
 
 
+def _of_children(net: ic.Network, forward: Callable[..., Any]) -> Any:
+    """A module that has the layers of a network by the same names, and applies them by ``forward(module, x)``."""
+
+    class OfChildren(import_torch().nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, layer in net.children().items():
+                self.add_module(name, module(layer))
+
+        def forward(self, x: Any) -> Any:
+            return forward(self, x)
+
+    return OfChildren()
+
+
 def _graph(net: ic.Net) -> Any:
-    """The layers of a :class:`im2colnet.Net` by the same names, each called with what it reads."""
+    """The layers of a :class:`im2colnet.Net`, each called with what it reads."""
 
-    class Graph(import_torch().nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            for name, layer in net.children().items():
-                self.add_module(name, module(layer))
+    def forward(modules: Any, x: Any) -> Any:
+        values = {"input": x}
+        for name, entry in net.layers.items():
+            reads = entry[1:] if isinstance(entry, tuple) else [next(reversed(values))]
+            values[name] = getattr(modules, name)(*(values[read] for read in reads))
+        return values[net.outputs[0]]
 
-        def forward(self, x: Any) -> Any:
-            values = {"input": x}
-            for name, entry in net.layers.items():
-                reads = entry[1:] if isinstance(entry, tuple) else [next(reversed(values))]
-                values[name] = getattr(self, name)(*(values[read] for read in reads))
-            return values[net.outputs[0]]
-
-    return Graph()
-
-
-def _defined(net: ic.Network) -> Any:
-    """The layers of a network by the same names, called as its own ``define`` calls them."""
-
-    class Defined(import_torch().nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            for name, layer in net.children().items():
-                self.add_module(name, module(layer))
-
-        def forward(self, x: Any) -> Any:
-            return type(net).define(self, x)
-
-    return Defined()
+    return _of_children(net, forward)
 
 
 def _function(layer: ic.Layer) -> Any:
