@@ -36,6 +36,16 @@ def positive(**arguments: Any) -> None:
         whole(name, value)
 
 
+def sides(name: str, value: Any) -> tuple[int, int]:
+    """Return height and width of an image: a pair, or one number for both."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ShapeError(f"{name} must be a positive integer, or a pair (height, width), got {value!r}")
+        return whole(name, value[0]), whole(name, value[1])
+    side = whole(name, value)
+    return side, side
+
+
 def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: float = inf) -> float:
     """Return ``value`` as a float from ``least`` to ``below``, or raise a ShapeError that names the argument."""
     if type(value) is float and least <= value < below:  # what every step asks

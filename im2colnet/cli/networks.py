@@ -51,7 +51,7 @@ def find_subject(args: argparse.Namespace) -> Subject:
             net = make_model(args, name, data)
         else:
             name = args.model or "resnet20"
-            sizes = {"in_channels": shape[0], "input_size": shape[1]} if shape else {}
+            sizes = {"in_channels": shape[0], "input_size": shape[1:]} if shape else {}
             net = models.MODELS[name](**sizes, **_width(args, name))
         _, batch_size, optimizer = models.MODELS[name].recipe
     if asked_for:
@@ -70,9 +70,8 @@ def make_model(args: argparse.Namespace, name: str, data: Dataset) -> Network:
     if not data.classes:
         raise DataError(f"{data.name} has targets and no class labels: the models classify, train others from Python")
     channels, height, width = data.images.shape[1:]
-    if height != width:
-        raise DataError(f"the models take square images, those of {data.name} are {height}×{width}")
-    return models.make(name, len(data.classes), channels, height, **_width(args, name))
+    size = height if height == width else (height, width)
+    return models.make(name, len(data.classes), channels, size, **_width(args, name))
 
 
 def _width(args: argparse.Namespace, name: str) -> dict[str, float]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from im2colnet.checks import sides
 from im2colnet.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Sequential
 from im2colnet.optim import SGD, Adam
 
 
 @model(recipe=Recipe(20, 32, Adam(1e-2)), smallest=4)
-def notebook(classes: int = 2, in_channels: int = 1, input_size: int = 8) -> Sequential:
+def notebook(classes: int = 2, in_channels: int = 1, input_size: Size = 8) -> Sequential:
     """Build the teaching notebook's network: one 3×3 convolution with two filters, ReLU, 2×2 max pooling, linear."""
-    features = 2 * ((input_size - 2) // 2) ** 2
-    layers = [Conv2d(in_channels, 2, 3), ReLU(), MaxPool2d(2), Flatten(), Linear(features, classes)]
+    H, W = ((side - 2) // 2 for side in sides("input_size", input_size))
+    layers = [Conv2d(in_channels, 2, 3), ReLU(), MaxPool2d(2), Flatten(), Linear(2 * H * W, classes)]
     return Sequential(layers)
 
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=5e-4)), smallest=12)
-def lenet5(classes: int = 10, in_channels: int = 1, input_size: int = 28) -> Sequential:
+def lenet5(classes: int = 10, in_channels: int = 1, input_size: Size = 28) -> Sequential:
     """Build LeNet-5 (LeCun et al. 1998) as it is usual today: ReLU, max pooling, all maps connected.
 
     61,706 parameters for 28×28 grey images.
     """
-    side = (input_size // 2 - 4) // 2
+    H, W = ((side // 2 - 4) // 2 for side in sides("input_size", input_size))
     layers: list[Layer] = [
         Conv2d(in_channels, 6, 5, padding=2),
         ReLU(),
@@ -31,7 +32,7 @@ def lenet5(classes: int = 10, in_channels: int = 1, input_size: int = 28) -> Seq
         ReLU(),
         MaxPool2d(2),
         Flatten(),
-        Linear(16 * side * side, 120),
+        Linear(16 * H * W, 120),
         ReLU(),
         Linear(120, 84),
         ReLU(),

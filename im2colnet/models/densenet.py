@@ -16,7 +16,7 @@ from im2colnet.layers import (
     MaxPool2d,
     ReLU,
 )
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network
 from im2colnet.optim import SGD
 
@@ -43,7 +43,7 @@ def _dense_block(channels: int, number: int) -> Net:
 
 
 @model(recipe=Recipe(12, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
-def densenet121(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+def densenet121(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
     """Build DenseNet-121 (Huang et al. 2017, table 1), with torchvision's names of parameters."""
     features: dict[str, Layer] = {
         "conv0": Conv2d(in_channels, 64, 7, 2, padding=3, bias=False),

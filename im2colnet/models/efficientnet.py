@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from im2colnet.layers import Dropout, Flatten, GlobalAvgPool2d, Layer, Linear, SiLU, StochasticDepth
 from im2colnet.models.blocks import conv_norm, with_shortcut
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Sequential, SqueezeExcitation
 from im2colnet.optim import SGD
 
@@ -22,13 +22,15 @@ STAGES = [
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
 def efficientnet_b0(
-    classes: int = 10, in_channels: int = 3, input_size: int = 224, stochastic_depth: float = 0.2
+    classes: int = 10, in_channels: int = 3, input_size: Size = 224, stochastic_depth: float = 0.2
 ) -> Network:
     """Build EfficientNet-B0 (Tan & Le 2019, table 1), with torchvision's names of parameters.
 
     Parameters
     ----------
-    classes, in_channels, input_size : int
+    classes, in_channels : int
+    input_size : int, or (int, int)
+        Height and width of the images.
     stochastic_depth : float
         The probability with which a block is left out while training, growing from 0 to nearly this number.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from im2colnet.checks import positive
+from im2colnet.checks import positive, sides
 from im2colnet.errors import ShapeError
 from im2colnet.layers import (
     BatchNorm2d,
@@ -19,6 +19,7 @@ from im2colnet.layers import (
     Sigmoid,
     Unflatten,
 )
+from im2colnet.models.registry import Size
 from im2colnet.network import Net, Sequential
 
 
@@ -29,7 +30,7 @@ def _convolutions(channels: int, filters: int) -> Sequential:
     return Sequential(layers)
 
 
-def unet(classes: int = 2, in_channels: int = 1, input_size: int = 64, width: int = 32, depth: int = 4) -> Net:
+def unet(classes: int = 2, in_channels: int = 1, input_size: Size = 64, width: int = 32, depth: int = 4) -> Net:
     """Build a U-Net, which gives each pixel a score for each class (Ronneberger et al. 2015, arXiv:1505.04597).
 
     Unlike the paper's, its convolutions are padded, so that input and output have the same size, and are followed by
@@ -40,7 +41,7 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: int = 64, width: in
     Parameters
     ----------
     classes, in_channels : int
-    input_size : int
+    input_size : int, or (int, int)
         Height and width of the images that it is made for.
     width : int
         Filters at full resolution, 64 in the paper; each level below has twice as many.
@@ -50,10 +51,11 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: int = 64, width: in
     Raises
     ------
     ShapeError
-        If ``input_size`` is no multiple of 2^depth.
+        If height or width is no multiple of 2^depth.
     """
-    positive(classes=classes, in_channels=in_channels, input_size=input_size, width=width, depth=depth)
-    if input_size % 2**depth:
+    positive(classes=classes, in_channels=in_channels, width=width, depth=depth)
+    size = sides("input_size", input_size)
+    if any(side % 2**depth for side in size):
         raise ShapeError(f"input_size must be a multiple of 2^depth = {2**depth}, got {input_size}")
     layers: dict[str, Any] = {}
     channels = in_channels
@@ -68,11 +70,11 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: int = 64, width: in
         layers[f"concat{level}"] = (Concat(), f"encoder{level}", f"up{level}")
         layers[f"decoder{level}"] = _convolutions(2 * filters, filters)
     net = Net(layers | {"out": Conv2d(width, classes, 1)})
-    net.input_shape = (in_channels, input_size, input_size)
+    net.input_shape = (in_channels, *size)
     return net
 
 
-def autoencoder(in_channels: int = 1, input_size: int = 28, features: int = 32, width: int = 16) -> Net:
+def autoencoder(in_channels: int = 1, input_size: Size = 28, features: int = 32, width: int = 16) -> Net:
     """Build a convolutional autoencoder: an ``encoder`` to few features, and a ``decoder`` that gives images in [0, 1].
 
     It is trained to give its input back: ``ic.Trainer(net, loss=ic.MSELoss()).step(images, images)``, with images of
@@ -80,24 +82,26 @@ def autoencoder(in_channels: int = 1, input_size: int = 28, features: int = 32, 
 
     Parameters
     ----------
-    in_channels, input_size : int
-        Channels, and height and width of the images.
+    in_channels : int
+    input_size : int, or (int, int)
+        Height and width of the images.
     features : int
         Numbers that the encoder makes of an image.
     width : int
         Filters of the first convolution; the second one has twice as many.
     """
-    positive(in_channels=in_channels, input_size=input_size, features=features, width=width)
-    halves = [input_size, -(-input_size // 2), -(-input_size // 4)]  # a stride of 2 halves and rounds up
-    numbers = 2 * width * halves[2] ** 2
+    positive(in_channels=in_channels, features=features, width=width)
+    size = sides("input_size", input_size)
+    half, quarter = (tuple(-(-side // by) for side in size) for by in (2, 4))  # a stride of 2 halves and rounds up
+    numbers = 2 * width * quarter[0] * quarter[1]
 
-    def doubling(channels: int, filters: int, size: int) -> ConvTranspose2d:
-        return ConvTranspose2d(channels, filters, 3, 2, padding=1, output_padding=1 - size % 2)
+    def doubling(channels: int, filters: int, size: tuple[int, ...]) -> ConvTranspose2d:
+        return ConvTranspose2d(channels, filters, 3, 2, padding=1, output_padding=(1 - size[0] % 2, 1 - size[1] % 2))
 
     encoder = [Conv2d(in_channels, width, 3, 2, padding=1), ReLU(), Conv2d(width, 2 * width, 3, 2, padding=1), ReLU()]
     encoder += [Flatten(), Linear(numbers, features)]
-    decoder = [Linear(features, numbers), ReLU(), Unflatten(1, (2 * width, halves[2], halves[2]))]
-    decoder += [doubling(2 * width, width, halves[1]), ReLU(), doubling(width, in_channels, halves[0]), Sigmoid()]
+    decoder = [Linear(features, numbers), ReLU(), Unflatten(1, (2 * width, *quarter))]
+    decoder += [doubling(2 * width, width, half), ReLU(), doubling(width, in_channels, size), Sigmoid()]
     net = Net({"encoder": Sequential(encoder), "decoder": Sequential(decoder)})
-    net.input_shape = (in_channels, input_size, input_size)
+    net.input_shape = (in_channels, *size)
     return net

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from im2colnet.checks import sides
 from im2colnet.errors import ShapeError
 from im2colnet.layers import (
     BatchNorm2d,
@@ -19,28 +20,31 @@ from im2colnet.layers import (
     ReLU6,
 )
 from im2colnet.models.blocks import conv_norm, multiple_of_8, with_shortcut
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Sequential, SqueezeExcitation
 from im2colnet.optim import SGD
 
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=5e-4)), smallest=4)
-def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, width: float = 1.0) -> Sequential:
+def mobilenet(classes: int = 10, in_channels: int = 3, input_size: Size = 32, width: float = 1.0) -> Sequential:
     """Build MobileNet (Howard et al. 2017, arXiv:1704.04861, table 1): depthwise, then 1×1 convolutions.
 
-    For small images the first strides are 1, so that the last maps keep 4×4 pixels; from 128×128 on it is the paper's.
+    For small images the first strides are 1, so that the last maps keep 4 rows and 4 columns; from 128×128 on it is
+    the paper's.
 
     Parameters
     ----------
-    classes, in_channels, input_size : int
+    classes, in_channels : int
+    input_size : int, or (int, int)
+        Height and width of the images.
     width : float
         Multiplies the number of filters of every layer; 4.2 million parameters for 1 and 1,000 classes.
     """
     if not isinstance(width, (int, float)) or not 0 < width <= 4:
         raise ShapeError(f"width must be above 0 and at most 4, got {width!r}")
     table = [(32, 2), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
-    halvings = 5
-    while halvings and -(-input_size >> halvings) < 4:  # a stride of 2 halves and rounds up
+    halvings, smaller = 5, min(sides("input_size", input_size))
+    while halvings and -(-smaller >> halvings) < 4:  # a stride of 2 halves and rounds up
         halvings -= 1
     drop = 5 - halvings  # of the first strides
     layers: list[Layer] = []
@@ -61,7 +65,7 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: int = 32, wid
 
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
-def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
     """Build MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2), with torchvision's names of parameters."""
     features: list[Layer] = [conv_norm(in_channels, 32, 3, 2, activation=ReLU6())]
     channels = 32
@@ -88,7 +92,7 @@ def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: int = 224)
 
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
-def mobilenet_v3_small(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+def mobilenet_v3_small(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
     """Build MobileNetV3-Small (Howard et al. 2019, arXiv:1905.02244, table 2), with torchvision's parameter names."""
     block_of = partial(conv_norm, eps=1e-3, momentum=0.01)
     features: list[Layer] = [block_of(in_channels, 16, 3, 2, activation=Hardswish())]

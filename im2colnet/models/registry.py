@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
-from im2colnet.checks import frozen, positive
+from im2colnet.checks import frozen, positive, sides
 from im2colnet.errors import ShapeError
 from im2colnet.network import Network
 from im2colnet.optim import Optimizer
 
 P = ParamSpec("P")
 N = TypeVar("N", bound=Network)
+#: height and width of an image, or one number for both
+Size: TypeAlias = int | tuple[int, int]
 
 
 class Recipe(NamedTuple):
@@ -34,7 +36,7 @@ class Model:
         ``build(classes, in_channels, input_size, **options)`` returns the network.
     recipe : Recipe
     smallest : int
-        The smallest ``input_size``: height and width of an image.
+        The smallest height and width of an image.
     """
 
     build: Callable[..., Network]
@@ -58,7 +60,8 @@ MODELS: dict[str, Model] = {}
 def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[P, N]]:
     """Make a model of a function ``f(classes, in_channels, input_size, ...)``, which has a default for each.
 
-    The function returns the network; its ``input_shape`` is set here.
+    ``input_size`` is the height and width of an image: a number, or for images that are not square a pair. The function
+    returns the network; its ``input_shape`` is set here.
     """
 
     def register(function: Callable[P, N]) -> Callable[P, N]:
@@ -69,11 +72,12 @@ def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             classes, in_channels, size = (bound.arguments[name] for name in ("classes", "in_channels", "input_size"))
-            positive(classes=classes, in_channels=in_channels, input_size=size)
-            if size < smallest:
+            positive(classes=classes, in_channels=in_channels)
+            height, width = sides("input_size", size)
+            if min(height, width) < smallest:
                 raise ShapeError(f"input_size must be at least {smallest} for this network, got {size}")
             net = function(*args, **kwargs)
-            net.input_shape = (in_channels, size, size)
+            net.input_shape = (in_channels, height, width)
             return net
 
         MODELS[function.__name__] = Model(build, recipe, smallest)
@@ -82,8 +86,17 @@ def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[
     return register
 
 
-def make(name: str, classes: int, in_channels: int, input_size: int, **arguments: Any) -> Network:
+def make(name: str, classes: int, in_channels: int, input_size: Size, **arguments: Any) -> Network:
     """Build the model of that name.
+
+    Parameters
+    ----------
+    name : str
+    classes, in_channels : int
+    input_size : int, or (int, int)
+        Height and width of the images; one number for both if they are equal.
+    **arguments
+        Those of the model.
 
     Raises
     ------

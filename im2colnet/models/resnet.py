@@ -19,7 +19,7 @@ from im2colnet.layers import (
     ReLU,
     ZeroPadShortcut,
 )
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Residual, Sequential
 from im2colnet.optim import SGD
 
@@ -35,7 +35,7 @@ def _conv1x1(channels: int, filters: int, stride: int = 1) -> Conv2d:
 
 
 @model(recipe=Recipe(12, 32, SGD(0.05, momentum=0.9, weight_decay=1e-3)), smallest=4)
-def resnet20(classes: int = 10, in_channels: int = 3, input_size: int = 32) -> Sequential:
+def resnet20(classes: int = 10, in_channels: int = 3, input_size: Size = 32) -> Sequential:
     """Build ResNet-20 for small images (He et al. 2015, arXiv:1512.03385, section 4.2), with parameter-free shortcuts.
 
     0.27 million parameters (269,722 for ten classes of 3×32×32 images).
@@ -95,12 +95,14 @@ def _resnet(block: Any, expansion: int, blocks: tuple[int, ...], classes: int, i
 
 
 @model(recipe=SMALL_IMAGES, smallest=8)
-def resnet18(classes: int = 10, in_channels: int = 3, input_size: int = 64, stem: str = "small") -> Network:
+def resnet18(classes: int = 10, in_channels: int = 3, input_size: Size = 64, stem: str = "small") -> Network:
     """Build ResNet-18 (He et al. 2015, table 1), with torchvision's names of parameters.
 
     Parameters
     ----------
-    classes, in_channels, input_size : int
+    classes, in_channels : int
+    input_size : int, or (int, int)
+        Height and width of the images.
     stem : {"small", "large"}
         A 3×3 convolution for small images; or torchvision's 7×7 convolution of stride 2 and max pooling.
     """
@@ -108,13 +110,13 @@ def resnet18(classes: int = 10, in_channels: int = 3, input_size: int = 64, stem
 
 
 @model(recipe=SMALL_IMAGES, smallest=8)
-def resnet34(classes: int = 10, in_channels: int = 3, input_size: int = 64, stem: str = "small") -> Network:
+def resnet34(classes: int = 10, in_channels: int = 3, input_size: Size = 64, stem: str = "small") -> Network:
     """Build ResNet-34 (He et al. 2015, table 1), with torchvision's names of parameters; see :func:`resnet18`."""
     return _resnet(_basic, 1, (3, 4, 6, 3), classes, in_channels, stem)
 
 
 @model(recipe=SMALL_IMAGES, smallest=8)
-def resnet50(classes: int = 10, in_channels: int = 3, input_size: int = 64, stem: str = "small") -> Network:
+def resnet50(classes: int = 10, in_channels: int = 3, input_size: Size = 64, stem: str = "small") -> Network:
     """Build ResNet-50 (He et al. 2015, table 1), with torchvision's names of parameters; see :func:`resnet18`."""
     return _resnet(_bottleneck, 4, (3, 4, 6, 3), classes, in_channels, stem)
 
@@ -123,7 +125,7 @@ def resnet50(classes: int = 10, in_channels: int = 3, input_size: int = 64, stem
 def wide_resnet(
     classes: int = 10,
     in_channels: int = 3,
-    input_size: int = 32,
+    input_size: Size = 32,
     depth: int = 16,
     widen_factor: int = 4,
     dropout: float = 0.0,
@@ -132,7 +134,9 @@ def wide_resnet(
 
     Parameters
     ----------
-    classes, in_channels, input_size : int
+    classes, in_channels : int
+    input_size : int, or (int, int)
+        Height and width of the images.
     depth : int
         6·n + 4 for 3·n blocks.
     widen_factor : int

@@ -16,7 +16,7 @@ from im2colnet.layers import (
     Slice,
 )
 from im2colnet.models.blocks import conv_norm
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Sequential
 from im2colnet.optim import SGD
 
@@ -51,7 +51,7 @@ def _unit(channels: int, filters: int, stride: int) -> Net:
 
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
-def shufflenet_v2_x1_0(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+def shufflenet_v2_x1_0(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
     """Build ShuffleNet V2 of width 1 (Ma et al. 2018, table 5), with torchvision's names of parameters."""
     layers: dict[str, Layer] = {
         "conv1": conv_norm(in_channels, 24, 3, 2, activation=ReLU()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from im2colnet.layers import Concat, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Layer, MaxPool2d, ReLU
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Sequential
 from im2colnet.optim import Adam
 
@@ -24,7 +24,7 @@ def _fire(channels: int, squeeze: int, expand: int) -> Net:
 
 
 @model(recipe=Recipe(20, 64, Adam(5e-4)), smallest=32)
-def squeezenet1_1(classes: int = 10, in_channels: int = 3, input_size: int = 224) -> Network:
+def squeezenet1_1(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
     """Build SqueezeNet 1.1, which pools earlier than the paper's 1.0, with torchvision's names of parameters."""
     features: list[Layer] = [Conv2d(in_channels, 64, 3, 2, init="he"), ReLU(), MaxPool2d(3, 2, ceil_mode=True)]
     channels = 64

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from im2colnet.checks import sides
 from im2colnet.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU
-from im2colnet.models.registry import Recipe, model
+from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Sequential
 from im2colnet.optim import SGD, Adam
 
@@ -14,15 +15,16 @@ NORMALIZED = Recipe(12, 64, SGD(0.02, momentum=0.9, weight_decay=5e-4))
 
 
 @model(recipe=Recipe(15, 64, Adam(2e-3)), smallest=8)
-def vgg8(classes: int = 10, in_channels: int = 3, input_size: int = 32) -> Sequential:
+def vgg8(classes: int = 10, in_channels: int = 3, input_size: Size = 32) -> Sequential:
     """Build a small VGG (Simonyan & Zisserman 2015): three pairs of 3×3 convolutions with 32, 64, 128 filters."""
+    H, W = (side // 8 for side in sides("input_size", input_size))
     layers: list[Layer] = []
     channels = in_channels
     for filters in (32, 64, 128):
         layers += [Conv2d(channels, filters, 3, padding=1), ReLU(), Conv2d(filters, filters, 3, padding=1), ReLU()]
         layers += [MaxPool2d(2)]
         channels = filters
-    layers += [Flatten(), Linear(128 * (input_size // 8) ** 2, 256), ReLU(), Linear(256, classes)]
+    layers += [Flatten(), Linear(128 * H * W, 256), ReLU(), Linear(256, classes)]
     return Sequential(layers)
 
 
@@ -46,13 +48,15 @@ def _vgg(
 
 @model(recipe=PLAIN, smallest=32)
 def vgg11(
-    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    classes: int = 10, in_channels: int = 3, input_size: Size = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> Network:
     """Build VGG-11, configuration A (Simonyan & Zisserman 2015, table 1), with torchvision's names of parameters.
 
     Parameters
     ----------
-    classes, in_channels, input_size : int
+    classes, in_channels : int
+    input_size : int, or (int, int)
+        Height and width of the images.
     hidden : int
         Features between the linear layers, in which most of the parameters are.
     dropout : float
@@ -63,7 +67,7 @@ def vgg11(
 
 @model(recipe=NORMALIZED, smallest=32)
 def vgg11_bn(
-    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    classes: int = 10, in_channels: int = 3, input_size: Size = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> Network:
     """Build VGG-11 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
     return _vgg(A, True, classes, in_channels, hidden, dropout)
@@ -71,7 +75,7 @@ def vgg11_bn(
 
 @model(recipe=PLAIN, smallest=32)
 def vgg16(
-    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    classes: int = 10, in_channels: int = 3, input_size: Size = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> Network:
     """Build VGG-16, configuration D, with torchvision's names of parameters; see :func:`vgg11`."""
     return _vgg(D, False, classes, in_channels, hidden, dropout)
@@ -79,7 +83,7 @@ def vgg16(
 
 @model(recipe=NORMALIZED, smallest=32)
 def vgg16_bn(
-    classes: int = 10, in_channels: int = 3, input_size: int = 224, hidden: int = 4096, dropout: float = 0.5
+    classes: int = 10, in_channels: int = 3, input_size: Size = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> Network:
     """Build VGG-16 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
     return _vgg(D, True, classes, in_channels, hidden, dropout)

@@ -43,11 +43,6 @@ def test_bad_data(run, folder, trained, data, message):
     assert not Path("runs").exists()
 
 
-def test_images_that_are_not_square(run, folder):
-    np.savez("wide.npz", images=np.zeros((20, 8, 9), np.uint8), labels=np.arange(20) % 2)
-    assert "take square images, those of wide are 8×9" in run("train", "--data", "wide.npz", code=1)[1]
-
-
 def damage(content, how):
     size = int.from_bytes(content[:8], "little")
     header = content[8 : 8 + size].decode()

@@ -48,6 +48,16 @@ def test_train_leaves_a_run_folder(run, folder):
     assert all((made / name).read_bytes().startswith(b"\x89PNG") for name in drawn)
 
 
+@pytest.mark.parametrize("model", ["notebook", "resnet20"])
+def test_train_takes_images_that_are_not_square(run, model):
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 13), dtype=np.uint8)
+    np.savez("wide.npz", images=images, labels=np.arange(20) % 2)
+    report = json.loads(run("train", "--data", "wide.npz", "--model", model, "--epochs", "1", "--json")[0])
+    predicted = json.loads(run("predict", report["checkpoint"], "wide.npz", "--json")[0])["predictions"]
+    assert len(predicted) == 20
+    assert "input (1, 1, 8, 13)" in run("summary", "--model", model, "--data", "wide.npz")[0]
+
+
 def test_train_reports_json(run):
     out, err = run(*FAST, "--epochs", "2", "--seed", "3", "--optimizer", "sgd", "--lr", "0.1", "--json")
     report = json.loads(out)

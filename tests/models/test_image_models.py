@@ -44,6 +44,7 @@ def test_unet_s_structure():
     net = models.unet(classes=4, in_channels=3, input_size=48, width=4, depth=2).init(0)
     assert net.input_shape == (3, 48, 48)
     assert net.predict(normal(2, 3, 48, 48, dtype="float32")).shape == (2, 4, 48, 48)
+    assert models.unet(input_size=(32, 80)).input_shape == (1, 32, 80)
     net.input_shape = None
     assert net.predict(normal(1, 3, 20, 12, dtype="float32")).shape == (1, 4, 20, 12)
     state = {name: value.shape for name, value in net.state_dict().items()}
@@ -58,11 +59,11 @@ def test_unet_s_structure():
     assert max(convolutions) == (1024, 1024, 3, 3)
 
 
-@pytest.mark.parametrize("size", [8, 9, 10, 11, 28])
+@pytest.mark.parametrize("size", [(8, 8), (9, 9), (10, 10), (11, 11), (28, 28), (9, 20), (31, 10)])
 def test_autoencoder_gives_any_size_back(size):
     net = models.autoencoder(in_channels=2, input_size=size, features=5, width=3).init(0)
-    y = net.predict(normal(3, 2, size, size, dtype="float32"))
-    assert y.shape == (3, 2, size, size)
+    y = net.predict(normal(3, 2, *size, dtype="float32"))
+    assert y.shape == (3, 2, *size)
     assert 0 <= y.min() < y.max() <= 1
 
 
@@ -83,6 +84,7 @@ def test_autoencoder_rebuilds_digits():
     ("build", "text"),
     [
         (lambda: models.unet(input_size=40), r"input_size must be a multiple of 2\^depth = 16, got 40"),
+        (lambda: models.unet(input_size=(32, 40)), r"input_size must be a multiple of 2\^depth = 16, got \(32, 40"),
         (lambda: models.unet(classes=0), "classes must be a positive integer, got 0"),
         (lambda: models.unet(width=2.5), "width must be a positive integer, got 2.5"),
         (lambda: models.unet(depth=0), "depth must be a positive integer, got 0"),

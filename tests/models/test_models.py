@@ -278,12 +278,41 @@ def test_a_model_is_one_function(monkeypatch):
         mine(input_size=4)
 
 
+# Images that are not square ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", LEAST)
+def test_images_need_not_be_square(name):
+    size = LEAST[name] + 3, LEAST[name] + 14
+    net = models.make(name, 3, 2, size)
+    assert net.input_shape == (2, *size)
+    assert ic.Trainer(net.init(0)).step(normal(4, 2, *size), [0, 1, 2, 0]) > 0
+    assert net.predict(normal(4, 2, *size)).shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("net", "layer", "features"),
+    [
+        (models.notebook(input_size=(8, 13)), "4.weight", 2 * 3 * 5),
+        (models.lenet5(input_size=(28, 41)), "7.weight", 16 * 5 * 8),  # 28 → 14 → 10 → 5 and 41 → 20 → 16 → 8
+        (models.vgg8(input_size=(40, 17)), "16.weight", 128 * 5 * 2),
+    ],
+)
+def test_a_linear_layer_reads_all_rows_and_columns(net, layer, features):
+    assert net.init(0).parameters()[layer].shape[1] == features
+
+
+def test_a_long_image_keeps_the_rows_of_mobilenet():
+    assert last_maps(models.mobilenet(input_size=(32, 128)))[::2] == (4, 16)
+
+
 # Errors -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", LEAST)
 def test_bad_arguments(name):
     for arguments, text in [
         ({"input_size": LEAST[name] - 1}, f"input_size must be at least {LEAST[name]} for this network"),
         ({"input_size": 0}, "input_size must be a positive integer, got 0"),
+        ({"input_size": (99, LEAST[name] - 1)}, f"input_size must be at least {LEAST[name]} for this network"),
+        ({"input_size": (99, 0)}, "input_size must be a positive integer, got 0"),
+        ({"input_size": (99, 99, 3)}, "input_size must be a positive integer, or a pair (height, width), got (99, 99"),
         ({"classes": 0}, "classes must be a positive integer, got 0"),
         ({"classes": 2.5}, "classes must be a positive integer, got 2.5"),
         ({"in_channels": -3}, "in_channels must be a positive integer, got -3"),
