@@ -76,11 +76,12 @@ static void run_block() {
     }
 }
 
-static void run(Dim grid, Dim block, bool barriers, const std::function<void()>& kernel) {
-    gridDim = grid;
-    blockDim = block;
+// launched: the sizes of the grid, then those of a block
+static void run(const int* launched, bool barriers, const std::function<void()>& kernel) {
+    gridDim = {launched[0], launched[1], launched[2]};
+    blockDim = {launched[3], launched[4], launched[5]};
     body = kernel;
-    each(grid, blockIdx, [&] { barriers ? run_block() : each(block, threadIdx, body); });
+    each(gridDim, blockIdx, [&] { barriers ? run_block() : each(blockDim, threadIdx, body); });
 }
 }  // namespace host
 

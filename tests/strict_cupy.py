@@ -260,8 +260,8 @@ def build(source, flags=("-O1",)):
         declared = "".join(f", {kind} {parameter}" for kind, parameter in parameters)
         passed = ", ".join(parameter for _, parameter in parameters)
         unit.append(
-            f'extern "C" void run_{name}(const int* d{declared}) {{ host::run({{d[0], d[1], d[2]}},'
-            f" {{d[3], d[4], d[5]}}, {int(barriers)}, [&] {{ {name}({passed}); }}); }}"
+            f'extern "C" void run_{name}(const int* launched{declared})'
+            f" {{ host::run(launched, {int(barriers)}, [&] {{ {name}({passed}); }}); }}"
         )
     text = "\n".join(unit)
     flags = [*flags, *os.environ.get("IM2COLNET_HOST_FLAGS", "").split()]

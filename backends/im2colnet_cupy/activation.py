@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from im2colnet.backend.activation import Activation
-from im2colnet.backend.kernel import kernel
-from im2colnet.types import Call
+from im2colnet.backend.activation import Activation, formula
+from im2colnet.backend.kernel import ScratchRule, kernel
+from im2colnet.types import Call, Spec
 from im2colnet_cupy.cuda import KERNELS, launch
 
 Array = Any
@@ -25,10 +25,22 @@ def _kinds() -> dict[str, int]:
 KINDS = _kinds()
 
 
-def kind_arguments(kind: str | None) -> tuple[int, float]:
-    """Return an activation's arguments of a kernel: its number and its constant."""
-    name, _, constant = (kind or "none").partition(":")
-    return KINDS[name], float(constant or (0.01 if name == "leaky_relu" else 1))
+def kind_arguments(kind: str | None) -> tuple[int, float, float]:
+    """Return an activation's arguments of a kernel: its number, and its two constants, 0 for those it does not have."""
+    if kind is None:
+        return KINDS["none"], 0.0, 0.0
+    c, d, *_ = (*formula(kind).constants, 0.0, 0.0)
+    return KINDS[kind.partition(":")[0]], c, d
+
+
+def _scratch(name: str) -> ScratchRule:
+    """Return the rule that the base class's kernel has scratch, and a CUDA kernel has none."""
+
+    def rule(backend: Any, **arguments: Any) -> list[Spec]:
+        by_the_table: list[Spec] = getattr(Activation, name).scratch(backend, arguments)
+        return [] if backend.fuses(arguments["kind"]) else by_the_table
+
+    return rule
 
 
 class CupyActivation(Activation):
@@ -36,14 +48,14 @@ class CupyActivation(Activation):
 
     epilogues = frozenset(KINDS) - {"none"}
 
-    @kernel()
+    @kernel(scratch=_scratch("activation"))
     def activation(self, x: Array, kind: str, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         if not self.fuses(kind):
             yield from super().activation.prepare(x, kind, out, scratch)
             return
         yield partial(launch, "activation.cu", "activation", out, x, out, x.size, *kind_arguments(kind))
 
-    @kernel()
+    @kernel(scratch=_scratch("activation_grad"))
     def activation_grad(
         self, read: Array, dy: Array, kind: str, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:

@@ -30,6 +30,7 @@ class Formula(NamedTuple):
     mask: bool = False  #: whether the slope is 0 or 1
     value_spare: int = 0  #: number of spare arrays that value needs
     slope_spare: int = 0  #: number of spare arrays that slope needs
+    constants: tuple[float, ...] = ()  #: c and d of value and slope, where the kind gives no others
 
 
 def _relu(xp: Any, x: Array, y: Array) -> None:
@@ -40,13 +41,13 @@ def _relu_slope(xp: Any, y: Array, s: Array) -> None:
     xp.greater(y, 0, out=s)
 
 
-def _leaky_relu(xp: Any, x: Array, y: Array, t: Array, c: float = 0.01) -> None:
+def _leaky_relu(xp: Any, x: Array, y: Array, t: Array, c: float) -> None:
     """Write x where x > 0, else c·x, with c ≥ 0: the larger of the two up to c = 1, the smaller above."""
     xp.multiply(x, c, out=t)
     (xp.maximum if c <= 1 else xp.minimum)(x, t, out=y)
 
 
-def _leaky_relu_slope(xp: Any, y: Array, s: Array, c: float = 0.01) -> None:
+def _leaky_relu_slope(xp: Any, y: Array, s: Array, c: float) -> None:
     xp.greater(y, 0, out=s)
     xp.multiply(s, 1 - c, out=s)
     xp.add(s, c, out=s)
@@ -98,7 +99,7 @@ def _silu_slope(xp: Any, x: Array, s: Array, t: Array, u: Array) -> None:
     xp.multiply(s, u, out=s)
 
 
-def _elu(xp: Any, x: Array, y: Array, t: Array, c: float = 1.0, scale: float = 1.0, stretch: float = 1.0) -> None:
+def _elu(xp: Any, x: Array, y: Array, t: Array, c: float, scale: float = 1.0, stretch: float = 1.0) -> None:
     """Write scale·x where x > 0, else scale·c·(exp(x / stretch) - 1)."""
     _times(xp, x, 1 / stretch, t, 0)
     xp.expm1(t, out=t)
@@ -109,7 +110,7 @@ def _elu(xp: Any, x: Array, y: Array, t: Array, c: float = 1.0, scale: float = 1
     xp.add(y, t, out=y)
 
 
-def _elu_slope(xp: Any, y: Array, s: Array, t: Array, c: float = 1.0, scale: float = 1.0, stretch: float = 1.0) -> None:
+def _elu_slope(xp: Any, y: Array, s: Array, t: Array, c: float, scale: float = 1.0, stretch: float = 1.0) -> None:
     """Write scale where y > 0, else (y + scale·c) / stretch."""
     xp.minimum(y, 0, out=s)
     xp.add(s, scale * c, out=s)
@@ -120,11 +121,11 @@ def _elu_slope(xp: Any, y: Array, s: Array, t: Array, c: float = 1.0, scale: flo
     xp.add(s, t, out=s)
 
 
-def _celu(xp: Any, x: Array, y: Array, t: Array, c: float = 1.0) -> None:
+def _celu(xp: Any, x: Array, y: Array, t: Array, c: float) -> None:
     _elu(xp, x, y, t, c, stretch=c)
 
 
-def _celu_slope(xp: Any, y: Array, s: Array, t: Array, c: float = 1.0) -> None:
+def _celu_slope(xp: Any, y: Array, s: Array, t: Array, c: float) -> None:
     _elu_slope(xp, y, s, t, c, stretch=c)
 
 
@@ -141,7 +142,7 @@ def _selu_slope(xp: Any, y: Array, s: Array, t: Array) -> None:
     _elu_slope(xp, y, s, t, SELU_ALPHA, SELU_SCALE)
 
 
-def _softplus(xp: Any, x: Array, y: Array, t: Array, u: Array, c: float = 1.0, d: float = 20.0) -> None:
+def _softplus(xp: Any, x: Array, y: Array, t: Array, u: Array, c: float, d: float) -> None:
     """Write log(1 + exp(c·x)) / c, and x where c·x > d: log(1 + exp(-|c·x|)) + max(c·x, 0) does not overflow."""
     xp.greater(x, d / c, out=u)
     _times(xp, x, c, t, d)
@@ -159,7 +160,7 @@ def _softplus(xp: Any, x: Array, y: Array, t: Array, u: Array, c: float = 1.0, d
     xp.add(y, u, out=y)
 
 
-def _softplus_slope(xp: Any, x: Array, s: Array, t: Array, c: float = 1.0, d: float = 20.0) -> None:
+def _softplus_slope(xp: Any, x: Array, s: Array, t: Array, c: float, d: float) -> None:
     """Write σ(c·x), and 1 where c·x > d."""
     _times(xp, x, c, t, d)
     _sigmoid(xp, t, s)
@@ -189,12 +190,12 @@ def _softsign_slope(xp: Any, x: Array, s: Array) -> None:
     xp.multiply(s, s, out=s)
 
 
-def _hardtanh(xp: Any, x: Array, y: Array, c: float = -1.0, d: float = 1.0) -> None:
+def _hardtanh(xp: Any, x: Array, y: Array, c: float, d: float) -> None:
     xp.maximum(x, c, out=y)
     xp.minimum(y, d, out=y)
 
 
-def _hardtanh_slope(xp: Any, y: Array, s: Array, t: Array, c: float = -1.0, d: float = 1.0) -> None:
+def _hardtanh_slope(xp: Any, y: Array, s: Array, t: Array, c: float, d: float) -> None:
     xp.greater(y, c, out=t)
     xp.less(y, d, out=s)
     xp.logical_and(s, t, out=s)
@@ -420,33 +421,33 @@ def _gelu_tanh_slope(xp: Any, x: Array, s: Array, t: Array, u: Array) -> None:
     xp.multiply(t, u, out=s)
 
 
-def _threshold(xp: Any, x: Array, y: Array, c: float = 0.0, d: float = 0.0) -> None:
+def _threshold(xp: Any, x: Array, y: Array, c: float, d: float) -> None:
     """Write x where x > c, else d."""
     y[...] = xp.where(x > c, x, y.dtype.type(d))
 
 
-def _threshold_slope(xp: Any, x: Array, s: Array, c: float = 0.0, d: float = 0.0) -> None:
+def _threshold_slope(xp: Any, x: Array, s: Array, c: float, d: float) -> None:
     xp.greater(x, c, out=s)
 
 
 FORMULAS = {
     "relu": Formula(_relu, _relu_slope, reads="y", mask=True),
-    "leaky_relu": Formula(_leaky_relu, _leaky_relu_slope, reads="y", value_spare=1),
+    "leaky_relu": Formula(_leaky_relu, _leaky_relu_slope, reads="y", value_spare=1, constants=(0.01,)),
     "sigmoid": Formula(_sigmoid, _sigmoid_slope, reads="y"),
     "tanh": Formula(_tanh, _tanh_slope, reads="y"),
     "silu": Formula(_silu, _silu_slope, reads="x", value_spare=1, slope_spare=2),
-    "elu": Formula(_elu, _elu_slope, reads="y", value_spare=1, slope_spare=1),
+    "elu": Formula(_elu, _elu_slope, reads="y", value_spare=1, slope_spare=1, constants=(1.0,)),
     "selu": Formula(_selu, _selu_slope, reads="y", value_spare=1, slope_spare=1),
-    "celu": Formula(_celu, _celu_slope, reads="y", value_spare=1, slope_spare=1),
-    "softplus": Formula(_softplus, _softplus_slope, reads="x", value_spare=2, slope_spare=1),
+    "celu": Formula(_celu, _celu_slope, reads="y", value_spare=1, slope_spare=1, constants=(1.0,)),
+    "softplus": Formula(_softplus, _softplus_slope, reads="x", value_spare=2, slope_spare=1, constants=(1.0, 20.0)),
     "softsign": Formula(_softsign, _softsign_slope, reads="x", value_spare=1),
-    "hardtanh": Formula(_hardtanh, _hardtanh_slope, reads="y", mask=True, slope_spare=1),
+    "hardtanh": Formula(_hardtanh, _hardtanh_slope, reads="y", mask=True, slope_spare=1, constants=(-1.0, 1.0)),
     "relu6": Formula(_relu6, _relu6_slope, reads="y", mask=True, slope_spare=1),
     "hardsigmoid": Formula(_hardsigmoid, _hardsigmoid_slope, reads="y", slope_spare=1),
     "hardswish": Formula(_hardswish, _hardswish_slope, reads="x", value_spare=1, slope_spare=1),
     "log_sigmoid": Formula(_log_sigmoid, _log_sigmoid_slope, reads="y", value_spare=1),
     "mish": Formula(_mish, _mish_slope, reads="x", value_spare=2, slope_spare=2),
-    "threshold": Formula(_threshold, _threshold_slope, reads="x", mask=True),
+    "threshold": Formula(_threshold, _threshold_slope, reads="x", mask=True, constants=(0.0, 0.0)),
     "gelu": Formula(_gelu, _gelu_slope, reads="x", value_spare=2, slope_spare=2),
     "gelu_tanh": Formula(_gelu_tanh, _gelu_tanh_slope, reads="x", value_spare=2, slope_spare=2),
 }
@@ -458,9 +459,12 @@ def formula(kind: str) -> Formula:
     name, _, constants = kind.partition(":")
     if name not in FORMULAS:
         raise BackendError(f"there is no activation {name!r}; there are: {', '.join(FORMULAS)}")
-    row = FORMULAS[name]
-    given = dict(zip("cd", map(float, filter(None, constants.split(","))), strict=False))
-    return row._replace(value=partial(row.value, **given), slope=partial(row.slope, **given)) if given else row
+    row, given = FORMULAS[name], tuple(map(float, filter(None, constants.split(","))))
+    if len(given) > len(row.constants):
+        raise BackendError(f"the activation {name!r} has {len(row.constants)} constants, got {kind!r}")
+    c_and_d = given + row.constants[len(given) :]
+    named = dict(zip("cd", c_and_d, strict=False))
+    return row._replace(value=partial(row.value, **named), slope=partial(row.slope, **named), constants=c_and_d)
 
 
 def _value_scratch(backend: Any, x: Spec, kind: str) -> list[Spec]:

@@ -106,10 +106,24 @@ def test_what_is_fused_is_listed():
     assert strict_cupy.cupy_backend().fuses("leaky_relu:0.2")
 
 
-def test_the_cuda_source_has_every_row_of_one_constant():
-    """And those of two go by the table."""
+def test_the_cuda_source_has_every_row():
     kinds = strict_cupy.cupy_modules()["im2colnet_cupy.activation"].KINDS
-    assert kinds.keys() - {"none"} == FORMULAS.keys() - {"softplus", "hardtanh", "threshold"}
+    assert kinds.keys() - {"none"} == FORMULAS.keys()
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_cuda_kernels_need_no_scratch(kind):
+    backend, x = strict_cupy.cupy_backend(), np.ones((3, 4), "float32")
+    assert backend.fuses(kind)
+    assert backend.activation.scratch(x, kind) == backend.activation_grad.scratch(x, x, kind) == []
+
+
+def test_constants_that_a_kind_does_not_give_are_the_table_s():
+    assert formula("softplus").constants == (1, 20)
+    assert formula("softplus:3").constants == (3, 20)
+    assert formula("softplus:3,4").constants == (3, 4)
+    with pytest.raises(ic.BackendError, match="'elu' has 1 constants, got 'elu:1,2'"):
+        formula("elu:1,2")
 
 
 def test_a_row_that_the_cuda_source_lacks_goes_by_the_table(monkeypatch):

@@ -78,14 +78,14 @@ extern "C" __global__ void sum_rows(const A* parts, A* out, int rows, int size) 
 }
 
 // y += b, then the activation
-extern "C" __global__ void add_bias(T* y, const T* b, int H, int C, int M, int bias, int kind, double k) {
-    EACH(e, (Index)H * C * M) y[e] = (T)activated((A)y[e] + (bias ? (A)b[e / M % C] : (A)0), kind, k);
+extern "C" __global__ void add_bias(T* y, const T* b, int H, int C, int M, int bias, int kind, double k1, double k2) {
+    EACH(e, (Index)H * C * M) y[e] = (T)activated((A)y[e] + (bias ? (A)b[e / M % C] : (A)0), kind, k1, k2);
 }
 
 // Convolution of each channel by itself with w (C, KH, KW): images x (H, C, W, N), outputs y (OH, C, OW, N).
 
 extern "C" __global__ void depthwise(
-    const T* x, const T* w, const T* b, T* y, int C, int N, int bias, int kind, double k, WINDOW
+    const T* x, const T* w, const T* b, T* y, int C, int N, int bias, int kind, double k1, double k2, WINDOW
 ) {
     EACH(e, (Index)OH * C * OW * N) {
         const auto [r, c, s, n] = place_of(e, C, OW, N);
@@ -98,7 +98,7 @@ extern "C" __global__ void depthwise(
                 if (v >= 0 && v < W) sum += (A)w[(c * KH + i) * KW + j] * (A)x[at(h, c, v, n, C, W, N)];
             }
         }
-        y[e] = (T)activated(sum, kind, k);
+        y[e] = (T)activated(sum, kind, k1, k2);
     }
 }
 

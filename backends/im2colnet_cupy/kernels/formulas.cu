@@ -1,7 +1,8 @@
-// Elementwise functions y = f(x): rows of the table FORMULAS of im2colnet/backend/activation.py, c being a row's constant.
+// Elementwise functions y = f(x): rows of the table FORMULAS of im2colnet/backend/activation.py, c and d being a row's
+// constants.
 enum Kind {
     NONE, RELU, LEAKY_RELU, SIGMOID, TANH, SILU, ELU, SELU, CELU, SOFTSIGN, RELU6, HARDSIGMOID, HARDSWISH, LOG_SIGMOID,
-    MISH, GELU, GELU_TANH
+    MISH, GELU, GELU_TANH, SOFTPLUS, HARDTANH, THRESHOLD
 };
 
 #define SELU_ALPHA 1.6732632423543772848
@@ -29,6 +30,9 @@ static __device__ __forceinline__ A mish_slope(A x) {
     return n * r + 4 * clamped(x, -800, 20) * (r * r * w * (w + 1));
 }
 
+// log(1 + exp(x)), where exp does not overflow
+static __device__ __forceinline__ A softplus(A x) { return (x > 0 ? x : (A)0) + log1p(exp(-fabs(x))); }
+
 // the normal distribution, and its density
 static __device__ __forceinline__ A normal(A x) { return erfc(x * (A)-0.70710678118654752440) / 2; }
 static __device__ __forceinline__ A bell(A x) { return exp(x * x * (A)-0.5) * (A)0.39894228040143267794; }
@@ -37,7 +41,7 @@ static __device__ __forceinline__ A bell(A x) { return exp(x * x * (A)-0.5) * (A
 static __device__ __forceinline__ A cubic(A x) { return (A)1.59576912160573071176 * (x + (A)0.044715 * x * x * x); }
 static __device__ __forceinline__ A cubic_slope(A x) { return (A)1.59576912160573071176 * (1 + (A)0.134145 * x * x); }
 
-static __device__ __forceinline__ A activated(A x, int kind, double c) {
+static __device__ __forceinline__ A activated(A x, int kind, double c, double d) {
     switch (kind) {
         case RELU: return x > 0 || x != x ? x : (A)0;
         case LEAKY_RELU: return x > 0 ? x : (A)c * x;
@@ -51,16 +55,19 @@ static __device__ __forceinline__ A activated(A x, int kind, double c) {
         case RELU6: return clamped(x, 0, 6);
         case HARDSIGMOID: return clamped(x + 3, 0, 6) / 6;
         case HARDSWISH: return x * (clamped(x + 3, 0, 6) / 6);
-        case LOG_SIGMOID: return (x < 0 ? x : (A)0) - log1p(exp(-fabs(x)));
+        case LOG_SIGMOID: return -softplus(-x);
         case MISH: return x * mish_factor(x);
         case GELU: return x * normal(x);
         case GELU_TANH: return x * sigmoid(cubic(clamped(x, -20, 20)));
+        case SOFTPLUS: return x > (A)(d / c) ? x : softplus((A)c * x) / (A)c;
+        case HARDTANH: return clamped(x, (A)c, (A)d);
+        case THRESHOLD: return x > (A)c ? x : (A)d;
         default: return x;
     }
 }
 
 // f'(x); `read` is y, and x for the functions whose row says so
-static __device__ __forceinline__ A slope_of(A read, int kind, double c) {
+static __device__ __forceinline__ A slope_of(A read, int kind, double c, double d) {
     const A near = clamped(read, -20, 20);
     switch (kind) {
         case RELU: return read > 0 ? (A)1 : (A)0;
@@ -79,6 +86,9 @@ static __device__ __forceinline__ A slope_of(A read, int kind, double c) {
         case MISH: return mish_slope(read);
         case GELU: return normal(read) + near * bell(near);
         case GELU_TANH: return sigmoid(cubic(near)) * (1 + near * sigmoid(-cubic(near)) * cubic_slope(near));
+        case SOFTPLUS: return read > (A)(d / c) ? (A)1 : sigmoid((A)c * read);
+        case HARDTANH: return read > (A)c && read < (A)d ? (A)1 : (A)0;
+        case THRESHOLD: return read > (A)c ? (A)1 : (A)0;
         default: return 1;
     }
 }

@@ -53,12 +53,12 @@ extern "C" __global__ void moments(const double* partial, const T* x, double* ou
 // y = x·scale + other·other_scale + shift, then the activation; y may be x
 extern "C" __global__ void affine(
     const T* x, const double* scale, const double* shift, const T* other, const double* other_scale, T* y, int H, int C,
-    int M, int two, int kind, double k
+    int M, int two, int kind, double k1, double k2
 ) {
     EACH(e, (Index)H * C * M) {
         const int c = e / M % C;
         A v = (A)x[e] * (A)scale[c];
         if (two) v += (A)other[e] * (A)other_scale[c];
-        y[e] = (T)activated(v + (A)shift[c], kind, k);
+        y[e] = (T)activated(v + (A)shift[c], kind, k1, k2);
     }
 }
