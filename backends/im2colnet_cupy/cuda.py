@@ -66,15 +66,20 @@ def kernel(file: str, name: str, dtype: str, long: bool, other: str = "float32")
 
 
 @lru_cache(maxsize=256)
-def parameters(file: str) -> dict[str, tuple[str, ...]]:
-    """Return the types that each kernel of a file declares, such as "int", "double", "T*" and "const T*"."""
+def parameters(file: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return what each kernel of a file declares: type and name, such as ("int", "size") and ("const T*", "x")."""
     common, text = ((KERNELS / name).read_text() for name in ("common.cu", file))
     window = re.search(r"#define WINDOW \\\n\s*(.*)", common)
     assert window, "common.cu defines WINDOW"
     return {
-        name: tuple(p.strip().rpartition(" ")[0] for p in declared.replace("WINDOW", window[1]).split(","))
+        name: tuple(_parameter(p) for p in declared.replace("WINDOW", window[1]).split(","))
         for name, declared in re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', text)
     }
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    kind, _, name = text.strip().rpartition(" ")
+    return kind, name
 
 
 def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tuple[list[Any], list[Array]]:
@@ -83,7 +88,7 @@ def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tup
     An array that it only reads (``const``) is copied if it is not C-contiguous or of another element type. CuPy passes
     a number as it is, so NumPy's own of another width would be read as something else.
     """
-    kinds = parameters(file)[name]
+    kinds = [kind for kind, _ in parameters(file)[name]]
     arrays = [a for kind, a in zip(kinds, arguments, strict=True) if kind.endswith("*")]
     check_device(arrays)
     types = {"const T*": dtype, "const double*": "float64", "const long long*": "int64"}

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from im2colnet.backend.updates import Updates
-from im2colnet_cupy.cuda import launch
+from im2colnet.errors import BackendError
+from im2colnet_cupy.cuda import launch, parameters
 
 Array = Any
+FILE = "updates.cu"
 
 
-def sgd(p: Array, g: Array, state: dict[str, Array], *scalars: float) -> None:
-    """Apply SGD's rule; without a momentum there is no velocity, and the kernel does not touch it."""
-    lr, momentum, weight_decay, nesterov = scalars
-    velocity = state.get("velocity", p)
-    launch("updates.cu", "sgd", p, p, g, velocity, p.size, lr, momentum, weight_decay, bool(nesterov))
+def update(rule: str, p: Array, g: Array, state: dict[str, Array], *scalars: float) -> None:
+    """Run the kernel of a rule, whose parameters are called as the vectors of the state.
 
-
-def adam(p: Array, g: Array, state: dict[str, Array], *scalars: float) -> None:
-    """Apply the rule of Adam and AdamW."""
-    lr, b1, b2, eps, weight_decay, decoupled, *corrections = scalars
-    moments = state["mean"], state["square"]
-    launch(
-        "updates.cu", "adam", p, p, g, *moments, p.size, lr, b1, b2, eps, weight_decay, bool(decoupled), *corrections
-    )
+    A vector that the state does not have is one that the kernel does not touch: ``p`` is in its place.
+    """
+    _, _, *others = parameters(FILE)[rule]
+    vectors = [state.get(name, p) for kind, name in others if kind == "T*"]
+    _, *names = (name for kind, name in others if kind != "T*")  # after the number of parameters
+    if len(scalars) != len(names):
+        raise BackendError(
+            f"the kernel of the rule {rule!r} takes the scalars {', '.join(names)}, but the optimiser's scalars(lr, t)"
+            f" gave {len(scalars)} numbers; without a rule its update is called"
+        )
+    launch(FILE, rule, p, p, g, *vectors, p.size, *scalars)
 
 
 class CupyUpdates(Updates):
     """Updates on the GPU."""
 
-    updates: ClassVar[Mapping[str, Callable[..., None]]] = {"sgd": sgd, "adam": adam}
+    updates: ClassVar[Mapping[str, Callable[..., None]]] = {rule: partial(update, rule) for rule in parameters(FILE)}

@@ -44,12 +44,10 @@ class Adam(Optimizer):
     def state_slots(self) -> tuple[str, ...]:
         return ("mean", "square", "max_square") if self.amsgrad else ("mean", "square")
 
-    def kernel(self) -> str | None:
-        return None if self.amsgrad or self.maximize else super().kernel()
-
     def scalars(self, lr: float, t: int) -> tuple[float, ...]:
         b1, b2 = self.betas
-        return lr, b1, b2, self.eps, self.weight_decay, self.decoupled, 1 - b1**t, 1 - b2**t
+        corrections = 1 - b1**t, 1 - b2**t
+        return lr, b1, b2, self.eps, self.weight_decay, self.decoupled, *corrections, self.amsgrad, self._sign
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         (b1, b2), m, v = self.betas, state["mean"], state["square"]

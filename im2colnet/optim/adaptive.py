@@ -28,6 +28,7 @@ class RMSprop(Optimizer):
     centered: bool = False
     maximize: bool = False
     elementwise: ClassVar[bool] = True
+    rule: ClassVar[str | None] = "rmsprop"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +40,9 @@ class RMSprop(Optimizer):
 
     def state_slots(self) -> tuple[str, ...]:
         return ("square", *["mean"] * self.centered, *["velocity"] * bool(self.momentum))
+
+    def scalars(self, lr: float, t: int) -> tuple[float, ...]:
+        return lr, self.alpha, self.eps, self.weight_decay, self.momentum, self.centered, self._sign
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         s = state["square"]
@@ -85,6 +89,7 @@ class Adagrad(Optimizer):
     eps: float = 1e-10
     maximize: bool = False
     elementwise: ClassVar[bool] = True
+    rule: ClassVar[str | None] = "adagrad"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +99,10 @@ class Adagrad(Optimizer):
 
     def state_slots(self) -> tuple[str, ...]:
         return ("sum",)
+
+    def scalars(self, lr: float, t: int) -> tuple[float, ...]:
+        rate = lr / (1 + (t - 1) * self.lr_decay)
+        return rate, self.weight_decay, self.initial_accumulator_value, self.eps, self._sign
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         s = state["sum"]

@@ -69,6 +69,11 @@ class Optimizer:
         """Return the numbers of the update of step ``t``, in the order in which kernels for ``rule`` take them."""
         raise NotImplementedError(f"{type(self).__name__} has the rule {self.rule!r} and must define scalars(lr, t)")
 
+    @property
+    def _sign(self) -> float:
+        """Factor of the gradient: -1 with ``maximize``."""
+        return -1.0 if self.maximize else 1.0  # type: ignore[attr-defined]
+
     def whole_gradient(self, p: Array, g: Array, work: Array, xp: Any) -> None:
         """Change the sign of the gradient if the optimiser has ``maximize``, then add ``weight_decay · p`` to it."""
         if self.maximize:  # type: ignore[attr-defined]

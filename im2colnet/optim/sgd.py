@@ -44,11 +44,9 @@ class SGD(Optimizer):
     def state_slots(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
-    def kernel(self) -> str | None:
-        return None if self.dampening or self.maximize else super().kernel()
-
     def scalars(self, lr: float, t: int) -> tuple[float, ...]:
-        return lr, self.momentum, self.weight_decay, self.nesterov
+        share = 1 - self.dampening if t > 1 else 1.0
+        return lr, self.momentum, self.weight_decay, self.nesterov, share, self._sign
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
         self.whole_gradient(p, g, work, xp)

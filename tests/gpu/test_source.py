@@ -122,7 +122,8 @@ ran, get_function = set(), strict_cupy.RawModule.get_function
 strict_cupy.RawModule.get_function = lambda self, name: ran.add(name) or get_function(self, name)
 backend, window = strict_cupy.cupy_backend(), make_window(3, 1, 1)
 assert all(error < 1e-4 for _, error in doctor.errors(backend))
-for optimizer in ic.SGD(0.01, 0.9), ic.Adam(0.01):
+adaptive = ic.RMSprop(0.01, momentum=0.5, centered=True), ic.Adagrad()
+for optimizer in ic.SGD(0.01, 0.9), ic.Adam(0.01, amsgrad=True), *adaptive:
     ic.Trainer(small(backend), optimizer=optimizer).step(*batch())
 images = backend.asarray(np.ones((3, 1, 3, 1), "float32"))
 backend.col2im(backend.im2col(images, window), window, (3, 3))

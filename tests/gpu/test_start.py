@@ -165,14 +165,15 @@ def test_signatures_are_read_as_the_compiler_reads_them(file):
     cuda = strict_cupy.cupy_modules()["im2colnet_cupy.cuda"]
     kinds = {"int": "int", "double": "double"}
     expected = {
-        name: tuple(kinds.get(kind, "pointer") for kind, _ in parameters)
+        name: tuple((kinds.get(kind, "pointer"), called) for kind, called in parameters)
         for name, parameters, _ in strict_cupy.prototypes(cuda.source(file, "float32", False))
     }
     found = cuda.parameters(file)
     assert {
-        name: tuple("pointer" if "*" in kind else kind for kind in kinds) for name, kinds in found.items()
+        name: tuple(("pointer" if "*" in kind else kind, called) for kind, called in parameters)
+        for name, parameters in found.items()
     } == expected
-    assert {kind for found in expected.values() for kind in found} <= {"pointer", "int", "double"}
+    assert {kind for found in expected.values() for kind, _ in found} <= {"pointer", "int", "double"}
 
 
 # Copies under way ---------------------------------------------------------------------------------------------------

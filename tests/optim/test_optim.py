@@ -2,9 +2,11 @@
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
+import strict_cupy
 from helpers import assert_same_bits, normal, updates
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from reference.torch_values import every_case
 
 import im2colnet as ic
 from im2colnet.testing import oracles
+from im2colnet.testing.cases import OPTIMIZERS
 
 rates = st.floats(1e-4, 1.0)
 decays = st.sampled_from([0.0, 1e-3, 0.3])
@@ -298,11 +301,46 @@ class Renamed(ic.Adam):
 
 @pytest.mark.parametrize(
     ("optimizer", "rule"),
-    [(ic.SGD, "sgd"), (ic.Adam, "adam"), (ic.AdamW, "adam"), (Shifted, None), (StillSGD, "sgd"), (Renamed, "adam")],
+    [
+        (ic.SGD, "sgd"),
+        (partial(ic.SGD, momentum=0.5, dampening=0.1, maximize=True), "sgd"),
+        (ic.Adam, "adam"),
+        (partial(ic.Adam, amsgrad=True, maximize=True), "adam"),
+        (ic.AdamW, "adam"),
+        (ic.RMSprop, "rmsprop"),
+        (ic.Adagrad, "adagrad"),
+        (Shifted, None),
+        (StillSGD, "sgd"),
+        (Renamed, "adam"),
+    ],
 )
 def test_a_kernel_is_only_taken_for_the_update_that_it_stands_for(optimizer, rule):
     assert optimizer(0.1).kernel() == rule
-    assert optimizer.works_elementwise() == (optimizer not in (Shifted, StillSGD))
+    assert optimizer(0.1).works_elementwise() == (optimizer not in (Shifted, StillSGD))
+
+
+@pytest.mark.parametrize("optimizer", [case.optimizer for case in OPTIMIZERS if case.optimizer.kernel()], ids=repr)
+def test_every_rule_has_a_cuda_kernel(optimizer):
+    """It changes the parameters and every vector of the state, and takes as many scalars as there are."""
+    backend = strict_cupy.cupy_backend()
+    assert optimizer.kernel() in backend.updates
+    p, g = (backend.asarray(normal(3, seed=seed)) for seed in (0, 1))
+    state = {name: backend.asarray(normal(3, seed=2) ** 2 / 100) for name in optimizer.state_slots()}
+    before = {name: vector.get() for name, vector in state.items()}
+    backend.update(optimizer, p, g, state, 0.1, 2, None)
+    assert (p.get() != normal(3)).all()
+    assert {name for name, vector in state.items() if (vector.get() != before[name]).all()} == state.keys()
+
+
+def test_scalars_that_are_not_the_kernel_s():
+    class Old(ic.SGD):
+        def scalars(self, lr, t):
+            return lr, 0.9, 0.0, False
+
+    backend = strict_cupy.cupy_backend()
+    p, g = (backend.asarray(normal(3, seed=seed)) for seed in (0, 1))
+    with pytest.raises(ic.BackendError, match=r"'sgd' takes the scalars lr, .* sign, but .* gave 4 numbers"):
+        backend.update(Old(0.1), p, g, {}, 0.1, 1, None)
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
