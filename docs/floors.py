@@ -12,7 +12,7 @@ FLOORS = [
     (["engine"], "binds a plan to memory and runs it on workers"),
     (["plan"], "steps, buffers, shards: no array is touched"),
     (["graph", "functional"], "nodes, parameters, passes; layers and kernels on plain arrays"),
-    (["layers", "losses", "optim", "parallel"], "what computes, in words of the contract"),
+    (["layers", "losses", "optim", "metrics", "parallel"], "what computes, in words of the contract"),
     (["backend", "datasets"], "the contract and its textbook kernels; data"),
     (["show"], "tables, progress, plots of plain data"),
     (["ground"], "window, layout, checks, files, errors, types, memory, ..."),

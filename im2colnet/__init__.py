@@ -43,7 +43,7 @@ from im2colnet.types import Spec
 from im2colnet.version import __version__
 
 if TYPE_CHECKING:
-    from im2colnet import datasets, functional, models, testing
+    from im2colnet import datasets, functional, metrics, models, testing
     from im2colnet.datasets import Dataset
     from im2colnet.datasets.loader import Loader
     from im2colnet.training.history import History
@@ -87,6 +87,7 @@ __all__ = [
     "get_num_threads",
     "get_workers",
     "list_backends",
+    "metrics",
     "models",
     "num_threads",
     "set_num_threads",
@@ -104,6 +105,7 @@ LAZY = {
     "Trainer": "im2colnet.training.trainer:Trainer",
     "datasets": "im2colnet.datasets",
     "functional": "im2colnet.functional",
+    "metrics": "im2colnet.metrics",
     "models": "im2colnet.models",
     "testing": "im2colnet.testing",
 }

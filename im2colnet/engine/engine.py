@@ -201,16 +201,23 @@ class Engine:
         self.say()
         return one_or_tuple(results)
 
-    def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
-        """Return the mean loss and the sums of its metrics, in evaluation mode."""
+    def evaluate(
+        self, images: Any, labels: Any, loss: Loss, keep: bool = False
+    ) -> tuple[tuple[float, ...], tuple[Array, ...]]:
+        """Return the mean loss and the sums of its metrics, in evaluation mode, and the outputs if they are to be kept.
+
+        The outputs are arrays of the host, batch first.
+        """
         with self.alone(), memory_for():
             self.loss = loss
             bound = self._bind(images, self._objects())
             targets, divisor, counted = self._targets(labels, bound)
-            self._infer(bound, (images, *targets), divisor)
+            self._infer(bound, (images, *targets), divisor, keep)
             mean, *counts = bound.read_metrics()
+            backend = self._memory.backend
+            outputs = tuple(backend.to_numpy(backend.xp.array(out)) for out in bound.outputs) if keep else ()
         self.say()
-        return mean, *_per_sample(counts, counted, len(images))
+        return (mean, *_per_sample(counts, counted, len(images))), outputs
 
     def _infer(self, bound: BoundBatch, batch: tuple[Any, ...], *command: Any) -> None:
         self._crew.run(self._worker.infer, bound, batch, command, self._objects(), (), self.loss)

@@ -112,8 +112,13 @@ class Worker:
                 return
         update.apply(gradients[0], comm, moment)
 
-    def infer(self, comm: Communicator, name: Name, batch: tuple[Any, ...], divisor: Any = None) -> None:
-        """Run this worker's part of a prediction, or with ``divisor`` of an evaluation; see :meth:`train`."""
+    def infer(
+        self, comm: Communicator, name: Name, batch: tuple[Any, ...], divisor: Any = None, keep: bool = True
+    ) -> None:
+        """Run this worker's part of a prediction, or with ``divisor`` of an evaluation; see :meth:`train`.
+
+        ``keep`` says whether the outputs are wanted.
+        """
         bound = self.memory.batches[name]
         images, *targets = batch or bound.batch
         joins, divided = bound.plan.needs_batch_sums, bound.plan.band_count > 1
@@ -126,7 +131,7 @@ class Worker:
                 self._infer(Communicator(), bound, images, s)
             if divisor is not None:
                 self._measure(shard, targets, 1 / divisor)
-            else:
+            if keep:
                 bound.write_outputs(shard)
         if divisor is not None:
             comm.all_reduce([shard.metrics for shard in bound.shards])

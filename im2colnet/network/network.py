@@ -389,8 +389,14 @@ class Network(Layer):
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
         """Return the mean loss over images, in evaluation mode, and the sums of what the loss counts."""
+        return self.evaluated(images, labels, loss, keep=False)[0]
+
+    def evaluated(
+        self, images: Any, labels: Any, loss: Loss, keep: bool
+    ) -> tuple[tuple[float, ...], tuple[Array, ...]]:
+        """Return what :meth:`evaluate` returns, and if ``keep``, the outputs that were measured, as NumPy arrays."""
         images = self._check_alike(images, least=1)
-        result = self.inference().evaluate(images, labels, loss)
+        result = self.inference().evaluate(images, labels, loss, keep)
         self.knows_shape(images)
         return result
 

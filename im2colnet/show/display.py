@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import nan
 from typing import Protocol
@@ -12,9 +12,14 @@ RECORDED = ("epoch", "loss", "lr", "seconds", "images_per_second")
 VALIDATION = "validation_"  #: how the names of a record begin that were measured on held-out data
 
 
-def metrics(record: Iterable[str]) -> list[str]:
-    """Return the names of what the loss has counted, such as ``accuracy``, in the record of an epoch."""
-    return [name for name in record if name not in RECORDED and not name.startswith(VALIDATION)]
+def metrics(record: Collection[str]) -> list[str]:
+    """Return the names of what was measured beside the loss, such as ``accuracy``, in the record of an epoch.
+
+    What was measured on held-out data alone comes last, without the ``validation_`` of its key.
+    """
+    own = [name for name in record if not name.startswith(VALIDATION)]
+    held_out = [name.removeprefix(VALIDATION) for name in record if name.startswith(VALIDATION)]
+    return [name for name in dict.fromkeys([*own, *held_out]) if name not in RECORDED]
 
 
 def form(name: str, digits: int = 2) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from copy import copy, deepcopy
 from functools import wraps
@@ -36,6 +36,7 @@ from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
 from im2colnet.training.data import Data, as_dataset, check_batches, check_fit, compare, know_inputs
 from im2colnet.training.folder import check_free, make_folder, write_metrics
 from im2colnet.training.history import History
+from im2colnet.training.measuring import check_metrics, finite, measure_all
 from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate_of
 from im2colnet.training.update import Update
 from im2colnet.types import Array
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
     from im2colnet.datasets.inputs import Inputs
     from im2colnet.datasets.loader import Loader
+    from im2colnet.metrics import Metric
 
 
 P = ParamSpec("P")
@@ -88,6 +90,9 @@ class Trainer:
     precision : {"float32", "tf32", "float16", "bfloat16"}, optional
         The new :attr:`Network.precision`. On a GPU a lower precision can make a step faster. With "float16" the loss
         is scaled, and a step whose gradient overflows changes only the scale.
+    metrics : dict of str to callable, optional
+        Functions ``metric(outputs, targets)`` by name, which :meth:`evaluate` measures beside the loss, and :meth:`fit`
+        on the validation data after every epoch. They are not in checkpoints: give them again after :meth:`load`.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Trainer:
         backend: str | Backend | None = None,
         shard: int | None = None,
         precision: str | None = None,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         shard = None if shard is None else whole("shard", shard)
         if not isinstance(net, Network):
@@ -115,6 +121,7 @@ class Trainer:
         self._engine = Engine(net.held, training=True, loss=self.loss, shard=shard)
         self._update = Update(self.optimizer, net.held)
         self._state = _State()
+        self.metrics = metrics or {}
         #: the checksums of the checkpoints that this trainer has written or was loaded from
         self._marks: set[str] = set()
 
@@ -163,6 +170,15 @@ class Trainer:
     @loss.setter
     def loss(self, loss: Loss) -> None:
         self._loss = self._engine.loss = _check_loss(loss)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """What is measured beside the loss: functions ``metric(outputs, targets)`` by name."""
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, metrics: Mapping[str, Metric]) -> None:
+        self._metrics = check_metrics(metrics, self.loss)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -310,23 +326,34 @@ class Trainer:
         self.net.check_unchanged()
 
     @_takes_a_pair
-    def evaluate(self, data: Data) -> dict[str, float]:
-        """Return the mean loss and the metrics of the loss over a data set, in evaluation mode.
+    def evaluate(self, data: Data, metrics: Mapping[str, Metric] | None = None) -> dict[str, float]:
+        """Return the mean loss, the metrics of the loss, and other metrics over a data set, in evaluation mode.
 
         Parameters
         ----------
         data : Dataset, or (images, labels)
+        metrics : dict of str to callable, optional
+            Functions ``metric(outputs, targets)``, such as those of :mod:`im2colnet.metrics`, by the name of what they
+            return, a number. They get what the network gives for all samples and the labels of the data set, as NumPy
+            arrays. The default is the trainer's own :attr:`metrics`.
 
         Returns
         -------
         dict of str to float
-            For a classifier ``{"loss": ..., "accuracy": ...}``.
+            For a classifier ``{"loss": ..., "accuracy": ...}``, and what each of ``metrics`` returned.
+
+        Raises
+        ------
+        ShapeError
+            If a metric does not return a number, or has a name that is taken.
         """
+        metrics = self.metrics if metrics is None else check_metrics(metrics, self.loss)
         data = as_dataset("data", data)
         self._check_whole()
         compare(self.net, self._engine.dtype, "data", data)
-        loss, *counts = self.net.evaluate(data.images, data.labels, self.loss)
-        return {"loss": loss} | {name: count / len(data) for name, count in zip(self.loss.metrics, counts, strict=True)}
+        (loss, *counts), outputs = self.net.evaluated(data.images, data.labels, self.loss, keep=bool(metrics))
+        found = {name: count / len(data) for name, count in zip(self.loss.metrics, counts, strict=True)}
+        return {"loss": loss} | found | measure_all(metrics, outputs, data.labels)
 
     # ------------------------------------------------------------------ epochs
 
@@ -340,6 +367,7 @@ class Trainer:
         directory: str | os.PathLike[str] | None = None,
         display: Display | None = None,
         drop_last: bool = False,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> History:
         """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
 
@@ -363,6 +391,10 @@ class Trainer:
         drop_last : bool
             Whether to leave out the last batch of an epoch if it has fewer images than ``batch_size``. The images are
             shuffled again in every epoch, so each epoch leaves out other images.
+        metrics : dict of str to callable, optional
+            The new :attr:`metrics`: functions ``metric(outputs, targets)`` that are measured on the validation data
+            after every epoch. ``history["validation_NAME"]`` are their values. One that is not finite, which a
+            TrainingWarning tells, is not in the record of its epoch.
 
         Returns
         -------
@@ -394,6 +426,8 @@ class Trainer:
 
         self._check_network()
         epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
+        if metrics is not None:
+            self.metrics = metrics
         train = as_dataset("train", train)
         loader = Loader(train, batch_size, seed=self.seed, drop_last=bool(drop_last))
         check_fit(self.net, self.loss, train)
@@ -474,7 +508,8 @@ class Trainer:
             **done.means(),
         }
         if validation is not None:
-            record |= {f"{VALIDATION}{k}": v for k, v in self.evaluate(validation).items()}
+            measured = finite(self.evaluate(validation), self.metrics, state.epoch + 1)
+            record |= {f"{VALIDATION}{k}": v for k, v in measured.items()}
         last = copy(state)
         last.step, last.partial = state.step - 1, copy(done)
         last.partial.batch -= 1

@@ -15,7 +15,17 @@ MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 #: packages beside the standard library that the library may import, each inside the function that needs it
 LIBRARIES = {"matplotlib", "PIL", "rich", "safetensors"}
 #: rooms and modules whose own business is arrays on the host; all others take them from the backend they are given
-HOST = {"arrays.py", "backend/foreign.py", "cli", "datasets", "losses", "show", "parallel/state.py", "testing"}
+HOST = {
+    "arrays.py",
+    "backend/foreign.py",
+    "cli",
+    "datasets",
+    "losses",
+    "metrics.py",
+    "show",
+    "parallel/state.py",
+    "testing",
+}
 #: what a training step can do without
 OPTIONAL = ("matplotlib", "PIL", "rich", "safetensors", "threadpoolctl")
 

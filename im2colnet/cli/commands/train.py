@@ -162,7 +162,7 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         out = take_folder(record, args.out, args.resume, held)
     try:
         with make_display(talk, record.epochs) as display:
-            dropping = {"drop_last": True} if record.drop_last else {}
+            dropping: dict[str, Any] = {"drop_last": True} if record.drop_last else {}
             trainer.fit(images, record.epochs, record.batch_size, held_out, out, display, **dropping)
     except NonFiniteError as error:
         kept = (
@@ -302,7 +302,7 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
         "batch_size": record.batch_size,
         "optimizer": checkpoint.describe(trainer.optimizer),
         "seed": trainer.seed,
-        "train": {name: last[name] for name in measured},
+        "train": {name: last[name] for name in measured if name in last},
         "test": {name: last[f"{VALIDATION}{name}"] for name in measured},
         "seconds": seconds,
         "images_per_second": images / seconds,
