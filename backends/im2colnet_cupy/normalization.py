@@ -40,9 +40,11 @@ class CupyNormalization(Normalization):
     def batch_norm_statistics(
         self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
     ) -> Statistics:
-        C, affine = sums.shape[1], weight is not None
-        rows, (w, b) = self.empty((5, C), "float64"), (weight, bias) if affine else (sums, sums)
-        arguments = C, float(n), float(eps), affine
+        C, rows = sums.shape[1], self.empty((5, sums.shape[1]), "float64")
+        given = [array for array in (weight, bias) if array is not None]
+        any_of_them = given[0] if given else sums  # in the place of what there is not, and is not read
+        w, b = (any_of_them if array is None else array for array in (weight, bias))
+        arguments = C, float(n), float(eps), weight is not None, bias is not None
         launch("normalization.cu", "statistics", w, sums, w, b, rows, *arguments, elements=C)
         return Statistics(*(rows[k] for k in range(5)))
 

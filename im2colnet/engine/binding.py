@@ -92,7 +92,8 @@ class BoundPlan:
         kind : {"forward", "sums", "grad_sums", "backward"}
         i : int
         sums : Array or None
-            Where a layer with ``batch_sums`` writes its sums, in the steps "sums" and "grad_sums".
+            Where a layer with ``batch_sums`` writes its sums, in the steps "sums" and "grad_sums", and one with
+            ``step_sums`` in the step "forward".
         row : int
             The row of gradients that the shard writes to.
         grads : dict of str to Array
@@ -104,11 +105,13 @@ class BoundPlan:
         """
         layer, ctx = self.plan.graph.nodes[i].layer, self.contexts[i]
         ctx.samples, ctx.key, ctx.scratch = samples, key, self._scratch[i].get(kind, {})
-        if sums is not None:
-            ctx.sums = sums
         if kind == "forward":
+            if sums is not None:
+                ctx.step_sums = sums
             forward(layer, ctx, self._calls("forward", i, 0, ctx.x))
             return
+        if sums is not None:
+            ctx.sums = sums
         if kind == "sums":
             layer.shard_sums(ctx.x, ctx)
             return
@@ -184,6 +187,7 @@ class Shard(NamedTuple):
     bound: BoundPlan
     sums: dict[tuple[Kind, int], Array]  #: by (pass, node): the sums that this shard gives to the join
     metrics: Array  #: the loss, and its other metrics
+    totals: Array  #: what is joined at the end of a training step: the sums of layers with ``step_sums``, the metrics
 
 
 class BoundBatch:
@@ -222,6 +226,7 @@ class BoundBatch:
         self.outputs: list[Array] = []
         joined = [*plan.sums.values(), Spec((counts,), "float64")]
         ends = list(accumulate(map(nbytes, joined), initial=0))
+        at_end = ends[sum(kind != "forward" for kind, _ in plan.sums)]
         sums_of = backend.empty_shared((plan.count, ends[-1]), "uint8")
         self.shards: list[Shard] = []
         bound: dict[Any, BoundPlan] = {}
@@ -238,7 +243,8 @@ class BoundBatch:
                     for start, (shape, dtype) in zip(ends, joined, strict=False)
                 )
                 of_node = dict(zip(plan.sums, sums, strict=True))
-                self.shards.append(Shard(starts[s], starts[s + 1], bound[key], of_node, metrics))
+                totals = sums_of[s, at_end:].view("float64")
+                self.shards.append(Shard(starts[s], starts[s + 1], bound[key], of_node, metrics, totals))
 
     def read_metrics(self) -> tuple[float, ...]:
         """Return the loss of the whole batch and its other metrics, after they are joined."""

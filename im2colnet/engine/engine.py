@@ -181,7 +181,10 @@ class Engine:
                 raise NonFiniteError(
                     f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged"
                 )
-            for layer, ctx in zip(self._layers, bound.shards[0].bound.contexts, strict=True):
+            first = bound.shards[0]
+            for i, (layer, ctx) in enumerate(zip(self._layers, first.bound.contexts, strict=True)):
+                if layer.step_sums:
+                    ctx.step_sums = first.sums["forward", i]
                 layer.finish_step(ctx)
             return loss, *_per_sample(counts, counted, len(images))
 

@@ -92,7 +92,7 @@ class Worker:
                 self._fold(bound, s, mine.start, stage.gradients)
             if stage.join is not None:
                 self._join(stage, bound, comm, mine)
-        comm.all_reduce([shard.metrics for shard in bound.shards])
+        comm.all_reduce([shard.totals for shard in bound.shards])
         if self.while_waiting and not comm.rank:
             self.while_waiting()
         # reading the metrics waits for a device; the kernels after this line are only queued

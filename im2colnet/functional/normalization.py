@@ -10,8 +10,8 @@ from im2colnet.backend.registry import backend_of
 from im2colnet.checks import number, truth_value
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.functional.applying import apply, apply_to_samples, beside_channels
-from im2colnet.functional.arguments import FLOATS, axis_of, check_vector, computed, on_arrays
-from im2colnet.layers import BatchNorm2d, GroupNorm, Layer, LayerNorm, LocalResponseNorm, RMSNorm
+from im2colnet.functional.arguments import FLOATS, axis_of, check_vector, computed, from_rows, on_arrays, to_rows
+from im2colnet.layers import BatchNorm2d, GroupNorm, InstanceNorm2d, Layer, LayerNorm, LocalResponseNorm, RMSNorm
 from im2colnet.types import Array, Shape
 
 __all__ = [
@@ -76,16 +76,11 @@ def batch_norm(
     training, momentum = truth_value("training", training), number("momentum", momentum)
     if len(running) != 2 and not training:
         raise ShapeError("running_mean and running_var must be given, unless training=True")
-    xp, dtype = backend.xp, input.dtype.name
-    state = {name: xp.ascontiguousarray(computed(array)).copy() for name, array in running.items()}
-    state = {name: xp.zeros(C, dtype=dtype) for name in ("running_mean", "running_var")} | state
-    params = _given(weight=weight, bias=bias)
-    if params:  # kernels of a device take both or none
-        params = {"weight": xp.ones(C, dtype=dtype), "bias": xp.zeros(C, dtype=dtype)} | params
-        params = {name: xp.ascontiguousarray(array) for name, array in params.items()}
+    state = _state(backend, C, input.dtype.name, running)
+    params = {name: backend.xp.ascontiguousarray(array) for name, array in _given(weight=weight, bias=bias).items()}
     y = apply(BatchNorm2d(C, eps, momentum), beside_channels(backend, input), backend, params, state, training)
-    for name, array in running.items() if training and input.size else ():
-        array[...] = state[name]
+    if training:
+        _keep(state, running, input)
     return y.reshape(input.shape)
 
 
@@ -105,6 +100,19 @@ def _running(backend: Backend, channels: int, **arrays: Array | None) -> dict[st
         if array.dtype.name not in FLOATS:
             raise DTypeError(f"{name} must be float32, float64 or float16, got {array.dtype.name}")
     return given
+
+
+def _state(backend: Backend, channels: int, dtype: str, running: dict[str, Array]) -> dict[str, Array]:
+    """Return copies of the running statistics, zeros of those that are not given."""
+    xp = backend.xp
+    given = {name: xp.ascontiguousarray(computed(array)).copy() for name, array in running.items()}
+    return {name: xp.zeros(channels, dtype=dtype) for name in ("running_mean", "running_var")} | given
+
+
+def _keep(state: dict[str, Array], running: dict[str, Array], input: Array) -> None:
+    """Write the new running statistics over those that are given, unless there was no number to change them."""
+    for name, array in running.items() if input.size else ():
+        array[...] = state[name]
 
 
 @on_arrays("input", "weight", "bias")
@@ -135,17 +143,18 @@ def instance_norm(
     C = _channels(input)
     if not truth_value("use_input_stats", use_input_stats):
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    momentum = number("momentum", momentum)
     if prod(input.shape[2:]) == 1:
         raise ShapeError(f"input must have more than one place for each channel, got shape {input.shape}")
     _check_affine(C, weight, bias)
     running = _running(backend, C, running_mean=running_mean, running_var=running_var)
-    if running and input.size:  # N·C channels of one sample have statistics of their own
-        N, *_ = input.shape
-        each = {name: backend.xp.zeros(N * C, dtype=input.dtype) for name in running}
-        batch_norm(input.reshape(1, N * C, -1), each.get("running_mean"), each.get("running_var"), None, None, True, 1)
-        for name, array in running.items():
-            array[...] = (1 - momentum) * array + momentum * each[name].reshape(N, C).mean(axis=0)
-    return group_norm(input, C, weight, bias, eps)
+    params = _given(weight=weight, bias=bias)
+    layer = InstanceNorm2d(C, eps, momentum, affine=bool(params), track_running_stats=bool(running))
+    state = _state(backend, C, input.dtype.name, running)
+    x = to_rows(backend, input.reshape(len(input), C, prod(input.shape[2:]), 1))
+    y = from_rows(backend, apply(layer, x, backend, params, state, training=True))
+    _keep(state, running, input)
+    return y.reshape(input.shape)
 
 
 @on_arrays("input", "weight", "bias")

@@ -105,6 +105,9 @@ class Context:
         Where ``backward`` writes the gradient of each parameter.
     sums : Array
         For a layer with ``batch_sums``: this shard's sums; after the join, the sums of the whole batch.
+    step_sums : Array
+        For a layer with ``step_sums``: where ``forward`` writes this shard's sums, (step_sums, C), while training; in
+        ``finish_step`` the sums of the whole batch.
     samples : int
         Samples in the whole batch.
     key : tuple of int
@@ -123,6 +126,7 @@ class Context:
     scratch: dict[str, list[Array]]
     grads: Mapping[str, Array]
     sums: Array
+    step_sums: Array
     samples: int
     key: tuple[int, ...]
 
@@ -176,6 +180,8 @@ class Layer:
     batch_sums: ClassVar[int] = 0
     #: whether the layer needs these sums in evaluation too, where its result then depends on the whole batch
     sums_in_evaluation: bool = False
+    #: how many float64 sums over the whole batch each channel needs at the end of a training step, for ``finish_step``
+    step_sums: int = 0
     #: whether ``forward`` applies the elementwise function that follows, where ``ctx.activation`` names one
     fuses: ClassVar[bool] = False
     #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
@@ -214,6 +220,10 @@ class Layer:
     def joins_batch(self, training: bool) -> bool:
         """Return whether the layer needs sums over the whole batch in this mode."""
         return self.batch_sums > 0 and (training or self.sums_in_evaluation)
+
+    def is_line(self) -> bool:
+        """Return whether the layer is a line for each channel when it evaluates, as ``running_line`` says."""
+        return self.keeps("running_line") and not self.joins_batch(training=False)
 
     def __call__(self, *inputs: Any) -> Any:
         """Apply the layer to symbolic values, within ``define`` of a network; return the symbolic value it makes."""

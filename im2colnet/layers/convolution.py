@@ -186,8 +186,7 @@ class Conv2d(Filters):
         return _rows_of_windows(self, rows, x) if self.border is None else None
 
     def absorb(self, following: Layer) -> Layer | None:
-        line = following.keeps("running_line") and not following.joins_batch(training=False)
-        return NormalizedConv2d(self, following) if line else None
+        return NormalizedConv2d(self, following) if following.is_line() else None
 
     def flops(self, x: Shape, y: Shape) -> int:
         K = self.in_channels // self.groups * prod(self.window.kernel)

@@ -3,41 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from operator import setitem
 from typing import Any, ClassVar, NamedTuple
 
-from im2colnet.backend import Backend, normalizing
+from im2colnet.backend import Backend, Statistics, normalizing
 from im2colnet.checks import number, truth_value, whole
 from im2colnet.errors import FrozenError, ShapeError
-from im2colnet.layers.base import Context, Layer, Needs, Parameter, Scratch, _images, _same_rows, as_rows, rows_shape
+from im2colnet.layers.base import (
+    Band,
+    Context,
+    Layer,
+    Needs,
+    Parameter,
+    Scratch,
+    _images,
+    _same_rows,
+    as_rows,
+    rows_shape,
+)
 from im2colnet.layout import channel_axis, channels, internal_axes, user_axes, user_shape
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
-@dataclass(eq=False, repr=False)
-class BatchNorm(Layer):
-    """What the layers that normalise over the batch have in common; its kernels see features as images of one pixel."""
+class RunningNorm(Layer):
+    """What the norms have in common whose channels have weight, bias and running statistics.
+
+    Their kernels see features as images of one pixel. Where the running statistics normalise, in evaluation, the layer
+    is a line ``y = a·x + c`` for each channel.
+    """
 
     num_features: int
-    eps: float = 1e-5
-    momentum: float | None = 0.1
-    affine: bool = True
-    track_running_stats: bool = True
-    batch_sums: ClassVar[int] = 2
-    fuses: ClassVar[bool] = True
-    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats"})
+    eps: float
+    momentum: float | None
+    affine: bool
+    track_running_stats: bool
+    bias: bool
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats", "bias"})
 
     def __post_init__(self) -> None:
         self._set(num_features=whole("num_features", self.num_features))
         number("eps", self.eps)
         if self.momentum is not None:
             number("momentum", self.momentum, or_else="None")
-        self._set(track_running_stats=truth_value("track_running_stats", self.track_running_stats))
+        for name in "affine", "track_running_stats", "bias":
+            self._set(**{name: truth_value(name, getattr(self, name))})
+
+    def parameters(self) -> dict[str, Parameter]:
+        return _affine((self.num_features,), bias=self.bias) if self.affine else {}
+
+    def state(self) -> dict[str, Parameter]:
+        shape = (self.num_features,)
+        running = {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
+        return running if self.track_running_stats else {}
+
+    def is_line(self) -> bool:
+        return self.track_running_stats and super().is_line()
+
+    def _line_scratch(self, x: Shape, dtype: str, backend: Backend) -> Scratch:
+        images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
+        return {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
+        yield partial(self._write_line, x, ctx, line)
+        affine = ctx.backend.channel_affine
+        x, y = as_rows(x), as_rows(ctx.y)
+        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=y, scratch=scratch)
+
+    def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
+        """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
+        line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
+
+    def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
+        """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
+        inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
+        return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
+
+
+@dataclass(eq=False, repr=False)
+class BatchNorm(RunningNorm):
+    """What the layers that normalise over the batch have in common."""
+
+    num_features: int
+    eps: float = 1e-5
+    momentum: float | None = 0.1
+    affine: bool = True
+    track_running_stats: bool = True
+    bias: bool = field(default=True, kw_only=True)
+    batch_sums: ClassVar[int] = 2
+    fuses: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.sums_in_evaluation = not self.track_running_stats
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -48,19 +110,13 @@ class BatchNorm(Layer):
             )
         super().__setattr__(name, value)
 
-    def parameters(self) -> dict[str, Parameter]:
-        return _affine((self.num_features,)) if self.affine else {}
-
     def state(self) -> dict[str, Parameter]:
-        shape = (self.num_features,)
-        if not self.track_running_stats:
-            return {}
-        counter = {"num_batches_tracked": Parameter(())} if self.momentum is None else {}
-        return {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0), **counter}
+        counts = self.track_running_stats and self.momentum is None
+        return super().state() | ({"num_batches_tracked": Parameter(())} if counts else {})
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
-        affine: Scratch = {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
+        affine = self._line_scratch(x, dtype, backend)
         sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
         if not training:
             return Needs(input=False, output=False, inplace=True, forward=affine, sums=sums)
@@ -98,17 +154,9 @@ class BatchNorm(Layer):
             joined[1] += size * pixels * ctx.xp.square(part[0] / (size * pixels) - mean)
         return joined
 
-    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
-        yield partial(self._write_line, x, ctx, line)
-        affine = ctx.backend.channel_affine
-        x, y = as_rows(x), as_rows(ctx.y)
-        yield from affine.prepare(x, line[0], line[1], activation=ctx.activation, out=y, scratch=scratch)
-
     def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
-        """Write scale and shift of ``y = scale·x + shift`` for each channel into ``line`` (2, C)."""
         if not self.joins_batch(ctx.training):
-            line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)
+            super()._write_line(x, ctx, line)
             return
         H, _, W, _ = rows_shape(x.shape)
         ctx.n = ctx.samples * H * W
@@ -117,18 +165,14 @@ class BatchNorm(Layer):
         ctx.statistics = ctx.backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
         line[0], line[1] = ctx.statistics.scale, ctx.statistics.shift
 
-    def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
-        """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
-        inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
-        return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
-
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
         scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
         ctx.backend.batch_norm_grad_sums(as_rows(ctx.x), of.mean, as_rows(dy), out=ctx.sums, scratch=scratch)
         if self.affine:
-            ctx.grads["bias"][...] = ctx.sums[0]
             ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
+            if self.bias:
+                ctx.grads["bias"][...] = ctx.sums[0]
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         if ctx.dx is None:
@@ -171,10 +215,12 @@ class BatchNorm2d(BatchNorm):
         ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance. None for the mean of all
         batches: the momentum is then 1 / ``num_batches_tracked``, which belongs to the state.
     affine : bool
-        Learn ``weight`` and ``bias``.
+        Learn a ``weight``, and a ``bias`` if there is one.
     track_running_stats : bool
         False for no running statistics: the batch is normalised by its own in evaluation too, so predictions depend on
         what is predicted together.
+    bias : bool
+        False for no ``bias`` beside the weight.
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -196,8 +242,9 @@ class BatchNorm1d(BatchNorm):
     eps : float
     momentum : float or None
     affine : bool
-        Learn ``weight`` and ``bias``.
+        Learn a ``weight``, and a ``bias`` if there is one.
     track_running_stats : bool
+    bias : bool
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -338,14 +385,17 @@ class GroupNorm(ByChannels):
     num_channels : int
     eps : float
     affine : bool
-        Learn ``weight`` and ``bias``.
+        Learn a ``weight``, and a ``bias`` if there is one.
+    bias : bool
+        False for no ``bias`` beside the weight.
     """
 
     num_groups: int
     num_channels: int
     eps: float = 1e-5
     affine: bool = True
-    fixed: ClassVar[frozenset[str]] = frozenset({"num_groups", "num_channels", "affine"})
+    bias: bool = field(default=True, kw_only=True)
+    fixed: ClassVar[frozenset[str]] = frozenset({"num_groups", "num_channels", "affine", "bias"})
 
     def __post_init__(self) -> None:
         self._set(num_groups=whole("num_groups", self.num_groups))
@@ -355,10 +405,10 @@ class GroupNorm(ByChannels):
                 f"num_groups must divide num_channels, got num_groups={self.num_groups} for {self.num_channels}"
             )
         number("eps", self.eps)
-        self._set(affine=truth_value("affine", self.affine))
+        self._set(affine=truth_value("affine", self.affine), bias=truth_value("bias", self.bias))
 
     def parameters(self) -> dict[str, Parameter]:
-        return _affine((self.num_channels,)) if self.affine else {}
+        return _affine((self.num_channels,), bias=self.bias) if self.affine else {}
 
     def output_shape(self, x: Shape) -> Shape:
         return _with_channels(self.num_channels, x)
@@ -368,21 +418,25 @@ class GroupNorm(ByChannels):
 
 
 @dataclass(eq=False, repr=False)
-class InstanceNorm2d(ByChannels):
+class InstanceNorm2d(RunningNorm, ByChannels):
     """Normalisation of each channel of each image by itself (Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022).
 
-    Training and evaluation are the same.
+    ``y = weight · (x - mean) / √(var + eps) + bias``, with mean and (biased) variance of each image's channel. Training
+    and evaluation are the same, unless running statistics are kept: these normalise in evaluation.
 
     Parameters
     ----------
     num_features : int
     eps : float
     momentum : float or None
-        The momentum is PyTorch's, of running statistics that there are none of.
+        ``running = (1 - momentum) · running + momentum · new``, where ``new`` is the mean over the batch of the images'
+        means, or of their unbiased variances. None for 0, as in PyTorch: the running statistics stay as they are.
     affine : bool
-        Learn ``weight`` and ``bias``; not by default, as in PyTorch.
+        Learn a ``weight``, and a ``bias`` if there is one; not by default, as in PyTorch.
     track_running_stats : bool
-        Only False.
+        Keep running statistics; not by default, as in PyTorch.
+    bias : bool
+        False for no ``bias`` beside the weight.
     """
 
     num_features: int
@@ -390,32 +444,68 @@ class InstanceNorm2d(ByChannels):
     momentum: float | None = 0.1
     affine: bool = False
     track_running_stats: bool = False
-    fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats"})
+    bias: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        self._set(num_features=whole("num_features", self.num_features))
-        number("eps", self.eps)
-        if self.momentum is not None:
-            number("momentum", self.momentum, or_else="None")
-        self._set(affine=truth_value("affine", self.affine))
-        if truth_value("track_running_stats", self.track_running_stats):
-            raise ShapeError(
-                "track_running_stats must be False: instance norm normalises each image by its own statistics, in"
-                " evaluation too; for running statistics use BatchNorm2d"
-            )
-        self._set(track_running_stats=False)
-
-    def parameters(self) -> dict[str, Parameter]:
-        return _affine((self.num_features,)) if self.affine else {}
+        super().__post_init__()
+        self.step_sums = 2 if self.track_running_stats else 0
 
     def output_shape(self, x: Shape) -> Shape:
-        H, _, W, _ = _images(x)
+        _images(x)
         _with_channels(self.num_features, x)
+        if not self.track_running_stats:
+            self.check_batch(x)
+        return x
+
+    def check_batch(self, x: Shape) -> None:
+        H, _, W, _ = x
         if H * W == 1:
             raise ShapeError(
                 f"instance norm needs more than one pixel for each channel, got input shape {user_shape(x)}"
             )
-        return x
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        if self._runs(training):
+            return Needs(input=False, output=False, inplace=True, forward=self._line_scratch(x, dtype, backend))
+        self.check_batch(x)
+        return ByChannels.needs(self, x, y, dtype, backend, training)
+
+    running_line = RunningNorm.running_line  # so that `keeps` finds it beside prepare_forward
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        return (self, rows) if self.track_running_stats else None
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        if self._runs(ctx.training):
+            yield from super().prepare_forward(x, ctx)
+            return
+        yield from ByChannels.prepare_forward(self, x, ctx)
+        if self.track_running_stats:
+            yield partial(self._write_step_sums, ctx)
+
+    def finish_step(self, ctx: Context) -> None:
+        if self.track_running_stats and self.momentum:
+            (H, _, W, _), state = ctx.x.shape, ctx.buffers
+            of = self._statistics(ctx, ctx.samples)
+            ctx.backend.batch_norm_running(of, H * W, self.momentum, state["running_mean"], state["running_var"])
+
+    def _runs(self, training: bool) -> bool:
+        """Whether the running statistics normalise."""
+        return self.track_running_stats and not training
+
+    def _write_step_sums(self, ctx: Context) -> None:
+        """Write ``[Σ mean, Σ var]`` over the images of a shard, of each channel."""
+        of_images = self.num_features, ctx.x.shape[-1]
+        mean, rest, inverse = (
+            ctx.saved[name].astype("float64").reshape(of_images) for name in ("mean", "rest", "inverse")
+        )
+        ctx.step_sums[0] = (mean + rest).sum(axis=1)
+        ctx.step_sums[1] = ctx.xp.maximum(1 / inverse**2 - self.eps, 0).sum(axis=1)
+        self._statistics(ctx, of_images[1])  # raises an error before the parameters change
+
+    def _statistics(self, ctx: Context, samples: int) -> Statistics:
+        """Return the means over images of their statistics, or raise an error if they are not finite."""
+        return ctx.backend.batch_norm_statistics(ctx.step_sums, samples, self.eps, None, None)
 
     def _division(self, x: Shape) -> Division:
         return self._divided(x, self.num_features, self.num_features)

@@ -56,7 +56,8 @@ class BatchPlan:
     live : set of int
         The shards whose rows hold a sum when all workers are done.
     sums : dict
-        For each pass and node with batch sums, the array that a shard gives to the join.
+        For each pass and node with batch sums, the array that a shard gives to the join. Those of the pass "forward",
+        which are joined at the end of a training step, are the last.
     needs_batch_sums : bool
         Whether any layer needs sums over the whole batch.
     worker_bytes, shard_bytes : int
@@ -108,11 +109,14 @@ class BatchPlan:
         self.worker_bytes = max(plan.worker_bytes for plan in self.plans.values())
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
         passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ("sums",)
+        nodes = list(enumerate(graph.nodes))
+        counts: dict[tuple[Kind, int], int] = {
+            (kind, i): node.layer.batch_sums for i, node in nodes if node.layer.joins_batch(training) for kind in passes
+        }
+        counts |= {("forward", i): node.layer.step_sums for i, node in nodes if training and node.layer.step_sums}
         self.sums = {
-            (kind, i): Spec((node.layer.batch_sums, channels(self.largest.shapes[node.inputs[0]])), "float64")
-            for i, node in enumerate(graph.nodes)
-            if node.layer.joins_batch(training)
-            for kind in passes
+            (kind, i): Spec((count, channels(self.largest.shapes[graph.nodes[i].inputs[0]])), "float64")
+            for (kind, i), count in counts.items()
         }
 
     def memory(self) -> dict[str, int]:

@@ -127,7 +127,7 @@ def _check(
     _check_backward(trial, xs, dy)
     _check_gradients(trial, xs, dy, rng)
     _check_sums(trial, divided, xs, dy)
-    _check_state(trial, xs)
+    _check_state(trial, divided, xs)
 
 
 def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], rng: Any) -> None:
@@ -162,9 +162,16 @@ def _check_sums(trial: Trial, divided: Trial, xs: Sequence[Any], dy: Any) -> Non
         raise trial.error("gradients depend on how the batch is divided into shards: take the sums from ctx.sums")
 
 
-def _check_state(trial: Trial, xs: Sequence[Any]) -> None:
+def _check_state(trial: Trial, divided: Trial, xs: Sequence[Any]) -> None:
     """Check what the end of a step makes of the state."""
     trial.forward(xs)
+    if trial.layer.step_sums:
+        divided.forward(xs)
+        if not np.allclose(divided.step_sums(), trial.step_sums(), rtol=ROUNDING, atol=ROUNDING):
+            raise trial.error(
+                "the sums for finish_step depend on how the batch is divided into shards: forward must write the sums"
+                " over its shard's samples to all of ctx.step_sums"
+            )
     trial.layer.finish_step(trial.shards[0])
     for key, state in trial.node.buffers.items():
         if not trial.backend.all_finite(state):

@@ -119,6 +119,8 @@ class Trial:
             for ctx in self.shards:
                 ctx.sums = joined
         for ctx, needs in zip(self.shards, self.needs, strict=True):
+            if self.layer.step_sums and self.training:
+                ctx.step_sums = self._empty_sums(self.layer.step_sums, ctx)
             if needs.view:
                 ctx.y[...] = ctx.x.reshape(ctx.y.shape)
                 continue
@@ -137,9 +139,16 @@ class Trial:
     def _sums_of(self, method: Callable[[Array, Context], None], scratch: Scratch, array: Array, ctx: Context) -> Array:
         """Return the sums that a layer with ``batch_sums`` makes of one shard."""
         ctx.scratch = self.scratch(scratch)
-        ctx.sums = self.spoil(self.backend.empty((self.layer.batch_sums, channels(ctx.x.shape)), "float64"))
+        ctx.sums = self._empty_sums(self.layer.batch_sums, ctx)
         method(array, ctx)
         return ctx.sums
+
+    def _empty_sums(self, count: int, ctx: Context) -> Array:
+        return self.spoil(self.backend.empty((count, channels(ctx.x.shape)), "float64"))
+
+    def step_sums(self) -> Any:
+        """Return the sums of the whole batch that a layer with ``step_sums`` has made of its shards, on the host."""
+        return sum(self.host(ctx.step_sums) for ctx in self.shards)
 
     def _deliver(self, what: str, result: Array, out: Array) -> None:
         if result is out:

@@ -52,6 +52,24 @@ def test_what_pads_the_images_stays_before_the_joined_one(mode, size):
     assert_close(net.predict(x), evaluate(net, x), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("size", [3, 9], ids=["a weight larger than the images", "or smaller"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        ic.BatchNorm2d(8, bias=False),
+        ic.InstanceNorm2d(8, track_running_stats=True),
+        ic.InstanceNorm2d(8, affine=True, track_running_stats=True),
+        ic.InstanceNorm2d(8, affine=True, bias=False, track_running_stats=True),
+    ],
+    ids=repr,
+)
+def test_what_keeps_running_statistics_is_joined(norm, size):
+    x = normal(2, 4, size, size)
+    net = with_statistics([ic.Conv2d(4, 8, 3, stride=2, padding=1), norm, ic.ReLU()])
+    assert isinstance(joined(net, x)[0], NormalizedConv2d)
+    assert_close(net.predict(x), evaluate(net, x), rtol=1e-10, atol=1e-10)
+
+
 class Mine(ic.BatchNorm2d):
     def forward(self, x, ctx):
         return super().forward(x, ctx) + 1
@@ -61,6 +79,7 @@ def test_what_a_convolution_is_not_joined_to():
     x = normal(2, 3, 5, 5)
     own = joined(with_statistics([ic.Conv2d(3, 3, 1), Mine(3)]), x)
     two = joined(with_statistics([ic.Conv2d(3, 3, 1), ic.Residual(ic.BatchNorm2d(3))]), x)
+    each = joined(with_statistics([ic.Conv2d(3, 3, 1), ic.InstanceNorm2d(3)]), x)
     first = joined(with_statistics([ic.BatchNorm2d(3), ic.Conv2d(3, 3, 1), ic.ReLU(), ic.BatchNorm2d(3)]), x)
-    for layers in own, two, first:
+    for layers in own, two, each, first:
         assert not any(isinstance(layer, NormalizedConv2d) for layer in layers)

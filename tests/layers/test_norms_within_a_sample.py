@@ -105,7 +105,10 @@ def test_numbers_of_16_bits_are_computed_in_32(name, scale, backend):
     [
         ic.GroupNorm(2, 4),
         ic.GroupNorm(1, 4, eps=0.1, affine=False),
+        ic.GroupNorm(2, 4, bias=False),
+        ic.BatchNorm2d(3, bias=False),
         ic.InstanceNorm2d(3),
+        ic.InstanceNorm2d(3, affine=True, track_running_stats=True, bias=False),
         ic.LayerNorm((3, 4)),
         ic.RMSNorm(3),
         ic.LocalResponseNorm(5),

@@ -213,32 +213,34 @@ def linear(random, x, w):
     return {}, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
 
 
-def batch_norm(random, shape, momentum, eps):
-    """A layer for a batch of this shape, whose weight and bias are drawn."""
-    channels, kind = shape[1], nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
-    layer = kind(channels, eps=eps, momentum=momentum, dtype=torch.float64)
+def channel_norm(kind, random, shape, **config):
+    """A layer of this kind, "BatchNorm" or "InstanceNorm", for a batch of this shape; its parameters are drawn."""
+    channels, cls = shape[1], getattr(nn, f"{kind}{2 if len(shape) == 4 else 1}d")
+    layer = cls(channels, affine=True, dtype=torch.float64, **config)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(1 + random(channels, scale=0.5)))
-        layer.bias.copy_(torch.tensor(random(channels)))
+        if layer.bias is not None:
+            layer.bias.copy_(torch.tensor(random(channels)))
     return layer
 
 
 def gradients_of(layer, x, dy):
-    """y, dx, dw and db of one batch."""
+    """y, dx, dw and, if there is a bias, db of one batch."""
     x = tensor(x)
     layer.zero_grad()
     y = layer(x)
     y.backward(torch.tensor(dy))
-    found = {"y": y.detach(), "dx": x.grad, "dw": layer.weight.grad, "db": layer.bias.grad}
+    found = {"y": y.detach(), "dx": x.grad, "dw": layer.weight.grad}
+    found |= {} if layer.bias is None else {"db": layer.bias.grad}
     return {name: value.numpy().copy() for name, value in found.items()}
 
 
-def batch_norm_training(random, x, momentum, eps):
+def norm_training(kind, random, x, momentum, eps):
     """Batches one after another.
 
     The first axis of every array is the batch's number; running statistics come before the first batch and after each.
     """
-    layer = batch_norm(random, x[1:], momentum, eps)
+    layer = channel_norm(kind, random, x[1:], momentum=momentum, eps=eps, track_running_stats=True)
     inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
     outputs = {name: [] for name in ("y", "dx", "dw", "db")}
     statistics = {name: [getattr(layer, name).numpy().copy()] for name in ("running_mean", "running_var")}
@@ -250,8 +252,8 @@ def batch_norm_training(random, x, momentum, eps):
     return {"momentum": momentum, "eps": eps}, inputs, {**outputs, **statistics}
 
 
-def batch_norm_eval(random, x, momentum, eps):
-    layer = batch_norm(random, x, momentum, eps)
+def norm_eval(kind, random, x, momentum, eps):
+    layer = channel_norm(kind, random, x, momentum=momentum, eps=eps, track_running_stats=True)
     running_mean, running_var = random(x[1]), 1 + np.abs(random(x[1]))
     layer.running_mean.copy_(torch.tensor(running_mean))
     layer.running_var.copy_(torch.tensor(running_var))
@@ -264,12 +266,8 @@ def batch_norm_eval(random, x, momentum, eps):
 
 def batch_norm_of_batch(random, x, **config):
     """Without running statistics, so training and evaluation are the same."""
-    kind = nn.BatchNorm2d if len(x) == 4 else nn.BatchNorm1d
-    layer = kind(x[1], **config, track_running_stats=False, dtype=torch.float64).eval()
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor(1 + random(x[1], scale=0.5)))
-        layer.bias.copy_(torch.tensor(random(x[1])))
-    inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), "weight": layer.weight, "bias": layer.bias}
+    layer = channel_norm("BatchNorm", random, x, **config, track_running_stats=False).eval()
+    inputs = {"x": 2 * random(*x) + 1, "dy": random(*x), **dict(layer.named_parameters())}
     return config, inputs, gradients_of(layer, inputs["x"], inputs["dy"])
 
 
@@ -1133,7 +1131,7 @@ FAMILIES = {
     "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
     "normalization": {
         "batch_norm_training": (
-            batch_norm_training,
+            partial(norm_training, "BatchNorm"),
             {
                 "three channels": {"x": (3, 3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
                 "two channels": {"x": (3, 2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
@@ -1144,7 +1142,7 @@ FAMILIES = {
             },
         ),
         "batch_norm_eval": (
-            batch_norm_eval,
+            partial(norm_eval, "BatchNorm"),
             {
                 "three channels": {"x": (3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
                 "two channels": {"x": (2, 2, 3, 3), "momentum": 0.3, "eps": 1e-3},
@@ -1158,6 +1156,23 @@ FAMILIES = {
                 "images": {"x": (3, 3, 4, 4), "eps": 1e-5},
                 "features": {"x": (5, 4), "eps": 0.01},
                 "sequences": {"x": (3, 2, 5), "eps": 1e-3},
+                "no bias": {"x": (3, 3, 4, 4), "eps": 1e-5, "bias": False},
+                "features, no bias": {"x": (5, 4), "eps": 0.01, "bias": False},
+            },
+        ),
+        "instance_norm_training": (
+            partial(norm_training, "InstanceNorm"),
+            {
+                "three channels": {"x": (3, 3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
+                "two channels": {"x": (3, 2, 2, 3, 5), "momentum": 0.3, "eps": 1e-3},
+                "no momentum": {"x": (3, 3, 2, 4, 4), "momentum": None, "eps": 1e-5},
+            },
+        ),
+        "instance_norm_eval": (
+            partial(norm_eval, "InstanceNorm"),
+            {
+                "three channels": {"x": (3, 3, 4, 4), "momentum": 0.1, "eps": 1e-5},
+                "one pixel": {"x": (2, 2, 1, 1), "momentum": 0.3, "eps": 1e-3},
             },
         ),
         "group_norm": (
@@ -1169,6 +1184,7 @@ FAMILIES = {
                 "no parameters": {"x": (2, 4, 3, 2), "num_groups": 2, "num_channels": 4, "affine": False},
                 "features": {"x": (3, 8), "num_groups": 2, "num_channels": 8},
                 "sequences": {"x": (2, 4, 5), "num_groups": 2, "num_channels": 4},
+                "no bias": {"x": (2, 4, 3, 2), "num_groups": 2, "num_channels": 4, "bias": False},
             },
         ),
         "instance_norm2d": (
@@ -1176,6 +1192,7 @@ FAMILIES = {
             {
                 "no parameters": {"x": (2, 3, 4, 3), "num_features": 3},
                 "parameters": {"x": (3, 2, 3, 5), "num_features": 2, "eps": 0.01, "affine": True},
+                "no bias": {"x": (3, 2, 3, 5), "num_features": 2, "affine": True, "bias": False},
             },
         ),
         "layer_norm": (

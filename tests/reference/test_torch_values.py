@@ -96,6 +96,18 @@ def oracle_batch_norm_training(config, a):
     return found | named(zip(*statistics, strict=True), "running_mean", "running_var")
 
 
+def oracle_instance_norm_training(config, a):
+    found = {name: [] for name in ("y", "dx", "dw", "db")}
+    statistics = [(a["running_mean"][0], a["running_var"][0])]
+    for x, dy in zip(a["x"], a["dy"], strict=True):
+        y = oracles.instance_norm(x, a["weight"], a["bias"], config["eps"])
+        statistics.append(oracles.instance_norm_running(x, *statistics[-1], config["momentum"] or 0))
+        gradients = oracles.instance_norm_grad(x, dy, a["weight"], config["eps"])
+        for name, value in named((y, *gradients), *found).items():
+            found[name].append(value)
+    return found | named(zip(*statistics, strict=True), "running_mean", "running_var")
+
+
 def oracle_batch_norm_eval(config, a):
     x, weight, mean, var = a["x"], a["weight"], a["running_mean"], a["running_var"]
     y, mean_after, var_after = oracles.batch_norm(x, mean, var, weight, a["bias"], **config)
@@ -104,14 +116,15 @@ def oracle_batch_norm_eval(config, a):
 
 
 def oracle_batch_norm_of_batch(config, a):
-    statistics, weight = (np.zeros(a["x"].shape[1]), np.ones(a["x"].shape[1])), a["weight"]
-    y, *_ = oracles.batch_norm(a["x"], *statistics, weight, a["bias"], training=True, **config)
-    gradients = oracles.batch_norm_grad(a["x"], a["dy"], *statistics, weight, training=True, **config)
-    return named((y, *gradients), "y", "dx", "dw", "db")
+    zeros, ones = np.zeros(a["x"].shape[1]), np.ones(a["x"].shape[1])
+    config = {"eps": config["eps"], "training": True}
+    y, *_ = oracles.batch_norm(a["x"], zeros, ones, a["weight"], a.get("bias", zeros), **config)
+    dx, dw, db = oracles.batch_norm_grad(a["x"], a["dy"], zeros, ones, a["weight"], **config)
+    return {"y": y, "dx": dx, "dw": dw} | ({"db": db} if "bias" in a else {})
 
 
 def layer_batch_norm_of_batch(config, a):
-    state, found = {"weight": a["weight"], "bias": a["bias"]}, {}
+    state, found = {name: a[name] for name in ("weight", "bias") if name in a}, {}
     for shard in None, 1:
         layer = batch_norm_of(a["x"], {**config, "track_running_stats": False})
         found |= in_a_net(layer, a, f"in shards of {shard}", shard, **state)
@@ -237,6 +250,8 @@ ORACLES = {
     "batch_norm_training": oracle_batch_norm_training,
     "batch_norm_eval": oracle_batch_norm_eval,
     "batch_norm_of_batch": oracle_batch_norm_of_batch,
+    "instance_norm_training": oracle_instance_norm_training,
+    "instance_norm_eval": oracle_batch_norm_eval,  # the same, of the running statistics
     "group_norm": oracle_within_sample(oracles.group_norm, oracles.group_norm_grad),
     "instance_norm2d": oracle_within_sample(oracles.instance_norm, oracles.instance_norm_grad),
     "layer_norm": oracle_within_sample(oracles.layer_norm, oracles.layer_norm_grad),
@@ -316,13 +331,13 @@ def function_within_sample(function, *arguments):
     return row
 
 
-def function_batch_norm_training(config, a):
+def function_norm_training(function, config, a):
     found = {name: [] for name in ("y", "running_mean", "running_var")}
     running = [a["running_mean"][0].copy(), a["running_var"][0].copy()]
     found["running_mean"].append(running[0].copy())
     found["running_var"].append(running[1].copy())
     for x in a["x"]:
-        y = F.batch_norm(x, *running, a["weight"], a["bias"], training=True, **config)
+        y = function(x, *running, a["weight"], a["bias"], True, **config)
         for values, value in zip(found.values(), (y, *running), strict=True):
             values.append(value.copy())
     return found
@@ -380,7 +395,11 @@ FUNCTIONS = {
     "circular_pad2d": function_of(partial(padded_on_each_side, mode="circular")),
     "prelu": lambda config, a: {"y": F.prelu(a["x"], a["w"])},
     "linear": lambda config, a: {"y": F.linear(a["x"], a["w"], a["b"])},
-    "batch_norm_training": function_batch_norm_training,
+    "batch_norm_training": partial(function_norm_training, F.batch_norm),
+    "instance_norm_training": partial(function_norm_training, F.instance_norm),
+    "instance_norm_eval": lambda config, a: {
+        "y": F.instance_norm(a["x"], a["running_mean"], a["running_var"], a["weight"], a["bias"], False, **config)
+    },
     "batch_norm_eval": lambda config, a: {
         "y": F.batch_norm(a["x"], a["running_mean"], a["running_var"], a["weight"], a["bias"], **config)
     },
@@ -432,12 +451,17 @@ def batch_norm_of(x, config):
     return (ic.BatchNorm2d if x.ndim == 4 else ic.BatchNorm1d)(x.shape[1], **config)
 
 
-def layer_batch_norm_training(config, a):
+def instance_norm_of(x, config):
+    """Instance norm for a batch of this shape, with running statistics."""
+    return ic.InstanceNorm2d(x.shape[1], affine=True, track_running_stats=True, **config)
+
+
+def layer_norm_training(norm_of, config, a):
     """Three batches one after another; whatever the shards, the statistics are those of the whole batch."""
     found = {}
     for shard in (None, 1, 2):
         state = {"1.weight": a["weight"], "1.bias": a["bias"]}
-        probe = Probe([batch_norm_of(a["x"][0], config)], a["x"][0], a["dy"][0], state, shard)
+        probe = Probe([norm_of(a["x"][0], config)], a["x"][0], a["dy"][0], state, shard)
         results, states = [], [probe.net.state_dict()]
         for x, dy in zip(a["x"], a["dy"], strict=True):
             probe.loss = Projection(dy.reshape(len(dy), -1))
@@ -455,8 +479,8 @@ def layer_batch_norm_training(config, a):
     return found
 
 
-def layer_batch_norm_eval(config, a):
-    net = ic.Sequential([batch_norm_of(a["x"], config)]).init(0, a["x"].dtype.name)
+def layer_norm_eval(norm_of, config, a):
+    net = ic.Sequential([norm_of(a["x"], config)]).init(0, a["x"].dtype.name)
     net.load_state_dict({f"0.{name}": a[name] for name in ("weight", "bias", "running_mean", "running_var")})
     y, state = net.predict(a["x"]), net.state_dict()
     return {"y": y, "running_mean": state["0.running_mean"], "running_var": state["0.running_var"]}
@@ -573,8 +597,10 @@ LAYERS = {
         | in_a_net(ic.PReLU(**config), a, "in shards of one", shard=1, weight=a["w"])
     ),
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
-    "batch_norm_training": layer_batch_norm_training,
-    "batch_norm_eval": layer_batch_norm_eval,
+    "batch_norm_training": partial(layer_norm_training, batch_norm_of),
+    "batch_norm_eval": partial(layer_norm_eval, batch_norm_of),
+    "instance_norm_training": partial(layer_norm_training, instance_norm_of),
+    "instance_norm_eval": partial(layer_norm_eval, instance_norm_of),
     "batch_norm_of_batch": layer_batch_norm_of_batch,
     "group_norm": layer_within_sample(ic.GroupNorm),
     "instance_norm2d": layer_within_sample(ic.InstanceNorm2d),

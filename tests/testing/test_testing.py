@@ -83,6 +83,26 @@ class Centre(ic.Layer):
         return dy - self._mean(dy, ctx)
 
 
+class Counted(ic.Layer):
+    """One that knows the sum of each channel over all batches."""
+
+    step_sums = 1
+
+    def state(self):
+        return {"total": ic.Parameter((4,))}
+
+    def forward(self, x, ctx):
+        if ctx.training:
+            ctx.step_sums[0] = x.sum(axis=(0, 2, 3))
+        return x * 2
+
+    def backward(self, dy, ctx):
+        return dy * 2
+
+    def finish_step(self, ctx):
+        ctx.buffers["total"] += ctx.step_sums[0]
+
+
 class Kept(ic.Layer):
     """One that has only a parameter that it does not use: it writes no gradient of it."""
 
@@ -96,7 +116,9 @@ class Kept(ic.Layer):
         return dy * 2
 
 
-@pytest.mark.parametrize("layer", [Swish(), Scale(), Crop(), Centre(), Kept()], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize(
+    "layer", [Swish(), Scale(), Crop(), Centre(), Counted(), Kept()], ids=lambda layer: type(layer).__name__
+)
 def test_layers_of_one_s_own_pass(layer):
     check_layer(layer, IMAGES)
 
@@ -104,6 +126,12 @@ def test_layers_of_one_s_own_pass(layer):
 # Planted faults -----------------------------------------------------------------------------------------------------
 def planted(base, text, **methods):
     return pytest.param(type(f"Faulty{base.__name__}", (base,), methods), text, id=text)
+
+
+def writes_means(self, x, ctx):
+    if ctx.training:
+        ctx.step_sums[0] = x.mean(axis=(0, 2, 3))
+    return x * 2
 
 
 def in_place(self, x, ctx):
@@ -227,6 +255,8 @@ FAULTS = [
         "gradients depend on how the batch is divided",
         backward=lambda self, dy, ctx: dy - dy.mean(axis=(0, 2, 3), keepdims=True),
     ),
+    planted(Counted, "forward must write the sums over its shard.s samples to all", forward=lambda self, x, ctx: x * 2),
+    planted(Counted, "the sums for finish_step depend on how the batch is divided", forward=writes_means),
     planted(Twice, "calls that prepare_forward returns do not do what forward does", prepare_forward=prepared_once),
     planted(
         Twice,

@@ -2,16 +2,16 @@
 
 // From [Σx, Σ(x - mean)²] over n numbers make [mean, variance, 1 / √(variance + eps), scale, shift], where y = scale·x + shift
 extern "C" __global__ void statistics(
-    const double* sums, const T* weight, const T* bias, double* out, int C, double n, double eps, int affine
+    const double* sums, const T* weight, const T* bias, double* out, int C, double n, double eps, int weighted, int shifted
 ) {
     EACH(c, C) {
         const double mean = sums[c] / n, var = sums[C + c] / n;
-        const double inverse = 1 / sqrt(var + eps), scale = affine ? inverse * (double)weight[c] : inverse;
+        const double inverse = 1 / sqrt(var + eps), scale = weighted ? inverse * (double)weight[c] : inverse;
         out[c] = mean;
         out[C + c] = var;
         out[2 * C + c] = inverse;
         out[3 * C + c] = scale;
-        out[4 * C + c] = (affine ? (double)bias[c] : 0) - mean * scale;
+        out[4 * C + c] = (shifted ? (double)bias[c] : 0) - mean * scale;
     }
 }
 

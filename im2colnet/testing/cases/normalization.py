@@ -11,7 +11,7 @@ from im2colnet.testing.cases.base import LayerCase, State
 from im2colnet.types import Array
 
 
-def statistics(layer: BatchNorm1d | BatchNorm2d, state: State) -> tuple[Array, Array, Array]:
+def statistics(layer: BatchNorm1d | BatchNorm2d | InstanceNorm2d, state: State) -> tuple[Array, Array, Array]:
     """Running mean and variance, and the weight."""
     arrays, ones = state.arrays, np.ones(layer.num_features)
     return arrays.get("running_mean", 0 * ones), arrays.get("running_var", ones), arrays.get("weight", ones)
@@ -28,8 +28,7 @@ def backward(
     layer: BatchNorm1d | BatchNorm2d, state: State, dy: Array, x: Array
 ) -> tuple[tuple[Array, ...], dict[str, Array]]:
     """Its gradients."""
-    dx, dw, db = oracles.batch_norm_grad(x, dy, *statistics(layer, state), state.training, layer.eps)
-    return (dx,), {"weight": dw, "bias": db}
+    return gradients(state, *oracles.batch_norm_grad(x, dy, *statistics(layer, state), state.training, layer.eps))
 
 
 Gradients = tuple[tuple[Array, ...], dict[str, Array]]
@@ -56,7 +55,10 @@ def group_backward(layer: GroupNorm, state: State, dy: Array, x: Array) -> Gradi
 
 
 def instance_forward(layer: InstanceNorm2d, state: State, x: Array) -> Array:
-    """Each channel, normalised."""
+    """Each channel, normalised; in evaluation by the running statistics, if there are some."""
+    if layer.track_running_stats and not state.training:
+        bias = state.arrays.get("bias", np.zeros(layer.num_features))
+        return oracles.batch_norm(x, *statistics(layer, state), bias, eps=layer.eps)[0]
     return oracles.instance_norm(x, *affine(state), layer.eps)
 
 
@@ -112,6 +114,7 @@ LAYERS = [
             (BatchNorm2d(4, eps=0.1, momentum=0.3), IMAGES),
             (BatchNorm2d(4, momentum=None), IMAGES),
             (BatchNorm2d(4, track_running_stats=False), IMAGES),
+            (BatchNorm2d(4, bias=False), IMAGES),
         ),
     ),
     LayerCase(
@@ -123,6 +126,7 @@ LAYERS = [
             (BatchNorm1d(7, eps=0.1, affine=False), (7,)),
             (BatchNorm1d(4, momentum=0.3), (4, 5)),
             (BatchNorm1d(4, affine=False, track_running_stats=False), (4, 5)),
+            (BatchNorm1d(7, bias=False), (7,)),
         ),
     ),
     LayerCase(
@@ -136,6 +140,7 @@ LAYERS = [
             (GroupNorm(2, 4, affine=False), IMAGES),
             (GroupNorm(3, 6), (6,)),
             (GroupNorm(2, 4), (4, 5)),
+            (GroupNorm(2, 4, bias=False), IMAGES),
         ),
     ),
     LayerCase(
@@ -146,6 +151,10 @@ LAYERS = [
             (InstanceNorm2d(4), IMAGES),
             (InstanceNorm2d(4, affine=True), IMAGES),
             (InstanceNorm2d(4, eps=0.1, momentum=0.3), IMAGES),
+            (InstanceNorm2d(4, affine=True, bias=False), IMAGES),
+            (InstanceNorm2d(4, track_running_stats=True), IMAGES),
+            (InstanceNorm2d(4, affine=True, track_running_stats=True, momentum=None), IMAGES),
+            (InstanceNorm2d(4, affine=True, bias=False, track_running_stats=True, momentum=0.3), IMAGES),
         ),
     ),
     LayerCase(

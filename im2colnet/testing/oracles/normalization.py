@@ -116,6 +116,23 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
     return group_norm(x, np.shape(x)[1], weight, bias, eps)
 
 
+def instance_norm_running(x: Any, running_mean: Any, running_var: Any, momentum: float = 0.1) -> Any:
+    """Return the new running mean and variance of x (N, C, ...), an image after the other.
+
+    They take the mean over the images of their means, and of their unbiased variances.
+    """
+    (x,) = floats(x)
+    running_mean, running_var = np.array(running_mean, np.float64), np.array(running_var, np.float64)  # copies
+    for c in range(x.shape[1]):
+        mean, var = (
+            np.mean([x[n, c].mean() for n in range(len(x))]),
+            np.mean([x[n, c].var(ddof=1) for n in range(len(x))]),
+        )
+        running_mean[c] = (1 - momentum) * running_mean[c] + momentum * mean
+        running_var[c] = (1 - momentum) * running_var[c] + momentum * var
+    return running_mean, running_var
+
+
 def instance_norm_grad(x: Any, dy: Any, weight: Any = None, eps: float = 1e-5) -> Any:
     """Gradients with respect to x, weight and bias."""
     return group_norm_grad(x, dy, np.shape(x)[1], weight, eps)
