@@ -7,16 +7,21 @@ from typing import Any
 from im2colnet.checks import refuse_mask
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.host import np
+from im2colnet.lazy import LazyArray
 
 
-def host_array(name: str, values: Any) -> np.ndarray:
+def host_array(name: str, values: Any) -> Any:
     """Return ``values`` as a NumPy array: lists, PyTorch tensors, and whatever else NumPy can read.
+
+    A :class:`LazyArray` is returned as it is.
 
     Raises
     ------
     DTypeError, ShapeError
         If it cannot be done, or a mask would be lost; the message names the argument.
     """
+    if isinstance(values, LazyArray):
+        return values
     parts = [values, *values] if isinstance(values, (list, tuple)) else [values]
     for part in parts:
         refuse_mask(name, part)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from contextlib import suppress
+from typing import IO, TypeAlias
 from zlib import crc32
 
 from im2colnet.errors import CheckpointError
 
+#: what is written into a file: bytes, or a function that writes them into the open file
+Content: TypeAlias = bytes | Callable[[IO[bytes]], object]
 LINKS = 40  # a path may lead through; more are a circle
 DAY = 24 * 60 * 60  # seconds
 TEMPORARY = re.compile(r"\.im2colnet-([0-9a-f]{8})-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
 
 
-def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
+def replace_file(path: str | os.PathLike[str], content: Content) -> None:
     """Write a file whole or not at all.
 
     The content goes to a new file in the same folder, which takes the old one's place when it is on the disk. A path
     that is a link has its target written, and the new file keeps the permissions of the old one. What is no file, such
-    as ``/dev/stdout`` or a pipe that somebody reads, is written to directly.
+    as ``/dev/stdout`` or a pipe that somebody reads, is written to directly. In place of the content there may be a
+    function that writes it into the open file that it gets.
 
     The new file's name begins with ``.im2colnet-``. One that a process has left behind, since it was killed, is removed
     by whoever writes the same file next: at once if that process ran on this machine, a day later if on another one.
@@ -74,7 +79,7 @@ def _follow(path: str) -> tuple[str, bool]:
     raise OSError("its links lead in a circle")
 
 
-def _send(path: str, content: bytes) -> None:
+def _send(path: str, content: Content) -> None:
     """Write to what is no file: a pipe, a terminal, /dev/null."""
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
@@ -96,10 +101,17 @@ def _send(path: str, content: bytes) -> None:
         if stat.S_ISFIFO(found.st_mode):
             os.set_blocking(file, True)
     with open(file, "wb") as opened:
-        opened.write(content)
+        _write(opened, content)
 
 
-def _replace(target: str, old: os.stat_result | None, content: bytes) -> None:
+def _write(file: IO[bytes], content: Content) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content)
+
+
+def _replace(target: str, old: os.stat_result | None, content: Content) -> None:
     folder, name = os.path.split(target)
     if not os.path.isdir(folder):
         raise OSError(f"there is no folder {folder}")
@@ -117,7 +129,7 @@ def _replace(target: str, old: os.stat_result | None, content: bytes) -> None:
             if old is not None:
                 _keep_owner(file.fileno(), old)
             _remove_leftovers(folder, whose, os.fstat(file.fileno()).st_mtime)
-            file.write(content)
+            _write(file, content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

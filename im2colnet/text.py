@@ -64,6 +64,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, which ends with "..." if it has been cut."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def size_text(sizes: Sequence[int]) -> str:
     """Return sizes joined by a sign of multiplication: (1, 8, 8) is "1×8×8"."""
     return "×".join(map(str, sizes))

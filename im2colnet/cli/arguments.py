@@ -12,6 +12,7 @@ from typing import TypeAlias
 from im2colnet import models
 from im2colnet.backend.registry import VARIABLE
 from im2colnet.cli.report import Report
+from im2colnet.datasets.folder import COLORS, SPLIT
 from im2colnet.optim.defaults import OPTIMIZERS
 
 MAX_INTEGER = 2**31 - 1  #: the largest whole number that an option takes
@@ -71,9 +72,26 @@ def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -
         "--data",
         type=text,
         metavar="NAME",
-        help=f"{purpose}digits, fashion-mnist, mnist, or the path of an .npz file (default: {default})",
+        help=f"{purpose}digits, fashion-mnist, mnist, or the path of a folder with a folder of pictures for each class,"
+        f" of a .csv file with files and labels, or of an .npz file (default: {default})",
     )
     group.add_argument("--folder", type=text, metavar="DIR", help="the folder of the data set's files")
+    group.add_argument(
+        "--size",
+        type=image_size,
+        metavar="PIXELS",
+        help="the size of the images that pictures are scaled to: one number, or height,width (default: chosen from the"
+        " pictures)",
+    )
+    group.add_argument(
+        "--color", choices=COLORS, help="the colors of the images (default: grey if all pictures are, else rgb)"
+    )
+    group.add_argument(
+        "--split",
+        type=number(float, lambda v: 0 < v < 1, "above 0 and below 1"),
+        metavar="PART",
+        help=f"the part of the pictures that is held out as the test set (default: {SPLIT:g})",
+    )
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +192,14 @@ def image_shape(value: str) -> tuple[int, ...]:
     ):
         raise argparse.ArgumentTypeError(f"must be three sizes such as 3,32,32, got {value!r}")
     return tuple(map(int, sizes))
+
+
+def image_size(value: str) -> tuple[int, int]:
+    """Read the size of an image: one number, or height and width."""
+    sides = re.split("[,x×]", value)
+    if len(sides) > 2 or not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", s) and 0 < int(s) <= MAX_INTEGER for s in sides):
+        raise argparse.ArgumentTypeError(f"must be a number of pixels such as 32, or height,width, got {value!r}")
+    return int(sides[0]), int(sides[-1])
 
 
 # ---------------------------------------------------------------------- commands that are printed

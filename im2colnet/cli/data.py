@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import zlib
+from typing import Any
 
 from im2colnet import datasets
 from im2colnet.cli.arguments import UsageError
 from im2colnet.cli.run_folder import RECORD, RunRecord
 from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.folder import COLORS, SPLIT
 from im2colnet.errors import DataError
 from im2colnet.host import np
+from im2colnet.lazy import LazyArray
+
+#: options that say how pictures become images
+PICTURES = ("size", "color", "split")
 
 
 def check_folder(args: argparse.Namespace) -> None:
@@ -26,17 +32,17 @@ def data_source(args: argparse.Namespace, record: RunRecord | None = None) -> tu
         data, folder = args.data, args.folder
     else:
         data, folder = record.data, args.folder or record.folder
-    is_file = data.lower().endswith(".npz")
+    kind = datasets.kind_of(data, folder)
     path = os.path.expanduser(data)
-    if args.folder and (data == "digits" or (is_file and os.path.isabs(path))):
-        where = "is a whole path" if is_file else "comes with the library"
+    if args.folder and (data == "digits" or (kind != "name" and os.path.isabs(path))):
+        where = "comes with the library" if kind == "name" else "is a whole path"
         raise UsageError(
             f"--folder is not used, since the data set {data} {where}: leave it out, or give --data a name"
             " that is looked for in that folder (fashion-mnist, mnist or a file.npz)"
         )
     folder = folder and os.path.expanduser(folder)
     try:
-        if is_file:
+        if kind != "name":
             return os.path.abspath(os.path.join(folder or "", path)), None
         return data, folder and os.path.abspath(folder)
     except FileNotFoundError as error:
@@ -47,10 +53,36 @@ def load_data(args: argparse.Namespace, record: RunRecord | None = None) -> tupl
     """Return the images to train on and the held-out ones."""
     if not args.data and record is None:
         raise UsageError(f"which data set? There is no {RECORD} beside the checkpoint: give --data")
-    return datasets.load(*data_source(args, record))
+    return datasets.load(*data_source(args, record), **data_options(args, record))
+
+
+def data_options(args: argparse.Namespace, record: RunRecord | None = None) -> dict[str, Any]:
+    """Return how pictures become images: as the arguments say, else as those of the run did."""
+    data, folder = data_source(args, record)
+    given = {name: getattr(args, name) for name in PICTURES if getattr(args, name) is not None}
+    if datasets.kind_of(data, folder) not in ("folder", "csv"):
+        if given:
+            raise UsageError(f"--{next(iter(given))} is for pictures in a folder or a .csv file, not for {data}")
+        return {}
+    known = {name: getattr(record, name) for name in PICTURES} if record is not None else {}
+    if known.get("size") is not None:
+        known["size"] = tuple(known["size"])
+    return {name: value for name, value in (known | given).items() if value is not None}
+
+
+def pictures_record(args: argparse.Namespace, record: RunRecord | None, data: Dataset) -> dict[str, Any]:
+    """Return what a run's record keeps of how pictures became images."""
+    if datasets.kind_of(*data_source(args, record)) not in ("folder", "csv"):
+        return {}
+    channels, *size = data.images.shape[1:]
+    colors = {number: name for name, number in COLORS.items()}
+    split = data_options(args, record).get("split", SPLIT)
+    return {"size": [*map(int, size)], "color": colors[channels], "split": split}
 
 
 def checksum(data: Dataset) -> int:
     """Return a number that other images or labels would hardly have."""
     images, labels = data.images, data.labels.astype(np.int64) if data.classes else data.labels
-    return zlib.crc32(np.ascontiguousarray(labels).data, zlib.crc32(np.ascontiguousarray(images).data))
+    lazy = isinstance(images, LazyArray)  # which knows it without reading the images
+    of_images = images.crc32() if lazy else zlib.crc32(np.ascontiguousarray(images).data)
+    return zlib.crc32(np.ascontiguousarray(labels).data, of_images)

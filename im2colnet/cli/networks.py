@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from im2colnet import datasets, models
+from im2colnet import models
 from im2colnet.cli.arguments import UsageError, models_with
-from im2colnet.cli.data import check_folder, data_source
+from im2colnet.cli.data import check_folder, load_data
 from im2colnet.cli.run_folder import RunRecord
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import DataError, NonFiniteError, ShapeError
@@ -46,7 +46,7 @@ def find_subject(args: argparse.Namespace) -> Subject:
     else:
         if args.data or not (args.model or shape):
             args.data = args.data or "digits"
-            data = datasets.load(*data_source(args))[0]
+            data = load_data(args)[0]
             name = args.model or default_model(data)
             net = make_model(args, name, data)
         else:

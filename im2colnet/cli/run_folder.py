@@ -40,6 +40,9 @@ class RunRecord:
     classes: list[str]
     checksum: int  #: of the training images and labels
     drop_last: bool = False
+    size: list[int] | None = None  #: height and width of images that were made of pictures
+    color: str | None = None
+    split: float | None = None  #: the part of the pictures that was held out
     process: str = ""  #: the process that trains, or was the last to train
 
     @classmethod
@@ -92,6 +95,10 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+def _is_size(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_positive, value)))
+
+
 #: what each field of a record must be: the test, and the words for it
 RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data": (_is_text, "the name of a data set"),
@@ -102,6 +109,9 @@ RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "classes": (_is_texts, "a list of names"),
     "checksum": (lambda value: type(value) is int, "a whole number"),
     "drop_last": (lambda value: isinstance(value, bool), "true or false"),
+    "size": (_is_size, "two whole numbers of at least 1, or null"),
+    "color": (lambda value: value is None or _is_text(value), "the name of a color, or null"),
+    "split": (lambda value: value is None or (type(value) in (int, float) and 0 <= value < 1), "a part, or null"),
     "process": (lambda value: isinstance(value, str), "a text"),
 }
 

@@ -45,12 +45,12 @@ def check_size(size: int, stored: int) -> None:
             f"{stored:,} compressed bytes announce {size:,}, {size // max(stored, 1):,} times as many, which is refused"
             " as a likely decompression bomb; if it is meant, store it uncompressed (numpy.savez)"
         )
-    room = _available()
+    room = available_memory()
     if room is not None and size > room:
         raise DataError(f"an array of {size:,} bytes has no room: {room:,} bytes of memory are available")
 
 
-def _available() -> int | None:
+def available_memory() -> int | None:
     """Bytes of memory that can be had without swapping, where the system tells."""
     try:
         with open("/proc/meminfo", "rb") as file:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from im2colnet.arrays import check_image_type, host_array
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
+from im2colnet.lazy import LazyArray
 
 # The largest label gives the number of classes that have no names. A label beyond this bound is taken for a mistake.
 _MOST_CLASSES = 1 << 16
@@ -23,21 +25,24 @@ class Dataset:
         uint8 (grey values or colours, 0 to 255) or floating point. Of NumPy, PyTorch, lists, or whatever else NumPy can
         read.
     labels : array, (N, ...)
-        Integers (N,) are class labels, from 0. Other numbers, such as (N, outputs) or (N, C, H, W), are targets, which
+        Integers (N,) are class labels, from 0. Strings (N,) are names of classes, and so are False and True; the data
+        set keeps their numbers in `classes`. Other numbers, such as (N, outputs) or (N, C, H, W), are targets, which
         the loss checks.
     name : str
         What reports call it.
     classes : tuple of str
-        The names of the classes; without them, the numbers from 0 to the largest label. They go into checkpoints.
-        Targets have none.
+        The names of the classes; without them, the strings among the labels in alphabetical order, or the numbers from
+        0 to the largest label. They go into checkpoints. Targets have none.
+    files : tuple of str
+        The name of each image's file, relative to the folder that was read; empty if there are none.
 
     Raises
     ------
     ShapeError
         If the ranks or lengths are wrong or there is no image.
     DTypeError
-        If the images are neither uint8 nor floating point, the labels are not numbers, or not integers although
-        classes are given, or one of them is a masked array.
+        If the images are neither uint8 nor floating point, the labels are neither numbers nor strings, or not integers
+        although classes are given, or one of them is a masked array.
     DataError
         If a label is negative or has no class, or is larger than 65,535 and than the number of images while no classes
         are given.
@@ -46,12 +51,16 @@ class Dataset:
     -----
     `len(dataset)` is the number of images. `dataset[:100]`, `dataset[indices]` and `dataset[mask]` are data sets
     again; a slice shares its arrays with the whole.
+
+    Images that do not fit into memory are read when they are needed: `images` is then no array of NumPy, but is indexed
+    along its first axis as one, and `numpy.asarray` reads all of it.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: Any
+    labels: Any
     name: str = "data"
     classes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -71,13 +80,43 @@ class Dataset:
         if images.size == 0:
             raise ShapeError(f"data set {self.name!r}: there is no image in an array of the shape {images.shape}")
         check_image_type(f"data set {self.name!r}: images", images)
-        classes = tuple(self.classes)
+        classes, files = tuple(self.classes), tuple(self.files)
+        if len(files) not in (0, len(images)):
+            raise ShapeError(f"data set {self.name!r}: there are {len(files)} files for {len(images)} images")
+        if labels.ndim == 1:
+            labels, classes = self._number(labels, classes)
         if classes or (labels.ndim == 1 and labels.dtype.kind in "iu"):
             classes = self._check_classes(labels, classes)
         elif labels.dtype.kind not in "fiub":
-            raise DTypeError(f"data set {self.name!r}: labels must be integers, or targets numbers, got {labels.dtype}")
-        for field, value in (("images", images), ("labels", labels), ("classes", classes)):
+            raise DTypeError(
+                f"data set {self.name!r}: labels must be integers or strings, or targets numbers, got {labels.dtype}"
+            )
+        for field, value in (("images", images), ("labels", labels), ("classes", classes), ("files", files)):
             object.__setattr__(self, field, value)  # the class is frozen
+
+    def _number(self, labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return labels that are strings, or False and True, as numbers of classes, and the names of the classes."""
+        if labels.dtype.kind == "b":
+            return labels.astype(np.int64), classes or ("False", "True")
+        if labels.dtype.kind == "S":
+            labels = np.char.decode(labels, "utf-8", "replace")
+        elif labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
+            labels = labels.astype(np.str_)
+        if labels.dtype.kind not in "UT":
+            return labels, classes
+        names, numbers = np.unique(labels, return_inverse=True)
+        found = tuple(map(str, names.tolist()))
+        if not classes:
+            return numbers.astype(np.int64), found
+        place = {name: number for number, name in enumerate(classes)}
+        unknown = [name for name in found if name not in place]
+        if unknown:
+            image = int((labels == unknown[0]).argmax())
+            raise DataError(
+                f"data set {self.name!r}: image {image} has the label {unknown[0]!r}, which is none of the classes"
+                f" {', '.join(map(repr, classes))[:200]}"
+            )
+        return np.array([place[name] for name in found], np.int64)[numbers], classes
 
     def _check_classes(self, labels: np.ndarray, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Check class labels and return the names of the classes, which are numbers where none are given."""
@@ -103,7 +142,9 @@ class Dataset:
     def __getitem__(self, index: slice | int | Sequence[int] | np.ndarray) -> Dataset:
         if not isinstance(index, slice):
             index = np.atleast_1d(index)  # one image is a data set of one image
-        return Dataset(self.images[index], self.labels[index], self.name, self.classes)
+        images = self.images.select(index) if isinstance(self.images, LazyArray) else self.images[index]
+        files = [self.files[place] for place in np.arange(len(self))[index]] if self.files else ()
+        return Dataset(images, self.labels[index], self.name, self.classes, tuple(files))
 
     def __repr__(self) -> str:
         shape = "×".join(str(size) for size in self.images.shape[1:])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from im2colnet.datasets.archives import check_regular, read_npy, read_npz
 from im2colnet.errors import DataError, install
@@ -13,6 +18,9 @@ from im2colnet.host import np
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 1 << 27
 BITS, PHOTOMETRIC, LARGEST = 258, 262, 281  # tags of TIFF
+ORIENTATION = 274  # tag of EXIF
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
+GREY = ("1", "L", "LA", "La", "I", "F")  # modes without colours
 
 
 def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -24,7 +32,8 @@ def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         An ``.npy`` file, an ``.npz`` with the array ``images``, or a picture (which needs Pillow): BMP, GIF, JPEG, PNG,
         PPM, TIFF or WebP.
     shape : (C, H, W)
-        What the network takes. Arrays must have it; pictures are scaled to it.
+        What the network takes. Arrays must have it; pictures are scaled until their short side fits, and what then
+        juts out of the long side is cropped, as much on either side.
 
     Returns
     -------
@@ -75,47 +84,124 @@ def _as_batch(path: Path, images: np.ndarray, shape: tuple[int, ...]) -> np.ndar
 
 def _read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Read a picture as one image of the network's shape."""
+    if len(shape) != 3 or shape[0] not in MODES:
+        raise DataError(f"{path}: the network takes {shape}, which no picture is; give an .npy file")
+    return read_picture(path, shape)[None]
+
+
+def read_picture(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a picture as one image, uint8, scaled and cropped to its shape; see :func:`read_images`.
+
+    Parameters
+    ----------
+    path : path
+    shape : (C, H, W)
+        C is 1 (grey), 3 (colours) or 4 (colours and opacity).
+    """
+    C, H, W = shape
+    with _opened(path) as picture:
+        pixels = _pixels(picture, MODES[C], (W, H))
+    return pixels.reshape(H, W, C).transpose(2, 0, 1)
+
+
+def picture_facts(path: str | Path) -> tuple[tuple[int, int], bool]:
+    """Return height and width of a picture as it is seen, and whether it is grey; its pixels are not decoded."""
+    with _opened(path) as picture:
+        width, height = picture.size
+        if picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # turned by 90 degrees
+            width, height = height, width
+        colours = np.array(picture.getpalette("RGB") or []) if picture.mode == "P" else None
+        if colours is not None:
+            grey = bool((colours.reshape(-1, 3) == colours.reshape(-1, 3)[:, :1]).all())
+        else:
+            grey = picture.mode in GREY or picture.mode.startswith("I;")
+        return (height, width), grey
+
+
+def check_pillow(path: str | Path) -> None:
+    """Raise a DataError that says how to install Pillow if it is missing."""
     try:
-        from PIL import Image
+        import PIL.Image  # noqa: F401
     except ImportError as error:
         raise DataError(f"{path}: to read pictures, install Pillow: {install('images')}") from error
-    import warnings
 
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    if len(shape) != 3 or shape[0] not in modes:
-        raise DataError(f"{path}: the network takes {shape}, which no picture is; give an .npy file")
-    C, H, W = shape
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """Open a picture, or raise a DataError; within the block all errors become DataErrors that name the file."""
+    check_pillow(path)
+    from PIL import Image
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a limit here
-            Image.init()  # some plug-ins are missing in some builds
-            with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
-                pixels = _pixels(picture, modes[C], (W, H))
+        check_regular(path)
+        Image.init()  # some plug-ins are missing in some builds
+        with open(path, "rb") as stream, _identified(stream, path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise DataError(
+                    f"it has {picture.width}×{picture.height} pixels, more than {MOST_PIXELS:,}: make it smaller"
+                )
+            yield picture
     except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError and more on damaged files
-        raise DataError(f"{path}: cannot be read as a picture ({error})") from error
-    return pixels.reshape(H, W, C).transpose(2, 0, 1)[None]
+        what = str(error) if isinstance(error, DataError) and str(path) in str(error) else ""
+        raise DataError(what or f"{path}: cannot be read as a picture ({error})") from error
+
+
+def _identified(stream: IO[bytes], path: str | Path) -> Any:
+    """Do what ``Image.open`` does, without its warning of large pictures, which threads cannot suppress safely."""
+    from PIL import Image
+
+    prefix = stream.read(16)
+    for name in FORMATS:
+        if name not in Image.OPEN:
+            continue
+        factory, accept = Image.OPEN[name]
+        accepted = not accept or accept(prefix)
+        if accepted and not isinstance(accepted, str):  # a string says what this Pillow lacks
+            stream.seek(0)
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # how they say that it is another format
+                return factory(stream, os.fspath(path))
+    raise DataError(f"its content is none of {', '.join(FORMATS)}" if prefix else "it is empty")
 
 
 def _pixels(picture: Any, mode: str, size: tuple[int, int]) -> np.ndarray:
-    """Return a picture's pixels as uint8."""
+    """Return a picture's pixels as uint8, cropped in the middle to the aspect of ``size`` and scaled to it."""
     from PIL import Image, ImageOps
 
-    if picture.width * picture.height > MOST_PIXELS:
-        raise DataError(f"it has {picture.width}×{picture.height} pixels, more than {MOST_PIXELS:,}: make it smaller")
+    box = Image.Resampling.BOX
+    if picture.format in (
+        "JPEG",
+        "MPO",
+    ):  # it is decoded several times as fast at a half, a quarter or an eighth of its size
+        picture.draft(None, _enough(picture.size, size))
     tags = dict(getattr(picture, "tag_v2", {}))
     upright = ImageOps.exif_transpose(picture)
+    middle: tuple[float, float, float, float] | None = _middle(upright.size, size)
     if upright.mode in ("F", "I") or upright.mode.startswith("I;"):
         grey = _scaled(np.asarray(upright), upright.mode, picture.format, tags)
         if "transparency" in picture.info and picture.mode != "F":
             grey[np.asarray(upright) == picture.info["transparency"]] = 1
-        small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
-        upright = Image.fromarray(np.rint(small * 255).astype(np.uint8))
+        small = np.asarray(Image.fromarray(grey).resize(size, box, middle))
+        upright, middle = Image.fromarray(np.rint(small * 255).astype(np.uint8)), None
     elif mode != "RGBA" and ("A" in upright.getbands() or "a" in upright.getbands() or "transparency" in upright.info):
         colours = upright if upright.mode == "RGBA" else _with_alpha(upright)
         upright = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
     if mode == "RGBA" and upright.mode != "RGBA":
         upright = _with_alpha(upright)
-    return np.asarray(upright.convert(mode).resize(size, Image.Resampling.BOX))
+    return np.asarray(upright.convert(mode).resize(size, box, middle))
+
+
+def _middle(given: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the box (left, upper, right, lower) of the largest part in the middle that has the aspect of ``size``."""
+    (w, h), (W, H) = given, size
+    scale = min(w / W, h / H)  # the short side fits
+    left, upper = max(0.0, (w - W * scale) / 2), max(0.0, (h - H * scale) / 2)
+    return left, upper, w - left, h - upper
+
+
+def _enough(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return a smaller size from which ``size`` still has two pixels for one, also if the picture lies on its side."""
+    ratio = 2 * max(size) / min(given)
+    return (math.ceil(given[0] * ratio), math.ceil(given[1] * ratio)) if ratio < 1 else given
 
 
 def _with_alpha(picture: Any) -> Any:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.arrays import host_array
 from im2colnet.errors import CheckpointError, DataError, InputWarning, NonFiniteError
 from im2colnet.host import np
+from im2colnet.lazy import LazyArray
 
 if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
 
 _SAMPLE = 1 << 18  # mean, deviation and percentiles are those of at least this many numbers, where there are more
+_BLOCK = 1 << 23  # numbers that are in memory at a time, of images that are read from a disk
+_IMAGES = 1024  # images that are measured of an object that may give others each time
 _BEYOND = 8  # images have another scale if numbers lie further outside than this many ranges of the usual numbers
 _WITHIN = 32  # images may have another scale if their range is less than this part of the range of the usual numbers
 
@@ -57,6 +60,9 @@ class Inputs:
     def of(cls, data: Dataset | Any) -> Inputs:
         """Measure a data set, or an array of images.
 
+        Images that are read when they are needed are read once. Of an object that may give other images each time (see
+        :func:`im2colnet.datasets.from_items`) at most 1,024 are measured.
+
         Raises
         ------
         NonFiniteError
@@ -65,13 +71,21 @@ class Inputs:
         images, classes = getattr(data, "images", data), tuple(getattr(data, "classes", ()))
         images = host_array("images", images)
         scale = 255 if images.dtype == np.uint8 else 1
-        low, high = float(images.min()), float(images.max())
-        if not math.isfinite(low) or not math.isfinite(high):
-            raise NonFiniteError(f"image {first_beyond(images)} of the data holds NaN or infinity")
-        step = max(1, images.size // _SAMPLE)
-        # of whole images where there are many, so that no pixel is preferred
-        some = images[::step] if len(images) >= 64 * step else images.reshape(-1)[:: step | 1]
-        numbers = some.astype(np.float64).reshape(-1)
+        if isinstance(images, LazyArray) and images.source.varies:
+            images = images.select(np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(np.intp))
+        step, per = max(1, images.size // _SAMPLE), images.size // max(len(images), 1)
+        low, high, some = math.inf, -math.inf, []
+        for start, block in _blocks(images):
+            least, most = float(block.min()), float(block.max())
+            if not math.isfinite(least) or not math.isfinite(most):
+                raise NonFiniteError(f"image {start + first_beyond(block)} of the data holds NaN or infinity")
+            low, high = min(low, least), max(high, most)
+            # of whole images where there are many, so that no pixel is preferred
+            if len(images) >= 64 * step:
+                some.append(block[-start % step :: step].reshape(-1))
+            else:
+                some.append(block.reshape(-1)[-start * per % (step | 1) :: step | 1])
+        numbers = np.concatenate(some).astype(np.float64)
         usual = _range(numbers)
         with np.errstate(over="ignore"):
             mean, std = (min(float(f(numbers)), 1e300) for f in (np.mean, np.std))
@@ -193,6 +207,15 @@ class Inputs:
         except (TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"it is damaged: what inputs the network had is unreadable ({error})") from error
         return cls(kind=description["kind"], usual=(low, high), shape=shape, classes=tuple(classes), **numbers)
+
+
+def _blocks(images: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield images with the number of the first: all of an array in memory, or parts of what is read from a disk."""
+    size = len(images)
+    if isinstance(images, (LazyArray, np.memmap)):
+        size = max(1, _BLOCK * len(images) // images.size)
+    for start in range(0, len(images), size):
+        yield start, np.asarray(images[start : start + size])
 
 
 def named(classes: tuple[str, ...]) -> bool:

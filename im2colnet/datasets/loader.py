@@ -10,6 +10,7 @@ from im2colnet.checks import whole
 from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.host import np
 from im2colnet.interrupt import submit, thread_pool
+from im2colnet.lazy import LazyArray
 
 if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
@@ -50,9 +51,10 @@ class Loader:
         self.batch_size = whole("batch_size", batch_size, least=1)
         self.seed = whole("seed", seed, least=0)
         self.shuffle, self.drop_last = shuffle, drop_last
-        # np.take would copy the whole of such an array for each batch
+        # np.take would copy the whole of an array that is not so for each batch; of one that is read it calls `take`
         self._images, self._labels = (
-            np.require(array, array.dtype.newbyteorder("="), ["C", "A"]) for array in (dataset.images, dataset.labels)
+            array if isinstance(array, LazyArray) else np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+            for array in (dataset.images, dataset.labels)
         )
         if not len(self):
             raise ShapeError(f"drop_last leaves nothing of {len(dataset)} images in batches of {batch_size}")

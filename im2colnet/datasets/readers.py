@@ -7,10 +7,11 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from im2colnet.datasets.archives import check_regular, check_size, read_npz
 from im2colnet.datasets.dataset import Dataset, _largest
+from im2colnet.datasets.folder import from_csv, from_folder
 from im2colnet.datasets.splits import _TEST_FRACTION, _split
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
@@ -36,7 +37,9 @@ _CLASSES = {
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
-def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
+def load(
+    name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, **options: Any
+) -> tuple[Dataset, Dataset]:
     """Return the training set and the test set of a data set.
 
     Parameters
@@ -51,11 +54,15 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
           `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; those for
           training and for testing must have the same scale (see `im2colnet.inputs`). An array `classes` of strings
           names the classes; without it there must not be more classes than images.
+        - the path of a folder with a folder of pictures for each class: see :func:`from_folder`.
+        - the path of a `.csv` file with a picture's file and its label in each line: see :func:`from_csv`.
     folder : str or path, optional
-        The folder of the IDX files, or the folder that a relative `.npz` path starts from. By default IDX files are
+        The folder of the IDX files, or the folder that a relative path starts from. By default IDX files are
         searched in the subfolder `name` of the folder that the environment variable IM2COLNET_DATA names, then in that
         folder itself, then, for "fashion-mnist", in the folder of Debian's package `dataset-fashion-mnist`. The files
         of "mnist" and "fashion-mnist" have the same names: keep them in two subfolders.
+    **options
+        `size`, `color`, `split`, `seed` and other options of :func:`from_folder` and :func:`from_csv`.
 
     Returns
     -------
@@ -68,13 +75,21 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
     DataError
         If the name is unknown, or if files are missing, damaged or too large for this machine's memory.
     """
-    path = Path(name)
-    if path.suffix.lower() == ".npz":
-        return _load_npz(Path(os.path.expanduser(folder or "")) / os.path.expanduser(path))
+    kind, path = kind_of(name, folder), os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(name))
+    if kind in ("folder", "csv"):
+        return (from_folder if kind == "folder" else from_csv)(path, **options)
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise DataError(f"{given[0]} is only for pictures in a folder or a .csv file, not for the data set {name}")
+    if kind == "npz":
+        return _load_npz(Path(path))
     name = str(name)
     if name not in _CLASSES:
         known = ", ".join(map(repr, _CLASSES))
-        raise DataError(f"unknown data set {name!r}: known are {known}, and the path of an .npz file works too")
+        raise DataError(
+            f"unknown data set {name!r}: known are {known}, and the path of a folder with a folder of pictures for each"
+            " class, of a .csv file or of an .npz file works too (there is no folder of this name)"
+        )
     if name == "digits":
         from importlib.resources import files as resources
 
@@ -90,6 +105,17 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
         for images, labels in (files[:2], files[2:])
     )
     return train, test
+
+
+def kind_of(
+    name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+) -> Literal["name", "npz", "csv", "folder"]:
+    """Return what names a data set: the name of a known one, or the path of a file or of a folder."""
+    ending = os.path.splitext(os.fspath(name))[1].lower()
+    if ending in (".npz", ".csv"):
+        return "npz" if ending == ".npz" else "csv"
+    path = os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(name))
+    return "folder" if str(name) not in _CLASSES and os.path.isdir(path) else "name"
 
 
 #: the element types of IDX by their code, all big-endian: http://yann.lecun.com/exdb/mnist

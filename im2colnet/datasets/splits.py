@@ -44,14 +44,19 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         raise ShapeError(f"labels must have the shape (N,), got {labels.shape}")
     if not 0 < fraction < 1:
         raise ShapeError(f"the fraction to hold out must be between 0 and 1, got {fraction}")
+    # Raw bits, because NumPy promises never to change them; its permutations may change with a version.
+    return chosen(labels, fraction, np.random.PCG64(seed).random_raw(len(labels)))
+
+
+def chosen(labels: np.ndarray, fraction: float, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out the same fraction of each class as :func:`stratified_split`: the samples with the smallest keys."""
     _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
     share = np.round(fraction * counts, 9)  # so that no rounding error of the product decides
     held_out = np.minimum(np.floor(share).astype(np.intp), counts - 1)
     missing = round(fraction * len(labels)) - int(held_out.sum())
     able = np.flatnonzero(held_out < counts - 1)
     held_out[able[np.argsort((held_out - share)[able], kind="stable")[:missing]]] += 1
-    # Raw bits, because NumPy promises never to change them; its permutations may change with a version.
-    order = np.lexsort((np.random.PCG64(seed).random_raw(len(labels)), group))  # by class, in random order within
+    order = np.lexsort((keys, group))  # by class, in the order of the keys within
     place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each within its class
     test = place < np.repeat(held_out, counts)
     return np.sort(order[~test]), np.sort(order[test])

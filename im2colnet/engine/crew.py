@@ -11,6 +11,7 @@ from im2colnet.engine.binding import BoundBatch
 from im2colnet.engine.memory import Memory
 from im2colnet.errors import WorkerWarning
 from im2colnet.interrupt import quiet_at_exit
+from im2colnet.lazy import LazyArray
 from im2colnet.parallel import Communicator, Team, get_num_threads, get_workers
 from im2colnet.parallel.state import UnknownStateError, snapshot, stateless
 
@@ -145,6 +146,8 @@ class Crew:
 
         shared_already = backend.is_shared(self.memory.parameters.flat)
         if not processes.wanted() or not shared_already or batch[0].nbytes > backend.division.max_copied_bytes:
+            return None
+        if isinstance(batch[0], LazyArray):  # processes would need the whole of it in shared memory
             return None
         if watched:
             self._to_say.append(

@@ -10,6 +10,7 @@ from im2colnet.backend import Backend
 from im2colnet.backend.foreign import known_array
 from im2colnet.backend.registry import backend_of, get_backend
 from im2colnet.errors import BackendError, ShapeError
+from im2colnet.lazy import LazyArray
 
 
 def check_images(images: Any, backend: Backend, sample: Sequence[int] | None, least: int = 1) -> Any:
@@ -30,9 +31,10 @@ def check_images(images: Any, backend: Backend, sample: Sequence[int] | None, le
     ShapeError, DTypeError, BackendError
         If the images do not fit the network.
     """
-    if not backend.owns(images) or hasattr(images, "mask"):
+    lazy = isinstance(images, LazyArray)  # each worker reads its part of it
+    if not lazy and (not backend.owns(images) or hasattr(images, "mask")):
         images = known_array("images", images)
-    if not (backend.owns(images) or get_backend("numpy").owns(images)):
+    if not (lazy or backend.owns(images) or get_backend("numpy").owns(images)):
         raise BackendError(
             f"images are arrays of {backend_of(images=images).full_name!r}, but the network lives on"
             f" {backend.full_name!r}: give NumPy arrays, or those of its own backend"

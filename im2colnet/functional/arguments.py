@@ -14,7 +14,7 @@ from im2colnet.backend.registry import backend_of
 from im2colnet.checks import groups_divide, is_truth_value, whole
 from im2colnet.errors import DTypeError, ShapeError, memory_for
 from im2colnet.layout import internal_axes, user_axes
-from im2colnet.parallel.settings import chosen_num_threads
+from im2colnet.settings import chosen_num_threads
 from im2colnet.types import HALF, Array, Shape, accumulator
 
 P = ParamSpec("P")

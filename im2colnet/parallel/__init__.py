@@ -8,8 +8,8 @@ not depend on how many workers there are, to the last bit:
 """
 
 from im2colnet.parallel.communicator import Communicator, SharedCommunicator, partition, tree_sum
-from im2colnet.parallel.settings import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 from im2colnet.parallel.threads import Team, ThreadCommunicator
+from im2colnet.settings import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 
 __all__ = [
     "Communicator",

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 from im2colnet import memory
 from im2colnet.errors import WorkerError
 from im2colnet.parallel.communicator import SharedCommunicator
-from im2colnet.parallel.settings import get_workers
 from im2colnet.parallel.state import UnknownStateError, constant, of_the_library, snapshot
+from im2colnet.settings import get_workers
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

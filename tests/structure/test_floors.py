@@ -10,8 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: from the ground upwards; a room is a package or a module, the ground is one room
-GROUND = {"arrays", "checks", "errors", "files", "host", "interrupt", "layout", "memory", "moved", "startup", "text"}
-GROUND |= {"types", "version", "window"}
+GROUND = {
+    "arrays",
+    "checks",
+    "errors",
+    "files",
+    "host",
+    "interrupt",
+    "layout",
+    "lazy",
+    "memory",
+    "moved",
+    "startup",
+    "text",
+}
+GROUND |= {"settings", "types", "version", "window"}
 BACKENDS = {path.name for path in (ROOT / "backends").glob("im2colnet_*")}
 FLOORS = [
     {"ground"},

@@ -20,6 +20,7 @@ HOST = {
     "backend/foreign.py",
     "cli",
     "datasets",
+    "lazy.py",
     "losses",
     "metrics.py",
     "show",

@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from im2colnet import datasets
 from im2colnet.cli.arguments import Commands, UsageError, add_checkpoint, add_command, add_data, add_machine
-from im2colnet.cli.data import check_folder, data_source
+from im2colnet.cli.data import check_folder, load_data
 from im2colnet.cli.networks import check_classifier, outputs_of
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord
@@ -107,7 +106,7 @@ def _class_names(args: argparse.Namespace, net: Network) -> tuple[str, ...]:
     outputs, record = check_classifier(net), RunRecord.beside(args.checkpoint)
     check_folder(args)
     if args.data:
-        names = datasets.load(*data_source(args))[0].classes
+        names = load_data(args)[0].classes
         if len(names) != outputs:
             raise DataError(f"the data set {args.data} has {len(names)} classes, the network {outputs}")
         return names

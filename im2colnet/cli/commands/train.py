@@ -24,7 +24,7 @@ from im2colnet.cli.arguments import (
     positive,
     text,
 )
-from im2colnet.cli.data import check_folder, checksum, data_source, load_data
+from im2colnet.cli.data import check_folder, checksum, data_source, load_data, pictures_record
 from im2colnet.cli.networks import check_data, default_model, make_model
 from im2colnet.cli.recipes import MIN_STEPS, make_optimizer, optimizer_name, optimizer_text
 from im2colnet.cli.report import Report
@@ -193,7 +193,14 @@ def start(args: argparse.Namespace) -> Training:
     optimizer = _optimizer(args, recipe, epochs, steps)
     net = make_model(args, model, images)
     record = RunRecord(
-        *data_source(args), model, epochs, batch_size, list(images.classes), checksum(images), args.drop_last
+        *data_source(args),
+        model,
+        epochs,
+        batch_size,
+        list(images.classes),
+        checksum(images),
+        args.drop_last,
+        **pictures_record(args, None, images),
     )
     trainer = Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision)
     return Training(trainer, record, images, held_out)
@@ -227,7 +234,14 @@ def resume(args: argparse.Namespace) -> Training:
     model = args.model or (before.model if before else "network")
     drop_last = args.drop_last or (before is not None and before.drop_last)
     record = RunRecord(
-        *data_source(args, before), model, epochs, batch_size, list(images.classes), checksum(images), drop_last
+        *data_source(args, before),
+        model,
+        epochs,
+        batch_size,
+        list(images.classes),
+        checksum(images),
+        drop_last,
+        **pictures_record(args, before, images),
     )
     return Training(trainer, record, images, held_out)
 

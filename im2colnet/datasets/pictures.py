@@ -1,0 +1,351 @@
+"""Many pictures as one array: decoded by several threads, kept in memory, in a file, or read when they are needed.
+
+`N, C, H, W`: images, channels, height, width.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from threading import Lock
+from typing import IO, Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from im2colnet.datasets.archives import available_memory
+from im2colnet.datasets.images import read_picture
+from im2colnet.errors import CheckpointError, DataError, InputWarning, memory_for
+from im2colnet.files import replace_file
+from im2colnet.host import np
+from im2colnet.interrupt import thread_pool
+from im2colnet.lazy import LazyArray
+from im2colnet.settings import get_num_threads
+from im2colnet.show.counter import Counter
+
+#: where the decoded images are kept
+Keep: TypeAlias = Literal["auto", "memory", "disk", "none"]
+KEEPS = ("auto", "memory", "disk", "none")
+#: bytes of decoded images that are kept in memory at most, unless the user asks for it
+MOST_IN_MEMORY = 1 << 30
+#: pictures that are given to the threads at a time
+BLOCK = 256
+FORMAT = 1  #: of the files in the cache; it changes with what decoding gives
+CACHE = "IM2COLNET_CACHE"  #: environment variable: the folder of the cache
+
+T = TypeVar("T")
+
+
+class Decoded(NamedTuple):
+    """The images of a list of files."""
+
+    images: Any  #: (N, C, H, W) of uint8, of the files that can be read: an array or a LazyArray
+    readable: np.ndarray  #: which files these are, (N,) integers
+    failed: dict[int, str]  #: why the others cannot be read
+
+
+# ---------------------------------------------------------------------- sources of lazy arrays
+
+
+class Pictures:
+    """Pictures that are decoded when they are needed, by as many threads as there are cores."""
+
+    varies = False
+
+    def __init__(self, paths: Sequence[str], shape: tuple[int, ...], checksums: np.ndarray | None = None) -> None:
+        self.paths, self.shape, self.dtype = paths, (len(paths), *shape), np.dtype(np.uint8)
+        self.checksums = checksums
+
+    def read(self, places: np.ndarray, out: np.ndarray) -> None:
+        """Decode the pictures at these places into an array."""
+
+        def decode(row: int) -> None:
+            out[row] = read_picture(self.paths[places[row]], self.shape[1:])
+
+        for _ in in_threads(decode, range(len(places))):
+            pass
+
+
+class ArrayFile:
+    """Images in an ``.npy`` file, which are read by their position.
+
+    A memory map would count in this process's memory what it has touched, and end the process by a signal if somebody
+    shortens the file.
+    """
+
+    varies = False
+
+    def __init__(self, path: str, shape: tuple[int, ...], offset: int, checksums: np.ndarray | None = None) -> None:
+        self.path, self.shape, self.dtype, self.offset = path, shape, np.dtype(np.uint8), offset
+        self.checksums = checksums
+        self._open()
+
+    def _open(self) -> None:
+        self._file, self._lock = open(self.path, "rb", buffering=0), Lock()  # noqa: SIM115 - as long as the object
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_file", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):
+            self._file.close()
+
+    def read(self, places: np.ndarray, out: np.ndarray) -> None:
+        """Read the images at these places into an array."""
+        whole = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        size = whole[0].nbytes
+        bytes_of = whole.reshape(-1).data
+        # places one after the other are read at once
+        starts = np.flatnonzero(np.diff(places, prepend=places[0] - 2) != 1).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(places)], strict=True):
+            self._read_at(self.offset + int(places[start]) * size, bytes_of[start * size : stop * size])
+        if whole is not out:
+            out[...] = whole
+
+    def _read_at(self, position: int, into: memoryview) -> None:
+        done = 0
+        while done < len(into):
+            if hasattr(os, "preadv"):
+                count = os.preadv(self._file.fileno(), [into[done:]], position + done)
+            else:
+                with self._lock:
+                    self._file.seek(position + done)
+                    count = self._file.readinto(into[done:]) or 0
+            if not count:
+                raise DataError(f"{self.path}: ends too early, so somebody has shortened it: start again")
+            done += count
+
+
+def in_threads(function: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T]:
+    """Yield the results of a function for all items, in their order; a thread for each core computes them."""
+    size = min(get_num_threads(), len(items))
+    if size < 2:
+        yield from map(function, items)
+        return
+    pool = thread_pool(size, thread_name_prefix="im2colnet-decode")
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# ---------------------------------------------------------------------- decoding
+
+
+def decode(
+    root: str, names: Sequence[str], shape: tuple[int, ...], keep: Keep = "auto", progress: bool = True
+) -> Decoded:
+    """Decode pictures, once.
+
+    Parameters
+    ----------
+    root : str
+        The folder that they belong to, which names them in the cache.
+    names : sequence of str
+        The files, relative to the folder.
+    shape : (C, H, W)
+        The shape of each image.
+    keep : {"auto", "memory", "disk", "none"}
+        Where the images are kept: in memory, in a file of the cache, or nowhere; then each picture is decoded whenever
+        it is needed. "auto" is the first of these that has enough room.
+    progress : bool
+        Whether to show on stderr how far it is, if it takes long.
+    """
+    total = len(names) * math.prod(shape)
+    if keep == "auto":
+        room = available_memory()
+        keep = "memory" if total <= min(MOST_IN_MEMORY, room // 4 if room is not None else total) else "disk"
+        if keep == "disk" and total > _room(cache_folder()):
+            keep = "none"
+    if keep == "memory":
+        with memory_for((len(names), *shape), "uint8"):
+            images = np.empty((len(names), *shape), np.uint8)
+        paths, failed = [os.path.join(root, name) for name in names], {}
+        for place, found in enumerate(_decoded(paths, shape, progress)):
+            if isinstance(found, str):
+                failed[place] = found
+            else:
+                images[place] = found
+        readable = _without(len(paths), failed)
+        return Decoded(images[readable] if failed else images, readable, failed)
+    return Cache(root, names, shape).decoded(keep == "disk", progress)
+
+
+def _decoded(paths: Sequence[str], shape: tuple[int, ...], progress: bool) -> Iterator[np.ndarray | str]:
+    """Yield each picture as an image, or why it cannot be read."""
+
+    def attempt(path: str) -> np.ndarray | str:
+        try:
+            return read_picture(path, shape)
+        except DataError as error:
+            return str(error).removeprefix(f"{path}: ")
+
+    with Counter(sys.stderr if progress else None, "pictures", len(paths)) as counter:
+        for start in range(0, len(paths), BLOCK):
+            yield from in_threads(attempt, paths[start : start + BLOCK])
+            counter.show(min(start + BLOCK, len(paths)))
+
+
+def _without(count: int, failed: dict[int, str]) -> np.ndarray:
+    return np.setdiff1d(np.arange(count), np.array([*failed], np.intp))
+
+
+# ---------------------------------------------------------------------- the cache
+
+
+def cache_folder() -> Path:
+    """Return the folder of decoded images.
+
+    It is what the environment variable IM2COLNET_CACHE names, or else ``im2colnet`` in XDG_CACHE_HOME or ``~/.cache``.
+    """
+    if os.environ.get(CACHE):
+        return Path(os.path.expanduser(os.environ[CACHE]))
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base or not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    # who has no home has no cache: in this place no folder can be made
+    return Path(base if os.path.isabs(base) else os.devnull, "im2colnet")
+
+
+def _room(folder: Path) -> int:
+    """Return the bytes that may be written into a folder that perhaps does not exist yet; 0 if none may be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return int(shutil.disk_usage(folder).free * 0.8) if os.access(folder, os.W_OK) else 0
+    except OSError:
+        return 0
+
+
+class Cache:
+    """The decoded images of one folder at one size, in a file.
+
+    Two files belong together. The ``.npy`` file has the images; its name has a digest of the pictures' names, sizes and
+    times, so it never holds others. The ``.json`` file is written after it, whole, and says which pictures could not be
+    read; without it the other one is not used.
+    """
+
+    def __init__(self, root: str, names: Sequence[str], shape: tuple[int, ...]) -> None:
+        self.paths, self.shape = [os.path.join(root, name) for name in names], shape
+        kind = json.dumps([os.path.abspath(root), shape], ensure_ascii=True)
+        name = "".join(c if c.isalnum() and c.isascii() else "_" for c in os.path.basename(os.path.abspath(root)))[:40]
+        self.stem = f"{name}-{blake2b(kind.encode(), digest_size=8).hexdigest()}"
+        self.digest = self._digest(names)
+        self.folder = cache_folder()
+        self.index = self.folder / f"{self.stem}.json"
+        self.array = self.folder / f"{self.stem}-{self.digest}.npy"
+
+    def _digest(self, names: Sequence[str]) -> str:
+        found = blake2b(f"{FORMAT} {self.shape}".encode(), digest_size=16)
+        for name, path in zip(names, self.paths, strict=True):
+            try:
+                facts = os.stat(path)
+                state = f"{facts.st_size} {facts.st_mtime_ns}"
+            except (OSError, ValueError) as error:
+                state = type(error).__name__
+            found.update(f"{name}\0{state}\0".encode(errors="backslashreplace"))
+        return found.hexdigest()
+
+    def decoded(self, store: bool, progress: bool) -> Decoded:
+        """Return the images: from the cache, or decoded and, if that is wanted and possible, stored there."""
+        known = self._known()
+        if known is not None and (not store or self._array(known) is not None):
+            failed, checksums = known
+        else:
+            failed, checksums = self._decode(store, progress)
+        readable = _without(len(self.paths), failed)
+        images = self._array((failed, checksums)) if store else None
+        if images is None:
+            paths = [self.paths[place] for place in readable]
+            images = LazyArray(Pictures(paths, self.shape, checksums))
+        return Decoded(images, readable, failed)
+
+    def _header(self, count: int) -> bytes:
+        import io
+
+        stream = io.BytesIO()
+        description = {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)}
+        np.lib.format.write_array_header_1_0(stream, description)
+        return stream.getvalue()
+
+    def _array(self, known: tuple[dict[int, str], np.ndarray]) -> LazyArray | None:
+        """Return the images of the array file, or None if it is not there, or not whole."""
+        shape, header = (len(known[1]), *self.shape), self._header(len(known[1]))
+        try:
+            with open(self.array, "rb") as file:
+                whole = file.read(len(header)) == header
+                if not whole or os.fstat(file.fileno()).st_size != len(header) + math.prod(shape):
+                    return None
+            return LazyArray(ArrayFile(str(self.array), shape, len(header), known[1]))
+        except OSError:
+            return None
+
+    def _known(self) -> tuple[dict[int, str], np.ndarray] | None:
+        """Return what the index says of exactly these pictures: the failed ones, and the checksums of the others."""
+        try:
+            found = json.loads(self.index.read_bytes())
+            if found["digest"] != self.digest:
+                return None
+            failed = {int(place): str(reason) for place, reason in found["failed"].items()}
+            checksums = np.array(found["checksums"], np.uint32)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+            return None
+        inside = all(0 <= place < len(self.paths) for place in failed)
+        return (failed, checksums) if inside and len(checksums) + len(failed) == len(self.paths) else None
+
+    def _decode(self, store: bool, progress: bool) -> tuple[dict[int, str], np.ndarray]:
+        failed: dict[int, str] = {}
+        checksums: list[int] = []
+
+        def images(file: IO[bytes] | None) -> None:
+            for place, image in enumerate(_decoded(self.paths, self.shape, progress)):
+                if isinstance(image, str):
+                    failed[place] = image
+                    continue
+                content = np.ascontiguousarray(image).data
+                checksums.append(zlib.crc32(content))
+                if file is not None:
+                    file.write(content)
+
+        def write(file: IO[bytes]) -> None:
+            file.write(self._header(len(self.paths)))
+            images(file)
+            if failed:  # the header has the same length for fewer images
+                file.seek(0)
+                file.write(self._header(len(checksums)))
+
+        try:
+            if store:
+                self._make_folder()
+                replace_file(self.array, write)
+        except CheckpointError as error:  # the disk is full, or the folder is write-protected
+            warnings.warn(f"{error}: pictures are decoded whenever they are needed", InputWarning, stacklevel=2)
+            store = False
+        if not store:
+            failed.clear()
+            checksums.clear()
+            images(None)
+        index = {"digest": self.digest, "failed": failed, "checksums": checksums}
+        with suppress(CheckpointError):
+            self._make_folder()
+            replace_file(self.index, json.dumps(index).encode())
+        with suppress(OSError):  # those of the same folder as it was before
+            for old in self.folder.glob(f"{self.stem}-*.npy"):
+                if old != self.array:
+                    old.unlink()
+        return failed, np.array(checksums, np.uint32)
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot make the folder {self.folder}: {error.strerror}") from error

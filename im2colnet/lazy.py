@@ -1,0 +1,153 @@
+"""Arrays whose rows are read when they are needed."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Protocol
+
+from im2colnet.errors import memory_for
+from im2colnet.host import np
+
+
+class Source(Protocol):
+    """What a :class:`LazyArray` reads from."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    #: the CRC-32 of each row's bytes, (N,), if they are known
+    checksums: np.ndarray | None
+    #: whether a row may be another one each time that it is read
+    varies: bool
+
+    def read(self, places: np.ndarray, out: np.ndarray) -> None:
+        """Read the rows at these places into an array; several threads may call it at the same time."""
+
+
+class LazyArray:
+    """An array whose rows are read when they are needed, such as images of which not all fit into memory.
+
+    It is indexed as an array along its first axis, which reads the rows and returns an array of NumPy.
+    :meth:`select` chooses rows and reads nothing.
+
+    Parameters
+    ----------
+    source : Source
+    places : array of int, optional
+        The rows of the source that it consists of, in this order; by default all of them.
+    """
+
+    def __init__(self, source: Source, places: np.ndarray | None = None) -> None:
+        self.source = source
+        self._places = np.arange(source.shape[0]) if places is None else places
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes, as of an array."""
+        return (len(self._places), *self.source.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type."""
+        return self.source.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.source.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the array would have in memory."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return f"LazyArray(shape={self.shape}, dtype={self.dtype})"
+
+    def select(self, index: Any) -> LazyArray:
+        """Return the rows that a slice, an array of numbers or a mask chooses; nothing is read."""
+        return LazyArray(self.source, np.atleast_1d(self._places[index]))
+
+    def take(self, indices: Any, axis: int = 0, out: np.ndarray | None = None, mode: str = "raise") -> np.ndarray:
+        """Read rows by their numbers, into ``out`` if it is given; ``np.take`` calls it."""
+        places = self._places[np.asarray(indices)]
+        if out is None:
+            with memory_for((len(places), *self.shape[1:]), self.dtype.name):
+                out = np.empty((len(places), *self.shape[1:]), self.dtype)
+        if len(places):
+            self.source.read(places, out)
+        return out
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        rows, others = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
+        numbers = np.arange(len(self))[rows]
+        found = self.take(np.atleast_1d(numbers))
+        result: np.ndarray = (found if numbers.ndim else found[0])[(slice(None),) * numbers.ndim + tuple(others)]
+        return result
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of all bytes in order; of rows whose checksums are known it is computed from these."""
+        if self.source.checksums is None:
+            import zlib
+
+            checksum = 0
+            for row in range(len(self)):
+                checksum = zlib.crc32(np.ascontiguousarray(self[row]).data, checksum)
+            return checksum
+        return joined_crc32(self.source.checksums[self._places], self.nbytes // max(len(self), 1))
+
+
+def joined_crc32(checksums: np.ndarray, length: int) -> int:
+    """Return the CRC-32 of pieces of ``length`` bytes each, one after the other, from the pieces' own.
+
+    The CRC of A followed by B is that of A, moved past the bytes of B, plus that of B, where plus is exclusive or. To
+    move past a number of bytes is linear, so four tables, one for each byte of a CRC, do it (as ``crc32_combine`` of
+    zlib does by matrices).
+    """
+    moved = [_moved(1 << bit, length) for bit in range(32)]
+    tables = [[0] * 256 for _ in range(4)]
+    for place, table in enumerate(tables):
+        for value in range(256):
+            for bit in range(8):
+                if value >> bit & 1:
+                    table[value] ^= moved[8 * place + bit]
+    low, second, third, high = tables
+    checksum = 0
+    for piece in checksums.tolist():
+        checksum = (
+            low[checksum & 255]
+            ^ second[checksum >> 8 & 255]
+            ^ third[checksum >> 16 & 255]
+            ^ high[checksum >> 24]
+            ^ piece
+        )
+    return checksum
+
+
+def _moved(checksum: int, length: int) -> int:
+    """Return a CRC multiplied by x to the power 8·length, modulo the polynomial of CRC-32 (bits are reversed)."""
+
+    def product(a: int, b: int) -> int:
+        total = 0
+        for bit in range(31, -1, -1):  # the highest bit is the power 0
+            if a >> bit & 1:
+                total ^= b
+            b = b >> 1 ^ (0xEDB88320 if b & 1 else 0)
+        return total
+
+    power = 1 << 23  # x to the power 8: one byte
+    while length:
+        if length & 1:
+            checksum = product(power, checksum)
+        power, length = product(power, power), length >> 1
+    return checksum

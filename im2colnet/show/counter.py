@@ -1,0 +1,50 @@
+"""How many of many things are done."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+PATIENCE = 2.0  #: seconds of work before anything is shown
+INTERVAL = 0.2  #: seconds between two changes of the line on a terminal
+LOG_INTERVAL = 30.0  #: seconds between two lines in a file
+
+
+class Counter:
+    """Shows how many of many things are done, if they take more than two seconds.
+
+    On a terminal it is a line that changes and goes away at the end, elsewhere a line every half a minute.
+
+    Parameters
+    ----------
+    stream : text file, optional
+        Where to; None shows nothing.
+    things : str
+    total : int
+    """
+
+    def __init__(self, stream: TextIO | None, things: str, total: int) -> None:
+        self._stream, self._things, self._total = stream, things, total
+        self._terminal = stream is not None and stream.isatty()
+        self._begun, self._next, self._width = time.monotonic(), time.monotonic() + PATIENCE, 0
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._width and self._terminal and self._stream is not None:
+            print(f"\r{' ' * self._width}\r", end="", file=self._stream, flush=True)
+
+    def show(self, done: int) -> None:
+        """Show how many are done, if it is time to."""
+        now = time.monotonic()
+        if self._stream is None or now < self._next:
+            return
+        self._next = now + (INTERVAL if self._terminal else LOG_INTERVAL)
+        speed = done / (now - self._begun)
+        text = f"{done:,} of {self._total:,} {self._things}, {speed:,.0f} a second"
+        self._width = max(self._width, len(text))
+        if self._terminal:
+            print(f"\r{text:{self._width}}", end="", file=self._stream, flush=True)
+        else:
+            print(text, file=self._stream, flush=True)
