@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from im2colnet import datasets, functional, metrics, models, testing
     from im2colnet.datasets import Dataset
     from im2colnet.datasets.loader import Loader
+    from im2colnet.training import callbacks
+    from im2colnet.training.callbacks.base import Callback
     from im2colnet.training.history import History
     from im2colnet.training.trainer import Trainer
 
@@ -55,6 +57,7 @@ __all__ = [
     *optim.__all__,
     "Backend",
     "BackendError",
+    "Callback",
     "CheckpointError",
     "DTypeError",
     "DataError",
@@ -81,6 +84,7 @@ __all__ = [
     "WorkerError",
     "WorkerWarning",
     "__version__",
+    "callbacks",
     "datasets",
     "functional",
     "get_backend",
@@ -99,10 +103,12 @@ __all__ = [
 
 #: what is imported on first use, since a program that only predicts never needs it
 LAZY = {
+    "Callback": "im2colnet.training.callbacks.base:Callback",
     "Dataset": "im2colnet.datasets:Dataset",
     "History": "im2colnet.training.history:History",
     "Loader": "im2colnet.datasets.loader:Loader",
     "Trainer": "im2colnet.training.trainer:Trainer",
+    "callbacks": "im2colnet.training.callbacks",
     "datasets": "im2colnet.datasets",
     "functional": "im2colnet.functional",
     "metrics": "im2colnet.metrics",

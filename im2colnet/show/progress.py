@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
+import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from im2colnet.errors import ShapeError
 from im2colnet.show.display import VALIDATION, Progress, form, metrics
-from im2colnet.show.terminal import columns
+from im2colnet.show.terminal import Output, columns
 from im2colnet.text import duration, fold
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 INTERVAL = 0.1  #: seconds between two changes of the bar, at least
+LOG_INTERVAL = 30.0  #: seconds between two lines of a log, at most about
+
+
+def progress_display(progress: bool | str, epochs: int) -> PlainDisplay | None:
+    """Return what shows the progress of a training on stderr, or None.
+
+    Parameters
+    ----------
+    progress : bool or "log"
+        Whether to show it; "log" chooses plain lines wherever stderr leads to.
+    epochs : int
+        How many epochs the training has in all.
+
+    Raises
+    ------
+    ShapeError
+        If ``progress`` is anything else.
+    """
+    if not (progress == "log" or isinstance(progress, bool)):
+        raise ShapeError(f'progress must be True, False or "log", got {progress!r}')
+    if not progress or sys.stderr is None:
+        return None
+    stream = cast(TextIO, Output(sys.stderr, False))  # a training does not end because nobody reads what it shows
+    return PlainDisplay(stream, epochs) if progress == "log" else make_display(stream, epochs)
 
 
 def make_display(stream: TextIO, epochs: int) -> PlainDisplay:
@@ -37,34 +64,57 @@ def make_display(stream: TextIO, epochs: int) -> PlainDisplay:
 
 
 class PlainDisplay:
-    """Writes one line for each epoch.
+    """Writes a line for each epoch, and one after each ``interval`` within an epoch.
 
     Parameters
     ----------
     stream : text file
     epochs : int
         How many epochs the training has in all.
+    interval : float
+        Seconds after which a line is written within an epoch.
     """
 
-    def __init__(self, stream: TextIO, epochs: int) -> None:
-        self.stream, self.epochs = stream, epochs
+    interval = LOG_INTERVAL
+    _written = math.inf  #: the time of the last line
+
+    def __init__(self, stream: TextIO, epochs: int, interval: float = LOG_INTERVAL) -> None:
+        self.stream, self.epochs, self.interval = stream, epochs, interval
 
     def __enter__(self) -> PlainDisplay:
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        self.end()
+
+    def start(self, trainer: Any) -> None:
+        """When the training begins."""
+        self._written = time.monotonic()
+
+    def end(self) -> None:
+        """When the training ends: do nothing."""
 
     def say(self, text: str) -> None:
         """Show a text of :meth:`im2colnet.Trainer.fit` about how it goes on."""
         print(text, file=self.stream, flush=True)
 
     def step(self, progress: Progress) -> None:
-        """After each step: do nothing."""
+        """After each step: write a line, if the last one is old enough."""
+        if time.monotonic() - self._written >= self.interval:
+            width = len(str(progress.epochs))
+            parts = [f"epoch {progress.epoch:{width}}/{progress.epochs}", f"batch {progress.batch}/{progress.batches}"]
+            parts += [f"loss {progress.loss:.4f}"]
+            parts += [f"{name.replace('_', ' ')} {value:{form(name)}}" for name, value in progress.metrics.items()]
+            parts += [f"{progress.images_per_second:,.0f} images/s", f"{duration(progress.seconds_left)} left"]
+            self._write(parts)
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """After each epoch: write its line."""
-        print(fold(self.parts(record), columns(self.stream)), file=self.stream, flush=True)
+        self._write(self.parts(record))
+
+    def _write(self, parts: list[str]) -> None:
+        print(fold(parts, columns(self.stream)), file=self.stream, flush=True)
+        self._written = time.monotonic()
 
     def parts(self, record: Mapping[str, float]) -> list[str]:
         """Return the parts of an epoch's line: each quantity with its unit."""
@@ -101,11 +151,8 @@ class LiveDisplay(PlainDisplay):
         self._shown = -INTERVAL
         self._headed = False
 
-    def __enter__(self) -> LiveDisplay:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def end(self) -> None:
+        """When the training ends: remove the bar."""
         self._bar.stop()
 
     def say(self, text: str) -> None:
@@ -130,6 +177,7 @@ class LiveDisplay(PlainDisplay):
         }
         if self._task is None:
             self._task = self._bar.add_task("", **state)
+            self._bar.start()
         else:
             self._bar.update(self._task, **state)
         self._bar.refresh()

@@ -44,6 +44,8 @@ DESCRIPTION = "im2colnet"
 CHECKSUM = "im2colnet.crc32"
 #: key of the description of a dict, which is stored as a list of pairs in the order of the dict
 DICT = "dict"
+#: how the names of the arrays of callbacks begin
+CALLBACKS = "callback."
 #: element types that a tensor may have
 FLOATS = ("F16", "F32", "F64")
 #: the largest valid count in a description: every whole number up to it is exact as a float
@@ -283,6 +285,43 @@ def read_history(records: list[Any]) -> History:
     return History(records)
 
 
+def divided(name: str, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide the state of a callback into arrays, by their names in a checkpoint, and what JSON holds.
+
+    Raises
+    ------
+    CheckpointError
+        If it holds anything else, or arrays of other numbers than floats.
+    """
+    arrays = {key: value for key, value in state.items() if hasattr(value, "dtype") and hasattr(value, "reshape")}
+    rest = {key: value for key, value in state.items() if key not in arrays}
+    wrong = [key for key, value in arrays.items() if value.dtype.name not in ("float16", "float32", "float64")]
+    try:
+        json.dumps(rest, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"the state of the callback {name} cannot be stored: {error}; it must be a dict of numbers, strings, lists,"
+            " dicts, None and NumPy arrays of floats"
+        ) from error
+    if wrong:
+        raise CheckpointError(
+            f"the state of the callback {name} cannot be stored: {wrong[0]} is an array of"
+            f" {arrays[wrong[0]].dtype}, only floats can be; make it a list"
+        )
+    return {f"{CALLBACKS}{name}.{key}": value for key, value in arrays.items()}, rest
+
+
+def read_callbacks(information: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read the states of the callbacks; checkpoints of older versions have none."""
+    states = entry("callbacks", {"callbacks": {}} | dict(information), dict)
+    found = {}
+    for name in states:
+        prefix = f"{CALLBACKS}{name}."
+        arrays = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        found[name] = entry(name, states, dict, "callbacks") | arrays
+    return found
+
+
 def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
     """Read the shape of a sample, such as (C, H, W), (C, L) or (features,)."""
     if not shape:
@@ -447,12 +486,14 @@ __all__ = [
     "Contents",
     "check_shapes",
     "describe",
+    "divided",
     "encode",
     "entry",
     "fill",
     "mark_of",
     "opened",
     "read",
+    "read_callbacks",
     "read_history",
     "read_input_shape",
     "read_state",

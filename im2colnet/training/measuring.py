@@ -52,5 +52,5 @@ def finite(measured: Mapping[str, float], metrics: Mapping[str, Metric], epoch: 
     undefined = [name for name in metrics if not math.isfinite(measured[name])]
     for name in undefined:
         text = f"metric {name!r} is {measured[name]} after epoch {epoch}: the history does not hold it"
-        warnings.warn(text, TrainingWarning, stacklevel=4)
+        warnings.warn(text, TrainingWarning, stacklevel=6)  # the warning points at the call of fit
     return {name: value for name, value in measured.items() if name not in undefined}

@@ -6,10 +6,10 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from copy import copy, deepcopy
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -33,20 +33,27 @@ from im2colnet.losses import CrossEntropyLoss, Loss
 from im2colnet.network import Network
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
+from im2colnet.show.progress import progress_display
+from im2colnet.training.callbacks.base import Callbacks, Fitting, lost
+from im2colnet.training.callbacks.checkpoints import Checkpoints
 from im2colnet.training.data import Data, as_dataset, check_batches, check_fit, compare, know_inputs
-from im2colnet.training.folder import check_free, make_folder, write_metrics
+from im2colnet.training.folder import check_free, make_folder
 from im2colnet.training.history import History
 from im2colnet.training.measuring import check_metrics, finite, measure_all
 from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate_of
 from im2colnet.training.update import Update
+from im2colnet.training.weights import Weights
 from im2colnet.types import Array
 
 if TYPE_CHECKING:
-    from im2colnet.datasets.dataset import Dataset
     from im2colnet.datasets.inputs import Inputs
-    from im2colnet.datasets.loader import Loader
     from im2colnet.metrics import Metric
 
+
+#: how the names of the weights that are trained begin in a checkpoint whose network has others
+OWN = "own."
+#: attributes that are made anew in a copy
+_MADE = ("_engine", "_update", "_parameters", "_callbacks", "fitting")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,22 +131,37 @@ class Trainer:
         self.metrics = metrics or {}
         #: the checksums of the checkpoints that this trainer has written or was loaded from
         self._marks: set[str] = set()
+        #: what the present or last call of `fit` was asked for
+        self.fitting: Fitting | None = None
+        self._callbacks = Callbacks([])
+        #: the functions that return the states of the callbacks of the last `fit` or of a checkpoint, by name
+        self._states: dict[str, Callable[[], dict[str, Any]]] = {}
+        #: the weights that are trained, while the network has others: see `use`
+        self._own: Weights | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_network()
-        state = {k: v for k, v in vars(self).items() if k not in ("_engine", "_update", "_parameters")}
+        state = {k: v for k, v in vars(self).items() if k not in _MADE}
         slots = {name: self.net.backend.to_numpy(vector) for name, vector in self._update.slots.items()}
-        return state | {"_slots": slots, "_shard": self._engine.shard}
+        own = None if self._own is None else self._own.state_dict()
+        remembered = {name: state() for name, state in self._states.items()}
+        return state | {"_slots": slots, "_shard": self._engine.shard, "_own": own, "_states": remembered}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        shard, slots = state.pop("_shard"), state.pop("_slots")
+        shard, slots, own = state.pop("_shard"), state.pop("_slots"), state.pop("_own", None)
+        remembered = state.pop("_states", {})
         vars(self).update(state)
+        self.fitting, self._callbacks, self._states = None, Callbacks([]), _kept(remembered)
         self._parameters, backend = self.net.held, self.net.backend
         self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=shard)
         self._update = Update(self.optimizer, self._parameters)
         with backend.context():
             for name, values in slots.items():
                 self._update.slots[name][...] = backend.asarray(values)
+        self._own = None
+        if own is not None:
+            self._own = Weights(self._parameters)
+            self._own.load_state_dict(own)
 
     def __copy__(self) -> Trainer:
         return deepcopy(self)  # two trainers of the same network would disturb each other
@@ -249,6 +271,7 @@ class Trainer:
         """
         state = self._state
         self._check_network()
+        self.train_own()
         images = self.net.check_images(images)
         scaled = self._engine.dtype == "float16"
         moment = Moment(
@@ -285,6 +308,11 @@ class Trainer:
     def steps(self) -> int:
         """The number of completed steps in all epochs."""
         return self._state.step
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """The checksums of the checkpoints that this trainer has written or was loaded from."""
+        return frozenset(self._marks)
 
     @property
     def optimizer_state(self) -> dict[str, Array]:
@@ -350,10 +378,52 @@ class Trainer:
         metrics = self.metrics if metrics is None else check_metrics(metrics, self.loss)
         data = as_dataset("data", data)
         self._check_whole()
+        self._use_averages()
         compare(self.net, self._engine.dtype, "data", data)
         (loss, *counts), outputs = self.net.evaluated(data.images, data.labels, self.loss, keep=bool(metrics))
         found = {name: count / len(data) for name, count in zip(self.loss.metrics, counts, strict=True)}
         return {"loss": loss} | found | measure_all(metrics, outputs, data.labels)
+
+    # ------------------------------------------------------------------ weights that are not those that are trained
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Within the block something changes that must change whole: if it does not end, the trainer refuses to go on.
+
+        It is for callbacks that change arrays which training depends on, such as averages of the weights.
+        """
+        self._engine.changing = True
+        yield
+        self._engine.changing = False
+
+    def use(self, weights: Weights) -> None:
+        """Give the network other weights until the next step, such as averages or those of the best epoch.
+
+        Those that are trained are kept meanwhile, also in a checkpoint, and the next step goes on with them.
+        """
+        self._check_network()
+        own = self._own or Weights(self._parameters)
+        with self.changing():
+            self._own = own
+            weights.write()
+
+    @property
+    def uses_others(self) -> bool:
+        """Whether the network has other weights than those that are trained: see :meth:`use`."""
+        return self._own is not None
+
+    def train_own(self) -> None:
+        """Give the network the weights that are trained, if it has others: see :meth:`use`."""
+        if self._own is not None:
+            with self.changing():
+                self._own.write()
+                self._own = None
+
+    def _use_averages(self) -> None:
+        """Give the network the weights that a callback averages, if there is one, unless it has others than its own."""
+        weights = self._callbacks.weights() if self._own is None else None
+        if weights is not None:
+            self.use(weights)
 
     # ------------------------------------------------------------------ epochs
 
@@ -368,6 +438,10 @@ class Trainer:
         display: Display | None = None,
         drop_last: bool = False,
         metrics: Mapping[str, Metric] | None = None,
+        *,
+        callbacks: Sequence[Any] = (),
+        progress: bool | str = True,
+        save_every: int | str | None = None,
     ) -> History:
         """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
 
@@ -387,7 +461,7 @@ class Trainer:
             The folder that ``checkpoint.safetensors`` and ``metrics.jsonl`` are written to after every epoch. An
             existing checkpoint is overwritten; it must be one that this trainer has written or was loaded from.
         display : Display, optional
-            An object that shows the progress.
+            An object that shows the progress in place of what ``progress`` chooses.
         drop_last : bool
             Whether to leave out the last batch of an epoch if it has fewer images than ``batch_size``. The images are
             shuffled again in every epoch, so each epoch leaves out other images.
@@ -395,6 +469,13 @@ class Trainer:
             The new :attr:`metrics`: functions ``metric(outputs, targets)`` that are measured on the validation data
             after every epoch. ``history["validation_NAME"]`` are their values. One that is not finite, which a
             TrainingWarning tells, is not in the record of its epoch.
+        callbacks : sequence of Callback
+            Objects whose methods are called on the way, such as ``ic.callbacks.EarlyStopping(patience=5)``.
+        progress : bool or "log"
+            Whether to show the progress, on stderr: a live bar on a terminal and in a notebook, else a line for each
+            epoch, and within a long epoch a line every 30 seconds. "log" chooses the lines everywhere.
+        save_every : int or str, optional
+            Write the checkpoint within an epoch too: every so many steps, or after a time such as "10 min" or "1 h".
 
         Returns
         -------
@@ -405,8 +486,9 @@ class Trainer:
         -----
         TrainingWarning
             If ``epochs`` has changed, so that the learning rate differs from the planned one; or if training stopped
-            within an epoch and continues with other batches, so that this epoch begins again. A ``display`` with a
-            method ``say`` shows these texts instead.
+            within an epoch and continues with other batches, so that this epoch begins again; or if a callback is
+            missing that kept something until now. A callback or display with a method ``say`` shows these texts
+            instead.
 
         Raises
         ------
@@ -436,39 +518,71 @@ class Trainer:
             validation = as_dataset("validation", validation)
             check_fit(self.net, self.loss, validation)
         know_inputs(self.net, self._engine.dtype, train, validation)
-        given = epochs, len(loader), loader.batch_size, loader.drop_last
-        self._state, said = lengthened(self._state, self.optimizer.schedule, self.history, *given)
-        say = getattr(display, "say", None)
-        for text in said:
-            if say is not None:
-                say(text)
-            else:
-                warnings.warn(text, TrainingWarning, stacklevel=3)  # the warning points at the call of fit
-        state = self._state
+        given = Callbacks([*callbacks, *([] if display is None else [display])])
+        shown = progress_display(progress, epochs) if display is None else None
         folder = None if directory is None else self._prepare(directory)
-        with deferred() as interrupted:
-            while state.epoch < epochs:
-                self._train_epoch(loader, epochs, display, interrupted)
-                if interrupted and state.partial.batch < len(loader):
-                    break
-                record = self._finish_epoch(validation)
-                if folder is not None:
-                    self.save(check_free(folder, self._marks))
-                    write_metrics(folder, self.history)
-                if display is not None:
-                    display.epoch(record)
-                if interrupted:
-                    break
-            if interrupted and folder is not None:
-                self.save(check_free(folder, self._marks))
+        writer = Checkpoints(folder, save_every) if folder is not None or save_every is not None else None
+        seam = Callbacks([*given.members.values(), *(one for one in (shown, writer) if one is not None)])
+        planned = epochs, len(loader), loader.batch_size, loader.drop_last
+        self._state, said = lengthened(self._state, self.optimizer.schedule, self.history, *planned)
+        states = {name: kept for name, state in self._states.items() if (kept := state())}
+        if self._state.epoch < epochs:
+            said += [lost(name) for name in states if name not in seam.members]
+        elif not states.keys() & seam.members.keys():
+            return self.history
+        for text in said:
+            if not given.say(text):
+                warnings.warn(text, TrainingWarning, stacklevel=3)  # the warning points at the call of fit
+        fitting = Fitting(loader, epochs, validation, folder)
+        with deferred() as interrupted, self._calling(seam, fitting, states):
+            self._train(fitting, interrupted)
         interrupted.act()
         return self.history
 
-    def _train_epoch(self, loader: Loader, epochs: int, display: Display | None, interrupted: Interruption) -> None:
-        done, before, backend = self._state.partial, self._state.partial.seconds, self.net.backend
+    def stop(self, reason: str) -> None:
+        """End the training of :meth:`fit` after the present step, or after the present epoch if its steps are done.
+
+        For callbacks. Another ``fit`` goes on from there.
+        """
+        if self.fitting is not None:
+            self.fitting.reason = str(reason)
+
+    @contextmanager
+    def _calling(self, seam: Callbacks, fitting: Fitting, states: dict[str, dict[str, Any]]) -> Iterator[None]:
+        """Within the block the callbacks are called; they begin with the states that they had when training stopped."""
+        self.fitting, self._states = fitting, _kept(states)
+        self.train_own()
+        try:
+            with seam.called():
+                self._callbacks = seam
+                seam.start(self, states)
+                self._states = seam.states()
+                yield
+        finally:
+            self._callbacks = Callbacks([])
+
+    def _train(self, fitting: Fitting, interrupted: Interruption) -> None:
+        state, batches = self._state, len(fitting.loader)
+        while state.epoch < fitting.epochs and fitting.reason is None and not interrupted:
+            self._train_epoch(fitting, interrupted)
+            if state.partial.batch == batches:
+                self._finish_epoch(fitting)
+        if state.epoch >= fitting.epochs:
+            fitting.outcome = "completed"
+        elif fitting.reason is not None:
+            fitting.outcome = "stopped"
+            within = f"within epoch {state.epoch + 1}" if state.partial.batch else f"after epoch {state.epoch}"
+            self._callbacks.say(f"training ends {within}: {fitting.reason}")
+        else:
+            fitting.outcome = "interrupted"
+        self._use_averages()
+
+    def _train_epoch(self, fitting: Fitting, interrupted: Interruption) -> None:
+        state, done, loader = self._state, self._state.partial, fitting.loader
+        before, backend, seam = done.seconds, self.net.backend, self._callbacks
         begin = time.perf_counter()
         ahead = deque[Any]()
-        with closing(loader.epoch(self._state.epoch, done.batch, reuse=True)) as batches:
+        with closing(loader.epoch(state.epoch, done.batch, reuse=True)) as batches:
 
             def fetch() -> None:
                 for images, labels in islice(batches, 1):
@@ -482,12 +596,12 @@ class Trainer:
                 if not backend.prefetches:
                     fetch()
                 done.seconds = before + time.perf_counter() - begin
-                if display is not None:
-                    left = (epochs - self._state.epoch) * len(loader) - done.batch
-                    display.step(
+                if seam.members:
+                    left = (fitting.epochs - state.epoch) * len(loader) - done.batch
+                    seam.step(
                         Progress(
-                            self._state.epoch + 1,
-                            epochs,
+                            state.epoch + 1,
+                            fitting.epochs,
                             done.batch,
                             len(loader),
                             done.loss / done.images,
@@ -496,31 +610,42 @@ class Trainer:
                             left * done.seconds / done.batch,
                         )
                     )
-                if interrupted:
+                    self._check_progress(state)
+                if interrupted or fitting.reason is not None:
                     break
 
-    def _finish_epoch(self, validation: Dataset | None) -> dict[str, float]:
-        state, done = self._state, self._state.partial
+    def _finish_epoch(self, fitting: Fitting) -> None:
+        """Validate, and put the record of the epoch into the history."""
+        state, done, seam = self._state, self._state.partial, self._callbacks
         self.net.check_finite()
         record: dict[str, float] = {
             "epoch": state.epoch + 1,
             "loss": done.loss / done.images,
             **done.means(),
         }
-        if validation is not None:
-            measured = finite(self.evaluate(validation), self.metrics, state.epoch + 1)
+        seam.validate()
+        self._use_averages()
+        if fitting.validation is not None:
+            measured = finite(self.evaluate(fitting.validation), self.metrics, state.epoch + 1)
             record |= {f"{VALIDATION}{k}": v for k, v in measured.items()}
         last = copy(state)
         last.step, last.partial = state.step - 1, copy(done)
         last.partial.batch -= 1
         record["lr"] = rate_of(self.optimizer.schedule, last, self.history)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
-        self._engine.changing = True
-        self.history.append(record)
-        state.epoch += 1
-        state.partial = _Epoch(steps=done.steps)
-        self._engine.changing = False
-        return record
+        seam.epoch(record)
+        self._check_progress(state)
+        with self.changing():
+            self.history.append(record)
+            state.epoch += 1
+            state.partial = _Epoch(steps=done.steps)
+        seam.after_epoch(record)
+        self._check_progress(state)
+
+    def _check_progress(self, state: _State) -> None:
+        """Raise if a callback has called :meth:`fit`, so that the epoch under way is no more."""
+        if self._state is not state:
+            raise ShapeError("a callback must not call trainer.fit: trainer.stop(reason) ends the training")
 
     def _prepare(self, directory: str | os.PathLike[str]) -> str:
         """Make the folder, and check before the first epoch that a checkpoint can be written."""
@@ -547,16 +672,23 @@ class Trainer:
             If the file cannot be written. An existing file is unchanged then.
         """
         from im2colnet.files import replace_file
-        from im2colnet.training.checkpoint import encode
+        from im2colnet.training.checkpoint import divided, encode
 
         self._check_network()
-        content, mark = encode(self._tensors(), self._information())
+        self._use_averages()
+        tensors, information = self._tensors(), self._information()
+        for name, state in self._states.items():
+            arrays, information["callbacks"][name] = divided(name, state())
+            tensors |= arrays
+        content, mark = encode(tensors, information)
         replace_file(path, content)
         self._marks.add(mark)
 
     def _tensors(self) -> dict[str, Any]:
         net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
-        return tensors | {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._slot_views()}
+        tensors |= {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._slot_views()}
+        own = {} if self._own is None else self._own.state_dict()
+        return tensors | {f"{OWN}{name}": array for name, array in own.items()}
 
     def _slot_views(self) -> Iterator[tuple[str, Array]]:
         """Yield the optimiser's state for each parameter, with its name in a checkpoint."""
@@ -581,6 +713,7 @@ class Trainer:
             "state": {**vars(state), "partial": state.partial.describe(), "scale": vars(state.scale)},
             "history": list(self.history),
             "inputs": net.inputs and net.inputs.describe(),
+            "callbacks": {},
         }
 
     @classmethod
@@ -644,6 +777,11 @@ class Trainer:
                 with net.backend.context():
                     for name, view in trainer._slot_views():
                         view[...] = net.backend.asarray(tensors[name])
+                own = {name.removeprefix(OWN): t for name, t in tensors.items() if name.startswith(OWN)}
+                if own:
+                    trainer._own = Weights(net.held)
+                    trainer._own.load_state_dict(own)
+                trainer._states = _kept(checkpoint.read_callbacks(info, tensors))
                 trainer._marks.add(file.mark)
             except BackendError:
                 raise
@@ -655,6 +793,11 @@ class Trainer:
                 kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
                 raise CheckpointError(f"{os.fspath(path)}: {kind}{error}") from error
         return trainer
+
+
+def _kept(states: dict[str, dict[str, Any]]) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return functions that return states."""
+    return {name: partial(dict, state) for name, state in states.items()}
 
 
 def _check_loss(loss: Any) -> Loss:

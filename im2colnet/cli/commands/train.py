@@ -162,8 +162,9 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         out = take_folder(record, args.out, args.resume, held)
     try:
         with make_display(talk, record.epochs) as display:
-            dropping: dict[str, Any] = {"drop_last": True} if record.drop_last else {}
-            trainer.fit(images, record.epochs, record.batch_size, held_out, out, display, **dropping)
+            trainer.fit(
+                images, record.epochs, record.batch_size, held_out, out, display=display, drop_last=record.drop_last
+            )
     except NonFiniteError as error:
         kept = (
             f"the last good checkpoint stays: {out / CHECKPOINT}"

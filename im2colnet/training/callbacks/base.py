@@ -1,0 +1,226 @@
+"""The one seam of a training: objects whose methods `Trainer.fit` calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from im2colnet.errors import ShapeError, TrainingWarning
+from im2colnet.show.display import RECORDED, Progress
+
+#: the methods that `Trainer.fit` calls; an object needs only some of them
+METHODS = ("start", "step", "validate", "weights", "epoch", "after_epoch", "end", "state", "load_state", "say")
+
+
+class Callback:
+    """Base of the objects that `Trainer.fit(callbacks=[...])` calls. Override what you need: every method is optional.
+
+    A callback may change the trainer's ``optimizer`` and ``loss``, freeze parameters, and add numbers to a record.
+    ``trainer.stop(reason)`` ends the training after the present step or epoch. It may call ``trainer.evaluate``,
+    ``trainer.save`` and ``trainer.net.predict``, but not ``trainer.step`` or ``trainer.fit``. An error that a
+    callback raises ends the training and reaches the caller as it is; the next ``fit`` goes on from there.
+
+    Callbacks are called in the order of the list: put those that measure before those that use what was measured.
+
+    Examples
+    --------
+    >>> import im2colnet as ic
+    >>> class Halve(ic.Callback):
+    ...     def start(self, trainer):
+    ...         self.trainer = trainer
+    ...
+    ...     def epoch(self, record):
+    ...         if record["loss"] > 1:
+    ...             self.trainer.optimizer = ic.SGD(self.trainer.optimizer.schedule(0, 1) / 2, momentum=0.9)
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which a checkpoint keeps its state; a second callback of the same name gets a number."""
+        return type(self).__name__
+
+    def start(self, trainer: Any) -> None:
+        """Begin: called once, before the first step. ``trainer.fitting`` says what `fit` was asked for.
+
+        An object that has been used before forgets that here; if the training goes on, :meth:`load_state` follows.
+        """
+
+    def step(self, progress: Progress) -> None:
+        """After each step. The network has the weights that are trained."""
+
+    def validate(self) -> None:
+        """After the last step of an epoch, before its validation. It may be called again if the validation fails."""
+
+    def weights(self) -> Any:
+        """Return the :class:`Weights` that are evaluated and saved in place of those that are trained, or None."""
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """After the validation of an epoch, before its record is in the history. Numbers may be added to the record.
+
+        The network has the weights that were evaluated: the averages, if a callback keeps any.
+        """
+
+    def after_epoch(self, record: dict[str, float]) -> None:
+        """After the record is in the history, before the checkpoint is written."""
+
+    def end(self) -> None:
+        """Clean up, whatever the end: ``trainer.fitting.outcome`` says how the training ended."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: a dict of what JSON can hold, and of NumPy arrays of floats."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` returned; called after :meth:`start` if a training goes on."""
+
+    def say(self, text: str) -> None:
+        """Take a text about how the training goes on, or why it ends. Displays show it."""
+
+
+@dataclass
+class Fitting:
+    """What a call of `Trainer.fit` was asked for, and how it ended: ``trainer.fitting``, for callbacks."""
+
+    loader: Any  #: the :class:`~im2colnet.Loader` of the training data; its length is the number of batches of an epoch
+    epochs: int
+    validation: Any = None  #: the data set of the validation, or None
+    directory: str | None = None  #: the folder of the checkpoint
+    #: "completed", "stopped" (by ``trainer.stop``) or "interrupted" (Ctrl-C, SIGTERM); "failed" until it ends so
+    outcome: str = "failed"
+    reason: str | None = None  #: why ``trainer.stop`` was called
+
+
+class Callbacks:
+    """Several callbacks as one.
+
+    Parameters
+    ----------
+    members : iterable
+        Objects that have some of the methods of :class:`Callback`.
+    """
+
+    def __init__(self, members: Iterable[Any]) -> None:
+        self.members: dict[str, Any] = {}
+        self._ends: list[Callable[[], None]] = []
+        self._trainer: Any = None
+        for member in members:
+            if not any(callable(getattr(member, method, None)) for method in METHODS) or isinstance(member, type):
+                raise ShapeError(
+                    "callbacks must be objects with methods such as epoch(record), of a class derived from"
+                    f" ic.Callback, got {member!r:.80}"
+                    + ("; did you forget the brackets: callbacks=[...]?" if isinstance(member, (list, tuple)) else "")
+                )
+            name, number = str(getattr(member, "name", None) or type(member).__name__), 1
+            while (full := f"{name}-{number}" if number > 1 else name) in self.members:
+                number += 1
+            self.members[full] = member
+
+    def having(self, method: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+        """Yield the name and the bound method of each callback that has the method."""
+        for name, member in self.members.items():
+            found = getattr(member, method, None)
+            if found is not None:
+                yield name, found
+
+    @contextmanager
+    def called(self) -> Iterator[None]:
+        """At the end of the block call the ``end`` of each callback that was started, even if another one raises."""
+        try:
+            yield
+        finally:
+            _call_all(self._ends)
+
+    def start(self, trainer: Any, states: Mapping[str, dict[str, Any]]) -> None:
+        """Start each callback, and give it its state if there is one."""
+        self._trainer = trainer
+        for name, member in self.members.items():
+            if hasattr(member, "start"):
+                member.start(trainer)
+            if hasattr(member, "end"):
+                self._ends.append(member.end)
+            if states.get(name) and hasattr(member, "load_state"):
+                member.load_state(states[name])
+
+    def step(self, progress: Progress) -> None:
+        """Call each ``step``."""
+        for _, step in self.having("step"):
+            self._trainer.train_own()  # the callback before may have evaluated averages
+            step(progress)
+
+    def validate(self) -> None:
+        """Call each ``validate``."""
+        for _, validate in self.having("validate"):
+            self._trainer.train_own()
+            validate()
+
+    def weights(self) -> Any:
+        """Return the weights of the one callback that has any, or None."""
+        found = {name: weights for name, get in self.having("weights") if (weights := get()) is not None}
+        if len(found) > 1:
+            raise ShapeError(f"only one callback can average the weights, got {' and '.join(found)}")
+        return next(iter(found.values()), None)
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Call each ``epoch``, and check the record that they have made."""
+        for name, epoch in self.having("epoch"):
+            before = dict(record)
+            epoch(record)
+            missing = [key for key in RECORDED if key not in record]
+            if missing:
+                raise ShapeError(f"the callback {name} has removed {', '.join(missing)} from the record")
+            for key, value in [*record.items()]:
+                if value is before.get(key, record):
+                    continue
+                record[key] = found = _number(name, key, value)
+                if found - found != 0 and key not in RECORDED:
+                    del record[key]
+                    text = f"{key} is {found} after epoch {record['epoch']}: the history does not hold it"
+                    warnings.warn(f"callback {name}: {text}", TrainingWarning, stacklevel=6)
+
+    def after_epoch(self, record: dict[str, float]) -> None:
+        """Call each ``after_epoch``."""
+        for _, after in self.having("after_epoch"):
+            after(record)
+
+    def say(self, text: str) -> bool:
+        """Call each ``say``; return whether anybody has one of their own, so that somebody may have shown the text."""
+        shown = False
+        for _, say in self.having("say"):
+            say(text)
+            shown |= getattr(say, "__func__", None) is not Callback.say
+        return shown
+
+    def states(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        """Return for each callback that may have a state the function that returns it."""
+        return dict(self.having("state"))
+
+
+def _call_all(functions: Sequence[Callable[[], None]]) -> None:
+    """Call each function, even if another one raises; an error has those before it as its context."""
+    if functions:
+        try:
+            functions[0]()
+        finally:
+            _call_all(functions[1:])
+
+
+def lost(name: str) -> str:
+    """Return what `Trainer.fit` says where a callback is missing that has kept something so far."""
+    return (
+        f"the callback {name} took part in this training, and fit was not given it again: what it has kept, such as"
+        " averages of the weights, is forgotten"
+    )
+
+
+def _number(name: str, key: Any, value: Any) -> float:
+    if type(value) in (float, int):
+        return value  # type: ignore[no-any-return]
+    if isinstance(key, str) and not isinstance(value, (str, bytes, bool)):
+        found = value.item() if getattr(value, "size", 0) == 1 else value  # of any array module
+        if isinstance(found, Real) and not isinstance(found, bool):
+            return float(found)
+    raise ShapeError(f"the callback {name} must add numbers by name to the record, got {key!r}: {value!r:.80}")

@@ -1,0 +1,85 @@
+"""A copy of all that a network has learned: its parameters and its state, such as running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from im2colnet.errors import CheckpointError
+from im2colnet.graph.parameters import Parameters
+from im2colnet.memory import working
+from im2colnet.types import Array
+
+
+class Weights:
+    """A copy of a network's parameters and state, in the memory of its backend.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Of the network: ``net.held``.
+
+    Attributes
+    ----------
+    flat : (size,) array of the backend
+        The copy of all parameters, in the order of ``parameters.flat``.
+    state : list of arrays of the backend
+        The copies of the network's state.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        with working(), parameters.backend.context():
+            self.flat = parameters.flat.copy()
+            self.state = [array.copy() for array in self.live_state()]
+
+    def live_state(self) -> list[Array]:
+        """Return the arrays of the network's state: views, in the order of ``state``."""
+        return [array for node in self.parameters.graph.nodes for array in node.buffers.values()]
+
+    def read(self) -> None:
+        """Copy the network's parameters and state."""
+        with working(), self.parameters.backend.context():
+            self.flat[...] = self.parameters.flat
+            for copy, array in zip(self.state, self.live_state(), strict=True):
+                copy[...] = array
+
+    def write(self) -> None:
+        """Give the network the parameters and the state of this copy."""
+        with working(), self.parameters.backend.context():
+            self.parameters.flat[...] = self.flat
+            for copy, array in zip(self.state, self.live_state(), strict=True):
+                array[...] = copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the copy as NumPy arrays, with the names and layouts of ``net.state_dict()``."""
+        from im2colnet.host import np
+
+        backend = self.parameters.backend
+        return {name: np.array(backend.to_numpy(array), order="C") for name, array in self._named()}
+
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Set the copy from the arrays of :meth:`state_dict`.
+
+        Raises
+        ------
+        CheckpointError
+            If an array is missing or has another shape.
+        """
+        backend = self.parameters.backend
+        for name, own in self._named():
+            given = arrays.get(name)
+            if given is None or tuple(given.shape) != tuple(own.shape):
+                shape = "missing" if given is None else tuple(given.shape)
+                raise CheckpointError(f"it is damaged: {name} must have shape {tuple(own.shape)}, it is {shape}")
+        with working(), backend.context():
+            for name, own in self._named():
+                own[...] = backend.asarray(arrays[name])
+
+    def _named(self) -> Iterator[tuple[str, Array]]:
+        copies = iter(self.state)
+        for node in self.parameters.graph.nodes:
+            for key, array in self.parameters.views(node, self.flat).items():
+                yield f"{node.name}.{key}", array
+            for key in node.buffers:
+                yield f"{node.name}.{key}", next(copies)
