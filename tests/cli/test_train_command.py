@@ -155,7 +155,7 @@ def test_diverging_before_a_checkpoint(run, folder):
 def test_diverging_after_a_checkpoint(run, folder, monkeypatch):
     fit = Trainer.fit
 
-    def diverge(self, train, epochs, *arguments):
+    def diverge(self, train, epochs, *arguments, **options):
         fit(self, train, 1, *arguments)
         raise ic.NonFiniteError("the loss is nan")
 
@@ -250,7 +250,7 @@ def test_ctrl_c_from_outside(folder):
 
 
 def test_ctrl_c_before_there_is_a_checkpoint(run, monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "fit", interrupt)
