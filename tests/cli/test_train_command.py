@@ -156,7 +156,7 @@ def test_diverging_after_a_checkpoint(run, folder, monkeypatch):
     fit = Trainer.fit
 
     def diverge(self, train, epochs, *arguments, **options):
-        fit(self, train, 1, *arguments)
+        fit(self, train, 1, *arguments, **options)
         raise ic.NonFiniteError("the loss is nan")
 
     monkeypatch.setattr(Trainer, "fit", diverge)
