@@ -91,7 +91,8 @@ def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tup
     kinds = [kind for kind, _ in parameters(file)[name]]
     arrays = [a for kind, a in zip(kinds, arguments, strict=True) if kind.endswith("*")]
     check_device(arrays)
-    types = {"const T*": dtype, "const double*": "float64", "const long long*": "int64"}
+    wide = "float64" if dtype == "float64" else "float32"
+    types = {"const T*": dtype, "const A*": wide, "const double*": "float64", "const long long*": "int64"}
     passed: list[Any] = []
     for kind, argument in zip(kinds, arguments, strict=True):
         if kind.startswith("const"):

@@ -1,33 +1,113 @@
-"""Batch norm by kernels of its own (``kernels/normalization.cu``): nothing waits for the device."""
+"""Normalisation by kernels of its own (``kernels/normalization.cu``): nothing waits for the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from itertools import groupby
+from math import prod
+from operator import setitem
+from typing import Any, NamedTuple
 
 from im2colnet.backend.kernel import kernel
 from im2colnet.backend.normalization import Normalization, Statistics
-from im2colnet.types import Call, Spec
-from im2colnet_cupy import sums
+from im2colnet.types import Call, Shape, Spec, accumulator
+from im2colnet_cupy import cuda, sums
 from im2colnet_cupy.activation import kind_arguments
 from im2colnet_cupy.cuda import launch
 
 Array = Any
+FILE = "normalization.cu"
+LANES = 32  # threads that read samples side by side, at most
+ENOUGH_BLOCKS = 1024  # blocks of a launch that leave no part of a GPU idle
 
 
 def _parts(backend: Any, x: Spec, **others: Any) -> list[Spec]:
     return [Spec((sums.SUM_BLOCKS, 2, x.shape[1]), "float64")]
 
 
+class Sets(NamedTuple):
+    """Sets of numbers of one sample: place ((k0·O0 + o0)·K1 + k1)·O1 + o1 of N samples belongs to set (k0, k1)."""
+
+    K0: int
+    O0: int
+    K1: int
+    O1: int
+    N: int
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """Arguments of a kernel: the number of sets, and the sizes."""
+        return self.K0 * self.K1, *self[1:]
+
+    @property
+    def members(self) -> int:
+        return self.O0 * self.O1
+
+    @property
+    def places(self) -> int:
+        return self.K0 * self.K1 * self.members
+
+    @property
+    def width(self) -> int:
+        """Threads that read samples side by side, a power of two."""
+        return min(LANES, 1 << (self.N - 1).bit_length(), cuda.THREADS)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Blocks that add up sets: for each set and ``width`` samples, and the parts into which its members are cut."""
+        blocks, rows = self.K0 * self.K1 * -(-self.N // self.width), cuda.THREADS // self.width
+        return blocks, max(1, min(sums.SUM_BLOCKS, self.members // (4 * rows), ENOUGH_BLOCKS // blocks))
+
+
+def sets_of(x: Shape, over: tuple[int, ...], *parameters: Spec | Array | None) -> Sets | None:
+    """Return the sets of x, or None where they are too scattered for the kernels, or a parameter has a batch."""
+    *axes, N = x
+    long = [axis for axis, n in enumerate(axes) if n != 1]
+    runs = [(within, prod(axes[axis] for axis in run)) for within, run in groupby(long, lambda axis: axis in over)]
+    if runs and runs[0][0]:
+        runs.insert(0, (False, 1))
+    if len(runs) > 4 or any(each is not None and each.shape[-1:] not in ((), (1,)) for each in parameters):
+        return None
+    K0, O0, K1, O1, *_ = [n for _, n in runs] + 4 * [1]
+    return Sets(K0, O0, K1, O1, N)
+
+
+def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
+    given = [each for each in (others.get("weight"), others.get("bias")) if each is not None]
+    sets = sets_of(x.shape, over, *given)
+    if sets is None:
+        return Normalization.set_norm.scratch(backend, {"x": x, "over": over} | others)
+    return [_partial(sets), *[Spec((sets.places,), accumulator(x.dtype)) for _ in given]]
+
+
+def _set_norm_grads(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
+    weight, gradients = others.get("weight"), [others.get("dweight"), others.get("dbias")]
+    sets = sets_of(x.shape, over, weight, *gradients)
+    if sets is None:
+        return Normalization.set_norm_grads.scratch(backend, {"x": x, "over": over} | others)
+    count, wide = sets.K0 * sets.K1, accumulator(x.dtype)
+    found = [_partial(sets), Spec((2, count, sets.N), wide)]
+    if weight is not None:
+        found.append(Spec((sets.places,), wide))
+    for gradient in [each for each in gradients if each is not None][:1]:
+        found += [Spec((2, *x.shape[:-1], 1), "float64"), Spec(gradient.shape, "float64")]
+    return found
+
+
+def _partial(sets: Sets) -> Spec:
+    """Return what the blocks add to the sums of sets."""
+    return Spec((sets.grid[1], 2, sets.K0 * sets.K1, sets.N), "float64")
+
+
 class CupyNormalization(Normalization):
-    """Batch norm on the GPU."""
+    """Normalisation on the GPU."""
 
     @kernel(scratch=_parts)
     def batch_norm_sums(self, x: Array, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         ((parts,), (H, C, M)) = scratch, sums.matrices(x)
         yield partial(sums.channel_sums, 1, x, x, parts, parts)
-        yield partial(launch, "normalization.cu", "moments", x, parts, x, out, sums.SUM_BLOCKS, H, C, M, elements=C)
+        yield partial(launch, FILE, "moments", x, parts, x, out, sums.SUM_BLOCKS, H, C, M, elements=C)
 
     @kernel(scratch=_parts)
     def batch_norm_grad_sums(
@@ -45,18 +125,18 @@ class CupyNormalization(Normalization):
         any_of_them = given[0] if given else sums  # in the place of what there is not, and is not read
         w, b = (any_of_them if array is None else array for array in (weight, bias))
         arguments = C, float(n), float(eps), weight is not None, bias is not None
-        launch("normalization.cu", "statistics", w, sums, w, b, rows, *arguments, elements=C)
+        launch(FILE, "statistics", w, sums, w, b, rows, *arguments, elements=C)
         return Statistics(*(rows[k] for k in range(5)))
 
     def batch_norm_input_grad(self, sums: Array, n: int, of: Statistics) -> tuple[Array, Array]:
         C, rows = sums.shape[1], self.empty(sums.shape, "float64")
         arguments = of.mean, of.inverse, of.scale, rows, C, float(n)
-        launch("normalization.cu", "input_grad", rows, sums, *arguments, elements=C)
+        launch(FILE, "input_grad", rows, sums, *arguments, elements=C)
         return rows[0], rows[1]
 
     def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> None:
         arguments = of.mean, of.var, mean, var, mean.size, float(momentum), n / (n - 1)
-        launch("normalization.cu", "running", mean, *arguments)
+        launch(FILE, "running", mean, *arguments)
 
     @kernel()
     def channel_affine(
@@ -72,4 +152,87 @@ class CupyNormalization(Normalization):
     ) -> Iterator[Call]:
         second, b = (x, scale) if other is None else (other, other_scale)
         arguments = *sums.matrices(x), other is not None, *kind_arguments(activation)
-        yield partial(launch, "normalization.cu", "affine", out, x, scale, shift, second, b, out, *arguments)
+        yield partial(launch, FILE, "affine", out, x, scale, shift, second, b, out, *arguments)
+
+    @kernel(scratch=_set_norm)
+    def set_norm(
+        self,
+        x: Array,
+        over: tuple[int, ...],
+        eps: float | Callable[[], float],
+        weight: Array | None = None,
+        bias: Array | None = None,
+        inverse: Array = None,
+        mean: Array | None = None,
+        rest: Array | None = None,
+        out: Array = None,
+        scratch: Any = None,
+    ) -> Iterator[Call]:
+        sets = sets_of(x.shape, over, weight, bias)
+        if sets is None:
+            yield from super().set_norm.prepare(
+                x, over, eps, weight, bias, inverse, mean, rest, out=out, scratch=scratch
+            )
+            return
+        parts, *of_places = scratch
+        statistics = (inverse, inverse, inverse) if mean is None else (inverse, mean, rest)
+        centred, of = mean is not None, sets.arguments
+        yield partial(launch, FILE, "set_sums", x, x, parts, *of, sets.width, centred, grid=sets.grid)
+
+        def write_statistics() -> None:
+            arguments = *statistics, len(parts), *of, float(eps() if callable(eps) else eps), centred
+            launch(FILE, "set_statistics", x, parts, x, *arguments, elements=inverse.size)
+
+        yield write_statistics
+        affine = [inverse, inverse]  # what is not given is not read
+        for k, parameter in enumerate((weight, bias)):
+            if parameter is not None:
+                affine[k] = of_places.pop()
+                yield partial(setitem, affine[k].reshape((*x.shape[:-1], 1)), ..., parameter)
+        given = centred, weight is not None, bias is not None
+        yield partial(launch, FILE, "set_norm", out, x, *statistics, *affine, out, *of, *given)
+
+    @kernel(scratch=_set_norm_grads)
+    def set_norm_grads(
+        self,
+        x: Array,
+        dy: Array,
+        over: tuple[int, ...],
+        inverse: Array,
+        mean: Array | None = None,
+        rest: Array | None = None,
+        weight: Array | None = None,
+        dweight: Array | None = None,
+        dbias: Array | None = None,
+        dx: Array | None = None,
+        scratch: Any = None,
+    ) -> Iterator[Call]:
+        sets = sets_of(x.shape, over, weight, dweight, dbias)
+        if sets is None:
+            yield from super().set_norm_grads.prepare(
+                x, dy, over, inverse, mean, rest, weight, dweight, dbias, dx, scratch=scratch
+            )
+            return
+        parts, means, *others = scratch
+        statistics = (inverse, inverse, inverse) if mean is None else (inverse, mean, rest)
+        centred, of = mean is not None, sets.arguments
+        factor = inverse if weight is None else others.pop(0)
+        if others:
+            of_places, total = others
+            grid = (-(-sets.places // (cuda.THREADS // sets.width)),)
+            arguments = of_places, *of, sets.width, centred
+            yield partial(launch, FILE, "set_place_sums", x, x, dy, *statistics, *arguments, grid=grid)
+            axes = tuple(axis for axis, n in enumerate(total.shape) if n == 1)
+            for k, gradient in enumerate((dbias, dweight)):
+                if gradient is not None:
+                    yield partial(self.xp.sum, of_places[k], axis=axes, keepdims=True, out=total)
+                    yield partial(setitem, gradient, ..., total)
+        if dx is None:
+            return
+        if weight is not None:
+            yield partial(setitem, factor.reshape((*x.shape[:-1], 1)), ..., weight)
+        given = centred, weight is not None
+        inputs = x, dy, *statistics, factor
+        yield partial(launch, FILE, "set_grad_sums", x, *inputs, parts, *of, sets.width, *given, grid=sets.grid)
+        yield partial(sums.join, parts, means, sets.members)
+        yield partial(launch, FILE, "set_norm_grad", dx, *inputs, means, dx, *of, *given)

@@ -16,9 +16,9 @@ def channel_sums(kind: int, x: Array, second: Array, mean: Array, parts: Array) 
     launch("sums.cu", "channel_sums", x, x, second, mean, parts, H, C, M, kind, grid=(C, SUM_BLOCKS))
 
 
-def join(parts: Array, out: Array) -> None:
-    """Write the sums of all blocks."""
-    launch("sums.cu", "sum_partial", out, parts, out, SUM_BLOCKS, out.size)
+def join(parts: Array, out: Array, count: int = 1) -> None:
+    """Write the sums of all blocks, divided by ``count``."""
+    launch("sums.cu", "sum_partial", out, parts, out, parts.shape[0], out.size, float(count))
 
 
 def matrices(x: Array) -> tuple[int, int, int]:

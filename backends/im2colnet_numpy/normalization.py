@@ -42,7 +42,7 @@ def in_groups(x: Spec | Array, over: tuple[int, ...], mean: Spec | Array | None,
     """Whether x is images (H, G, C/G, W, N) of 32 or 64 bits, whose groups of channels are centred and scaled."""
     if mean is None or len(x.shape) != 5 or over != (0, 2, 3) or np.dtype(x.dtype).itemsize < 4:
         return False
-    return all(each is None or prod(each.shape) == x.shape[1] * x.shape[2] for each in affine)
+    return all(each is None or tuple(each.shape) == (1, *x.shape[1:3], 1, 1) for each in affine)
 
 
 def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
@@ -52,7 +52,8 @@ def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> li
 
 
 def _set_norm_grads(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
-    if in_groups(x, over, others.get("mean"), others.get("weight")):
+    affine = (others.get(name) for name in ("weight", "dweight", "dbias"))
+    if in_groups(x, over, others.get("mean"), *affine):
         return _groups(backend, x)
     return Normalization.set_norm_grads.scratch(backend, {"x": x, "over": over} | others)
 
@@ -96,7 +97,7 @@ class NumpyNormalization(Normalization):
         dx: Array | None = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
-        if in_groups(x, over, mean, weight):
+        if in_groups(x, over, mean, weight, dweight, dbias):
             yield partial(group_norm_grads, x, dy, inverse, mean, rest, weight, dweight, dbias, dx, scratch)
         else:
             yield from super().set_norm_grads.prepare(

@@ -40,10 +40,17 @@ def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> li
 
 
 def _set_norm_grads(
-    backend: Any, x: Spec, dy: Spec, over: tuple[int, ...], weight: Any = None, **others: Any
+    backend: Any,
+    x: Spec,
+    dy: Spec,
+    over: tuple[int, ...],
+    weight: Any = None,
+    dweight: Any = None,
+    dbias: Any = None,
+    **others: Any,
 ) -> list[Spec]:
     full, sums, *copy = _set_norm(backend, x, over)
-    of_weight = () if weight is None else weight.shape
+    of_weight = next((each.shape for each in (weight, dweight, dbias) if each is not None), ())
     return [full, full, sums, Spec(sums.shape, full.dtype), Spec(of_weight, "float64"), *copy]
 
 

@@ -15,7 +15,7 @@ from im2colnet.parallel import get_num_threads
 from im2colnet.reports.profile import peaks
 from im2colnet.text import amount
 from im2colnet.training.trainer import Trainer
-from im2colnet.types import Array
+from im2colnet.types import Array, accumulator
 from im2colnet.version import __version__
 from im2colnet.window import make_window
 
@@ -123,6 +123,21 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
         lambda k, to: k.batch_norm_statistics(k.asarray(sums), 13 * 13 * 9, 1e-5, to(scale), to(shift)).scale,
     )
     yield compare("batch norm", lambda k, to: k.channel_affine(to(x), to(scale), to(shift), activation="relu"))
+    grouped, gradient = rng.standard_normal((2, 12, 4, 3, 12, 9))
+    of_channels = rng.standard_normal((2, 1, 4, 3, 1, 1))
+
+    def group_norm(k: Backend, to: Callable[[Any], Array], wanted: str) -> Array:
+        (x, dy), (w, b), over = map(to, (grouped, gradient)), map(to, of_channels), (0, 2, 3)
+        wide = accumulator(x.dtype.name)
+        saved = {name: k.empty((1, 4, 1, 1, 9), wide) for name in ("inverse", "mean", "rest")}
+        y, gradients = k.set_norm(x, over, 1e-5, w, b, **saved), {"dx": k.empty(x.shape, x.dtype.name)}
+        gradients |= {name: k.empty(w.shape, wide) for name in ("dweight", "dbias")}
+        k.set_norm_grads(x, dy, over, weight=w, **saved, **gradients)
+        return y if wanted == "y" else gradients[wanted]
+
+    yield compare("group norm", lambda k, to: group_norm(k, to, "y"))
+    yield compare("its input's gradient, group norm", lambda k, to: group_norm(k, to, "dx"))
+    yield compare("its weight's gradient, group norm", lambda k, to: group_norm(k, to, "dweight"))
     labels = rng.integers(0, 70, 9)
     logits = a[:, :9]
 

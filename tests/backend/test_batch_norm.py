@@ -166,6 +166,23 @@ def test_fit_stops_before_it_writes_state_that_is_not_finite(tmp_path):
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept
 
 
+@pytest.mark.parametrize("given", [(), ("weight",), ("bias",), ("weight", "bias")], ids=str)
+def test_a_weight_or_a_bias_alone(every_backend, given):
+    x, arrays = normal(5, 3, 4), {name: normal(3, seed=seed) for seed, name in enumerate(given, 1)}
+    of = {"weight": np.ones(3), "bias": np.zeros(3)} | arrays
+    mean, inverse = x.mean((0, 2)), 1 / np.sqrt(x.var((0, 2)) + 1e-5)
+    to = every_backend.asarray
+    sums = to(np.stack([20 * mean, 20 * x.var((0, 2))]))
+    weight, bias = (to(arrays[name]) if name in arrays else None for name in ("weight", "bias"))
+    found = every_backend.batch_norm_statistics(sums, 20, 1e-5, weight, bias)
+    assert_allclose(every_backend.to_numpy(found.scale), inverse * of["weight"])
+    assert_allclose(every_backend.to_numpy(found.shift), of["bias"] - mean * inverse * of["weight"], atol=1e-14)
+    with ic.use_backend(every_backend):
+        y = ic.functional.batch_norm(to(x), None, None, weight, bias, training=True)
+    normed = (x - mean[:, None]) * inverse[:, None]
+    assert_allclose(every_backend.to_numpy(y), normed * of["weight"][:, None] + of["bias"][:, None], atol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore::im2colnet.errors.InputWarning")
 def test_the_other_backends_see_it_at_the_end_of_an_epoch():
     """A GPU is not waited for in each step."""

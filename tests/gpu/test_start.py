@@ -153,11 +153,11 @@ def test_arguments_that_a_kernel_does_not_take():
     cuda, backend = made["im2colnet_cupy.cuda"], made["im2colnet_cupy"].CupyBackend()
     x = backend.asarray(np.ones(4, "float32"))
     with pytest.raises(TypeError, match=r"'sum_partial' takes an integer where 2\.5 is given"):
-        cuda.launch("sums.cu", "sum_partial", x, x, x, 1, 2.5)
+        cuda.launch("sums.cu", "sum_partial", x, x, x, 1, 2.5, 1.0)
     with pytest.raises(ValueError, match=r"shorter|longer"):
         cuda.launch("sums.cu", "sum_partial", x, x, x, 1)
     with pytest.raises(OverflowError):  # would be another number
-        cuda.launch("sums.cu", "sum_partial", x, x, x, 1, 2**31)
+        cuda.launch("sums.cu", "sum_partial", x, x, x, 1, 2**31, 1.0)
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "backends/im2colnet_cupy/kernels").glob("*.cu")))

@@ -32,10 +32,11 @@ static __device__ __forceinline__ int output_at(int position, int k, int before,
     return t < size ? t : -1;
 }
 
-// Sum `count` numbers over the threads of a block, whose number is a power of two
+// Sum `count` numbers over the threads of a block, whose number is a power of two; with a `width`, a power of two, over
+// the threads t, t + width, t + 2·width ..., for each t < width
 #define THREADS 256     // threads of a block, at most
-static __device__ __forceinline__ void block_sum(double* shared, int count) {
-    for (int half = blockDim.x / 2; half; half /= 2) {
+static __device__ __forceinline__ void block_sum(double* shared, int count, int width = 1) {
+    for (int half = blockDim.x / 2; half >= width; half /= 2) {
         __syncthreads();
         if (threadIdx.x < half)
             for (int k = 0; k < count; ++k) shared[k * THREADS + threadIdx.x] += shared[k * THREADS + threadIdx.x + half];

@@ -25,11 +25,11 @@ extern "C" __global__ void channel_sums(
         for (int e = 0; e < count; ++e) partial[((Index)blockIdx.y * count + e) * C + c] = shared[e * THREADS];
 }
 
-// out[e] = Σ_p partial[p][e], in the type of the output
-extern "C" __global__ void sum_partial(const double* partial, T* out, int parts, int size) {
+// out[e] = Σ_p partial[p][e] / count, in the type of the output
+extern "C" __global__ void sum_partial(const double* partial, T* out, int parts, int size, double count) {
     EACH(e, size) {
         double sum = 0;
         for (int p = 0; p < parts; ++p) sum += partial[(Index)p * size + e];
-        out[e] = (T)sum;
+        out[e] = (T)(sum / count);
     }
 }
