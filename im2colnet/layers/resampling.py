@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import setitem
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import one_of
+from im2colnet.checks import more_than_zero, one_of
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, _images
 from im2colnet.types import Array, Call, Shape, Spec, accumulator
@@ -24,45 +24,66 @@ class Upsample(Layer):
 
     Parameters
     ----------
-    scale_factor : int or (height, width), optional
-        2 if no ``size`` is given.
+    scale_factor : float or (height, width), optional
+        2 if no ``size`` is given. The size of the output is its product with that of the input, rounded down.
     size : int or (height, width), optional
         Size of the output, in place of ``scale_factor``.
     mode : {"nearest", "bilinear"}
     align_corners : bool, optional
         Of "bilinear": whether the corners of input and output are the middles of their corner pixels, and not the
         corners of these. By default False.
+    recompute_scale_factor : bool, optional
+        Whether the output's pixels lie evenly over the input, as for a ``size``. By default they are
+        ``1 / scale_factor`` of its pixels apart, which is not the same if the size of the output was rounded down.
 
     Notes
     -----
+    As in PyTorch, they lie evenly in any case if the size stays the same, and for "nearest" if it doubles.
+
     "bilinear", and "nearest" to a size that is no multiple, are products with a matrix along each axis, whose rows hold
     the weights of the input's pixels.
     """
 
-    scale_factor: int | tuple[int, int] | None = None
+    scale_factor: float | tuple[float, float] | None = None
     size: int | tuple[int, int] | None = None
     mode: str = "nearest"
     align_corners: bool | None = None
-    fixed: ClassVar[frozenset[str]] = frozenset({"scale_factor", "size", "mode", "align_corners"})
+    recompute_scale_factor: bool | None = None
+    fixed: ClassVar[frozenset[str]] = frozenset(
+        {"scale_factor", "size", "mode", "align_corners", "recompute_scale_factor"}
+    )
 
     def __post_init__(self) -> None:
         if self.size is not None and self.scale_factor is not None:
             raise ShapeError(f"give scale_factor or size, not both: got {self.scale_factor!r} and {self.size!r}")
-        self._factors = pair(2 if self.scale_factor is None else self.scale_factor, "scale_factor")
+        self._factors = _two_factors(2 if self.scale_factor is None else self.scale_factor)
         self._size = None if self.size is None else pair(self.size, "size")
         one_of("mode", self.mode, "nearest", "bilinear")
         one_of("align_corners", self.align_corners, None, True, False)
         if self.mode == "nearest" and self.align_corners is not None:
             raise ShapeError('align_corners is for mode="bilinear" alone')
+        one_of("recompute_scale_factor", self.recompute_scale_factor, None, True, False)
+        if self.recompute_scale_factor and self.size is not None:
+            raise ShapeError("recompute_scale_factor is for scale_factor, not for size")
 
     def output_shape(self, x: Shape) -> Shape:
         (H, C, W, N), (a, b) = _images(x), self._factors
-        oh, ow = self._size or (H * a, W * b)
+        oh, ow = self._size or (int(H * a), int(W * b))
+        if not (oh and ow):
+            raise ShapeError(f"scale_factor={self.scale_factor!r} leaves no pixel of images of the size {(H, W)}")
         return oh, C, ow, N
+
+    def _evenly(self, axis: int, n: int, out: int) -> bool:
+        """Whether ``out`` pixels lie evenly over n pixels of the input, on the first axis or the second."""
+        rounded_down = self._size is None and out != n * self._factors[axis]
+        doubles = self.mode == "nearest" and out == 2 * n
+        return not rounded_down or bool(self.recompute_scale_factor) or out == n or doubles
 
     def _repeats(self, x: Shape, y: Shape) -> bool:
         """Whether each pixel is repeated, the same number of times along an axis."""
-        return self.mode == "nearest" and y[0] % x[0] == y[2] % x[2] == 0
+        sizes = (x[0], y[0]), (x[2], y[2])
+        even = all(out % n == 0 and self._evenly(axis, n, out) for axis, (n, out) in enumerate(sizes))
+        return self.mode == "nearest" and even
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         if self._repeats(x, y):
@@ -109,16 +130,18 @@ class Upsample(Layer):
         from im2colnet.host import np  # they are made once, on the host
 
         y, found = self.output_shape(x.shape), []
-        for axis in 0, 2:
-            n, out = x.shape[axis], y[axis]
+        for axis, (n, out) in enumerate(((x.shape[0], y[0]), (x.shape[2], y[2]))):
+            even, apart = self._evenly(axis, n, out), 1 / self._factors[axis]  # apart in pixels of the input
             if self.mode == "nearest":
-                position = np.arange(out) * n // out
+                position = (
+                    np.arange(out) * n // out if even else np.minimum((np.arange(out) * apart).astype(int), n - 1)
+                )
                 low, high, weight = position, position, np.zeros(out)
             else:
                 if self.align_corners:
                     place = np.arange(out) * ((n - 1) / max(1, out - 1))
                 else:
-                    place = np.maximum((np.arange(out) + 0.5) * (n / out) - 0.5, 0)
+                    place = np.maximum((np.arange(out) + 0.5) * (n / out if even else apart) - 0.5, 0)
                 low = np.minimum(place.astype(int), n - 1)
                 high, weight = np.minimum(low + 1, n - 1), place - low
             matrix = np.zeros((out, n))
@@ -126,6 +149,15 @@ class Upsample(Layer):
             np.add.at(matrix, (np.arange(out), high), weight)
             found.append(ctx.backend.asarray(matrix.astype(x.dtype)))
         return found
+
+
+def _two_factors(given: Any) -> tuple[float, float]:
+    """Return the factors of height and width, as integers where they are whole."""
+    factors = list(given) if hasattr(given, "__iter__") and not isinstance(given, str) else [given, given]
+    if len(factors) != 2:
+        raise ShapeError(f"scale_factor must be a number or two, (height, width), got {given!r}")
+    height, width = (more_than_zero("scale_factor", factor) for factor in factors)
+    return int(height) if height == int(height) else height, int(width) if width == int(width) else width
 
 
 def _flat(x: Array) -> Array:

@@ -721,6 +721,10 @@ FUNCTIONS = [
     {"function": "l1_loss", "shapes": {"input": (5,), "target": (5,)}, "reduction": "sum"},
     {"function": "huber_loss", "shapes": {"input": (3, 2), "target": (3, 2)}, "reduction": "none", "delta": 0.5},
     {"function": "smooth_l1_loss", "shapes": {"input": (3, 4), "target": (3, 4)}, "reduction": "none", "beta": 0.5},
+    {"function": "interpolate", "shapes": {"input": (1, 2, 7, 5)}, "scale_factor": (0.3, 1.1)},
+    {"function": "interpolate", "shapes": {"input": (1, 2, 4, 3)}, "scale_factor": (2.1, 3.4)},
+    {"function": "interpolate", "shapes": {"input": (1, 2, 7, 5)}, "scale_factor": (1.1, 2.3), "mode": "bilinear"},
+    {"function": "interpolate", "shapes": {"input": (1, 2, 4, 3)}, "scale_factor": 2.4, "recompute_scale_factor": True},
 ]
 
 FAMILIES = {
@@ -1062,6 +1066,23 @@ FAMILIES = {
                 "bilinear, factor": {"x": (2, 3, 4, 5), "scale_factor": 2, "mode": "bilinear"},
                 "bilinear, size": {"x": (2, 3, 4, 5), "size": (7, 3), "mode": "bilinear", "align_corners": False},
                 "bilinear, corners": {"x": (2, 3, 4, 5), "size": (9, 3), "mode": "bilinear", "align_corners": True},
+                "nearest, fractions": {"x": (2, 2, 4, 5), "scale_factor": (3.2, 0.7)},
+                "nearest, nearly the same, nearly twice": {"x": (2, 2, 4, 5), "scale_factor": (1.1, 2.1)},
+                "nearest, recomputed": {"x": (2, 2, 4, 5), "scale_factor": 1.7, "recompute_scale_factor": True},
+                "bilinear, fractions": {"x": (2, 2, 4, 5), "scale_factor": (2.6, 0.7), "mode": "bilinear"},
+                "bilinear, nearly the same": {"x": (2, 2, 4, 5), "scale_factor": (1.1, 2.1), "mode": "bilinear"},
+                "bilinear, recomputed": {
+                    "x": (2, 2, 4, 5),
+                    "scale_factor": 1.7,
+                    "mode": "bilinear",
+                    "recompute_scale_factor": True,
+                },
+                "bilinear, corners, fractions": {
+                    "x": (2, 2, 4, 5),
+                    "scale_factor": 1.7,
+                    "mode": "bilinear",
+                    "align_corners": True,
+                },
                 "bilinear, one row": {"x": (2, 3, 4, 5), "size": (1, 8), "mode": "bilinear", "align_corners": True},
             },
         ),

@@ -20,6 +20,12 @@ LAYERS = [
             (Upsample(mode="bilinear", align_corners=True), (3, 4, 2)),
             (Upsample(size=(7, 2), mode="bilinear"), (2, 3, 5)),
             (Upsample(size=(1, 6), mode="bilinear", align_corners=True), (2, 3, 4)),
+            (Upsample(1.7), (2, 3, 4)),
+            (Upsample((2.1, 1.2)), (2, 4, 4)),
+            (Upsample((3.2, 0.6), mode="bilinear"), (2, 3, 5)),
+            (Upsample(1.7, mode="bilinear", align_corners=True), (2, 3, 4)),
+            (Upsample(2.4, mode="bilinear", recompute_scale_factor=True), (2, 3, 4)),
+            (Upsample(2.4, recompute_scale_factor=True), (2, 3, 4)),
         ),
     ),
 ]
