@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass, fields
 from math import inf, nan
 from operator import index
@@ -11,6 +12,8 @@ from typing import Any, TypeVar, dataclass_transform
 from im2colnet.errors import DTypeError, ShapeError
 
 T = TypeVar("T")
+#: the lowest of all finite numbers
+LOWEST = -sys.float_info.max
 
 
 def is_truth_value(value: Any) -> bool:
@@ -57,7 +60,8 @@ def number(name: str, value: Any, or_else: str = "", least: float = 0.0, below: 
         found = nan
     if not least <= found < below:
         limit = ("" if below == inf else f" and less than {below}") + (f", or {or_else}" if or_else else "")
-        raise ShapeError(f"{name} must be a number of at least {least:g}{limit}; got {value!r}")
+        wanted = "a finite number" if least == LOWEST else f"a number of at least {least:g}"
+        raise ShapeError(f"{name} must be {wanted}{limit}; got {value!r}")
     return found
 
 

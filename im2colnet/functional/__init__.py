@@ -52,7 +52,7 @@ from im2colnet.functional.convolution import (
     conv_transpose1d,
     conv_transpose2d,
 )
-from im2colnet.functional.dropout import dropout
+from im2colnet.functional.dropout import dropout, dropout2d
 from im2colnet.functional.linear import linear
 from im2colnet.functional.losses import (
     binary_cross_entropy_with_logits,
@@ -113,6 +113,7 @@ __all__ = [
     "cross_entropy",
     "dice_loss",
     "dropout",
+    "dropout2d",
     "elu",
     "focal_loss",
     "fold",

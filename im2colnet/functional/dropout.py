@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from math import prod
 
 from im2colnet.backend import Backend
 from im2colnet.checks import number, truth_value, whole
 from im2colnet.errors import ShapeError
-from im2colnet.functional.applying import apply_to_numbers
+from im2colnet.functional.applying import apply
 from im2colnet.functional.arguments import on_arrays, zeros
-from im2colnet.layers import Dropout
-from im2colnet.types import Array
+from im2colnet.layers import Dropout, Dropout2d
+from im2colnet.types import Array, Shape
 
-__all__ = ["dropout"]
+__all__ = ["dropout", "dropout2d"]
 
 
 @on_arrays("input")
@@ -29,9 +30,37 @@ def dropout(backend: Backend, input: Array, p: float = 0.5, training: bool = Tru
     seed : int, optional
         An integer of at least 0, for which the same numbers are set to zero each time. By default others each time.
     """
+    return _dropped(Dropout, input, (input.size,), p, training, seed, backend)
+
+
+@on_arrays("input")
+def dropout2d(
+    backend: Backend, input: Array, p: float = 0.5, training: bool = True, *, seed: int | None = None
+) -> Array:
+    """While training, set whole channels of samples to zero with probability ``p``, multiply others by 1 / (1 - p).
+
+    Parameters
+    ----------
+    input : (N, C, ...)
+        Each channel of each sample is drawn on its own.
+    p, training, seed
+        As of :func:`dropout`.
+    """
+    if input.ndim < 2:
+        raise ShapeError(f"input must have channels, (N, C, ...), got shape {input.shape}")
+    N, C, *places = input.shape
+    return _dropped(Dropout2d, input, (1, N * C, prod(places), 1), p, training, seed, backend)
+
+
+def _dropped(
+    kind: type[Dropout], input: Array, shape: Shape, p: float, training: bool, seed: int | None, backend: Backend
+) -> Array:
+    """Return what a layer of this kind makes of an array that it sees in this shape."""
     if number("p", p) > 1:
         raise ShapeError(f"p must be a probability from 0 to 1, got {p!r}")
     key = int.from_bytes(os.urandom(8)) if seed is None else whole("seed", seed, least=0)
     if p == 1 and training:
         return zeros(backend, input, input.shape)
-    return apply_to_numbers(Dropout(p if p < 1 else 0), input, backend, truth_value("training", training), (key,))
+    x = backend.xp.ascontiguousarray(input).reshape(shape)
+    layer, training = kind(p if p < 1 else 0), truth_value("training", training)
+    return apply(layer, x, backend, training=training, key=(key,)).reshape(input.shape)

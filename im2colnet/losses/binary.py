@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import numbers
+from im2colnet.checks import LOWEST, numbers
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
 from im2colnet.layout import internal_axes
@@ -36,7 +36,9 @@ class BCEWithLogitsLoss(ElementwiseLoss):
 
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(reduction)
-        self.weight, self.pos_weight = numbers("weight", weight), numbers("pos_weight", pos_weight)
+        self.weight, self.pos_weight = (
+            numbers(name, given, least=LOWEST) for name, given in {"weight": weight, "pos_weight": pos_weight}.items()
+        )
 
     def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
         """Return targets of the output's shape, from 0 to 1, as floating-point numbers of the host."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
 from im2colnet.backend.foreign import to_host
-from im2colnet.checks import number, numbers, one_of
+from im2colnet.checks import LOWEST, number, numbers, one_of
 from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.host import np
 from im2colnet.layout import channel_axis, internal_axes
@@ -45,7 +45,7 @@ class ClassLoss(Loss):
     label_smoothing: float = 0.0
 
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
-        self.weight = numbers("weight", weight)
+        self.weight = numbers("weight", weight, least=LOWEST)
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
             raise ShapeError(f"ignore_index must be an integer, got {ignore_index!r}")
         self.ignore_index = int(ignore_index)
@@ -101,8 +101,14 @@ class ClassLoss(Loss):
             return 1, counted
         if self.weight is None or not self.weighted_mean:
             return counted or 1, counted
-        weights = np.array([*self.weight, 0.0])  # the last one is that of IGNORED, -1
-        return float(weights[targets].sum()) or 1.0, counted
+        weights = np.array([*self.weight, 0.0])[targets]  # the last one is that of IGNORED, -1
+        total = float(weights.sum())
+        if not total and weights.any():
+            raise NonFiniteError(
+                "the weights of the batch's labels, some of which are negative, add up to 0, and the mean loss is"
+                " divided by their sum: take other weights, or reduction='sum'"
+            )
+        return total or 1.0, counted
 
     def __call__(
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend

@@ -69,6 +69,7 @@ CALLS = {
     "local_response_norm": (lambda x: F.local_response_norm(x, 3), [X]),
     "normalize": (F.normalize, [X]),
     "dropout": (lambda x: F.dropout(x, 0.3, seed=1), [X]),
+    "dropout2d": (lambda x: F.dropout2d(x, 0.3, seed=1), [X]),
     "pad": (lambda x: F.pad(x, (1, 2, 0, 3), value=0.5), [X]),
     "interpolate": (lambda x: F.interpolate(x, (4, 7), mode="bilinear"), [X]),
     "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), [X]),
@@ -99,7 +100,9 @@ def test_every_function_is_called():
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_every_backend_gives_numpy_s_result_in_the_type_of_the_input(name, dtype, every_backend):
     function, arrays = CALLS[name]
-    wide = "float32" if name == "dropout" and dtype != "float64" else "float64"  # other numbers are drawn for each
+    wide = (
+        "float32" if name.startswith("dropout") and dtype != "float64" else "float64"
+    )  # other numbers are drawn for each
     exact = function(*(a.astype(dtype).astype(wide) for a in arrays))
     with ic.use_backend(every_backend):
         found = function(*(every_backend.asarray(a.astype(dtype)) for a in arrays))
@@ -291,6 +294,23 @@ def test_dropout():
     assert_array_equal(F.dropout(x, 1, False), x)
 
 
+def test_dropout_of_channels():
+    x = normal(50, 40, 3, 2) + 10
+    assert_array_equal(F.dropout2d(x, 0.3, False), x)
+    assert_array_equal(F.dropout2d(x, 0.3, seed=4), F.dropout2d(x, 0.3, seed=4))
+    dropped = F.dropout2d(x, 0.3, seed=5)
+    kept = dropped[:, :, 0, 0] != 0
+    assert 0.65 < kept.mean() < 0.75
+    assert kept.any(0).all()
+    assert kept.any(1).all()
+    assert not dropped[~kept].any()
+    assert_allclose(dropped[kept], x[kept] / 0.7, rtol=1e-12)
+    assert not F.dropout2d(x, 1.0).any()
+    assert F.dropout2d(x[:0]).shape == (0, 40, 3, 2)
+    assert F.dropout2d(x[:, :, 0]).shape == (50, 40, 2)
+    assert F.dropout2d(x[:, :, 0, 0]).shape == (50, 40)
+
+
 def test_indices_of_wide_windows_take_the_memory_of_few_images():
     import tracemalloc
 
@@ -422,6 +442,8 @@ ERRORS = [
     (lambda: F.normalize(X, 2, 9), ic.ShapeError, "dim must be an axis", "9"),
     (lambda: F.dropout(X, 1.5), ic.ShapeError, "p must be a probability", "1.5"),
     (lambda: F.dropout(X, seed=-1), ic.ShapeError, "seed must be", "-1"),
+    (lambda: F.dropout2d(X, -0.1), ic.ShapeError, "p must be", "-0.1"),
+    (lambda: F.dropout2d(X[0, 0, 0]), ic.ShapeError, "input must have channels", "(5,)"),
     (lambda: F.pad(X, (1,)), ic.ShapeError, "pad must be two integers for each", "(1,)"),
     (lambda: F.pad(X, 2), ic.ShapeError, "pad must be two integers for each", "2"),
     (lambda: F.pad(X, [1, 1] * 5), ic.ShapeError, "at most 8"),

@@ -578,6 +578,15 @@ LOSSES = [
     {"name": "SmoothL1Loss", "shape": VECTORS, "targets": "numbers", "beta": 0.0},
     {"name": "HuberLoss", "shape": PICTURES, "targets": "numbers"},
     {"name": "HuberLoss", "shape": VECTORS, "targets": "numbers", "reduction": "sum", "delta": 0.5},
+    {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "weight": [-0.5, 2.0, -0.25, 1.0]},
+    {"name": "NLLLoss", "shape": PICTURES, "targets": "some ignored", "weight": [0.5, -2.0, 0.25]},
+    {
+        "name": "BCEWithLogitsLoss",
+        "shape": VECTORS,
+        "targets": "answers",
+        "weight": [0.5, -2.0, 0.25, 1.0],
+        "pos_weight": [3.0, 1.0, -0.5, 2.0],
+    },
 ]
 
 #: what functions do that no layer does, or that layers do otherwise: the table of layers has the rest

@@ -39,7 +39,7 @@ TWINS = {
     "zero_pad2d": "pad",
 }
 #: functions that have no loops of their own
-TORCH_ALONE = {"dropout", "max_unpool2d", "normalize"}
+TORCH_ALONE = {"dropout", "dropout2d", "max_unpool2d", "normalize"}
 
 
 def modules(package):
