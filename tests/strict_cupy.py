@@ -38,6 +38,8 @@ FUNCTIONS = [
     "array",
     "asarray",
     "ascontiguousarray",
+    "bitwise_and",
+    "bitwise_or",
     "broadcast_to",
     "clip",
     "concatenate",
@@ -83,6 +85,7 @@ FUNCTIONS = [
     "tanh",
     "tensordot",
     "transpose",
+    "trunc",
     "where",
     "zeros",
     "zeros_like",
@@ -175,7 +178,7 @@ def _view(name):
     return view
 
 
-for _name in ("astype", "copy", "sum", "max", "min", "argmax", "all", "any", "mean", "fill"):
+for _name in ("astype", "clip", "copy", "sum", "max", "min", "argmax", "all", "any", "mean", "fill"):
     setattr(ndarray, _name, _method(_name))
 for _name in ("reshape", "transpose", "swapaxes", "view", "ravel", "squeeze"):
     setattr(ndarray, _name, _view(_name))

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from im2colnet.backend.activation import Activation, formula
+from im2colnet.backend.activation import FORMULAS, Activation, formula
 from im2colnet.backend.kernel import kernel
 from im2colnet.types import Call, Spec
 
 Array = np.ndarray
 SPREAD = 1 << 15  # a row of at most this many numbers stays in cache while it is combined with others
-TILE = 1 << 14  # numbers that a function of several passes takes at a time: they and its scratch stay in cache
+TILE = 1 << 15  # numbers that a function takes at a time: they and its scratch stay in the second-level cache
 
 
 def _value_scratch(backend: Any, x: Spec, kind: str) -> list[Spec]:
@@ -32,8 +32,14 @@ def _slope_scratch(backend: Any, read: Spec, dy: Spec, kind: str) -> list[Spec]:
     return [Spec((tile,), "bool" if row.mask else dy.dtype)] + [Spec((tile,), dy.dtype)] * row.slope_spare
 
 
+def _both_scratch(backend: Any, x: Spec, kind: str, slope: Any = None) -> list[Spec]:
+    return [Spec((min(prod(x.shape), TILE),), x.dtype)] * formula(kind).both_spare
+
+
 class NumpyActivation(Activation):
     """Elementwise functions on the CPU."""
+
+    slopes = frozenset(name for name, row in FORMULAS.items() if row.both)
 
     @kernel(scratch=_value_scratch)
     def activation(self, x: Array, kind: str, out: Any = None, scratch: Any = None) -> Iterator[Call]:
@@ -42,6 +48,17 @@ class NumpyActivation(Activation):
             return
         for tile, y, *spare in _tiles((x, out), scratch, TILE):
             yield activating(tile, kind, y, *spare)
+
+    @kernel(scratch=_both_scratch)
+    def activation_and_slope(
+        self, x: Array, kind: str, slope: Any = None, out: Any = None, scratch: Any = None
+    ) -> Iterator[Call]:
+        both = formula(kind).both
+        if both is None:
+            yield from super().activation_and_slope.prepare(x, kind, slope, out=out)
+            return
+        for tile, y, s, *spare in _tiles((x, out, slope), scratch, TILE):
+            yield partial(both, np, tile, y, s, *spare)
 
     @kernel(scratch=_slope_scratch)
     def activation_grad(

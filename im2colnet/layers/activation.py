@@ -52,6 +52,15 @@ class Activation(Layer):
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         reads, spec = formula(self.kind).reads, Spec(x, dtype)
+        if training and backend.saves_slope(self.kind):
+            both = backend.activation_and_slope.scratch(spec, self.kind, spec)
+            return Needs(
+                input=False,
+                output=False,
+                inplace=True,
+                saved={"slope": spec},
+                forward={"activation_and_slope": both},
+            )
         return Needs(
             input=reads == "x",
             output=reads == "y",
@@ -66,9 +75,15 @@ class Activation(Layer):
         return self.kind if formula(self.kind).reads == "y" or not training else None
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
+        if "slope" in ctx.saved:
+            return ctx.backend.activation_and_slope.prepare(
+                x, self.kind, ctx.saved["slope"], out=ctx.y, scratch=ctx.scratch["activation_and_slope"]
+            )
         return ctx.backend.activation.prepare(x, self.kind, out=ctx.y, scratch=ctx.scratch["activation"])
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        if "slope" in ctx.saved:
+            return [partial(ctx.xp.multiply, dy, ctx.saved["slope"], out=ctx.dx)]
         read = ctx.x if formula(self.kind).reads == "x" else ctx.y
         return ctx.backend.activation_grad.prepare(
             read, dy, self.kind, out=ctx.dx, scratch=ctx.scratch["activation_grad"]

@@ -78,6 +78,10 @@ ROWS = [
         ("activation_grad", (images(), images(seed=1), kind), {})
         for kind in ("relu", "leaky_relu:0.2", "sigmoid", "tanh", "silu")
     ),
+    *(
+        ("activation_and_slope", (images(), kind), {"slope": IMAGES})
+        for kind in ("relu", "silu", "softplus:2,1", "hardswish", "mish", "gelu", "gelu_tanh")
+    ),
     ("batch_norm_sums", (images(),), {}),
     ("batch_norm_grad_sums", (images(), normal(4), images(seed=1)), {}),
     ("channel_affine", (images(), normal(4), normal(4, seed=1)), {}),
