@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import IO, TypeAlias
 from zlib import crc32
 
-from im2colnet.errors import CheckpointError
+from im2colnet.errors import CheckpointError, Im2colnetError
 
 #: what is written into a file: bytes, or a function that writes them into the open file
 Content: TypeAlias = bytes | Callable[[IO[bytes]], object]
@@ -45,6 +45,8 @@ def replace_file(path: str | os.PathLike[str], content: Content) -> None:
             _send(target, content)
         else:
             _replace(target, old, content)
+    except Im2colnetError:
+        raise  # of the function that writes the content
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot write {os.fspath(path)}: {reason}") from error

@@ -14,6 +14,23 @@ def amount(value: float, base: int) -> str:
     return f"{value:.0f} {prefixes[power]}" if power == 0 else f"{value:.3g} {prefixes[power]}"
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return a text in which control characters, and others that a terminal would not show, are escaped as Python does.
+
+    Names of files and classes are data: a line break or a change of colour in them is shown, not obeyed. Characters in
+    ``keep`` stay as they are.
+    """
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def no_formula(text: str) -> str:
+    """Return a cell of a CSV file that no spreadsheet takes for a formula: an apostrophe goes before =, +, -, @, tab.
+
+    So recommends OWASP ("CSV injection"); names of files and classes may come from strangers.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else text
+
+
 def count(number: int, thing: str) -> str:
     """Return a number of things: ``count(1, "image")`` is "1 image", ``count(2000, "image")`` is "2,000 images"."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
@@ -26,6 +43,7 @@ def table(
 
     Where a terminal of ``width`` columns is too narrow, the last columns of a row are on lines of their own below it.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines: list[list[str]] = []  # each row's
     for row in rows:
@@ -47,7 +65,7 @@ def fields(rows: Mapping[str, str], width: int | None = None, whole: Collection[
 
     lines = []
     for name, value in rows.items():
-        line = f"{name:9}{value}"
+        line = f"{name:9}{printable(value)}"
         if width and name not in whole:
             line = textwrap.fill(line, width, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
         lines.append(line)

@@ -96,7 +96,12 @@ def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoint that a command needs."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a file that training has written")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a file that training has written, or the run folder: then its best.safetensors, if it keeps the best"
+        " checkpoint, or else its checkpoint.safetensors",
+    )
 
 
 def models_with(option: str) -> list[str]:

@@ -27,6 +27,7 @@ from im2colnet.errors import Im2colnetError, InputWarning, TrainingWarning, Work
 from im2colnet.parallel import num_threads
 from im2colnet.show import terminal
 from im2colnet.show.terminal import OutputError
+from im2colnet.text import printable
 from im2colnet.version import __version__
 
 DEBUG = "IM2COLNET_DEBUG"  #: environment variable: errors show the traceback
@@ -144,7 +145,7 @@ def _warnings_in_one_line() -> Iterator[None]:
     """Say the library's warnings once, in one line: which line of the library found them helps nobody here."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
-        print(f"im2colnet: warning: {message}", file=sys.stderr)
+        print(printable(f"im2colnet: warning: {message}", keep="\n"), file=sys.stderr)
 
     with warnings.catch_warnings():
         for category in InputWarning, TrainingWarning, WorkerWarning:
@@ -155,12 +156,12 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 def _say(error: BaseException, otherwise: str) -> None:
     """Say what a command has noted on an interruption, such as how to go on, or ``otherwise`` without a note."""
-    print("\n".join(getattr(error, "__notes__", [otherwise])), file=sys.stderr)
+    print(printable("\n".join(getattr(error, "__notes__", [otherwise])), keep="\n"), file=sys.stderr)
 
 
 def _failed(message: str) -> int:
     """Say why the work failed, and where if that is wanted."""
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         traceback.print_exc()
-    print(f"im2colnet: error: {message}", file=sys.stderr)
+    print(printable(f"im2colnet: error: {message}", keep="\n"), file=sys.stderr)
     return 1

@@ -23,6 +23,7 @@ from im2colnet.training.folder import CHECKPOINT, METRICS
 
 RECORD = "run.json"
 CURVES = "curves.png"
+BEST = "best.safetensors"  #: the checkpoint of the best epoch, in runs that keep it
 #: the files of a run that a report names, by what they hold
 FILES = {"checkpoint": CHECKPOINT, "metrics": METRICS, "curves": CURVES}
 LOCK_PATIENCE = 3.0  #: seconds to wait for a folder's lock, which the workers of a killed run hold until they end
@@ -119,6 +120,18 @@ RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def checkpoint_of(path: str) -> str:
+    """Return the checkpoint that a path names: the file itself, or that of a run's folder.
+
+    Of a run that keeps its best checkpoint that is the best one, otherwise the last one.
+    """
+    if os.path.isdir(path):
+        for name in BEST, CHECKPOINT:
+            if os.path.exists(os.path.join(path, name)):
+                return os.path.join(path, name)
+    return path
 
 
 def take_folder(

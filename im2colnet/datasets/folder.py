@@ -319,7 +319,7 @@ def _listing(root: str, part: str) -> Listing:
     folder = os.path.join(root, part) if part else root
     classes, beside = _entries(folder)
     loose = [name for name in beside if _is_picture(name)]
-    found = {name: list(_walk(folder, name)) for name in classes}
+    found = {name: [os.path.join(name, file) for file in walk(os.path.join(folder, name))] for name in classes}
     empty = [name for name, names in found.items() if not names]
     found = {name: names for name, names in found.items() if names}
     if not found:
@@ -363,11 +363,14 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
     return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
 
 
-def _walk(folder: str, name: str) -> Iterator[str]:
-    """Yield the files within a class's folder and the folders in it, by their names relative to ``folder``."""
+def walk(folder: str) -> Iterator[str]:
+    """Yield the files within a folder and the folders in it, by their names relative to it.
+
+    Hidden ones and what file managers leave are left out; links are followed, but not in circles.
+    """
     path = Path(os.path.abspath(folder))
-    seen = {_identity(place) for place in (path, *path.parents)}  # a link to them would make a circle
-    waiting = [name]
+    seen = {_identity(place) for place in path.parents}  # a link to them would make a circle
+    waiting = [""]
     while waiting:
         here = waiting.pop()
         identity = _identity(os.path.join(folder, here))

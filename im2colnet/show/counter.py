@@ -35,6 +35,11 @@ class Counter:
         if self._width and self._terminal and self._stream is not None:
             print(f"\r{' ' * self._width}\r", end="", file=self._stream, flush=True)
 
+    def say(self, text: str) -> None:
+        """Write a line of its own."""
+        self.__exit__()
+        print(text, file=self._stream, flush=True)
+
     def show(self, done: int) -> None:
         """Show how many are done, if it is time to."""
         now = time.monotonic()

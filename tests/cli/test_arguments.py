@@ -92,7 +92,7 @@ def test_wrong_usage(run, folder, arguments, message):
         ("summary --model lenet5 --folder pics", "give that too"),
         ("summary --data digits --folder pics", "is not used"),
         ("plan --checkpoint CHECKPOINT --folder pics", "leave out --model, --data, --folder"),
-        ("predict CHECKPOINT x.npy --out x.txt", "must end with one of .csv, .json, .npy, .npz, got 'x.txt'"),
+        ("predict CHECKPOINT x.npy --out x.txt", "must end with one of .csv, .jsonl, .json, .npy, .npz, got 'x.txt'"),
         ("predict CHECKPOINT x.npy --out x", "must end with one of"),
         ("predict CHECKPOINT x.npy --out ./x.npy", "would overwrite a file that is read"),
         ("profile --steps 1000000000000", "--steps"),

@@ -1,5 +1,6 @@
 """Commands on a checkpoint whose loss is another than cross-entropy."""
 
+import csv
 import json
 
 import numpy as np
@@ -54,10 +55,52 @@ def test_training_goes_on_with_the_loss_of_the_checkpoint(run, folder, regressio
     assert isinstance(again.loss, ic.MSELoss)
 
 
-def test_predict_says_that_there_are_no_classes(run, folder, regression):
-    np.save(folder / "images.npy", regression[1][0])
-    _, err = run("predict", "numbers.safetensors", "images.npy", code=1)
-    assert "trained with MSELoss(), which gives no probabilities of classes" in err
+def test_predict_gives_the_numbers_of_a_regression(run, folder, regression):
+    trainer, (images, _) = regression
+    expected = trainer.net.predict(images)
+    np.save(folder / "images.npy", images)
+    out, _ = run("predict", "numbers.safetensors", "images.npy")
+    assert f"images.npy[0]  {expected[0, 0]:.4g}, {expected[0, 1]:.4g}" in out
+    for name in ("p.csv", "p.npy", "p.npz", "p.jsonl", "p.json"):
+        run("predict", "numbers.safetensors", "images.npy", "--out", name)
+    with open("p.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["file", "index", "output_0", "output_1"]
+    np.testing.assert_array_equal(np.array(lines)[:, 2:].astype(np.float32), expected)
+    np.testing.assert_array_equal(np.load("p.npy"), expected)
+    with np.load("p.npz") as arrays:
+        np.testing.assert_array_equal(arrays["outputs"], expected)
+    lines = [json.loads(line) for line in (folder / "p.jsonl").read_text().splitlines()]
+    assert lines == json.loads((folder / "p.json").read_text())["predictions"]
+    np.testing.assert_array_equal(np.float32([line["output"] for line in lines]), expected)
+
+
+@pytest.mark.parametrize("loss", [ic.CrossEntropyLoss(), ic.DiceLoss(), ic.BCEWithLogitsLoss(), ic.MSELoss()])
+def test_predict_gives_what_there_is_of_images(run, folder, loss):
+    net = ic.Sequential([ic.Conv2d(1, 3, 3, padding=1)]).init(0)
+    net.input_shape = (1, 6, 5)
+    ic.Trainer(net, loss).save(folder / "images.safetensors")
+    images = np.random.default_rng(0).random((4, 1, 6, 5), np.float32)
+    np.save(folder / "images.npy", images)
+    outputs = net.predict(images)
+    run("predict", "images.safetensors", "images.npy", "--out", "p.csv")
+    run("predict", "images.safetensors", "images.npy", "--out", "p.npy")
+    with open("p.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    found = np.array(lines)[:, 2:].astype(np.float32)
+    if isinstance(loss, (ic.CrossEntropyLoss, ic.DiceLoss)):
+        assert header == ["file", "index", "share_0", "share_1", "share_2"]
+        labels = outputs.argmax(axis=1)
+        np.testing.assert_array_equal(np.load("p.npy"), labels)
+        np.testing.assert_allclose(found, np.stack([(labels == i).mean((1, 2)) for i in range(3)], axis=1), rtol=1e-6)
+    else:
+        assert header == ["file", "index", "smallest", "mean", "largest"]
+        np.testing.assert_array_equal(np.load("p.npy"), outputs)
+        axes = (1, 2, 3)
+        expected = np.stack([outputs.min(axes), outputs.mean(axes, dtype=np.float64), outputs.max(axes)], axis=1)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    out, _ = run("predict", "images.safetensors", "images.npy", "--json")
+    assert len(json.loads(out)["predictions"]) == 4
 
 
 def test_profile_times_the_loss_of_the_checkpoint(run, regression):

@@ -145,7 +145,7 @@ def test_predictions_in_the_format_that_the_name_asks_for(run, folder, trained):
         run("predict", trained, "a,b.npy", "c.npy", "--out", name)
     with open("p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["file", "index", "label", "class", *(f"probability_{n}" for n in range(10))]
+    assert list(rows[0]) == ["file", "index", "label", "class", "probability", *(f"probability_{n}" for n in range(10))]
     assert [(row["file"], row["index"]) for row in rows] == [("a,b.npy", "0"), ("a,b.npy", "1"), ("c.npy", "0")]
     assert [int(row["label"]) for row in rows] == [int(row["class"]) for row in rows] == best
     found = np.array([[float(row[f"probability_{n}"]) for n in range(10)] for row in rows], np.float32)
@@ -160,3 +160,99 @@ def test_predictions_in_the_format_that_the_name_asks_for(run, folder, trained):
         assert arrays["classes"].tolist() == list("0123456789")
     report = json.loads(Path("p.json").read_text())
     np.testing.assert_array_equal(np.float32([row["probabilities"] for row in report["predictions"]]), found)
+
+
+def test_predict_takes_a_folder(run, folder, trained, digits):
+    """All files in it, sorted, also in folders; bad ones are named and skipped."""
+    image = pytest.importorskip("PIL.Image")
+    pictures = folder / "new pictures"
+    (pictures / "b" / "ö ä").mkdir(parents=True)
+    (pictures / ".hidden").mkdir()
+    good = ["a 1.png", "b/2.png", "b/ö ä/=3.png", "c.npy"]
+    for name, digit in zip(good[:3], digits, strict=False):
+        image.fromarray(digit[0]).save(pictures / name)
+    np.save(pictures / "c.npy", digits[3:5])
+    whole = (pictures / "a 1.png").read_bytes()
+    (pictures / "b" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (pictures / "notes.txt").write_text("a text")
+    for name in ("Thumbs.db", ".DS_Store", ".hidden/x.png"):
+        (pictures / name).write_bytes(b"litter")
+    out, err = run("predict", trained, "new pictures", "--out", pictures / "all.csv", code=1)
+    assert [line.split(": ")[2] for line in err.splitlines()] == ["new pictures/b/cut.png", "new pictures/notes.txt"]
+    assert out.splitlines()[-1] == f"5 images in {pictures / 'all.csv'}"
+    with open(pictures / "all.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [(f"new pictures/{name}", "0") for name in good] + [("new pictures/c.npy", "1")]
+    assert [(row["file"], row["index"]) for row in rows] == expected
+    assert [row["label"] for row in rows] == [str(n) for n in Trainer.load(trained).net.predict(digits[:5]).argmax(1)]
+    report = json.loads(run("predict", trained, pictures, "--out", pictures / "all.csv", "--json", code=1)[0])
+    assert [bad["file"] for bad in report["failed"]] == [f"{pictures}/b/cut.png", f"{pictures}/notes.txt"]
+    (folder / "empty").mkdir()
+    assert "there is no file in this folder" in run("predict", trained, "empty", code=1)[1]
+
+
+def test_predict_many_images(run, folder, trained, digits, monkeypatch):
+    """In batches: the network never gets all images at once, and the file is the same."""
+    seen, predict = [], ic.Network.predict
+    monkeypatch.setattr(ic.Network, "predict", lambda net, x: (seen.append(len(x)), predict(net, x))[1])
+    np.save("many.npy", digits[:300])
+    out, _ = run("predict", trained, "many.npy", "--out", "p.npy")
+    assert seen == [256, 44]
+    assert out.splitlines()[-1] == "... and 280 more; 300 images in p.npy"
+    assert len(out.splitlines()) == 2 + 20 + 1
+    logits = Trainer.load(trained).net.predict(digits[:300]).astype(float)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.load("p.npy"), expected, rtol=1e-4)
+    run("predict", trained, "many.npy", "--out", "p.jsonl")
+    lines = [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()]
+    np.testing.assert_array_equal(np.float32([line["probabilities"] for line in lines]), np.load("p.npy"))
+
+
+def test_names_are_data(run, folder, trained, digits):
+    """Neither a spreadsheet nor a terminal obeys the name of a file or of a class."""
+    names = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", 'a "b", c', "\x1b[31mred", "[bold]b[/bold]", "九"]
+    (folder / "checkpoint.safetensors").write_bytes(trained.read_bytes())
+    record = json.loads(trained.with_name("run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"classes": names}))
+    np.save("=cmd|'C calc'!A0.npy", digits[:60])
+    np.save("\x1b[31m.npy", digits[0])
+    out, _ = run("predict", folder, "=cmd|'C calc'!A0.npy", "\x1b[31m.npy")
+    assert "\x1b" not in out
+    assert "\\x1b[31m.npy" in out
+    run("predict", folder, "=cmd|'C calc'!A0.npy", "--out", "p.csv")
+    with open("p.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert {row[0] for row in rows} == {"'=cmd|'C calc'!A0.npy"}
+    shown = [f"'{name}" if name[0] in "=+-@\t\r" else name for name in names]
+    assert {row[3] for row in rows} == {shown[int(row[2])] for row in rows}
+    assert header[5:] == [f"probability_{name}" for name in names]
+    _, err = run("predict", trained, "\x1b[32mno.npy", code=1)
+    assert "\x1b" not in err
+    assert "\\x1b[32mno.npy: there is no such file" in err
+
+
+def test_a_run_folder_stands_for_its_checkpoint(run, folder, trained, digits):
+    np.save("one.npy", digits[0])
+    record = trained.with_name("run.json").read_text()
+    (folder / "mine").mkdir()
+    (folder / "mine/run.json").write_text(record)
+    (folder / "mine/checkpoint.safetensors").write_bytes(trained.read_bytes())
+    assert json.loads(run("predict", "mine", "one.npy", "--json")[0])["checkpoint"] == "mine/checkpoint.safetensors"
+    (folder / "mine/best.safetensors").write_bytes(trained.read_bytes())
+    assert json.loads(run("predict", "mine", "one.npy", "--json")[0])["checkpoint"] == "mine/best.safetensors"
+    assert "is a folder" in run("predict", folder, "one.npy", code=1)[1]
+
+
+def test_a_file_is_whole_or_not_written(run, folder, trained, digits, monkeypatch):
+    np.save("many.npy", digits[:300])
+    Path("p.csv").write_text("old")
+
+    def predict(net, images):
+        if len(images) < 256:
+            raise KeyboardInterrupt
+        return np.zeros((len(images), 10), np.float32)
+
+    monkeypatch.setattr(ic.Network, "predict", predict)
+    run("predict", trained, "many.npy", "--out", "p.csv", code=130)
+    assert Path("p.csv").read_text() == "old"
+    assert sorted(path.name for path in folder.iterdir()) == ["many.npy", "p.csv"]

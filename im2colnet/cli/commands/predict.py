@@ -1,34 +1,46 @@
-"""``im2colnet predict``: classify images from files."""
+"""``im2colnet predict``: apply a network to images from files and folders."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import os
 import sys
+from collections.abc import Iterator
+from itertools import groupby
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from im2colnet.cli.arguments import Commands, UsageError, add_checkpoint, add_command, add_data, add_machine
 from im2colnet.cli.data import check_folder, load_data
-from im2colnet.cli.networks import check_classifier, outputs_of
+from im2colnet.cli.networks import output_shape, outputs_of
+from im2colnet.cli.predictions import FORMATS, Meaning, Writer, meaning
 from im2colnet.cli.report import Report
-from im2colnet.cli.run_folder import RunRecord
+from im2colnet.cli.run_folder import RunRecord, checkpoint_of
+from im2colnet.datasets.folder import walk
 from im2colnet.datasets.images import read_images
 from im2colnet.datasets.inputs import Inputs, named
+from im2colnet.datasets.pictures import in_threads
 from im2colnet.errors import DataError, Im2colnetError
 from im2colnet.files import replace_file
 from im2colnet.host import np
 from im2colnet.network import Network
-from im2colnet.text import table
+from im2colnet.show.counter import Counter
+from im2colnet.text import count, printable, table
 from im2colnet.training.trainer import Trainer
 
 ORDER = 30
-#: formats of the file that ``--out`` names, by the end of its name
-FORMATS = (".csv", ".json", ".npy", ".npz")
-TOP = 3  #: classes of an image that are reported, the most probable ones
+BATCH = 256  #: images that are predicted at once, at most
+NUMBERS = 1 << 23  #: numbers in these images, at most
+SHOWN = 20  #: images in the table, where --out has all of them
+
+
+class Batch(NamedTuple):
+    """Images that are predicted at once, and where each comes from."""
+
+    sources: list[tuple[str, int]]  #: the file, and the image's number in it
+    images: np.ndarray
+    done: int  #: how many files have been read
 
 
 def register(commands: Commands) -> None:
@@ -37,29 +49,41 @@ def register(commands: Commands) -> None:
         commands,
         "predict",
         run,
-        "classify images from files",
+        "classify images from files, or folders of files",
         """
-        im2colnet predict runs/digits-resnet20-1/checkpoint.safetensors seven.png
-        im2colnet predict mine.safetensors images.npy --out probabilities.csv
+        im2colnet predict runs/digits-resnet20-1 seven.png
+        im2colnet predict runs/mine-resnet20-1 "new pictures" --out classes.csv
+        im2colnet predict mine.safetensors images.npy --out probabilities.npy
         """,
         "CHECKPOINT FILE...",
+        more="\n\nthe columns of a .csv file:"
+        "\n  file, index        the file, and the image's number in it, from 0"
+        "\n  label, class       the most probable class: its number and its name"
+        "\n  probability        of that class"
+        "\n  probability_NAME   of each class, in the order of their numbers"
+        "\nof a network that does not classify, after the index:"
+        "\n  output_0, ...      of a vector: its numbers"
+        "\n  share_NAME         of a segmentation: the part of the pixels of each class"
+        "\n  smallest, mean, largest   of an image: its numbers"
+        "\nA name that begins with =, +, -, @ or a tab has an apostrophe before it: a spreadsheet would run a formula.",
     )
     add_checkpoint(parser)
     parser.add_argument(
         "files",
         metavar="FILE",
         nargs="+",
-        help="a .npy file of the shape (N, C, H, W), or without N, or without C if that is 1; a .npz file with the"
-        " array images; or a picture, which is scaled to the network's size (needs Pillow). uint8 becomes"
-        " 0 to 1, other numbers are taken as they are. A file that cannot be read is named, the"
-        " others are predicted, and the exit code is 1",
+        help="a picture, which is scaled to the network's size (needs Pillow); a .npy file of the shape (N, C, H, W),"
+        " or without N, or without C if that is 1; a .npz file with the array images; or a folder with such files,"
+        " also in folders within it. uint8 becomes 0 to 1, other numbers are taken as they are. A file that"
+        " cannot be read is named and skipped, and the exit code is 1",
     )
     parser.add_argument(
         "--out",
         type=_format,
         metavar="FILE",
-        help="write the probabilities of all classes: .csv"
-        " with a row for each image, .json, .npy with the array (images, classes), or .npz with names",
+        help="write all predictions: .csv with a row for each image, see below; .jsonl with a JSON object for each"
+        " image, or .json with one for all; .npy with the array (images, classes) of probabilities, or (images, ...) of"
+        " what else the network gives, of a segmentation the class of each pixel; .npz with that and the names",
     )
     add_data(parser, "that of the run", "for the names of the classes: ")
     add_machine(parser)
@@ -72,99 +96,164 @@ def _format(name: str) -> str:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Classify images from files."""
-    if args.out and any(
-        os.path.exists(file) and os.path.exists(args.out) and os.path.samefile(file, args.out)
-        for file in (*args.files, args.checkpoint)
-    ):
+    """Apply a network to images from files."""
+    args.checkpoint = checkpoint_of(args.checkpoint)
+    if args.out and any(_same(file, args.out) for file in (*args.files, args.checkpoint)):
         raise UsageError(f"--out {args.out} would overwrite a file that is read: give another name")
     trainer = Trainer.load(args.checkpoint)
     net, names = trainer.net, _class_names(args, trainer.net)
-    trainer.loss.probabilities(np.zeros((1, len(names)), np.float32))  # raises if they are not its business
-    sources, found, failed = [], [], []
-    for file in args.files:
-        try:
-            images = _read(file, net)
-            found.append(trainer.loss.probabilities(outputs_of(net, images)))
-            sources += [(file, index) for index in range(len(images))]
-        except (Im2colnetError, OSError) as error:  # the others are predicted nevertheless
-            message = str(error) if file in str(error) else f"{file}: {error}"
-            failed.append({"file": file, "error": message})
-            if len(failed) == len(args.files):
-                raise DataError(message) from error
-            print(f"im2colnet: error: {message}", file=sys.stderr)
-    probabilities = np.concatenate(found).astype(np.float32)
-    rows = [_prediction(*source, names, row.tolist()) for source, row in zip(sources, probabilities, strict=True)]
-    facts = {"checkpoint": str(args.checkpoint), "classes": list(names), "predictions": rows, "failed": failed}
+    means = meaning(net, trainer.loss, names)
+    files = [file for given in args.files for file in _files(given, args.out)]
+    failed: list[dict[str, str]] = []
+    rows: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {
+        "checkpoint": args.checkpoint,
+        "classes": list(names),
+        "images": 0,
+        "predictions": rows,
+        "failed": failed,
+        "out": args.out,
+    }
+    most = SHOWN if args.out and not args.json else None
+
+    def predict(writer: Writer | None = None) -> None:
+        with Counter(sys.stderr, "files", len(files)) as counter:
+            for batch in _batches(files, net, failed, counter):
+                numbers = means.numbers(outputs_of(net, batch.images))
+                found = [
+                    {"file": file, "index": index, **row}
+                    for (file, index), row in zip(batch.sources, means.rows(numbers), strict=True)
+                ]
+                facts["images"] += len(found)
+                rows.extend(found[: most and most - len(rows)])
+                if writer:
+                    writer.add(found, numbers)
+                counter.show(batch.done)
+
+    def write(file: Any) -> None:
+        writer = FORMATS[Path(args.out).suffix.lower()](file, means)
+        predict(writer)
+        writer.end(facts)
+
     if args.out:
-        replace_file(args.out, encode(Path(args.out).suffix.lower(), facts, probabilities))
-    return Report(facts, describe, code=1 if failed else 0)
+        replace_file(args.out, write)
+    else:
+        predict()
+    return Report(facts, lambda facts, width: describe(facts, width, means), code=1 if failed else 0)
+
+
+def _same(file: str, other: str) -> bool:
+    return os.path.exists(file) and os.path.exists(other) and os.path.samefile(file, other)
 
 
 def _class_names(args: argparse.Namespace, net: Network) -> tuple[str, ...]:
-    """Return the names of the network's classes: those of ``--data``, of the run, of the training, or else numbers."""
-    outputs, record = check_classifier(net), RunRecord.beside(args.checkpoint)
+    """Return the names of the network's classes: those of ``--data``, of the run, of the training, or else numbers.
+
+    A network whose output is not (classes, ...) has none.
+    """
+    classes, record = output_shape(net)[1], RunRecord.beside(args.checkpoint)
     check_folder(args)
     if args.data:
         names = load_data(args)[0].classes
-        if len(names) != outputs:
-            raise DataError(f"the data set {args.data} has {len(names)} classes, the network {outputs}")
+        if len(names) != classes:
+            raise DataError(f"the data set {args.data} has {len(names)} classes, the network {classes}")
         return names
     names = tuple(record.classes) if record else ()
     if net.inputs is not None and not named(names):
         names = net.inputs.classes
-    return names if len(names) == outputs else tuple(map(str, range(outputs)))
+    return names if len(names) == classes else tuple(map(str, range(classes)))
 
 
-def _read(file: str, net: Network) -> np.ndarray:
-    """Return the images of a file, (N, C, H, W), and warn if they are not like those of the training."""
-    images = read_images(Path(file), net.check_shape(None))
-    if net.inputs is not None:
-        net.inputs.compare(file, Inputs.of(images))
-    return images
+# ---------------------------------------------------------------------- reading
 
 
-def _prediction(file: str, index: int, names: tuple[str, ...], probabilities: list[float]) -> dict[str, Any]:
-    """Return what is reported of one image: the most probable class, and the ones after it."""
-    best = sorted(range(len(names)), key=lambda label: -probabilities[label])[:TOP]
-    top = [{"class": names[label], "label": label, "probability": probabilities[label]} for label in best]
-    return {"file": file, "index": index, **top[0], "top": top}
+def _files(given: str, out: str | None) -> list[str]:
+    """Return the files that an argument names: itself, or all files in a folder and the folders in it, sorted."""
+    if not os.path.isdir(given):
+        return [given]
+    found = (os.path.join(given, name) for name in walk(given))
+    files = sorted(file for file in found if not (out and _same(out, file)))
+    if not files:
+        raise DataError(f"{given}: there is no file in this folder")
+    return files
 
 
-def encode(suffix: str, facts: dict[str, Any], probabilities: np.ndarray) -> bytes:
-    """Return the probabilities of all classes as a file of the format that ``suffix`` stands for."""
-    rows, names, content = facts["predictions"], facts["classes"], io.BytesIO()
-    columns = {key: [row[key] for row in rows] for key in ("file", "index", "label", "class")}
-    if suffix == ".npy":
-        np.save(content, probabilities)
-    elif suffix == ".npz":
-        np.savez(
-            content,
-            probabilities=probabilities,
-            classes=np.array(names),
-            labels=np.array(columns["label"]),
-            files=np.array(columns["file"]),
-            indices=np.array(columns["index"]),
-        )
-    elif suffix == ".json":
-        whole = [row | {"probabilities": found.tolist()} for row, found in zip(rows, probabilities, strict=True)]
-        content.write((json.dumps(facts | {"predictions": whole}, indent=2) + "\n").encode())
-    else:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns, *(f"probability_{name}" for name in names)])
-        for cells, found in zip(zip(*columns.values(), strict=True), probabilities, strict=True):
-            writer.writerow([*cells, *(f"{p:.9g}" for p in found)])  # 9 digits are a float32, exactly
-        content.write(text.getvalue().encode(errors="surrogateescape"))
-    return content.getvalue()
+def _batches(files: list[str], net: Network, failed: list[dict[str, str]], counter: Counter) -> Iterator[Batch]:
+    """Yield the images of files in batches; a file that cannot be read is said and noted in ``failed``.
+
+    Raises
+    ------
+    DataError
+        If no file can be read.
+    """
+    most = max(1, min(BATCH, NUMBERS // prod(net.check_shape(None))))
+    pictures: list[np.ndarray] = []
+    sources: list[tuple[str, int]] = []
+
+    def together(done: int) -> Iterator[Batch]:
+        if pictures:
+            yield Batch([*sources], np.concatenate(pictures), done)
+        pictures.clear()
+        sources.clear()
+
+    for done, (file, images) in enumerate(_read(files, net)):
+        if isinstance(images, Exception):  # the others are predicted nevertheless
+            message = str(images) if file in str(images) else f"{file}: {images}"
+            failed.append({"file": file, "error": message})
+            if len(failed) == len(files):
+                raise DataError(message) from images
+            counter.say(printable(f"im2colnet: error: {message}"))
+        elif len(images) == 1 and images.dtype == np.uint8:
+            pictures.append(images)
+            sources.append((file, 0))
+            if len(pictures) == most:
+                yield from together(done + 1)
+        else:
+            yield from together(done)
+            for start in range(0, len(images), most):
+                part = images[start : start + most]
+                yield Batch([(file, start + i) for i in range(len(part))], part, done)
+    yield from together(len(files))
 
 
-def describe(facts: dict[str, Any], width: int | None) -> str:
-    """Return the predictions as a table."""
-    several = {row["file"] for row in facts["predictions"] if row["index"]}
-    cells = [("image", "class", "probability", "then")]
-    for row in facts["predictions"]:
-        others = (f"{guess['class']} {guess['probability']:.1%}" for guess in row["top"][1:])
+def _read(files: list[str], net: Network) -> Iterator[tuple[str, np.ndarray | Exception]]:
+    """Yield of each file the images, (N, C, H, W), or the error; of pictures several are decoded at the same time.
+
+    Images that are not like those of the training are warned of.
+    """
+    shape = net.check_shape(None)
+
+    def attempt(file: str) -> np.ndarray | Exception:
+        try:
+            images = read_images(Path(file), shape)
+            found = Inputs.of(images)  # raises if a number is not finite
+            if net.inputs is not None:
+                net.inputs.compare(file, found)
+        except (Im2colnetError, OSError) as error:
+            return error
+        return images
+
+    for arrays, group in groupby(files, lambda file: file.lower().endswith((".npy", ".npz"))):
+        several = [*group]
+        size = 1 if arrays else BATCH  # arrays may be large
+        for start in range(0, len(several), size):
+            block = several[start : start + size]
+            yield from zip(block, in_threads(attempt, block), strict=True)
+
+
+# ---------------------------------------------------------------------- what it says
+
+
+def describe(facts: dict[str, Any], width: int | None, means: Meaning) -> str:
+    """Return the predictions as a table: with ``--out`` the first ones, and the name of the file that has all."""
+    rows = facts["predictions"][: SHOWN if facts["out"] else None]
+    several = {row["file"] for row in rows if row["index"]}
+    cells = [("image", *means.titles)]
+    for row in rows:
         name = f"{row['file']}[{row['index']}]" if row["file"] in several else row["file"]
-        cells.append((name, row["class"], f"{row['probability']:.1%}", ", ".join(others)))
-    return table(cells, (2,), width=width)
+        cells.append((name, *means.texts(row)))
+    text = table(cells, (2,), width=width)
+    if facts["out"]:
+        rest = facts["images"] - len(rows)
+        text += f"\n{f'... and {rest:,} more; ' if rest else ''}{count(facts['images'], 'image')} in {facts['out']}"
+    return text
