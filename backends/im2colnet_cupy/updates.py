@@ -20,14 +20,15 @@ def update(rule: str, p: Array, g: Array, state: dict[str, Array], *scalars: flo
     A vector that the state does not have is one that the kernel does not touch: ``p`` is in its place.
     """
     _, _, *others = parameters(FILE)[rule]
-    vectors = [state.get(name, p) for kind, name in others if kind == "T*"]
-    _, *names = (name for kind, name in others if kind != "T*")  # after the number of parameters
-    if len(scalars) != len(names):
+    vectors = [name for kind, name in others if kind == "T*"]
+    _, *numbers = (name for kind, name in others if kind != "T*")  # after the number of parameters
+    if len(scalars) != len(numbers) or not state.keys() <= set(vectors):
         raise BackendError(
-            f"the kernel of the rule {rule!r} takes the scalars {', '.join(names)}, but the optimiser's scalars(lr, t)"
-            f" gave {len(scalars)} numbers; without a rule its update is called"
+            f"the kernel of the rule {rule!r} takes the vectors {', '.join(vectors)} and the scalars"
+            f" {', '.join(numbers)}; the optimiser's state_slots() are ({', '.join(state)}), and its scalars(lr, t)"
+            f" gave {len(scalars)} numbers. With rule = None the optimiser's update is called instead"
         )
-    launch(FILE, rule, p, p, g, *vectors, p.size, *scalars)
+    launch(FILE, rule, p, p, g, *(state.get(name, p) for name in vectors), p.size, *scalars)
 
 
 class CupyUpdates(Updates):

@@ -74,6 +74,11 @@ def test_many_members_in_float32(every_backend, shape, offset):
     check(every_backend, x + np.float32(offset), dy, over, tolerance=2e-5)
 
 
+def test_far_from_0_no_large_squares_are_subtracted(every_backend):
+    x, dy = 1e7 + normal(50, 4, 3), normal(50, 4, 3, seed=1)
+    check(every_backend, x, dy, (0,), tolerance=1e-7)
+
+
 def test_the_first_number_may_lie_far_from_the_others(every_backend):
     x, dy = 1 + normal(50, 4, 3) / 1e3, normal(50, 4, 3, seed=1)
     x[0] = 1e5

@@ -332,15 +332,27 @@ def test_every_rule_has_a_cuda_kernel(optimizer):
     assert {name for name, vector in state.items() if (vector.get() != before[name]).all()} == state.keys()
 
 
-def test_scalars_that_are_not_the_kernel_s():
+def test_scalars_and_vectors_that_are_not_the_kernel_s():
     class Old(ic.SGD):
         def scalars(self, lr, t):
             return lr, 0.9, 0.0, False
 
     backend = strict_cupy.cupy_backend()
-    p, g = (backend.asarray(normal(3, seed=seed)) for seed in (0, 1))
-    with pytest.raises(ic.BackendError, match=r"'sgd' takes the scalars lr, .* sign, but .* gave 4 numbers"):
+    p, g, v = (backend.asarray(normal(3, seed=seed)) for seed in (0, 1, 2))
+    with pytest.raises(ic.BackendError, match=r"'sgd' takes .* scalars lr, .* sign; .* gave 4 numbers"):
         backend.update(Old(0.1), p, g, {}, 0.1, 1, None)
+    with pytest.raises(ic.BackendError, match=r"'sgd' takes the vectors velocity .* state_slots\(\) are \(speed\)"):
+        backend.update(ic.SGD(0.1, 0.9), p, g, {"speed": v}, 0.1, 1, None)
+    assert (p.get() == normal(3)).all()
+
+
+def test_the_largest_square_of_amsgrad_stays_nan(every_backend):
+    p, g, work = (every_backend.asarray(normal(2, seed=seed)) for seed in (0, 1, 2))
+    state = {name: every_backend.asarray(np.array([np.nan, 1.0])) for name in ("mean", "square", "max_square")}
+    state["square"] = every_backend.asarray(np.array([0.5, np.nan]))
+    with every_backend.context():
+        every_backend.update(ic.Adam(amsgrad=True), p, g, state, 0.1, 2, work)
+    assert np.isnan(every_backend.to_numpy(state["max_square"])).all()
 
 
 # Errors -------------------------------------------------------------------------------------------------------------

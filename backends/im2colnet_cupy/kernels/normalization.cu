@@ -67,7 +67,7 @@ extern "C" __global__ void affine(
 // ((k0·O0 + o0)·K1 + k1)·O1 + o1 belongs to the set k0·K1 + k1, where it is member o0·O1 + o1. What there is one of for each
 // set, such as its mean, is an array (sets, N); weight and bias have a number for each place.
 
-static __device__ __forceinline__ Index place_of_member(int set, int m, int O0, int K1, int O1) {
+static __device__ __forceinline__ Index place_of_member(int set, Index m, int O0, int K1, int O1) {
     return (((Index)(set / K1) * O0 + m / O1) * K1 + set % K1) * O1 + m % O1;
 }
 static __device__ __forceinline__ Index set_of_place(Index place, int O0, int K1, int O1) {
@@ -102,7 +102,7 @@ extern "C" __global__ void set_sums(
     double sum = 0, square = 0;
     if (of.n < N) {
         const double k = centred ? (double)x[place_of_member(of.group, 0, O0, K1, O1) * N + of.n] : 0;
-        for (int m = blockIdx.y * of.rows + of.row; m < O0 * O1; m += gridDim.y * of.rows) {
+        for (Index m = (Index)blockIdx.y * of.rows + of.row; m < (Index)O0 * O1; m += gridDim.y * of.rows) {
             const double v = (double)x[place_of_member(of.group, m, O0, K1, O1) * N + of.n] - k;
             sum += v;
             square += v * v;
@@ -161,7 +161,7 @@ extern "C" __global__ void set_grad_sums(
     const Reader of = reader(N, width);
     double sum = 0, product = 0;
     if (of.n < N)
-        for (int m = blockIdx.y * of.rows + of.row; m < O0 * O1; m += gridDim.y * of.rows) {
+        for (Index m = (Index)blockIdx.y * of.rows + of.row; m < (Index)O0 * O1; m += gridDim.y * of.rows) {
             const Index place = place_of_member(of.group, m, O0, K1, O1), e = place * N + of.n;
             const A g = weighted ? (A)dy[e] * weight[place] : (A)dy[e];
             sum += (double)g;
