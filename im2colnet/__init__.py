@@ -44,7 +44,7 @@ from im2colnet.version import __version__
 
 if TYPE_CHECKING:
     from im2colnet import datasets, functional, metrics, models, testing
-    from im2colnet.datasets import Dataset
+    from im2colnet.datasets import Dataset, transforms
     from im2colnet.datasets.loader import Loader
     from im2colnet.training import callbacks
     from im2colnet.training.callbacks.base import Callback
@@ -97,6 +97,7 @@ __all__ = [
     "set_num_threads",
     "set_workers",
     "testing",
+    "transforms",
     "use_backend",
 ]
 
@@ -114,6 +115,7 @@ LAZY = {
     "metrics": "im2colnet.metrics",
     "models": "im2colnet.models",
     "testing": "im2colnet.testing",
+    "transforms": "im2colnet.datasets.transforms",
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from im2colnet.checks import whole
+from im2colnet.datasets.transforms.augmentation import Augmentation, as_transforms
 from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.host import np
 from im2colnet.interrupt import submit, thread_pool
@@ -33,11 +34,18 @@ class Loader:
         Whether to shuffle each epoch; otherwise the data set's order is kept.
     drop_last : bool
         Whether to leave out a last batch with fewer images.
+    transform : Transform, or list of Transform
+        Random changes of the images, see :mod:`im2colnet.datasets.transforms`. What happens to a sample in an epoch
+        depends on seed, epoch and its place in the data set only.
+    classes : int, optional
+        The number of columns that labels get where :class:`~im2colnet.datasets.transforms.MixUp` and the like make
+        shares of classes. By default the number of classes of the data set.
 
     Raises
     ------
     ShapeError
-        If `batch_size` is not a positive whole number or `seed` not a non-negative one, or if no batch would be left.
+        If `batch_size` is not a positive whole number or `seed` not a non-negative one, or if no batch would be left,
+        or if a transform does not suit the images or labels.
 
     Notes
     -----
@@ -45,7 +53,14 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int = 0, shuffle: bool = True, drop_last: bool = False
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        transform: Any = None,
+        classes: int | None = None,
     ) -> None:
         self.dataset = dataset
         self.batch_size = whole("batch_size", batch_size, least=1)
@@ -58,6 +73,14 @@ class Loader:
         )
         if not len(self):
             raise ShapeError(f"drop_last leaves nothing of {len(dataset)} images in batches of {batch_size}")
+        self.transform = as_transforms("transform", transform)
+        columns = len(dataset.classes) if classes is None else whole("classes", classes)
+        self._augmentation = Augmentation(self.transform, self.seed, len(dataset), self._take, columns)
+        first = np.zeros(1, np.intp)
+        #: the first sample of the data set, as a batch of one, as it is in epoch 0
+        self.example = (
+            self._augmented(*self._take(first), first, 0) if self.transform else (self._images[:1], self._labels[:1])
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in vars(self):  # an epoch that is under way would go on with other batches
@@ -110,20 +133,12 @@ class Loader:
         order = self._order(epoch)
         size = min(self.batch_size, len(order))
 
-        def allocate(size: int) -> tuple[np.ndarray, ...]:
-            return tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in (self._images, self._labels))
-
         # Three, because one is being filled while the consumer has the latest batch and the one before.
-        buffers = [allocate(size) for _ in range(3)] if reuse else []
+        buffers = [self._allocate(size) for _ in range(3)] if reuse else []
 
         def gather(number: int) -> tuple[np.ndarray, np.ndarray]:
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-            pair = buffers[number % 3] if reuse else allocate(len(chosen))
-            images, labels = (array[: len(chosen)] for array in pair)
-            # With mode="raise", np.take would allocate a copy of `out`; no index is clipped.
-            np.take(self._images, chosen, axis=0, out=images, mode="clip")
-            np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
-            return images, labels
+            return self._augmented(*self._take(chosen, buffers[number % 3] if reuse else None), chosen, epoch)
 
         process, pool = os.getpid(), thread_pool(1, thread_name_prefix="im2colnet-loader")
         try:
@@ -141,6 +156,25 @@ class Loader:
             # interpreter's end the thread is over, and what would end it may be gone.
             if not is_finalizing():
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _allocate(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = (np.empty((size, *a.shape[1:]), a.dtype) for a in (self._images, self._labels))
+        return images, labels
+
+    def _take(
+        self, chosen: np.ndarray, pair: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the chosen samples, in the first rows of a pair of arrays, or in new ones."""
+        images, labels = (array[: len(chosen)] for array in pair or self._allocate(len(chosen)))
+        # With mode="raise", np.take would allocate a copy of `out`; no index is clipped.
+        np.take(self._images, chosen, axis=0, out=images, mode="clip")
+        np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
+        return images, labels
+
+    def _augmented(
+        self, images: np.ndarray, labels: np.ndarray, chosen: np.ndarray, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self._augmentation(images, labels, chosen, epoch) if self.transform else (images, labels)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Return where the images of an epoch are in the data set."""

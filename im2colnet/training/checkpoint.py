@@ -25,6 +25,8 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hint
 from zlib import crc32
 
 from im2colnet.checks import arguments
+from im2colnet.datasets.transforms.base import ImageTransform, Transform
+from im2colnet.datasets.transforms.mixing import Mixing
 from im2colnet.errors import CheckpointError, Im2colnetError, OutOfMemoryError
 from im2colnet.files import check_regular, replace_file
 from im2colnet.layers import Layer
@@ -136,7 +138,7 @@ def rebuild_as(kind: type[T], description: Any, place: str) -> T:
 
 
 def _bases() -> tuple[type[Any], ...]:
-    return Layer, Loss, Optimizer, Schedule
+    return Layer, Loss, Optimizer, Schedule, Transform
 
 
 def _full(cls: type[Any]) -> str:
@@ -205,7 +207,7 @@ def _find(name: str, place: str) -> type[Any]:
 
 
 def _abstract() -> tuple[type[Any], ...]:
-    return Layer, Loss, Network, Optimizer, Schedule
+    return ImageTransform, Layer, Loss, Mixing, Network, Optimizer, Schedule, Transform
 
 
 # ---------------------------------------------------------------------- entries of a description
@@ -320,6 +322,11 @@ def read_callbacks(information: Mapping[str, Any], tensors: Mapping[str, Any]) -
         arrays = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         found[name] = entry(name, states, dict, "callbacks") | arrays
     return found
+
+
+def read_transforms(descriptions: list[Any]) -> tuple[Transform, ...]:
+    """Read the transforms of the training images."""
+    return tuple(rebuild_as(Transform, each, f"augment.{i}") for i, each in enumerate(descriptions))
 
 
 def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
@@ -497,6 +504,7 @@ __all__ = [
     "read_history",
     "read_input_shape",
     "read_state",
+    "read_transforms",
     "rebuild",
     "rebuild_as",
     "replace_file",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from im2colnet.errors import NonFiniteError, ShapeError
+from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.graph.nodes import locate
 from im2colnet.layout import internal_shape
 from im2colnet.losses import Loss
 from im2colnet.losses.base import output_shape_for
 from im2colnet.network import Network
+from im2colnet.types import Shape
 
 if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
     from im2colnet.datasets.inputs import Inputs
     from im2colnet.datasets.loader import Loader
+    from im2colnet.datasets.transforms import Transform
 
 #: the largest number that an array of this type can hold
 LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
@@ -34,17 +36,49 @@ def as_dataset(name: str, data: Any) -> Dataset:
     return data
 
 
-def check_fit(net: Network, loss: Loss, data: Dataset) -> None:
-    """Raise before the first step if a network or its loss cannot take these images or labels."""
-    net.check_images(data.images[:1])
-    loss.targets(data.labels, output_shape_for(loss, net.graph.output_shapes(data.images.shape)))
+def make_loader(
+    net: Network, data: Dataset, batch_size: int, seed: int, drop_last: bool, transforms: tuple[Transform, ...]
+) -> Loader:
+    """Return the batches of a training; labels that are mixed get a column for each output of the network."""
+    from im2colnet.datasets.loader import Loader
+
+    loader = Loader(data, batch_size, seed, drop_last=drop_last, transform=transforms)
+    images, labels = loader.example
+    shapes = net.graph.output_shapes(images.shape) if labels.ndim > data.labels.ndim else []
+    if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] > labels.shape[1]:
+        return Loader(data, batch_size, seed, drop_last=drop_last, transform=transforms, classes=shapes[0][1])
+    return loader
+
+
+def check_fit(net: Network, loss: Loss, data: Dataset, loader: Loader | None = None) -> None:
+    """Raise before the first step if a network or its loss cannot take these images or labels.
+
+    Of a loader with transforms the images are those that the transforms make.
+    """
+    images = data.images[:1] if loader is None else loader.example[0]
+    net.check_images(images)
+    loss.targets(data.labels, _output_shape(net, loss, (len(data), *images.shape[1:])))
+    mixing = next((each for each in loader.transform if each.mixes), None) if loader else None
+    if loader and mixing:
+        images, labels = loader.example
+        try:
+            loss.targets(labels, _output_shape(net, loss, images.shape))
+        except (ShapeError, DTypeError) as error:
+            raise type(error)(
+                f"{type(mixing).__name__} makes shares of classes of the labels, which {loss!r} does not take"
+                f" ({error}): ic.CrossEntropyLoss() does"
+            ) from error
+
+
+def _output_shape(net: Network, loss: Loss, images: Shape) -> Any:
+    return output_shape_for(loss, net.graph.output_shapes(images))
 
 
 def check_batches(net: Network, data: Dataset, loader: Loader) -> None:
     """Raise before the first step if a network cannot be trained on the last batch of an epoch."""
 
     def check(n: int) -> None:
-        shapes = net.graph.shapes(internal_shape(data.images.shape[1:], n))
+        shapes = net.graph.shapes(internal_shape(loader.example[0].shape[1:], n))
         for node in net.graph.nodes:
             with locate(node):
                 node.layer.check_batch(node.input_shape(shapes))

@@ -100,8 +100,12 @@ def lengthened(
     steps: int,
     batch_size: int,
     drop_last: bool,
+    same: bool = True,
 ) -> tuple[_State, list[str]]:
-    """Return the state of a training that goes on to ``epochs`` epochs of ``steps`` batches, and what that changes."""
+    """Return the state of a training that goes on to ``epochs`` epochs of ``steps`` batches, and what that changes.
+
+    ``same`` says whether the training images are changed by the same transforms as before.
+    """
     said: list[str] = []
     if state.epoch >= epochs:
         return state, said
@@ -115,6 +119,12 @@ def lengthened(
         said.append(
             f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches of"
             f" batch_size={state.batch_size}, and now there are {batches} of batch_size={batch_size}"
+        )
+        new.partial = _Epoch()
+    elif done.batch and not same:
+        said.append(
+            f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches, and"
+            " now the images are changed by other transforms"
         )
         new.partial = _Epoch()
     new.partial.steps = steps

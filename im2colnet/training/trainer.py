@@ -36,7 +36,7 @@ from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
 from im2colnet.show.progress import progress_display
 from im2colnet.training.callbacks.base import Callbacks, Fitting, lost
 from im2colnet.training.callbacks.checkpoints import Checkpoints
-from im2colnet.training.data import Data, as_dataset, check_batches, check_fit, compare, know_inputs
+from im2colnet.training.data import Data, as_dataset, check_batches, check_fit, compare, know_inputs, make_loader
 from im2colnet.training.folder import check_free, make_folder
 from im2colnet.training.history import History
 from im2colnet.training.measuring import check_metrics, finite, measure_all
@@ -47,6 +47,7 @@ from im2colnet.types import Array
 
 if TYPE_CHECKING:
     from im2colnet.datasets.inputs import Inputs
+    from im2colnet.datasets.transforms import Transform
     from im2colnet.metrics import Metric
 
 
@@ -129,6 +130,7 @@ class Trainer:
         self._update = Update(self.optimizer, net.held)
         self._state = _State()
         self.metrics = metrics or {}
+        self._augment: tuple[Transform, ...] = ()
         #: the checksums of the checkpoints that this trainer has written or was loaded from
         self._marks: set[str] = set()
         #: what the present or last call of `fit` was asked for
@@ -223,6 +225,11 @@ class Trainer:
         self._optimizer = self._update.optimizer = optimizer
         if found != wanted:
             self._update = Update(optimizer, self._parameters)
+
+    @property
+    def augment(self) -> tuple[Transform, ...]:
+        """The transforms of the training images in the last ``fit``, which the next one goes on with."""
+        return self._augment
 
     @property
     def epoch(self) -> int:
@@ -442,6 +449,7 @@ class Trainer:
         callbacks: Sequence[Any] = (),
         progress: bool | str = True,
         save_every: int | str | None = None,
+        augment: Transform | Sequence[Transform] | None = None,
     ) -> History:
         """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
 
@@ -476,6 +484,10 @@ class Trainer:
             epoch, and within a long epoch a line every 30 seconds. "log" chooses the lines everywhere.
         save_every : int or str, optional
             Write the checkpoint within an epoch too: every so many steps, or after a time such as "10 min" or "1 h".
+        augment : Transform, or list of Transform, optional
+            Random changes of the training images, such as ``[ic.transforms.RandomCrop(padding=4),
+            ic.transforms.RandomHorizontalFlip()]``, in this order. By default those of the last ``fit``, or of the
+            checkpoint that was loaded; an empty list for none.
 
         Returns
         -------
@@ -504,15 +516,16 @@ class Trainer:
         InterruptedStepError
             If an earlier step was interrupted while it changed the parameters. Load a checkpoint then.
         """
-        from im2colnet.datasets.loader import Loader
+        from im2colnet.datasets.transforms.augmentation import as_transforms
 
         self._check_network()
         epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
         if metrics is not None:
             self.metrics = metrics
         train = as_dataset("train", train)
-        loader = Loader(train, batch_size, seed=self.seed, drop_last=bool(drop_last))
-        check_fit(self.net, self.loss, train)
+        augment = self._augment if augment is None else as_transforms("augment", augment)
+        loader = make_loader(self.net, train, batch_size, self.seed, bool(drop_last), augment)
+        check_fit(self.net, self.loss, train, loader)
         check_batches(self.net, train, loader)
         if validation is not None:
             validation = as_dataset("validation", validation)
@@ -520,11 +533,12 @@ class Trainer:
         know_inputs(self.net, self._engine.dtype, train, validation)
         given = Callbacks([*callbacks, *([] if display is None else [display])])
         shown = progress_display(progress, epochs) if display is None else None
-        folder = None if directory is None else self._prepare(directory)
+        folder = None if directory is None else self._prepare(directory, augment)
         writer = Checkpoints(folder, save_every) if folder is not None or save_every is not None else None
         seam = Callbacks([*given.members.values(), *(one for one in (shown, writer) if one is not None)])
-        planned = epochs, len(loader), loader.batch_size, loader.drop_last
+        planned = epochs, len(loader), loader.batch_size, loader.drop_last, augment == self._augment
         self._state, said = lengthened(self._state, self.optimizer.schedule, self.history, *planned)
+        self._augment = augment
         states = {name: kept for name, state in self._states.items() if (kept := state())}
         if self._state.epoch < epochs:
             said += [lost(name) for name in states if name not in seam.members]
@@ -647,12 +661,12 @@ class Trainer:
         if self._state is not state:
             raise ShapeError("a callback must not call trainer.fit: trainer.stop(reason) ends the training")
 
-    def _prepare(self, directory: str | os.PathLike[str]) -> str:
+    def _prepare(self, directory: str | os.PathLike[str], augment: tuple[Transform, ...]) -> str:
         """Make the folder, and check before the first epoch that a checkpoint can be written."""
-        from im2colnet.training.checkpoint import encode
+        from im2colnet.training.checkpoint import describe, encode
 
         folder = make_folder(directory)
-        encode({}, self._information())
+        encode({}, self._information() | {"augment": [describe(transform) for transform in augment]})
         check_free(folder, self._marks)
         return folder
 
@@ -714,6 +728,7 @@ class Trainer:
             "history": list(self.history),
             "inputs": net.inputs and net.inputs.describe(),
             "callbacks": {},
+            "augment": [describe(transform) for transform in self._augment],
         }
 
     @classmethod
@@ -774,6 +789,7 @@ class Trainer:
                 trainer = cls(net, loss, optimizer, seed, shard=shard)
                 trainer._state, trainer.history = progress, history
                 net.inputs = _inputs(info.get("inputs"))
+                trainer._augment = checkpoint.read_transforms(entry("augment", {"augment": []} | info, list))
                 with net.backend.context():
                     for name, view in trainer._slot_views():
                         view[...] = net.backend.asarray(tensors[name])

@@ -1,0 +1,152 @@
+"""Transforms that change the values of pixels where they are.
+
+``N, C, H, W``: images, channels, height, width.
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+from im2colnet.datasets.transforms.base import (
+    ImageTransform,
+    colour,
+    colour_for,
+    finite,
+    interval,
+    probability,
+    stored,
+    working_type,
+)
+from im2colnet.datasets.transforms.draws import below, uniform
+from im2colnet.errors import DataError, ShapeError
+from im2colnet.host import np
+
+#: how much red, green and blue count for the brightness of a pixel, as in PIL and torchvision
+LUMA = (0.2989, 0.587, 0.114)
+#: how often RandomErasing draws a rectangle that is too large, before it leaves an image as it is
+ATTEMPTS = 10
+
+
+class ColorJitter(ImageTransform):
+    """Changes brightness, contrast and saturation by random factors; torchvision's, in this order.
+
+    A factor f makes of a pixel p the pixel ``f · p + (1 - f) · q``, cut off at black and white: for brightness q is
+    black, for contrast it is the mean brightness of the image, and for saturation the pixel without its colour.
+
+    Parameters
+    ----------
+    brightness, contrast, saturation : float or (float, float)
+        The factor is between these two, or between ``1 - value`` (at least 0) and ``1 + value``. With 0 it is 1.
+
+    Notes
+    -----
+    Images are uint8, or numbers from 0 to 1. The brightness of a pixel is ``0.2989 R + 0.587 G + 0.114 B``; of images
+    with another number of channels than 3 it is their mean. torchvision draws the order of the three, and cuts off the
+    fractions of uint8, which here are rounded at the end.
+    """
+
+    moves_pixels: bool = False
+
+    def __init__(self, brightness: Any = 0.0, contrast: Any = 0.0, saturation: Any = 0.0) -> None:
+        self.brightness = _range("brightness", brightness)
+        self.contrast = _range("contrast", contrast)
+        self.saturation = _range("saturation", saturation)
+
+    def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        white = 255 if images.dtype == np.uint8 else 1
+        if images.dtype != np.uint8 and images.size and not (images.min() >= 0 and images.max() <= 1.001):
+            raise DataError(
+                f"ColorJitter is for uint8 images or numbers from 0 to 1, got {images.min():g} to {images.max():g}:"
+                " normalise after it, by fit(..., normalize=True)"
+            )
+        draws, pixels = uniform(keys, 3), images.astype(working_type(images))
+        for i, given in enumerate((self.brightness, self.contrast, self.saturation)):
+            low, high = given if isinstance(given, tuple) else (max(0.0, 1 - given), 1 + given)
+            if low == high == 1:
+                continue
+            factor = (low + (high - low) * draws[:, i]).astype(pixels.dtype)[:, None, None, None]
+            if i > 0:
+                other = luma(pixels)
+                pixels *= factor
+                pixels += (1 - factor) * (mean(other) if i == 1 else other)
+            else:
+                pixels *= factor
+            np.clip(pixels, 0, white, out=pixels)
+        return stored(pixels, images.dtype)
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """Return the brightness of pixels (N, C, H, W) as (N, 1, H, W)."""
+    C = pixels.shape[1]
+    weights = LUMA if C == 3 else (1 / C,) * C
+    found = weights[0] * pixels[:, :1]
+    for c in range(1, C):
+        found += weights[c] * pixels[:, c : c + 1]
+    return found
+
+
+def mean(pixels: np.ndarray) -> np.ndarray:
+    """Return the mean of each of (N, 1, H, W), as (N, 1, 1, 1); its bits do not depend on the other images."""
+    means: np.ndarray = pixels.reshape(len(pixels), -1).astype(np.float64).mean(axis=1).astype(pixels.dtype)
+    return means[:, None, None, None]
+
+
+def _range(name: str, value: Any) -> float | tuple[float, float]:
+    if isinstance(value, (tuple, list)):
+        return interval("ColorJitter", name, value, least=0.0)
+    found = finite(f"ColorJitter: {name}", value)
+    if found < 0:
+        raise ShapeError(f"ColorJitter: {name} must be a number of at least 0, or a pair of factors, got {value!r}")
+    return found
+
+
+class RandomErasing(ImageTransform):
+    """Overwrites a random rectangle (Zhong et al. 2017, arXiv:1708.04896; cut-out, arXiv:1708.04552); torchvision's.
+
+    Parameters
+    ----------
+    p : float
+        The probability that an image gets a rectangle.
+    scale : (float, float)
+        The area of the rectangle, as a part of the image's, is between these two.
+    ratio : (float, float)
+        Height by width is between these two, and its logarithm uniform.
+    value : number, or a sequence of numbers
+        The value of the rectangle's pixels, or one for each channel, in the unit of the images: 0 to 255 for uint8.
+    """
+
+    moves_pixels: bool = False
+
+    def __init__(self, p: float = 0.5, scale: Any = (0.02, 0.33), ratio: Any = (0.3, 3.3), value: Any = 0.0) -> None:
+        self.p = probability("RandomErasing", "p", p)
+        self.scale = interval("RandomErasing", "scale", scale, least=0.0)
+        self.ratio = interval("RandomErasing", "ratio", ratio, least=0.0)
+        self.value = colour("RandomErasing", "value", value)
+        if self.scale[1] > 1:
+            raise ShapeError(f"RandomErasing: scale must be a pair (lowest, highest) from 0 to 1, got {scale!r}")
+        if not self.ratio[0]:
+            raise ShapeError(f"RandomErasing: ratio must be more than 0, got {ratio!r}")
+
+    def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        N, _, H, W = images.shape
+        draws = uniform(keys, 3 + 2 * ATTEMPTS)
+        area = H * W * (self.scale[0] + (self.scale[1] - self.scale[0]) * draws[:, 3 : 3 + ATTEMPTS])
+        low, high = map(log, self.ratio)
+        ratio = np.exp(low + (high - low) * draws[:, 3 + ATTEMPTS :])
+        h, w = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))  # (N, ATTEMPTS)
+        fits = (h < H) & (w < W)
+        first = np.arange(N), fits.argmax(axis=1)
+        h, w, erased = h[first].astype(np.intp), w[first].astype(np.intp), fits.any(axis=1) & (draws[:, 0] < self.p)
+        top, left = below(draws[:, 1], np.maximum(H - h + 1, 1)), below(draws[:, 2], np.maximum(W - w + 1, 1))
+        inside = rectangles(top, top + h * erased, left, left + w, H, W)
+        return np.where(inside, colour_for("RandomErasing", "value", self.value, images), images)
+
+
+def rectangles(top: Any, bottom: Any, left: Any, right: Any, H: int, W: int) -> np.ndarray:
+    """Return for each pixel whether it is in its image's rectangle, (N, 1, H, W); ``bottom``, ``right`` are outside."""
+    rows, columns = np.arange(H), np.arange(W)
+    vertical = (top[:, None] <= rows) & (rows < bottom[:, None])  # (N, H)
+    horizontal = (left[:, None] <= columns) & (columns < right[:, None])  # (N, W)
+    inside: np.ndarray = vertical[:, None, :, None] & horizontal[:, None, None, :]
+    return inside
