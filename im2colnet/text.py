@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 
 def amount(value: float, base: int) -> str:
@@ -29,6 +30,16 @@ def no_formula(text: str) -> str:
     So recommends OWASP ("CSV injection"); names of files and classes may come from strangers.
     """
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else text
+
+
+def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Return lines of a CSV file; cells that are names go through :func:`no_formula` first."""
+    import csv
+    from types import SimpleNamespace
+
+    written: list[str] = []  # line by line, with \r\n at the end, or names that hold \r would not be quoted
+    csv.writer(SimpleNamespace(write=written.append)).writerows(lines)
+    return "".join(line[:-2] + "\n" for line in written)
 
 
 def count(number: int, thing: str) -> str:

@@ -13,6 +13,7 @@ from im2colnet import models
 from im2colnet.backend.registry import VARIABLE
 from im2colnet.cli.report import Report
 from im2colnet.datasets.folder import COLORS, SPLIT
+from im2colnet.errors import Im2colnetError, install
 from im2colnet.optim.defaults import OPTIMIZERS
 
 MAX_INTEGER = 2**31 - 1  #: the largest whole number that an option takes
@@ -155,6 +156,14 @@ def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
     if threads:
         group.add_argument("--threads", type=positive, metavar="N", help="how many cores to use at most (default: all)")
     group.add_argument("--json", action="store_true", help="print a JSON document and nothing else to stdout")
+
+
+def need_matplotlib(option: str) -> None:
+    """Raise an error if Matplotlib is missing, before the work whose result it is to draw."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise Im2colnetError(f"to draw {option}, install Matplotlib: {install('viz')}") from error
 
 
 # ---------------------------------------------------------------------- types of values

@@ -10,6 +10,7 @@ from im2colnet.cli.arguments import UsageError, models_with
 from im2colnet.cli.data import check_folder, load_data
 from im2colnet.cli.run_folder import RunRecord
 from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.inputs import Inputs
 from im2colnet.errors import DataError, NonFiniteError, ShapeError
 from im2colnet.host import np
 from im2colnet.losses import Loss
@@ -17,6 +18,7 @@ from im2colnet.network import Network
 from im2colnet.optim import Optimizer
 from im2colnet.optim.defaults import OPTIMIZERS
 from im2colnet.text import size_text
+from im2colnet.training.data import named_as_trained
 from im2colnet.training.trainer import Trainer
 from im2colnet.types import Shape
 
@@ -111,6 +113,15 @@ def check_data(net: Network, data: Dataset) -> None:
         raise DataError(f"the network takes images of {size_text(shape)}, those of {data.name} are {found}")
     if len(data.classes) > classes:
         raise DataError(f"the network tells {classes} classes apart, {data.name} has {len(data.classes)}")
+
+
+def as_trained_on(net: Network, data: Dataset) -> Dataset:
+    """Compare a data set with the one of the training, and give it that one's names of classes if it has none."""
+    check_data(net, data)
+    if net.inputs is not None:
+        net.inputs.compare(data.name, Inputs.of(data))
+        net.inputs.compare_classes(data.name, data.classes)
+    return named_as_trained(net, data)
 
 
 def outputs_of(net: Network, images: np.ndarray) -> np.ndarray:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from types import SimpleNamespace
 from typing import IO, Any
 
 from im2colnet.cli.networks import output_shape
@@ -13,7 +11,7 @@ from im2colnet.errors import ShapeError
 from im2colnet.host import np
 from im2colnet.losses import Loss
 from im2colnet.network import Network
-from im2colnet.text import no_formula
+from im2colnet.text import csv_text, no_formula
 
 TOP = 3  #: classes of an image that are reported, the most probable ones
 
@@ -191,9 +189,7 @@ class CSV(Writer):
         self._write(lines)
 
     def _write(self, lines: list[list[Any]]) -> None:
-        written: list[str] = []  # line by line, with \r\n at the end, or names that hold \r would not be quoted
-        csv.writer(SimpleNamespace(write=written.append)).writerows(lines)
-        self.file.write("".join(line[:-2] + "\n" for line in written).encode(errors="surrogateescape"))
+        self.file.write(csv_text(lines).encode(errors="surrogateescape"))
 
 
 class JSONL(Writer):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import ShapeError
 from im2colnet.files import replace_file
 from im2colnet.show.display import VALIDATION, form, metrics
+from im2colnet.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 #: the curves of a quantity, by the prefix of its key in a history: their name and colour
 CURVES = {"": ("training", "#1f5fa8"), VALIDATION: ("validation", "#d9731a")}
 MIN_SHARE = 0.002  #: a pass is drawn if it takes at least this part of the time of all passes
+COLUMNS = 5  #: pictures side by side in a sheet
+MOST_COUNTS = 25  #: classes up to which a confusion matrix has its counts
+MOST_TICKS = 50  #: names beside a confusion matrix
 MAX_NAMES = 6  #: how many passes, the longest first, have the name of their layer beside them
 
 
@@ -142,11 +147,88 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     _save(figure, path)
 
 
-def _figure(height: float) -> Figure:
+def save_confusion(matrix: Any, names: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Draw a confusion matrix as a PNG: a row for each class, with what its images were taken for.
+
+    The colour is the share of the row, and numbers are counts.
+
+    Parameters
+    ----------
+    matrix : (C, C) array_like
+        What :func:`im2colnet.metrics.confusion_matrix` returns.
+    names : sequence of str
+        The names of the classes.
+    path : path
+        Written whole or not at all.
+
+    Raises
+    ------
+    ImportError
+        If Matplotlib is not installed.
+    CheckpointError
+        If the file cannot be written.
+    """
+    from im2colnet.host import np
+
+    counts = np.asarray(matrix)
+    size = len(counts)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(16.0, 3.2 + 0.42 * size)
+    figure = _figure(height=side, width=side + 1)
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    step = -(-size // MOST_TICKS)  # of very many classes not each has its name
+    shown = [shortened(printable(name), 24) for name in names][::step]
+    axes.set_xticks(range(0, size, step), shown, rotation=90, parse_math=False)
+    axes.set_yticks(range(0, size, step), shown, parse_math=False)
+    axes.set(xlabel="taken for", ylabel="class")
+    if size <= MOST_COUNTS:
+        for i, j in np.argwhere(counts).tolist():
+            colour = "white" if share[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=colour, fontsize=8)
+    _save(figure, path)
+
+
+def save_sheet(pictures: Sequence[Any], texts: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Draw pictures side by side, each with a text above it, as a PNG.
+
+    Parameters
+    ----------
+    pictures : sequence of (H, W), (H, W, 3) or (H, W, 4) arrays of uint8
+    texts : sequence of str
+        Lines that are too long are shortened.
+    path : path
+        Written whole or not at all.
+
+    Raises
+    ------
+    ImportError
+        If Matplotlib is not installed.
+    CheckpointError
+        If the file cannot be written.
+    """
+    rows = -(-len(pictures) // COLUMNS)
+    figure = _figure(height=2.5 * rows)
+    cells = [*figure.subplots(rows, COLUMNS, squeeze=False).flat]
+    for axes in cells:
+        axes.axis("off")
+    for axes, picture, text in zip(cells, pictures, texts, strict=False):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        lines = (_ending(printable(line), 28) for line in text.split("\n"))
+        axes.set_title("\n".join(lines), fontsize=7, loc="left", parse_math=False)
+    _save(figure, path)
+
+
+def _ending(text: str, most: int) -> str:
+    """Return the end of a text: of a path that is the name of the file."""
+    return text if len(text) <= most else f"...{text[3 - most :]}"
+
+
+def _figure(height: float, width: float = 9) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)  # pyplot would keep the figure and choose a window system
     return figure
 
@@ -158,7 +240,9 @@ def _style(axes: Axes) -> None:
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    with warnings.catch_warnings():  # a name may have letters that the font lacks: boxes stand for them
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(picture, format="png")
     replace_file(path, picture.getvalue())
 
 
@@ -170,4 +254,4 @@ def _as_percent(value: float, position: float) -> str:
     return f"{100 * value:g}%"
 
 
-__all__ = ["save_curves", "save_roofline"]
+__all__ = ["save_confusion", "save_curves", "save_roofline", "save_sheet"]

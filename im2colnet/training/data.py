@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
@@ -120,6 +121,16 @@ def compare(net: Network, dtype: str, what: str, data: Dataset) -> None:
     if net.inputs is not None:
         net.inputs.compare(what, measure(what, data, dtype))
         net.inputs.compare_classes(what, data.classes)
+
+
+def named_as_trained(net: Network, data: Dataset) -> Dataset:
+    """Return a data set with the names of the classes of the network's training, if its own classes are numbers."""
+    from im2colnet.datasets.inputs import named
+
+    if net.inputs is None or named(data.classes):
+        return data
+    known = net.inputs.classes[: len(data.classes)]
+    return replace(data, classes=known + data.classes[len(known) :])
 
 
 def measure(what: str, data: Dataset, dtype: str) -> Inputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import ShapeError, TrainingWarning
@@ -13,6 +14,7 @@ from im2colnet.losses import Loss
 from im2colnet.show.display import RECORDED, VALIDATION
 
 if TYPE_CHECKING:
+    from im2colnet.datasets.dataset import Dataset
     from im2colnet.metrics import Metric
 
 
@@ -54,3 +56,54 @@ def finite(measured: Mapping[str, float], metrics: Mapping[str, Metric], epoch: 
         text = f"metric {name!r} is {measured[name]} after epoch {epoch}: the history does not hold it"
         warnings.warn(text, TrainingWarning, stacklevel=6)  # the warning points at the call of fit
     return {name: value for name, value in measured.items() if name not in undefined}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that a classifier takes for another class."""
+
+    index: int  #: in the data set
+    file: str  #: the name of the image's file, relative to the folder of the data set; empty if there is none
+    label: int  #: its class
+    label_name: str
+    predicted: int  #: the class that it is taken for
+    predicted_name: str
+    probability: float  #: of the predicted class
+    label_probability: float  #: of its own class
+
+
+def worst_mistakes(loss: Loss, data: Dataset, outputs: Any, count: int) -> list[Mistake]:
+    """Return the images of a data set whose own class has the lowest probability and is not the predicted one.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss of a classifier, which knows the probabilities.
+    data : Dataset
+    outputs : (N, classes) array
+        The network's output for its images.
+    count : int
+        How many to return at most. Of images with equal probabilities, the first ones come first.
+    """
+    from im2colnet.host import np
+
+    if not data.classes:
+        raise ShapeError(f"mistakes are those of a classifier, but {data.name} has targets and no classes")
+    probabilities, labels = loss.probabilities(outputs), data.labels.astype(np.int64)
+    names = (*data.classes, *map(str, range(len(data.classes), outputs.shape[1])))
+    guesses, of = outputs.argmax(axis=1), np.arange(len(labels))
+    own = probabilities[of, labels]
+    wrong = np.flatnonzero((guesses != labels) & (labels != getattr(loss, "ignore_index", -1)))
+    return [
+        Mistake(
+            i,
+            data.files[i] if data.files else "",
+            int(labels[i]),
+            names[labels[i]],
+            int(guesses[i]),
+            names[guesses[i]],
+            float(probabilities[i, guesses[i]]),
+            float(own[i]),
+        )
+        for i in wrong[np.argsort(own[wrong], kind="stable")][:count].tolist()
+    ]

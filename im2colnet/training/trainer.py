@@ -36,10 +36,19 @@ from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
 from im2colnet.show.progress import progress_display
 from im2colnet.training.callbacks.base import Callbacks, Fitting, lost
 from im2colnet.training.callbacks.checkpoints import Checkpoints
-from im2colnet.training.data import Data, as_dataset, check_batches, check_fit, compare, know_inputs, make_loader
+from im2colnet.training.data import (
+    Data,
+    as_dataset,
+    check_batches,
+    check_fit,
+    compare,
+    know_inputs,
+    make_loader,
+    named_as_trained,
+)
 from im2colnet.training.folder import check_free, make_folder
 from im2colnet.training.history import History
-from im2colnet.training.measuring import check_metrics, finite, measure_all
+from im2colnet.training.measuring import Mistake, check_metrics, finite, measure_all, worst_mistakes
 from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate_of
 from im2colnet.training.update import Update
 from im2colnet.training.weights import Weights
@@ -431,6 +440,33 @@ class Trainer:
         weights = self._callbacks.weights() if self._own is None else None
         if weights is not None:
             self.use(weights)
+
+    @_takes_a_pair
+    def mistakes(self, data: Data, count: int = 25) -> list[Mistake]:
+        """Return the worst mistakes of a classifier: the images whose own class has the lowest probability.
+
+        Parameters
+        ----------
+        data : Dataset, or (images, labels)
+        count : int
+            How many to return at most.
+
+        Returns
+        -------
+        list of Mistake
+            Each has the image's ``index`` in the data set, the name of its ``file``, its class as ``label`` and
+            ``label_name``, the class that it is taken for as ``predicted`` and ``predicted_name``, the ``probability``
+            of that, and ``label_probability``, that of its own class. The worst one is the first.
+
+        Raises
+        ------
+        ShapeError
+            If the network is no classifier of images, or the data set has targets.
+        """
+        data, count = as_dataset("data", data), whole("count", count)
+        self._check_whole()
+        compare(self.net, self._engine.dtype, "data", data)
+        return worst_mistakes(self.loss, named_as_trained(self.net, data), self.net.predict(data.images), count)
 
     # ------------------------------------------------------------------ epochs
 

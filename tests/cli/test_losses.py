@@ -35,8 +35,11 @@ def test_evaluate_takes_the_loss_of_the_checkpoint(run, regression):
     out, _ = run("evaluate", "numbers.safetensors", "--data", "numbers.npz")
     assert out.splitlines() == [
         "numbers.safetensors on 10 test images of numbers",
-        f"loss {report['loss']:.4f}",
+        f"loss {report['loss']:.4f}, mean absolute error {report['mean_absolute_error']:.4f},"
+        f" root mean squared error {report['root_mean_squared_error']:.4f}, r2 score {report['r2_score']:.4f}",
     ]
+    outputs = trainer.net.predict(held_out[0])
+    assert report["mean_absolute_error"] == pytest.approx(np.abs(outputs - held_out[1]).mean())
 
 
 def test_evaluate_refuses_labels_that_the_loss_cannot_take(run, folder, regression):

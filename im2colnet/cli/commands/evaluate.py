@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import os
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
-from im2colnet.cli.arguments import Commands, add_checkpoint, add_command, add_data, add_machine
+from im2colnet.cli.arguments import (
+    Commands,
+    UsageError,
+    add_checkpoint,
+    add_command,
+    add_data,
+    add_machine,
+    need_matplotlib,
+    text,
+)
 from im2colnet.cli.data import load_data
-from im2colnet.cli.networks import check_data, outputs_of
+from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
-from im2colnet.cli.run_folder import RunRecord
+from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.datasets.dataset import Dataset
-from im2colnet.datasets.inputs import Inputs, named
-from im2colnet.host import np
+from im2colnet.files import replace_file
 from im2colnet.network import Network
 from im2colnet.parallel import get_num_threads
+from im2colnet.reports.evaluation import MISTAKES, evaluation, mistake_pictures, mistake_text
 from im2colnet.show.display import metrics_text
-from im2colnet.text import count, table
+from im2colnet.text import count, csv_text, no_formula, table
+from im2colnet.text import fields as fields_text
+from im2colnet.training.folder import make_folder
+from im2colnet.training.measuring import Mistake
 from im2colnet.training.trainer import Trainer
 
 ORDER = 20
@@ -31,88 +45,94 @@ def register(commands: Commands) -> None:
         run,
         "measure a network on the held-out images of a data set",
         """
-        im2colnet evaluate runs/digits-resnet20-1/checkpoint.safetensors
+        im2colnet evaluate runs/digits-resnet20-1
+        im2colnet evaluate runs/mine-resnet20-1 --confusion matrix.png --mistakes mistakes
         im2colnet evaluate mine.safetensors --data mine.npz --json
         """,
         "CHECKPOINT",
+        more="\n\nthe table of the classes:"
+        "\n  recall     the part of a class's images that is recognised"
+        "\n  precision  the part of what was taken for a class that is of this class; 0 if nothing was"
+        "\n  F1         their harmonic mean"
+        "\nits last row has the sums, and the means over the classes",
     )
     add_checkpoint(parser)
+    group = parser.add_argument_group("pictures of a classifier's mistakes (these need Matplotlib)")
+    group.add_argument("--confusion", type=text, metavar="FILE.png", help="draw the confusion matrix")
+    group.add_argument(
+        "--mistakes",
+        type=text,
+        metavar="DIR",
+        help=f"write the {MISTAKES} worst mistakes into this folder: mistakes.csv with the files, the classes and the"
+        " probabilities, and mistakes.png with the pictures",
+    )
     add_data(parser, "that of the run")
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> Report:
     """Measure a checkpoint on the held-out images of a data set."""
+    if args.confusion or args.mistakes:
+        need_matplotlib("--confusion and --mistakes")
+    args.checkpoint = checkpoint_of(args.checkpoint)
     trainer = Trainer.load(args.checkpoint)
     net, (_, held_out) = trainer.net, load_data(args, RunRecord.beside(args.checkpoint))
-    check_data(net, held_out)
-    held_out = _as_trained_on(net, held_out)
-    outputs, labels, classes = outputs_of(net, held_out.images), held_out.labels, held_out.classes
+    held_out = as_trained_on(net, held_out)
+    if (args.confusion or args.mistakes) and not held_out.classes:
+        raise UsageError(f"--confusion and --mistakes are for classifiers, but {held_out.name} has targets")
     facts = {
-        "checkpoint": str(args.checkpoint),
+        "checkpoint": args.checkpoint,
         "data": held_out.name,
         "images": len(held_out),
-        **trainer.loss.measure(outputs, labels),
-        "classes": by_class(labels, outputs.argmax(axis=1), classes, outputs.shape[1]) if classes else [],
+        **evaluation(trainer.loss, held_out, outputs_of(net, held_out.images)),
         "backend": net.backend.name,
         "threads": get_num_threads(),
+        "files": [],
     }
+    if args.confusion:
+        from im2colnet.show.plots import save_confusion
+
+        matrix = facts["confusion_matrix"]
+        names = (*held_out.classes, *map(str, range(len(held_out.classes), len(matrix))))
+        save_confusion(matrix, names, args.confusion)
+        facts["files"].append(args.confusion)
+    if args.mistakes:
+        facts["files"] += save_mistakes(args.mistakes, facts["mistakes"], held_out, net)
     return Report(facts, describe)
 
 
-def _as_trained_on(net: Network, data: Dataset) -> Dataset:
-    """Compare a data set with the one of the training, and give it that one's names of classes if it has none."""
-    if net.inputs is None:
-        return data
-    net.inputs.compare(data.name, Inputs.of(data))
-    net.inputs.compare_classes(data.name, data.classes)
-    if named(data.classes):
-        return data
-    known = net.inputs.classes[: len(data.classes)]
-    return replace(data, classes=known + data.classes[len(known) :])
+def save_mistakes(folder: str, mistakes: list[dict[str, Any]], data: Dataset, net: Network) -> list[str]:
+    """Write the worst mistakes into a folder, as a table and, if they are pictures, as a sheet of pictures."""
+    from im2colnet.show.plots import save_sheet
 
-
-def by_class(labels: np.ndarray, guesses: np.ndarray, classes: tuple[str, ...], outputs: int) -> list[dict[str, Any]]:
-    """Return for each class how many of its images are recognised, and what the others are most often taken for.
-
-    Parameters
-    ----------
-    labels, guesses : (N,) int
-    classes : tuple of str
-        The names of the data set's classes.
-    outputs : int
-        How many classes the network tells apart, at least as many as the data set has.
-    """
-    names = classes + tuple(map(str, range(len(classes), outputs)))
-    confusion = np.zeros((outputs, outputs), np.int64)  # [label, guess]
-    np.add.at(confusion, (labels, guesses), 1)
-    rows = []
-    for label, name in enumerate(classes):
-        counts = confusion[label]
-        images, correct = int(counts.sum()), int(counts[label])
-        counts[label] = 0
-        wrong = int(counts.argmax())
-        rows.append(
-            {
-                "class": name,
-                "images": images,
-                "correct": correct,
-                "accuracy": correct / images if images else None,
-                "mistaken_for": names[wrong] if counts[wrong] else None,
-                "times": int(counts[wrong]),
-            }
-        )
-    return rows
+    make_folder(folder)
+    files = [os.path.join(folder, "mistakes.csv")]
+    lines: list[Iterable[Any]] = [[field.name for field in fields(Mistake)]]
+    lines += [[no_formula(cell) if isinstance(cell, str) else cell for cell in row.values()] for row in mistakes]
+    replace_file(files[0], csv_text(lines).encode(errors="surrogateescape"))
+    if pictures := mistake_pictures(mistakes, data, net):
+        files.append(os.path.join(folder, "mistakes.png"))
+        save_sheet(pictures, [mistake_text(row) for row in mistakes], files[1])
+    return files
 
 
 def describe(facts: dict[str, Any], width: int | None) -> str:
     """Return the results, and a table of the classes if there are any."""
-    cells = [("class", "images", "correct", "accuracy", "most often mistaken for")]
-    for row in facts["classes"]:
-        accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
-        mistaken = f"{row['mistaken_for']} ({row['times']}×)" if row["mistaken_for"] is not None else ""
-        cells.append((row["class"], f"{row['images']:,}", f"{row['correct']:,}", accuracy, mistaken))
     head = f"{facts['checkpoint']} on {count(facts['images'], 'test image')} of {facts['data']}"
     names = [*facts][[*facts].index("loss") : [*facts].index("classes")]
-    head += "\n" + metrics_text({name: facts[name] for name in names})
-    return f"{head}\n\n{table(cells, (1, 2, 3), width=width)}" if facts["classes"] else head
+    parts = [head + "\n" + metrics_text({name: facts[name] for name in names})]
+    if facts["classes"]:
+        cells: list[tuple[str, ...]] = []
+        cells.append(("class", "images", "correct", "recall", "precision", "F1", "most often mistaken for"))
+        for row in facts["classes"]:
+            recall = "-" if row["accuracy"] is None else f"{row['recall']:.2%}"
+            mistaken = f"{row['mistaken_for']} ({row['times']}×)" if row["mistaken_for"] is not None else ""
+            numbers = f"{row['images']:,}", f"{row['correct']:,}", recall, f"{row['precision']:.2%}", f"{row['f1']:.2%}"
+            cells.append((row["class"], *numbers, mistaken))
+        mean = (f"{facts['mean'][name]:.2%}" for name in ("recall", "precision", "f1"))
+        images, correct = (f"{sum(row[name] for row in facts['classes']):,}" for name in ("images", "correct"))
+        cells.append(("all / mean", images, correct, *mean, ""))
+        parts.append("\n" + table(cells, (1, 2, 3, 4, 5), True, width))
+    if facts["files"]:
+        parts.append("\n" + fields_text({"files": ", ".join(facts["files"])}, whole=("files",)))
+    return "\n".join(parts)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from im2colnet.cli.arguments import Commands, add_command, add_machine, add_network, add_step, number, text
+from im2colnet.cli.arguments import (
+    Commands,
+    add_command,
+    add_machine,
+    add_network,
+    add_step,
+    need_matplotlib,
+    number,
+    text,
+)
 from im2colnet.cli.networks import find_subject
 from im2colnet.cli.report import Report
-from im2colnet.errors import Im2colnetError, install
 from im2colnet.reports import profile
 
 ORDER = 60
@@ -42,10 +50,7 @@ def register(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Time a training step layer by layer."""
     if args.picture:
-        try:
-            import matplotlib  # noqa: F401 - a user learns now that it is missing, not after the work
-        except ImportError as error:
-            raise Im2colnetError(f"to draw --picture, install Matplotlib: {install('viz')}") from error
+        need_matplotlib("--picture")
     name, net, shape, batch_size, optimizer, loss = find_subject(args)
     facts = profile.profile(net, shape, batch_size, optimizer, args.steps, loss)
     if args.picture:

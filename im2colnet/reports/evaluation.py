@@ -1,0 +1,72 @@
+"""What a network has learned: how well it does on held-out data, class by class, and its worst mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from im2colnet import metrics
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.losses import Loss
+from im2colnet.network import Network
+from im2colnet.show.pixels import as_pixels
+from im2colnet.training.measuring import worst_mistakes
+from im2colnet.types import Array
+
+MISTAKES = 25  #: how many mistakes are reported, the worst ones
+
+
+def evaluation(loss: Loss, data: Dataset, outputs: Any) -> dict[str, Any]:
+    """Return what is measured of a network's outputs for a data set.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss of the training.
+    data : Dataset
+    outputs : (N, ...) array
+        The network's output for its images.
+
+    Returns
+    -------
+    dict
+        ``loss`` and its metrics. Of a classifier ``classes``, see :func:`im2colnet.metrics.class_report`; ``mean``, the
+        ``precision``, ``recall`` and ``f1`` averaged over the classes; ``confusion_matrix``, whose entry [i][j] is how
+        many images of class i were taken for class j; and ``mistakes``, see :meth:`im2colnet.Trainer.mistakes`. Of
+        other networks the metrics that are usual for their targets.
+    """
+    facts: dict[str, Any] = loss.measure(outputs, data.labels)
+    if not data.classes:
+        return facts | _usual(loss, data.labels, outputs) | {"classes": []}
+    matrix = metrics.confusion_matrix(outputs, data.labels)
+    scores = {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1_score}
+    mistakes = worst_mistakes(loss, data, outputs, MISTAKES)
+    return facts | {
+        "classes": metrics.class_report(matrix, data.classes),
+        "mean": {name: score(outputs, data.labels) for name, score in scores.items()},
+        "confusion_matrix": matrix.tolist(),
+        "mistakes": [asdict(mistake) for mistake in mistakes],
+    }
+
+
+def _usual(loss: Loss, labels: Any, outputs: Any) -> dict[str, float]:
+    """Return what is usually measured beside a loss whose targets are no classes of images."""
+    names = ["mean_absolute_error", "root_mean_squared_error", "r2_score"]
+    if outputs.ndim == labels.ndim + 1 or "accuracy" in loss.metrics:
+        names = ["f1_score", "iou"]
+    return {name: getattr(metrics, name)(outputs, labels) for name in names}
+
+
+def mistake_pictures(mistakes: list[dict[str, Any]], data: Dataset, net: Network) -> list[Array]:
+    """Return the pixels of the images of mistakes, (H, W, ...) of uint8, or an empty list if they are no pictures."""
+    low, high = (net.inputs.low, net.inputs.high) if net.inputs is not None else (0.0, 1.0)
+    images = (data.images[mistake["index"] : mistake["index"] + 1][0] for mistake in mistakes)
+    found = [as_pixels(image, low, high) for image in images]
+    return [pixels for pixels in found if pixels is not None]
+
+
+def mistake_text(mistake: dict[str, Any]) -> str:
+    """Return what is wrong with an image, in three lines."""
+    what = mistake["file"] or f"image {mistake['index']}"
+    taken = f"taken for {mistake['predicted_name']} ({mistake['probability']:.0%})"
+    return f"{what}\n{taken}\nis {mistake['label_name']} ({mistake['label_probability']:.0%})"
