@@ -15,6 +15,7 @@ from im2colnet.datasets.folder import COLORS, SPLIT
 from im2colnet.errors import DataError
 from im2colnet.host import np
 from im2colnet.lazy import LazyArray
+from im2colnet.network import Network
 
 #: options that say how pictures become images
 PICTURES = ("size", "color", "split")
@@ -56,13 +57,37 @@ def load_data(args: argparse.Namespace, record: RunRecord | None = None) -> tupl
     return datasets.load(*data_source(args, record), **data_options(args, record))
 
 
+def load_held_out(args: argparse.Namespace, record: RunRecord | None, net: Network) -> Dataset:
+    """Return the images to measure a network on: those that are held out, or all of a folder that is not the run's.
+
+    Pictures become images as the network takes them, and get the labels that its classes have.
+    """
+    if args.data and net.inputs is not None and _are_pictures(args):
+        source, shape = data_source(args), net.check_shape(None)
+        if (record is None or source[0] != record.data) and len(shape) == 3 and shape[0] in COLORS.values():
+            given = {"size": shape[1:], "color": _color_of(shape[0]), "classes": net.inputs.classes}
+            train, test = datasets.load(*source, **given | data_options(args) | ({} if args.split else {"split": 0}))
+            return train if test is None else test
+    return load_data(args, record)[1]
+
+
+def _are_pictures(args: argparse.Namespace, record: RunRecord | None = None) -> bool:
+    return datasets.kind_of(*data_source(args, record)) in ("folder", "csv")
+
+
+def _color_of(channels: int) -> str:
+    return next(name for name, number in COLORS.items() if number == channels)
+
+
 def data_options(args: argparse.Namespace, record: RunRecord | None = None) -> dict[str, Any]:
     """Return how pictures become images: as the arguments say, else as those of the run did."""
-    data, folder = data_source(args, record)
     given = {name: getattr(args, name) for name in PICTURES if getattr(args, name) is not None}
-    if datasets.kind_of(data, folder) not in ("folder", "csv"):
+    if not _are_pictures(args, record):
         if given:
-            raise UsageError(f"--{next(iter(given))} is for pictures in a folder or a .csv file, not for {data}")
+            raise UsageError(
+                f"--{next(iter(given))} is for pictures in a folder or a .csv file, not for"
+                f" {data_source(args, record)[0]}"
+            )
         return {}
     known = {name: getattr(record, name) for name in PICTURES} if record is not None else {}
     if known.get("size") is not None:
@@ -72,12 +97,11 @@ def data_options(args: argparse.Namespace, record: RunRecord | None = None) -> d
 
 def pictures_record(args: argparse.Namespace, record: RunRecord | None, data: Dataset) -> dict[str, Any]:
     """Return what a run's record keeps of how pictures became images."""
-    if datasets.kind_of(*data_source(args, record)) not in ("folder", "csv"):
+    if not _are_pictures(args, record):
         return {}
     channels, *size = data.images.shape[1:]
-    colors = {number: name for name, number in COLORS.items()}
     split = data_options(args, record).get("split", SPLIT)
-    return {"size": [*map(int, size)], "color": colors[channels], "split": split}
+    return {"size": [*map(int, size)], "color": _color_of(channels), "split": split}
 
 
 def checksum(data: Dataset) -> int:

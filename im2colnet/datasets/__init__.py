@@ -6,7 +6,18 @@
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.folder import from_csv, from_folder
 from im2colnet.datasets.inputs import Inputs
+from im2colnet.datasets.items import from_items
 from im2colnet.datasets.readers import kind_of, load, read_idx
 from im2colnet.datasets.splits import stratified_split
 
-__all__ = ["Dataset", "Inputs", "from_csv", "from_folder", "kind_of", "load", "read_idx", "stratified_split"]
+__all__ = [
+    "Dataset",
+    "Inputs",
+    "from_csv",
+    "from_folder",
+    "from_items",
+    "kind_of",
+    "load",
+    "read_idx",
+    "stratified_split",
+]

@@ -105,16 +105,15 @@ def read_picture(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def picture_facts(path: str | Path) -> tuple[tuple[int, int], bool]:
-    """Return height and width of a picture as it is seen, and whether it is grey; its pixels are not decoded."""
+    """Return height and width of a picture as it is seen, and whether it is grey. Only a palette makes it decode it."""
     with _opened(path) as picture:
         width, height = picture.size
         if picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # turned by 90 degrees
             width, height = height, width
-        colours = np.array(picture.getpalette("RGB") or []) if picture.mode == "P" else None
-        if colours is not None:
-            grey = bool((colours.reshape(-1, 3) == colours.reshape(-1, 3)[:, :1]).all())
-        else:
-            grey = picture.mode in GREY or picture.mode.startswith("I;")
+        grey = picture.mode in GREY or picture.mode.startswith("I;")
+        if picture.mode == "P":  # a palette may have colours that no pixel has
+            colours = np.array(picture.getpalette("RGB")).reshape(-1, 3)[np.unique(np.asarray(picture))]
+            grey = bool((colours == colours[:, :1]).all())
         return (height, width), grey
 
 
@@ -199,8 +198,8 @@ def _middle(given: tuple[int, int], size: tuple[int, int]) -> tuple[float, float
 
 
 def _enough(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Return a smaller size from which ``size`` still has two pixels for one, also if the picture lies on its side."""
-    ratio = 2 * max(size) / min(given)
+    """Return a smaller size from which ``size`` still has four pixels for one, also if the picture lies on its side."""
+    ratio = 4 * max(size) / min(given)
     return (math.ceil(given[0] * ratio), math.ceil(given[1] * ratio)) if ratio < 1 else given
 
 

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from im2colnet.datasets.archives import check_regular, check_size, read_npz
+from im2colnet.datasets.cifar import CLASSES, load_cifar
 from im2colnet.datasets.dataset import Dataset, _largest
 from im2colnet.datasets.folder import from_csv, from_folder
 from im2colnet.datasets.splits import _TEST_FRACTION, _split
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
 
+_DIGITS, _CAPITALS = tuple("0123456789"), tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_MERGED = (*_DIGITS, *_CAPITALS, *"abdefghnqrt")  # the other small letters look as the capital ones
 #: the class names of each named data set
 _CLASSES = {
-    "digits": tuple("0123456789"),
+    "digits": _DIGITS,
     "fashion-mnist": (
         "T-shirt/top",
         "Trouser",
@@ -31,7 +34,15 @@ _CLASSES = {
         "Bag",
         "Ankle boot",
     ),
-    "mnist": tuple("0123456789"),
+    "mnist": _DIGITS,
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    "emnist-balanced": _MERGED,
+    "emnist-byclass": (*_DIGITS, *_CAPITALS, *map(str.lower, _CAPITALS)),
+    "emnist-bymerge": _MERGED,
+    "emnist-digits": _DIGITS,
+    "emnist-letters": _CAPITALS,
+    "emnist-mnist": _DIGITS,
+    **CLASSES,
 }
 #: the folder of Debian's package dataset-fashion-mnist
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -47,9 +58,16 @@ def load(
     name : str or path
         - "digits": 1,797 handwritten digits of 8×8 pixels, which come with the library (see
           `im2colnet/datasets/data/ATTRIBUTION.md`). The original values 0 to 16 become grey values 0 to 255.
-        - "fashion-mnist" or "mnist": the four IDX files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
-          `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`. Their names may end in `.gz`, and may have `.` instead
-          of `-` before `idx`.
+        - "cifar-10" or "cifar-100": the files `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, or
+          `train.bin` and `test.bin`, from `cifar-10-binary.tar.gz` and `cifar-100-binary.tar.gz`, or those of the
+          archives for Python (https://www.cs.toronto.edu/~kriz/cifar.html), unpacked. CIFAR-100 has its 100 classes.
+        - "emnist-letters", "emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits" or "emnist-mnist":
+          the four IDX files `emnist-letters-train-images-idx3-ubyte` and so on
+          (https://www.nist.gov/itl/products-and-services/emnist-dataset). Their images are stored on their side, and
+          are turned upright. The letters, 1 to 26 in the files, have the labels 0 to 25.
+        - "fashion-mnist", "mnist" or "kmnist" (http://codh.rois.ac.jp/kmnist): the four IDX files
+          `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
+          The names of IDX files may end in `.gz`, and may have `.` instead of `-` before `idx`.
         - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as in Keras, or
           `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; those for
           training and for testing must have the same scale (see `im2colnet.inputs`). An array `classes` of strings
@@ -60,7 +78,7 @@ def load(
         The folder of the IDX files, or the folder that a relative path starts from. By default IDX files are
         searched in the subfolder `name` of the folder that the environment variable IM2COLNET_DATA names, then in that
         folder itself, then, for "fashion-mnist", in the folder of Debian's package `dataset-fashion-mnist`. The files
-        of "mnist" and "fashion-mnist" have the same names: keep them in two subfolders.
+        of "mnist", "fashion-mnist" and "kmnist" have the same names: keep them in subfolders.
     **options
         `size`, `color`, `split`, `seed` and other options of :func:`from_folder` and :func:`from_csv`.
 
@@ -99,12 +117,17 @@ def load(
         sixteenths, labels = found["images"], found["labels"]
         images = ((sixteenths.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)  # 16 becomes 255
         return _split(Dataset(images[:, None], labels, name, _CLASSES[name]))
-    files = find_idx_files(name, folder)
-    train, test = (
-        _dataset(read_idx(images), read_idx(labels), name, _CLASSES[name], f"{images} and {labels.name}")
-        for images, labels in (files[:2], files[2:])
-    )
-    return train, test
+    if name in CLASSES:
+        return load_cifar(name, _folders(name, folder))
+    files, parts = find_idx_files(name, folder), []
+    for file, labels_file in (files[:2], files[2:]):
+        pictures, numbers = read_idx(file), read_idx(labels_file)
+        if name.startswith("emnist"):
+            pictures = pictures.swapaxes(1, -1)  # they lie on their side in the files
+        if name == "emnist-letters" and numbers.dtype.kind == "u" and numbers.size and numbers.min() > 0:
+            numbers = numbers - 1
+        parts.append(_dataset(pictures, numbers, name, _CLASSES[name], f"{file} and {labels_file.name}"))
+    return parts[0], parts[1]
 
 
 def kind_of(
@@ -200,12 +223,24 @@ def _read(stream: SupportsRead, count: int) -> bytes:
     return b"".join(parts)
 
 
-_IDX_STEMS = (
-    ("train-images", "idx3-ubyte"),
-    ("train-labels", "idx1-ubyte"),
-    ("t10k-images", "idx3-ubyte"),
-    ("t10k-labels", "idx1-ubyte"),
-)
+def _idx_stems(name: str) -> tuple[tuple[str, str], ...]:
+    """Return the names of the four IDX files of a data set, without their ends."""
+    begin, test = (f"{name}-", "test") if name.startswith("emnist") else ("", "t10k")
+    return tuple(
+        (f"{begin}{part}-{what}", f"idx{axes}-ubyte")
+        for part in ("train", test)
+        for what, axes in (("images", 3), ("labels", 1))
+    )
+
+
+def _folders(name: str, folder: str | os.PathLike[str] | None) -> list[Path]:
+    """Return where the files of a data set may be: the folder that is given, or those that the variable names."""
+    if folder is not None:
+        return [Path(os.path.expanduser(folder))]  # expanduser leaves "~name" as it is if there is no such user
+    variable = os.environ.get("IM2COLNET_DATA")
+    root = [Path(os.path.expanduser(variable))] if variable else []
+    family = [path / "emnist" for path in root if name.startswith("emnist")]
+    return [path / name for path in root] + family + root
 
 
 def find_idx_files(name: str, folder: str | os.PathLike[str] | None, installed: Path = DEBIAN) -> list[Path]:
@@ -213,16 +248,12 @@ def find_idx_files(name: str, folder: str | os.PathLike[str] | None, installed: 
 
     ``installed`` is where the system's package puts Fashion-MNIST.
     """
-    variable = os.environ.get("IM2COLNET_DATA")
-    if folder is not None:
-        folders = [Path(os.path.expanduser(folder))]  # expanduser leaves "~name" as it is if there is no such user
-    else:
-        root = [Path(os.path.expanduser(variable))] if variable else []
-        folders = [path / name for path in root] + root + [installed] * (name == "fashion-mnist")
+    variable, stems = os.environ.get("IM2COLNET_DATA"), _idx_stems(name)
+    folders = _folders(name, folder) + [installed] * (name == "fashion-mnist" and folder is None)
     looked_in = []
     for place in folders:
         files, missing = [], []
-        for stem, kind in _IDX_STEMS:
+        for stem, kind in stems:
             candidates = (place / f"{stem}{separator}{kind}{end}" for separator in "-." for end in ("", ".gz"))
             found = next((path for path in candidates if os.path.isfile(path)), None)
             if found is None:
@@ -232,7 +263,7 @@ def find_idx_files(name: str, folder: str | os.PathLike[str] | None, installed: 
         if not missing:
             return files
         looked_in.append(f"{place} ({'lacks ' + ', '.join(missing) if os.path.isdir(place) else 'no such folder'})")
-    names = ", ".join(f"{stem}-{kind}" for stem, kind in _IDX_STEMS)
+    names = ", ".join(f"{stem}-{kind}" for stem, kind in stems)
     install = "install them with `apt-get install dataset-fashion-mnist`, or " if name == "fashion-mnist" else ""
     raise DataError(
         f"the files of {name} were not found. Looked in: {'; '.join(looked_in) or 'no folder'}. "
@@ -256,6 +287,8 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
         raise DataError(f"{path}: cannot be read as an .npz file ({error})") from error
     classes = _names(path, found.pop("classes")) if "classes" in found else ()
     arrays = list(found.values())
+    if not classes and all(labels.ndim == 1 and labels.dtype.kind in "US" for labels in arrays[1::2]):
+        classes = _names(path, np.unique(np.concatenate(arrays[1::2])))
     sets = [
         _dataset(images, labels, path.stem, classes, path)
         for images, labels in zip(arrays[::2], arrays[1::2], strict=True)
@@ -304,8 +337,8 @@ def _dataset(
         # Keras stores the labels of CIFAR with this shape
         if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu":
             labels = labels[:, 0]
-        if labels.ndim == 1 and labels.dtype.kind not in "iu":  # targets have the shape (N, 1)
-            raise DTypeError(f"labels must be integers, got {labels.dtype}")
+        if labels.ndim == 1 and labels.dtype.kind not in "iubUS":  # targets have the shape (N, 1)
+            raise DTypeError(f"labels must be integers or strings, got {labels.dtype}")
         return Dataset(_to_nchw(images), labels, name, classes)
     except Im2colnetError as error:
         raise DataError(f"{source}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,23 +19,56 @@ if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
     from im2colnet.datasets.inputs import Inputs
     from im2colnet.datasets.loader import Loader
+    from im2colnet.datasets.stream import Stream
     from im2colnet.datasets.transforms import Transform
 
 #: the largest number that an array of this type can hold
 LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
-#: training data: a data set, or a pair (images, labels)
-Data: TypeAlias = "Dataset | tuple[Any, Any]"
+#: a data set, a pair (images, labels), or an object whose items are pairs (image, label), such as one of PyTorch's; for
+#: training also batches: an iterable, or a function that returns one
+Data: TypeAlias = Any
 
 
 def as_dataset(name: str, data: Any) -> Dataset:
-    """Return a data set; a pair (images, labels) is made into one."""
+    """Return a data set of what a user gives: a pair (images, labels), or something whose items are such pairs."""
     from im2colnet.datasets.dataset import Dataset
+    from im2colnet.datasets.items import from_items, is_item
+    from im2colnet.datasets.stream import joined
 
-    if isinstance(data, (tuple, list)) and len(data) == 2:
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, (tuple, list)) and len(data) == 2 and not is_item(data[0]):
         return Dataset(data[0], data[1], name)
-    if not isinstance(data, Dataset):
-        raise ShapeError(f"{name} must be a data set or a pair (images, labels), got {type(data).__name__}")
-    return data
+    if hasattr(data, "__len__") and not isinstance(data, (str, bytes, Mapping)) and not hasattr(data, "ndim"):
+        return from_items(data, name) if hasattr(data, "__getitem__") else joined(data, name)
+    raise ShapeError(
+        f"{name} must be a data set or a pair (images, labels), or have a length and items (image, label), got"
+        f" {type(data).__name__}"
+    )
+
+
+def training_data(
+    net: Network,
+    data: Any,
+    batch_size: int,
+    seed: int,
+    drop_last: bool,
+    transforms: tuple[Transform, ...],
+    steps: int | None,
+) -> tuple[Dataset, Loader | Stream]:
+    """Return the data set to train on and its batches; of batches that are given, the first one is the data set."""
+    from im2colnet.datasets.stream import Stream
+
+    given = callable(data) or (hasattr(data, "__iter__") and not hasattr(data, "__getitem__"))
+    if given and transforms:
+        raise ShapeError("augment is for a data set: change the images of batches before you give them, and augment=[]")
+    if given:
+        stream = Stream(data, steps)
+        return stream.first, stream
+    if steps is not None:
+        raise ShapeError("steps is for batches, as of a generator: an epoch of a data set has all its images")
+    dataset = as_dataset("train", data)
+    return dataset, make_loader(net, dataset, batch_size, seed, drop_last, transforms)
 
 
 def make_loader(
@@ -51,7 +85,7 @@ def make_loader(
     return loader
 
 
-def check_fit(net: Network, loss: Loss, data: Dataset, loader: Loader | None = None) -> None:
+def check_fit(net: Network, loss: Loss, data: Dataset, loader: Loader | Stream | None = None) -> None:
     """Raise before the first step if a network or its loss cannot take these images or labels.
 
     Of a loader with transforms the images are those that the transforms make.
@@ -75,7 +109,7 @@ def _output_shape(net: Network, loss: Loss, images: Shape) -> Any:
     return output_shape_for(loss, net.graph.output_shapes(images))
 
 
-def check_batches(net: Network, data: Dataset, loader: Loader) -> None:
+def check_batches(net: Network, data: Dataset, loader: Loader | Stream) -> None:
     """Raise before the first step if a network cannot be trained on the last batch of an epoch."""
 
     def check(n: int) -> None:
@@ -102,16 +136,18 @@ def check_batches(net: Network, data: Dataset, loader: Loader) -> None:
         ) from error
 
 
-def know_inputs(net: Network, dtype: str, train: Dataset, validation: Dataset | None) -> None:
+def know_inputs(net: Network, dtype: str, train: Dataset, loader: Loader | Stream, validation: Dataset | None) -> None:
     """Store the kind of a network's training images, or compare it with the kind that was stored before."""
     from im2colnet.datasets.inputs import check_training
+    from im2colnet.datasets.loader import Loader
 
     if net.inputs is None:
         net.inputs = measure("train", train, dtype)
         net.inputs.warn_unscaled()
     else:
         compare(net, dtype, "train", train)
-    check_training(train)
+    if isinstance(loader, Loader):  # of batches only the first one is known, which need not have all classes
+        check_training(train)
     if validation is not None:
         compare(net, dtype, "validation", validation)
 

@@ -43,8 +43,8 @@ from im2colnet.training.data import (
     check_fit,
     compare,
     know_inputs,
-    make_loader,
     named_as_trained,
+    training_data,
 )
 from im2colnet.training.folder import check_free, make_folder
 from im2colnet.training.history import History
@@ -376,6 +376,7 @@ class Trainer:
         Parameters
         ----------
         data : Dataset, or (images, labels)
+            Or any object with a length whose items are pairs (image, label).
         metrics : dict of str to callable, optional
             Functions ``metric(outputs, targets)``, such as those of :mod:`im2colnet.metrics`, by the name of what they
             return, a number. They get what the network gives for all samples and the labels of the data set, as NumPy
@@ -486,6 +487,7 @@ class Trainer:
         progress: bool | str = True,
         save_every: int | str | None = None,
         augment: Transform | Sequence[Transform] | None = None,
+        steps: int | None = None,
     ) -> History:
         """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
 
@@ -496,7 +498,10 @@ class Trainer:
         Parameters
         ----------
         train, validation : Dataset, or (images, labels)
-            The training data, and optionally data to evaluate after every epoch.
+            The training data, and optionally data to evaluate after every epoch. Any object with a length whose items
+            are pairs (image, label) is taken too (see :func:`im2colnet.datasets.from_items`). To train, batches are
+            taken as well: an iterable of pairs (images, labels), such as PyTorch's DataLoader, or a function that
+            returns one and may take the number of the epoch, from 0.
         epochs : int
             The total number of epochs. If they are completed already, ``fit`` does nothing.
         batch_size : int
@@ -524,6 +529,10 @@ class Trainer:
             Random changes of the training images, such as ``[ic.transforms.RandomCrop(padding=4),
             ic.transforms.RandomHorizontalFlip()]``, in this order. By default those of the last ``fit``, or of the
             checkpoint that was loaded; an empty list for none.
+        steps : int, optional
+            The number of batches of an epoch, where `train` is batches; needed if they have no length. A training that
+            was interrupted goes on exactly if the iterable or the function gives the same batches for an epoch again.
+            A generator cannot: it goes on where it stands, and the batch that was prepared is lost.
 
         Returns
         -------
@@ -558,15 +567,14 @@ class Trainer:
         epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
         if metrics is not None:
             self.metrics = metrics
-        train = as_dataset("train", train)
         augment = self._augment if augment is None else as_transforms("augment", augment)
-        loader = make_loader(self.net, train, batch_size, self.seed, bool(drop_last), augment)
+        train, loader = training_data(self.net, train, batch_size, self.seed, bool(drop_last), augment, steps)
         check_fit(self.net, self.loss, train, loader)
         check_batches(self.net, train, loader)
         if validation is not None:
             validation = as_dataset("validation", validation)
             check_fit(self.net, self.loss, validation)
-        know_inputs(self.net, self._engine.dtype, train, validation)
+        know_inputs(self.net, self._engine.dtype, train, loader, validation)
         given = Callbacks([*callbacks, *([] if display is None else [display])])
         shown = progress_display(progress, epochs) if display is None else None
         folder = None if directory is None else self._prepare(directory, augment)

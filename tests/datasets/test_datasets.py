@@ -575,7 +575,7 @@ def test_a_damaged_npz_gives_a_data_error_or_the_images(tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar", "", "DIGITS", "digits.np"])
 def test_unknown_name(name):
-    with pytest.raises(DataError, match=r"'digits', 'fashion-mnist', 'mnist', and the path of an \.npz"):
+    with pytest.raises(DataError, match=r"'digits', 'fashion-mnist', 'mnist', .*, and the path of a folder .* \.npz"):
         load(name)
 
 

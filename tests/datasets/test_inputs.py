@@ -56,7 +56,7 @@ def test_inputs_by_hand():
 
 def test_checkpoints_keep_inputs(tmp_path):
     made = linear_trainer()
-    made.fit(Dataset(standardised(), LABELS, classes=("cat", "dog")), 1, 10)
+    made.fit(Dataset(standardised(), LABELS, classes=("cat", "dog")), 1, 10, progress=False)
     made.save(tmp_path / "a.safetensors")
     again = ic.Trainer.load(tmp_path / "a.safetensors")
     assert again.net.inputs == made.net.inputs
@@ -362,7 +362,7 @@ def test_commands_compare(tmp_path, capsys):
     from im2colnet.cli import main
 
     made = linear_trainer()
-    made.fit(Dataset(standardised(), LABELS, classes=("cat", "dog")), 1, 10)
+    made.fit(Dataset(standardised(), LABELS, classes=("cat", "dog")), 1, 10, progress=False)
     made.save(tmp_path / "net.safetensors")
     np.save(tmp_path / "good.npy", standardised()[:2])
     np.save(tmp_path / "photo.npy", PIXELS[0])

@@ -18,7 +18,7 @@ from im2colnet.cli.arguments import (
     need_matplotlib,
     text,
 )
-from im2colnet.cli.data import load_data
+from im2colnet.cli.data import load_held_out
 from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord, checkpoint_of
@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> Report:
         need_matplotlib("--confusion and --mistakes")
     args.checkpoint = checkpoint_of(args.checkpoint)
     trainer = Trainer.load(args.checkpoint)
-    net, (_, held_out) = trainer.net, load_data(args, RunRecord.beside(args.checkpoint))
-    held_out = as_trained_on(net, held_out)
+    net, record = trainer.net, RunRecord.beside(args.checkpoint)
+    held_out = as_trained_on(net, load_held_out(args, record, net))
     if (args.confusion or args.mistakes) and not held_out.classes:
         raise UsageError(f"--confusion and --mistakes are for classifiers, but {held_out.name} has targets")
     facts = {

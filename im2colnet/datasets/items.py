@@ -1,0 +1,135 @@
+"""Data sets of others: any object with a length whose items are pairs (image, label), such as one of PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+from im2colnet.arrays import check_image_type, host_array
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.errors import DataError, Im2colnetError, ShapeError
+from im2colnet.host import np
+from im2colnet.lazy import LazyArray
+from im2colnet.text import size_text
+
+#: the keys of items that are mappings, as of Hugging Face's data sets
+IMAGE_KEYS, LABEL_KEYS = ("image", "img", "pixel_values"), ("label", "labels", "target", "fine_label")
+
+
+class Items:
+    """The images of such an object, which are taken from it when they are needed, by one thread at a time."""
+
+    checksums: np.ndarray | None = None
+
+    def __init__(self, items: Any, name: str, first: np.ndarray) -> None:
+        self.items, self.name, self._lock = items, name, Lock()
+        self.shape, self.dtype = (len(items), *first.shape), first.dtype
+        self.varies = not isinstance(items, (list, tuple))  # it may change images at random
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
+
+    def read(self, places: np.ndarray, out: np.ndarray) -> None:
+        """Take the images at these places."""
+        with self._lock:
+            for row, place in enumerate(places.tolist()):
+                image, _ = item_of(self.items, place, self.name)
+                if image.shape != self.shape[1:] or image.dtype != self.dtype:
+                    raise ShapeError(
+                        f"{self.name}: image {place} is {size_text(image.shape)} of {image.dtype}, and image 0 is"
+                        f" {size_text(self.shape[1:])} of {self.dtype}: bring them to one size and type"
+                    )
+                out[row] = image
+
+
+def from_items(items: Any, name: str = "data") -> Dataset:
+    """Make a data set of an object with a length whose items are pairs (image, label).
+
+    Parameters
+    ----------
+    items : object with ``__len__`` and ``__getitem__``
+        A data set of PyTorch or torchvision, a list of pairs, and the like. ``items[i]`` is a pair, or a mapping with
+        the keys `image` and `label`. An image is an array (C, H, W), or (H, W), or uint8 (H, W, C); a tensor; or a
+        picture of Pillow. A label is a class, as a number or a string, or an array, the targets.
+    name : str
+
+    Returns
+    -------
+    Dataset
+        Images are taken from `items` when they are needed, by one thread at a time. If it has attributes `targets` or
+        `labels`, and `classes`, these are the labels and the names of the classes; otherwise all items are gone
+        through once for their labels.
+
+    Raises
+    ------
+    DataError, ShapeError, DTypeError
+        If an item is no such pair, or images differ in shape or type.
+    """
+    if not len(items):
+        raise ShapeError(f"{name}: there is no image")
+    image, _ = item_of(items, 0, name)
+    source = Items(items, name, image)
+    check_image_type(name, source)
+    labels = _labels(items, name)
+    classes: Any = getattr(items, "classes", ())
+    known = isinstance(classes, (list, tuple)) and all(isinstance(each, str) for each in classes)
+    numbered = labels.ndim == 1 and labels.dtype.kind in "iu" and known and int(labels.max(initial=0)) < len(classes)
+    return Dataset(LazyArray(source), labels, name, tuple(classes) if numbered else ())
+
+
+def is_item(value: Any) -> bool:
+    """Whether something is a pair (image, label) with one label, other than a pair of images."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and np.ndim(value[1]) == 0 and np.ndim(value[0]) > 0
+
+
+def item_of(items: Any, place: int, name: str) -> tuple[np.ndarray, Any]:
+    """Return image and label of an item."""
+    item = items[place]
+    if isinstance(item, Mapping):
+        keys = [next((key for key in keys if key in item), None) for keys in (IMAGE_KEYS, LABEL_KEYS)]
+        item = [item[key] for key in keys if key is not None]
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise DataError(f"{name}: item {place} must be a pair (image, label), got {type(item).__name__}")
+    try:
+        return image_of(item[0]), item[1]
+    except Im2colnetError as error:
+        raise type(error)(f"{name}: item {place}: {error}") from error
+
+
+def image_of(value: Any) -> np.ndarray:
+    """Return an image as an array (C, H, W), or as it is if it has another rank."""
+    if hasattr(value, "convert") and hasattr(value, "getbands"):  # a picture of Pillow
+        if value.mode not in ("L", "RGB", "RGBA"):
+            value = value.convert("L" if value.mode == "1" else "RGB")
+        value = np.asarray(value)
+    image: np.ndarray = host_array("the image", value)
+    if image.ndim == 2:
+        return image[None]
+    by_pixels = image.ndim == 3 and image.shape[0] not in (1, 3, 4) and image.shape[2] in (1, 3, 4)
+    return np.ascontiguousarray(image.transpose(2, 0, 1)) if by_pixels and image.dtype == np.uint8 else image
+
+
+def _labels(items: Any, name: str) -> np.ndarray:
+    """Return all labels: the object's own list, if it has one, or else those of its items."""
+    for attribute in ("targets", "labels"):
+        found = getattr(items, attribute, None)
+        if found is not None and not callable(found) and hasattr(found, "__len__") and len(found) == len(items):
+            # it must be what the items say: some objects change labels on their way
+            labels = host_array(attribute, found)
+            if all(np.array_equal(_label(item_of(items, i, name)[1]), labels[i]) for i in (0, len(items) - 1)):
+                return _targets(labels)
+    return _targets(host_array("labels", [_label(item_of(items, place, name)[1]) for place in range(len(items))]))
+
+
+def _label(value: Any) -> Any:
+    return value if isinstance(value, (str, int)) else host_array("a label", value)
+
+
+def _targets(labels: np.ndarray) -> np.ndarray:
+    """Return labels, where one number for each image that is no class is a column of targets."""
+    return labels[:, None] if labels.ndim == 1 and labels.dtype.kind == "f" else labels
