@@ -73,6 +73,7 @@ class InputWarning(UserWarning):
 EXTRAS = {
     "viz": "matplotlib",
     "images": "Pillow",
+    "tensorboard": "tensorboardX",
     "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
     "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
 }

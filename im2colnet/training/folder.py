@@ -10,6 +10,7 @@ from im2colnet.files import replace_file
 from im2colnet.training.history import History
 
 CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 
 

@@ -29,6 +29,7 @@ class Weights:
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
+        self._scratch: Array | None = None
         with working(), parameters.backend.context():
             self.flat = parameters.flat.copy()
             self.state = [array.copy() for array in self.live_state()]
@@ -50,6 +51,25 @@ class Weights:
             self.parameters.flat[...] = self.flat
             for copy, array in zip(self.state, self.live_state(), strict=True):
                 array[...] = copy
+
+    def approach(self, rate: float) -> None:
+        """Move this copy by a part of its way to the network's parameters and state: ``w += rate · (network - w)``.
+
+        It is done in place, in pieces that fit the cache; a rate of 1 / n makes the mean of n networks.
+        """
+        backend = self.parameters.backend
+        xp, size = backend.xp, max(1, min(backend.update_chunk, self.flat.size))
+        with working(), backend.context():
+            if self._scratch is None:
+                self._scratch = backend.empty((size,), self.parameters.dtype)
+            for start in range(0, self.flat.size, size):
+                mine, other = self.flat[start : start + size], self.parameters.flat[start : start + size]
+                way = self._scratch[: mine.size]
+                xp.subtract(other, mine, out=way)
+                way *= rate
+                mine += way
+            for copy, array in zip(self.state, self.live_state(), strict=True):
+                copy += rate * (array - copy)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the copy as NumPy arrays, with the names and layouts of ``net.state_dict()``."""

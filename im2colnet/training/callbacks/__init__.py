@@ -1,5 +1,8 @@
 """Callbacks: objects whose methods a training calls on its way, for what it does beside its steps."""
 
+from im2colnet.training.callbacks.averaging import EMA, SWA
 from im2colnet.training.callbacks.base import Callback
+from im2colnet.training.callbacks.logs import CSVLog, Function, TensorBoard
+from im2colnet.training.callbacks.monitoring import EarlyStopping, KeepBest
 
-__all__ = ["Callback"]
+__all__ = ["EMA", "SWA", "CSVLog", "Callback", "EarlyStopping", "Function", "KeepBest", "TensorBoard"]

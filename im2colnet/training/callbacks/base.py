@@ -137,6 +137,11 @@ class Callbacks:
     def start(self, trainer: Any, states: Mapping[str, dict[str, Any]]) -> None:
         """Start each callback, and give it its state if there is one."""
         self._trainer = trainer
+        averaging = [
+            name for name, get in self.having("weights") if getattr(get, "__func__", 0) is not Callback.weights
+        ]
+        if len(averaging) > 1:
+            raise ShapeError(f"only one callback can average the weights, got {' and '.join(averaging)}")
         for name, member in self.members.items():
             if hasattr(member, "start"):
                 member.start(trainer)
@@ -159,10 +164,8 @@ class Callbacks:
 
     def weights(self) -> Any:
         """Return the weights of the one callback that has any, or None."""
-        found = {name: weights for name, get in self.having("weights") if (weights := get()) is not None}
-        if len(found) > 1:
-            raise ShapeError(f"only one callback can average the weights, got {' and '.join(found)}")
-        return next(iter(found.values()), None)
+        found = (get() for _, get in self.having("weights"))
+        return next((weights for weights in found if weights is not None), None)
 
     def epoch(self, record: dict[str, float]) -> None:
         """Call each ``epoch``, and check the record that they have made."""
@@ -191,12 +194,17 @@ class Callbacks:
         shown = False
         for _, say in self.having("say"):
             say(text)
-            shown |= getattr(say, "__func__", None) is not Callback.say
+            shown |= _is_own(say, Callback.say)
         return shown
 
     def states(self) -> dict[str, Callable[[], dict[str, Any]]]:
         """Return for each callback that may have a state the function that returns it."""
         return dict(self.having("state"))
+
+
+def _is_own(method: Any, base: Any) -> bool:
+    """Return whether a bound method is another one than that of the base class."""
+    return getattr(method, "__func__", None) is not base
 
 
 def _call_all(functions: Sequence[Callable[[], None]]) -> None:

@@ -1,0 +1,140 @@
+"""Averages of the weights along the training, which often predict better than the weights of the last step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet.checks import number, whole
+from im2colnet.show.display import Progress
+from im2colnet.training.callbacks.base import Callback
+from im2colnet.training.statistics import renew_statistics
+from im2colnet.training.weights import Weights
+
+#: how the names of weights begin in the state of a callback
+WEIGHTS = "weights."
+
+
+class Averages(Callback):
+    """What EMA and SWA have in common: averaged weights, which are evaluated and saved in place of those trained."""
+
+    def start(self, trainer: Any) -> None:
+        self.trainer, self.averages = trainer, Weights(trainer.net.held)
+        self.count = 0  #: how many weights the average is of
+
+    def weights(self) -> Weights | None:
+        return self.averages if self.count else None
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count, **stored(self.averages)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        count = whole_entry(self, "count", state)
+        self.averages.load_state_dict(restored(state))
+        self.count = count
+
+
+class EMA(Averages):
+    """Exponential moving average of the weights: after each step ``average = d · average + (1 - d) · weights``.
+
+    In validation, in checkpoints and after ``fit`` the network has the averages; training goes on with its own
+    weights, which checkpoints hold too. The n-th step's ``d`` is the smaller of ``decay`` and ``(1 + n) / (10 + n)``,
+    so that the first weights, which are random, are soon forgotten. Running statistics of batch norms are averaged
+    like weights. (Polyak, Juditsky 1992, doi:10.1137/0330046; with these ``d`` and statistics Tan, Le 2019,
+    arXiv:1905.11946.)
+
+    Parameters
+    ----------
+    decay : float
+        At least 0 and less than 1. About ``1 / (1 - decay)`` steps count: 0.999 suits some thousands of steps.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = number("decay", decay, below=1)
+
+    def start(self, trainer: Any) -> None:
+        super().start(trainer)
+        self._step = trainer.steps  # the last one whose weights are in the average
+
+    def step(self, progress: Progress) -> None:
+        self._average()
+
+    def _average(self) -> None:
+        if self.trainer.steps == self._step:
+            return
+        n = self.count + 1
+        with self.trainer.changing():
+            self.averages.approach(1 - min(self.decay, (1 + n) / (10 + n)))
+            self.count, self._step = n, self.trainer.steps
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"step": self._step}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self._step = whole_entry(self, "step", state)
+        self._average()  # if an error came between a step and its average
+
+
+class SWA(Averages):
+    """Stochastic weight averaging: the mean of the weights after each epoch from ``start`` on.
+
+    See Izmailov et al. 2018, arXiv:1803.05407; a learning rate that stays high in these epochs suits it, such as
+    ``ic.Constant``. In validation, in checkpoints and after ``fit`` the network has the averages; training goes on
+    with its own weights, which checkpoints hold too. The running statistics of batch norms are measured anew for the
+    averages, by going through the training images once more, as in the paper: that takes about as long as an epoch.
+    Networks without batch norm need no such pass.
+
+    Parameters
+    ----------
+    start : float or int
+        The first epoch whose weights count: a number from 1, or a part of the training below 1, such as 0.75.
+    """
+
+    def __init__(self, start: float = 0.75) -> None:
+        part = isinstance(start, float) and 0 <= start < 1
+        self.first = start if part else whole("start, unless it is a part of the training below 1,", start)
+
+    def start(self, trainer: Any) -> None:
+        super().start(trainer)
+        self._epoch = 0  # the last one whose weights are in the average
+
+    def validate(self) -> None:
+        trainer, epoch = self.trainer, self.trainer.epoch + 1
+        first = self.first if isinstance(self.first, int) else 1 + int(self.first * trainer.fitting.epochs)
+        if epoch < first:
+            return
+        if epoch != self._epoch:  # else the validation has failed and is repeated
+            with trainer.changing():
+                if self.count:
+                    self.averages.approach(1 / (self.count + 1))
+                else:
+                    self.averages.read()
+                self.count, self._epoch = self.count + 1, epoch
+        trainer.use(self.averages)
+        if renew_statistics(trainer):
+            self.averages.read()
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"epoch": self._epoch}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self._epoch = whole_entry(self, "epoch", state)
+
+
+def whole_entry(callback: Callback, name: str, state: dict[str, Any]) -> int:
+    """Return a whole number of a state, or raise a CheckpointError if it is missing or something else."""
+    from im2colnet.training.checkpoint import entry
+
+    found: int = entry(name, state, int, f"callbacks.{callback.name}")
+    return found
+
+
+def stored(weights: Weights | None) -> dict[str, Any]:
+    """Return weights as part of a callback's state."""
+    return {} if weights is None else {f"{WEIGHTS}{name}": array for name, array in weights.state_dict().items()}
+
+
+def restored(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the arrays of the weights that are part of a callback's state."""
+    return {name.removeprefix(WEIGHTS): array for name, array in state.items() if name.startswith(WEIGHTS)}

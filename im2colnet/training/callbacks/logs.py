@@ -1,0 +1,153 @@
+"""Callbacks that write down what the history holds, and one that calls functions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+from im2colnet.checks import whole
+from im2colnet.errors import CheckpointError, Im2colnetError, ShapeError, install
+from im2colnet.files import replace_file
+from im2colnet.show.display import VALIDATION, Progress
+from im2colnet.training.callbacks.base import Callback
+
+#: a spreadsheet takes a cell that begins so for a formula
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class CSVLog(Callback):
+    """Writes the history as a table of comma-separated values, anew after each epoch, so that it is always whole.
+
+    The first line has the names of the numbers; a number that an epoch lacks is an empty cell.
+
+    Parameters
+    ----------
+    path : path
+        The file. One that is there is overwritten.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+
+    def start(self, trainer: Any) -> None:
+        self._trainer = trainer
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if not os.path.isdir(folder):
+            raise CheckpointError(f"CSVLog cannot write {self.path}: there is no folder {folder}")
+
+    def after_epoch(self, record: dict[str, float]) -> None:
+        history = self._trainer.history
+        names = list(dict.fromkeys(name for record in history for name in record))
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow([f"'{name}" if name.startswith(FORMULA) else name for name in names])
+        table.writerows([record.get(name, "") for name in names] for record in history)
+        replace_file(self.path, text.getvalue().encode())
+
+
+class TensorBoard(Callback):
+    """Writes the numbers of each epoch for TensorBoard, by the package tensorboardX (the extra ``tensorboard``).
+
+    ``loss/training``, ``loss/validation`` and the like are drawn together; ``lr``, ``seconds`` and
+    ``images_per_second`` alone. A training that goes on continues its curves.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Where the files are. The default is the folder ``tensorboard`` in that of the training.
+    every : int, optional
+        Write the loss so far within an epoch too, as ``loss/step``, each time after this number of steps.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, every: int | None = None) -> None:
+        self.folder, self.every = folder, None if every is None else whole("every", every)
+
+    def start(self, trainer: Any) -> None:
+        directory = trainer.fitting.directory
+        if self.folder is None and directory is None:
+            raise ShapeError("TensorBoard needs a folder: give TensorBoard(folder), or fit(..., directory=...)")
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise Im2colnetError(f"the callback TensorBoard needs tensorboardX: {install('tensorboard')}") from error
+        folder = os.fspath(self.folder or os.path.join(directory, "tensorboard"))
+        self._trainer, self._steps = trainer, trainer.steps
+        # what a training has written that was killed, and that now does these epochs again, is not drawn twice
+        again = {"purge_step": trainer.epoch + 1} if trainer.epoch else {}
+        self._writer = SummaryWriter(folder, **again)
+
+    def step(self, progress: Progress) -> None:
+        if self.every and self._trainer.steps - self._steps >= self.every:
+            self._steps = self._trainer.steps
+            self._writer.add_scalar("loss/step", progress.loss, self._steps)
+
+    def after_epoch(self, record: dict[str, float]) -> None:
+        pairs = {name.removeprefix(VALIDATION) for name in record if name.startswith(VALIDATION)}
+        for name, value in record.items():
+            of = "validation" if name.startswith(VALIDATION) else "training"
+            quantity = name.removeprefix(VALIDATION)
+            if name != "epoch":
+                tag = f"{quantity}/{of}" if quantity in pairs or quantity == "loss" else name
+                self._writer.add_scalar(tag, value, record["epoch"])
+        self._writer.flush()
+
+    def end(self) -> None:
+        self._writer.close()
+
+
+class Function(Callback):
+    """Calls functions on the way.
+
+    Parameters
+    ----------
+    on_epoch : callable, optional
+        Called with the record of each epoch, to which it may add numbers.
+    on_step : callable, optional
+        Called with the :class:`~im2colnet.training.Progress` after each step.
+    on_start : callable, optional
+        Called with the trainer before the first step.
+    on_end : callable, optional
+        Called without arguments when the training has ended.
+
+    Examples
+    --------
+    >>> import im2colnet as ic
+    >>> train, test = ic.datasets.load("digits")
+    >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
+    >>> shout = ic.callbacks.Function(on_epoch=lambda record: print(f"epoch {record['epoch']} is done"))
+    >>> history = trainer.fit(train, epochs=2, callbacks=[shout], progress=False)
+    epoch 1 is done
+    epoch 2 is done
+    """
+
+    def __init__(
+        self,
+        on_epoch: Callable[[dict[str, float]], Any] | None = None,
+        on_step: Callable[[Progress], Any] | None = None,
+        on_start: Callable[[Any], Any] | None = None,
+        on_end: Callable[[], Any] | None = None,
+    ) -> None:
+        given = {"on_epoch": on_epoch, "on_step": on_step, "on_start": on_start, "on_end": on_end}
+        for name, function in given.items():
+            if function is not None and not callable(function):
+                raise ShapeError(f"{name} must be a function, got {function!r}")
+        self.on_epoch, self.on_step, self.on_start, self.on_end = on_epoch, on_step, on_start, on_end
+
+    def start(self, trainer: Any) -> None:
+        if self.on_start:
+            self.on_start(trainer)
+
+    def step(self, progress: Progress) -> None:
+        if self.on_step:
+            self.on_step(progress)
+
+    def epoch(self, record: dict[str, float]) -> None:
+        if self.on_epoch:
+            self.on_epoch(record)
+
+    def end(self) -> None:
+        if self.on_end:
+            self.on_end()
