@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 
 #: packages beside the standard library that the library may import, each inside the function that needs it
-LIBRARIES = {"matplotlib", "PIL", "rich", "safetensors"}
+LIBRARIES = {"IPython", "matplotlib", "PIL", "rich", "safetensors", "tensorboardX"}
 #: rooms and modules whose own business is arrays on the host; all others take them from the backend they are given
 HOST = {
     "arrays.py",

@@ -77,7 +77,8 @@ class TensorBoard(Callback):
         self._trainer, self._steps = trainer, trainer.steps
         # what a training has written that was killed, and that now does these epochs again, is not drawn twice
         again = {"purge_step": trainer.epoch + 1} if trainer.epoch else {}
-        self._writer = SummaryWriter(folder, **again)
+        suffix = f".{os.getpid()}.{trainer.steps}"  # beside host and second, which may be those of another file
+        self._writer = SummaryWriter(folder, filename_suffix=suffix, **again)
 
     def step(self, progress: Progress) -> None:
         if self.every and self._trainer.steps - self._steps >= self.every:
