@@ -15,10 +15,11 @@ import numpy as np
 
 from im2colnet.backend.kernel import kernel
 from im2colnet.backend.normalization import Normalization
-from im2colnet.types import Call, Spec
+from im2colnet.types import Call, Shape, Spec
 from im2colnet_numpy.activation import activating, ones
 
 Array = np.ndarray
+SUMMED = 1024  # numbers that are summed in their own type, before their sums are in float64
 
 
 def _sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
@@ -45,13 +46,32 @@ def in_groups(x: Spec | Array, over: tuple[int, ...], mean: Spec | Array | None,
     return all(each is None or tuple(each.shape) == (1, *x.shape[1:3], 1, 1) for each in affine)
 
 
+def _of_samples(backend: Any, x: Spec, spread: int) -> list[Spec]:
+    """Scratch: two tiles of values (rows, members, N) of whole samples, and ``spread`` ones of one row."""
+    (A, *members, N), dtype, most = x.shape, x.dtype, backend.tuning.tile_bytes
+    sample = N * np.dtype(dtype).itemsize  # bytes of a number of all samples
+    some = max(1, min(prod(members), SUMMED, most // 16 // sample))
+    rows = max(1, min(A, most // 2 // (some * sample)))
+    return [Spec((2, rows, some, N), dtype), Spec((spread, some, N), dtype)]
+
+
+def whole_samples(x: Spec | Array, over: tuple[int, ...]) -> bool:
+    """Whether a set is all of a sample of 32 or 64 bits that has more axes than one."""
+    sets = prod(n for axis, n in enumerate(x.shape[:-1]) if axis not in over)
+    return sets == 1 and len(x.shape) > 2 and np.dtype(x.dtype).itemsize >= 4 and prod(x.shape) > 0
+
+
 def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
+    if whole_samples(x, over):
+        return _of_samples(backend, x, spread=1)
     if in_groups(x, over, others.get("mean"), others.get("weight"), others.get("bias")):
         return _groups(backend, x)
     return Normalization.set_norm.scratch(backend, {"x": x, "over": over} | others)
 
 
 def _set_norm_grads(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
+    if whole_samples(x, over):
+        return _of_samples(backend, x, spread=3)
     affine = (others.get(name) for name in ("weight", "dweight", "dbias"))
     if in_groups(x, over, others.get("mean"), *affine):
         return _groups(backend, x)
@@ -75,7 +95,9 @@ class NumpyNormalization(Normalization):
         out: Any = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
-        if in_groups(x, over, mean, weight, bias):
+        if whole_samples(x, over):
+            yield partial(sample_norm, x, eps, weight, bias, inverse, mean, rest, out, scratch)
+        elif in_groups(x, over, mean, weight, bias):
             yield partial(group_norm, x, eps, weight, bias, inverse, mean, rest, out, scratch)
         else:
             yield from super().set_norm.prepare(
@@ -97,7 +119,9 @@ class NumpyNormalization(Normalization):
         dx: Array | None = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
-        if in_groups(x, over, mean, weight, dweight, dbias):
+        if whole_samples(x, over):
+            yield partial(sample_norm_grads, x, dy, inverse, mean, rest, weight, dweight, dbias, dx, scratch)
+        elif in_groups(x, over, mean, weight, dweight, dbias):
             yield partial(group_norm_grads, x, dy, inverse, mean, rest, weight, dweight, dbias, dx, scratch)
         else:
             yield from super().set_norm_grads.prepare(
@@ -332,3 +356,125 @@ def _rows_of(x: Array, tile: Array) -> Iterator[Array]:
     """Yield as many rows of images as a tile holds, after each other."""
     for r in range(0, len(x), len(tile)):
         yield x[r : r + len(tile)]
+
+
+def sample_norm(
+    x: Array,
+    eps: float | Callable[[], float],
+    weight: Array | None,
+    bias: Array | None,
+    inverse: Any,
+    mean: Any,
+    rest: Any,
+    y: Array,
+    scratch: Sequence[Array],
+) -> None:
+    """Normalise whole samples (A, M, N), a tile (rows, members, N) after the other.
+
+    The variance is found about the mean k of a sample's first numbers, as in :func:`sums`. With ``mean`` in the type of
+    x and ``rest`` what its rounding has left, ``y = (x - mean)·a + c``, with s = 1 / √(var + eps), ``a = weight·s`` and
+    ``c = bias - weight·s·rest``: products of the matrix [weight, bias] with [s, 0] and with [-s·rest, 1].
+    """
+    affine = np.stack([_as_matrix(each, n, x.shape[:-1], x.dtype) for n, each in ((1, weight), (0, bias))], axis=-1)
+    (x, y), cells = _tiles_of_samples((x, y), scratch)
+    inverse, mean, rest = (None if each is None else each.reshape(-1) for each in (inverse, mean, rest))
+    members = x[..., 0].size
+    k: Any = None if mean is None else x[0, :SUMMED].mean(axis=0)  # (N,)
+    total, square = np.zeros((2, x.shape[2]))
+    for at, (tile, _), (centre,) in cells:
+        centred, one = _less(x[at], k, centre, tile), ones(tile.shape[1], x.dtype)
+        total += np.matmul(one, centred).sum(axis=0, dtype="f8")
+        square += np.matmul(one, np.multiply(centred, centred, out=tile)).sum(axis=0, dtype="f8")
+    total, square = total / members, square / members
+    variance = square if mean is None else np.maximum(square - total * total, 0)
+    s: Array = 1 / np.sqrt(variance + (eps() if callable(eps) else eps))
+    zero, one = np.zeros_like(s), np.ones_like(s)
+    left, inverse[...] = zero, s
+    if mean is not None:
+        mean[...] = exact = k + total
+        rest[...] = left = exact - mean
+    for_a, for_c = (np.array(rows, x.dtype) for rows in ((s, zero), (-s * left, one)))
+    for at, (tile, line), (centre,) in cells:
+        np.multiply(_less(x[at], mean, centre, tile), np.matmul(affine[at], for_a, out=line), out=tile)
+        np.add(tile, np.matmul(affine[at], for_c, out=line), out=y[at])
+
+
+def sample_norm_grads(
+    x: Array,
+    dy: Array,
+    inverse: Any,
+    mean: Any,
+    rest: Any,
+    weight: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
+    dx: Array | None,
+    scratch: Sequence[Array],
+) -> None:
+    """Write the gradients of :func:`sample_norm`.
+
+    With s = 1 / √(var + eps) and p = dy·(x - mean), ``dweight = Σ s·p`` and ``dbias = Σ dy`` over the samples, and with
+    sums over a sample of m numbers
+
+        dx = s·weight·dy - s³·(x - mean)·Σ weight·p / m - s·Σ weight·dy / m
+    """
+    axes, members = x.shape[:-1], x[..., 0].size
+    w = _as_matrix(weight, 1, axes, x.dtype)
+    (x, dy, dx), cells = _tiles_of_samples((x, dy, dx), scratch)
+    inverse, mean, rest = (None if each is None else each.reshape(-1) for each in (inverse, mean, rest))
+    s = inverse.astype("f8")
+    zero, one, left = np.zeros_like(s), np.ones_like(s), np.zeros_like(s) if mean is None else rest.astype("f8")
+    for_p, for_dy = (np.stack(columns, axis=1).astype(x.dtype) for columns in ((s, zero), (-s * left, one)))
+    of_members = None if dweight is None and dbias is None else np.empty((*w.shape, 2), x.dtype)
+    of_p, of_dy = np.zeros((2, x.shape[2]))
+    for at, (tile, _), (centre, *_) in cells:
+        p, weights = np.multiply(_less(x[at], mean, centre, tile), dy[at], out=tile), w[at][:, None]
+        of_p += np.matmul(weights, p)[:, 0].sum(axis=0, dtype="f8")
+        of_dy += np.matmul(weights, dy[at])[:, 0].sum(axis=0, dtype="f8")
+        if of_members is not None:
+            np.add(np.matmul(p, for_p), np.matmul(dy[at], for_dy), out=of_members[at])
+    for i, gradient in enumerate((dweight, dbias)):
+        if gradient is not None and of_members is not None:
+            same = tuple(axis for axis, n in enumerate(gradient.shape[:-1]) if n == 1)  # for all along these axes
+            gradient[..., 0] = of_members[..., i].reshape(axes).sum(axis=same, keepdims=True, dtype="f8")
+    if dx is None:
+        return
+    slope = -(s**3) * (of_p - left * of_dy) / members
+    shift = (zero if mean is None else -s * of_dy / members) - slope * left
+    for_a, pairs = np.array((s, zero), x.dtype), np.stack((w, w), axis=-1)
+    for at, (tile, line), (centre, b, c) in cells:
+        b[...], c[...] = slope, shift
+        np.multiply(_less(x[at], mean, centre, tile), b, out=tile)
+        np.add(tile, c, out=tile)
+        np.multiply(dy[at], np.matmul(pairs[at], for_a, out=line), out=line)
+        np.add(tile, line, out=dx[at])
+
+
+def _tiles_of_samples(
+    arrays: Sequence[Any], scratch: Sequence[Array]
+) -> tuple[list[Any], list[tuple[Any, Array, Array]]]:
+    """Return arrays as (A, M, N), and of each tile its rows and members, and scratch of that size."""
+    tiles, spread = scratch
+    arrays = [None if each is None else each.reshape(len(each), -1, each.shape[-1]) for each in arrays]
+    (A, M, _), (_, rows, members, _) = arrays[0].shape, tiles.shape
+    cells = []
+    for m in range(0, M, members):
+        for r in range(0, A, rows):
+            at = slice(r, min(r + rows, A)), slice(m, min(m + members, M))
+            n, some = (each.stop - each.start for each in at)
+            cells.append((at, tiles[:, :n, :some], spread[:, :some]))
+    return arrays, cells
+
+
+def _less(x: Array, k: Array | None, spread: Array, out: Array) -> Any:
+    """Return a tile of x less k (N,), which is spread over a row; or x if there is no k."""
+    if k is None:
+        return x
+    spread[...] = k
+    return np.subtract(x, spread, out=out)
+
+
+def _as_matrix(parameter: Array | None, default: int, axes: Shape, dtype: Any) -> Any:
+    """Return weight or bias (..., 1) as (A, M), the axes of a sample; where there is none, its ``default``."""
+    values = np.asarray(default) if parameter is None else parameter[..., 0]
+    return np.broadcast_to(values, axes).astype(dtype).reshape(axes[0], -1)

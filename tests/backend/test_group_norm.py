@@ -1,4 +1,7 @@
-"""The CPU's normalisation of groups of channels gives what the textbook kernel gives, whatever tiles it works in."""
+"""The CPU's normalisation of groups of channels, and of whole samples, gives what the textbook kernel gives.
+
+Whatever tiles it works in.
+"""
 
 import numpy as np
 import pytest
@@ -65,3 +68,43 @@ def test_without_a_gradient_of_the_images():
         if isinstance(backend, NumpyBackend):
             found = both
     assert_allclose(found, both)
+
+
+def of_whole_samples(backend, x, dy, weight, bias, centred=True, scratch=(None, None)):
+    """Both passes of a norm over all axes but the batch, by name."""
+    over, of_sets = tuple(range(x.ndim - 1)), (*(1,) * (x.ndim - 1), x.shape[-1])
+    names = ("inverse", "mean", "rest") if centred else ("inverse",)
+    saved = {name: np.full(of_sets, np.nan, x.dtype) for name in names}
+    affine = {"weight": weight, "bias": bias}
+    found = {"y": backend.set_norm(x, over, 1e-3, weight, bias, **saved, scratch=scratch[0])}
+    grads = {f"d{name}": np.full_like(each, np.nan) for name, each in affine.items() if each is not None}
+    found["dx"] = np.full_like(x, np.nan)
+    backend.set_norm_grads(x, dy, over, **saved, weight=weight, **grads, dx=found["dx"], scratch=scratch[1])
+    return found | grads
+
+
+@pytest.mark.parametrize(("rows", "members"), [(1, 1), (2, 4), (7, 15)])
+@pytest.mark.parametrize("has", ["weight and bias", "weight", "bias", ""])
+@pytest.mark.parametrize("centred", [True, False])
+def test_tiles_of_whole_samples(rows, members, has, centred):
+    x, dy = normal(7, 3, 5, 4), normal(7, 3, 5, 4, seed=1)
+    weight, bias = (
+        normal(7, 3, 5, 1, seed=seed) if name in has else None for seed, name in ((2, "weight"), (3, "bias"))
+    )
+    scratch = [[np.full((2, rows, members, 4), np.nan), np.full((n, members, 4), np.nan)] for n in (1, 3)]
+    found = of_whole_samples(NumpyBackend(), x, dy, weight, bias, centred, scratch)
+    expected = of_whole_samples(Textbook(), x, dy, weight, bias, centred)
+    for name in expected:
+        assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (33, 5, 7, 1), (5, 700, 9), (16, 32, 16, 8)])
+@pytest.mark.parametrize("offset", [0, 3000])
+def test_whole_samples_in_float32(shape, offset):
+    x, dy = normal(*shape, dtype="float32") + np.float32(offset), normal(*shape, seed=1, dtype="float32")
+    weight, bias = (normal(*shape[:-1], 1, seed=seed, dtype="float32") for seed in (2, 3))
+    found = of_whole_samples(NumpyBackend(), x, dy, weight, bias)
+    expected = of_whole_samples(Textbook(), *(each.astype("float64") for each in (x, dy, weight, bias)))
+    for name, wanted in expected.items():
+        scale = max(1, np.abs(wanted).max())
+        assert_allclose(found[name], wanted, rtol=0, atol=1e-5 * scale, err_msg=name)
