@@ -91,6 +91,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
         return 2
     try:
         args = parser.parse_args(argv)
+        args.given = [*argv]
     except SystemExit as exit:  # argparse: 0 after --help, 2 after wrong usage
         return int(exit.code or 0)
     try:

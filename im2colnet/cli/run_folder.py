@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import platform
 import re
 import shlex
 import socket
@@ -12,14 +13,16 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from im2colnet.cli.arguments import MAX_INTEGER, option
 from im2colnet.errors import CheckpointError
 from im2colnet.files import replace_file
+from im2colnet.host import np
 from im2colnet.training.folder import CHECKPOINT, METRICS
+from im2colnet.version import __version__
 
 RECORD = "run.json"
 CURVES = "curves.png"
@@ -45,6 +48,8 @@ class RunRecord:
     color: str | None = None
     split: float | None = None  #: the part of the pictures that was held out
     process: str = ""  #: the process that trains, or was the last to train
+    commands: list[str] = field(default_factory=list)  #: what was typed to train, and to go on with the training
+    versions: dict[str, str] = field(default_factory=dict)  #: of what trained last
 
     @classmethod
     def beside(cls, path: str) -> RunRecord | None:
@@ -68,7 +73,7 @@ class RunRecord:
         if not isinstance(values, dict):
             raise ValueError(f"it must hold an object, not {_short(values)}")
         for name, (holds, wanted) in RECORD_FIELDS.items():
-            if name not in values and not hasattr(cls, name):  # only a field with a default may be missing
+            if name not in values and name in REQUIRED:
                 raise ValueError(f"it lacks {name!r}")
             if name in values and not holds(values[name]):
                 raise ValueError(f"{name!r} must be {wanted}, it is {_short(values[name])}")
@@ -80,8 +85,18 @@ class RunRecord:
 
     def encode(self) -> bytes:
         """Return the file's content, with this process as the one that trains."""
-        me = {"process": f"{os.getpid()} on {socket.gethostname()}"}
+        me = {"process": f"{os.getpid()} on {socket.gethostname()}", "versions": versions()}
         return (json.dumps(asdict(self) | me, indent=2) + "\n").encode()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes here."""
+    return {
+        "im2colnet": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _is_text(value: Any) -> bool:
@@ -100,6 +115,8 @@ def _is_size(value: Any) -> bool:
     return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_positive, value)))
 
 
+#: the fields of a record that have no default, so that they must not be missing
+REQUIRED = {f.name for f in fields(RunRecord) if f.default is MISSING and f.default_factory is MISSING}
 #: what each field of a record must be: the test, and the words for it
 RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data": (_is_text, "the name of a data set"),
@@ -114,6 +131,8 @@ RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "color": (lambda value: value is None or _is_text(value), "the name of a color, or null"),
     "split": (lambda value: value is None or (type(value) in (int, float) and 0 <= value < 1), "a part, or null"),
     "process": (lambda value: isinstance(value, str), "a text"),
+    "commands": (_is_texts, "a list of texts"),
+    "versions": (lambda value: isinstance(value, dict) and _is_texts([*value.values()]), "an object of texts"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -46,42 +47,72 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     CheckpointError
         If the file cannot be written.
     """
-    from matplotlib.ticker import MaxNLocator
-
     if not history:
         raise ShapeError("there is no epoch to draw: the history is empty")
-    figure = _figure(height=3.6)
-    epochs = [record["epoch"] for record in history]
-    quantities = list(dict.fromkeys(["loss", *(name for record in history for name in metrics(record))]))
+    figure, quantities = _figure(height=3.6), _quantities(history)
     for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
-        drawn: list[float] = []
-        for prefix, (name, colour) in CURVES.items():
-            points = [(record["epoch"], record[prefix + quantity]) for record in history if prefix + quantity in record]
-            if points:
-                epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
-                drawn += values
-                axes.plot(
-                    epochs,
-                    values,
-                    color=colour,
-                    linewidth=1.8,
-                    marker="o" if len(points) < 40 else "",
-                    markersize=4,
-                    clip_on=False,
-                    zorder=3,
-                    label=f"{name}, {values[-1]:{form(quantity)}} at the end",
-                )
-        axes.set_title(quantity.replace("_", " ").capitalize(), loc="left", fontweight="bold")
-        axes.set_xlabel("epoch")
-        first, last = history[0]["epoch"], history[-1]["epoch"]
-        axes.set_xlim((first, last) if last > first else (first - 0.5, last + 0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if quantity == "loss" and max(drawn) > 20 * min(drawn) > 0:
-            axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_as_percent if form(quantity).endswith("%") else _as_number)
-        axes.legend(frameon=False)
-        _style(axes)
+        _draw_curves(axes, history, quantity)
     _save(figure, path)
+
+
+def curves_svg(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the curves of :func:`save_curves` as SVG for a page, a drawing for each quantity.
+
+    Their colours are the page's, that of its text, ``--line`` and ``--accent``, so that they suit a dark page too.
+    """
+    import matplotlib
+
+    drawings = []
+    for quantity in _quantities(history):
+        figure = _figure(height=3.2, width=4.8)
+        _draw_curves(figure.subplots(), history, quantity)
+        drawing = io.StringIO()
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": quantity}):
+            figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
+        svg = re.sub(r'<metadata>.*?</metadata>| id="[a-z0-9.]+_[0-9]+"', "", drawing.getvalue(), flags=re.DOTALL)
+        svg = svg[svg.index("<svg") :]
+        for colour, named in (("#000000", "currentColor"), ("#dddddd", "var(--line)"), ("#1f5fa8", "var(--accent)")):
+            svg = svg.replace(colour, named)
+        drawings.append(svg)
+    return drawings
+
+
+def _quantities(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the names of what is drawn: the loss, and what was measured beside it."""
+    return list(dict.fromkeys(["loss", *(name for record in history for name in metrics(record))]))
+
+
+def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], quantity: str) -> None:
+    """Draw a quantity over the epochs, in training and on held-out data."""
+    from matplotlib.ticker import MaxNLocator
+
+    drawn: list[float] = []
+    for prefix, (name, colour) in CURVES.items():
+        points = [(record["epoch"], record[prefix + quantity]) for record in history if prefix + quantity in record]
+        if points:
+            epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
+            drawn += values
+            axes.plot(
+                epochs,
+                values,
+                color=colour,
+                linewidth=1.8,
+                marker="o" if len(points) < 40 else "",
+                markersize=4,
+                clip_on=False,
+                zorder=3,
+                label=f"{name}, {values[-1]:{form(quantity)}} at the end",
+            )
+    axes.set_title(quantity.replace("_", " ").capitalize(), loc="left", fontweight="bold")
+    axes.set_xlabel("epoch")
+    first, last = history[0]["epoch"], history[-1]["epoch"]
+    axes.set_xlim((first, last) if last > first else (first - 0.5, last + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if quantity == "loss" and max(drawn) > 20 * min(drawn) > 0:
+        axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_as_percent if form(quantity).endswith("%") else _as_number)
+    axes.legend(frameon=False)
+    _style(axes)
 
 
 def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -254,4 +285,4 @@ def _as_percent(value: float, position: float) -> str:
     return f"{100 * value:g}%"
 
 
-__all__ = ["save_confusion", "save_curves", "save_roofline", "save_sheet"]
+__all__ = ["curves_svg", "save_confusion", "save_curves", "save_roofline", "save_sheet"]

@@ -159,6 +159,8 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         out = Path(args.resume).parent
         print(f"already done: {count(trainer.epoch, 'epoch')}; to go on, ask for more with --epochs", file=talk)
     else:
+        before = RunRecord.beside(args.resume) if args.resume else None
+        record.commands = [*(before.commands if before else ()), shlex.join(["im2colnet", *args.given])]
         out = take_folder(record, args.out, args.resume, held)
     try:
         with make_display(talk, record.epochs) as display:
