@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SAMPLE = 1 << 18  # mean, deviation and percentiles are those of at least this many numbers, where there are more
 _BLOCK = 1 << 23  # numbers that are in memory at a time, of images that are read from a disk
 _IMAGES = 1024  # images that are measured of an object that may give others each time
+_PART = 1 << 18  # numbers whose mean and deviation are computed at a time
 _BEYOND = 8  # images have another scale if numbers lie further outside than this many ranges of the usual numbers
 _WITHIN = 32  # images may have another scale if their range is less than this part of the range of the usual numbers
 
@@ -69,10 +70,8 @@ class Inputs:
             If an image holds NaN or infinity; the message says which one.
         """
         images, classes = getattr(data, "images", data), tuple(getattr(data, "classes", ()))
-        images = host_array("images", images)
+        images = _sample_of(host_array("images", images))
         scale = 255 if images.dtype == np.uint8 else 1
-        if isinstance(images, LazyArray) and images.source.varies:
-            images = images.select(np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(np.intp))
         step, per = max(1, images.size // _SAMPLE), images.size // max(len(images), 1)
         low, high, some = math.inf, -math.inf, []
         for start, block in _blocks(images):
@@ -216,6 +215,46 @@ def _blocks(images: Any) -> Iterator[tuple[int, np.ndarray]]:
         size = max(1, _BLOCK * len(images) // images.size)
     for start in range(0, len(images), size):
         yield start, np.asarray(images[start : start + size])
+
+
+def channel_statistics(data: Dataset | Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel over all images; uint8 is scaled to [0, 1].
+
+    Images are read once, a part at a time, and the moments of the parts are joined in float64 (Chan, Golub & LeVeque
+    1983, https://doi.org/10.1080/00031305.1983.10483115). The deviation of a channel that is constant is 1.
+
+    Returns
+    -------
+    mean, std : tuple of float
+        A number for each channel (N, C, ...), rounded to float32.
+    """
+    images = _sample_of(host_array("images", getattr(data, "images", data)))
+    scale, channels = 255 if images.dtype == np.uint8 else 1, images.shape[1]
+    count, mean, squares = 0, np.zeros(channels), np.zeros(channels)
+    step = max(1, _PART * len(images) // images.size)
+    for start in range(0, len(images), step):
+        part = np.asarray(images[start : start + step])
+        part = part.reshape(len(part), channels, -1).astype(np.float64)
+        n = part.size // channels
+        its = part.sum(axis=2).sum(axis=0) / n
+        part -= its[:, None]
+        part *= part
+        away, total = its - mean, count + n
+        squares += part.sum(axis=2).sum(axis=0) + away**2 * (count * n / total)
+        mean += away * (n / total)
+        count = total
+    std = np.sqrt(squares / count)
+    constant = std <= 1e-12 * np.abs(mean)
+    means, deviations = ((each / scale).astype(np.float32) for each in (mean, std))
+    deviations[constant | (deviations == 0)] = 1
+    return tuple(means.tolist()), tuple(deviations.tolist())
+
+
+def _sample_of(images: Any) -> Any:
+    """Return images, or if they may be others each time that they are read, a part of them."""
+    if isinstance(images, LazyArray) and images.source.varies:
+        return images.select(np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(np.intp))
+    return images
 
 
 def named(classes: tuple[str, ...]) -> bool:

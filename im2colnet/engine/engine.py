@@ -167,7 +167,7 @@ class Engine:
         """
         with memory_for():
             self._worker.while_waiting = while_waiting
-            known = update.known()
+            known = [*update.known(), self._constants()]
             objects = self._objects(known)
             bound = self._bind(images, objects)
             targets, divisor, counted = self._targets(labels, bound)
@@ -223,7 +223,11 @@ class Engine:
         return (mean, *_per_sample(counts, counted, len(images))), outputs
 
     def _infer(self, bound: BoundBatch, batch: tuple[Any, ...], *command: Any) -> None:
-        self._crew.run(self._worker.infer, bound, batch, command, self._objects(), (), self.loss)
+        self._crew.run(self._worker.infer, bound, batch, command, self._objects(), [self._constants()], self.loss)
+
+    def _constants(self) -> dict[str, Any]:
+        """Return the values that workers read beside layers, loss and update, by name."""
+        return {"normalization": self.parameters.normalization}
 
     def _objects(self, known: Sequence[dict[str, Any]] = ()) -> list[Any]:
         """Return the objects whose methods the workers call."""

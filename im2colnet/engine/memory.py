@@ -9,7 +9,9 @@ from im2colnet.engine.binding import BoundBatch, Name
 from im2colnet.errors import OutOfMemoryError
 from im2colnet.graph.nodes import Node
 from im2colnet.graph.parameters import Parameters
+from im2colnet.layout import channel_axis
 from im2colnet.memory import as_scratch
+from im2colnet.normalization import Normalization
 from im2colnet.plan import BatchPlan
 from im2colnet.types import Array
 
@@ -43,6 +45,8 @@ class Memory:
         self.views: dict[int, list[Mapping[str, Array]]] = {}
         self.batches: dict[Name, BoundBatch] = {}
         self.workers = 0
+        #: the normalisation of the images, and its two arrays
+        self._normalization: tuple[Normalization, Array, Array] | None = None
 
     def bind(self, name: Name, workers: int, counts: int) -> BoundBatch:
         """Return the bound batch of this shape, which is planned and bound on first use.
@@ -56,6 +60,9 @@ class Memory:
             The number of metrics of the loss, its own value included.
         """
         if self.workers != workers:
+            if self.workers <= 1:  # the arenas are not shared, and a layer's bands may be made by several processes
+                self.worker_arenas.clear()
+                self.shard_arenas.clear()
             self.workers = workers
             self.batches.clear()
         if name not in self.batches:
@@ -131,6 +138,19 @@ class Memory:
                 views = self.parameters.views(other, self.copy)
                 self._of_copy[id(other.params)] = {k: other.params[k] if k in precise else v for k, v in views.items()}
         return self._of_copy[id(node.params)]
+
+    def normalize(self, x: Array) -> None:
+        """Subtract the mean from each channel of images (H, C, W, N), and divide by its deviation, if that is set."""
+        given, found = self.parameters.normalization, self._normalization
+        if given is None:
+            return
+        if found is None or found[0] != given or found[1].ndim != x.ndim:
+            shape = [-1 if axis == channel_axis(x.shape) else 1 for axis in range(x.ndim)]
+            mean, std = (self.backend.xp.asarray(each, dtype=x.dtype).reshape(shape) for each in given)
+            self._normalization = found = given, mean, std
+        _, mean, std = found
+        x -= mean
+        x /= std
 
     def refresh_copy(self) -> None:
         """Write the present parameters into their copy, if there is one."""

@@ -22,7 +22,7 @@ from im2colnet.layout import one_or_tuple
 from im2colnet.losses import Loss
 from im2colnet.parallel import Communicator
 from im2colnet.plan import Kind, Stage, folds
-from im2colnet.types import Array
+from im2colnet.types import HALF, Array
 
 
 class Moment(NamedTuple):
@@ -141,7 +141,13 @@ class Worker:
     def _load(self, images: Any, shard: Shard) -> None:
         backend, x = self.backend, shard.bound.values[0]
         part = backend.asarray(images[shard.start : shard.stop])
-        backend.to_rows(part, out=x)
+        if self.memory.parameters.normalization is not None and self.memory.dtype in HALF:
+            wide = backend.to_rows(part, out=backend.empty(x.shape, "float32"))
+            self.memory.normalize(wide)
+            x[...] = wide
+        else:
+            backend.to_rows(part, out=x)
+            self.memory.normalize(x)
         if part.dtype.kind == "f" and not backend.all_finite(x):
             first = next(i for i in range(x.shape[-1]) if not backend.all_finite(x[..., i]))
             beyond = "" if self.memory.copy is None else f", or numbers too large for {self.memory.dtype}"

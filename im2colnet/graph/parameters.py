@@ -14,6 +14,7 @@ from im2colnet.errors import CheckpointError, DTypeError, NonFiniteError, memory
 from im2colnet.graph.nodes import Graph, Node
 from im2colnet.layers import Parameter
 from im2colnet.memory import working
+from im2colnet.normalization import Normalization
 from im2colnet.types import HALF, Array, Shape
 
 #: how many differences between two networks an error lists
@@ -53,6 +54,8 @@ class Parameters:
             raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
         self.graph, self.backend, self.dtype = graph, backend, dtype
+        #: the means and deviations by which images are normalised before the first layer
+        self.normalization: Normalization | None = None
         self._precision: str | None = None
         if precision is not None:
             self.precision = precision

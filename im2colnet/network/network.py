@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
 from im2colnet.checks import arguments, whole
-from im2colnet.errors import FrozenError, ShapeError, memory_for
+from im2colnet.errors import FrozenError, InputWarning, ShapeError, memory_for
 from im2colnet.graph.nodes import Graph, Node
 from im2colnet.graph.parameters import Parameters, check_state, host_arrays
 from im2colnet.layers import Layer
 from im2colnet.layers.base import GraphBuilder
+from im2colnet.normalization import Normalization
 from im2colnet.types import Array, Shape
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Network(Layer):
     _parameters: Parameters | None = None
     _engine: Engine | None = None
     _precision: str | None = None
+    _normalization: Normalization | None = None
     #: what the constructor was called with
     _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
@@ -156,7 +159,19 @@ class Network(Layer):
             graph.outputs = made if isinstance(made, tuple) else (made,)
             graph.check(type(self).__name__)
             self._graph, self._built_of = graph, [*_holders(self)]
+            self._warn_of_inner_normalization()
         return self._graph
+
+    def _warn_of_inner_normalization(self) -> None:
+        inner = {id(holder): holder for holder, _, _ in self._built_of if holder is not self}
+        for network in inner.values():
+            if network.normalization not in (None, self._normalization):
+                warnings.warn(
+                    f"a {type(network).__name__} within this network normalises its images when it is alone, which"
+                    f" only the outermost network does: set net.normalization = {network.normalization!r:.300}",
+                    InputWarning,
+                    stacklevel=4,
+                )
 
     def check_unchanged(self) -> None:
         """Raise a FrozenError if a layer was added, removed or replaced after the network was built."""
@@ -224,7 +239,10 @@ class Network(Layer):
         Network
             The network itself.
         """
+        if self.initialized:
+            self._normalization = None
         self._parameters = Parameters(self.graph, get_backend(backend), str(dtype), seed, self._precision)
+        self._parameters.normalization = self._normalization
         self.inputs = None
         self._engine = None  # it is bound to the old parameters
         return self
@@ -249,6 +267,33 @@ class Network(Layer):
         if self._parameters is not None:
             self._parameters.precision = precision
         self._precision, self._engine = precision, None
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """How images are normalised before the first layer: a pair (mean of each channel, standard deviation), or None.
+
+        The network then computes with ``(x - mean) / std``, of images that are scaled to [0, 1] if they are uint8, in
+        training, evaluation and prediction. ``fit(..., normalize=True)`` measures both, or they are assigned, such as
+        ``((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))`` for weights of torchvision. Of features (N, F) each feature
+        is a channel. It is part of checkpoints, and no parameter: :meth:`state_dict` does not hold it and
+        :meth:`load_state_dict` does not change it, so assign it to a network that gets another one's weights. When new
+        parameters are drawn in place of old ones by :meth:`init`, it is forgotten.
+
+        Raises
+        ------
+        ShapeError
+            When it is set to anything else.
+        """
+        return self._normalization
+
+    @normalization.setter
+    def normalization(self, given: Any) -> None:
+        normalization = Normalization.of(given)
+        if normalization is not None and self.input_shape is not None:
+            normalization.check((1, *self.input_shape))
+        self._normalization = normalization
+        if self._parameters is not None:
+            self._parameters.normalization = normalization
 
     def computes(self) -> tuple[Backend, str]:
         """Return the backend at the network's precision, and the type of a run's arrays."""
@@ -359,7 +404,8 @@ class Network(Layer):
         """Return what :meth:`summary` shows, as numbers."""
         from im2colnet.network.summary import summary
 
-        return summary(self.graph, self.dtype if self.initialized else "float32", input_shape, batch)
+        facts = summary(self.graph, self.dtype if self.initialized else "float32", input_shape, batch)
+        return facts | {"normalization": self._normalization and [*map(list, self._normalization)]}
 
     def predict(self, images: Any) -> Any:
         """Apply the network in evaluation mode.
@@ -405,7 +451,10 @@ class Network(Layer):
         from im2colnet.engine.inputs import check_images
 
         with memory_for():
-            return check_images(images, self.backend, self.input_shape, least)
+            images = check_images(images, self.backend, self.input_shape, least)
+        if self._normalization is not None:
+            self._normalization.check(images.shape)
+        return images
 
     def _check_alike(self, images: Any, least: int) -> Any:
         """Check images, also that they are of the kind that the network was trained on."""

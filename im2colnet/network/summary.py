@@ -8,6 +8,7 @@ from typing import Any
 
 from im2colnet.graph.nodes import Graph
 from im2colnet.layout import internal_shape, user_shape
+from im2colnet.normalization import Normalization
 from im2colnet.text import amount, shape_text, table
 from im2colnet.types import ITEM_BYTES
 
@@ -70,4 +71,6 @@ def summary_text(report: dict[str, Any], width: int | None = None) -> str:
         amount(report["flops"], 1000),
         amount(report["bytes"], 1024) + "B",
     )
-    return f"input {shape_text(report['input_shape'])}\n" + table([*rows, total], (3, 4, 5), True, width)
+    normalization = Normalization.of(report.get("normalization"))
+    normalized = f", normalised by {normalization}" if normalization else ""
+    return f"input {shape_text(report['input_shape'])}{normalized}\n" + table([*rows, total], (3, 4, 5), True, width)

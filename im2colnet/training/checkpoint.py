@@ -40,6 +40,8 @@ from im2colnet.training.state import NEEDED, _check_progress, _State
 from im2colnet.version import __version__
 
 FORMAT = 1
+#: the format of a network that normalises its images
+NORMALIZED = 2
 #: key of the description in the file's metadata
 DESCRIPTION = "im2colnet"
 #: key of the description's checksum in the file's metadata
@@ -364,11 +366,19 @@ def _short(value: Any) -> str:
 
 def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[bytes, str]:
     """Return the bytes of a checkpoint, and the checksum of its description, which identifies the checkpoint."""
-    sealed = {"format": FORMAT, "version": __version__, "crc32": checksum(tensors)}
+    sealed = {"format": format_of(information), "version": __version__, "crc32": checksum(tensors)}
     text = json.dumps({**sealed, **information})
     mark = _hexadecimal(crc32(text.encode()))
     content: bytes = _safetensors("safetensors.numpy").save(dict(tensors), {DESCRIPTION: text, CHECKSUM: mark})
     return content, mark
+
+
+def format_of(information: Mapping[str, Any]) -> int:
+    """Return the number of the format of a description.
+
+    Versions before networks had a normalisation would leave it out and compute something else: they must not read it.
+    """
+    return NORMALIZED if information.get("normalization") else FORMAT
 
 
 def checksum(tensors: Mapping[str, Any]) -> str:
@@ -460,7 +470,7 @@ def _information(name: str, text: str) -> dict[str, Any]:
         version = information["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{name} is damaged: its description is unreadable ({error})") from error
-    if type(version) is not int or version != FORMAT:
+    if type(version) is not int or version != format_of(information):
         writer = information.get("version")
         by = f"; im2colnet {writer} has written it" if isinstance(writer, str) else ""
         raise CheckpointError(f"{name} has format {_short(version)}, this version reads {FORMAT}; update im2colnet{by}")

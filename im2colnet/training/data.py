@@ -136,20 +136,50 @@ def check_batches(net: Network, data: Dataset, loader: Loader | Stream) -> None:
         ) from error
 
 
-def know_inputs(net: Network, dtype: str, train: Dataset, loader: Loader | Stream, validation: Dataset | None) -> None:
-    """Store the kind of a network's training images, or compare it with the kind that was stored before."""
+def know_inputs(
+    net: Network,
+    dtype: str,
+    train: Dataset,
+    loader: Loader | Stream,
+    validation: Dataset | None,
+    normalized: bool = False,
+) -> None:
+    """Store the kind of a network's training images, or compare it with the kind that was stored before.
+
+    ``normalized`` says whether the network gets them normalised, so that their scale does not matter.
+    """
     from im2colnet.datasets.inputs import check_training
     from im2colnet.datasets.loader import Loader
 
     if net.inputs is None:
         net.inputs = measure("train", train, dtype)
-        net.inputs.warn_unscaled()
+        if not normalized:
+            net.inputs.warn_unscaled()
     else:
         compare(net, dtype, "train", train)
     if isinstance(loader, Loader):  # of batches only the first one is known, which need not have all classes
         check_training(train)
     if validation is not None:
         compare(net, dtype, "validation", validation)
+
+
+def statistics_of(train: Dataset, loader: Loader | Stream) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel of a data set's images.
+
+    Raises
+    ------
+    ShapeError
+        If only the first one of the batches is known.
+    """
+    from im2colnet.datasets.inputs import channel_statistics
+    from im2colnet.datasets.loader import Loader
+
+    if not isinstance(loader, Loader):
+        raise ShapeError(
+            "normalize=True measures the images of a data set, which batches are not: assign net.normalization = (mean"
+            " of each channel, standard deviation of each channel)"
+        )
+    return channel_statistics(train)
 
 
 def compare(net: Network, dtype: str, what: str, data: Dataset) -> None:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import whole
+from im2colnet.checks import truth_value, whole
 from im2colnet.engine import Engine, Moment
 from im2colnet.errors import (
     BackendError,
@@ -44,6 +44,7 @@ from im2colnet.training.data import (
     compare,
     know_inputs,
     named_as_trained,
+    statistics_of,
     training_data,
 )
 from im2colnet.training.folder import check_free, make_folder
@@ -488,6 +489,7 @@ class Trainer:
         save_every: int | str | None = None,
         augment: Transform | Sequence[Transform] | None = None,
         steps: int | None = None,
+        normalize: bool = False,
     ) -> History:
         """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
 
@@ -533,6 +535,9 @@ class Trainer:
             The number of batches of an epoch, where `train` is batches; needed if they have no length. A training that
             was interrupted goes on exactly if the iterable or the function gives the same batches for an epoch again.
             A generator cannot: it goes on where it stands, and the batch that was prepared is lost.
+        normalize : bool
+            Whether to measure mean and standard deviation of each channel of the training images, for
+            :attr:`Network.normalization`, unless the network has them already. With False it keeps what it has.
 
         Returns
         -------
@@ -574,7 +579,9 @@ class Trainer:
         if validation is not None:
             validation = as_dataset("validation", validation)
             check_fit(self.net, self.loss, validation)
-        know_inputs(self.net, self._engine.dtype, train, loader, validation)
+        measured = truth_value("normalize", normalize) and self.net.normalization is None
+        normalized = measured or self.net.normalization is not None
+        know_inputs(self.net, self._engine.dtype, train, loader, validation, normalized)
         given = Callbacks([*callbacks, *([] if display is None else [display])])
         shown = progress_display(progress, epochs) if display is None else None
         folder = None if directory is None else self._prepare(directory, augment)
@@ -588,6 +595,8 @@ class Trainer:
             said += [lost(name) for name in states if name not in seam.members]
         elif not states.keys() & seam.members.keys():
             return self.history
+        if measured and self._state.epoch < epochs:
+            self.net.normalization = statistics_of(train, loader)
         for text in said:
             if not given.say(text):
                 warnings.warn(text, TrainingWarning, stacklevel=3)  # the warning points at the call of fit
@@ -771,6 +780,7 @@ class Trainer:
             "state": {**vars(state), "partial": state.partial.describe(), "scale": vars(state.scale)},
             "history": list(self.history),
             "inputs": net.inputs and net.inputs.describe(),
+            "normalization": net.normalization,
             "callbacks": {},
             "augment": [describe(transform) for transform in self._augment],
         }
@@ -832,7 +842,7 @@ class Trainer:
                     net.precision = precision
                 trainer = cls(net, loss, optimizer, seed, shard=shard)
                 trainer._state, trainer.history = progress, history
-                net.inputs = _inputs(info.get("inputs"))
+                net.inputs, net.normalization = _inputs(info.get("inputs")), info.get("normalization")
                 trainer._augment = checkpoint.read_transforms(entry("augment", {"augment": []} | info, list))
                 with net.backend.context():
                     for name, view in trainer._slot_views():

@@ -348,6 +348,15 @@ def test_workers_share_one_image(workers):
                 assert_same_bits(result, first)
 
 
+def test_workers_share_one_image_after_one_worker_alone(workers):
+    """What one worker has made in memory of its own, several do not share."""
+    net, expected = in_bands(2), in_bands(2).predict(image())
+    for threads in 1, 2, 1, 2:
+        ic.set_num_threads(threads)
+        for _ in range(2):
+            assert_same_bits(net.predict(image()), expected)
+
+
 def test_threads_do_not_share_an_image(workers):
     expected = in_bands(2).predict(image())
     workers("threads")

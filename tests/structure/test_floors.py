@@ -24,7 +24,7 @@ GROUND = {
     "startup",
     "text",
 }
-GROUND |= {"settings", "types", "version", "window"}
+GROUND |= {"normalization", "settings", "types", "version", "window"}
 BACKENDS = {path.name for path in (ROOT / "backends").glob("im2colnet_*")}
 FLOORS = [
     {"ground"},
