@@ -24,12 +24,14 @@ from im2colnet.cli.arguments import (
     positive,
     text,
 )
+from im2colnet.cli.augmentation import OPTIONS, add_augmentation, augmentation_row, transforms_for
 from im2colnet.cli.data import check_folder, checksum, data_source, load_data, pictures_record
 from im2colnet.cli.networks import check_data, default_model, make_model
 from im2colnet.cli.recipes import MIN_STEPS, make_optimizer, optimizer_name, optimizer_text
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import CURVES, FILES, RECORD, RunRecord, take_folder
 from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.transforms import Transform
 from im2colnet.errors import CheckpointError, DataError, NonFiniteError, install
 from im2colnet.interrupt import Terminated
 from im2colnet.models import MODELS, Recipe
@@ -49,7 +51,7 @@ ORDER = 10
 #: quantities that a checkpoint's history must have for each epoch
 RECORDED = ("loss", "seconds", "images_per_second")
 #: options of a new training only: a checkpoint has settings of its own
-FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision")
+FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision", *OPTIONS)
 
 
 class Training(NamedTuple):
@@ -59,6 +61,8 @@ class Training(NamedTuple):
     record: RunRecord
     images: Dataset
     held_out: Dataset
+    augment: list[Transform] | None = None  #: transforms of the training images; None for those of the checkpoint
+    normalize: bool = False
 
 
 def register(commands: Commands) -> None:
@@ -71,6 +75,7 @@ def register(commands: Commands) -> None:
         """
         im2colnet train
         im2colnet train --data fashion-mnist --model lenet5 --epochs 3
+        im2colnet train --data pictures --augment crop,flip --cutmix 1 --normalize
         im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
         """,
@@ -132,6 +137,7 @@ def register(commands: Commands) -> None:
         choices=("float32", "tf32", *HALF),
         help="the precision in which a GPU computes (default: the backend's)",
     )
+    add_augmentation(parser)
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=text, metavar="DIR", help="the run folder (default: a new one in runs/)")
     group.add_argument(
@@ -152,7 +158,7 @@ def run(args: argparse.Namespace) -> Report:
 
 def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
     training = resume(args) if args.resume else start(args)
-    trainer, record, images, held_out = training
+    trainer, record, images, held_out, augment, normalize = training
     talk = sys.stderr if args.json else sys.stdout
     print(_start_text(training, terminal.columns(talk)), file=talk)
     if trainer.epoch >= record.epochs:
@@ -165,7 +171,15 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
     try:
         with make_display(talk, record.epochs) as display:
             trainer.fit(
-                images, record.epochs, record.batch_size, held_out, out, display=display, drop_last=record.drop_last
+                images,
+                record.epochs,
+                record.batch_size,
+                held_out,
+                out,
+                display=display,
+                drop_last=record.drop_last,
+                augment=augment,
+                normalize=normalize,
             )
     except NonFiniteError as error:
         kept = (
@@ -206,7 +220,7 @@ def start(args: argparse.Namespace) -> Training:
         **pictures_record(args, None, images),
     )
     trainer = Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision)
-    return Training(trainer, record, images, held_out)
+    return Training(trainer, record, images, held_out, transforms_for(args, images), bool(args.normalize))
 
 
 def resume(args: argparse.Namespace) -> Training:
@@ -267,10 +281,13 @@ def _given(value: float | None, default: float) -> float:
 
 
 def _start_text(training: Training, width: int | None) -> str:
-    trainer, record, images, held_out = training
+    trainer, record, images, held_out, augment, normalize = training
     rows = {
         "data": f"{images.name}, {len(images):,} training and {len(held_out):,} test images"
         f" of {size_text(images.images.shape[1:])}",
+        **augmentation_row(
+            trainer.augment if augment is None else augment, normalize or trainer.net.normalization is not None
+        ),
         "network": f"{record.model}, {trainer.net.graph.size:,} parameters",
         "steps": f"batches of {record.batch_size}, {optimizer_text(trainer.optimizer)}",
     }
@@ -319,6 +336,8 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
         "batch_size": record.batch_size,
         "optimizer": checkpoint.describe(trainer.optimizer),
         "seed": trainer.seed,
+        "augment": [*map(repr, trainer.augment)],
+        "normalization": trainer.net.normalization,
         "train": {name: last[name] for name in measured if name in last},
         "test": {name: last[f"{VALIDATION}{name}"] for name in measured},
         "seconds": seconds,
