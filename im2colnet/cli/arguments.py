@@ -114,7 +114,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model`` and ``--width``, which say what network to build."""
     group = parser.add_argument_group("network")
     group.add_argument(
-        "--model", choices=models.MODELS, help="the network to build (default: what suits the size of the images)"
+        "--model",
+        choices=models.MODELS,
+        help="the network (default: one for the size of the images: lenet5 or resnet20)",
     )
     group.add_argument(
         "--width",
@@ -139,7 +141,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 def add_step(parser: argparse.ArgumentParser, optimizer: str) -> None:
     """Add the arguments that a training step depends on; ``optimizer`` is the help of ``--optimizer``."""
     parser.add_argument(
-        "--batch-size", type=positive, metavar="N", help="how many images a step takes (default: what suits the model)"
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="batch size: number of images in a step (default: that of the model)",
     )
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help=optimizer)
 
@@ -154,7 +159,9 @@ def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
         help=f"the backend that computes (default: that of the environment variable {VARIABLE}, else numpy)",
     )
     if threads:
-        group.add_argument("--threads", type=positive, metavar="N", help="how many cores to use at most (default: all)")
+        group.add_argument(
+            "--threads", type=positive, metavar="N", help="number of CPU cores to use at most (default: all)"
+        )
     group.add_argument("--json", action="store_true", help="print a JSON document and nothing else to stdout")
 
 

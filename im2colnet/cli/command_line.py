@@ -30,6 +30,15 @@ from im2colnet.show.terminal import OutputError
 from im2colnet.text import printable
 from im2colnet.version import __version__
 
+EPILOG = """\
+start here:
+  im2colnet train                          train on the digits that come along
+  im2colnet train --data PICTURES          train on your own: a folder with a folder of pictures for each class
+  im2colnet evaluate runs/digits-resnet20-1
+  im2colnet predict runs/digits-resnet20-1 seven.png
+  im2colnet COMMAND --help                 the options of a command, and more examples
+
+exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM"""
 DEBUG = "IM2COLNET_DEBUG"  #: environment variable: errors show the traceback
 FAULT = "this is a fault of im2colnet"
 SAVE_MEMORY = "take fewer images at once (--batch-size), smaller images or a smaller model"
@@ -110,7 +119,8 @@ def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "im2colnet",
         description="Train and use small convolutional networks on NumPy or another array module.",
-        epilog="exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"im2colnet {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -27,9 +27,7 @@ def test_every_model_and_optimiser_is_in_the_help(run):
     assert f"--model {{{','.join(ic.models.MODELS)}}}" in out
     assert f"--optimizer {{{','.join(OPTIMIZERS)}}}" in out
     for name, model in ic.models.MODELS.items():
-        assert re.search(
-            rf"^  {name} +{model.recipe.epochs} epochs of batches of {model.recipe.batch_size}, ", out, re.M
-        )
+        assert re.search(rf"^  {name} +{model.recipe.epochs} epochs, batch size {model.recipe.batch_size}, ", out, re.M)
 
 
 def test_train_leaves_a_run_folder(run, folder):

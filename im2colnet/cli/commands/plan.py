@@ -26,7 +26,7 @@ def register(commands: Commands) -> None:
         """,
     )
     add_network(parser)
-    add_step(parser, optimizer="the optimizer whose state is counted (default: what suits the model)")
+    add_step(parser, optimizer="the optimizer whose state is counted (default: that of the model)")
     add_machine(parser)
 
 

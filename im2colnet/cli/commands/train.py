@@ -79,58 +79,63 @@ def register(commands: Commands) -> None:
         im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
         """,
-        more="\n\nwhat suits the models:\n"
+        more="\n\ndefaults of the models:\n"
         + "\n".join(
-            f"  {name:9} {model.recipe.epochs:2} epochs of batches of {model.recipe.batch_size},"
+            f"  {name:18} {model.recipe.epochs:2} epochs, batch size {model.recipe.batch_size},"
             f" {optimizer_name(how)}, lr {how.lr:g}, weight decay {getattr(how, 'weight_decay', 0.0):g}"
             for name, model in MODELS.items()
             for how in [model.recipe.optimizer]
         )
-        + f"\nfew images get more epochs, until there are {MIN_STEPS} steps",
+        + f"\nwith few images the number of epochs is higher: at least {MIN_STEPS} training steps in all",
     )
     add_data(parser, "digits; with --resume, that of the run")
     add_model(parser)
-    group = parser.add_argument_group("training", "What is not given suits the model, see below.")
+    group = parser.add_argument_group("training", "The defaults depend on the model, see below.")
     group.add_argument(
-        "--epochs", type=positive, metavar="N", help="how often to go through the training images, in all"
+        "--epochs",
+        type=positive,
+        metavar="N",
+        help="number of epochs: how often training goes through all training images",
     )
-    group.add_argument("--batch-size", type=positive, metavar="N", help="how many images a step takes")
     group.add_argument(
-        "--drop-last", action="store_true", help="leave out the last batch of an epoch if it is smaller than the others"
+        "--batch-size", type=positive, metavar="N", help="batch size: number of images in a training step"
     )
-    group.add_argument("--optimizer", choices=OPTIMIZERS, help="the rule by which a step changes the parameters")
+    group.add_argument(
+        "--drop-last",
+        action="store_true",
+        help="leave out the last batch of an epoch if it is smaller than the batch size",
+    )
+    group.add_argument("--optimizer", choices=OPTIMIZERS, help="the optimizer")
     group.add_argument(
         "--lr",
         type=number(float, lambda v: 0 < v < math.inf, "above 0"),
         metavar="RATE",
-        help="the highest learning rate of the schedule",
+        help="learning rate; with a schedule, the highest one",
     )
     group.add_argument(
         "--momentum",
         type=number(float, lambda v: 0 <= v < 1, "from 0 to below 1"),
         metavar="M",
-        help="the momentum of sgd (default: 0.9)",
+        help="momentum of sgd (default: 0.9)",
     )
-    group.add_argument(
-        "--weight-decay", type=not_negative, metavar="D", help="how strongly the parameters are pulled to 0"
-    )
+    group.add_argument("--weight-decay", type=not_negative, metavar="D", help="weight decay (L2 regularization)")
     group.add_argument(
         "--schedule",
         choices=("constant", "cosine"),
-        help="what the learning rate does after the warm-up: stay, or fall to 0 as a cosine (default: cosine)",
+        help="learning rate schedule after the warm-up: constant, or falling to 0 as a cosine (default: cosine)",
     )
     group.add_argument(
         "--warmup",
         type=not_negative,
         metavar="EPOCHS",
-        help="epochs in which the learning rate rises to --lr (default: a tenth of all with cosine, else 0)",
+        help="warm-up: number of epochs in which the learning rate rises to --lr (default: a tenth of the epochs with"
+        " cosine, else 0)",
     )
     group.add_argument(
         "--seed",
         type=number(int, lambda v: v >= 0, "of at least 0"),
         metavar="N",
-        help="seed of the initialisation, of the order of the images and of dropout (default: 0); the same seed gives"
-        " the same network",
+        help="random seed of initialization, shuffling and dropout (default: 0); the same seed gives the same network",
     )
     group.add_argument(
         "--precision",
@@ -144,8 +149,8 @@ def register(commands: Commands) -> None:
         "--resume",
         type=text,
         metavar="CHECKPOINT",
-        help="go on with the training of this checkpoint, exactly as if it had not been interrupted, unless --epochs or"
-        " --batch-size differ; other --epochs change the learning rate of the steps that are left",
+        help="resume the training of this checkpoint, exactly as if it had not been interrupted. Another number of"
+        " --epochs changes the learning rate of the steps that are left",
     )
     add_machine(parser)
 
