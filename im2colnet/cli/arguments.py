@@ -183,6 +183,18 @@ def text(value: str) -> str:
     return value
 
 
+def file_ending(*endings: str) -> Callable[[str], str]:
+    """Return a type for argparse: the name of a file to write, which says by its end what it is."""
+
+    def check(value: str) -> str:
+        if not value.lower().endswith(endings):
+            several = "one of " if len(endings) > 1 else ""
+            raise argparse.ArgumentTypeError(f"must end with {several}{', '.join(endings)}, got {value!r}")
+        return value
+
+    return check
+
+
 def number(kind: Callable[[str], float], holds: Callable[[float], bool], range_: str) -> Callable[[str], float]:
     """Return a type for argparse: a number for which a condition holds."""
 

@@ -170,7 +170,7 @@ def _pairs(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
 def _layers(facts: Mapping[str, Any]) -> list[str]:
     network, memory, batch = facts["network"], facts["memory"], facts["training"]["batch_size"]
     rows: list[list[str]] = [
-        ["layer", "", "output", "parameters", "FLOPs", "memory of the output", "algorithm", "forward", "backward"]
+        ["layer", "", "output", "forward", "backward", "memory", "parameters", "FLOPs", "algorithm"]
     ]
     for layer in network["layers"]:
         times = (f"{1e3 * layer[name]:.2f} ms" if layer[name] else "" for name in ("forward", "backward"))
@@ -179,16 +179,16 @@ def _layers(facts: Mapping[str, Any]) -> list[str]:
                 layer["name"],
                 layer["layer"],
                 shape_text(layer["output_shape"]),
+                *times,
+                amount(layer["bytes"], 1024) + "B",
                 f"{layer['parameters']:,}",
                 amount(layer["flops"], 1000),
-                amount(layer["bytes"], 1024) + "B",
                 layer["algorithm"],
-                *times,
             ]
         )
     times = (f"{1e3 * sum(layer[name] for layer in network['layers']):.2f} ms" for name in ("forward", "backward"))
-    sums = f"{network['parameters']:,}", amount(network["flops"], 1000), amount(network["bytes"], 1024) + "B"
-    rows.append(["total", "", "", *sums, "", *times])
+    sums = amount(network["bytes"], 1024) + "B", f"{network['parameters']:,}", amount(network["flops"], 1000)
+    rows.append(["total", "", "", *times, *sums, ""])
     kinds = memory["training"], memory["inference"]
     needed: list[list[str]] = [["memory", "training", "inference"]]
     for key in (*(key for key in memory["training"] if key in PURPOSES), "total"):
@@ -197,11 +197,11 @@ def _layers(facts: Mapping[str, Any]) -> list[str]:
     return [
         html.heading("Layers"),
         html.paragraph(
-            f"Shapes, FLOPs, memory and times are those of a batch of {batch}. On one core of the machine that made"
-            f" this report, a training step takes {step}.",
+            f"Shapes of the outputs and their memory, times and FLOPs are those of a batch of {batch}. On one core of"
+            f" the machine that made this report, a training step takes {step}.",
             "soft",
         ),
-        html.table(rows, (3, 4, 5, 7, 8), last=True),
+        html.table(rows, range(3, 8), last=True, kind="layers"),
         html.heading("Memory"),
         html.table(needed, (1, 2), last=True),
     ]

@@ -35,6 +35,7 @@ svg text { fill: currentColor; font-family: inherit !important; }
 td, th { padding: .25rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } .right { text-align: right; font-variant-numeric: tabular-nums; }
 tr.last td { font-weight: 600; border-bottom: 0; }
+.layers td:nth-child(2) { white-space: normal; min-width: 12rem; }
 .fold td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 .matrix td, .matrix th { padding: .2rem .35rem; border: 0; text-align: center; }
 .matrix thead th { vertical-align: bottom; } .matrix .long { writing-mode: vertical-rl; text-align: right; }

@@ -94,6 +94,8 @@ def test_wrong_usage(run, folder, arguments, message):
         ("plan --checkpoint CHECKPOINT --folder pics", "leave out --model, --data, --folder"),
         ("predict CHECKPOINT x.npy --out x.txt", "must end with one of .csv, .jsonl, .json, .npy, .npz, got 'x.txt'"),
         ("predict CHECKPOINT x.npy --out x", "must end with one of"),
+        ("report CHECKPOINT --out CHECKPOINT", "must end with one of .html, .htm"),
+        ("evaluate CHECKPOINT --confusion CHECKPOINT", "must end with .png"),
         ("predict CHECKPOINT x.npy --out ./x.npy", "would overwrite a file that is read"),
         ("profile --steps 1000000000000", "--steps"),
         ("plan --batch-size 1000000000000", "--batch-size: must be at most 2,147,483,647"),

@@ -187,6 +187,8 @@ def test_predict_takes_a_folder(run, folder, trained, digits):
     assert [row["label"] for row in rows] == [str(n) for n in Trainer.load(trained).net.predict(digits[:5]).argmax(1)]
     report = json.loads(run("predict", trained, pictures, "--out", pictures / "all.csv", "--json", code=1)[0])
     assert [bad["file"] for bad in report["failed"]] == [f"{pictures}/b/cut.png", f"{pictures}/notes.txt"]
+    _, err = run("predict", trained, "new pictures", "--out", pictures / "c.npy", code=2)
+    assert "would overwrite a file of the folder that is read" in err
     (folder / "empty").mkdir()
     assert "there is no file in this folder" in run("predict", trained, "empty", code=1)[1]
 

@@ -15,6 +15,7 @@ from im2colnet.cli.arguments import (
     add_command,
     add_data,
     add_machine,
+    file_ending,
     need_matplotlib,
     text,
 )
@@ -58,7 +59,7 @@ def register(commands: Commands) -> None:
     )
     add_checkpoint(parser)
     group = parser.add_argument_group("pictures of a classifier's mistakes (these need Matplotlib)")
-    group.add_argument("--confusion", type=text, metavar="FILE.png", help="draw the confusion matrix")
+    group.add_argument("--confusion", type=file_ending(".png"), metavar="FILE.png", help="draw the confusion matrix")
     group.add_argument(
         "--mistakes",
         type=text,

@@ -11,7 +11,15 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from im2colnet.cli.arguments import Commands, UsageError, add_checkpoint, add_command, add_data, add_machine
+from im2colnet.cli.arguments import (
+    Commands,
+    UsageError,
+    add_checkpoint,
+    add_command,
+    add_data,
+    add_machine,
+    file_ending,
+)
 from im2colnet.cli.data import check_folder, load_data
 from im2colnet.cli.networks import output_shape, outputs_of
 from im2colnet.cli.predictions import FORMATS, Meaning, Writer, meaning
@@ -33,6 +41,7 @@ ORDER = 30
 BATCH = 256  #: images that are predicted at once, at most
 NUMBERS = 1 << 23  #: numbers in these images, at most
 SHOWN = 20  #: images in the table, where --out has all of them
+ARRAYS = (".npy", ".npz")  #: endings of files that hold arrays
 
 
 class Batch(NamedTuple):
@@ -79,7 +88,7 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument(
         "--out",
-        type=_format,
+        type=file_ending(*FORMATS),
         metavar="FILE",
         help="write all predictions: .csv with a row for each image, see below; .jsonl with a JSON object for each"
         " image, or .json with one for all; .npy with the array (images, classes) of probabilities, or (images, ...) of"
@@ -87,12 +96,6 @@ def register(commands: Commands) -> None:
     )
     add_data(parser, "that of the run", "for the names of the classes: ")
     add_machine(parser)
-
-
-def _format(name: str) -> str:
-    if Path(name).suffix.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(f"must end with one of {', '.join(FORMATS)}, got {name!r}")
-    return name
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -171,8 +174,12 @@ def _files(given: str, out: str | None) -> list[str]:
     """Return the files that an argument names: itself, or all files in a folder and the folders in it, sorted."""
     if not os.path.isdir(given):
         return [given]
-    found = (os.path.join(given, name) for name in walk(given))
-    files = sorted(file for file in found if not (out and _same(out, file)))
+    files = sorted(os.path.join(given, name) for name in walk(given))
+    written = next((file for file in files if out and _same(out, file)), None)
+    if written is not None:  # of a prediction before this one, unless it may hold images
+        if written.lower().endswith(ARRAYS):
+            raise UsageError(f"--out {out} would overwrite a file of the folder that is read: give another name")
+        files.remove(written)
     if not files:
         raise DataError(f"{given}: there is no file in this folder")
     return files
@@ -233,7 +240,7 @@ def _read(files: list[str], net: Network) -> Iterator[tuple[str, np.ndarray | Ex
             return error
         return images
 
-    for arrays, group in groupby(files, lambda file: file.lower().endswith((".npy", ".npz"))):
+    for arrays, group in groupby(files, lambda file: file.lower().endswith(ARRAYS)):
         several = [*group]
         size = 1 if arrays else BATCH  # arrays may be large
         for start in range(0, len(several), size):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from im2colnet.cli.arguments import Commands, add_command, add_data, add_machine, number, text
+from im2colnet.cli.arguments import Commands, add_command, add_data, add_machine, file_ending, number
 from im2colnet.cli.data import checksum, load_data
 from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
@@ -37,7 +37,9 @@ def register(commands: Commands) -> None:
         more="\n\nthe page is one file that any browser shows without a network, and has no script in it",
     )
     parser.add_argument("run_folder", metavar="RUN", help="the run folder, or a checkpoint")
-    parser.add_argument("--out", type=text, metavar="FILE.html", help=f"the page (default: {PAGE} in the run folder)")
+    parser.add_argument(
+        "--out", type=file_ending(".html", ".htm"), metavar="FILE", help=f"the page (default: {PAGE} in the run folder)"
+    )
     parser.add_argument(
         "--steps",
         type=number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"),
