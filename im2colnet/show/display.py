@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import nan
 from typing import Protocol
 
+from im2colnet.text import printable
+
 #: what the record of an epoch holds beside what the loss counts
 RECORDED = ("epoch", "loss", "lr", "seconds", "images_per_second")
 VALIDATION = "validation_"  #: how the names of a record begin that were measured on held-out data
@@ -25,6 +27,19 @@ def metrics(record: Collection[str]) -> list[str]:
 def form(name: str, digits: int = 2) -> str:
     """Return how to format what is measured under a name: an accuracy in percent, anything else as a number."""
     return f".{digits}%" if name.endswith("accuracy") else ".4f"
+
+
+def cells(record: Mapping[str, float], held_out: str = "val") -> dict[str, str]:
+    """Return the titles and the texts of what was measured in an epoch.
+
+    ``held_out`` is the word for what was measured on held-out data, so that "validation_loss" has the title "val loss".
+    """
+    found = {}
+    for prefix, word in (("", ""), (VALIDATION, f"{held_out} ")):
+        for name in ("loss", *metrics(record)):
+            if prefix + name in record:
+                found[printable(f"{word}{name}".replace("_", " "))] = f"{record[prefix + name]:{form(name)}}"
+    return found
 
 
 def metrics_text(measured: Mapping[str, float]) -> str:

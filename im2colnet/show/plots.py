@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import ShapeError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 #: the curves of a quantity, by the prefix of its key in a history: their name and colour
 CURVES = {"": ("training", "#1f5fa8"), VALIDATION: ("validation", "#d9731a")}
+MOST_ACROSS = 3  #: how many curves are beside each other
 MIN_SHARE = 0.002  #: a pass is drawn if it takes at least this part of the time of all passes
 COLUMNS = 5  #: pictures side by side in a sheet
 MOST_COUNTS = 25  #: classes up to which a confusion matrix has its counts
@@ -47,12 +49,25 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     CheckpointError
         If the file cannot be written.
     """
+    save(draw_curves(history), path)
+
+
+def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw what :func:`save_curves` writes, and return the picture, which a notebook shows."""
     if not history:
         raise ShapeError("there is no epoch to draw: the history is empty")
-    figure, quantities = _figure(height=3.6), _quantities(history)
-    for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
+    quantities = _quantities(history)
+    across = min(MOST_ACROSS, len(quantities))
+    down = -(-len(quantities) // across)
+    figure = _figure(height=3.6 * down)
+    places = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, quantity in zip(places, quantities, strict=False):
         _draw_curves(axes, history, quantity)
-    _save(figure, path)
+    for axes in places[len(quantities) :]:
+        axes.remove()
+    # a notebook that has not imported pyplot does not know by itself how to show a figure
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+    return figure
 
 
 def curves_svg(history: Sequence[Mapping[str, float]]) -> list[str]:
@@ -103,7 +118,8 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], quantity: s
                 zorder=3,
                 label=f"{name}, {values[-1]:{form(quantity)}} at the end",
             )
-    axes.set_title(quantity.replace("_", " ").capitalize(), loc="left", fontweight="bold")
+    title = printable(quantity.replace("_", " ").capitalize())
+    axes.set_title(title, loc="left", fontweight="bold", parse_math=False)
     axes.set_xlabel("epoch")
     first, last = history[0]["epoch"], history[-1]["epoch"]
     axes.set_xlim((first, last) if last > first else (first - 0.5, last + 0.5))
@@ -175,7 +191,7 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
             name.remove()
         else:
             named.append(box)
-    _save(figure, path)
+    save(figure, path)
 
 
 def save_confusion(matrix: Any, names: Sequence[str], path: str | os.PathLike[str]) -> None:
@@ -217,7 +233,7 @@ def save_confusion(matrix: Any, names: Sequence[str], path: str | os.PathLike[st
         for i, j in np.argwhere(counts).tolist():
             colour = "white" if share[i, j] > 0.5 else "black"
             axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=colour, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def save_sheet(pictures: Sequence[Any], texts: Sequence[str], path: str | os.PathLike[str]) -> None:
@@ -247,7 +263,7 @@ def save_sheet(pictures: Sequence[Any], texts: Sequence[str], path: str | os.Pat
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         lines = (_ending(printable(line), 28) for line in text.split("\n"))
         axes.set_title("\n".join(lines), fontsize=7, loc="left", parse_math=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _ending(text: str, most: int) -> str:
@@ -269,12 +285,17 @@ def _style(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture as a PNG, whole or not at all."""
+    replace_file(path, _png(figure))
+
+
+def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     with warnings.catch_warnings():  # a name may have letters that the font lacks: boxes stand for them
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(picture, format="png")
-    replace_file(path, picture.getvalue())
+    return picture.getvalue()
 
 
 def _as_number(value: float, position: float) -> str:

@@ -5,47 +5,23 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO
 
-from im2colnet.errors import ShapeError
-from im2colnet.show.display import VALIDATION, Progress, form, metrics
-from im2colnet.show.terminal import Output, columns
+from im2colnet.show.display import Progress, cells, form
+from im2colnet.show.terminal import columns
 from im2colnet.text import duration, fold
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 INTERVAL = 0.1  #: seconds between two changes of the bar, at least
+BAR = 20  #: columns that the bar has, if there is room
 LOG_INTERVAL = 30.0  #: seconds between two lines of a log, at most about
 
 
-def progress_display(progress: bool | str, epochs: int) -> PlainDisplay | None:
-    """Return what shows the progress of a training on stderr, or None.
-
-    Parameters
-    ----------
-    progress : bool or "log"
-        Whether to show it; "log" chooses plain lines wherever stderr leads to.
-    epochs : int
-        How many epochs the training has in all.
-
-    Raises
-    ------
-    ShapeError
-        If ``progress`` is anything else.
-    """
-    if not (progress == "log" or isinstance(progress, bool)):
-        raise ShapeError(f'progress must be True, False or "log", got {progress!r}')
-    if not progress or sys.stderr is None:
-        return None
-    stream = cast(TextIO, Output(sys.stderr, False))  # a training does not end because nobody reads what it shows
-    return PlainDisplay(stream, epochs) if progress == "log" else make_display(stream, epochs)
-
-
-def make_display(stream: TextIO, epochs: int) -> PlainDisplay:
+def make_display(stream: TextIO, epochs: int, interval: float = LOG_INTERVAL) -> PlainDisplay:
     """Return the display that suits ``stream``: a live one on a terminal where rich is installed, else plain lines.
 
     Parameters
@@ -53,14 +29,21 @@ def make_display(stream: TextIO, epochs: int) -> PlainDisplay:
     stream : text file
     epochs : int
         How many epochs the training has in all.
+    interval : float
+        Seconds after which a line is written within an epoch, where the display is one of plain lines.
 
     Returns
     -------
     PlainDisplay
         A context manager to pass to :meth:`im2colnet.Trainer.fit` within its ``with`` block.
     """
+    return kind_for(stream)(stream, epochs, interval)
+
+
+def kind_for(stream: TextIO) -> type[PlainDisplay]:
+    """Return the class of the display that suits a stream."""
     live = stream.isatty() and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("rich")
-    return (LiveDisplay if live else PlainDisplay)(stream, epochs)
+    return LiveDisplay if live else PlainDisplay
 
 
 class PlainDisplay:
@@ -73,13 +56,15 @@ class PlainDisplay:
         How many epochs the training has in all.
     interval : float
         Seconds after which a line is written within an epoch.
+    held_out : str
+        The word for what is measured on held-out data.
     """
 
     interval = LOG_INTERVAL
     _written = math.inf  #: the time of the last line
 
-    def __init__(self, stream: TextIO, epochs: int, interval: float = LOG_INTERVAL) -> None:
-        self.stream, self.epochs, self.interval = stream, epochs, interval
+    def __init__(self, stream: TextIO, epochs: int, interval: float = LOG_INTERVAL, held_out: str = "test") -> None:
+        self.stream, self.epochs, self.interval, self.held_out = stream, epochs, interval, held_out
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -103,8 +88,7 @@ class PlainDisplay:
         if time.monotonic() - self._written >= self.interval:
             width = len(str(progress.epochs))
             parts = [f"epoch {progress.epoch:{width}}/{progress.epochs}", f"batch {progress.batch}/{progress.batches}"]
-            parts += [f"loss {progress.loss:.4f}"]
-            parts += [f"{name.replace('_', ' ')} {value:{form(name)}}" for name, value in progress.metrics.items()]
+            parts += [f"{title} {text}" for title, text in cells({"loss": progress.loss, **progress.metrics}).items()]
             parts += [f"{progress.images_per_second:,.0f} images/s", f"{duration(progress.seconds_left)} left"]
             self._write(parts)
 
@@ -118,38 +102,30 @@ class PlainDisplay:
 
     def parts(self, record: Mapping[str, float]) -> list[str]:
         """Return the parts of an epoch's line: each quantity with its unit."""
-        width = len(str(self.epochs))
-        parts = [f"epoch {record['epoch']:{width}}/{self.epochs}"]
-        for prefix, name in (("", ""), (VALIDATION, "test ")):
-            for metric in ("loss", *metrics(record)):
-                if prefix + metric in record:
-                    width = 7 if form(metric).endswith("%") else 6
-                    parts.append(f"{name}{metric.replace('_', ' ')} {record[prefix + metric]:{width}{form(metric)}}")
-        parts += [f"{record['images_per_second']:,.0f} images/s", duration(record["seconds"])]
-        return parts
+        parts = [f"epoch {record['epoch']:{len(str(self.epochs))}}/{self.epochs}"]
+        for title, text in cells(record, self.held_out).items():
+            parts.append(f"{title} {text:>{7 if text.endswith('%') else 6}}")
+        return [*parts, f"{record['images_per_second']:,.0f} images/s", duration(record["seconds"])]
 
 
 class LiveDisplay(PlainDisplay):
     """Keeps a bar for the whole training below the lines, changed at most ten times a second."""
 
-    def __init__(self, stream: TextIO, epochs: int) -> None:
+    def __init__(self, stream: TextIO, epochs: int, interval: float = LOG_INTERVAL, held_out: str = "test") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        super().__init__(stream, epochs)
+        super().__init__(stream, epochs, interval, held_out)
+        text = "{task.fields[%s]}"
+        self._gauge = BarColumn(bar_width=BAR, complete_style="cyan")
+        self._columns = TextColumn(text % "epoch"), self._gauge, TextColumn(text % "now"), TextColumn(text % "left")
         self._bar: Bar = Bar(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=20, complete_style="cyan"),
-            TextColumn("loss {task.fields[loss]:.4f}{task.fields[metrics]}  {task.fields[speed]:,.0f}/s"),
-            TextColumn("{task.fields[left]} left"),
-            console=Console(file=stream, highlight=False),
-            auto_refresh=False,
-            transient=True,
+            *self._columns, console=Console(file=stream, highlight=False), auto_refresh=False, transient=True
         )
         self._task: Any = None
         self._shown = -INTERVAL
-        self._headed = False
+        self._titles: list[str] = []
 
     def end(self) -> None:
         """When the training ends: remove the bar."""
@@ -165,16 +141,22 @@ class LiveDisplay(PlainDisplay):
         if now - self._shown < INTERVAL:
             return
         self._shown = now
+        measured = [f"{value:{form(name, 1)}}" for name, value in progress.metrics.items()]
         state: dict[str, Any] = {
             "total": progress.epochs * progress.batches,
             "completed": (progress.epoch - 1) * progress.batches + progress.batch,
-            "epoch": progress.epoch,
-            "epochs": progress.epochs,
-            "loss": progress.loss,
-            "metrics": "".join(f"  {value:{form(name, 1)}}" for name, value in progress.metrics.items()),
-            "speed": progress.images_per_second,
-            "left": duration(progress.seconds_left),
+            "epoch": f"epoch {progress.epoch}/{progress.epochs}",
+            "left": f"{duration(progress.seconds_left)} left",
         }
+        room = (columns(self.stream) or 80) - len(state["epoch"]) - len(state["left"]) - 2
+        parts = [f"loss {progress.loss:.4f}", *measured, f"{progress.images_per_second:,.0f}/s"]
+        if len(parts[0]) > room:
+            state["left"], room = "", room + len(state["left"])
+        while len("  ".join(parts)) > room and len(parts) > 1:  # a narrow terminal shows less
+            parts.pop()
+        state["now"] = "  ".join(parts)
+        self._gauge.bar_width = min(BAR, room - len(state["now"]) - 1)
+        self._bar.columns = tuple(c for c in self._columns if c is not self._gauge or self._gauge.bar_width > 4)
         if self._task is None:
             self._task = self._bar.add_task("", **state)
             self._bar.start()
@@ -183,22 +165,17 @@ class LiveDisplay(PlainDisplay):
         self._bar.refresh()
 
     def epoch(self, record: Mapping[str, float]) -> None:
-        """After each epoch: write its row above the bar, and above the first row the header."""
-        cells = {
-            f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}",
-        }
-        for prefix, name in (("", ""), (VALIDATION, "test ")):
-            for metric in ("loss", *metrics(record)):
-                if prefix + metric in record:
-                    title = f"{name}{metric.replace('_', ' ')}"
-                    cells |= {f"{title:>8}": f"{record[prefix + metric]:{form(metric)}}"}
-        cells |= {"images/s": f"{record['images_per_second']:,.0f}", "      time": duration(record["seconds"])}
-        width = columns(self.stream)
-        if not self._headed:
-            self._bar.console.print(fold([*cells], width), style="bold", soft_wrap=True)
-            self._headed = True
-        row = [f"{cell:>{len(name)}}" for name, cell in cells.items()]
-        self._bar.console.print(fold(row, width), soft_wrap=True)
+        """After each epoch: write its row above the bar, and the header where the row has other titles than before."""
+        row = {f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}"}
+        row |= {f"{title:>8}": text for title, text in cells(record, self.held_out).items()}
+        row |= {"images/s": f"{record['images_per_second']:,.0f}", "      time": duration(record["seconds"])}
+        if self._titles != [*row]:
+            self._titles = [*row]
+            self._print(self._titles, style="bold")
+        self._print([f"{text:>{len(title)}}" for title, text in row.items()])
+
+    def _print(self, row: list[str], style: str | None = None) -> None:
+        self._bar.console.print(fold(row, columns(self.stream)), style=style, soft_wrap=True, markup=False)
 
 
 __all__ = ["LiveDisplay", "PlainDisplay", "duration", "make_display"]

@@ -32,8 +32,8 @@ from im2colnet.layout import internal_shape
 from im2colnet.losses import CrossEntropyLoss, Loss
 from im2colnet.network import Network
 from im2colnet.optim import SGD, Optimizer
+from im2colnet.show.automatic import progress_display
 from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
-from im2colnet.show.progress import progress_display
 from im2colnet.training.callbacks.base import Callbacks, Fitting, lost
 from im2colnet.training.callbacks.checkpoints import Checkpoints
 from im2colnet.training.data import (
