@@ -73,8 +73,9 @@ def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -
         "--data",
         type=text,
         metavar="NAME",
-        help=f"{purpose}digits, fashion-mnist, mnist, or the path of a folder with a folder of pictures for each class,"
-        f" of a .csv file with files and labels, or of an .npz file (default: {default})",
+        help=f"{purpose}digits, mnist, fashion-mnist, kmnist, emnist-letters, cifar-10, cifar-100; or the path of a"
+        " folder with a folder of pictures for each class, of a .csv file with files and labels, or of an .npz file"
+        f" (default: {default})",
     )
     group.add_argument("--folder", type=text, metavar="DIR", help="the folder of the data set's files")
     group.add_argument(

@@ -423,13 +423,15 @@ def _choose(parts: list[Listing], arguments: _Arguments) -> Choice:
             f"{_named(parts[0].root)}: none of {count(len(paths), 'file')} can be read as a picture: {first}"
         )
     color = arguments.color or ("grey" if all(fact[1] for fact in found if not isinstance(fact, str)) else "rgb")
-    size, said = arguments.size, f"as {'grey' if color == 'grey' else 'colour'} images of"
+    size = arguments.size
     if size is None:
         side = chosen_side([min(size) for size in sizes])
         size = side, side
     smallest, largest = min(sizes), max(sizes)
-    of = f"they have {size_text(smallest)}" + (f" to {size_text(largest)}" if smallest != largest else "")
-    return Choice(size, color, f"{said} {size_text(size)} pixels ({of}; give size and color for others)")
+    have = f"they have {size_text(smallest)}" + (f" to {size_text(largest)}" if smallest != largest else "")
+    others = " and ".join(name for name in ("size", "color") if getattr(arguments, name) is None)
+    what = "grey" if color == "grey" else "colour"
+    return Choice(size, color, f"as {what} images of {size_text(size)} pixels ({have}); give {others} to choose others")
 
 
 def chosen_side(sides: Sequence[int]) -> int:

@@ -81,10 +81,10 @@ class Inputs:
             low, high = min(low, least), max(high, most)
             # of whole images where there are many, so that no pixel is preferred
             if len(images) >= 64 * step:
-                some.append(block[-start % step :: step].reshape(-1))
+                some.append(block[-start % step :: step].astype(np.float64).reshape(-1))
             else:
-                some.append(block.reshape(-1)[-start * per % (step | 1) :: step | 1])
-        numbers = np.concatenate(some).astype(np.float64)
+                some.append(block.reshape(-1)[-start * per % (step | 1) :: step | 1].astype(np.float64))
+        numbers = np.concatenate(some)
         usual = _range(numbers)
         with np.errstate(over="ignore"):
             mean, std = (min(float(f(numbers)), 1e300) for f in (np.mean, np.std))

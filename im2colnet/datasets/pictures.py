@@ -34,8 +34,8 @@ Keep: TypeAlias = Literal["auto", "memory", "disk", "none"]
 KEEPS = ("auto", "memory", "disk", "none")
 #: bytes of decoded images that are kept in memory at most, unless the user asks for it
 MOST_IN_MEMORY = 1 << 30
-#: pictures that are given to the threads at a time
-BLOCK = 256
+#: pictures that are given to the threads at a time, at most, and the bytes of their images
+BLOCK, BLOCK_BYTES = 256, 1 << 23
 FORMAT = 1  #: of the files in the cache; it changes with what decoding gives
 CACHE = "IM2COLNET_CACHE"  #: environment variable: the folder of the cache
 
@@ -190,10 +190,11 @@ def _decoded(paths: Sequence[str], shape: tuple[int, ...], progress: bool) -> It
         except DataError as error:
             return str(error).removeprefix(f"{path}: ")
 
+    size = min(BLOCK, max(8, BLOCK_BYTES // math.prod(shape)))
     with Counter(sys.stderr if progress else None, "pictures", len(paths)) as counter:
-        for start in range(0, len(paths), BLOCK):
-            yield from in_threads(attempt, paths[start : start + BLOCK])
-            counter.show(min(start + BLOCK, len(paths)))
+        for start in range(0, len(paths), size):
+            yield from in_threads(attempt, paths[start : start + size])
+            counter.show(min(start + size, len(paths)))
 
 
 def _without(count: int, failed: dict[int, str]) -> np.ndarray:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.graph.nodes import locate
 from im2colnet.layout import internal_shape
+from im2colnet.lazy import LazyArray
 from im2colnet.losses import Loss
 from im2colnet.losses.base import output_shape_for
 from im2colnet.network import Network
@@ -199,12 +201,18 @@ def named_as_trained(net: Network, data: Dataset) -> Dataset:
     return replace(data, classes=known + data.classes[len(known) :])
 
 
+#: what was measured of images that are read when they are needed: the validation of each epoch compares them
+_measured: WeakKeyDictionary[Dataset, Inputs] = WeakKeyDictionary()
+
+
 def measure(what: str, data: Dataset, dtype: str) -> Inputs:
     """Return kind and range of a data set's images, which must be finite as ``dtype`` too."""
     from im2colnet.datasets.inputs import Inputs, first_beyond
 
     try:
-        found = Inputs.of(data)
+        found = _measured.get(data) or Inputs.of(data)
+        if isinstance(data.images, LazyArray):
+            _measured[data] = found
     except NonFiniteError as error:
         raise NonFiniteError(f"{what}: {error}") from error
     limit = LARGEST.get(dtype, math.inf)

@@ -276,7 +276,9 @@ def test_size_and_colour_are_chosen_and_said(tmp_path, capsys):
     grey, _ = from_folder(tmp_path / "set", split=0)
     assert grey.images.shape == (6, 1, 20, 20)
     said = capsys.readouterr().err
-    assert "set: 6 pictures, read as grey images of 20×20 pixels (they have 20×30 to 40×20;" in said
+    assert (
+        "set: 6 pictures, read as grey images of 20×20 pixels (they have 20×30 to 40×20); give size and color" in said
+    )
     picture(tmp_path / "set" / "a" / "colours.png", None, (30, 20))
     colours, _ = from_folder(tmp_path / "set", split=0, **QUIET)
     assert colours.images.shape == (7, 3, 20, 20)
