@@ -311,6 +311,7 @@ class Bench:
                 ["evaluate", checkpoint],
                 ["predict", checkpoint, "one.npy"],
                 ["predict", checkpoint, "one.npy", "--json"],
+                ["report", checkpoint, "--out", "r.html", "--steps", "1"],
                 ["plan", "--checkpoint", checkpoint],
                 ["summary", "--checkpoint", checkpoint],
                 ["train", "--resume", checkpoint, "--epochs", "2", "--threads", "1"],
@@ -331,6 +332,8 @@ class Bench:
                 ["predict", checkpoint, "one.npy", "several.npz", "--out", "p.csv"],
                 ["evaluate", checkpoint, "--data", "keras.npz"],
                 ["evaluate", checkpoint, "--json"],
+                ["evaluate", checkpoint, "--confusion", "c.png", "--mistakes", "wrong"],
+                ["report", str(self.run), "--out", "r.html", "--steps", "1"],
                 ["train", "--resume", checkpoint, "--out", "other", "--epochs", "2"],
                 ["train", "--data", "mnist", "--folder", "idx", "--model", "notebook", "--epochs", "1", "--out", "i"],
             )
@@ -398,7 +401,7 @@ class Bench:
                     ["summary", "--data", name],
                 )
             )
-        return ["predict", checkpoint, name, "--out", rng.choice(("p.npy", "p.csv", "p.npz", "p.json"))]
+        return ["predict", checkpoint, name, "--out", rng.choice(("p.npy", "p.csv", "p.npz", "p.json", "p.jsonl"))]
 
     def environment(self, rng: random.Random, place: Path) -> list[str]:
         for name in rng.sample(VARIABLES, rng.choice((1, 2, 4))):

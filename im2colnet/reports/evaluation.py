@@ -13,6 +13,7 @@ from im2colnet.show.pixels import as_pixels
 from im2colnet.training.measuring import worst_mistakes
 from im2colnet.types import Array
 
+MANY = 10  #: classes of which also those with the five highest scores are compared
 MISTAKES = 25  #: how many mistakes are reported, the worst ones
 
 
@@ -30,14 +31,17 @@ def evaluation(loss: Loss, data: Dataset, outputs: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``loss`` and its metrics. Of a classifier ``classes``, see :func:`im2colnet.metrics.class_report`; ``mean``, the
-        ``precision``, ``recall`` and ``f1`` averaged over the classes; ``confusion_matrix``, whose entry [i][j] is how
-        many images of class i were taken for class j; and ``mistakes``, see :meth:`im2colnet.Trainer.mistakes`. Of
-        other networks the metrics that are usual for their targets.
+        ``loss`` and its metrics. Of a classifier ``top_5_accuracy``, of more than ten classes; ``classes``, see
+        :func:`im2colnet.metrics.class_report`; ``mean``, the ``precision``, ``recall`` and ``f1`` averaged over the
+        classes; ``confusion_matrix``, whose entry [i][j] is how many images of class i were taken for class j; and
+        ``mistakes``, see :meth:`im2colnet.Trainer.mistakes`. Of other networks the metrics that are usual for their
+        targets.
     """
     facts: dict[str, Any] = loss.measure(outputs, data.labels)
     if not data.classes:
         return facts | _usual(loss, data.labels, outputs) | {"classes": []}
+    if outputs.shape[1] > MANY:
+        facts["top_5_accuracy"] = metrics.top_k_accuracy(outputs, data.labels, 5)
     matrix = metrics.confusion_matrix(outputs, data.labels)
     scores = {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1_score}
     mistakes = worst_mistakes(loss, data, outputs, MISTAKES)

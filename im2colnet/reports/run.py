@@ -25,6 +25,7 @@ def report(
     held_out: Dataset | None,
     outputs: Any,
     batch_size: int,
+    history: Sequence[Mapping[str, float]],
     about: Mapping[str, Any],
     steps: int,
 ) -> dict[str, Any]:
@@ -40,6 +41,8 @@ def report(
         The network's outputs for these data.
     batch_size : int
         The batch size that layers are timed for, and memory is planned for.
+    history : History
+        The records of the epochs, also of those after the checkpoint.
     about : dict
         What is known of the run beside its checkpoint.
     steps : int
@@ -64,7 +67,7 @@ def report(
         layer["algorithm"] = times["algorithm"]
     return {
         "about": dict(about),
-        "history": list(trainer.history),
+        "history": list(history),
         "evaluation": measured,
         "network": network | {"seconds": timed["seconds"]},
         "memory": plan(net, shape, batch_size, trainer.optimizer),
@@ -207,6 +210,14 @@ def _layers(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _normalization(given: tuple[Sequence[float], Sequence[float]] | None) -> str | None:
+    """Return in words what is subtracted from each channel of the images, and what they are divided by."""
+    if given is None:
+        return None
+    means, deviations = (", ".join(f"{number:.4g}" for number in numbers) for numbers in given)
+    return f"minus {means}, divided by {deviations}"
+
+
 def _how(facts: Mapping[str, Any], trainer: Trainer) -> list[str]:
     about, settings = facts["about"], facts["training"]
     images = trainer.net.inputs
@@ -217,6 +228,8 @@ def _how(facts: Mapping[str, Any], trainer: Trainer) -> list[str]:
         "network": about.get("model"),
         "optimizer": repr(trainer.optimizer),
         "loss": repr(trainer.loss),
+        "augmentation": ", ".join(map(repr, trainer.augment)) or None,
+        "normalization": _normalization(trainer.net.normalization),
         "batch size": settings["batch_size"],
         "epochs, steps": f"{settings['epochs']:,}, {settings['steps']:,}",
         "seed": settings["seed"],

@@ -131,6 +131,21 @@ def test_without_what_can_be_missing(run, folder, mine, monkeypatch):
     assert "The worst mistakes" in page.text
 
 
+def test_of_a_run_that_keeps_the_best_checkpoint(run, folder, mine, trained):
+    """The results are those of the best epoch, the curves those of all."""
+    last = ic.Trainer.load(trained)
+    train, test = ic.datasets.load("digits")
+    best = ic.Trainer.load(trained, backend="numpy")
+    best.save(mine / "best.safetensors")
+    with pytest.warns(ic.TrainingWarning, match="learning rate"):
+        last.fit(train, 4, 32, test, progress=False)
+    last.save(mine / "checkpoint.safetensors")
+    report = json.loads(run("report", "mine", "--steps", "1", "--json")[0])
+    assert report["evaluation"]["loss"] == pytest.approx(best.evaluate(test)["loss"])
+    assert [record["epoch"] for record in report["history"]] == [1, 2, 3, 4]
+    assert "the best checkpoint, best.safetensors, that of epoch 3" in page_of(mine / "report.html").text
+
+
 def test_data_that_have_changed_are_told(run, folder, mine):
     record = json.loads((mine / "run.json").read_text())
     (mine / "run.json").write_text(json.dumps(record | {"checksum": 1}))

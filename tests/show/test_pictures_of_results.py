@@ -25,9 +25,7 @@ def test_images_as_pixels():
     np.testing.assert_array_equal(as_pixels(grey), grey[0])
     colour = np.concatenate([grey, 2 * grey, 3 * grey])
     np.testing.assert_array_equal(as_pixels(colour), colour.transpose(1, 2, 0))
-    np.testing.assert_array_equal(
-        as_pixels(np.concatenate([grey, 2 * grey]))[0], [0, 2, 3, 4]
-    )  # of halves the even
+    np.testing.assert_array_equal(as_pixels(np.concatenate([grey, 2 * grey]))[0], [0, 2, 3, 4])  # of halves the even
     scaled = as_pixels(np.float32([[[-3, -1, 0, 1, 5]]]), -1, 1)
     np.testing.assert_array_equal(scaled, [[0, 0, 128, 255, 255]])
     np.testing.assert_array_equal(as_pixels(np.ones((1, 2, 2), np.float32), 1, 1), np.zeros((2, 2)))

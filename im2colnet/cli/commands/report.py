@@ -12,9 +12,10 @@ from im2colnet.cli.arguments import Commands, add_command, add_data, add_machine
 from im2colnet.cli.data import checksum, load_data
 from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
-from im2colnet.cli.run_folder import RunRecord, checkpoint_of
+from im2colnet.cli.run_folder import BEST, RunRecord, checkpoint_of
 from im2colnet.files import replace_file
 from im2colnet.reports.run import report, report_page
+from im2colnet.training.folder import CHECKPOINT
 from im2colnet.training.trainer import Trainer
 
 ORDER = 35
@@ -70,7 +71,11 @@ def run(args: argparse.Namespace) -> Report:
         "checksum": f"{record.checksum:08x} (CRC-32)" if record else None,
         "notes": notes,
     }
-    facts = report(trainer, held_out, outputs, record.batch_size if record else BATCH_SIZE, about, args.steps)
+    history, last = trainer.history, os.path.join(os.path.dirname(checkpoint), CHECKPOINT)
+    if os.path.basename(checkpoint) == BEST and os.path.exists(last):
+        notes.append(f"The results are those of the best checkpoint, {BEST}, that of epoch {trainer.epoch}.")
+        history = Trainer.load(last).history
+    facts = report(trainer, held_out, outputs, record.batch_size if record else BATCH_SIZE, history, about, args.steps)
     out = args.out or os.path.join(os.path.dirname(checkpoint), PAGE)
     page = report_page(Path(os.path.abspath(checkpoint)).parent.name or "run", facts, trainer, held_out)
     replace_file(out, page.encode(errors="replace"))
