@@ -74,6 +74,7 @@ EXTRAS = {
     "viz": "matplotlib",
     "images": "Pillow",
     "tensorboard": "tensorboardX",
+    "sklearn": "scikit-learn",
     "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
     "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
 }

@@ -37,7 +37,7 @@ FLOORS = [
     {"network"},
     {"training", "models"},
     {"testing"},
-    {"reports"},
+    {"reports", "sklearn"},
     {"cli"},
     {"im2colnet"},
 ]

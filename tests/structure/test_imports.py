@@ -14,6 +14,8 @@ MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 
 #: packages beside the standard library that the library may import, each inside the function that needs it
 LIBRARIES = {"IPython", "matplotlib", "PIL", "rich", "safetensors", "tensorboardX"}
+#: modules that are made for another library, by that library's name: they import it at once
+MADE_FOR = {"sklearn.py": "sklearn"}
 #: rooms and modules whose own business is arrays on the host; all others take them from the backend they are given
 HOST = {
     "arrays.py",
@@ -24,6 +26,7 @@ HOST = {
     "losses",
     "metrics.py",
     "show",
+    "sklearn.py",
     "parallel/state.py",
     "testing",
 }
@@ -104,6 +107,7 @@ def test_no_module_imports_an_array_library(path):
     allowed = set(sys.stdlib_module_names) | LIBRARIES | {"im2colnet"}
     if path.name == "host.py":
         allowed.add("numpy")
+    allowed.add(MADE_FOR.get(name(path), ""))
     wrong = [found for found in imports(path.read_text()) if found.module.partition(".")[0] not in allowed]
     assert not wrong, f"{path.name} imports {wrong}"
 

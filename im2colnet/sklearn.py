@@ -1,0 +1,489 @@
+"""Estimators for scikit-learn: a classifier and a regressor that are convolutional networks.
+
+They are used as scikit-learn's own are: in pipelines, in grid searches, in cross-validation.
+
+>>> from im2colnet.sklearn import CNNClassifier
+>>> from sklearn.datasets import load_digits
+>>> from sklearn.model_selection import train_test_split
+>>> images, digits = load_digits(return_X_y=True)  # (1797, 64): each row is an image of 8×8 pixels
+>>> train, test, train_digits, test_digits = train_test_split(images, digits, random_state=0)
+>>> classifier = CNNClassifier(image_shape=(8, 8), epochs=3, random_state=0).fit(train, train_digits)
+>>> bool(classifier.score(test, test_digits) > 0.95)
+True
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from math import ceil, prod
+from typing import Any, ClassVar, TypeAlias
+
+from im2colnet.backend import Backend
+from im2colnet.checks import whole
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.inputs import channel_statistics
+from im2colnet.datasets.loader import Loader
+from im2colnet.errors import ShapeError, install
+from im2colnet.host import np
+from im2colnet.layers import BatchNorm2d, Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU
+from im2colnet.losses import CrossEntropyLoss, Loss, MSELoss
+from im2colnet.models import make
+from im2colnet.network import Network, Sequential
+from im2colnet.optim import Adam, Cosine, Optimizer
+from im2colnet.settings import chosen_num_threads, get_num_threads, num_threads
+from im2colnet.training.history import History
+from im2colnet.training.trainer import Trainer
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils import check_random_state, compute_class_weight
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+except ImportError as error:
+    raise ImportError(f"im2colnet.sklearn needs scikit-learn 1.6 or newer: {install('sklearn')}") from error
+
+__all__ = ["CNNClassifier", "CNNRegressor"]
+
+#: a name, a function that builds a network, layers, or a network to begin with
+Model: TypeAlias = str | Callable[..., Any] | Sequence[Layer]
+#: with epochs="auto" a training has about this number of steps
+STEPS = 500
+#: with epochs="auto" a training has at least this number of epochs
+LEAST_EPOCHS = 10
+#: with epochs="auto" a training has at most this number of epochs
+MOST_EPOCHS = 100
+#: the learning rate of the optimiser that is used if none is given
+LEARNING_RATE = 2e-3
+#: the batch size of predictions
+BATCH = 32
+
+
+class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type hints
+    """What both estimators do: rows become images, a network is built and trained, and predicts."""
+
+    def __init__(
+        self,
+        model: Model = "auto",
+        *,
+        image_shape: Sequence[int] | None = None,
+        epochs: int | str = "auto",
+        batch_size: int = 32,
+        optimizer: Optimizer | None = None,
+        augment: Any = None,
+        normalize: bool = True,
+        backend: str | Backend | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: bool | int = False,
+    ) -> None:
+        self.model = model
+        self.image_shape = image_shape
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.augment = augment
+        self.normalize = normalize
+        self.backend = backend
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------ what differs
+
+    def _learn_targets(self, y: Any, classes: Any = None) -> int:
+        """Keep what the targets are, and return how many numbers the network gives for an image."""
+        raise NotImplementedError
+
+    def _targets(self, y: Any) -> np.ndarray:
+        """Return the targets as the network's loss takes them."""
+        raise NotImplementedError
+
+    def _loss(self, targets: np.ndarray) -> Loss:
+        raise NotImplementedError
+
+    def _class_names(self) -> tuple[str, ...]:
+        return ()
+
+    # ------------------------------------------------------------------ training
+
+    def fit(self, X: Any, y: Any) -> Any:
+        """Train a new network; with ``warm_start``, train the network of the last ``fit`` further.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) or (n_samples, C, H, W) array
+            The images.
+        y : (n_samples,) array, or (n_samples, n_outputs) for a regressor
+            The classes, of any type that NumPy can sort, or the numbers to predict.
+
+        Returns
+        -------
+        self
+        """
+        again = self.warm_start and hasattr(self, "net_")
+        images, targets, net = self._prepare(X, y, again)
+        batch_size, steps = self._batch_size(), ceil(len(images) / self._batch_size())
+        epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, ceil(STEPS / steps))) if self.epochs == "auto" else self.epochs
+        trainer = self._trainer(net, targets, Adam(Cosine(LEARNING_RATE)))
+        net.inputs = None  # another fit may have other images
+        with _cores():
+            trainer.fit(
+                Dataset(images, targets, "X", self._class_names()),
+                whole("epochs", epochs),
+                batch_size,
+                progress=bool(self.verbose),
+                augment=self.augment,
+            )
+        self.net_, self.history_, self.n_iter_ = net, trainer.history, trainer.epoch
+        self._partial = None
+        return self
+
+    def _learn_a_part(self, X: Any, y: Any, classes: Any = None) -> Any:
+        """Train for one epoch on a part of the data."""
+        again = hasattr(self, "net_")
+        images, targets, net = self._prepare(X, y, again, classes)
+        if self._partial is None:
+            self._partial = self._trainer(net, targets, Adam(LEARNING_RATE))
+            self.history_, self.n_iter_ = History(), 0
+        data = Dataset(images, targets, "X", self._class_names())
+        loader = Loader(data, self._batch_size(), self._partial.seed, transform=self.augment)
+        with _cores():
+            for some, their_targets in loader.epoch(self.n_iter_):
+                self._partial.step(some, their_targets)
+        self.net_, self.n_iter_ = net, self.n_iter_ + 1
+        return self
+
+    def _prepare(self, X: Any, y: Any, again: bool, classes: Any = None) -> tuple[np.ndarray, np.ndarray, Network]:
+        """Check the data; return images, targets and the network, which is a new one unless there is one already."""
+        X, y = self._validate(X, y=y, reset=not again, **self._checks)
+        if not again:
+            self.image_shape_ = self._find_shape(X)
+            self._outputs = self._learn_targets(y, classes)
+            self._uint8 = X.dtype == np.uint8
+            self._measure(self._reshaped(X))
+        images, targets, net = self._images(X), self._targets(y), self.net_ if again else self._build()
+        if self.normalize and not self._is_row and net.normalization is None:
+            net.normalization = channel_statistics(images)
+        return images, targets, net
+
+    def _validate(self, X: Any, **options: Any) -> Any:
+        rank = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+        return validate_data(self, X, ensure_2d=rank < 3, allow_nd=True, **options)
+
+    #: how scikit-learn checks the targets
+    _checks: ClassVar[dict[str, Any]] = {}
+    #: the trainer of :meth:`partial_fit`
+    _partial: Trainer | None = None
+
+    def _batch_size(self) -> int:
+        return whole("batch_size", self.batch_size)
+
+    def _trainer(self, net: Network, targets: np.ndarray, optimizer: Optimizer) -> Trainer:
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        return Trainer(net, self._loss(targets), self.optimizer or optimizer, seed, self.backend)
+
+    def _build(self) -> Network:
+        """Return a new network for the images."""
+        (channels, *size), outputs, model = self.image_shape_, self._outputs, self.model
+        arguments: dict[str, Any] = {"classes": outputs, "in_channels": channels, "input_size": tuple(size)}
+        made: Any
+        if isinstance(model, str):
+            made = _layers(self.image_shape_, outputs) if model == "auto" else make(model, **arguments)
+        elif callable(model) and not isinstance(model, Layer):
+            made = model(**arguments)
+        else:
+            made = deepcopy(model)  # the estimator's arguments stay as they are
+        net: Network = made if isinstance(made, Network) else Sequential(made)
+        shapes = net.graph.output_shapes((1, *self.image_shape_))
+        if shapes != [(1, outputs)]:
+            raise ShapeError(
+                f"model must give {outputs} numbers for an image of the shape {self.image_shape_}, it gives"
+                f" {' and '.join(str(shape[1:]) for shape in shapes)}"
+            )
+        return net
+
+    # ------------------------------------------------------------------ images
+
+    def _find_shape(self, X: np.ndarray) -> tuple[int, int, int]:
+        """Return the shape (C, H, W) of an image."""
+        if self.image_shape is None:
+            if X.ndim not in (2, 4):
+                raise ShapeError(
+                    f"X must have the shape (n_samples, n_features) or (n_samples, C, H, W), got {X.shape}; for images"
+                    " of other shapes give image_shape=(H, W) or (C, H, W)"
+                )
+            C, H, W = X.shape[1:] if X.ndim == 4 else (1, 1, X.shape[1])
+            return C, H, W
+        given = self.image_shape if isinstance(self.image_shape, (tuple, list)) else ()
+        if len(given) not in (2, 3):
+            raise ShapeError(f"image_shape must be (H, W) or (C, H, W), got {self.image_shape!r}")
+        C, H, W = (whole("image_shape's numbers", n) for n in (1, *given)[-3:])
+        return C, H, W
+
+    def _reshaped(self, X: np.ndarray) -> np.ndarray:
+        """Return rows, or images, as images of the shape that is known."""
+        if prod(X.shape[1:]) != prod(self.image_shape_) or (X.ndim == 4 and X.shape[1:] != self.image_shape_):
+            raise ShapeError(
+                f"an image of the shape {self.image_shape_} has {prod(self.image_shape_)} numbers, but X has the shape"
+                f" {X.shape}"
+            )
+        return X.reshape(len(X), *self.image_shape_)
+
+    def _measure(self, images: np.ndarray) -> None:
+        """Keep mean and standard deviation of each column of rows; images are standardised by the network."""
+        if self.normalize and self._is_row:
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.mean_, self.scale_ = images.mean(0, dtype=np.float64), images.std(0, dtype=np.float64)
+            # where all numbers are equal, rounding may leave a deviation that is not quite 0
+            self.scale_[~(self.scale_ > 10 * np.finfo(np.float64).eps * np.abs(self.mean_))] = 1
+
+    @property
+    def _is_row(self) -> bool:
+        return bool(self.image_shape_[1] == 1)
+
+    def _images(self, X: np.ndarray) -> np.ndarray:
+        """Return images as the network takes them."""
+        images = self._reshaped(X)
+        if self.normalize and self._is_row:
+            with np.errstate(over="ignore", invalid="ignore"):
+                images = ((images - self.mean_) / self.scale_).astype(np.float32)
+        elif images.dtype != np.uint8 or not self._uint8:  # the network divides uint8 by 255
+            images = (images / (255 if self._uint8 else 1)).astype(np.float32)
+        return images
+
+    def _predict(self, X: Any) -> np.ndarray:
+        """Return what the network gives for each image, in float64."""
+        check_is_fitted(self, "net_")
+        images, outputs = self._images(self._validate(X, reset=False)), []
+        with _cores():
+            for start in range(0, len(images), BATCH):
+                some = images[start : start + BATCH]
+                # one batch size for all, so that no prediction depends on the others, not even in its last bit
+                batch = np.concatenate([some, np.zeros((BATCH - len(some), *some.shape[1:]), some.dtype)])
+                outputs.append(self.net_.predict(batch)[: len(some)])
+        return np.concatenate(outputs).astype(np.float64)
+
+
+class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
+    """A classifier that is a convolutional network.
+
+    Parameters
+    ----------
+    model : "auto", str, callable, sequence of Layer, or Network
+        The network: "auto" chooses a small one that suits the images; a name, such as "resnet20", one of
+        :mod:`im2colnet.models`; a function is called as they are, ``model(classes=..., in_channels=...,
+        input_size=(H, W))``, and returns a network or its layers. A network that has parameters is where training
+        begins; it is copied.
+    image_shape : (H, W) or (C, H, W), optional
+        The shape of an image, if X is rows. Without it a row is one image of 1 × n_features pixels.
+    epochs : int or "auto"
+        The number of epochs. "auto" chooses it so that there are about 500 steps: between 10 and 100 epochs.
+    batch_size : int
+        The number of images in a batch.
+    optimizer : Optimizer, optional
+        The optimiser. The default is ``ic.Adam``, with a learning rate that goes down from 0.002 to 0 in ``fit``.
+    augment : Transform, or list of Transform, optional
+        Random changes of the training images: see :mod:`im2colnet.datasets.transforms`.
+    normalize : bool
+        Whether to standardise the images: each channel of images, each column of rows, by its mean and standard
+        deviation over the training data.
+    class_weight : dict, "balanced" or None
+        The weight of each class in the loss, as for scikit-learn's classifiers.
+    backend : str or Backend, optional
+        What computes: see :func:`im2colnet.get_backend`.
+    random_state : int, RandomState or None
+        The seed of everything that is drawn. The same int gives the same result, bit for bit.
+    warm_start : bool
+        Whether ``fit`` goes on from the network of the last ``fit``.
+    verbose : bool or int
+        Whether to show the progress of ``fit``.
+
+    Attributes
+    ----------
+    classes_ : (n_classes,) array
+    net_ : Network
+        The network. It takes images, which its :attr:`~im2colnet.Network.normalization` standardises; or rows that are
+        standardised, as images of one row.
+    mean_, scale_ : (1, 1, n_features) arrays
+        Mean and standard deviation of each column, if X is rows.
+    image_shape_ : (C, H, W)
+    history_ : History
+        The loss and accuracy of each epoch.
+    n_iter_ : int
+        The number of epochs.
+    n_features_in_, feature_names_in_
+        As of scikit-learn's estimators.
+
+    Notes
+    -----
+    In the processes of ``GridSearchCV(n_jobs=2)`` and the like a network uses its share of the cores. There is
+    no ``sample_weight``. Whatever can be pickled can be an argument; an estimator is then pickled with its network.
+    """
+
+    def __init__(
+        self,
+        model: Model = "auto",
+        *,
+        image_shape: Sequence[int] | None = None,
+        epochs: int | str = "auto",
+        batch_size: int = 32,
+        optimizer: Optimizer | None = None,
+        augment: Any = None,
+        normalize: bool = True,
+        class_weight: Any = None,
+        backend: str | Backend | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: bool | int = False,
+    ) -> None:
+        super().__init__(
+            model,
+            image_shape=image_shape,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            augment=augment,
+            normalize=normalize,
+            backend=backend,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
+    def _learn_targets(self, y: Any, classes: Any = None) -> int:
+        check_classification_targets(y)
+        self.classes_ = np.unique(column_or_1d(y, warn=True) if classes is None else column_or_1d(classes))
+        return len(self.classes_)
+
+    def _targets(self, y: Any) -> np.ndarray:
+        y = column_or_1d(y)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ShapeError(
+                f"y has the class {unknown.tolist()[0]!r}, which is none of the classes so far: {self.classes_}"
+            )
+        targets: np.ndarray = np.searchsorted(self.classes_, y)
+        return targets
+
+    def _loss(self, targets: np.ndarray) -> Loss:
+        if self.class_weight is None:
+            return CrossEntropyLoss()
+        labels = self.classes_[targets]
+        return CrossEntropyLoss(weight=compute_class_weight(self.class_weight, classes=self.classes_, y=labels))
+
+    def _class_names(self) -> tuple[str, ...]:
+        return tuple(map(str, self.classes_))
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+        """Train for one epoch on a part of the data; the first call begins with a new network, unless ``fit`` has run.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) or (n_samples, C, H, W) array
+        y : (n_samples,) array
+        classes : (n_classes,) array, optional
+            All classes; needed by the first call if its ``y`` does not hold all of them.
+
+        Returns
+        -------
+        self
+        """
+        return self._learn_a_part(X, y, classes)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, (n_samples, n_classes), in the order of ``classes_``."""
+        return CrossEntropyLoss().probabilities(self._predict(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each image."""
+        best = self._predict(X).argmax(axis=1)
+        classes: np.ndarray = self.classes_[best]
+        return classes
+
+
+class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
+    """A regressor that is a convolutional network: it predicts a number, or several, for each image.
+
+    Its parameters and attributes are those of :class:`CNNClassifier`, without ``class_weight`` and ``classes_``. The
+    loss is the mean squared error of standardised targets.
+
+    Attributes
+    ----------
+    y_mean_, y_scale_ : (n_outputs,) arrays
+        Mean and standard deviation of the targets of the training.
+    """
+
+    _checks: ClassVar[dict[str, Any]] = {"y_numeric": True, "multi_output": True}
+
+    def _learn_targets(self, y: Any, classes: Any = None) -> int:
+        rows = y.reshape(len(y), -1)
+        self.y_mean_, self.y_scale_, self._flat = rows.mean(0), rows.std(0), y.ndim == 1
+        self.y_scale_[self.y_scale_ == 0] = 1
+        return int(rows.shape[1])
+
+    def _targets(self, y: Any) -> np.ndarray:
+        targets: np.ndarray = ((y.reshape(len(y), -1) - self.y_mean_) / self.y_scale_).astype(np.float32)
+        return targets
+
+    def _loss(self, targets: np.ndarray) -> Loss:
+        return MSELoss()
+
+    def partial_fit(self, X: Any, y: Any) -> Any:
+        """Train for one epoch on a part of the data; the first call begins with a new network, unless ``fit`` has run.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) or (n_samples, C, H, W) array
+        y : (n_samples,) or (n_samples, n_outputs) array
+
+        Returns
+        -------
+        self
+        """
+        return self._learn_a_part(X, y)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the numbers of each image, (n_samples,) or (n_samples, n_outputs)."""
+        predicted: np.ndarray = self._predict(X) * self.y_scale_ + self.y_mean_
+        return predicted[:, 0] if self._flat else predicted
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _layers(shape: Sequence[int], outputs: int) -> list[Layer]:
+    """Return the layers of a small network for images of the shape (C, H, W).
+
+    Convolutions and poolings make small maps of the image, two linear layers read these. What is one row has no batch
+    norm: of single numbers in small batches it knows too little.
+    """
+    channels, *size = shape
+    row = 1 in size
+    filters, small = (16, 16) if row else (32, 8)
+    layers: list[Layer] = []
+    while True:
+        kernel = [3 if side > 1 else 1 for side in size]
+        layers += [Conv2d(channels, filters, kernel, padding=[side // 2 for side in kernel], bias=row)]
+        layers += [ReLU()] if row else [BatchNorm2d(filters), ReLU()]
+        channels = filters
+        if max(size) <= small:
+            return [*layers, Flatten(), Linear(channels * prod(size), 64), ReLU(), Linear(64, outputs)]
+        window = [2 if side > 1 else 1 for side in size]
+        layers += [MaxPool2d(window)]
+        size = [side // by for side, by in zip(size, window, strict=True)]
+        filters = min(2 * filters, 128)
+
+
+def _cores() -> AbstractContextManager[None]:
+    """Within the block a process of joblib's uses its share of the cores, which joblib writes into OMP_NUM_THREADS."""
+    if multiprocessing.parent_process() is None or chosen_num_threads() is not None:
+        return nullcontext()
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return num_threads(min(int(share) if share.isdecimal() and int(share) else 1, get_num_threads()))
