@@ -14,7 +14,7 @@ from im2colnet.backend.registry import get_backend
 from im2colnet.engine.binding import BoundBatch
 from im2colnet.engine.crew import Crew
 from im2colnet.engine.memory import Memory
-from im2colnet.engine.program import Moment, Update, Worker
+from im2colnet.engine.program import Moment, Update, Worker, weight_of
 from im2colnet.errors import NonFiniteError, ShapeError, memory_for
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layout import one_or_tuple
@@ -44,6 +44,8 @@ class Engine:
         self._memory = Memory(parameters, training, shard)
         self._worker, self._crew = Worker(self._memory, loss), Crew(self._memory)
         self._layers = [node.layer for node in parameters.graph.nodes]
+        #: the weight of the last batch's gradient in a mean over several batches; 0 if it was left out
+        self.weight = 0.0
         self._lock, self._process = Lock(), os.getpid()
 
     # ------------------------------------------------------------------ properties
@@ -86,6 +88,11 @@ class Engine:
     def overflowed(self) -> bool:
         """Whether the last gradient was not finite in float16, so that the parameters were not changed."""
         return self._worker.overflowed
+
+    @property
+    def refused(self) -> bool:
+        """Whether the norm of the last gradient was not finite, so that the parameters were not changed."""
+        return self._worker.refused
 
     @property
     def changing(self) -> bool:
@@ -161,7 +168,7 @@ class Engine:
         Raises
         ------
         NonFiniteError
-            If the images or the loss are not finite. The parameters are unchanged.
+            If the images, the loss or the norm of the gradient are not finite. The parameters are unchanged.
         WorkerError
             If a worker's process has ended.
         """
@@ -181,11 +188,20 @@ class Engine:
                 raise NonFiniteError(
                     f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged"
                 )
+            if self._worker.refused:
+                self.changing = False
+                raise NonFiniteError(
+                    "the gradient holds NaN or infinity, or numbers too large to be squared, though the loss is finite:"
+                    " try a lower learning rate; the parameters are unchanged"
+                )
+            self.weight = 0.0 if self.overflowed else weight_of(divisor, len(images))
             first = bound.shards[0]
-            for i, (layer, ctx) in enumerate(zip(self._layers, first.bound.contexts, strict=True)):
-                if layer.step_sums:
+            for i, (node, ctx) in enumerate(zip(self.parameters.graph.nodes, first.bound.contexts, strict=True)):
+                if node.frozen.intersection(node.buffers):
+                    continue
+                if node.layer.step_sums:
                     ctx.step_sums = first.sums["forward", i]
-                layer.finish_step(ctx)
+                node.layer.finish_step(ctx)
             return loss, *_per_sample(counts, counted, len(images))
 
     def predict(self, images: Any) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from im2colnet.engine.binding import BoundBatch, Name
 from im2colnet.errors import OutOfMemoryError
 from im2colnet.graph.nodes import Node
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layout import channel_axis
+from im2colnet.layers import Layer
 from im2colnet.memory import as_scratch
 from im2colnet.normalization import Normalization
 from im2colnet.plan import BatchPlan
@@ -47,6 +49,8 @@ class Memory:
         self.workers = 0
         #: the normalisation of the images, and its two arrays
         self._normalization: tuple[Normalization, Array, Array] | None = None
+        #: what was frozen when the batches were planned, and the attributes of the layers that were copied for it
+        self._frozen: tuple[frozenset[str], list[tuple[Layer, dict[str, Any]]]] = frozenset(), []
 
     def bind(self, name: Name, workers: int, counts: int) -> BoundBatch:
         """Return the bound batch of this shape, which is planned and bound on first use.
@@ -65,6 +69,7 @@ class Memory:
                 self.shard_arenas.clear()
             self.workers = workers
             self.batches.clear()
+        self._heed_frozen()
         if name not in self.batches:
             try:
                 bound = self._bind(name, counts)
@@ -75,6 +80,16 @@ class Memory:
             self.batches[name] = bound
         self.batches[name] = self.batches.pop(name)  # moved to the end, so that it is dropped last
         return self.batches[name]
+
+    def _heed_frozen(self) -> None:
+        """Plan anew if other parameters are frozen than before, or a layer has changed that was copied for it."""
+        graph, (frozen, layers) = self.parameters.graph, self._frozen
+        if not self.training or (graph.frozen is frozen and all(vars(layer) == before for layer, before in layers)):
+            return
+        self.batches.clear()
+        for row in self.gradients:
+            row[...] = 0
+        self._frozen = graph.frozen, [(node.layer, dict(vars(node.layer))) for node in graph.nodes if node.frozen]
 
     def _bind(self, name: Name, counts: int) -> BoundBatch:
         plan = self._plan(*name)

@@ -30,21 +30,38 @@ class Moment(NamedTuple):
 
     seed: int
     step: int  #: the number of the step, from 0; seed and step together seed random numbers
-    lr: float  #: the learning rate
+    rates: tuple[float, ...]  #: the learning rate of each of the update's rules
     scale: float = 1.0  #: the loss is multiplied by this factor, and the gradient is divided by it
+    update: int | None = 1  #: the number of the update, from 1; None if the gradient is only added to those before
+    held: float = 0.0  #: the weight of the gradients that were added up since the last update
+    clip_norm: float | None = None
+    clip_value: float | None = None
 
 
 class Update(Protocol):
     """An object that changes the parameters by their gradient; forked workers have a copy of it."""
 
-    def apply(self, gradient: Array, comm: Communicator, moment: Moment) -> None:
-        """Change the worker's range of the parameters, and set this range of the gradient to 0."""
+    def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float) -> bool:
+        """Change the worker's range of the parameters, and set this range of the gradient to 0.
+
+        ``weight`` is that of the batch among those whose gradients are added up. Return False if the gradient is not
+        finite, so that nothing was changed.
+        """
 
     def known(self) -> list[dict[str, Any]]:
         """Return all values that :meth:`apply` depends on, by name.
 
         The first dict has the objects whose methods it calls.
         """
+
+
+def weight_of(divisor: Any, samples: int) -> float:
+    """Return the weight of a batch's gradient in the mean over several batches.
+
+    It is what the loss has divided by, so that the mean is the gradient of all batches as one. A loss of several
+    outputs has several divisors: then it is the number of samples.
+    """
+    return float(divisor) if getattr(divisor, "ndim", 0) == 0 else float(samples)
 
 
 class Worker:
@@ -68,6 +85,8 @@ class Worker:
         self.changing = False
         #: whether the last gradient was not finite in float16, so that the parameters were not changed
         self.overflowed = False
+        #: whether the last update was refused, since the gradient was not finite
+        self.refused = False
 
     def train(
         self,
@@ -102,15 +121,14 @@ class Worker:
             return
         if not comm.rank:
             self.changing = True  # set before any worker changes a parameter: all workers meet in all_reduce
-        gradients = self.memory.gradients
-        comm.all_reduce([gradients[row] if s in plan.live else None for s, row in enumerate(plan.row_of)])
-        if self.memory.dtype == "float16":  # find out whether the gradient overflowed, and skip the update if so
+        gradients, learning, weight = self.memory.gradients, plan.learning, weight_of(divisor, name[1])
+        comm.all_reduce([gradients[row][learning] if s in plan.live else None for s, row in enumerate(plan.row_of)])
+        if self.memory.dtype == "float16":  # find out whether the gradient overflowed, and leave it out if so
             gradients[0] *= 1 / moment.scale
             self.overflowed = not self.backend.all_finite(gradients[0])
             if self.overflowed:
-                gradients[0][...] = 0
-                return
-        update.apply(gradients[0], comm, moment)
+                gradients[0][...] = weight = 0
+        self.refused = not update.apply(gradients[0], comm, moment, weight)
 
     def infer(
         self, comm: Communicator, name: Name, batch: tuple[Any, ...], divisor: Any = None, keep: bool = True

@@ -26,6 +26,12 @@ class Node:
     offsets: dict[str, int] = field(default_factory=dict)  #: of each parameter in the flat vector
     params: dict[str, Array] = field(default_factory=dict)  #: the parameters, views of the flat vector
     buffers: dict[str, Array] = field(default_factory=dict)  #: the state
+    frozen: frozenset[str] = frozenset()  #: the parameters and the state that training leaves as they are
+
+    @property
+    def learning(self) -> list[str]:
+        """The names of the parameters that training changes."""
+        return [key for key in self.offsets if key not in self.frozen]
 
     def input_shape(self, shapes: Sequence[Shape]) -> Any:
         """Return the shape of its input, of several inputs the tuple of their shapes; ``shapes`` are of all values."""
@@ -40,6 +46,7 @@ class Graph:
         self.size = 0  # of the flat vector of parameters
         self._layers: set[int] = set()  # by identity
         self.outputs: tuple[int, ...] = ()  # the values that the network gives
+        self.frozen: frozenset[str] = frozenset()  # names of parameters and of state that training leaves as they are
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
         """Append a layer and return the value it makes."""
@@ -58,6 +65,13 @@ class Graph:
         self.nodes.append(node)
         self._layers.add(id(layer))
         return node.output
+
+    def freeze(self, names: frozenset[str]) -> None:
+        """Make these parameters and this state, by name, all that is frozen."""
+        for node in self.nodes:
+            keys = (*node.layer.parameters(), *node.layer.state())
+            node.frozen = frozenset(key for key in keys if f"{node.name}.{key}" in names)
+        self.frozen = names
 
     def check(self, network: str) -> None:
         """Raise a ShapeError if a network's outputs are no values of layers, or nothing reads the output of one."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from im2colnet.backend import Backend
 from im2colnet.checks import whole
@@ -21,6 +21,30 @@ from im2colnet.types import HALF, Array, Shape
 MOST_DIFFERENCES = 20
 #: how many numbers of a parameter are drawn at a time
 DRAW_CHUNK = 1 << 16
+
+
+class StateReport(NamedTuple):
+    """What :meth:`im2colnet.Network.load_state_dict` has done with the entries of a state."""
+
+    loaded: tuple[str, ...]  #: the names of the entries that the network has taken
+    missing: tuple[str, ...]  #: names of the network that are not in the state: their values stay
+    unexpected: tuple[str, ...]  #: names of the state that are not in the network
+    #: by name the shapes in the state and in the network, where they differ: the network's values stay
+    mismatched: dict[str, tuple[Shape, Shape]]
+
+    def __str__(self) -> str:
+        shapes = [f"{name} {given}, the network's is {own}" for name, (given, own) in self.mismatched.items()]
+        lines = [
+            f"{len(self.loaded)} of {len(self.loaded) + len(self.missing) + len(shapes)} entries of the network loaded"
+        ]
+        for what, found in (
+            ("missing in the state, kept as they were", self.missing),
+            ("not in the network, left out", self.unexpected),
+            ("of another shape, kept as they were", shapes),
+        ):
+            if found:
+                lines += [f"{what}:", *(f"  {line}" for line in _first(found))]
+        return "\n".join(lines)
 
 
 class Parameters:
@@ -141,7 +165,7 @@ class Parameters:
             return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in self._arrays()}
 
     def load_state_dict(self, given: Mapping[str, Any]) -> None:
-        """Set parameters and state by name, from NumPy arrays that :func:`host_arrays` returns.
+        """Set parameters and state by name, from NumPy arrays that :func:`host_arrays` returns; others stay.
 
         Raises
         ------
@@ -151,7 +175,7 @@ class Parameters:
         from im2colnet.host import np
 
         arrays = {}
-        for name, array in given.items():  # all of it before any is changed
+        for name, array in given.items():  # all of them before any is changed
             try:
                 with np.errstate(over="raise"):
                     arrays[name] = array.astype(self.dtype)
@@ -161,7 +185,8 @@ class Parameters:
                 raise CheckpointError(f"{name} holds something that is not a number: {error}") from error
         with working(), self.backend.context():
             for name, own in self._arrays():
-                own[...] = self.backend.asarray(arrays[name])
+                if name in arrays:
+                    own[...] = self.backend.asarray(arrays[name])
 
     def check_finite(self) -> None:
         """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
@@ -194,23 +219,47 @@ def state_shapes(graph: Graph) -> dict[str, Shape]:
     return {name: tuple((node.layer.parameters() | node.layer.state())[key].shape) for name, node, key in names(graph)}
 
 
+def compare_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateReport:
+    """Return which entries of a state of these shapes fit a graph."""
+    wanted = state_shapes(graph)
+    given = {name: tuple(shape) for name, shape in shapes.items()}
+    return StateReport(
+        tuple(name for name in wanted if given.get(name) == wanted[name]),
+        tuple(name for name in wanted if name not in given),
+        tuple(name for name in given if name not in wanted),
+        {name: (given[name], wanted[name]) for name in wanted if name in given and given[name] != wanted[name]},
+    )
+
+
 def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
     """Raise a CheckpointError that lists the differences unless a state of these shapes is this graph's."""
-    wanted = state_shapes(graph)
-    differences = [f"{k} is missing" for k in wanted if k not in shapes]
-    differences += [f"{k} {tuple(v)} is not in this network" for k, v in shapes.items() if k not in wanted]
+    found = compare_state(graph, shapes)
+    differences = [f"{name} is missing" for name in found.missing]
+    differences += [f"{name} {tuple(shapes[name])} is not in this network" for name in found.unexpected]
     differences += [
-        f"{k} has shape {tuple(shapes[k])}, this network's has {shape}"
-        for k, shape in wanted.items()
-        if k in shapes and tuple(shapes[k]) != shape
+        f"{name} has shape {given}, this network's has {own}" for name, (given, own) in found.mismatched.items()
     ]
     if differences:
-        shown = differences[:MOST_DIFFERENCES]
-        if len(differences) > len(shown):
-            shown.append(f"... and {len(differences) - len(shown)} more")
         raise CheckpointError(
-            "the state belongs to another network:\n  " + "\n  ".join(shown) + _numbered(wanted, shapes)
+            "the state belongs to another network:\n  "
+            + "\n  ".join(_first(differences))
+            + _numbered(state_shapes(graph), shapes)
         )
+
+
+def check_some(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateReport:
+    """Return which entries of a state of these shapes fit a graph, or raise a CheckpointError if none does."""
+    found = compare_state(graph, shapes)
+    if not found.loaded:
+        hint = _numbered([*found.missing, *found.mismatched], shapes)
+        raise CheckpointError(f"no entry of the state fits this network:\n{found}{hint}")
+    return found
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """Return the first lines of a list, and how many more there are."""
+    more = len(lines) - MOST_DIFFERENCES
+    return [*lines[:MOST_DIFFERENCES], *([f"... and {more} more"] if more > 0 else [])]
 
 
 def _numbered(wanted: Iterable[str], given: Iterable[str]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from dataclasses import replace
 
 from im2colnet.backend import Backend
 from im2colnet.graph.nodes import Graph
+from im2colnet.parallel.state import stateless
 
 
 def lowered(graph: Graph, backend: Backend, training: bool) -> Graph:
@@ -15,7 +17,25 @@ def lowered(graph: Graph, backend: Backend, training: bool) -> Graph:
     Its nodes have the parameters and the state of the graph's own. In training it has a node for each of those, in the
     same order.
     """
-    return fused(graph if training else folded(graph), backend, training)
+    return fused(settled(graph) if training else folded(graph), backend, training)
+
+
+def settled(graph: Graph) -> Graph:
+    """Return the graph in training where each layer leaves out what is only for what is frozen, if it can.
+
+    A layer that may keep state of its own is not copied: gradients that it writes for frozen parameters are not used.
+    """
+    if not graph.frozen:
+        return graph
+    found = Graph()
+    found.outputs, found.size, found.frozen = graph.outputs, graph.size, graph.frozen
+    for node in graph.nodes:
+        layer = node.layer
+        if node.frozen and layer.skips_frozen and layer.keeps_backward("skips_frozen") and stateless(layer):
+            layer = copy(layer)
+            layer.skipped = node.frozen
+        found.nodes.append(replace(node, layer=layer))
+    return found
 
 
 def folded(graph: Graph) -> Graph:

@@ -442,6 +442,7 @@ class PReLU(Layer):
 
     num_parameters: int = 1
     init: float = 0.25
+    skips_frozen: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"num_parameters", "init"})
 
     def __post_init__(self) -> None:
@@ -487,10 +488,11 @@ class PReLU(Layer):
         yield partial(xp.greater, x, 0, out=above)
         yield partial(xp.multiply, dy, above, out=above)
         yield partial(xp.subtract, dy, above, out=below)
-        yield partial(xp.multiply, below, x, out=product)
-        kept = () if self.num_parameters == 1 else (channel_axis(x.shape),)
-        axes = tuple(i for i in range(x.ndim) if i not in kept)
-        yield partial(xp.sum, product, axis=axes, out=dweight if kept else dweight.reshape(()))
+        if self.learns("weight"):
+            yield partial(xp.multiply, below, x, out=product)
+            kept = () if self.num_parameters == 1 else (channel_axis(x.shape),)
+            axes = tuple(i for i in range(x.ndim) if i not in kept)
+            yield partial(xp.sum, product, axis=axes, out=dweight if kept else dweight.reshape(()))
         if ctx.dx is not None:
             yield partial(xp.multiply, below, weight, out=below)
             yield partial(xp.add, above, below, out=above)

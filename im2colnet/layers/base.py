@@ -187,6 +187,10 @@ class Layer:
     #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
     #: its work. Each class of your own says it for itself; one that does not is watched, and works on threads
     stateless: ClassVar[bool] = True
+    #: whether the backward pass leaves out the gradients of parameters in :attr:`skipped`
+    skips_frozen: ClassVar[bool] = False
+    #: the parameters and the state that are frozen; set in a copy of the layer, which training runs in its place
+    skipped: frozenset[str] = frozenset()
     #: arguments of the constructor that later changes do not reach, so that they are refused
     fixed: ClassVar[frozenset[str]] = frozenset()
 
@@ -224,6 +228,10 @@ class Layer:
     def is_line(self) -> bool:
         """Return whether the layer is a line for each channel when it evaluates, as ``running_line`` says."""
         return self.keeps("running_line") and not self.joins_batch(training=False)
+
+    def learns(self, name: str) -> bool:
+        """Return whether the gradient of a parameter is wanted."""
+        return name not in self.skipped
 
     def __call__(self, *inputs: Any) -> Any:
         """Apply the layer to symbolic values, within ``define`` of a network; return the symbolic value it makes."""
@@ -301,6 +309,11 @@ class Layer:
         It does not in a class that is derived from it and defines the forward pass anew, which need not know of it.
         """
         return cls._first(name, "forward", "prepare_forward") == name
+
+    @classmethod
+    def keeps_backward(cls, name: str) -> bool:
+        """Whether what a class says by ``skips_frozen`` holds for its backward pass, in the same way."""
+        return cls._first(name, "backward", "prepare_backward") == name
 
     @classmethod
     def _first(cls, *names: str) -> str | None:

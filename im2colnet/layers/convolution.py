@@ -131,6 +131,7 @@ class Conv2d(Filters):
     padding_mode: str = "zeros"
     init: str = "default"
     fuses: ClassVar[bool] = True
+    skips_frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,11 +174,13 @@ class Conv2d(Filters):
         images, dy, w = Spec(x, dtype), Spec(y, dtype), Spec(self.weight_shape(), dtype)
         size, window = (x[0], x[2]), (self.window, self.groups)
         forward: Scratch = {"conv2d": backend.conv2d.scratch(images, w, None, *window)}
-        backward: Scratch = {"conv2d_weight_grad": backend.conv2d_weight_grad.scratch(images, dy, *window)}
-        backward["conv2d_grads"] = backend.conv2d_grads.scratch(images, dy, w, *window)
-        if not backward["conv2d_grads"]:  # the backend does not make both gradients at once
+        backward: Scratch = {}
+        if self.learns("weight"):
+            backward["conv2d_weight_grad"] = backend.conv2d_weight_grad.scratch(images, dy, *window)
+            backward["conv2d_grads"] = backend.conv2d_grads.scratch(images, dy, w, *window)
+        if not backward.get("conv2d_grads"):  # the backend does not make both gradients at once
             backward["conv2d_input_grad"] = backend.conv2d_input_grad.scratch(dy, w, size, *window)
-        return Needs(output=False, forward=forward, backward=backward)
+        return Needs(input=self.learns("weight"), output=False, forward=forward, backward=backward)
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
         return backend.algorithm(self._padded_shape(x), y, dtype, self.window, self.groups)
@@ -213,7 +216,8 @@ class Conv2d(Filters):
             return
         padded, dpadded, *sums = ctx.scratch["fold"]
         scratch = {kernel: arrays[2:] for kernel, arrays in ctx.scratch.items()}
-        yield from self.border.pad(ctx.x, padded)
+        if self.learns("weight"):
+            yield from self.border.pad(ctx.x, padded)
         yield from self._gradients(dy, padded, ctx.dx if ctx.dx is None else dpadded, ctx, scratch)
         if ctx.dx is not None:
             yield from self.border.fold(dpadded, ctx.dx, sums, ctx.xp)
@@ -221,12 +225,13 @@ class Conv2d(Filters):
     def _gradients(self, dy: Array, x: Array, dx: Any, ctx: Context, scratch: dict[str, list[Array]]) -> Iterator[Call]:
         """Write the gradients of the parameters, and into dx that of the images x that the window slides over."""
         w, dw, backend, window = ctx.params["weight"], ctx.grads["weight"], ctx.backend, (self.window, self.groups)
-        if self.bias:
+        if self.bias and self.learns("bias"):
             yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
-        if dx is not None and scratch["conv2d_grads"]:
+        if dx is not None and scratch.get("conv2d_grads"):
             yield from backend.conv2d_grads.prepare(x, dy, w, *window, dw=dw, dx=dx, scratch=scratch["conv2d_grads"])
             return
-        yield from backend.conv2d_weight_grad.prepare(x, dy, *window, out=dw, scratch=scratch["conv2d_weight_grad"])
+        if self.learns("weight"):
+            yield from backend.conv2d_weight_grad.prepare(x, dy, *window, out=dw, scratch=scratch["conv2d_weight_grad"])
         if dx is not None:
             size = x.shape[0], x.shape[2]
             yield from backend.conv2d_input_grad.prepare(
@@ -335,6 +340,7 @@ class ConvTranspose2d(Filters):
     dilation: Any = 1
     padding_mode: str = "zeros"
     init: str = "default"
+    skips_frozen: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = Filters.fixed | {"output_padding"}
 
     def __post_init__(self) -> None:
@@ -363,12 +369,15 @@ class ConvTranspose2d(Filters):
         copy = [Spec(windows, dtype)] if windows != x else []
         images, image_grads, w = Spec(windows, dtype), Spec(y, dtype), Spec(self.weight_shape(), dtype)
         forward = backend.conv2d_input_grad.scratch(images, w, (y[0], y[2]), *window)
-        weight_grad = backend.conv2d_weight_grad.scratch(image_grads, images, *window)
-        input_grad = backend.conv2d.scratch(image_grads, w, None, *window)
+        backward: Scratch = {"conv2d": [*backend.conv2d.scratch(image_grads, w, None, *window), *copy]}
+        if self.learns("weight"):
+            weight_grad = backend.conv2d_weight_grad.scratch(image_grads, images, *window)
+            backward["conv2d_weight_grad"] = [*weight_grad, *copy]
         return Needs(
+            input=self.learns("weight"),
             output=False,
             forward={"conv2d_input_grad": [*forward, *copy]},
-            backward={"conv2d_weight_grad": [*weight_grad, *copy], "conv2d": [*input_grad, *copy]},
+            backward=backward,
         )
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
@@ -390,16 +399,17 @@ class ConvTranspose2d(Filters):
             yield partial(ctx.xp.add, y, b[:, None, None], out=y)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        x, w, dw, dx, backend = ctx.x, ctx.params["weight"], ctx.grads["weight"], ctx.dx, ctx.backend
+        w, dx, backend = ctx.params["weight"], ctx.dx, ctx.backend
         window, more_windows = (self.window, self.groups), self._windows(ctx.x.shape, dy.shape) != ctx.x.shape
-        if self.bias:
+        if self.bias and self.learns("bias"):
             yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
-        scratch = ctx.scratch["conv2d_weight_grad"]
-        if more_windows:
-            *scratch, copy = scratch
-            yield from self._write_among_zeros(x, copy)
-            x = copy
-        yield from backend.conv2d_weight_grad.prepare(dy, x, *window, out=dw, scratch=scratch)
+        if self.learns("weight"):
+            x, scratch = ctx.x, ctx.scratch["conv2d_weight_grad"]
+            if more_windows:
+                *scratch, copy = scratch
+                yield from self._write_among_zeros(x, copy)
+                x = copy
+            yield from backend.conv2d_weight_grad.prepare(dy, x, *window, out=ctx.grads["weight"], scratch=scratch)
         if dx is None:
             return
         scratch, out = ctx.scratch["conv2d"], dx
@@ -457,6 +467,7 @@ class Conv1d(FiltersOfOneRow, Conv2d):
     """
 
     fuses: ClassVar[bool] = True
+    skips_frozen: ClassVar[bool] = True
     absorb = Conv2d.absorb
 
     def band(self, rows: slice, x: Shape) -> Band:
@@ -488,3 +499,5 @@ class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
     padding_mode : {"zeros"}
     init : {"default", "he"}
     """
+
+    skips_frozen: ClassVar[bool] = True

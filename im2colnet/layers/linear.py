@@ -35,6 +35,7 @@ class Linear(Layer):
     bias: bool = True
     init: str = "default"
     fuses: ClassVar[bool] = True
+    skips_frozen: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"in_features", "out_features", "bias", "init"})
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class Linear(Layer):
         return self.out_features, x[1]
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        return Needs(output=False)
+        return Needs(input=self.learns("weight"), output=False)
 
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * self.in_features * prod(y) + (prod(y) if self.bias else 0)
@@ -71,8 +72,9 @@ class Linear(Layer):
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         backend = ctx.backend
-        yield from backend.matmul.prepare(dy, ctx.x.T, out=ctx.grads["weight"])
-        if self.bias:
+        if self.learns("weight"):
+            yield from backend.matmul.prepare(dy, ctx.x.T, out=ctx.grads["weight"])
+        if self.bias and self.learns("bias"):
             yield from backend.sum_samples.prepare(dy, out=ctx.grads["bias"])
         if ctx.dx is not None:
             yield from backend.matmul.prepare(ctx.params["weight"].T, dy, out=ctx.dx)

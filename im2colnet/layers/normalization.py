@@ -43,6 +43,7 @@ class RunningNorm(Layer):
     affine: bool
     track_running_stats: bool
     bias: bool
+    skips_frozen: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats", "bias"})
 
     def __post_init__(self) -> None:
@@ -55,6 +56,15 @@ class RunningNorm(Layer):
 
     def parameters(self) -> dict[str, Parameter]:
         return _affine((self.num_features,), bias=self.bias) if self.affine else {}
+
+    def learning(self) -> list[str]:
+        """Return the names of the parameters whose gradients are wanted."""
+        return [name for name in self.parameters() if self.learns(name)]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the running statistics are frozen, so that they normalise in training too."""
+        return "running_mean" in self.skipped
 
     def state(self) -> dict[str, Parameter]:
         shape = (self.num_features,)
@@ -81,8 +91,54 @@ class RunningNorm(Layer):
 
     def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
         """For each channel a and c of ``y = a·x + c`` in evaluation mode, float64."""
-        inverse = 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
+        inverse = self._inverse(state, xp)
         return normalizing(state["running_mean"], inverse, params.get("weight"), params.get("bias"))
+
+    def _inverse(self, state: dict[str, Array], xp: Any) -> Array:
+        """Return 1 / √(running variance + eps) of each channel, float64."""
+        return 1 / xp.sqrt(state["running_var"].astype("float64") + self.eps)
+
+    def _settled_needs(self, x: Shape, dtype: str, backend: Backend) -> Needs:
+        """Say which arrays training takes where the running statistics are frozen."""
+        line, learning = self._line_scratch(x, dtype, backend), bool(self.learning())
+        return Needs(
+            input=learning,
+            output=False,
+            inplace=True,
+            forward=line,
+            backward=line | (self._grad_sums_scratch(x, dtype, backend) if learning else {}),
+        )
+
+    def _grad_sums_scratch(self, x: Shape, dtype: str, backend: Backend) -> Scratch:
+        images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
+        return {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images)}
+
+    def _settled_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        """``dx = scale·dy``, where the running statistics are frozen: they do not depend on x."""
+        backend, C = ctx.backend, self.num_features
+        line, sums, statistics = (backend.empty((2, C), "float64") for _ in range(3))
+        mean, inverse = statistics[0], statistics[1]
+
+        def read() -> None:
+            line[0], line[1] = self.running_line(ctx.params, ctx.buffers, ctx.xp)[0], 0
+            mean[...], inverse[...] = ctx.buffers["running_mean"], self._inverse(ctx.buffers, ctx.xp)
+
+        yield read
+        if self.learning():
+            scratch = ctx.scratch["batch_norm_grad_sums"]
+            yield from backend.batch_norm_grad_sums.prepare(as_rows(ctx.x), mean, as_rows(dy), sums, scratch=scratch)
+            yield partial(self._write_gradients, ctx, sums, inverse)
+        if ctx.dx is not None:
+            out, scratch = as_rows(ctx.dx), ctx.scratch["channel_affine"]
+            yield from backend.channel_affine.prepare(as_rows(dy), line[0], line[1], out=out, scratch=scratch)
+
+    def _write_gradients(self, ctx: Context, sums: Array, inverse: Array) -> None:
+        """Write the gradients of weight and bias from ``[Σdy, Σdy·(x - mean)]``."""
+        learning = self.learning()
+        if "weight" in learning:
+            ctx.xp.multiply(sums[1], inverse, out=ctx.grads["weight"])
+        if "bias" in learning:
+            ctx.grads["bias"][...] = sums[0]
 
 
 @dataclass(eq=False, repr=False)
@@ -97,6 +153,7 @@ class BatchNorm(RunningNorm):
     bias: bool = field(default=True, kw_only=True)
     batch_sums: ClassVar[int] = 2
     fuses: ClassVar[bool] = True
+    skips_frozen: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,17 +167,22 @@ class BatchNorm(RunningNorm):
             )
         super().__setattr__(name, value)
 
+    def joins_batch(self, training: bool) -> bool:
+        return super().joins_batch(training and not self.settled)
+
     def state(self) -> dict[str, Parameter]:
         counts = self.track_running_stats and self.momentum is None
         return super().state() | ({"num_batches_tracked": Parameter(())} if counts else {})
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        if training and self.settled:
+            return self._settled_needs(x, dtype, backend)
         images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
         affine = self._line_scratch(x, dtype, backend)
         sums: Scratch = {"batch_norm_sums": backend.batch_norm_sums.scratch(images)}
         if not training:
             return Needs(input=False, output=False, inplace=True, forward=affine, sums=sums)
-        grad_sums: Scratch = {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images)}
+        grad_sums = self._grad_sums_scratch(x, dtype, backend)
         two: Scratch = {
             "channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels, images, of_channels)
         }
@@ -131,7 +193,7 @@ class BatchNorm(RunningNorm):
 
     def check_batch(self, x: Shape) -> None:
         H, _, W, N = rows_shape(x)
-        if H * W * N == 1:
+        if H * W * N == 1 and not self.settled:
             raise ShapeError("batch norm needs more than one value per channel to train; use a larger batch")
 
     def shard_sums(self, x: Array, ctx: Context) -> None:
@@ -169,12 +231,12 @@ class BatchNorm(RunningNorm):
         """``[Σdy, Σdy·(x - mean)]``."""
         scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
         ctx.backend.batch_norm_grad_sums(as_rows(ctx.x), of.mean, as_rows(dy), out=ctx.sums, scratch=scratch)
-        if self.affine:
-            ctx.xp.multiply(ctx.sums[1], of.inverse, out=ctx.grads["weight"])
-            if self.bias:
-                ctx.grads["bias"][...] = ctx.sums[0]
+        self._write_gradients(ctx, ctx.sums, of.inverse)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        if self.settled:
+            yield from self._settled_backward(dy, ctx)
+            return
         if ctx.dx is None:
             return
         scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
@@ -288,6 +350,7 @@ class WithinSample(Layer):
     """
 
     centres: ClassVar[bool] = True
+    skips_frozen: ClassVar[bool] = True
 
     def _division(self, x: Shape) -> Division:
         raise NotImplementedError
@@ -306,7 +369,8 @@ class WithinSample(Layer):
         names = ["inverse", "mean", "rest"] if self.centres else ["inverse"]
         saved = dict.fromkeys(names, rounded)
         weight, bias = (Spec(of.affine, accumulator(dtype)) if name in affine else None for name in ("weight", "bias"))
-        gradients = {"dweight": weight, "dbias": bias}
+        both = {"weight": weight, "bias": bias}
+        gradients = {f"d{name}": spec if self.learns(name) else None for name, spec in both.items()}
         return Needs(
             input=training,
             output=False,
@@ -344,7 +408,7 @@ class WithinSample(Layer):
             dy.reshape(of.shape),
             of.over,
             **weight,
-            **{f"d{name}": self._broadcast(ctx.grads[name], shape) for name in ctx.params},
+            **{f"d{name}": self._broadcast(ctx.grads[name], shape) for name in ctx.params if self.learns(name)},
             **ctx.saved,
             dx=None if ctx.dx is None else ctx.dx.reshape(of.shape),
             scratch=ctx.scratch["set_norm_grads"],
@@ -446,9 +510,11 @@ class InstanceNorm2d(RunningNorm, ByChannels):
     track_running_stats: bool = False
     bias: bool = field(default=True, kw_only=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.step_sums = 2 if self.track_running_stats else 0
+    skips_frozen: ClassVar[bool] = True
+
+    @property
+    def step_sums(self) -> int:  # type: ignore[override]
+        return 2 if self.track_running_stats and not self.settled else 0
 
     def output_shape(self, x: Shape) -> Shape:
         _images(x)
@@ -465,6 +531,8 @@ class InstanceNorm2d(RunningNorm, ByChannels):
             )
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        if training and self.settled:
+            return self._settled_needs(x, dtype, backend)
         if self._runs(training):
             return Needs(input=False, output=False, inplace=True, forward=self._line_scratch(x, dtype, backend))
         self.check_batch(x)
@@ -483,6 +551,9 @@ class InstanceNorm2d(RunningNorm, ByChannels):
         if self.track_running_stats:
             yield partial(self._write_step_sums, ctx)
 
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
+        return self._settled_backward(dy, ctx) if self.settled else super().prepare_backward(dy, ctx)
+
     def finish_step(self, ctx: Context) -> None:
         if self.track_running_stats and self.momentum:
             (H, _, W, _), state = ctx.x.shape, ctx.buffers
@@ -491,7 +562,7 @@ class InstanceNorm2d(RunningNorm, ByChannels):
 
     def _runs(self, training: bool) -> bool:
         """Whether the running statistics normalise."""
-        return self.track_running_stats and not training
+        return self.track_running_stats and (self.settled or not training)
 
     def _write_step_sums(self, ctx: Context) -> None:
         """Write ``[Σ mean, Σ var]`` over the images of a shard, of each channel."""

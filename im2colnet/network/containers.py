@@ -45,6 +45,9 @@ class Sequential(Network):
     def children(self) -> dict[str, Layer]:
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
+    def put(self, key: str, layer: Layer) -> None:
+        self.layers[int(key)] = layer
+
     def build(self, graph: GraphBuilder, name: str, *inputs: int) -> Any:
         made: Any = inputs
         for key, layer in self.children().items():
@@ -154,6 +157,10 @@ class Net(Network):
 
     def children(self) -> dict[str, Layer]:
         return {name: entry[0] if isinstance(entry, tuple) else entry for name, entry in self.layers.items()}
+
+    def put(self, key: str, layer: Layer) -> None:
+        entry = self.layers[key]
+        self.layers[key] = (layer, *entry[1:]) if isinstance(entry, tuple) else layer
 
     def build(self, graph: GraphBuilder, name: str, *inputs: int) -> Any:
         values: dict[str, Any] = {"input": inputs[0]}

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
-from im2colnet.checks import arguments, whole
+from im2colnet.checks import arguments, truth_value, whole
 from im2colnet.errors import FrozenError, InputWarning, ShapeError, memory_for
+from im2colnet.graph.choosing import chosen, similar
 from im2colnet.graph.nodes import Graph, Node
-from im2colnet.graph.parameters import Parameters, check_state, host_arrays
+from im2colnet.graph.parameters import (
+    Parameters,
+    StateReport,
+    check_some,
+    check_state,
+    compare_state,
+    host_arrays,
+    names,
+    state_shapes,
+)
 from im2colnet.layers import Layer
 from im2colnet.layers.base import GraphBuilder
+from im2colnet.layout import internal_shape
 from im2colnet.normalization import Normalization
 from im2colnet.types import Array, Shape
 
@@ -57,6 +69,10 @@ class Network(Layer):
     _engine: Engine | None = None
     _precision: str | None = None
     _normalization: Normalization | None = None
+    #: names of parameters and of state that training leaves as they are
+    _frozen: frozenset[str] = frozenset()
+    #: the layers that :meth:`replace` has put in, by name
+    replaced: Mapping[str, Layer] = MappingProxyType({})
     #: what the constructor was called with
     _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
@@ -158,6 +174,7 @@ class Network(Layer):
                 raise ShapeError(TOO_DEEP) from None
             graph.outputs = made if isinstance(made, tuple) else (made,)
             graph.check(type(self).__name__)
+            graph.freeze(self._frozen)
             self._graph, self._built_of = graph, [*_holders(self)]
             self._warn_of_inner_normalization()
         return self._graph
@@ -315,7 +332,7 @@ class Network(Layer):
         """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
         self.held.check_finite()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> StateReport:
         """Set parameters and running statistics by name; a network without parameters gets them first.
 
         Parameters
@@ -324,29 +341,194 @@ class Network(Layer):
             NumPy arrays, lists, or arrays and tensors of other modules, also those on a GPU, of half precision, sparse
             ones, and ones that require a gradient. Entries called ``num_batches_tracked`` are left out where the
             network has none: only a batch norm with ``momentum=None`` has.
+        strict : bool
+            Whether names and shapes must be the network's. With False the entries that fit are loaded, and the network
+            keeps what it has for the others, as it is wanted where a network has a new last layer.
+
+        Returns
+        -------
+        StateReport
+            The names that were loaded, that are missing, that are not in the network, and whose shapes differ. It can
+            be printed.
 
         Raises
         ------
         CheckpointError
-            If the names or shapes are not the network's; the message lists the differences. Or if something is no
-            array of real numbers, has masked entries, or numbers too large for the network's type; the message names
-            it. Nothing is changed then.
+            If the names or shapes are not the network's; the message lists the differences. With ``strict=False`` only
+            if no entry fits. Or if something is no array of real numbers, has masked entries, or numbers too large for
+            the network's type; the message names it. Nothing is changed then.
         """
         given = host_arrays(state, self.graph)
-        self.check_state({name: array.shape for name, array in given.items()})
+        shapes = {name: array.shape for name, array in given.items()}
+        if strict:
+            self.check_state(shapes)
+        report = check_some(self.graph, shapes) if not strict else compare_state(self.graph, shapes)
         fresh = not self.initialized
         if fresh:
             self.init()
         try:
-            self.held.load_state_dict(given)
+            self.held.load_state_dict({name: given[name] for name in report.loaded})
         except BaseException:
             if fresh:
                 self._parameters = None
             raise
+        return report
+
+    def state_shapes(self) -> dict[str, Shape]:
+        """Return the shapes of all parameters and running statistics by name, without making them."""
+        return state_shapes(self.graph)
 
     def check_state(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Raise a CheckpointError that lists the differences unless a state of these shapes is this network's."""
         check_state(self.graph, shapes)
+
+    # ------------------------------------------------------------------ freezing and replacing
+
+    def freeze(self, *patterns: str, statistics: bool = False) -> None:
+        """Keep parameters as they are: training computes no gradients of them, and does not change them.
+
+        The backward pass ends at the first layer that learns, so a step takes less time and memory. It may be called
+        between two steps or calls of ``fit``, and its effect is part of a checkpoint.
+
+        Parameters
+        ----------
+        *patterns : str
+            Names such as ``"conv1.weight"``, or patterns such as ``"features.*"``, in which ``*`` stands for any text.
+            Without a pattern it is all parameters.
+        statistics : bool
+            Whether to keep the running statistics of batch norms that the patterns match, too. They then normalise by
+            these in training as in prediction, as PyTorch's do after ``module.eval()``. By default, as in PyTorch, a
+            batch norm with frozen parameters normalises by the batch and renews its statistics. Keep them if the new
+            data are few, or the batches small.
+
+        Raises
+        ------
+        ShapeError
+            If a pattern matches no name; the message lists names that are like it.
+        """
+        kinds = ("parameters", "state") if truth_value("statistics", statistics) else ("parameters",)
+        self.freeze_only(self._frozen | self._chosen(patterns, *kinds))
+
+    def unfreeze(self, *patterns: str) -> None:
+        """Let parameters learn again, and with them the running statistics that the patterns match.
+
+        The optimiser's state of a parameter is as it was when the parameter was frozen.
+
+        Parameters
+        ----------
+        *patterns : str
+            See :meth:`freeze`. Without a pattern it is everything.
+        """
+        self.freeze_only(self._frozen - self._chosen(patterns, "parameters", "state"))
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the parameters and running statistics that :meth:`freeze` keeps as they are."""
+        return tuple(name for name, _, _ in names(self.graph) if name in self._frozen)
+
+    @frozen.setter
+    def frozen(self, frozen: Any) -> None:
+        raise FrozenError('frozen cannot be assigned: call net.freeze("features.*") and net.unfreeze("features.*")')
+
+    def _chosen(self, patterns: Sequence[str], *kinds: str) -> set[str]:
+        """Return the names that patterns match; the statistics of a layer are chosen together."""
+        of = {name: node for name, node, _ in names(self.graph, *kinds)}
+        found = {name for pattern in patterns or ("*",) for name in chosen("the pattern", pattern, [*of])}
+        return found | {
+            f"{of[name].name}.{key}"
+            for name in found
+            if name.rpartition(".")[2] in of[name].layer.state()
+            for key in of[name].layer.state()
+        }
+
+    def freeze_only(self, frozen: Iterable[str]) -> None:
+        """Make these names all that is frozen."""
+        self._frozen = frozenset(frozen)
+        self.graph.freeze(self._frozen)
+
+    def replace(self, name: str, layer: Layer, seed: int = 0) -> Any:
+        """Put a new layer in the place of another, such as a last layer for other classes; all other layers stay.
+
+        The other layers keep their parameters and statistics, and stay frozen if they were. A trainer of the network
+        belongs to the parameters before: make a new one.
+
+        Parameters
+        ----------
+        name : str
+            The name of the layer, which is the part before the last dot of its parameters' names, such as ``"fc"`` of
+            ``"fc.weight"``. The first column of :meth:`summary` has the names.
+        layer : Layer
+        seed : int
+            The new layer's parameters depend on it.
+
+        Returns
+        -------
+        Network
+            The network itself.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such layer, or the new one does not fit in its place. Nothing is changed then.
+
+        Examples
+        --------
+        >>> import im2colnet as ic
+        >>> net = ic.models.resnet18(classes=10).init(seed=0)
+        >>> net = net.replace("fc", ic.Linear(512, 5))
+        """
+        if not isinstance(layer, Layer):
+            raise ShapeError(f"layer must be a layer such as ic.Linear(512, 10), got {layer!r:.80}")
+        self.check_unchanged()
+        seed, (holder, key) = whole("seed", seed, least=0), self._place(name)
+        before, old, inputs = holder.children()[key], self._parameters, self.inputs
+        kept = {attribute: getattr(self, attribute) for attribute in (*_MADE, "_frozen", "replaced")}
+
+        def elsewhere(place: str) -> bool:
+            return not f"{place}.".startswith(f"{name}.")
+
+        holder.put(key, layer)
+        try:
+            self._graph, self._frozen = None, frozenset(filter(elsewhere, self._frozen))
+            self.replaced = {k: v for k, v in self.replaced.items() if elsewhere(k)} | {name: layer}
+            if self.input_shape is not None:
+                self.graph.shapes(internal_shape(self.input_shape, 1))
+            if old is not None:
+                self.init(seed, old.dtype, old.backend)
+                self.held.load_state_dict({k: v for k, v in old.state_dict().items() if elsewhere(k)})
+        except BaseException:
+            holder.put(key, before)
+            vars(self).update(kept)
+            raise
+        finally:
+            self.inputs = inputs
+        return self
+
+    def put(self, key: str, layer: Layer) -> None:
+        """Put a layer in the place of one of :meth:`children`, before the graph is built of them."""
+        for name, value in _attributes(self).items():
+            if name == key:
+                setattr(self, name, layer)
+            elif isinstance(value, (list, tuple)) and key.rpartition(".")[0] == name:
+                place = int(key.rpartition(".")[2])
+                setattr(self, name, type(value)([*value[:place], layer, *value[place + 1 :]]))
+            elif isinstance(value, dict) and key.startswith(f"{name}."):
+                setattr(self, name, {k: layer if f"{name}.{k}" == key else v for k, v in value.items()})
+
+    def _place(self, name: str) -> tuple[Network, str]:
+        """Return the network that has a layer as its child, and the child's name there."""
+        holder, rest = self, name
+        while rest not in (children := holder.children()):
+            found = [
+                key
+                for key, child in children.items()
+                if isinstance(child, Network) and f"{rest}.".startswith(f"{key}.")
+            ]
+            if not found:
+                known = [node.name for node in self.graph.nodes]
+                raise ShapeError(f"the network has no layer {name!r}; {similar(name, known)}")
+            holder, rest = children[found[0]], rest[len(found[0]) + 1 :]  # type: ignore[assignment]
+        return holder, rest
 
     # ------------------------------------------------------------------ plans, tables, predictions
 

@@ -8,6 +8,7 @@ from im2colnet.optim import adam, adaptive, base, schedules, sgd
 from im2colnet.optim.adam import *  # noqa: F403
 from im2colnet.optim.adaptive import *  # noqa: F403
 from im2colnet.optim.base import *  # noqa: F403
+from im2colnet.optim.groups import decay_weights_only as decay_weights_only
 from im2colnet.optim.schedules import *  # noqa: F403
 from im2colnet.optim.sgd import *  # noqa: F403
 

@@ -53,6 +53,8 @@ class BatchPlan:
         The row of gradients that each shard writes to.
     rows : int
         The number of rows of gradients.
+    learning : slice
+        The range of the flat vector from the first to the last parameter that learns.
     live : set of int
         The shards whose rows hold a sum when all workers are done.
     sums : dict
@@ -106,6 +108,9 @@ class BatchPlan:
         self.assignment = [partition(self.count, rank, workers) for rank in range(workers)]
         self.workers = most if self.band_count > 1 else workers
         self.row_of, self.live, self.rows = gradient_rows(self.assignment) if training else ([], set(), 0)
+        learning = [node for node in graph.nodes if training and node.learning]
+        ends = [end for node in learning for end in Plan.learning_range(node)]
+        self.learning = slice(min(ends, default=0), max(ends, default=0))
         self.worker_bytes = max(plan.worker_bytes for plan in self.plans.values())
         self.shard_bytes = max(plan.shard_bytes for plan in self.plans.values())
         passes: tuple[Kind, ...] = ("sums", "grad_sums") if training else ("sums",)

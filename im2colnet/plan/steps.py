@@ -167,10 +167,10 @@ class Plan:
         return bands
 
     def _wanted(self) -> list[bool]:
-        """Return for each value whether its gradient is needed, which is so if the value depends on a parameter."""
+        """Return for each value whether its gradient is needed: whether it depends on a parameter that learns."""
         wanted = [False]
         for node in self.graph.nodes:
-            wanted.append(bool(node.offsets) or any(wanted[v] for v in node.inputs))
+            wanted.append(bool(node.learning) or any(wanted[v] for v in node.inputs))
         return wanted
 
     def _steps(self) -> list[Step]:
@@ -184,7 +184,7 @@ class Plan:
             steps.append(Step("loss", len(nodes)))
             for i in reversed(range(len(nodes))):
                 if self.wanted[nodes[i].output]:
-                    if nodes[i].layer.batch_sums:
+                    if nodes[i].layer.joins_batch(training=True):
                         steps.append(Step("grad_sums", i))
                     steps.append(Step("backward", i))
         return steps
@@ -201,17 +201,20 @@ class Plan:
             done = [
                 self.graph.nodes[s.node]
                 for s in steps
-                if s.kind == "grad_sums" or (s.kind == "backward" and not self.graph.nodes[s.node].layer.batch_sums)
+                if s.kind == "grad_sums"
+                or (s.kind == "backward" and not self.graph.nodes[s.node].layer.joins_batch(training=True))
             ]
-            ends = [end for node in done if node.offsets for end in self.parameter_range(node)]
+            ends = [end for node in done if node.learning for end in self.learning_range(node)]
             stages.append(Stage(steps, join, (min(ends), max(ends)) if ends else (0, 0)))
         return stages
 
     @staticmethod
-    def parameter_range(node: Node) -> tuple[int, int]:
-        """Return the range of the flat vector that holds the parameters of a node; it must have parameters."""
-        shapes = node.layer.parameters()
-        return min(node.offsets.values()), max(node.offsets[key] + prod(shapes[key].shape) for key in node.offsets)
+    def learning_range(node: Node) -> tuple[int, int]:
+        """Return the range of the flat vector that holds the parameters of a node that learn; there must be some."""
+        shapes, start = node.layer.parameters(), node.offsets
+        return min(start[key] for key in node.learning), max(
+            start[key] + prod(shapes[key].shape) for key in node.learning
+        )
 
     # ------------------------------------------------------------------ buffers
 

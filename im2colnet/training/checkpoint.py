@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -76,9 +76,11 @@ def _described(value: Any) -> Any:
         missing = [name for name in names if name not in given and not hasattr(value, name)]
         if missing:
             raise CheckpointError(f"{cls.__name__} must keep its arguments as attributes: {', '.join(missing)}")
+        replaced = {name: _described(layer) for name, layer in getattr(value, "replaced", {}).items()}
         return {
             "type": _name(cls),
             "arguments": {name: _described(given.get(name, getattr(value, name, None))) for name in names},
+            **({"replaced": replaced} if replaced else {}),
         }
     if isinstance(value, (list, tuple)):
         return [_described(v) for v in value]
@@ -120,8 +122,13 @@ def rebuild(description: Any, place: str = "it") -> Any:
     given = entry("arguments", description, dict, place)
     cls = _find(description["type"], place)
     values = {k: rebuild(v, f"{place}.arguments.{k}") for k, v in given.items()}
+    replaced = entry("replaced", {"replaced": {}} | description, dict, place)
+    layers = {k: rebuild_as(Layer, v, f"{place}.replaced.{k}") for k, v in replaced.items()}
     try:
-        return cls(**values)
+        made = cls(**values)
+        for name, layer in layers.items():
+            made.replace(name, layer)
+        return made
     except RecursionError:
         raise
     except Exception as error:  # a class of the user's may raise any exception
@@ -269,6 +276,8 @@ def read_state(description: Any) -> _State:
     if isinstance(partial, dict) and "metrics" not in partial and "correct" in partial:
         counts = {"accuracy": entry("correct", partial, float, "state.partial")}
         description = description | {"partial": partial | {"metrics": counts}}
+    if "updates" not in description:  # each step was an update in older versions
+        description = description | {"updates": entry("step", description, int, "state")}
     state = fill(_State, description, "state", NEEDED)
     _check_progress(state)
     return state
@@ -329,6 +338,20 @@ def read_callbacks(information: Mapping[str, Any], tensors: Mapping[str, Any]) -
 def read_transforms(descriptions: list[Any]) -> tuple[Transform, ...]:
     """Read the transforms of the training images."""
     return tuple(rebuild_as(Transform, each, f"augment.{i}") for i, each in enumerate(descriptions))
+def read_names(name: str, info: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Read a list of names of parameters or of state; it is empty in checkpoints of older versions."""
+    found: list[str] = entry(name, {name: []} | dict(info), list)
+    unknown = [each for each in found if each not in {*known}]
+    if unknown:
+        raise CheckpointError(f"it is damaged: {name} has {_short(unknown[0])}, which is not in the network")
+    return found
+
+
+def read_clipping(info: Mapping[str, Any]) -> tuple[float | None, float | None, int]:
+    """Read clip_norm, clip_value and accumulate, which checkpoints of older versions do not have."""
+    given = {"clip_norm": None, "clip_value": None, "accumulate": 1} | dict(info)
+    norm, value = (entry(name, given, float | None) for name in ("clip_norm", "clip_value"))
+    return norm, value, entry("accumulate", given, int)
 
 
 def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
@@ -340,13 +363,16 @@ def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
     return tuple(shape)
 
 
-def check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, optimizer: Optimizer) -> None:
-    """Raise a CheckpointError unless a checkpoint's tensors have the shapes that its network and optimiser need."""
+def check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, vectors: Iterable[str]) -> None:
+    """Raise a CheckpointError unless a checkpoint's tensors have the shapes that are needed.
+
+    These are the shapes of the network, and for each of ``vectors``, such as "optimizer.velocity", of all parameters.
+    """
     net.check_state({name[4:]: shape for name, shape in shapes.items() if name.startswith("net.")})
-    for slot in optimizer.state_slots():
+    for vector in vectors:
         for node in net.graph.nodes:
             for key, parameter in node.layer.parameters().items():
-                name, wanted = f"optimizer.{slot}.{node.name}.{key}", tuple(parameter.shape)
+                name, wanted = f"{vector}.{node.name}.{key}", tuple(parameter.shape)
                 if shapes.get(name) != wanted:
                     raise CheckpointError(
                         f"it is damaged: {name} must have shape {wanted}, it is {shapes.get(name, 'missing')}"

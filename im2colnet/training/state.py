@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +73,26 @@ class _State:
     drop_last: bool = False
     partial: _Epoch = field(default_factory=_Epoch)
     scale: LossScale = field(default_factory=LossScale)  #: changes in float16 only
+    updates: int = 0  #: the number of updates of the parameters, of which each is after one step or several
+    missed: dict[str, int] = field(default_factory=dict)  #: the number of updates in which a parameter was frozen
+    held_steps: int = 0  #: the number of steps since the last update
+    held: float = 0.0  #: the weight of the gradients that were added up in these steps
+
+    def count(self, updated: bool, weight: float, frozen: Iterable[str]) -> None:
+        """Count a step, with the weight of its gradient, and the parameters that were frozen in it."""
+        self.step += 1
+        if not updated:
+            self.held_steps += 1
+            self.held += weight
+            return
+        self.updates += 1
+        self.drop_held()
+        for name in frozen:
+            self.missed[name] = self.missed.get(name, 0) + 1
+
+    def drop_held(self) -> None:
+        """Forget the gradients that were added up since the last update."""
+        self.held_steps, self.held = 0, 0.0
 
 
 def rate_of(schedule: Rates, state: _State, history: History) -> float:
@@ -121,12 +141,14 @@ def lengthened(
             f" batch_size={state.batch_size}, and now there are {batches} of batch_size={batch_size}"
         )
         new.partial = _Epoch()
+        new.drop_held()
     elif done.batch and not same:
         said.append(
             f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches, and"
             " now the images are changed by other transforms"
         )
         new.partial = _Epoch()
+        new.drop_held()
     new.partial.steps = steps
     if state.total is not None and done.steps and state.total != epochs * done.steps:
         before, rate = (rate_of(schedule, each, history) for each in (state, new))
@@ -150,5 +172,8 @@ def _check_progress(state: _State) -> None:
         or (done.batch > 0 and not state.batch_size)
         or done.seconds < 0
         or state.scale.value < 1
+        or state.held < 0
+        or (state.held > 0 and not state.held_steps)
+        or state.updates + state.held_steps > state.step
     ):
         raise CheckpointError("it is damaged: the numbers in state contradict each other")

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import truth_value, whole
+from im2colnet.checks import more_than_zero, truth_value, whole
 from im2colnet.engine import Engine, Moment
 from im2colnet.errors import (
     BackendError,
@@ -51,7 +51,7 @@ from im2colnet.training.folder import check_free, make_folder
 from im2colnet.training.history import History
 from im2colnet.training.measuring import Mistake, check_metrics, finite, measure_all, worst_mistakes
 from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate_of
-from im2colnet.training.update import Update
+from im2colnet.training.update import Groups, Update, check_groups, rules_of, slots_of
 from im2colnet.training.weights import Weights
 from im2colnet.types import Array
 
@@ -111,6 +111,20 @@ class Trainer:
     metrics : dict of str to callable, optional
         Functions ``metric(outputs, targets)`` by name, which :meth:`evaluate` measures beside the loss, and :meth:`fit`
         on the validation data after every epoch. They are not in checkpoints: give them again after :meth:`load`.
+    clip_norm : float, optional
+        The largest norm of the gradient of all parameters together. A longer one is scaled down to it, as by
+        :func:`torch.nn.utils.clip_grad_norm_`.
+    clip_value : float, optional
+        The largest absolute value in the gradient. What is beyond is set to it; then the norm is clipped.
+    accumulate : int
+        The number of batches whose gradients are added up for one update of the parameters. The update is by their
+        mean, so without batch norm it is that of one batch of all their images. The last update of an epoch may have
+        fewer batches.
+    groups : dict of str to dict, optional
+        What differs for some parameters: patterns of their names, and arguments of the optimiser, such as
+        ``{"*.bias": {"weight_decay": 0}, "features.*": {"lr": 0.01}}``. A learning rate is a number or a schedule.
+        Where several patterns match, all their arguments hold, and of one argument the last value.
+        :func:`im2colnet.optim.decay_weights_only` makes groups.
     """
 
     def __init__(
@@ -123,6 +137,10 @@ class Trainer:
         shard: int | None = None,
         precision: str | None = None,
         metrics: Mapping[str, Metric] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        groups: Groups | None = None,
     ) -> None:
         shard = None if shard is None else whole("shard", shard)
         if not isinstance(net, Network):
@@ -130,6 +148,8 @@ class Trainer:
         seed = whole("seed", seed, least=0)
         self._loss = _check_loss(CrossEntropyLoss() if loss is None else loss)
         self._optimizer = _check_optimizer(SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer)
+        self.clip_norm, self.clip_value, self.accumulate = clip_norm, clip_value, accumulate
+        self._groups = check_groups(groups)
         if not net.initialized:
             net.init(seed, backend=backend)
         if precision is not None:
@@ -137,7 +157,7 @@ class Trainer:
         self._net, self._seed, self._parameters = net, seed, net.held
         self.history = History()
         self._engine = Engine(net.held, training=True, loss=self.loss, shard=shard)
-        self._update = Update(self.optimizer, net.held)
+        self._update = Update(self.optimizer, net.held, self._groups)
         self._state = _State()
         self.metrics = metrics or {}
         self._augment: tuple[Transform, ...] = ()
@@ -154,22 +174,22 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         self._check_network()
         state = {k: v for k, v in vars(self).items() if k not in _MADE}
-        slots = {name: self.net.backend.to_numpy(vector) for name, vector in self._update.slots.items()}
+        vectors = {name: self.net.backend.to_numpy(vector) for name, vector in self._vectors().items()}
         own = None if self._own is None else self._own.state_dict()
         remembered = {name: state() for name, state in self._states.items()}
-        return state | {"_slots": slots, "_shard": self._engine.shard, "_own": own, "_states": remembered}
+        return state | {"_kept": vectors, "_shard": self._engine.shard, "_own": own, "_states": remembered}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        shard, slots, own = state.pop("_shard"), state.pop("_slots"), state.pop("_own", None)
+        shard, kept, own = state.pop("_shard"), state.pop("_kept"), state.pop("_own", None)
         remembered = state.pop("_states", {})
         vars(self).update(state)
         self.fitting, self._callbacks, self._states = None, Callbacks([]), _kept(remembered)
         self._parameters, backend = self.net.held, self.net.backend
         self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=shard)
-        self._update = Update(self.optimizer, self._parameters)
+        self._update = Update(self.optimizer, self._parameters, self._groups, self._state.missed)
         with backend.context():
-            for name, values in slots.items():
-                self._update.slots[name][...] = backend.asarray(values)
+            for name, vector in self._vectors().items():
+                vector[...] = backend.asarray(kept[name])
         self._own = None
         if own is not None:
             self._own = Weights(self._parameters)
@@ -225,16 +245,66 @@ class Trainer:
 
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer) -> None:
-        _check_optimizer(optimizer)
-        found, wanted = (", ".join(names) or "nothing" for names in (self._update.slots, optimizer.state_slots()))
+        self._set_rules(_check_optimizer(optimizer), self._groups)
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """What differs for some parameters. Groups that are assigned are used from the next step on."""
+        return {pattern: dict(fields) for pattern, fields in self._groups.items()}
+
+    @groups.setter
+    def groups(self, groups: Groups | None) -> None:
+        self._set_rules(self._optimizer, check_groups(groups))
+
+    def _set_rules(self, optimizer: Optimizer, groups: dict[str, dict[str, Any]]) -> None:
+        """Change the optimiser and its groups, and keep the state of the optimiser before."""
+        before, update = self._update, Update(optimizer, self._parameters, groups, self._state.missed)
+        found, wanted = (", ".join(names) or "nothing" for names in (before.slots, update.slots))
         if found != wanted and self._state.step:
             raise FrozenError(
                 f"the optimiser that has made {self._state.step} steps keeps {found} of each parameter,"
                 f" {optimizer!r} keeps {wanted}: make a new Trainer(net, optimizer=...), which begins with zeros"
             )
-        self._optimizer = self._update.optimizer = optimizer
-        if found != wanted:
-            self._update = Update(optimizer, self._parameters)
+        self._optimizer, self._groups, self._update = optimizer, groups, update
+        if found == wanted:
+            update.slots, update.sum, update.norm = before.slots, before.sum, before.norm
+
+    @property
+    def clip_norm(self) -> float | None:
+        """The largest norm of the gradient of all parameters together, or None. It may be assigned between steps."""
+        return self._clip_norm
+
+    @clip_norm.setter
+    def clip_norm(self, most: float | None) -> None:
+        self._clip_norm = None if most is None else more_than_zero("clip_norm", most)
+
+    @property
+    def clip_value(self) -> float | None:
+        """The largest absolute value in the gradient, or None. It may be assigned between steps."""
+        return self._clip_value
+
+    @clip_value.setter
+    def clip_value(self, most: float | None) -> None:
+        self._clip_value = None if most is None else more_than_zero("clip_value", most)
+
+    @property
+    def accumulate(self) -> int:
+        """The number of batches whose gradients are added up for one update. It may be assigned between steps."""
+        return self._accumulate
+
+    @accumulate.setter
+    def accumulate(self, batches: int) -> None:
+        self._accumulate = whole("accumulate", batches)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """The norm of the gradient in the last update before it was clipped; None without ``clip_norm``."""
+        return None if self.clip_norm is None else self._update.norm
+
+    @property
+    def updates(self) -> int:
+        """The number of updates of the parameters; each is after :attr:`accumulate` steps."""
+        return self._state.updates
 
     @property
     def augment(self) -> tuple[Transform, ...]:
@@ -249,7 +319,7 @@ class Trainer:
     # ------------------------------------------------------------------ steps
 
     def step(self, images: Any, labels: Any) -> float:
-        """Train on one batch.
+        """Train on one batch. With :attr:`accumulate` each step adds a gradient, and the last one of several updates.
 
         Parameters
         ----------
@@ -266,9 +336,10 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            If the images or the loss are not finite. The parameters are unchanged.
+            If the images, the loss, or with ``clip_norm`` the gradient's norm are not finite. The parameters are
+            unchanged.
         ShapeError, DTypeError, BackendError
-            If images or labels do not fit the network.
+            If images or labels do not fit the network, or all its parameters are frozen.
         KeyboardInterrupt
             After Ctrl-C, when the step is done. A second Ctrl-C stops the step at once.
         InterruptedStepError
@@ -289,16 +360,22 @@ class Trainer:
         state = self._state
         self._check_network()
         self.train_own()
+        if self._update.frozen and not self._update.parts:
+            raise ShapeError(
+                "all parameters of the network are frozen, so there is nothing to learn: net.unfreeze(...)"
+            )
         images = self.net.check_images(images)
         scaled = self._engine.dtype == "float16"
-        moment = Moment(
-            self.seed,
-            state.step,
-            rate_of(self.optimizer.schedule, state, self.history),
-            state.scale.value if scaled else 1.0,
-        )
+        moment = self._moment(scaled, last=epoch is not None and epoch.batch + 1 == epoch.steps)
         with self._engine.alone():
-            loss, *counts = self._engine.train(images, labels, self._update, moment, while_waiting)
+            if moment.held or moment.update is None:
+                self._update.hold_sum()
+            try:
+                loss, *counts = self._engine.train(images, labels, self._update, moment, while_waiting)
+            except NonFiniteError:
+                if self._engine.refused:  # what was added up holds the same numbers
+                    state.drop_held()
+                raise
             self.net.knows_shape(images)
             if scaled:
                 state.scale.update(self._engine.overflowed)
@@ -308,12 +385,29 @@ class Trainer:
                         "the gradient overflows in float16 however the loss is scaled: try a lower learning rate, or"
                         ' precision="bfloat16"; the parameters are unchanged'
                     )
-            state.step += 1
+            state.count(moment.update is not None, self._engine.weight, self._update.frozen)
             if epoch is not None:
                 epoch.count(loss, dict(zip(self.loss.metrics, counts, strict=True)), len(labels))
             self._engine.changing = False
         self._engine.say()
         return loss
+
+    def _moment(self, scaled: bool, last: bool) -> Moment:
+        """Return the numbers of the next step; ``last`` says that it is the last one of its epoch."""
+        state, rules = self._state, self._update.rules
+        schedules = {id(rule.lr): rule.schedule for rule in rules}
+        rates = {key: rate_of(schedule, state, self.history) for key, schedule in schedules.items()}
+        updates = last or state.held_steps + 1 >= self.accumulate
+        return Moment(
+            self.seed,
+            state.step,
+            tuple(rates[id(rule.lr)] for rule in rules),
+            state.scale.value if scaled else 1.0,
+            state.updates + 1 if updates else None,
+            state.held,
+            self.clip_norm,
+            self.clip_value,
+        )
 
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
         """Train on one batch; return the seconds of each layer, by kind of pass and position in the network."""
@@ -369,6 +463,8 @@ class Trainer:
         if self._engine.precision != self.net.precision:
             self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=self._engine.shard)
         self.net.check_unchanged()
+        if not self._update.arranged:
+            self._update.arrange(self._state.missed)
 
     @_takes_a_pair
     def evaluate(self, data: Data, metrics: Mapping[str, Metric] | None = None) -> dict[str, float]:
@@ -753,16 +849,21 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Any]:
         net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
-        tensors |= {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._slot_views()}
+        tensors |= {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._views()}
         own = {} if self._own is None else self._own.state_dict()
         return tensors | {f"{OWN}{name}": array for name, array in own.items()}
 
-    def _slot_views(self) -> Iterator[tuple[str, Array]]:
-        """Yield the optimiser's state for each parameter, with its name in a checkpoint."""
-        for slot, vector in self._update.slots.items():
+    def _vectors(self) -> dict[str, Array]:
+        """Return what is kept for each parameter beside its value, by the beginning of its name in a checkpoint."""
+        vectors = {f"optimizer.{slot}": vector for slot, vector in self._update.slots.items()}
+        return vectors | ({"accumulated": self._update.hold_sum()} if self._state.held else {})
+
+    def _views(self) -> Iterator[tuple[str, Array]]:
+        """Yield what is kept for each parameter, with its name in a checkpoint."""
+        for name, vector in self._vectors().items():
             for node in self.net.graph.nodes:
                 for key, view in self.net.views(node, vector).items():
-                    yield f"optimizer.{slot}.{node.name}.{key}", view
+                    yield f"{name}.{node.name}.{key}", view
 
     def _information(self) -> dict[str, Any]:
         from im2colnet.training.checkpoint import describe
@@ -783,6 +884,11 @@ class Trainer:
             "normalization": net.normalization,
             "callbacks": {},
             "augment": [describe(transform) for transform in self._augment],
+            "frozen": list(net.frozen),
+            "clip_norm": self.clip_norm,
+            "clip_value": self.clip_value,
+            "accumulate": self.accumulate,
+            "groups": describe(self._groups),
         }
 
     @classmethod
@@ -826,7 +932,9 @@ class Trainer:
                 progress = checkpoint.read_state(entry("state", info, dict))
                 history = checkpoint.read_history(entry("history", info, list))
                 # the shapes are checked before any array of these shapes is allocated
-                checkpoint.check_shapes(file.shapes, net, optimizer)
+                groups = check_groups(checkpoint.rebuild(info.get("groups"), "groups"))
+                vectors = [f"optimizer.{slot}" for slot in slots_of(rules_of(optimizer, groups, net.graph)[0])]
+                checkpoint.check_shapes(file.shapes, net, [*vectors, *["accumulated"] * bool(progress.held)])
                 shape = checkpoint.read_input_shape(entry("input_shape", info, list | None))
                 if shape and made:
                     net.graph.shapes(internal_shape(shape, 1))
@@ -840,12 +948,25 @@ class Trainer:
                 # the checkpoint may come from a backend with other precisions
                 if precision in net.backend.precisions and precision != net.precision:
                     net.precision = precision
-                trainer = cls(net, loss, optimizer, seed, shard=shard)
+                net.freeze_only(checkpoint.read_names("frozen", info, [*net.state_shapes()]))
+                clip_norm, clip_value, accumulate = checkpoint.read_clipping(info)
+                trainer = cls(
+                    net,
+                    loss,
+                    optimizer,
+                    seed,
+                    shard=shard,
+                    clip_norm=clip_norm,
+                    clip_value=clip_value,
+                    accumulate=accumulate,
+                    groups=groups,
+                )
                 trainer._state, trainer.history = progress, history
                 net.inputs, net.normalization = _inputs(info.get("inputs")), info.get("normalization")
+                trainer._update.arrange(progress.missed)
                 trainer._augment = checkpoint.read_transforms(entry("augment", {"augment": []} | info, list))
                 with net.backend.context():
-                    for name, view in trainer._slot_views():
+                    for name, view in trainer._views():
                         view[...] = net.backend.asarray(tensors[name])
                 own = {name.removeprefix(OWN): t for name, t in tensors.items() if name.startswith(OWN)}
                 if own:

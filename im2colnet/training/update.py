@@ -1,14 +1,38 @@
-"""The update of the parameters; each worker updates a range of them."""
+"""The update of the parameters: by which rule each is changed, and what happens to the gradient before.
+
+Each worker updates a range of them. The ranges are made of chunks of one size, so that sums over a chunk do not depend
+on the number of workers.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from math import prod
+from typing import Any, NamedTuple
 
+from im2colnet.checks import arguments
 from im2colnet.engine.program import Moment
-from im2colnet.graph.parameters import Parameters
+from im2colnet.errors import Im2colnetError, ShapeError
+from im2colnet.graph.choosing import chosen
+from im2colnet.graph.nodes import Graph
+from im2colnet.graph.parameters import Parameters, names
 from im2colnet.optim import Optimizer
 from im2colnet.parallel import Communicator
 from im2colnet.types import Array
+
+#: patterns of parameters' names, and the arguments of the optimiser that differ there
+Groups = Mapping[str, Mapping[str, Any]]
+
+
+class Part(NamedTuple):
+    """Neighbouring elements of the vector of parameters that are updated alike."""
+
+    start: int
+    stop: int
+    rule: int  #: the number of their optimiser
+    missed: int  #: the number of updates in which they were frozen
 
 
 class Update:
@@ -18,17 +42,183 @@ class Update:
     ----------
     optimizer : Optimizer
     parameters : Parameters
+    groups : dict of str to dict, optional
+        For patterns of parameters' names the arguments of the optimiser that differ there. Where several patterns
+        match, all their arguments hold, and of one argument the last value.
+    missed : dict of str to int, optional
+        The number of updates in which a parameter was frozen, by name.
 
     Attributes
     ----------
+    rules : list of Optimizer
+        The optimiser, and those that are made of it for the groups.
+    parts : tuple of Part
+        All parameters that learn.
+    frozen : list of str
+        The names of those that do not.
     slots : dict of str to (size,) array
         The vectors of :meth:`im2colnet.Optimizer.state_slots`, as long as the parameters.
+    sum : (size,) array or None
+        The weighted sum of the gradients since the last update, once there was a need of it.
+    norm : float or None
+        The norm of the last gradient, before it was clipped by its norm.
     """
 
-    def __init__(self, optimizer: Optimizer, parameters: Parameters) -> None:
-        self.optimizer, self._parameters = optimizer, parameters
-        self.slots = {name: self._zeros() for name in optimizer.state_slots()}
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        parameters: Parameters,
+        groups: Groups | None = None,
+        missed: Mapping[str, int] | None = None,
+    ) -> None:
+        self._parameters = parameters
+        self.sum: Array | None = None
+        self.norm: float | None = None
         self._scratch: dict[int, Array] = {}  # by the rank of the worker
+        self.rules, self._rule_of = rules_of(optimizer, groups or {}, parameters.graph)
+        self.slots = {name: self._zeros() for name in slots_of(self.rules)}
+        chunks = math.ceil(parameters.flat.size / self._chunk)
+        #: the sum of the gradient's squares in each chunk
+        self._squares = parameters.backend.empty_shared((chunks,), "float64")
+        self.arrange(missed or {})
+
+    def arrange(self, missed: Mapping[str, int]) -> None:
+        """Divide the parameters that learn into parts; ``missed`` has the updates that each was frozen in."""
+        found: list[Part] = []
+        self.frozen: list[str] = []
+        for name, node, key in names(self._parameters.graph, "parameters"):
+            if key in node.frozen:
+                self.frozen.append(name)
+                continue
+            start = node.offsets[key]
+            part = Part(start, start + prod(node.params[key].shape), self._rule_of[name], missed.get(name, 0))
+            if found and found[-1].stop == start and found[-1][2:] == part[2:]:
+                part = found.pop()._replace(stop=part.stop)
+            found.append(part)
+        self.parts, self._arranged_for = tuple(found), self._parameters.graph.frozen
+        self._pieces: dict[tuple[int, int], list[Part]] = {}
+        with self._parameters.backend.context():
+            self._squares[...] = 0  # also of chunks in which nothing learns
+
+    @property
+    def arranged(self) -> bool:
+        """Whether the parts are those of the parameters that learn now."""
+        return self._arranged_for is self._parameters.graph.frozen
+
+    def hold_sum(self) -> Array:
+        """Return the vector of the sum of gradients, which is made on first use."""
+        if self.sum is None:
+            self.sum = self._zeros()
+        return self.sum
+
+    def known(self) -> list[dict[str, Any]]:
+        """Return all values that :meth:`apply` depends on, by name; first the objects whose methods it calls."""
+        rules = {f"rule {i}": rule for i, rule in enumerate(self.rules)}
+        sums = {} if self.sum is None else {"sum": self.sum}
+        return [rules, {**self.slots, **sums, "squares": self._squares}, {"parts": self.parts}]
+
+    def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float = 1.0) -> bool:
+        """Change a worker's range of parameters; the first worker changes all if the optimiser must see all.
+
+        The gradient is the mean of those since the last update; then its values are clipped, then its norm.
+        """
+        backend, pieces = self._parameters.backend, self._mine(comm)
+        slices = [slice(piece.start, piece.stop) for piece in pieces]
+        total, last = moment.held + weight, moment.update is not None
+        if self.sum is not None and (moment.held or not last):
+            for part in slices:
+                g, held = gradient[part], self.sum[part]
+                g *= weight
+                if moment.held:
+                    g += held
+                if last:
+                    g /= total or 1.0
+                else:
+                    held[...] = g
+        finite = True
+        if last and total:
+            if moment.clip_value is not None:
+                for part in slices:
+                    backend.xp.clip(gradient[part], -moment.clip_value, moment.clip_value, out=gradient[part])
+            if moment.clip_norm is not None:
+                finite = self._clip_norm(gradient, pieces, comm, moment.clip_norm)
+            if finite:
+                self._change(gradient, pieces, comm, moment)
+        for part in slices:
+            gradient[part] = 0  # the next step expects zeros where no layer writes
+        return finite
+
+    def _clip_norm(self, gradient: Array, pieces: list[Part], comm: Communicator, most: float) -> bool:
+        """Scale the gradient down if its norm exceeds ``most``; return whether the norm is finite.
+
+        All workers compute the same norm: each sums its own chunks, and all add the sums of all chunks.
+        """
+        xp, chunk = self._parameters.backend.xp, self._chunk
+        for i, inside in groupby(pieces, lambda piece: piece.start // chunk):
+            squares = [xp.square(gradient[piece.start : piece.stop], dtype="float64").sum() for piece in inside]
+            self._squares[i] = sum(squares[1:], squares[0])
+        comm.barrier()
+        self.norm = norm = math.sqrt(float(self._squares.sum()))
+        if not math.isfinite(norm):
+            return False
+        factor = most / (norm + 1e-6)
+        if factor < 1:
+            for piece in pieces:
+                gradient[piece.start : piece.stop] *= factor
+        return True
+
+    def _change(self, gradient: Array, pieces: list[Part], comm: Communicator, moment: Moment) -> None:
+        """Let each part's rule change the parameters."""
+        backend, flat = self._parameters.backend, self._parameters.flat
+        if not self._elementwise:
+            if not comm.rank:
+                self._change_whole(gradient, moment)
+            return
+        work = self._work(comm.rank, max((piece.stop - piece.start for piece in pieces), default=0))
+        for start, stop, number, missed in pieces:
+            part, rule = slice(start, stop), self.rules[number]
+            slots = {name: self.slots[name][part] for name in rule.state_slots()}
+            t = (moment.update or 1) - missed
+            backend.update(rule, flat[part], gradient[part], slots, moment.rates[number], t, work[: stop - start])
+
+    def _work(self, rank: int, size: int) -> Array:
+        """Return scratch of a worker, of at least this size."""
+        if rank not in self._scratch or self._scratch[rank].size < size:
+            self._scratch[rank] = self._parameters.backend.empty((size,), self._parameters.dtype)
+        return self._scratch[rank]
+
+    def _change_whole(self, gradient: Array, moment: Moment) -> None:
+        """Give each rule all its parameters at once, which are copied if they are not neighbours."""
+        backend, flat = self._parameters.backend, self._parameters.flat
+        for number, missed in dict.fromkeys(part[2:] for part in self.parts):
+            parts = [slice(*part[:2]) for part in self.parts if part[2:] == (number, missed)]
+            rule, t = self.rules[number], (moment.update or 1) - missed
+            vectors = [flat, gradient, *(self.slots[name] for name in rule.state_slots())]
+            if len(parts) == 1:
+                joined = [vector[parts[0]] for vector in vectors]
+            else:
+                joined = [backend.xp.concatenate([vector[part] for part in parts]) for vector in vectors]
+            p, g, *kept = joined
+            slots = dict(zip(rule.state_slots(), kept, strict=True))
+            backend.update(rule, p, g, slots, moment.rates[number], t, self._work(0, flat.size)[: p.size])
+            if len(parts) > 1:
+                for vector, whole in zip([flat, *vectors[2:]], [p, *kept], strict=True):
+                    start = 0
+                    for part in parts:
+                        size = part.stop - part.start
+                        vector[part] = whole[start : start + size]
+                        start += size
+
+    # ------------------------------------------------------------------ chunks
+
+    @property
+    def _elementwise(self) -> bool:
+        return all(rule.works_elementwise() for rule in self.rules)
+
+    @property
+    def _chunk(self) -> int:
+        size: int = self._parameters.flat.size
+        return max(1, min(self._parameters.backend.update_chunk, size))
 
     def _zeros(self) -> Array:
         backend = self._parameters.backend
@@ -37,25 +227,72 @@ class Update:
             vector[...] = 0
         return vector
 
-    def known(self) -> list[dict[str, Any]]:
-        """Return all values that :meth:`apply` depends on, by name; first the objects whose methods it calls."""
-        return [{"optimizer": self.optimizer}, self.slots]
+    def _mine(self, comm: Communicator) -> list[Part]:
+        """Return the pieces of the parts in each chunk of a worker."""
+        key = comm.rank, comm.size
+        if key not in self._pieces:
+            count = self._squares.size
+            mine = comm.partition(count) if self._elementwise else range(0 if comm.rank else count)
+            self._pieces[key] = list(self._cut(mine))
+        return self._pieces[key]
 
-    def apply(self, gradient: Array, comm: Communicator, moment: Moment) -> None:
-        """Change a worker's range of parameters; the first worker changes all if the optimiser must see all."""
-        parameters, backend = self._parameters, self._parameters.backend
-        flat, size = parameters.flat, parameters.flat.size
-        if self.optimizer.works_elementwise():
-            elements, most = comm.partition(size), min(backend.update_chunk, size)
-        else:
-            elements, most = range(0 if comm.rank else size), size
-        most = max(1, most)
-        if comm.rank not in self._scratch or self._scratch[comm.rank].size < min(most, len(elements)):
-            self._scratch[comm.rank] = backend.empty((most,), parameters.dtype)
-        scratch = self._scratch[comm.rank]
-        for start in range(elements.start, elements.stop, most):
-            part = slice(start, min(start + most, elements.stop))
-            slots = {name: vector[part] for name, vector in self.slots.items()}
-            some = scratch[: part.stop - part.start]
-            backend.update(self.optimizer, flat[part], gradient[part], slots, moment.lr, moment.step + 1, some)
-        gradient[elements.start : elements.stop] = 0  # the next step expects zeros where no layer writes
+    def _cut(self, chunks: range) -> Iterator[Part]:
+        parts = iter(self.parts)
+        part = next(parts, None)
+        for i in chunks:
+            start, stop = i * self._chunk, (i + 1) * self._chunk
+            while part is not None and part.start < stop:
+                if part.stop > start:
+                    yield part._replace(start=max(start, part.start), stop=min(stop, part.stop))
+                if part.stop > stop:
+                    break
+                part = next(parts, None)
+
+
+def slots_of(rules: Iterable[Optimizer]) -> tuple[str, ...]:
+    """Return the names of the vectors that optimisers keep."""
+    return tuple(dict.fromkeys(name for rule in rules for name in rule.state_slots()))
+
+
+def rules_of(optimizer: Optimizer, groups: Groups, graph: Graph) -> tuple[list[Optimizer], dict[str, int]]:
+    """Return the optimiser with those that groups make of it, and the number of each parameter's rule, by name."""
+    known = [name for name, _, _ in names(graph, "parameters")]
+    changes: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for pattern, fields in groups.items():
+        for name in chosen("the pattern of groups", pattern, known):
+            changes[name] |= fields
+    distinct: list[dict[str, Any]] = [{}]
+    rules, rule_of = [optimizer], {}
+    for name, fields in changes.items():
+        if fields not in distinct:
+            distinct.append(fields)
+            rules.append(changed(optimizer, fields, name))
+        rule_of[name] = distinct.index(fields)
+    return rules, rule_of
+
+
+def changed(optimizer: Optimizer, fields: Mapping[str, Any], name: str) -> Optimizer:
+    """Return an optimiser of the same class with other arguments, for the parameter ``name``."""
+    kept = {key: getattr(optimizer, key) for key in arguments(type(optimizer))}
+    for key in fields:
+        if key not in kept:
+            raise ShapeError(
+                f"groups give {key!r} for {name}, which {type(optimizer).__name__} does not have; it has:"
+                f" {', '.join(kept)}"
+            )
+    try:
+        return type(optimizer)(**{**kept, **fields})
+    except Im2colnetError as error:
+        raise ShapeError(f"groups give {dict(fields)!r} for {name}: {error}") from error
+
+
+def check_groups(groups: Any) -> dict[str, dict[str, Any]]:
+    """Return groups as a dict of dicts, or raise a ShapeError."""
+    if groups is None:
+        return {}
+    if not isinstance(groups, Mapping) or not all(isinstance(fields, Mapping) for fields in groups.values()):
+        raise ShapeError(
+            'groups must be a dict of patterns and of what differs there, such as {"*.bias": {"weight_decay": 0}}, got'
+            f" {groups!r:.80}"
+        )
+    return {pattern: dict(fields) for pattern, fields in groups.items()}

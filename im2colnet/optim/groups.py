@@ -1,0 +1,35 @@
+"""Groups of parameters that are usual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["decay_weights_only"]
+
+
+def decay_weights_only(net: Any) -> dict[str, dict[str, Any]]:
+    """Return groups in which biases, and the weights of norms, have no weight decay.
+
+    A bias, or a norm's scale, has one number for each channel, which weight decay would only pull away from what suits
+    the data (He et al. 2019, arXiv:1812.01187, section 3.1).
+
+    >>> import im2colnet as ic
+    >>> net = ic.Sequential([ic.Conv2d(1, 8, 3), ic.BatchNorm2d(8)])
+    >>> ic.optim.decay_weights_only(net)
+    {'0.bias': {'weight_decay': 0.0}, '1.weight': {'weight_decay': 0.0}, '1.bias': {'weight_decay': 0.0}}
+
+    Parameters
+    ----------
+    net : Network
+
+    Returns
+    -------
+    dict of str to dict
+        The ``groups`` of a :class:`~im2colnet.Trainer`: all parameters that have one axis or belong to a norm.
+    """
+    return {
+        f"{node.name}.{key}": {"weight_decay": 0.0}
+        for node in net.graph.nodes
+        for key, parameter in node.layer.parameters().items()
+        if len(parameter.shape) <= 1 or parameter.precise
+    }
