@@ -338,6 +338,8 @@ def read_callbacks(information: Mapping[str, Any], tensors: Mapping[str, Any]) -
 def read_transforms(descriptions: list[Any]) -> tuple[Transform, ...]:
     """Read the transforms of the training images."""
     return tuple(rebuild_as(Transform, each, f"augment.{i}") for i, each in enumerate(descriptions))
+
+
 def read_names(name: str, info: Mapping[str, Any], known: Iterable[str]) -> list[str]:
     """Read a list of names of parameters or of state; it is empty in checkpoints of older versions."""
     found: list[str] = entry(name, {name: []} | dict(info), list)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from im2colnet.errors import DTypeError, NonFiniteError, ShapeError
 from im2colnet.graph.nodes import locate
+from im2colnet.graph.passes import settled
 from im2colnet.layout import internal_shape
 from im2colnet.lazy import LazyArray
 from im2colnet.losses import Loss
@@ -116,7 +117,7 @@ def check_batches(net: Network, data: Dataset, loader: Loader | Stream) -> None:
 
     def check(n: int) -> None:
         shapes = net.graph.shapes(internal_shape(loader.example[0].shape[1:], n))
-        for node in net.graph.nodes:
+        for node in settled(net.graph).nodes:
             with locate(node):
                 node.layer.check_batch(node.input_shape(shapes))
 

@@ -99,6 +99,9 @@ class Update:
         self._pieces: dict[tuple[int, int], list[Part]] = {}
         with self._parameters.backend.context():
             self._squares[...] = 0  # also of chunks in which nothing learns
+            for _, node, key in names(self._parameters.graph, "parameters"):
+                if self.sum is not None and key in node.frozen:  # a parameter that learns again begins with nothing
+                    self._parameters.views(node, self.sum)[key][...] = 0
 
     @property
     def arranged(self) -> bool:
@@ -153,12 +156,12 @@ class Update:
 
         All workers compute the same norm: each sums its own chunks, and all add the sums of all chunks.
         """
-        xp, chunk = self._parameters.backend.xp, self._chunk
+        backend, chunk = self._parameters.backend, self._chunk
         for i, inside in groupby(pieces, lambda piece: piece.start // chunk):
-            squares = [xp.square(gradient[piece.start : piece.stop], dtype="float64").sum() for piece in inside]
+            squares = [backend.xp.square(gradient[piece.start : piece.stop], dtype="float64").sum() for piece in inside]
             self._squares[i] = sum(squares[1:], squares[0])
         comm.barrier()
-        self.norm = norm = math.sqrt(float(self._squares.sum()))
+        self.norm = norm = math.sqrt(float(backend.to_numpy(self._squares.sum())))
         if not math.isfinite(norm):
             return False
         factor = most / (norm + 1e-6)

@@ -10,6 +10,7 @@ case's arrays are "group/name/array", its configuration is the JSON string "grou
 
 import json
 import sys
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from zlib import crc32
@@ -427,6 +428,63 @@ def net(random, **settings):
     return settings, inputs, outputs
 
 
+def training(
+    random,
+    optimizer,
+    settings,
+    clip_norm=None,
+    clip_value=None,
+    accumulate=1,
+    groups=None,
+    frozen=None,
+    statistics=False,
+):
+    """A small net, trained for eight batches.
+
+    ``groups`` are settings of their own for patterns of names, ``frozen`` the patterns that are frozen from a batch on,
+    with ``statistics`` the batch norm too, in evaluation mode.
+    """
+    norm = nn.BatchNorm2d(4)
+    layers = [
+        nn.Conv2d(2, 4, 3, padding=1, bias=False),
+        norm,
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    ]
+    net = nn.Sequential(*layers).double()
+    parameters = dict(net.named_parameters())
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.tensor(random(*parameter.shape, scale=0.25) + (name == "1.weight")))
+    images, labels = random(8, 6, 2, 4, 4), np.arange(48, dtype=np.int64).reshape(8, 6) * 7 % 3
+    inputs = {"images": images, "labels": labels}
+    inputs.update({f"initial/{name}": value.numpy().copy() for name, value in net.state_dict().items()})
+    own = {name: {} for name in parameters}
+    for pattern, different in (groups or {}).items():
+        for name in filter(partial(fnmatchcase, pat=pattern), parameters):
+            own[name] |= different
+    update = getattr(torch.optim, optimizer)([{"params": parameters[n], **own[n]} for n in parameters], **settings)
+    norms = []
+    for batch in range(8):
+        for pattern in (frozen or {}).get(str(batch), ()):
+            for name, parameter in parameters.items():
+                parameter.requires_grad_(not fnmatchcase(name, pattern))
+            norm.train(not (statistics and fnmatchcase("1.running_mean", pattern)))
+        loss = F.cross_entropy(net(torch.tensor(images[batch])), torch.tensor(labels[batch])) / accumulate
+        loss.backward()
+        if (batch + 1) % accumulate == 0:
+            if clip_value is not None:
+                nn.utils.clip_grad_value_(net.parameters(), clip_value)
+            norms.append(nn.utils.clip_grad_norm_(net.parameters(), np.inf if clip_norm is None else clip_norm).item())
+            update.step()
+            update.zero_grad()
+    config = {"optimizer": optimizer, "settings": settings, "clip_norm": clip_norm, "clip_value": clip_value}
+    config |= {"accumulate": accumulate, "groups": groups, "frozen": frozen, "statistics": statistics}
+    return config, inputs, {"norms": norms} | {f"final/{name}": value for name, value in net.state_dict().items()}
+
+
 def initialisation(random, layer, args, fan_in):
     """Default initialisation: U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weight and bias."""
     torch.manual_seed(0)
@@ -735,6 +793,43 @@ FUNCTIONS = [
     {"function": "interpolate", "shapes": {"input": (1, 2, 7, 5)}, "scale_factor": (1.1, 2.3), "mode": "bilinear"},
     {"function": "interpolate", "shapes": {"input": (1, 2, 4, 3)}, "scale_factor": 2.4, "recompute_scale_factor": True},
 ]
+
+ADAM = {"lr": 0.02, "weight_decay": 0.1}
+TRAININGS = {
+    "clipped by norm": {"optimizer": "SGD", "settings": {"lr": 0.2, "momentum": 0.9}, "clip_norm": 0.5},
+    "clipped by value": {"optimizer": "SGD", "settings": {"lr": 0.2}, "clip_value": 0.05},
+    "clipped by both": {"optimizer": "Adam", "settings": ADAM, "clip_value": 0.05, "clip_norm": 0.1},
+    "accumulated": {"optimizer": "Adam", "settings": ADAM, "accumulate": 2, "clip_norm": 0.4},
+    "groups": {
+        "optimizer": "AdamW",
+        "settings": ADAM,
+        "groups": {"*.bias": {"weight_decay": 0}, "5.*": {"lr": 0.05, "betas": [0.8, 0.99]}},
+    },
+    "groups of SGD": {
+        "optimizer": "SGD",
+        "settings": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
+        "groups": {"*": {"weight_decay": 0}, "0.weight": {"momentum": 0.0, "weight_decay": 0.2}},
+    },
+    "frozen and learning again": {
+        "optimizer": "Adam",
+        "settings": ADAM,
+        "frozen": {"2": ["[01].*"], "5": ["none"]},
+        "clip_norm": 0.3,
+    },
+    "frozen from the beginning": {"optimizer": "Adam", "settings": ADAM, "frozen": {"0": ["[01].*"], "4": ["none"]}},
+    "frozen statistics": {
+        "optimizer": "SGD",
+        "settings": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
+        "frozen": {"3": ["1.*"], "6": ["none"]},
+        "statistics": True,
+    },
+    "frozen statistics, and a weight that learns": {
+        "optimizer": "SGD",
+        "settings": {"lr": 0.1},
+        "frozen": {"3": ["1.running*"]},
+        "statistics": True,
+    },
+}
 
 FAMILIES = {
     "convolution": {
@@ -1335,6 +1430,7 @@ FAMILIES = {
                 },
             },
         ),
+        "training": (training, TRAININGS),
         "schedule": (schedule, {f"{case['name']}, {i}": case for i, case in enumerate(SCHEDULES)}),
     },
     "networks": {
