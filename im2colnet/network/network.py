@@ -672,7 +672,7 @@ _MADE = frozenset({"_graph", "_built_of", "_parameters", "_engine"})
 
 def _attributes(network: Network) -> dict[str, Any]:
     """Return the attributes that a network's class has given it."""
-    return {name: value for name, value in vars(network).items() if name not in {*_MADE, "_made_with"}}
+    return {name: value for name, value in vars(network).items() if name not in {*_MADE, "_made_with", "replaced"}}
 
 
 def _holders(layer: Layer) -> Iterator[tuple[Network, str, Any]]:
