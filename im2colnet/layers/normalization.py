@@ -525,7 +525,7 @@ class InstanceNorm2d(RunningNorm, ByChannels):
 
     def check_batch(self, x: Shape) -> None:
         H, _, W, _ = x
-        if H * W == 1:
+        if H * W == 1 and not self.settled:
             raise ShapeError(
                 f"instance norm needs more than one pixel for each channel, got input shape {user_shape(x)}"
             )

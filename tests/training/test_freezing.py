@@ -191,6 +191,24 @@ def test_with_frozen_statistics_training_computes_what_prediction_does(every_bac
     assert trainer.step(x[:1], labels[:1])  # of one sample, which has no statistics of its own
 
 
+def test_an_instance_norm_with_frozen_statistics_is_a_batch_norm_with_frozen_statistics(every_backend):
+    def trained(kind, frozen):
+        norm = kind(3, affine=True, track_running_stats=True)
+        net = ic.Sequential([ic.Conv2d(3, 3, 1), norm, ic.Flatten(), ic.Linear(192, 4)]).init(
+            0, "float64", every_backend
+        )
+        statistics = {"1.running_mean": np.array([0.5, 0, -1]), "1.running_var": np.array([2, 0.5, 1])}
+        net.load_state_dict(net.state_dict() | statistics)
+        net.freeze("1.running*", *frozen, statistics=True)
+        trainer = ic.Trainer(net, optimizer=ic.SGD(0.1, 0.9), shard=5)
+        for seed in range(3):
+            trainer.step(*batch(seed=seed, dtype="float64"))
+        return everything(trainer)
+
+    for frozen in ([], ["1.*"], ["0.*", "1.bias"]):
+        assert_same_bits(trained(ic.InstanceNorm2d, frozen), trained(ic.BatchNorm2d, frozen))
+
+
 def test_a_last_batch_of_one_image_is_large_enough_for_frozen_statistics():
     net = ic.Sequential([ic.Flatten(), ic.BatchNorm1d(192), ic.Linear(192, 4)]).init(0)
     with pytest.raises(ic.ShapeError, match="too small"):
