@@ -494,6 +494,7 @@ class Network(Layer):
             if self.input_shape is not None:
                 self.graph.shapes(internal_shape(self.input_shape, 1))
             if old is not None:
+                self._parameters = None  # so that init keeps the normalisation
                 self.init(seed, old.dtype, old.backend)
                 self.held.load_state_dict({k: v for k, v in old.state_dict().items() if elsewhere(k)})
         except BaseException:

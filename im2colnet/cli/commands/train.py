@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from im2colnet.cli import fine_tuning
 from im2colnet.cli.arguments import (
     Commands,
     UsageError,
@@ -26,7 +27,7 @@ from im2colnet.cli.arguments import (
 )
 from im2colnet.cli.augmentation import OPTIONS, add_augmentation, augmentation_row, transforms_for
 from im2colnet.cli.data import check_folder, checksum, data_source, load_data, pictures_record
-from im2colnet.cli.networks import check_data, default_model, make_model
+from im2colnet.cli.networks import check_data, make_model
 from im2colnet.cli.recipes import MIN_STEPS, make_optimizer, optimizer_name, optimizer_text
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import CURVES, FILES, RECORD, RunRecord, take_folder
@@ -51,7 +52,11 @@ ORDER = 10
 #: quantities that a checkpoint's history must have for each epoch
 RECORDED = ("loss", "seconds", "images_per_second")
 #: options of a new training only: a checkpoint has settings of its own
-FIXED = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision", *OPTIONS)
+FIXED = (
+    *("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision"),
+    *OPTIONS,
+    *fine_tuning.FIXED,
+)
 
 
 class Training(NamedTuple):
@@ -63,6 +68,7 @@ class Training(NamedTuple):
     held_out: Dataset
     augment: list[Transform] | None = None  #: transforms of the training images; None for those of the checkpoint
     normalize: bool = False
+    said: str = ""  #: which weights of another checkpoint it begins with
 
 
 def register(commands: Commands) -> None:
@@ -77,6 +83,7 @@ def register(commands: Commands) -> None:
         im2colnet train --data fashion-mnist --model lenet5 --epochs 3
         im2colnet train --data pictures --augment crop,flip --cutmix 1 --normalize
         im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
+        im2colnet train --data mine.npz --init-from runs/cars-resnet18-1/checkpoint.safetensors --freeze "layer*"
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
         """,
         more="\n\ndefaults of the models:\n"
@@ -143,6 +150,8 @@ def register(commands: Commands) -> None:
         help="the precision in which a GPU computes (default: the backend's)",
     )
     add_augmentation(parser)
+    fine_tuning.add_update(parser)
+    fine_tuning.add_fine_tuning(parser)
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=text, metavar="DIR", help="the run folder (default: a new one in runs/)")
     group.add_argument(
@@ -163,9 +172,11 @@ def run(args: argparse.Namespace) -> Report:
 
 def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
     training = resume(args) if args.resume else start(args)
-    trainer, record, images, held_out, augment, normalize = training
+    trainer, record, images, held_out, augment, normalize, said = training
     talk = sys.stderr if args.json else sys.stdout
     print(_start_text(training, terminal.columns(talk)), file=talk)
+    if said:
+        print(said, file=talk)
     if trainer.epoch >= record.epochs:
         out = Path(args.resume).parent
         print(f"already done: {count(trainer.epoch, 'epoch')}; to go on, ask for more with --epochs", file=talk)
@@ -207,13 +218,12 @@ def start(args: argparse.Namespace) -> Training:
     check_folder(args)
     args.data = args.data or "digits"
     images, held_out = load_data(args)
-    model = args.model or default_model(images)
-    recipe = MODELS[model].recipe
+    net, model, recipe_of, said = fine_tuning.beginning(args, images)
+    recipe = MODELS[recipe_of].recipe
     batch_size = args.batch_size or recipe.batch_size
     steps = len(images) // batch_size if args.drop_last else math.ceil(len(images) / batch_size)
     epochs = args.epochs or max(recipe.epochs, math.ceil(MIN_STEPS / max(steps, 1)))
     optimizer = _optimizer(args, recipe, epochs, steps)
-    net = make_model(args, model, images)
     record = RunRecord(
         *data_source(args),
         model,
@@ -224,8 +234,9 @@ def start(args: argparse.Namespace) -> Training:
         args.drop_last,
         **pictures_record(args, None, images),
     )
-    trainer = Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision)
-    return Training(trainer, record, images, held_out, transforms_for(args, images), bool(args.normalize))
+    settings = fine_tuning.settings(args, net)
+    trainer = Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision, **settings)
+    return Training(trainer, record, images, held_out, transforms_for(args, images), bool(args.normalize), said)
 
 
 def resume(args: argparse.Namespace) -> Training:
@@ -286,15 +297,16 @@ def _given(value: float | None, default: float) -> float:
 
 
 def _start_text(training: Training, width: int | None) -> str:
-    trainer, record, images, held_out, augment, normalize = training
+    trainer, record, images, held_out, augment, normalize, _ = training
     rows = {
         "data": f"{images.name}, {len(images):,} training and {len(held_out):,} test images"
         f" of {size_text(images.images.shape[1:])}",
         **augmentation_row(
             trainer.augment if augment is None else augment, normalize or trainer.net.normalization is not None
         ),
-        "network": f"{record.model}, {trainer.net.graph.size:,} parameters",
-        "steps": f"batches of {record.batch_size}, {optimizer_text(trainer.optimizer)}",
+        "network": f"{record.model}, {trainer.net.graph.size:,} parameters" + fine_tuning.frozen_text(trainer.net),
+        "steps": f"batches of {record.batch_size}, {optimizer_text(trainer.optimizer)}"
+        + fine_tuning.settings_text(trainer),
     }
     return fields(rows, width) + "\n"
 
