@@ -177,7 +177,7 @@ class Update:
             if not comm.rank:
                 self._change_whole(gradient, moment)
             return
-        work = self._work(comm.rank, max((piece.stop - piece.start for piece in pieces), default=0))
+        work = self._work(comm.rank, self._chunk)
         for start, stop, number, missed in pieces:
             part, rule = slice(start, stop), self.rules[number]
             slots = {name: self.slots[name][part] for name in rule.state_slots()}

@@ -203,7 +203,7 @@ def test_an_instance_norm_with_frozen_statistics_is_a_batch_norm_with_frozen_sta
         trainer = ic.Trainer(net, optimizer=ic.SGD(0.1, 0.9), shard=5)
         for seed in range(3):
             trainer.step(*batch(seed=seed, dtype="float64"))
-        return everything(trainer)
+        return net.state_dict()
 
     for frozen in ([], ["1.*"], ["0.*", "1.bias"]):
         assert_same_bits(trained(ic.InstanceNorm2d, frozen), trained(ic.BatchNorm2d, frozen))
