@@ -121,6 +121,14 @@ class Plan:
             x, y = cut_rows(x, band.inputs), cut_rows(y, band.outputs)
         return layer.algorithm(x, y, self.dtype, self.backend)
 
+    def gradient_count(self, i: int) -> int:
+        """Return how many gradients the backward pass of node ``i`` computes: its input's, and its parameters'.
+
+        Each takes about the FLOPs of the forward pass.
+        """
+        node = self.graph.nodes[i]
+        return any(self.wanted[v] for v in node.inputs) + bool(node.learning)
+
     # ------------------------------------------------------------------ steps
 
     def _needs(self, node: Node) -> Needs:

@@ -43,6 +43,7 @@ def plan(
         ``training`` and ``inference``: bytes by purpose and their ``total``, which counts every array that the library
         holds at its peak, without the images themselves and the Python interpreter. ``algorithms``: for each
         convolution, by the layer's name, the algorithm of a shard in training and in inference, and why it was chosen.
+        ``flops_forward`` and ``flops_step``: the FLOPs of a forward pass, and about those of a training step.
     """
     threads = threads or get_num_threads()
     backend, dtype = (net.backend, net.dtype) if net.initialized else (get_backend(), "float32")
@@ -69,8 +70,10 @@ def plan(
             "workers": planned.workers,
             "stages": len(planned.stages),
         }
-    flops = sum(row["flops"] for row in net.summary_facts(input_shape, batch)["layers"])
-    return report | {"flops_forward": flops, "algorithms": algorithms}
+    flops = [row["flops"] for row in net.summary_facts(input_shape, batch)["layers"]]
+    trained = net.plan(batch, input_shape, True, threads, shard).largest
+    step = sum(each * (1 + trained.gradient_count(i)) for i, each in enumerate(flops))
+    return report | {"flops_forward": sum(flops), "flops_step": step, "algorithms": algorithms}
 
 
 def plan_text(report: dict[str, Any], width: int | None = None) -> str:

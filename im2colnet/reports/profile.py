@@ -83,13 +83,13 @@ def _profile(
         return median(sum(clock.get((kind, i), 0.0) for kind in kinds) for clock in clocks)
 
     planned = net.plan(batch, input_shape, threads=1)
-    item, wanted, layers = ITEM_BYTES[net.dtype], planned.largest.wanted, []
+    item, layers = ITEM_BYTES[net.dtype], []
     for i, node in enumerate(nodes):
         before, after = node.inputs[0], node.output
         x, y = values[before], values[after]
         weights = sum(prod(p.shape) for p in node.layer.parameters().values())
         moved = item * (sum(prod(values[v]) for v in node.inputs) + prod(y) + weights)
-        gradients = wanted[before] + bool(weights)  # the input's, and the parameters'
+        gradients = planned.largest.gradient_count(i)
         flops = node.layer.flops(x, y)
         layers.append(
             {

@@ -309,6 +309,46 @@ def test_a_gradient_that_always_overflows_is_an_error(gpu):
     np.testing.assert_array_equal(trainer.net.state_dict()["0.weight"], before)
 
 
+def test_the_norm_is_that_of_the_gradient_without_its_scale(gpu):
+    norms = []
+    for precision in ("float32", "float16"):
+        trainer = ic.Trainer(small(gpu), precision=precision, clip_norm=0.01, accumulate=2)
+        for seed in range(2):
+            trainer.step(*batch(seed=seed))
+        norms.append(trainer.gradient_norm)
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
+
+
+def test_a_batch_whose_gradient_overflows_is_left_out_of_the_mean(gpu):
+    class Sometimes(ic.CrossEntropyLoss):
+        factor = 1.0
+
+        def __call__(self, logits, labels, scale, metrics, dlogits, backend):
+            super().__call__(logits, labels, scale, metrics, dlogits, backend)
+            if dlogits is not None:
+                dlogits[...] *= self.factor
+
+    def trained(factors, accumulate):
+        loss = Sometimes()
+        net = ic.Sequential([ic.Flatten(), ic.Linear(432, 4)]).init(0, backend=gpu)
+        trainer = ic.Trainer(net, loss, ic.SGD(0.1), precision="float16", accumulate=accumulate)
+        trainer.loss_scale.value = 2.0**10
+        for seed, factor in enumerate(factors):
+            loss.factor = factor
+            if factor:
+                trainer.step(*batch(seed=seed))
+        return trainer
+
+    alone, several = trained([1, 0, 1], 2), trained([1, np.inf, 1], 3)
+    assert (alone.updates, several.updates) == (1, 1)
+    assert several.loss_scale.value == 2.0**9
+    for name, found in several.net.state_dict().items():
+        np.testing.assert_allclose(found, alone.net.state_dict()[name], rtol=1e-3, atol=1e-6)
+    nothing = trained([np.inf, np.inf], 2)
+    assert nothing.updates == 1
+    assert_same_bits(nothing.net.state_dict(), ic.Sequential([ic.Flatten(), ic.Linear(432, 4)]).init(0).state_dict())
+
+
 def test_a_checkpoint_keeps_precision_and_scale(gpu, tmp_path):
     trainer = ic.Trainer(small(gpu), optimizer=ic.SGD(0.02, 0.9), precision="float16")
     trainer.step(*batch())

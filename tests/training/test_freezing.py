@@ -9,6 +9,7 @@ from helpers import assert_close, assert_same_bits, everything, normal
 from small_networks import plain, with_batch_norm, with_both
 
 import im2colnet as ic
+from im2colnet.reports import memory, profile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,8 +123,21 @@ def test_the_plan_shrinks():
     assert len(settled.stages) == 1
     activations = [plan.memory()["activations"] for plan in (whole, head, settled)]
     assert activations[0] > activations[1] >= activations[2]
+    last_flops = 2 * 8 * 6 * 4 + 8 * 4
+    report = memory.plan(net, (3, 8, 8), 8, ic.SGD(0.1))
+    assert report["flops_step"] == report["flops_forward"] + last_flops
     net.unfreeze()
     assert steps(net.plan(8, (3, 8, 8))) == steps(whole)
+    report = memory.plan(net, (3, 8, 8), 8, ic.SGD(0.1))
+    assert 2.5 * report["flops_forward"] < report["flops_step"] < 3 * report["flops_forward"]
+
+
+def test_the_profile_of_a_frozen_network():
+    net = plain().init(0)
+    net.freeze("0.*", "3.weight")
+    layers = profile.profile(net, (3, 8, 8), 4, ic.SGD(0.1), steps=1)["layers"]
+    share = [layer["backward"]["flops"] / layer["forward"]["flops"] for layer in layers if layer["forward"]["flops"]]
+    assert share == [0, 0, 0, 1, 1, 2]
 
 
 def test_backward_ends_at_the_lowest_layer_that_learns():
