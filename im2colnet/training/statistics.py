@@ -19,10 +19,11 @@ class Still:
         """Return what forked workers must know: that this is another object than the update of the training."""
         return [{"still": self}]
 
-    def apply(self, gradient: Array, comm: Communicator, moment: Moment) -> None:
+    def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float) -> bool:
         """Set a worker's range of the gradient to 0, as the next step expects it."""
         mine = comm.partition(gradient.size)
         gradient[mine.start : mine.stop] = 0
+        return True
 
 
 def renew_statistics(trainer: Any) -> bool:
@@ -37,7 +38,9 @@ def renew_statistics(trainer: Any) -> bool:
     """
     net, engine, loader = trainer.net, trainer.engine, trainer.fitting.loader
     norms = [
-        node for node in net.graph.nodes if "running_mean" in node.buffers and getattr(node.layer, "momentum", 0) != 0
+        node
+        for node in net.graph.nodes
+        if "running_mean" in node.buffers.keys() - node.frozen and getattr(node.layer, "momentum", 0) != 0
     ]
     if not norms:
         return False
@@ -49,7 +52,7 @@ def renew_statistics(trainer: Any) -> bool:
                 for node in norms:
                     for array in node.buffers.values():
                         array[...] = 0
-                engine.train(images, labels, still, Moment(trainer.seed, count, 0.0))
+                engine.train(images, labels, still, Moment(trainer.seed, count, (0.0,)))
                 engine.changing = False
                 count += 1
                 for node, means in zip(norms, sums, strict=True):

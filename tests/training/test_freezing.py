@@ -407,3 +407,60 @@ def test_copies_are_frozen_too(way, tmp_path):
     assert steps(other.plan(4, (3, 8, 8))) == steps(net.plan(4, (3, 8, 8)))
     other.unfreeze()
     assert len(net.frozen) == 4
+
+
+# ---------------------------------------------------------------------- callbacks
+
+
+class Unfreezing(ic.Callback):
+    """Lets one more layer learn after each epoch."""
+
+    def start(self, trainer):
+        self.trainer = trainer
+
+    def epoch(self, record):
+        self.trainer.net.unfreeze(["7.*", "3.body.3.*", "3.*", "*"][int(record["epoch"])])
+
+
+def test_a_callback_unfreezes_layer_by_layer(tmp_path):
+    """And goes on with the same bits from within an epoch, with averaged weights and gradients that are added up."""
+
+    def trainer():
+        net = with_batch_norm().init(0)
+        net.freeze(statistics=True)
+        net.unfreeze("7.*")
+        return ic.Trainer(net, None, ic.Adam(0.01), 1, accumulate=2, clip_norm=0.5)
+
+    class Stop(ic.Callback):
+        def start(self, trainer):
+            self.trainer = trainer
+
+        def step(self, progress):
+            if self.trainer.steps == 5:
+                self.trainer.stop("enough")
+
+    def fit(trainer, *more):
+        ema = ic.callbacks.EMA(0.9)
+        data = batch(20)
+        trainer.fit(data, 3, 8, data, callbacks=[Unfreezing(), ema, *more], progress=False)
+        return trainer
+
+    whole = fit(trainer())
+    assert whole.net.frozen == ()
+    assert (whole.steps, whole.updates) == (9, 6)
+    stopped = fit(trainer(), Stop())
+    assert (stopped.steps, stopped.updates) == (5, 3)
+    stopped.save(tmp_path / "x.safetensors")
+    assert_same_bits(everything(fit(ic.Trainer.load(tmp_path / "x.safetensors"))), everything(whole))
+
+
+def test_measured_statistics_are_those_that_are_not_frozen():
+    """By SWA, whose last step measures the statistics for the averaged weights."""
+    net = with_batch_norm().init(0)
+    net.freeze("1.*", statistics=True)
+    before = net.state_dict()
+    data = batch(20)
+    ic.Trainer(net).fit(data, 2, 10, data, callbacks=[ic.callbacks.SWA(1)], progress=False)
+    after = net.state_dict()
+    assert_same_bits(after["1.running_mean"], before["1.running_mean"])
+    assert not np.array_equal(after["3.body.1.running_mean"], before["3.body.1.running_mean"])

@@ -34,10 +34,10 @@ class Averages(Callback):
 
 
 class EMA(Averages):
-    """Exponential moving average of the weights: after each step ``average = d · average + (1 - d) · weights``.
+    """Exponential moving average of the weights: after each update ``average = d · average + (1 - d) · weights``.
 
     In validation, in checkpoints and after ``fit`` the network has the averages; training goes on with its own
-    weights, which checkpoints hold too. The n-th step's ``d`` is the smaller of ``decay`` and ``(1 + n) / (10 + n)``,
+    weights, which checkpoints hold too. The n-th update's ``d`` is the smaller of ``decay`` and ``(1 + n) / (10 + n)``,
     so that the first weights, which are random, are soon forgotten. Running statistics of batch norms are averaged
     like weights. (Polyak, Juditsky 1992, doi:10.1137/0330046; with these ``d`` and statistics Tan, Le 2019,
     arXiv:1905.11946.)
@@ -53,18 +53,18 @@ class EMA(Averages):
 
     def start(self, trainer: Any) -> None:
         super().start(trainer)
-        self._step = trainer.steps  # the last one whose weights are in the average
+        self._step = trainer.updates  # the last one whose weights are in the average
 
     def step(self, progress: Progress) -> None:
         self._average()
 
     def _average(self) -> None:
-        if self.trainer.steps == self._step:
+        if self.trainer.updates == self._step:  # the gradients of several steps are added up
             return
         n = self.count + 1
         with self.trainer.changing():
             self.averages.approach(1 - min(self.decay, (1 + n) / (10 + n)))
-            self.count, self._step = n, self.trainer.steps
+            self.count, self._step = n, self.trainer.updates
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"step": self._step}
