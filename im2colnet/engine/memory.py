@@ -10,8 +10,8 @@ from im2colnet.engine.binding import BoundBatch, Name
 from im2colnet.errors import OutOfMemoryError
 from im2colnet.graph.nodes import Node
 from im2colnet.graph.parameters import Parameters
-from im2colnet.layout import channel_axis
 from im2colnet.layers import Layer
+from im2colnet.layout import channel_axis
 from im2colnet.memory import as_scratch
 from im2colnet.normalization import Normalization
 from im2colnet.plan import BatchPlan

@@ -196,3 +196,15 @@ def test_an_entry_that_is_no_array_is_an_error_also_in_part():
     with pytest.raises(ic.CheckpointError, match=r"fc\.bias"):
         net.load_state_dict({"stem.bias": np.ones(4), "fc.bias": ["a"]}, strict=False)
     assert_same_bits(net.state_dict(), before)
+
+
+def test_the_normalisation_and_the_inputs_stay():
+    net = Block().init(0)
+    net.normalization = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    net.inputs = ic.datasets.Inputs.of(normal(4, 3, 8, 8))
+    known = net.normalization, net.inputs
+    net.replace("fc", ic.Linear(6, 5))
+    assert (net.normalization, net.inputs) == known
+    expected = net.predict(x := normal(2, 3, 8, 8))
+    net.normalization = None
+    assert not np.array_equal(net.predict(x), expected)
