@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -72,6 +72,28 @@ class Graph:
             keys = (*node.layer.parameters(), *node.layer.state())
             node.frozen = frozenset(key for key in keys if f"{node.name}.{key}" in names)
         self.frozen = names
+
+    def output_of(self, name: str) -> int | None:
+        """Return the value that a layer makes, or a network in this one: what layers outside read of it."""
+        inside = [node for node in self.nodes if f"{node.name}.".startswith(f"{name}.")]
+        outside = {v for node in self.nodes if node not in inside for v in node.inputs} | {*self.outputs}
+        made = [node.output for node in inside if node.output in outside]
+        return made[0] if len(made) == 1 else None
+
+    def part(self, outputs: Sequence[int]) -> Graph:
+        """Return the graph of what is needed for some values; it shares layers, parameters and state with this one."""
+        needed = {*outputs}
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed |= {*node.inputs}
+        found, place = Graph(), {0: 0}
+        for node in self.nodes:
+            if node.output in needed:
+                place[node.output] = len(place)
+                inputs = tuple(place[v] for v in node.inputs)
+                found.nodes.append(replace(node, inputs=inputs, output=place[node.output]))
+        found.size, found.frozen, found.outputs = self.size, self.frozen, tuple(place[v] for v in outputs)
+        return found
 
     def check(self, network: str) -> None:
         """Raise a ShapeError if a network's outputs are no values of layers, or nothing reads the output of one."""

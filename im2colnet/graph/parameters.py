@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import accumulate
 from math import prod
 from numbers import Real
@@ -106,6 +107,12 @@ class Parameters:
             some = rows[i : i + step]
             draw = p.value + rng.uniform(-p.bound, p.bound, (len(some), *shape))
             some[...] = self.backend.asarray(draw.astype(self.dtype))
+
+    def of_part(self, graph: Graph) -> Parameters:
+        """Return the same parameters, not copies, for a :meth:`Graph.part` of their graph."""
+        found = copy(self)
+        found.graph = graph
+        return found
 
     # ------------------------------------------------------------------ precision
 

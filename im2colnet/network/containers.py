@@ -17,6 +17,7 @@ class Sequential(Network):
     """Layers one after the other; layer ``i`` has the name ``"i"``.
 
     ``net[i]`` is a layer, ``net[a:b]`` a new network of some layers, without parameters, ``len(net)`` their number.
+    ``net["3.conv"]`` is a layer by its name, also one of a network in this one.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ class Sequential(Network):
         return iter(self.layers)
 
     def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, str):
+            return super().__getitem__(place)
         found = self.layers[place]
         return Sequential(found) if isinstance(found, list) else found
 
@@ -151,9 +154,6 @@ class Net(Network):
 
     def __len__(self) -> int:
         return len(self.layers)
-
-    def __getitem__(self, name: str) -> Layer:
-        return self.children()[name]
 
     def children(self) -> dict[str, Layer]:
         return {name: entry[0] if isinstance(entry, tuple) else entry for name, entry in self.layers.items()}

@@ -137,6 +137,22 @@ class Network(Layer):
             return super().__call__(*inputs)
         return self.predict(*inputs)
 
+    def __getitem__(self, name: Any) -> Any:
+        """Return a layer by its name, such as ``net["conv"]``, or ``net["block.conv"]`` of a network in this one.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such layer; the message lists names that are like it.
+        """
+        if not isinstance(name, str):
+            raise ShapeError(
+                f"the layers of {type(self).__name__} have names, such as {next(iter(self.children()), 'conv')!r}, got"
+                f" {name!r:.80}"
+            )
+        holder, key = self._place(name)
+        return holder.children()[key]
+
     def __repr__(self) -> str:
         try:
             lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]
@@ -615,6 +631,59 @@ class Network(Layer):
         result = self.inference().predict(images)
         self.knows_shape(images)
         return result
+
+    def features(self, images: Any, layers: str | Sequence[str]) -> Any:
+        """Return what layers give, in evaluation mode: activations, feature maps.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) array
+            As for :meth:`predict`.
+        layers : str, or sequence of str
+            The name of a layer as in :meth:`summary`, or of a network in this one, or several names.
+
+        Returns
+        -------
+        array, or dict of str to array
+            (N, C, H, W), or (N, features) where the layer gives features. For several names a dict.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such layer; the message lists names that are like it.
+
+        Examples
+        --------
+        >>> import im2colnet as ic
+        >>> train, test = ic.datasets.load("digits")
+        >>> net = ic.models.notebook(classes=10).init(seed=0)
+        >>> net.features(test.images[:5], "0").shape
+        (5, 2, 6, 6)
+        """
+        from im2colnet.engine import Engine
+
+        names = [layers] if isinstance(layers, str) else layers
+        if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+            raise ShapeError(f"layers must be the name of a layer, or several, got {layers!r:.80}")
+        values = [self._value_of(name) for name in names]
+        distinct = [*dict.fromkeys(values)]
+        images = self._check_alike(images, least=0)
+        self.check_unchanged()
+        found = Engine(self.held.of_part(self.graph.part(distinct)), training=False).predict(images)
+        self.knows_shape(images)
+        made = dict(zip(distinct, found if len(distinct) > 1 else [found], strict=True))
+        return made[values[0]] if isinstance(layers, str) else {k: made[v] for k, v in zip(names, values, strict=True)}
+
+    def _value_of(self, name: str) -> int:
+        """Return the value in the graph that a layer or network of this name makes."""
+        found = self.graph.output_of(name)
+        if found is None:
+            known = [node.name for node in self.graph.nodes]
+            inside = [other for other in known if other.startswith(f"{name}.")]
+            if inside:
+                raise ShapeError(f"{name!r} has several outputs: name one of its layers, such as {inside[-1]!r}")
+            raise ShapeError(f"the network has no layer {name!r}; {similar(name, known)}")
+        return found
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
         """Return the mean loss over images, in evaluation mode, and the sums of what the loss counts."""

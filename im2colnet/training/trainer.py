@@ -51,7 +51,7 @@ from im2colnet.training.folder import check_free, make_folder
 from im2colnet.training.history import History
 from im2colnet.training.measuring import Mistake, check_metrics, finite, measure_all, worst_mistakes
 from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate_of
-from im2colnet.training.update import Groups, Update, check_groups, rules_of, slots_of
+from im2colnet.training.update import Gradient, Groups, Update, check_groups, rules_of, slots_of
 from im2colnet.training.weights import Weights
 from im2colnet.types import Array
 
@@ -408,6 +408,44 @@ class Trainer:
             self.clip_norm,
             self.clip_value,
         )
+
+    def gradients(self, images: Any, labels: Any) -> dict[str, Array]:
+        """Return the gradient of the mean loss of a batch by each parameter, and change nothing.
+
+        It is what the next :meth:`step` would compute, before anything clips it: layers work as in training, and
+        dropout draws what it would draw then.
+
+        Parameters
+        ----------
+        images, labels
+            As for :meth:`step`.
+
+        Returns
+        -------
+        dict of str to array
+            An array of the backend for each parameter that learns, with the names and shapes of
+            :meth:`Network.parameters`.
+
+        Raises
+        ------
+        NonFiniteError
+            If the images or the loss are not finite, or the gradient overflows in float16.
+        """
+        self._check_network()
+        engine = Engine(self._parameters, training=True, loss=self.loss, shard=self._engine.shard)
+        images, gradient, before = self.net.check_images(images), Gradient(), Weights(self._parameters)
+        moment = Moment(self.seed, self.steps, (), self._state.scale.value if engine.dtype == "float16" else 1.0)
+        with deferred() as interruption:
+            try:
+                with engine.alone():
+                    engine.train(images, labels, gradient, moment)
+            finally:
+                before.write()  # running statistics
+        interruption.act()
+        if gradient.flat is None or engine.overflowed:
+            raise NonFiniteError("the gradient overflows in float16: take precision='bfloat16', or another batch")
+        views = ((node, self.net.views(node, gradient.flat)) for node in self.net.graph.nodes)
+        return {f"{node.name}.{key}": view[key] for node, view in views for key in node.learning}
 
     def clocked_step(self, images: Any, labels: Any) -> dict[tuple[str, int], float]:
         """Train on one batch; return the seconds of each layer, by kind of pass and position in the network."""

@@ -252,6 +252,26 @@ class Update:
                 part = next(parts, None)
 
 
+class Gradient:
+    """An update that changes nothing: it keeps the gradient, a vector as long as the parameters.
+
+    It is for a step without worker processes, whose copies of it nobody would see.
+    """
+
+    def __init__(self) -> None:
+        self.flat: Array | None = None
+
+    def known(self) -> list[dict[str, Any]]:
+        return [{}]
+
+    def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float = 1.0) -> bool:
+        if not comm.rank:
+            self.flat = gradient.copy()
+        comm.barrier()  # the gradient is as it was until it is copied
+        gradient[...] = 0
+        return True
+
+
 def slots_of(rules: Iterable[Optimizer]) -> tuple[str, ...]:
     """Return the names of the vectors that optimisers keep."""
     return tuple(dict.fromkeys(name for rule in rules for name in rule.state_slots()))
