@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from math import prod
+from threading import Lock
 from typing import Any, Protocol
 
-from im2colnet.errors import memory_for
+from im2colnet.errors import DataError, memory_for
 from im2colnet.host import np
 
 
@@ -105,6 +108,67 @@ class LazyArray:
                 checksum = zlib.crc32(np.ascontiguousarray(self[row]).data, checksum)
             return checksum
         return joined_crc32(self.source.checksums[self._places], self.nbytes // max(len(self), 1))
+
+
+class ArrayFile:
+    """Images in an ``.npy`` file, which are read by their position: rows that lie one after the other.
+
+    A memory map would count in this process's memory what it has touched, and end the process by a signal if somebody
+    shortens the file.
+    """
+
+    varies = False
+
+    def __init__(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        offset: int,
+        checksums: np.ndarray | None = None,
+        dtype: np.dtype[Any] | str = "uint8",
+    ) -> None:
+        self.path, self.shape, self.offset, self.checksums = path, shape, offset, checksums
+        self.dtype = np.dtype(dtype)
+        self._open()
+
+    def _open(self) -> None:
+        self._file, self._lock = open(self.path, "rb", buffering=0), Lock()  # noqa: SIM115 - as long as the object
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_file", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):
+            self._file.close()
+
+    def read(self, places: np.ndarray, out: np.ndarray) -> None:
+        """Read the images at these places into an array."""
+        whole = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        size = whole[0].nbytes
+        bytes_of = whole.reshape(-1).view(np.uint8).data
+        # places one after the other are read at once
+        starts = np.flatnonzero(np.diff(places, prepend=places[0] - 2) != 1).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(places)], strict=True):
+            self._read_at(self.offset + int(places[start]) * size, bytes_of[start * size : stop * size])
+        if whole is not out:
+            out[...] = whole
+
+    def _read_at(self, position: int, into: memoryview) -> None:
+        done = 0
+        while done < len(into):
+            if hasattr(os, "preadv"):
+                count = os.preadv(self._file.fileno(), [into[done:]], position + done)
+            else:
+                with self._lock:
+                    self._file.seek(position + done)
+                    count = self._file.readinto(into[done:]) or 0
+            if not count:
+                raise DataError(f"{self.path}: ends too early, so somebody has shortened it: start again")
+            done += count
 
 
 def joined_crc32(checksums: np.ndarray, length: int) -> int:

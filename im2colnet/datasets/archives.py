@@ -12,7 +12,7 @@ import stat
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from im2colnet.errors import DataError
 from im2colnet.host import np
@@ -68,6 +68,13 @@ def read_npy(path: Path) -> np.ndarray:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
+def npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Return the shape of an ``.npy`` file's array, whether it is in Fortran's order, its type, and its position."""
+    size = check_regular(path)
+    with path.open("rb") as stream:
+        return (*_check_header(stream, size, None), stream.tell())
+
+
 def read_npz(
     stream: IO[bytes], choose: Iterable[tuple[str, ...]], optional: tuple[str, ...] = ()
 ) -> dict[str, np.ndarray]:
@@ -102,13 +109,16 @@ def read_npz(
     raise DataError(f"should have the {what} {expected}, but has {', '.join(entries) or 'nothing'}")
 
 
-def _check_header(stream: IO[bytes], size: int, stored: int) -> None:
-    """Raise a DataError unless the array that an ``.npy`` header announces has the size of what follows."""
+def _check_header(stream: IO[bytes], size: int, stored: int | None) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return what an ``.npy`` header says; raise a DataError unless the array has the size of what follows.
+
+    ``stored`` is the size in the file of an array that is read into memory, None of one that is not.
+    """
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"it has the .npy format {version}, which no array of numbers has")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise DataError(
             "it holds Python objects, which are pickled and could run code: store an array of numbers, or"
@@ -120,4 +130,6 @@ def _check_header(stream: IO[bytes], size: int, stored: int) -> None:
             f"it has {size:,} bytes, but its header announces {announced:,}, for an array of the shape"
             f" {shape} and the type {dtype}: the file is damaged"
         )
-    check_size(size, stored)
+    if stored is not None:
+        check_size(size, stored)
+    return shape, fortran, dtype

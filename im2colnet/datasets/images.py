@@ -10,20 +10,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from im2colnet.datasets.archives import check_regular, read_npy, read_npz
+from im2colnet.datasets.archives import check_regular, check_size, npy_header, read_npy, read_npz
 from im2colnet.errors import DataError, install
 from im2colnet.host import np
+from im2colnet.lazy import ArrayFile, LazyArray
 
 # Pillow opens others by starting programs (EPS by Ghostscript), whatever the file's name says.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 1 << 27
+IN_MEMORY = 1 << 27  #: bytes of an array up to which a file is read at once
 BITS, PHOTOMETRIC, LARGEST = 258, 262, 281  # tags of TIFF
 ORIENTATION = 274  # tag of EXIF
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
 GREY = ("1", "L", "LA", "La", "I", "F")  # modes without colours
 
 
-def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray | LazyArray:
     """Return the images of a file as (N, C, H, W).
 
     Parameters
@@ -37,7 +39,7 @@ def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
     Returns
     -------
-    array
+    array, or LazyArray of an ``.npy`` file of more than 128 MiB
         Of a picture uint8: turned as its EXIF data say, in grey or in colours as the network takes them, transparent
         parts on white (unless the network takes four channels), of several frames the first. 16 bits are scaled to 8,
         floating-point numbers from [0, 1].
@@ -54,32 +56,38 @@ def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         return _read_picture(path, shape)
     try:
         if path.suffix.lower() == ".npy":
+            sizes, fortran, dtype, offset = npy_header(path)
+            if math.prod(sizes) * dtype.itemsize > IN_MEMORY and not fortran:
+                _check_batch(path, sizes, dtype, shape)
+                batch = math.prod(sizes) // math.prod(shape), *shape
+                check_size(8 * batch[0], 8 * batch[0])  # a LazyArray has the place of each image in memory
+                return LazyArray(ArrayFile(str(path), batch, offset, dtype=dtype))
             loaded = read_npy(path)
         else:
             with path.open("rb") as stream:
                 loaded = read_npz(stream, [("images",)])["images"]
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    return _as_batch(path, loaded, shape)
+        told = str(error).startswith(f"{path}: ")
+        raise DataError(str(error) if told else f"{path}: cannot be read ({error})") from error
+    _check_batch(path, loaded.shape, loaded.dtype, shape)
+    return loaded.reshape(-1, *shape)
 
 
-def _as_batch(path: Path, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Give images of one of the shapes that can be meant the shape (N, C, H, W)."""
+def _check_batch(path: Path, sizes: tuple[int, ...], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Raise a DataError unless an array has one of the shapes that can be meant by (N, C, H, W), and holds images."""
     meant = [("N", *shape), shape]
     if len(shape) == 3 and shape[0] == 1:
         meant += [("N", *shape[1:]), shape[1:]]
-    sizes = images.shape
     if not any(len(m) == len(sizes) and all(a in ("N", b) for a, b in zip(m, sizes, strict=True)) for m in meant):
         expected = ", ".join(f"({', '.join(map(str, m))})" for m in meant)
         raise DataError(f"{path}: holds an array of the shape {sizes}; the network takes {expected}")
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
+    if dtype != np.uint8 and dtype.kind != "f":
         raise DataError(
-            f"{path}: holds {images.dtype}; images are uint8, which is scaled to [0, 1], or floating point,"
+            f"{path}: holds {dtype}; images are uint8, which is scaled to [0, 1], or floating point,"
             " which is taken as it is"
         )
-    if not images.size:
+    if not math.prod(sizes):
         raise DataError(f"{path}: is empty: an array of the shape {sizes} holds no image")
-    return images.reshape(-1, *shape)
 
 
 def _read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:

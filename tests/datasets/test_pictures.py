@@ -8,6 +8,7 @@ import pytest
 
 from im2colnet.datasets.images import read_images
 from im2colnet.errors import DataError
+from im2colnet.lazy import LazyArray
 
 Image = pytest.importorskip("PIL.Image")
 GREY = (np.arange(64).reshape(8, 8) * 4).astype(np.uint8)  # 0 to 252
@@ -164,3 +165,23 @@ def test_a_bomb_and_a_cut_picture(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
     with pytest.raises(DataError, match=r"cut.png: cannot be read as a picture"):
         read_images(tmp_path / "cut.png", (1, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", ">f8"])
+def test_a_large_array_is_read_when_it_is_needed(tmp_path, dtype):
+    """An .npy file of more than 128 MiB, as a sparse file; the images of a grey network may lack their channel."""
+    image = 500 * 500 * np.dtype(dtype).itemsize
+    whole = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", dtype, ((1 << 27) // image + 10, 500, 500))
+    whole[[0, 7, -1], 3, 4] = 1, 2, 3
+    whole.flush()
+    found = read_images(tmp_path / "a.npy", (1, 500, 500))
+    assert isinstance(found, LazyArray)
+    assert (found.shape, found.dtype) == ((len(whole), 1, 500, 500), np.dtype(dtype))
+    for rows in (slice(5, 9), slice(-2, None), [0, 7, 3]):
+        np.testing.assert_array_equal(found[rows][:, 0], whole[rows])
+    with pytest.raises(DataError, match=r"a\.npy: holds an array of the shape .* the network takes"):
+        read_images(tmp_path / "a.npy", (1, 50, 50))
+    with (tmp_path / "a.npy").open("r+b") as file:
+        file.truncate(1 << 20)
+    with pytest.raises(DataError, match=r"a\.npy: cannot be read \(it has .* but its header announces"):
+        read_images(tmp_path / "a.npy", (1, 500, 500))

@@ -32,6 +32,7 @@ from im2colnet.datasets.pictures import in_threads
 from im2colnet.errors import DataError, Im2colnetError
 from im2colnet.files import replace_file
 from im2colnet.host import np
+from im2colnet.lazy import LazyArray
 from im2colnet.network import Network
 from im2colnet.show.counter import Counter
 from im2colnet.text import count, printable, table
@@ -211,7 +212,7 @@ def _batches(files: list[str], net: Network, failed: list[dict[str, str]], count
                 raise DataError(message) from images
             counter.say(printable(f"im2colnet: error: {message}"))
         elif len(images) == 1 and images.dtype == np.uint8:
-            pictures.append(images)
+            pictures.append(np.asarray(images))
             sources.append((file, 0))
             if len(pictures) == most:
                 yield from together(done + 1)
@@ -223,14 +224,14 @@ def _batches(files: list[str], net: Network, failed: list[dict[str, str]], count
     yield from together(len(files))
 
 
-def _read(files: list[str], net: Network) -> Iterator[tuple[str, np.ndarray | Exception]]:
+def _read(files: list[str], net: Network) -> Iterator[tuple[str, np.ndarray | LazyArray | Exception]]:
     """Yield of each file the images, (N, C, H, W), or the error; of pictures several are decoded at the same time.
 
     Images that are not like those of the training are warned of.
     """
     shape = net.check_shape(None)
 
-    def attempt(file: str) -> np.ndarray | Exception:
+    def attempt(file: str) -> np.ndarray | LazyArray | Exception:
         try:
             images = read_images(Path(file), shape)
             found = Inputs.of(images)  # raises if a number is not finite
