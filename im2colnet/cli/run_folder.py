@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from im2colnet.cli.arguments import MAX_INTEGER, option
+from im2colnet.cli.callbacks import check_settings
 from im2colnet.errors import CheckpointError
 from im2colnet.files import replace_file
 from im2colnet.host import np
-from im2colnet.training.folder import CHECKPOINT, METRICS
+from im2colnet.training.folder import BEST, CHECKPOINT, METRICS
 from im2colnet.version import __version__
 
 RECORD = "run.json"
 CURVES = "curves.png"
-BEST = "best.safetensors"  #: the checkpoint of the best epoch, in runs that keep it
 #: the files of a run that a report names, by what they hold
-FILES = {"checkpoint": CHECKPOINT, "metrics": METRICS, "curves": CURVES}
+FILES = {"checkpoint": CHECKPOINT, "best": BEST, "metrics": METRICS, "curves": CURVES}
 LOCK_PATIENCE = 3.0  #: seconds to wait for a folder's lock, which the workers of a killed run hold until they end
 
 
@@ -47,6 +47,7 @@ class RunRecord:
     size: list[int] | None = None  #: height and width of images that were made of pictures
     color: str | None = None
     split: float | None = None  #: the part of the pictures that was held out
+    callbacks: dict[str, Any] = field(default_factory=dict)  #: the options of :mod:`im2colnet.cli.callbacks`
     process: str = ""  #: the process that trains, or was the last to train
     commands: list[str] = field(default_factory=list)  #: what was typed to train, and to go on with the training
     versions: dict[str, str] = field(default_factory=dict)  #: of what trained last
@@ -127,6 +128,7 @@ RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "classes": (_is_texts, "a list of names"),
     "checksum": (lambda value: type(value) is int, "a whole number"),
     "drop_last": (lambda value: isinstance(value, bool), "true or false"),
+    "callbacks": (check_settings, "options of im2colnet train by name"),
     "size": (_is_size, "two whole numbers of at least 1, or null"),
     "color": (lambda value: value is None or _is_text(value), "the name of a color, or null"),
     "split": (lambda value: value is None or (type(value) in (int, float) and 0 <= value < 1), "a part, or null"),

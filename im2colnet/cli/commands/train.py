@@ -9,9 +9,9 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
-from im2colnet.cli import fine_tuning
+from im2colnet.cli import callbacks, fine_tuning
 from im2colnet.cli.arguments import (
     Commands,
     UsageError,
@@ -40,8 +40,8 @@ from im2colnet.optim import Constant, Cosine, Optimizer
 from im2colnet.optim.defaults import OPTIMIZERS
 from im2colnet.parallel import get_num_threads
 from im2colnet.show import terminal
-from im2colnet.show.display import VALIDATION, metrics, metrics_text
-from im2colnet.show.progress import make_display
+from im2colnet.show.display import VALIDATION, Display, metrics, metrics_text
+from im2colnet.show.progress import PlainDisplay, make_display
 from im2colnet.text import amount, count, duration, fields, size_text
 from im2colnet.training import checkpoint
 from im2colnet.training.folder import CHECKPOINT
@@ -82,6 +82,7 @@ def register(commands: Commands) -> None:
         im2colnet train
         im2colnet train --data fashion-mnist --model lenet5 --epochs 3
         im2colnet train --data pictures --augment crop,flip --cutmix 1 --normalize
+        im2colnet train --data pictures --epochs 100 --early-stopping 10 --ema 0.99
         im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
         im2colnet train --data mine.npz --init-from runs/cars-resnet18-1/checkpoint.safetensors --freeze "layer*"
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
@@ -152,6 +153,7 @@ def register(commands: Commands) -> None:
     add_augmentation(parser)
     fine_tuning.add_update(parser)
     fine_tuning.add_fine_tuning(parser)
+    callbacks.add_callbacks(parser)
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=text, metavar="DIR", help="the run folder (default: a new one in runs/)")
     group.add_argument(
@@ -174,7 +176,8 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
     training = resume(args) if args.resume else start(args)
     trainer, record, images, held_out, augment, normalize, said = training
     talk = sys.stderr if args.json else sys.stdout
-    print(_start_text(training, terminal.columns(talk)), file=talk)
+    if not args.quiet:
+        print(_start_text(training, terminal.columns(talk)), file=talk)
     if said:
         print(said, file=talk)
     if trainer.epoch >= record.epochs:
@@ -185,18 +188,20 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         record.commands = [*(before.commands if before else ()), shlex.join(["im2colnet", *args.given])]
         out = take_folder(record, args.out, args.resume, held)
     try:
-        with make_display(talk, record.epochs) as display:
-            trainer.fit(
-                images,
-                record.epochs,
-                record.batch_size,
-                held_out,
-                out,
-                display=display,
-                drop_last=record.drop_last,
-                augment=augment,
-                normalize=normalize,
-            )
+        trainer.fit(
+            images,
+            record.epochs,
+            record.batch_size,
+            held_out,
+            out,
+            display=_display(args, talk, record.epochs),
+            drop_last=record.drop_last,
+            augment=augment,
+            normalize=normalize,
+            callbacks=callbacks.callbacks_for(record.callbacks) if trainer.epoch < record.epochs else (),
+            progress=False,
+            save_every=record.callbacks.get("save_every"),
+        )
     except NonFiniteError as error:
         kept = (
             f"the last good checkpoint stays: {out / CHECKPOINT}"
@@ -208,6 +213,13 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         error.add_note(how_to_go_on(args, record, out))
         raise
     return _facts(trainer, record, out, held_out)
+
+
+def _display(args: argparse.Namespace, stream: TextIO, epochs: int) -> Display | None:
+    """Return what shows the progress."""
+    if args.quiet:
+        return None
+    return PlainDisplay(stream, epochs, args.log_interval) if args.log_interval else make_display(stream, epochs)
 
 
 # ---------------------------------------------------------------------- what to train
@@ -233,6 +245,7 @@ def start(args: argparse.Namespace) -> Training:
         checksum(images),
         args.drop_last,
         **pictures_record(args, None, images),
+        callbacks=callbacks.settings(args, {}),
     )
     settings = fine_tuning.settings(args, net)
     trainer = Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision, **settings)
@@ -275,6 +288,7 @@ def resume(args: argparse.Namespace) -> Training:
         checksum(images),
         drop_last,
         **pictures_record(args, before, images),
+        callbacks=callbacks.settings(args, before.callbacks if before else {}),
     )
     return Training(trainer, record, images, held_out)
 
@@ -333,7 +347,8 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
     history, seconds = trainer.history, sum(trainer.history["seconds"])
     images = sum(epoch["seconds"] * epoch["images_per_second"] for epoch in history)
     last = history[-1]
-    if "validation_loss" not in last:  # the network was trained from Python, without validation
+    # the network was trained from Python, without validation; or it has the weights of an earlier epoch
+    if "validation_loss" not in last or trainer.uses_others:
         last = last | {f"{VALIDATION}{key}": value for key, value in trainer.evaluate(held_out).items()}
     measured = [name for name in ("loss", *metrics(last)) if f"{VALIDATION}{name}" in last]
     hint = None
