@@ -12,10 +12,10 @@ from im2colnet.cli.arguments import Commands, add_command, add_data, add_machine
 from im2colnet.cli.data import checksum, load_data
 from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
-from im2colnet.cli.run_folder import BEST, RunRecord, checkpoint_of
+from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.files import replace_file
 from im2colnet.reports.run import report, report_page
-from im2colnet.training.folder import CHECKPOINT
+from im2colnet.training.folder import BEST, CHECKPOINT
 from im2colnet.training.trainer import Trainer
 
 ORDER = 35
