@@ -20,7 +20,7 @@ from im2colnet.datasets.pictures import BLOCK, KEEPS, Keep, decode, in_threads
 from im2colnet.datasets.splits import chosen
 from im2colnet.errors import DataError, InputWarning, ShapeError
 from im2colnet.host import np
-from im2colnet.text import count, shortened, size_text
+from im2colnet.text import count, printable, shortened, size_text
 
 #: endings of pictures that are read; a file without an ending is tried too
 ENDINGS = (
@@ -142,7 +142,7 @@ def from_folder(
     if len(parts[0].classes) == 1 and not classes:
         inside = os.path.join(root, parts[0].names[0].split(os.sep)[0])
         deeper = f": are the classes in {inside}?" if _entries(inside)[0] else ""
-        raise DataError(f"{root}: has only one class, {_shown(parts[0].classes[0])}, and two are needed{deeper}")
+        raise DataError(f"{root}: has only one class, {printable(parts[0].classes[0])}, and two are needed{deeper}")
     return _datasets(_named(root), parts, tuple(classes), arguments)
 
 
@@ -192,8 +192,8 @@ def from_csv(
     arguments = _Arguments(size, color, split, seed, keep, progress)
     listing = _read_csv(where, targets)
     if len(listing.classes) == 1 and not classes:
-        raise DataError(f"{where}: all pictures are of the class {_shown(listing.classes[0])}, and two are needed")
-    return _datasets(Path(where).stem, [listing], tuple(classes), arguments)
+        raise DataError(f"{where}: all pictures are of the class {printable(listing.classes[0])}, and two are needed")
+    return _datasets(printable(Path(where).stem), [listing], tuple(classes), arguments)
 
 
 class _Arguments:
@@ -281,7 +281,7 @@ def held_out(data: Dataset, split: float, seed: int) -> tuple[Dataset, Dataset]:
 
 def _first(failed: list[tuple[str, str]]) -> str:
     """Return the names of the first files that cannot be read, with the reasons."""
-    named = [f"{_shown(name)} ({shortened(_short(reason), 120)})" for name, reason in failed[:NAMED]]
+    named = [f"{printable(name)} ({shortened(_short(reason), 120)})" for name, reason in failed[:NAMED]]
     return "; ".join(named) + (f"; and {len(failed) - NAMED:,} more" if len(failed) > NAMED else "")
 
 
@@ -289,13 +289,8 @@ def _short(reason: str) -> str:
     return reason.removeprefix("cannot be read as a picture (").removesuffix(")")
 
 
-def _shown(name: str) -> str:
-    """Return a file's name for a message, in which control characters are escaped."""
-    return name if name.isprintable() else repr(name)
-
-
 def _named(root: str) -> str:
-    return os.path.basename(os.path.abspath(root)) or "images"
+    return printable(os.path.basename(os.path.abspath(root)) or "images")
 
 
 # ---------------------------------------------------------------------- folders
@@ -329,7 +324,7 @@ def _listing(root: str, part: str) -> Listing:
     if empty:
         warnings.warn(
             f"{folder}: {count(len(empty), 'folder')} without pictures, which {'is' if len(empty) == 1 else 'are'} no"
-            f" class: {', '.join(map(_shown, empty[:NAMED]))}{', ...' if len(empty) > NAMED else ''}",
+            f" class: {', '.join(map(printable, empty[:NAMED]))}{', ...' if len(empty) > NAMED else ''}",
             InputWarning,
             stacklevel=4,
         )
@@ -337,7 +332,7 @@ def _listing(root: str, part: str) -> Listing:
         warnings.warn(
             f"{folder}: {count(len(loose), 'picture')} beside the folders of the classes"
             f" {'has' if len(loose) == 1 else 'have'} no class and {'is' if len(loose) == 1 else 'are'} not read, such"
-            f" as {_shown(loose[0])}",
+            f" as {printable(loose[0])}",
             InputWarning,
             stacklevel=4,
         )

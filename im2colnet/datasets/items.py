@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -72,6 +73,11 @@ def from_items(items: Any, name: str = "data") -> Dataset:
     if not len(items):
         raise ShapeError(f"{name}: there is no image")
     image, _ = item_of(items, 0, name)
+    if image.ndim > 3:
+        raise ShapeError(
+            f"{name}: item 0 has an array of the shape {image.shape}, where an image is (C, H, W): if the items are"
+            " batches, give a function that returns them: lambda: batches, with steps=len(batches)"
+        )
     source = Items(items, name, image)
     check_image_type(name, source)
     labels = _labels(items, name)
@@ -83,8 +89,11 @@ def from_items(items: Any, name: str = "data") -> Dataset:
 
 def is_item(value: Any) -> bool:
     """Whether something is a pair (image, label) with one label, other than a pair of images."""
-    pair = isinstance(value, (tuple, list)) and len(value) == 2
-    return pair and np.ndim(value[1]) == 0 and np.ndim(value[0]) > 0
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return False
+    with suppress(ValueError):  # lists of different lengths are no arrays
+        return np.ndim(value[1]) == 0 and (np.ndim(value[0]) > 0 or hasattr(value[0], "getbands"))
+    return False
 
 
 def item_of(items: Any, place: int, name: str) -> tuple[np.ndarray, Any]:

@@ -27,6 +27,7 @@ from im2colnet.interrupt import thread_pool
 from im2colnet.lazy import ArrayFile, LazyArray
 from im2colnet.settings import get_num_threads
 from im2colnet.show.counter import Counter
+from im2colnet.text import amount
 
 #: where the decoded images are kept
 Keep: TypeAlias = Literal["auto", "memory", "disk", "none"]
@@ -107,23 +108,33 @@ def decode(
         Whether to show on stderr how far it is, if it takes long.
     """
     total = len(names) * math.prod(shape)
+    room = available_memory()
+    if keep == "memory" or (keep == "auto" and total <= min(MOST_IN_MEMORY, total if room is None else room // 4)):
+        return _in_memory([os.path.join(root, name) for name in names], shape, progress)
+    cache = Cache(root, names, shape)
     if keep == "auto":
-        room = available_memory()
-        keep = "memory" if total <= min(MOST_IN_MEMORY, room // 4 if room is not None else total) else "disk"
-        if keep == "disk" and total > _room(cache_folder()):
-            keep = "none"
-    if keep == "memory":
-        with memory_for((len(names), *shape), "uint8"):
-            images = np.empty((len(names), *shape), np.uint8)
-        paths, failed = [os.path.join(root, name) for name in names], {}
-        for place, found in enumerate(_decoded(paths, shape, progress)):
-            if isinstance(found, str):
-                failed[place] = found
-            else:
-                images[place] = found
-        readable = _without(len(paths), failed)
-        return Decoded(images[readable] if failed else images, readable, failed)
-    return Cache(root, names, shape).decoded(keep == "disk", progress)
+        keep = "disk" if total <= cache.room() or cache.is_whole() else "none"
+        if keep == "none":
+            warnings.warn(
+                f"{amount(total, 1024)}B of decoded images have no room in memory or in {cache.folder}, so pictures are"
+                f" decoded whenever they are needed, which is slower: set {CACHE} to a folder that has room",
+                InputWarning,
+                stacklevel=4,
+            )
+    return cache.decoded(keep == "disk", progress)
+
+
+def _in_memory(paths: Sequence[str], shape: tuple[int, ...], progress: bool) -> Decoded:
+    with memory_for((len(paths), *shape), "uint8"):
+        images = np.empty((len(paths), *shape), np.uint8)
+    failed = {}
+    for place, found in enumerate(_decoded(paths, shape, progress)):
+        if isinstance(found, str):
+            failed[place] = found
+        else:
+            images[place] = found
+    readable = _without(len(paths), failed)
+    return Decoded(images[readable] if failed else images, readable, failed)
 
 
 def _decoded(paths: Sequence[str], shape: tuple[int, ...], progress: bool) -> Iterator[np.ndarray | str]:
@@ -163,15 +174,6 @@ def cache_folder() -> Path:
     return Path(base if os.path.isabs(base) else os.devnull, "im2colnet")
 
 
-def _room(folder: Path) -> int:
-    """Return the bytes that may be written into a folder that perhaps does not exist yet; 0 if none may be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return int(shutil.disk_usage(folder).free * 0.8) if os.access(folder, os.W_OK) else 0
-    except OSError:
-        return 0
-
-
 class Cache:
     """The decoded images of one folder at one size, in a file.
 
@@ -200,6 +202,19 @@ class Cache:
                 state = type(error).__name__
             found.update(f"{name}\0{state}\0".encode(errors="backslashreplace"))
         return found.hexdigest()
+
+    def room(self) -> int:
+        """Return the bytes that may be written into the folder, which perhaps does not exist yet; 0 if none may be."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return int(shutil.disk_usage(self.folder).free * 0.8) if os.access(self.folder, os.W_OK) else 0
+        except OSError:
+            return 0
+
+    def is_whole(self) -> bool:
+        """Whether the images are in the cache already."""
+        known = self._known()
+        return known is not None and self._array(known) is not None
 
     def decoded(self, store: bool, progress: bool) -> Decoded:
         """Return the images: from the cache, or decoded and, if that is wanted and possible, stored there."""

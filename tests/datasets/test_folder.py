@@ -391,6 +391,34 @@ def test_the_cache_is_used_as_long_as_the_pictures_are_the_same(folder, cache, m
     assert changed.max() == 255 > first.max()
 
 
+def test_a_cache_that_exists_needs_no_room(folder, monkeypatch):
+    monkeypatch.setattr(pictures, "available_memory", lambda: 0)
+
+    def source(free):
+        monkeypatch.setattr(pictures.Cache, "room", lambda cache: free)
+        return type(from_folder(folder, size=8, **QUIET)[0].images.source)
+
+    with pytest.warns(InputWarning, match=r"5\.62 KiB of decoded images have no room .* set IM2COLNET_CACHE"):
+        assert source(0) is pictures.Pictures
+    assert [source(10**6), source(0)] == [pictures.ArrayFile, pictures.ArrayFile]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names cannot have these characters")
+def test_names_are_data(tmp_path):
+    """A line break or a change of colour in a name reaches no terminal, and files are found all the same."""
+    root = tmp_path / "\x1b[31mred"
+    for name in ("a\nb", "=1+1", "[bold]"):
+        for number in range(5):
+            picture(root / name / f"\x07{number}.png")
+    (root / "a\nb" / "bad\x1b.png").write_bytes(b"no picture")
+    with pytest.warns(InputWarning) as caught:
+        train, test = from_folder(root, size=8, **QUIET)
+    assert str(caught[0].message).isprintable()
+    assert train.name == r"\x1b[31mred"
+    assert train.classes == ("=1+1", "[bold]", "a\nb")
+    assert all((root / file).exists() for file in (*train.files, *test.files))
+
+
 @pytest.mark.parametrize("damage", ["cut array", "other array", "no array", "cut index", "other index", "nonsense"])
 def test_a_damaged_cache_is_not_used(folder, cache, damage):
     def read():

@@ -162,6 +162,9 @@ def test_two_items_are_no_pair_of_arrays():
     two = [(IMAGES[0], 0), (IMAGES[1], 1)]
     assert len(from_items(two)) == 2
     assert trained(two)[1] == trained((IMAGES[:2], [0, 1]))[1]
+    ragged = ([[1.0, [2.0, 3.0]], [1.0, [2.0, [3.0]]]], [0, 1])
+    with pytest.raises(ShapeError, match="lists of equal lengths"):
+        as_dataset("data", ragged)
     features = [[1.0, 2.0], [3.0, 4.0]]  # but these are two images
     assert as_dataset("data", (features, [0, 1])).images.tolist() == features
 
@@ -199,6 +202,7 @@ def test_grey_images_pictures_and_targets():
         ([*pairs()[:3], (IMAGES[0, :, :4], 1)], ShapeError, "image 3 is 3×4×8 of uint8, and image 0 is 3×8×8"),
         ([*pairs()[:3], (IMAGES[0] / 255, 1)], ShapeError, "image 3 is .* of float64, and image 0"),
         ([*pairs()[:3], IMAGES[0]], DataError, "item 3 must be a pair"),
+        ([(IMAGES, LABELS)] * 3, ShapeError, "if the items are batches, give a function"),
     ],
 )
 def test_wrong_items(items, error, message):
