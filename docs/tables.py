@@ -11,6 +11,7 @@ from pathlib import Path
 
 import im2colnet as ic
 import im2colnet.functional as F
+from im2colnet import metrics
 from im2colnet.graph.parameters import state_shapes
 from im2colnet.models.registry import MODELS
 
@@ -93,6 +94,18 @@ def functions():
         yield f"| `{name}` | `{arguments}` | {sentence(getattr(F, name))} | {difference(name, parameters, theirs, 'function')} |"
 
 
+def measured():
+    """The lines of the table of metrics."""
+    yield "\n## Metrics\n"
+    yield "They are in `im2colnet.metrics`, and have scikit-learn's values.\n"
+    yield "| function | arguments | what it is |"
+    yield "|---|---|---|"
+    for name in metrics.__all__:
+        if inspect.isfunction(function := getattr(metrics, name)):
+            arguments = shown(inspect.signature(function).parameters.values())
+            yield f"| `{name}` | `{arguments}` | {sentence(function)} |"
+
+
 def compared(name, build, options):
     """Return how a model differs from torchvision's of the same name: in names and shapes of parameters and state."""
     if name not in TORCHVISION:
@@ -128,7 +141,7 @@ def text():
     ]
     for each in TABLES:
         lines += table(*each)
-    return "\n".join([*lines, *functions(), *models()]) + "\n"
+    return "\n".join([*lines, *functions(), *measured(), *models()]) + "\n"
 
 
 if __name__ == "__main__":

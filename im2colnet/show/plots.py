@@ -81,10 +81,9 @@ def curves_svg(history: Sequence[Mapping[str, float]]) -> list[str]:
     for quantity in _quantities(history):
         figure = _figure(height=3.2, width=4.8)
         _draw_curves(figure.subplots(), history, quantity)
-        drawing = io.StringIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": quantity}):
-            figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
-        svg = re.sub(r'<metadata>.*?</metadata>| id="[a-z0-9.]+_[0-9]+"', "", drawing.getvalue(), flags=re.DOTALL)
+            drawing = _rendered(figure, format="svg", transparent=True, metadata={"Date": None}).decode()
+        svg = re.sub(r'<metadata>.*?</metadata>| id="[a-z0-9.]+_[0-9]+"', "", drawing, flags=re.DOTALL)
         svg = svg[svg.index("<svg") :]
         for colour, named in (("#000000", "currentColor"), ("#dddddd", "var(--line)"), ("#1f5fa8", "var(--accent)")):
             svg = svg.replace(colour, named)
@@ -291,10 +290,14 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def _png(figure: Figure) -> bytes:
+    return _rendered(figure, format="png")
+
+
+def _rendered(figure: Figure, **how: Any) -> bytes:
     picture = io.BytesIO()
     with warnings.catch_warnings():  # a name may have letters that the font lacks: boxes stand for them
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(picture, format="png")
+        figure.savefig(picture, **how)
     return picture.getvalue()
 
 

@@ -175,3 +175,15 @@ def test_other_networks(run, folder):
     assert "test r2 score" in page.text
     assert "There is no finished epoch." in page.text
     assert "What was taken for what" not in page.text
+
+
+def test_names_of_what_was_measured_are_text(run, folder, mine):
+    """A checkpoint may come from a stranger."""
+    pytest.importorskip("matplotlib")
+    trainer = ic.Trainer.load(mine / "checkpoint.safetensors")
+    for record in trainer.history:
+        record |= {"validation_<b onclick=x>$_{九": 1.0, "lr": float("inf")}
+    trainer.save(mine / "checkpoint.safetensors")
+    run("report", "mine", "--steps", "1")
+    page = page_of(mine / "report.html")
+    assert "<b onclick=x>$ {九" in page.text
