@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
+
 import im2colnet as ic
 from benchmarks.common import CASES, MORE_CASES, WARM_UP, interleave, start_backend, warm_up
+from benchmarks.micro_transforms import transforms
 
 NETS = [name for name in CASES if not name.startswith("resnet18")]  # half a minute of asv's time: in compare only
 MODELS = [name for name in NETS if name != "lenet5-b256"]
@@ -85,6 +89,39 @@ class Throughput(Nets):
 
     def track_inference(self, net: str, threads: int) -> float:
         return CASES[net].batch / median_seconds(prediction(net, threads))
+
+
+@cache
+def epoch(net: str, names: str) -> Callable[[], Any]:
+    """Return an epoch of ``fit`` on eight batches of uint8 images, changed by the transforms of these names."""
+    start_backend()
+    ic.set_num_threads(2)
+    case, rng = CASES[net], np.random.default_rng(0)
+    chain = transforms(names, case.shape[1])
+    images = rng.integers(0, 256, (8 * case.batch, *case.shape), dtype=np.uint8)
+    trainer, data = case.trainer(), (images, rng.integers(0, case.classes, len(images)))
+
+    def taken() -> None:
+        trainer.fit(data, trainer.epoch + 1, case.batch, progress=False, augment=chain)
+
+    with warnings.catch_warnings():  # there is one more epoch each time, which is what the warning says
+        warnings.simplefilter("ignore", ic.TrainingWarning)
+        warm_up(taken)
+    return taken
+
+
+class Augmentation(Nets):
+    """Images a second of ``fit``, on two threads, with the usual transforms and without; more is better."""
+
+    params = (["lenet5-b256", "vgg8-b64", "resnet20-b64"], ["none", "crop,flip"])
+    param_names = ("net", "transforms")
+    unit = "images/s"
+
+    def track_fit(self, net: str, names: str) -> float:
+        call = epoch(net, names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return 8 * CASES[net].batch / median_seconds(call)
 
 
 def median_seconds(call: Callable[[], Any]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from numbers import Real
@@ -16,6 +16,8 @@ from im2colnet.host import np
 from im2colnet.text import size_text
 
 Pair = tuple[np.ndarray, np.ndarray]
+#: number of pixels of all channels that are computed at a time
+PART = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,13 @@ def stored(values: np.ndarray, dtype: Any) -> np.ndarray:
         np.rint(values, out=values)
         np.clip(values, 0, 255, out=values)
     return values.astype(dtype, copy=False)
+
+
+def parts(images: np.ndarray) -> Iterator[slice]:
+    """Yield slices of a batch, of about ``PART`` numbers each: what is computed of them stays in the cache."""
+    step = max(1, PART * len(images) // max(images.size, 1))
+    for start in range(0, len(images), step):
+        yield slice(start, start + step)
 
 
 def size_of(images: np.ndarray) -> str:

@@ -14,6 +14,7 @@ from im2colnet.datasets.transforms.base import (
     colour_for,
     finite,
     interval,
+    parts,
     probability,
     stored,
     working_type,
@@ -60,7 +61,14 @@ class ColorJitter(ImageTransform):
                 f"ColorJitter is for uint8 images or numbers from 0 to 1, got {images.min():g} to {images.max():g}:"
                 " normalise after it, by fit(..., normalize=True)"
             )
-        draws, pixels = uniform(keys, 3), images.astype(working_type(images))
+        found, draws = np.empty_like(images, order="C"), uniform(keys, 3)
+        for part in parts(images):
+            pixels = images[part].astype(working_type(images))
+            self._change(pixels, draws[part], white)
+            found[part] = stored(pixels, images.dtype)
+        return found
+
+    def _change(self, pixels: np.ndarray, draws: np.ndarray, white: int) -> None:
         for i, given in enumerate((self.brightness, self.contrast, self.saturation)):
             low, high = given if isinstance(given, tuple) else (max(0.0, 1 - given), 1 + given)
             if low == high == 1:
@@ -73,7 +81,6 @@ class ColorJitter(ImageTransform):
             else:
                 pixels *= factor
             np.clip(pixels, 0, white, out=pixels)
-        return stored(pixels, images.dtype)
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:

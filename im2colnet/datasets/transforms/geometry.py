@@ -25,7 +25,7 @@ from im2colnet.errors import ShapeError
 from im2colnet.host import np
 
 #: number of output pixels of one channel that are interpolated at a time: what is computed of them stays in the cache
-BAND = 1 << 15
+BAND = 1 << 14
 
 
 class RandomCrop(ImageTransform):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from im2colnet.checks import more_than_zero
-from im2colnet.datasets.transforms.base import Batch, Pair, Transform, stored, working_type
+from im2colnet.datasets.transforms.base import Batch, Pair, Transform, parts, stored, working_type
 from im2colnet.datasets.transforms.color import rectangles
 from im2colnet.datasets.transforms.draws import below, output, uniform
 from im2colnet.errors import DTypeError, ShapeError
@@ -78,10 +78,14 @@ class MixUp(Mixing):
     def mix(self, images: np.ndarray, others: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         share, kind = self.shares(draws[:, 0]), working_type(images)
         factor = share.astype(kind).reshape(-1, *[1] * (images.ndim - 1))
-        pixels = images.astype(kind)
-        pixels *= factor
-        pixels += others.astype(kind) * (1 - factor)
-        return stored(pixels, images.dtype), share
+        found = np.empty_like(images, order="C")
+        for part in parts(images):
+            pixels, other = images[part].astype(kind), others[part].astype(kind)
+            pixels *= factor[part]
+            other *= 1 - factor[part]
+            pixels += other
+            found[part] = stored(pixels, images.dtype)
+        return found, share
 
 
 class CutMix(Mixing):
