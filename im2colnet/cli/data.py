@@ -89,6 +89,8 @@ def data_options(args: argparse.Namespace, record: RunRecord | None = None) -> d
                 f" {data_source(args, record)[0]}"
             )
         return {}
+    if getattr(args, "quiet", False):
+        given["progress"] = False
     known = {name: getattr(record, name) for name in PICTURES} if record is not None else {}
     if known.get("size") is not None:
         known["size"] = tuple(known["size"])

@@ -136,7 +136,7 @@ def from_folder(
     Hidden files and what file managers leave (Thumbs.db, desktop.ini) are not looked at. Links are followed, but not in
     circles. Several threads decode pictures, as many as :func:`im2colnet.set_num_threads` allows.
     """
-    root = os.path.expanduser(os.fspath(path))
+    root = os.path.expanduser(os.fsdecode(path))
     arguments = _Arguments(size, color, split, seed, keep, progress)
     parts = [_listing(root, part) for part in _parts(root)]
     if len(parts[0].classes) == 1 and not classes:
@@ -188,7 +188,7 @@ def from_csv(
     InputWarning
         If pictures cannot be read: they are left out.
     """
-    where = os.path.expanduser(os.fspath(path))
+    where = os.path.expanduser(os.fsdecode(path))
     arguments = _Arguments(size, color, split, seed, keep, progress)
     listing = _read_csv(where, targets)
     if len(listing.classes) == 1 and not classes:

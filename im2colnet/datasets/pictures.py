@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import sys
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from typing import IO, Any, Literal, NamedTuple, TypeAlias, TypeVar
 from im2colnet.datasets.archives import available_memory
 from im2colnet.datasets.images import read_picture
 from im2colnet.errors import CheckpointError, DataError, InputWarning, memory_for
-from im2colnet.files import replace_file
+from im2colnet.files import DAY, replace_file
 from im2colnet.host import np
 from im2colnet.interrupt import thread_pool
 from im2colnet.lazy import ArrayFile, LazyArray
@@ -299,10 +300,13 @@ class Cache:
         with suppress(CheckpointError):
             self._make_folder()
             replace_file(self.index, json.dumps(index).encode())
-        with suppress(OSError):  # those of the same folder as it was before
-            for old in self.folder.glob(f"{self.stem}-*.npy"):
+        with suppress(OSError):
+            for old in self.folder.glob(f"{self.stem}-*.npy"):  # of the same folder as it was before
                 if old != self.array:
                     old.unlink()
+            for left in self.folder.glob(".im2colnet-*.tmp"):  # by a process that was killed
+                if time.time() - left.stat().st_mtime > DAY:
+                    left.unlink()
         return failed, np.array(checksums, np.uint32)
 
     def _make_folder(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
+from im2colnet.show.terminal import columns
+
 PATIENCE = 2.0  #: seconds of work before anything is shown
 INTERVAL = 0.2  #: seconds between two changes of the line on a terminal
 LOG_INTERVAL = 30.0  #: seconds between two lines in a file
@@ -48,8 +50,9 @@ class Counter:
         self._next = now + (INTERVAL if self._terminal else LOG_INTERVAL)
         speed = done / (now - self._begun)
         text = f"{done:,} of {self._total:,} {self._things}, {speed:,.0f} a second"
-        self._width = max(self._width, len(text))
         if self._terminal:
+            text = text[: (columns(self._stream) or 80) - 1]
+            self._width = max(self._width, len(text))
             print(f"\r{text:{self._width}}", end="", file=self._stream, flush=True)
         else:
             print(text, file=self._stream, flush=True)

@@ -59,6 +59,7 @@ def test_options(run):
     record = json.loads(Path("run/run.json").read_bytes())
     assert (record["size"], record["color"], record["split"]) == ([8, 12], "grey", 0.5)
     assert "give size and color" not in err
+    assert "pictures, read as" not in run(*TRAIN[:-1], "quiet", "--quiet")[1]
     assert json.loads(run("evaluate", "run/checkpoint.safetensors", "--json")[0])["images"] == 20
 
 

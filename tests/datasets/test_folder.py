@@ -1,6 +1,7 @@
 """Folders of pictures and CSV files as data sets: what is read, in what order, and what is said of the rest."""
 
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -366,6 +367,39 @@ def test_a_training_has_the_same_bits_wherever_they_are_kept(mixed, tmp_path):
     assert trained("memory") == trained("disk") == trained("none")
 
 
+class StopAfter(ic.Callback):
+    """Ends a training after some steps."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def start(self, trainer):
+        self.trainer = trainer
+
+    def step(self, progress):
+        if self.trainer.steps == self.steps:
+            self.trainer.stop("enough")
+
+
+@pytest.mark.filterwarnings("ignore::im2colnet.InputWarning")
+@pytest.mark.parametrize("steps", [2, 5])
+def test_an_interrupted_training_goes_on_however_the_images_are_kept(mixed, tmp_path, steps):
+    def fit(trainer, keep, *callbacks):
+        train, test = from_folder(mixed, size=8, keep=keep, **QUIET)
+        flip = [ic.transforms.RandomHorizontalFlip()]
+        trainer.fit(train, 2, 8, validation=test, progress=False, augment=flip, callbacks=callbacks)
+        return {name: array.tobytes() for name, array in trainer.net.state_dict().items()}, trainer.history["loss"]
+
+    def made():
+        return ic.Trainer(ic.Sequential([ic.Conv2d(3, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(144, 3)]), seed=0)
+
+    stopped = made()
+    fit(stopped, "none", StopAfter(steps))
+    stopped.save(tmp_path / "c.safetensors")
+    assert stopped.steps == steps
+    assert fit(ic.Trainer.load(tmp_path / "c.safetensors"), "disk") == fit(made(), "memory")
+
+
 def test_the_cache_is_used_as_long_as_the_pictures_are_the_same(folder, cache, monkeypatch):
     decoded = []
     read = pictures.read_picture
@@ -470,6 +504,33 @@ def test_no_place_for_a_cache(folder, tmp_path, monkeypatch, place):
     train, _ = from_folder(folder, size=8, keep="disk", **QUIET)
     assert bits(train) == bits(from_folder(folder, size=8, keep="memory", **QUIET)[0])
     assert isinstance(train.images.source, pictures.Pictures)
+
+
+def test_reading_without_the_system_s_call(mixed, monkeypatch):
+    """As on Windows, which has none that reads at a position."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        train, _ = from_folder(mixed, size=8, keep="disk", **QUIET)
+    wanted, order = np.asarray(train.images), np.random.default_rng(0).permutation(len(train))
+    monkeypatch.delattr(os, "preadv", raising=False)
+    np.testing.assert_array_equal(np.asarray(train.images), wanted)
+    np.testing.assert_array_equal(train.images[order], wanted[order])
+
+
+def test_what_a_killed_process_left_is_removed(folder, cache):
+    cache.mkdir()
+    for name, age in ((".im2colnet-0-0-1-0.tmp", 10**6), (".im2colnet-0-0-2-0.tmp", 10)):
+        (cache / name).write_bytes(b"")
+        os.utime(cache / name, (time.time() - age,) * 2)
+    from_folder(folder, size=8, keep="disk", **QUIET)
+    assert [path.name for path in cache.glob(".*")] == [".im2colnet-0-0-2-0.tmp"]
+
+
+def test_how_far_a_long_decoding_is(folder, capsys, monkeypatch):
+    clock = iter(range(0, 100_000, 40))
+    monkeypatch.setattr("im2colnet.show.counter.time.monotonic", lambda: next(clock))
+    from_folder(folder, size=8, keep="memory")
+    assert "30 of 30 pictures, " in capsys.readouterr().err
 
 
 def test_what_vanishes_while_it_is_used_is_named(folder):
