@@ -8,6 +8,7 @@ from typing import Any
 from im2colnet import metrics
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.losses import Loss
+from im2colnet.losses.classification import ClassLoss
 from im2colnet.network import Network
 from im2colnet.show.pixels import as_pixels
 from im2colnet.training.measuring import worst_mistakes
@@ -38,27 +39,31 @@ def evaluation(loss: Loss, data: Dataset, outputs: Any) -> dict[str, Any]:
         targets.
     """
     facts: dict[str, Any] = loss.measure(outputs, data.labels)
+    ignored = loss.ignore_index if isinstance(loss, ClassLoss) else metrics.IGNORED
     if not data.classes:
-        return facts | _usual(loss, data.labels, outputs) | {"classes": []}
+        return facts | _usual(loss, data.labels, outputs, ignored) | {"classes": []}
     if outputs.shape[1] > MANY:
-        facts["top_5_accuracy"] = metrics.top_k_accuracy(outputs, data.labels, 5)
-    matrix = metrics.confusion_matrix(outputs, data.labels)
+        facts["top_5_accuracy"] = metrics.top_k_accuracy(outputs, data.labels, 5, ignore_index=ignored)
+    matrix = metrics.confusion_matrix(outputs, data.labels, ignore_index=ignored)
     scores = {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1_score}
     mistakes = worst_mistakes(loss, data, outputs, MISTAKES)
     return facts | {
         "classes": metrics.class_report(matrix, data.classes),
-        "mean": {name: score(outputs, data.labels) for name, score in scores.items()},
+        "mean": {name: score(outputs, data.labels, ignore_index=ignored) for name, score in scores.items()},
         "confusion_matrix": matrix.tolist(),
         "mistakes": [asdict(mistake) for mistake in mistakes],
     }
 
 
-def _usual(loss: Loss, labels: Any, outputs: Any) -> dict[str, float]:
+def _usual(loss: Loss, labels: Any, outputs: Any, ignored: int) -> dict[str, float]:
     """Return what is usually measured beside a loss whose targets are no classes of images."""
-    names = ["mean_absolute_error", "root_mean_squared_error", "r2_score"]
-    if outputs.ndim == labels.ndim + 1 or "accuracy" in loss.metrics:
-        names = ["f1_score", "iou"]
-    return {name: getattr(metrics, name)(outputs, labels) for name in names}
+    if "accuracy" not in loss.metrics:
+        names = "mean_absolute_error", "root_mean_squared_error", "r2_score"
+        return {name: getattr(metrics, name)(outputs, labels) for name in names}
+    if isinstance(loss, ClassLoss) and labels.shape == outputs.shape:  # probabilities of the classes
+        labels = labels.argmax(axis=1)
+    found = {"f1_score": metrics.f1_score(outputs, labels, ignore_index=ignored)}
+    return found | ({"iou": metrics.iou(outputs, labels, ignore_index=ignored)} if outputs.ndim > 2 else {})
 
 
 def mistake_pictures(mistakes: list[dict[str, Any]], data: Dataset, net: Network) -> list[Array]:

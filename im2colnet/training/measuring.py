@@ -89,7 +89,9 @@ def worst_mistakes(loss: Loss, data: Dataset, outputs: Any, count: int) -> list[
 
     if not data.classes:
         raise ShapeError(f"mistakes are those of a classifier, but {data.name} has targets and no classes")
-    probabilities, labels = loss.probabilities(outputs), data.labels.astype(np.int64)
+    probabilities = loss.probabilities(outputs)
+    loss.targets(data.labels, outputs.shape)  # raises if they do not suit the outputs
+    labels = data.labels.astype(np.int64)
     names = (*data.classes, *map(str, range(len(data.classes), outputs.shape[1])))
     guesses, of = outputs.argmax(axis=1), np.arange(len(labels))
     own = probabilities[of, labels]

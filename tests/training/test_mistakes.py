@@ -46,5 +46,7 @@ def test_mistakes_are_those_of_classes(trainer):
         regression.mistakes((x, normal(60, 3)))
     with pytest.raises(ic.ShapeError, match="gives no probabilities of classes"):
         regression.mistakes((x, labels))
+    with pytest.raises(ic.ShapeError, match="labels must be 0 to 2 for 3 network outputs, got 0 to 5"):
+        trainer.mistakes((x, np.arange(60) % 6))
     with pytest.raises(ic.ShapeError, match="count must be a positive integer"):
         trainer.mistakes((x, labels), count=0)
