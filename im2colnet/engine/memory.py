@@ -84,7 +84,10 @@ class Memory:
     def _heed_frozen(self) -> None:
         """Plan anew if other parameters are frozen than before, or a layer has changed that was copied for it."""
         graph, (frozen, layers) = self.parameters.graph, self._frozen
-        if not self.training or (graph.frozen is frozen and all(vars(layer) == before for layer, before in layers)):
+        same = graph.frozen is frozen and all(
+            now is before.get(name) for layer, before in layers for name, now in vars(layer).items()
+        )
+        if same or not self.training:
             return
         self.batches.clear()
         for row in self.gradients:

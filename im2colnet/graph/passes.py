@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import replace
 
 from im2colnet.backend import Backend
+from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph
 from im2colnet.parallel.state import stateless
 
@@ -24,6 +25,11 @@ def settled(graph: Graph) -> Graph:
     """Return the graph in training where each layer leaves out what is only for what is frozen, if it can.
 
     A layer that may keep state of its own is not copied: gradients that it writes for frozen parameters are not used.
+
+    Raises
+    ------
+    ShapeError
+        If such a layer joins the batch, and its running statistics are frozen: it would go on without them.
     """
     if not graph.frozen:
         return graph
@@ -34,6 +40,11 @@ def settled(graph: Graph) -> Graph:
         if node.frozen and layer.skips_frozen and layer.keeps_backward("skips_frozen") and stateless(layer):
             layer = copy(layer)
             layer.skipped = node.frozen
+        elif layer.joins_batch(training=True) and node.frozen.intersection(layer.state()):
+            raise ShapeError(
+                f"layer {node.name!r}, {layer!r}, cannot be trained with frozen statistics: its class has a backward"
+                " pass of its own, or does not say stateless = True"
+            )
         found.nodes.append(replace(node, layer=layer))
     return found
 

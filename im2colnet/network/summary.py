@@ -36,6 +36,7 @@ def summary(graph: Graph, dtype: str, input_shape: Sequence[int], batch: int) ->
                 "layer": repr(node.layer),
                 "output_shape": list(user_shape(y)),
                 "parameters": sum(prod(p.shape) for p in node.layer.parameters().values()),
+                "frozen": sum(prod(p.shape) for key, p in node.layer.parameters().items() if key in node.frozen),
                 "flops": node.layer.flops(x, y),
                 "bytes": prod(y) * itemsize,
             }
@@ -44,6 +45,7 @@ def summary(graph: Graph, dtype: str, input_shape: Sequence[int], batch: int) ->
         "input_shape": [batch, *input_shape],
         "layers": layers,
         "parameters": graph.size,
+        "frozen": sum(row["frozen"] for row in layers),
         "flops": sum(row["flops"] for row in layers),
         "bytes": sum(row["bytes"] for row in layers),
     }
@@ -73,4 +75,7 @@ def summary_text(report: dict[str, Any], width: int | None = None) -> str:
     )
     normalization = Normalization.of(report.get("normalization"))
     normalized = f", normalised by {normalization}" if normalization else ""
-    return f"input {shape_text(report['input_shape'])}{normalized}\n" + table([*rows, total], (3, 4, 5), True, width)
+    frozen = f", {report['frozen']:,} of {report['parameters']:,} parameters frozen" if report.get("frozen") else ""
+    return f"input {shape_text(report['input_shape'])}{normalized}{frozen}\n" + table(
+        [*rows, total], (3, 4, 5), True, width
+    )

@@ -352,6 +352,37 @@ def test_a_subclass_that_computes_its_own_gradients_is_not_copied():
     assert not np.array_equal(net.state_dict()["1.weight"], before["1.weight"])
 
 
+def test_statistics_of_a_norm_of_ones_own():
+    """A subclass is frozen too if it says that it keeps no state; else it would go on with the batch's statistics."""
+
+    class Silent(ic.BatchNorm2d):
+        pass
+
+    class Own(ic.BatchNorm2d):
+        stateless = True
+
+    for norm, works in ((Own(4), True), (Silent(4), False)):
+        net = ic.Sequential([ic.Conv2d(3, 4, 3), norm, ic.GlobalAvgPool2d(), ic.Flatten()]).init(0)
+        net.freeze("1.*")
+        trainer = ic.Trainer(net)
+        trainer.step(*batch())
+        net.freeze("1.*", statistics=True)
+        before = net.state_dict()
+        if works:
+            trainer.step(*batch())
+            assert_same_bits(net.state_dict()["1.running_mean"], before["1.running_mean"])
+        else:
+            with pytest.raises(ic.ShapeError, match=r"layer '1', Silent.*stateless = True"):
+                trainer.step(*batch())
+
+
+def test_the_summary_counts_what_is_frozen():
+    net = with_batch_norm()
+    assert "frozen" not in net.summary((3, 8, 8))
+    net.freeze("0.*", "1.*", statistics=True)
+    assert f"180 of {net.graph.size:,} parameters frozen" in net.summary((3, 8, 8))
+
+
 # ---------------------------------------------------------------------- names, copies, checkpoints
 
 
