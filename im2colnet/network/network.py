@@ -495,6 +495,8 @@ class Network(Layer):
         """
         if not isinstance(layer, Layer):
             raise ShapeError(f"layer must be a layer such as ic.Linear(512, 10), got {layer!r:.80}")
+        if not isinstance(name, str):
+            raise ShapeError(f'name must be text, such as "fc" or "4", got {name!r:.80}')
         self.check_unchanged()
         seed, (holder, key) = whole("seed", seed, least=0), self._place(name)
         before, old, inputs = holder.children()[key], self._parameters, self.inputs

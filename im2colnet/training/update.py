@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from math import prod
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from im2colnet.checks import arguments
@@ -318,4 +319,9 @@ def check_groups(groups: Any) -> dict[str, dict[str, Any]]:
             'groups must be a dict of patterns and of what differs there, such as {"*.bias": {"weight_decay": 0}}, got'
             f" {groups!r:.80}"
         )
-    return {pattern: dict(fields) for pattern, fields in groups.items()}
+    return {pattern: {key: _plain(value) for key, value in fields.items()} for pattern, fields in groups.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy as one of Python, which a checkpoint can hold."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, Integral) else value

@@ -119,6 +119,7 @@ def test_a_trainer_of_the_network_before_says_so():
         ("inner.7", ic.Linear(6, 2), r"no layer 'inner.7'; names like it are: inner.1, inner.0"),
         ("fc", ic.Linear(7, 2), r"expected 7 input features, got 6"),
         ("fc", "linear", r"layer must be a layer such as ic.Linear\(512, 10\), got 'linear'"),
+        (4, ic.Linear(6, 2), r'name must be text, such as "fc" or "4", got 4'),
         ("fc.weight", ic.Linear(7, 2), r"no layer 'fc.weight'; there are: stem"),
     ],
 )

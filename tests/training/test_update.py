@@ -418,7 +418,7 @@ def test_an_optimizer_that_sees_everything_sees_its_group(frozen):
 
 
 def test_a_schedule_in_a_group_is_in_the_checkpoint(tmp_path):
-    groups = {"0.*": {"lr": ic.Cosine(0.1, steps=9)}, "*.bias": {"betas": (0.5, 0.9)}}
+    groups = {"0.*": {"lr": ic.Cosine(0.1, steps=9)}, "*.bias": {"betas": (0.5, 0.9), "eps": np.float32(0.5)}}
     trainer = ic.Trainer(plain().init(0), None, ic.Adam(0.01), groups=groups)
     trained(trainer, 3)
     trainer.save(tmp_path / "x.safetensors")
