@@ -127,7 +127,8 @@ class Worker:
             gradients[0] *= 1 / moment.scale
             self.overflowed = not self.backend.all_finite(gradients[0])
             if self.overflowed:
-                gradients[0][...] = weight = 0
+                gradients[0][...] = 0
+                weight = 0.0
         self.refused = not update.apply(gradients[0], comm, moment, weight)
 
     def infer(

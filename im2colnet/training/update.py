@@ -124,26 +124,17 @@ class Update:
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float = 1.0) -> bool:
         """Change a worker's range of parameters; the first worker changes all if the optimiser must see all.
 
-        The gradient is the mean of those since the last update; then its values are clipped, then its norm.
+        The gradient becomes the mean of those since the last update; then its values are clipped, then its norm.
         """
-        backend, pieces = self._parameters.backend, self._mine(comm)
+        xp, pieces = self._parameters.backend.xp, self._mine(comm)
         slices = [slice(piece.start, piece.stop) for piece in pieces]
-        total, last = moment.held + weight, moment.update is not None
-        if self.sum is not None and (moment.held or not last):
-            for part in slices:
-                g, held = gradient[part], self.sum[part]
-                g *= weight
-                if moment.held:
-                    g += held
-                if last:
-                    g /= total or 1.0
-                else:
-                    held[...] = g
-        finite = True
-        if last and total:
+        last, finite = moment.update is not None, True
+        if moment.held or not last:
+            self._add(gradient, slices, moment, weight)
+        if last and moment.held + weight:  # without a weight, all gradients have overflowed
             if moment.clip_value is not None:
                 for part in slices:
-                    backend.xp.clip(gradient[part], -moment.clip_value, moment.clip_value, out=gradient[part])
+                    xp.clip(gradient[part], -moment.clip_value, moment.clip_value, out=gradient[part])
             if moment.clip_norm is not None:
                 finite = self._clip_norm(gradient, pieces, comm, moment.clip_norm)
             if finite:
@@ -151,6 +142,19 @@ class Update:
         for part in slices:
             gradient[part] = 0  # the next step expects zeros where no layer writes
         return finite
+
+    def _add(self, gradient: Array, slices: list[slice], moment: Moment, weight: float) -> None:
+        """Add the gradient to the sum of those since the last update; the last one becomes their mean instead."""
+        total, sums = moment.held + weight, self.hold_sum()
+        for part in slices:
+            g = gradient[part]
+            g *= weight
+            if moment.held:
+                g += sums[part]
+            if moment.update is None:
+                sums[part] = g
+            elif total:
+                g /= total
 
     def _clip_norm(self, gradient: Array, pieces: list[Part], comm: Communicator, most: float) -> bool:
         """Scale the gradient down if its norm exceeds ``most``; return whether the norm is finite.
@@ -194,24 +198,23 @@ class Update:
     def _change_whole(self, gradient: Array, moment: Moment) -> None:
         """Give each rule all its parameters at once, which are copied if they are not neighbours."""
         backend, flat = self._parameters.backend, self._parameters.flat
-        for number, missed in dict.fromkeys(part[2:] for part in self.parts):
-            parts = [slice(*part[:2]) for part in self.parts if part[2:] == (number, missed)]
-            rule, t = self.rules[number], (moment.update or 1) - missed
+        for number in dict.fromkeys(part.rule for part in self.parts):
+            own, rule = [part for part in self.parts if part.rule == number], self.rules[number]
             vectors = [flat, gradient, *(self.slots[name] for name in rule.state_slots())]
-            if len(parts) == 1:
-                joined = [vector[parts[0]] for vector in vectors]
-            else:
-                joined = [backend.xp.concatenate([vector[part] for part in parts]) for vector in vectors]
-            p, g, *kept = joined
+            slices = [slice(part.start, part.stop) for part in own]
+            p, g, *kept = [
+                vector[slices[0]] if len(own) == 1 else backend.xp.concatenate([vector[each] for each in slices])
+                for vector in vectors
+            ]
             slots = dict(zip(rule.state_slots(), kept, strict=True))
+            t = (moment.update or 1) - min(part.missed for part in own)
             backend.update(rule, p, g, slots, moment.rates[number], t, self._work(0, flat.size)[: p.size])
-            if len(parts) > 1:
+            if len(own) > 1:
                 for vector, whole in zip([flat, *vectors[2:]], [p, *kept], strict=True):
                     start = 0
-                    for part in parts:
-                        size = part.stop - part.start
-                        vector[part] = whole[start : start + size]
-                        start += size
+                    for each in slices:
+                        stop = start + each.stop - each.start
+                        vector[each], start = whole[start:stop], stop
 
     # ------------------------------------------------------------------ chunks
 
