@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from im2colnet.cli.arguments import UsageError, number, positive, text
 from im2colnet.cli.networks import default_model, make_model
-from im2colnet.cli.run_folder import RunRecord
+from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import DataError
 from im2colnet.graph.nodes import Node
@@ -63,8 +63,8 @@ def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
         "--init-from",
         type=text,
         metavar="CHECKPOINT",
-        help="begin with the weights of this checkpoint as far as they fit; the last layer is a new one if the classes"
-        " are others (default network: the checkpoint's)",
+        help="begin with the weights of this checkpoint, or run folder, as far as they fit; the last layer is a new one"
+        " if the classes are others (default network: the checkpoint's)",
     )
     group.add_argument(
         "--freeze",
@@ -120,7 +120,8 @@ def beginning(args: argparse.Namespace, images: Dataset) -> Beginning:
     if not args.init_from:
         model = args.model or default_model(images)
         return Beginning(make_model(args, model, images), model, model, "")
-    before, record = Trainer.load(args.init_from).net, RunRecord.beside(args.init_from)
+    path = checkpoint_of(args.init_from)
+    before, record = Trainer.load(path).net, RunRecord.beside(path)
     if before.inputs is not None:
         before.inputs.compare_kind(images.name, images.images.dtype.name == "uint8")
     last, seed = _last_layer(before), args.seed or 0
@@ -135,7 +136,7 @@ def beginning(args: argparse.Namespace, images: Dataset) -> Beginning:
         net, model = make_model(args, args.model, images).init(seed), args.model
         net.normalization = before.normalization
         report = net.load_state_dict(state, strict=False)
-        return Beginning(net, model, model, f"{args.init_from}: {report}\n")
+        return Beginning(net, model, model, f"{path}: {report}\n")
     if args.width is not None:
         raise UsageError("--width builds another network than the checkpoint's: give --model too")
     model = record.model if record else "network"
@@ -145,7 +146,7 @@ def beginning(args: argparse.Namespace, images: Dataset) -> Beginning:
     if others:
         if last is None or not isinstance(last.layer, Linear):
             raise UsageError(
-                f"the network of {args.init_from} does not end with a linear layer, so there is none to be replaced for"
+                f"the network of {path} does not end with a linear layer, so there is none to be replaced for"
                 " other classes: give --model, or replace a layer from Python by net.replace(...)"
             )
         layer = Linear(last.layer.in_features, len(images.classes), last.layer.bias)
@@ -156,7 +157,7 @@ def beginning(args: argparse.Namespace, images: Dataset) -> Beginning:
     before.graph.shapes(internal_shape(before.input_shape, 1))
     report = before.load_state_dict(state, strict=False)
     recipe = model if model in MODELS else default_model(images)
-    return Beginning(before, model, recipe, f"{args.init_from}: {report}\n{said}")
+    return Beginning(before, model, recipe, f"{path}: {report}\n{said}")
 
 
 def _last_layer(net: Network) -> Node | None:

@@ -92,7 +92,7 @@ def test_another_model_takes_what_fits(run):
     out, _ = run("train", *options, "--model", "notebook", "--epochs", "1", "--batch-size", "8")
     assert "2 of 4 entries of the network loaded\nmissing in the state, kept as they were:\n  4.weight" in out
     assert "the last layer" not in out
-    report, _ = trained(run, "--data", write("others.npz", ["x", "y"]), "--init-from", before["checkpoint"])
+    report, _ = trained(run, "--data", write("others.npz", ["x", "y"]), "--init-from", before["folder"])
     assert report["model"] == "notebook"
     _, err = run("train", *options, "--model", "mobilenet", "--width", "0.1", code=1)
     assert "no entry of the state fits this network" in err
