@@ -192,10 +192,10 @@ def test_augmentation():
     images, labels = rng.random((64, 1, 6, 6)), rng.integers(0, 2, 64)
     plain, flipped = (
         CNNClassifier(few_layers, epochs=1, augment=augment, random_state=0).fit(images, labels).predict_proba(images)
-        for augment in (None, [ic.datasets.transforms.RandomHorizontalFlip()])
+        for augment in (None, [ic.transforms.RandomHorizontalFlip()])
     )
     assert not np.allclose(plain, flipped)
-    CNNClassifier(few_layers, augment=[ic.datasets.transforms.MixUp(0.2)]).partial_fit(images, labels)
+    CNNClassifier(few_layers, augment=[ic.transforms.MixUp(0.2)]).partial_fit(images, labels)
 
 
 def test_class_weights_count_a_sample_as_often():

@@ -1,0 +1,70 @@
+"""The examples in docs/examples run, and show what they say that they show."""
+
+import ast
+import contextlib
+import io
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+NOTEBOOK = EXAMPLES / "from_loops_to_matrices.ipynb"
+#: what each program must have found in the end
+FOUND = {
+    "digits": lambda names: names["accuracy"] > 0.97,
+    "fine_tuning": lambda names: names["accuracy"]["fine-tuned"] > names["accuracy"]["from nothing"] + 0.02,
+    "folder_of_pictures": lambda names: names["accuracy"] > 0.9,
+    "segmentation": lambda names: names["iou"].min() > 0.6,
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_program_is_tried_here():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == FOUND.keys()
+    assert {path.suffix for path in EXAMPLES.iterdir() if path.is_file()} == {".py", ".ipynb"}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_programs(name, capsys):
+    if name == "folder_of_pictures":
+        pytest.importorskip("PIL")
+    names = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert FOUND[name](names), capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_programs_are_short_and_say_what_they_show(name):
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 60
+    assert max(map(len, source.splitlines())) <= 120
+    assert ast.get_docstring(ast.parse(source))
+
+
+def test_the_notebook_gives_the_outputs_that_are_stored_in_it():
+    """Its own assertions compare loops, matrix products and library to 1e-12."""
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    names = {"__name__": "__main__"}
+    for cell in cells:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(compile("".join(cell["source"]), NOTEBOOK.name, "exec"), names)
+        assert said.getvalue() == "".join(line for output in cell["outputs"] for line in output["text"])
+    assert len(cells) > 10
+
+
+def test_the_notebook_is_one_of_version_4_5():
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    identifiers = [cell["id"] for cell in notebook["cells"]]
+    assert len({*identifiers}) == len(identifiers)
+    for cell in notebook["cells"]:
+        wanted = {"cell_type", "id", "metadata", "source"}
+        assert cell.keys() == wanted | ({"execution_count", "outputs"} if cell["cell_type"] == "code" else set())
+    assert NOTEBOOK.stat().st_size < 50_000
