@@ -68,6 +68,8 @@ class Parameters:
     ----------
     flat : (size,) array of the backend
         All parameters, in the order of the graph's nodes.
+    loads : int
+        How often :meth:`load_state_dict` has set them.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Parameters:
         #: the means and deviations by which images are normalised before the first layer
         self.normalization: Normalization | None = None
         self._precision: str | None = None
+        self.loads = 0
         if precision is not None:
             self.precision = precision
         with backend.context():
@@ -190,6 +193,7 @@ class Parameters:
                 raise CheckpointError(f"{name} holds numbers too large for the network's {self.dtype}") from error
             except (TypeError, ValueError) as error:
                 raise CheckpointError(f"{name} holds something that is not a number: {error}") from error
+        self.loads += 1
         with working(), self.backend.context():
             for name, own in self._arrays():
                 if name in arrays:

@@ -306,6 +306,8 @@ def divided(name: str, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     CheckpointError
         If it holds anything else, or arrays of other numbers than floats.
     """
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise CheckpointError(f"the state of the callback {name} must be a dict with names, got {state!r:.80}")
     arrays = {key: value for key, value in state.items() if hasattr(value, "dtype") and hasattr(value, "reshape")}
     rest = {key: value for key, value in state.items() if key not in arrays}
     wrong = [key for key, value in arrays.items() if value.dtype.name not in ("float16", "float32", "float64")]

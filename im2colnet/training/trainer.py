@@ -170,6 +170,7 @@ class Trainer:
         self._states: dict[str, Callable[[], dict[str, Any]]] = {}
         #: the weights that are trained, while the network has others: see `use`
         self._own: Weights | None = None
+        self._loads = 0  #: the number of `load_state_dict` of the network when it got the others
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_network()
@@ -192,7 +193,7 @@ class Trainer:
                 vector[...] = backend.asarray(kept[name])
         self._own = None
         if own is not None:
-            self._own = Weights(self._parameters)
+            self._own, self._loads = Weights(self._parameters), self._parameters.loads
             self._own.load_state_dict(own)
 
     def __copy__(self) -> Trainer:
@@ -556,7 +557,7 @@ class Trainer:
         self._check_network()
         own = self._own or Weights(self._parameters)
         with self.changing():
-            self._own = own
+            self._own, self._loads = own, self._parameters.loads
             weights.write()
 
     @property
@@ -565,10 +566,14 @@ class Trainer:
         return self._own is not None
 
     def train_own(self) -> None:
-        """Give the network the weights that are trained, if it has others: see :meth:`use`."""
+        """Give the network the weights that are trained, if it has others: see :meth:`use`.
+
+        Weights that ``net.load_state_dict`` has set meanwhile stay, and are trained from now on.
+        """
         if self._own is not None:
             with self.changing():
-                self._own.write()
+                if self._loads == self._parameters.loads:
+                    self._own.write()
                 self._own = None
 
     def _use_averages(self) -> None:
@@ -716,7 +721,8 @@ class Trainer:
         measured = truth_value("normalize", normalize) and self.net.normalization is None
         normalized = measured or self.net.normalization is not None
         know_inputs(self.net, self._engine.dtype, train, loader, validation, normalized)
-        given = Callbacks([*callbacks, *([] if display is None else [display])])
+        listed = Callbacks(callbacks).members.values()
+        given = Callbacks([*listed, *([] if display is None else [display])])
         shown = progress_display(progress, epochs) if display is None else None
         folder = None if directory is None else self._prepare(directory, augment)
         writer = Checkpoints(folder, save_every) if folder is not None or save_every is not None else None
@@ -737,6 +743,8 @@ class Trainer:
         fitting = Fitting(loader, epochs, validation, folder)
         with deferred() as interrupted, self._calling(seam, fitting, states):
             self._train(fitting, interrupted)
+        if shown is not None and fitting.outcome == "interrupted":
+            shown.say(f"interrupted in epoch {self.epoch + 1}: fit with the same arguments goes on exactly there")
         interrupted.act()
         return self.history
 
@@ -761,6 +769,7 @@ class Trainer:
                 yield
         finally:
             self._callbacks = Callbacks([])
+            fitting.loader = fitting.validation = None  # or the data would stay in memory
 
     def _train(self, fitting: Fitting, interrupted: Interruption) -> None:
         state, batches = self._state, len(fitting.loader)
@@ -879,8 +888,9 @@ class Trainer:
         self._use_averages()
         tensors, information = self._tensors(), self._information()
         for name, state in self._states.items():
-            arrays, information["callbacks"][name] = divided(name, state())
-            tensors |= arrays
+            if kept := state():
+                arrays, information["callbacks"][name] = divided(name, kept)
+                tensors |= arrays
         content, mark = encode(tensors, information)
         replace_file(path, content)
         self._marks.add(mark)
@@ -1008,7 +1018,7 @@ class Trainer:
                         view[...] = net.backend.asarray(tensors[name])
                 own = {name.removeprefix(OWN): t for name, t in tensors.items() if name.startswith(OWN)}
                 if own:
-                    trainer._own = Weights(net.held)
+                    trainer._own, trainer._loads = Weights(net.held), net.held.loads
                     trainer._own.load_state_dict(own)
                 trainer._states = _kept(checkpoint.read_callbacks(info, tensors))
                 trainer._marks.add(file.mark)

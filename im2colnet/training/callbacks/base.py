@@ -85,9 +85,11 @@ class Callback:
 class Fitting:
     """What a call of `Trainer.fit` was asked for, and how it ended: ``trainer.fitting``, for callbacks."""
 
-    loader: Any  #: the :class:`~im2colnet.Loader` of the training data; its length is the number of batches of an epoch
+    #: the :class:`~im2colnet.Loader` of the training data, whose length is the number of batches of an epoch; None when
+    #: the training has ended
+    loader: Any
     epochs: int
-    validation: Any = None  #: the data set of the validation, or None
+    validation: Any = None  #: the data set of the validation, or None; None when the training has ended
     directory: str | None = None  #: the folder of the checkpoint
     #: "completed", "stopped" (by ``trainer.stop``) or "interrupted" (Ctrl-C, SIGTERM); "failed" until it ends so
     outcome: str = "failed"
@@ -107,14 +109,17 @@ class Callbacks:
         self.members: dict[str, Any] = {}
         self._ends: list[Callable[[], None]] = []
         self._trainer: Any = None
+        if not isinstance(members, Iterable) or isinstance(members, (str, bytes, Mapping)):
+            raise ShapeError(f"callbacks must be a list: callbacks=[...], got {members!r:.80}")
         for member in members:
-            if not any(callable(getattr(member, method, None)) for method in METHODS) or isinstance(member, type):
+            if isinstance(member, type) or not any(callable(getattr(member, method, None)) for method in METHODS):
                 raise ShapeError(
                     "callbacks must be objects with methods such as epoch(record), of a class derived from"
                     f" ic.Callback, got {member!r:.80}"
-                    + ("; did you forget the brackets: callbacks=[...]?" if isinstance(member, (list, tuple)) else "")
                 )
-            name, number = str(getattr(member, "name", None) or type(member).__name__), 1
+            name, number = str(getattr(member, "name", None) or type(member).__name__).replace(".", "_"), 1
+            if any(member is other for other in self.members.values()):
+                raise ShapeError(f"the same {name} is in callbacks twice: make another object")
             while (full := f"{name}-{number}" if number > 1 else name) in self.members:
                 number += 1
             self.members[full] = member
