@@ -308,7 +308,7 @@ def divided(name: str, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     """
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise CheckpointError(f"the state of the callback {name} must be a dict with names, got {state!r:.80}")
-    arrays = {key: value for key, value in state.items() if hasattr(value, "dtype") and hasattr(value, "reshape")}
+    arrays = {key: value for key, value in state.items() if hasattr(value, "dtype") and not isinstance(value, float)}
     rest = {key: value for key, value in state.items() if key not in arrays}
     wrong = [key for key, value in arrays.items() if value.dtype.name not in ("float16", "float32", "float64")]
     try:
@@ -323,7 +323,7 @@ def divided(name: str, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
             f"the state of the callback {name} cannot be stored: {wrong[0]} is an array of"
             f" {arrays[wrong[0]].dtype}, only floats can be; make it a list"
         )
-    return {f"{CALLBACKS}{name}.{key}": value for key, value in arrays.items()}, rest
+    return {f"{CALLBACKS}{name}.{key}": value.copy(order="C") for key, value in arrays.items()}, rest
 
 
 def read_callbacks(information: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

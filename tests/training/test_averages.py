@@ -109,6 +109,16 @@ def test_swa_leaves_the_training_alone():
     assert averaged.history["loss"] == plain.history["loss"]
 
 
+def test_weights_that_are_loaded_after_the_training_are_trained_on():
+    trainer, expected = new_trainer(), new_trainer()
+    fit(trainer, 1, [EMA(0.5)])
+    fit(expected, 1)
+    for one in trainer, expected:
+        one.net.load_state_dict(new_trainer().net.state_dict())
+        one.step(*TEST)
+    assert_same_bits(everything(trainer), everything(expected))
+
+
 def test_two_averages_are_refused():
     with pytest.raises(ic.ShapeError, match="only one callback can average the weights, got EMA and SWA"):
         fit(new_trainer(), 1, [EMA(), SWA(1)])
@@ -285,6 +295,30 @@ def test_a_training_that_is_interrupted_goes_on_with_the_same_bits(after, loaded
         assert everything(one)["step"] == everything(trainer)["step"]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == trainer.history
+
+
+@pytest.mark.parametrize("after", [2, 7, 13, 17, 20])
+def test_interrupted_with_everything(after, tmp_path):
+    """Augmentation, normalisation, accumulation, clipping, dropout, checkpoints within an epoch, averages."""
+    augment = [ic.transforms.RandomCrop(padding=1), ic.transforms.RandomHorizontalFlip(), ic.transforms.MixUp(0.4)]
+
+    def make():
+        layers = [ic.Conv2d(1, 2, 3), ic.BatchNorm2d(2), ic.ReLU(), ic.Dropout(0.2), ic.Flatten(), ic.Linear(32, 3)]
+        net = ic.Sequential(layers).init(0)
+        return ic.Trainer(net, optimizer=ic.Adam(ic.Cosine(0.02)), seed=1, shard=5, accumulate=3, clip_norm=1.0)
+
+    def train(trainer, *callbacks, **more):
+        callbacks = [EMA(0.8), EarlyStopping(patience=2, restore_best=True), *callbacks]
+        fit(trainer, 4, callbacks, augment=augment, normalize=True, save_every=2, **more)
+
+    whole = make()
+    train(whole, directory=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(make(), CtrlC(after), directory=tmp_path / "part")
+    again = ic.Trainer.load(tmp_path / "part" / "checkpoint.safetensors")
+    train(again, directory=tmp_path / "part")
+    assert_same_bits(everything(again), everything(whole))
+    assert numbers(again.history) == numbers(whole.history)
 
 
 class Planted(BaseException):

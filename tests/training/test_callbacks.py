@@ -1,6 +1,7 @@
 """Callbacks: when they are called, what they may do, and what a training keeps of them."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_an_object_with_some_of_the_methods_will_do():
     assert records == [1, 2]
 
 
-@pytest.mark.parametrize("wrong", [3, "EarlyStopping", ic.Callback, [ic.Callback()], None])
+@pytest.mark.parametrize("wrong", [3, "EarlyStopping", ic.Callback, [ic.Callback()], None, object()])
 def test_what_is_no_callback_is_refused(wrong):
     with pytest.raises(ic.ShapeError, match="callbacks must be objects with methods"):
         fit(new_trainer(), 1, [wrong])
@@ -352,3 +353,79 @@ def test_other_save_every_are_refused(wrong, tmp_path):
         fit(new_trainer(), 1, directory=tmp_path, save_every=wrong)
     with pytest.raises(ic.ShapeError, match=r"save_every needs a folder .*directory="):
         fit(new_trainer(), 1, save_every=3)
+
+
+@pytest.mark.parametrize(
+    "array", [np.array(2.0), np.ones((2, 3)).T, np.arange(6.0)[::2], np.zeros(0), np.ones(2, "f2")]
+)
+def test_arrays_of_a_state_come_back(array, tmp_path):
+    found = []
+
+    class Keeps(ic.Callback):
+        def state(self):
+            return {"some.array": array, "step": 3}
+
+        def load_state(self, state):
+            found.append(state)
+
+    fit(new_trainer(), 2, [Stops("epoch", 1), Keeps()], directory=tmp_path)
+    fit(ic.Trainer.load(tmp_path / "checkpoint.safetensors"), 2, [Keeps()])
+    assert found[0]["step"] == 3
+    assert_same_bits(found[0]["some.array"], array)
+
+
+@pytest.mark.parametrize("callbacks", [None, 3, "EMA", ic.Callback(), {"a": ic.Callback()}])
+def test_callbacks_are_a_list(callbacks):
+    with pytest.raises(ic.ShapeError, match=r"callbacks must be a list"):
+        fit(new_trainer(), 1, callbacks)
+
+
+def test_the_same_object_twice_is_refused():
+    one = Counts()
+    with pytest.raises(ic.ShapeError, match="the same Counts is in callbacks twice"):
+        fit(new_trainer(), 1, [one, one])
+
+
+@pytest.mark.filterwarnings("ignore::im2colnet.TrainingWarning")
+def test_what_a_checkpoint_says_of_callbacks_is_checked(tmp_path):
+    """A forged file: its checksums are right."""
+    from im2colnet.training import checkpoint
+
+    trainer = new_trainer()
+    fit(trainer, 1, [ic.callbacks.EMA(0.9)], directory=tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    tensors, information = checkpoint.read(path)
+    del information["crc32"]
+    own = "own.0.weight"
+    forgeries = [
+        (tensors, information | {"callbacks": [1]}, "callbacks must be an object"),
+        (tensors, information | {"callbacks": {"EMA": 3}}, r"callbacks\.EMA must be an object"),
+        ({k: v for k, v in tensors.items() if k != own}, information, r"0\.weight must have shape .* it is missing"),
+        (tensors | {own: np.zeros(3, "f4")}, information, r"0\.weight must have shape .* it is \(3,\)"),
+    ]
+    for changed, described, problem in forgeries:
+        path.write_bytes(checkpoint.encode(changed, described)[0])
+        with pytest.raises(ic.CheckpointError, match=problem):
+            ic.Trainer.load(path)
+    for state in ({"count": "1"}, {"count": -1, "step": 0}, {"count": 1}, {"count": 1, "step": 1.5}):
+        path.write_bytes(checkpoint.encode(tensors, information | {"callbacks": {"EMA": state}})[0])
+        with pytest.raises(ic.CheckpointError, match=r"callbacks\.EMA\.(count|step)"):
+            fit(ic.Trainer.load(path), 2, [ic.callbacks.EMA(0.9)])
+
+
+def test_the_data_of_a_training_that_has_ended_are_let_go():
+    trainer = new_trainer()
+    fit(trainer, 1, [Noting()])
+    assert trainer.fitting.loader is trainer.fitting.validation is None
+
+
+def test_an_interruption_says_how_to_go_on(capsys):
+    class CtrlC(ic.Callback):
+        def step(self, progress):
+            if (progress.epoch, progress.batch) == (2, 2):
+                signal.raise_signal(signal.SIGINT)
+
+    trainer = new_trainer()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(DATA, 3, 10, callbacks=[CtrlC()])
+    assert "interrupted in epoch 2: fit with the same arguments goes on exactly there" in capsys.readouterr().err
