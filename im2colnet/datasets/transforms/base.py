@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -148,16 +148,15 @@ def probability(cls: str, name: str, value: Any) -> float:
     return found
 
 
-def interval(cls: str, name: str, value: Any, least: float = -inf) -> tuple[float, float]:
-    """Return a pair (lowest, highest) of finite numbers of at least ``least``."""
+def interval(cls: str, name: str, value: Any, least: float, most: float) -> tuple[float, float]:
+    """Return a pair (lowest, highest) of numbers from ``least`` to ``most``."""
     try:
         low, high = value
     except (TypeError, ValueError):
         raise ShapeError(f"{cls}: {name} must be a pair (lowest, highest), got {value!r}") from None
     low, high = (finite(f"{cls}: each of {name}", each) for each in (low, high))
-    if not least <= low <= high:
-        bound = f" of at least {least:g}" if least > -inf else ""
-        raise ShapeError(f"{cls}: {name} must be a pair (lowest, highest){bound}, got {value!r}")
+    if not least <= low <= high <= most:
+        raise ShapeError(f"{cls}: {name} must be a pair (lowest, highest) from {least:g} to {most:g}, got {value!r}")
     return low, high
 
 
@@ -182,7 +181,11 @@ def colour_for(cls: str, name: str, value: float | tuple[float, ...], images: np
     found = np.asarray(value)
     if images.dtype == np.uint8 and ((found < 0) | (found > 255) | (found != np.rint(found))).any():
         raise DTypeError(f"{cls}: {name} must be whole numbers from 0 to 255 for uint8 images, got {value!r}")
-    return found.astype(images.dtype).reshape(-1, 1, 1) if found.ndim else found.astype(images.dtype)
+    with np.errstate(over="ignore"):
+        found = found.astype(images.dtype)
+    if not np.isfinite(found).all():
+        raise DTypeError(f"{cls}: {name} is too large for images of {images.dtype}, got {value!r}")
+    return found.reshape(-1, 1, 1) if found.ndim else found
 
 
 # ---------------------------------------------------------------------- arithmetic

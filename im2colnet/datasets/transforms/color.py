@@ -101,10 +101,10 @@ def mean(pixels: np.ndarray) -> np.ndarray:
 
 def _range(name: str, value: Any) -> float | tuple[float, float]:
     if isinstance(value, (tuple, list)):
-        return interval("ColorJitter", name, value, least=0.0)
+        return interval("ColorJitter", name, value, 0, 1000)
     found = finite(f"ColorJitter: {name}", value)
-    if found < 0:
-        raise ShapeError(f"ColorJitter: {name} must be a number of at least 0, or a pair of factors, got {value!r}")
+    if not 0 <= found <= 999:
+        raise ShapeError(f"ColorJitter: {name} must be a number from 0 to 999, or a pair of factors, got {value!r}")
     return found
 
 
@@ -127,13 +127,9 @@ class RandomErasing(ImageTransform):
 
     def __init__(self, p: float = 0.5, scale: Any = (0.02, 0.33), ratio: Any = (0.3, 3.3), value: Any = 0.0) -> None:
         self.p = probability("RandomErasing", "p", p)
-        self.scale = interval("RandomErasing", "scale", scale, least=0.0)
-        self.ratio = interval("RandomErasing", "ratio", ratio, least=0.0)
+        self.scale = interval("RandomErasing", "scale", scale, 0, 1)
+        self.ratio = interval("RandomErasing", "ratio", ratio, 0.001, 1000)
         self.value = colour("RandomErasing", "value", value)
-        if self.scale[1] > 1:
-            raise ShapeError(f"RandomErasing: scale must be a pair (lowest, highest) from 0 to 1, got {scale!r}")
-        if not self.ratio[0]:
-            raise ShapeError(f"RandomErasing: ratio must be more than 0, got {ratio!r}")
 
     def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
         N, _, H, W = images.shape

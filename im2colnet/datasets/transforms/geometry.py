@@ -156,10 +156,8 @@ class RandomAffine(ImageTransform):
     ) -> None:
         self.degrees, self.shear = _angles("degrees", degrees), None if shear is None else _angles("shear", shear)
         self.translate = None if translate is None else _parts(translate)
-        self.scale = None if scale is None else interval("RandomAffine", "scale", scale, least=0.0)
+        self.scale = None if scale is None else interval("RandomAffine", "scale", scale, 0.001, 1000)
         self.fill = colour("RandomAffine", "fill", fill)
-        if self.scale is not None and not self.scale[0]:
-            raise ShapeError(f"RandomAffine: scale must be more than 0, got {scale!r}")
         if self.shear is not None and not all(-90 < angle < 90 for angle in _limits(self.shear)):
             raise ShapeError(f"RandomAffine: shear must be between -90 and 90 degrees, got {shear!r}")
 
@@ -179,8 +177,11 @@ class RandomAffine(ImageTransform):
 
 def _angles(name: str, value: Any) -> float | tuple[float, float]:
     if isinstance(value, (tuple, list)):
-        return interval("RandomAffine", name, value)
-    return abs(finite(f"RandomAffine: {name}", value))
+        return interval("RandomAffine", name, value, -360, 360)
+    found = abs(finite(f"RandomAffine: {name}", value))
+    if found > 360:
+        raise ShapeError(f"RandomAffine: {name} must be a number from 0 to 360, or a pair of angles, got {value!r}")
+    return found
 
 
 def _limits(angles: float | tuple[float, float]) -> tuple[float, float]:
