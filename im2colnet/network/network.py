@@ -198,10 +198,10 @@ class Network(Layer):
     def _warn_of_inner_normalization(self) -> None:
         inner = {id(holder): holder for holder, _, _ in self._built_of if holder is not self}
         for network in inner.values():
-            if network.normalization not in (None, self._normalization):
+            if network.normalization is not None and network.normalization != self._normalization:
                 warnings.warn(
                     f"a {type(network).__name__} within this network normalises its images when it is alone, which"
-                    f" only the outermost network does: set net.normalization = {network.normalization!r:.300}",
+                    f" only the outermost network does: set net.normalization = {tuple(network.normalization)!r:.300}",
                     InputWarning,
                     stacklevel=4,
                 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import strict_cupy
 from helpers import assert_same_bits, batches
 
 import im2colnet as ic
@@ -51,6 +52,21 @@ def test_predictions_and_evaluations(dtype, backend):
     ))  # fmt: skip
     assert one == pytest.approx(other, rel=1e-5)
     assert net.predict(images[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-6), ("float16", 1e-3), ("bfloat16", 1e-2)])
+def test_precisions_of_a_gpu(precision, near):
+    """In 16 bits images are normalised before they are rounded: these differ by less than float16 tells apart."""
+    images, labels = batch(dtype="float32")
+    images = 1000 + images / 10
+    far = (tuple(images.mean(axis=(0, 2, 3)).tolist()), (0.03,) * 3)
+    losses = []
+    for backend in (None, strict_cupy.cupy_backend()):
+        net = network().init(1, backend=backend)
+        net.normalization = far
+        trainer = ic.Trainer(net, precision=precision if backend else None)
+        losses.append([trainer.step(images, labels) for _ in range(3)])
+    assert np.allclose(*losses, rtol=near)
 
 
 def test_it_is_torchvision_s():
