@@ -491,3 +491,38 @@ def test_measured_statistics_are_those_that_are_not_frozen():
     after = net.state_dict()
     assert_same_bits(after["1.running_mean"], before["1.running_mean"])
     assert not np.array_equal(after["3.body.1.running_mean"], before["3.body.1.running_mean"])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 7])
+def test_interrupted_with_everything_at_once(steps, tmp_path):
+    """Augmentation, normalisation, accumulation, clipping, groups, frozen layers, averages, and two workers."""
+
+    def trainer():
+        net = with_both().init(0)
+        net.freeze("0.*")
+        settings = {"accumulate": 3, "clip_norm": 0.5, "groups": ic.optim.decay_weights_only(net)}
+        return ic.Trainer(net, None, ic.AdamW(ic.Cosine(0.01)), 1, shard=4, **settings)
+
+    class Stop(ic.Callback):
+        def start(self, trainer):
+            self.trainer = trainer
+
+        def step(self, progress):
+            if self.trainer.steps == steps:
+                self.trainer.stop("enough")
+
+    augment = [ic.transforms.RandomCrop(8, padding=1), ic.transforms.RandomHorizontalFlip(), ic.transforms.MixUp(0.2)]
+
+    def fit(trainer, *more):
+        callbacks = [ic.callbacks.EMA(0.9), *more]
+        data = batch(20)
+        trainer.fit(data, 2, 5, data, callbacks=callbacks, augment=augment, normalize=True, progress=False)
+        return trainer
+
+    with ic.num_threads(2):
+        stopped = fit(trainer(), Stop())
+        assert stopped.steps == steps
+        stopped.save(tmp_path / "x.safetensors")
+        found = fit(ic.Trainer.load(tmp_path / "x.safetensors"))
+    assert (found.steps, found.updates) == (8, 4)
+    assert_same_bits(everything(found), everything(fit(trainer())))
