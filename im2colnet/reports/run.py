@@ -149,8 +149,7 @@ def _results(facts: Mapping[str, Any], held_out: Dataset, trainer: Trainer) -> l
         html.paragraph(f"{count(measured['images'], 'image')} of {measured['data']} that were not trained on.", "soft"),
         html.table(rows, range(1, 6), last=True),
         html.heading("What was taken for what"),
-        html.paragraph("A row for each class, a column for what the network says.", "soft"),
-        html.matrix(matrix, names) if len(names) <= MOST_CLASSES else _pairs(matrix, names),
+        _matrix(matrix, names) if len(names) <= MOST_CLASSES else _pairs(matrix, names),
         html.heading("The worst mistakes"),
     ]
     mistakes = measured["mistakes"]
@@ -162,12 +161,18 @@ def _results(facts: Mapping[str, Any], held_out: Dataset, trainer: Trainer) -> l
     return [*parts, html.table([["image", "taken for", "is"], *(words.split("\n") for words in texts)])]
 
 
+def _matrix(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+    words = html.paragraph("A row for each class, a column for what the network says.", "soft")
+    return words + html.matrix(matrix, names)
+
+
 def _pairs(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     """Return a table of the classes that are most often mistaken for each other."""
     wrong = [(n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if n and i != j]
     most = sorted(wrong, key=lambda pair: -pair[0])[:MOST_PAIRS]
     rows = [["class", "taken for", "images"], *([names[i], names[j], f"{n:,}"] for n, i, j in most)]
-    return html.table(rows, (2,))
+    words = html.paragraph("The classes that are most often mistaken for each other.", "soft")
+    return words + html.table(rows, (2,))
 
 
 def _layers(facts: Mapping[str, Any]) -> list[str]:

@@ -177,6 +177,25 @@ def test_other_networks(run, folder):
     assert "What was taken for what" not in page.text
 
 
+def test_many_classes(run, folder):
+    """Of a matrix that nobody could read, the page has the pairs that are most often mistaken for each other."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (300, 1, 4, 5), np.uint8), np.arange(300) % 70
+    np.savez("many.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    net = ic.Sequential([ic.Flatten(), ic.Linear(20, 70)])
+    net.input_shape = (1, 4, 5)
+    ic.Trainer(net).save(folder / "many.safetensors")
+    report = json.loads(
+        run("report", "many.safetensors", "--data", "many.npz", "--out", "a.html", "--steps", "1", "--json")[0]
+    )
+    matrix = np.array(report["evaluation"]["confusion_matrix"])
+    matrix[np.diag_indices(70)] = 0
+    i, j = np.unravel_index(matrix.argmax(), matrix.shape)
+    page = page_of(folder / "a.html")
+    assert f"class taken for images {i} {j} {matrix.max()} " in page.text
+    assert "The classes that are most often mistaken" in page.text
+
+
 def test_names_of_what_was_measured_are_text(run, folder, mine):
     """A checkpoint may come from a stranger."""
     pytest.importorskip("matplotlib")
