@@ -99,8 +99,13 @@ def read_pickled(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     state: Any = kept.state if isinstance(kept, _Kept) else None
     try:
         _, (count, pixels), dtype, by_columns, content = state
-        fits = dtype.arguments[0] == b"u1" and pixels == PIXELS and count * pixels == len(content) and count > 0
-        if not fits or by_columns not in (0, 1) or not all(type(label) is int for label in labels):
+        fits = (
+            dtype.arguments[0] == b"u1"
+            and pixels == PIXELS
+            and type(content) is bytes
+            and count * pixels == len(content)
+        )
+        if not fits or not content or by_columns not in (0, 1) or not all(type(label) is int for label in labels):
             raise ValueError("its arrays have other shapes or types")
         numbers = np.array(labels, np.int64)
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:

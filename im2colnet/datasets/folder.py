@@ -490,9 +490,8 @@ def _rows(path: str, root: str) -> tuple[list[str], list[tuple[int, list[str]]]]
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8 ({error}): store it as CSV in UTF-8") from error
-    first = text[: text.find("\n")] if "\n" in text else text
-    delimiter = max(",;\t", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    lines = text.splitlines(keepends=True)
+    reader = csv.reader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count), strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:

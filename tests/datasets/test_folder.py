@@ -607,6 +607,7 @@ def test_targets_in_a_csv_file(folder):
         (b"file,label\n,a\n", "line 2 names no file"),
         (b'file,label\n"zebra/00.png,a\n', "line [23] is no line of a CSV file"),
         (b"file,label\n\xff\xe9,a\n", "is no text in UTF-8"),
+        (b"file,la\rbel\nzebra/00.png,a\n", "line 2 has 1 columns, the first line 2"),
         (b"file,label\nzebra/00.png,a\nzebra/01.png,a\n", "all pictures are of the class a"),
         (b"file,label\nno.png,a\nnot.png,b\n", "none of 2 files can be read.*there is no such file"),
         (b"file,label\nzebra/00.png,a\nnot.png,b\n", "no picture of the class 'b' can be read: not.png"),

@@ -168,6 +168,7 @@ def test_the_stand_in_for_published_files_is_one():
         (lambda d: d.update({b"labels": [0, "x"]}), "is no file of cifar-10"),
         (lambda d: d.update({b"labels": 3}), "is no file of cifar-10"),
         (lambda d: d.update({b"data": b"abc"}), "is no file of cifar-10"),
+        (lambda d: setattr(d[b"data"], "state", (*d[b"data"].state[:4], "x" * 6144)), "is no file of cifar-10"),
         (lambda d: d.clear(), "dictionary with data"),
     ],
 )
