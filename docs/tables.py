@@ -11,7 +11,7 @@ from pathlib import Path
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import metrics
+from im2colnet import metrics, transforms
 from im2colnet.graph.parameters import state_shapes
 from im2colnet.models.registry import MODELS
 
@@ -106,6 +106,17 @@ def measured():
             yield f"| `{name}` | `{arguments}` | {sentence(function)} |"
 
 
+def changed():
+    """The lines of the table of transforms."""
+    yield "\n## Transforms of training images\n"
+    yield "They are in `im2colnet.transforms`, and have the names of `torchvision.transforms.v2`.\n"
+    yield "| class | arguments | what it is |"
+    yield "|---|---|---|"
+    for name in transforms.__all__:
+        if inspect.isclass(cls := getattr(transforms, name)) and cls is not transforms.Transform:
+            yield f"| `{name}` | `{shown(inspect.signature(cls).parameters.values())}` | {sentence(cls)} |"
+
+
 def compared(name, build, options):
     """Return how a model differs from torchvision's of the same name: in names and shapes of parameters and state."""
     if name not in TORCHVISION:
@@ -141,7 +152,7 @@ def text():
     ]
     for each in TABLES:
         lines += table(*each)
-    return "\n".join([*lines, *functions(), *measured(), *models()]) + "\n"
+    return "\n".join([*lines, *functions(), *measured(), *changed(), *models()]) + "\n"
 
 
 if __name__ == "__main__":

@@ -55,6 +55,27 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(at, tmp_path):
         assert_same_bits(again.net.state_dict(), whole.net.state_dict())
 
 
+def test_with_all_that_a_training_keeps(tmp_path):
+    """Averaged weights, gradients that are added up and clipped, a normalisation, and a choice of mixtures."""
+
+    def fit(trainer, *more, **options):
+        callbacks = [ic.callbacks.EMA(0.9), *more]
+        trainer.fit(batch(), 3, 8, validation=batch(seed=1), callbacks=callbacks, progress=False, **options)
+
+    def make():
+        return ic.Trainer(trainer().net, optimizer=ic.SGD(0.1, momentum=0.9), accumulate=3, clip_norm=0.5)
+
+    options = {"augment": [*CHAIN[:3], T.RandomChoice([T.MixUp(0.4), T.CutMix()])], "normalize": True}
+    whole = make()
+    fit(whole, **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), Interrupts(6), directory=tmp_path, **options)
+    loaded = ic.Trainer.load(tmp_path / "checkpoint.safetensors")
+    fit(loaded)
+    assert numbers(loaded.history) == numbers(whole.history)
+    assert_same_bits(loaded.net.state_dict(), whole.net.state_dict())
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("workers", ["threads", "processes"])
 def test_workers_do_not_change_a_bit(workers):
