@@ -10,9 +10,13 @@ from im2colnet.arrays import check_image_type, host_array
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
 from im2colnet.lazy import LazyArray
+from im2colnet.show.pixels import as_pixels
 
 # The largest label gives the number of classes that have no names. A label beyond this bound is taken for a mistake.
 _MOST_CLASSES = 1 << 16
+
+#: how many images of a data set a notebook shows
+_SHOWN = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,6 +154,23 @@ class Dataset:
         shape = "×".join(str(size) for size in self.images.shape[1:])
         what = f"{len(self.classes)} classes" if self.classes else f"targets {self.labels.shape[1:]}"
         return f"Dataset({self.name!r}: {len(self)} images {shape} {self.images.dtype}, {what})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the first images, each with its class."""
+        from im2colnet.show.html import paragraph, thumbnails
+
+        try:
+            first = np.asarray(self.images[:_SHOWN])
+        except Im2colnetError:  # a file is damaged, or gone
+            return paragraph(repr(self))
+        if first.ndim != 4:
+            return paragraph(repr(self))
+        if first.dtype != np.uint8:
+            first = np.nan_to_num(first.astype(np.float64), posinf=0, neginf=0)
+        low, high = float(first.min()), float(first.max())
+        known = self.classes and self.labels.ndim == 1
+        texts = [self.classes[label] if known else "" for label in self.labels[:_SHOWN].tolist()]
+        return paragraph(repr(self)) + thumbnails([as_pixels(image, low, high) for image in first], texts)
 
 
 def _largest(labels: np.ndarray) -> str:

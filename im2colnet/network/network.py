@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
 from im2colnet.checks import arguments, truth_value, whole
-from im2colnet.errors import FrozenError, InputWarning, ShapeError, memory_for
+from im2colnet.errors import FrozenError, Im2colnetError, InputWarning, ShapeError, memory_for
 from im2colnet.graph.choosing import chosen, similar
 from im2colnet.graph.nodes import Graph, Node
 from im2colnet.graph.parameters import (
@@ -159,6 +159,19 @@ class Network(Layer):
         except RecursionError:
             return f"{type(self).__name__}(...)"
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table of :meth:`summary`, once the shape of the images is known."""
+        from im2colnet.network.summary import summary_html
+        from im2colnet.show.html import code
+
+        try:
+            if self.input_shape is not None:
+                shown = self if self._graph is not None else copy(self)  # to be shown must not fix the layers
+                return summary_html(shown.summary_facts(self.input_shape, 1))
+        except Im2colnetError:
+            pass  # what is wrong is said where the network is used
+        return code(repr(self).split("\n"))
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments: attributes of the same names, or else what it was called with."""

@@ -12,6 +12,9 @@ from im2colnet.normalization import Normalization
 from im2colnet.text import amount, shape_text, table
 from im2colnet.types import ITEM_BYTES
 
+#: the columns that are numbers
+RIGHT = (3, 4, 5)
+
 
 def summary(graph: Graph, dtype: str, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
     """Return each layer's output shape, parameters, FLOPs of a forward pass and bytes of its output, and the totals.
@@ -53,6 +56,17 @@ def summary(graph: Graph, dtype: str, input_shape: Sequence[int], batch: int) ->
 
 def summary_text(report: dict[str, Any], width: int | None = None) -> str:
     """Return what :func:`summary` found as a table for a terminal of ``width`` columns."""
+    return f"{_title(report)}\n" + table(_rows(report), RIGHT, True, width)
+
+
+def summary_html(report: dict[str, Any]) -> str:
+    """Return what :func:`summary` found as a table in HTML."""
+    from im2colnet.show import html
+
+    return html.paragraph(_title(report)) + html.table(_rows(report), RIGHT, last=True)
+
+
+def _rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [("layer", "", "output shape", "parameters", "FLOPs", "output")]
     rows += [
         (
@@ -73,9 +87,11 @@ def summary_text(report: dict[str, Any], width: int | None = None) -> str:
         amount(report["flops"], 1000),
         amount(report["bytes"], 1024) + "B",
     )
+    return [*rows, total]
+
+
+def _title(report: dict[str, Any]) -> str:
     normalization = Normalization.of(report.get("normalization"))
     normalized = f", normalised by {normalization}" if normalization else ""
     frozen = f", {report['frozen']:,} of {report['parameters']:,} parameters frozen" if report.get("frozen") else ""
-    return f"input {shape_text(report['input_shape'])}{normalized}{frozen}\n" + table(
-        [*rows, total], (3, 4, 5), True, width
-    )
+    return f"input {shape_text(report['input_shape'])}{normalized}{frozen}"

@@ -127,6 +127,23 @@ def gallery(pictures: Sequence[Any], texts: Sequence[str]) -> str:
     return f'<div class="gallery">{"".join(figures)}</div>'
 
 
+def thumbnails(pictures: Sequence[Any], texts: Sequence[str], side: int = 64) -> str:
+    """Return pictures in one size, as a notebook shows them, where the styles of a page are missing.
+
+    Of large pictures every second pixel is taken, or every third, ...
+    """
+    size = f"width:{side}px;height:{side}px;object-fit:contain;image-rendering:pixelated"
+    line = f"width:{side}px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
+    figures = []
+    for pixels, words in zip(pictures, texts, strict=True):
+        step = max(1, max(pixels.shape[:2]) // (2 * side))
+        source = f"data:image/png;base64,{b64encode(png(pixels[::step, ::step])).decode()}"
+        caption = f'<div style="{line}" title="{text(words)}">{text(words)}</div>'
+        figures.append(f'<div><img src="{source}" alt="" style="{size}">{caption}</div>')
+    row = "display:flex;flex-wrap:wrap;gap:8px;text-align:center;font-size:small"
+    return f'<div style="{row}">{"".join(figures)}</div>'
+
+
 def code(lines: Iterable[str]) -> str:
     """Return lines to copy."""
     return "<pre>" + text("\n".join(lines)) + "</pre>"

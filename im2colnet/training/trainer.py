@@ -33,7 +33,8 @@ from im2colnet.losses import CrossEntropyLoss, Loss
 from im2colnet.network import Network
 from im2colnet.optim import SGD, Optimizer
 from im2colnet.show.automatic import progress_display
-from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress
+from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress, cells
+from im2colnet.text import count
 from im2colnet.training.callbacks.base import Callbacks, Fitting, lost
 from im2colnet.training.callbacks.checkpoints import Checkpoints
 from im2colnet.training.data import (
@@ -198,6 +199,28 @@ class Trainer:
 
     def __copy__(self) -> Trainer:
         return deepcopy(self)  # two trainers of the same network would disturb each other
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"<Trainer of {type(self.net).__name__}: {facts}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what trains, how far it is, and the history."""
+        from im2colnet.show.html import pairs
+
+        return pairs({"network": type(self.net).__name__} | self._facts()) + self.history._repr_html_()
+
+    def _facts(self) -> dict[str, str]:
+        """Return what trains and how far it is, as texts by name."""
+        last = [f", {title} {text}" for title, text in cells(self.history[-1]).items()] if self.history else []
+        return {
+            "parameters": f"{self._parameters.flat.size:,}",
+            "loss": repr(self.loss),
+            "optimizer": repr(self.optimizer),
+            "backend": self._parameters.backend.name,
+            "seed": str(self.seed),
+            "done": f"{count(self.epoch, 'epoch')}, {count(self.steps, 'step')}{''.join(last)}",
+        }
 
     @property
     def net(self) -> Network:
