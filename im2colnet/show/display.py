@@ -67,7 +67,7 @@ class Progress:
 
 
 class Display(Protocol):
-    """Shows progress.
+    """Shows progress. It may have other methods of an ``ic.Callback`` too, such as ``start(trainer)`` and ``end()``.
 
     If a training goes on in another way than it began, :meth:`im2colnet.Trainer.fit` says so by the display's method
     ``say(text)``, or, if the display has none, by a :class:`~im2colnet.TrainingWarning`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from im2colnet.checks import number, whole
+from im2colnet.errors import ShapeError
 from im2colnet.show.display import Progress
 from im2colnet.training.callbacks.base import Callback
 from im2colnet.training.statistics import renew_statistics
@@ -97,11 +98,14 @@ class SWA(Averages):
     def start(self, trainer: Any) -> None:
         super().start(trainer)
         self._epoch = 0  # the last one whose weights are in the average
+        epochs = trainer.fitting.epochs
+        self._first = self.first if isinstance(self.first, int) else 1 + int(self.first * epochs)
+        if self._first > epochs:
+            raise ShapeError(f"SWA(start={self.first}) would never begin, since fit is asked for epochs={epochs}")
 
     def validate(self) -> None:
         trainer, epoch = self.trainer, self.trainer.epoch + 1
-        first = self.first if isinstance(self.first, int) else 1 + int(self.first * trainer.fitting.epochs)
-        if epoch < first:
+        if epoch < self._first:
             return
         if epoch != self._epoch:  # else the validation has failed and is repeated
             with trainer.changing():
