@@ -268,10 +268,8 @@ def _datasets(name: str, parts: list[Listing], classes: tuple[str, ...], argumen
 
 def held_out(data: Dataset, split: float, seed: int) -> tuple[Dataset, Dataset]:
     """Hold out a part of each class of a data set; which images depends on the seed and the names of their files."""
-    keys = [
-        int.from_bytes(blake2b(f"{seed}/{file}".encode(errors="backslashreplace"), digest_size=8).digest(), "little")
-        for file in data.files
-    ]
+    names = (f"{seed}/{file.replace(os.sep, '/')}".encode(errors="backslashreplace") for file in data.files)
+    keys = [int.from_bytes(blake2b(name, digest_size=8).digest(), "little") for name in names]
     groups = data.labels if data.classes else np.zeros(len(data), np.intp)
     train, test = chosen(groups, split, np.array(keys, np.uint64))
     if not len(test):
@@ -315,8 +313,8 @@ def _listing(root: str, part: str) -> Listing:
     classes, beside = _entries(folder)
     loose = [name for name in beside if _is_picture(name)]
     found = {name: [os.path.join(name, file) for file in walk(os.path.join(folder, name))] for name in classes}
-    empty = [name for name, names in found.items() if not names]
-    found = {name: names for name, names in found.items() if names}
+    empty = [name for name, names in found.items() if not any(map(_may_be_picture, names))]
+    found = {name: names for name, names in found.items() if name not in empty}
     if not found:
         hint = "put those of each class into a folder of its own" if loose else "it must have a folder for each class"
         inside = f"has {count(len(loose), 'picture')} but no folder with pictures" if loose else "has no pictures"
@@ -388,6 +386,10 @@ def _identity(path: str | Path) -> Any:
 
 def _is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def _may_be_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in (*ENDINGS, "")
 
 
 # ---------------------------------------------------------------------- size and colour

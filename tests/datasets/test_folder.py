@@ -1,5 +1,6 @@
 """Folders of pictures and CSV files as data sets: what is read, in what order, and what is said of the rest."""
 
+import hashlib
 import os
 import time
 import warnings
@@ -190,12 +191,14 @@ def test_hidden_files_and_litter_are_passed_over(folder):
 def test_what_is_beside_the_classes_is_said(folder):
     picture(folder / "loose.png")
     (folder / "leer").mkdir()
+    (folder / "notes").mkdir()
+    (folder / "notes" / "about.txt").write_text("no picture")
     with pytest.warns(InputWarning) as caught:
         data, _ = from_folder(folder, size=8, **QUIET)
     texts = [str(each.message) for each in caught]
     assert "1 picture beside the folders of the classes has no class and is not read, such as loose.png" in texts[1]
-    assert "1 folder without pictures, which is no class: leer" in texts[0]
-    assert "leer" not in data.classes
+    assert "2 folders without pictures, which are no class: leer, notes" in texts[0]
+    assert not {"leer", "notes"} & {*data.classes}
 
 
 def test_a_class_of_which_nothing_can_be_read_is_an_error(folder):
@@ -544,6 +547,13 @@ def test_what_vanishes_while_it_is_used_is_named(folder):
     kept.images[:5]
     with pytest.raises(DataError, match="somebody has shortened it"):
         kept.images[-5:]
+
+
+def test_the_split_is_the_same_on_every_system_and_for_ever():
+    data = ic.Dataset(np.zeros((9, 1, 1, 1)), np.arange(9) % 3, files=tuple(os.path.join("a", c) for c in "abcdefghi"))
+    keys = [hashlib.blake2b(f"7/a/{c}".encode(), digest_size=8).digest()[::-1] for c in "abcdefghi"]
+    wanted = {min(range(first, 9, 3), key=keys.__getitem__) for first in range(3)}
+    assert {*held_out(data, 0.34, 7)[1].files} == {data.files[place] for place in wanted}
 
 
 def test_keys_of_the_split_are_the_files_names():
