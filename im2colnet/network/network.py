@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -478,8 +479,8 @@ class Network(Layer):
     def replace(self, name: str, layer: Layer, seed: int = 0) -> Any:
         """Put a new layer in the place of another, such as a last layer for other classes; all other layers stay.
 
-        The other layers keep their parameters and statistics, and stay frozen if they were. A trainer of the network
-        belongs to the parameters before: make a new one.
+        The other layers keep their parameters and statistics, and stay frozen if they were. The names of the classes
+        are forgotten with the last layer. A trainer of the network belongs to the parameters before: make a new one.
 
         Parameters
         ----------
@@ -513,7 +514,8 @@ class Network(Layer):
         self.check_unchanged()
         seed, (holder, key) = whole("seed", seed, least=0), self._place(name)
         before, old, inputs = holder.children()[key], self._parameters, self.inputs
-        kept = {attribute: getattr(self, attribute) for attribute in (*_MADE, "_frozen", "replaced")}
+        last = next((node.name for node in reversed(self.graph.nodes) if node.offsets), "")
+        kept = {attribute: getattr(self, attribute) for attribute in (*_MADE, "_frozen", "replaced", "inputs")}
 
         def elsewhere(place: str) -> bool:
             return not f"{place}.".startswith(f"{name}.")
@@ -522,18 +524,19 @@ class Network(Layer):
         try:
             self._graph, self._frozen = None, frozenset(filter(elsewhere, self._frozen))
             self.replaced = {k: v for k, v in self.replaced.items() if elsewhere(k)} | {name: layer}
+            graph = self.graph  # built anew
             if self.input_shape is not None:
-                self.graph.shapes(internal_shape(self.input_shape, 1))
+                graph.shapes(internal_shape(self.input_shape, 1))
             if old is not None:
                 self._parameters = None  # so that init keeps the normalisation
                 self.init(seed, old.dtype, old.backend)
                 self.held.load_state_dict({k: v for k, v in old.state_dict().items() if elsewhere(k)})
+            if inputs is not None:  # a new last layer is for other classes
+                self.inputs = inputs if elsewhere(last) else replace(inputs, classes=())
         except BaseException:
             holder.put(key, before)
             vars(self).update(kept)
             raise
-        finally:
-            self.inputs = inputs
         return self
 
     def put(self, key: str, layer: Layer) -> None:

@@ -160,6 +160,8 @@ def know_inputs(
             net.inputs.warn_unscaled()
     else:
         compare(net, dtype, "train", train)
+        if not net.inputs.classes:  # the network has a new last layer
+            net.inputs = replace(net.inputs, classes=tuple(train.classes))
     if isinstance(loader, Loader):  # of batches only the first one is known, which need not have all classes
         check_training(train)
     if validation is not None:

@@ -69,7 +69,9 @@ def test_a_layer_is_replaced(make, name, layer, tmp_path):
 
 
 def test_before_there_are_parameters():
-    net = Block().replace("fc", ic.Linear(6, 5))
+    net = Block()
+    assert len(net.graph.nodes) == 8
+    net.replace("fc", ic.Linear(6, 4)).replace("fc", ic.Linear(6, 5))
     assert net.init(0).predict(normal(2, 3, 8, 8)).shape == (2, 5)
 
 
@@ -204,8 +206,25 @@ def test_the_normalisation_and_the_inputs_stay():
     net.normalization = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     net.inputs = ic.datasets.Inputs.of(normal(4, 3, 8, 8))
     known = net.normalization, net.inputs
-    net.replace("fc", ic.Linear(6, 5))
+    net.replace("inner.0", ic.Linear(4, 6))
     assert (net.normalization, net.inputs) == known
     expected = net.predict(x := normal(2, 3, 8, 8))
     net.normalization = None
     assert not np.array_equal(net.predict(x), expected)
+
+
+def test_a_new_last_layer_has_names_of_classes_of_its_own(tmp_path):
+    """Without a warning, and in the checkpoint."""
+    images, labels = normal(8, 3, 8, 8), np.arange(8) % 2
+    net = Block().init(0)
+    ic.Trainer(net).fit(ic.datasets.Dataset(images, labels, classes=("cat", "dog")), epochs=1, progress=False)
+    net.replace("stem", ic.Conv2d(3, 4, 1))
+    assert net.inputs.classes == ("cat", "dog")
+    net.replace("fc", ic.Linear(6, 2))
+    assert net.inputs.classes == ()
+    trainer = ic.Trainer(net)
+    trainer.fit(ic.datasets.Dataset(images, labels, classes=("car", "bus")), epochs=1, progress=False)
+    trainer.save(tmp_path / "x.safetensors")
+    assert ic.Trainer.load(tmp_path / "x.safetensors").net.inputs.classes == ("car", "bus")
+    with pytest.raises(ic.DataError, match=r"scale"):
+        ic.Trainer(net).fit(ic.datasets.Dataset(1e4 * images, labels, classes=("car", "bus")), 1, progress=False)
