@@ -23,11 +23,11 @@ from math import ceil, prod
 from typing import Any, ClassVar, TypeAlias
 
 from im2colnet.backend import Backend
-from im2colnet.checks import whole
+from im2colnet.checks import truth_value, whole
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.inputs import channel_statistics
 from im2colnet.datasets.loader import Loader
-from im2colnet.errors import ShapeError, install
+from im2colnet.errors import NonFiniteError, ShapeError, install
 from im2colnet.host import np
 from im2colnet.layers import BatchNorm2d, Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU
 from im2colnet.losses import CrossEntropyLoss, Loss, MSELoss
@@ -146,9 +146,10 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         """Train for one epoch on a part of the data."""
         again = hasattr(self, "net_")
         images, targets, net = self._prepare(X, y, again, classes)
+        if not again:
+            self.history_, self.n_iter_ = History(), 0
         if self._partial is None:
             self._partial = self._trainer(net, targets, Adam(LEARNING_RATE))
-            self.history_, self.n_iter_ = History(), 0
         data = Dataset(images, targets, "X", self._class_names())
         loader = Loader(data, self._batch_size(), self._partial.seed, transform=self.augment)
         with _cores():
@@ -166,7 +167,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             self._uint8 = X.dtype == np.uint8
             self._measure(self._reshaped(X))
         images, targets, net = self._images(X), self._targets(y), self.net_ if again else self._build()
-        if self.normalize and not self._is_row and net.normalization is None:
+        if truth_value("normalize", self.normalize) and not self._is_row and net.normalization is None:
             net.normalization = channel_statistics(images)
         return images, targets, net
 
@@ -191,12 +192,18 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         (channels, *size), outputs, model = self.image_shape_, self._outputs, self.model
         arguments: dict[str, Any] = {"classes": outputs, "in_channels": channels, "input_size": tuple(size)}
         made: Any
+        called = callable(model) and not isinstance(model, Layer)
         if isinstance(model, str):
             made = _layers(self.image_shape_, outputs) if model == "auto" else make(model, **arguments)
-        elif callable(model) and not isinstance(model, Layer):
-            made = model(**arguments)
+        elif called:
+            made = model(**arguments)  # type: ignore[operator]
         else:
             made = deepcopy(model)  # the estimator's arguments stay as they are
+        if not isinstance(made, (Network, list, tuple)):
+            raise ShapeError(
+                'model must be "auto", the name of a model, a list of layers, a network, or a function that returns one'
+                f", got {model!r:.80}" + (f", which returned {made!r:.80}" if called else "")
+            )
         net: Network = made if isinstance(made, Network) else Sequential(made)
         shapes = net.graph.output_shapes((1, *self.image_shape_))
         if shapes != [(1, outputs)]:
@@ -236,10 +243,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     def _measure(self, images: np.ndarray) -> None:
         """Keep mean and standard deviation of each column of rows; images are standardised by the network."""
         if self.normalize and self._is_row:
-            with np.errstate(over="ignore", invalid="ignore"):
-                self.mean_, self.scale_ = images.mean(0, dtype=np.float64), images.std(0, dtype=np.float64)
-            # where all numbers are equal, rounding may leave a deviation that is not quite 0
-            self.scale_[~(self.scale_ > 10 * np.finfo(np.float64).eps * np.abs(self.mean_))] = 1
+            self.mean_, self.scale_ = _moments(images)
 
     @property
     def _is_row(self) -> bool:
@@ -249,10 +253,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         """Return images as the network takes them."""
         images = self._reshaped(X)
         if self.normalize and self._is_row:
-            with np.errstate(over="ignore", invalid="ignore"):
-                images = ((images - self.mean_) / self.scale_).astype(np.float32)
+            images = _as_float32((images - self.mean_) / self.scale_)
         elif images.dtype != np.uint8 or not self._uint8:  # the network divides uint8 by 255
-            images = (images / (255 if self._uint8 else 1)).astype(np.float32)
+            images = _as_float32(images / (255 if self._uint8 else 1))
         return images
 
     def _predict(self, X: Any) -> np.ndarray:
@@ -314,7 +317,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     history_ : History
         The loss and accuracy of each epoch.
     n_iter_ : int
-        The number of epochs.
+        The number of epochs, those of ``partial_fit`` included.
     n_features_in_, feature_names_in_
         As of scikit-learn's estimators.
 
@@ -422,13 +425,11 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
 
     def _learn_targets(self, y: Any, classes: Any = None) -> int:
         rows = y.reshape(len(y), -1)
-        self.y_mean_, self.y_scale_, self._flat = rows.mean(0), rows.std(0), y.ndim == 1
-        self.y_scale_[self.y_scale_ == 0] = 1
+        (self.y_mean_, self.y_scale_), self._flat = _moments(rows), y.ndim == 1
         return int(rows.shape[1])
 
     def _targets(self, y: Any) -> np.ndarray:
-        targets: np.ndarray = ((y.reshape(len(y), -1) - self.y_mean_) / self.y_scale_).astype(np.float32)
-        return targets
+        return _as_float32((y.reshape(len(y), -1) - self.y_mean_) / self.y_scale_)
 
     def _loss(self, targets: np.ndarray) -> Loss:
         return MSELoss()
@@ -456,6 +457,24 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each column; the deviation is 1 where all numbers are equal."""
+    largest = np.abs(rows.astype(np.float64)).max(axis=0)
+    largest[largest == 0] = 1
+    shares = rows / largest  # so that no square is too large or too small
+    mean, std = shares.mean(axis=0), shares.std(axis=0)
+    equal = std <= 10 * np.finfo(np.float64).eps * np.abs(mean)  # rounding may leave a deviation that is not quite 0
+    return mean * largest, np.where(equal, 1.0, std * largest)
+
+
+def _as_float32(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        found = numbers.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise NonFiniteError("there are numbers that are too large for float32, of which networks are made: scale them")
+    return found
 
 
 def _layers(shape: Sequence[int], outputs: int) -> list[Layer]:

@@ -142,6 +142,15 @@ def test_the_scale_of_features_and_targets_does_not_matter():
     assert other / 1e6 == pytest.approx(one, abs=1e-3)
 
 
+@pytest.mark.parametrize("factor", [1e-300, 1e-60, 1e290])
+def test_numbers_may_be_tiny_or_huge(factor):
+    x, y = X[:200] * factor, X[:200, 20] * factor
+    fitted = CNNRegressor(few_layers, epochs=20, optimizer=ic.Adam(1e-2), random_state=0).fit(x, y)
+    assert np.corrcoef(fitted.predict(x) / factor, y / factor)[0, 1] > 0.9
+    with pytest.raises(ic.NonFiniteError, match="too large for float32"):
+        CNNClassifier(few_layers).fit(np.full((4, 1, 6, 6), 1e290), [0, 1, 0, 1])
+
+
 # Models ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "model", ["auto", "lenet5", ic.models.lenet5, few_layers, lambda **shape: ic.Sequential(few_layers(**shape))]
@@ -227,6 +236,7 @@ def test_partial_fit_takes_the_data_in_parts():
             fitted.partial_fit(X[part], DIGITS[part], classes=range(10) if not epoch + start else None)
     assert fitted.score(X, DIGITS) > 0.9
     assert fitted.n_iter_ == 12
+    assert small(epochs=3).fit(X[:50], DIGITS[:50]).partial_fit(X[:50], DIGITS[:50]).n_iter_ == 4
     with pytest.raises(ic.ShapeError, match="class 12"):
         fitted.partial_fit(X[:3], [1, 2, 12])
     copied = pickle.loads(pickle.dumps(fitted))
@@ -306,6 +316,9 @@ def test_verbose_shows_the_progress(capsys):
         ({"image_shape": None}, X.reshape(-1, 8, 8), r"give image_shape=\(H, W\)"),
         ({"model": "resnet2"}, X, "there is no model 'resnet2'"),
         ({"model": [ic.Flatten(), ic.Linear(64, 9)]}, X, r"must give 10 numbers .* it gives \(9,\)"),
+        ({"model": 5}, X, "model must be .* got 5"),
+        ({"model": lambda **shape: None}, X, "model must be .* which returned None"),
+        ({"normalize": "x"}, X, "normalize"),
         ({"epochs": 0}, X, "epochs"),
         ({"epochs": "many"}, X, "epochs"),
         ({"batch_size": 0}, X, "batch_size"),
