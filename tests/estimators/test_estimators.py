@@ -34,6 +34,13 @@ def few_layers(classes, in_channels, input_size):
     return [ic.Flatten(), ic.Linear(in_channels * height * width, classes)]
 
 
+@pytest.fixture(autouse=True)
+def one_core():
+    """With one worker the time of the tests does not depend on what else the machine does; the results are the same."""
+    with ic.num_threads(1):
+        yield
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_scikit_learns_own_checks(estimator):
     with warnings.catch_warnings():

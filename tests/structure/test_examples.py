@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import im2colnet as ic
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 NOTEBOOK = EXAMPLES / "from_loops_to_matrices.ipynb"
@@ -24,6 +26,13 @@ FOUND = {
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def one_core():
+    """With one worker the time of the tests does not depend on what else the machine does; the results are the same."""
+    with ic.num_threads(1):
+        yield
 
 
 def test_every_program_is_tried_here():
