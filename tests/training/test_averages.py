@@ -293,7 +293,7 @@ def numbers(history):
 
 
 @pytest.mark.parametrize("loaded", [True, False])
-@pytest.mark.parametrize("after", [1, 2, 4, 5, 6, 7, 8, 12, 13, 14, 15, 18, 20, 21])
+@pytest.mark.parametrize("after", [1, 4, 5, 6, 7, 8, 13, 15, 20])
 def test_a_training_that_is_interrupted_goes_on_with_the_same_bits(after, loaded, undisturbed, tmp_path):
     callbacks, whole, _ = undisturbed
     trainer, pressed = new_trainer(), CtrlC(after)
@@ -312,7 +312,7 @@ def test_a_training_that_is_interrupted_goes_on_with_the_same_bits(after, loaded
     assert lines == trainer.history
 
 
-@pytest.mark.parametrize("after", [2, 7, 13, 17, 20])
+@pytest.mark.parametrize("after", [2, 13, 20])
 def test_interrupted_with_everything(after, tmp_path):
     """Augmentation, normalisation, accumulation, clipping, dropout, checkpoints within an epoch, averages."""
     augment = [ic.transforms.RandomCrop(padding=1), ic.transforms.RandomHorizontalFlip(), ic.transforms.MixUp(0.4)]
@@ -376,7 +376,7 @@ def test_an_error_anywhere_in_the_callbacks_and_the_seam(undisturbed):
 
     count = run(-1)[1]
     refused = 0
-    for n in range(1, count + 1, count // 40):
+    for n in range(1, count + 1, count // 20):
         trainer, _ = run(n)
         try:
             fit(trainer, 4, callbacks())
@@ -385,7 +385,7 @@ def test_an_error_anywhere_in_the_callbacks_and_the_seam(undisturbed):
             continue
         assert_same_bits(everything(trainer), everything(whole))
         assert numbers(trainer.history) == numbers(whole.history)
-    assert refused < 16
+    assert refused < 10
 
 
 @pytest.mark.parametrize(
