@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.text import Text
 
-COLUMNS = 98
+COLUMNS = 110
 HERE = Path(__file__).parent
 
 
