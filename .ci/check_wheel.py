@@ -5,7 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-LIMIT = 500_000  # bytes that a wheel must be under
+LIMIT = 800_000  # bytes that a wheel must be under
 NEEDED = {"im2colnet/py.typed", "im2colnet/datasets/data/digits.npz", "im2colnet/datasets/data/ATTRIBUTION.md"}
 
 tracked = subprocess.check_output(["git", "ls-files", "im2colnet", "backends"], text=True).splitlines()

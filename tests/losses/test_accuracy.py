@@ -339,7 +339,7 @@ def test_a_data_set_of_targets(tmp_path):
     assert (len(train), len(test)) == (18, 4)
     found = np.concatenate([train.labels, test.labels])
     assert_same_bits(found[np.lexsort(found.T)], targets[np.lexsort(targets.T)])
-    for wrong in (np.array(["a"] * 22), np.array([None] * 22)):
+    for wrong in (np.array([None] * 22), np.full((22, 3), "a")):
         with pytest.raises(ic.DTypeError, match="targets numbers"):
             Dataset(images, wrong)
     with pytest.raises(ic.ShapeError, match="each of the 22 images"):
