@@ -10,7 +10,7 @@ from im2colnet.cli.arguments import UsageError
 from im2colnet.optim import Constant, Cosine, Optimizer
 from im2colnet.optim.defaults import OPTIMIZERS
 
-MIN_STEPS = 300  #: a training of few images gets more epochs than the recipe's, until it has at least this many steps
+MIN_STEPS = 500  #: a training of few images gets more epochs than the recipe's, until it has at least this many steps
 
 
 def optimizer_name(optimizer: Optimizer) -> str:
