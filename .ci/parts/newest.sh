@@ -6,7 +6,7 @@ newest=3.14    # of Python, and of those that Debian's testing has
 section "The newest Python and packages"
 if command -v "python$newest" >/dev/null; then
   make_environment "$work/newest" "python$newest"
-  "$work/newest/bin/python" -m pip install --quiet -e '.[test]' pytest-xdist
+  "$work/newest/bin/python" -m pip install --quiet -e '.[test]'
   "$work/newest/bin/python" -m pip list
   "$work/newest/bin/python" -m pytest -n auto "${fast_tests[@]}"
   exit
@@ -31,7 +31,7 @@ mount --bind /dev "$debian/dev"
 chroot "$debian" bash -euo pipefail -c 'cd /im2colnet
 python3 --version
 python3 -m venv /environment
-/environment/bin/python -m pip install --quiet -e ".[test]" pytest-xdist
+/environment/bin/python -m pip install --quiet -e ".[test]"
 /environment/bin/python -m pip list
 /environment/bin/python -m pytest -n auto "$@"' pytest "$@"
 ROOT

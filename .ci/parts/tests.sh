@@ -18,13 +18,13 @@ command=$(awk -v start="$start" '/^```/ { fenced = !fenced; next } fenced && ind
 rm -f "$work/dev-is-made"
 make_environment "$dev"
 echo "\$ $command"
-PATH=$dev/bin:$PATH PIP_QUIET=1 PYTEST_ADDOPTS=-rs bash -c "$command" | tee "$work/tests.log"
+PATH=$dev/bin:$PATH PIP_QUIET=1 PYTEST_ADDOPTS='-rs -n 2' bash -c "$command" | tee "$work/tests.log"
 
 section "Tests that were skipped, now that the optional packages are there"
 need_dev
 mapfile -t skipped < <(sed -n 's/^SKIPPED \[[0-9]*\] \([^:]*\):.*/\1/p' "$work/tests.log" | sort -u)
 [[ " ${skipped[*]} " == *" tests/dashboard/test_pages.py "* ]] || fail "the dashboard's tests were not among them"
-IM2COLNET_REQUIRE_BROWSER=1 IM2COLNET_REQUIRE_COMPILERS=1 PYTEST_ADDOPTS=-rs "$dev/bin/python" -m pytest "${skipped[@]}" >"$work/again.log" 2>&1 ||
+IM2COLNET_REQUIRE_BROWSER=1 IM2COLNET_REQUIRE_COMPILERS=1 PYTEST_ADDOPTS='-rs -n 2' "$dev/bin/python" -m pytest "${skipped[@]}" >"$work/again.log" 2>&1 ||
   { cat "$work/again.log"; fail "tests that need an optional package"; }
 echo "passed: ${skipped[*]}"
 sed -n 's/^SKIPPED/still skipped/p' "$work/again.log"
