@@ -55,8 +55,8 @@ def main() -> None:
         out = re.search(r"^folder +(\S+)", trained, re.M)[1]
         shown = trained + "\n" + run(folder, "predict", out, "new")
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
-    for line in shown.splitlines():
-        console.print(Text(line, style="bold green" if line.startswith("$") else ""), soft_wrap=True)
+    for line in [*shown.splitlines(), ""]:
+        console.print(Text(line, style="bold green" if line.startswith("$") else ""))
     drawn = console.export_svg(title="im2colnet", clear=True)
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.S)  # fonts would be fetched from the network
     (HERE / "run.svg").write_text(drawn, encoding="utf-8")
