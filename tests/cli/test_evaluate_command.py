@@ -113,6 +113,7 @@ def test_names_of_files_and_classes_in_the_mistakes(run, folder, trained):
 
 
 def test_pictures_are_for_classifiers_and_need_matplotlib(run, folder, trained, monkeypatch):
+    pytest.importorskip("matplotlib")
     np.savez("numbers.npz", images=np.zeros((20, 8, 8), np.uint8), labels=np.zeros((20, 10)))
     net = ic.Sequential([ic.Flatten(), ic.Linear(64, 10)])
     net.input_shape = (1, 8, 8)

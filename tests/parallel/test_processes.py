@@ -597,7 +597,7 @@ data = np.random.default_rng(0).random((64, 3, 8, 8), "float32"), np.arange(64) 
 def train():
     while True:
         trainer = ic.Trainer(ic.Sequential([ic.Conv2d(3, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(144, 2)]), shard=4)
-        trainer.fit(data, 4, 8)
+        trainer.fit(data, 4, 8, progress=False)
 
 for moment in [0.01 * i for i in range(20)]:  # each in a process of its own, which saves the import
     if os.fork() == 0:

@@ -51,14 +51,21 @@ def test_readme():
     assert names["trainer"].evaluate(names["test"])["accuracy"] > 0.97
 
 
-def test_guide():
-    names = run(*programs("docs/guide.md"))
-    assert names["scores"].shape == (5, 2)
-    assert names["columns"].shape == (2, 27, 49)
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory):
+    """What the guide's programs have made."""
+    pytest.importorskip("PIL")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("guide"))
+        return run(*programs("docs/guide.md"))
 
 
-def test_label_smoothing_of_the_guide():
-    names = run(*programs("docs/guide.md"))
+def test_guide(guide):
+    assert guide["scores"].shape == (5, 2)
+    assert guide["columns"].shape == (2, 27, 49)
+
+
+def test_label_smoothing_of_the_guide(guide):
     logits, labels, eps, h = np.random.default_rng(0).standard_normal((4, 3)), np.array([1, 3, 0]), 0.3, 1e-6
 
     def loss(z):
@@ -67,7 +74,7 @@ def test_label_smoothing_of_the_guide():
         return -(target * np.log(p)).sum() / 3
 
     metrics, gradient = np.empty(2), np.empty((4, 3))
-    names["Smoothed"](eps)(logits, labels, 1 / 3, metrics, gradient, ic.get_backend("numpy"))
+    guide["Smoothed"](eps)(logits, labels, 1 / 3, metrics, gradient, ic.get_backend("numpy"))
     assert metrics[0] == pytest.approx(loss(logits), rel=1e-12)
     for i in np.ndindex(4, 3):
         step = np.zeros((4, 3))
