@@ -59,6 +59,7 @@ def main() -> None:
         console.print(Text(line, style="bold green" if line.startswith("$") else ""))
     drawn = console.export_svg(title="im2colnet", clear=True)
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.S)  # fonts would be fetched from the network
+    drawn = re.sub(r"[ \t]+$", "", drawn, flags=re.M)
     (HERE / "run.svg").write_text(drawn, encoding="utf-8")
     print(shown)
 
