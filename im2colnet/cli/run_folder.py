@@ -10,6 +10,7 @@ import re
 import shlex
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -96,8 +97,13 @@ def versions() -> dict[str, str]:
         "im2colnet": __version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": _system(),
     }
+
+
+def _system() -> str:
+    """Return the operating system and the kind of processor; without starting a program, as ``platform`` may."""
+    return " ".join((os.uname().sysname, os.uname().machine)) if hasattr(os, "uname") else sys.platform
 
 
 def _is_text(value: Any) -> bool:
