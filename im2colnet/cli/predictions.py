@@ -274,3 +274,8 @@ class NPZ(Writer):
 
 #: the formats of a file of predictions, by the end of its name
 FORMATS: dict[str, type[Writer]] = {".csv": CSV, ".jsonl": JSONL, ".json": JSON, ".npy": NPY, ".npz": NPZ}
+
+
+def writer_for(name: str, file: IO[bytes], means: Meaning) -> Writer:
+    """Return the writer of a file of this name, which ends with one of :data:`FORMATS`, as ``file_ending`` checks."""
+    return next(kind for ending, kind in FORMATS.items() if name.lower().endswith(ending))(file, means)

@@ -141,8 +141,9 @@ def test_predictions_in_the_format_that_the_name_asks_for(run, folder, trained):
     logits = Trainer.load(trained).net.predict(images).astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     best = expected.argmax(axis=1).tolist()
-    for name in ("p.csv", "p.json", "p.npy", "p.npz", "P.CSV"):
+    for name in ("p.csv", "p.json", "p.npy", "p.npz", "P.CSV", ".csv"):
         run("predict", trained, "a,b.npy", "c.npy", "--out", name)
+    assert Path(".csv").read_bytes() == Path("p.csv").read_bytes()
     with open("p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "index", "label", "class", "probability", *(f"probability_{n}" for n in range(10))]

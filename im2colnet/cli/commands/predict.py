@@ -22,7 +22,7 @@ from im2colnet.cli.arguments import (
 )
 from im2colnet.cli.data import check_folder, load_data
 from im2colnet.cli.networks import output_shape, outputs_of
-from im2colnet.cli.predictions import FORMATS, Meaning, Writer, meaning
+from im2colnet.cli.predictions import FORMATS, Meaning, Writer, meaning, writer_for
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.datasets.folder import walk
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> Report:
                 counter.show(batch.done)
 
     def write(file: Any) -> None:
-        writer = FORMATS[Path(args.out).suffix.lower()](file, means)
+        writer = writer_for(args.out, file, means)
         predict(writer)
         writer.end(facts)
 
