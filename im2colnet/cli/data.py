@@ -57,18 +57,19 @@ def load_data(args: argparse.Namespace, record: RunRecord | None = None) -> tupl
     return datasets.load(*data_source(args, record), **data_options(args, record))
 
 
-def load_held_out(args: argparse.Namespace, record: RunRecord | None, net: Network) -> Dataset:
-    """Return the images to measure a network on: those that are held out, or all of a folder that is not the run's.
+def load_for(args: argparse.Namespace, record: RunRecord | None, net: Network) -> tuple[Dataset, Dataset]:
+    """Return the training images of a data set, and the images to measure a network on.
 
-    Pictures become images as the network takes them, and get the labels that its classes have.
+    The network is measured on the held-out images, or on all images of a folder that is not the run's. Such pictures
+    are scaled to the size that the network takes, and a class has the label that it has in the network.
     """
     if args.data and net.inputs is not None and _are_pictures(args):
         source, shape = data_source(args), net.check_shape(None)
         if (record is None or source[0] != record.data) and len(shape) == 3 and shape[0] in COLORS.values():
             given = {"size": shape[1:], "color": _color_of(shape[0]), "classes": net.inputs.classes}
             train, test = datasets.load(*source, **given | data_options(args) | ({} if args.split else {"split": 0}))
-            return train if test is None else test
-    return load_data(args, record)[1]
+            return train, train if test is None else test
+    return load_data(args, record)
 
 
 def _are_pictures(args: argparse.Namespace, record: RunRecord | None = None) -> bool:

@@ -153,6 +153,23 @@ def test_data_that_have_changed_are_told(run, folder, mine):
     assert "have changed since the training" in page_of(mine / "report.html").text
 
 
+def test_of_other_data_than_those_of_the_run(run, folder, mine):
+    """Pictures of any size, and only some of the classes, whose labels are those of the network."""
+    image = pytest.importorskip("PIL.Image")
+    train, _ = ic.datasets.load("digits")
+    for name in "7", "3":
+        (folder / "other" / name).mkdir(parents=True)
+        for j in np.flatnonzero(train.labels == int(name))[:5]:
+            image.fromarray(train.images[j, 0]).resize((20, 20)).save(folder / "other" / name / f"{j}.png")
+    report = json.loads(run("report", "mine", "--data", "other", "--steps", "1", "--json")[0])
+    evaluated = json.loads(run("evaluate", "mine", "--data", "other", "--json")[0])
+    assert report["evaluation"] == {key: evaluated[key] for key in report["evaluation"]}
+    assert [row["images"] for row in evaluated["classes"]] == [0, 0, 0, 5, 0, 0, 0, 5, 0, 0]
+    text = page_of(mine / "report.html").text
+    assert "trained on other images or labels than those of other." in text
+    assert "have changed since" not in text
+
+
 def test_the_commands_of_a_run(run, folder):
     first = [*FAST, "--epochs", "1", "--out", "my run"]
     again = ["train", "--resume", "my run/checkpoint.safetensors", "--epochs", "2"]

@@ -19,7 +19,7 @@ from im2colnet.cli.arguments import (
     need_matplotlib,
     text,
 )
-from im2colnet.cli.data import load_held_out
+from im2colnet.cli.data import load_for
 from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord, checkpoint_of
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> Report:
     args.checkpoint = checkpoint_of(args.checkpoint)
     trainer = Trainer.load(args.checkpoint)
     net, record = trainer.net, RunRecord.beside(args.checkpoint)
-    held_out = as_trained_on(net, load_held_out(args, record, net))
+    held_out = as_trained_on(net, load_for(args, record, net)[1])
     if (args.confusion or args.mistakes) and not held_out.classes:
         raise UsageError(f"--confusion and --mistakes are for classifiers, but {held_out.name} has targets")
     facts = {

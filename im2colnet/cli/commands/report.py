@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from im2colnet.cli.arguments import Commands, add_command, add_data, add_machine, file_ending, number
-from im2colnet.cli.data import checksum, load_data
+from im2colnet.cli.data import checksum, load_for
 from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord, checkpoint_of
@@ -58,11 +58,15 @@ def run(args: argparse.Namespace) -> Report:
     trainer, record = Trainer.load(checkpoint), RunRecord.beside(checkpoint)
     net, notes, held_out, outputs = trainer.net, [], None, None
     if record or args.data:
-        train, held_out = load_data(args, record)
+        train, held_out = load_for(args, record, net)
         held_out = as_trained_on(net, held_out)
         outputs = outputs_of(net, held_out.images)
         if record and checksum(train) != record.checksum:
-            notes.append(f"The training images or labels of {train.name} have changed since the training.")
+            notes.append(
+                f"The network was trained on other images or labels than those of {train.name}."
+                if args.data
+                else f"The training images or labels of {train.name} have changed since the training."
+            )
     else:
         notes.append("What the network was trained on is not known: give --data for results on its test images.")
     known: dict[str, Any] = asdict(record) if record else {"commands": [], "versions": {}}
