@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from abc import ABC, abstractmethod
 from typing import IO, Any
 
 from im2colnet.cli.networks import output_shape
@@ -19,7 +20,7 @@ TOP = 3  #: classes of an image that are reported, the most probable ones
 # ---------------------------------------------------------------------- what a network's output means
 
 
-class Meaning:
+class Meaning(ABC):
     """What the output of a network means; the classes below are the kinds that there are."""
 
     columns: list[str]  #: of a CSV file, after the file and the index
@@ -29,21 +30,21 @@ class Meaning:
         """Return what ``.npy`` files hold, (N, ...)."""
         return outputs.astype(np.float32)
 
+    @abstractmethod
     def rows(self, numbers: np.ndarray) -> list[dict[str, Any]]:
         """Return what is reported of each image."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cells(self, row: dict[str, Any], found: np.ndarray) -> list[Any]:
         """Return an image's cells of a CSV file: 9 digits are a float32, exactly."""
-        raise NotImplementedError
 
     def whole(self, row: dict[str, Any], found: np.ndarray) -> dict[str, Any]:
         """Return all that a JSON file holds of an image."""
         return row
 
+    @abstractmethod
     def texts(self, row: dict[str, Any]) -> list[str]:
         """Return an image's cells of the table."""
-        raise NotImplementedError
 
 
 class Scores(Meaning):
@@ -158,17 +159,17 @@ def meaning(net: Network, loss: Loss, names: tuple[str, ...]) -> Meaning:
 # ---------------------------------------------------------------------- files
 
 
-class Writer:
+class Writer(ABC):
     """Writes a file of predictions, batch by batch."""
 
     def __init__(self, file: IO[bytes], means: Meaning) -> None:
         self.file, self.means = file, means
 
+    @abstractmethod
     def add(self, rows: list[dict[str, Any]], numbers: np.ndarray) -> None:
         """Write the images of a batch."""
-        raise NotImplementedError
 
-    def end(self, facts: dict[str, Any]) -> None:
+    def end(self, facts: dict[str, Any]) -> None:  # noqa: B027 - lines need nothing after the last one
         """Write what comes after the last image."""
 
 
