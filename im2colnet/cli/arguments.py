@@ -150,6 +150,17 @@ def add_step(parser: argparse.ArgumentParser, optimizer: str) -> None:
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help=optimizer)
 
 
+def add_timed_steps(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add ``--steps``, the number of training steps that are timed."""
+    parser.add_argument(
+        "--steps",
+        type=number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"),
+        metavar="N",
+        default=default,
+        help=f"number of training steps that are timed; the table of the layers shows the medians (default: {default})",
+    )
+
+
 def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
     """Add the arguments that choose the backend and the number of threads, and ``--json``."""
     group = parser.add_argument_group("machine")

@@ -11,8 +11,8 @@ from im2colnet.cli.arguments import (
     add_machine,
     add_network,
     add_step,
+    add_timed_steps,
     need_matplotlib,
-    number,
     text,
 )
 from im2colnet.cli.networks import find_subject
@@ -36,13 +36,7 @@ def register(commands: Commands) -> None:
     )
     add_network(parser)
     add_step(parser, optimizer="the optimizer of the step (default: that of the model)")
-    parser.add_argument(
-        "--steps",
-        type=number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"),
-        metavar="N",
-        default=5,
-        help="number of training steps that are timed; the table shows the medians (default: 5)",
-    )
+    add_timed_steps(parser, default=5)
     parser.add_argument("--picture", type=text, metavar="FILE.png", help="draw a roofline (needs Matplotlib)")
     add_machine(parser, threads=False)
 

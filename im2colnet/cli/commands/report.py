@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from im2colnet.cli.arguments import Commands, add_command, add_data, add_machine, file_ending, number
+from im2colnet.cli.arguments import Commands, add_command, add_data, add_machine, add_timed_steps, file_ending
 from im2colnet.cli.data import checksum, load_for
 from im2colnet.cli.networks import as_trained_on, outputs_of
 from im2colnet.cli.report import Report
@@ -41,13 +41,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=file_ending(".html", ".htm"), metavar="FILE", help=f"the page (default: {PAGE} in the run folder)"
     )
-    parser.add_argument(
-        "--steps",
-        type=number(int, lambda v: 1 <= v <= 10_000, "from 1 to 10,000"),
-        metavar="N",
-        default=3,
-        help="how many training steps to time for the table of the layers (default: 3)",
-    )
+    add_timed_steps(parser, default=3)
     add_data(parser, "that of the run")
     add_machine(parser)
 
