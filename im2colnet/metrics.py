@@ -21,6 +21,7 @@ from im2colnet.arrays import host_array
 from im2colnet.checks import one_of, whole
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.host import np
+from im2colnet.text import class_names
 
 __all__ = [
     "Metric",
@@ -188,7 +189,7 @@ def class_report(matrix: Any, classes: Sequence[str] = ()) -> list[dict[str, Any
     matrix = host_array("matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(classes) > len(matrix):
         raise ShapeError(f"matrix must be (classes, classes) for {len(classes)} names, got {matrix.shape}")
-    names = [*classes, *map(str, range(len(classes), len(matrix)))]
+    names = class_names(classes, len(matrix))
     right, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
     wrong = matrix - np.diag(right)
     scores = {

@@ -98,6 +98,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def class_names(known: Sequence[str], classes: int) -> tuple[str, ...]:
+    """Return a name for each class: those that are known of the first ones, and the numbers of the others."""
+    return (*known, *map(str, range(len(known), classes)))
+
+
 def size_text(sizes: Sequence[int]) -> str:
     """Return sizes joined by a sign of multiplication: (1, 8, 8) is "1×8×8"."""
     return "×".join(map(str, sizes))

@@ -12,7 +12,7 @@ from im2colnet.reports.memory import PURPOSES, plan
 from im2colnet.reports.profile import profile
 from im2colnet.show import html
 from im2colnet.show.display import VALIDATION, form, metrics
-from im2colnet.text import amount, count, duration, shape_text, size_text
+from im2colnet.text import amount, class_names, count, duration, shape_text, size_text
 from im2colnet.training.checkpoint import describe
 from im2colnet.training.trainer import Trainer
 
@@ -143,7 +143,7 @@ def _results(facts: Mapping[str, Any], held_out: Dataset, trainer: Trainer) -> l
     sums = (f"{sum(row[name] for row in measured['classes']):,}" for name in ("images", "correct"))
     rows.append(["all / mean", *sums, *mean, ""])
     matrix = measured["confusion_matrix"]
-    names = [*held_out.classes, *map(str, range(len(held_out.classes), len(matrix)))]
+    names = class_names(held_out.classes, len(matrix))
     parts = [
         html.heading("Classes"),
         html.paragraph(f"{count(measured['images'], 'image')} of {measured['data']} that were not trained on.", "soft"),

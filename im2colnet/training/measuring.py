@@ -12,6 +12,7 @@ from im2colnet.errors import ShapeError, TrainingWarning
 from im2colnet.layout import one_or_tuple
 from im2colnet.losses import Loss
 from im2colnet.show.display import RECORDED, VALIDATION
+from im2colnet.text import class_names
 
 if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
@@ -92,7 +93,7 @@ def worst_mistakes(loss: Loss, data: Dataset, outputs: Any, count: int) -> list[
     probabilities = loss.probabilities(outputs)
     loss.targets(data.labels, outputs.shape)  # raises if they do not suit the outputs
     labels = data.labels.astype(np.int64)
-    names = (*data.classes, *map(str, range(len(data.classes), outputs.shape[1])))
+    names = class_names(data.classes, outputs.shape[1])
     guesses, of = outputs.argmax(axis=1), np.arange(len(labels))
     own = probabilities[of, labels]
     wrong = np.flatnonzero((guesses != labels) & (labels != getattr(loss, "ignore_index", -1)))

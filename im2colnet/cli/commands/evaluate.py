@@ -29,7 +29,7 @@ from im2colnet.network import Network
 from im2colnet.parallel import get_num_threads
 from im2colnet.reports.evaluation import MISTAKES, evaluation, mistake_pictures, mistake_text
 from im2colnet.show.display import metrics_text
-from im2colnet.text import count, csv_text, no_formula, table
+from im2colnet.text import class_names, count, csv_text, no_formula, table
 from im2colnet.text import fields as fields_text
 from im2colnet.training.folder import make_folder
 from im2colnet.training.measuring import Mistake
@@ -94,8 +94,7 @@ def run(args: argparse.Namespace) -> Report:
         from im2colnet.show.plots import save_confusion
 
         matrix = facts["confusion_matrix"]
-        names = (*held_out.classes, *map(str, range(len(held_out.classes), len(matrix))))
-        save_confusion(matrix, names, args.confusion)
+        save_confusion(matrix, class_names(held_out.classes, len(matrix)), args.confusion)
         facts["files"].append(args.confusion)
     if args.mistakes:
         facts["files"] += save_mistakes(args.mistakes, facts["mistakes"], held_out, net)

@@ -35,7 +35,7 @@ from im2colnet.host import np
 from im2colnet.lazy import LazyArray
 from im2colnet.network import Network
 from im2colnet.show.counter import Counter
-from im2colnet.text import count, printable, table
+from im2colnet.text import class_names, count, printable, table
 from im2colnet.training.trainer import Trainer
 
 ORDER = 30
@@ -165,7 +165,7 @@ def _class_names(args: argparse.Namespace, net: Network) -> tuple[str, ...]:
     names = tuple(record.classes) if record else ()
     if net.inputs is not None and not named(names):
         names = net.inputs.classes
-    return names if len(names) == classes else tuple(map(str, range(classes)))
+    return names if len(names) == classes else class_names((), classes)
 
 
 # ---------------------------------------------------------------------- reading
