@@ -66,6 +66,21 @@ def _usual(loss: Loss, labels: Any, outputs: Any, ignored: int) -> dict[str, flo
     return found | ({"iou": metrics.iou(outputs, labels, ignore_index=ignored)} if outputs.ndim > 2 else {})
 
 
+def class_rows(measured: dict[str, Any], digits: int) -> list[list[str]]:
+    """Return the table of the classes of what :func:`evaluation` found: a header, the classes, and sums and means.
+
+    Percentages have ``digits`` decimal places; a class without images has no recall.
+    """
+    classes, scores = measured["classes"], ("recall", "precision", "f1")
+    rows = [["class", "images", "correct", "recall", "precision", "F1", "most often mistaken for"]]
+    for row in classes:
+        parts = ["-" if name == "recall" and not row["images"] else f"{row[name]:.{digits}%}" for name in scores]
+        mistaken = f"{row['mistaken_for']} ({row['times']}×)" if row["times"] else ""
+        rows.append([row["class"], f"{row['images']:,}", f"{row['correct']:,}", *parts, mistaken])
+    sums = (f"{sum(row[name] for row in classes):,}" for name in ("images", "correct"))
+    return [*rows, ["all / mean", *sums, *(f"{measured['mean'][name]:.{digits}%}" for name in scores), ""]]
+
+
 def mistake_pictures(mistakes: list[dict[str, Any]], data: Dataset, net: Network) -> list[Array]:
     """Return the pixels of the images of mistakes, (H, W, ...) of uint8, or an empty list if they are no pictures."""
     low, high = (net.inputs.low, net.inputs.high) if net.inputs is not None else (0.0, 1.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import install
-from im2colnet.reports.evaluation import evaluation, mistake_pictures, mistake_text
+from im2colnet.reports.evaluation import class_rows, evaluation, mistake_pictures, mistake_text
 from im2colnet.reports.memory import PURPOSES, plan
 from im2colnet.reports.profile import profile
 from im2colnet.show import html
@@ -134,20 +134,12 @@ def _results(facts: Mapping[str, Any], held_out: Dataset, trainer: Trainer) -> l
     measured = facts["evaluation"]
     if not measured["classes"]:
         return []
-    rows: list[list[str]] = [["class", "images", "correct", "recall", "precision", "F1", "most often mistaken for"]]
-    for row in measured["classes"]:
-        scores = (f"{row[name]:.1%}" for name in ("recall", "precision", "f1"))
-        mistaken = f"{row['mistaken_for']} ({row['times']}×)" if row["times"] else ""
-        rows.append([row["class"], f"{row['images']:,}", f"{row['correct']:,}", *scores, mistaken])
-    mean = (f"{measured['mean'][name]:.1%}" for name in ("recall", "precision", "f1"))
-    sums = (f"{sum(row[name] for row in measured['classes']):,}" for name in ("images", "correct"))
-    rows.append(["all / mean", *sums, *mean, ""])
     matrix = measured["confusion_matrix"]
     names = class_names(held_out.classes, len(matrix))
     parts = [
         html.heading("Classes"),
         html.paragraph(f"{count(measured['images'], 'image')} of {measured['data']} that were not trained on.", "soft"),
-        html.table(rows, range(1, 6), last=True),
+        html.table(class_rows(measured, 1), range(1, 6), last=True),
         html.heading("What was taken for what"),
         _matrix(matrix, names) if len(names) <= MOST_CLASSES else _pairs(matrix, names),
         html.heading("The worst mistakes"),

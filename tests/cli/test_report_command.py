@@ -168,6 +168,7 @@ def test_of_other_data_than_those_of_the_run(run, folder, mine):
     text = page_of(mine / "report.html").text
     assert "trained on other images or labels than those of other." in text
     assert "have changed since" not in text
+    assert " 0 0 0 - " in text  # a class without images has no recall
 
 
 def test_the_commands_of_a_run(run, folder):

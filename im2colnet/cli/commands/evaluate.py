@@ -27,7 +27,7 @@ from im2colnet.datasets.dataset import Dataset
 from im2colnet.files import replace_file
 from im2colnet.network import Network
 from im2colnet.parallel import get_num_threads
-from im2colnet.reports.evaluation import MISTAKES, evaluation, mistake_pictures, mistake_text
+from im2colnet.reports.evaluation import MISTAKES, class_rows, evaluation, mistake_pictures, mistake_text
 from im2colnet.show.display import metrics_text
 from im2colnet.text import class_names, count, csv_text, no_formula, table
 from im2colnet.text import fields as fields_text
@@ -122,17 +122,7 @@ def describe(facts: dict[str, Any], width: int | None) -> str:
     names = [*facts][[*facts].index("loss") : [*facts].index("classes")]
     parts = [head + "\n" + metrics_text({name: facts[name] for name in names})]
     if facts["classes"]:
-        cells: list[tuple[str, ...]] = []
-        cells.append(("class", "images", "correct", "recall", "precision", "F1", "most often mistaken for"))
-        for row in facts["classes"]:
-            recall = "-" if row["accuracy"] is None else f"{row['recall']:.2%}"
-            mistaken = f"{row['mistaken_for']} ({row['times']}×)" if row["mistaken_for"] is not None else ""
-            numbers = f"{row['images']:,}", f"{row['correct']:,}", recall, f"{row['precision']:.2%}", f"{row['f1']:.2%}"
-            cells.append((row["class"], *numbers, mistaken))
-        mean = (f"{facts['mean'][name]:.2%}" for name in ("recall", "precision", "f1"))
-        images, correct = (f"{sum(row[name] for row in facts['classes']):,}" for name in ("images", "correct"))
-        cells.append(("all / mean", images, correct, *mean, ""))
-        parts.append("\n" + table(cells, (1, 2, 3, 4, 5), True, width))
+        parts.append("\n" + table(class_rows(facts, 2), (1, 2, 3, 4, 5), True, width))
     if facts["files"]:
         parts.append("\n" + fields_text({"files": ", ".join(facts["files"])}, whole=("files",)))
     return "\n".join(parts)
