@@ -52,10 +52,12 @@ def plan(
     state = itemsize * sum(prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values())
     algorithms: dict[str, dict[str, Any]] = {}
     report: dict[str, Any] = {"batch": batch, "input_shape": list(input_shape), "threads": threads}
-    for name, training in (("training", True), ("inference", False)):
-        planned = net.plan(batch, input_shape, training, threads, shard)
+    plans = {
+        name: net.plan(batch, input_shape, name == "training", threads, shard) for name in ("training", "inference")
+    }
+    for name, planned in plans.items():
         memory = {"parameters": vector + state}
-        if training:
+        if name == "training":
             scratch = len(planned.assignment) * min(backend.update_chunk, net.graph.size) * itemsize
             memory["optimizer"] = len(optimizer.state_slots()) * vector + scratch
         memory |= planned.memory()
@@ -71,7 +73,7 @@ def plan(
             "stages": len(planned.stages),
         }
     flops = [row["flops"] for row in net.summary_facts(input_shape, batch)["layers"]]
-    trained = net.plan(batch, input_shape, True, threads, shard).largest
+    trained = plans["training"].largest
     step = sum(each * (1 + trained.gradient_count(i)) for i, each in enumerate(flops))
     return report | {"flops_forward": sum(flops), "flops_step": step, "algorithms": algorithms}
 
