@@ -184,8 +184,7 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         out = Path(args.resume).parent
         print(f"already done: {count(trainer.epoch, 'epoch')}; to go on, ask for more with --epochs", file=talk)
     else:
-        before = RunRecord.beside(args.resume) if args.resume else None
-        record.commands = [*(before.commands if before else ()), shlex.join(["im2colnet", *args.given])]
+        record.commands.append(shlex.join(["im2colnet", *args.given]))
         out = take_folder(record, args.out, args.resume, held)
     try:
         trainer.fit(
@@ -272,7 +271,8 @@ def resume(args: argparse.Namespace) -> Training:
     if args.model:
         trainer = Trainer.load(args.resume, make_model(args, args.model, images))
     check_data(trainer.net, images)
-    if before and before.checksum != checksum(images):
+    found = checksum(images)
+    if before and before.checksum != found:
         raise DataError(
             f"{args.resume} was trained on other images than those of {images.name}; to go on exactly,"
             f" the data must be the same ({before.data})"
@@ -285,10 +285,11 @@ def resume(args: argparse.Namespace) -> Training:
         epochs,
         batch_size,
         list(images.classes),
-        checksum(images),
+        found,
         drop_last,
         **pictures_record(args, before, images),
         callbacks=callbacks.settings(args, before.callbacks if before else {}),
+        commands=[*before.commands] if before else [],
     )
     return Training(trainer, record, images, held_out)
 
