@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 import strict_cupy
+from helpers import GenericBackend
 from im2colnet_numpy import NumpyBackend
-
-import im2colnet
-
-
-class GenericBackend(im2colnet.Backend):
-    """Nothing but an array module: the textbook kernels of the base class."""
-
-    name = "generic"
-    xp = np
 
 
 def renewed(value, parts):

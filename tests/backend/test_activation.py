@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import strict_cupy
-from helpers import normal
+from helpers import GenericBackend, normal
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
-from im2colnet.backend import FORMULAS, Backend, formula
+from im2colnet.backend import FORMULAS, formula
 from im2colnet.testing import oracles
 
 #: kinds, with what float64 says of value and gradient
@@ -49,12 +49,6 @@ EXACT = {
 }
 #: relative error in float32, where it is more than 1e-6: of numbers whose square stands in an exponent
 LESS_EXACT = {"gelu": 3e-5, "gelu_tanh": 1e-4}
-
-
-class GenericBackend(Backend):
-    """The textbook's kernels."""
-
-    name, xp = "generic", np
 
 
 def whole_range(kind):

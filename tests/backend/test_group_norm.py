@@ -1,22 +1,12 @@
-"""The CPU's normalisation of groups of channels, and of whole samples, gives what the textbook kernel gives.
-
-Whatever tiles it works in.
-"""
+"""The CPU normalises groups of channels, and whole samples, in tiles of any size as the textbook kernel does."""
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import GenericBackend, normal
 from im2colnet_numpy import NumpyBackend
 from numpy.testing import assert_allclose
 
-from im2colnet.backend import Backend
-
 OVER = (0, 2, 3)
-
-
-class Textbook(Backend):
-    name = "textbook"
-    xp = np
 
 
 def results(backend, x, dy, weight, bias, scratch=None):
@@ -40,7 +30,7 @@ def test_tiles(rows, groups, affine):
     weight, bias = (normal(1, 6, 3, 1, 1, seed=seed) if affine else None for seed in (2, 3))
     scratch = [np.full((n, groups, 3, 5, 4), np.nan) for n in (rows, 4, 2)]
     found = results(NumpyBackend(), x, dy, weight, bias, scratch)
-    expected = results(Textbook(), x, dy, weight, bias)
+    expected = results(GenericBackend(), x, dy, weight, bias)
     for name in expected.keys() - {"rest"}:
         assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-11, err_msg=name)
     assert np.abs(found["rest"]).max() < 1e-15
@@ -52,7 +42,7 @@ def test_planned_tiles_in_float32(shape, offset):
     x, dy = normal(*shape, dtype="float32") + np.float32(offset), normal(*shape, seed=1, dtype="float32")
     weight, bias = (normal(1, *shape[1:3], 1, 1, seed=seed, dtype="float32") for seed in (2, 3))
     found = results(NumpyBackend(), x, dy, weight, bias)
-    expected = results(Textbook(), *(each.astype("float64") for each in (x, dy, weight, bias)))
+    expected = results(GenericBackend(), *(each.astype("float64") for each in (x, dy, weight, bias)))
     for name in ("y", "dx", "dweight", "dbias"):
         scale = max(1, np.abs(expected[name]).max())
         assert_allclose(found[name], expected[name], rtol=0, atol=1e-5 * scale, err_msg=name)
@@ -61,7 +51,7 @@ def test_planned_tiles_in_float32(shape, offset):
 def test_without_a_gradient_of_the_images():
     x, dy, weight = normal(3, 2, 2, 4, 5), normal(3, 2, 2, 4, 5, seed=1), normal(1, 2, 2, 1, 1, seed=2)
     saved = {name: np.empty((1, 2, 1, 1, 5)) for name in ("inverse", "mean", "rest")}
-    for backend in NumpyBackend(), Textbook():
+    for backend in NumpyBackend(), GenericBackend():
         backend.set_norm(x, OVER, 1e-5, weight, **saved)
         both = np.empty((2, *weight.shape))
         backend.set_norm_grads(x, dy, OVER, **saved, weight=weight, dweight=both[0], dbias=both[1])
@@ -93,7 +83,7 @@ def test_tiles_of_whole_samples(rows, members, has, centred):
     )
     scratch = [[np.full((2, rows, members, 4), np.nan), np.full((n, members, 4), np.nan)] for n in (1, 3)]
     found = of_whole_samples(NumpyBackend(), x, dy, weight, bias, centred, scratch)
-    expected = of_whole_samples(Textbook(), x, dy, weight, bias, centred)
+    expected = of_whole_samples(GenericBackend(), x, dy, weight, bias, centred)
     for name in expected:
         assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-11, err_msg=name)
 
@@ -104,7 +94,7 @@ def test_whole_samples_in_float32(shape, offset):
     x, dy = normal(*shape, dtype="float32") + np.float32(offset), normal(*shape, seed=1, dtype="float32")
     weight, bias = (normal(*shape[:-1], 1, seed=seed, dtype="float32") for seed in (2, 3))
     found = of_whole_samples(NumpyBackend(), x, dy, weight, bias)
-    expected = of_whole_samples(Textbook(), *(each.astype("float64") for each in (x, dy, weight, bias)))
+    expected = of_whole_samples(GenericBackend(), *(each.astype("float64") for each in (x, dy, weight, bias)))
     for name, wanted in expected.items():
         scale = max(1, np.abs(wanted).max())
         assert_allclose(found[name], wanted, rtol=0, atol=1e-5 * scale, err_msg=name)
