@@ -141,23 +141,24 @@ def check_images(**arrays: Array) -> None:
     """Raise a ShapeError unless arrays are images (N, C, H, W); N may be 0."""
     for name, array in arrays.items():
         check_rank(name, array, 4, meaning=", (N, C, H, W), or 3 without N")
-        _check_filled(name, array, array.shape[1:])
+        check_filled(name, array, array.shape[1:])
 
 
 def check_sequences(**arrays: Array) -> None:
     """Raise a ShapeError unless arrays are sequences (N, C, L); N may be 0."""
     for name, array in arrays.items():
         check_rank(name, array, 3, meaning=", (N, C, L), or 2 without N")
-        _check_filled(name, array, array.shape[1:])
+        check_filled(name, array, array.shape[1:])
 
 
 def check_weight(weight: Array, *form: str) -> None:
     """Raise a ShapeError unless an array is the weight of a convolution, whose axes ``form`` names."""
     check_rank("weight", weight, len(form), meaning=f", ({', '.join(form)})")
-    _check_filled("weight", weight, weight.shape)
+    check_filled("weight", weight, weight.shape)
 
 
-def _check_filled(name: str, array: Array, lengths: Shape) -> None:
+def check_filled(name: str, array: Array, lengths: Shape) -> None:
+    """Raise a ShapeError if one of these lengths of an array is 0."""
     if 0 in lengths:
         raise ShapeError(f"{name} is empty: shape {array.shape}")
 

@@ -7,7 +7,7 @@ from typing import Any
 from im2colnet.backend import Backend
 from im2colnet.errors import ShapeError
 from im2colnet.functional.applying import apply_to_samples
-from im2colnet.functional.arguments import check_rank, on_arrays
+from im2colnet.functional.arguments import check_filled, check_rank, on_arrays
 from im2colnet.layers import Upsample
 from im2colnet.types import Array
 
@@ -39,8 +39,7 @@ def interpolate(
         Whether the output's pixels lie evenly over the input, and not ``1 / scale_factor`` of its pixels apart.
     """
     check_rank("input", input, 4, meaning=", (N, C, H, W)")
-    if 0 in input.shape[1:]:
-        raise ShapeError(f"input is empty: shape {input.shape}")
+    check_filled("input", input, input.shape[1:])
     if (size is None) == (scale_factor is None):
         raise ShapeError(f"one of size and scale_factor must be given, got {size!r} and {scale_factor!r}")
     layer = Upsample(scale_factor, size, mode, align_corners, recompute_scale_factor)
