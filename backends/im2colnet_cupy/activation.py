@@ -34,11 +34,13 @@ def kind_arguments(kind: str | None) -> tuple[int, float, float]:
 
 
 def _scratch(name: str) -> ScratchRule:
-    """Return the rule that the base class's kernel has scratch, and a CUDA kernel has none."""
+    """Return the scratch rule of a kernel: none, but that of the base class for a row that ``formulas.cu`` lacks."""
 
     def rule(backend: Any, **arguments: Any) -> list[Spec]:
+        if backend.fuses(arguments["kind"]):
+            return []
         by_the_table: list[Spec] = getattr(Activation, name).scratch(backend, arguments)
-        return [] if backend.fuses(arguments["kind"]) else by_the_table
+        return by_the_table
 
     return rule
 

@@ -18,7 +18,7 @@ import numpy as np
 from cupy_backends.cuda import libs
 
 from im2colnet.errors import BackendError, install
-from im2colnet.types import HALF
+from im2colnet.types import HALF, accumulator
 
 KERNELS = resources.files(__package__) / "kernels"  # also where the package lies in a zip
 SHARED = ("common.cu", "formulas.cu")  # files that stand before each file of kernels
@@ -40,7 +40,7 @@ def source(file: str, dtype: str, long: bool, other: str = "float32") -> str:
     """Return a file of kernels, after their types (no macros: CUDA's headers have a ``T`` too) and what all share."""
     types = {
         "T": C_TYPES[dtype],
-        "A": "double" if dtype == "float64" else "float",
+        "A": C_TYPES[accumulator(dtype)],
         "U": C_TYPES[other],
         "Index": "long long" if long else "int",
     }
@@ -91,8 +91,7 @@ def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tup
     kinds = [kind for kind, _ in parameters(file)[name]]
     arrays = [a for kind, a in zip(kinds, arguments, strict=True) if kind.endswith("*")]
     check_device(arrays)
-    wide = "float64" if dtype == "float64" else "float32"
-    types = {"const T*": dtype, "const A*": wide, "const double*": "float64", "const long long*": "int64"}
+    types = {"const T*": dtype, "const A*": accumulator(dtype), "const double*": "float64", "const long long*": "int64"}
     passed: list[Any] = []
     for kind, argument in zip(kinds, arguments, strict=True):
         if kind.startswith("const"):

@@ -36,9 +36,14 @@ class Sets(NamedTuple):
     N: int
 
     @property
+    def number(self) -> int:
+        """Sets of a sample."""
+        return self.K0 * self.K1
+
+    @property
     def arguments(self) -> tuple[int, ...]:
         """Arguments of a kernel: the number of sets, and the sizes."""
-        return self.K0 * self.K1, *self[1:]
+        return self.number, *self[1:]
 
     @property
     def members(self) -> int:
@@ -46,7 +51,7 @@ class Sets(NamedTuple):
 
     @property
     def places(self) -> int:
-        return self.K0 * self.K1 * self.members
+        return self.number * self.members
 
     @property
     def width(self) -> int:
@@ -56,7 +61,7 @@ class Sets(NamedTuple):
     @property
     def grid(self) -> tuple[int, int]:
         """Blocks that add up sets: for each set and ``width`` samples, and the parts into which its members are cut."""
-        blocks, rows = self.K0 * self.K1 * -(-self.N // self.width), cuda.THREADS // self.width
+        blocks, rows = self.number * -(-self.N // self.width), cuda.THREADS // self.width
         return blocks, max(1, min(sums.SUM_BLOCKS, self.members // (4 * rows), ENOUGH_BLOCKS // blocks))
 
 
@@ -86,18 +91,19 @@ def _set_norm_grads(backend: Any, x: Spec, over: tuple[int, ...], **others: Any)
     sets = sets_of(x.shape, over, weight, *gradients)
     if sets is None:
         return Normalization.set_norm_grads.scratch(backend, {"x": x, "over": over} | others)
-    count, wide = sets.K0 * sets.K1, accumulator(x.dtype)
-    found = [_partial(sets), Spec((2, count, sets.N), wide)]
+    wide = accumulator(x.dtype)
+    found = [_partial(sets), Spec((2, sets.number, sets.N), wide)]
     if weight is not None:
         found.append(Spec((sets.places,), wide))
-    for gradient in [each for each in gradients if each is not None][:1]:
-        found += [Spec((2, *x.shape[:-1], 1), "float64"), Spec(gradient.shape, "float64")]
+    asked = [each for each in gradients if each is not None]  # both are of one shape
+    if asked:
+        found += [Spec((2, *x.shape[:-1], 1), "float64"), Spec(asked[0].shape, "float64")]
     return found
 
 
 def _partial(sets: Sets) -> Spec:
     """Return what the blocks add to the sums of sets."""
-    return Spec((sets.grid[1], 2, sets.K0 * sets.K1, sets.N), "float64")
+    return Spec((sets.grid[1], 2, sets.number, sets.N), "float64")
 
 
 class CupyNormalization(Normalization):
