@@ -131,22 +131,21 @@ class Upsample(Layer):
 
         y, found = self.output_shape(x.shape), []
         for axis, (n, out) in enumerate(((x.shape[0], y[0]), (x.shape[2], y[2]))):
-            even, apart = self._evenly(axis, n, out), 1 / self._factors[axis]  # apart in pixels of the input
+            pixels, even = np.arange(out), self._evenly(axis, n, out)
+            apart = n / out if even else 1 / self._factors[axis]  # in pixels of the input
             if self.mode == "nearest":
-                position = (
-                    np.arange(out) * n // out if even else np.minimum((np.arange(out) * apart).astype(int), n - 1)
-                )
-                low, high, weight = position, position, np.zeros(out)
+                low = pixels * n // out if even else np.minimum((pixels * apart).astype(int), n - 1)
+                high, weight = low, np.zeros(out)
             else:
                 if self.align_corners:
-                    place = np.arange(out) * ((n - 1) / max(1, out - 1))
+                    place = pixels * ((n - 1) / max(1, out - 1))
                 else:
-                    place = np.maximum((np.arange(out) + 0.5) * (n / out if even else apart) - 0.5, 0)
+                    place = np.maximum((pixels + 0.5) * apart - 0.5, 0)
                 low = np.minimum(place.astype(int), n - 1)
                 high, weight = np.minimum(low + 1, n - 1), place - low
             matrix = np.zeros((out, n))
-            np.add.at(matrix, (np.arange(out), low), 1 - weight)
-            np.add.at(matrix, (np.arange(out), high), weight)
+            np.add.at(matrix, (pixels, low), 1 - weight)
+            np.add.at(matrix, (pixels, high), weight)
             found.append(ctx.backend.asarray(matrix.astype(x.dtype)))
         return found
 
