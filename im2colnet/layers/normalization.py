@@ -43,7 +43,6 @@ class RunningNorm(Layer):
     affine: bool
     track_running_stats: bool
     bias: bool
-    skips_frozen: ClassVar[bool] = True
     fixed: ClassVar[frozenset[str]] = frozenset({"num_features", "affine", "track_running_stats", "bias"})
 
     def __post_init__(self) -> None:
