@@ -456,7 +456,7 @@ def instance_norm_of(x, config):
     return ic.InstanceNorm2d(x.shape[1], affine=True, track_running_stats=True, **config)
 
 
-def layer_norm_training(norm_of, config, a):
+def layer_channel_norm_training(norm_of, config, a):
     """Three batches one after another; whatever the shards, the statistics are those of the whole batch."""
     found = {}
     for shard in (None, 1, 2):
@@ -479,7 +479,7 @@ def layer_norm_training(norm_of, config, a):
     return found
 
 
-def layer_norm_eval(norm_of, config, a):
+def layer_channel_norm_eval(norm_of, config, a):
     net = ic.Sequential([norm_of(a["x"], config)]).init(0, a["x"].dtype.name)
     net.load_state_dict({f"0.{name}": a[name] for name in ("weight", "bias", "running_mean", "running_var")})
     y, state = net.predict(a["x"]), net.state_dict()
@@ -597,10 +597,10 @@ LAYERS = {
         | in_a_net(ic.PReLU(**config), a, "in shards of one", shard=1, weight=a["w"])
     ),
     "linear": layer_with_parameters(lambda a, config: ic.Linear(*a["w"].shape[::-1], **config), channels=lambda b: b),
-    "batch_norm_training": partial(layer_norm_training, batch_norm_of),
-    "batch_norm_eval": partial(layer_norm_eval, batch_norm_of),
-    "instance_norm_training": partial(layer_norm_training, instance_norm_of),
-    "instance_norm_eval": partial(layer_norm_eval, instance_norm_of),
+    "batch_norm_training": partial(layer_channel_norm_training, batch_norm_of),
+    "batch_norm_eval": partial(layer_channel_norm_eval, batch_norm_of),
+    "instance_norm_training": partial(layer_channel_norm_training, instance_norm_of),
+    "instance_norm_eval": partial(layer_channel_norm_eval, instance_norm_of),
     "batch_norm_of_batch": layer_batch_norm_of_batch,
     "group_norm": layer_within_sample(ic.GroupNorm),
     "instance_norm2d": layer_within_sample(ic.InstanceNorm2d),
