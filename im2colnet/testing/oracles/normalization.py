@@ -124,10 +124,8 @@ def instance_norm_running(x: Any, running_mean: Any, running_var: Any, momentum:
     (x,) = floats(x)
     running_mean, running_var = np.array(running_mean, np.float64), np.array(running_var, np.float64)  # copies
     for c in range(x.shape[1]):
-        mean, var = (
-            np.mean([x[n, c].mean() for n in range(len(x))]),
-            np.mean([x[n, c].var(ddof=1) for n in range(len(x))]),
-        )
+        mean = np.mean([image[c].mean() for image in x])
+        var = np.mean([image[c].var(ddof=1) for image in x])
         running_mean[c] = (1 - momentum) * running_mean[c] + momentum * mean
         running_var[c] = (1 - momentum) * running_var[c] + momentum * var
     return running_mean, running_var
