@@ -128,7 +128,7 @@ class CupyNormalization(Normalization):
     ) -> Statistics:
         C, rows = sums.shape[1], self.empty((5, sums.shape[1]), "float64")
         given = [array for array in (weight, bias) if array is not None]
-        any_of_them = given[0] if given else sums  # in the place of what there is not, and is not read
+        any_of_them = given[0] if given else sums  # stands for one that is not given; the kernel does not read it
         w, b = (any_of_them if array is None else array for array in (weight, bias))
         arguments = C, float(n), float(eps), weight is not None, bias is not None
         launch(FILE, "statistics", w, sums, w, b, rows, *arguments, elements=C)
@@ -190,7 +190,7 @@ class CupyNormalization(Normalization):
             launch(FILE, "set_statistics", x, parts, x, *arguments, elements=inverse.size)
 
         yield write_statistics
-        affine = [inverse, inverse]  # what is not given is not read
+        affine = [inverse, inverse]  # stands for one that is not given, as above
         for k, parameter in enumerate((weight, bias)):
             if parameter is not None:
                 affine[k] = of_places.pop()

@@ -19,7 +19,7 @@ from im2colnet.types import Call, Shape, Spec
 from im2colnet_numpy.activation import activating, ones
 
 Array = np.ndarray
-SUMMED = 1024  # numbers that are summed in their own type, before their sums are in float64
+SUMMED = 1024  # members of a set, at most, that are summed in their own type; these sums are then summed in float64
 
 
 def _sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
@@ -47,7 +47,7 @@ def in_groups(x: Spec | Array, over: tuple[int, ...], mean: Spec | Array | None,
 
 
 def _of_samples(backend: Any, x: Spec, spread: int) -> list[Spec]:
-    """Scratch: two tiles of values (rows, members, N) of whole samples, and ``spread`` ones of one row."""
+    """Scratch: two tiles (rows, members, N) of whole samples, and ``spread`` tiles of one row."""
     (A, *members, N), dtype, most = x.shape, x.dtype, backend.tuning.tile_bytes
     sample = N * np.dtype(dtype).itemsize  # bytes of a number of all samples
     some = max(1, min(prod(members), SUMMED, most // 16 // sample))
@@ -453,7 +453,7 @@ def sample_norm_grads(
 def _tiles_of_samples(
     arrays: Sequence[Any], scratch: Sequence[Array]
 ) -> tuple[list[Any], list[tuple[Any, Array, Array]]]:
-    """Return arrays as (A, M, N), and of each tile its rows and members, and scratch of that size."""
+    """Return the arrays as (A, M, N); and for each tile the slices of its rows and members, and scratch of its size."""
     tiles, spread = scratch
     arrays = [None if each is None else each.reshape(len(each), -1, each.shape[-1]) for each in arrays]
     (A, M, _), (_, rows, members, _) = arrays[0].shape, tiles.shape
@@ -467,7 +467,7 @@ def _tiles_of_samples(
 
 
 def _less(x: Array, k: Array | None, spread: Array, out: Array) -> Any:
-    """Return a tile of x less k (N,), which is spread over a row; or x if there is no k."""
+    """Return ``x - k``, x being a tile and k (N,) first spread over a row of it; or x if there is no k."""
     if k is None:
         return x
     spread[...] = k

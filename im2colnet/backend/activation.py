@@ -151,7 +151,7 @@ def _selu_slope(xp: Any, y: Array, s: Array, t: Array) -> None:
     _elu_slope(xp, y, s, t, SELU_ALPHA, SELU_SCALE)
 
 
-#: from how much on log(x) and log(1 + x) are the same number, for x = exp of it
+#: of each element type, the z above which log(1 + exp(z)) and z are the same number
 LARGEST_LOG1P = {"float16": 8.0, "bfloat16": 6.0, "float32": 17.0, "float64": 37.0}
 
 
@@ -406,9 +406,10 @@ def _give_sign(xp: Any, x: Array, s: Array, t: Array) -> None:
     xp.bitwise_or(bits, sign, out=bits)
 
 
-#: from where on the other end of GELU's tanh form is as good as 0: twice its inner function is LARGEST_EXPONENT
+#: of each element type, the x for which GELU's tanh form of -x and of all numbers below is as good as 0: σ(2v) is about
+#: exp(-LARGEST_EXPONENT) at -x
 GELU_TANH_FAR = {"float16": 4.0, "bfloat16": 10.0, "float32": 10.0, "float64": 21.0}
-#: the inner function v = √(2/π)·(x + 0.044715·x³), twice: (1 + tanh(v)) / 2 is σ(2v)
+#: c and d of 2v = c·x + d·x³, where v = √(2/π)·(x + 0.044715·x³) and (1 + tanh(v)) / 2 = σ(2v)
 GELU_TANH = 2 * sqrt(2 / pi), 2 * sqrt(2 / pi) * 0.044715
 
 
@@ -474,10 +475,10 @@ def _shared(
     both_spare: int,
     constants: tuple[float, ...] = (),
 ) -> Formula:
-    """Return the formula of a function whose slope is made with its value."""
+    """Return the formula of a function whose value and slope ``both`` writes; ``slope`` throws the value away."""
 
-    def slope(xp: Any, x: Array, s: Array, y: Array, *spare: Array, **constants: float) -> None:
-        both(xp, x, y, s, *spare, **constants)
+    def slope(xp: Any, x: Array, s: Array, y: Array, *spare: Array, **c_and_d: float) -> None:
+        both(xp, x, y, s, *spare, **c_and_d)
 
     return Formula(value, slope, "x", False, value_spare, both_spare + 1, constants, both, both_spare)
 

@@ -312,7 +312,10 @@ class Layer:
 
     @classmethod
     def keeps_backward(cls, name: str) -> bool:
-        """Whether what a class says by ``skips_frozen`` holds for its backward pass, in the same way."""
+        """Whether what a class says by ``skips_frozen`` holds for its backward pass.
+
+        As for :meth:`keeps`, it does not in a class that is derived from it and defines the backward pass anew.
+        """
         return cls._first(name, "backward", "prepare_backward") == name
 
     @classmethod

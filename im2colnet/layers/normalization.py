@@ -31,9 +31,9 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNo
 
 
 class RunningNorm(Layer):
-    """What the norms have in common whose channels have weight, bias and running statistics.
+    """Base of the norms whose channels have a weight, a bias and running statistics.
 
-    Their kernels see features as images of one pixel. Where the running statistics normalise, in evaluation, the layer
+    The kernels see features as images of one pixel. Where the running statistics normalise, in evaluation, the layer
     is a line ``y = a·x + c`` for each channel.
     """
 

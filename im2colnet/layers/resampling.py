@@ -38,7 +38,8 @@ class Upsample(Layer):
 
     Notes
     -----
-    As in PyTorch, they lie evenly in any case if the size stays the same, and for "nearest" if it doubles.
+    As in PyTorch, the output's pixels lie evenly in any case along an axis whose size stays the same, and for "nearest"
+    along one whose size doubles.
 
     "bilinear", and "nearest" to a size that is no multiple, are products with a matrix along each axis, whose rows hold
     the weights of the input's pixels.

@@ -64,8 +64,9 @@ extern "C" __global__ void affine(
 }
 
 // Normalisation of sets of numbers of one sample. The places of a sample are all axes but the batch's: place
-// ((k0·O0 + o0)·K1 + k1)·O1 + o1 belongs to the set k0·K1 + k1, where it is member o0·O1 + o1. What there is one of for each
-// set, such as its mean, is an array (sets, N); weight and bias have a number for each place.
+// ((k0·O0 + o0)·K1 + k1)·O1 + o1 belongs to the set k0·K1 + k1, where it is member o0·O1 + o1. An array that has one number
+// for each set, such as `mean`, is (sets, N); weight and bias have one for each place. `rest` is what was left when the mean
+// was rounded.
 
 static __device__ __forceinline__ Index place_of_member(int set, Index m, int O0, int K1, int O1) {
     return (((Index)(set / K1) * O0 + m / O1) * K1 + set % K1) * O1 + m % O1;
@@ -74,7 +75,8 @@ static __device__ __forceinline__ Index set_of_place(Index place, int O0, int K1
     return place / ((Index)O0 * K1 * O1) * K1 + place / O1 % K1;
 }
 
-// The numbers that a thread reads: samples n < N lie side by side in memory, so `width` threads read as many of them
+// Which numbers a thread reads: of the set `group` and the sample n the members row, row + rows, ...; those of a part of the
+// set alone, if several blocks share it. Samples lie side by side in memory, so `width` threads read `width` samples
 struct Reader { int row, rows, group, n; };
 static __device__ __forceinline__ Reader reader(int N, int width) {
     const int tiles = (N + width - 1) / width;
@@ -93,7 +95,7 @@ static __device__ __forceinline__ A normed(A x, Index s, const A* inverse, const
     return (centred ? x - mean[s] - rest[s] : x) * inverse[s];
 }
 
-// What block y adds for each set: Σ(x - k) and Σ(x - k)², k being the set's first number, or 0 if there is no mean
+// Block y's part of two sums of each set: Σ(x - k) and Σ(x - k)², k being the set's first number, or 0 if there is no mean
 extern "C" __global__ void set_sums(
     const T* x, double* partial, int sets, int O0, int K1, int O1, int N, int width, int centred
 ) {
@@ -114,7 +116,7 @@ extern "C" __global__ void set_sums(
     write_sums(shared, partial, of, sets, N);
 }
 
-// From these make 1 / √(var + eps) and the mean, in two parts
+// From the sums of all blocks make 1 / √(var + eps), and the mean as `mean` + `rest`
 extern "C" __global__ void set_statistics(
     const double* partial, const T* x, A* inverse, A* mean, A* rest, int parts, int sets, int O0, int K1, int O1, int N,
     double eps, int centred
@@ -152,7 +154,7 @@ extern "C" __global__ void set_norm(
     }
 }
 
-// What block y adds for each set: Σg and Σg·n, where n = (x - mean) · inverse and g = dy · weight
+// Block y's part of two sums of each set: Σg and Σg·n, where n = (x - mean) · inverse and g = dy · weight
 extern "C" __global__ void set_grad_sums(
     const T* x, const T* dy, const A* inverse, const A* mean, const A* rest, const A* weight, double* partial, int sets,
     int O0, int K1, int O1, int N, int width, int centred, int weighted
