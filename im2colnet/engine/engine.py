@@ -14,7 +14,7 @@ from im2colnet.backend.registry import get_backend
 from im2colnet.engine.binding import BoundBatch
 from im2colnet.engine.crew import Crew
 from im2colnet.engine.memory import Memory
-from im2colnet.engine.program import Moment, Update, Worker, weight_of
+from im2colnet.engine.program import Moment, Update, Worker
 from im2colnet.errors import NonFiniteError, ShapeError, memory_for
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layout import one_or_tuple
@@ -44,8 +44,6 @@ class Engine:
         self._memory = Memory(parameters, training, shard)
         self._worker, self._crew = Worker(self._memory, loss), Crew(self._memory)
         self._layers = [node.layer for node in parameters.graph.nodes]
-        #: the weight of the last batch's gradient in a mean over several batches; 0 if it was left out
-        self.weight = 0.0
         self._lock, self._process = Lock(), os.getpid()
 
     # ------------------------------------------------------------------ properties
@@ -93,6 +91,11 @@ class Engine:
     def refused(self) -> bool:
         """Whether the norm of the last gradient was not finite, so that the parameters were not changed."""
         return self._worker.refused
+
+    @property
+    def weight(self) -> float:
+        """The weight of the last batch's gradient in a mean over several batches; 0 if the gradient was left out."""
+        return self._worker.weight
 
     @property
     def changing(self) -> bool:
@@ -194,7 +197,6 @@ class Engine:
                     "the gradient holds NaN or infinity, or numbers too large to be squared, though the loss is finite:"
                     " try a lower learning rate; the parameters are unchanged"
                 )
-            self.weight = 0.0 if self.overflowed else weight_of(divisor, len(images))
             first = bound.shards[0]
             for i, (node, ctx) in enumerate(zip(self.parameters.graph.nodes, first.bound.contexts, strict=True)):
                 if node.frozen.intersection(node.buffers):

@@ -87,6 +87,8 @@ class Worker:
         self.overflowed = False
         #: whether the last update was refused, since the gradient was not finite
         self.refused = False
+        #: the weight of the last batch's gradient in a mean over several batches; 0 if the gradient was left out
+        self.weight = 0.0
 
     def train(
         self,
@@ -129,6 +131,7 @@ class Worker:
             if self.overflowed:
                 gradients[0][...] = 0
                 weight = 0.0
+        self.weight = weight
         self.refused = not update.apply(gradients[0], comm, moment, weight)
 
     def infer(
