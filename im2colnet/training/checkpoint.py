@@ -37,6 +37,7 @@ from im2colnet.optim import Optimizer, Schedule
 from im2colnet.show.display import RECORDED
 from im2colnet.training.history import History
 from im2colnet.training.state import NEEDED, _check_progress, _State
+from im2colnet.training.weights import beneath
 from im2colnet.version import __version__
 
 FORMAT = 1
@@ -48,6 +49,8 @@ DESCRIPTION = "im2colnet"
 CHECKSUM = "im2colnet.crc32"
 #: key of the description of a dict, which is stored as a list of pairs in the order of the dict
 DICT = "dict"
+#: how the names of the network's parameters and state begin
+NETWORK = "net."
 #: how the names of the arrays of callbacks begin
 CALLBACKS = "callback."
 #: element types that a tensor may have
@@ -331,9 +334,7 @@ def read_callbacks(information: Mapping[str, Any], tensors: Mapping[str, Any]) -
     states = entry("callbacks", {"callbacks": {}} | dict(information), dict)
     found = {}
     for name in states:
-        prefix = f"{CALLBACKS}{name}."
-        arrays = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        found[name] = entry(name, states, dict, "callbacks") | arrays
+        found[name] = entry(name, states, dict, "callbacks") | beneath(f"{CALLBACKS}{name}.", tensors)
     return found
 
 
@@ -372,7 +373,7 @@ def check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, vectors: Iter
 
     These are the shapes of the network, and for each of ``vectors``, such as "optimizer.velocity", of all parameters.
     """
-    net.check_state({name[4:]: shape for name, shape in shapes.items() if name.startswith("net.")})
+    net.check_state(beneath(NETWORK, shapes))
     for vector in vectors:
         for node in net.graph.nodes:
             for key, parameter in node.layer.parameters().items():

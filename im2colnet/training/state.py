@@ -73,7 +73,7 @@ class _State:
     drop_last: bool = False
     partial: _Epoch = field(default_factory=_Epoch)
     scale: LossScale = field(default_factory=LossScale)  #: changes in float16 only
-    updates: int = 0  #: the number of updates of the parameters, of which each is after one step or several
+    updates: int = 0  #: the number of updates of the parameters; each is made after one step, or after several
     missed: dict[str, int] = field(default_factory=dict)  #: the number of updates in which a parameter was frozen
     held_steps: int = 0  #: the number of steps since the last update
     held: float = 0.0  #: the weight of the gradients that were added up in these steps
@@ -134,21 +134,20 @@ def lengthened(
     new.total = epochs * steps
     if done.batch == done.steps:  # a check or the validation after the last batch has failed
         new.partial.batch = steps if done.batch else 0
-    elif done.batch and (done.steps, state.batch_size, state.drop_last) != (steps, batch_size, drop_last):
-        batches = f"{steps} batch{'es' * (steps != 1)}"
-        said.append(
-            f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches of"
-            f" batch_size={state.batch_size}, and now there are {batches} of batch_size={batch_size}"
-        )
-        new.partial = _Epoch()
-        new.drop_held()
-    elif done.batch and not same:
-        said.append(
-            f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps} batches, and"
-            " now the images are changed by other transforms"
-        )
-        new.partial = _Epoch()
-        new.drop_held()
+    elif done.batch:
+        other = ""  # what is not as it was when the epoch began
+        if (done.steps, state.batch_size, state.drop_last) != (steps, batch_size, drop_last):
+            batches = f"{steps} batch{'es' * (steps != 1)}"
+            other = f" of batch_size={state.batch_size}, and now there are {batches} of batch_size={batch_size}"
+        elif not same:
+            other = ", and now the images are changed by other transforms"
+        if other:
+            said.append(
+                f"epoch {state.epoch + 1} begins again: training stopped after {done.batch} of {done.steps}"
+                f" batches{other}"
+            )
+            new.partial = _Epoch()
+            new.drop_held()
     new.partial.steps = steps
     if state.total is not None and done.steps and state.total != epochs * done.steps:
         before, rate = (rate_of(schedule, each, history) for each in (state, new))

@@ -53,7 +53,7 @@ from im2colnet.training.history import History
 from im2colnet.training.measuring import Mistake, check_metrics, finite, measure_all, worst_mistakes
 from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate_of
 from im2colnet.training.update import Gradient, Groups, Update, check_groups, rules_of, slots_of
-from im2colnet.training.weights import Weights
+from im2colnet.training.weights import Weights, beneath
 from im2colnet.types import Array
 
 if TYPE_CHECKING:
@@ -194,8 +194,7 @@ class Trainer:
                 vector[...] = backend.asarray(kept[name])
         self._own = None
         if own is not None:
-            self._own, self._loads = Weights(self._parameters), self._parameters.loads
-            self._own.load_state_dict(own)
+            self._take_own(own)
 
     def __copy__(self) -> Trainer:
         return deepcopy(self)  # two trainers of the same network would disturb each other
@@ -599,8 +598,14 @@ class Trainer:
                     self._own.write()
                 self._own = None
 
+    def _take_own(self, arrays: Mapping[str, Any]) -> None:
+        """Take the weights that are trained from arrays by name; the network has other weights."""
+        own = Weights(self._parameters)
+        own.load_state_dict(arrays)
+        self._own, self._loads = own, self._parameters.loads
+
     def _use_averages(self) -> None:
-        """Give the network the weights that a callback averages, if there is one, unless it has others than its own."""
+        """Give the network the weights that a callback averages, unless it already has others than those trained."""
         weights = self._callbacks.weights() if self._own is None else None
         if weights is not None:
             self.use(weights)
@@ -688,7 +693,8 @@ class Trainer:
             Whether to show the progress, on stderr: a live bar on a terminal and in a notebook, else a line for each
             epoch, and within a long epoch a line every 30 seconds. "log" chooses the lines everywhere.
         save_every : int or str, optional
-            Write the checkpoint within an epoch too: every so many steps, or after a time such as "10 min" or "1 h".
+            Write the checkpoint within an epoch too: a number of steps, or a time such as "10 min" or "1 h", says
+            how often.
         augment : Transform, or list of Transform, optional
             Random changes of the training images, such as ``[ic.transforms.RandomCrop(padding=4),
             ic.transforms.RandomHorizontalFlip()]``, in this order. By default those of the last ``fit``, or of the
@@ -919,7 +925,9 @@ class Trainer:
         self._marks.add(mark)
 
     def _tensors(self) -> dict[str, Any]:
-        net, tensors = self.net, {f"net.{name}": array for name, array in self.net.state_dict().items()}
+        from im2colnet.training.checkpoint import NETWORK
+
+        net, tensors = self.net, {f"{NETWORK}{name}": array for name, array in self.net.state_dict().items()}
         tensors |= {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._views()}
         own = {} if self._own is None else self._own.state_dict()
         return tensors | {f"{OWN}{name}": array for name, array in own.items()}
@@ -1014,7 +1022,7 @@ class Trainer:
                     net.init(seed, dtype=dtype, backend=backend)
                 if net.dtype != dtype:
                     raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
-                net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
+                net.load_state_dict(beneath(checkpoint.NETWORK, tensors))
                 net.input_shape = shape
                 # the checkpoint may come from a backend with other precisions
                 if precision in net.backend.precisions and precision != net.precision:
@@ -1039,10 +1047,8 @@ class Trainer:
                 with net.backend.context():
                     for name, view in trainer._views():
                         view[...] = net.backend.asarray(tensors[name])
-                own = {name.removeprefix(OWN): t for name, t in tensors.items() if name.startswith(OWN)}
-                if own:
-                    trainer._own, trainer._loads = Weights(net.held), net.held.loads
-                    trainer._own.load_state_dict(own)
+                if own := beneath(OWN, tensors):
+                    trainer._take_own(own)
                 trainer._states = _kept(checkpoint.read_callbacks(info, tensors))
                 trainer._marks.add(file.mark)
             except BackendError:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from im2colnet.errors import CheckpointError
 from im2colnet.graph.parameters import Parameters
 from im2colnet.memory import working
 from im2colnet.types import Array
+
+T = TypeVar("T")
+
+
+def beneath(prefix: str, entries: Mapping[str, T]) -> dict[str, T]:
+    """Return the entries whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): entry for name, entry in entries.items() if name.startswith(prefix)}
 
 
 class Weights:
@@ -17,7 +24,7 @@ class Weights:
     Parameters
     ----------
     parameters : Parameters
-        Of the network: ``net.held``.
+        The parameters of the network: ``net.held``.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ from im2colnet.errors import ShapeError
 from im2colnet.show.display import Progress
 from im2colnet.training.callbacks.base import Callback
 from im2colnet.training.statistics import renew_statistics
-from im2colnet.training.weights import Weights
+from im2colnet.training.weights import Weights, beneath
 
 #: how the names of weights begin in the state of a callback
 WEIGHTS = "weights."
@@ -141,4 +141,4 @@ def stored(weights: Weights | None) -> dict[str, Any]:
 
 def restored(state: dict[str, Any]) -> dict[str, Any]:
     """Return the arrays of the weights that are part of a callback's state."""
-    return {name.removeprefix(WEIGHTS): array for name, array in state.items() if name.startswith(WEIGHTS)}
+    return beneath(WEIGHTS, state)

@@ -142,9 +142,7 @@ class Callbacks:
     def start(self, trainer: Any, states: Mapping[str, dict[str, Any]]) -> None:
         """Start each callback, and give it its state if there is one."""
         self._trainer = trainer
-        averaging = [
-            name for name, get in self.having("weights") if getattr(get, "__func__", 0) is not Callback.weights
-        ]
+        averaging = [name for name, get in self.having("weights") if _is_own(get, Callback.weights)]
         if len(averaging) > 1:
             raise ShapeError(f"only one callback can average the weights, got {' and '.join(averaging)}")
         for name, member in self.members.items():
