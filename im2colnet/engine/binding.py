@@ -187,7 +187,7 @@ class Shard(NamedTuple):
     bound: BoundPlan
     sums: dict[tuple[Kind, int], Array]  #: by (pass, node): the sums that this shard gives to the join
     metrics: Array  #: the loss, and its other metrics
-    totals: Array  #: what is joined at the end of a training step: the sums of layers with ``step_sums``, the metrics
+    totals: Array  #: joined at the end of a training step: the sums of layers with ``step_sums``, then the metrics
 
 
 class BoundBatch:

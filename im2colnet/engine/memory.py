@@ -49,7 +49,8 @@ class Memory:
         self.workers = 0
         #: the normalisation of the images, and its two arrays
         self._normalization: tuple[Normalization, Array, Array] | None = None
-        #: what was frozen when the batches were planned, and the attributes of the layers that were copied for it
+        #: the names of what was frozen when the batches were planned, and each layer with frozen parameters or state,
+        #: with its attributes at that time
         self._frozen: tuple[frozenset[str], list[tuple[Layer, dict[str, Any]]]] = frozenset(), []
 
     def bind(self, name: Name, workers: int, counts: int) -> BoundBatch:

@@ -74,14 +74,14 @@ class Graph:
         self.frozen = names
 
     def output_of(self, name: str) -> int | None:
-        """Return the value that a layer makes, or a network in this one: what layers outside read of it."""
+        """Return the value of a layer, or of a network in this one, that others read; None unless it is one value."""
         inside = [node for node in self.nodes if f"{node.name}.".startswith(f"{name}.")]
         outside = {v for node in self.nodes if node not in inside for v in node.inputs} | {*self.outputs}
         made = [node.output for node in inside if node.output in outside]
         return made[0] if len(made) == 1 else None
 
     def part(self, outputs: Sequence[int]) -> Graph:
-        """Return the graph of what is needed for some values; it shares layers, parameters and state with this one."""
+        """Return the graph of what some values depend on; it shares layers, parameters and state with this one."""
         needed = {*outputs}
         for node in reversed(self.nodes):
             if node.output in needed:

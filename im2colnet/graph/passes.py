@@ -22,14 +22,16 @@ def lowered(graph: Graph, backend: Backend, training: bool) -> Graph:
 
 
 def settled(graph: Graph) -> Graph:
-    """Return the graph in training where each layer leaves out what is only for what is frozen, if it can.
+    """Return the graph for training, in which layers do not compute what only frozen parameters or state would need.
 
-    A layer that may keep state of its own is not copied: gradients that it writes for frozen parameters are not used.
+    Such a layer is a copy. A layer that may keep state of its own is not copied: it goes on to write gradients of
+    frozen parameters, and nothing reads them.
 
     Raises
     ------
     ShapeError
-        If such a layer joins the batch, and its running statistics are frozen: it would go on without them.
+        If a layer that is not copied joins the batch, and its running statistics are frozen: it would normalise by the
+        batch's statistics instead.
     """
     if not graph.frozen:
         return graph

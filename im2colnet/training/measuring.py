@@ -48,9 +48,9 @@ def measure_all(metrics: Mapping[str, Metric], outputs: Sequence[Any], labels: A
 
 
 def finite(measured: Mapping[str, float], metrics: Mapping[str, Metric], epoch: int) -> dict[str, float]:
-    """Return what was measured after an epoch without the metrics that are not finite, of which a warning tells.
+    """Return what was measured after an epoch, without the metrics that are not finite; a warning names each of these.
 
-    JSON, in which checkpoints keep the history, has no NaN.
+    Checkpoints keep the history as JSON, which has no NaN.
     """
     undefined = [name for name in metrics if not math.isfinite(measured[name])]
     for name in undefined:

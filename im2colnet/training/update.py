@@ -60,7 +60,7 @@ class Update:
     slots : dict of str to (size,) array
         The vectors of :meth:`im2colnet.Optimizer.state_slots`, as long as the parameters.
     sum : (size,) array or None
-        The weighted sum of the gradients since the last update, once there was a need of it.
+        The weighted sum of the gradients since the last update; None before the first use.
     norm : float or None
         The norm of the last gradient, before it was clipped by its norm.
     """
@@ -259,7 +259,7 @@ class Update:
 class Gradient:
     """An update that changes nothing: it keeps the gradient, a vector as long as the parameters.
 
-    It is for a step without worker processes, whose copies of it nobody would see.
+    It is for steps without worker processes: each process would keep the gradient in a copy of its own.
     """
 
     def __init__(self) -> None:

@@ -160,7 +160,7 @@ def test_loading_into_a_network_that_is_there(tmp_path):
 
 # Within an epoch ----------------------------------------------------------------------------------------------------
 class Interrupter:
-    """A display that presses Ctrl-C after so many steps."""
+    """A display that presses Ctrl-C after a number of steps."""
 
     def __init__(self, after=None, times=1):
         self.after, self.times, self.steps, self.epochs = after, times, [], []

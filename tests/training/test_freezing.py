@@ -53,7 +53,7 @@ def test_every_layer_that_leaves_out_gradients_is_here():
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("keys", [("weight",), ("bias",), ("weight", "bias")])
 def test_a_frozen_layer_gives_the_same_gradients(kind, keys, every_backend):
-    """To what is below it and to what of it learns, as the layer that learns does."""
+    """The layer below it, and its parameters that learn, get the gradients that they get when nothing is frozen."""
     make, shape = LAYERS[kind]
     frozen = [f"1.{key}" for key in keys if key in make().parameters()]
     if not frozen:

@@ -131,7 +131,7 @@ def test_an_unchanged_training_has_a_whole_total_and_the_same_bits(tmp_path):
 
 
 class Stop:
-    """A display that raises after so many steps."""
+    """A display that raises after a number of steps."""
 
     def __init__(self, steps, error=KeyboardInterrupt):
         self.left, self.error = steps, error

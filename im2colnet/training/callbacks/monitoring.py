@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from im2colnet.checks import number, one_of, truth_value, whole
@@ -14,7 +14,7 @@ from im2colnet.training.callbacks.base import Callback
 from im2colnet.training.folder import BEST, CHECKPOINT
 from im2colnet.training.weights import Weights
 
-#: how the names of numbers end of which more is better; of all others less is
+#: if the name of a number ends so, a larger number is better; of all other numbers a smaller one is
 MORE_IS_BETTER = (
     *("accuracy", "precision", "recall", "f1", "f1_score", "iou", "dice", "r2", "r2_score", "auc", "score", "kappa"),
     *("top1", "top3", "top5", "top_k"),
@@ -60,7 +60,7 @@ class Monitor(Callback):
             )
         value = float(record[self.monitor])
         gain = 0.0 if self.best is None else (value - self.best) * (1 if self.more_is_better else -1)
-        return value - value == 0 and (self.best is None or gain > self.min_delta)
+        return isfinite(value) and (self.best is None or gain > self.min_delta)
 
     def keep(self, record: dict[str, float]) -> None:
         """Keep the number of a record as the best one."""
