@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -112,6 +113,52 @@ def everything(trainer):
     """Copies of all that training changes: parameters, statistics, the optimiser's state, and the number of steps."""
     slots = {f"slot {name}": np.array(vector) for name, vector in trainer.optimizer_state.items()}
     return {**trainer.net.state_dict(), **slots, "step": np.array(trainer.steps)}
+
+
+def timeless(history):
+    """The records of a history without the numbers that depend on a clock."""
+    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_second")} for record in history]
+
+
+@contextmanager
+def workers(number, kind):
+    """A number of workers, which are threads or processes; afterwards the settings are as before."""
+    before = ic.get_workers()
+    ic.set_workers(kind)
+    try:
+        with ic.num_threads(number):
+            yield
+    finally:
+        ic.set_workers(before)
+
+
+class CtrlC(ic.Callback):
+    """Presses Ctrl-C after a number of steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def press(self, *argument):
+        self.left -= 1
+        if not self.left:
+            signal.raise_signal(signal.SIGINT)
+
+    step = press
+
+
+class Stop(ic.Callback):
+    """Ends the training after a number of steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def start(self, trainer):
+        self.trainer = trainer
+
+    def step(self, progress):
+        self.left -= 1
+        if not self.left:
+            self.trainer.stop("enough")
 
 
 class GenericBackend(ic.Backend):

@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers import Stop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -249,19 +250,6 @@ def test_batches_are_evaluated_as_a_data_set():
     trainer = ic.Trainer(network(), seed=0)
     joined = np.concatenate([batch[0] for batch in Again()]), np.concatenate([batch[1] for batch in Again()])
     assert trainer.evaluate(Again()) == trainer.evaluate(joined)
-
-
-class Stop(ic.Callback):
-    def __init__(self, after):
-        self.after, self.count = after, 0
-
-    def start(self, trainer):
-        self.trainer = trainer
-
-    def step(self, progress):
-        self.count += 1
-        if self.count == self.after:
-            self.trainer.stop("enough")
 
 
 @pytest.mark.parametrize("after", [1, 7, 10])

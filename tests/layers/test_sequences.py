@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import Probe, assert_close, assert_same_bits, divided, everything, normal
+from helpers import Probe, assert_close, assert_same_bits, divided, everything, normal, workers
 
 import im2colnet as ic
 from im2colnet.testing import check_layer, differentiate, evaluate
@@ -120,17 +120,13 @@ def test_in_evaluation_batch_norm_and_relu_are_joined_to_the_convolution(every_b
 @pytest.mark.usefixtures("shards_of_32")
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_any_number_of_workers_gives_the_same_bits(kind):
-    found, (x, labels), before = [], sequences(100), ic.get_workers()
-    try:
-        ic.set_workers(kind)
-        for workers in 1, 2, 3:
-            with ic.num_threads(workers):
-                trainer = ic.Trainer(network().init(0), optimizer=ic.SGD(0.05, momentum=0.9), seed=0)
-                for _ in range(3):
-                    trainer.step(x, labels)
-                found.append(everything(trainer) | {"y": trainer.net.predict(x)})
-    finally:
-        ic.set_workers(before)
+    found, (x, labels) = [], sequences(100)
+    for number in 1, 2, 3:
+        with workers(number, kind):
+            trainer = ic.Trainer(network().init(0), optimizer=ic.SGD(0.05, momentum=0.9), seed=0)
+            for _ in range(3):
+                trainer.step(x, labels)
+            found.append(everything(trainer) | {"y": trainer.net.predict(x)})
     assert_same_bits(found[1], found[0])
     assert_same_bits(found[2], found[0])
 

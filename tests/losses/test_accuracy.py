@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, normal
+from helpers import assert_same_bits, normal, workers
 from numpy.testing import assert_allclose
 from reference.torch_values import every_case
 
@@ -223,27 +223,22 @@ def test_training_goes_on_from_the_middle_of_an_epoch(kind, tmp_path):
     assert second.evaluate(pair(kind)) == whole.evaluate(pair(kind))
 
 
-@pytest.mark.parametrize("workers", ["threads", "processes"])
+@pytest.mark.parametrize("team", ["threads", "processes"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_result_does_not_depend_on_the_workers(kind, workers):
-    if workers == "processes" and not processes.available():
+def test_the_result_does_not_depend_on_the_workers(kind, team):
+    if team == "processes" and not processes.available():
         pytest.skip("needs Linux on x86-64")
 
-    def train(threads):
-        with ic.num_threads(threads):
+    def train(number):
+        with workers(number, team):
             trainer = trained_with(kind, shard=4)
             losses = [trainer.step(*pair(kind, seed=seed)) for seed in range(6)]
             kinds = {trainer.workers}
             return trainer.net.state_dict() | {"losses": losses, **trainer.evaluate(pair(kind))}, kinds
 
-    before = ic.get_workers()
-    try:
-        ic.set_workers(workers)
-        (one, _), (three, kinds) = train(1), train(3)
-    finally:
-        ic.set_workers(before)
+    (one, _), (three, kinds) = train(1), train(3)
     assert_same_bits(three, one)
-    assert kinds == {f"3 {workers}"}
+    assert kinds == {f"3 {team}"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,10 +1,8 @@
 """Training with transforms: which labels the loss gets, and that nothing but the seed decides what is drawn."""
 
-import signal
-
 import numpy as np
 import pytest
-from helpers import assert_same_bits, batches, everything
+from helpers import CtrlC, assert_same_bits, batches, everything, timeless, workers
 
 import im2colnet as ic
 from im2colnet import transforms as T
@@ -21,37 +19,18 @@ def trainer(loss=None, classes=4):
     return ic.Trainer(net.init(0), loss=loss, optimizer=ic.SGD(0.1, momentum=0.9), seed=3)
 
 
-class Interrupts:
-    """Presses Ctrl-C at a batch."""
-
-    def __init__(self, at):
-        self.left = at
-
-    def step(self, progress):
-        self.left -= 1
-        if not self.left:
-            signal.raise_signal(signal.SIGINT)
-
-    def epoch(self, record):
-        pass
-
-
-def numbers(history):
-    return [{k: v for k, v in record.items() if "second" not in k} for record in history]
-
-
 @pytest.mark.parametrize("at", [2, 4, 5])
 def test_an_interrupted_training_goes_on_with_the_same_bits(at, tmp_path):
     whole = trainer()
     whole.fit(batch(), 3, 8, augment=CHAIN)
     stopped = trainer()
     with pytest.raises(KeyboardInterrupt):
-        stopped.fit(batch(), 3, 8, augment=CHAIN, directory=tmp_path, callbacks=[Interrupts(at)], progress=False)
+        stopped.fit(batch(), 3, 8, augment=CHAIN, directory=tmp_path, callbacks=[CtrlC(at)], progress=False)
     loaded = ic.Trainer.load(tmp_path / "checkpoint.safetensors")
     assert loaded.augment == tuple(CHAIN)
     for again in (stopped, loaded):
         again.fit(batch(), 3, 8)  # the transforms are those of before
-        assert numbers(again.history) == numbers(whole.history)
+        assert timeless(again.history) == timeless(whole.history)
         assert_same_bits(again.net.state_dict(), whole.net.state_dict())
 
 
@@ -69,27 +48,22 @@ def test_with_all_that_a_training_keeps(tmp_path):
     whole = make()
     fit(whole, **options)
     with pytest.raises(KeyboardInterrupt):
-        fit(make(), Interrupts(6), directory=tmp_path, **options)
+        fit(make(), CtrlC(6), directory=tmp_path, **options)
     loaded = ic.Trainer.load(tmp_path / "checkpoint.safetensors")
     fit(loaded)
-    assert numbers(loaded.history) == numbers(whole.history)
+    assert timeless(loaded.history) == timeless(whole.history)
     assert_same_bits(loaded.net.state_dict(), whole.net.state_dict())
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("workers", ["threads", "processes"])
-def test_workers_do_not_change_a_bit(workers):
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_workers_do_not_change_a_bit(kind):
     results = []
-    before = ic.get_workers()
-    try:
-        for threads in (1, 2):
-            ic.set_num_threads(threads)
-            ic.set_workers(workers if threads > 1 else "auto")
+    for number in (1, 2):
+        with workers(number, kind):
             one = trainer()
             one.fit(batch(), 3, 10, augment=CHAIN)
             results.append(one.net.state_dict())
-    finally:
-        ic.set_workers(before)
     assert_same_bits(*results)
 
 
@@ -157,12 +131,12 @@ def test_a_network_for_the_size_of_the_crop():
 def test_other_transforms_within_an_epoch_begin_it_again(tmp_path):
     one = trainer()
     with pytest.raises(KeyboardInterrupt):
-        one.fit(batch(), 2, 8, augment=CHAIN, callbacks=[Interrupts(2)], progress=False)
+        one.fit(batch(), 2, 8, augment=CHAIN, callbacks=[CtrlC(2)], progress=False)
     with pytest.warns(ic.TrainingWarning, match="epoch 1 begins again: .* other transforms"):
         one.fit(batch(), 2, 8, augment=CHAIN[:2])
     fresh = trainer()
     with pytest.raises(KeyboardInterrupt):
-        fresh.fit(batch(), 2, 8, augment=CHAIN, callbacks=[Interrupts(2)], progress=False)
+        fresh.fit(batch(), 2, 8, augment=CHAIN, callbacks=[CtrlC(2)], progress=False)
     fresh.fit(batch(), 2, 8, augment=[*CHAIN])  # equal ones are no others
     assert fresh.augment == tuple(CHAIN)
 

@@ -1,11 +1,10 @@
 """Callbacks: when they are called, what they may do, and what a training keeps of them."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything, normal
+from helpers import CtrlC, assert_same_bits, everything, normal
 
 import im2colnet as ic
 
@@ -420,12 +419,7 @@ def test_the_data_of_a_training_that_has_ended_are_let_go():
 
 
 def test_an_interruption_says_how_to_go_on(capsys):
-    class CtrlC(ic.Callback):
-        def step(self, progress):
-            if (progress.epoch, progress.batch) == (2, 2):
-                signal.raise_signal(signal.SIGINT)
-
     trainer = new_trainer()
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(DATA, 3, 10, callbacks=[CtrlC()])
+        trainer.fit(DATA, 3, 10, callbacks=[CtrlC(6)])  # 4 steps an epoch
     assert "interrupted in epoch 2: fit with the same arguments goes on exactly there" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything, normal, quick
+from helpers import assert_same_bits, everything, normal, quick, timeless
 from reference.torch_values import every_case
 from safetensors.numpy import load_file, save_file
 
@@ -178,10 +178,6 @@ class Interrupter:
 def data(n=50):
     images = np.random.default_rng(0).integers(0, 256, (n, 1, 8, 8)).astype("uint8")
     return Dataset(images, np.arange(n) % 3)
-
-
-def timeless(history):
-    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_second")} for record in history]
 
 
 def new_trainer():

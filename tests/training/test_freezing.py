@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_bits, everything, normal
+from helpers import Stop, assert_close, assert_same_bits, everything, normal, workers
 from small_networks import plain, with_batch_norm, with_both
 
 import im2colnet as ic
@@ -245,10 +245,9 @@ def test_gradual_unfreezing_goes_on_with_the_same_bits(tmp_path):
     """For any workers, and from a checkpoint at any place: the parameters that learn change after every fourth step."""
     groups = ["[0-2].*"], ["[0-2].*", "3.body.0.*"], ["1.weight"], []
 
-    def outcome(threads, workers="threads", stop=None):
-        ic.set_workers(workers)
+    def outcome(number, kind="threads", stop=None):
         trainer = ic.Trainer(with_batch_norm().init(1), None, ic.Adam(0.02), 3, shard=3, accumulate=3)
-        with ic.num_threads(threads):
+        with workers(number, kind):
             for step in range(16):
                 if step % 4 == 0:
                     trainer.net.unfreeze()
@@ -260,15 +259,11 @@ def test_gradual_unfreezing_goes_on_with_the_same_bits(tmp_path):
                 trainer.step(*batch(seed=step))
         return everything(trainer)
 
-    before = ic.get_workers()
-    try:
-        one = outcome(1)
-        for threads, workers in ((2, "threads"), (3, "threads"), (2, "auto")):
-            assert_same_bits(outcome(threads, workers), one)
-        for stop in range(0, 16, 3):
-            assert_same_bits(outcome(1, stop=stop), one)
-    finally:
-        ic.set_workers(before)
+    one = outcome(1)
+    for number, kind in ((2, "threads"), (3, "threads"), (2, "auto")):
+        assert_same_bits(outcome(number, kind), one)
+    for stop in range(0, 16, 3):
+        assert_same_bits(outcome(1, stop=stop), one)
 
 
 def test_a_layer_that_freezes_in_the_middle_of_a_group_begins_with_nothing():
@@ -458,14 +453,6 @@ def test_a_callback_unfreezes_layer_by_layer(tmp_path):
         net.unfreeze("7.*")
         return ic.Trainer(net, None, ic.Adam(0.01), 1, accumulate=2, clip_norm=0.5)
 
-    class Stop(ic.Callback):
-        def start(self, trainer):
-            self.trainer = trainer
-
-        def step(self, progress):
-            if self.trainer.steps == 5:
-                self.trainer.stop("enough")
-
     def fit(trainer, *more):
         ema = ic.callbacks.EMA(0.9)
         data = batch(20)
@@ -475,7 +462,7 @@ def test_a_callback_unfreezes_layer_by_layer(tmp_path):
     whole = fit(trainer())
     assert whole.net.frozen == ()
     assert (whole.steps, whole.updates) == (9, 6)
-    stopped = fit(trainer(), Stop())
+    stopped = fit(trainer(), Stop(5))
     assert (stopped.steps, stopped.updates) == (5, 3)
     stopped.save(tmp_path / "x.safetensors")
     assert_same_bits(everything(fit(ic.Trainer.load(tmp_path / "x.safetensors"))), everything(whole))
@@ -503,14 +490,6 @@ def test_interrupted_with_everything_at_once(steps, tmp_path):
         settings = {"accumulate": 3, "clip_norm": 0.5, "groups": ic.optim.decay_weights_only(net)}
         return ic.Trainer(net, None, ic.AdamW(ic.Cosine(0.01)), 1, shard=4, **settings)
 
-    class Stop(ic.Callback):
-        def start(self, trainer):
-            self.trainer = trainer
-
-        def step(self, progress):
-            if self.trainer.steps == steps:
-                self.trainer.stop("enough")
-
     augment = [ic.transforms.RandomCrop(8, padding=1), ic.transforms.RandomHorizontalFlip(), ic.transforms.MixUp(0.2)]
 
     def fit(trainer, *more):
@@ -520,7 +499,7 @@ def test_interrupted_with_everything_at_once(steps, tmp_path):
         return trainer
 
     with ic.num_threads(2):
-        stopped = fit(trainer(), Stop())
+        stopped = fit(trainer(), Stop(steps))
         assert stopped.steps == steps
         stopped.save(tmp_path / "x.safetensors")
         found = fit(ic.Trainer.load(tmp_path / "x.safetensors"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strict_cupy
-from helpers import assert_same_bits, batches
+from helpers import assert_same_bits, batches, workers
 
 import im2colnet as ic
 from im2colnet.backend import Backend
@@ -89,15 +89,13 @@ def test_training():
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("workers", ["threads", "processes"])
-def test_workers_heed_each_change(workers):
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_workers_heed_each_change(kind):
     """Forked workers have what was set when they were forked, so others take their places."""
-    results, before = [], ic.get_workers()
+    results = []
     images, labels = batch()
-    try:
-        for threads in (1, 2):
-            ic.set_num_threads(threads)
-            ic.set_workers(workers if threads > 1 else "auto")
+    for number in (1, 2):
+        with workers(number, kind):
             net = network().init(3)
             trainer, found = ic.Trainer(net), {}
             for i, normalization in enumerate([None, IMAGENET, ((0.5,) * 3, (0.25,) * 3), None]):
@@ -105,8 +103,6 @@ def test_workers_heed_each_change(workers):
                 found[f"loss {i}"] = [trainer.step(images, labels) for _ in range(4)]
                 found[f"prediction {i}"] = [net.predict(images) for _ in range(4)]
             results.append(found)
-    finally:
-        ic.set_workers(before)
     for name, value in results[0].items():
         assert_same_bits(np.array(results[1][name]), np.array(value))
         assert name == "loss 0" or len(np.unique(value)) > 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, everything, normal
+from helpers import assert_same_bits, everything, normal, workers
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
@@ -54,17 +54,13 @@ def test_without_a_momentum_they_are_the_mean_of_all_batches_also_after_a_checkp
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_without_a_momentum_any_number_of_workers_gives_the_same_bits(kind):
-    before, found = ic.get_workers(), []
-    try:
-        ic.set_workers(kind)
-        for workers in 1, 2:
-            with ic.num_threads(workers):
-                trainer = ic.Trainer(without_momentum().net, optimizer=ic.SGD(0.1), seed=0, shard=2)
-                for step in range(3):
-                    trainer.step(normal(6, 2, 4, 4, seed=step, dtype="float32"), [0, 1] * 3)
-                found.append(everything(trainer))
-    finally:
-        ic.set_workers(before)
+    found = []
+    for number in 1, 2:
+        with workers(number, kind):
+            trainer = ic.Trainer(without_momentum().net, optimizer=ic.SGD(0.1), seed=0, shard=2)
+            for step in range(3):
+                trainer.step(normal(6, 2, 4, 4, seed=step, dtype="float32"), [0, 1] * 3)
+            found.append(everything(trainer))
     assert_same_bits(found[1], found[0])
 
 
@@ -98,35 +94,36 @@ def without_statistics():
 @pytest.mark.usefixtures("shards_of_32")
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_a_batch_is_normalised_by_its_own_in_evaluation_by_any_number_of_workers(kind):
-    x, labels, before, found = normal(100, 2, 4, 4), np.arange(100) % 4, ic.get_workers(), []
-    try:
-        ic.set_workers(kind)
-        for workers in 1, 2, 3:
-            with ic.num_threads(workers):
-                net = without_statistics().init(0, "float64")
-                trainer = ic.Trainer(net, optimizer=ic.SGD(0.05), seed=0)
-                trainer.step(x, labels)
-                y, two = net.predict(x), net.predict(x[:2])
-                measured = trainer.evaluate((x, labels))
-                found.append(everything(trainer) | {"y": y, "two": two, "loss": np.array(measured["loss"])})
-                assert_allclose(y, evaluate(net, x), rtol=1e-10, atol=1e-12)
-    finally:
-        ic.set_workers(before)
+    x, labels, found = normal(100, 2, 4, 4), np.arange(100) % 4, []
+    for number in 1, 2, 3:
+        with workers(number, kind):
+            net = without_statistics().init(0, "float64")
+            trainer = ic.Trainer(net, optimizer=ic.SGD(0.05), seed=0)
+            trainer.step(x, labels)
+            y, two = net.predict(x), net.predict(x[:2])
+            measured = trainer.evaluate((x, labels))
+            found.append(everything(trainer) | {"y": y, "two": two, "loss": np.array(measured["loss"])})
+            assert_allclose(y, evaluate(net, x), rtol=1e-10, atol=1e-12)
     assert_same_bits(found[1], found[0])
     assert_same_bits(found[2], found[0])
+
+
+def assert_a_checkpoint_goes_on(trainer, path):
+    """After a step, a trainer and its checkpoint go on with the same bits: in the next step, and in a prediction."""
+    x, labels = normal(8, 2, 4, 4, dtype="float32"), [0, 1, 2, 3] * 2
+    trainer.step(x, labels)
+    trainer.save(path)
+    again = ic.Trainer.load(path)
+    for one in trainer, again:
+        one.step(x, labels)
+    assert_same_bits(everything(again), everything(trainer))
+    assert_same_bits(again.net.predict(x), trainer.net.predict(x))
 
 
 def test_without_running_statistics_there_is_no_state_and_a_checkpoint_goes_on(tmp_path):
     trainer = ic.Trainer(without_statistics(), optimizer=ic.SGD(0.05), seed=0)
     assert not [name for name in trainer.net.state_dict() if "running" in name or "num_batches" in name]
-    x, labels = normal(8, 2, 4, 4, dtype="float32"), [0, 1, 2, 3] * 2
-    trainer.step(x, labels)
-    trainer.save(tmp_path / "a.safetensors")
-    again = ic.Trainer.load(tmp_path / "a.safetensors")
-    for one in trainer, again:
-        one.step(x, labels)
-    assert_same_bits(everything(again), everything(trainer))
-    assert_same_bits(again.net.predict(x), trainer.net.predict(x))
+    assert_a_checkpoint_goes_on(trainer, tmp_path / "a.safetensors")
 
 
 # Of each image -------------------------------------------------------------------------------------------------------
@@ -155,17 +152,13 @@ def test_those_of_images_are_the_mean_over_the_whole_batch(n, shard, threads):
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_those_of_images_have_the_same_bits_for_any_number_of_workers(kind):
-    x, labels, before, found = normal(10, 2, 4, 4, dtype="float32"), np.arange(10) % 4, ic.get_workers(), []
-    try:
-        ic.set_workers(kind)
-        for workers in 1, 2, 3:
-            with ic.num_threads(workers):
-                trainer = ic.Trainer(of_images().init(0), optimizer=ic.SGD(0.05), seed=0, shard=2)
-                for _ in range(2):
-                    trainer.step(x, labels)
-                found.append(everything(trainer) | {"y": trainer.net.predict(x)})
-    finally:
-        ic.set_workers(before)
+    x, labels, found = normal(10, 2, 4, 4, dtype="float32"), np.arange(10) % 4, []
+    for number in 1, 2, 3:
+        with workers(number, kind):
+            trainer = ic.Trainer(of_images().init(0), optimizer=ic.SGD(0.05), seed=0, shard=2)
+            for _ in range(2):
+                trainer.step(x, labels)
+            found.append(everything(trainer) | {"y": trainer.net.predict(x)})
     assert found[0]["1.running_mean"].all()
     assert_same_bits(found[1], found[0])
     assert_same_bits(found[2], found[0])
@@ -173,14 +166,7 @@ def test_those_of_images_have_the_same_bits_for_any_number_of_workers(kind):
 
 def test_those_of_images_go_on_after_a_checkpoint(tmp_path):
     trainer = ic.Trainer(of_images(affine=True, bias=False), optimizer=ic.SGD(0.05), seed=0)
-    x, labels = normal(8, 2, 4, 4, dtype="float32"), [0, 1, 2, 3] * 2
-    trainer.step(x, labels)
-    trainer.save(tmp_path / "a.safetensors")
-    again = ic.Trainer.load(tmp_path / "a.safetensors")
-    for one in trainer, again:
-        one.step(x, labels)
-    assert_same_bits(everything(again), everything(trainer))
-    assert_same_bits(again.net.predict(x), trainer.net.predict(x))
+    assert_a_checkpoint_goes_on(trainer, tmp_path / "a.safetensors")
     assert not [name for name in trainer.net.state_dict() if name.endswith("body.1.bias")]
 
 

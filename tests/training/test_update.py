@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_bits, everything, normal
+from helpers import assert_close, assert_same_bits, everything, normal, workers
 from reference.torch_values import cases, every_case
 from safetensors.numpy import save_file
 from small_networks import plain, with_batch_norm, with_both
@@ -97,15 +97,14 @@ def test_pytorch_has_clipped():
 def test_workers_do_not_change_a_bit(make):
     """Also where they are processes, and where more parameters than one chunk are frozen for some steps."""
 
-    def outcome(threads, workers):
+    def outcome(number, kind):
         net = make().init(1)
         first, *_, last = [name.rpartition(".")[0] for name in net.parameters()]
         groups = decay_weights_only(net) | {f"{last}.*": {"lr": 0.1}}
         settings = {"clip_norm": 0.3, "clip_value": 0.1, "accumulate": 2, "groups": groups}
         trainer = ic.Trainer(net, None, ic.Adam(0.01, weight_decay=0.1), 5, shard=2, **settings)
         found = {}
-        ic.set_workers(workers)
-        with ic.num_threads(threads):
+        with workers(number, kind):
             for step in range(14):
                 if step == 4:
                     net.freeze(f"{first}.*")
@@ -114,20 +113,16 @@ def test_workers_do_not_change_a_bit(make):
                 trainer.step(*batch(seed=step))
                 found[f"norm {step}"] = np.float64(trainer.gradient_norm or 0)
         assert trainer.updates == 7
-        assert (threads == 1) == trainer.workers.startswith("1")
+        assert (number == 1) == trainer.workers.startswith("1")
         return found | everything(trainer) | {"workers": np.array("processes" in trainer.workers)}
 
-    before = ic.get_workers()
-    try:
-        one = outcome(1, "threads")
-        assert_same_bits(outcome(2, "threads"), one)
-        assert_same_bits(outcome(3, "threads"), one)
-        processes = outcome(2, "auto")
-        if processes.pop("workers"):
-            one.pop("workers")
-        assert_same_bits(processes, one)
-    finally:
-        ic.set_workers(before)
+    one = outcome(1, "threads")
+    assert_same_bits(outcome(2, "threads"), one)
+    assert_same_bits(outcome(3, "threads"), one)
+    processes = outcome(2, "auto")
+    if processes.pop("workers"):
+        one.pop("workers")
+    assert_same_bits(processes, one)
 
 
 def test_the_norm_is_of_all_chunks():
