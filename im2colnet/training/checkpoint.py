@@ -27,7 +27,7 @@ from zlib import crc32
 from im2colnet.checks import arguments
 from im2colnet.datasets.transforms.base import ImageTransform, Transform
 from im2colnet.datasets.transforms.mixing import Mixing
-from im2colnet.errors import CheckpointError, Im2colnetError, OutOfMemoryError
+from im2colnet.errors import BackendError, CheckpointError, Im2colnetError, OutOfMemoryError
 from im2colnet.files import check_regular, replace_file
 from im2colnet.layers import Layer
 from im2colnet.losses import Loss
@@ -495,6 +495,34 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
         yield Contents(information, {key: tuple(part.get_shape()) for key, part in slices.items()}, mark, tensors)
 
 
+@contextmanager
+def loading(path: str | os.PathLike[str]) -> Iterator[Contents]:
+    """Open a checkpoint within a ``with`` block, whose errors become such as name the file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be opened, or in place of an error within the block.
+    OutOfMemoryError
+        In place of a MemoryError within the block.
+    BackendError
+        As it was raised within the block.
+    """
+    name = os.fspath(path)
+    with opened(path) as file:
+        try:
+            yield file
+        except BackendError:
+            raise
+        except RecursionError as error:
+            raise CheckpointError(f"{name} is damaged: its description is nested too deeply") from error
+        except MemoryError as error:
+            raise OutOfMemoryError(f"there is not enough memory to load {name}") from error
+        except Exception as error:  # a class of the user's may raise any exception
+            kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
+            raise CheckpointError(f"{name}: {kind}{error}") from error
+
+
 def _information(name: str, text: str) -> dict[str, Any]:
     try:
         information = json.loads(text)
@@ -538,6 +566,7 @@ __all__ = [
     "encode",
     "entry",
     "fill",
+    "loading",
     "mark_of",
     "opened",
     "read",

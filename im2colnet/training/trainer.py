@@ -17,13 +17,10 @@ from im2colnet.backend import Backend
 from im2colnet.checks import more_than_zero, truth_value, whole
 from im2colnet.engine import Engine, Moment
 from im2colnet.errors import (
-    BackendError,
     CheckpointError,
     FrozenError,
-    Im2colnetError,
     InterruptedStepError,
     NonFiniteError,
-    OutOfMemoryError,
     ShapeError,
     TrainingWarning,
 )
@@ -176,7 +173,9 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         self._check_network()
         state = {k: v for k, v in vars(self).items() if k not in _MADE}
-        vectors = {name: self.net.backend.to_numpy(vector) for name, vector in self._vectors().items()}
+        vectors = {
+            name: self.net.backend.to_numpy(vector) for name, vector in self._update.kept(self._state.held).items()
+        }
         own = None if self._own is None else self._own.state_dict()
         remembered = {name: state() for name, state in self._states.items()}
         return state | {"_kept": vectors, "_shard": self._engine.shard, "_own": own, "_states": remembered}
@@ -190,7 +189,7 @@ class Trainer:
         self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=shard)
         self._update = Update(self.optimizer, self._parameters, self._groups, self._state.missed)
         with backend.context():
-            for name, vector in self._vectors().items():
+            for name, vector in self._update.kept(self._state.held).items():
                 vector[...] = backend.asarray(kept[name])
         self._own = None
         if own is not None:
@@ -928,21 +927,11 @@ class Trainer:
         from im2colnet.training.checkpoint import NETWORK
 
         net, tensors = self.net, {f"{NETWORK}{name}": array for name, array in self.net.state_dict().items()}
-        tensors |= {name: net.backend.to_numpy(view).copy(order="C") for name, view in self._views()}
+        tensors |= {
+            name: net.backend.to_numpy(view).copy(order="C") for name, view in self._update.views(self._state.held)
+        }
         own = {} if self._own is None else self._own.state_dict()
         return tensors | {f"{OWN}{name}": array for name, array in own.items()}
-
-    def _vectors(self) -> dict[str, Array]:
-        """Return what is kept for each parameter beside its value, by the beginning of its name in a checkpoint."""
-        vectors = {f"optimizer.{slot}": vector for slot, vector in self._update.slots.items()}
-        return vectors | ({"accumulated": self._update.hold_sum()} if self._state.held else {})
-
-    def _views(self) -> Iterator[tuple[str, Array]]:
-        """Yield what is kept for each parameter, with its name in a checkpoint."""
-        for name, vector in self._vectors().items():
-            for node in self.net.graph.nodes:
-                for key, view in self.net.views(node, vector).items():
-                    yield f"{name}.{node.name}.{key}", view
 
     def _information(self) -> dict[str, Any]:
         from im2colnet.training.checkpoint import describe
@@ -998,68 +987,58 @@ class Trainer:
         from im2colnet.training import checkpoint
         from im2colnet.training.checkpoint import entry, rebuild_as
 
-        with checkpoint.opened(path) as file:
-            try:
-                info = file.information
-                made = net is None
-                if net is None:
-                    net = rebuild_as(Network, entry("network", info, dict), "network")
-                loss = rebuild_as(Loss, entry("loss", info, dict), "loss")
-                optimizer = rebuild_as(Optimizer, entry("optimizer", info, dict), "optimizer")
-                seed, shard = whole("seed", info.get("seed"), least=0), entry("shard", info, int | None)
-                dtype, precision = entry("dtype", info, str), entry("precision", {"precision": None} | info, str | None)
-                progress = checkpoint.read_state(entry("state", info, dict))
-                history = checkpoint.read_history(entry("history", info, list))
-                # the shapes are checked before any array of these shapes is allocated
-                groups = check_groups(checkpoint.rebuild(info.get("groups"), "groups"))
-                vectors = [f"optimizer.{slot}" for slot in slots_of(rules_of(optimizer, groups, net.graph)[0])]
-                checkpoint.check_shapes(file.shapes, net, [*vectors, *["accumulated"] * bool(progress.held)])
-                shape = checkpoint.read_input_shape(entry("input_shape", info, list | None))
-                if shape and made:
-                    net.graph.shapes(internal_shape(shape, 1))
-                tensors = file.tensors()
-                if not net.initialized:
-                    net.init(seed, dtype=dtype, backend=backend)
-                if net.dtype != dtype:
-                    raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
-                net.load_state_dict(beneath(checkpoint.NETWORK, tensors))
-                net.input_shape = shape
-                # the checkpoint may come from a backend with other precisions
-                if precision in net.backend.precisions and precision != net.precision:
-                    net.precision = precision
-                net.freeze_only(checkpoint.read_names("frozen", info, [*net.state_shapes()]))
-                clip_norm, clip_value, accumulate = checkpoint.read_clipping(info)
-                trainer = cls(
-                    net,
-                    loss,
-                    optimizer,
-                    seed,
-                    shard=shard,
-                    clip_norm=clip_norm,
-                    clip_value=clip_value,
-                    accumulate=accumulate,
-                    groups=groups,
-                )
-                trainer._state, trainer.history = progress, history
-                net.inputs, net.normalization = _inputs(info.get("inputs")), info.get("normalization")
-                trainer._update.arrange(progress.missed)
-                trainer._augment = checkpoint.read_transforms(entry("augment", {"augment": []} | info, list))
-                with net.backend.context():
-                    for name, view in trainer._views():
-                        view[...] = net.backend.asarray(tensors[name])
-                if own := beneath(OWN, tensors):
-                    trainer._take_own(own)
-                trainer._states = _kept(checkpoint.read_callbacks(info, tensors))
-                trainer._marks.add(file.mark)
-            except BackendError:
-                raise
-            except RecursionError as error:
-                raise CheckpointError(f"{os.fspath(path)} is damaged: its description is nested too deeply") from error
-            except MemoryError as error:
-                raise OutOfMemoryError(f"there is not enough memory to load {os.fspath(path)}") from error
-            except Exception as error:  # a class of the user's may raise any exception
-                kind = "" if isinstance(error, Im2colnetError) else f"{type(error).__name__}: "
-                raise CheckpointError(f"{os.fspath(path)}: {kind}{error}") from error
+        with checkpoint.loading(path) as file:
+            info = file.information
+            made = net is None
+            if net is None:
+                net = rebuild_as(Network, entry("network", info, dict), "network")
+            loss = rebuild_as(Loss, entry("loss", info, dict), "loss")
+            optimizer = rebuild_as(Optimizer, entry("optimizer", info, dict), "optimizer")
+            seed, shard = whole("seed", info.get("seed"), least=0), entry("shard", info, int | None)
+            dtype, precision = entry("dtype", info, str), entry("precision", {"precision": None} | info, str | None)
+            progress = checkpoint.read_state(entry("state", info, dict))
+            history = checkpoint.read_history(entry("history", info, list))
+            # the shapes are checked before any array of these shapes is allocated
+            groups = check_groups(checkpoint.rebuild(info.get("groups"), "groups"))
+            vectors = [f"optimizer.{slot}" for slot in slots_of(rules_of(optimizer, groups, net.graph)[0])]
+            checkpoint.check_shapes(file.shapes, net, [*vectors, *["accumulated"] * bool(progress.held)])
+            shape = checkpoint.read_input_shape(entry("input_shape", info, list | None))
+            if shape and made:
+                net.graph.shapes(internal_shape(shape, 1))
+            tensors = file.tensors()
+            if not net.initialized:
+                net.init(seed, dtype=dtype, backend=backend)
+            if net.dtype != dtype:
+                raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
+            net.load_state_dict(beneath(checkpoint.NETWORK, tensors))
+            net.input_shape = shape
+            # the checkpoint may come from a backend with other precisions
+            if precision in net.backend.precisions and precision != net.precision:
+                net.precision = precision
+            net.freeze_only(checkpoint.read_names("frozen", info, [*net.state_shapes()]))
+            clip_norm, clip_value, accumulate = checkpoint.read_clipping(info)
+            trainer = cls(
+                net,
+                loss,
+                optimizer,
+                seed,
+                shard=shard,
+                clip_norm=clip_norm,
+                clip_value=clip_value,
+                accumulate=accumulate,
+                groups=groups,
+            )
+            trainer._state, trainer.history = progress, history
+            net.inputs, net.normalization = _inputs(info.get("inputs")), info.get("normalization")
+            trainer._update.arrange(progress.missed)
+            trainer._augment = checkpoint.read_transforms(entry("augment", {"augment": []} | info, list))
+            with net.backend.context():
+                for name, view in trainer._update.views(progress.held):
+                    view[...] = net.backend.asarray(tensors[name])
+            if own := beneath(OWN, tensors):
+                trainer._take_own(own)
+            trainer._states = _kept(checkpoint.read_callbacks(info, tensors))
+            trainer._marks.add(file.mark)
         return trainer
 
 

@@ -115,6 +115,22 @@ class Update:
             self.sum = self._zeros()
         return self.sum
 
+    def kept(self, held: float) -> dict[str, Array]:
+        """Return the vectors that are kept beside the parameters, by the beginning of their names in a checkpoint.
+
+        ``held`` is the weight of the gradients that were added up since the last update.
+        """
+        return {f"optimizer.{slot}": vector for slot, vector in self.slots.items()} | (
+            {"accumulated": self.hold_sum()} if held else {}
+        )
+
+    def views(self, held: float) -> Iterator[tuple[str, Array]]:
+        """Yield what :meth:`kept` returns for each parameter, with its name in a checkpoint."""
+        for name, vector in self.kept(held).items():
+            for node in self._parameters.graph.nodes:
+                for key, view in self._parameters.views(node, vector).items():
+                    yield f"{name}.{node.name}.{key}", view
+
     def known(self) -> list[dict[str, Any]]:
         """Return all values that :meth:`apply` depends on, by name; first the objects whose methods it calls."""
         rules = {f"rule {i}": rule for i, rule in enumerate(self.rules)}
