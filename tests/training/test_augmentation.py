@@ -77,15 +77,16 @@ def test_without_transforms_nothing_changes():
     assert (changed.net.state_dict()["0.weight"] != plain.net.state_dict()["0.weight"]).any()
 
 
-def test_what_a_step_gets(monkeypatch):
+@pytest.mark.parametrize("classes", [4, 7], ids=["as many classes", "more classes than the data"])
+def test_what_a_step_gets(classes):
     """The loss of an epoch is that of the batches which a loader with the same seed gives."""
     images, labels = batch()
     data = ic.Dataset(images, labels, classes=tuple("abcd"))
-    one, other = trainer(), trainer()
+    one, other = trainer(classes=classes), trainer(classes=classes)
     history = one.fit(data, 1, 8, augment=CHAIN)
     losses = []
     for some, shares in ic.Loader(data, 8, seed=3, transform=CHAIN).epoch(0):
-        losses.append(other.step(some, shares) * len(some))
+        losses.append(other.step(some, np.pad(shares, [(0, 0), (0, classes - 4)])) * len(some))
     assert history["loss"] == [pytest.approx(sum(losses) / 30, rel=1e-12)]
     assert_same_bits(one.net.state_dict(), other.net.state_dict())
 
@@ -97,13 +98,6 @@ def test_accuracy_counts_the_larger_share():
     assert found["accuracy"] == (outputs.argmax(1) == shares.argmax(1)).mean()
     log_p = outputs - np.log(np.exp(outputs).sum(1, keepdims=True))
     assert found["loss"] == pytest.approx(-(shares * log_p).sum(1).mean())
-
-
-def test_a_network_of_more_classes_than_the_data():
-    images, labels = batch()
-    one = trainer(classes=7)
-    one.fit((images, labels), 1, 8, augment=CHAIN)
-    assert one.history["accuracy"][0] >= 0
 
 
 def test_losses_without_shares_say_so():

@@ -293,8 +293,6 @@ def test_a_training_that_is_interrupted_goes_on_with_the_same_bits(after, loaded
     assert timeless(trainer.history) == timeless(whole.history)
     again = ic.Trainer.load(tmp_path / "checkpoint.safetensors")
     assert_same_bits(everything(again), everything(whole))
-    for one in again, whole:
-        assert everything(one)["step"] == everything(trainer)["step"]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == trainer.history
 

@@ -50,14 +50,19 @@ def test_every_layer_that_leaves_out_gradients_is_here():
     assert {kind for kind in layers if kind.parameters is not ic.Layer.parameters} == made
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("keys", [("weight",), ("bias",), ("weight", "bias")])
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        (kind, keys)
+        for kind, (make, _) in LAYERS.items()
+        for keys in (("weight",), ("bias",), ("weight", "bias"))
+        if make().parameters().keys() & {*keys}
+    ],
+)
 def test_a_frozen_layer_gives_the_same_gradients(kind, keys, every_backend):
     """The layer below it, and its parameters that learn, get the gradients that they get when nothing is frozen."""
     make, shape = LAYERS[kind]
     frozen = [f"1.{key}" for key in keys if key in make().parameters()]
-    if not frozen:
-        pytest.skip(f"{kind} has no {keys}")
     below = {1: lambda n: ic.BatchNorm1d(n), 2: ic.BatchNorm1d, 3: ic.BatchNorm2d}[len(shape)](shape[0])
 
     def step(freeze, threads=1):
@@ -66,7 +71,8 @@ def test_a_frozen_layer_gives_the_same_gradients(kind, keys, every_backend):
         target = np.zeros_like(net.predict(x))
         trainer = ic.Trainer(net, ic.MSELoss(), ic.SGD(1.0), shard=2)
         before = net.state_dict()
-        net.freeze(*freeze) if freeze else None
+        if freeze:
+            net.freeze(*freeze)
         with ic.num_threads(threads):
             loss = trainer.step(x, target)
         return loss, before, net.state_dict()
@@ -312,10 +318,11 @@ def test_layers_of_a_users_own_write_gradients_that_are_not_used():
     net = ic.Sequential([ic.Conv2d(3, 3, 1), scale, ic.Flatten(), ic.Linear(192, 4)]).init(0)
     trainer, norms = ic.Trainer(net, optimizer=ic.SGD(0.0), clip_norm=1e9), []
     for patterns in ([], ["1.*"], ["0.*", "1.*"]):
-        net.freeze(*patterns) if patterns else None
+        if patterns:
+            net.freeze(*patterns)
         scale.seen = 0
         trainer.step(*batch())
-        assert scale.seen > 0 or len(patterns) == 2
+        assert (scale.seen > 0) == (len(patterns) < 2)  # nothing below it learns in the end
         norms.append(trainer.gradient_norm)
     assert norms[0] > norms[1] > norms[2]
     trainer.optimizer = ic.SGD(0.1, weight_decay=0.5)

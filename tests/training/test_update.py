@@ -397,7 +397,8 @@ def test_wrong_groups_are_named(groups, message):
 def test_an_optimizer_that_sees_everything_sees_its_group(frozen):
     groups = {"*.bias": {"lr": 0.5, "decay": 0.25}}
     net = plain().init(0, "float64")
-    net.freeze(*frozen) if frozen else None
+    if frozen:
+        net.freeze(*frozen)
     trainer = ic.Trainer(net, None, Whole(0.25), groups=groups, shard=4)
     for threads in (1, 2, 2):
         before = net.state_dict()
