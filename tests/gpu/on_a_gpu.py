@@ -263,7 +263,7 @@ def launches(report):
     return found
 
 
-def digits(report, models=("lenet5", "resnet20"), epochs=4):
+def digits(report, models=("notebook", "resnet20"), epochs=4):
     """Training by the command line."""
     found = {}
     for model in models:
@@ -349,7 +349,7 @@ def smoke(report):
     report.run("environment", environment, 5)
     report.run("errors", lambda r: errors(r, ("float32", "float16")), 5)
     report.run("training follows the CPU", follows, 5)
-    report.run("digits", lambda r: digits(r, ("lenet5",), 1), 15)
+    report.run("digits", lambda r: digits(r, ("notebook",), 1), 15)
 
 
 def everything(report):
