@@ -147,7 +147,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         again = hasattr(self, "net_")
         images, targets, net = self._prepare(X, y, again, classes)
         if not again:
-            self.history_, self.n_iter_ = History(), 0
+            self._partial, self.history_, self.n_iter_ = None, History(), 0
         if self._partial is None:
             self._partial = self._trainer(net, targets, Adam(LEARNING_RATE))
         data = Dataset(images, targets, "X", self._class_names())

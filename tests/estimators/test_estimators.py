@@ -255,6 +255,17 @@ def test_partial_fit_takes_the_data_in_parts():
     assert not np.allclose(regressor.partial_fit(X[:50], X[:50, 20]).predict(X[:50]), before)
 
 
+def test_partial_fit_after_a_failure_trains_the_new_network():
+    failed, fresh = (
+        CNNClassifier(few_layers, normalize=False, optimizer=ic.SGD(0.1), random_state=0) for _ in range(2)
+    )
+    with pytest.raises(ic.NonFiniteError):
+        failed.partial_fit(np.full_like(X, 1e38), DIGITS)
+    for each in (failed, fresh):
+        each.partial_fit(X / 16, DIGITS)
+    assert (failed.predict_proba(X) == fresh.predict_proba(X)).all()
+
+
 # Among scikit-learn's tools ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_a_grid_search_of_two_jobs(backend):
