@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass
 from math import ceil, prod
 from typing import Any, ClassVar, TypeAlias
 
@@ -62,48 +64,36 @@ LEARNING_RATE = 2e-3
 BATCH = 32
 
 
-class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type hints
+@dataclass(eq=False, repr=False)  # scikit-learn reads the parameters from __init__, and has a repr
+class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no type hints
     """What both estimators do: rows become images, a network is built and trained, and predicts."""
 
-    def __init__(
-        self,
-        model: Model = "auto",
-        *,
-        image_shape: Sequence[int] | None = None,
-        epochs: int | str = "auto",
-        batch_size: int = 32,
-        optimizer: Optimizer | None = None,
-        augment: Any = None,
-        normalize: bool = True,
-        backend: str | Backend | None = None,
-        random_state: Any = None,
-        warm_start: bool = False,
-        verbose: bool | int = False,
-    ) -> None:
-        self.model = model
-        self.image_shape = image_shape
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.augment = augment
-        self.normalize = normalize
-        self.backend = backend
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
+    model: Model = "auto"
+    _: KW_ONLY
+    image_shape: Sequence[int] | None = None
+    epochs: int | str = "auto"
+    batch_size: int = 32
+    optimizer: Optimizer | None = None
+    augment: Any = None
+    normalize: bool = True
+    backend: str | Backend | None = None
+    random_state: Any = None
+    warm_start: bool = False
+    verbose: bool | int = False
 
     # ------------------------------------------------------------------ what differs
 
+    @abstractmethod
     def _learn_targets(self, y: Any, classes: Any = None) -> int:
         """Keep what the targets are, and return how many numbers the network gives for an image."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _targets(self, y: Any) -> np.ndarray:
         """Return the targets as the network's loss takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _loss(self, targets: np.ndarray) -> Loss:
-        raise NotImplementedError
+        """Return the loss for these targets."""
 
     def _class_names(self) -> tuple[str, ...]:
         return ()
@@ -126,8 +116,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         """
         again = self.warm_start and hasattr(self, "net_")
         images, targets, net = self._prepare(X, y, again)
-        batch_size, steps = self._batch_size(), ceil(len(images) / self._batch_size())
-        epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, ceil(STEPS / steps))) if self.epochs == "auto" else self.epochs
+        batch_size, epochs = self._batch_size(), self.epochs
+        if epochs == "auto":
+            epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, ceil(STEPS / ceil(len(images) / batch_size))))
         trainer = self._trainer(net, targets, Adam(Cosine(LEARNING_RATE)))
         net.inputs = None  # another fit may have other images
         with _cores():
@@ -139,7 +130,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                 augment=self.augment,
             )
         self.net_, self.history_, self.n_iter_ = net, trainer.history, trainer.epoch
-        self._partial = None
+        self._partial: Trainer | None = None  # the trainer of partial_fit
         return self
 
     def _learn_a_part(self, X: Any, y: Any, classes: Any = None) -> Any:
@@ -177,8 +168,6 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     #: how scikit-learn checks the targets
     _checks: ClassVar[dict[str, Any]] = {}
-    #: the trainer of :meth:`partial_fit`
-    _partial: Trainer | None = None
 
     def _batch_size(self) -> int:
         return whole("batch_size", self.batch_size)
@@ -271,6 +260,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return np.concatenate(outputs).astype(np.float64)
 
 
+@dataclass(eq=False, repr=False)
 class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     """A classifier that is a convolutional network.
 
@@ -327,36 +317,8 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     no ``sample_weight``. Whatever can be pickled can be an argument; an estimator is then pickled with its network.
     """
 
-    def __init__(
-        self,
-        model: Model = "auto",
-        *,
-        image_shape: Sequence[int] | None = None,
-        epochs: int | str = "auto",
-        batch_size: int = 32,
-        optimizer: Optimizer | None = None,
-        augment: Any = None,
-        normalize: bool = True,
-        class_weight: Any = None,
-        backend: str | Backend | None = None,
-        random_state: Any = None,
-        warm_start: bool = False,
-        verbose: bool | int = False,
-    ) -> None:
-        super().__init__(
-            model,
-            image_shape=image_shape,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            augment=augment,
-            normalize=normalize,
-            backend=backend,
-            random_state=random_state,
-            warm_start=warm_start,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
+    _: KW_ONLY
+    class_weight: Any = None
 
     def _learn_targets(self, y: Any, classes: Any = None) -> int:
         check_classification_targets(y)
