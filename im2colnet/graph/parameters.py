@@ -242,8 +242,8 @@ def compare_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateRep
     )
 
 
-def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Raise a CheckpointError that lists the differences unless a state of these shapes is this graph's."""
+def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateReport:
+    """Return that a state of these shapes fits a graph, or raise a CheckpointError that lists the differences."""
     found = compare_state(graph, shapes)
     differences = [f"{name} is missing" for name in found.missing]
     differences += [f"{name} {tuple(shapes[name])} is not in this network" for name in found.unexpected]
@@ -256,6 +256,7 @@ def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
             + "\n  ".join(_first(differences))
             + _numbered(state_shapes(graph), shapes)
         )
+    return found
 
 
 def check_some(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateReport:

@@ -21,7 +21,6 @@ from im2colnet.graph.parameters import (
     StateReport,
     check_some,
     check_state,
-    compare_state,
     host_arrays,
     names,
     state_shapes,
@@ -390,9 +389,7 @@ class Network(Layer):
         """
         given = host_arrays(state, self.graph)
         shapes = {name: array.shape for name, array in given.items()}
-        if strict:
-            self.check_state(shapes)
-        report = check_some(self.graph, shapes) if not strict else compare_state(self.graph, shapes)
+        report = check_state(self.graph, shapes) if strict else check_some(self.graph, shapes)
         fresh = not self.initialized
         if fresh:
             self.init()
@@ -560,10 +557,13 @@ class Network(Layer):
                 if isinstance(child, Network) and f"{rest}.".startswith(f"{key}.")
             ]
             if not found:
-                known = [node.name for node in self.graph.nodes]
-                raise ShapeError(f"the network has no layer {name!r}; {similar(name, known)}")
+                raise self._no_layer(name)
             holder, rest = children[found[0]], rest[len(found[0]) + 1 :]  # type: ignore[assignment]
         return holder, rest
+
+    def _no_layer(self, name: str) -> ShapeError:
+        known = [node.name for node in self.graph.nodes]
+        return ShapeError(f"the network has no layer {name!r}; {similar(name, known)}")
 
     # ------------------------------------------------------------------ plans, tables, predictions
 
@@ -696,11 +696,10 @@ class Network(Layer):
         """Return the value in the graph that a layer or network of this name makes."""
         found = self.graph.output_of(name)
         if found is None:
-            known = [node.name for node in self.graph.nodes]
-            inside = [other for other in known if other.startswith(f"{name}.")]
+            inside = [node.name for node in self.graph.nodes if node.name.startswith(f"{name}.")]
             if inside:
                 raise ShapeError(f"{name!r} has several outputs: name one of its layers, such as {inside[-1]!r}")
-            raise ShapeError(f"the network has no layer {name!r}; {similar(name, known)}")
+            raise self._no_layer(name)
         return found
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
