@@ -18,6 +18,8 @@ from sklearn.utils.estimator_checks import check_estimator
 import im2colnet as ic
 from im2colnet.sklearn import CNNClassifier, CNNRegressor
 
+#: one worker, so that the time of the tests does not depend on what else the machine does; the results are the same
+pytestmark = pytest.mark.usefixtures("one_thread")
 X, DIGITS = load_digits(return_X_y=True)
 SMALL = [ic.Conv2d(1, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(144, 10)]
 ESTIMATORS = [CNNClassifier, CNNRegressor]
@@ -32,13 +34,6 @@ def small(**options):
 def few_layers(classes, in_channels, input_size):
     height, width = input_size
     return [ic.Flatten(), ic.Linear(in_channels * height * width, classes)]
-
-
-@pytest.fixture(autouse=True)
-def one_core():
-    """With one worker the time of the tests does not depend on what else the machine does; the results are the same."""
-    with ic.num_threads(1):
-        yield
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

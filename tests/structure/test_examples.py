@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import im2colnet as ic
-
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 NOTEBOOK = EXAMPLES / "from_loops_to_matrices.ipynb"
+#: one worker, so that the time of the tests does not depend on what else the machine does; the results are the same
+pytestmark = pytest.mark.usefixtures("folder", "one_thread")
 #: what each program must have found in the end
 FOUND = {
     "digits": lambda names: names["accuracy"] > 0.97,
@@ -21,18 +21,6 @@ FOUND = {
     "folder_of_pictures": lambda names: names["accuracy"] > 0.9,
     "segmentation": lambda names: names["iou"].min() > 0.6,
 }
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def one_core():
-    """With one worker the time of the tests does not depend on what else the machine does; the results are the same."""
-    with ic.num_threads(1):
-        yield
 
 
 def test_every_program_is_tried_here():

@@ -21,10 +21,14 @@ GROUND = {
     "lazy",
     "memory",
     "moved",
+    "normalization",
+    "settings",
     "startup",
     "text",
+    "types",
+    "version",
+    "window",
 }
-GROUND |= {"normalization", "settings", "types", "version", "window"}
 BACKENDS = {path.name for path in (ROOT / "backends").glob("im2colnet_*")}
 FLOORS = [
     {"ground"},
