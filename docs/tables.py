@@ -11,7 +11,6 @@ from pathlib import Path
 
 import im2colnet as ic
 import im2colnet.functional as F
-from im2colnet import metrics, transforms
 from im2colnet.graph.parameters import state_shapes
 from im2colnet.models.registry import MODELS
 
@@ -94,26 +93,26 @@ def functions():
         yield f"| `{name}` | `{arguments}` | {sentence(getattr(F, name))} | {difference(name, parameters, theirs, 'function')} |"
 
 
-def measured():
+def metrics():
     """The lines of the table of metrics."""
     yield "\n## Metrics\n"
     yield "They are in `im2colnet.metrics`, and have scikit-learn's values.\n"
     yield "| function | arguments | what it is |"
     yield "|---|---|---|"
-    for name in metrics.__all__:
-        if inspect.isfunction(function := getattr(metrics, name)):
+    for name in ic.metrics.__all__:
+        if inspect.isfunction(function := getattr(ic.metrics, name)):
             arguments = shown(inspect.signature(function).parameters.values())
             yield f"| `{name}` | `{arguments}` | {sentence(function)} |"
 
 
-def changed():
+def transforms():
     """The lines of the table of transforms."""
     yield "\n## Transforms of training images\n"
     yield "They are in `im2colnet.transforms`, and have the names of `torchvision.transforms.v2`.\n"
     yield "| class | arguments | what it is |"
     yield "|---|---|---|"
-    for name in transforms.__all__:
-        if inspect.isclass(cls := getattr(transforms, name)) and cls is not transforms.Transform:
+    for name in ic.transforms.__all__:
+        if inspect.isclass(cls := getattr(ic.transforms, name)) and cls is not ic.transforms.Transform:
             yield f"| `{name}` | `{shown(inspect.signature(cls).parameters.values())}` | {sentence(cls)} |"
 
 
@@ -152,7 +151,7 @@ def text():
     ]
     for each in TABLES:
         lines += table(*each)
-    return "\n".join([*lines, *functions(), *measured(), *changed(), *models()]) + "\n"
+    return "\n".join([*lines, *functions(), *metrics(), *transforms(), *models()]) + "\n"
 
 
 if __name__ == "__main__":
