@@ -243,7 +243,7 @@ def compare_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateRep
 
 
 def check_state(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateReport:
-    """Return that a state of these shapes fits a graph, or raise a CheckpointError that lists the differences."""
+    """Return the report on a state whose shapes fit a graph, or raise a CheckpointError that lists the differences."""
     found = compare_state(graph, shapes)
     differences = [f"{name} is missing" for name in found.missing]
     differences += [f"{name} {tuple(shapes[name])} is not in this network" for name in found.unexpected]
