@@ -92,7 +92,22 @@ def framed(images: np.ndarray, p: int, fill: np.ndarray) -> np.ndarray:
     return found
 
 
-class RandomHorizontalFlip(ImageTransform):
+class Flip(ImageTransform):
+    """Base of the transforms that mirror images along one axis, with a probability."""
+
+    #: the axis of images (N, C, H, W)
+    axis: int
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability(type(self).__name__, "p", p)
+
+    def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        found, chosen = images.copy(), uniform(keys, 1)[:, 0] < self.p
+        found[chosen] = np.flip(images[chosen], self.axis)
+        return found
+
+
+class RandomHorizontalFlip(Flip):
     """Mirrors images, left to right, with a probability; torchvision's.
 
     Parameters
@@ -101,16 +116,10 @@ class RandomHorizontalFlip(ImageTransform):
         The probability.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
-        self.p = probability("RandomHorizontalFlip", "p", p)
-
-    def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        found, chosen = images.copy(), uniform(keys, 1)[:, 0] < self.p
-        found[chosen] = images[chosen][:, :, :, ::-1]
-        return found
+    axis = 3
 
 
-class RandomVerticalFlip(ImageTransform):
+class RandomVerticalFlip(Flip):
     """Mirrors images, top to bottom, with a probability; torchvision's.
 
     Parameters
@@ -119,13 +128,7 @@ class RandomVerticalFlip(ImageTransform):
         The probability.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
-        self.p = probability("RandomVerticalFlip", "p", p)
-
-    def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        found, chosen = images.copy(), uniform(keys, 1)[:, 0] < self.p
-        found[chosen] = images[chosen][:, :, ::-1]
-        return found
+    axis = 2
 
 
 class RandomAffine(ImageTransform):
