@@ -9,7 +9,7 @@ import pytest
 import im2colnet as ic
 from im2colnet import transforms as T
 from im2colnet.datasets.transforms.draws import output
-from im2colnet.datasets.transforms.mixing import beta
+from im2colnet.datasets.transforms.mixing import Mixing, beta
 
 TORCHVISION = np.load(Path(__file__).parents[1] / "reference/torchvision_transforms.npz")
 N = 12
@@ -492,6 +492,12 @@ def test_images_that_do_not_suit(transform, images, error, message):
     kinds = PICTURES | {"features": np.zeros((12, 5)), "standardised": PICTURES["floats"] * 4 - 2}
     with pytest.raises(error, match=message):
         transform(kinds[images])
+
+
+def test_a_mixture_that_is_not_defined():
+    data = ic.Dataset(PICTURES["grey"], np.arange(N))
+    with pytest.raises(NotImplementedError, match="Mixing must define mix"):
+        ic.Loader(data, 4, transform=Mixing())
 
 
 def test_refused_lists():

@@ -41,7 +41,7 @@ class Mixing(Transform):
         draws : (N, 3) array
             Uniform random numbers in [0, 1).
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define mix(images, others, draws)")
 
     def apply(self, batch: Batch) -> Pair:
         self.check_rank(batch.images)
