@@ -19,7 +19,7 @@ from im2colnet.datasets.transforms.base import (
     stored,
     working_type,
 )
-from im2colnet.datasets.transforms.draws import below, uniform
+from im2colnet.datasets.transforms.draws import below, uniform, within
 from im2colnet.errors import DataError, ShapeError
 from im2colnet.host import np
 
@@ -73,7 +73,7 @@ class ColorJitter(ImageTransform):
             low, high = given if isinstance(given, tuple) else (max(0.0, 1 - given), 1 + given)
             if low == high == 1:
                 continue
-            factor = (low + (high - low) * draws[:, i]).astype(pixels.dtype)[:, None, None, None]
+            factor = within((low, high), draws[:, i]).astype(pixels.dtype)[:, None, None, None]
             if i > 0:
                 other = luma(pixels)
                 pixels *= factor
@@ -134,9 +134,9 @@ class RandomErasing(ImageTransform):
     def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
         N, _, H, W = images.shape
         draws = uniform(keys, 3 + 2 * ATTEMPTS)
-        area = H * W * (self.scale[0] + (self.scale[1] - self.scale[0]) * draws[:, 3 : 3 + ATTEMPTS])
+        area = H * W * within(self.scale, draws[:, 3 : 3 + ATTEMPTS])
         low, high = map(log, self.ratio)
-        ratio = np.exp(low + (high - low) * draws[:, 3 + ATTEMPTS :])
+        ratio = np.exp(within((low, high), draws[:, 3 + ATTEMPTS :]))
         h, w = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))  # (N, ATTEMPTS)
         fits = (h < H) & (w < W)
         first = np.arange(N), fits.argmax(axis=1)

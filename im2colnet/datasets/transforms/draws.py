@@ -75,6 +75,12 @@ def uniform(keys: np.ndarray, count: int) -> np.ndarray:
     return numbers
 
 
+def within(limits: tuple[float, float], uniform: np.ndarray) -> np.ndarray:
+    """Return numbers that are uniform from ``limits[0]`` to ``limits[1]``, made of numbers uniform in [0, 1)."""
+    low, high = limits
+    return low + (high - low) * uniform
+
+
 def below(uniform: np.ndarray, bound: Any) -> np.ndarray:
     """Return whole numbers from 0 to ``bound`` - 1, made of numbers that are uniform in [0, 1)."""
     found: np.ndarray = np.minimum(uniform * bound, np.asarray(bound) - 1).astype(np.intp)

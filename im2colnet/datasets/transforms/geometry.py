@@ -20,7 +20,7 @@ from im2colnet.datasets.transforms.base import (
     stored,
     working_type,
 )
-from im2colnet.datasets.transforms.draws import below, uniform
+from im2colnet.datasets.transforms.draws import below, uniform, within
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
 
@@ -167,14 +167,14 @@ class RandomAffine(ImageTransform):
     def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
         H, W = images.shape[2:]
         draws = uniform(keys, 5)
-        angle = np.radians(_between(_limits(self.degrees), draws[:, 0]))
+        angle = np.radians(within(_limits(self.degrees), draws[:, 0]))
         right, down = ((2 * draws[:, i] - 1) * part for i, part in ((1, W), (2, H)))
         if self.translate is None:
             right, down = 0 * right, 0 * down
         else:
             right, down = np.rint(right * self.translate[0]), np.rint(down * self.translate[1])
-        factor = _between(self.scale or (1.0, 1.0), draws[:, 3])
-        shear = np.radians(_between(_limits(self.shear or 0.0), draws[:, 4]))
+        factor = within(self.scale or (1.0, 1.0), draws[:, 3])
+        shear = np.radians(within(_limits(self.shear or 0.0), draws[:, 4]))
         return warped(images, inverse(angle, factor, shear), right, down, self.fill)
 
 
@@ -199,10 +199,6 @@ def _parts(value: Any) -> tuple[float, float]:
             f"RandomAffine: translate must be a pair (part of the width, part of the height), got {value!r}"
         ) from None
     return probability("RandomAffine", "translate", across), probability("RandomAffine", "translate", along)
-
-
-def _between(limits: tuple[float, float], draws: np.ndarray) -> np.ndarray:
-    return limits[0] + (limits[1] - limits[0]) * draws
 
 
 def inverse(angle: np.ndarray, factor: np.ndarray, shear: np.ndarray) -> np.ndarray:
