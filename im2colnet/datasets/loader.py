@@ -76,11 +76,10 @@ class Loader:
         self.transform = as_transforms("transform", transform)
         columns = len(dataset.classes) if classes is None else whole("classes", classes)
         self._augmentation = Augmentation(self.transform, self.seed, len(dataset), self._take, columns)
-        first = np.zeros(1, np.intp)
         #: the first sample of the data set, as a batch of one, as it is in epoch 0
-        self.example = (
-            self._augmented(*self._take(first), first, 0) if self.transform else (self._images[:1], self._labels[:1])
-        )
+        self.example = self._augmentation(self._images[:1].copy(), self._labels[:1].copy(), np.zeros(1, np.intp), 0)
+        #: the first transform that mixes labels, if there is one
+        self.mixing = self._augmentation.mixing
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in vars(self):  # an epoch that is under way would go on with other batches
@@ -138,7 +137,7 @@ class Loader:
 
         def gather(number: int) -> tuple[np.ndarray, np.ndarray]:
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-            return self._augmented(*self._take(chosen, buffers[number % 3] if reuse else None), chosen, epoch)
+            return self._augmentation(*self._take(chosen, buffers[number % 3] if reuse else None), chosen, epoch)
 
         process, pool = os.getpid(), thread_pool(1, thread_name_prefix="im2colnet-loader")
         try:
@@ -170,11 +169,6 @@ class Loader:
         np.take(self._images, chosen, axis=0, out=images, mode="clip")
         np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
         return images, labels
-
-    def _augmented(
-        self, images: np.ndarray, labels: np.ndarray, chosen: np.ndarray, epoch: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return self._augmentation(images, labels, chosen, epoch) if self.transform else (images, labels)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Return where the images of an epoch are in the data set."""

@@ -11,6 +11,7 @@ from typing import Any
 from im2colnet.arrays import host_array
 from im2colnet.checks import whole
 from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.transforms.base import Transform
 from im2colnet.errors import DataError, ShapeError
 from im2colnet.host import np
 from im2colnet.interrupt import submit, thread_pool
@@ -57,7 +58,7 @@ class Stream:
     """
 
     drop_last = False
-    transform: tuple[Any, ...] = ()
+    mixing: Transform | None = None
 
     def __init__(self, batches: Any, steps: int | None = None, name: str = "train") -> None:
         self.name, self._batches = name, batches
@@ -65,10 +66,8 @@ class Stream:
         if steps is None and not hasattr(batches, "__len__"):
             raise ShapeError(f"{name}: how many batches has an epoch? Give steps=..., since this has no length")
         self._steps = whole("steps", len(batches) if steps is None else steps, least=1)
-        self._begun: tuple[int, Iterator[Any]] | None = (
-            0,
-            self._open(0),
-        )  # an epoch and its batches, but for the first
+        # the epoch that has been opened, and its batches after those in self._given
+        self._begun: tuple[int, Iterator[Any]] | None = (0, self._open(0))
         first = next(self._begun[1], None)
         if first is None:
             raise DataError(f"{name}: gives no batch")

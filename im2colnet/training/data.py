@@ -96,14 +96,13 @@ def check_fit(net: Network, loss: Loss, data: Dataset, loader: Loader | Stream |
     images = data.images[:1] if loader is None else loader.example[0]
     net.check_images(images)
     loss.targets(data.labels, _output_shape(net, loss, (len(data), *images.shape[1:])))
-    mixing = next((each for each in loader.transform if each.mixes), None) if loader else None
-    if loader and mixing:
+    if loader is not None and loader.mixing is not None:
         images, labels = loader.example
         try:
             loss.targets(labels, _output_shape(net, loss, images.shape))
         except (ShapeError, DTypeError) as error:
             raise type(error)(
-                f"{type(mixing).__name__} makes shares of classes of the labels, which {loss!r} does not take"
+                f"{type(loader.mixing).__name__} makes shares of classes of the labels, which {loss!r} does not take"
                 f" ({error}): ic.CrossEntropyLoss() does"
             ) from error
 
