@@ -61,7 +61,7 @@ class LazyArray:
     @property
     def nbytes(self) -> int:
         """The bytes that the array would have in memory."""
-        return prod(self.shape) * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     @property
     def size(self) -> int:
@@ -80,7 +80,10 @@ class LazyArray:
 
     def take(self, indices: Any, axis: int = 0, out: np.ndarray | None = None, mode: str = "raise") -> np.ndarray:
         """Read rows by their numbers, into ``out`` if it is given; ``np.take`` calls it."""
-        places = self._places[np.asarray(indices)]
+        return self._read(self._places[np.asarray(indices)], out)
+
+    def _read(self, places: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Read the rows of the source at these places."""
         if out is None:
             with memory_for((len(places), *self.shape[1:]), self.dtype.name):
                 out = np.empty((len(places), *self.shape[1:]), self.dtype)
@@ -90,9 +93,9 @@ class LazyArray:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         rows, others = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
-        numbers = np.arange(len(self))[rows]
-        found = self.take(np.atleast_1d(numbers))
-        result: np.ndarray = (found if numbers.ndim else found[0])[(slice(None),) * numbers.ndim + tuple(others)]
+        places = self._places[rows]
+        found = self._read(np.atleast_1d(places))
+        result: np.ndarray = (found if places.ndim else found[0])[(slice(None),) * places.ndim + tuple(others)]
         return result
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
