@@ -220,12 +220,12 @@ class Cache:
     def decoded(self, store: bool, progress: bool) -> Decoded:
         """Return the images: from the cache, or decoded and, if that is wanted and possible, stored there."""
         known = self._known()
-        if known is not None and (not store or self._array(known) is not None):
-            failed, checksums = known
-        else:
-            failed, checksums = self._decode(store, progress)
+        images = self._array(known) if known and store else None
+        if known is None or (store and images is None):
+            known = self._decode(store, progress)
+            images = self._array(known) if store else None
+        failed, checksums = known
         readable = _without(len(self.paths), failed)
-        images = self._array((failed, checksums)) if store else None
         if images is None:
             paths = [self.paths[place] for place in readable]
             images = LazyArray(Pictures(paths, self.shape, checksums))
