@@ -49,6 +49,7 @@ _OPCODES = """
     LONG_BINPUT BINGET LONG_BINGET BININT BININT1 BININT2 LONG1 NONE NEWTRUE NEWFALSE BINSTRING SHORT_BINSTRING
     BINUNICODE GLOBAL REDUCE BUILD
 """
+OPCODES = frozenset(_OPCODES.split())
 
 
 def load_cifar(name: str, folders: list[Path]) -> tuple[Dataset, Dataset]:
@@ -168,7 +169,7 @@ def unpickle(path: Path) -> Any:
     try:
         content = path.read_bytes()
         for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-            if opcode.name not in _OPCODES.split() or number > MOST_OPCODES:
+            if opcode.name not in OPCODES or number > MOST_OPCODES:
                 raise DataError(f"it has the instruction {opcode.name}, which these files do not have (protocol 2)")
             if "PUT" in opcode.name and int(argument or 0) > number:  # a table of this length would be made
                 raise DataError("it has an instruction with a number that is too large")

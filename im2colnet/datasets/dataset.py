@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from im2colnet.arrays import check_image_type, host_array
+from im2colnet.checks import set_frozen
 from im2colnet.errors import DataError, DTypeError, Im2colnetError, ShapeError
 from im2colnet.host import np
 from im2colnet.lazy import LazyArray
@@ -95,8 +96,7 @@ class Dataset:
             raise DTypeError(
                 f"data set {self.name!r}: labels must be integers or strings, or targets numbers, got {labels.dtype}"
             )
-        for field, value in (("images", images), ("labels", labels), ("classes", classes), ("files", files)):
-            object.__setattr__(self, field, value)  # the class is frozen
+        set_frozen(self, images=images, labels=labels, classes=classes, files=files)
 
     def _number(self, labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return labels that are strings, or False and True, as numbers of classes, and the names of the classes."""

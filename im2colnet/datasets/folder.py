@@ -12,11 +12,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from im2colnet.checks import whole
+from im2colnet.checks import sides, whole
 from im2colnet.datasets.archives import check_regular
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.images import check_pillow, picture_facts
-from im2colnet.datasets.pictures import BLOCK, KEEPS, Keep, decode, in_threads
+from im2colnet.datasets.pictures import KEEPS, Keep, decode, in_threads
 from im2colnet.datasets.splits import chosen
 from im2colnet.errors import DataError, InputWarning, ShapeError
 from im2colnet.host import np
@@ -202,14 +202,9 @@ class _Arguments:
     def __init__(
         self, size: int | tuple[int, int] | None, color: str | None, split: float, seed: int, keep: Keep, progress: bool
     ) -> None:
-        if size is not None:
-            sides = size if isinstance(size, (tuple, list)) else (size, size)
-            if len(sides) != 2:
-                raise ShapeError(f"size must be a number of pixels or (height, width), got {size!r}")
-            height, width = (whole("size", side, least=1) for side in sides)
-            self.size: tuple[int, int] | None = (height, width)
-        else:
-            self.size = None
+        if isinstance(size, (tuple, list)) and len(size) != 2:
+            raise ShapeError(f"size must be a number of pixels or (height, width), got {size!r}")
+        self.size = None if size is None else sides("size", size)
         color = SPELLINGS.get(color, color) if color is not None else None
         if color is not None and color not in COLORS:
             raise ShapeError(f"color must be one of {', '.join(COLORS)}, got {color!r}")
@@ -408,18 +403,14 @@ def _choose(parts: list[Listing], arguments: _Arguments) -> Choice:
         except DataError as error:
             return str(error)
 
-    found = [
-        fact
-        for start in range(0, len(places), BLOCK)
-        for fact in in_threads(facts, [paths[place] for place in places[start : start + BLOCK]])
-    ]
-    sizes = [fact[0] for fact in found if not isinstance(fact, str)]
-    if not sizes:
-        first = next(fact for fact in found if isinstance(fact, str))
+    found = list(in_threads(facts, [paths[place] for place in places]))
+    known = [fact for fact in found if not isinstance(fact, str)]
+    if not known:
         raise DataError(
-            f"{_named(parts[0].root)}: none of {count(len(paths), 'file')} can be read as a picture: {first}"
+            f"{_named(parts[0].root)}: none of {count(len(paths), 'file')} can be read as a picture: {found[0]}"
         )
-    color = arguments.color or ("grey" if all(fact[1] for fact in found if not isinstance(fact, str)) else "rgb")
+    sizes = [size for size, _ in known]
+    color = arguments.color or ("grey" if all(grey for _, grey in known) else "rgb")
     size = arguments.size
     if size is None:
         side = chosen_side([min(size) for size in sizes])
