@@ -11,7 +11,7 @@ from im2colnet.reports.evaluation import class_rows, evaluation, mistake_picture
 from im2colnet.reports.memory import PURPOSES, plan
 from im2colnet.reports.profile import profile
 from im2colnet.show import html
-from im2colnet.show.display import VALIDATION, form, metrics
+from im2colnet.show.display import VALIDATION, form, quantities
 from im2colnet.text import amount, class_names, count, duration, shape_text, size_text
 from im2colnet.training.checkpoint import describe
 from im2colnet.training.trainer import Trainer
@@ -121,8 +121,12 @@ def _curves(history: Sequence[Mapping[str, float]]) -> list[str]:
         drawn = html.drawings(curves_svg(history))
     except ImportError:
         drawn = html.paragraph(f"Curves are drawn here if Matplotlib is installed: {install('viz')}", "soft")
-    names = ["loss", *metrics([*dict.fromkeys(name for record in history for name in record)])]
-    keys = [key for name in names for key in (name, VALIDATION + name) if any(key in record for record in history)]
+    keys = [
+        key
+        for name in quantities(history)
+        for key in (name, VALIDATION + name)
+        if any(key in record for record in history)
+    ]
     rows: list[list[str]] = [["epoch", *(key.replace("_", " ") for key in keys), "learning rate", "time"]]
     for record in history:
         cells = [f"{record[key]:{form(key)}}" if key in record else "" for key in keys]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Protocol
@@ -22,6 +22,11 @@ def metrics(record: Collection[str]) -> list[str]:
     own = [name for name in record if not name.startswith(VALIDATION)]
     held_out = [name.removeprefix(VALIDATION) for name in record if name.startswith(VALIDATION)]
     return [name for name in dict.fromkeys([*own, *held_out]) if name not in RECORDED]
+
+
+def quantities(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the names of what the epochs of a history have: the loss, and what was measured beside it."""
+    return ["loss", *metrics([*dict.fromkeys(name for record in history for name in record)])]
 
 
 def form(name: str, digits: int = 2) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import ShapeError
 from im2colnet.files import replace_file
-from im2colnet.show.display import VALIDATION, form, metrics
+from im2colnet.show.display import VALIDATION, form, quantities
 from im2colnet.text import printable, shortened
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Draw what :func:`save_curves` writes, and return the picture, which a notebook shows."""
     if not history:
         raise ShapeError("there is no epoch to draw: the history is empty")
-    quantities = _quantities(history)
-    across = min(MOST_ACROSS, len(quantities))
-    down = -(-len(quantities) // across)
+    drawn = quantities(history)
+    across = min(MOST_ACROSS, len(drawn))
+    down = -(-len(drawn) // across)
     figure = _figure(height=3.6 * down)
     places = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, quantity in zip(places, quantities, strict=False):
+    for axes, quantity in zip(places, drawn, strict=False):
         _draw_curves(axes, history, quantity)
-    for axes in places[len(quantities) :]:
+    for axes in places[len(drawn) :]:
         axes.remove()
     # a notebook that has not imported pyplot does not know by itself how to show a figure
     figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
@@ -78,7 +78,7 @@ def curves_svg(history: Sequence[Mapping[str, float]]) -> list[str]:
     import matplotlib
 
     drawings = []
-    for quantity in _quantities(history):
+    for quantity in quantities(history):
         figure = _figure(height=3.2, width=4.8)
         _draw_curves(figure.subplots(), history, quantity)
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": quantity}):
@@ -89,11 +89,6 @@ def curves_svg(history: Sequence[Mapping[str, float]]) -> list[str]:
             svg = svg.replace(colour, named)
         drawings.append(svg)
     return drawings
-
-
-def _quantities(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """Return the names of what is drawn: the loss, and what was measured beside it."""
-    return list(dict.fromkeys(["loss", *(name for record in history for name in metrics(record))]))
 
 
 def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], quantity: str) -> None:
