@@ -1,4 +1,4 @@
-"""How many of many things are done."""
+"""The number of things that are done, of work that takes long."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ LOG_INTERVAL = 30.0  #: seconds between two lines in a file
 
 
 class Counter:
-    """Shows how many of many things are done, if they take more than two seconds.
+    """Shows how many things are done, such as files that are read, if the work takes more than two seconds.
 
-    On a terminal it is a line that changes and goes away at the end, elsewhere a line every half a minute.
+    A terminal has one line that changes, and that is removed at the end; a file gets a new line every 30 seconds.
 
     Parameters
     ----------
     stream : text file, optional
         Where to; None shows nothing.
     things : str
+        The word for them, such as "files".
     total : int
+        Number of things in all.
     """
 
     def __init__(self, stream: TextIO | None, things: str, total: int) -> None:
@@ -34,13 +36,17 @@ class Counter:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         if self._width and self._terminal and self._stream is not None:
             print(f"\r{' ' * self._width}\r", end="", file=self._stream, flush=True)
 
     def say(self, text: str) -> None:
         """Write a line of its own."""
-        self.__exit__()
-        print(text, file=self._stream, flush=True)
+        self._clear()
+        if self._stream is not None:
+            print(text, file=self._stream, flush=True)
 
     def show(self, done: int) -> None:
         """Show how many are done, if it is time to."""
