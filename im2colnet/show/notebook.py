@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, TextIO
 
 from im2colnet.show.display import Progress, cells
-from im2colnet.show.progress import LOG_INTERVAL, PlainDisplay
+from im2colnet.show.progress import LOG_INTERVAL, PlainDisplay, in_epoch
 from im2colnet.text import duration
 
 INTERVAL = 0.25  #: seconds between two changes of what is shown, at least
@@ -41,9 +41,7 @@ class NotebookDisplay(PlainDisplay):
         if now - self._shown < INTERVAL:
             return
         done = (progress.epoch - 1) * progress.batches + progress.batch
-        measured = cells({"loss": progress.loss, **progress.metrics})
-        texts = [f"epoch {progress.epoch}/{progress.epochs}", *(f"{title} {text}" for title, text in measured.items())]
-        texts += [f"{progress.images_per_second:,.0f} images/s", f"{duration(progress.seconds_left)} left"]
+        texts = [f"epoch {progress.epoch}/{progress.epochs}", *in_epoch(progress)]
         bar = f'<progress value="{done}" max="{progress.epochs * progress.batches}"></progress>'
         self._bar = f"<div>{bar} {escape(' · '.join(texts))}</div>"
         self._show()

@@ -21,7 +21,7 @@ BAR = 20  #: columns that the bar has, if there is room
 LOG_INTERVAL = 30.0  #: seconds between two lines of a log, at most about
 
 
-def make_display(stream: TextIO, epochs: int, interval: float = LOG_INTERVAL) -> PlainDisplay:
+def make_display(stream: TextIO, epochs: int) -> PlainDisplay:
     """Return the display that suits ``stream``: a live one on a terminal where rich is installed, else plain lines.
 
     Parameters
@@ -29,21 +29,26 @@ def make_display(stream: TextIO, epochs: int, interval: float = LOG_INTERVAL) ->
     stream : text file
     epochs : int
         How many epochs the training has in all.
-    interval : float
-        Seconds after which a line is written within an epoch, where the display is one of plain lines.
 
     Returns
     -------
     PlainDisplay
-        A context manager to pass to :meth:`im2colnet.Trainer.fit` within its ``with`` block.
+        A display to pass to :meth:`im2colnet.Trainer.fit`, which ends it; without ``fit`` its ``with`` block does so.
     """
-    return kind_for(stream)(stream, epochs, interval)
+    return kind_for(stream)(stream, epochs)
 
 
 def kind_for(stream: TextIO) -> type[PlainDisplay]:
     """Return the class of the display that suits a stream."""
     live = stream.isatty() and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("rich")
     return LiveDisplay if live else PlainDisplay
+
+
+def in_epoch(progress: Progress) -> list[str]:
+    """Return what is shown within an epoch: each quantity with its name, the speed, and the time that is left."""
+    measured = cells({"loss": progress.loss, **progress.metrics})
+    texts = [f"{title} {text}" for title, text in measured.items()]
+    return [*texts, f"{progress.images_per_second:,.0f} images/s", f"{duration(progress.seconds_left)} left"]
 
 
 class PlainDisplay:
@@ -60,8 +65,9 @@ class PlainDisplay:
         The word for what is measured on held-out data.
     """
 
+    # defaults for a derived class whose constructor does not call this one
     interval = LOG_INTERVAL
-    _written = math.inf  #: the time of the last line
+    _written = math.inf  #: the time of the last line; infinite until a training begins
 
     def __init__(self, stream: TextIO, epochs: int, interval: float = LOG_INTERVAL, held_out: str = "test") -> None:
         self.stream, self.epochs, self.interval, self.held_out = stream, epochs, interval, held_out
@@ -88,9 +94,7 @@ class PlainDisplay:
         if time.monotonic() - self._written >= self.interval:
             width = len(str(progress.epochs))
             parts = [f"epoch {progress.epoch:{width}}/{progress.epochs}", f"batch {progress.batch}/{progress.batches}"]
-            parts += [f"{title} {text}" for title, text in cells({"loss": progress.loss, **progress.metrics}).items()]
-            parts += [f"{progress.images_per_second:,.0f} images/s", f"{duration(progress.seconds_left)} left"]
-            self._write(parts)
+            self._write([*parts, *in_epoch(progress)])
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """After each epoch: write its line."""
