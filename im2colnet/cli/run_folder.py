@@ -23,6 +23,7 @@ from im2colnet.cli.callbacks import check_settings
 from im2colnet.errors import CheckpointError
 from im2colnet.files import replace_file
 from im2colnet.host import np
+from im2colnet.text import shortened
 from im2colnet.training.folder import BEST, CHECKPOINT, METRICS
 from im2colnet.version import __version__
 
@@ -145,8 +146,7 @@ RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(json.dumps(value), 60)
 
 
 def checkpoint_of(path: str) -> str:

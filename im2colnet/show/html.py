@@ -118,12 +118,16 @@ def matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     return f'<div class="scroll"><table class="matrix">{head}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
+def _source(pixels: Any) -> str:
+    """Return pixels as a picture that is in the page itself."""
+    return f"data:image/png;base64,{b64encode(png(pixels)).decode()}"
+
+
 def gallery(pictures: Sequence[Any], texts: Sequence[str]) -> str:
     """Return pictures, arrays of pixels, side by side, each with a text below it."""
     figures = []
     for pixels, words in zip(pictures, texts, strict=True):
-        source = f"data:image/png;base64,{b64encode(png(pixels)).decode()}"
-        figures.append(f'<figure><img src="{source}" alt=""><figcaption>{text(words)}</figcaption></figure>')
+        figures.append(f'<figure><img src="{_source(pixels)}" alt=""><figcaption>{text(words)}</figcaption></figure>')
     return f'<div class="gallery">{"".join(figures)}</div>'
 
 
@@ -137,9 +141,8 @@ def thumbnails(pictures: Sequence[Any], texts: Sequence[str], side: int = 64) ->
     figures = []
     for pixels, words in zip(pictures, texts, strict=True):
         step = max(1, max(pixels.shape[:2]) // (2 * side))
-        source = f"data:image/png;base64,{b64encode(png(pixels[::step, ::step])).decode()}"
         caption = f'<div style="{line}" title="{text(words)}">{text(words)}</div>'
-        figures.append(f'<div><img src="{source}" alt="" style="{size}">{caption}</div>')
+        figures.append(f'<div><img src="{_source(pixels[::step, ::step])}" alt="" style="{size}">{caption}</div>')
     row = "display:flex;flex-wrap:wrap;gap:8px;text-align:center;font-size:small"
     return f'<div style="{row}">{"".join(figures)}</div>'
 
