@@ -256,7 +256,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
                 some = images[start : start + BATCH]
                 # one batch size for all, so that no prediction depends on the others, not even in its last bit
                 batch = np.concatenate([some, np.zeros((BATCH - len(some), *some.shape[1:]), some.dtype)])
-                outputs.append(self.net_.predict(batch)[: len(some)])
+                outputs.append(self.net_.predict(batch, scores=True)[: len(some)])
         return np.concatenate(outputs).astype(np.float64)
 
 

@@ -128,7 +128,7 @@ def outputs_of(net: Network, images: np.ndarray) -> np.ndarray:
     """Return what the network gives for images; raise if there are none, or it gives numbers that are not finite."""
     if not len(images):
         raise DataError(f"there are no images: the array is empty, of shape {images.shape}")
-    outputs = np.asarray(net.predict(images))
+    outputs = np.asarray(net.predict(images, scores=True))
     if not np.isfinite(outputs).all():
         raise NonFiniteError("the network's output holds NaN or infinity: its parameters are not usable")
     return outputs

@@ -16,6 +16,7 @@ from im2colnet.engine.crew import Crew
 from im2colnet.engine.memory import Memory
 from im2colnet.engine.program import Moment, Update, Worker
 from im2colnet.errors import NonFiniteError, ShapeError, memory_for
+from im2colnet.graph.nodes import Graph
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layout import one_or_tuple
 from im2colnet.losses import Loss
@@ -30,6 +31,8 @@ class Engine:
     Parameters
     ----------
     parameters : Parameters
+    graph : Graph
+        The parameters' graph, or a part of it.
     training : bool
     loss : Loss, optional
         The loss of training. An evaluation has its own.
@@ -38,12 +41,18 @@ class Engine:
     """
 
     def __init__(
-        self, parameters: Parameters, training: bool, loss: Loss | None = None, shard: int | None = None
+        self,
+        parameters: Parameters,
+        graph: Graph,
+        training: bool,
+        loss: Loss | None = None,
+        shard: int | None = None,
     ) -> None:
-        self.parameters, self.training, self.precision = parameters, training, parameters.precision
-        self._memory = Memory(parameters, training, shard)
+        self.parameters, self.graph, self.training = parameters, graph, training
+        self.precision = parameters.precision
+        self._memory = Memory(parameters, graph, training, shard)
         self._worker, self._crew = Worker(self._memory, loss), Crew(self._memory)
-        self._layers = [node.layer for node in parameters.graph.nodes]
+        self._layers = [node.layer for node in graph.nodes]
         self._lock, self._process = Lock(), os.getpid()
 
     # ------------------------------------------------------------------ properties
@@ -198,7 +207,7 @@ class Engine:
                     " try a lower learning rate; the parameters are unchanged"
                 )
             first = bound.shards[0]
-            for i, (node, ctx) in enumerate(zip(self.parameters.graph.nodes, first.bound.contexts, strict=True)):
+            for i, (node, ctx) in enumerate(zip(self.graph.nodes, first.bound.contexts, strict=True)):
                 if node.frozen.intersection(node.buffers):
                     continue
                 if node.layer.step_sums:
@@ -212,7 +221,7 @@ class Engine:
         own = backend.owns(images)
         with self.alone(), memory_for():
             if not len(images):
-                shapes = self.parameters.graph.output_shapes(images.shape)
+                shapes = self.graph.output_shapes(images.shape)
                 xp = backend.xp if own else get_backend("numpy").xp
                 results = [xp.empty(shape, dtype=self.parameters.dtype) for shape in shapes]
             else:

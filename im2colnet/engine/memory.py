@@ -8,7 +8,7 @@ from typing import Any
 
 from im2colnet.engine.binding import BoundBatch, Name
 from im2colnet.errors import OutOfMemoryError
-from im2colnet.graph.nodes import Node
+from im2colnet.graph.nodes import Graph, Node
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layers import Layer
 from im2colnet.layout import channel_axis
@@ -27,13 +27,15 @@ class Memory:
     Parameters
     ----------
     parameters : Parameters
+    graph : Graph
+        The layers that run: those of the parameters' graph, or of a part of it.
     training : bool
     shard : int, optional
         The largest number of samples in a shard. By default the backend decides.
     """
 
-    def __init__(self, parameters: Parameters, training: bool, shard: int | None = None) -> None:
-        self.parameters, self.training, self.shard = parameters, training, shard
+    def __init__(self, parameters: Parameters, graph: Graph, training: bool, shard: int | None = None) -> None:
+        self.parameters, self.graph, self.training, self.shard = parameters, graph, training, shard
         self.backend, self.dtype = parameters.computes()
         flat = parameters.flat
         #: a copy of the parameters in the type of the run's arrays, if they are stored in another type
@@ -84,7 +86,7 @@ class Memory:
 
     def _heed_frozen(self) -> None:
         """Plan anew if other parameters are frozen than before, or a layer has changed that was copied for it."""
-        graph, (frozen, layers) = self.parameters.graph, self._frozen
+        graph, (frozen, layers) = self.graph, self._frozen
         same = graph.frozen is frozen and all(
             now is before.get(name) for layer, before in layers for name, now in vars(layer).items()
         )
@@ -107,8 +109,7 @@ class Memory:
         return bound
 
     def _plan(self, sample: tuple[int, ...], batch: int) -> BatchPlan:
-        graph = self.parameters.graph
-        return BatchPlan(graph, sample, batch, self.dtype, self.backend, self.training, self.shard, self.workers)
+        return BatchPlan(self.graph, sample, batch, self.dtype, self.backend, self.training, self.shard, self.workers)
 
     def _fitting(self, name: Name) -> str:
         """Return a sentence with the largest batch size that fits into memory."""
@@ -143,7 +144,7 @@ class Memory:
             row[...] = 0  # a layer that writes no gradient leaves zeros
             # the mapping is read-only, so that grads["weight"] = ... instead of grads["weight"][...] = ... raises
             self.views[len(self.gradients)] = [
-                MappingProxyType(parameters.views(node, row)) for node in parameters.graph.nodes
+                MappingProxyType(parameters.views(node, row)) for node in self.graph.nodes
             ]
             self.gradients.append(row)  # appended last, so that an interruption leaves a valid state
 
@@ -152,7 +153,7 @@ class Memory:
         if self.copy is None:
             return node.params
         if not self._of_copy:  # a lowered graph has other nodes, with the same dicts of parameters
-            for other in self.parameters.graph.nodes:
+            for other in self.graph.nodes:
                 precise = {key for key, p in other.layer.parameters().items() if p.precise}
                 views = self.parameters.views(other, self.copy)
                 self._of_copy[id(other.params)] = {k: other.params[k] if k in precise else v for k, v in views.items()}

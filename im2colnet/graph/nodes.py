@@ -46,6 +46,7 @@ class Graph:
         self.size = 0  # of the flat vector of parameters
         self._layers: set[int] = set()  # by identity
         self.outputs: tuple[int, ...] = ()  # the values that the network gives
+        self.scores: tuple[int, ...] = ()  # the values that the loss is given in their place, if there are any
         self.frozen: frozenset[str] = frozenset()  # names of parameters and of state that training leaves as they are
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
@@ -95,8 +96,15 @@ class Graph:
         found.size, found.frozen, found.outputs = self.size, self.frozen, tuple(place[v] for v in outputs)
         return found
 
+    def for_loss(self) -> Graph:
+        """Return the graph of what the loss is given: this one, or the part of it that makes the scores."""
+        return self.part(self.scores) if self.scores else self
+
     def check(self, network: str) -> None:
-        """Raise a ShapeError if a network's outputs are no values of layers, or nothing reads the output of one."""
+        """Raise a ShapeError if a network's outputs are no values of layers, or nothing reads the output of one.
+
+        Nor may the layers after the scores learn anything, which training does not run.
+        """
         for output in self.outputs:
             if output not in range(1, len(self.nodes) + 1):
                 raise ShapeError(
@@ -108,6 +116,18 @@ class Graph:
             if node.output not in read:
                 raise ShapeError(
                     f"nothing reads the output of layer {node.name!r}, {node.layer!r}, and it is not what build returns"
+                )
+        if self.scores and len(self.scores) != len(self.outputs):
+            raise ShapeError(
+                f"scores must name a layer for each output: there are {len(self.scores)} names for"
+                f" {len(self.outputs)} outputs"
+            )
+        trained = {node.name for node in self.for_loss().nodes}
+        for node in self.nodes:
+            if node.name not in trained and (node.layer.parameters() or node.layer.state()):
+                raise ShapeError(
+                    f"layer {node.name!r}, {node.layer!r}, comes after the scores, so that training does not run it,"
+                    " but it has parameters: name it in scores, or a layer after it"
                 )
 
     def shapes(self, x: Shape) -> list[Shape]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from itertools import accumulate
 from math import prod
 from numbers import Real
@@ -59,8 +58,8 @@ class Parameters:
     backend : Backend
         Where they live.
     dtype : {"float32", "float64"}
-    seed : int
-        The parameters depend on it alone, not on the backend or ``dtype``.
+    seed : int or None
+        The parameters depend on it alone, not on the backend or ``dtype``. With None they are not drawn.
     precision : str, optional
         See :attr:`precision`.
 
@@ -73,13 +72,18 @@ class Parameters:
     """
 
     def __init__(
-        self, graph: Graph, backend: Backend, dtype: str = "float32", seed: int = 0, precision: str | None = None
+        self,
+        graph: Graph,
+        backend: Backend,
+        dtype: str = "float32",
+        seed: int | None = 0,
+        precision: str | None = None,
     ) -> None:
         from im2colnet.host import np
 
         if dtype not in ("float32", "float64"):
             raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-        rng = np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
+        rng = None if seed is None else np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
         self.graph, self.backend, self.dtype = graph, backend, dtype
         #: the means and deviations by which images are normalised before the first layer
         self.normalization: Normalization | None = None
@@ -101,7 +105,7 @@ class Parameters:
 
     def _fill(self, parameter: Array, p: Parameter, rng: Any) -> None:
         """Draw a parameter, a few rows at a time: what is freed after such large arrays the process would keep."""
-        if not p.bound:
+        if rng is None or not p.bound:
             parameter[...] = p.value
             return
         rows, shape = parameter.reshape(p.shape or (1,)), p.shape[1:]
@@ -110,12 +114,6 @@ class Parameters:
             some = rows[i : i + step]
             draw = p.value + rng.uniform(-p.bound, p.bound, (len(some), *shape))
             some[...] = self.backend.asarray(draw.astype(self.dtype))
-
-    def of_part(self, graph: Graph) -> Parameters:
-        """Return the same parameters, not copies, for a :meth:`Graph.part` of their graph."""
-        found = copy(self)
-        found.graph = graph
-        return found
 
     # ------------------------------------------------------------------ precision
 

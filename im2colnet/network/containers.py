@@ -119,6 +119,10 @@ class Net(Network):
         the network's input; a tuple names what its layer reads: layers of the dict, or "input".
     outputs : sequence of str, optional
         The layers that give the network's outputs; by default the last one. Of several, :meth:`predict` gives a tuple.
+    scores : sequence of str, optional
+        The layers whose values a loss is given in place of the outputs, one for each output: such as the layer before
+        a :class:`Softmax`, for a :class:`CrossEntropyLoss`. By default the outputs. Training and evaluation then leave
+        out the layers that come after, which may have no parameters.
 
     Raises
     ------
@@ -126,15 +130,15 @@ class Net(Network):
         If a name is unknown, or nothing reads a layer.
     """
 
-    def __init__(self, layers: Mapping[str, Any], outputs: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, layers: Mapping[str, Any], outputs: Sequence[str] | None = None, scores: Sequence[str] | None = None
+    ) -> None:
         if not isinstance(layers, Mapping) or not layers:
             raise ShapeError(f'layers must be a dict such as {{"conv": ic.Conv2d(...)}}, got {layers!r:.80}')
         self.layers: dict[str, Any] = {}
         for name, entry in layers.items():
-            if not isinstance(name, str) or not name or "." in name or name == "input":
-                raise ShapeError(
-                    f"a layer's name must be text without a dot, and not \"input\" (the network's input), got {name!r}"
-                )
+            if not isinstance(name, str) or not name or name == "input":
+                raise ShapeError(f"a layer's name must be text, and not \"input\" (the network's input), got {name!r}")
             layer, *reads = entry if isinstance(entry, (tuple, list)) and entry else [entry]
             _check_layer(f"layer {name!r}", layer, "ic.Conv2d(...), or a tuple of one and the names that it reads")
             known = ["input", *self.layers]
@@ -143,17 +147,30 @@ class Net(Network):
                     later = " (it comes later)" if read in layers else ""
                     raise ShapeError(f"layer {name!r} reads {read!r}{later}; before it there are: {', '.join(known)}")
             self.layers[name] = (layer, *reads) if reads else layer
-        if isinstance(outputs, str):
-            outputs = [outputs]
-        self.outputs = [next(reversed(self.layers))] if outputs is None else [*outputs]
-        for name in self.outputs:
+        for name in self.layers:
+            parts = name.split(".")
+            for i in range(1, len(parts)):
+                if (outer := ".".join(parts[:i])) in self.layers:
+                    raise ShapeError(f"the names {outer!r} and {name!r} cannot be those of two layers: rename one")
+        self.outputs = [next(reversed(self.layers))] if outputs is None else self._check_names("outputs", outputs)
+        self.scores = None if scores is None else self._check_names("scores", scores)
+
+    def _check_names(self, what: str, names: Sequence[str]) -> list[str]:
+        names = [names] if isinstance(names, str) else [*names]
+        for name in names:
             if name not in self.layers:
-                raise ShapeError(f"there is no layer {name!r} for an output; there are: {', '.join(self.layers)}")
-        if not self.outputs or len({*self.outputs}) < len(self.outputs):
-            raise ShapeError(f"outputs must name layers, each of them once, got {self.outputs}")
+                raise ShapeError(
+                    f"{what} name a layer {name!r}, which there is not; there are: {', '.join(self.layers)}"
+                )
+        if not names or len({*names}) < len(names):
+            raise ShapeError(f"{what} must name layers, each of them once, got {names}")
+        return names
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def score_names(self) -> Sequence[str]:
+        return self.scores or ()
 
     def children(self) -> dict[str, Layer]:
         return {name: entry[0] if isinstance(entry, tuple) else entry for name, entry in self.layers.items()}

@@ -67,6 +67,8 @@ class Network(Layer):
     _built_of: Sequence[tuple[Network, str, Any]] = ()
     _parameters: Parameters | None = None
     _engine: Engine | None = None
+    #: the engine of evaluation, where the loss is given other values than the outputs
+    _loss_engine: Engine | None = None
     _precision: str | None = None
     _normalization: Normalization | None = None
     #: names of parameters and of state that training leaves as they are
@@ -202,11 +204,16 @@ class Network(Layer):
             except RecursionError:
                 raise ShapeError(TOO_DEEP) from None
             graph.outputs = made if isinstance(made, tuple) else (made,)
+            graph.scores = tuple(graph.output_of(name) or 0 for name in self.score_names())
             graph.check(type(self).__name__)
             graph.freeze(self._frozen)
             self._graph, self._built_of = graph, [*_holders(self)]
             self._warn_of_inner_normalization()
         return self._graph
+
+    def score_names(self) -> Sequence[str]:
+        """Return the layers whose values the loss is given in place of the outputs; none by default."""
+        return ()
 
     def _warn_of_inner_normalization(self) -> None:
         inner = {id(holder): holder for holder, _, _ in self._built_of if holder is not self}
@@ -287,10 +294,14 @@ class Network(Layer):
         """
         if self.initialized:
             self._normalization = None
+        return self._make(seed, dtype, backend)
+
+    def _make(self, seed: int | None = None, dtype: str = "float32", backend: str | Backend | None = None) -> Any:
+        """Make new parameters; without a seed they are not drawn, as they will be loaded."""
         self._parameters = Parameters(self.graph, get_backend(backend), str(dtype), seed, self._precision)
         self._parameters.normalization = self._normalization
         self.inputs = None
-        self._engine = None  # it is bound to the old parameters
+        self._engine = self._loss_engine = None  # they are bound to the old parameters
         return self
 
     @property
@@ -312,7 +323,7 @@ class Network(Layer):
     def precision(self, precision: str) -> None:
         if self._parameters is not None:
             self._parameters.precision = precision
-        self._precision, self._engine = precision, None
+        self._precision, self._engine, self._loss_engine = precision, None, None
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -392,7 +403,7 @@ class Network(Layer):
         report = check_state(self.graph, shapes) if strict else check_some(self.graph, shapes)
         fresh = not self.initialized
         if fresh:
-            self.init()
+            self._make(0 if report.missing else None)
         try:
             self.held.load_state_dict({name: given[name] for name in report.loaded})
         except BaseException:
@@ -594,7 +605,8 @@ class Network(Layer):
         shard = None if shard is None else whole("shard", shard)
         backend, dtype = self.computes() if self.initialized else (get_backend(), "float32")
         sample = self.check_shape(input_shape)
-        return BatchPlan(self.graph, sample, batch, dtype, backend, training, shard, threads)
+        graph = self.graph.for_loss() if training else self.graph
+        return BatchPlan(graph, sample, batch, dtype, backend, training, shard, threads)
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
         """Return the shape of one sample: the one given, or the network's."""
@@ -622,9 +634,10 @@ class Network(Layer):
         from im2colnet.network.summary import summary
 
         facts = summary(self.graph, self.dtype if self.initialized else "float32", input_shape, batch)
-        return facts | {"normalization": self._normalization and [*map(list, self._normalization)]}
+        scores = [name for name in self.score_names() if self.graph.scores != self.graph.outputs]
+        return facts | {"normalization": self._normalization and [*map(list, self._normalization)], "scores": scores}
 
-    def predict(self, images: Any) -> Any:
+    def predict(self, images: Any, scores: bool = False) -> Any:
         """Apply the network in evaluation mode.
 
         Parameters
@@ -632,6 +645,8 @@ class Network(Layer):
         images : (N, C, H, W) array
             uint8 is scaled to [0, 1]; other numbers are taken as they are. Of NumPy, or of the network's backend, or
             what NumPy can read (lists, PyTorch tensors).
+        scores : bool
+            Whether to return what a loss is given: the outputs, but of a :class:`Net` with ``scores`` those.
 
         Returns
         -------
@@ -646,7 +661,7 @@ class Network(Layer):
             than [0, 1]. The range of floating-point images is not compared.
         """
         images = self._check_alike(images, least=0)
-        result = self.inference().predict(images)
+        result = self.inference(scores).predict(images)
         self.knows_shape(images)
         return result
 
@@ -687,7 +702,7 @@ class Network(Layer):
         distinct = [*dict.fromkeys(values)]
         images = self._check_alike(images, least=0)
         self.check_unchanged()
-        found = Engine(self.held.of_part(self.graph.part(distinct)), training=False).predict(images)
+        found = Engine(self.held, self.graph.part(distinct), training=False).predict(images)
         self.knows_shape(images)
         made = dict(zip(distinct, found if len(distinct) > 1 else [found], strict=True))
         return made[values[0]] if isinstance(layers, str) else {k: made[v] for k, v in zip(names, values, strict=True)}
@@ -711,7 +726,7 @@ class Network(Layer):
     ) -> tuple[tuple[float, ...], tuple[Array, ...]]:
         """Return what :meth:`evaluate` returns, and if ``keep``, the outputs that were measured, as NumPy arrays."""
         images = self._check_alike(images, least=1)
-        result = self.inference().evaluate(images, labels, loss, keep)
+        result = self.inference(scores=True).evaluate(images, labels, loss, keep)
         self.knows_shape(images)
         return result
 
@@ -737,13 +752,17 @@ class Network(Layer):
         if self.input_shape is None and len(images):
             self.input_shape = tuple(images.shape[1:])
 
-    def inference(self) -> Engine:
+    def inference(self, scores: bool = False) -> Engine:
         """Return the engine that :meth:`predict` uses."""
         from im2colnet.engine import Engine
 
-        if self._engine is None:
-            self._engine = Engine(self.held, training=False)
         self.check_unchanged()
+        if scores and self.graph.scores:
+            if self._loss_engine is None:
+                self._loss_engine = Engine(self.held, self.graph.for_loss(), training=False)
+            return self._loss_engine
+        if self._engine is None:
+            self._engine = Engine(self.held, self.graph, training=False)
         return self._engine
 
 
@@ -754,7 +773,7 @@ _FROZEN = (
 
 
 #: attributes that a network makes of the others
-_MADE = frozenset({"_graph", "_built_of", "_parameters", "_engine"})
+_MADE = frozenset({"_graph", "_built_of", "_parameters", "_engine", "_loss_engine"})
 
 
 def _attributes(network: Network) -> dict[str, Any]:

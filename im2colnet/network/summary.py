@@ -94,4 +94,7 @@ def _title(report: dict[str, Any]) -> str:
     normalization = Normalization.of(report.get("normalization"))
     normalized = f", normalised by {normalization}" if normalization else ""
     frozen = f", {report['frozen']:,} of {report['parameters']:,} parameters frozen" if report.get("frozen") else ""
-    return f"input {shape_text(report['input_shape'])}{normalized}{frozen}"
+    scores = (
+        f"\nthe loss is given the scores that {' and '.join(report['scores'])} gives" if report.get("scores") else ""
+    )
+    return f"input {shape_text(report['input_shape'])}{normalized}{frozen}{scores}"

@@ -82,7 +82,7 @@ def make_loader(
 
     loader = Loader(data, batch_size, seed, drop_last=drop_last, transform=transforms)
     images, labels = loader.example
-    shapes = net.graph.output_shapes(images.shape) if labels.ndim > data.labels.ndim else []
+    shapes = net.graph.for_loss().output_shapes(images.shape) if labels.ndim > data.labels.ndim else []
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] > labels.shape[1]:
         return Loader(data, batch_size, seed, drop_last=drop_last, transform=transforms, classes=shapes[0][1])
     return loader
@@ -108,7 +108,7 @@ def check_fit(net: Network, loss: Loss, data: Dataset, loader: Loader | Stream |
 
 
 def _output_shape(net: Network, loss: Loss, images: Shape) -> Any:
-    return output_shape_for(loss, net.graph.output_shapes(images))
+    return output_shape_for(loss, net.graph.for_loss().output_shapes(images))
 
 
 def check_batches(net: Network, data: Dataset, loader: Loader | Stream) -> None:

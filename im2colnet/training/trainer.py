@@ -154,7 +154,7 @@ class Trainer:
             net.precision = precision
         self._net, self._seed, self._parameters = net, seed, net.held
         self.history = History()
-        self._engine = Engine(net.held, training=True, loss=self.loss, shard=shard)
+        self._engine = self._new_engine(shard)
         self._update = Update(self.optimizer, net.held, self._groups)
         self._state = _State()
         self.metrics = metrics or {}
@@ -186,7 +186,7 @@ class Trainer:
         vars(self).update(state)
         self.fitting, self._callbacks, self._states = None, Callbacks([]), _kept(remembered)
         self._parameters, backend = self.net.held, self.net.backend
-        self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=shard)
+        self._engine = self._new_engine(shard)
         self._update = Update(self.optimizer, self._parameters, self._groups, self._state.missed)
         with backend.context():
             for name, vector in self._update.kept(self._state.held).items():
@@ -454,7 +454,7 @@ class Trainer:
             If the images or the loss are not finite, or the gradient overflows in float16.
         """
         self._check_network()
-        engine = Engine(self._parameters, training=True, loss=self.loss, shard=self._engine.shard)
+        engine = self._new_engine(self._engine.shard)
         images, gradient, before = self.net.check_images(images), Gradient(), Weights(self._parameters)
         moment = Moment(self.seed, self.steps, (), self._state.scale.value if engine.dtype == "float16" else 1.0)
         with deferred() as interruption:
@@ -509,6 +509,9 @@ class Trainer:
         """
         return self._engine.workers_text
 
+    def _new_engine(self, shard: int | None) -> Engine:
+        return Engine(self._parameters, self.net.graph.for_loss(), training=True, loss=self.loss, shard=shard)
+
     def _check_whole(self) -> None:
         if self._engine.changing:
             raise InterruptedStepError(
@@ -521,7 +524,7 @@ class Trainer:
         if self.net.held is not self._parameters:
             raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
         if self._engine.precision != self.net.precision:
-            self._engine = Engine(self._parameters, training=True, loss=self.loss, shard=self._engine.shard)
+            self._engine = self._new_engine(self._engine.shard)
         self.net.check_unchanged()
         if not self._update.arranged:
             self._update.arrange(self._state.missed)
@@ -634,7 +637,9 @@ class Trainer:
         data, count = as_dataset("data", data), whole("count", count)
         self._check_whole()
         compare(self.net, self._engine.dtype, "data", data)
-        return worst_mistakes(self.loss, named_as_trained(self.net, data), self.net.predict(data.images), count)
+        return worst_mistakes(
+            self.loss, named_as_trained(self.net, data), self.net.predict(data.images, scores=True), count
+        )
 
     # ------------------------------------------------------------------ epochs
 
