@@ -5,7 +5,7 @@ from pathlib import Path
 #: rooms of a floor, and what they are for, from the top down
 FLOORS = [
     (["cli"], "what a terminal sees: a module for each command"),
-    (["reports", "sklearn"], "facts, then their text; scikit-learn estimators"),
+    (["reports", "onnx", "sklearn"], "facts, then their text; ONNX; scikit-learn"),
     (["testing"], "what is promised, as tests: oracles, cases, checks"),
     (["training", "models"], "steps, epochs, checkpoints; ready-made networks"),
     (["network"], "what users hold: Sequential, Residual, Net, classes"),

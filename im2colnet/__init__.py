@@ -27,6 +27,7 @@ from im2colnet.errors import (
     InputWarning,
     InterruptedStepError,
     LayerError,
+    ModelError,
     NonFiniteError,
     OutOfMemoryError,
     ShapeError,
@@ -43,7 +44,7 @@ from im2colnet.types import Spec
 from im2colnet.version import __version__
 
 if TYPE_CHECKING:
-    from im2colnet import datasets, functional, metrics, models, testing
+    from im2colnet import datasets, functional, metrics, models, onnx, testing
     from im2colnet.datasets import Dataset, transforms
     from im2colnet.datasets.loader import Loader
     from im2colnet.training import callbacks
@@ -69,6 +70,7 @@ __all__ = [
     "InterruptedStepError",
     "LayerError",
     "Loader",
+    "ModelError",
     "Net",
     "Network",
     "NonFiniteError",
@@ -94,6 +96,7 @@ __all__ = [
     "metrics",
     "models",
     "num_threads",
+    "onnx",
     "set_num_threads",
     "set_workers",
     "testing",
@@ -114,6 +117,7 @@ LAZY = {
     "functional": "im2colnet.functional",
     "metrics": "im2colnet.metrics",
     "models": "im2colnet.models",
+    "onnx": "im2colnet.onnx",
     "testing": "im2colnet.testing",
     "transforms": "im2colnet.datasets.transforms",
 }

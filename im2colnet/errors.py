@@ -37,6 +37,10 @@ class CheckpointError(Im2colnetError, ValueError):
     """A checkpoint cannot be read, written, or belongs to another network."""
 
 
+class ModelError(Im2colnetError, ValueError):
+    """The file of a network from elsewhere cannot be used: it is damaged, or asks for what the library lacks."""
+
+
 class WorkerError(Im2colnetError, RuntimeError):
     """A worker's process has ended, or failed with an error that could not be sent."""
 
@@ -75,6 +79,7 @@ EXTRAS = {
     "images": "Pillow",
     "tensorboard": "tensorboardX",
     "sklearn": "scikit-learn",
+    "onnx": "'onnx>=1.21'",
     "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
     "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
 }

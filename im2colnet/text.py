@@ -98,6 +98,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def quoted(name: str, most: int = 60) -> str:
+    """Return a name from a file as Python writes it, in quotes and cut: it may hold anything, and be of any length."""
+    return repr(shortened(name, most))
+
+
 def class_names(known: Sequence[str], classes: int) -> tuple[str, ...]:
     """Return a name for each class: those that are known of the first ones, and the numbers of the others."""
     return (*known, *map(str, range(len(known), classes)))

@@ -41,7 +41,7 @@ FLOORS = [
     {"network"},
     {"training", "models"},
     {"testing"},
-    {"reports", "sklearn"},
+    {"reports", "onnx", "sklearn"},
     {"cli"},
     {"im2colnet"},
 ]
