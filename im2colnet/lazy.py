@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import weakref
 from math import prod
 from threading import Lock
 from typing import Any, Protocol
@@ -136,6 +136,7 @@ class ArrayFile:
 
     def _open(self) -> None:
         self._file, self._lock = open(self.path, "rb", buffering=0), Lock()  # noqa: SIM115 - as long as the object
+        weakref.finalize(self, self._file.close)  # no __del__: names are gone when Python ends
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_file", "_lock")}
@@ -143,10 +144,6 @@ class ArrayFile:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):
-            self._file.close()
 
     def read(self, places: np.ndarray, out: np.ndarray) -> None:
         """Read the images at these places into an array."""

@@ -6,8 +6,8 @@ Kernels are compiled when they are first used, for the element type that they ar
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -175,13 +175,15 @@ class Copies:
         self._stream = cp.cuda.Stream(non_blocking=True)
         self._buffers: dict[tuple[Any, ...], list[tuple[Any, Array]]] = {}
         self._second = False
+        # no __del__, which would run when Python ends and names and CUDA may be gone: all memory is given back then
+        weakref.finalize(self, _free, self._device, self._stream, self._buffers).atexit = False
 
     def begin(self, array: Any) -> Callable[[], Array]:
         """Queue a copy; the call returned lets the current stream wait for it and gives the array on the device."""
         key = array.shape, array.dtype.str
         if key not in self._buffers:
             if len(self._buffers) > 1:  # one for whole batches and one for the last of an epoch
-                self._free()
+                _free(self._device, self._stream, self._buffers)
             self._buffers[key] = [(cupyx.empty_pinned(*key), cp.empty(*key)) for _ in range(2)]
             cp.cuda.get_current_stream().synchronize()  # what had this memory before has done with it
         self._second = not self._second
@@ -197,14 +199,12 @@ class Copies:
 
         return arrived
 
-    def _free(self) -> None:
-        """Give the memory back, once nothing is copied into it any more: a batch may be under way that nobody takes."""
-        self._stream.synchronize()
-        self._buffers.clear()
 
-    def __del__(self) -> None:
-        with suppress(Exception):  # at the end of the process there may be no CUDA any more
-            self._free()
+def _free(device: Any, stream: Any, buffers: dict[tuple[Any, ...], list[tuple[Any, Array]]]) -> None:
+    """Give the buffers of copies back once nothing is copied into them: a batch may be under way that nobody takes."""
+    with device:
+        stream.synchronize()
+    buffers.clear()
 
 
 def multiply(

@@ -191,6 +191,27 @@ def test_memory_is_not_given_back_while_something_is_copied_into_it(monkeypatch)
     assert (last().get() == 1).all()
 
 
+def test_what_is_collected_when_python_ends_says_nothing(tmp_path):
+    """The last reference to a backend, to a file of images and to their buffers may be the interpreter's own."""
+    np.save(tmp_path / "images.npy", np.zeros((4, 2, 2), "uint8"))
+    script = f"""
+import ctypes, sys, numpy as np, strict_cupy
+from im2colnet import lazy
+made = strict_cupy.cupy_modules()
+sys.modules.update(made)
+backend = made["im2colnet_cupy"].CupyBackend()
+backend.prefetch(np.zeros((2, 2), "float32"))()
+ctypes.kept = [backend, lazy.ArrayFile({str(tmp_path / "images.npy")!r}, (4, 2, 2), 128)]
+for module in ctypes, lazy, made["im2colnet_cupy.cuda"]:  # extension modules hold on to modules so
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))
+"""
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "backends", ROOT / "tests")))
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # What is said of packages -------------------------------------------------------------------------------------------
 def test_what_is_said_to_be_installed_is_what_the_extras_bring():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
