@@ -358,7 +358,7 @@ class WithinSample(Layer):
         """Return a view of a parameter, or of its gradient, in the order of the axes of the divided value."""
         raise NotImplementedError
 
-    def _epsilon(self, dtype: str) -> float:
+    def epsilon(self, dtype: str) -> float:
         eps: float = vars(self)["eps"]
         return eps
 
@@ -391,7 +391,7 @@ class WithinSample(Layer):
         return ctx.backend.set_norm.prepare(
             x.reshape(of.shape),
             of.over,
-            partial(self._epsilon, ctx.y.dtype.name),
+            partial(self.epsilon, ctx.y.dtype.name),
             **{name: self._broadcast(array, shape) for name, array in ctx.params.items()},
             **ctx.saved,
             out=ctx.y.reshape(of.shape),
@@ -672,7 +672,7 @@ class RMSNorm(OverLastAxes):
             number("eps", self.eps, or_else="None")
         self._set(elementwise_affine=truth_value("elementwise_affine", self.elementwise_affine))
 
-    def _epsilon(self, dtype: str) -> float:
+    def epsilon(self, dtype: str) -> float:
         if self.eps is None:
             return 2.0**-52 if accumulator(dtype) == "float64" else 2.0**-23
         return self.eps

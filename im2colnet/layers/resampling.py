@@ -57,7 +57,7 @@ class Upsample(Layer):
     def __post_init__(self) -> None:
         if self.size is not None and self.scale_factor is not None:
             raise ShapeError(f"give scale_factor or size, not both: got {self.scale_factor!r} and {self.size!r}")
-        self._factors = _two_factors(2 if self.scale_factor is None else self.scale_factor)
+        self.factors = _two_factors(2 if self.scale_factor is None else self.scale_factor)
         self._size = None if self.size is None else pair(self.size, "size")
         one_of("mode", self.mode, "nearest", "bilinear")
         one_of("align_corners", self.align_corners, None, True, False)
@@ -68,22 +68,22 @@ class Upsample(Layer):
             raise ShapeError("recompute_scale_factor is for scale_factor, not for size")
 
     def output_shape(self, x: Shape) -> Shape:
-        (H, C, W, N), (a, b) = _images(x), self._factors
+        (H, C, W, N), (a, b) = _images(x), self.factors
         oh, ow = self._size or (int(H * a), int(W * b))
         if not (oh and ow):
             raise ShapeError(f"scale_factor={self.scale_factor!r} leaves no pixel of images of the size {(H, W)}")
         return oh, C, ow, N
 
-    def _evenly(self, axis: int, n: int, out: int) -> bool:
+    def evenly(self, axis: int, n: int, out: int) -> bool:
         """Whether ``out`` pixels lie evenly over n pixels of the input, on the first axis or the second."""
-        rounded_down = self._size is None and out != n * self._factors[axis]
+        rounded_down = self._size is None and out != n * self.factors[axis]
         doubles = self.mode == "nearest" and out == 2 * n
         return not rounded_down or bool(self.recompute_scale_factor) or out == n or doubles
 
     def _repeats(self, x: Shape, y: Shape) -> bool:
         """Whether each pixel is repeated, the same number of times along an axis."""
         sizes = (x[0], y[0]), (x[2], y[2])
-        even = all(out % n == 0 and self._evenly(axis, n, out) for axis, (n, out) in enumerate(sizes))
+        even = all(out % n == 0 and self.evenly(axis, n, out) for axis, (n, out) in enumerate(sizes))
         return self.mode == "nearest" and even
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
@@ -126,18 +126,27 @@ class Upsample(Layer):
         else:
             yield lambda: setitem(dx, ..., xp.sum(blocks, axis=(1, 4), dtype=sums))
 
+    def nearest(self, axis: int, n: int, out: int) -> Any:
+        """Return the pixel of n of the input that each of ``out`` pixels shows, on the first axis or the second."""
+        from im2colnet.host import np
+
+        pixels = np.arange(out)
+        if self.evenly(axis, n, out):
+            return pixels * n // out
+        return np.minimum((pixels * (1 / self.factors[axis])).astype(int), n - 1)
+
     def _matrices(self, x: Array, ctx: Context) -> list[Array]:
         """Return the matrices (OH, H) and (OW, W) of weights."""
         from im2colnet.host import np  # they are made once, on the host
 
         y, found = self.output_shape(x.shape), []
         for axis, (n, out) in enumerate(((x.shape[0], y[0]), (x.shape[2], y[2]))):
-            pixels, even = np.arange(out), self._evenly(axis, n, out)
-            apart = n / out if even else 1 / self._factors[axis]  # in pixels of the input
+            pixels = np.arange(out)
             if self.mode == "nearest":
-                low = pixels * n // out if even else np.minimum((pixels * apart).astype(int), n - 1)
-                high, weight = low, np.zeros(out)
+                low = high = self.nearest(axis, n, out)
+                weight = np.zeros(out)
             else:
+                apart = n / out if self.evenly(axis, n, out) else 1 / self.factors[axis]  # in pixels of the input
                 if self.align_corners:
                     place = pixels * ((n - 1) / max(1, out - 1))
                 else:

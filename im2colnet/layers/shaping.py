@@ -308,7 +308,7 @@ class Padding(Layer):
         except (TypeError, ValueError):  # ShapeError is a ValueError
             wanted = "an integer, or four of them, (left, right, top, bottom)"
             raise ShapeError(f"padding must be {wanted}, got {self.padding!r}") from None
-        self._sides = (top, bottom), (left, right)
+        self.sides = (top, bottom), (left, right)
 
     def _check_axis(self, what: str, sides: tuple[int, int], length: int) -> None:
         """Raise a ShapeError if an axis of this length cannot be padded so."""
@@ -317,9 +317,9 @@ class Padding(Layer):
 
     def output_shape(self, x: Shape) -> Shape:
         H, C, W, N = _images(x)
-        for what, sides, length in zip(NAMES[self.axes], self._sides, (H, W), strict=True):
+        for what, sides, length in zip(NAMES[self.axes], self.sides, (H, W), strict=True):
             self._check_axis(what, sides, length)
-        (top, bottom), (left, right) = self._sides
+        (top, bottom), (left, right) = self.sides
         return H + top + bottom, C, W + left + right, N
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
@@ -348,7 +348,7 @@ class Padding(Layer):
 
     def _inside(self, axis: int, length: int) -> Part:
         """Return where the image lies in the output, and what of it."""
-        before, after = self._sides[axis]
+        before, after = self.sides[axis]
         first, last = max(-before, 0), length - max(-after, 0)
         start = max(before, 0)
         return slice(start, start + last - first), slice(first, last)
@@ -421,7 +421,7 @@ class Repeating(Padding):
     def _parts(self, axis: int, length: int) -> tuple[Part, Part, Part]:
         """Return the inside of the output along an axis, and what is before and behind it."""
         places, kept = self._inside(axis, length)
-        before, after = (max(side, 0) for side in self._sides[axis])
+        before, after = (max(side, 0) for side in self.sides[axis])
         first, last = self._around(before, after, kept, length)
         return (places, kept), (slice(places.start), first), (slice(places.stop, places.stop + after), last)
 
