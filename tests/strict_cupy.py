@@ -57,6 +57,7 @@ FUNCTIONS = [
     "greater_equal",
     "isfinite",
     "less",
+    "less_equal",
     "log",
     "log1p",
     "logical_and",

@@ -225,8 +225,8 @@ class Layer:
         """Return whether the layer needs sums over the whole batch in this mode."""
         return self.batch_sums > 0 and (training or self.sums_in_evaluation)
 
-    def is_line(self) -> bool:
-        """Return whether the layer is a line for each channel when it evaluates, as ``running_line`` says."""
+    def is_line(self, channels: int) -> bool:
+        """Return whether the layer is a line for each of these channels when it evaluates, as ``running_line`` says."""
         return self.keeps("running_line") and not self.joins_batch(training=False)
 
     def learns(self, name: str) -> bool:
@@ -290,7 +290,7 @@ class Layer:
     def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
         """Return a and c of ``y = a·x + c`` for each channel, (C,) float64: of a layer that is that when it evaluates.
 
-        It is absorbed by a convolution before it.
+        They are (1,) if they are the same for all channels. It is absorbed by a convolution before it.
         """
         raise NotImplementedError(f"{type(self).__name__} is no line for each channel")
 

@@ -25,6 +25,7 @@ from im2colnet.layers.base import (
     as_rows,
     check_input_channels,
     images_of,
+    rows_shape,
 )
 from im2colnet.layers.shaping import CircularPad2d, Padding, ReflectionPad2d, ReplicationPad2d
 from im2colnet.types import Array, Call, Choice, Shape, Spec, accumulator
@@ -189,7 +190,7 @@ class Conv2d(Filters):
         return _rows_of_windows(self, rows, x) if self.border is None else None
 
     def absorb(self, following: Layer) -> Layer | None:
-        return NormalizedConv2d(self, following) if following.is_line() else None
+        return NormalizedConv2d(self, following) if following.is_line(self.out_channels) else None
 
     def flops(self, x: Shape, y: Shape) -> int:
         K = self.in_channels // self.groups * prod(self.window.kernel)
@@ -258,7 +259,10 @@ class NormalizedConv2d(Layer):
         conv = self.conv.needs(x, y, dtype, backend, training).forward
         weight = self.conv.weight_shape()
         if prod(weight) > prod(y):
-            return Needs(forward=conv | self.norm.needs(y, y, dtype, backend, training).forward)
+            images, of_channels = Spec(rows_shape(y), dtype), Spec((weight[0],), "float64")
+            return Needs(
+                forward=conv | {"channel_affine": backend.channel_affine.scratch(images, of_channels, of_channels)}
+            )
         stored = tuple(weight[axis] for axis in backend.weight_order)
         return Needs(forward={"conv2d": [*conv["conv2d"], Spec(stored, dtype)]})
 
@@ -296,7 +300,7 @@ class NormalizedConv2d(Layer):
     def _write_line(self, ctx: Context, b: Array | None, line: Array) -> None:
         """Write a and c into ``line`` (2, C), with a bias ``b`` of the convolution a and a·b + c."""
         a, c = self.norm.running_line(ctx.buffers, ctx.buffers, ctx.xp)
-        line[0], line[1] = a[self.conv.filters], c[self.conv.filters]
+        line[0], line[1] = (each if len(each) == 1 else each[self.conv.filters] for each in (a, c))
         if b is not None:
             line[1] += line[0] * b
 

@@ -70,8 +70,8 @@ class RunningNorm(Layer):
         running = {"running_mean": Parameter(shape), "running_var": Parameter(shape, value=1.0)}
         return running if self.track_running_stats else {}
 
-    def is_line(self) -> bool:
-        return self.track_running_stats and super().is_line()
+    def is_line(self, channels: int) -> bool:
+        return self.track_running_stats and super().is_line(channels)
 
     def _line_scratch(self, x: Shape, dtype: str, backend: Backend) -> Scratch:
         images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")

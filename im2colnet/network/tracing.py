@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
+from im2colnet.checks import is_truth_value
 from im2colnet.errors import ShapeError
-from im2colnet.layers import Add, Layer, Mul
+from im2colnet.layers import Add, Div, Layer, Mul, Pow, Sub, WithConstant
 from im2colnet.layers.base import GraphBuilder
+
+#: the layers of what Python writes between two values
+OPERATIONS: dict[str, type[Layer]] = {"add": Add, "sub": Sub, "mul": Mul, "div": Div, "pow": Pow}
 
 
 class Value:
-    """A value of a graph that is being made: layers are called with it, and values are added and multiplied.
+    """A value of a graph that is being made: layers are called with it, and it stands in sums, products and the like.
 
     Parameters
     ----------
@@ -20,17 +25,55 @@ class Value:
         Its number in the graph.
     """
 
+    __array_ufunc__ = None  # a NumPy number before it leaves it to us
+
     def __init__(self, scope: Scope, index: int) -> None:
         self.scope, self.index = scope, index
 
     def __add__(self, other: Any) -> Any:
-        return Add()(self, other) if isinstance(other, Value) else NotImplemented
+        return self._joined("add", other)
 
     def __radd__(self, other: Any) -> Any:
-        return self if isinstance(other, int) and other == 0 else NotImplemented  # sum([a, b]) begins with 0
+        return self if isinstance(other, int) and other == 0 else self + other  # sum([a, b]) begins with 0
+
+    def __sub__(self, other: Any) -> Any:
+        return self._joined("sub", other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._joined("sub", other, reverse=True)
 
     def __mul__(self, other: Any) -> Any:
-        return Mul()(self, other) if isinstance(other, Value) else NotImplemented
+        return self._joined("mul", other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._joined("div", other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._joined("div", other, reverse=True)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._joined("pow", other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._joined("pow", other, reverse=True)
+
+    def __neg__(self) -> Any:
+        return self._joined("mul", -1)
+
+    def _joined(self, operation: str, other: Any, reverse: bool = False) -> Any:
+        """Return a function of this value and another one, or a number."""
+        if isinstance(other, Value):
+            return OPERATIONS[operation]()(self, other)
+        if isinstance(other, Real) and not is_truth_value(other):
+            return WithConstant(operation, None, float(other), reverse)(self)
+        if hasattr(other, "shape"):
+            raise ShapeError(
+                "define computes with symbolic values and numbers, got an array: make a layer for it in __init__,"
+                ' self.scale = ic.WithConstant("mul", shape=(C, 1, 1)), and load it as the state "scale.constant"'
+            )
+        return NotImplemented
 
     def __bool__(self) -> bool:
         raise ShapeError(

@@ -41,6 +41,7 @@ def check_layer(
     seed: int = 0,
     backend: str | Backend | None = None,
     expected: Callable[..., Any] | None = None,
+    domain: Callable[[Any], Any] | None = None,
 ) -> None:
     """Check a layer in float64, in training and in evaluation mode; of a network, each of its layers.
 
@@ -65,6 +66,8 @@ def check_layer(
         ``expected(layer, state, *inputs)`` computes in float64 what ``forward`` must give for inputs (N, C, H, W) or
         (N, features), such as :attr:`im2colnet.testing.cases.LayerCase.forward`; ``state`` is a
         :class:`~im2colnet.testing.cases.State`.
+    domain : callable, optional
+        ``domain(x)`` makes of normal numbers those that the layer takes, e.g. ``numpy.exp`` for positive ones.
 
     Raises
     ------
@@ -87,7 +90,8 @@ def check_layer(
                 continue
             samples = [_sample(shapes[v]) for v in node.inputs]
             for training in (True, False):
-                _check(net, node, samples, training, batch, seed, expected if node.layer is layer else None)
+                mine = node.layer is layer
+                _check(net, node, samples, training, batch, seed, expected if mine else None, domain if mine else None)
         for training in (True, False):
             Plan(net.graph, internal_shape(sample, batch), "float64", net.backend, training)
 
@@ -108,35 +112,37 @@ def _check(
     batch: int,
     seed: int,
     expected: Callable[..., Any] | None,
+    domain: Callable[[Any], Any] | None,
 ) -> None:
     rng = np.random.default_rng(seed)
+    suited = domain or (lambda x: x)
     for parameter in node.params.values():  # or what begins as 0 would hide what is wrong
         parameter[...] = net.backend.asarray(
             net.backend.to_numpy(parameter) + 0.1 * rng.standard_normal(parameter.shape)
         )
     trial = Trial(net, node, samples, training, [batch])
-    xs = [rng.standard_normal(internal_shape(sample, batch)) for sample in samples]
+    xs = [suited(rng.standard_normal(internal_shape(sample, batch))) for sample in samples]
     _check_forward(trial, xs)
     if expected is not None:
         _check_expected(trial, xs, expected)
     divided = Trial(net, node, samples, training, [1, batch - 1])
-    _check_samples(trial, divided, xs, rng)
+    _check_samples(trial, divided, xs, [suited(rng.standard_normal(x.shape[:-1])) for x in xs])
     if not training:
         return
     dy = rng.standard_normal(trial.forward(xs).shape)
     _check_backward(trial, xs, dy)
-    _check_gradients(trial, xs, dy, rng)
+    _check_gradients(trial, xs, dy, rng, suited)
     _check_sums(trial, divided, xs, dy)
     _check_state(trial, divided, xs)
 
 
-def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], rng: Any) -> None:
+def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], others: Sequence[Any]) -> None:
     """Check that no sample depends on the others, or, where it may, that only the whole batch matters."""
     y = trial.forward(xs)
     if not trial.layer.joins_batch(trial.training):
         other = [x.copy() for x in xs]
-        for x in other:
-            x[..., 0] = rng.standard_normal(x.shape[:-1])
+        for x, sample in zip(other, others, strict=True):
+            x[..., 0] = sample
         if not np.array_equal(trial.forward(other)[..., 1:], y[..., 1:]):
             raise trial.error(
                 "forward lets a sample depend on the others of the batch, so that results depend on how a batch is"
@@ -296,13 +302,13 @@ def _unwritten(first: Any, second: Any) -> bool:
     return bool((first == 7.0).all() and (second == -3.0).all())
 
 
-def _check_gradients(trial: Trial, xs: Sequence[Any], dy: Any, rng: Any) -> None:
+def _check_gradients(trial: Trial, xs: Sequence[Any], dy: Any, rng: Any, suited: Callable[[Any], Any]) -> None:
     """Compare each gradient with differences along a random direction."""
     wanted: list[int | str] = [*range(len(xs)), *trial.node.params]
     for of in wanted:
         what = f"the parameter {of!r}" if isinstance(of, str) else f"the input{f' {of}' if len(xs) > 1 else ''}"
         for _ in range(POINTS):
-            point = [x + 0.1 * rng.standard_normal(x.shape) for x in xs]
+            point = [suited(x + 0.1 * rng.standard_normal(x.shape)) for x in xs]
             trial.forward(point)
             dxs, gradients = trial.backward(dy)
             exact = dxs[of] if isinstance(of, int) else gradients[of]

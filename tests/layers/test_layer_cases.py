@@ -24,14 +24,14 @@ def random(case, layer, shapes):
 @pytest.mark.parametrize(("case", "layer", "shapes"), EXAMPLES)
 def test_the_contract(case, layer, shapes, every_backend):
     before = dict(vars(layer))
-    check_layer(layer, shapes, backend=every_backend, expected=case.forward)
+    check_layer(layer, shapes, backend=every_backend, expected=case.forward, domain=case.domain)
     assert vars(layer) == before
 
 
 @pytest.mark.parametrize("shard", [None, 2], ids=["one shard", "shards"])
 @pytest.mark.parametrize(("case", "layer", "shapes"), [example for example in EXAMPLES if not random(*example.values)])
 def test_the_gradients_of_a_batch_are_the_oracle_s(case, layer, shapes, shard):
-    x = normal(5, *input_shape_of(*shapes))
+    x = case.domain(normal(5, *input_shape_of(*shapes)))
     probe = Probe([network_of(layer, *shapes)], x, shard=shard)
     result = probe.step()
     dx, gradients = differentiate(probe.net, x, probe.dy.reshape(5, -1), own=[OFFSET, PART])
@@ -44,7 +44,7 @@ def test_the_gradients_of_a_batch_are_the_oracle_s(case, layer, shapes, shard):
 @pytest.mark.parametrize(("case", "layer", "shapes"), EXAMPLES)
 def test_an_image_whose_rows_workers_share_is_the_whole_one(case, layer, shapes, bands):
     """One worker makes all bands here, by the programs that several workers have."""
-    x, found = normal(1, *input_shape_of(*shapes)), []
+    x, found = case.domain(normal(1, *input_shape_of(*shapes))), []
     for count in 1, bands:
         with divided(bands=count, band_min_flops=1):
             net = network_of(layer, *shapes).init(0, "float64")

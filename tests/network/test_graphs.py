@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, loss_and_gradient
+from helpers import assert_same_bits, loss_and_gradient, normal
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
@@ -380,9 +380,41 @@ def test_mistakes_in_define(define, message):
         network(define, a=conv()).init().predict(np.ones((3, 2, 8, 8)))
 
 
-def test_a_number_is_no_value():
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda a, b: a - b,
+        lambda a, b: a / (b * b + 1),
+        lambda a, b: b - 2 * a,
+        lambda a, b: -a + 3 - b,
+        lambda a, b: 0.5 + np.float32(0.5) * a - np.int64(2) * b,
+        lambda a, b: a / 4 + 1 / (b**2 + 1),
+        lambda a, b: (a**2 + 1) ** (b / 8),
+        lambda a, b: 2**a + sum([a, b, 1.5]),
+        lambda a, b: a**3 * b,
+    ],
+)
+def test_formulas_in_define(formula):
+    """What Python computes with arrays, ``define`` does with symbolic values; numbers are no part of the state."""
+    net = network(lambda self, x: formula(self.a(x), self.b(x)), a=conv(), b=conv()).init(0, "float64")
+    assert set(net.state_dict()) == {f"{layer}.{name}" for layer in "ab" for name in ("weight", "bias")}
+    x = normal(3, 2, 4, 4)
+    a, b = (ic.Sequential([conv()]).init(0, "float64") for _ in range(2))
+    for part, name in (a, "a"), (b, "b"):
+        part.load_state_dict({f"0.{key}": net.state_dict()[f"{name}.{key}"] for key in ("weight", "bias")})
+    assert_allclose(net.predict(x), formula(a.predict(x), b.predict(x)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("other", ["1", None, True, [1]])
+def test_what_is_no_number_is_no_value(other):
     with pytest.raises(TypeError, match="unsupported operand"):
-        network(lambda self, x: self.a(x) + 1, a=conv()).init()
+        network(lambda self, x: self.a(x) + other, a=conv()).init()
+
+
+@pytest.mark.parametrize("formula", [lambda x: x * np.ones(3), lambda x: np.ones((2, 1, 1)) - x])
+def test_an_array_in_define_becomes_a_layer(formula):
+    with pytest.raises(ic.ShapeError, match=r"got an array: make a layer for it.*ic.WithConstant\(\"mul\""):
+        network(lambda self, x: formula(self.a(x)), a=conv()).init()
 
 
 def test_values_of_two_networks():

@@ -19,6 +19,11 @@ class State(NamedTuple):
     training: bool = False
 
 
+def positive(x: Array) -> Array:
+    """Return positive numbers for any ones, for functions that are smooth only there."""
+    return abs(x) + 0.2
+
+
 @dataclass(frozen=True)
 class LayerCase:
     """A class of layers.
@@ -34,12 +39,16 @@ class LayerCase:
         training.
     examples : tuple of (Layer, shape, ...)
         Layers of the class, each with the shape of one sample of each of its inputs.
+    domain : callable
+        ``domain(x)`` makes of normal numbers those that the layer is a smooth function of, such as positive ones; by
+        default these numbers.
     """
 
     kind: type[Layer]
     forward: Callable[..., Array | None]
     backward: Callable[..., tuple[tuple[Array, ...], dict[str, Array]]]
     examples: tuple[tuple[Any, ...], ...]
+    domain: Callable[[Array], Array] = lambda x: x
 
 
 @dataclass(frozen=True)
