@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
@@ -133,6 +134,16 @@ def _less(a: Any, b: Any) -> bool:
     raise Unfoldable(f"it compares {a} with {b}")
 
 
+def _least(a: Any, b: Any) -> Any:
+    with suppress(Unfoldable):
+        return b if _less(b, a) else a
+    return a if _less(a, b) else b
+
+
+def _most(a: Any, b: Any) -> Any:
+    return b if _least(a, b) is a else a
+
+
 def _round(function: Callable[[float], Any]) -> Callable[[Any], Any]:
     def rounded(a: Any) -> Any:
         if not isinstance(a, Batch):
@@ -157,8 +168,8 @@ SYMBOLIC: dict[str, Callable[..., Any]] = {
     "Greater": lambda a, b: _less(b, a),
     "LessOrEqual": lambda a, b: not _less(b, a),
     "GreaterOrEqual": lambda a, b: not _less(a, b),
-    "Min": lambda a, b: a if _less(a, b) else b,
-    "Max": lambda a, b: b if _less(a, b) else a,
+    "Min": _least,
+    "Max": _most,
     "Where": lambda condition, a, b: a if condition else b,
     "Floor": _round(np.floor),
     "Ceil": _round(np.ceil),

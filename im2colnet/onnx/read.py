@@ -20,18 +20,18 @@ from typing import Any
 
 from im2colnet.errors import ModelError, install
 from im2colnet.host import np
-from im2colnet.text import amount, quoted
+from im2colnet.text import amount, printable, quoted
 
 #: nodes of a model, those of its functions and branches included
 MOST_NODES = 100_000
 #: functions and branches within each other
 DEEPEST = 32
-#: numbers or strings in an attribute
-LONGEST = 1_000_000
+#: bytes of the names and attributes of all nodes, when functions have been replaced by their nodes
+MOST_TEXT = 200_000_000
 #: axes of an array of NumPy
 MOST_AXES = 64
 #: values of protobuf's wire format in a file: more would take minutes to look at
-MOST_VALUES = 5_000_000
+MOST_VALUES = 2_000_000
 #: problems of a file that an error tells
 MOST_TOLD = 10
 #: bytes that a message of protobuf takes when it is parsed, about
@@ -134,14 +134,12 @@ def _parsed(source: Any, max_bytes: int) -> tuple[Any, str | None, str]:
         data, folder, label = bytes(source), None, "the ONNX model"
     elif isinstance(source, (str, os.PathLike)):
         path = os.fsdecode(source)
-        label = quoted(path)
+        label = printable(path)
         data, folder = _content(path, label, max_bytes), os.path.dirname(os.path.abspath(path))
     else:
         raise ModelError(f"an ONNX model is a path, bytes or a ModelProto; got {type(source).__name__}")
     try:
-        needed = memory_of(data, onnx.ModelProto.DESCRIPTOR)
-        if needed > max_bytes:
-            raise ModelError(_too_large("when it is read", needed, max_bytes))
+        check_memory(data, onnx.ModelProto.DESCRIPTOR, max_bytes)
         return onnx.ModelProto.FromString(data), folder, label
     except (DecodeError, ValueError) as error:
         reason = error if isinstance(error, ModelError) else "it is no ONNX file, or it is damaged"
@@ -154,9 +152,9 @@ def _content(path: str, label: str, max_bytes: int) -> bytes:
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise ModelError(f"{label} is a pipe or a device, a file is needed")
+                raise ModelError(f"{label} is a folder, a pipe or a device: a file is needed")
             if found.st_size > max_bytes:
-                raise ModelError(f"{label}: {_too_large('for the file', found.st_size, max_bytes)}")
+                raise ModelError(f"{label}: {_too_large(found.st_size, max_bytes)}")
             return file.read(found.st_size)
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
@@ -165,8 +163,8 @@ def _content(path: str, label: str, max_bytes: int) -> bytes:
         raise ModelError(f"cannot read {label}: {reason}") from error
 
 
-def _too_large(what: str, needed: int, limit: int) -> str:
-    return f"it would take {amount(needed, 1024)}B {what}, the limit is {amount(limit, 1024)}B: max_bytes=... raises it"
+def _too_large(needed: int, limit: int, what: str = "it") -> str:
+    return f"{what} would take {amount(needed, 1024)}B, the limit is {amount(limit, 1024)}B: max_bytes=... raises it"
 
 
 #: protobuf's numbers of the types that are written as varints
@@ -179,15 +177,11 @@ def _message_fields(descriptor: Any) -> dict[int, tuple[Any, int]]:
     return {f.number: (f.message_type, 8 if f.type in VARINTS else 1) for f in descriptor.fields}
 
 
-def memory_of(data: bytes, descriptor: Any) -> int:
-    """Return about how many bytes a protobuf message will take, by a walk over it that allocates nothing.
+def check_memory(data: bytes, descriptor: Any, max_bytes: int) -> None:
+    """Raise a ModelError for a protobuf message that is damaged, or would take too much memory when it is parsed.
 
-    A file of some megabytes may hold millions of empty messages, or numbers of one byte each.
-
-    Raises
-    ------
-    ModelError
-        If it is damaged, or holds more than ``MOST_VALUES`` values.
+    A file of some megabytes may hold millions of empty messages, or numbers of one byte each. This is a walk over the
+    bytes that allocates nothing.
     """
     needed, values, at, size = len(data), 0, 0, len(data)
     if not size:
@@ -208,12 +202,16 @@ def memory_of(data: bytes, descriptor: Any) -> int:
     while True:
         while at == end:
             if not outer:
-                return needed
+                return
             fields, end = outer.pop()
         values += 1
         if values > MOST_VALUES:
             raise ModelError(f"it has more than {MOST_VALUES:,} values")
-        tag, at = varint(at)
+        tag = data[at]
+        if tag < 128:
+            at += 1
+        else:
+            tag, at = varint(at)
         number, wire = tag >> 3, tag & 7
         if wire == 0:
             _, at = varint(at)
@@ -223,7 +221,11 @@ def memory_of(data: bytes, descriptor: Any) -> int:
         elif wire == 5:
             at += 4
         elif wire == 2:
-            length, at = varint(at)
+            length = data[at] if at < end else 128
+            if length < 128:
+                at += 1
+            else:
+                length, at = varint(at)
             message, factor = fields.get(number, (None, 1))
             if length > end - at:
                 raise damaged
@@ -240,6 +242,8 @@ def memory_of(data: bytes, descriptor: Any) -> int:
             raise damaged
         if at > end:
             raise damaged
+        if needed > max_bytes:
+            raise ModelError(_too_large(needed, max_bytes, "reading it"))
 
 
 # From protobuf to a model -------------------------------------------------------------------------------------------
@@ -256,6 +260,7 @@ class _Reader:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.visited = 0  #: nodes
+        self.text = 0  #: bytes of names and attributes until now
         self.bytes = 0  #: of all constants until now
         self.halves = 0  #: constants that were float16 or bfloat16
         self.files: dict[str, memoryview] = {}
@@ -285,7 +290,7 @@ class _Reader:
         if not outputs:
             raise ModelError("the graph has no output")
         nodes = self.ordered(nodes, outputs, {*given, *self.tensors})
-        read = {name for node in nodes for name in _reads(node)} | set(outputs)
+        read = {name for node in nodes for name in reads(node)} | set(outputs)
         constants = {name: self.array(t, f"tensor {quoted(name)}") for name, t in self.tensors.items() if name in read}
         unread = [name for name in given if name not in read]
         if unread and len(unread) < len(given):
@@ -337,18 +342,18 @@ class _Reader:
         if depth > DEEPEST:
             raise ModelError(f"functions or branches are more than {DEEPEST} deep within each other")
         found: list[OnnxNode] = []
+        self.visited += len(protos)
+        if self.visited > MOST_NODES:
+            raise ModelError(f"it has more than {MOST_NODES:,} nodes")
         for proto in protos:
-            self.visited += 1
-            if self.visited > MOST_NODES:
-                raise ModelError(f"it has more than {MOST_NODES:,} nodes")
             domain, op = _domain(proto.domain), _text(proto.op_type)
             inputs, outputs = (
-                tuple(names.get(name, prefix + name) if name else "" for name in map(_text, listed))
-                for listed in (proto.input, proto.output)
+                tuple(self.name(n, names, prefix) for n in listed) for listed in (proto.input, proto.output)
             )
             if not any(outputs):
                 continue  # nothing can need it
             name = prefix + _text(proto.name) if proto.name else ""
+            self.take(64 + len(name) + len(op))
             where = f"node {quoted(name or next(filter(None, outputs)))} ({quoted(op)[1:-1]})"
             attributes = self.attributes(proto, where, names, prefix, opsets, given, depth)
             function = self.functions.get((domain, op, _text(proto.overload)))
@@ -359,6 +364,20 @@ class _Reader:
             found.append(OnnxNode(op, domain, name, inputs, outputs, attributes, opset))
         return found
 
+    def name(self, name: Any, names: ChainMap[str, str], prefix: str) -> str:
+        """Return what a name of a function or a branch is called in the whole model."""
+        found = _text(name)
+        if found:
+            found = names[found] if found in names else prefix + found
+        self.take(64 + len(found))
+        return found
+
+    def take(self, size: int) -> None:
+        """Count what names and attributes take: a function of some bytes may be called a thousand times."""
+        self.text += size
+        if self.text > MOST_TEXT:
+            raise ModelError(f"its names and attributes take more than {amount(MOST_TEXT, 1024)}B")
+
     def inlined(
         self, function: Any, inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: dict[str, Any], depth: int
     ) -> list[OnnxNode]:
@@ -366,6 +385,7 @@ class _Reader:
         self.calls += 1
         name, prefix = quoted(_text(function.name)), f"{_text(function.name)}.{self.calls}/"
         formal_inputs, formal_outputs = ([*map(_text, listed)] for listed in (function.input, function.output))
+        self.take(64 * (len(formal_inputs) + len(formal_outputs)))
         if len(inputs) > len(formal_inputs) or len(outputs) > len(formal_outputs):
             raise ModelError(f"function {name} is called with more inputs or outputs than it has")
         names = {o: prefix + o for node in function.node for o in map(_text, node.output) if o}
@@ -414,8 +434,9 @@ class _Reader:
                 nodes = self.nodes(graph.node, scope, inner, opsets, given, depth + 1)
                 outputs = tuple(scope.get(o, inner + o) for o in (_text(value.name) for value in graph.output))
                 local = {inner + _text(tensor.name) for tensor in graph.initializer}
-                outside = {n for node in nodes for n in _reads(node)} - {n for node in nodes for n in node.outputs}
-                nodes = self.ordered(nodes, outputs, outside | local | set(outputs))
+                outside = {n for node in nodes for n in reads(node)} | set(outputs)
+                outside -= {n for node in nodes for n in node.outputs}
+                nodes = self.ordered(nodes, outputs, outside | local)
                 found[name] = Branch(tuple(nodes), outputs)
             else:
                 found[name] = self.value(attribute, where, name)
@@ -425,6 +446,7 @@ class _Reader:
         """Return the value of an attribute."""
         kind = attribute.type or _kind(attribute)
         single, several = KINDS.get(kind, (None, None))
+        self.take(64 + len(attribute.s))
         what = f"attribute {quoted(name or _text(attribute.name))} of {where}"
         if single == "t":
             return self.array(attribute.t, what)
@@ -432,8 +454,7 @@ class _Reader:
             return PYTHON[single](getattr(attribute, single))
         if several is not None:
             values = getattr(attribute, several)
-            if len(values) > LONGEST:
-                raise ModelError(f"{what} has {len(values):,} values, {LONGEST:,} at most are read")
+            self.take(40 * len(values) + (sum(map(len, values)) if several == "strings" else 0))
             return tuple(map(PYTHON[several[:-1]], values))
         return None  # graphs and types: no operator that is known has them
 
@@ -445,17 +466,19 @@ class _Reader:
                 if name in maker or name in known:
                     raise ModelError(f"two values are called {quoted(name)}, the second is made by {node}")
                 maker[name] = i
-        needed, left = set(), list(outputs)
+        needed: set[int] = set()
+        missing: set[str] = set()
+        left = list(outputs)
         waits: dict[int, set[int]] = {}
         while left:
             name = left.pop()
             if name not in maker:
-                if name not in known:
+                if name not in known and name not in missing:
                     self.problems.append(f"nothing makes the value {quoted(name)}, which a node or an output needs")
-                    known = known | {name}
+                    missing.add(name)
             elif (i := maker[name]) not in needed:
                 needed.add(i)
-                read = list(dict.fromkeys(_reads(nodes[i])))
+                read = list(dict.fromkeys(reads(nodes[i])))
                 waits[i] = {maker[n] for n in read if n in maker}
                 left += read
         readers: dict[int, list[int]] = {i: [] for i in needed}
@@ -501,10 +524,10 @@ class _Reader:
         size = np.dtype(stored).itemsize
         needed = prod(dims) * size
         if prod(max(d, 1) for d in dims) * max(size, np.dtype(result).itemsize) > self.max_bytes:
-            raise _Problem(f"of shape {_cut(dims)}: {_too_large('for it', prod(dims) * size, self.max_bytes)}")
+            raise _Problem(f"of shape {_cut(dims)}: {_too_large(prod(dims) * size, self.max_bytes)}")
         self.bytes += prod(dims) * np.dtype(result).itemsize
         if self.bytes > self.max_bytes:
-            raise ModelError(_too_large("or more for its tensors", self.bytes, self.max_bytes))
+            raise ModelError(_too_large(self.bytes, self.max_bytes, "its tensors"))
         if tensor.data_location == tensor.EXTERNAL:
             data: Any = self.outside(tensor, needed)
             array = np.frombuffer(data, stored, prod(dims)) if needed else np.zeros(0, stored)
@@ -518,7 +541,8 @@ class _Reader:
             if len(values) != prod(dims):
                 raise _Problem(f"of shape {_cut(dims)} should hold {prod(dims):,} numbers, it holds {len(values):,}")
             wide = {"int32_data": "int32", "int64_data": "int64", "uint64_data": "uint64"}.get(where, stored)
-            array = np.fromiter(values, wide, len(values)).astype(stored, copy=False)
+            array = np.fromiter(values, wide, len(values))
+            array = array.astype("<u2").view("<f2") if kind == FLOAT16 else array.astype(stored, copy=False)
         if kind == BFLOAT16:
             array = (array.astype("uint32") << 16).view("float32")
         self.halves += kind in (FLOAT16, BFLOAT16)
@@ -616,14 +640,14 @@ def _domain(name: Any) -> str:
     return "" if found in OWN_DOMAINS else found
 
 
-def _reads(node: OnnxNode) -> Iterator[str]:
+def reads(node: OnnxNode) -> Iterator[str]:
     """Yield the names that a node reads; an ``If`` also reads what its branches read and do not make."""
     yield from filter(None, node.inputs)
     for value in node.attributes.values():
         if isinstance(value, Branch):
             made = {name for inner in value.nodes for name in inner.outputs}
             for inner in value.nodes:
-                yield from (name for name in _reads(inner) if name not in made)
+                yield from (name for name in reads(inner) if name not in made)
             yield from (name for name in value.outputs if name not in made)
 
 
