@@ -1,1 +1,70 @@
-"""Networks of other libraries: ONNX files."""
+"""Networks as ONNX files, from other frameworks and to them.
+
+Only here the package ``onnx`` is used, and only when a function is called: ``pip install 'im2colnet[onnx]'``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.errors import InputWarning
+from im2colnet.network import Net
+from im2colnet.onnx import importers  # noqa: F401 - they register themselves
+from im2colnet.onnx.read import read
+from im2colnet.onnx.simplify import simplify
+from im2colnet.onnx.translate import IMPORTERS, Importer, translate
+
+__all__ = ["load", "supported"]
+
+
+def load(
+    source: Any,
+    input_shape: Sequence[int] | None = None,
+    *,
+    max_bytes: int = 2 << 30,
+    backend: str | Backend | None = None,
+) -> Net:
+    """Make a network of an ONNX model.
+
+    What comes back is a network of this library's layers: it can be trained, saved as a checkpoint, and exported again.
+    Its parameters have the names that they have in the file. ``predict`` returns what the file returns. A loss is given
+    the scores before a final softmax.
+
+    Parameters
+    ----------
+    source : path, bytes or onnx.ModelProto
+    input_shape : (C, H, W), (C, L) or (features,), optional
+        Shape of a sample, where the file does not say it. The channels are first, whatever the file's order is.
+    max_bytes : int
+        The most that the constants of the file may need.
+    backend : str or Backend, optional
+        Where the parameters live; see :func:`im2colnet.get_backend`.
+
+    Returns
+    -------
+    Net
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or the network has something that is not supported; the message names all of it.
+
+    Warns
+    -----
+    InputWarning
+        If something is read in another sense than the file says, such as a batch norm in training mode.
+    """
+    model = read(source, max_bytes)
+    found = translate(model, input_shape, max_bytes)
+    found.check()
+    for note in found.notes:
+        warnings.warn(f"{model.name}: {note}", InputWarning, stacklevel=2)
+    return simplify(found.draft).network(backend)
+
+
+def supported() -> list[Importer]:
+    """Return a row for each operator that :func:`load` reads: its opsets, the layers that it becomes, and limits."""
+    return sorted(IMPORTERS.values(), key=lambda row: row.operator.lower())

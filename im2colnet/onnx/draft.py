@@ -1,0 +1,149 @@
+"""The network that is being made of a model: layers by name, what they read, and the numbers that they begin with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.backend.registry import get_backend, use_backend
+from im2colnet.layers import Layer, Softmax
+from im2colnet.layout import internal_shape, user_shape
+from im2colnet.network import Net
+
+#: the name of the network's input among the layers
+INPUT = "input"
+
+
+@dataclass
+class Entry:
+    """A layer, the layers that it reads, and its parameters and state."""
+
+    layer: Layer
+    reads: tuple[str, ...]
+    shape: tuple[int, ...]  #: of a sample of its output, as users see it: (C, H, W) of images
+    weights: dict[str, Any] = field(default_factory=dict)
+    own_name: bool = False  #: whether its name is that of its weights in the file
+
+
+class Draft:
+    """Layers by name, in an order in which each comes after those that it reads.
+
+    Parameters
+    ----------
+    input_shape : (C, H, W), or that of any other sample
+    """
+
+    def __init__(self, input_shape: Sequence[int]) -> None:
+        self.input_shape = tuple(input_shape)
+        self.entries: dict[str, Entry] = {}
+        self.outputs: list[str] = []
+        self._outer: set[str] = set()  # what comes before a dot in the names, such as "layer1.0" of "layer1.0.conv1"
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a sample of a layer's output."""
+        return self.input_shape if name == INPUT else self.entries[name].shape
+
+    def output_shape(self, layer: Layer, reads: Sequence[str]) -> tuple[int, ...]:
+        """Return the shape of a sample of what a layer makes of these values, or raise a ShapeError."""
+        made = layer.output_shape(*(internal_shape(self.shape(read), 1) for read in reads))
+        return user_shape(made)[1:]
+
+    def add(
+        self, name: str, layer: Layer, reads: Sequence[str], weights: Mapping[str, Any] = {}, own_name: bool = False
+    ) -> str:
+        """Append a layer, and return its name: the one that is asked for, or one like it that is free."""
+        shape = self.output_shape(layer, reads)
+        name = self.free_name(name)
+        self._note_name(name)
+        self.entries[name] = Entry(layer, tuple(reads), shape, dict(weights), own_name)
+        return name
+
+    def _note_name(self, name: str) -> None:
+        parts = name.split(".")
+        self._outer |= {".".join(parts[:i]) for i in range(1, len(parts))}
+
+    def free_name(self, name: str) -> str:
+        """Return a name that no layer has, nor the first part of a layer's name."""
+        parts = name.split(".")
+        taken = any(".".join(parts[:i]) in self.entries for i in range(1, len(parts)))  # a layer, not a part of a name
+        wanted = name.replace(".", "_") if taken else name
+        found, count = wanted, 1
+        while found in self.entries or found in self._outer or found in (INPUT, ""):
+            count += 1
+            found = f"{wanted}_{count}"
+        return found
+
+    # ------------------------------------------------------------------ what passes need
+
+    def readers(self) -> Counter[str]:
+        """Count who reads each value: layers, and whoever gets the network's outputs."""
+        return Counter([*(read for entry in self.entries.values() for read in entry.reads), *self.outputs])
+
+    def followers(self) -> dict[str, list[str]]:
+        """Return for each value the layers that read it."""
+        found: dict[str, list[str]] = {name: [] for name in (INPUT, *self.entries)}
+        for name, entry in self.entries.items():
+            for read in entry.reads:
+                found[read].append(name)
+        return found
+
+    def redirect(self, old: str, new: str) -> None:
+        """Let all that read one value read another."""
+        for entry in self.entries.values():
+            entry.reads = tuple(new if read == old else read for read in entry.reads)
+        self.outputs = [new if name == old else name for name in self.outputs]
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a layer another name, at its place."""
+        self.entries = {new if name == old else name: entry for name, entry in self.entries.items()}
+        self._note_name(new)
+        self.redirect(old, new)
+
+    def prune(self) -> None:
+        """Drop the layers that no output depends on."""
+        needed = {*self.outputs}
+        for name, entry in reversed(self.entries.items()):
+            if name in needed:
+                needed |= {*entry.reads}
+        self.entries = {name: entry for name, entry in self.entries.items() if name in needed}
+
+    def sort(self) -> None:
+        """Bring the layers into an order in which each comes after those that it reads."""
+        found: dict[str, Entry] = {}
+        for start in self.entries:
+            stack = [start]
+            while stack:
+                name = stack[-1]
+                missing = [read for read in self.entries[name].reads if read != INPUT and read not in found]
+                if name in found or not missing:
+                    found.setdefault(name, self.entries[name])
+                    stack.pop()
+                else:
+                    stack += missing
+        self.entries = found
+
+    # ------------------------------------------------------------------ the network
+
+    def scores(self) -> Iterator[str]:
+        """Yield for each output the value that a loss is given: for a softmax of the classes, what it reads."""
+        for name in self.outputs:
+            entry = self.entries[name]
+            is_last = isinstance(entry.layer, Softmax) and entry.layer.dim % (len(entry.shape) + 1) == 1
+            yield entry.reads[0] if is_last and entry.reads[0] != INPUT else name
+
+    def network(self, backend: str | Backend | None = None) -> Net:
+        """Return the network, with its parameters."""
+        layers = {name: (entry.layer, *entry.reads) for name, entry in self.entries.items()}
+        scores = [*self.scores()]
+        net = Net(layers, outputs=self.outputs, scores=scores if scores != self.outputs else None)
+        net.input_shape = self.input_shape
+        weights = {f"{name}.{key}": w for name, entry in self.entries.items() for key, w in entry.weights.items()}
+        with use_backend(get_backend(backend)):
+            if weights:
+                net.load_state_dict(weights)
+            else:
+                net.init()
+        return net

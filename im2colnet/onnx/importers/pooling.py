@@ -1,0 +1,158 @@
+"""Pooling, and what is reduced along axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from im2colnet.layers import (
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    LPPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    Mean,
+)
+from im2colnet.onnx.importers.windows import around, axes, one, pads, sizes
+from im2colnet.onnx.read import OnnxNode
+from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+
+
+def window(node: OnnxNode, t: Translation) -> dict[str, Any]:
+    """Return what all layers of pooling are given."""
+    n, kernel = axes(node, t), tuple(node.attributes["kernel_shape"])
+    if len(kernel) != n:
+        raise Refused(f"kernel_shape {kernel} does not fit an input of {n} axes besides batch and channels")
+    return {
+        "kernel_size": one(kernel),
+        "stride": one(sizes(node, "strides", n)),
+        "padding": around(pads(node, t, kernel)),
+        "dilation": one(sizes(node, "dilations", n)),
+        "ceil_mode": bool(node.attributes.get("ceil_mode", 0)),
+    }
+
+
+@importer("MaxPool", (6, 22), "MaxPool1d, MaxPool2d", "1-D and 2-D; no indices")
+def max_pool(node: OnnxNode, t: Translation) -> None:
+    t.only_first_output(node)
+    t.add(node, (MaxPool1d if axes(node, t) == 1 else MaxPool2d)(**window(node, t)), node.inputs[0])
+
+
+@importer("AveragePool", (6, 22), "AvgPool1d, AvgPool2d", "1-D and 2-D")
+def average_pool(node: OnnxNode, t: Translation) -> None:
+    t.add(node, mean(node, t, count_include_pad=bool(node.attributes.get("count_include_pad", 0))), node.inputs[0])
+
+
+def mean(node: OnnxNode, t: Translation, **options: Any) -> Any:
+    return (AvgPool1d if axes(node, t) == 1 else AvgPool2d)(**window(node, t), **options)
+
+
+@importer("LpPool", (6, 22), "LPPool2d, or Abs, power, AvgPool, power", "1-D and 2-D")
+def lp_pool(node: OnnxNode, t: Translation) -> None:
+    p, given = node.attributes.get("p", 2), window(node, t)
+    plain = not given["padding"] and not given["ceil_mode"] and "dilations" not in node.attributes
+    if plain and p % 2 == 0 and axes(node, t) == 2:
+        t.add(node, LPPool2d(float(p), given["kernel_size"], given["stride"]), node.inputs[0])
+        return
+    t.chain(node, node.inputs[0], *powers(p), mean(node, t, divisor_override=1), *root(p))
+
+
+def powers(p: float) -> list[Any]:
+    """Return layers that raise the sizes of numbers to a power."""
+    return [layer_kind("Square")()] if p == 2 else [layer_kind("Abs")(), *power(float(p))]
+
+
+def root(p: float) -> list[Any]:
+    """Return layers that undo a power of positive numbers."""
+    return [layer_kind("Sqrt")()] if p == 2 else power(1 / p)
+
+
+def power(p: float) -> list[Any]:
+    return [] if p == 1 else [layer_kind("WithConstant")("pow", None, p)]
+
+
+@importer("GlobalAveragePool", (6, 22), "GlobalAvgPool2d, Mean")
+def global_average_pool(node: OnnxNode, t: Translation) -> None:
+    t.add(node, mean_of(places(node, t), len(t.shape(node.inputs[0])), keepdim=True), node.inputs[0])
+
+
+def places(node: OnnxNode, t: Translation) -> tuple[int, ...]:
+    """Return the axes behind the channels."""
+    found = tuple(range(2, len(t.shape(node.inputs[0]))))
+    if not found:
+        raise Refused("its input has no axes besides batch and channels")
+    return found
+
+
+def mean_of(dims: tuple[int, ...], ndim: int, keepdim: bool) -> Any:
+    """Return the layer of a mean along axes; that of whole images is faster than others."""
+    return GlobalAvgPool2d() if keepdim and ndim == 4 and dims == (2, 3) else Mean(dims, keepdim)
+
+
+@importer("GlobalMaxPool", (6, 22), "AdaptiveMaxPool1d, AdaptiveMaxPool2d", "1-D and 2-D")
+def global_max_pool(node: OnnxNode, t: Translation) -> None:
+    t.add(node, AdaptiveMaxPool1d(1) if axes(node, t) == 1 else AdaptiveMaxPool2d(1), node.inputs[0])
+
+
+@importer("GlobalLpPool", (6, 22), "Abs, power, Sum, power")
+def global_lp_pool(node: OnnxNode, t: Translation) -> None:
+    p = node.attributes.get("p", 2)
+    t.chain(node, node.inputs[0], *powers(p), layer_kind("Sum")(places(node, t), True), *root(p))
+
+
+# ---------------------------------------------------------------------- along axes
+
+
+def reduced(node: OnnxNode, t: Translation) -> tuple[tuple[int, ...], bool]:
+    """Return the axes of a reduction, and whether they stay with length 1."""
+    ndim, given = len(t.shape(node.inputs[0])), t.numbers(node, 1, "axes")
+    if not given:
+        given = [] if node.attributes.get("noop_with_empty_axes", 0) else [*range(ndim)]
+    dims = tuple(sorted({dim % ndim for dim in given}))
+    if 0 in dims:
+        raise Refused("it reduces the batch axis, and a network keeps its samples apart")
+    return dims, bool(node.attributes.get("keepdims", 1))
+
+
+def reduction(operator: str, opsets: tuple[int, int], layer: str, before: str = "", after: str = "") -> None:
+    """Register an operator that is a layer of sums or the like, with functions of each number before and after it."""
+
+    @importer(operator, opsets, ", ".join(filter(None, (before, layer, after))), "not along the batch")
+    def read(node: OnnxNode, t: Translation) -> None:
+        dims, keepdim = reduced(node, t)
+        along: Sequence[Any] = [layer_kind(layer)(dims, keepdim)] if dims else []
+        if layer == "Mean" and dims:
+            along = [mean_of(dims, len(t.shape(node.inputs[0])), keepdim)]
+        t.chain(node, node.inputs[0], *named(before), *along, *named(after))
+
+
+def named(layer: str) -> list[Any]:
+    return [layer_kind(layer)()] if layer else []
+
+
+reduction("ReduceMean", (6, 18), "Mean")
+reduction("ReduceSum", (6, 13), "Sum")
+reduction("ReduceMax", (6, 20), "Amax")
+reduction("ReduceMin", (6, 20), "Amin")
+reduction("ReduceL1", (6, 18), "Sum", before="Abs")
+reduction("ReduceL2", (6, 18), "Sum", before="Square", after="Sqrt")
+reduction("ReduceSumSquare", (6, 18), "Sum", before="Square")
+reduction("ReduceLogSum", (6, 28), "Sum", after="Log")
+
+
+@importer("ReduceLogSumExp", (6, 28), "Amax, Sub, Exp, Sum, Log, Add", "not along the batch")
+def reduce_log_sum_exp(node: OnnxNode, t: Translation) -> None:
+    """``m + log Σ exp(x - m)`` with the largest number m, so that no exponential is too large."""
+    (dims, keepdim), x = reduced(node, t), node.inputs[0]
+    if not dims:
+        t.same(node, x)
+        return
+    most = t.apply(node, layer_kind("Amax")(dims, True), x)
+    less = t.apply(node, layer_kind("Sub")(), x, most)
+    logs = t.after(node, less, layer_kind("Exp")(), layer_kind("Sum")(dims, True), layer_kind("Log")())
+    made = t.apply(node, layer_kind("Add")(), logs, most)
+    sample = [n for i, n in enumerate(t.shape(made)) if keepdim or i not in dims]
+    t.same(node, t.reshape(node, made, sample[1:]))
