@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from math import inf, pi, sqrt
+from math import factorial, inf, pi, sqrt
 from operator import setitem
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -34,6 +34,7 @@ class Formula(NamedTuple):
     #: both(xp, x, y, s, *spare) writes f(x) into y, which may be x, and f'(x) into s; what they share is computed once
     both: Callable[..., Any] | None = None
     both_spare: int = 0  #: number of spare arrays that both needs
+    positive: bool = False  #: whether it is a function of positive numbers alone, or has a pole at 0
 
 
 def _relu(xp: Any, x: Array, y: Array) -> None:
@@ -468,6 +469,114 @@ def _threshold_slope(xp: Any, x: Array, s: Array, c: float, d: float) -> None:
     xp.greater(x, c, out=s)
 
 
+def _exp(xp: Any, x: Array, y: Array) -> None:
+    xp.exp(x, out=y)
+
+
+def _exp_slope(xp: Any, y: Array, s: Array) -> None:
+    s[...] = y
+
+
+def _log(xp: Any, x: Array, y: Array) -> None:
+    xp.log(x, out=y)
+
+
+def _log_slope(xp: Any, x: Array, s: Array) -> None:
+    xp.reciprocal(x, out=s)
+
+
+def _sqrt(xp: Any, x: Array, y: Array) -> None:
+    xp.sqrt(x, out=y)
+
+
+def _sqrt_slope(xp: Any, y: Array, s: Array) -> None:
+    xp.divide(0.5, y, out=s)
+
+
+def _abs(xp: Any, x: Array, y: Array) -> None:
+    xp.abs(x, out=y)
+
+
+def _abs_slope(xp: Any, x: Array, s: Array) -> None:
+    xp.sign(x, out=s)
+
+
+def _neg(xp: Any, x: Array, y: Array) -> None:
+    xp.negative(x, out=y)
+
+
+def _neg_slope(xp: Any, y: Array, s: Array) -> None:
+    s[...] = -1
+
+
+def _reciprocal(xp: Any, x: Array, y: Array) -> None:
+    xp.reciprocal(x, out=y)
+
+
+def _reciprocal_slope(xp: Any, y: Array, s: Array) -> None:
+    """Write -y²."""
+    xp.multiply(y, y, out=s)
+    xp.negative(s, out=s)
+
+
+def _square(xp: Any, x: Array, y: Array) -> None:
+    xp.multiply(x, x, out=y)
+
+
+def _square_slope(xp: Any, x: Array, s: Array) -> None:
+    xp.add(x, x, out=s)
+
+
+def _sin(xp: Any, x: Array, y: Array) -> None:
+    xp.sin(x, out=y)
+
+
+def _cos(xp: Any, x: Array, y: Array) -> None:
+    xp.cos(x, out=y)
+
+
+def _cos_slope(xp: Any, x: Array, s: Array) -> None:
+    xp.sin(x, out=s)
+    xp.negative(s, out=s)
+
+
+#: the x up to which erf is its Taylor series, of which so many terms reach the precision of an element type
+ERF_NEAR = 0.5
+ERF_TERMS = {"float16": 5, "bfloat16": 5, "float32": 7, "float64": 12}
+#: an x for which erf is as good as 1
+ERF_FAR = 10.0
+
+
+def _erf(xp: Any, x: Array, y: Array, t: Array, a: Array, f: Array, p: Array) -> None:
+    """Write ±(1 - 2·Φ(-√2·|x|)), and near 0, where that cancels, 2/√π · Σ (-1)ⁿ x²ⁿ⁺¹ / (n!·(2n + 1))."""
+    x.clip(-ERF_FAR, ERF_FAR, out=t)
+    xp.multiply(t, sqrt(2), out=y)
+    _normal(xp, y, a, f, p)
+    xp.multiply(p, -2, out=p)
+    xp.add(p, 1, out=p)
+    _give_sign(xp, t, p, f)
+    t.clip(-ERF_NEAR, ERF_NEAR, out=a)
+    xp.multiply(a, a, out=f)
+    terms = [2 / sqrt(pi) * (-1) ** n / (factorial(n) * (2 * n + 1)) for n in range(ERF_TERMS[x.dtype.name])]
+    _polynomial(xp, f, terms[::-1], y)
+    xp.multiply(y, a, out=y)
+    xp.abs(t, out=f)
+    xp.less(f, ERF_NEAR, out=f)
+    xp.multiply(y, f, out=y)
+    xp.subtract(1, f, out=f)
+    xp.multiply(p, f, out=p)
+    xp.add(y, p, out=y)
+
+
+def _erf_slope(xp: Any, x: Array, s: Array) -> None:
+    """Write 2/√π · exp(-x²)."""
+    x.clip(-ERF_FAR, ERF_FAR, out=s)
+    xp.multiply(s, s, out=s)
+    xp.negative(s, out=s)
+    xp.exp(s, out=s)
+    xp.multiply(s, 2 / sqrt(pi), out=s)
+
+
 def _shared(
     value: Callable[..., Any],
     both: Callable[..., Any],
@@ -503,6 +612,16 @@ FORMULAS = {
     "threshold": Formula(_threshold, _threshold_slope, reads="x", mask=True, value_spare=2, constants=(0.0, 0.0)),
     "gelu": _shared(_gelu, _gelu_both, value_spare=3, both_spare=3),
     "gelu_tanh": _shared(_gelu_tanh, _gelu_tanh_both, value_spare=2, both_spare=3),
+    "exp": Formula(_exp, _exp_slope, reads="y"),
+    "log": Formula(_log, _log_slope, reads="x", positive=True),
+    "sqrt": Formula(_sqrt, _sqrt_slope, reads="y", positive=True),
+    "abs": Formula(_abs, _abs_slope, reads="x"),
+    "neg": Formula(_neg, _neg_slope, reads="y"),
+    "reciprocal": Formula(_reciprocal, _reciprocal_slope, reads="y", positive=True),
+    "square": Formula(_square, _square_slope, reads="x"),
+    "erf": Formula(_erf, _erf_slope, reads="x", value_spare=4),
+    "sin": Formula(_sin, _cos, reads="x"),
+    "cos": Formula(_cos, _cos_slope, reads="x"),
 }
 
 

@@ -22,21 +22,31 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "Abs",
+    "Cos",
+    "Erf",
+    "Exp",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "LeakyReLU",
+    "Log",
     "LogSigmoid",
     "LogSoftmax",
     "Mish",
+    "Neg",
     "PReLU",
     "ReLU",
     "ReLU6",
+    "Reciprocal",
     "SiLU",
     "Sigmoid",
+    "Sin",
     "Softmax",
     "Softplus",
     "Softsign",
+    "Sqrt",
+    "Square",
     "Tanh",
     "Threshold",
 ]
@@ -250,6 +260,66 @@ class Threshold(Activation):
         number("threshold", self.threshold, least=-inf)
         number("value", self.value, least=-inf)
         self._set_kind("threshold", self.threshold, self.value)
+
+
+class Exp(Activation):
+    """``y = exp(x)``."""
+
+    kind = "exp"
+
+
+class Log(Activation):
+    """``y = log(x)``, the natural logarithm, of positive numbers."""
+
+    kind = "log"
+
+
+class Sqrt(Activation):
+    """``y = √x``, of numbers that are not negative."""
+
+    kind = "sqrt"
+
+
+class Abs(Activation):
+    """``y = |x|``; the gradient at 0 is 0."""
+
+    kind = "abs"
+
+
+class Neg(Activation):
+    """``y = -x``."""
+
+    kind = "neg"
+
+
+class Reciprocal(Activation):
+    """``y = 1 / x``."""
+
+    kind = "reciprocal"
+
+
+class Square(Activation):
+    """``y = x²``."""
+
+    kind = "square"
+
+
+class Erf(Activation):
+    """``y = 2/√π · ∫ exp(-t²) dt`` from 0 to x, the error function."""
+
+    kind = "erf"
+
+
+class Sin(Activation):
+    """``y = sin(x)``."""
+
+    kind = "sin"
+
+
+class Cos(Activation):
+    """``y = cos(x)``."""
+
+    kind = "cos"
 
 
 class AlongAxis(Layer):

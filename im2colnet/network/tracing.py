@@ -8,7 +8,7 @@ from typing import Any
 
 from im2colnet.checks import is_truth_value
 from im2colnet.errors import ShapeError
-from im2colnet.layers import Add, Div, Layer, Mul, Pow, Sub, WithConstant
+from im2colnet.layers import Abs, Add, Div, Layer, Mul, Neg, Pow, Square, Sub, WithConstant
 from im2colnet.layers.base import GraphBuilder
 
 #: the layers of what Python writes between two values
@@ -54,13 +54,16 @@ class Value:
         return self._joined("div", other, reverse=True)
 
     def __pow__(self, other: Any) -> Any:
-        return self._joined("pow", other)
+        return Square()(self) if isinstance(other, Real) and other == 2 else self._joined("pow", other)
 
     def __rpow__(self, other: Any) -> Any:
         return self._joined("pow", other, reverse=True)
 
     def __neg__(self) -> Any:
-        return self._joined("mul", -1)
+        return Neg()(self)
+
+    def __abs__(self) -> Any:
+        return Abs()(self)
 
     def _joined(self, operation: str, other: Any, reverse: bool = False) -> Any:
         """Return a function of this value and another one, or a number."""

@@ -46,9 +46,27 @@ EXACT = {
     "mish": (oracles.mish, oracles.mish_grad),
     "gelu": (oracles.gelu, oracles.gelu_grad),
     "gelu_tanh": (oracles.gelu_tanh, oracles.gelu_tanh_grad),
+    "exp": (oracles.exp, oracles.exp_grad),
+    "log": (oracles.log, oracles.log_grad),
+    "sqrt": (oracles.sqrt, oracles.sqrt_grad),
+    "abs": (oracles.absolute, oracles.absolute_grad),
+    "neg": (oracles.negative, oracles.negative_grad),
+    "reciprocal": (oracles.reciprocal, oracles.reciprocal_grad),
+    "square": (oracles.square, oracles.square_grad),
+    "erf": (oracles.erf, oracles.erf_grad),
+    "sin": (oracles.sin, oracles.sin_grad),
+    "cos": (oracles.cos, oracles.cos_grad),
 }
 #: relative error in float32, where it is more than 1e-6: of numbers whose square stands in an exponent
 LESS_EXACT = {"gelu": 3e-5, "gelu_tanh": 1e-4}
+#: numbers that a function is of, where that is not all of them, or where it overflows
+DOMAINS = {
+    "exp": lambda x: x.clip(-80, 80),
+    "log": lambda x: abs(x).clip(1e-37),
+    "sqrt": lambda x: abs(x).clip(1e-37),
+    "reciprocal": lambda x: abs(x).clip(1e-18, 1e18),
+    "square": lambda x: x.clip(-1e18, 1e18),
+}
 
 
 def whole_range(kind):
@@ -56,7 +74,7 @@ def whole_range(kind):
     constant = 2 if kind == "selu" else abs(float(kind.partition(":")[2].partition(",")[0] or 1))
     far = np.logspace(-37, 38, 300)
     numbers = np.concatenate([np.linspace(-120, 120, 961), far, -far, [0.0, np.finfo("float32").max]])
-    return numbers / max(1, constant)
+    return DOMAINS.get(kind, lambda x: x)(numbers / max(1, constant))
 
 
 def test_every_row_is_tested():
@@ -104,7 +122,7 @@ def test_value_and_slope_at_once(name, kind):
     assert (over.tobytes(), again.tobytes()) == (y.tobytes(), slope.tobytes())
 
 
-@pytest.mark.parametrize("kind", ["gelu", "gelu_tanh", "silu", "mish", "softplus", "softplus:2,1", "hardswish"])
+@pytest.mark.parametrize("kind", ["gelu", "gelu_tanh", "silu", "mish", "softplus", "softplus:2,1", "hardswish", "erf"])
 def test_formulas_in_float64(kind):
     x = np.linspace(-30, 30, 3001)
     name, _, constants = kind.partition(":")
@@ -159,16 +177,17 @@ def test_constants_that_a_kind_does_not_give_are_the_table_s():
 
 
 def test_a_row_that_the_cuda_source_lacks_goes_by_the_table(monkeypatch):
-    def square(xp, x, y):
-        xp.multiply(x, x, out=y)
+    def cube(xp, x, y):
+        xp.power(x, 3, out=y)
 
-    def twice(xp, x, s):
-        xp.add(x, x, out=s)
+    def thrice_the_square(xp, x, s):
+        xp.multiply(x, x, out=s)
+        xp.multiply(s, 3, out=s)
 
-    monkeypatch.setitem(FORMULAS, "square", FORMULAS["tanh"]._replace(value=square, slope=twice, reads="x"))
+    monkeypatch.setitem(FORMULAS, "cube", FORMULAS["tanh"]._replace(value=cube, slope=thrice_the_square, reads="x"))
     backend = strict_cupy.cupy_backend()
     x, dy = normal(3, 4), normal(3, 4, seed=1)
     X, DY = backend.asarray(x), backend.asarray(dy)
-    assert not backend.fuses("square")
-    assert_allclose(backend.activation(X, "square").get(), x * x)
-    assert_allclose(backend.activation_grad(X, DY, "square").get(), 2 * x * dy)
+    assert not backend.fuses("cube")
+    assert_allclose(backend.activation(X, "cube").get(), x**3)
+    assert_allclose(backend.activation_grad(X, DY, "cube").get(), 3 * x**2 * dy)

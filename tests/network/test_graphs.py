@@ -391,7 +391,7 @@ def test_mistakes_in_define(define, message):
         lambda a, b: a / 4 + 1 / (b**2 + 1),
         lambda a, b: (a**2 + 1) ** (b / 8),
         lambda a, b: 2**a + sum([a, b, 1.5]),
-        lambda a, b: a**3 * b,
+        lambda a, b: a**3 * abs(b),
     ],
 )
 def test_formulas_in_define(formula):

@@ -2,7 +2,7 @@
 // constants.
 enum Kind {
     NONE, RELU, LEAKY_RELU, SIGMOID, TANH, SILU, ELU, SELU, CELU, SOFTSIGN, RELU6, HARDSIGMOID, HARDSWISH, LOG_SIGMOID,
-    MISH, GELU, GELU_TANH, SOFTPLUS, HARDTANH, THRESHOLD
+    MISH, GELU, GELU_TANH, SOFTPLUS, HARDTANH, THRESHOLD, EXP, LOG, SQRT, ABS, NEG, RECIPROCAL, SQUARE, ERF, SIN, COS
 };
 
 #define SELU_ALPHA 1.6732632423543772848
@@ -62,6 +62,16 @@ static __device__ __forceinline__ A activated(A x, int kind, double c, double d)
         case SOFTPLUS: return x > (A)(d / c) ? x : softplus((A)c * x) / (A)c;
         case HARDTANH: return clamped(x, (A)c, (A)d);
         case THRESHOLD: return x > (A)c ? x : (A)d;
+        case EXP: return exp(x);
+        case LOG: return log(x);
+        case SQRT: return sqrt(x);
+        case ABS: return fabs(x);
+        case NEG: return -x;
+        case RECIPROCAL: return 1 / x;
+        case SQUARE: return x * x;
+        case ERF: return erf(x);
+        case SIN: return sin(x);
+        case COS: return cos(x);
         default: return x;
     }
 }
@@ -89,6 +99,16 @@ static __device__ __forceinline__ A slope_of(A read, int kind, double c, double 
         case SOFTPLUS: return read > (A)(d / c) ? (A)1 : sigmoid((A)c * read);
         case HARDTANH: return read > (A)c && read < (A)d ? (A)1 : (A)0;
         case THRESHOLD: return read > (A)c ? (A)1 : (A)0;
+        case EXP: return read;
+        case LOG: return 1 / read;
+        case SQRT: return (A)0.5 / read;
+        case ABS: return read > 0 ? (A)1 : read < 0 ? (A)-1 : (A)0;
+        case NEG: return -1;
+        case RECIPROCAL: return -read * read;
+        case SQUARE: return 2 * read;
+        case ERF: return exp(-near * near) * (A)1.12837916709551257390;
+        case SIN: return cos(read);
+        case COS: return -sin(read);
         default: return 1;
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from im2colnet.layers import (
     CELU,
@@ -10,27 +11,37 @@ from im2colnet.layers import (
     GELU,
     GLU,
     SELU,
+    Abs,
+    Cos,
+    Erf,
+    Exp,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
     Layer,
     LeakyReLU,
+    Log,
     LogSigmoid,
     LogSoftmax,
     Mish,
+    Neg,
     PReLU,
+    Reciprocal,
     ReLU,
     ReLU6,
     Sigmoid,
     SiLU,
+    Sin,
     Softmax,
     Softplus,
     Softsign,
+    Sqrt,
+    Square,
     Tanh,
     Threshold,
 )
 from im2colnet.testing import oracles
-from im2colnet.testing.cases.base import LayerCase, State
+from im2colnet.testing.cases.base import LayerCase, State, positive
 from im2colnet.types import Array
 
 SHAPES = (4, 6, 5), (9,)
@@ -65,13 +76,16 @@ def along(kind: Callable[[int], Layer], forward: Callable[..., Array], gradient:
     )
 
 
-def case(kind: type[Layer], forward: Callable[..., Array], gradient: Callable[..., Array], *layers: Layer) -> LayerCase:
+def case(
+    kind: type[Layer], forward: Callable[..., Array], gradient: Callable[..., Array], *layers: Layer, **others: Any
+) -> LayerCase:
     """The row of a class whose arguments are those of its oracles."""
     return LayerCase(
         kind,
         lambda layer, state, x: forward(x, **layer.config()),
         lambda layer, state, dy, x: ((gradient(x, dy, **layer.config()),), {}),
         examples=tuple((layer, shape) for layer in layers or (kind(),) for shape in SHAPES),
+        **others,
     )
 
 
@@ -104,6 +118,16 @@ LAYERS = [
     case(Hardsigmoid, oracles.hardsigmoid, oracles.hardsigmoid_grad),
     case(Hardswish, oracles.hardswish, oracles.hardswish_grad),
     case(Threshold, oracles.threshold, oracles.threshold_grad, Threshold(0.1, 20), Threshold(-0.5, 0)),
+    case(Exp, oracles.exp, oracles.exp_grad),
+    case(Log, oracles.log, oracles.log_grad, domain=positive),
+    case(Sqrt, oracles.sqrt, oracles.sqrt_grad, domain=positive),
+    case(Abs, oracles.absolute, oracles.absolute_grad),
+    case(Neg, oracles.negative, oracles.negative_grad),
+    case(Reciprocal, oracles.reciprocal, oracles.reciprocal_grad, domain=positive),
+    case(Square, oracles.square, oracles.square_grad),
+    case(Erf, oracles.erf, oracles.erf_grad),
+    case(Sin, oracles.sin, oracles.sin_grad),
+    case(Cos, oracles.cos, oracles.cos_grad),
     along(Softmax, oracles.softmax_along, oracles.softmax_along_grad),
     along(LogSoftmax, oracles.log_softmax_along, oracles.log_softmax_along_grad),
     along(GLU, oracles.glu, oracles.glu_grad),

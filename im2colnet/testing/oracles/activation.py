@@ -166,6 +166,17 @@ gelu_tanh, gelu_tanh_grad = _of_numbers(
     ),
 )
 
+exp, exp_grad = _of_numbers(math.exp, math.exp)
+log, log_grad = _of_numbers(math.log, lambda x: 1 / x)
+sqrt, sqrt_grad = _of_numbers(math.sqrt, lambda x: 0.5 / math.sqrt(x))
+absolute, absolute_grad = _of_numbers(abs, lambda x: float(x > 0) - float(x < 0))
+negative, negative_grad = _of_numbers(lambda x: -x, lambda x: -1.0)
+reciprocal, reciprocal_grad = _of_numbers(lambda x: 1 / x, lambda x: -1 / x / x)
+square, square_grad = _of_numbers(lambda x: x * x, lambda x: 2 * x)
+erf, erf_grad = _of_numbers(math.erf, lambda x: 2 * math.sqrt(2) * _density(math.sqrt(2) * x))
+sin, sin_grad = _of_numbers(math.sin, math.cos)
+cos, cos_grad = _of_numbers(math.cos, lambda x: -math.sin(x))
+
 
 def _along(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of arrays from one of the numbers along the axis ``dim``, a row at a time."""
