@@ -49,6 +49,10 @@ class LayerError(Im2colnetError, AssertionError):
     """A layer does not keep to what a run relies on, or its gradient is wrong (:mod:`im2colnet.testing`)."""
 
 
+class ConformanceError(BackendError, AssertionError):
+    """A backend does something else than it must (:func:`im2colnet.testing.check_backend`)."""
+
+
 class NonFiniteError(Im2colnetError, FloatingPointError):
     """NaN or infinity appeared in the input, the loss or the parameters."""
 

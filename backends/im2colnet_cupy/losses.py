@@ -21,6 +21,6 @@ class CupyLosses(Losses):
     def cross_entropy(
         self, logits: Array, labels: Array, scale: float, out: Array = None, dlogits: Array | None = None
     ) -> Iterator[Call]:
-        gradient = logits if dlogits is None else dlogits
+        gradient = out if dlogits is None else dlogits  # out stands for one that is not given: it is not written
         arguments = logits, labels, out, gradient, *logits.shape, float(scale), dlogits is not None
         yield partial(launch, "losses.cu", "cross_entropy", logits, *arguments, grid=(1,))

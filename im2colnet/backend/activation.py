@@ -275,8 +275,8 @@ def _log_sigmoid_slope(xp: Any, y: Array, s: Array) -> None:
 
 
 def _exp_of_small(xp: Any, x: Array, w: Array) -> None:
-    """Write exp(x), of numbers above 20 that of 20, whose square no type but float16 overflows."""
-    x.clip(-inf, 20, out=w)
+    """Write exp(x), of numbers above 20 that of 20, in 16 bits that of 5: its square does not overflow."""
+    x.clip(-inf, 20 if x.dtype.itemsize > 2 else 5, out=w)
     xp.exp(w, out=w)
 
 

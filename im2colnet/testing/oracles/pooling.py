@@ -26,8 +26,8 @@ def max_pool2d(
 ) -> Any:
     """Maximum of each window; padding never wins.
 
-    An index is ``h * W + w`` in the unpadded image, of the first maximum in row-major order. A window that holds
-    nothing but padding gives -inf and the index -1. For numbers only: NaN is not treated.
+    An index is ``h * W + w`` in the unpadded image, of the first maximum in row-major order, or of the last NaN. A
+    window that holds nothing but padding gives -inf and the index -1.
     """
     (x,) = floats(x)
     N, C, H, W = x.shape
@@ -43,8 +43,11 @@ def max_pool2d(
         for kh, kw in product(range(KH), range(KW)):
             h = oh * SH - top + kh * DH
             w = ow * SW - left + kw * DW
-            if 0 <= h < H and 0 <= w < W and (indices[out] == -1 or x[n, c, h, w] > y[out]):
-                y[out] = x[n, c, h, w]
+            if not (0 <= h < H and 0 <= w < W):
+                continue
+            number = x[n, c, h, w]
+            if indices[out] == -1 or number > y[out] or number != number:
+                y[out] = number
                 indices[out] = h * W + w
     return (y, indices) if return_indices else y
 

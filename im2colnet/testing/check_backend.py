@@ -1,0 +1,220 @@
+"""Certify a backend: does each kernel compute what it must, in every way that it is called?
+
+>>> import im2colnet as ic
+>>> ic.testing.check_backend("numpy", only=["matmul", "to_rows"]).certified
+True
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.backend.registry import get_backend
+from im2colnet.checks import whole
+from im2colnet.errors import BackendError, ConformanceError
+from im2colnet.testing.conformance import CHECKS, FAULTS, Check, Fault, Subject, planted
+from im2colnet.text import count
+from im2colnet.types import HALF
+from im2colnet.version import __version__
+
+__all__ = ["BackendReport", "CheckResult", "FaultResult", "check_backend", "check_names", "plant_faults"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check has found."""
+
+    name: str
+    dtypes: tuple[str, ...]  #: the element types and precisions that it was made with
+    error: str  #: what is wrong; empty if nothing is
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.error
+
+
+@dataclass(frozen=True)
+class FaultResult:
+    """What became of one fault that was planted."""
+
+    check: str  #: the check that must find it
+    about: str  #: what is wrong
+    found: str  #: what the check said; empty if it found nothing
+
+    @property
+    def ok(self) -> bool:
+        """Whether the check found it."""
+        return bool(self.found)
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """What :func:`check_backend` has found."""
+
+    backend: str  #: the name, with the device
+    versions: dict[str, str]  #: of the software and hardware that compute, by name
+    seed: int
+    results: tuple[CheckResult, ...]
+    left_out: dict[str, str] = field(default_factory=dict)  #: precisions that cannot be had here, and why
+
+    @property
+    def certified(self) -> bool:
+        """Whether all checks have passed."""
+        return bool(self.results) and all(result.ok for result in self.results)
+
+    @property
+    def dtypes(self) -> list[str]:
+        """The element types of numbers, and the precisions, that were checked."""
+        found = {dtype: None for result in self.results for dtype in result.dtypes if dtype not in ("bool",)}
+        return [dtype for dtype in found if "int" not in dtype]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the report as what JSON can hold."""
+        return {
+            "backend": self.backend,
+            "versions": self.versions,
+            "seed": self.seed,
+            "certified": self.certified,
+            "dtypes": self.dtypes,
+            "left_out": self.left_out,
+            "checks": [
+                {"name": r.name, "ok": r.ok, "error": r.error, "dtypes": [*r.dtypes], "seconds": round(r.seconds, 3)}
+                for r in self.results
+            ],
+        }
+
+
+def check_names() -> list[str]:
+    """Return the names of all checks."""
+    return [check.name for check in CHECKS]
+
+
+def chosen(only: Iterable[str] | None) -> list[Check]:
+    """Return the checks of these names, all without a choice, or raise a BackendError that lists those there are."""
+    wanted = check_names() if only is None else [only] if isinstance(only, str) else [*only]
+    unknown = [name for name in wanted if name not in check_names()]
+    if unknown:
+        raise BackendError(f"there is no check {unknown[0]!r}; there are: {', '.join(check_names())}")
+    return [check for check in CHECKS if check.name in wanted]
+
+
+def check_backend(
+    backend: str | Backend | None = None,
+    seed: int = 0,
+    only: Iterable[str] | None = None,
+    done: Callable[[CheckResult], None] | None = None,
+) -> BackendReport:
+    """Check what every backend must do: its kernels, arrays, random numbers, errors, layers and whole trainings.
+
+    Results are compared with naive loops in float64 (:mod:`im2colnet.testing.oracles`). Each kernel is called in four
+    ways, which must agree to the bit: plainly; with ``out`` and scratch that hold NaN; by prepared calls that are made
+    again; and what it reads must keep its bits. Arguments lie in memory in several orders.
+
+    Parameters
+    ----------
+    backend : str or Backend, optional
+        By default the one that is selected: see :func:`im2colnet.get_backend`.
+    seed : int
+        Of the numbers and shapes that are drawn.
+    only : iterable of str, optional
+        Names of the checks to make: see :func:`check_names`.
+    done : callable, optional
+        Is called with each :class:`CheckResult` as soon as there is one.
+
+    Returns
+    -------
+    BackendReport
+        ``report.certified`` says whether all checks have passed.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, it cannot start, or there is no check of a name.
+    """
+    subject, seed, results = get_backend(backend), whole("seed", seed, least=0), []
+    precisions, left_out = precisions_of(subject)
+    for check in chosen(only):
+        results.append(made(check, subject, seed, precisions))
+        if done is not None:
+            done(results[-1])
+    return BackendReport(subject.full_name, versions_of(subject), seed, tuple(results), left_out)
+
+
+def versions_of(backend: Backend) -> dict[str, str]:
+    """Return the versions of what computes, by name."""
+    return {"im2colnet": __version__, **backend.versions()}
+
+
+def precisions_of(backend: Backend) -> tuple[dict[str, Backend], dict[str, str]]:
+    """Return the backend at each precision that it has beside its own, and those that cannot be had here, with why."""
+    found, left_out = {}, {}
+    for precision in backend.precisions:
+        if precision != "float32":
+            try:
+                found[precision] = backend.with_precision(precision)
+            except BackendError as error:
+                left_out[precision] = str(error)
+    return found, left_out
+
+
+def made(check: Check, backend: Backend, seed: int, precisions: dict[str, Backend]) -> CheckResult:
+    """Make one check, with each element type and precision that it has, until one is wrong."""
+    began = time.perf_counter()
+    trials = {dtype: (backend.with_precision("float32"), dtype) for dtype in check.dtypes}
+    if check.halves:
+        trials |= {name: (at, name if name in HALF else "float32") for name, at in precisions.items()}
+    error = ""
+    for name, (at, dtype) in trials.items():
+        subject = Subject(at, [seed, zlib.crc32(check.name.encode())])
+        try:
+            check.run(subject, dtype)
+        except ConformanceError as wrong:
+            error = f"in {name}: {wrong}"
+        except Exception as raised:  # whatever a backend's own code raises
+            error = f"in {name}: {subject.wrong(' '.join(f'{type(raised).__name__}: {raised}'.split()))}"
+        if error:
+            break
+    return CheckResult(check.name, tuple(trials), error, time.perf_counter() - began)
+
+
+def plant_faults(
+    backend: str | Backend | None = None,
+    seed: int = 0,
+    only: Iterable[str] | None = None,
+    done: Callable[[FaultResult], None] | None = None,
+) -> list[FaultResult]:
+    """Plant one fault after the other in a backend, and see whether the check of that kernel finds it.
+
+    The backend itself is not changed. Parameters are those of :func:`check_backend`.
+    """
+    subject, results = get_backend(backend), []
+    checks = {check.name: check for check in chosen(only)}
+    for fault in FAULTS:
+        if fault.check in checks:
+            results.append(found(fault, checks[fault.check], subject, seed))
+            if done is not None:
+                done(results[-1])
+    return results
+
+
+def found(fault: Fault, check: Check, backend: Backend, seed: int) -> FaultResult:
+    """Plant one fault, and make its check."""
+    return FaultResult(fault.check, fault.about, made(check, planted(backend, fault), seed, {}).error)
+
+
+def summary(report: BackendReport) -> str:
+    """Return the last line of a report."""
+    software = {name: version for name, version in report.versions.items() if name != "im2colnet"}
+    on = ", ".join(f"{name} {version}" for name, version in software.items())
+    what = f"{count(len(report.results), 'check')}, seed {report.seed}"
+    if report.certified:
+        return f"certified: {report.backend} {__version__} on {on}, {' '.join(report.dtypes)}, {what}"
+    wrong = sum(not result.ok for result in report.results)
+    return f"NOT certified: {report.backend} {__version__} on {on}, {wrong} of {what}"

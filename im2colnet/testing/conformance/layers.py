@@ -1,0 +1,69 @@
+"""Checks of every layer of the library on a backend, family by family, and faults of what layers are made of."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from im2colnet.host import np
+from im2colnet.layout import internal_shape
+from im2colnet.testing.cases import LayerCase, State
+from im2colnet.testing.conformance.base import Check, Fault, Subject, images, rows
+from im2colnet.testing.inputs import Part, input_shape_of, network_of
+from im2colnet.testing.trial import Trial
+
+FAMILIES = (
+    "convolution",
+    "pooling",
+    "activation",
+    "normalization",
+    "linear",
+    "resampling",
+    "shaping",
+    "merging",
+    "dropout",
+)
+BATCH = 3
+
+
+def layer_of_case(subject: Subject, case: LayerCase, layer: Any, shapes: Any, dtype: str) -> None:
+    """Check output and gradients of a layer, in training, and its output in evaluation."""
+    backend = subject.backend
+    net = network_of(layer, *shapes).init(int(subject.rng.integers(1 << 31)), dtype, backend)
+    net.graph.shapes(internal_shape(input_shape_of(*shapes), BATCH))
+    node = next(node for node in net.graph.nodes if not isinstance(node.layer, Part))
+    for parameter in node.params.values():  # or what begins as 0 would hide what is wrong
+        noise = 0.1 * subject.normal(*parameter.shape)
+        parameter[...] = backend.asarray((subject.back(parameter) + noise).astype(dtype))
+    xs = [subject.normal(BATCH, *shape, dtype=dtype) for shape in shapes]
+    with subject.on(f"{layer!r}, input {', '.join(map(str, shapes))}"), backend.errstate(), np.errstate(all="ignore"):
+        for training in (False, True):
+            trial = Trial(net, node, list(shapes), training, [BATCH])
+            arrays = {key: trial.host(a).astype("float64") for key, a in (node.params | node.buffers).items()}
+            state = State(arrays, training)
+            exact = case.forward(layer, state, *(x.astype("float64") for x in xs))
+            y = trial.forward([rows(x) for x in xs])
+            if exact is None:  # chance decides
+                return
+            subject.compare("the output", images(y), exact, dtype, 10)
+        dy = subject.normal(*exact.shape, dtype=dtype)
+        dxs, gradients = trial.backward(rows(dy))
+        exact_dxs, exact_gradients = case.backward(
+            layer, state, dy.astype("float64"), *(x.astype("float64") for x in xs)
+        )
+        for i, (dx, wanted) in enumerate(zip(dxs, exact_dxs, strict=True)):
+            subject.compare(f"the gradient of input {i}", images(dx), wanted, dtype, 10)
+        for key in node.params:
+            subject.compare(f"the gradient of {key}", gradients[key], exact_gradients[key], dtype, 10)
+
+
+def check_family(family: str, subject: Subject, dtype: str) -> None:
+    """Every layer of a family."""
+    for case in import_module(f"im2colnet.testing.cases.{family}").LAYERS:
+        for layer, *shapes in case.examples:
+            layer_of_case(subject, case, layer, shapes, dtype)
+
+
+CHECKS = [Check(f"layers.{family}", partial(check_family, family), ("float64",), halves=False) for family in FAMILIES]
+FAULTS: list[Fault] = []

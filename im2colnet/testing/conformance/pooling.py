@@ -1,0 +1,234 @@
+"""Checks of pooling, with ties and with what is not finite, and faults of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from im2colnet.host import np
+from im2colnet.testing import oracles
+from im2colnet.testing.conformance.base import (
+    Call,
+    Check,
+    Fault,
+    Subject,
+    Textbook,
+    changing,
+    changing_arrays,
+    images,
+    rows,
+    spoiling,
+)
+from im2colnet.types import Shape
+from im2colnet.window import Window, pooling_window
+
+#: numbers that pooling treats in their own ways
+SPECIAL = np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 2.0
+#: windows and sizes (H, W) that drawn problems may lack
+CHOSEN: list[tuple[Window, Shape]] = [
+    (pooling_window(2, None, 0), (6, 4)),
+    (pooling_window(3, 2, 1), (7, 6)),
+    (pooling_window(3, 1, ((1, 0), (0, 1))), (5, 5)),
+    (pooling_window(3, 2, 0, ceil_mode=True), (6, 8)),  # the last windows reach beyond the image
+    (pooling_window((3, 2), (2, 2), ((1, 0), (0, 1)), ceil_mode=True), (5, 3)),
+    (pooling_window((3, 2), 1, 0, (1, 2), True), (7, 6)),
+    (pooling_window((2, 1), (2, 1), ((1, 1), (0, 0)), (2, 1)), (1, 3)),  # windows that see padding alone
+    (pooling_window(1, 1, 0), (1, 1)),
+    (pooling_window(2, 3, 0), (8, 7)),
+]
+
+
+def windows(subject: Subject) -> Iterator[tuple[Window, Shape]]:
+    """Yield windows and the sizes of images for them."""
+    yield from CHOSEN
+    yield from subject.windows(12, pooling=True)
+
+
+def how(window: Window) -> dict[str, Any]:
+    """The arguments that oracles take."""
+    return {
+        "kernel_size": window.kernel,
+        "stride": window.stride,
+        "padding": window.padding,
+        "dilation": window.dilation,
+        "ceil_mode": window.ceil_mode,
+    }
+
+
+def max_pool2d(subject: Subject, x: Any, window: Window) -> None:
+    """Check the largest numbers of images: they are copies, so equal."""
+    y = subject.call("max_pool2d", rows(x), window)
+    subject.equal("the maxima", images(y).astype("float64"), oracles.max_pool2d(x, **how(window)))
+
+
+def max_pool2d_grad(subject: Subject, x: Any, dy: Any, window: Window) -> None:
+    """Check where the gradient of each window goes, and that :meth:`first_maximum` names the same place."""
+    exact, index = oracles.max_pool2d(x, **how(window), return_indices=True)
+    dx = subject.call("max_pool2d_grad", rows(x), rows(exact.astype(x.dtype)), rows(dy), window)
+    wanted = oracles.max_pool2d_grad(x, dy, **how(window))
+    subject.compare("the gradient", images(dx), wanted, x.dtype.name)
+    backend = subject.backend
+    with backend.context(), backend.errstate(), np.errstate(all="ignore"):
+        tap = images(subject.back(backend.first_maximum(subject.there(rows(x)), window)))
+    i, j = np.divmod(tap, window.kernel[1])
+    row = np.arange(tap.shape[2])[:, None] * window.stride[0] + i * window.dilation[0] - window.padding[0][0]
+    column = np.arange(tap.shape[3]) * window.stride[1] + j * window.dilation[1] - window.padding[1][0]
+    with subject.on(f"the call was first_maximum({x.dtype.name}{list(rows(x).shape)}, {window})"):
+        subject.equal("the place of the maximum", np.where(index < 0, -1, row * x.shape[3] + column), index)
+
+
+def avg_pool2d(subject: Subject, x: Any, window: Window, include: bool, divisor: int | None) -> None:
+    """Check the means."""
+    exact = oracles.avg_pool2d(x, **how(window), count_include_pad=include, divisor_override=divisor)
+    y = subject.call("avg_pool2d", rows(x), window, include, divisor)
+    subject.compare("the means", images(y), exact, x.dtype.name)
+
+
+def avg_pool2d_grad(subject: Subject, dy: Any, size: Shape, window: Window, include: bool, divisor: int | None) -> None:
+    """Check the gradient of the means."""
+    exact = oracles.avg_pool2d_grad(
+        (*dy.shape[:2], *size), dy, **how(window), count_include_pad=include, divisor_override=divisor
+    )
+    dx = subject.call("avg_pool2d_grad", rows(dy), size, window, include, divisor)
+    subject.compare("the gradient", images(dx), exact, dy.dtype.name)
+
+
+def drawn(subject: Subject, i: int, size: Shape, dtype: str) -> Any:
+    """Images: of whole numbers, so that there are ties; of normal ones; of -infinity; of special numbers."""
+    shape, r = (2, 3, *size), subject.rng
+    if i % 4 == 0:
+        return subject.normal(*shape, dtype=dtype)
+    if i % 4 == 1:
+        return r.integers(-2, 3, shape).astype(dtype)
+    if i % 4 == 2:
+        return np.where(r.random(shape) < 0.6, -np.inf, r.integers(-2, 3, shape)).astype(dtype)
+    return r.choice(SPECIAL, shape).astype(dtype)
+
+
+def check_max_pool2d(subject: Subject, dtype: str) -> None:
+    """Of numbers, ties, infinity and NaN."""
+    for i, (window, size) in enumerate(windows(subject)):
+        max_pool2d(subject, drawn(subject, i, size, dtype), window)
+
+
+def check_max_pool2d_grad(subject: Subject, dtype: str) -> None:
+    """Of numbers, ties, infinity and NaN; the gradient may be infinite too."""
+    for i, (window, size) in enumerate(windows(subject)):
+        dy = subject.normal(2, 3, *window.output_size(size), dtype=dtype)
+        if i % 5 == 4:
+            dy.flat[0] = np.inf
+        max_pool2d_grad(subject, drawn(subject, i, size, dtype), dy, window)
+
+
+#: count_include_pad and divisor_override
+COUNTS = (True, None), (False, None), (True, 5)
+
+
+def check_avg_pool2d(subject: Subject, dtype: str) -> None:
+    """With each way to count, and the shares by which they are multiplied."""
+    for window, size in windows(subject):
+        x = subject.normal(2, 3, *size, dtype=dtype)
+        for include, divisor in COUNTS:
+            avg_pool2d(subject, x, window, include, divisor)
+
+
+def check_avg_pool2d_grad(subject: Subject, dtype: str) -> None:
+    """With each way to count; an infinite gradient stays in its window."""
+    for i, (window, size) in enumerate(windows(subject)):
+        dy = subject.normal(2, 3, *window.output_size(size), dtype=dtype)
+        if i % 3 == 2:
+            dy.flat[0] = np.inf
+        for include, divisor in COUNTS:
+            avg_pool2d_grad(subject, dy, size, window, include, divisor)
+
+
+CHECKS = [
+    Check("max_pool2d", check_max_pool2d),
+    Check("max_pool2d_grad", check_max_pool2d_grad),
+    Check("avg_pool2d", check_avg_pool2d),
+    Check("avg_pool2d_grad", check_avg_pool2d_grad),
+]
+
+
+# Faults -------------------------------------------------------------------------------------------------------------
+def zero_padding(call: Call) -> Any:
+    """The maximum of each window where the padding is 0."""
+    x, window = call.host("x", "window")
+    columns = Textbook().im2col(x, window)
+    return call.give(columns.max(axis=(2, 3)))
+
+
+def to_every_maximum(call: Call) -> Any:
+    """The gradient goes to all maxima of a window."""
+    x, dy, window = call.host("x", "dy", "window")
+    columns = Textbook().im2col(x, window, -np.inf)
+    best = columns == columns.max(axis=(2, 3), keepdims=True)
+    spread = np.where(best, dy[:, :, None, None], 0).astype(dy.dtype)
+    return call.give(Textbook().col2im(spread, window, (x.shape[0], x.shape[2])))
+
+
+class Last(Textbook):
+    """The last maximum in place of the first."""
+
+    def first_maximum(self, x: Any, window: Window) -> Any:
+        columns = self.im2col(x, window, -np.inf)
+        OH, C, KH, KW, OW, N = columns.shape
+        return KH * KW - 1 - columns.reshape(OH, C, KH * KW, OW, N)[:, :, ::-1].argmax(2)
+
+
+def to_the_last_maximum(call: Call) -> Any:
+    """The gradient goes to the last maximum."""
+    x, y, dy, window = call.host("x", "y", "dy", "window")
+    with np.errstate(all="ignore"):
+        return call.give(Last().max_pool2d_grad(x, y, dy, window))
+
+
+def the_last_place(call: Call) -> Any:
+    """The place of the last maximum."""
+    x, window = call.host("x", "window")
+    return call.backend.asarray(Last().first_maximum(x, window))
+
+
+def without_nan(x: Any) -> Any:
+    """-infinity in place of NaN."""
+    return np.where(np.isnan(x), -np.inf, x)
+
+
+def beyond(call: Call) -> Any:
+    """Means that count what a window reaches beyond the padding because of ``ceil_mode``."""
+    window, include, divisor = (call.arguments.get(n) for n in ("window", "count_include_pad", "divisor"))
+    if not (window.ceil_mode and include in (True, None) and divisor is None):
+        return call.right(**call.arguments)
+    return call.changed(divisor=window.kernel[0] * window.kernel[1])
+
+
+FAULTS = [
+    Fault("max_pool2d", "the padding is 0, not -infinity", "max_pool2d", zero_padding),
+    Fault("max_pool2d", "NaN is lost", "max_pool2d", changing_arrays(x=without_nan)),
+    Fault(
+        "max_pool2d",
+        "the window is not dilated",
+        "max_pool2d",
+        spoiling(lambda y, window: y if window.dilation == (1, 1) else -y, among=["window"]),
+    ),
+    Fault("max_pool2d_grad", "the gradient goes to every maximum", "max_pool2d_grad", to_every_maximum),
+    Fault("max_pool2d_grad", "the gradient goes to the last maximum", "max_pool2d_grad", to_the_last_maximum),
+    Fault("max_pool2d_grad", "a NaN gets no gradient", "max_pool2d_grad", changing_arrays(x=without_nan)),
+    Fault("max_pool2d_grad", "the place of the maximum is the last one's", "first_maximum", the_last_place),
+    Fault("avg_pool2d", "what ceil_mode reaches is counted", "avg_pool2d", beyond),
+    Fault(
+        "avg_pool2d",
+        "count_include_pad is ignored",
+        "avg_pool2d",
+        changing(count_include_pad=lambda include: True),
+    ),
+    Fault("avg_pool2d", "divisor_override is ignored", "avg_pool2d", changing(divisor=lambda divisor: None)),
+    Fault("avg_pool2d_grad", "what ceil_mode reaches is counted", "avg_pool2d_grad", beyond),
+    Fault(
+        "avg_pool2d_grad",
+        "count_include_pad is ignored",
+        "avg_pool2d_grad",
+        changing(count_include_pad=lambda include: True),
+    ),
+    Fault("avg_pool2d_grad", "the gradient is not divided", "avg_pool2d_grad", changing(divisor=lambda divisor: 1)),
+]
