@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from im2colnet.backend.base import Backend
 from im2colnet.checks import refuse_mask
 from im2colnet.errors import BackendError
+from im2colnet.version import __version__
 
 GROUP = "im2colnet.backends"
 VARIABLE = "IM2COLNET_BACKEND"
@@ -93,6 +94,19 @@ def list_backends() -> list[BackendInfo]:
         except BackendError as error:
             rows.append(BackendInfo(name, source, False, str(error)))
     return rows
+
+
+def backend_names() -> list[str]:
+    """Return the names of the backends that are installed, whether they start here or not."""
+    return sorted(_sources())
+
+
+def version_of(name: str) -> str:
+    """Return the version of the distribution that provides a backend; empty if it is not known."""
+    if name in BUILT_IN:
+        return __version__
+    versions = [p.dist.version for p in _entry_points() if p.name == name and p.dist]
+    return str(versions[0]) if versions else ""
 
 
 def backend_of(**arrays: Any) -> Backend:

@@ -133,11 +133,11 @@ def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 def command_names() -> list[str]:
     """Return the names of all commands, in alphabetical order."""
-    return sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
 
 
 def _import_command(name: str) -> Command:
-    return cast(Command, import_module(f"{commands.__name__}.{name}"))
+    return cast(Command, import_module(f"{commands.__name__}.{name.replace('-', '_')}"))
 
 
 @contextmanager

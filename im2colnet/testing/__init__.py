@@ -1,12 +1,27 @@
-"""Checks of a layer of your own: is its gradient right, and does it keep to what a run relies on?
+"""Checks of a layer of your own, is its gradient right, and of a backend of your own, are its kernels?
 
 >>> import im2colnet as ic
 >>> ic.testing.check_layer(ic.Conv2d(3, 4, 3, padding=1), (3, 6, 6))
+>>> ic.testing.check_backend("numpy", only=["matmul", "to_rows"]).certified
+True
 """
 
-from im2colnet.errors import LayerError
+from im2colnet.errors import ConformanceError, LayerError
 from im2colnet.testing import cases, oracles
+from im2colnet.testing.check_backend import BackendReport, check_backend, check_names, plant_faults
 from im2colnet.testing.check_layer import check_layer
 from im2colnet.testing.networks import differentiate, evaluate
 
-__all__ = ["LayerError", "cases", "check_layer", "differentiate", "evaluate", "oracles"]
+__all__ = [
+    "BackendReport",
+    "ConformanceError",
+    "LayerError",
+    "cases",
+    "check_backend",
+    "check_layer",
+    "check_names",
+    "differentiate",
+    "evaluate",
+    "oracles",
+    "plant_faults",
+]

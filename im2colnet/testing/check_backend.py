@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from im2colnet.backend import Backend
-from im2colnet.backend.registry import get_backend
+from im2colnet.backend.registry import get_backend, version_of
 from im2colnet.checks import whole
 from im2colnet.errors import BackendError, ConformanceError
 from im2colnet.testing.conformance import CHECKS, FAULTS, Check, Fault, Subject, planted
@@ -59,6 +59,8 @@ class BackendReport:
     """What :func:`check_backend` has found."""
 
     backend: str  #: the name, with the device
+    version: str  #: of the distribution that provides it
+    module: str  #: the array module, with its version
     versions: dict[str, str]  #: of the software and hardware that compute, by name
     seed: int
     results: tuple[CheckResult, ...]
@@ -79,6 +81,8 @@ class BackendReport:
         """Return the report as what JSON can hold."""
         return {
             "backend": self.backend,
+            "version": self.version,
+            "module": self.module,
             "versions": self.versions,
             "seed": self.seed,
             "certified": self.certified,
@@ -144,7 +148,10 @@ def check_backend(
         results.append(made(check, subject, seed, precisions))
         if done is not None:
             done(results[-1])
-    return BackendReport(subject.full_name, versions_of(subject), seed, tuple(results), left_out)
+    name, xp = subject.full_name, subject.xp
+    module = f"{xp.__name__} {getattr(xp, '__version__', '')}".rstrip()
+    version = version_of(name.partition(":")[0])
+    return BackendReport(name, version, module, versions_of(subject), seed, tuple(results), left_out)
 
 
 def versions_of(backend: Backend) -> dict[str, str]:
@@ -210,11 +217,8 @@ def found(fault: Fault, check: Check, backend: Backend, seed: int) -> FaultResul
 
 
 def summary(report: BackendReport) -> str:
-    """Return the last line of a report."""
-    software = {name: version for name, version in report.versions.items() if name != "im2colnet"}
-    on = ", ".join(f"{name} {version}" for name, version in software.items())
+    """Return what a report comes to, in a line."""
     what = f"{count(len(report.results), 'check')}, seed {report.seed}"
-    if report.certified:
-        return f"certified: {report.backend} {__version__} on {on}, {' '.join(report.dtypes)}, {what}"
-    wrong = sum(not result.ok for result in report.results)
-    return f"NOT certified: {report.backend} {__version__} on {on}, {wrong} of {what}"
+    on = f"{f'{report.backend} {report.version}'.rstrip()} on {report.module}, {' '.join(report.dtypes)}"
+    wrong = [result.name for result in report.results if not result.ok]
+    return f"NOT certified: {on}, {len(wrong)} of {what}: {', '.join(wrong)}" if wrong else f"certified: {on}, {what}"

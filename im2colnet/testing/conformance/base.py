@@ -13,8 +13,8 @@ from im2colnet.backend import Backend, Kernel
 from im2colnet.errors import ConformanceError, ShapeError
 from im2colnet.host import np
 from im2colnet.layout import internal_axes, user_axes
-from im2colnet.types import Array, Shape, Spec, run
-from im2colnet.window import Window
+from im2colnet.types import Array, Spec, run
+from im2colnet.window import Pair, Window
 
 #: how far a result may be from the exact one, as a part of the largest exact number, by element type or precision
 TOLERANCE = {"float64": 1e-11, "float32": 4e-5, "tf32": 5e-3, "float16": 4e-3, "bfloat16": 3e-2}
@@ -124,7 +124,7 @@ class Fault:
     about : str
         What is wrong.
     method : str
-        The method of the backend that is replaced.
+        The method of the backend that is replaced, or the function of its array module, such as "xp.add".
     wrong : callable
         ``wrong(call)``, where ``call`` is a :class:`Call`, is called in place of the method; or a Kernel.
     """
@@ -177,6 +177,26 @@ def spoiling(change: Callable[..., Any], name: str = "out", *, among: Sequence[s
     return wrong
 
 
+def miscounting(call: Call) -> Any:
+    """A function of the array module whose numbers are a hundredth too large; for :class:`Fault`."""
+    result = call.right(*call.arguments["args"], **call.arguments["options"])
+    if call.backend.owns(result) and result.dtype.kind == "f":
+        result[...] = call.backend.asarray(
+            np.ascontiguousarray(to_host(call.backend, result) * result.dtype.type(1.01))
+        )
+    return result
+
+
+class FaultyModule:
+    """An array module in which one function is replaced."""
+
+    def __init__(self, module: Any, name: str, replaced: Callable[..., Any]) -> None:
+        self._module, self._name, self._replaced = module, name, replaced
+
+    def __getattr__(self, name: str) -> Any:
+        return self._replaced if name == self._name else getattr(self._module, name)
+
+
 def to_host(backend: Backend, value: Any) -> Any:
     """A copy of an array on the host; what is no array stays."""
     return np.array(backend.to_numpy(value)) if backend.owns(value) else value
@@ -185,6 +205,14 @@ def to_host(backend: Backend, value: Any) -> Any:
 def planted(backend: Backend, fault: Fault) -> Backend:
     """Return the backend with a fault."""
     cls, method = type(backend), fault.method
+    if method.startswith("xp."):
+        assert callable(fault.wrong)
+        function, wrong_function = getattr(backend.xp, method[3:]), fault.wrong
+
+        def in_module(*args: Any, **options: Any) -> Any:
+            return wrong_function(Call(backend, function, {"args": args, "options": options}))
+
+        return _copy(backend, {"xp": FaultyModule(backend.xp, method[3:], in_module)})
     right = getattr(cls, method)
     parameters = right.signature if isinstance(right, Kernel) else signature(right.__get__(backend))
 
@@ -193,8 +221,14 @@ def planted(backend: Backend, fault: Fault) -> Backend:
         return fault.wrong(Call(self, partial(right, self), dict(parameters.bind(*args, **options).arguments)))
 
     wrong = fault.wrong if isinstance(fault.wrong, Kernel) else replaced
-    made: Backend = object.__new__(type(cls.__name__, (cls,), {method: wrong}))
-    vars(made).update(vars(backend))
+    return _copy(backend, {method: wrong})
+
+
+def _copy(backend: Backend, attributes: dict[str, Any]) -> Backend:
+    """The same backend with other attributes."""
+    cls = type(backend)
+    made: Backend = object.__new__(type(cls.__name__, (cls,), attributes))
+    vars(made).update({name: value for name, value in vars(backend).items() if name not in attributes})
     made.find = None  # or a copy of it in another process would be the one without the fault
     return made
 
@@ -307,7 +341,7 @@ class Subject:
 
     # ------------------------------------------------------------------ problems
 
-    def windows(self, count: int, pooling: bool = False) -> Iterator[tuple[Window, Shape]]:
+    def windows(self, count: int, pooling: bool = False) -> Iterator[tuple[Window, Pair]]:
         """Yield windows and sizes (H, W) of images that they fit: ``count`` that are drawn."""
         r = self.rng
         while count:

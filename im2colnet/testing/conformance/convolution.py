@@ -22,7 +22,7 @@ from im2colnet.testing.conformance.base import (
     spoiling,
 )
 from im2colnet.types import Shape, Spec
-from im2colnet.window import Window, make_window
+from im2colnet.window import Pair, Window, make_window
 
 
 class Convolution(NamedTuple):
@@ -48,9 +48,9 @@ class Convolution(NamedTuple):
 
 
 #: window, size (H, W), samples, groups, channels and filters of a group: what drawn problems may lack
-CHOSEN: list[tuple[Window, Shape, int, int, int, int]] = [
+CHOSEN: list[tuple[Window, Pair, int, int, int, int]] = [
     (make_window((3, 2), (2, 1), ((2, 0), (1, 3)), (1, 2)), (6, 5), 2, 1, 3, 4),
-    (make_window(3, 1, ((0, 2), (2, 1))), (5, 5), 2, 2, 2, 3),
+    (make_window(3, 1, ((0, 2), (1, 1))), (5, 5), 2, 2, 2, 3),
     (make_window(3, 1, 1), (5, 4), 3, 6, 1, 1),  # depthwise
     (make_window(3, 2, 1), (7, 6), 2, 3, 1, 2),
     (make_window(1), (4, 3), 2, 1, 5, 4),
@@ -65,7 +65,10 @@ DRAWN = 8
 def convolutions(subject: Subject, dtype: str) -> Iterator[Convolution]:
     """Yield convolutions: those above, and some that are drawn."""
     r = subject.rng
-    drawn = [(window, size, *(int(n) for n in r.integers(1, 4, 4))) for window, size in subject.windows(DRAWN)]
+    drawn = []
+    for window, size in subject.windows(DRAWN):
+        N, groups, channels, filters = (int(n) for n in r.integers(1, 4, 4))
+        drawn.append((window, size, N, groups, channels, filters))
     for window, size, N, groups, channels, filters in [*CHOSEN, *drawn]:
         x = subject.normal(N, groups * channels, *size, dtype=dtype)
         w = subject.normal(groups * filters, channels, *window.kernel, dtype=dtype)
@@ -129,7 +132,7 @@ def as_columns(columns: Any) -> Any:
     return columns.transpose(5, 1, 2, 3, 0, 4).reshape(N, C * KH * KW, OH * OW)
 
 
-def windows(subject: Subject) -> Iterator[tuple[Window, Shape]]:
+def windows(subject: Subject) -> Iterator[tuple[Window, Pair]]:
     """Yield windows and the sizes of images for them."""
     yield from ((window, size) for window, size, *_ in CHOSEN)
     yield from subject.windows(DRAWN)
@@ -210,8 +213,8 @@ def adding(call: Call) -> Any:
 def in_float32(call: Call) -> Any:
     """Computed in float32, whatever comes in."""
     x, w, b, window, groups, activation = call.host("x", "w", "b", "window", "groups", "activation")
-    single = [None if a is None else a.astype("float32") for a in (x, w, b)]
-    return call.give(Textbook().conv2d(*single, window, groups or 1, activation).astype(x.dtype))
+    x4, w4, b4 = (None if a is None else a.astype("float32") for a in (x, w, b))
+    return call.give(Textbook().conv2d(x4, w4, b4, window, groups or 1, activation).astype(x.dtype))
 
 
 def own_array(call: Call) -> Any:

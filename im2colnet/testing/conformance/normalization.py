@@ -106,8 +106,8 @@ def channel_affine(subject: Subject, x: Any, other: Any, kind: str | None) -> No
     subject.compare("the map", images(y), exact, dtype)
     with backend.context(), backend.errstate():
         over = subject.there(rows(x))
-        others = [None if a is None else subject.there(a) for a in seconds]
-        backend.channel_affine(over, subject.there(scale), subject.there(shift), *others, kind, out=over)
+        b, c = (None if a is None else subject.there(a) for a in seconds)
+        backend.channel_affine(over, subject.there(scale), subject.there(shift), b, c, kind, out=over)
         subject.equal("the map over its input", subject.back(over), y)
 
 

@@ -20,12 +20,12 @@ from im2colnet.testing.conformance.base import (
     spoiling,
 )
 from im2colnet.types import Shape
-from im2colnet.window import Window, pooling_window
+from im2colnet.window import Pair, Window, pooling_window
 
 #: numbers that pooling treats in their own ways
 SPECIAL = np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 2.0
 #: windows and sizes (H, W) that drawn problems may lack
-CHOSEN: list[tuple[Window, Shape]] = [
+CHOSEN: list[tuple[Window, Pair]] = [
     (pooling_window(2, None, 0), (6, 4)),
     (pooling_window(3, 2, 1), (7, 6)),
     (pooling_window(3, 1, ((1, 0), (0, 1))), (5, 5)),
@@ -38,7 +38,7 @@ CHOSEN: list[tuple[Window, Shape]] = [
 ]
 
 
-def windows(subject: Subject) -> Iterator[tuple[Window, Shape]]:
+def windows(subject: Subject) -> Iterator[tuple[Window, Pair]]:
     """Yield windows and the sizes of images for them."""
     yield from CHOSEN
     yield from subject.windows(12, pooling=True)
@@ -196,8 +196,8 @@ def without_nan(x: Any) -> Any:
 
 def beyond(call: Call) -> Any:
     """Means that count what a window reaches beyond the padding because of ``ceil_mode``."""
-    window, include, divisor = (call.arguments.get(n) for n in ("window", "count_include_pad", "divisor"))
-    if not (window.ceil_mode and include in (True, None) and divisor is None):
+    window, include = call.arguments["window"], call.arguments.get("count_include_pad", True)
+    if not (window.ceil_mode and include) or call.arguments.get("divisor"):
         return call.right(**call.arguments)
     return call.changed(divisor=window.kernel[0] * window.kernel[1])
 
