@@ -8,7 +8,7 @@ import pytest
 
 import im2colnet as ic
 from im2colnet import functional, layers
-from im2colnet.testing import cases, oracles
+from im2colnet.testing import cases, conformance, oracles
 
 FAMILIES = {"activation", "convolution", "dropout", "linear", "losses", "merging", "normalization", "pooling"}
 FAMILIES |= {"resampling", "shaping", "updates"}
@@ -18,6 +18,7 @@ PACKAGES = {
     functional: {"applying", "arguments", "lowering"},
     oracles: {"arrays", "windows"},
     cases: {"base"},
+    conformance: {"arrays", "base", "layers", "training"},
 }
 #: families without loops of their own: chance decides what they give
 WITHOUT_ORACLE = {"dropout"}
