@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from im2colnet.onnx.draft import Draft
+from im2colnet.network.draft import Draft
 
 
 def simplify(draft: Draft) -> Draft:

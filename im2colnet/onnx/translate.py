@@ -11,7 +11,7 @@ from im2colnet import layers
 from im2colnet.errors import Im2colnetError, ModelError
 from im2colnet.host import np
 from im2colnet.layers import Layer, Permute, Reshape
-from im2colnet.onnx.draft import INPUT, Draft
+from im2colnet.network.draft import INPUT, Draft
 from im2colnet.onnx.fold import BATCH, Batch, fold, foldable, sliced_shape
 from im2colnet.onnx.read import OnnxModel, OnnxNode
 from im2colnet.text import quoted

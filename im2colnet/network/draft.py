@@ -11,7 +11,7 @@ from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend, use_backend
 from im2colnet.layers import Layer, Softmax
 from im2colnet.layout import internal_shape, user_shape
-from im2colnet.network import Net
+from im2colnet.network.containers import Net
 
 #: the name of the network's input among the layers
 INPUT = "input"
@@ -134,16 +134,16 @@ class Draft:
             is_last = isinstance(entry.layer, Softmax) and entry.layer.dim % (len(entry.shape) + 1) == 1
             yield entry.reads[0] if is_last and entry.reads[0] != INPUT else name
 
-    def network(self, backend: str | Backend | None = None) -> Net:
-        """Return the network, with its parameters."""
+    def network(self, backend: str | Backend | None = None, dtype: str = "float32") -> Net:
+        """Return the network, with its parameters, which are of the type "float32" or "float64"."""
         layers = {name: (entry.layer, *entry.reads) for name, entry in self.entries.items()}
         scores = [*self.scores()]
         net = Net(layers, outputs=self.outputs, scores=scores if scores != self.outputs else None)
         net.input_shape = self.input_shape
         weights = {f"{name}.{key}": w for name, entry in self.entries.items() for key, w in entry.weights.items()}
         with use_backend(get_backend(backend)):
+            if not weights or dtype != "float32":
+                net.init(dtype=dtype)
             if weights:
                 net.load_state_dict(weights)
-            else:
-                net.init()
         return net
