@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from im2colnet.backend.activation import Activation, formula
 from im2colnet.backend.kernel import ScratchRule, kernel
 from im2colnet.types import Call, Spec
-from im2colnet_cupy.cuda import KERNELS, launch
+from im2colnet_cupy.cuda import KERNELS, prepared
 
 Array = Any
 
@@ -55,7 +54,7 @@ class CupyActivation(Activation):
         if not self.fuses(kind):
             yield from super().activation.prepare(x, kind, out, scratch)
             return
-        yield partial(launch, "activation.cu", "activation", out, x, out, x.size, *kind_arguments(kind))
+        yield prepared("activation.cu", "activation", out, x, out, x.size, *kind_arguments(kind))
 
     @kernel(scratch=_scratch("activation_grad"))
     def activation_grad(
@@ -64,4 +63,4 @@ class CupyActivation(Activation):
         if not self.fuses(kind):
             yield from super().activation_grad.prepare(read, dy, kind, out, scratch)
             return
-        yield partial(launch, "activation.cu", "activation_grad", out, read, dy, out, dy.size, *kind_arguments(kind))
+        yield prepared("activation.cu", "activation_grad", out, read, dy, out, dy.size, *kind_arguments(kind))

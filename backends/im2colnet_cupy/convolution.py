@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from operator import setitem
 from typing import Any
-
-import cupy as cp
 
 from im2colnet.backend.convolution import Convolution
 from im2colnet.backend.kernel import kernel
 from im2colnet.types import Call, Choice, Shape, Spec, accumulator
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.algorithms import algorithm
-from im2colnet_cupy.cuda import launch
+from im2colnet_cupy.cuda import contiguous, prepared
 from im2colnet_cupy.rows import WEIGHT_ORDER, window_arguments
 
 Array = Any
@@ -45,12 +44,12 @@ class CupyConvolution(Convolution):
     def im2col(self, x: Array, window: Window, fill: float = 0.0, out: Array = None) -> Iterator[Call]:
         H, C, W, N = x.shape
         arguments = window_arguments(window, (H, W))
-        yield partial(launch, "convolution.cu", "im2col", out, x, out, C, N, float(fill), *arguments)
+        yield prepared("convolution.cu", "im2col", out, x, out, C, N, float(fill), *arguments)
 
     @kernel()
     def col2im(self, columns: Array, window: Window, size: Pair, out: Array = None) -> Iterator[Call]:
         C, N, arguments = columns.shape[1], columns.shape[-1], window_arguments(window, size)
-        yield partial(launch, "convolution.cu", "col2im", out, columns, out, 1, C, N, False, *arguments)
+        yield prepared("convolution.cu", "col2im", out, columns, out, 1, C, N, False, *arguments)
 
     @kernel(scratch=_output_scratch)
     def conv2d(
@@ -65,14 +64,18 @@ class CupyConvolution(Convolution):
         scratch: Any = None,
     ) -> Iterator[Call]:
         chosen = algorithm(x.shape, len(w), window, groups, x.dtype.name)
-        yield lambda: chosen.conv2d(cp.ascontiguousarray(x), _stored(w), b, activation, out, scratch, self.tf32)
+        (x, copies), (w, of_w) = contiguous(x), contiguous(w.transpose(WEIGHT_ORDER))
+        yield from (*copies, *of_w)
+        yield from chosen.conv2d(x, w, b, activation, out, scratch, self.tf32)
 
     @kernel(scratch=_input_scratch)
     def conv2d_input_grad(
         self, dy: Array, w: Array, size: Pair, window: Window, groups: int = 1, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         chosen = algorithm(out.shape, len(w), window, groups, dy.dtype.name)
-        yield lambda: chosen.input_grad(cp.ascontiguousarray(dy), _stored(w), out, scratch, self.tf32)
+        (dy, copies), (w, of_w) = contiguous(dy), contiguous(w.transpose(WEIGHT_ORDER))
+        yield from (*copies, *of_w)
+        yield from chosen.input_grad(dy, w, out, scratch, self.tf32)
 
     @kernel(scratch=_weight_scratch)
     def conv2d_weight_grad(
@@ -81,16 +84,9 @@ class CupyConvolution(Convolution):
         chosen = algorithm(x.shape, dy.shape[1], window, groups, x.dtype.name)
         stored, summed = out.transpose(WEIGHT_ORDER), accumulator(x.dtype.name)
         as_it_is = stored.flags.c_contiguous and stored.dtype.name == summed
-
-        def compute() -> None:
-            target = stored if as_it_is else self.empty(stored.shape, summed)
-            chosen.weight_grad(cp.ascontiguousarray(x), cp.ascontiguousarray(dy), target, scratch, self.tf32)
-            if not as_it_is:
-                stored[...] = target
-
-        yield compute
-
-
-def _stored(w: Array) -> Array:
-    """A weight (F, C/G, KH, KW) in the order of memory that the products take; no copy if it is stored in that."""
-    return cp.ascontiguousarray(w.transpose(WEIGHT_ORDER))
+        target = stored if as_it_is else self.empty(stored.shape, summed)
+        (x, copies), (dy, of_dy) = contiguous(x), contiguous(dy)
+        yield from (*copies, *of_dy)
+        yield from chosen.weight_grad(x, dy, target, scratch, self.tf32)
+        if not as_it_is:
+            yield partial(setitem, stored, ..., target)

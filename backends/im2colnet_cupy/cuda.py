@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
+from operator import setitem
 from typing import Any
 
 import cupy as cp
@@ -18,7 +19,7 @@ import numpy as np
 from cupy_backends.cuda import libs
 
 from im2colnet.errors import BackendError, install
-from im2colnet.types import HALF, accumulator
+from im2colnet.types import HALF, Call, accumulator, run
 
 KERNELS = resources.files(__package__) / "kernels"  # also where the package lies in a zip
 SHARED = ("common.cu", "formulas.cu")  # files that stand before each file of kernels
@@ -82,8 +83,8 @@ def _parameter(text: str) -> tuple[str, str]:
     return kind, name
 
 
-def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tuple[list[Any], list[Array]]:
-    """Return a kernel's arguments as it declares them, and the arrays among them.
+def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tuple[list[Any], list[Array], list[Call]]:
+    """Return a kernel's arguments as it declares them, the arrays among them, and the calls that fill copies of some.
 
     An array that it only reads (``const``) is copied if it is not C-contiguous or of another element type. CuPy passes
     a number as it is, so NumPy's own of another width would be read as something else.
@@ -93,9 +94,12 @@ def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tup
     check_device(arrays)
     types = {"const T*": dtype, "const A*": accumulator(dtype), "const double*": "float64", "const long long*": "int64"}
     passed: list[Any] = []
+    copies: list[Call] = []
     for kind, argument in zip(kinds, arguments, strict=True):
         if kind.startswith("const"):
-            passed.append(cp.ascontiguousarray(argument, dtype=types.get(kind, argument.dtype)))
+            array, filled = contiguous(argument, types.get(kind))
+            passed.append(array)
+            copies += filled
         elif kind.endswith("*"):
             passed.append(argument)
         elif kind == "double":
@@ -104,7 +108,15 @@ def converted(file: str, name: str, dtype: str, arguments: Sequence[Any]) -> tup
             passed.append(np.int32(argument))
         else:
             raise TypeError(f"the kernel {name!r} takes an integer where {argument!r} is given")
-    return passed, arrays
+    return passed, arrays, copies
+
+
+def contiguous(array: Array, dtype: str | None = None) -> tuple[Array, list[Call]]:
+    """Return an array, or memory for a C-contiguous copy of it in ``dtype``, and the calls that fill this memory."""
+    if array.flags.c_contiguous and dtype in (None, array.dtype.name):
+        return array, []
+    copy = cp.empty(array.shape, dtype=dtype or array.dtype)
+    return copy, [partial(setitem, copy, ..., array)]
 
 
 def check_device(arrays: Sequence[Array]) -> None:
@@ -135,7 +147,7 @@ def cublas() -> Any:
         ) from error
 
 
-def launch(
+def prepared(
     file: str,
     name: str,
     out: Array,
@@ -144,23 +156,33 @@ def launch(
     grid: Sequence[int] | None = None,
     block: Sequence[int] | None = None,
     other: str = "float32",
-) -> None:
-    """Run a kernel on ``arguments``: arrays, integers (``int``) and numbers (``double``), as it declares them.
+) -> Call:
+    """Return the launch of a kernel as a call that can be made again: what takes the host's time is done here, once.
 
     Parameters
     ----------
     file, name : str
     out : array
         Its element type is the kernel's.
+    *arguments
+        Arrays, integers (``int``) and numbers (``double``), as the kernel declares them.
     elements : int, optional
         The number of threads that are wanted, by default one for each element of ``out``; or ``grid``, the number of
         blocks.
     """
-    passed, arrays = converted(file, name, out.dtype.name, arguments)
+    dtype = out.dtype.name
+    passed, arrays, copies = converted(file, name, dtype, arguments)
     long = max(array.size for array in arrays) >= LONG
     count = out.size if elements is None else elements
     grid = grid or (min(-(-count // THREADS), MAX_BLOCKS),)
-    kernel(file, name, out.dtype.name, long, other)(tuple(grid), tuple(block or (THREADS,)), tuple(passed))
+    function = kernel(file, name, dtype, long, other)
+    start = partial(function, tuple(grid), tuple(block or (THREADS,)), tuple(passed))
+    return partial(run, [*copies, start]) if copies else start
+
+
+def launch(file: str, name: str, out: Array, *arguments: Any, **how: Any) -> None:
+    """Run a kernel once; the arguments are those of :func:`prepared`."""
+    prepared(file, name, out, *arguments, **how)()
 
 
 class Copies:
@@ -207,7 +229,7 @@ def _free(device: Any, stream: Any, buffers: dict[tuple[Any, ...], list[tuple[An
     buffers.clear()
 
 
-def multiply(
+def product(
     a: Array,
     b: Array,
     c: Array,
@@ -223,8 +245,8 @@ def multiply(
     tf32: bool = False,
     ldc: int | None = None,
     add: bool = False,
-) -> None:
-    """Write the products ``C[i] = A[i] · B[i]``, i < batch, in row-major order, by cublasGemmStridedBatchedEx.
+) -> Call:
+    """Return a call that writes ``C[i] = A[i] · B[i]``, i < batch, in row-major order, by cublasGemmStridedBatchedEx.
 
     Sums over factors of 16 bits are float32; C may be stored as float32 or in 16 bits.
 
@@ -247,10 +269,9 @@ def multiply(
     of_a, of_b, of_c = (CUBLAS_TYPES[array.dtype.name] for array in (a, b, c))
     one, before = (np.array(value, "float64" if double else "float32") for value in (1, add))
     (sa, sb, sc), (a0, b0, c0) = strides, (n * array.itemsize for n, array in zip(offsets, (a, b, c), strict=True))
-    # cuBLAS counts along columns: to it these are the transposed matrices, and Cᵀ = Bᵀ · Aᵀ
     check_device((a, b, c))
-    cublas().gemmStridedBatchedEx(
-        cp.cuda.device.get_cublas_handle(),
+    # cuBLAS counts along columns: to it these are the transposed matrices, and Cᵀ = Bᵀ · Aᵀ
+    arguments = (
         int(transposed[1]),
         int(transposed[0]),
         N,
@@ -274,3 +295,9 @@ def multiply(
         kind,
         -1,
     )
+    return partial(_multiply, arguments, (a, b, c, one, before))
+
+
+def _multiply(arguments: tuple[int, ...], memory: tuple[Any, ...]) -> None:
+    """Multiply by cuBLAS; ``memory`` is what the addresses among the arguments belong to."""
+    cublas().gemmStridedBatchedEx(cp.cuda.device.get_cublas_handle(), *arguments)

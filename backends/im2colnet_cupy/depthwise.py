@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-from im2colnet.types import Shape, Spec
+from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_cupy.activation import kind_arguments
-from im2colnet_cupy.cuda import launch
+from im2colnet_cupy.cuda import prepared
 from im2colnet_cupy.rows import window_arguments
 
 Array = Any
@@ -37,13 +37,14 @@ class Depthwise:
         y: Array,
         scratch: Sequence[Array],
         tf32: bool,
-    ) -> None:
+    ) -> Iterator[Call]:
         (C, N, *window), kind = self._arguments(), kind_arguments(activation)
-        launch("convolution.cu", "depthwise", y, x, w, w if b is None else b, y, C, N, b is not None, *kind, *window)
+        arguments = x, w, w if b is None else b, y, C, N, b is not None, *kind, *window
+        yield prepared("convolution.cu", "depthwise", y, *arguments)
 
-    def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> None:
+    def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> Iterator[Call]:
         grid = self.x[1], prod(self.window.kernel)
-        launch("convolution.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
+        yield prepared("convolution.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
 
-    def input_grad(self, dy: Array, w: Array, dx: Array, scratch: Sequence[Array], tf32: bool) -> None:
-        launch("convolution.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())
+    def input_grad(self, dy: Array, w: Array, dx: Array, scratch: Sequence[Array], tf32: bool) -> Iterator[Call]:
+        yield prepared("convolution.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())

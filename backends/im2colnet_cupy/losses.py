@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from im2colnet.backend.kernel import kernel
 from im2colnet.backend.losses import Losses
 from im2colnet.types import Call
-from im2colnet_cupy.cuda import launch
+from im2colnet_cupy.cuda import prepared
 
 Array = Any
 
@@ -23,4 +22,4 @@ class CupyLosses(Losses):
     ) -> Iterator[Call]:
         gradient = out if dlogits is None else dlogits  # out stands for one that is not given: it is not written
         arguments = logits, labels, out, gradient, *logits.shape, float(scale), dlogits is not None
-        yield partial(launch, "losses.cu", "cross_entropy", logits, *arguments, grid=(1,))
+        yield prepared("losses.cu", "cross_entropy", logits, *arguments, grid=(1,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby
 from math import prod
 from operator import setitem
@@ -14,7 +14,7 @@ from im2colnet.backend.normalization import Normalization, Statistics
 from im2colnet.types import Call, Shape, Spec, accumulator
 from im2colnet_cupy import cuda, sums
 from im2colnet_cupy.activation import kind_arguments
-from im2colnet_cupy.cuda import launch
+from im2colnet_cupy.cuda import launch, prepared
 
 Array = Any
 FILE = "normalization.cu"
@@ -112,16 +112,16 @@ class CupyNormalization(Normalization):
     @kernel(scratch=_parts)
     def batch_norm_sums(self, x: Array, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         ((parts,), (H, C, M)) = scratch, sums.matrices(x)
-        yield partial(sums.channel_sums, 1, x, x, parts, parts)
-        yield partial(launch, FILE, "moments", x, parts, x, out, sums.SUM_BLOCKS, H, C, M, elements=C)
+        yield sums.channel_sums(1, x, x, parts, parts)
+        yield prepared(FILE, "moments", x, parts, x, out, sums.SUM_BLOCKS, H, C, M, elements=C)
 
     @kernel(scratch=_parts)
     def batch_norm_grad_sums(
         self, x: Array, mean: Array, dy: Array, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         (parts,) = scratch
-        yield partial(sums.channel_sums, 2, dy, x, mean, parts)
-        yield partial(sums.join, parts, out)
+        yield sums.channel_sums(2, dy, x, mean, parts)
+        yield sums.join(parts, out)
 
     def batch_norm_statistics(
         self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
@@ -158,7 +158,7 @@ class CupyNormalization(Normalization):
     ) -> Iterator[Call]:
         second, b = (x, scale) if other is None else (other, other_scale)
         arguments = *sums.matrices(x), other is not None, *kind_arguments(activation)
-        yield partial(launch, FILE, "affine", out, x, scale, shift, second, b, out, *arguments)
+        yield prepared(FILE, "affine", out, x, scale, shift, second, b, out, *arguments)
 
     @kernel(scratch=_set_norm)
     def set_norm(
@@ -183,20 +183,21 @@ class CupyNormalization(Normalization):
         parts, *of_places = scratch
         statistics = (inverse, inverse, inverse) if mean is None else (inverse, mean, rest)
         centred, of = mean is not None, sets.arguments
-        yield partial(launch, FILE, "set_sums", x, x, parts, *of, sets.width, centred, grid=sets.grid)
+        yield prepared(FILE, "set_sums", x, x, parts, *of, sets.width, centred, grid=sets.grid)
 
-        def write_statistics() -> None:
-            arguments = *statistics, len(parts), *of, float(eps() if callable(eps) else eps), centred
-            launch(FILE, "set_statistics", x, parts, x, *arguments, elements=inverse.size)
+        @lru_cache(maxsize=1)  # eps may be another one at the next call
+        def write_statistics(eps: float) -> Call:
+            arguments = *statistics, len(parts), *of, eps, centred
+            return prepared(FILE, "set_statistics", x, parts, x, *arguments, elements=inverse.size)
 
-        yield write_statistics
+        yield lambda: write_statistics(float(eps() if callable(eps) else eps))()
         affine = [inverse, inverse]  # stands for one that is not given, as above
         for k, parameter in enumerate((weight, bias)):
             if parameter is not None:
                 affine[k] = of_places.pop()
                 yield partial(setitem, affine[k].reshape((*x.shape[:-1], 1)), ..., parameter)
         given = centred, weight is not None, bias is not None
-        yield partial(launch, FILE, "set_norm", out, x, *statistics, *affine, out, *of, *given)
+        yield prepared(FILE, "set_norm", out, x, *statistics, *affine, out, *of, *given)
 
     @kernel(scratch=_set_norm_grads)
     def set_norm_grads(
@@ -227,7 +228,7 @@ class CupyNormalization(Normalization):
             of_places, total = others
             grid = (-(-sets.places // (cuda.THREADS // sets.width)),)
             arguments = of_places, *of, sets.width, centred
-            yield partial(launch, FILE, "set_place_sums", x, x, dy, *statistics, *arguments, grid=grid)
+            yield prepared(FILE, "set_place_sums", x, x, dy, *statistics, *arguments, grid=grid)
             axes = tuple(axis for axis, n in enumerate(total.shape) if n == 1)
             for k, gradient in enumerate((dbias, dweight)):
                 if gradient is not None:
@@ -239,6 +240,6 @@ class CupyNormalization(Normalization):
             yield partial(setitem, factor.reshape((*x.shape[:-1], 1)), ..., weight)
         given = centred, weight is not None
         inputs = x, dy, *statistics, factor
-        yield partial(launch, FILE, "set_grad_sums", x, *inputs, parts, *of, sets.width, *given, grid=sets.grid)
-        yield partial(sums.join, parts, means, sets.members)
-        yield partial(launch, FILE, "set_norm_grad", dx, *inputs, means, dx, *of, *given)
+        yield prepared(FILE, "set_grad_sums", x, *inputs, parts, *of, sets.width, *given, grid=sets.grid)
+        yield sums.join(parts, means, sets.members)
+        yield prepared(FILE, "set_norm_grad", dx, *inputs, means, dx, *of, *given)

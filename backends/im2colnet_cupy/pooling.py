@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from im2colnet.backend.kernel import kernel
 from im2colnet.backend.pooling import Pooling
 from im2colnet.types import Call
 from im2colnet.window import Pair, Window
-from im2colnet_cupy.cuda import launch
+from im2colnet_cupy.cuda import prepared
 from im2colnet_cupy.rows import window_arguments
 
 Array = Any
@@ -22,14 +21,14 @@ class CupyPooling(Pooling):
     @kernel()
     def max_pool2d(self, x: Array, window: Window, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
-        yield partial(launch, "pooling.cu", "max_pool", out, x, out, C, N, *arguments)
+        yield prepared("pooling.cu", "max_pool", out, x, out, C, N, *arguments)
 
     @kernel()
     def max_pool2d_grad(
         self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:
         (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
-        yield partial(launch, "pooling.cu", "max_pool_grad", out, x, y, dy, out, C, N, *arguments)
+        yield prepared("pooling.cu", "max_pool_grad", out, x, y, dy, out, C, N, *arguments)
 
     @kernel()
     def avg_pool2d(
@@ -42,7 +41,7 @@ class CupyPooling(Pooling):
         scratch: Any = None,
     ) -> Iterator[Call]:
         (_, C, _, N), arguments = x.shape, _average_arguments(window, x.shape[::2], count_include_pad, divisor)
-        yield partial(launch, "pooling.cu", "avg_pool", out, x, out, C, N, *arguments)
+        yield prepared("pooling.cu", "avg_pool", out, x, out, C, N, *arguments)
 
     @kernel(scratch=lambda backend, **arguments: [])
     def avg_pool2d_grad(
@@ -56,7 +55,7 @@ class CupyPooling(Pooling):
         scratch: Any = None,
     ) -> Iterator[Call]:
         (_, C, _, N), arguments = dy.shape, _average_arguments(window, size, count_include_pad, divisor)
-        yield partial(launch, "pooling.cu", "avg_pool_grad", out, dy, out, C, N, *arguments)
+        yield prepared("pooling.cu", "avg_pool_grad", out, dy, out, C, N, *arguments)
 
 
 def _average_arguments(window: Window, size: Pair, count_include_pad: bool, divisor: int | None) -> tuple[Any, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-from im2colnet.types import Shape, Spec, accumulator
+from im2colnet.types import Call, Shape, Spec, accumulator
 from im2colnet.window import Pair, Window
 from im2colnet_cupy.activation import kind_arguments
-from im2colnet_cupy.cuda import launch, multiply
+from im2colnet_cupy.cuda import prepared, product
 
 Array = Any
 WEIGHT_ORDER = (0, 2, 3, 1)  # (F, KH, KW, C/G): the order in which rows are lowered
@@ -55,14 +55,12 @@ class Rows:
         else:
             self.scratch["conv2d_input_grad"] = [Spec((OH, groups, self.K, OW, N), dtype)]
 
-    def lower(self, x: Array, L: Array) -> Array:
-        """Lower ``x`` into L, or return it where it already is what is multiplied."""
-        if self.direct:
-            return x
-        H, C, W, N = self.x
-        arguments = window_arguments(self.window, (H, W))
-        launch("convolution.cu", "lower", L, x, L, self.G, C // self.G, N, self.lowered[1], self.shared, *arguments)
-        return L
+    def lower(self, x: Array, L: Array) -> Iterator[Call]:
+        """Lower ``x`` into L, where it is not what is multiplied already."""
+        if not self.direct:
+            H, C, W, N = self.x
+            arguments = self.G, C // self.G, N, self.lowered[1], self.shared, *window_arguments(self.window, (H, W))
+            yield prepared("convolution.cu", "lower", L, x, L, *arguments)
 
     def steps(self) -> tuple[int, int, int]:
         """Return strides of the windows' matrices (K, OW·N), in elements: to the next group, output row, matrix row."""
@@ -81,13 +79,14 @@ class Rows:
         y: Array,
         scratch: Sequence[Array],
         tf32: bool,
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write the products of w, stored (F, KH, KW, C/G), with the lowered rows, bias and activation into y."""
-        L = self.lower(x, scratch[0])
+        L = x if self.direct else scratch[0]
+        yield from self.lower(x, L)
         (OH, F, OW, N), (group, row, columns) = self.y, self.steps()
         f = F // self.G
         for g in range(self.G):
-            multiply(
+            yield product(
                 w,
                 L,
                 y,
@@ -101,24 +100,25 @@ class Rows:
                 offsets=(g * f * self.K, g * group, g * f * columns),
                 tf32=tf32,
             )
-        self.finish(y, b, activation)
+        yield from self.finish(y, b, activation)
 
-    def finish(self, y: Array, b: Array | None, activation: str | None) -> None:
+    def finish(self, y: Array, b: Array | None, activation: str | None) -> Iterator[Call]:
         """Add a bias to y, and apply the activation."""
         OH, F, OW, N = self.y
         if b is not None or activation:
-            kind = kind_arguments(activation)
-            launch("convolution.cu", "add_bias", y, y, y if b is None else b, OH, F, OW * N, b is not None, *kind)
+            arguments = y if b is None else b, OH, F, OW * N, b is not None, *kind_arguments(activation)
+            yield prepared("convolution.cu", "add_bias", y, y, *arguments)
 
-    def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> None:
+    def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> Iterator[Call]:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw, stored (F, KH, KW, C/G)."""
         (OH, F, _, _), (group, row, columns) = self.y, self.steps()
-        L, products, f = self.lower(x, scratch[0]), scratch[1], F // self.G
+        L, products, f = x if self.direct else scratch[0], scratch[1], F // self.G
+        yield from self.lower(x, L)
         for r in range(0, OH, self.rows):
             m = min(self.rows, OH - r)
             at = 1 if r else 0  # the sum of those before comes first
             for g in range(self.G):
-                multiply(
+                yield product(
                     dy,
                     L,
                     products,
@@ -134,19 +134,20 @@ class Rows:
                     offsets=(r * F * columns + g * f * columns, g * group + r * row, (at * F + g * f) * self.K),
                 )
             target = dw if r + m == OH else products[0]
-            launch("convolution.cu", "sum_rows", target, products, target, at + m, F * self.K, elements=F * self.K)
+            size = F * self.K
+            yield prepared("convolution.cu", "sum_rows", target, products, target, at + m, size, elements=size)
 
-    def input_grad(self, dy: Array, w: Array, dx: Array, scratch: Sequence[Array], tf32: bool) -> None:
+    def input_grad(self, dy: Array, w: Array, dx: Array, scratch: Sequence[Array], tf32: bool) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N)."""
         (H, C, W, N), (OH, F, OW, _), G = self.x, self.y, self.G
         if self.flipped:
             flipped, *scratch = scratch
-            launch("convolution.cu", "flip", flipped, w, flipped, G, F // G, C // G, *self.window.kernel)
-            self.flipped.conv2d(dy, flipped, None, None, dx, scratch, tf32)
+            yield prepared("convolution.cu", "flip", flipped, w, flipped, G, F // G, C // G, *self.window.kernel)
+            yield from self.flipped.conv2d(dy, flipped, None, None, dx, scratch, tf32)
             return
         (columns,), f, n = scratch, F // G, OW * N
         for g in range(G):  # columns[r] = wᵀ · dy[r]
-            multiply(
+            yield product(
                 w,
                 dy,
                 columns,
@@ -161,4 +162,5 @@ class Rows:
                 offsets=(g * f * self.K, g * f * n, g * self.K * n),
                 tf32=tf32,
             )
-        launch("convolution.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window_arguments(self.window, (H, W)))
+        window = window_arguments(self.window, (H, W))
+        yield prepared("convolution.cu", "col2im", dx, columns, dx, G, C // G, N, True, *window)

@@ -9,14 +9,16 @@ windows have fewer rows. Nothing is copied, but y is read and written KW times i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
+from operator import setitem
 from typing import Any
 
-from im2colnet.types import HALF, Shape, Spec
+from im2colnet.types import HALF, Call, Shape, Spec
 from im2colnet.window import Window
-from im2colnet_cupy.cuda import multiply
+from im2colnet_cupy.cuda import product
 from im2colnet_cupy.rows import Rows
 
 Array = Any
@@ -63,17 +65,17 @@ class Shifted(Rows):
         y: Array,
         scratch: Sequence[Array],
         tf32: bool,
-    ) -> None:
+    ) -> Iterator[Call]:
         """Write the products of w, stored (F, KH, KW, C), with the shifted images, bias and activation into y."""
         (_, C, W, N), (_, F, OW, _), (KH, KW) = self.x, self.y, self.window.kernel
         sh, top = self.window.stride[0], self.window.padding[0][0]
         by_column = scratch[0]
-        by_column[...] = w.reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
+        yield partial(setitem, by_column, ..., w.reshape(F, KH, KW, C).transpose(2, 0, 1, 3))
         if not self.whole:
-            y[...] = 0
+            yield partial(setitem, y, ..., 0)
         for number, (j, lo, hi, first) in enumerate(self.columns):
             for start, stop, i, rows in self.blocks:
-                multiply(
+                yield product(
                     by_column,
                     x,
                     y,
@@ -93,7 +95,7 @@ class Shifted(Rows):
                         (start * F * OW + lo) * N,
                     ),
                 )
-        self.finish(y, b, activation)
+        yield from self.finish(y, b, activation)
 
 
 def row_blocks(window: Window, H: int, OH: int) -> list[tuple[int, int, int, int]]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from im2colnet_cupy.cuda import launch
+from im2colnet.types import Call
+from im2colnet_cupy.cuda import prepared
 
 Array = Any
 SUM_BLOCKS = 32  # blocks for each channel
 
 
-def channel_sums(kind: int, x: Array, second: Array, mean: Array, parts: Array) -> None:
-    """Write what each block adds to ``parts`` (SUM_BLOCKS, 1 or 2, C); ``sums.cu`` numbers the kinds of sums."""
+def channel_sums(kind: int, x: Array, second: Array, mean: Array, parts: Array) -> Call:
+    """Return a call that writes what each block adds to ``parts`` (SUM_BLOCKS, 1 or 2, C).
+
+    ``sums.cu`` numbers the kinds of sums.
+    """
     H, C, M = matrices(x)
-    launch("sums.cu", "channel_sums", x, x, second, mean, parts, H, C, M, kind, grid=(C, SUM_BLOCKS))
+    return prepared("sums.cu", "channel_sums", x, x, second, mean, parts, H, C, M, kind, grid=(C, SUM_BLOCKS))
 
 
-def join(parts: Array, out: Array, count: int = 1) -> None:
-    """Write the sums of all blocks, divided by ``count``."""
-    launch("sums.cu", "sum_partial", out, parts, out, parts.shape[0], out.size, float(count))
+def join(parts: Array, out: Array, count: int = 1) -> Call:
+    """Return a call that writes the sums of all blocks, divided by ``count``."""
+    return prepared("sums.cu", "sum_partial", out, parts, out, parts.shape[0], out.size, float(count))
 
 
 def matrices(x: Array) -> tuple[int, int, int]:
