@@ -14,7 +14,7 @@ from im2colnet.backend.normalization import Normalization, Statistics
 from im2colnet.types import Call, Shape, Spec, accumulator
 from im2colnet_cupy import cuda, sums
 from im2colnet_cupy.activation import kind_arguments
-from im2colnet_cupy.cuda import launch, prepared
+from im2colnet_cupy.cuda import prepared
 
 Array = Any
 FILE = "normalization.cu"
@@ -126,23 +126,43 @@ class CupyNormalization(Normalization):
     def batch_norm_statistics(
         self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
     ) -> Statistics:
-        C, rows = sums.shape[1], self.empty((5, sums.shape[1]), "float64")
-        given = [array for array in (weight, bias) if array is not None]
+        rows = self.batch_norm_line(sums, n, lambda: eps, weight, bias)
+        return Statistics(*(rows[k] for k in range(len(rows))))
+
+    @kernel()
+    def batch_norm_line(
+        self,
+        sums: Array,
+        n: int,
+        eps: Callable[[], float],
+        weight: Array | None = None,
+        bias: Array | None = None,
+        out: Array = None,
+    ) -> Iterator[Call]:
+        C, given = sums.shape[1], [array for array in (weight, bias) if array is not None]
         any_of_them = given[0] if given else sums  # stands for one that is not given; the kernel does not read it
         w, b = (any_of_them if array is None else array for array in (weight, bias))
-        arguments = C, float(n), float(eps), weight is not None, bias is not None
-        launch(FILE, "statistics", w, sums, w, b, rows, *arguments, elements=C)
-        return Statistics(*(rows[k] for k in range(5)))
+
+        @lru_cache(maxsize=1)  # eps may be another one at the next call
+        def write(eps: float) -> Call:
+            arguments = C, float(n), eps, weight is not None, bias is not None
+            return prepared(FILE, "statistics", w, sums, w, b, out, *arguments, elements=C)
+
+        yield lambda: write(float(eps()))()
 
     def batch_norm_input_grad(self, sums: Array, n: int, of: Statistics) -> tuple[Array, Array]:
-        C, rows = sums.shape[1], self.empty(sums.shape, "float64")
-        arguments = of.mean, of.inverse, of.scale, rows, C, float(n)
-        launch(FILE, "input_grad", rows, sums, *arguments, elements=C)
-        return rows[0], rows[1]
+        line = self.batch_norm_grad_line(sums, n, of)
+        return line[0], line[1]
 
-    def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> None:
-        arguments = of.mean, of.var, mean, var, mean.size, float(momentum), n / (n - 1)
-        launch(FILE, "running", mean, *arguments)
+    @kernel()
+    def batch_norm_grad_line(self, sums: Array, n: int, of: Statistics, out: Array = None) -> Iterator[Call]:
+        C = sums.shape[1]
+        yield prepared(FILE, "input_grad", out, sums, of.mean, of.inverse, of.scale, out, C, float(n), elements=C)
+
+    @kernel()
+    def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> Iterator[Call]:
+        numbers = mean.size, float(momentum), n / (n - 1)
+        yield prepared(FILE, "running", mean, of.mean, of.var, mean, var, *numbers)
 
     @kernel()
     def channel_affine(

@@ -28,6 +28,14 @@ def _two_sums(backend: Any, x: Spec, **arguments: Any) -> Spec:
     return Spec((2, x.shape[1]), "float64")
 
 
+def _statistics(backend: Any, sums: Spec, **arguments: Any) -> Spec:
+    return Spec((len(Statistics._fields), sums.shape[1]), "float64")
+
+
+def _like_sums(backend: Any, sums: Spec, **arguments: Any) -> Spec:
+    return sums
+
+
 def statistics_shape(x: Shape, over: tuple[int, ...]) -> Shape:
     """Shape of what there is one of for each set of numbers, of which ``over`` are the axes."""
     return tuple(1 if axis in over else n for axis, n in enumerate(x))
@@ -114,6 +122,24 @@ class Normalization(Activation):
         inverse = 1 / self.xp.sqrt(var + eps)
         return Statistics(mean, var, inverse, *normalizing(mean, inverse, weight, bias))
 
+    @kernel(result=_statistics)
+    def batch_norm_line(
+        self,
+        sums: Array,
+        n: int,
+        eps: Callable[[], float],
+        weight: Array | None = None,
+        bias: Array | None = None,
+        out: Array = None,
+    ) -> Iterator[Call]:
+        """Write the rows of :class:`Statistics` into ``out`` (5, C), float64; ``eps`` is asked at each call."""
+
+        def compute() -> None:
+            for k, value in enumerate(self.batch_norm_statistics(sums, n, eps(), weight, bias)):
+                out[k] = value
+
+        yield compute
+
     def batch_norm_input_grad(self, sums: Array, n: int, of: Statistics) -> tuple[Array, Array]:
         """B and c of ``dx = scale·dy + b·x + c``, for a batch's ``[Σdy, Σdy·(x - mean)]`` (2, C).
 
@@ -122,10 +148,24 @@ class Normalization(Activation):
         b = -of.scale * of.inverse**2 * sums[1] / n
         return b, -of.scale * sums[0] / n - b * of.mean
 
-    def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> None:
+    @kernel(result=_like_sums)
+    def batch_norm_grad_line(self, sums: Array, n: int, of: Statistics, out: Array = None) -> Iterator[Call]:
+        """Write b and c of :meth:`batch_norm_input_grad` into ``out`` (2, C), float64."""
+
+        def compute() -> None:
+            out[0], out[1] = self.batch_norm_input_grad(sums, n, of)
+
+        yield compute
+
+    @kernel()
+    def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> Iterator[Call]:
         """Move running mean and (unbiased) variance towards the batch's, in place."""
-        mean[...] = (1 - momentum) * mean + momentum * of.mean
-        var[...] = (1 - momentum) * var + momentum * (n / (n - 1)) * of.var
+
+        def compute() -> None:
+            mean[...] = (1 - momentum) * mean + momentum * of.mean
+            var[...] = (1 - momentum) * var + momentum * (n / (n - 1)) * of.var
+
+        yield compute
 
     @kernel(result=like("x"))
     def channel_affine(

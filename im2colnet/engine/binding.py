@@ -46,6 +46,7 @@ class BoundPlan:
 
     def __init__(self, plan: Plan, worker: Array, shard: Array, parameters: Callable[[Node], dict[str, Array]]) -> None:
         self.plan, self._worker, self._shard = plan, worker, shard
+        self._views: dict[tuple[Any, ...], Array] = {}  # by place, shape and element type
         shapes, dtype, nodes = plan.shapes, plan.dtype, plan.graph.nodes
         self.values = [self._bind(b, shape, dtype) for b, shape in zip(plan.values, shapes, strict=True)]
         #: the network's outputs
@@ -153,10 +154,12 @@ class BoundPlan:
     # ------------------------------------------------------------------ binding
 
     def _bind(self, buffer: Buffer, shape: Shape, dtype: str, offset: int = 0) -> Array:
-        start = buffer.offset + offset
-        memory = self._shard if buffer.across else self._worker
-        itemsize = self.plan.backend.xp.dtype(dtype).itemsize
-        return memory[start : start + prod(shape) * itemsize].view(dtype).reshape(shape)
+        start, key = buffer.offset + offset, (buffer.across, buffer.offset + offset, shape, dtype)
+        if key not in self._views:  # CuPy copies what a function reads and overwrites, unless it is the same object
+            memory = self._shard if buffer.across else self._worker
+            itemsize = self.plan.backend.xp.dtype(dtype).itemsize
+            self._views[key] = memory[start : start + prod(shape) * itemsize].view(dtype).reshape(shape)
+        return self._views[key]
 
     def _bind_scratch(self, placed: Placed) -> dict[str, list[Array]]:
         return {k: [self._bind(b, *spec, offset) for spec, b, offset in specs] for k, specs in placed.items()}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from math import prod, sqrt
+from operator import is_not
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from im2colnet.backend import Backend
@@ -146,6 +147,13 @@ class Context:
     @property
     def dx(self) -> Any:
         return self.dxs[0]
+
+    def prepared(self, name: str, given: tuple[Any, ...], make: Callable[[], Iterable[Call]]) -> list[Call]:
+        """Return what ``make`` returns, made once for these objects: calls that depend on arrays of the run."""
+        made: dict[str, tuple[tuple[Any, ...], list[Call]]] = vars(self).setdefault("_prepared", {})
+        if name not in made or any(map(is_not, made[name][0], given)):
+            made[name] = given, list(make())
+        return made[name][1]
 
     @property
     def work(self) -> dict[str, list[Array]]:

@@ -25,7 +25,7 @@ from im2colnet.layers.base import (
     rows_shape,
 )
 from im2colnet.layout import channel_axis, channels, internal_axes, user_axes, user_shape
-from im2colnet.types import Array, Call, Shape, Spec, accumulator
+from im2colnet.types import Array, Call, Shape, Spec, accumulator, run
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
@@ -126,18 +126,18 @@ class RunningNorm(Layer):
         if self.learning():
             scratch = ctx.scratch["batch_norm_grad_sums"]
             yield from backend.batch_norm_grad_sums.prepare(as_rows(ctx.x), mean, as_rows(dy), sums, scratch=scratch)
-            yield partial(self._write_gradients, ctx, sums, inverse)
+            yield from self._gradients(ctx, sums, inverse)
         if ctx.dx is not None:
             out, scratch = as_rows(ctx.dx), ctx.scratch["channel_affine"]
             yield from backend.channel_affine.prepare(as_rows(dy), line[0], line[1], out=out, scratch=scratch)
 
-    def _write_gradients(self, ctx: Context, sums: Array, inverse: Array) -> None:
+    def _gradients(self, ctx: Context, sums: Array, inverse: Array) -> Iterator[Call]:
         """Write the gradients of weight and bias from ``[Σdy, Σdy·(x - mean)]``."""
         learning = self.learning()
         if "weight" in learning:
-            ctx.xp.multiply(sums[1], inverse, out=ctx.grads["weight"])
+            yield partial(ctx.xp.multiply, sums[1], inverse, out=ctx.grads["weight"])
         if "bias" in learning:
-            ctx.grads["bias"][...] = sums[0]
+            yield partial(setitem, ctx.grads["bias"], ..., sums[0])
 
 
 @dataclass(eq=False, repr=False)
@@ -197,7 +197,9 @@ class BatchNorm(RunningNorm):
 
     def shard_sums(self, x: Array, ctx: Context) -> None:
         """``[Σx, Σ(x - mean)²]``, about the shard's own mean."""
-        ctx.backend.batch_norm_sums(as_rows(x), out=ctx.sums, scratch=ctx.scratch["batch_norm_sums"])
+        sums, scratch = ctx.sums, ctx.scratch["batch_norm_sums"]
+        make = ctx.backend.batch_norm_sums.prepare
+        run(ctx.prepared("sums", (x, sums), lambda: make(as_rows(x), out=sums, scratch=scratch)))
 
     def join_sums(self, parts: Sequence[Array], sizes: Sequence[int], ctx: Context) -> Array:
         """``Σ(x - mean)² = Σ_shards [Σ(x - m)² + n·(m - mean)²]``, m and n of each shard (Chan, Golub, LeVeque 1983).
@@ -215,22 +217,35 @@ class BatchNorm(RunningNorm):
             joined[1] += size * pixels * ctx.xp.square(part[0] / (size * pixels) - mean)
         return joined
 
-    def _write_line(self, x: Array, ctx: Context, line: Array) -> None:
+    running_line = RunningNorm.running_line  # so that `keeps` finds it beside prepare_forward
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
         if not self.joins_batch(ctx.training):
-            super()._write_line(x, ctx, line)
+            yield from super().prepare_forward(x, ctx)
             return
         H, _, W, _ = rows_shape(x.shape)
-        ctx.n = ctx.samples * H * W
         self.check_batch((*x.shape[:-1], ctx.samples))
+        ctx.n, scratch = ctx.samples * H * W, ctx.scratch["channel_affine"]
+        out = ctx.backend.empty((len(Statistics._fields), self.num_features), "float64")
+        of = ctx.statistics = Statistics(*(out[k] for k in range(len(out))))
+        yield partial(self._write_statistics, ctx, out)
+        affine, y = ctx.backend.channel_affine, as_rows(ctx.y)
+        yield from affine.prepare(as_rows(x), of.scale, of.shift, activation=ctx.activation, out=y, scratch=scratch)
+
+    def _write_statistics(self, ctx: Context, out: Array) -> None:
+        """Write the statistics of the batch, whose sums are joined."""
+        sums, n, eps, make = ctx.sums, ctx.n, partial(getattr, self, "eps"), ctx.backend.batch_norm_line.prepare
         weight, bias = ctx.params.get("weight"), ctx.params.get("bias")
-        ctx.statistics = ctx.backend.batch_norm_statistics(ctx.sums, ctx.n, self.eps, weight, bias)
-        line[0], line[1] = ctx.statistics.scale, ctx.statistics.shift
+        run(ctx.prepared("line", (sums,), lambda: make(sums, n, eps, weight, bias, out=out)))
 
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdy, Σdy·(x - mean)]``."""
-        scratch, of = ctx.scratch["batch_norm_grad_sums"], ctx.statistics
-        ctx.backend.batch_norm_grad_sums(as_rows(ctx.x), of.mean, as_rows(dy), out=ctx.sums, scratch=scratch)
-        self._write_gradients(ctx, ctx.sums, of.inverse)
+        run(ctx.prepared("grad_sums", (dy, ctx.sums, ctx.grads), partial(self._prepare_grad_sums, dy, ctx)))
+
+    def _prepare_grad_sums(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        x, sums, of, scratch = as_rows(ctx.x), ctx.sums, ctx.statistics, ctx.scratch["batch_norm_grad_sums"]
+        yield from ctx.backend.batch_norm_grad_sums.prepare(x, of.mean, as_rows(dy), out=sums, scratch=scratch)
+        yield from self._gradients(ctx, sums, of.inverse)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         if self.settled:
@@ -238,16 +253,16 @@ class BatchNorm(RunningNorm):
             return
         if ctx.dx is None:
             return
-        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((3, self.num_features), "float64")
-        a, b, c = line[0], line[1], line[2]
-        yield partial(self._write_gradient_line, ctx, a, b, c)
+        scratch, line = ctx.scratch["channel_affine"], ctx.backend.empty((2, self.num_features), "float64")
+        yield partial(self._write_gradient_line, ctx, line)
+        a, b, c = ctx.statistics.scale, line[0], line[1]
         x, dy, dx = as_rows(ctx.x), as_rows(dy), as_rows(ctx.dx)
         yield from ctx.backend.channel_affine.prepare(dy, a, c, x, b, out=dx, scratch=scratch)
 
-    def _write_gradient_line(self, ctx: Context, a: Array, b: Array, c: Array) -> None:
-        """Write a, b and c of ``dx = a·dy + b·x + c`` for each channel."""
-        a[...] = ctx.statistics.scale
-        b[...], c[...] = ctx.backend.batch_norm_input_grad(ctx.sums, ctx.n, ctx.statistics)
+    def _write_gradient_line(self, ctx: Context, line: Array) -> None:
+        """Write b and c of ``dx = scale·dy + b·x + c`` for each channel."""
+        sums, make = ctx.sums, ctx.backend.batch_norm_grad_line.prepare
+        run(ctx.prepared("grad_line", (sums, line), lambda: make(sums, ctx.n, ctx.statistics, out=line)))
 
     def finish_step(self, ctx: Context) -> None:
         if not self.track_running_stats:
@@ -257,7 +272,8 @@ class BatchNorm(RunningNorm):
             batches = state["num_batches_tracked"]
             batches += 1
             momentum = 1 / float(ctx.backend.to_numpy(batches))
-        ctx.backend.batch_norm_running(ctx.statistics, ctx.n, momentum, state["running_mean"], state["running_var"])
+        make, running = ctx.backend.batch_norm_running.prepare, (state["running_mean"], state["running_var"])
+        run(ctx.prepared("running", (momentum,), lambda: make(ctx.statistics, ctx.n, momentum, *running)))
 
 
 @dataclass(eq=False, repr=False)
