@@ -9,6 +9,7 @@ from typing import Any
 from im2colnet.backend import formula
 from im2colnet.host import np
 from im2colnet.testing import oracles
+from im2colnet.testing.cases.base import positive
 from im2colnet.testing.conformance.base import Call, Check, Fault, Subject, changing, changing_arrays, spoiling
 from im2colnet.types import Spec
 
@@ -47,6 +48,24 @@ EXACT: dict[str, Exact] = {
     "mish": _exact("mish"),
     "gelu": _exact("gelu"),
     "gelu_tanh": _exact("gelu_tanh"),
+    "exp": _exact("exp"),
+    "log": _exact("log"),
+    "sqrt": _exact("sqrt"),
+    "abs": _exact("absolute"),
+    "neg": _exact("negative"),
+    "reciprocal": _exact("reciprocal"),
+    "square": _exact("square"),
+    "erf": _exact("erf"),
+    "sin": _exact("sin"),
+    "cos": _exact("cos"),
+}
+#: numbers that a function is of, where that is not all of them, or where it overflows
+DOMAINS: dict[str, Callable[[Any], Any]] = {
+    "exp": lambda x: x.clip(-80, 80),
+    "log": lambda x: abs(x).clip(1e-37),
+    "sqrt": lambda x: abs(x).clip(1e-37),
+    "reciprocal": lambda x: abs(x).clip(1e-18, 1e18),
+    "square": lambda x: x.clip(-1e18, 1e18),
 }
 #: relative error of a value in float32, where it is more than 1e-6: of numbers whose square stands in an exponent
 LESS_EXACT = {"gelu": 3e-5, "gelu_tanh": 1e-4}
@@ -65,12 +84,15 @@ def whole_range(kind: str) -> Any:
     constant = 2 if kind == "selu" else abs(float(kind.partition(":")[2].partition(",")[0] or 1))
     far = np.logspace(-37, 38, 300)
     numbers = np.concatenate([np.linspace(-120, 120, 961), far, -far, [0.0, np.finfo("float32").max]])
-    return (numbers / max(1, constant)).astype("float32")
+    return DOMAINS.get(kind, lambda x: x)(numbers / max(1, constant)).astype("float32")
 
 
 def points(kind: str, dtype: str) -> Any:
     """Where a function is checked, (n, 1): everywhere; in 16 bits where it bends."""
-    numbers = whole_range(kind) if dtype in VALUE else np.linspace(-8, 8, 161)
+    bends = np.linspace(-8, 8, 161)
+    if kind in ("log", "sqrt", "reciprocal"):
+        bends = positive(bends)
+    numbers = whole_range(kind) if dtype in VALUE else bends
     return numbers.astype(dtype).reshape(-1, 1)
 
 

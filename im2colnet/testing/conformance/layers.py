@@ -37,7 +37,7 @@ def layer_of_case(subject: Subject, case: LayerCase, layer: Any, shapes: Any, dt
     for parameter in node.params.values():  # or what begins as 0 would hide what is wrong
         noise = 0.1 * subject.normal(*parameter.shape)
         parameter[...] = backend.asarray((subject.back(parameter) + noise).astype(dtype))
-    xs = [subject.normal(BATCH, *shape, dtype=dtype) for shape in shapes]
+    xs = [case.domain(subject.normal(BATCH, *shape, dtype=dtype)) for shape in shapes]
     with subject.on(f"{layer!r}, input {', '.join(map(str, shapes))}"), backend.errstate(), np.errstate(all="ignore"):
         for training in (False, True):
             trial = Trial(net, node, list(shapes), training, [BATCH])
