@@ -16,8 +16,9 @@ from im2colnet.onnx import importers  # noqa: F401 - they register themselves
 from im2colnet.onnx.read import read
 from im2colnet.onnx.simplify import simplify
 from im2colnet.onnx.translate import IMPORTERS, Importer, translate
+from im2colnet.onnx.write import save
 
-__all__ = ["load", "supported"]
+__all__ = ["load", "save", "supported"]
 
 
 def load(

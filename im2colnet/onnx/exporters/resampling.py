@@ -1,0 +1,45 @@
+"""Layers that change the number of pixels as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from im2colnet.layers import Upsample
+from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter
+
+
+@exporter(Upsample)
+def upsample(layer: Upsample, node: NodeWriter, inputs: Sequence[Value]) -> Value:
+    """Write images of another size."""
+    (x,), size, out = inputs, node.input_shapes[0][1:], node.output_shape[1:]
+    sizes = [*zip(range(2), size, out, strict=True)]
+    even = [layer.evenly(*each) for each in sizes]
+    if layer.mode == "nearest" and not (all(even) and all(big % small == 0 for _, small, big in sizes)):
+        for axis, small, big in sizes:  # by a factor that is rounded it might be another pixel
+            x = node("Gather", x, node.constant("pixels", layer.nearest(axis, small, big)), axis=2 + axis)
+        return x
+    factors = [
+        big / small if is_even else layer.factors[axis] for is_even, (axis, small, big) in zip(even, sizes, strict=True)
+    ]
+    if layer.mode == "nearest":
+        how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return _resized(x, node, factors, how if node.opset > 10 else {})
+    how = {"mode": "linear", "coordinate_transformation_mode": "align_corners" if layer.align_corners else "half_pixel"}
+    return _resized(x, node, None if all(even) or layer.align_corners else factors, how)
+
+
+def _resized(x: Value, node: NodeWriter, factors: Sequence[float] | None, how: dict[str, str]) -> Value:
+    """Write images whose size is multiplied, or is that of the output where there are no factors."""
+    roi: list[float] | None = (
+        [] if 11 <= node.opset < 13 else None
+    )  # the two versions want inputs that they do not read
+    if factors is not None:
+        op = "Upsample" if node.opset < 10 and "mode" not in how else "Resize"
+        return node(op, x, roi=roi, scales=[1, 1, *factors], **how)
+    out = [*node.output_shape[1:]]
+    if node.opset >= 18:
+        return node("Resize", x, sizes=out, axes=[2, 3], **how)
+    batch = node("Slice", node("Shape", x), starts=[0], ends=[2], axes=[0])
+    return node(
+        "Resize", x, roi=roi, scales=roi, sizes=node("Concat", batch, node.constant("size", out), axis=0), **how
+    )

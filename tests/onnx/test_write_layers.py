@@ -1,0 +1,100 @@
+"""Every layer as ONNX, by its examples: another program computes the same."""
+
+import numpy as np
+import pytest
+from helpers import normal
+from onnx_written import assert_computes, model_of, seeded
+
+import im2colnet as ic
+from im2colnet.errors import ModelError
+from im2colnet.onnx.exporters import EXPORTERS, exporter_of
+from im2colnet.testing.cases import LAYERS
+from im2colnet.testing.inputs import Part, input_shape_of, network_of
+
+EXAMPLES = [
+    pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
+    for case in LAYERS
+    for layer, *shapes in case.examples
+]
+
+
+def write_part(layer, node, inputs):
+    """Some of the features, as images."""
+    features = node("Slice", *inputs, starts=[layer.start], ends=[layer.start + np.prod(layer.shape)], axes=[1])
+    return node("Reshape", features, shape=[0, *layer.shape])
+
+
+@pytest.fixture(autouse=True)
+def part(monkeypatch):
+    monkeypatch.setattr(Part, "to_onnx", write_part, raising=False)
+
+
+def written(case, layer, shapes, opset=22):
+    """A model of the layer, a batch for it, and what the layer gives."""
+    shape = input_shape_of(*shapes)
+    net = seeded(network_of(layer, *shapes), shape)
+    x = case.domain(normal(3, *shape, dtype="float32"))
+    return model_of(net, opset=opset), x, net.predict(x)
+
+
+@pytest.mark.parametrize(("case", "layer", "shapes"), EXAMPLES)
+def test_another_program_computes_the_same(case, layer, shapes):
+    assert_computes(*written(case, layer, shapes))
+
+
+@pytest.mark.parametrize(("opset", "most"), [(7, 20), (11, 6), (17, 4), (23, 0)])
+def test_in_other_opsets_too_or_the_error_says_from_which_on(opset, most):
+    refused = {}
+    for case, layer, shapes in (example.values for example in EXAMPLES):
+        try:
+            found = written(case, layer, shapes, opset)
+        except ModelError as error:
+            refused[type(layer).__name__] = str(error)
+        else:
+            assert_computes(*found)
+    assert all("give opset=" in message for message in refused.values())
+    assert len(refused) <= most
+
+
+def public_layers():
+    classes = [getattr(ic, name) for name in ic.__all__]
+    return [each for each in classes if isinstance(each, type) and issubclass(each, ic.layers.Layer)]
+
+
+def test_every_public_layer_has_an_exporter():
+    networks = {each for each in public_layers() if issubclass(each, ic.Network)}  # of them their layers are written
+    without = {each for each in public_layers() if each not in EXPORTERS} - networks - {ic.layers.Layer}
+    assert not without, "a function in im2colnet/onnx/exporters says how a layer is written"
+
+
+class Doubled(ic.ReLU):
+    def prepare_forward(self, x, ctx):
+        yield lambda: ctx.xp.multiply(x, 2, out=ctx.y)
+
+
+class Checked(ic.ReLU):
+    def output_shape(self, x):
+        assert len(x) == 4
+        return x
+
+
+class Written(Doubled):
+    def to_onnx(self, node, inputs):
+        return node("Mul", *inputs, 2)
+
+
+class NotWritten(Written):
+    forward = ic.layers.Layer.forward
+
+
+def test_a_layer_derived_from_another_is_written_as_that_one_unless_it_computes_otherwise():
+    assert exporter_of(Checked()) is EXPORTERS[ic.ReLU]
+    for own in Doubled(), NotWritten():
+        with pytest.raises(ModelError, match=f"how a {type(own).__name__} is written"):
+            exporter_of(own)
+
+
+def test_a_layer_says_itself_how_it_is_written():
+    net = seeded(ic.Sequential([ic.Conv2d(2, 3, 3), Written()]), (2, 5, 6))
+    x = normal(2, 2, 5, 6, dtype="float32")
+    assert_computes(model_of(net), x, net.predict(x))
