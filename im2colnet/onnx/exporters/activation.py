@@ -13,22 +13,32 @@ from im2colnet.layers import (
     GELU,
     GLU,
     SELU,
+    Abs,
+    Cos,
+    Erf,
+    Exp,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
     Layer,
     LeakyReLU,
+    Log,
     LogSigmoid,
     LogSoftmax,
     Mish,
+    Neg,
     PReLU,
+    Reciprocal,
     ReLU,
     ReLU6,
     Sigmoid,
     SiLU,
+    Sin,
     Softmax,
     Softplus,
     Softsign,
+    Sqrt,
+    Square,
     Tanh,
     Threshold,
 )
@@ -41,6 +51,15 @@ OPERATORS: dict[type[Layer], str] = {
     Tanh: "Tanh",
     SELU: "Selu",
     Softsign: "Softsign",
+    Abs: "Abs",
+    Cos: "Cos",
+    Erf: "Erf",
+    Exp: "Exp",
+    Log: "Log",
+    Neg: "Neg",
+    Reciprocal: "Reciprocal",
+    Sin: "Sin",
+    Sqrt: "Sqrt",
 }
 
 
@@ -49,6 +68,12 @@ def function(layer: Layer, node: NodeWriter, inputs: Sequence[Value]) -> Value:
     """Write a function that ONNX has."""
     op = row_of(OPERATORS, layer)
     return node(op, *inputs)
+
+
+@exporter(Square)
+def square(layer: Square, node: NodeWriter, inputs: Sequence[Value]) -> Value:
+    """Write ``x²``."""
+    return node("Mul", *inputs, *inputs)
 
 
 @exporter(LeakyReLU)
