@@ -270,11 +270,22 @@ def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair, axes: int
 
 
 def pooling_window(
-    kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False, axes: int = 2
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    axes: int = 2,
+    at_most_half: bool = True,
 ) -> Window:
-    """Build a pooling window: the stride defaults to the kernel, and padding is at most half of it, as in PyTorch."""
+    """Build a pooling window: the stride defaults to the kernel.
+
+    Padding is at most half of the kernel, as in PyTorch, or else less than the window, so that each sees the image.
+    """
     window = make_window(kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode, axes)
-    for what, pads, k in zip(window.names, window.padding, window.kernel, strict=True):
-        if max(pads) > k // 2:
+    for what, pads, k, extent in zip(window.names, window.padding, window.kernel, window.extent, strict=True):
+        if at_most_half and max(pads) > k // 2:
             raise ShapeError(f"padding {pads} along the {what} is more than half of the kernel's {k}")
+        if max(pads) >= extent:
+            raise ShapeError(f"padding {pads} along the {what} must be less than the window, which is {extent} long")
     return window

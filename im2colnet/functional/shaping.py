@@ -7,11 +7,18 @@ from operator import index
 from typing import Any
 
 from im2colnet.backend import Backend
-from im2colnet.checks import is_truth_value, number, one_of, whole
+from im2colnet.checks import is_truth_value, number, one_of
 from im2colnet.errors import ShapeError
 from im2colnet.functional.applying import apply, apply_to_samples, beside_channels
 from im2colnet.functional.arguments import on_arrays
-from im2colnet.layers import ChannelShuffle, CircularPad2d, PixelShuffle, ReflectionPad2d, ReplicationPad2d
+from im2colnet.layers import (
+    ChannelShuffle,
+    CircularPad2d,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad2d,
+    ReplicationPad2d,
+)
 from im2colnet.types import Array
 
 __all__ = ["channel_shuffle", "pad", "pixel_shuffle", "pixel_unshuffle"]
@@ -99,12 +106,9 @@ def pixel_shuffle(backend: Backend, input: Array, upscale_factor: int) -> Array:
 @on_arrays("input")
 def pixel_unshuffle(backend: Backend, input: Array, downscale_factor: int) -> Array:
     """Pixels to channels, the inverse of :func:`pixel_shuffle`: (..., C, H·r, W·r) to (..., C·r², H, W)."""
-    r, images = whole("downscale_factor", downscale_factor), _as_images(input)
-    N, C, H, W = images.shape
-    if H % r or W % r:
-        raise ShapeError(f"downscale_factor={r} must divide height and width, got shape {input.shape}")
-    y = images.reshape(N, C, H // r, r, W // r, r).transpose(0, 1, 3, 5, 2, 4)
-    return backend.xp.ascontiguousarray(y).reshape(*input.shape[:-3], C * r * r, H // r, W // r)
+    layer, images = PixelUnshuffle(downscale_factor), _as_images(input)
+    y = apply_to_samples(layer, images, backend)
+    return y.reshape(*input.shape[:-3], *y.shape[1:])
 
 
 def _as_images(input: Array) -> Array:

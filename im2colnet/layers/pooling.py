@@ -22,6 +22,8 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "Amax",
+    "Amin",
     "AvgPool1d",
     "AvgPool2d",
     "GlobalAvgPool2d",
@@ -29,6 +31,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "Mean",
+    "Sum",
 ]
 
 
@@ -41,7 +44,7 @@ class MaxPool2d(Layer):
     kernel_size, stride, dilation : int or (height, width)
         The stride defaults to the kernel.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        At most half the window; padding never wins.
+        Less than the window (PyTorch: at most half of it); padding never wins.
     ceil_mode : bool
         Round the output's size up.
     """
@@ -56,7 +59,7 @@ class MaxPool2d(Layer):
 
     def __post_init__(self) -> None:
         self.window = pooling_window(
-            self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.axes
+            self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.axes, at_most_half=False
         )
 
     def output_shape(self, x: Shape) -> Shape:
@@ -92,7 +95,7 @@ class AvgPool2d(Layer):
     kernel_size, stride : int or (height, width)
         The stride defaults to the kernel.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        At most half the window.
+        Less than the window (PyTorch: at most half of it).
     ceil_mode : bool
         Round the output's size up.
     count_include_pad : bool
@@ -114,7 +117,7 @@ class AvgPool2d(Layer):
 
     def __post_init__(self) -> None:
         self.window = pooling_window(
-            self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.axes
+            self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.axes, at_most_half=False
         )
         if self.divisor_override is not None:
             self._set(divisor_override=whole("divisor_override", self.divisor_override))
@@ -424,7 +427,7 @@ class MaxPool1d(OneRow, MaxPool2d):
     kernel_size, stride, dilation : int
         The stride defaults to the kernel.
     padding : int or ((left, right),)
-        At most half the window; padding never wins.
+        Less than the window (PyTorch: at most half of it); padding never wins.
     ceil_mode : bool
         Round the output's length up.
     """
@@ -440,7 +443,7 @@ class AvgPool1d(OneRow, AvgPool2d):
     kernel_size, stride : int
         The stride defaults to the kernel.
     padding : int or ((left, right),)
-        At most half the window.
+        Less than the window (PyTorch: at most half of it).
     ceil_mode, count_include_pad, divisor_override, dilation
         As of :class:`AvgPool2d`.
     """
@@ -488,15 +491,11 @@ def shares(length: int, outputs: int) -> Iterator[slice]:
 
 
 @dataclass(eq=False, repr=False)
-class Mean(Layer):
-    """Mean of each sample's numbers along one axis or several: ``x.mean(dim, keepdim)``.
+class Reduction(Layer):
+    """Base of the layers that make one number of each sample's numbers along one axis or several.
 
-    Parameters
-    ----------
-    dim : int or sequence of int
-        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
-    keepdim : bool
-        Whether the axes stay, with the length 1.
+    ``dim`` is an axis or several, as users see them, any but the batch; ``keepdim`` says whether they stay, with the
+    length 1.
     """
 
     dim: Any
@@ -518,7 +517,7 @@ class Mean(Layer):
         return axes
 
     def _kept(self, x: Shape) -> Shape:
-        """Return the shape of the means with all axes of ``x``."""
+        """Return the shape of the output with all axes of ``x``."""
         axes = self._axes(x)
         return tuple(1 if axis in axes else length for axis, length in enumerate(x))
 
@@ -532,14 +531,11 @@ class Mean(Layer):
             raise ShapeError(f"dim={self.dim} leaves a sample no axis: give keepdim=True; input shape {user_shape(x)}")
         return internal_shape(left[1:], left[0])
 
-    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        return Needs(input=False, output=False, forward={"sum": [Spec(self._kept(x), accumulator(dtype))]})
-
     def flops(self, x: Shape, y: Shape) -> int:
         return prod(x)
 
     def _with_all_axes(self, y: Array, ndim: int) -> Array:
-        """Return a view of the output in which the axes of the means have the length 1."""
+        """Return a view of the output in which the axes that were reduced have the length 1."""
         if self.keepdim:
             return y
         shown = y.transpose(user_axes(y.ndim))
@@ -547,13 +543,107 @@ class Mean(Layer):
             shown = shown[(*(slice(None),) * dim, None)]
         return shown.transpose(internal_axes(ndim))
 
+
+@dataclass(eq=False, repr=False)
+class Sum(Reduction):
+    """Sum of each sample's numbers along one axis or several: ``x.sum(dim, keepdim)``.
+
+    Parameters
+    ----------
+    dim : int or sequence of int
+        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+    keepdim : bool
+        Whether the axes stay, with the length 1.
+    """
+
+    dim: Any
+    keepdim: bool = False
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return Needs(input=False, output=False, forward={"sum": [Spec(self._kept(x), accumulator(dtype))]})
+
+    def _divisor(self, x: Shape) -> int:
+        """Return the number that the sum is divided by."""
+        return 1
+
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        xp, (total,), axes = ctx.xp, ctx.scratch["sum"], self._axes(x.shape)
-        yield partial(xp.sum, x, axis=axes, keepdims=True, dtype=total.dtype, out=total)
-        yield partial(xp.divide, total, prod(x.shape[axis] for axis in axes), out=total)
+        xp, (total,), n = ctx.xp, ctx.scratch["sum"], self._divisor(x.shape)
+        yield partial(xp.sum, x, axis=self._axes(x.shape), keepdims=True, dtype=total.dtype, out=total)
+        if n != 1:
+            yield partial(xp.divide, total, n, out=total)
         yield partial(setitem, self._with_all_axes(ctx.y, x.ndim), ..., total)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         dx = ctx.dx
-        numbers = prod(dx.shape[axis] for axis in self._axes(dx.shape))
-        yield partial(ctx.xp.divide, self._with_all_axes(dy, dx.ndim), numbers, out=dx)
+        dy, n = self._with_all_axes(dy, dx.ndim), self._divisor(dx.shape)
+        yield partial(setitem, dx, ..., dy) if n == 1 else partial(ctx.xp.divide, dy, n, out=dx)
+
+
+class Mean(Sum):
+    """Mean of each sample's numbers along one axis or several: ``x.mean(dim, keepdim)``.
+
+    Parameters
+    ----------
+    dim : int or sequence of int
+        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+    keepdim : bool
+        Whether the axes stay, with the length 1.
+    """
+
+    def _divisor(self, x: Shape) -> int:
+        return prod(x[axis] for axis in self._axes(x))
+
+
+@dataclass(eq=False, repr=False)
+class Amax(Reduction):
+    """Largest of each sample's numbers along one axis or several: ``x.amax(dim, keepdim)``.
+
+    Numbers that are equally large share the gradient, as in PyTorch.
+
+    Parameters
+    ----------
+    dim : int or sequence of int
+        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+    keepdim : bool
+        Whether the axes stay, with the length 1.
+    """
+
+    dim: Any
+    keepdim: bool = False
+    _best: ClassVar[str] = "max"
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        kept, of_sums = self._kept(x), accumulator(dtype)
+        return Needs(
+            forward={"best": [Spec(kept, dtype)]}, backward={"shares": [Spec(x, of_sums), Spec(kept, of_sums)]}
+        )
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        (best,) = ctx.scratch["best"]
+        yield partial(getattr(x, self._best), axis=self._axes(x.shape), keepdims=True, out=best)
+        yield partial(setitem, self._with_all_axes(ctx.y, x.ndim), ..., best)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        xp, x, (hit, share) = ctx.xp, ctx.x, ctx.scratch["shares"]
+        best, dy = (self._with_all_axes(each, x.ndim) for each in (ctx.y, dy))
+        yield partial(xp.equal, x, best, out=hit)
+        yield partial(xp.sum, hit, axis=self._axes(x.shape), keepdims=True, out=share)
+        yield partial(xp.divide, dy, share, out=share)
+        yield partial(xp.multiply, hit, share, out=hit)
+        yield partial(setitem, ctx.dx, ..., hit)
+
+
+class Amin(Amax):
+    """Smallest of each sample's numbers along one axis or several: ``x.amin(dim, keepdim)``.
+
+    Numbers that are equally small share the gradient, as in PyTorch.
+
+    Parameters
+    ----------
+    dim : int or sequence of int
+        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+    keepdim : bool
+        Whether the axes stay, with the length 1.
+    """
+
+    _best = "min"

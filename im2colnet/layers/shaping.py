@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from math import inf, prod
 from operator import index, setitem
 from typing import Any, ClassVar
 
 from im2colnet.backend import Backend
-from im2colnet.checks import check_dim, number, whole
+from im2colnet.checks import check_dim, number, one_of, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, _images, _same_rows, images_of
 from im2colnet.layout import inner_axis, internal_shape, user_axes, user_shape
@@ -22,8 +23,10 @@ __all__ = [
     "CircularPad2d",
     "ConstantPad2d",
     "Flatten",
+    "Pad",
     "Permute",
     "PixelShuffle",
+    "PixelUnshuffle",
     "ReflectionPad2d",
     "ReplicationPad2d",
     "Reshape",
@@ -286,8 +289,38 @@ class ChannelShuffle(Exchange):
         return x.reshape(H, g, C // g, W, N).transpose(0, 2, 1, 3, 4), y.reshape(H, C // g, g, W, N)
 
 
+@dataclass(eq=False, repr=False)
+class PixelUnshuffle(Exchange):
+    """Pixels to channels, (N, C, H·r, W·r) to (N, C·r², H, W), r = ``downscale_factor``: the opposite of PixelShuffle.
+
+    Output pixel (h, w) of channel c·r² + i·r + j is input pixel (h·r + i, w·r + j) of channel c.
+    """
+
+    downscale_factor: int
+    fixed: ClassVar[frozenset[str]] = frozenset({"downscale_factor"})
+
+    def __post_init__(self) -> None:
+        self._set(downscale_factor=whole("downscale_factor", self.downscale_factor))
+
+    def output_shape(self, x: Shape) -> Shape:
+        (H, C, W, N), r = _images(x), self.downscale_factor
+        if H % r or W % r:
+            raise ShapeError(f"downscale_factor={r} must divide height and width: input shape {user_shape(x)}")
+        return H // r, C * r**2, W // r, N
+
+    def band(self, rows: slice, x: Shape) -> Band:
+        r = self.downscale_factor
+        return self, slice(rows.start * r, rows.stop * r)
+
+    def _views(self, x: Array, y: Array) -> tuple[Array, Array]:
+        (H, _, W, N), (C, r) = y.shape, (x.shape[1], self.downscale_factor)
+        return x.reshape(H, r, C, W, r, N), y.reshape(H, C, r, r, W, N).transpose(0, 2, 1, 4, 3, 5)
+
+
 #: places of the output along an axis, and the pixels of the image that they show
 Part = tuple[slice, slice]
+#: the numbers of pixels before an axis and behind it
+Sides = tuple[int, int]
 
 
 @dataclass(eq=False, repr=False)
@@ -309,18 +342,24 @@ class Padding(Layer):
             wanted = "an integer, or four of them, (left, right, top, bottom)"
             raise ShapeError(f"padding must be {wanted}, got {self.padding!r}") from None
         self.sides = (top, bottom), (left, right)
+        #: the axes that are padded of arrays as the library stores them, and how
+        self.along: Sequence[tuple[int, Sides]] = [(0, self.sides[0]), (2, self.sides[1])]
 
-    def _check_axis(self, what: str, sides: tuple[int, int], length: int) -> None:
+    def check_axis(self, what: str, sides: Sides, length: int) -> None:
         """Raise a ShapeError if an axis of this length cannot be padded so."""
         if length + min(sides[0], 0) + min(sides[1], 0) < 1:
             raise ShapeError(f"padding {sides} along the {what} leaves nothing of the input's {length}")
 
     def output_shape(self, x: Shape) -> Shape:
-        H, C, W, N = _images(x)
+        H, _, W, _ = _images(x)
         for what, sides, length in zip(NAMES[self.axes], self.sides, (H, W), strict=True):
-            self._check_axis(what, sides, length)
-        (top, bottom), (left, right) = self.sides
-        return H + top + bottom, C, W + left + right, N
+            self.check_axis(what, sides, length)
+        return self.padded_shape(x)
+
+    def padded_shape(self, x: Shape) -> Shape:
+        """Return the shape of the output, for a shape that can be padded."""
+        more = dict(self.along)
+        return tuple(length + sum(more.get(axis, ())) for axis, length in enumerate(x))
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         return Needs(input=False, output=False, backward={"fold": self.scratch(x, dtype)})
@@ -346,12 +385,23 @@ class Padding(Layer):
         """Write the gradient of the images, the sum over the places that show a pixel: what is adjoint to ``pad``."""
         raise NotImplementedError
 
-    def _inside(self, axis: int, length: int) -> Part:
-        """Return where the image lies in the output, and what of it."""
-        before, after = self.sides[axis]
-        first, last = max(-before, 0), length - max(-after, 0)
-        start = max(before, 0)
-        return slice(start, start + last - first), slice(first, last)
+
+def _inside(sides: Sides, length: int) -> Part:
+    """Return where the image lies in the output along an axis, and what of it."""
+    before, after = sides
+    first, last = max(-before, 0), length - max(-after, 0)
+    start = max(before, 0)
+    return slice(start, start + last - first), slice(first, last)
+
+
+def _outside(part: slice) -> tuple[slice, slice]:
+    """Return what is before and behind a part of an axis."""
+    return slice(part.start), slice(part.stop, None)
+
+
+def _at(ndim: int, parts: Mapping[int, slice]) -> tuple[slice, ...]:
+    """Return the index of parts of some axes of an array, and the whole of the others."""
+    return tuple(parts.get(axis, slice(None)) for axis in range(ndim))
 
 
 class Filled(Padding):
@@ -360,25 +410,27 @@ class Filled(Padding):
     value: float
 
     def pad(self, x: Array, y: Array) -> Iterator[Call]:
-        (rows, of_rows), (columns, of_columns) = self._inside(0, x.shape[0]), self._inside(1, x.shape[2])
-        for border in _outside(rows):
-            yield partial(setitem, y[border], ..., self.value)
-        for border in _outside(columns):
-            yield partial(setitem, y[rows, :, border], ..., self.value)
-        yield partial(setitem, y[rows, :, columns], ..., x[of_rows, :, of_columns])
+        parts = {axis: _inside(sides, x.shape[axis]) for axis, sides in self.along}
+        places = {axis: of_output for axis, (of_output, _) in parts.items()}
+        pixels = {axis: of_image for axis, (_, of_image) in parts.items()}
+        yield from _fill_around(y, places, self.value)
+        yield partial(setitem, y[_at(y.ndim, places)], ..., x[_at(y.ndim, pixels)])
 
     def fold(self, dy: Array, dx: Array, scratch: list[Array], xp: Any) -> Iterator[Call]:
-        (rows, of_rows), (columns, of_columns) = self._inside(0, dx.shape[0]), self._inside(1, dx.shape[2])
-        for cut in _outside(of_rows):
-            yield partial(setitem, dx[cut], ..., 0)
-        for cut in _outside(of_columns):
-            yield partial(setitem, dx[of_rows, :, cut], ..., 0)
-        yield partial(setitem, dx[of_rows, :, of_columns], ..., dy[rows, :, columns])
+        parts = {axis: _inside(sides, dx.shape[axis]) for axis, sides in self.along}
+        places = {axis: of_output for axis, (of_output, _) in parts.items()}
+        pixels = {axis: of_image for axis, (_, of_image) in parts.items()}
+        yield from _fill_around(dx, pixels, 0)
+        yield partial(setitem, dx[_at(dx.ndim, pixels)], ..., dy[_at(dx.ndim, places)])
 
 
-def _outside(part: slice) -> tuple[slice, slice]:
-    """Return what is before and behind a part of an axis."""
-    return slice(part.start), slice(part.stop, None)
+def _fill_around(x: Array, inside: Mapping[int, slice], value: float) -> Iterator[Call]:
+    """Write a number outside of some parts of the axes."""
+    within: dict[int, slice] = {}
+    for axis, part in inside.items():
+        for border in _outside(part):
+            yield partial(setitem, x[_at(x.ndim, within | {axis: border})], ..., value)
+        within[axis] = part
 
 
 class ZeroPad2d(Filled):
@@ -418,34 +470,38 @@ class Repeating(Padding):
         """Return the pixels of an axis that are shown before and behind what is kept of it: as many, or one for all."""
         raise NotImplementedError
 
-    def _parts(self, axis: int, length: int) -> tuple[Part, Part, Part]:
+    def _parts(self, sides: Sides, length: int) -> tuple[Part, Part, Part]:
         """Return the inside of the output along an axis, and what is before and behind it."""
-        places, kept = self._inside(axis, length)
-        before, after = (max(side, 0) for side in self.sides[axis])
+        places, kept = _inside(sides, length)
+        before, after = (max(side, 0) for side in sides)
         first, last = self._around(before, after, kept, length)
         return (places, kept), (slice(places.start), first), (slice(places.stop, places.stop + after), last)
 
     def pad(self, x: Array, y: Array) -> Iterator[Call]:
-        for rows, of_rows in self._parts(0, x.shape[0]):
-            for columns, of_columns in self._parts(1, x.shape[2]):
-                yield partial(setitem, y[rows, :, columns], ..., x[of_rows, :, of_columns])
+        axes = [axis for axis, _ in self.along]
+        for parts in product(*(self._parts(sides, x.shape[axis]) for axis, sides in self.along)):
+            places = {axis: of_output for axis, (of_output, _) in zip(axes, parts, strict=True)}
+            pixels = {axis: of_image for axis, (_, of_image) in zip(axes, parts, strict=True)}
+            yield partial(setitem, y[_at(y.ndim, places)], ..., x[_at(y.ndim, pixels)])
 
     def scratch(self, x: Shape, dtype: str) -> list[Spec]:
-        of_sums, (OH, *_) = accumulator(dtype), self.output_shape(x)
-        rows = Spec((OH, *x[1:]), of_sums)
-        return [rows] if of_sums == dtype else [rows, Spec(x, of_sums)]
+        of_sums, shape, found = accumulator(dtype), list(self.padded_shape(x)), []
+        for axis, _ in self.along[:0:-1]:  # all but the first, whose sums are the result
+            shape[axis] = x[axis]
+            found.append(Spec(tuple(shape), of_sums))
+        return found if of_sums == dtype else [*found, Spec(x, of_sums)]
 
     def fold(self, dy: Array, dx: Array, scratch: list[Array], xp: Any) -> Iterator[Call]:
-        rows, *wide = scratch
-        sums = wide[0] if wide else dx
-        yield from self._fold_axis(1, dy.swapaxes(0, 2), rows.swapaxes(0, 2), xp)
-        yield from self._fold_axis(0, rows, sums, xp)
-        if wide:
-            yield partial(setitem, dx, ..., sums)
+        sums = [*scratch, dx][: len(self.along)]
+        for (axis, sides), out in zip(reversed(self.along), sums, strict=True):
+            yield from self._fold_axis(sides, dy.swapaxes(0, axis), out.swapaxes(0, axis), xp)
+            dy = out
+        if dy is not dx:
+            yield partial(setitem, dx, ..., dy)
 
-    def _fold_axis(self, axis: int, dy: Array, dx: Array, xp: Any) -> Iterator[Call]:
+    def _fold_axis(self, sides: Sides, dy: Array, dx: Array, xp: Any) -> Iterator[Call]:
         """Add up the gradients of the places that show a pixel along an axis of the image, the first of the arrays."""
-        (places, kept), *around = self._parts(axis, len(dx))
+        (places, kept), *around = self._parts(sides, len(dx))
         for cut in _outside(kept):
             yield partial(setitem, dx[cut], ..., 0)
         yield partial(setitem, dx[kept], ..., dy[places])
@@ -470,8 +526,8 @@ class ReflectionPad2d(Repeating):
         Less than the image's width and height. A negative number cuts pixels off.
     """
 
-    def _check_axis(self, what: str, sides: tuple[int, int], length: int) -> None:
-        super()._check_axis(what, sides, length)
+    def check_axis(self, what: str, sides: Sides, length: int) -> None:
+        super().check_axis(what, sides, length)
         if max(sides) >= length:
             raise ShapeError(f"padding {sides} along the {what} must be less than the input's {length}")
 
@@ -502,14 +558,81 @@ class CircularPad2d(Repeating):
         At most the image's width and height. A negative number cuts pixels off, and what is left is repeated.
     """
 
-    def _check_axis(self, what: str, sides: tuple[int, int], length: int) -> None:
-        super()._check_axis(what, sides, length)
+    def check_axis(self, what: str, sides: Sides, length: int) -> None:
+        super().check_axis(what, sides, length)
         left = length + min(sides[0], 0) + min(sides[1], 0)
         if max(sides) > left:
             raise ShapeError(f"padding {sides} along the {what} must be at most the input's {left}")
 
     def _around(self, before: int, after: int, kept: slice, length: int) -> tuple[slice, slice]:
         return slice(kept.stop - before, kept.stop), slice(kept.start, kept.start + after)
+
+
+#: how padding may look, by its name in PyTorch
+MODES: dict[str, Callable[[float], Padding]] = {
+    "constant": lambda value: ConstantPad2d(0, value),
+    "reflect": lambda value: ReflectionPad2d(0),
+    "replicate": lambda value: ReplicationPad2d(0),
+    "circular": lambda value: CircularPad2d(0),
+}
+
+
+@dataclass(eq=False, repr=False)
+class Pad(Layer):
+    """Numbers around each sample, along any of its axes.
+
+    Parameters
+    ----------
+    padding : sequence of (before, after)
+        For each axis of a sample, of images ((0, 0), (top, bottom), (left, right)). A negative number cuts off.
+    mode : {"constant", "reflect", "replicate", "circular"}
+        What is shown: a number, or what the layers :class:`ReflectionPad2d`, :class:`ReplicationPad2d` and
+        :class:`CircularPad2d` make of images.
+    value : float
+        The number for "constant".
+    """
+
+    padding: Any
+    mode: str = "constant"
+    value: float = 0.0
+    fixed: ClassVar[frozenset[str]] = frozenset({"padding", "mode", "value"})
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, *MODES)
+        try:
+            sides = [
+                (whole("padding", a, least=-(2**31)), whole("padding", b, least=-(2**31))) for a, b in self.padding
+            ]
+        except (TypeError, ValueError):  # ShapeError is a ValueError
+            sides = []
+        if not sides:
+            wanted = "(before, after) for each axis of a sample, such as ((0, 0), (1, 1), (2, 2))"
+            raise ShapeError(f"padding must be {wanted}, got {self.padding!r}")
+        self.sides, self._border = sides, MODES[self.mode](self.value)
+        axes = user_axes(len(sides) + 1)[1:]
+        found = [(axis, both) for axis, both in zip(axes, sides, strict=True) if any(both)]
+        self._border.along = found or [(axes[0], sides[0])]
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) != len(self.sides) + 1:
+            raise ShapeError(
+                f"padding={self.padding} is for samples of {len(self.sides)} axes: input shape {user_shape(x)}"
+            )
+        for axis, sides in self._border.along:
+            self._border.check_axis(f"axis dim={user_axes(len(x)).index(axis)}", sides, x[axis])
+        return self._border.padded_shape(x)
+
+    def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
+        return self._border.needs(x, y, dtype, backend, training)
+
+    def flops(self, x: Shape, y: Shape) -> int:
+        return 0
+
+    def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
+        return self._border.prepare_forward(x, ctx)
+
+    def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        return self._border.prepare_backward(dy, ctx)
 
 
 class Reordering(Exchange):

@@ -91,3 +91,22 @@ def test_a_description_from_before_there_was_a_divisor():
     for name in "divisor_override", "dilation":
         del description["arguments"][name]
     assert rebuild(description).config() == ic.AvgPool2d(3, 2, 1).config()
+
+
+@pytest.mark.parametrize("kind", [ic.Amax, ic.Amin])
+def test_the_best_numbers_along_an_axis_share_the_gradient(kind):
+    x = np.array([[[2.0, 1.0, 2.0], [1.0, 1.0, 1.0], [3.0, 0.0, -3.0]]])
+    x = x if kind is ic.Amax else -x
+    dy = np.array([[4.0, 6.0, 1.0]])
+    dx = Probe([kind(2)], x, dy).step().dx
+    np.testing.assert_array_equal(dx, [[[2, 0, 2], [2, 2, 2], [1, 0, 0]]])
+
+
+@pytest.mark.parametrize("layer", [ic.MaxPool2d(3, 1, padding=2), ic.AvgPool2d((2, 5), 1, padding=((1, 1), (3, 4)))])
+def test_padding_above_half_of_the_window_is_that_of_padded_images(layer):
+    x = normal(2, 3, 5, 6)
+    value = -np.inf if isinstance(layer, ic.MaxPool2d) else 0.0
+    pads = ((0, 0), (2, 2), (2, 2)) if isinstance(layer, ic.MaxPool2d) else ((0, 0), (1, 1), (3, 4))
+    plain = type(layer)(layer.kernel_size, layer.stride)
+    expected = ic.Sequential([ic.Pad(pads, value=value), plain]).init(0, "float64").predict(x)
+    np.testing.assert_allclose(ic.Sequential([layer]).init(0, "float64").predict(x), expected, rtol=1e-12)

@@ -34,7 +34,6 @@ TWINS = {
     "max_pool2d_grad": "max_pool2d_input",
     "mse": "mse_loss",
     "nll": "nll_loss",
-    "pixel_shuffle_grad": "pixel_unshuffle",
     "smooth_l1": "smooth_l1_loss",
     "upsample": "interpolate",
     "zero_pad2d": "pad",

@@ -13,6 +13,7 @@ from im2colnet.layers import (
     CircularPad2d,
     Concat,
     ConstantPad2d,
+    Pad,
     Permute,
     PixelShuffle,
     ReflectionPad2d,
@@ -239,7 +240,7 @@ def padding(sides: Sequence[tuple[int, int]], mode: str, value: float) -> Any:
         if mode == "constant":
             return ConstantPad2d(around, value) if value else ZeroPad2d(around)
         return BORDERS[mode](around)
-    return layer_kind("Pad")(sides[1:], mode, value)
+    return Pad(sides[1:], {"edge": "replicate", "wrap": "circular"}.get(mode, mode), value)
 
 
 @importer("DepthToSpace", (6, 28), "PixelShuffle, ChannelShuffle")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from im2colnet.layers import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
+    Amax,
+    Amin,
     AvgPool1d,
     AvgPool2d,
     GlobalAvgPool2d,
@@ -14,15 +19,38 @@ from im2colnet.layers import (
     MaxPool1d,
     MaxPool2d,
     Mean,
+    Sum,
 )
 from im2colnet.testing import oracles
 from im2colnet.testing.cases.base import LayerCase
+from im2colnet.types import Array
 
 IMAGES = (4, 7, 6)
 SEQUENCES = (4, 9)
 #: one window, equal ones, overlapping ones, more than there are pixels, and an axis as it is
 OUTPUT_SIZES = 1, (7, 3), (3, 4), (9, 2), (None, 5), (2, None)
 LENGTHS = 1, 3, (4,), 11
+
+
+def reduction(kind: Any, forward: Callable[..., Array], gradient: Callable[..., Array]) -> LayerCase:
+    """The row of a function of the numbers along axes."""
+    return LayerCase(
+        kind,
+        lambda layer, state, x: forward(x, **layer.config()),
+        lambda layer, state, dy, x: ((gradient(x, dy, **layer.config()),), {}),
+        examples=(
+            (kind((2, 3)), IMAGES),
+            (kind([2, 3], keepdim=True), IMAGES),
+            (kind(1), IMAGES),
+            (kind(-1), IMAGES),
+            (kind(2), IMAGES),
+            (kind(1, keepdim=True), (7,)),
+            (kind(-1), (4, 6)),
+            (kind((1, 2, 3), keepdim=True), IMAGES),
+        ),
+    )
+
+
 LAYERS = [
     LayerCase(
         MaxPool2d,
@@ -34,6 +62,8 @@ LAYERS = [
             (MaxPool2d(3, 1, 1, ceil_mode=True), IMAGES),
             (MaxPool2d((3, 2), 1, dilation=(1, 2), ceil_mode=True), IMAGES),
             (MaxPool2d((3, 2), padding=((1, 1), (0, 0))), IMAGES),
+            (MaxPool2d(3, 1, padding=2), IMAGES),
+            (MaxPool2d((2, 3), 2, padding=((1, 1), (0, 2)), ceil_mode=True), IMAGES),
         ),
     ),
     LayerCase(
@@ -47,6 +77,8 @@ LAYERS = [
             (AvgPool2d(3, 2, 1, True, divisor_override=5), IMAGES),
             (AvgPool2d((3, 2), 1, padding=1, count_include_pad=False, dilation=(2, 3)), IMAGES),
             (AvgPool2d((2, 3), 2, padding=1, ceil_mode=True, dilation=(1, 2)), IMAGES),
+            (AvgPool2d(3, 1, padding=2), IMAGES),
+            (AvgPool2d((2, 3), 2, padding=((1, 1), (2, 0)), ceil_mode=True, count_include_pad=False), IMAGES),
             (AvgPool2d(2, 1, padding=1, count_include_pad=False, dilation=(8, 2)), IMAGES),
         ),
     ),
@@ -79,21 +111,10 @@ LAYERS = [
         lambda layer, state, dy, x: ((oracles.adaptive_max_pool2d_grad(x, dy, layer.output_size),), {}),
         examples=tuple((AdaptiveMaxPool2d(size), IMAGES) for size in OUTPUT_SIZES),
     ),
-    LayerCase(
-        Mean,
-        lambda layer, state, x: oracles.mean(x, **layer.config()),
-        lambda layer, state, dy, x: ((oracles.mean_grad(x, dy, **layer.config()),), {}),
-        examples=(
-            (Mean((2, 3)), IMAGES),
-            (Mean([2, 3], keepdim=True), IMAGES),
-            (Mean(1), IMAGES),
-            (Mean(-1), IMAGES),
-            (Mean(2), IMAGES),
-            (Mean(1, keepdim=True), (7,)),
-            (Mean(-1), (4, 6)),
-            (Mean((1, 2, 3), keepdim=True), IMAGES),
-        ),
-    ),
+    reduction(Mean, oracles.mean, oracles.mean_grad),
+    reduction(Sum, oracles.total, oracles.total_grad),
+    reduction(Amax, oracles.amax, oracles.amax_grad),
+    reduction(Amin, oracles.amin, oracles.amin_grad),
     LayerCase(
         MaxPool1d,
         lambda layer, state, x: oracles.max_pool1d(x, **layer.config()),

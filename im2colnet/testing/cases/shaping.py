@@ -11,8 +11,10 @@ from im2colnet.layers import (
     ConstantPad2d,
     Flatten,
     Layer,
+    Pad,
     Permute,
     PixelShuffle,
+    PixelUnshuffle,
     ReflectionPad2d,
     ReplicationPad2d,
     Reshape,
@@ -96,6 +98,33 @@ LAYERS = [
         lambda layer, state, x: oracles.replication_pad2d(x, **layer.config()),
         lambda layer, state, dy, x: ((oracles.replication_pad2d_grad(x, dy, **layer.config()),), {}),
         examples=tuple((ReplicationPad2d(padding), IMAGES) for padding in PADDINGS),
+    ),
+    moving(
+        PixelUnshuffle,
+        oracles.pixel_unshuffle,
+        (PixelUnshuffle(2), (2, 6, 4)),
+        (PixelUnshuffle(3), (1, 6, 9)),
+        (PixelUnshuffle(1), IMAGES),
+    ),
+    LayerCase(
+        Pad,
+        lambda layer, state, x: oracles.pad_axes(x, **layer.config()),
+        lambda layer, state, dy, x: ((oracles.pad_axes_grad(x, dy, **layer.config()),), {}),
+        examples=(
+            *(
+                (Pad(padding, mode, 1.5 if mode == "constant" else 0.0), shape)
+                for mode in ("constant", "reflect", "replicate", "circular")
+                for padding, shape in (
+                    (((1, 2), (0, 3), (2, 1)), IMAGES),
+                    ([[0, 0], [-1, 2], [1, 0]], IMAGES),
+                    (((2, 1), (0, 0), (0, -2)), IMAGES),
+                    (((0, 0), (0, 0), (0, 0)), IMAGES),
+                    (((3, 4),), (7,)),
+                    (((1, 0), (2, -1)), (4, 6)),
+                    (((0, 0), (1, 1), (0, 0), (1, 0)), (2, 3, 4, 2)),
+                )
+            ),
+        ),
     ),
     moving(
         Reshape,

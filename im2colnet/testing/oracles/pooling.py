@@ -211,25 +211,80 @@ def adaptive_max_pool2d_grad(x: Any, dy: Any, output_size: Any) -> Any:
     return dx
 
 
+def _sets(x: Any, dim: Any) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
+    """Return the places of the numbers that one number is made of, by its place; the axes ``dim`` have length 1."""
+    axes = [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else [dim])]
+    found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for place in np.ndindex(x.shape):
+        found.setdefault(tuple(0 if axis in axes else i for axis, i in enumerate(place)), []).append(place)
+    return found
+
+
+def _reduced(x: Any, dim: Any, keepdim: bool, function: Any) -> Any:
+    """Return a function of the numbers along one axis or several, which go or stay with the length 1."""
+    (x,) = floats(x)
+    sets = _sets(x, dim)
+    y = np.zeros([i + 1 for i in max(sets)])
+    for place, of in sets.items():
+        y[place] = function([x[each] for each in of])
+    axes = [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else [dim])]
+    return y if keepdim else y.reshape([length for axis, length in enumerate(x.shape) if axis not in axes])
+
+
+def _reduced_grad(x: Any, dy: Any, dim: Any, shares: Any) -> Any:
+    """Return the gradient of such a function, whose number has a share in ``dy`` for each of those it is made of."""
+    x, dy = floats(x, dy)
+    sets = _sets(x, dim)
+    dx, gradients = np.zeros(x.shape), dy.reshape([i + 1 for i in max(sets)])
+    for place, of in sets.items():
+        for each, share in zip(of, shares([x[each] for each in of]), strict=True):
+            dx[each] = share * gradients[place]
+    return dx
+
+
+def _shares_of(best: float, numbers: list[float]) -> list[float]:
+    """Return the shares of those that are equal to the best one."""
+    return [(number == best) / numbers.count(best) for number in numbers]
+
+
 def mean(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """The mean along one axis or several, which go or stay with the length 1."""
-    (x,) = floats(x)
-    axes = [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else [dim])]
-    y = np.zeros([1 if axis in axes else length for axis, length in enumerate(x.shape)])
-    for place in np.ndindex(x.shape):
-        y[tuple(0 if axis in axes else i for axis, i in enumerate(place))] += x[place] * y.size / x.size
-    return y if keepdim else y.reshape([length for axis, length in enumerate(x.shape) if axis not in axes])
+    return _reduced(x, dim, keepdim, lambda numbers: sum(numbers) / len(numbers))
 
 
 def mean_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
     """Gradient with respect to the input: each number has its share of the mean's."""
-    x, dy = floats(x, dy)
-    axes = [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else [dim])]
-    kept = dy.reshape([1 if axis in axes else length for axis, length in enumerate(x.shape)])
-    dx = np.zeros(x.shape)
-    for place in np.ndindex(x.shape):
-        dx[place] = kept[tuple(0 if axis in axes else i for axis, i in enumerate(place))] * dy.size / x.size
-    return dx
+    return _reduced_grad(x, dy, dim, lambda numbers: [1 / len(numbers)] * len(numbers))
+
+
+def total(x: Any, dim: Any, keepdim: bool = False) -> Any:
+    """The sum along one axis or several, which go or stay with the length 1."""
+    return _reduced(x, dim, keepdim, sum)
+
+
+def total_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
+    """Gradient with respect to the input: that of the sum."""
+    return _reduced_grad(x, dy, dim, lambda numbers: [1] * len(numbers))
+
+
+def amax(x: Any, dim: Any, keepdim: bool = False) -> Any:
+    """The largest number along one axis or several, which go or stay with the length 1."""
+    return _reduced(x, dim, keepdim, max)
+
+
+def amax_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
+    """Gradient with respect to the input: the largest numbers share it."""
+    return _reduced_grad(x, dy, dim, lambda numbers: _shares_of(max(numbers), numbers))
+
+
+def amin(x: Any, dim: Any, keepdim: bool = False) -> Any:
+    """The smallest number along one axis or several, which go or stay with the length 1."""
+    return _reduced(x, dim, keepdim, min)
+
+
+def amin_grad(x: Any, dy: Any, dim: Any, keepdim: bool = False) -> Any:
+    """Gradient with respect to the input: the smallest numbers share it."""
+    return _reduced_grad(x, dy, dim, lambda numbers: _shares_of(min(numbers), numbers))
 
 
 def _pool_of_row(kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, **others: Any) -> Any:

@@ -5,6 +5,7 @@ Letters: N batch, C channels, H, W height and width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from im2colnet.host import np
@@ -59,6 +60,16 @@ def pixel_shuffle_grad(x: Any, dy: Any, upscale_factor: int) -> Any:
     for n, c, h, w in np.ndindex(dy.shape):
         dx[n, c * r**2 + h % r * r + w % r, h // r, w // r] = dy[n, c, h, w]
     return dx
+
+
+def pixel_unshuffle(x: Any, downscale_factor: int) -> Any:
+    """(N, C, H·r, W·r) to (N, C·r², H, W) with r = downscale_factor."""
+    (x,) = floats(x)
+    (N, C, H, W), r = x.shape, downscale_factor
+    y = np.zeros((N, C * r**2, H // r, W // r))
+    for n, c, h, w in np.ndindex(x.shape):
+        y[n, c * r**2 + h % r * r + w % r, h // r, w // r] = x[n, c, h, w]
+    return y
 
 
 def channel_shuffle(x: Any, groups: int) -> Any:
@@ -169,6 +180,50 @@ def circular_pad2d_grad(x: Any, dy: Any, padding: Any) -> Any:
     dx = np.zeros(x.shape)
     cut, sides = _cut(dx, padding)
     cut += _pad_grad(cut, dy, sides, lambda i, length: i % length)
+    return dx
+
+
+#: for a place along an axis, and its length, the place of the number that is shown there; None for none
+SHOWN: dict[str, Callable[[int, int], int | None]] = {
+    "constant": _inside,
+    "reflect": _mirrored,
+    "replicate": _nearest,
+    "circular": lambda i, length: i % length,
+}
+
+
+def _pad_axes(x: Any, padding: Any, mode: str) -> tuple[Any, Any, Any]:
+    """Return the shape of the padded array, pairs of places in it and what they show, and what is left of x, a view."""
+    pads, around = [(0, 0), *padding], SHOWN[mode]
+    if mode == "circular":  # what is cut off is not repeated
+        x = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(pads, x.shape, strict=True))]
+        pads = [(max(a, 0), max(b, 0)) for a, b in pads]
+    shape = [n + a + b for n, (a, b) in zip(x.shape, pads, strict=True)]
+    places = []
+    for place in np.ndindex(*shape):
+        of = tuple(around(i - a, n) for i, (a, _), n in zip(place, pads, x.shape, strict=True))
+        places.append((place, None if None in of else of))
+    return shape, places, x
+
+
+def pad_axes(x: Any, padding: Any, mode: str = "constant", value: float = 0.0) -> Any:
+    """Numbers around each sample; ``padding`` has (before, after) for each of its axes."""
+    (x,) = floats(x)
+    shape, places, x = _pad_axes(x, padding, mode)
+    y = np.zeros(shape)
+    for place, of in places:
+        y[place] = value if of is None else x[of]
+    return y
+
+
+def pad_axes_grad(x: Any, dy: Any, padding: Any, mode: str = "constant", value: float = 0.0) -> Any:
+    """Gradient with respect to the input: the sum over the places where a number is shown."""
+    x, dy = floats(x, dy)
+    dx = np.zeros(x.shape)
+    _, places, left = _pad_axes(dx, padding, mode)
+    for place, of in places:
+        if of is not None:
+            left[of] += dy[place]
     return dx
 
 
