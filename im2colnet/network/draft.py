@@ -24,6 +24,7 @@ class Entry:
     layer: Layer
     reads: tuple[str, ...]
     shape: tuple[int, ...]  #: of a sample of its output, as users see it: (C, H, W) of images
+    before: tuple[int, ...]  #: of the first value that it reads
     weights: dict[str, Any] = field(default_factory=dict)
     own_name: bool = False  #: whether its name is that of its weights in the file
 
@@ -40,6 +41,7 @@ class Draft:
         self.input_shape = tuple(input_shape)
         self.entries: dict[str, Entry] = {}
         self.outputs: list[str] = []
+        self._counts: Counter[str] = Counter()  # how often a name was asked for
         self._outer: set[str] = set()  # what comes before a dot in the names, such as "layer1.0" of "layer1.0.conv1"
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -55,10 +57,10 @@ class Draft:
         self, name: str, layer: Layer, reads: Sequence[str], weights: Mapping[str, Any] = {}, own_name: bool = False
     ) -> str:
         """Append a layer, and return its name: the one that is asked for, or one like it that is free."""
-        shape = self.output_shape(layer, reads)
         name = self.free_name(name)
+        self.put(name, layer, reads, weights)
+        self.entries[name].own_name = own_name
         self._note_name(name)
-        self.entries[name] = Entry(layer, tuple(reads), shape, dict(weights), own_name)
         return name
 
     def _note_name(self, name: str) -> None:
@@ -70,10 +72,10 @@ class Draft:
         parts = name.split(".")
         taken = any(".".join(parts[:i]) in self.entries for i in range(1, len(parts)))  # a layer, not a part of a name
         wanted = name.replace(".", "_") if taken else name
-        found, count = wanted, 1
+        found = wanted
         while found in self.entries or found in self._outer or found in (INPUT, ""):
-            count += 1
-            found = f"{wanted}_{count}"
+            self._counts[wanted] += 1
+            found = f"{wanted}_{self._counts[wanted] + 1}"
         return found
 
     # ------------------------------------------------------------------ what passes need
@@ -82,13 +84,17 @@ class Draft:
         """Count who reads each value: layers, and whoever gets the network's outputs."""
         return Counter([*(read for entry in self.entries.values() for read in entry.reads), *self.outputs])
 
-    def followers(self) -> dict[str, list[str]]:
-        """Return for each value the layers that read it."""
-        found: dict[str, list[str]] = {name: [] for name in (INPUT, *self.entries)}
-        for name, entry in self.entries.items():
-            for read in entry.reads:
-                found[read].append(name)
-        return found
+    def readers_of(self, name: str) -> list[str]:
+        """Return the layers that read a value."""
+        return [reader for reader, entry in self.entries.items() if name in entry.reads]
+
+    def put(self, name: str, layer: Layer, reads: Sequence[str], weights: Mapping[str, Any] = {}) -> None:
+        """Put a layer in the place of another, or a new one at the end."""
+        own_name = name in self.entries and self.entries[name].own_name
+        before = self.shape(reads[0])
+        self.entries[name] = Entry(
+            layer, tuple(reads), self.output_shape(layer, reads), before, dict(weights), own_name
+        )
 
     def redirect(self, old: str, new: str) -> None:
         """Let all that read one value read another."""

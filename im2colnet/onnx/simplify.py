@@ -1,10 +1,248 @@
-"""Layers that are joined or left out before a network is made: without any of this, its results are the same."""
+"""Layers that are joined or left out before a network is made: without any of this, its results are the same.
+
+Other frameworks write one layer as several operators, and images whose channels are last between transpositions.
+"""
 
 from __future__ import annotations
 
-from im2colnet.network.draft import Draft
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from im2colnet import layers as kinds
+from im2colnet.host import np
+from im2colnet.layers import Layer
+from im2colnet.layers.activation import Activation, AlongAxis
+from im2colnet.layers.merging import Elementwise
+from im2colnet.layers.shaping import Reshaping
+from im2colnet.network.draft import INPUT, Draft, Entry
+from im2colnet.onnx.patterns import PATTERNS
+
+#: a pass looks at all layers many times: in larger networks nothing is joined
+MOST_LAYERS = 5000
+#: a pass: what it does to the layer of a name; whether it did something
+Pass = Callable[[Draft, str], bool]
 
 
 def simplify(draft: Draft) -> Draft:
     """Return the draft with fewer layers."""
+    if len(draft.entries) > MOST_LAYERS:
+        return draft
+    for passes in ([reorder, regroup], [reorder, regroup, *PATTERNS], [leave_out, join_padding, join_bias]):
+        changed = True
+        while changed:
+            changed = False
+            for name in [*draft.entries]:
+                changed |= name in draft.entries and any(do(draft, name) for do in passes)
+            draft.prune()
+            draft.sort()
     return draft
+
+
+# ---------------------------------------------------------------------- axes in another order
+
+
+def order(layer: Layer | None, ndim: int) -> tuple[int, ...] | None:
+    """Return the order in which a layer puts the axes of a batch; None if it does something else."""
+    return tuple(layer._order(ndim)) if isinstance(layer, (kinds.Permute, kinds.Transpose)) else None
+
+
+def reorder(draft: Draft, name: str) -> bool:
+    """Join a reordering of axes with the one before it, or move those before a layer behind it."""
+    entry = draft.entries[name]
+    before = [draft.entries[read] for read in entry.reads if read != INPUT]
+    orders = [order(b.layer, len(b.shape) + 1) for b in before]
+    dims = order(entry.layer, len(entry.shape) + 1)
+    if dims == (*range(len(entry.shape) + 1),):
+        draft.redirect(name, entry.reads[0])
+        return True
+    first = orders[0] if orders else None
+    if first is None or len({*orders}) > 1 or len(before) < len(entry.reads):
+        return False
+    inside = [b.reads[0] for b in before]
+    if dims is not None:
+        joined = tuple(first[dim] for dim in dims)
+        draft.put(name, kinds.Permute(joined), inside)
+        return True
+    if not all(can_follow(draft, read) for read in entry.reads):
+        return False
+    moved = under(entry, first)
+    if moved is None:
+        return False
+    layer, weights, then = moved
+    behind = draft.free_name("order")
+    draft.redirect(name, behind)
+    draft.put(name, layer, inside, weights)
+    draft.put(behind, kinds.Permute(then), [name])
+    return True
+
+
+def can_follow(draft: Draft, name: str) -> bool:
+    """Whether all that reads a reordering of axes can be moved before it, so that it need not be computed twice."""
+    readers = [draft.entries[reader] for reader in draft.readers_of(name)]
+    first = order(draft.entries[name].layer, len(draft.shape(name)) + 1)
+    return name not in draft.outputs and all(
+        order(reader.layer, len(reader.shape) + 1) is not None or under(reader, first or ()) is not None
+        for reader in readers
+    )
+
+
+#: what is done before a reordering in place of what follows it: the layer, its weights, and the order behind it
+Moved = tuple[Layer, dict[str, Any], tuple[int, ...]]
+
+
+def under(entry: Entry, dims: tuple[int, ...]) -> Moved | None:
+    """Return the layer that does before the axes are brought into an order what a layer does behind; None if none."""
+    layer, weights = entry.layer, entry.weights
+    if isinstance(layer, kinds.PReLU) and layer.num_parameters > 1 and dims[1] != 1:
+        return None
+    if isinstance(layer, (Activation, Elementwise, kinds.Dropout, kinds.PReLU)) and type(layer) is not kinds.Dropout2d:
+        return layer, weights, dims
+    if isinstance(layer, kinds.WithConstant):
+        shape = layer.shape
+        if not shape:
+            return layer, weights, dims
+        constant = np.reshape(weights["constant"], (1,) * (len(dims) - 1 - len(shape)) + shape)
+        back = np.argsort(dims)[1:] - 1
+        constant = constant.transpose(back)
+        return kinds.WithConstant(layer.operation, constant.shape, reverse=layer.reverse), {"constant": constant}, dims
+    if isinstance(layer, (AlongAxis, kinds.Concat)):
+        config = {**layer.config(), "dim": dims[layer.dim % len(dims)]}
+        return type(layer)(**config), weights, dims
+    if isinstance(layer, kinds.Slice):
+        return kinds.Slice(dims[layer.dim % len(dims)], layer.start, layer.stop, layer.step), weights, dims
+    if isinstance(layer, Reshaping):
+        return reshaped(entry, dims)
+    if type(layer).__name__ in ("Mean", "Sum", "Amax", "Amin"):
+        return reduced(layer, dims)
+    return None
+
+
+def reduced(layer: Any, dims: tuple[int, ...]) -> Moved:
+    """Return the same reduction of axes in another order."""
+    ndim = len(dims)
+    gone = {dim % ndim for dim in (layer.dim if isinstance(layer.dim, (tuple, list)) else [layer.dim])}
+    axes = tuple(sorted(dims[dim] for dim in gone))
+    made: Layer = type(layer)(axes, layer.keepdim)
+    if type(layer) is kinds.Mean and layer.keepdim and ndim == 4 and axes == (2, 3):
+        made = kinds.GlobalAvgPool2d()
+    if layer.keepdim:
+        return made, {}, dims
+    left = [dim for place, dim in enumerate(dims) if place not in gone]
+    return made, {}, tuple(sorted(left).index(dim) for dim in left)
+
+
+def reshaped(entry: Entry, dims: tuple[int, ...]) -> Moved | None:
+    """Return the reshaping, if the reordering only moves axes of length 1."""
+    shape = entry.before
+    kept = [dim for dim, n in zip(dims, (0, *shape), strict=True) if n != 1]
+    if kept != sorted(kept):
+        return None
+    return (
+        entry.layer if isinstance(entry.layer, kinds.Flatten) else kinds.Reshape(entry.shape),
+        {},
+        (*range(len(entry.shape) + 1),),
+    )
+
+
+# ---------------------------------------------------------------------- samples of another shape
+
+
+def regroup(draft: Draft, name: str) -> bool:
+    """Join a reshaping with the one before it, and leave out one that does nothing."""
+    entry = draft.entries[name]
+    if not isinstance(entry.layer, Reshaping):
+        return False
+    read = entry.reads[0]
+    before = draft.entries.get(read)
+    if entry.shape == draft.shape(read) and not (name in draft.outputs and (before is None or read in draft.outputs)):
+        draft.redirect(name, read)
+        return True
+    if before is not None and isinstance(before.layer, Reshaping):
+        draft.put(name, reshaping(entry.shape), before.reads)
+        return True
+    return False
+
+
+def reshaping(shape: Sequence[int]) -> Layer:
+    """Return the layer that gives samples a shape."""
+    return kinds.Flatten() if len(shape) == 1 else kinds.Reshape(tuple(shape))
+
+
+# ---------------------------------------------------------------------- what joins the layer beside it
+
+
+def leave_out(draft: Draft, name: str) -> bool:
+    """Leave out arithmetic that changes nothing, such as the sum with 0."""
+    entry = draft.entries[name]
+    layer, read = entry.layer, entry.reads[0]
+    if not isinstance(layer, kinds.WithConstant) or entry.shape != draft.shape(read):
+        return False
+    nothing = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "pow": 1.0}.get(layer.operation)
+    constant = entry.weights.get("constant", layer.value)
+    if nothing is None or layer.reverse or not np.all(constant == nothing) or only_output(draft, name, read):
+        return False
+    draft.redirect(name, read)
+    return True
+
+
+def only_output(draft: Draft, name: str, read: str) -> bool:
+    """Whether a layer is needed as an output, since what it reads is none or is another one."""
+    return name in draft.outputs and (read not in draft.entries or read in draft.outputs)
+
+
+def join_padding(draft: Draft, name: str) -> bool:
+    """Let a convolution pad the images itself."""
+    entry = draft.entries[name]
+    before = draft.entries.get(entry.reads[0])
+    if type(entry.layer) is not kinds.Conv2d or before is None:
+        return False
+    mode = MODES.get(type(before.layer))
+    if mode is None or entry.layer.padding_mode != "zeros" or draft.readers()[entry.reads[0]] > 1:
+        return False
+    (top, bottom), (left, right) = before.layer.sides  # type: ignore[attr-defined]
+    window = entry.layer.window.padding
+    if min(top, bottom, left, right) < 0 or (mode != "zeros" and any(map(any, window))):
+        return False
+    sides = tuple((a + c, b + d) for (a, b), (c, d) in zip(window, ((top, bottom), (left, right)), strict=True))
+    even = all(a == b for a, b in sides)
+    padding = sides if not even else sides[0][0] if sides[0] == sides[1] else (sides[0][0], sides[1][0])
+    config = {**entry.layer.config(), "padding": padding, "padding_mode": mode}
+    draft.put(name, kinds.Conv2d(**config), before.reads, entry.weights)
+    return True
+
+
+MODES: dict[type[Layer], str] = {
+    kinds.ZeroPad2d: "zeros",
+    kinds.ReflectionPad2d: "reflect",
+    kinds.ReplicationPad2d: "replicate",
+    kinds.CircularPad2d: "circular",
+}
+
+
+CONVOLUTIONS = kinds.Conv1d, kinds.Conv2d, kinds.ConvTranspose1d, kinds.ConvTranspose2d
+
+
+def join_bias(draft: Draft, name: str) -> bool:
+    """Let a product or a convolution add the numbers that are added to each of its channels."""
+    entry = draft.entries[name]
+    read = entry.reads[0]
+    before, layer = draft.entries.get(read), entry.layer
+    plain = isinstance(layer, kinds.WithConstant) and layer.operation == "add" and layer.shape
+    if not plain or before is None or draft.readers()[read] > 1 or entry.shape != before.shape:
+        return False
+    channels = getattr(before.layer, "out_features", getattr(before.layer, "out_channels", 0))
+    last = type(before.layer) is kinds.Linear
+    if not last and type(before.layer) not in CONVOLUTIONS:
+        return False
+    axis = len(before.shape) - 1 if last else 0
+    constant = entry.weights["constant"]
+    full = (1,) * (len(before.shape) - constant.ndim) + constant.shape
+    if getattr(before.layer, "bias", True) or full[axis] != channels or prod(full) != channels:
+        return False
+    joined = type(before.layer)(**{**before.layer.config(), "bias": True})
+    draft.put(name, joined, before.reads, {**before.weights, "bias": constant.reshape(-1)})
+    draft.prune()
+    if before.own_name or not entry.own_name:
+        draft.rename(name, read)
+    return True

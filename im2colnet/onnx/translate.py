@@ -22,8 +22,8 @@ NEWEST = 28
 OLDEST = 6
 #: nodes of one value, and constants, that leave its axes where they are
 KEEPS_AXES = {"Add", "Cast", "Clip", "Div", "Dropout", "Identity", "Mul", "Pad", "Pow", "Relu", "Sub"}
-#: nodes that read channels first
-OF_IMAGES = {"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "MaxPool", *KEEPS_AXES}
+#: nodes of images whose channels are first
+OF_IMAGES = {"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool", "MaxPool"}
 #: the end of a parameter's name in the frameworks that export
 PARAMETER = re.compile(r"(.+)\.(weight|bias|running_mean|running_var)")
 
@@ -147,9 +147,7 @@ class Translation:
     def _sample_shape(self, name: str, dims: Sequence[Any], given: Sequence[int] | None) -> tuple[int, ...]:
         wanted = "(" + ", ".join(["N", *(str(n) if isinstance(n, int) else "?" for n in dims)]) + ")"
         if not dims and (given is None or not len(given)):
-            raise ModelError(
-                f"input {quoted(name)} is {wanted}: a network takes images (N, C, H, W) or features (N, F)"
-            )
+            raise ModelError(f"input {quoted(name)} is {wanted}, expected images (N, C, H, W) or features (N, F)")
         if given is None:
             if not all(isinstance(n, int) and n > 0 for n in dims):
                 names = {2: ["channels", "length"], 3: ["channels", "height", "width"]}.get(len(dims), [])
@@ -166,23 +164,22 @@ class Translation:
         return shape
 
     def _channels_last(self, name: str, axes: int) -> bool:
-        """Whether all that reads the input brings its channels from the last place to the first one."""
+        """Whether what reads the input brings its channels from the last place to the first one."""
         perm = {4: (0, 3, 1, 2), 3: (0, 2, 1)}.get(axes)
         readers: dict[str, list[OnnxNode]] = {}
         for node in self.model.nodes:
             for read in node.inputs:
                 readers.setdefault(read, []).append(node)
-        found, names = False, [name]
+        found, names, seen = False, [name], {name}
         while names:
-            for node in readers.get(tensor := names.pop(), []):
+            for node in readers.get(names.pop(), []):
                 if node.op == "Transpose" and tuple(node.attributes.get("perm", ())) == perm:
                     then = [after.op for after in readers.get(node.outputs[0], [])]
-                    found = axes == 4 or any(op in OF_IMAGES for op in then)
-                    if not found:
-                        return False
-                elif node.op in KEEPS_AXES and all(n == tensor or n in self.constants or not n for n in node.inputs):
+                    found |= axes == 4 or any(op in OF_IMAGES for op in then)
+                elif node.op in KEEPS_AXES and node.outputs[0] not in seen:
+                    seen.add(node.outputs[0])
                     names.append(node.outputs[0])
-                elif node.op != "Shape":
+                elif node.op in OF_IMAGES:
                     return False
         return found
 

@@ -117,4 +117,4 @@ def concat(node: OnnxNode, t: Translation) -> None:
         if len(values) == 1:
             t.same(node, values[0])
             return
-    t.add(node, Concat() if axis == 1 else layer_kind("Concat")(axis), *values)
+    t.add(node, Concat(axis), *values)

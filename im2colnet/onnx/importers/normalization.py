@@ -31,9 +31,12 @@ def batch_normalization(node: OnnxNode, t: Translation) -> None:
     if node.attributes.get("training_mode", 0):
         t.note(node, "normalises by the batch: here only training does, and prediction takes its statistics")
     momentum = float(str(np.float32(1 - node.attributes.get("momentum", 0.9))))
-    kind = BatchNorm2d if len(t.shape(node.inputs[0])) == 4 else BatchNorm1d
+    x, sample = node.inputs[0], t.shape(node.inputs[0])[1:]
+    kind = BatchNorm2d if len(sample) == 3 else BatchNorm1d
     layer = kind(len(weights["weight"]), float(node.attributes.get("epsilon", 1e-5)), momentum)
-    t.add(node, layer, node.inputs[0], weights=weights)
+    if len(sample) > 3:  # all places of a channel are alike
+        x = t.reshape(node, x, (sample[0], prod(sample[1:])))
+    t.same(node, t.reshape(node, t.apply(node, layer, x, weights=weights), sample))
 
 
 @importer("InstanceNormalization", (6, 22), "InstanceNorm2d, GroupNorm")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -25,6 +24,8 @@ from im2colnet.onnx.fold import BATCH
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
 
+#: ranges of an axis that are taken one by one
+MOST_PARTS = 32
 MOVES = "it moves the batch axis; a network keeps it first"
 
 
@@ -152,7 +153,23 @@ def split(node: OnnxNode, t: Translation) -> None:
         start += size
 
 
-@importer("Gather", (6, 13), "Slice", "constant indices that are evenly apart; not along the batch")
+def ranges(places: Sequence[int], length: int) -> list[tuple[int, int, int]]:
+    """Return (start, stop, step) of ranges that are these places, one after the other."""
+    found: list[list[int]] = []
+    for place in places:
+        last = found[-1] if found else [place]
+        if place == (2 * last[-1] - last[-2] if len(last) > 1 else place) != last[-1]:
+            last.append(place)
+        else:
+            found.append([place])
+    steps = [last[1] - last[0] if len(last) > 1 else 1 for last in found]
+    ends = [last[-1] + step for last, step in zip(found, steps, strict=True)]
+    return [
+        (last[0], end if end >= 0 else -length - 1, step) for last, end, step in zip(found, ends, steps, strict=True)
+    ]
+
+
+@importer("Gather", (6, 13), "Slice, Concat", "constant indices; not along the batch")
 def gather(node: OnnxNode, t: Translation) -> None:
     x, shape, given = node.inputs[0], t.shape(node.inputs[0]), t.known(node, 1, "indices")
     axis = node.attributes.get("axis", 0) % len(shape)
@@ -160,12 +177,12 @@ def gather(node: OnnxNode, t: Translation) -> None:
         raise Refused("it takes samples out of the batch")
     length = shape[axis]
     places = [n + length if n < 0 else n for n in given.ravel().tolist()]
-    apart = {b - a for a, b in pairwise(places)} or {1}
-    if given.ndim > 1 or not places or len(apart) > 1 or apart == {0} or not all(0 <= n < length for n in places):
-        raise Refused(f"its indices {places!s:.60} are not evenly apart within the {length} of axis {axis}")
-    (step,) = apart
-    end = places[-1] + step
-    made = part(t, node, x, axis, places[0], end if end >= 0 else -length - 1, step)
+    if given.ndim > 1 or not places or not all(0 <= n < length for n in places):
+        raise Refused(f"its indices {places!s:.60} are no list within the {length} of axis {axis}")
+    parts = [part(t, node, x, axis, *each) for each in ranges(places, length)]
+    if len(parts) > MOST_PARTS:
+        raise Refused(f"its indices {places!s:.60} are {len(parts)} ranges, {MOST_PARTS} at most are supported")
+    made = parts[0] if len(parts) == 1 else t.apply(node, Concat(axis), *parts)
     sample = [n for i, n in enumerate(t.shape(made)) if i and (given.ndim or i != axis)]
     if not sample:
         raise Refused("it leaves a sample no axis")
@@ -203,7 +220,7 @@ def tile(node: OnnxNode, t: Translation) -> None:
         if not 1 <= times <= 64:
             raise Refused(f"it repeats an axis {times} times")
         if times > 1:
-            x = t.apply(node, Concat() if axis == 1 else layer_kind("Concat")(axis), *[x] * times)
+            x = t.apply(node, Concat(axis), *[x] * times)
     t.same(node, x)
 
 
