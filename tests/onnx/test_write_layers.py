@@ -42,7 +42,7 @@ def test_another_program_computes_the_same(case, layer, shapes):
     assert_computes(*written(case, layer, shapes))
 
 
-@pytest.mark.parametrize(("opset", "most"), [(7, 20), (11, 6), (17, 4), (23, 0)])
+@pytest.mark.parametrize(("opset", "most"), [(7, 20), (11, 8), (17, 6), (23, 0)])
 def test_in_other_opsets_too_or_the_error_says_from_which_on(opset, most):
     refused = {}
     for case, layer, shapes in (example.values for example in EXAMPLES):

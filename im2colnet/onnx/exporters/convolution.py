@@ -32,5 +32,5 @@ def transposed(layer: ConvTranspose2d, node: NodeWriter, inputs: Sequence[Value]
     # programs refuse that much output_padding: rows are cut off later, and then the bias alone is added to new ones
     y = node("ConvTranspose", x, weight, group=group, **(window | {"pads": None}))
     cut = [(-before, rows - after) for rows, (before, after) in zip(layer.more, layer.window.padding, strict=True)]
-    y = node("Pad", y, pads=pads_of(cut[-axes:]))
+    y = node("Pad", y, pads=pads_of([(0, 0), *cut[-axes:]]))
     return y if bias is None else node("Add", y, node.parameter("bias", (-1, *[1] * axes)))

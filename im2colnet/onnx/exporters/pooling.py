@@ -13,6 +13,8 @@ from im2colnet.layers import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
+    Amax,
+    Amin,
     AvgPool1d,
     AvgPool2d,
     GlobalAvgPool2d,
@@ -20,9 +22,10 @@ from im2colnet.layers import (
     MaxPool1d,
     MaxPool2d,
     Mean,
+    Sum,
 )
 from im2colnet.layers.pooling import shares
-from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter, window_of
+from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter, row_of, window_of
 from im2colnet.onnx.exporters.shaping import pads_of
 from im2colnet.window import Window
 
@@ -84,7 +87,7 @@ def avg_pool(layer: AvgPool2d, node: NodeWriter, inputs: Sequence[Value]) -> Val
     if written.padding == window.padding:
         return node("AveragePool", x, **attributes, count_include_pad=1)
     # the padding counts, but not what is beyond it: the one becomes a part of the images, the other is the padding
-    x = node("Pad", x, pads=pads_of(window.padding[-window.axes :]))
+    x = node("Pad", x, pads=pads_of([(0, 0), *window.padding[-window.axes :]]))
     beyond = [(0, after - own) for (_, own), (_, after) in zip(window.padding, written.padding, strict=True)]
     return node("AveragePool", x, **window_of(written._replace(padding=(beyond[0], beyond[1]))))
 
@@ -92,7 +95,7 @@ def avg_pool(layer: AvgPool2d, node: NodeWriter, inputs: Sequence[Value]) -> Val
 def _means_with_zeros(window: Window, node: NodeWriter, x: Value) -> Value:
     """Write the means of windows over zeros around the images."""
     if any(map(any, window.padding)):
-        x = node("Pad", x, pads=pads_of(window.padding[-window.axes :]))
+        x = node("Pad", x, pads=pads_of([(0, 0), *window.padding[-window.axes :]]))
     inside = window._replace(padding=((0, 0), (0, 0)), ceil_mode=False)
     return node("AveragePool", x, **window_of(inside))
 
@@ -159,9 +162,13 @@ def _maxima(x: Value, axis: int, windows: Iterator[slice], node: NodeWriter) -> 
         yield node("ReduceMax", part, axes=[axis], keepdims=1)
 
 
-@exporter(Mean)
-def mean(layer: Mean, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write the mean along some axes."""
+#: ONNX's name of what makes one number of several along an axis
+REDUCTIONS: dict[type[Any], str] = {Mean: "ReduceMean", Sum: "ReduceSum", Amax: "ReduceMax", Amin: "ReduceMin"}
+
+
+@exporter(*REDUCTIONS)
+def reduction(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
+    """Write one number of those along some axes."""
     dims = layer.dim if hasattr(layer.dim, "__iter__") else [layer.dim]
     axes = sorted(dim % (len(node.input_shapes[0]) + 1) for dim in dims)
-    return node("ReduceMean", *inputs, axes=axes, keepdims=int(layer.keepdim))
+    return node(row_of(REDUCTIONS, layer), *inputs, axes=axes, keepdims=int(layer.keepdim))

@@ -11,8 +11,10 @@ from im2colnet.layers import (
     CircularPad2d,
     ConstantPad2d,
     Flatten,
+    Pad,
     Permute,
     PixelShuffle,
+    PixelUnshuffle,
     ReflectionPad2d,
     ReplicationPad2d,
     Reshape,
@@ -76,6 +78,14 @@ def pixel_shuffle(layer: PixelShuffle, node: NodeWriter, inputs: Sequence[Value]
     return node("DepthToSpace", *inputs, blocksize=layer.upscale_factor, mode="CRD")
 
 
+@exporter(PixelUnshuffle)
+def pixel_unshuffle(layer: PixelUnshuffle, node: NodeWriter, inputs: Sequence[Value]) -> Value:
+    """Write pixels as channels; ONNX's SpaceToDepth gives them in another order."""
+    (C, *_), (_, H, W), r = node.input_shapes[0], node.output_shape, layer.downscale_factor
+    blocks = node("Reshape", *inputs, shape=[0, C, H, r, W, r])
+    return node("Reshape", node("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4]), shape=[0, C * r * r, H, W])
+
+
 @exporter(ChannelShuffle)
 def channel_shuffle(layer: ChannelShuffle, node: NodeWriter, inputs: Sequence[Value]) -> Value:
     """Write the channels as a table of groups, which is transposed."""
@@ -84,53 +94,56 @@ def channel_shuffle(layer: ChannelShuffle, node: NodeWriter, inputs: Sequence[Va
     return node("Reshape", node("Transpose", groups, perm=[0, 2, 1, 3, 4]), shape=[0, C, *size])
 
 
-#: ONNX's word for what a padding shows
-MODES: dict[type[Any], str] = {
+#: ONNX's word for what a padding shows, by PyTorch's
+MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+#: and what it is called by PyTorch in layers that have a class for it
+MODE_OF: dict[type[Any], str] = {
     ConstantPad2d: "constant",
     ZeroPad2d: "constant",
     ReflectionPad2d: "reflect",
-    ReplicationPad2d: "edge",
-    CircularPad2d: "wrap",
+    ReplicationPad2d: "replicate",
+    CircularPad2d: "circular",
 }
 
 
-@exporter(*MODES)
+@exporter(*MODE_OF)
 def pad(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write pixels around the images, and cut off others where the padding is negative."""
-    (x,) = inputs
-    mode = row_of(MODES, layer)
-    sides = layer.sides[-layer.axes :]
+    """Write pixels around the images."""
+    sides = [(0, 0), *layer.sides[-layer.axes :]]
+    return _padded(inputs[0], node, sides, row_of(MODE_OF, layer), getattr(layer, "value", 0))
+
+
+@exporter(Pad)
+def pad_axes(layer: Pad, node: NodeWriter, inputs: Sequence[Value]) -> Value:
+    """Write numbers around the samples."""
+    return _padded(inputs[0], node, layer.sides, layer.mode, layer.value)
+
+
+def _padded(x: Value, node: NodeWriter, sides: Sequence[tuple[int, int]], mode: str, value: float) -> Value:
+    """Write numbers around each axis of a sample, and cut off others where the padding is negative."""
     if mode == "constant":
-        return node("Pad", x, pads=pads_of(sides), **_value(node, layer.value))
-    around = [tuple(max(side, 0) for side in pair) for pair in sides]
-    if mode == "wrap":  # what is left of the image is repeated; the others show pixels that are cut off
+        number: dict[str, Any] = {} if not value else {"value" if node.opset < 11 else "constant_value": float(value)}
+        return node("Pad", x, pads=pads_of(sides), **number)
+    if mode == "circular":  # what is left is repeated; the others show numbers that are cut off
         x = _cut(x, node, sides)
-    if any(map(any, around)):
-        if mode == "wrap" and node.opset < 19:
+    if max(map(max, sides)) > 0:
+        if mode == "circular" and node.opset < 19:
             raise ModelError(f"ONNX's Pad repeats an image since opset 19: give opset=19 or more, not {node.opset}")
-        x = node("Pad", x, pads=pads_of(around), mode=mode)
-    return x if mode == "wrap" else _cut(x, node, sides)
+        x = node("Pad", x, pads=pads_of([(max(before, 0), max(after, 0)) for before, after in sides]), mode=MODES[mode])
+    return x if mode == "circular" else _cut(x, node, sides)
 
 
-def _value(node: NodeWriter, value: float) -> dict[str, Any]:
-    if not value:
-        return {}
-    return {"constant_value" if node.opset >= 11 else "value": float(value)}
-
-
-def pads_of(sides: Sequence[Sequence[int]]) -> list[int]:
-    """Return the padding of a batch of images: first all that is before the axes, and then all that is behind."""
+def pads_of(sides: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the padding of a sample's axes as ONNX has it, with the batch: all that is before them, all behind."""
     before, after = zip(*sides, strict=True)
-    return [0, 0, *before, 0, 0, *after]
+    return [0, *before, 0, *after]
 
 
-def _cut(x: Value, node: NodeWriter, sides: Sequence[Sequence[int]]) -> Value:
-    """Write what is left of images whose sides are padded by negative numbers."""
-    cut = {2 + i: (max(-before, 0), max(-after, 0)) for i, (before, after) in enumerate(sides)}
-    cut = {axis: sides for axis, sides in cut.items() if any(sides)}
+def _cut(x: Value, node: NodeWriter, sides: Sequence[tuple[int, int]]) -> Value:
+    """Write what is left of the axes whose padding is negative."""
+    cut = {axis: (max(-a, 0), max(-b, 0)) for axis, (a, b) in enumerate(sides, 1) if min(a, b) < 0}
     if not cut:
         return x
-    whole = 2**31 - 1
     starts = [before for before, _ in cut.values()]
-    ends = [-after if after else whole for _, after in cut.values()]
+    ends = [-after if after else 2**31 - 1 for _, after in cut.values()]
     return node("Slice", x, starts=starts, ends=ends, axes=[*cut])
