@@ -140,12 +140,17 @@ class Draft:
             is_last = isinstance(entry.layer, Softmax) and entry.layer.dim % (len(entry.shape) + 1) == 1
             yield entry.reads[0] if is_last and entry.reads[0] != INPUT else name
 
-    def network(self, backend: str | Backend | None = None, dtype: str = "float32") -> Net:
-        """Return the network, with its parameters, which are of the type "float32" or "float64"."""
+    def net(self) -> Net:
+        """Return the network, without its parameters."""
         layers = {name: (entry.layer, *entry.reads) for name, entry in self.entries.items()}
         scores = [*self.scores()]
         net = Net(layers, outputs=self.outputs, scores=scores if scores != self.outputs else None)
         net.input_shape = self.input_shape
+        return net
+
+    def network(self, backend: str | Backend | None = None, dtype: str = "float32") -> Net:
+        """Return the network, with its parameters, which are of the type "float32" or "float64"."""
+        net = self.net()
         weights = {f"{name}.{key}": w for name, entry in self.entries.items() for key, w in entry.weights.items()}
         with use_backend(get_backend(backend)):
             if not weights or dtype != "float32":

@@ -13,12 +13,13 @@ from im2colnet.backend import Backend
 from im2colnet.errors import InputWarning
 from im2colnet.network import Net
 from im2colnet.onnx import importers  # noqa: F401 - they register themselves
+from im2colnet.onnx.inspection import inspect
 from im2colnet.onnx.read import read
 from im2colnet.onnx.simplify import simplify
 from im2colnet.onnx.translate import IMPORTERS, Importer, translate
 from im2colnet.onnx.write import save
 
-__all__ = ["load", "save", "supported"]
+__all__ = ["inspect", "load", "save", "supported"]
 
 
 def load(

@@ -20,7 +20,7 @@ from typing import Any
 
 from im2colnet.errors import ModelError, install
 from im2colnet.host import np
-from im2colnet.text import amount, printable, quoted
+from im2colnet.text import amount, printable, quoted, shortened
 
 #: nodes of a model, those of its functions and branches included
 MOST_NODES = 100_000
@@ -78,7 +78,7 @@ class OnnxModel:
     """A checked model: only the nodes that an output needs, each after those it reads.
 
     ``inputs`` has the dims of each input as the file says them: a number, a name, or None; ``()`` where it says none.
-    ``types`` has their element types, such as "float32".
+    ``types`` has their element types, such as "float32". ``producer`` is what has written the file.
     """
 
     nodes: list[OnnxNode]
@@ -89,6 +89,7 @@ class OnnxModel:
     notes: list[str] = field(default_factory=list)
     name: str = ""
     types: dict[str, str] = field(default_factory=dict)
+    producer: str = ""
 
 
 def read(source: Any, max_bytes: int = 2 << 30) -> OnnxModel:
@@ -301,7 +302,8 @@ class _Reader:
             inputs[name], types[name] = self.dims(name, value)
         if self.halves:
             self.notes.append(f"{self.halves} of its tensors are in half precision: they are read as float32")
-        return OnnxModel(nodes, constants, inputs, outputs, opsets.get("", 1), self.notes, "", types)
+        producer = shortened(f"{_text(proto.producer_name)} {_text(proto.producer_version)}".strip(), 60)
+        return OnnxModel(nodes, constants, inputs, outputs, opsets.get("", 1), self.notes, "", types, producer)
 
     def opsets(self, owner: Any) -> dict[str, int]:
         """Return the version of each domain's operators that a model or a function uses."""

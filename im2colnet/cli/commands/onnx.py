@@ -1,0 +1,142 @@
+"""``im2colnet onnx``: look at an ONNX file, list the operators that are known, or write a network as an ONNX file."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from typing import Any
+
+from im2colnet import onnx
+from im2colnet.cli.arguments import MAX_INTEGER, Commands, UsageError, add_command, add_machine, file_ending, positive
+from im2colnet.cli.report import Report
+from im2colnet.onnx.fold import ELEMENTWISE, OTHERS, REDUCTIONS
+from im2colnet.text import amount, count, printable, shape_text, shortened, table
+
+ORDER = 55
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "onnx",
+        run,
+        "look at an ONNX file: its operators, what of them is missing, what the network costs; or write one",
+        """
+        im2colnet onnx resnet18.onnx
+        im2colnet onnx detector.onnx --input-shape 3,480,640 --batch-size 8
+        im2colnet onnx --operators
+        im2colnet onnx runs/digits-resnet20-1 --out resnet20.onnx
+        """,
+        "[FILE]",
+        more="\n\nthe exit code is 1 if the file has something that is missing here: all of it is listed",
+    )
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="the ONNX file; with --out a checkpoint or a run folder"
+    )
+    parser.add_argument("--operators", action="store_true", help="list the operators that are known, and their limits")
+    parser.add_argument(
+        "--input-shape",
+        type=sample_shape,
+        metavar="C,H,W",
+        help="the shape of an image, or of another sample, where the file does not say it; the channels are first",
+    )
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="the batch size to count for (default: 1)")
+    parser.add_argument("--max-bytes", type=positive, metavar="BYTES", help="the limit of its size (default: 2 GiB)")
+    add_machine(parser)
+
+
+def sample_shape(value: str) -> tuple[int, ...]:
+    """Read the shape of a sample: features; channels and length; or channels, height and width."""
+    sizes = value.split(",")
+    if len(sizes) > 3 or not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", n) and 0 < int(n) <= MAX_INTEGER for n in sizes):
+        raise argparse.ArgumentTypeError(f"must be sizes such as 3,224,224, got {value!r}")
+    return tuple(map(int, sizes))
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Look at a file, or list the operators."""
+    if args.operators:
+        unused = [name for name in ("file", "input_shape", "batch_size", "max_bytes", "backend") if vars(args)[name]]
+        if unused:
+            raise UsageError("--operators goes with no other argument but --json")
+        return Report(_operators(), operators_text)
+    if not args.file:
+        raise UsageError("give an ONNX file, or --operators for the list of those that are known")
+    limit = {"max_bytes": args.max_bytes} if args.max_bytes else {}
+    facts = onnx.inspect(args.file, args.input_shape, batch_size=args.batch_size or 1, **limit)
+    return Report(facts, describe, code=1 if facts["missing"] else 0)
+
+
+# The operators that are known ----------------------------------------------------------------------------------------
+def _operators() -> dict[str, Any]:
+    rows = [
+        {"operator": row.operator, "opset": row.opsets[0], "layer": row.layer, "limits": row.limits}
+        for row in onnx.supported()
+    ]
+    return {"operators": rows, "of_constants": sorted({"If", *ELEMENTWISE, *REDUCTIONS, *OTHERS})}
+
+
+def operators_text(facts: dict[str, Any], width: int | None) -> str:
+    """Return the operators that are known as a table."""
+    cells = [("operator", "from opset", "becomes", "limits")]
+    cells += [
+        (row["operator"], str(row["opset"]), row["layer"], f"limits: {row['limits']}" if row["limits"] else "")
+        for row in facts["operators"]
+    ]
+    more = "Computed when the file is read, if what they read are constants or shapes: "
+    return f"{table(cells, (1,), width=width)}\n\n{_filled(more + ', '.join(facts['of_constants']), width)}"
+
+
+# What is in a file ---------------------------------------------------------------------------------------------------
+def describe(facts: dict[str, Any], width: int | None) -> str:
+    """Return what is in a file, and what is missing."""
+    by = f" by {facts['producer']}" if facts["producer"] else ""
+    head = f"{facts['model']}: opset {facts['opset']}{by}, {amount(facts['bytes'], 1024)}B of constants"
+    parts = [printable(head), *_ports("input", facts["inputs"]), *_ports("output", facts["outputs"])]
+    cells = [("operator", "nodes", "becomes")]
+    cells += [(shortened(row["operator"], 60), f"{row['nodes']:,}", _becomes(row)) for row in facts["operators"]]
+    parts += ["", table(cells, (1,), width=width)]
+    if "parameters" in facts:
+        memory = facts["memory"]
+        parts += [
+            "",
+            f"{count(facts['layers'], 'layer')}, {count(facts['parameters'], 'parameter')},"
+            f" {amount(facts['flops'], 1000)}FLOP for a sample of {shape_text(facts['input_shape'])}",
+            f"memory for a batch of {memory['batch_size']:,}: {amount(memory['inference'], 1024)}B in inference,"
+            f" {amount(memory['training'], 1024)}B in training, and the optimizer's state",
+        ]
+    parts += [""] * bool(facts["notes"]) + [_filled(f"note: {note}", width) for note in facts["notes"]]
+    if facts["missing"]:
+        parts += ["", "it cannot be loaded:", *(_filled(line, width) for line in facts["missing"])]
+    return "\n".join(parts)
+
+
+def _ports(kind: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each input or output."""
+    lines = []
+    for row in rows[:10]:
+        dims = ["?" if n is None else printable(shortened(str(n), 20)) for n in row["shape"] or ()]
+        shape = f"  ({', '.join(dims)})" if row["shape"] else ""
+        lines.append(f"{kind:6}  {printable(shortened(row['name'], 40))}{shape}  {row.get('type', '')}".rstrip())
+    return lines + [f"and {len(rows) - 10:,} more"] * (len(rows) > 10)
+
+
+def _becomes(row: dict[str, Any]) -> str:
+    """Return what an operator becomes, in words."""
+    if row["missing"]:
+        return "missing"
+    words = row["layer"] or "computed when the file is read"
+    return f"{words}; {row['refused']:,} of them cannot be read" if row["refused"] else words
+
+
+def _filled(text: str, width: int | None) -> str:
+    """Return a text in lines for a terminal."""
+    lines = printable(text)
+    return textwrap.fill(lines, width, subsequent_indent="  ", break_on_hyphens=False) if width else lines
+
+
+def out_file() -> Any:
+    """Return the type of ``--out``."""
+    return file_ending(".onnx")

@@ -1,0 +1,161 @@
+"""What is in an ONNX file: its operators, what of them is missing here, and what the network would cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+from typing import Any
+
+from im2colnet.checks import whole
+from im2colnet.errors import ModelError
+from im2colnet.layers import LogSoftmax, Sigmoid
+from im2colnet.network import Net
+from im2colnet.network.draft import Draft
+from im2colnet.onnx.fold import Batch, foldable
+from im2colnet.onnx.read import Branch, OnnxModel, OnnxNode, read
+from im2colnet.onnx.simplify import simplify
+from im2colnet.onnx.translate import IMPORTERS, Translation, translate
+from im2colnet.types import ITEM_BYTES
+
+#: convolutions from which on it is odd that a network has no batch norm
+MANY = 10
+
+
+def inspect(
+    source: Any, input_shape: Sequence[int] | None = None, *, batch_size: int = 1, max_bytes: int = 2 << 30
+) -> dict[str, Any]:
+    """Look at an ONNX file without making a network of it.
+
+    Parameters
+    ----------
+    source : path, bytes or onnx.ModelProto
+    input_shape : (C, H, W), (C, L) or (features,), optional
+        Shape of a sample, where the file does not say it.
+    batch_size : int
+        The batch size that the memory is for.
+    max_bytes : int
+        Limit of the file's size, and of that of all its constants together.
+
+    Returns
+    -------
+    dict
+        ``operators``: a row for each, with the number of its nodes and the layers that it becomes, or whether it is
+        missing. ``missing``: what :func:`load` would refuse, all of it, in lines for people; empty if it can be loaded.
+        ``problems``: the same for programs: operator, node and reason. If it can be loaded also ``parameters``,
+        ``flops`` (of a sample), and ``memory`` in bytes for a batch, in inference and in training (without the
+        optimizer's state).
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read.
+    """
+    batch_size = whole("batch_size", batch_size)
+    model = read(source, max_bytes)
+    facts: dict[str, Any] = {
+        "model": model.name,
+        "producer": model.producer,
+        "opset": model.opset,
+        "bytes": sum(array.nbytes for array in model.constants.values()),
+        "inputs": [
+            {"name": name, "shape": list(dims), "type": model.types[name]} for name, dims in model.inputs.items()
+        ],
+        "outputs": [{"name": name, "shape": None} for name in model.outputs],
+    }
+    try:
+        found = translate(model, input_shape, max_bytes)
+        problems, missing, notes = found.problems, found.complaints(), found.notes
+    except ModelError as error:  # its input is not known
+        found, problems, missing, notes = None, [], [str(error)], model.notes
+    facts["operators"] = [*_rows(model, problems)]
+    facts["missing"] = missing
+    facts["problems"] = [
+        {"operator": node.kind, "node": node.name or node.outputs[0], "reason": reason or "its operator is missing"}
+        for node, reason in problems
+    ]
+    facts["notes"] = [*notes, *_folded(model)]
+    if found is not None and not problems:
+        draft = simplify(found.draft)
+        for row, shape in zip(facts["outputs"], _output_shapes(found), strict=False):
+            row["shape"] = ["N", *shape]
+        facts |= _costs(draft.net(), batch_size)
+        facts["notes"] += _endings(draft)
+    return facts
+
+
+def every_node(nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
+    """Yield nodes, and those of their branches."""
+    for node in nodes:
+        yield node
+        for value in node.attributes.values():
+            if isinstance(value, Branch):
+                yield from every_node(value.nodes)
+
+
+def _rows(model: OnnxModel, problems: Sequence[tuple[OnnxNode, str]]) -> Iterator[dict[str, Any]]:
+    """Yield for each operator how often it is there, and what becomes of it."""
+    nodes = [*every_node(model.nodes)]
+    first: dict[str, OnnxNode] = {}
+    for node in nodes:
+        first.setdefault(node.kind, node)
+    refused = Counter(node.kind for node, reason in problems if reason)
+    lacking = {node.kind for node, reason in problems if not reason}
+    for kind, number in Counter(node.kind for node in nodes).most_common():
+        node = first[kind]
+        importer = None if node.domain else IMPORTERS.get(node.op)
+        known = importer is not None or foldable(node) or (not node.domain and node.op in ("If", "Shape"))
+        yield {
+            "operator": kind,
+            "nodes": number,
+            "layer": importer.layer if importer else "",
+            "missing": kind in lacking or not known,
+            "refused": refused[kind],
+        }
+
+
+def _output_shapes(found: Translation) -> list[tuple[int | Batch, ...]]:
+    return [found.draft.shape(name) for name in found.draft.outputs]
+
+
+def _folded(model: OnnxModel) -> Iterator[str]:
+    """Yield a note where the exporter has probably folded batch norms."""
+    kinds = Counter(node.op for node in every_node(model.nodes))
+    norms = sum(number for kind, number in kinds.items() if kind.endswith("Normalization"))
+    if kinds["Conv"] >= MANY and not norms:
+        yield (
+            f"it has {kinds['Conv']} convolutions and no batch norm: if the network had some, the exporter has folded"
+            " them into the convolutions; to train it on, export it with them (PyTorch: training="
+            "torch.onnx.TrainingMode.PRESERVE or TRAINING)"
+        )
+
+
+def _endings(draft: Draft) -> Iterator[str]:
+    """Yield notes on what the last layers mean for training."""
+    for name, score in zip(draft.outputs, draft.scores(), strict=True):
+        last = draft.entries[name].layer
+        which = f"output {name!r} is" if len(draft.outputs) > 1 else "it returns"
+        if score != name:
+            yield f"{which} the probabilities of a softmax; in training the loss is given the scores before it"
+        elif isinstance(last, LogSoftmax):
+            yield f"{which} the logarithms of a softmax: train it with NLLLoss, not with CrossEntropyLoss"
+        elif isinstance(last, Sigmoid):
+            yield f"{which} what a sigmoid gives, and BCEWithLogitsLoss has a sigmoid of its own: train it without one"
+
+
+def _costs(net: Net, batch_size: int) -> dict[str, Any]:
+    """Return the parameters of a network, its FLOPs for a sample, and its memory for a batch."""
+    shape = net.check_shape(None)
+    layers = net.summary_facts(shape, 1)
+    numbers = net.graph.size + sum(prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values())
+    memory: dict[str, Any] = {"batch_size": batch_size}
+    for purpose in ("inference", "training"):
+        planned = net.plan(batch_size, shape, training=purpose == "training")
+        memory[purpose] = numbers * ITEM_BYTES[planned.dtype] + sum(planned.memory().values())
+    return {
+        "input_shape": list(shape),
+        "layers": len(layers["layers"]),
+        "parameters": layers["parameters"],
+        "flops": layers["flops"],
+        "memory": memory,
+    }
