@@ -69,7 +69,7 @@ def run(capsys):
         assert FAULT not in err
         if code == 1:
             assert err.startswith("im2colnet: error: ")
-            assert out == "" or arguments[0] in ("train", "predict")
+            assert out == "" or arguments[0] in ("train", "predict", "onnx")
         if code == 2:
             assert err.startswith("usage: ")
             assert out == ""

@@ -293,6 +293,10 @@ class Bench:
         packed.with_suffix(".gz").write_bytes(gzip.compress(packed.read_bytes(), mtime=0))
         packed.unlink()
         with contextlib.suppress(ImportError):
+            from onnx_files import EXAMPLES
+
+            self.models = [example.SerializeToString() for example in EXAMPLES]
+        with contextlib.suppress(ImportError):
             from PIL import Image
 
             Image.fromarray(images[0]).save(folder / "picture.png")
@@ -325,6 +329,8 @@ class Bench:
             (
                 self.train("new"),
                 ["backends"],
+                ["onnx", "a.onnx", "--input-shape", "3,8,8", "--batch-size", "2"],
+                ["onnx", "--operators"],
                 ["summary", "--model", "lenet5"],
                 ["plan", "--model", "resnet20", "--batch-size", "32"],
                 ["plan", "--input-shape", "3,32,32"],
@@ -403,6 +409,10 @@ class Bench:
             )
         return ["predict", checkpoint, name, "--out", rng.choice(("p.npy", "p.csv", "p.npz", "p.json", "p.jsonl"))]
 
+    def onnx(self, rng: random.Random, place: Path) -> list[str]:
+        (place / "a.onnx").write_bytes(mutate_bytes(rng, rng.choice(self.models)))
+        return ["onnx", "a.onnx", *rng.choice(([], ["--input-shape", "3,8,8"], ["--json", "--max-bytes", "1000000"]))]
+
     def environment(self, rng: random.Random, place: Path) -> list[str]:
         for name in rng.sample(VARIABLES, rng.choice((1, 2, 4))):
             value = rng.choice(ODD)
@@ -428,6 +438,7 @@ class Bench:
         "data": data,
         "environment": environment,
         "descriptions": descriptions,
+        "onnx": onnx,
     }
 
     def case(self, kind: str, seed: int, number: int) -> Outcome:

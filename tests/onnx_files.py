@@ -48,3 +48,34 @@ def external(name, location, shape=(100,), kind=FLOAT, **more):
     for key, value in {"location": location, **more}.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor
+
+
+def examples():
+    """Five small files, which hold all that a file can."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((4, 3, 3, 3)).astype("float32")
+    flat = [
+        node("Shape", "a", "s"),
+        node("Gather", "s zero", "n", axis=0),
+        node("Unsqueeze", "n axes", "n1"),
+        node("Concat", "n1 rest", "to", axis=0),
+        node("Reshape", "a to", "b"),
+        node("Gemm", "b v w", "y", transB=1),
+    ]
+    whole = {"zero": np.int64(0), "axes": np.array([0]), "rest": np.array([-1])}
+    dense = {"v": rng.standard_normal((5, 144)).astype("float32"), "w": np.ones(5, "float16")}
+    own = node("F", "x", "y", slope=0.5)
+    own.domain = "own"
+    function = helper.make_function("own", "F", ["a"], ["b"], [node("Relu", "a", "b")], [helper.make_opsetid("", 17)])
+    branch = node("If", "c", "y", then_branch=graph([node("Relu", "x", "y")], {}), else_branch=graph([], {}, ["x"]))
+    constant = node("ConstantOfShape", "size", "filled", value=helper.make_tensor("value", 1, [1], [2.0]))
+    return [
+        model([node("Conv", "x k", "a"), node("Relu", "a", "y")], arrays={"k": weight}),
+        model([node("Conv", "x k", "a"), *flat], arrays={"k": weight, **whole, **dense}),
+        model([own], functions=[function], domains=["own"]),
+        model([branch], arrays={"c": np.array(True)}),
+        model([constant, node("Mul", "x filled", "y")], arrays={"size": np.array([8, 8])}),
+    ]
+
+
+EXAMPLES = examples()

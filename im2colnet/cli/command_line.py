@@ -107,7 +107,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
         with _machine(args), _warnings_in_one_line():
             report: Report = args.run(args)
             print(json.dumps(report.facts, indent=2) if args.json else report.text(terminal.columns(sys.stdout)))
-            return report.code
+            return _failed(report.error) if report.error else report.code
     except UsageError as error:
         with suppress(SystemExit):
             args.parser.error(str(error))

@@ -18,11 +18,14 @@ class Report(NamedTuple):
         terminal and lines may have any length.
     code : int
         The exit code.
+    error : str
+        Why the work failed, if it did: it is said after the report, and the exit code is 1.
     """
 
     facts: dict[str, Any]
     describe: Callable[[dict[str, Any], int | None], str]
     code: int = 0
+    error: str = ""
 
     def text(self, width: int | None = None) -> str:
         """Return the facts as a text for a terminal of ``width`` columns."""

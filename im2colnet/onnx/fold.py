@@ -264,10 +264,9 @@ def fold(node: OnnxNode, values: Sequence[Array | None], max_bytes: int) -> list
     arrays = [None if value is None else np.asarray(value) for value in values]
     try:
         with np.errstate(all="ignore"):
-            found = _computed(node, arrays, room)
+            return [_plain(np.asarray(value)) for value in _computed(node, arrays, room)]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelError(f"{node} cannot be computed: {_reason(error)}") from error
-    return [_plain(np.asarray(value)) for value in found]
 
 
 def _reason(error: Exception) -> str:

@@ -8,14 +8,15 @@ from math import prod
 from typing import Any
 
 from im2colnet.checks import whole
-from im2colnet.errors import ModelError
+from im2colnet.errors import Im2colnetError, ModelError
 from im2colnet.layers import LogSoftmax, Sigmoid
 from im2colnet.network import Net
 from im2colnet.network.draft import Draft
-from im2colnet.onnx.fold import Batch, foldable
+from im2colnet.onnx.fold import foldable
 from im2colnet.onnx.read import Branch, OnnxModel, OnnxNode, read
 from im2colnet.onnx.simplify import simplify
-from im2colnet.onnx.translate import IMPORTERS, Translation, translate
+from im2colnet.onnx.translate import IMPORTERS, lacking_text, translate
+from im2colnet.text import quoted
 from im2colnet.types import ITEM_BYTES
 
 #: convolutions from which on it is odd that a network has no batch norm
@@ -43,8 +44,8 @@ def inspect(
         ``operators``: a row for each, with the number of its nodes and the layers that it becomes, or whether it is
         missing. ``missing``: what :func:`load` would refuse, all of it, in lines for people; empty if it can be loaded.
         ``problems``: the same for programs: operator, node and reason. If it can be loaded also ``parameters``,
-        ``flops`` (of a sample), and ``memory`` in bytes for a batch, in inference and in training (without the
-        optimizer's state).
+        ``flops`` (of a sample), and ``memory`` in bytes for a batch, in inference and in training, without
+        the optimizer's state.
 
     Raises
     ------
@@ -66,8 +67,12 @@ def inspect(
     try:
         found = translate(model, input_shape, max_bytes)
         problems, missing, notes = found.problems, found.complaints(), found.notes
-    except ModelError as error:  # its input is not known
-        found, problems, missing, notes = None, [], [str(error)], model.notes
+    except ModelError as error:  # its input is not known, so that only operators can be looked at
+        found, notes = None, model.notes
+        problems = [(node, "") for node in every_node(model.nodes) if not _is_known(node)]
+        missing = [str(error)]
+        if problems:
+            missing.append(lacking_text(model.name, _by_kind(node for node, _ in problems)))
     facts["operators"] = [*_rows(model, problems)]
     facts["missing"] = missing
     facts["problems"] = [
@@ -77,10 +82,13 @@ def inspect(
     facts["notes"] = [*notes, *_folded(model)]
     if found is not None and not problems:
         draft = simplify(found.draft)
-        for row, shape in zip(facts["outputs"], _output_shapes(found), strict=False):
-            row["shape"] = ["N", *shape]
-        facts |= _costs(draft.net(), batch_size)
-        facts["notes"] += _endings(draft)
+        for row, layer in zip(facts["outputs"], draft.outputs, strict=True):
+            row["shape"] = ["N", *draft.shape(layer)]
+        facts["notes"] += _endings(draft, model.outputs)
+        try:
+            facts |= _costs(draft.net(), batch_size)
+        except Im2colnetError as error:  # images that are too large for any memory
+            facts["missing"].append(str(error))
     return facts
 
 
@@ -95,27 +103,28 @@ def every_node(nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
 
 def _rows(model: OnnxModel, problems: Sequence[tuple[OnnxNode, str]]) -> Iterator[dict[str, Any]]:
     """Yield for each operator how often it is there, and what becomes of it."""
-    nodes = [*every_node(model.nodes)]
-    first: dict[str, OnnxNode] = {}
-    for node in nodes:
-        first.setdefault(node.kind, node)
     refused = Counter(node.kind for node, reason in problems if reason)
     lacking = {node.kind for node, reason in problems if not reason}
-    for kind, number in Counter(node.kind for node in nodes).most_common():
-        node = first[kind]
-        importer = None if node.domain else IMPORTERS.get(node.op)
-        known = importer is not None or foldable(node) or (not node.domain and node.op in ("If", "Shape"))
+    for kind, nodes in sorted(_by_kind(every_node(model.nodes)).items(), key=lambda row: -len(row[1])):
+        importer = None if nodes[0].domain else IMPORTERS.get(nodes[0].op)
         yield {
             "operator": kind,
-            "nodes": number,
+            "nodes": len(nodes),
             "layer": importer.layer if importer else "",
-            "missing": kind in lacking or not known,
+            "missing": kind in lacking,
             "refused": refused[kind],
         }
 
 
-def _output_shapes(found: Translation) -> list[tuple[int | Batch, ...]]:
-    return [found.draft.shape(name) for name in found.draft.outputs]
+def _by_kind(nodes: Iterable[OnnxNode]) -> dict[str, list[OnnxNode]]:
+    found: dict[str, list[OnnxNode]] = {}
+    for node in nodes:
+        found.setdefault(node.kind, []).append(node)
+    return found
+
+
+def _is_known(node: OnnxNode) -> bool:
+    return not node.domain and (node.op in IMPORTERS or node.op == "If" or foldable(node))
 
 
 def _folded(model: OnnxModel) -> Iterator[str]:
@@ -130,11 +139,11 @@ def _folded(model: OnnxModel) -> Iterator[str]:
         )
 
 
-def _endings(draft: Draft) -> Iterator[str]:
+def _endings(draft: Draft, outputs: Sequence[str]) -> Iterator[str]:
     """Yield notes on what the last layers mean for training."""
-    for name, score in zip(draft.outputs, draft.scores(), strict=True):
+    for output, name, score in zip(outputs, draft.outputs, draft.scores(), strict=True):
         last = draft.entries[name].layer
-        which = f"output {name!r} is" if len(draft.outputs) > 1 else "it returns"
+        which = f"output {quoted(output)} is" if len(outputs) > 1 else "it returns"
         if score != name:
             yield f"{which} the probabilities of a softmax; in training the loss is given the scores before it"
         elif isinstance(last, LogSoftmax):

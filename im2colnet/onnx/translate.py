@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from im2colnet import layers
@@ -12,9 +13,9 @@ from im2colnet.errors import Im2colnetError, ModelError
 from im2colnet.host import np
 from im2colnet.layers import Layer, Permute, Reshape
 from im2colnet.network.draft import INPUT, Draft
-from im2colnet.onnx.fold import BATCH, Batch, fold, foldable, sliced_shape
+from im2colnet.onnx.fold import BATCH, Batch, Unfoldable, fold, foldable, sliced_shape
 from im2colnet.onnx.read import OnnxModel, OnnxNode
-from im2colnet.text import quoted
+from im2colnet.text import printable, quoted, shape_text, shortened
 
 #: the newest version of ONNX's operators that has been compared with what is here
 NEWEST = 28
@@ -173,7 +174,7 @@ class Translation:
         found, names, seen = False, [name], {name}
         while names:
             for node in readers.get(names.pop(), []):
-                if node.op == "Transpose" and tuple(node.attributes.get("perm", ())) == perm:
+                if node.op == "Transpose" and node.attributes.get("perm") == perm:
                     then = [after.op for after in readers.get(node.outputs[0], [])]
                     found |= axes == 4 or any(op in OF_IMAGES for op in then)
                 elif node.op in KEEPS_AXES and node.outputs[0] not in seen:
@@ -232,6 +233,11 @@ class Translation:
     def note(self, node: OnnxNode, what: str) -> None:
         """Note in which other sense a node is read."""
         self.notes.append(f"{node} {what}")
+
+    def check_room(self, shape: Sequence[int]) -> None:
+        """Refuse an array that is larger than what is left of the limit, before it is made."""
+        if 4 * prod(max(1, n) for n in shape) > self._room:
+            raise Refused(f"it needs an array of {shape_text(shape)}: max_bytes=... raises the limit")
 
     # ------------------------------------------------------------------ what importers do
 
@@ -311,8 +317,17 @@ class Translation:
         """Add the layers of a node, or compute its outputs if they are constants, or note why neither can be."""
         try:
             self._visit(node)
-        except (Refused, Im2colnetError) as error:
+        except (Refused, Unfoldable, Im2colnetError) as error:
             self.problems.append((node, str(error)))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+            what = printable(shortened(what, 200))  # of a file that is damaged, or means harm
+            self.problems.append((node, f"its inputs or attributes are not those of its operator ({what})"))
+        else:
+            if not self._unknown.intersection(node.inputs) and any(
+                self.is_read(name) and name not in self._values and name not in self.constants for name in node.outputs
+            ):
+                self.problems.append((node, "it has more outputs than its operator"))
         for name in node.outputs:
             if name not in self._values and name not in self.constants:
                 self._unknown.add(name)
@@ -375,20 +390,23 @@ class Translation:
         lacking: dict[str, list[OnnxNode]] = {}
         for node, reason in self.problems:
             if reason:
-                found.append(f"{node}: {reason}")
+                found.append(reason if reason.startswith(str(node)) else f"{node}: {reason}")
             else:
                 lacking.setdefault(node.kind, []).append(node)
-        if lacking:
-            each = ", ".join(f"{operator:.80} ({_listed(nodes)})" for operator, nodes in lacking.items())
-            plural = f"{len(lacking)} operators" if len(lacking) > 1 else "an operator"
-            quantised = [name for name in lacking if "Quantize" in name or "Integer" in name or "QLinear" in name]
-            hint = (
-                "; quantised networks are not supported: export the network in float32"
-                if quantised
-                else "; im2colnet onnx --operators lists those that are supported"
-            )
-            found.insert(0, f"{self.model.name} has {plural} that im2colnet lacks: {each}{hint}")
-        return found
+        return [lacking_text(self.model.name, lacking), *found] if lacking else found
+
+
+def lacking_text(model: str, lacking: Mapping[str, Sequence[OnnxNode]]) -> str:
+    """Return which operators a model has that nothing reads, with their nodes."""
+    each = ", ".join(f"{quoted(operator, 80)[1:-1]} ({_listed(nodes)})" for operator, nodes in lacking.items())
+    plural = f"{len(lacking)} operators" if len(lacking) > 1 else "an operator"
+    quantised = [name for name in lacking if "Quantize" in name or "Integer" in name or "QLinear" in name]
+    hint = (
+        "; quantised networks are not supported: export the network in float32"
+        if quantised
+        else "; im2colnet onnx --operators lists those that are supported"
+    )
+    return f"{model} has {plural} that im2colnet lacks: {each}{hint}"
 
 
 def translate(model: OnnxModel, input_shape: Sequence[int] | None = None, max_bytes: int = 2 << 30) -> Translation:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import onnx_files
 import pytest
 from google.protobuf.message import Message
 from hypothesis import given, settings
@@ -283,43 +284,15 @@ def test_unknown_keys_of_external_data_mean_nothing(tmp_path):
 
 
 # Fuzzing -------------------------------------------------------------------------------------------------------------
-def examples():
-    """Five small files, which hold all that a file can."""
-    rng = np.random.default_rng(0)
-    weight = rng.standard_normal((4, 3, 3, 3)).astype("float32")
-    flat = [
-        node("Shape", "a", "s"),
-        node("Gather", "s zero", "n", axis=0),
-        node("Unsqueeze", "n axes", "n1"),
-        node("Concat", "n1 rest", "to", axis=0),
-        node("Reshape", "a to", "b"),
-        node("Gemm", "b v w", "y", transB=1),
-    ]
-    whole = {"zero": np.int64(0), "axes": np.array([0]), "rest": np.array([-1])}
-    dense = {"v": rng.standard_normal((5, 144)).astype("float32"), "w": np.ones(5, "float16")}
-    own = node("F", "x", "y", slope=0.5)
-    own.domain = "own"
-    function = helper.make_function("own", "F", ["a"], ["b"], [node("Relu", "a", "b")], [helper.make_opsetid("", 17)])
-    branch = node("If", "c", "y", then_branch=graph([RELU], {}), else_branch=graph([], {}, ["x"]))
-    constant = node("ConstantOfShape", "size", "filled", value=helper.make_tensor("value", 1, [1], [2.0]))
-    return [
-        model([node("Conv", "x k", "a"), node("Relu", "a", "y")], arrays={"k": weight}),
-        model([node("Conv", "x k", "a"), *flat], arrays={"k": weight, **whole, **dense}),
-        model([own], functions=[function], domains=["own"]),
-        model([branch], arrays={"c": np.array(True)}),
-        model([constant, node("Mul", "x filled", "y")], arrays={"size": np.array([8, 8])}),
-    ]
-
-
-EXAMPLES = [example.SerializeToString() for example in examples()]
+EXAMPLES = [example.SerializeToString() for example in onnx_files.EXAMPLES]
 
 
 def try_it(data):
-    """Reading ends with a model or with an error of the library, and takes little memory."""
+    """It becomes a network or an error of the library, and that takes little memory."""
     tracemalloc.start()
     try:
         with suppress(ic.Im2colnetError):
-            read(data, max_bytes=MB)
+            ic.onnx.load(data, (3, 8, 8), max_bytes=MB)
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 from im2colnet import onnx
-from im2colnet.cli.arguments import MAX_INTEGER, Commands, UsageError, add_command, add_machine, file_ending, positive
+from im2colnet.cli.arguments import MAX_INTEGER, Commands, UsageError, add_command, add_machine, positive
 from im2colnet.cli.report import Report
 from im2colnet.onnx.fold import ELEMENTWISE, OTHERS, REDUCTIONS
 from im2colnet.text import amount, count, printable, shape_text, shortened, table
@@ -66,7 +66,10 @@ def run(args: argparse.Namespace) -> Report:
         raise UsageError("give an ONNX file, or --operators for the list of those that are known")
     limit = {"max_bytes": args.max_bytes} if args.max_bytes else {}
     facts = onnx.inspect(args.file, args.input_shape, batch_size=args.batch_size or 1, **limit)
-    return Report(facts, describe, code=1 if facts["missing"] else 0)
+    error = "\n".join(facts["missing"])
+    if "input_shape=(" in error:
+        error += "; on the command line by --input-shape, such as --input-shape 3,224,224"
+    return Report(facts, describe, error=error)
 
 
 # The operators that are known ----------------------------------------------------------------------------------------
@@ -80,13 +83,14 @@ def _operators() -> dict[str, Any]:
 
 def operators_text(facts: dict[str, Any], width: int | None) -> str:
     """Return the operators that are known as a table."""
-    cells = [("operator", "from opset", "becomes", "limits")]
-    cells += [
-        (row["operator"], str(row["opset"]), row["layer"], f"limits: {row['limits']}" if row["limits"] else "")
-        for row in facts["operators"]
-    ]
+    lines = [f"{'operator':22}{'from opset':>11}  becomes"]
+    for row in facts["operators"]:
+        what = f"{row['layer']} ({row['limits']})" if row["limits"] else row["layer"]
+        line = f"{row['operator']:22}{row['opset']:11}  {what}"
+        lines += textwrap.wrap(line, width, subsequent_indent=" " * 35, break_on_hyphens=False) if width else [line]
+    lines.insert(1, "─" * max(map(len, lines)))
     more = "Computed when the file is read, if what they read are constants or shapes: "
-    return f"{table(cells, (1,), width=width)}\n\n{_filled(more + ', '.join(facts['of_constants']), width)}"
+    return "\n".join([*lines, "", _filled(more + ", ".join(facts["of_constants"]), width)])
 
 
 # What is in a file ---------------------------------------------------------------------------------------------------
@@ -105,11 +109,9 @@ def describe(facts: dict[str, Any], width: int | None) -> str:
             f"{count(facts['layers'], 'layer')}, {count(facts['parameters'], 'parameter')},"
             f" {amount(facts['flops'], 1000)}FLOP for a sample of {shape_text(facts['input_shape'])}",
             f"memory for a batch of {memory['batch_size']:,}: {amount(memory['inference'], 1024)}B in inference,"
-            f" {amount(memory['training'], 1024)}B in training, and the optimizer's state",
+            f" {amount(memory['training'], 1024)}B in training",
         ]
     parts += [""] * bool(facts["notes"]) + [_filled(f"note: {note}", width) for note in facts["notes"]]
-    if facts["missing"]:
-        parts += ["", "it cannot be loaded:", *(_filled(line, width) for line in facts["missing"])]
     return "\n".join(parts)
 
 
@@ -135,8 +137,3 @@ def _filled(text: str, width: int | None) -> str:
     """Return a text in lines for a terminal."""
     lines = printable(text)
     return textwrap.fill(lines, width, subsequent_indent="  ", break_on_hyphens=False) if width else lines
-
-
-def out_file() -> Any:
-    """Return the type of ``--out``."""
-    return file_ending(".onnx")

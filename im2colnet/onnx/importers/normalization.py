@@ -67,6 +67,7 @@ def over_last(node: OnnxNode, t: Translation) -> tuple[tuple[int, ...], dict[str
         raise Refused("it normalises over the batch axis, and a network keeps its samples apart")
     given = {"weight": t.known(node, 1, "scale"), "bias": t.known(node, 2, "bias")}
     sizes = tuple(shape[axis:])
+    t.check_room(sizes)
     return sizes, {key: np.array(np.broadcast_to(a, sizes)) for key, a in given.items() if a is not None}
 
 

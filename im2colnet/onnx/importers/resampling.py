@@ -11,6 +11,9 @@ from im2colnet.layers import Layer, Upsample
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer
 
+#: along an axis
+MOST_PIXELS = 1 << 20
+
 
 class Axis(NamedTuple):
     """How an axis is resampled."""
@@ -76,6 +79,9 @@ def resample(node: OnnxNode, t: Translation, axes: Sequence[Axis], coordinates: 
     if all(axis.out == axis.length and axis.scale == 1 for axis in axes):
         t.same(node, x)
         return
+    t.check_room([axis.out for axis in axes])
+    if not all(0 < axis.out <= MOST_PIXELS for axis in axes):
+        raise Refused(f"it makes images of {[axis.out for axis in axes]}")
     if len(axes) not in (2, 3) or axes[0].out != axes[0].length:
         raise Refused("it resamples other axes than height and width, or the length of a sequence")
     sequence = len(axes) == 2
