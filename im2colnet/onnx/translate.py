@@ -323,14 +323,11 @@ class Translation:
             what = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
             what = printable(shortened(what, 200))  # of a file that is damaged, or means harm
             self.problems.append((node, f"its inputs or attributes are not those of its operator ({what})"))
-        else:
-            if not self._unknown.intersection(node.inputs) and any(
-                self.is_read(name) and name not in self._values and name not in self.constants for name in node.outputs
-            ):
-                self.problems.append((node, "it has more outputs than its operator"))
-        for name in node.outputs:
-            if name not in self._values and name not in self.constants:
-                self._unknown.add(name)
+        lacking = {name for name in node.outputs if name not in self._values and name not in self.constants}
+        told = self.problems and self.problems[-1][0] is node
+        if not told and not self._unknown.intersection(node.inputs) and any(map(self.is_read, lacking)):
+            self.problems.append((node, "it has more outputs than its operator"))
+        self._unknown |= lacking
 
     def _visit(self, node: OnnxNode) -> None:
         names = [name for name in node.inputs if name]
