@@ -93,6 +93,7 @@ def test_shape_errors_name_the_layer(layer, texts, training):
         ([ic.Flatten(), ic.ReflectionPad2d(1)], ["'1'", "ReflectionPad2d", "expected images"]),
         ([ic.Flatten(), ic.GlobalAvgPool2d()], ["'1'", "GlobalAvgPool2d", "expected images"]),
         ([ic.Flatten(), ic.ZeroPadShortcut(2, 2)], ["'1'", "ZeroPadShortcut", "expected images"]),
+        ([ic.Reshape((3, 36)), ic.Linear(6, 2)], ["'1'", "expected features (N, 6), or (N, ..., 6)", "(2, 3, 36)"]),
         ([ic.Flatten(), ic.Linear(100, 2)], ["'1'", "Linear", "expected 100 input features, got 108"]),
         ([ic.Residual(ic.Conv2d(3, 4, 1))], ["'0.add'", "must agree", "(2, 4, 6, 6)", "(2, 3, 6, 6)"]),
         ([ic.Residual(ic.Conv2d(3, 4, 1), ic.Conv2d(3, 4, 1, 2))], ["'0.add'", "(2, 4, 6, 6)", "(2, 4, 3, 3)"]),

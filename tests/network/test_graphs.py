@@ -372,6 +372,12 @@ def test_a_layer_that_nobody_reads():
         (lambda self, x: self.a(x) + ic.MaxPool2d(2)(x), r"\(3, 2, 8, 8\) \+ \(3, 2, 4, 4\) do not fit"),
         (lambda self, x: ic.Concat()(self.a(x), ic.MaxPool2d(2)(x)), "all axes but the channels must be equal"),
         (lambda self, x: ic.Concat()(self.a(x)), "Concat reads two values or more"),
+        (lambda self, x: ic.MatMul()(self.a(x)), r"MatMul\(\) reads two values, got 1"),
+        (lambda self, x: ic.MatMul()(self.a(x), ic.MaxPool2d(2)(x)), r"\(3, 2, 8, 8\) @ \(3, 2, 4, 4\) do not fit"),
+        (
+            lambda self, x: ic.MatMul()(*[ic.Flatten()(v) for v in (self.a(x), x)]),
+            r"\(3, 128\) @ \(3, 128\) do not fit",
+        ),
         (lambda self, x: ic.Mul()(self.a(x)), r"Mul\(\) reads two values, got 1"),
     ],
 )

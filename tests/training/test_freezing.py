@@ -24,6 +24,7 @@ LAYERS = {
     "transposed, dilated": (lambda: ic.ConvTranspose2d(3, 4, 3, 1, output_padding=1, dilation=2), (3, 4, 4)),
     "transposed1d": (lambda: ic.ConvTranspose1d(3, 4, 3, 2), (3, 5)),
     "linear": (lambda: ic.Linear(5, 4), (5,)),
+    "linear, of each row": (lambda: ic.Linear(5, 4), (3, 2, 5)),
     "prelu": (lambda: ic.PReLU(3), (3, 6, 6)),
     "batch norm": (lambda: ic.BatchNorm2d(3), (3, 6, 6)),
     "batch norm of features": (lambda: ic.BatchNorm1d(5), (5,)),

@@ -92,7 +92,7 @@ from im2colnet.testing.oracles.convolution import (
     fold,
     unfold,
 )
-from im2colnet.testing.oracles.linear import linear, linear_grad
+from im2colnet.testing.oracles.linear import linear, linear_grad, matmul, matmul_grad
 from im2colnet.testing.oracles.losses import (
     bce_with_logits,
     cross_entropy,
@@ -321,6 +321,8 @@ __all__ = [
     "log_softmax_along_grad",
     "lp_pool2d",
     "lp_pool2d_grad",
+    "matmul",
+    "matmul_grad",
     "max_pool1d",
     "max_pool1d_grad",
     "max_pool2d",
