@@ -2,9 +2,10 @@
 
 import pytest
 import strict_cupy
-from helpers import GenericBackend, divided
+from helpers import divided
 from hypothesis import HealthCheck, settings
 from im2colnet_numpy import NumpyBackend
+from narrow_module import NarrowBackend
 
 import im2colnet as ic
 from im2colnet import cli
@@ -25,8 +26,8 @@ def shards_of_32():
 
 @pytest.fixture(params=["numpy", "generic", "cupy"], scope="session")
 def every_backend(request):
-    """A started backend; CuPy's is on a stand-in for CuPy."""
-    made = {"numpy": NumpyBackend, "generic": GenericBackend, "cupy": strict_cupy.cupy_backend}
+    """A started backend; CuPy's is on a stand-in for CuPy, and the textbook kernels are on the least array module."""
+    made = {"numpy": NumpyBackend, "generic": NarrowBackend, "cupy": strict_cupy.cupy_backend}
     return made[request.param]()
 
 

@@ -139,7 +139,11 @@ class Arrays:
 
     def versions(self) -> dict[str, str]:
         """What it runs on, by name: for reports."""
-        return {self.xp.__name__: str(getattr(self.xp, "__version__", "of no version"))}
+        return {self.module_name(): str(getattr(self.xp, "__version__", "of no version"))}
+
+    def module_name(self) -> str:
+        """Name of the array module, or of the class of an object that is used as one."""
+        return str(getattr(self.xp, "__name__", type(self.xp).__name__))
 
     def unequal(self) -> str:
         """Say why results may differ in their last bits here, from run to run or with the workers; empty if not."""
@@ -213,7 +217,7 @@ class Arrays:
         """
         order = (2, 1, 3, 0) if images.ndim == 4 else (*range(1, images.ndim), 0)
         rows = images.transpose(order)
-        if rows.dtype == self.xp.uint8:
+        if rows.dtype.kind == "u":  # uint8
             self.xp.multiply(rows, out.dtype.type(1 / 255), out=out)
         else:
             out[...] = rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from math import inf
 from operator import setitem
 from typing import Any
 
@@ -30,7 +31,7 @@ class Pooling(Arrays):
     @kernel(result=pooled)
     def max_pool2d(self, x: Array, window: Window, out: Array = None, scratch: Any = None) -> Iterator[Call]:
         """Largest value of each window; padding never wins. (OH, C, OW, N)."""
-        yield partial(setitem, out, ..., -self.xp.inf)
+        yield partial(setitem, out, ..., -inf)
         for _, _, outputs, inputs in window.pairs((x.shape[0], x.shape[2])):
             target = out[outputs]
             yield partial(self.xp.maximum, target, x[inputs], out=target)
@@ -81,7 +82,7 @@ class Pooling(Arrays):
         before = (slice(None),) * axis
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         best, place = self.empty(shape, x.dtype.name), self.empty(shape, "int64")
-        best[...], place[...] = -self.xp.inf, 0
+        best[...], place[...] = -inf, 0
         reached = size  # outputs from here on have met a tap that is inside the image
         for k, (lo, hi, start) in enumerate(taps):
             if hi == lo:

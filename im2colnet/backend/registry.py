@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from im2colnet.backend.array_module import unsuitable
 from im2colnet.backend.base import Backend
 from im2colnet.checks import refuse_mask
 from im2colnet.errors import BackendError
@@ -23,6 +24,7 @@ from im2colnet.version import __version__
 GROUP = "im2colnet.backends"
 VARIABLE = "IM2COLNET_BACKEND"
 BUILT_IN = {"numpy": "im2colnet_numpy:NumpyBackend", "cupy": "im2colnet_cupy:CupyBackend"}
+OWN = {entry.partition(":")[0] for entry in BUILT_IN.values()}  # their packages, which the library's tests check
 
 #: backends by the names that they were asked for by
 started: dict[str, Backend] = {}
@@ -60,6 +62,10 @@ def get_backend(name: str | Backend | None = None) -> Backend:
 def _find(name: str | Backend | None = None) -> Backend:
     """Return a backend, started, and leave the process as it is."""
     if isinstance(name, Backend):
+        try:
+            _check(name)
+        except BackendError as error:
+            raise BackendError(f"the backend {name.full_name!r} cannot start: {error}") from None
         return name
     if name is None:
         current = _context.get()
@@ -185,6 +191,8 @@ def _start(full_name: str) -> Backend:
             )
         backend.started_as, backend.find = full_name, get_backend
         missing = [attribute for attribute in ("name", "xp") if not hasattr(backend, attribute)]
+        if not missing:
+            _check(backend)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plug-in may fail in any way, and also call sys.exit
@@ -194,3 +202,12 @@ def _start(full_name: str) -> Backend:
         lacks = " and ".join(missing)
         raise BackendError(f"the backend {name!r} is broken: it lacks {lacks}; report it to its authors")
     return backend
+
+
+def _check(backend: Backend) -> None:
+    """Raise a BackendError if the array module of a backend that is not built in does not suit; look once."""
+    if type(backend).__module__.partition(".")[0] in OWN or "_suits" in vars(backend):
+        return
+    if reason := unsuitable(backend):
+        raise BackendError(reason)
+    vars(backend)["_suits"] = True

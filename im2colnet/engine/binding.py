@@ -157,8 +157,7 @@ class BoundPlan:
         start, key = buffer.offset + offset, (buffer.across, buffer.offset + offset, shape, dtype)
         if key not in self._views:  # CuPy copies what a function reads and overwrites, unless it is the same object
             memory = self._shard if buffer.across else self._worker
-            itemsize = self.plan.backend.xp.dtype(dtype).itemsize
-            self._views[key] = memory[start : start + prod(shape) * itemsize].view(dtype).reshape(shape)
+            self._views[key] = memory[start : start + prod(shape) * ITEM_BYTES[dtype]].view(dtype).reshape(shape)
         return self._views[key]
 
     def _bind_scratch(self, placed: Placed) -> dict[str, list[Array]]:

@@ -227,7 +227,7 @@ class Engine:
             else:
                 bound = self._bind(images, self._objects())
                 self._infer(bound, (images,))
-                results = [backend.xp.array(out) if own else backend.to_numpy(out) for out in bound.outputs]
+                results = [out.copy() if own else backend.to_numpy(out.copy()) for out in bound.outputs]
         self.say()
         return one_or_tuple(results)
 
@@ -245,7 +245,7 @@ class Engine:
             self._infer(bound, (images, *targets), divisor, keep)
             mean, *counts = bound.read_metrics()
             backend = self._memory.backend
-            outputs = tuple(backend.to_numpy(backend.xp.array(out)) for out in bound.outputs) if keep else ()
+            outputs = tuple(backend.to_numpy(out.copy()) for out in bound.outputs) if keep else ()
         self.say()
         return (mean, *_per_sample(counts, counted, len(images))), outputs
 

@@ -121,12 +121,19 @@ def computed(array: Array) -> Array:
     """Return an array in the type that is computed in, and in the machine's byte order; files of others keep theirs."""
     if array.dtype.name in HALF:
         return array.astype("float32")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    native = _native(array.dtype)
+    return array if array.dtype == native else array.astype(native)
+
+
+def _native(dtype: Any) -> Any:
+    """Return an element type in the machine's byte order; that of an array module other than NumPy's is always."""
+    return dtype if getattr(dtype, "isnative", True) else dtype.newbyteorder("=")
 
 
 def _result(array: Array, dtype: Any, single: bool) -> Array:
-    if array.dtype.kind == "f":
-        array = array.astype(dtype if dtype.isnative else dtype.newbyteorder("="), copy=False)
+    native = _native(dtype)
+    if array.dtype.kind == "f" and array.dtype != native:
+        array = array.astype(native)
     return array[0] if single else array
 
 

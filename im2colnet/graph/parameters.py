@@ -94,12 +94,13 @@ class Parameters:
         with backend.context():
             self.flat = backend.empty_shared((graph.size,), dtype)
             sizes = [prod(p.shape) for node in graph.nodes for p in node.layer.state().values()]
-            states = iter(backend.xp.split(backend.empty_shared((sum(sizes),), dtype), list(accumulate(sizes))))
+            states, ends = backend.empty_shared((sum(sizes),), dtype), accumulate(sizes)
+            pieces = (states[end - size : end] for size, end in zip(sizes, ends, strict=True))
             for node in graph.nodes:
                 node.params = self.views(node, self.flat)
                 for key, p in node.layer.parameters().items():
                     self._fill(node.params[key], p, rng)
-                node.buffers = {key: next(states).reshape(p.shape) for key, p in node.layer.state().items()}
+                node.buffers = {key: next(pieces).reshape(p.shape) for key, p in node.layer.state().items()}
                 for key, p in node.layer.state().items():
                     node.buffers[key][...] = p.value
 

@@ -156,7 +156,7 @@ class Upsample(Layer):
             matrix = np.zeros((out, n))
             np.add.at(matrix, (pixels, low), 1 - weight)
             np.add.at(matrix, (pixels, high), weight)
-            found.append(ctx.backend.asarray(matrix.astype(x.dtype)))
+            found.append(ctx.backend.asarray(matrix.astype(x.dtype.name)))
         return found
 
 

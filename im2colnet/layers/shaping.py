@@ -482,7 +482,7 @@ class Repeating(Padding):
         for parts in product(*(self._parts(sides, x.shape[axis]) for axis, sides in self.along)):
             places = {axis: of_output for axis, (of_output, _) in zip(axes, parts, strict=True)}
             pixels = {axis: of_image for axis, (_, of_image) in zip(axes, parts, strict=True)}
-            yield partial(setitem, y[_at(y.ndim, places)], ..., x[_at(y.ndim, pixels)])
+            yield copying(x, _at(y.ndim, pixels), y[_at(y.ndim, places)])
 
     def scratch(self, x: Shape, dtype: str) -> list[Spec]:
         of_sums, shape, found = accumulator(dtype), list(self.padded_shape(x)), []
@@ -506,7 +506,32 @@ class Repeating(Padding):
             yield partial(setitem, dx[cut], ..., 0)
         yield partial(setitem, dx[kept], ..., dy[places])
         for places, pixels in (pair for part in around for pair in _one_to_one(*part, len(dx))):
-            yield partial(xp.add, dx[pixels], dy[places], out=dx[pixels])
+            rising, turned = _rising(pixels, len(dx))
+            yield partial(_add, xp, dx[rising], dy[places], turned)
+
+
+def _add(xp: Any, sums: Array, terms: Array, turned: bool) -> None:
+    """Add terms to sums, the last term first if they are turned."""
+    xp.add(sums, terms[::-1] if turned else terms, out=sums)
+
+
+def copying(x: Array, part: tuple[slice, ...], y: Array) -> Call:
+    """Return a call that writes a part of ``x`` into ``y``.
+
+    What the part has in opposite order is turned at each call: some array modules have no view of that.
+    """
+    rising, turned = zip(*(_rising(axis, length) for axis, length in zip(part, x.shape, strict=False)), strict=True)
+    source, order = x[rising], tuple(slice(None, None, -1 if each else 1) for each in turned)
+    return (lambda: setitem(y, ..., source[order])) if any(turned) else partial(setitem, y, ..., source)
+
+
+def _rising(part: slice, length: int) -> tuple[slice, bool]:
+    """Return the same places of an axis from the first to the last, and whether ``part`` has the last one first."""
+    places = range(length)[part]
+    turned = places.step < 0
+    if turned:
+        places = places[::-1]
+    return slice(places.start, places.stop, places.step), turned
 
 
 def _one_to_one(places: slice, pixels: slice, length: int) -> Iterator[Part]:
@@ -754,12 +779,11 @@ class Slice(Layer):
     def flops(self, x: Shape, y: Shape) -> int:
         return 0
 
-    def _part(self, x: Array) -> Array:
-        return x[(*(slice(None),) * inner_axis(self.dim, x.shape), self._slice)]
-
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
-        yield partial(setitem, ctx.y, ..., self._part(x))
+        yield copying(x, (*(slice(None),) * inner_axis(self.dim, x.shape), self._slice), ctx.y)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
+        axis = inner_axis(self.dim, dy.shape)
+        before, (places, turned) = (slice(None),) * axis, _rising(self._slice, ctx.dx.shape[axis])
         yield partial(setitem, ctx.dx, ..., 0)
-        yield partial(setitem, self._part(ctx.dx), ..., dy)
+        yield copying(dy, (*before, slice(None, None, -1 if turned else 1)), ctx.dx[(*before, places)])

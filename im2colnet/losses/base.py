@@ -153,7 +153,8 @@ class Loss:
 
 def wide(output: Array) -> Array:
     """Return a network's output in the type in which sums are taken: float32 for 16 bits."""
-    return output.astype(accumulator(output.dtype.name), copy=False)
+    of_sums = accumulator(output.dtype.name)
+    return output if output.dtype.name == of_sums else output.astype(of_sums)
 
 
 def of_classes(numbers: Sequence[float], like: Array, backend: Backend) -> Array:

@@ -167,7 +167,8 @@ class ClassLoss(Loss):
             labels, is_label = labelled(targets, z, backend)
             q, kept, right = is_label.astype(z.dtype), labels != IGNORED, labels.squeeze(axis)
         else:
-            q = targets.transpose(internal_axes(z.ndim)).astype(z.dtype)
+            q = z.copy()
+            q[...] = targets.transpose(internal_axes(z.ndim))
             kept, right = None, q.argmax(axis=axis)
         if self.label_smoothing:
             q *= 1 - self.label_smoothing

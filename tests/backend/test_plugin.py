@@ -5,11 +5,11 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from im2colnet_numpy import NumpyBackend
+from narrow_module import NarrowBackend
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
@@ -389,30 +389,23 @@ def test_the_command_line_lists_one_that_calls_sys_exit(publish, capsys):
 
 # Mixed -------------------------------------------------------------------------------------------------------------
 class Foreign:
-    """An array of nobody's, or of the backend ``Abroad``."""
+    """An array of nobody's."""
 
     def __init__(self, *shape):
         self.shape, self.ndim, self.dtype = shape, len(shape), np.dtype("float32")
 
 
-class Abroad(ic.Backend):
-    """A backend with arrays that are not NumPy's."""
-
-    name = "abroad"
-    xp = SimpleNamespace(ndarray=Foreign)
-
-
 def test_arrays_of_two_backends_are_refused_naming_both():
     x, w = np.ones((1, 1, 5, 5), "f4"), np.ones((1, 1, 3, 3), "f4")
-    with ic.use_backend(Abroad()):
-        with pytest.raises(ic.BackendError, match=r"input .*'numpy'.* weight .*'abroad'"):
-            F.conv2d(x, Foreign(1, 1, 3, 3))
-        with pytest.raises(ic.BackendError, match=r"input .*'abroad'.* weight .*'numpy'"):
-            F.conv2d(Foreign(1, 1, 5, 5), w)
+    with ic.use_backend(NarrowBackend()) as narrow:
+        with pytest.raises(ic.BackendError, match=r"input .*'numpy'.* weight .*'narrow'"):
+            F.conv2d(x, narrow.asarray(w))
+        with pytest.raises(ic.BackendError, match=r"input .*'narrow'.* weight .*'numpy'"):
+            F.conv2d(narrow.asarray(x), w)
         net = everything().init(backend="numpy")
         for use in net.predict, lambda images: ic.Trainer(net).step(images, np.zeros(1, int)):
-            with pytest.raises(ic.BackendError, match=r"'abroad'.*'numpy'"):
-                use(Foreign(1, 1, 8, 8))
+            with pytest.raises(ic.BackendError, match=r"'narrow'.*'numpy'"):
+                use(narrow.asarray(np.ones((1, 1, 8, 8), "f4")))
 
 
 def test_an_array_of_no_backend_is_refused():

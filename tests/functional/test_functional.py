@@ -5,6 +5,7 @@ import pytest
 from helpers import LAYOUTS, Probe, assert_close, normal, strided
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from narrow_module import NarrowBackend
 from numpy.testing import assert_array_equal
 
 import im2colnet as ic
@@ -241,31 +242,14 @@ def test_padding_never_is_a_maximum():
 
 
 def test_the_backend_in_use_does_not_matter_for_arrays_of_numpy():
-    class Other(ic.Backend):
-        name = "other"
-        xp = None
-
-        def owns(self, array):
-            return False
-
-    with ic.use_backend(Other()):
+    with ic.use_backend(NarrowBackend()):
         assert_result(F.conv2d(X, W, B), oracles.conv2d(X, W, B))
 
 
 def test_arrays_of_two_backends():
-    class Theirs(np.ndarray):
-        pass
-
-    class Other(ic.Backend):
-        name = "other"
-        xp = np
-
-        def owns(self, array):
-            return isinstance(array, Theirs)
-
-    text = "input is an array of the backend 'other' but weight one of 'numpy'"
-    with ic.use_backend(Other()), pytest.raises(ic.BackendError, match=text):
-        F.conv2d(X.view(Theirs), W)
+    text = "input is an array of the backend 'narrow' but weight one of 'numpy'"
+    with ic.use_backend(NarrowBackend()) as narrow, pytest.raises(ic.BackendError, match=text):
+        F.conv2d(narrow.asarray(X), W)
 
 
 # Errors: each names the argument and says what was expected ---------------------------------------------------------

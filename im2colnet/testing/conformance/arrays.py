@@ -37,13 +37,14 @@ def check_arrays(subject: Subject, dtype: str) -> None:
     """They come back as they went, with their type."""
     backend = subject.backend
     numbers = subject.normal(3, 4) * 50
+    names = ("bool", "bool_") if dtype == "bool" else (dtype,)  # the second is PyTorch's
     host = np.abs(numbers).astype(dtype) if dtype in ("uint8", "bool") else numbers.astype(dtype)
     for what, given in (("an array", host), ("its transpose", host.T), ("a part of it", host[1:, ::2])):
         with subject.on(f"{what} of {dtype}"), backend.context():
             array = backend.asarray(given)
             if not backend.owns(array):
                 raise subject.wrong(f"asarray gives {type(array).__name__}, which owns says is not the backend's")
-            if (tuple(array.shape), array.dtype.name) != (given.shape, dtype):
+            if tuple(array.shape) != given.shape or array.dtype.name not in names:
                 raise subject.wrong(f"asarray gives {array.dtype.name}{list(array.shape)}")
             back = backend.to_numpy(array)
             if not isinstance(back, np.ndarray) or back.dtype != given.dtype:
@@ -57,7 +58,7 @@ def check_arrays(subject: Subject, dtype: str) -> None:
             raise subject.wrong(f"owns says that {foreign!r} is an array of the backend")
     for empty in backend.empty, backend.empty_shared:
         made = empty((2, 0, 3), dtype)
-        if (tuple(made.shape), made.dtype.name) != ((2, 0, 3), dtype):
+        if tuple(made.shape) != (2, 0, 3) or made.dtype.name not in names:
             raise subject.wrong(f"{empty.__name__}((2, 0, 3), {dtype!r}) gives {made.dtype.name}{list(made.shape)}")
     backend.synchronize()
 
