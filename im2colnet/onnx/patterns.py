@@ -299,4 +299,51 @@ def channel_shuffle(draft: Draft, name: str) -> bool:
     return True
 
 
-PATTERNS = [gated, hardsigmoid, prelu, layer_norm, group_norm, affine, batch_norm, channel_shuffle]
+def shortcut(draft: Draft, name: str) -> bool:
+    """Recognise every stride-th pixel, and zeros for new channels."""
+    if not is_a(draft, name, kinds.Pad):
+        return False
+    layer: Any = draft.entries[name].layer
+    read, steps = read_by(draft, name), {2: 1, 3: 1}
+    while is_a(draft, read, kinds.Slice):
+        part: Any = draft.entries[read].layer
+        inside = read_by(draft, read)
+        length = draft.shape(inside)[part.dim - 1]
+        if part.dim not in steps or draft.shape(read)[part.dim - 1] != -(-length // part.step) or part.start:
+            return False
+        steps[part.dim] *= part.step
+        read = inside
+    more = layer.sides[0][1]
+    zeros = layer.mode == "constant" and layer.value == 0
+    if not zeros or [*map(tuple, layer.sides)] != [(0, more), (0, 0), (0, 0)] or more < 1 or len({*steps.values()}) > 1:
+        return False
+    channels = draft.shape(read)[0]
+    draft.put(name, kinds.ZeroPadShortcut(channels, channels + more, steps[2]), [read])
+    return True
+
+
+def upsampling(draft: Draft, name: str) -> bool:
+    """Recognise the nearest pixels along one axis, and then along the other."""
+    if not is_a(draft, name, kinds.Upsample) or not is_a(draft, read := read_by(draft, name), kinds.Upsample):
+        return False
+    first, second = draft.entries[read].layer.config(), draft.entries[name].layer.config()
+    (_, h, w), (_, oh, ow), before = draft.shape(read), draft.shape(name), draft.entries[read].before
+    apart = (h == oh and w == before[2]) or (w == ow and h == before[1])
+    if not apart or any(c["mode"] != "nearest" or c["size"] is None for c in (first, second)):
+        return False
+    draft.put(name, kinds.Upsample(size=(oh, ow)), draft.entries[read].reads)
+    return True
+
+
+PATTERNS = [
+    gated,
+    hardsigmoid,
+    prelu,
+    layer_norm,
+    group_norm,
+    affine,
+    batch_norm,
+    channel_shuffle,
+    shortcut,
+    upsampling,
+]

@@ -109,6 +109,11 @@ def under(entry: Entry, dims: tuple[int, ...]) -> Moved | None:
     if isinstance(layer, (AlongAxis, kinds.Concat)):
         config = {**layer.config(), "dim": dims[layer.dim % len(dims)]}
         return type(layer)(**config), weights, dims
+    pad = padding_of(layer)
+    if pad is not None and len(pad[1]) == len(dims) - 1:
+        mode, sides, value = pad
+        inside = tuple(both for _, both in sorted(zip(dims[1:], sides, strict=True)))
+        return kinds.Pad(inside, mode, value), weights, dims
     if isinstance(layer, kinds.Slice):
         return kinds.Slice(dims[layer.dim % len(dims)], layer.start, layer.stop, layer.step), weights, dims
     if isinstance(layer, Reshaping):
@@ -116,6 +121,24 @@ def under(entry: Entry, dims: tuple[int, ...]) -> Moved | None:
     if type(layer).__name__ in ("Mean", "Sum", "Amax", "Amin"):
         return reduced(layer, dims)
     return None
+
+
+def padding_of(layer: Layer) -> tuple[str, tuple[tuple[int, int], ...], float] | None:
+    """Return (mode, sides, value) of a layer of padding, as those of :class:`Pad`; None of another layer."""
+    if isinstance(layer, kinds.Pad):
+        return layer.mode, tuple(layer.sides), layer.value
+    if type(layer) in OF_IMAGES:
+        return OF_IMAGES[type(layer)], ((0, 0), *layer.sides), getattr(layer, "value", 0.0)  # type: ignore[attr-defined]
+    return None
+
+
+OF_IMAGES: dict[type[Layer], str] = {
+    kinds.ConstantPad2d: "constant",
+    kinds.ZeroPad2d: "constant",
+    kinds.ReflectionPad2d: "reflect",
+    kinds.ReplicationPad2d: "replicate",
+    kinds.CircularPad2d: "circular",
+}
 
 
 def reduced(layer: Any, dims: tuple[int, ...]) -> Moved:
@@ -192,32 +215,40 @@ def only_output(draft: Draft, name: str, read: str) -> bool:
 
 
 def join_padding(draft: Draft, name: str) -> bool:
-    """Let a convolution pad the images itself."""
+    """Let a convolution, or a mean of windows, pad the images itself."""
     entry = draft.entries[name]
     before = draft.entries.get(entry.reads[0])
-    if type(entry.layer) is not kinds.Conv2d or before is None:
+    pad = padding_of(before.layer) if before is not None else None
+    layer: Any = entry.layer
+    if pad is None or before is None or type(layer) not in WITH_PADDING or draft.readers()[entry.reads[0]] > 1:
         return False
-    mode = MODES.get(type(before.layer))
-    if mode is None or entry.layer.padding_mode != "zeros" or draft.readers()[entry.reads[0]] > 1:
+    mode, (of_channels, *sides), value = pad
+    own = layer.window.padding[2 - len(sides) :]
+    if of_channels != (0, 0) or value or min(map(min, sides)) < 0:
         return False
-    (top, bottom), (left, right) = before.layer.sides  # type: ignore[attr-defined]
-    window = entry.layer.window.padding
-    if min(top, bottom, left, right) < 0 or (mode != "zeros" and any(map(any, window))):
-        return False
-    sides = tuple((a + c, b + d) for (a, b), (c, d) in zip(window, ((top, bottom), (left, right)), strict=True))
-    even = all(a == b for a, b in sides)
-    padding = sides if not even else sides[0][0] if sides[0] == sides[1] else (sides[0][0], sides[1][0])
-    config = {**entry.layer.config(), "padding": padding, "padding_mode": mode}
-    draft.put(name, kinds.Conv2d(**config), before.reads, entry.weights)
+    both = tuple((a + c, b + d) for (a, b), (c, d) in zip(own, sides, strict=True))
+    config = {**layer.config(), "padding": as_argument(both)}
+    if isinstance(layer, (kinds.AvgPool1d, kinds.AvgPool2d)):
+        small = all(max(pair) < k for pair, k in zip(both, layer.window.kernel[2 - len(sides) :], strict=True))
+        if mode != "constant" or layer.ceil_mode or not small or (any(map(any, own)) and not layer.count_include_pad):
+            return False
+        config["count_include_pad"] = True
+    elif mode != "constant" or layer.padding_mode != "zeros":
+        if any(map(any, own)) or layer.padding_mode != "zeros":
+            return False
+        config["padding_mode"] = mode
+    draft.put(name, type(layer)(**config), before.reads, entry.weights)
     return True
 
 
-MODES: dict[type[Layer], str] = {
-    kinds.ZeroPad2d: "zeros",
-    kinds.ReflectionPad2d: "reflect",
-    kinds.ReplicationPad2d: "replicate",
-    kinds.CircularPad2d: "circular",
-}
+WITH_PADDING = kinds.Conv1d, kinds.Conv2d, kinds.AvgPool1d, kinds.AvgPool2d
+
+
+def as_argument(sides: tuple[tuple[int, int], ...]) -> Any:
+    """Return padding as an argument of a layer, in the simplest form."""
+    if any(a != b for a, b in sides):
+        return sides
+    return sides[0][0] if len({*sides}) == 1 else tuple(a for a, _ in sides)
 
 
 CONVOLUTIONS = kinds.Conv1d, kinds.Conv2d, kinds.ConvTranspose1d, kinds.ConvTranspose2d

@@ -12,12 +12,15 @@ from im2colnet.layers import (
     ELU,
     GELU,
     SELU,
+    Add,
+    Div,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
     LeakyReLU,
     LogSoftmax,
     Mish,
+    Mul,
     PReLU,
     ReLU,
     ReLU6,
@@ -26,8 +29,10 @@ from im2colnet.layers import (
     Softmax,
     Softplus,
     Softsign,
+    Sum,
     Tanh,
     Threshold,
+    WithConstant,
 )
 from im2colnet.onnx.importers.merging import sample_constant
 from im2colnet.onnx.read import OnnxNode
@@ -39,7 +44,7 @@ SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 
 def scalar(operation: str, value: float, reverse: bool = False) -> Any:
     """Return the layer of arithmetic with one number."""
-    return layer_kind("WithConstant")(operation, None, float(value), reverse)
+    return WithConstant(operation, None, float(value), reverse)
 
 
 def function(operator: str, opsets: tuple[int, int], layer: str, *steps: Callable[[], Any]) -> None:
@@ -90,7 +95,7 @@ def two_slopes(node: OnnxNode, t: Translation, below: Any) -> None:
     """Add ``max(x, 0)`` and a multiple of ``min(x, 0)``."""
     x = node.inputs[0]
     parts = t.after(node, x, ReLU()), t.after(node, x, scalar("minimum", 0), below)
-    t.add(node, layer_kind("Add")(), *parts)
+    t.add(node, Add(), *parts)
 
 
 @importer("PRelu", (6, 16), "PReLU", "slopes that differ along other axes than the channels' are not learned")
@@ -102,7 +107,7 @@ def prelu(node: OnnxNode, t: Translation) -> None:
     if slope.ndim == 0 or slope.size == slope.shape[0]:
         t.add(node, PReLU(slope.size), node.inputs[0], weights={"weight": slope.reshape(-1)})
     else:
-        two_slopes(node, t, (layer_kind("WithConstant")("mul", slope.shape), {"constant": slope}))
+        two_slopes(node, t, (WithConstant("mul", slope.shape), {"constant": slope}))
 
 
 @importer("Elu", (6, 22), "ELU")
@@ -144,7 +149,7 @@ def swish(node: OnnxNode, t: Translation) -> None:
     if alpha == 1:
         t.add(node, SiLU(), x)
     else:
-        t.add(node, layer_kind("Mul")(), x, t.after(node, x, scalar("mul", alpha), Sigmoid()))
+        t.add(node, Mul(), x, t.after(node, x, scalar("mul", alpha), Sigmoid()))
 
 
 @importer("ThresholdedRelu", (10, 22), "Threshold")
@@ -199,7 +204,7 @@ importer("LogSoftmax", (6, 13), "LogSoftmax", "not along the batch")(along_axis(
 def lp_normalization(node: OnnxNode, t: Translation) -> None:
     x, p = node.inputs[0], node.attributes.get("p", 2)
     axis = node.attributes.get("axis", -1) % len(t.shape(x))
-    along = layer_kind("Sum")((axis,), True)
+    along = Sum((axis,), True)
     parts = ("Abs", None) if p == 1 else ("Square", "Sqrt")
     norm = t.after(node, x, *(layer_kind(parts[0])(), along), *([layer_kind(parts[1])()] if parts[1] else []))
-    t.add(node, layer_kind("Div")(), x, norm)
+    t.add(node, Div(), x, norm)

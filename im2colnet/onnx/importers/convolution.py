@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from im2colnet.layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from im2colnet.layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, WithConstant
+from im2colnet.onnx.importers.shaping import padding
 from im2colnet.onnx.importers.windows import Pads, around, axes, halves, one, pads, sizes
 from im2colnet.onnx.read import OnnxNode
-from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+from im2colnet.onnx.translate import Refused, Translation, importer
 
 
 def filters(node: OnnxNode, t: Translation) -> tuple[tuple[int, ...], dict[str, Any]]:
@@ -59,7 +60,7 @@ def conv_transpose(node: OnnxNode, t: Translation) -> None:
     # what no window reaches is there before the bias
     border = [(max(0, -a), max(0, -b) + e - f) for (a, b), e, f in zip(cut, more, fits, strict=True)]
     if any(map(any, border)):
-        made = t.after(node, node.inputs[0], (layer, {"weight": weight}), zeros_around(border))
+        made = t.after(node, node.inputs[0], (layer, {"weight": weight}), padding([(0, 0), *border]))
         with_bias(node, t, made, weights)
         return
     if "bias" in weights:
@@ -90,15 +91,10 @@ def borders(node: OnnxNode, t: Translation, kernel: tuple[int, ...]) -> tuple[Pa
     return tuple(cut), more
 
 
-def zeros_around(border: list[tuple[int, int]]) -> Any:
-    """Return a layer that puts zeros before and behind along the axes of an image or a sequence."""
-    return layer_kind("Pad")(tuple((0, 0) for _ in range(1)) + tuple(border))
-
-
 def with_bias(node: OnnxNode, t: Translation, tensor: str, weights: dict[str, Any]) -> None:
     """Add a number to each channel, where there is a bias, and let that be the node's output."""
     if "bias" not in weights:
         t.same(node, tensor)
         return
     constant = weights["bias"].reshape(-1, *(1,) * (len(t.shape(tensor)) - 2))
-    t.add(node, layer_kind("WithConstant")("add", constant.shape), tensor, weights={"constant": constant})
+    t.add(node, WithConstant("add", constant.shape), tensor, weights={"constant": constant})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from im2colnet.host import np
-from im2colnet.layers import Linear, Permute
+from im2colnet.layers import Add, Linear, Permute, WithConstant
 from im2colnet.onnx.importers.merging import sample_constant
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
@@ -28,8 +28,8 @@ def gemm(node: OnnxNode, t: Translation) -> None:
     made = t.apply(node, layer, node.inputs[0], weights={"weight": weight} | ({} if bias is None else {"bias": bias}))
     if last and bias is None:
         if beta != 1:
-            last = t.after(node, last, layer_kind("WithConstant")("mul", None, float(beta)))
-        made = t.apply(node, layer_kind("Add")(), made, last)
+            last = t.after(node, last, WithConstant("mul", None, float(beta)))
+        made = t.apply(node, Add(), made, last)
     t.same(node, made)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from im2colnet.host import np
-from im2colnet.layers import Concat
+from im2colnet.layers import Concat, WithConstant
+from im2colnet.onnx.importers.shaping import padding
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
 
@@ -73,7 +74,7 @@ def with_constant(
     node: OnnxNode, t: Translation, tensor: str, operation: str, constant: Any, reverse: bool = False
 ) -> str:
     """Apply an operation with a constant; return a name for what it makes."""
-    array, kind = sample_constant(constant, t.shape(tensor)), layer_kind("WithConstant")
+    array, kind = sample_constant(constant, t.shape(tensor)), WithConstant
     reverse = reverse and operation in ("sub", "div", "pow")  # the others are the same in either order
     if array.ndim == 0:
         return t.apply(node, kind(operation, None, short(array), reverse), tensor)
@@ -104,7 +105,7 @@ for _operator in ARITHMETIC:
     arithmetic(_operator)
 
 
-@importer("Concat", (6, 13), "Concat", "not along the batch")
+@importer("Concat", (6, 13), "Concat, Pad", "not along the batch")
 def concat(node: OnnxNode, t: Translation) -> None:
     values = [name for name in node.inputs if t.constant(name) is None]
     shape = t.shape(values[0])
@@ -112,9 +113,36 @@ def concat(node: OnnxNode, t: Translation) -> None:
     if axis == 0:
         raise Refused("it joins values along the batch axis")
     if len(values) < len(node.inputs):
-        if any(t.constant(name).size for name in node.inputs if name not in values):
-            raise Refused("it joins a value and a constant")
-        if len(values) == 1:
-            t.same(node, values[0])
-            return
-    t.add(node, Concat(axis), *values)
+        joined_with_constants(node, t, axis)
+    else:
+        t.add(node, Concat(axis), *values)
+
+
+def joined_with_constants(node: OnnxNode, t: Translation, axis: int) -> None:
+    """Join values and constants: the values are padded with zeros, and the constants are added to those."""
+    parts: list[tuple[str, int, int]] = []  # a value, and how many zeros come before it and behind it
+    arrays, first = [], 0
+    for name in node.inputs:
+        constant = t.constant(name)
+        if constant is None:
+            parts.append((name, first, 0))
+            arrays.append(np.zeros(t.shape(name)[1:], "float32"))
+            first = 0
+            continue
+        arrays.append(constant[0])
+        if constant.shape[0] != 1 or constant.dtype == object:
+            raise Refused(f"its constant of shape {constant.shape} differs from sample to sample")
+        if parts:
+            parts[-1] = (*parts[-1][:2], parts[-1][2] + constant.shape[axis])
+        else:
+            first += constant.shape[axis]
+    padded = []
+    for name, before, behind in parts:
+        sides = [(before, behind) if dim == axis else (0, 0) for dim in range(1, len(t.shape(name)))]
+        padded.append(t.apply(node, padding(sides), name) if before or behind else name)
+    made = padded[0] if len(padded) == 1 else t.apply(node, Concat(axis), *padded)
+    try:
+        constant = np.concatenate(arrays, axis - 1)
+    except ValueError as error:
+        raise Refused(f"its inputs do not fit: {error}") from error
+    t.same(node, made if not constant.any() else with_constant(node, t, made, "add", constant[None]))

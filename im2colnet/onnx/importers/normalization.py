@@ -14,11 +14,16 @@ from im2colnet.layers import (
     LayerNorm,
     LocalResponseNorm,
     Mean,
+    Reciprocal,
     RMSNorm,
     Slice,
+    Sqrt,
+    Square,
+    Sub,
+    WithConstant,
 )
 from im2colnet.onnx.read import OnnxNode
-from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+from im2colnet.onnx.translate import Refused, Translation, importer
 
 
 @importer("BatchNormalization", (6, 15), "BatchNorm1d, BatchNorm2d", "read in evaluation; its statistics are constants")
@@ -80,8 +85,8 @@ def layer_normalization(node: OnnxNode, t: Translation) -> None:
     if any(map(t.is_read, node.outputs[1:])):  # the mean, and 1 / standard deviation
         mean = t.apply(node, Mean(dims, True), x)
         t.same(node, mean, 1)
-        apart = t.after(node, t.apply(node, layer_kind("Sub")(), x, mean), layer_kind("Square")(), Mean(dims, True))
-        steps = layer_kind("WithConstant")("add", None, eps), layer_kind("Sqrt")(), layer_kind("Reciprocal")()
+        apart = t.after(node, t.apply(node, Sub(), x, mean), Square(), Mean(dims, True))
+        steps = WithConstant("add", None, eps), Sqrt(), Reciprocal()
         t.same(node, t.after(node, apart, *steps), len(node.outputs) - 1)
 
 

@@ -6,15 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from im2colnet.layers import (
+    Abs,
     AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
+    Add,
+    Amax,
     AvgPool1d,
     AvgPool2d,
+    Exp,
     GlobalAvgPool2d,
+    Log,
     LPPool2d,
     MaxPool1d,
     MaxPool2d,
     Mean,
+    Sqrt,
+    Square,
+    Sub,
+    Sum,
+    WithConstant,
 )
 from im2colnet.onnx.importers.windows import around, axes, one, pads, sizes
 from im2colnet.onnx.read import OnnxNode
@@ -62,16 +72,16 @@ def lp_pool(node: OnnxNode, t: Translation) -> None:
 
 def powers(p: float) -> list[Any]:
     """Return layers that raise the sizes of numbers to a power."""
-    return [layer_kind("Square")()] if p == 2 else [layer_kind("Abs")(), *power(float(p))]
+    return [Square()] if p == 2 else [Abs(), *power(float(p))]
 
 
 def root(p: float) -> list[Any]:
     """Return layers that undo a power of positive numbers."""
-    return [layer_kind("Sqrt")()] if p == 2 else power(1 / p)
+    return [Sqrt()] if p == 2 else power(1 / p)
 
 
 def power(p: float) -> list[Any]:
-    return [] if p == 1 else [layer_kind("WithConstant")("pow", None, p)]
+    return [] if p == 1 else [WithConstant("pow", None, p)]
 
 
 @importer("GlobalAveragePool", (6, 22), "GlobalAvgPool2d, Mean")
@@ -100,7 +110,7 @@ def global_max_pool(node: OnnxNode, t: Translation) -> None:
 @importer("GlobalLpPool", (6, 22), "Abs, power, Sum, power")
 def global_lp_pool(node: OnnxNode, t: Translation) -> None:
     p = node.attributes.get("p", 2)
-    t.chain(node, node.inputs[0], *powers(p), layer_kind("Sum")(places(node, t), True), *root(p))
+    t.chain(node, node.inputs[0], *powers(p), Sum(places(node, t), True), *root(p))
 
 
 # ---------------------------------------------------------------------- along axes
@@ -150,9 +160,9 @@ def reduce_log_sum_exp(node: OnnxNode, t: Translation) -> None:
     if not dims:
         t.same(node, x)
         return
-    most = t.apply(node, layer_kind("Amax")(dims, True), x)
-    less = t.apply(node, layer_kind("Sub")(), x, most)
-    logs = t.after(node, less, layer_kind("Exp")(), layer_kind("Sum")(dims, True), layer_kind("Log")())
-    made = t.apply(node, layer_kind("Add")(), logs, most)
+    most = t.apply(node, Amax(dims, True), x)
+    less = t.apply(node, Sub(), x, most)
+    logs = t.after(node, less, Exp(), Sum(dims, True), Log())
+    made = t.apply(node, Add(), logs, most)
     sample = [n for i, n in enumerate(t.shape(made)) if keepdim or i not in dims]
     t.same(node, t.reshape(node, made, sample[1:]))

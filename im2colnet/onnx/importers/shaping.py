@@ -15,17 +15,20 @@ from im2colnet.layers import (
     Pad,
     Permute,
     PixelShuffle,
+    PixelUnshuffle,
     ReflectionPad2d,
     ReplicationPad2d,
     Slice,
+    Upsample,
+    WithConstant,
     ZeroPad2d,
 )
 from im2colnet.onnx.fold import BATCH
 from im2colnet.onnx.read import OnnxNode
-from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+from im2colnet.onnx.translate import Refused, Translation, importer
 
 #: ranges of an axis that are taken one by one
-MOST_PARTS = 32
+MOST_PARTS = 256
 MOVES = "it moves the batch axis; a network keeps it first"
 
 
@@ -169,7 +172,7 @@ def ranges(places: Sequence[int], length: int) -> list[tuple[int, int, int]]:
     ]
 
 
-@importer("Gather", (6, 13), "Slice, Concat", "constant indices; not along the batch")
+@importer("Gather", (6, 13), "Slice, Concat, Upsample", "constant indices; not along the batch")
 def gather(node: OnnxNode, t: Translation) -> None:
     x, shape, given = node.inputs[0], t.shape(node.inputs[0]), t.known(node, 1, "indices")
     axis = node.attributes.get("axis", 0) % len(shape)
@@ -179,10 +182,15 @@ def gather(node: OnnxNode, t: Translation) -> None:
     places = [n + length if n < 0 else n for n in given.ravel().tolist()]
     if given.ndim > 1 or not places or not all(0 <= n < length for n in places):
         raise Refused(f"its indices {places!s:.60} are no list within the {length} of axis {axis}")
-    parts = [part(t, node, x, axis, *each) for each in ranges(places, length)]
+    if len(shape) == 4 and axis > 1 and places == [i * length // len(places) for i in range(len(places))]:
+        size = (len(places), shape[3]) if axis == 2 else (shape[2], len(places))
+        t.add(node, Upsample(size=size), x)
+        return
+    parts = ranges(places, length)
     if len(parts) > MOST_PARTS:
         raise Refused(f"its indices {places!s:.60} are {len(parts)} ranges, {MOST_PARTS} at most are supported")
-    made = parts[0] if len(parts) == 1 else t.apply(node, Concat(axis), *parts)
+    taken = [part(t, node, x, axis, *each) for each in parts]
+    made = taken[0] if len(parts) == 1 else t.apply(node, Concat(axis), *taken)
     sample = [n for i, n in enumerate(t.shape(made)) if i and (given.ndim or i != axis)]
     if not sample:
         raise Refused("it leaves a sample no axis")
@@ -206,7 +214,7 @@ def expand(node: OnnxNode, t: Translation) -> None:
         if prod(larger) * 4 > t.max_bytes:
             raise Refused(f"it makes samples of the size {larger}")
         zeros = np.zeros(larger, "float32")
-        t.add(node, layer_kind("WithConstant")("add", tuple(larger)), x, weights={"constant": zeros})
+        t.add(node, WithConstant("add", tuple(larger)), x, weights={"constant": zeros})
     else:
         t.same(node, x)
 
@@ -224,7 +232,12 @@ def tile(node: OnnxNode, t: Translation) -> None:
     t.same(node, x)
 
 
-BORDERS = {"reflect": ReflectionPad2d, "edge": ReplicationPad2d, "wrap": CircularPad2d}
+#: what ONNX calls the modes of padding -> what they are called here, and the layer of images
+BORDERS: dict[str, tuple[str, Any]] = {
+    "reflect": ("reflect", ReflectionPad2d),
+    "edge": ("replicate", ReplicationPad2d),
+    "wrap": ("circular", CircularPad2d),
+}
 
 
 @importer(
@@ -244,20 +257,19 @@ def pad(node: OnnxNode, t: Translation) -> None:
     if not any(map(any, sides)):
         t.same(node, x)
     else:
-        t.add(node, padding(sides, mode, value), x)
+        t.add(node, padding(sides[1:], mode, value), x)
 
 
-def padding(sides: Sequence[tuple[int, int]], mode: str, value: float) -> Any:
-    """Return the layer that pads the axes of a batch."""
+def padding(sides: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0.0) -> Any:
+    """Return the layer that pads the axes of a sample."""
     if mode not in ("constant", *BORDERS):
         raise Refused(f"mode {mode!r} is not supported, constant, reflect, edge and wrap are")
-    if len(sides) == 4 and sides[1] == (0, 0):
-        (top, bottom), (left, right) = sides[2:]
+    name, of_images = BORDERS.get(mode, (mode, ZeroPad2d))
+    if len(sides) == 3 and sides[0] == (0, 0):
+        (top, bottom), (left, right) = sides[1:]
         around = left, right, top, bottom
-        if mode == "constant":
-            return ConstantPad2d(around, value) if value else ZeroPad2d(around)
-        return BORDERS[mode](around)
-    return Pad(sides[1:], {"edge": "replicate", "wrap": "circular"}.get(mode, mode), value)
+        return ConstantPad2d(around, value) if value else of_images(around)
+    return Pad(tuple(sides), name, value)
 
 
 @importer("DepthToSpace", (6, 28), "PixelShuffle, ChannelShuffle")
@@ -271,5 +283,5 @@ def depth_to_space(node: OnnxNode, t: Translation) -> None:
 def space_to_depth(node: OnnxNode, t: Translation) -> None:
     channels = t.shape(node.inputs[0])[1]
     by_pixels = node.attributes.get("mode", "DCR") == "DCR"
-    layer = layer_kind("PixelUnshuffle")(node.attributes["blocksize"])
+    layer = PixelUnshuffle(node.attributes["blocksize"])
     t.chain(node, node.inputs[0], layer, *([ChannelShuffle(channels)] if by_pixels else []))
