@@ -5,7 +5,7 @@ from pathlib import Path
 #: rooms of a floor, and what they are for, from the top down
 FLOORS = [
     (["cli"], "what a terminal sees: a module for each command"),
-    (["reports", "onnx", "sklearn"], "facts, then their text; ONNX; scikit-learn"),
+    (["reports", "onnx", "torch", "sklearn"], "facts, then their text; ONNX; PyTorch; scikit-learn"),
     (["testing"], "what is promised, as tests: oracles, cases, checks"),
     (["training", "models"], "steps, epochs, checkpoints; ready-made networks"),
     (["network"], "what users hold: Sequential, Residual, Net, classes"),
@@ -50,7 +50,7 @@ for floor, ((rooms, meaning), color) in enumerate(zip(FLOORS, COLORS)):
         for room in BESIDE:
             x = box(x, y, room, "#ffffff")
     else:
-        text(LEFT + 226, y + ROW / 2 - 0.5, meaning, font_size="14", fill="#1e293b")
+        text(max(LEFT + 226, x + 6), y + ROW / 2 - 0.5, meaning, font_size="14", fill="#1e293b")
 middle = TOP + ROW * len(FLOORS) - 14
 parts.append(f'<path d="M28 {TOP + 4} V{middle} m-6 -10 l6 10 l6 -10" fill="none" stroke="#475569" stroke-width="2"/>')
 svg = (

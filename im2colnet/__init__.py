@@ -44,13 +44,14 @@ from im2colnet.types import Spec
 from im2colnet.version import __version__
 
 if TYPE_CHECKING:
-    from im2colnet import datasets, functional, metrics, models, onnx, testing
+    from im2colnet import datasets, functional, metrics, models, onnx, testing, torch
     from im2colnet.datasets import Dataset, transforms
     from im2colnet.datasets.loader import Loader
     from im2colnet.training import callbacks
     from im2colnet.training.callbacks.base import Callback
     from im2colnet.training.history import History
     from im2colnet.training.trainer import Trainer
+    from im2colnet.weights import load_weights, save_weights
 
 __all__ = [
     *layers.__all__,
@@ -93,13 +94,16 @@ __all__ = [
     "get_num_threads",
     "get_workers",
     "list_backends",
+    "load_weights",
     "metrics",
     "models",
     "num_threads",
     "onnx",
+    "save_weights",
     "set_num_threads",
     "set_workers",
     "testing",
+    "torch",
     "transforms",
     "use_backend",
 ]
@@ -115,10 +119,13 @@ LAZY = {
     "callbacks": "im2colnet.training.callbacks",
     "datasets": "im2colnet.datasets",
     "functional": "im2colnet.functional",
+    "load_weights": "im2colnet.weights:load_weights",
     "metrics": "im2colnet.metrics",
     "models": "im2colnet.models",
     "onnx": "im2colnet.onnx",
+    "save_weights": "im2colnet.weights:save_weights",
     "testing": "im2colnet.testing",
+    "torch": "im2colnet.torch",
     "transforms": "im2colnet.datasets.transforms",
 }
 

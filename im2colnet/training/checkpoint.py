@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from importlib import import_module
 from math import isfinite
 from operator import index
 from types import NoneType
@@ -39,12 +38,11 @@ from im2colnet.training.history import History
 from im2colnet.training.state import NEEDED, _check_progress, _State
 from im2colnet.training.weights import beneath
 from im2colnet.version import __version__
+from im2colnet.weights import DESCRIPTION, reason, safetensors
 
 FORMAT = 1
 #: the format of a network that normalises its images
 NORMALIZED = 2
-#: key of the description in the file's metadata
-DESCRIPTION = "im2colnet"
 #: key of the description's checksum in the file's metadata
 CHECKSUM = "im2colnet.crc32"
 #: key of the description of a dict, which is stored as a list of pairs in the order of the dict
@@ -400,7 +398,7 @@ def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[
     sealed = {"format": format_of(information), "version": __version__, "crc32": checksum(tensors)}
     text = json.dumps({**sealed, **information})
     mark = _hexadecimal(crc32(text.encode()))
-    content: bytes = _safetensors("safetensors.numpy").save(dict(tensors), {DESCRIPTION: text, CHECKSUM: mark})
+    content: bytes = safetensors("safetensors.numpy").save(dict(tensors), {DESCRIPTION: text, CHECKSUM: mark})
     return content, mark
 
 
@@ -427,13 +425,6 @@ def _hexadecimal(number: int) -> str:
     return f"{number:08x}"
 
 
-def _safetensors(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise CheckpointError("checkpoints need the package safetensors: pip install safetensors") from error
-
-
 class Contents(NamedTuple):
     """An open checkpoint, before its tensors are read."""
 
@@ -453,19 +444,18 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
         If the file is missing, damaged, or not a checkpoint of this library.
     """
     check_regular(path)
-    name, safetensors = os.fspath(path), _safetensors("safetensors")
+    name, package = os.fspath(path), safetensors()
     try:
-        opening = safetensors.safe_open(name, framework="numpy")
+        opening = package.safe_open(name, framework="numpy")
         file = opening.__enter__()
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "there is no such file" if missing else f"it is damaged or no checkpoint ({error})"
-        raise CheckpointError(f"cannot read {name}: {reason}") from error
+    except (OSError, ValueError, package.SafetensorError) as error:
+        raise CheckpointError(f"cannot read {name}: {reason(name, error, 'checkpoint')}") from error
     with opening:
         metadata = file.metadata() or {}
         if DESCRIPTION not in metadata:
             raise CheckpointError(
-                f"{name} holds tensors but no im2colnet checkpoint; for weights alone use net.load_state_dict"
+                f"{name} holds tensors but no im2colnet checkpoint: load weights alone by"
+                f" net.load_state_dict(ic.load_weights({name!r}))"
             )
         text = metadata[DESCRIPTION]
         mark = _hexadecimal(crc32(text.encode()))
@@ -479,7 +469,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
         def tensors() -> dict[str, Any]:
             try:
                 found = {key: file.get_tensor(key) for key in slices}
-            except (OSError, safetensors.SafetensorError, TypeError, ValueError, AttributeError) as error:
+            except (OSError, package.SafetensorError, TypeError, ValueError, AttributeError) as error:
                 raise CheckpointError(f"cannot read the tensors of {name}: {error}") from error
             except MemoryError as error:
                 raise OutOfMemoryError(f"there is not enough memory for the tensors of {name}") from error

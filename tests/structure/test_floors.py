@@ -27,6 +27,7 @@ GROUND = {
     "text",
     "types",
     "version",
+    "weights",
     "window",
 }
 BACKENDS = {path.name for path in (ROOT / "backends").glob("im2colnet_*")}
@@ -41,7 +42,7 @@ FLOORS = [
     {"network"},
     {"training", "models"},
     {"testing"},
-    {"reports", "onnx", "sklearn"},
+    {"reports", "onnx", "sklearn", "torch"},
     {"cli"},
     {"im2colnet"},
 ]

@@ -1,0 +1,192 @@
+"""Networks from PyTorch.
+
+Only here PyTorch is used, and only when a function is called. Weights alone need no PyTorch:
+:func:`im2colnet.load_weights`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.checks import whole
+from im2colnet.errors import BackendError, InputWarning, ModelError
+from im2colnet.network import Net
+from im2colnet.network.draft import INPUT
+from im2colnet.torch import importers  # noqa: F401 - they register themselves
+from im2colnet.torch.trace import Refused, Trace, entries, own_line
+from im2colnet.torch.values import Untraceable, Value, values_in
+
+__all__ = ["from_module"]
+
+#: names that a warning lists
+MOST_NAMES = 8
+#: problems that an error lists, beside the operations that are lacking
+MOST_LINES = 20
+
+
+def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend | None = None) -> Net:
+    """Make a network of a module of PyTorch, with its weights.
+
+    The module's ``forward`` is called once with a symbolic value, and what it does becomes layers. The network's
+    parameters and running statistics have the module's names, so that ``net.load_state_dict(module.state_dict())``
+    works, and the other way round. Constants that the module computes with are state of the network. Parameters with
+    ``requires_grad=False`` are frozen, and so are the running statistics of a batch norm that evaluates in a module
+    that trains. Else it is the same network whether the module trains or evaluates. A softmax at the end belongs to
+    what the network predicts, and a loss is given what it reads. The module is not changed.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Of one input.
+    input_shape : (C, H, W), (C, L) or (features,)
+        The shape of a sample.
+    backend : str or Backend, optional
+        Where the parameters live; see :func:`im2colnet.get_backend`.
+
+    Returns
+    -------
+    Net
+
+    Raises
+    ------
+    ModelError
+        If the module does something that is not supported; the message names all of it, and where it is.
+    BackendError
+        If PyTorch is not installed.
+
+    Warns
+    -----
+    InputWarning
+        If something is not as in the module: a parameter that has no part in the output, or is a constant of the
+        network; an entry that has another name; a way that the module takes only while it trains.
+
+    Examples
+    --------
+    ::
+
+        module = torchvision.models.resnet18(weights="DEFAULT")
+        net = ic.torch.from_module(module, input_shape=(3, 224, 224))
+    """
+    torch = _torch()
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(f"module must be a torch.nn.Module, got {module!r:.80}")
+    kind = type(module).__name__
+    scripted = [path for path, m in module.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+    if scripted:
+        raise ModelError(f"{kind} was compiled by TorchScript: give the module that it was made of")
+    _check_forward(module, kind)
+    trace = Trace(torch, module, [whole("input_shape", n) for n in input_shape])
+    with torch.enable_grad(), trace.tracing():
+        made = _run(module, trace)
+    _set_outputs(trace, made)
+    _raise_problems(kind, trace)
+    net = trace.draft.network(backend, "float64" if trace.dtype == torch.float64 else "float32")
+    net.freeze_only(trace.frozen)
+    for note in _notes(module, trace, net):
+        warnings.warn(f"{kind}: {note}", InputWarning, stacklevel=2)
+    return net
+
+
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError as error:
+        raise BackendError("a module of PyTorch needs PyTorch: pip install torch (https://pytorch.org)") from error
+
+
+def _check_forward(module: Any, kind: str) -> None:
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError:
+        given = ", ".join(inspect.signature(module.forward).parameters)
+        raise ModelError(f"forward of {kind} takes ({given}): a network has one input") from None
+
+
+def _run(module: Any, trace: Trace) -> Any:
+    """Call a module with a symbolic value; what ends the tracing early is a problem like others."""
+    try:
+        return module(Value(trace, INPUT))
+    except Untraceable as error:
+        trace.problems.append(f"{_end(error)}: {error}")
+    except Exception as error:  # of the module's own code
+        trace.problems.append(f"{_end(error)}: {type(error).__name__}: {error}")
+    return ()
+
+
+def _end(error: BaseException) -> str:
+    """Return where the tracing has ended."""
+    line = own_line(traceback.extract_tb(error.__traceback__)[1:])
+    return f"the tracing ended at {line}" if line else "the tracing ended"
+
+
+def _set_outputs(trace: Trace, made: Any) -> None:
+    from im2colnet.layers import Reshape
+
+    draft = trace.draft
+    try:
+        trace.check_read(made)
+    except Refused as error:
+        trace.problems.append(f"the output of {type(trace.root).__name__}: {error}")
+    for value in values_in(made):
+        name = value.name
+        if name is None:
+            continue
+        if name == INPUT or name in draft.outputs:  # each output is a layer of its own
+            name = draft.add("output", Reshape(draft.shape(name)), [name])
+        draft.outputs.append(name)
+    if not trace.problems and not trace.lacking and not draft.outputs:
+        trace.problems.append(f"forward returns {type(made).__name__}: it must return tensors that depend on its input")
+    draft.prune()
+
+
+def _raise_problems(kind: str, trace: Trace) -> None:
+    lines = list(dict.fromkeys(trace.problems))
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more"]
+    if trace.lacking:
+        each = ", ".join(f"{operation} ({_listed(places)})" for operation, places in trace.lacking.items())
+        plural = f"{len(trace.lacking)} operations" if len(trace.lacking) > 1 else "an operation"
+        lines.insert(0, f"{kind} has {plural} that im2colnet lacks: {each}")
+    elif lines:
+        lines.insert(0, f"{kind} cannot become a network:")
+    if lines:
+        raise ModelError("\n  ".join(lines))
+
+
+def _listed(places: Sequence[str]) -> str:
+    return places[0] if len(places) == 1 else f"{len(places)} times, first in {places[0]}"
+
+
+def _notes(module: Any, trace: Trace, net: Net) -> list[str]:
+    """Return what of a network is not as in its module."""
+    found, own = [], net.state_shapes()
+    renamed = {name: new for name, new in trace.renamed.items() if new in own}
+    unused = [name for name in entries(module) if name not in own and name not in renamed]
+    for what, names in (
+        (
+            "these ask whether they are training, and the network does what they do in evaluation mode (but dropout is"
+            " active in training)",
+            trace.asked,
+        ),
+        ("constants of the network, which training does not change", trace.constants),
+        ("other names in the network", [f"{name} is {new}" for name, new in renamed.items()]),
+        (
+            "no part in the output, and not in the network (load_state_dict(..., strict=False) leaves them out)",
+            unused,
+        ),
+    ):
+        if names:
+            found.append(f"{what}: {_names(names)}")
+    return found
+
+
+def _names(names: Any) -> str:
+    names = [*names]
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,52 @@
+"""Dropout, and what does nothing to a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from im2colnet.layers import Dropout, Dropout2d, StochasticDepth
+from im2colnet.torch.trace import Refused, Trace, importer
+from im2colnet.torch.values import Evaluating, Value
+
+
+@importer("dropout", "dropout2d", "feature_dropout")
+def dropout(t: Trace, input: Value, p: float = 0.5, training: Any = True) -> Value:
+    if training is True and p:
+        raise Refused("it drops numbers in evaluation too: give it training=self.training")
+    kind = Dropout if t.operation == "dropout" else Dropout2d
+    return t.add(kind(p), input) if p and isinstance(training, Evaluating) else t.same(input)
+
+
+@importer("StochasticDepth", "DropPath")
+def stochastic_depth(t: Trace, input: Value) -> Value:
+    """torchvision's, and timm's."""
+    module = t.module
+    p, mode = getattr(module, "drop_prob", getattr(module, "p", None)), getattr(module, "mode", "row")
+    if p is None or not getattr(module, "scale_by_keep", True):
+        raise Refused("it is not like torchvision's StochasticDepth")
+    return t.add(StochasticDepth(float(p), mode), input) if p else t.same(input)
+
+
+@importer("alpha_dropout", "feature_alpha_dropout")
+def alpha_dropout(t: Trace, input: Value, p: float = 0.5, training: Any = True) -> Value:
+    if p and (training is True or isinstance(training, Evaluating)):
+        raise Refused("there is no layer like it")
+    return t.same(input)
+
+
+@importer("contiguous", "clone", "cpu", "float", "type_as")
+def unchanged(t: Trace, input: Value, *others: Any, **options: Any) -> Value:
+    return t.same(input)
+
+
+@importer("to")
+def to(t: Trace, input: Value, *targets: Any, **options: Any) -> Value:
+    kinds = {str(target) for target in (*targets, *options.values()) if str(target).startswith("torch.")}
+    if kinds - {"torch.float32", str(t.dtype)} - {f"torch.{n}_format" for n in ("contiguous", "preserve")}:
+        raise Refused(f"it makes {' '.join(kinds)} of the network's numbers")
+    return t.same(input)
+
+
+@importer("_assert")
+def check(t: Trace, condition: Any, message: str) -> None:
+    """Pass by a check of what is not known: what it would find, the layers' own checks of shapes do."""

@@ -1,0 +1,355 @@
+"""A module's forward pass on a symbolic value: each function of PyTorch that it calls adds layers to a draft.
+
+Values answer PyTorch's protocol ``__torch_function__``, so whatever is done with them, by the module's own code or by
+the layers that it is made of, comes to :meth:`Trace.call`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+from im2colnet import layers
+from im2colnet.errors import Im2colnetError
+from im2colnet.layers import Layer
+from im2colnet.layout import internal_shape
+from im2colnet.network.draft import INPUT, Draft
+from im2colnet.torch.values import BatchSize, Evaluating, Untraceable, Value, values_in
+from im2colnet.types import Shape
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: name of a function, of a method or of a module's class -> what adds its layers; filled by the modules of `importers`
+IMPORTERS: dict[str, Callable[..., Any]] = {}
+#: the batch size with which PyTorch is asked for the shape of what cannot be translated
+SAMPLES = 7
+#: functions whose result shows the numbers of what they read, so that a change in place is seen in both
+VIEWS = {"chunk", "contiguous", "expand", "flatten", "getitem", "narrow", "permute", "reshape", "select", "split"}
+VIEWS |= {"squeeze", "transpose", "unflatten", "unsqueeze", "view"}
+
+
+class Refused(Exception):
+    """A function cannot be translated; the message says why, as a sentence about it."""
+
+
+def importer(*names: str) -> Callable[[F], F]:
+    """Register what adds the layers of functions, methods or modules that have one of these names.
+
+    It is called with the trace and the arguments that PyTorch's function takes, and returns values, or raises
+    :class:`Refused`. What ends in ``_`` or has ``inplace=True`` changes its first argument, which is done elsewhere.
+    """
+
+    def register(add: F) -> F:
+        IMPORTERS.update(dict.fromkeys(names, add))
+        return add
+
+    return register
+
+
+def layer_kind(name: str) -> Any:
+    """Return a class of layers by its name."""
+    found = getattr(layers, name, None)
+    if found is None:
+        raise Refused(f"it needs a layer {name}, which this version does not have")
+    return found
+
+
+class Missing(Layer):
+    """Stands for what cannot be translated, so that what comes after it is looked at too."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return internal_shape(self.shape, 1)
+
+
+class Trace:
+    """What has been found of a module so far.
+
+    Parameters
+    ----------
+    torch : module
+        PyTorch.
+    module : torch.nn.Module
+    input_shape : (C, H, W), or that of any other sample
+
+    Attributes
+    ----------
+    draft : Draft
+        The layers so far.
+    module : torch.nn.Module
+        The innermost module whose forward pass is going on.
+    """
+
+    def __init__(self, torch: Any, module: Any, input_shape: Sequence[int]) -> None:
+        self.torch = torch
+        self.root = self.module = module
+        self.draft = Draft(input_shape)
+        self.problems: list[str] = []
+        self.lacking: dict[str, list[str]] = {}  # operation -> where it is
+        self.asked: dict[str, None] = {}  # the modules whose way depends on whether they train
+        self.frozen: list[str] = []  # names of the network's parameters and state that do not learn
+        self.renamed: dict[str, str] = {}  # name in the module -> in the network
+        self.constants: list[str] = []  # parameters that are constants of the network
+        self._users: dict[str, str] = {}  # name of a parameter -> the layer that has it
+        self._paths: dict[int, str] = {id(m): path for path, m in module.named_modules()}
+        tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+        self._tensors = {id(tensor): name for name, tensor in reversed(tensors)}
+        first = next((tensor for _, tensor in tensors), None)
+        self.dtype, self.device = getattr(first, "dtype", None), getattr(first, "device", None)
+        self._derived: list[Any] = []
+        self._modules = [module]
+        self.operation = ""  # the function that is being translated
+        self._training = {id(m): m.training for m in module.modules()}
+
+    # ------------------------------------------------------------------ what importers ask
+
+    def sample_shape(self, value: Value) -> tuple[int, ...]:
+        """Return the shape of a sample of a value, (C, H, W) of images."""
+        if value.name is None:
+            raise Untraceable("it depends on the shape of what could not be translated")
+        return self.draft.shape(value.name)
+
+    def statistics_are_frozen(self) -> bool:
+        """Whether the innermost module evaluates while the whole module trains, as a batch norm after ``eval()``."""
+        return self._training[id(self.root)] and not self._training.get(id(self.module), True)
+
+    def name_of(self, tensor: Any) -> str | None:
+        """Return the name of a parameter or buffer of the module; None of any other tensor."""
+        return self._tensors.get(id(tensor))
+
+    # ------------------------------------------------------------------ what importers do
+
+    def derived(self, tensor: Any, parameter: Any) -> Any:
+        """Return a tensor that is made of a parameter or buffer, such as its transpose, as one of the same name."""
+        found = tensor.detach()
+        found.requires_grad = parameter.requires_grad
+        if name := self.name_of(parameter):
+            self._tensors[id(found)] = name
+        self._derived.append(found)  # while it is alive, no other tensor has its id
+        return found
+
+    def add(self, layer: Layer, *inputs: Value, **tensors: Any) -> Value:
+        """Add a layer that reads these values, and whose parameters and state are these tensors, where not None."""
+        weights = {key: tensor for key, tensor in tensors.items() if tensor is not None}
+        found = {key: self.name_of(tensor) for key, tensor in weights.items()}
+        layer_name = next((n.removesuffix(f".{key}") for key, n in found.items() if n and n.endswith(f".{key}")), "")
+        for key, tensor in weights.items():
+            if found[key] is None and tensor.requires_grad and not tensor.is_leaf:
+                raise Refused(f"its {key} is computed from parameters: a network has them as they are trained")
+        for key, name in found.items():
+            if name is not None and name in self._users and key != "constant":
+                where = self._users[name]
+                raise Refused(f"its {key} {name!r} is shared with the layer {where!r}: each has its own in a network")
+        made = self.draft.add(layer_name or self._free_place(), layer, [_layer_of(value) for value in inputs], weights)
+        for key, name in found.items():
+            if name is not None:
+                self._users[name] = made
+                if name != f"{made}.{key}":
+                    self.renamed[name] = f"{made}.{key}"
+            if key in layer.parameters() and not weights[key].requires_grad:
+                self.frozen.append(f"{made}.{key}")
+        return Value(self, made)
+
+    def freeze(self, value: Value, *keys: str) -> None:
+        """Keep state of the layer that makes a value as it is."""
+        self.frozen += [f"{value.name}.{key}" for key in keys]
+
+    def chain(self, value: Value, *steps: Layer) -> Value:
+        """Add layers one after the other, and return what the last one makes."""
+        for layer in steps:
+            value = self.add(layer, value)
+        return value
+
+    def same(self, value: Value) -> Value:
+        """Return a value of its own with the same numbers."""
+        return Value(self, value.name)
+
+    def _free_place(self) -> str:
+        """Return the name of a layer without a name of its own: that of its module, or that and the function's."""
+        path, module = self._path(), self.module
+        leaf = path and next(module.children(), None) is None
+        own = next(chain(module.parameters(False), module.buffers(False)), None) is not None
+        if leaf and not own and type(module).__module__.startswith("torch"):
+            return path
+        return f"{path}{'_' if own else '.'}{self.operation}" if path else self.operation
+
+    def _path(self) -> str:
+        """Return the name of the innermost module that has one."""
+        return next((self._paths[id(m)] for m in reversed(self._modules) if id(m) in self._paths), "")
+
+    # ------------------------------------------------------------------ the walk
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Translate a call of a function of PyTorch, or note why that cannot be done."""
+        operation = name.rstrip("_") or name
+        changes = bool(kwargs.pop("inplace", False)) or (name.endswith("_") and not name.startswith("_"))
+        try:
+            self.check_read(args, kwargs)
+            if operation in IMPORTERS:
+                made = self._translate(operation, args, kwargs)
+            else:
+                self._lacks(operation)
+                made = self._missing(function, args, kwargs)
+        except (Refused, Im2colnetError, TypeError, NotImplementedError) as error:
+            self.problems.append(f"{operation} in {self.where()}: {error}")
+            made = self._missing(function, args, kwargs)
+        if changes:
+            return self._change(args[0], made)
+        if operation in VIEWS and isinstance(args[0], Value):
+            for value in values_in(made):
+                value.views = args[0].views
+                value.views.append(value)
+        return made
+
+    def _translate(self, operation: str, args: Any, kwargs: Any) -> Any:
+        if any(value.name is None for value in values_in((args, kwargs))):
+            return Value(self, None)
+        outer, self.operation = self.operation, operation
+        try:
+            return IMPORTERS[operation](self, *args, **kwargs)
+        finally:
+            self.operation = outer
+
+    def _missing(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Return values of the shapes that PyTorch says a function gives; of unknown shapes, if that fails."""
+        try:
+            made = function(*self._without_numbers(args), **self._without_numbers(kwargs))
+        except Exception:  # of any kind: it is given arrays without numbers
+            return Value(self, None)
+        return self._values_like(made)
+
+    def _without_numbers(self, thing: Any) -> Any:
+        """Return arguments in which tensors have a shape and no numbers."""
+        if isinstance(thing, Value):
+            return self.torch.empty((SAMPLES, *self.sample_shape(thing)), dtype=self.dtype, device="meta")
+        if isinstance(thing, self.torch.Tensor):
+            return thing.detach().to("meta")
+        if isinstance(thing, (tuple, list)):
+            return [*map(self._without_numbers, thing)]
+        if isinstance(thing, dict):
+            return {key: self._without_numbers(each) for key, each in thing.items()}
+        return SAMPLES if isinstance(thing, BatchSize) else False if isinstance(thing, Evaluating) else thing
+
+    def _values_like(self, made: Any) -> Any:
+        if isinstance(made, self.torch.Tensor):
+            is_value = made.ndim > 1 and made.shape[0] == SAMPLES
+            return Value(self, self.draft.add("missing", Missing(tuple(made.shape[1:])), [INPUT]) if is_value else None)
+        return tuple(map(self._values_like, made)) if isinstance(made, (tuple, list)) else made
+
+    def check_read(self, *args: Any) -> None:
+        """Refuse values that were changed by way of another view."""
+        if any(value.stale for value in values_in(args)):
+            raise Refused(
+                "it reads a tensor that was changed in place through a view of it: write the change without inplace"
+            )
+
+    def _change(self, value: Value, made: Value) -> Value:
+        """Let a value be what was made of it in place; others that show the same numbers cannot be read any more."""
+        for view in value.views:
+            view.stale = view is not value
+        value.name, value.views, value.stale = made.name, [value], False
+        return value
+
+    def visit(self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Do what a module does when it is called with values."""
+        kind, torch_s = type(module).__name__, _is_torch_s(module)
+        self._modules.append(module)
+        outer, self.module = self.module, module
+        try:
+            if kind in IMPORTERS:
+                return self.call(kind, partial(forward, module), *args, **kwargs)
+            return forward(module, *args, **kwargs)
+        except Exception:
+            if not torch_s:
+                raise
+            if any(value.name is None for value in values_in((args, kwargs))):
+                return Value(self, None)
+            self._lacks(kind)  # of PyTorch's own modules it says enough that they are not there
+            return self._missing(partial(self._forward, module), args, kwargs)
+        finally:
+            self._modules.pop()
+            self.module = outer
+
+    def _forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a module with tensors that have no numbers."""
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        was = {m: m.training for m in module.modules()}
+        try:
+            for each in was:
+                each.training = False
+            return self.torch.func.functional_call(module, self._without_numbers(tensors), tuple(args), kwargs)
+        finally:
+            for each, training in was.items():
+                each.training = training
+
+    def _lacks(self, operation: str) -> None:
+        what = type(self.module).__name__ if _is_torch_s(self.module) else operation
+        places = self.lacking.setdefault(what, [])
+        if (place := self.where()) not in places:
+            places.append(place)
+
+    def where(self) -> str:
+        """Return where in the module the trace is, and the line of its code."""
+        path, line = self._path() or type(self.root).__name__, own_line(traceback.extract_stack())
+        return repr(path) + (f", {line}" if line else "")
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Within the block calls of modules with values are visited, and modules evaluate."""
+        kind = self.torch.nn.Module
+        forward = kind.__call__
+        trace, training = self, {m: m.training for m in self.root.modules()}
+
+        def visited(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if next(values_in((args, kwargs)), None) is None:
+                return forward(module, *args, **kwargs)
+            return trace.visit(module, forward, args, kwargs)
+
+        try:
+            for module in training:
+                module.training = Evaluating(partial(self._note_asked, module))
+            kind.__call__ = visited
+            yield
+        finally:
+            kind.__call__ = forward
+            for module, was in training.items():
+                module.training = was
+
+    def _note_asked(self, module: Any) -> None:
+        if not _is_torch_s(module):
+            self.asked[type(module).__name__] = None
+
+
+def _is_torch_s(module: Any) -> bool:
+    """Whether a module is one of PyTorch's own, that holds no modules of users."""
+    where = type(module).__module__
+    return where.startswith("torch.nn.") and where != "torch.nn.modules.container"
+
+
+def _layer_of(value: Any) -> str:
+    if not isinstance(value, Value):
+        raise Refused(f"it reads {type(value).__name__} where a network has a value")
+    return value.name or INPUT
+
+
+def own_line(frames: Sequence[traceback.FrameSummary]) -> str:
+    """Return the innermost line of a module's own code, that is neither PyTorch's nor this library's."""
+    library = Path(__file__).parents[1]
+    for frame in reversed(frames):
+        file = Path(frame.filename)
+        if file == library / "torch" / "__init__.py":
+            break  # whoever asks for the network is before it
+        if library not in file.parents and "torch" not in file.parts:
+            return f"{file.name} line {frame.lineno}"
+    return ""
+
+
+def entries(module: Any) -> Mapping[str, Any]:
+    """Return the entries of a module's state, but for the numbers of batches."""
+    return {name: v for name, v in module.state_dict().items() if not name.endswith("num_batches_tracked")}

@@ -1,0 +1,133 @@
+"""Weights in files: a state dict as safetensors, which PyTorch reads and writes too.
+
+The format is described at https://github.com/huggingface/safetensors: a header in JSON, then the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from im2colnet.errors import CheckpointError, OutOfMemoryError
+from im2colnet.files import check_regular, replace_file
+
+#: key of a checkpoint's description in the file's metadata
+DESCRIPTION = "im2colnet"
+#: types of numbers that a network can take
+TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+#: how files begin that PyTorch's ``torch.save`` writes: an archive, and of old versions a pickle
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def safetensors(module: str = "safetensors") -> Any:
+    """Return the package safetensors, or a module of it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise CheckpointError("checkpoints and files of weights need safetensors: pip install safetensors") from error
+
+
+def save_weights(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a state dict to a safetensors file, whole or not at all; a file that is there is overwritten.
+
+    PyTorch reads it: ``module.load_state_dict(safetensors.torch.load_file(path))``.
+
+    Parameters
+    ----------
+    state : dict of str to array
+        Such as ``net.state_dict()``.
+    path : path
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written.
+    """
+    from im2colnet.host import np
+
+    if not isinstance(state, Mapping):
+        hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
+        raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
+    arrays = {str(name): np.asarray(array, order="C") for name, array in state.items()}
+    replace_file(path, safetensors("safetensors.numpy").save(arrays))
+
+
+def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a state dict from a safetensors file, for ``net.load_state_dict``.
+
+    PyTorch writes such a file: ``safetensors.torch.save_file(module.state_dict(), path)``.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict of str to array
+        NumPy arrays; numbers of bfloat16, which NumPy does not have, as float32.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or of another kind, such as a pickle: to read one runs code that it holds.
+    """
+    check_regular(path)
+    name, package = os.fspath(path), safetensors()
+    try:
+        with package.safe_open(name, framework="numpy") as file:
+            if DESCRIPTION in (file.metadata() or {}):
+                raise CheckpointError(
+                    f"{name} is a checkpoint: its weights are ic.Trainer.load({name!r}).net.state_dict()"
+                )
+            types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - not a dict
+            for key, kind in types.items():
+                if kind not in TYPES:
+                    raise CheckpointError(f"{name} cannot be loaded: {key} is of type {kind}, expected real numbers")
+            found = {key: None if kind == "BF16" else file.get_tensor(key) for key, kind in types.items()}
+        return found | _bfloat16(name, [key for key, kind in types.items() if kind == "BF16"])
+    except MemoryError as error:
+        raise OutOfMemoryError(f"there is not enough memory for the tensors of {name}") from error
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, package.SafetensorError) as error:
+        raise CheckpointError(f"cannot read {name}: {reason(name, error, 'safetensors file')}") from error
+
+
+def _bfloat16(name: str, keys: list[str]) -> dict[str, Any]:
+    """Read tensors of bfloat16, which are the upper halves of float32, from a file that has been checked."""
+    from im2colnet.host import np
+
+    found = {}
+    with open(name, "rb") as file:
+        size = int.from_bytes(file.read(8), "little") if keys else 0
+        header = json.loads(file.read(size)) if keys else {}
+        for key in keys:
+            start, stop = header[key]["data_offsets"]
+            file.seek(8 + size + start)
+            halves = np.frombuffer(file.read(stop - start), "<u2").astype("<u4")
+            found[key] = (halves << 16).view("<f4").reshape(header[key]["shape"]).astype("float32", copy=False)
+    return found
+
+
+def reason(name: str, error: Exception, kind: str) -> str:
+    """Return why a file cannot be read that should be of this kind."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if _is_pickle(name):
+        return (
+            "it is a file of torch.save, a pickle, and to read one runs code that it holds. Where PyTorch is installed,"
+            f" convert one that you trust: safetensors.torch.save_file(torch.load({name!r}, weights_only=True),"
+            f" {os.path.splitext(name)[0] + '.safetensors'!r})"
+        )
+    return f"it is damaged or no {kind} ({error})"
+
+
+def _is_pickle(name: str) -> bool:
+    try:
+        with open(name, "rb") as file:
+            return file.read(4).startswith(PICKLES)
+    except OSError:
+        return False
