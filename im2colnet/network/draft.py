@@ -110,10 +110,12 @@ class Draft:
 
     def prune(self) -> None:
         """Drop the layers that no output depends on."""
-        needed = {*self.outputs}
-        for name, entry in reversed(self.entries.items()):
-            if name in needed:
-                needed |= {*entry.reads}
+        needed, open_ = {*self.outputs}, [*self.outputs]
+        while open_:
+            name = open_.pop()
+            more = [read for read in self.entries[name].reads if read != INPUT and read not in needed]
+            needed.update(more)
+            open_ += more
         self.entries = {name: entry for name, entry in self.entries.items() if name in needed}
 
     def sort(self) -> None:

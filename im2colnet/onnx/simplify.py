@@ -28,7 +28,7 @@ def simplify(draft: Draft) -> Draft:
     """Return the draft with fewer layers."""
     if len(draft.entries) > MOST_LAYERS:
         return draft
-    for passes in ([reorder, regroup], [reorder, regroup, *PATTERNS], [leave_out, join_padding, join_bias]):
+    for passes in ([reorder, regroup], [reorder, regroup, *PATTERNS], [join_padding, join_bias, leave_out]):
         changed = True
         while changed:
             changed = False
@@ -199,7 +199,7 @@ def leave_out(draft: Draft, name: str) -> bool:
     """Leave out arithmetic that changes nothing, such as the sum with 0."""
     entry = draft.entries[name]
     layer, read = entry.layer, entry.reads[0]
-    if not isinstance(layer, kinds.WithConstant) or entry.shape != draft.shape(read):
+    if not isinstance(layer, kinds.WithConstant) or entry.own_name or entry.shape != draft.shape(read):
         return False
     nothing = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "pow": 1.0}.get(layer.operation)
     constant = entry.weights.get("constant", layer.value)

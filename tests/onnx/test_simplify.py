@@ -299,3 +299,9 @@ def test_a_bias_has_the_name_of_its_layer():
     state = ic.onnx.load(model(nodes, {"x": ("N", 5)}, arrays=arrays)).state_dict()
     np.testing.assert_array_equal(state["fc.weight"], arrays["fc.weight"])
     np.testing.assert_array_equal(state["fc.bias"], arrays["fc.bias"])
+
+
+def test_a_bias_of_zeros_is_learned_as_any_other():
+    arrays = constants(**{"w": normal(5, 3), "fc.bias": np.zeros(3)})
+    made = model([node("MatMul", "x w", "a"), node("Add", "a fc.bias", "y")], {"x": ("N", 5)}, arrays=arrays)
+    assert [*ic.onnx.load(made).parameters()] == ["fc.weight", "fc.bias"]

@@ -114,6 +114,8 @@ def concat(node: OnnxNode, t: Translation) -> None:
         raise Refused("it joins values along the batch axis")
     if len(values) < len(node.inputs):
         joined_with_constants(node, t, axis)
+    elif len(values) == 1:
+        t.same(node, values[0])
     else:
         t.add(node, Concat(axis), *values)
 
