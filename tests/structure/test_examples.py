@@ -19,6 +19,7 @@ FOUND = {
     "digits": lambda names: names["accuracy"] > 0.97,
     "fine_tuning": lambda names: names["accuracy"]["fine-tuned"] > names["accuracy"]["from nothing"] + 0.02,
     "folder_of_pictures": lambda names: names["accuracy"] > 0.9,
+    "onnx_network": lambda names: names["accuracy"] > 0.9 and names.get("same", 1) == 1,
     "segmentation": lambda names: names["iou"].min() > 0.6,
 }
 
@@ -32,6 +33,8 @@ def test_every_program_is_tried_here():
 def test_programs(name, capsys):
     if name == "folder_of_pictures":
         pytest.importorskip("PIL")
+    if name == "onnx_network":
+        pytest.importorskip("onnx")
     names = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert FOUND[name](names), capsys.readouterr().out
 
