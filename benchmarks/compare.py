@@ -1,4 +1,4 @@
-"""Compare with PyTorch on this machine and print a table: ``python -m benchmarks.compare --help``.
+"""Compare with PyTorch and onnxruntime on this machine: ``python -m benchmarks.compare --help``.
 
 Every comparison runs in several processes of its own, one in each pass over all of them. In each, both sides are
 measured turn by turn (see :func:`benchmarks.common.interleave`), on the same cores, with the same weights, after it was
@@ -25,7 +25,7 @@ from time import perf_counter
 from typing import Any
 
 import im2colnet as ic
-from benchmarks import device, memory, ratios, versus
+from benchmarks import device, memory, onnx_nets, ratios, versus
 from benchmarks.common import (
     CASES,
     MORE_CASES,
@@ -119,6 +119,14 @@ def peaks(args: argparse.Namespace) -> Iterator[Line]:
     return (Line("memory", case, n, memory.training(EVERY[case], n)) for case, n in nets(args.nets, args.threads))
 
 
+def onnx(args: argparse.Namespace) -> Iterator[Line]:
+    """Predictions of networks from ONNX files, beside onnxruntime."""
+    chosen = [name for name, case in onnx_nets.CASES.items() if {name, f"{case.net}-onnx"} & set(args.nets)]
+    return (
+        Line("onnx", name, n, onnx_nets.inference(onnx_nets.CASES[name], n)) for n in args.threads for name in chosen
+    )
+
+
 def own(args: argparse.Namespace) -> Iterator[Line]:
     """What needs no peer: lowering, the roofline, and the noise of it all."""
     shapes = SHAPES.items() if 1 in args.threads else ()
@@ -171,6 +179,19 @@ def times_text(title: str, rows: Sequence[Row]) -> str:
     return "\n".join([table(lines, right=range(1, 11)), *means(rows)])
 
 
+def onnx_text(title: str, rows: Sequence[Row]) -> str:
+    """Return ours beside onnxruntime's."""
+    columns = ("ratio", "quartiles", "im2colnet", "onnxruntime", "cores", "onnxruntime")
+    lines = [(title, "threads", *columns)]
+    for row in rows:
+        cells = ["n/a"] * len(columns)
+        if "ratio" in row:
+            times = map(milliseconds, (row["seconds"], row["other_seconds"]))
+            cells = [*spread(row), *times, f"{row['cores']:.2f}", f"{row['other_cores']:.2f}"]
+        lines.append((row["case"], str(row["threads"]), *cells))
+    return "\n".join([table(lines, right=range(1, 8)), *means(rows)])
+
+
 def memory_text(title: str, rows: Sequence[Row]) -> str:
     """Return peaks beside each other."""
     lines = [(title, "threads", "im2colnet", "its plan", *memory.LIBRARIES[2:], "ratio")]
@@ -206,6 +227,7 @@ PARTS: dict[str, Part] = {
     "inference": (inference, times_text, "inference"),
     "convolution": (convolution, times_text, "convolution and both gradients"),
     "memory": (peaks, memory_text, "peak memory of training"),
+    "onnx": (onnx, onnx_text, "inference beside onnxruntime"),
     "own": (own, own_text, "without a peer"),
 }
 
@@ -336,7 +358,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
-        description="Compare with PyTorch on this machine: ratios of times and of memory, below 1 where ours is less.",
+        description="Compare with PyTorch and onnxruntime on this machine: ratios of times and of memory, below 1 where"
+        " ours is less.",
         epilog="Variables: IM2COLNET_BACKEND chooses the backend; IM2COLNET_BENCH_REQUIRE=torch makes a missing PyTorch"
         " an error; IM2COLNET_BENCH_QUICK=1 runs one round of each, to see that it works.",
     )
@@ -355,9 +378,10 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NET",
         type=net,
-        default=[*CASES, *ONE, *device.CASES],
+        default=[*CASES, *ONE, *device.CASES, *onnx_nets.CASES],
         help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all these), or"
-        f" {', '.join(MORE_CASES)}",
+        f" {', '.join(MORE_CASES)}; beside onnxruntime"
+        f" {', '.join(dict.fromkeys(f'{case.net}-onnx' for case in onnx_nets.CASES.values()))} (default: all these)",
     )
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
     made.add_argument("--backend", metavar="NAME", help="ours, instead of IM2COLNET_BACKEND's; cupy's cases are others")
@@ -367,7 +391,9 @@ def parser() -> argparse.ArgumentParser:
 
 def net(name: str) -> str:
     """Check the name of a network or case."""
-    known = dict.fromkeys([*(case.model for case in (CASES | MORE_CASES).values()), *EVERY, *device.CASES])
+    models = [*(case.model for case in (CASES | MORE_CASES).values())]
+    of_onnx = [name for case, of in onnx_nets.CASES.items() for name in (f"{of.net}-onnx", case)]
+    known = dict.fromkeys([*models, *EVERY, *device.CASES, *of_onnx])
     if name not in known:
         raise argparse.ArgumentTypeError(f"there is no network {name!r}; there are {', '.join(known)}")
     return name

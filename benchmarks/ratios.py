@@ -2,6 +2,8 @@
 
 ``ratio_torch``
     ours to PyTorch eager's better layout, on the same cores, with the same weights and the same losses.
+``ratio_onnxruntime``
+    ours to onnxruntime, which predicts with the same file on the same cores.
 ``ratio_gemm``
     a convolution to the matrix products it is made of, alone: what lowering and bias cost.
 ``ratio_roofline``
@@ -17,13 +19,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from benchmarks import versus
+import im2colnet as ic
+from benchmarks import onnx_nets, versus
 from benchmarks.common import (
     BATCH,
     CASES,
     SHAPES,
     Comparison,
     Convolution,
+    NotHere,
     Row,
     Samples,
     Shape,
@@ -133,6 +137,19 @@ def _ratio(comparison: Comparison) -> float:
     row = comparison.run()
     print(versus.cores_text(row))  # asv shows it with --show-stderr
     return float(row["ratio"])
+
+
+class OnnxRuntime(Ratios):
+    """Ours / onnxruntime."""
+
+    params = (["resnet18-onnx-b1", "resnet18-onnx-b16", "mobilenet_v2-onnx-b1", "mobilenet_v2-onnx-b16"], THREADS)
+    param_names = ("net", "threads")
+
+    def track_ratio_onnxruntime(self, net: str, threads: int) -> float:
+        if not hasattr(ic, "onnx"):
+            raise NotHere("this commit of im2colnet reads no ONNX files")
+        onnx_nets.import_onnxruntime()
+        return float(onnx_nets.inference(onnx_nets.CASES[net], threads).run()["ratio"])
 
 
 class Kernels(Ratios):

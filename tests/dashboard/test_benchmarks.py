@@ -297,6 +297,18 @@ def test_compare_prints_a_table_and_writes_json(tmp_path):
         assert f"{training['ratio']:.2f}" in done.stdout
 
 
+def test_compare_beside_onnxruntime(tmp_path):
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "figures.json"
+    arguments = ["--nets", "lenet5-onnx", "--threads", "1", "--parts", "onnx", "--json", str(file)]
+    done = python("-m", "benchmarks.compare", *arguments, IM2COLNET_BENCH_QUICK="1")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["case"] for row in rows] == ["lenet5-onnx-b1", "lenet5-onnx-b16"]
+    assert all(row["ratio"] == row["seconds"] / row["other_seconds"] > 0 for row in rows)
+    assert f"{rows[0]['ratio']:.2f}" in done.stdout
+
+
 def test_compare_fails_where_what_is_required_is_missing():
     done = python("-m", "benchmarks.compare", "--parts", "own", IM2COLNET_BENCH_REQUIRE="nowhere")
     assert done.returncode == 1
