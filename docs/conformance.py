@@ -171,10 +171,12 @@ def _agree(found, expected, tolerance=TOLERANCE):
     if found.shape != expected.shape:
         return False
     finite = np.isfinite(expected)
+    if not np.isfinite(found[finite]).all():
+        return False
     if not np.array_equal(found[~finite], expected[~finite], equal_nan=True):
         return False
     largest = max(1.0, np.abs(expected[finite]).max(initial=0))
-    return bool(np.abs(found - expected)[finite].max(initial=0) <= tolerance * largest)
+    return bool(np.abs(found[finite] - expected[finite]).max(initial=0) <= tolerance * largest)
 
 
 def _model(case, keep, constants, nodes=(), inputs=None):
