@@ -32,9 +32,9 @@ def interpolate(
     size : int or (height, width), optional
     scale_factor : float or (height, width), optional
         In place of ``size``, which is its product with that of the input, rounded down.
-    mode : {"nearest", "bilinear"}
+    mode : {"nearest", "bilinear", "bicubic"}
     align_corners : bool, optional
-        Of "bilinear": see :class:`im2colnet.Upsample`.
+        Of "bilinear" and "bicubic": see :class:`im2colnet.Upsample`.
     recompute_scale_factor : bool, optional
         Whether the output's pixels lie evenly over the input, and not ``1 / scale_factor`` of its pixels apart.
     """

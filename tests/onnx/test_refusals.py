@@ -40,14 +40,14 @@ def test_all_operators_that_are_missing_are_named_at_once():
 
 def test_operators_that_are_missing_and_nodes_that_are_refused_come_together():
     nodes = [
-        node("Resize", "x _ s", "a", name="resize1", mode="cubic"),
+        node("Resize", "x _ s", "a", name="resize1", mode="area"),
         node("Transpose", "x", "b", name="p", perm=[1, 0, 2, 3]),
         node("Det", "b", "c", name="det"),
         node("Add", "a c", "y"),
     ]
     message = refused(
         nodes,
-        "node 'resize1' (Resize): mode 'cubic' is not supported, nearest and linear are",
+        "node 'resize1' (Resize): mode 'area' is not supported, nearest, linear, cubic are",
         "node 'p' (Transpose): perm [1, 0, 2, 3] moves the batch axis; a network keeps it first",
         "an operator that im2colnet lacks: Det (node 'det', reads 'b')",
         arrays={"s": np.array([1, 1, 2, 2], "float32")},

@@ -625,9 +625,8 @@ WAYS = [
 
 
 def refused(table, config):
-    """Layers refuse the padding that PyTorch's refuse, and functions have no momentum of None, as PyTorch's."""
-    without = table is FUNCTIONS and config.get("momentum", 0) is None
-    return without or (table is LAYERS and config.get("padding") == MORE_THAN_HALF)
+    """Functions have no momentum of None, as PyTorch's."""
+    return table is FUNCTIONS and config.get("momentum", 0) is None
 
 
 ROWS = [
@@ -663,9 +662,7 @@ def test_pytorch_gives_the_same(row, dtype, config, arrays):
 
 
 @pytest.mark.parametrize("group", ["max_pool2d", "avg_pool2d"])
-def test_more_padding_than_half_a_window_is_refused(group):
+def test_functions_refuse_more_padding_than_half_a_window(group):
     config, arrays = cases(group)["padded on each side"]
-    layer = {"max_pool2d": ic.MaxPool2d, "avg_pool2d": ic.AvgPool2d}[group]
-    for call in (lambda: layer(**config), lambda: getattr(F, group)(arrays["x"], **config)):
-        with pytest.raises(ic.ShapeError, match="more than half"):
-            call()
+    with pytest.raises(ic.ShapeError, match="more than half"):
+        getattr(F, group)(arrays["x"], **config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from im2colnet.layers import Upsample
+from im2colnet.errors import ModelError
+from im2colnet.layers import Resize, Upsample
 from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter
 
 
@@ -24,11 +26,31 @@ def upsample(layer: Upsample, node: NodeWriter, inputs: Sequence[Value]) -> Valu
     if layer.mode == "nearest":
         how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return _resized(x, node, factors, how if node.opset > 10 else {})
-    how = {"mode": "linear", "coordinate_transformation_mode": "align_corners" if layer.align_corners else "half_pixel"}
+    how = {
+        "mode": layer.mode.removeprefix("bi"),
+        "coordinate_transformation_mode": "align_corners" if layer.align_corners else "half_pixel",
+    }
     return _resized(x, node, None if all(even) or layer.align_corners else factors, how)
 
 
-def _resized(x: Value, node: NodeWriter, factors: Sequence[float] | None, how: dict[str, str]) -> Value:
+@exporter(Resize)
+def resize(layer: Resize, node: NodeWriter, inputs: Sequence[Value]) -> Value:
+    """Write images of another size by the layer's rules, which ONNX calls otherwise."""
+    (x,), size, out, factors = inputs, node.input_shapes[0][1:], node.output_shape[1:], layer.factors
+    if factors and layer.size is not None and [int(n * f) for n, f in zip(size, factors, strict=True)] != [*out]:
+        raise ModelError("ONNX's Resize has sizes or factors, and here both are given: leave one of them out")
+    how = {
+        "mode": layer.mode,
+        "coordinate_transformation_mode": layer.coordinates,
+        "nearest_mode": layer.rounding if layer.mode == "nearest" else None,
+        "cubic_coeff_a": layer.cubic_coeff_a if layer.mode == "cubic" else None,
+        "exclude_outside": 1 if layer.exclude_outside else None,
+        "antialias": 1 if layer.antialias else None,
+    }
+    return _resized(x, node, factors, {key: value for key, value in how.items() if value is not None})
+
+
+def _resized(x: Value, node: NodeWriter, factors: Sequence[float] | None, how: dict[str, Any]) -> Value:
     """Write images whose size is multiplied, or is that of the output where there are no factors."""
     roi: list[float] | None = (
         [] if 11 <= node.opset < 13 else None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from im2colnet import functional
 from im2colnet.host import np
-from im2colnet.layers import Layer, Upsample
+from im2colnet.layers import Layer, Resize, Upsample
+from im2colnet.layers.resampling import COORDINATES, REACH, ROUNDINGS
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer
 
 #: along an axis
 MOST_PIXELS = 1 << 20
+#: of the pixels of an axis for those of another one
+MOST_WEIGHTS = 1 << 25
+#: what ONNX calls the arguments of Resize
+ATTRIBUTES = {"mode": "mode", "coordinates": "coordinate_transformation_mode", "rounding": "nearest_mode"}
 
 
 class Axis(NamedTuple):
@@ -23,24 +27,28 @@ class Axis(NamedTuple):
     scale: float
 
 
-@importer("Upsample", (7, 9), "Upsample", "the coordinates of its modes nearest, and linear where they are Upsample's")
+@importer("Upsample", (7, 9), "Upsample, Resize")
 def upsample(node: OnnxNode, t: Translation) -> None:
     scales = node.attributes.get("scales", t.known(node, 1, "scales"))
     shape = t.shape(node.inputs[0])
     axes = [Axis(n, int(n * float(s)), float(s)) for n, s in zip(shape[1:], scales[1:], strict=True)]
-    resample(node, t, axes, "asymmetric", "floor")
+    resample(node, t, axes, {"coordinates": "asymmetric", "rounding": "floor"})
 
 
-@importer("Resize", (10, 19), "Upsample", "nearest, and linear where its coordinates are Upsample's")
+@importer("Resize", (10, 19), "Upsample, Resize", "height and width, or the length of a sequence; no region of it")
 def resize(node: OnnxNode, t: Translation) -> None:
     if node.opset < 11:
         upsample(node, t)
         return
-    coordinates = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    axes = resized(node, t)
-    if node.attributes.get("antialias", 0) and any(axis.out < axis.length for axis in axes):
-        raise Refused("antialias is not supported")
-    resample(node, t, axes, coordinates, node.attributes.get("nearest_mode", "round_prefer_floor"))
+    given = node.attributes
+    options = {
+        "coordinates": given.get("coordinate_transformation_mode", "half_pixel"),
+        "rounding": given.get("nearest_mode", "round_prefer_floor"),
+        "cubic_coeff_a": given.get("cubic_coeff_a", -0.75),
+        "exclude_outside": bool(given.get("exclude_outside", 0)),
+        "antialias": bool(given.get("antialias", 0)),
+    }
+    resample(node, t, resized(node, t), options)
 
 
 def resized(node: OnnxNode, t: Translation) -> list[Axis]:
@@ -72,10 +80,10 @@ def resized(node: OnnxNode, t: Translation) -> list[Axis]:
     return found
 
 
-def resample(node: OnnxNode, t: Translation, axes: Sequence[Axis], coordinates: str, rounding: str) -> None:
+def resample(node: OnnxNode, t: Translation, axes: Sequence[Axis], options: dict[str, Any]) -> None:
     """Add a layer that resamples the last two axes, or the last one of sequences."""
     x, mode = node.inputs[0], node.attributes.get("mode", "nearest")
-    mode = {"bilinear": "linear"}.get(mode, mode)
+    options = {"mode": {"bilinear": "linear"}.get(mode, mode), **options}
     if all(axis.out == axis.length and axis.scale == 1 for axis in axes):
         t.same(node, x)
         return
@@ -86,7 +94,7 @@ def resample(node: OnnxNode, t: Translation, axes: Sequence[Axis], coordinates: 
         raise Refused("it resamples other axes than height and width, or the length of a sequence")
     sequence = len(axes) == 2
     of_image = [Axis(1, 1, 1.0), axes[1]] if sequence else axes[1:]
-    layer = fitting(of_image, mode, coordinates, rounding)
+    layer = fitting(of_image, options)
     if sequence:
         made = t.apply(node, layer, t.reshape(node, x, (axes[0].length, 1, axes[1].length)))
         t.same(node, t.reshape(node, made, (axes[0].length, axes[1].out)))
@@ -94,47 +102,36 @@ def resample(node: OnnxNode, t: Translation, axes: Sequence[Axis], coordinates: 
         t.add(node, layer, x)
 
 
-def fitting(axes: Sequence[Axis], mode: str, coordinates: str, rounding: str) -> Layer:
-    """Return the layer whose pixels come from the places that ONNX says."""
-    if mode not in ("nearest", "linear"):
-        raise Refused(f"mode {mode!r} is not supported, nearest and linear are")
-    wanted = [places(axis, mode, coordinates, rounding) for axis in axes]
-    for options in candidates(axes, mode):
-        if all(np.allclose(found, w, 0, 1e-5) for found, w in zip(ramps(axes, options), wanted, strict=True)):
-            return Upsample(**options)
-    how = f"coordinate_transformation_mode {coordinates!r}" + (f" and {rounding!r}" if mode == "nearest" else "")
-    raise Refused(f"mode {mode!r} with {how} takes other pixels than Upsample, from {[*axes]}")
+def fitting(axes: Sequence[Axis], options: dict[str, Any]) -> Layer:
+    """Return the layer of these rules: the faster one, which PyTorch has too, if it does the same."""
+    for name, known in ("mode", ("nearest", *REACH)), ("coordinates", COORDINATES), ("rounding", ROUNDINGS):
+        if options[name] not in known:
+            raise Refused(f"{ATTRIBUTES[name]} {options[name]!r} is not supported, {', '.join(known)} are")
+    if options["coordinates"] == "align_corners" and any(abs(a.out - a.length * a.scale) > 1e-6 for a in axes):
+        raise Refused("align_corners with scales that do not give a whole size means different things to others")
+    if any(axis.length * axis.out > MOST_WEIGHTS for axis in axes):
+        raise Refused(f"it makes images of {[axis.out for axis in axes]} of {[axis.length for axis in axes]} pixels")
+    size: Any = tuple(axis.out for axis in axes)
+    factors: Any = tuple(axis.scale for axis in axes)
+    wanted = Resize(size, factors, **options)
+    for given in candidates(axes, options["mode"]):
+        if same(axes, Upsample(**given), wanted):
+            return Upsample(**given)
+    for single in Resize(size, **options), Resize(scale_factor=factors, **options):
+        if same(axes, single, wanted):
+            return single
+    return wanted
 
 
-def places(axis: Axis, mode: str, coordinates: str, rounding: str) -> Any:
-    """Return for each pixel of the output the place in the input that it shows."""
-    n, out, scale = axis
-    pixels = np.arange(out)
-    if coordinates == "align_corners":
-        if out != n * scale:
-            raise Refused("align_corners with scales that do not give a whole size means different things to others")
-        found = pixels * ((n - 1) / (out - 1)) if out > 1 else np.zeros(1)
-    elif coordinates == "asymmetric":
-        found = pixels / scale
-    elif coordinates in ("half_pixel", "pytorch_half_pixel"):
-        found = (pixels + 0.5) / scale - 0.5
-        if out == 1 and coordinates == "pytorch_half_pixel":
-            found = np.zeros(1)
-    elif coordinates == "half_pixel_symmetric":
-        found = n / 2 * (1 - out / (scale * n)) + (pixels + 0.5) / scale - 0.5
-    elif coordinates == "tf_half_pixel_for_nn":
-        found = (pixels + 0.5) / scale
-    else:
-        raise Refused(f"coordinate_transformation_mode {coordinates!r} is not supported")
-    if mode == "nearest":
-        round_to: dict[str, Callable[[Any], Any]] = {
-            "floor": np.floor,
-            "ceil": np.ceil,
-            "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-            "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-        }
-        found = round_to[rounding](np.round(found, 9))  # 2.0000000001 is 2
-    return np.clip(found, 0, n - 1)
+def same(axes: Sequence[Axis], layer: Any, other: Any) -> bool:
+    """Return whether two layers make the same of images."""
+    (H, OH, _), (W, OW, _) = axes
+    if not layer.output_shape((H, 1, W, 1)) == other.output_shape((H, 1, W, 1)) == (OH, 1, OW, 1):
+        return False
+    return all(
+        np.allclose(layer.weights(i, n, out), other.weights(i, n, out), rtol=0, atol=1e-5)
+        for i, (n, out, _) in enumerate(axes)
+    )
 
 
 def candidates(axes: Sequence[Axis], mode: str) -> Iterator[dict[str, Any]]:
@@ -149,13 +146,4 @@ def candidates(axes: Sequence[Axis], mode: str) -> Iterator[dict[str, Any]]:
         if mode == "nearest":
             yield given
         else:
-            yield from (given | {"mode": "bilinear", "align_corners": corners} for corners in (False, True))
-
-
-def ramps(axes: Sequence[Axis], options: dict[str, Any]) -> Iterator[Any]:
-    """Yield the places that the pixels of a layer show, along the height and along the width."""
-    for i, axis in enumerate(axes):
-        other = axes[1 - i].length
-        image = np.broadcast_to(np.arange(float(axis.length))[:, None], (axis.length, other))
-        made = functional.interpolate(np.array(image if i == 0 else image.T)[None, None], **options)[0, 0]
-        yield made[:, 0] if i == 0 else made[0]
+            yield from (given | {"mode": f"bi{mode}", "align_corners": corners} for corners in (False, True))

@@ -173,7 +173,7 @@ from im2colnet.testing.oracles.pooling import (
     total,
     total_grad,
 )
-from im2colnet.testing.oracles.resampling import upsample, upsample_grad
+from im2colnet.testing.oracles.resampling import resize, resize_grad, upsample, upsample_grad
 from im2colnet.testing.oracles.shaping import (
     channel_shuffle,
     channel_shuffle_grad,
@@ -372,6 +372,8 @@ __all__ = [
     "replication_pad2d",
     "replication_pad2d_grad",
     "reshape",
+    "resize",
+    "resize_grad",
     "rms_norm",
     "rms_norm_grad",
     "rmsprop_step",
