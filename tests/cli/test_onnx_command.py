@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from onnx_files import external, model, node, tensors
+
+import im2colnet as ic
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -16,8 +19,6 @@ def write(path, made):
 @pytest.fixture
 def conv(folder):
     """A file whose images have no known size."""
-    import numpy as np
-
     arrays = {"w": np.ones((4, 3, 3, 3), "float32")}
     return write(folder / "conv.onnx", model([node("Conv", "x w", "y")], {"x": ("N", 3, None, None)}, arrays=arrays))
 
@@ -73,6 +74,22 @@ def test_the_operators_that_are_known(run):
     assert "Conv2d" in rows["Conv"]["layer"]
 
 
+def test_a_checkpoint_is_written_as_an_onnx_file(run, trained, digits, folder):
+    for source, more in ((trained, ()), (trained.parent, ("--opset", "17"))):
+        out, err = run("onnx", source, "--out", "net.onnx", *more)
+        assert err == ""
+        assert out.startswith(f"net.onnx: the network of {trained}, ")
+        assert out.endswith(", for batches of 1×8×8\n")
+        net = ic.Trainer.load(trained).net
+        images = digits[:5].astype("float32") / 255
+        np.testing.assert_allclose(ic.onnx.load("net.onnx").predict(images), net.predict(images), rtol=0, atol=1e-5)
+        assert json.loads(run("onnx", "net.onnx", "--json")[0])["opset"] == int((more or ("", "22"))[1])
+    facts = json.loads(run("onnx", trained, "--out", "net.onnx", "--json")[0])
+    assert facts["bytes"] == (folder / "net.onnx").stat().st_size
+    assert "give its name too: --out network.onnx" in run("onnx", trained, code=2)[1]
+    assert "opset" in run("onnx", trained, "--out", "net.onnx", "--opset", "3", code=1)[1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -83,6 +100,9 @@ def test_the_operators_that_are_known(run):
         ("a.onnx", "--input-shape", "1,2,3,4"),
         ("a.onnx", "--input-shape", "3,x"),
         ("a.onnx", "--batch-size", "0"),
+        ("a.onnx", "--opset", "17"),
+        ("a.safetensors", "--out", "a.onnx", "--batch-size", "2"),
+        ("a.safetensors", "--out", "a.txt"),
     ],
 )
 def test_wrong_usage(run, arguments):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import textwrap
 from typing import Any
 
 from im2colnet import onnx
-from im2colnet.cli.arguments import MAX_INTEGER, Commands, UsageError, add_command, add_machine, positive
+from im2colnet.cli.arguments import MAX_INTEGER, Commands, UsageError, add_command, add_machine, file_ending, positive
 from im2colnet.cli.report import Report
+from im2colnet.cli.run_folder import checkpoint_of
 from im2colnet.onnx.fold import ELEMENTWISE, OTHERS, REDUCTIONS
-from im2colnet.text import amount, count, printable, shape_text, shortened, table
+from im2colnet.text import amount, count, printable, shape_text, shortened, size_text, table
+from im2colnet.training.trainer import Trainer
 
 ORDER = 55
+#: arguments that say what to do with a file
+OPTIONS = {"file", "input_shape", "batch_size", "max_bytes", "out", "opset", "backend", "threads"}
 
 
 def register(commands: Commands) -> None:
@@ -44,6 +49,12 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", help="the batch size to count for (default: 1)")
     parser.add_argument("--max-bytes", type=positive, metavar="BYTES", help="the limit of its size (default: 2 GiB)")
+    parser.add_argument(
+        "--out", type=file_ending(".onnx"), metavar="FILE", help="write the network of a checkpoint as this ONNX file"
+    )
+    parser.add_argument(
+        "--opset", type=positive, metavar="N", help="the version of ONNX's operators that --out writes (default: 22)"
+    )
     add_machine(parser)
 
 
@@ -56,20 +67,51 @@ def sample_shape(value: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Look at a file, or list the operators."""
+    """Look at a file, list the operators, or write a file."""
+    given = {name for name, value in vars(args).items() if name in OPTIONS and value is not None}
     if args.operators:
-        unused = [name for name in ("file", "input_shape", "batch_size", "max_bytes", "backend") if vars(args)[name]]
-        if unused:
+        if given:
             raise UsageError("--operators goes with no other argument but --json")
         return Report(_operators(), operators_text)
     if not args.file:
         raise UsageError("give an ONNX file, or --operators for the list of those that are known")
+    if args.out:
+        if given & {"batch_size", "max_bytes"}:
+            raise UsageError("--batch-size and --max-bytes are for looking at a file: leave them out with --out")
+        return Report(_write(args), written_text)
+    if args.opset:
+        raise UsageError("--opset goes with --out, which writes a file")
+    if os.path.isdir(args.file) or args.file.endswith(".safetensors"):
+        raise UsageError("to write a checkpoint as an ONNX file, give its name too: --out network.onnx")
     limit = {"max_bytes": args.max_bytes} if args.max_bytes else {}
     facts = onnx.inspect(args.file, args.input_shape, batch_size=args.batch_size or 1, **limit)
     error = "\n".join(facts["missing"])
     if "input_shape=(" in error:
         error += "; on the command line by --input-shape, such as --input-shape 3,224,224"
     return Report(facts, describe, error=error)
+
+
+# A file is written ---------------------------------------------------------------------------------------------------
+def _write(args: argparse.Namespace) -> dict[str, Any]:
+    checkpoint = checkpoint_of(args.file)
+    net = Trainer.load(checkpoint).net
+    more = {"opset": args.opset} if args.opset else {}
+    onnx.save(net, args.out, args.input_shape, **more)
+    return {
+        "onnx": args.out,
+        "checkpoint": checkpoint,
+        "input_shape": list(net.check_shape(args.input_shape)),
+        "parameters": net.graph.size,
+        "bytes": os.path.getsize(args.out),
+    }
+
+
+def written_text(facts: dict[str, Any], width: int | None) -> str:
+    """Return what was written."""
+    return (
+        f"{facts['onnx']}: the network of {facts['checkpoint']}, {count(facts['parameters'], 'parameter')},"
+        f" {amount(facts['bytes'], 1024)}B, for batches of {size_text(facts['input_shape'])}"
+    )
 
 
 # The operators that are known ----------------------------------------------------------------------------------------
