@@ -82,6 +82,15 @@ def test_label_smoothing_of_the_guide(guide):
         assert gradient[i] == pytest.approx((loss(logits + step) - loss(logits - step)) / (2 * h), abs=1e-8)
 
 
+def test_onnx():
+    names = run(*programs("docs/onnx.md"))
+    assert names["facts"]["missing"] == []
+    images = names["test"].images[:3]
+    np.testing.assert_allclose(
+        ic.onnx.load("tuned.onnx").predict(images), names["imported"].predict(images), rtol=0, atol=1e-5
+    )
+
+
 def test_how_it_works():
     layers = [p for p in programs("docs/how-it-works.md") if "ic.Layer" in p]
     names = run(*layers)
