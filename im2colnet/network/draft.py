@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from im2colnet.backend import Backend
@@ -141,6 +142,11 @@ class Draft:
             entry = self.entries[name]
             is_last = isinstance(entry.layer, Softmax) and entry.layer.dim % (len(entry.shape) + 1) == 1
             yield entry.reads[0] if is_last and entry.reads[0] != INPUT else name
+
+    def size(self) -> int:
+        """Return how many numbers all parameters and the state of the layers have."""
+        layers = [entry.layer for entry in self.entries.values()]
+        return sum(prod(p.shape) for layer in layers for p in (*layer.parameters().values(), *layer.state().values()))
 
     def net(self) -> Net:
         """Return the network, without its parameters."""

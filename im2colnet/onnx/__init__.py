@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from im2colnet.backend import Backend
-from im2colnet.errors import InputWarning
+from im2colnet.errors import InputWarning, ModelError
 from im2colnet.network import Net
 from im2colnet.onnx import importers  # noqa: F401 - they register themselves
 from im2colnet.onnx.inspection import inspect
-from im2colnet.onnx.read import read
+from im2colnet.onnx.read import read, too_large
 from im2colnet.onnx.simplify import simplify
 from im2colnet.onnx.translate import IMPORTERS, Importer, translate
 from im2colnet.onnx.write import save
@@ -41,7 +41,7 @@ def load(
     input_shape : (C, H, W), (C, L) or (features,), optional
         Shape of a sample, where the file does not say it. The channels are first, whatever the file's order is.
     max_bytes : int
-        The most that the constants of the file may need.
+        Limit of the file's size, of that of all its constants together, and of the parameters that are made of them.
     backend : str or Backend, optional
         Where the parameters live; see :func:`im2colnet.get_backend`.
 
@@ -64,7 +64,10 @@ def load(
     found.check()
     for note in found.notes:
         warnings.warn(f"{model.name}: {note}", InputWarning, stacklevel=2)
-    return simplify(found.draft).network(backend)
+    draft = simplify(found.draft)
+    if 4 * draft.size() > max_bytes:
+        raise ModelError(f"{model.name}: {too_large(4 * draft.size(), max_bytes, 'the parameters of its layers')}")
+    return draft.network(backend)
 
 
 def supported() -> list[Importer]:

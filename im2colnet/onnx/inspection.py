@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from math import prod
 from typing import Any
 
 from im2colnet.checks import whole
@@ -86,7 +85,7 @@ def inspect(
             row["shape"] = ["N", *draft.shape(layer)]
         facts["notes"] += _endings(draft, model.outputs)
         try:
-            facts |= _costs(draft.net(), batch_size)
+            facts |= _costs(draft.net(), draft.size(), batch_size)
         except Im2colnetError as error:  # images that are too large for any memory
             facts["missing"].append(str(error))
     return facts
@@ -152,15 +151,17 @@ def _endings(draft: Draft, outputs: Sequence[str]) -> Iterator[str]:
             yield f"{which} what a sigmoid gives, and BCEWithLogitsLoss has a sigmoid of its own: train it without one"
 
 
-def _costs(net: Net, batch_size: int) -> dict[str, Any]:
-    """Return the parameters of a network, its FLOPs for a sample, and its memory for a batch."""
+def _costs(net: Net, size: int, batch_size: int) -> dict[str, Any]:
+    """Return the parameters of a network, its FLOPs for a sample, and its memory for a batch.
+
+    ``size`` is how many numbers its parameters and its state have.
+    """
     shape = net.check_shape(None)
     layers = net.summary_facts(shape, 1)
-    numbers = net.graph.size + sum(prod(p.shape) for node in net.graph.nodes for p in node.layer.state().values())
     memory: dict[str, Any] = {"batch_size": batch_size}
     for purpose in ("inference", "training"):
         planned = net.plan(batch_size, shape, training=purpose == "training")
-        memory[purpose] = numbers * ITEM_BYTES[planned.dtype] + sum(planned.memory().values())
+        memory[purpose] = size * ITEM_BYTES[planned.dtype] + sum(planned.memory().values())
     return {
         "input_shape": list(shape),
         "layers": len(layers["layers"]),

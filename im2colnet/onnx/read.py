@@ -155,7 +155,7 @@ def _content(path: str, label: str, max_bytes: int) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise ModelError(f"{label} is a folder, a pipe or a device: a file is needed")
             if found.st_size > max_bytes:
-                raise ModelError(f"{label}: {_too_large(found.st_size, max_bytes)}")
+                raise ModelError(f"{label}: {too_large(found.st_size, max_bytes)}")
             return file.read(found.st_size)
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
@@ -164,7 +164,8 @@ def _content(path: str, label: str, max_bytes: int) -> bytes:
         raise ModelError(f"cannot read {label}: {reason}") from error
 
 
-def _too_large(needed: int, limit: int, what: str = "it") -> str:
+def too_large(needed: int, limit: int, what: str = "it") -> str:
+    """Return what to say of something that needs more bytes than it may."""
     return f"{what} would take {amount(needed, 1024)}B, the limit is {amount(limit, 1024)}B: max_bytes=... raises it"
 
 
@@ -244,7 +245,7 @@ def check_memory(data: bytes, descriptor: Any, max_bytes: int) -> None:
         if at > end:
             raise damaged
         if needed > max_bytes:
-            raise ModelError(_too_large(needed, max_bytes, "reading it"))
+            raise ModelError(too_large(needed, max_bytes, "reading it"))
 
 
 # From protobuf to a model -------------------------------------------------------------------------------------------
@@ -526,10 +527,10 @@ class _Reader:
         size = np.dtype(stored).itemsize
         needed = prod(dims) * size
         if prod(max(d, 1) for d in dims) * max(size, np.dtype(result).itemsize) > self.max_bytes:
-            raise _Problem(f"of shape {_cut(dims)}: {_too_large(prod(dims) * size, self.max_bytes)}")
+            raise _Problem(f"of shape {_cut(dims)}: {too_large(prod(dims) * size, self.max_bytes)}")
         self.bytes += prod(dims) * np.dtype(result).itemsize
         if self.bytes > self.max_bytes:
-            raise ModelError(_too_large(self.bytes, self.max_bytes, "its tensors"))
+            raise ModelError(too_large(self.bytes, self.max_bytes, "its tensors"))
         if tensor.data_location == tensor.EXTERNAL:
             data: Any = self.outside(tensor, needed)
             array = np.frombuffer(data, stored, prod(dims)) if needed else np.zeros(0, stored)

@@ -228,6 +228,25 @@ def test_messages_within_each_other():
     refused(b"\x3a" + length(len(value)) + value, "its parts are too deep within each other")
 
 
+@pytest.mark.parametrize(
+    ("made", "arrays", "side"),
+    [
+        (node("Resize", "x _ s", "y"), {"s": np.array([1, 1, 1e5, 1e5], "float32")}, 8),
+        (node("Resize", "x _ s", "y"), {"s": np.array([1, 1, 1e9, 1], "float32")}, 8),
+        (node("Upsample", "x s", "y"), {"s": np.array([1, 1, 1e9, 1], "float32")}, 8),
+        (node("Expand", "x s", "y"), {"s": np.array([1, 3, 10**5, 10**5])}, 1),
+        (node("LayerNormalization", "x o o", "y", axis=1), {"o": np.ones(1, "float32")}, 10**5),
+        (node("Tile", "x s", "y"), {"s": np.array([1, 10**9, 1, 1])}, 8),
+        (node("PRelu", "x o", "y"), {"o": np.ones((3, 1, 1), "float32")}, 10**5),
+    ],
+)
+def test_layers_that_would_be_large(made, arrays, side):
+    """Whatever the nodes of a small file ask for, no array of it is made."""
+    try_it(
+        model([made], {"x": ("N", 3, side, side)}, arrays=arrays, opset=9 if made.op_type == "Upsample" else 17), None
+    )
+
+
 # External data -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("location", "more", "text"),
@@ -288,13 +307,13 @@ def test_unknown_keys_of_external_data_mean_nothing(tmp_path):
 EXAMPLES = [example.SerializeToString() for example in onnx_files.EXAMPLES]
 
 
-def try_it(data):
+def try_it(data, shape=(3, 8, 8)):
     """It becomes a network or an error of the library, and that takes little memory."""
     tracemalloc.start()
     try:
         with suppress(ic.Im2colnetError), warnings.catch_warnings():
             warnings.simplefilter("ignore", ic.InputWarning)
-            ic.onnx.load(data, (3, 8, 8), max_bytes=MB)
+            ic.onnx.load(data, shape, max_bytes=MB)
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -57,6 +57,7 @@ def instance_normalization(node: OnnxNode, t: Translation) -> None:
 def group_normalization(node: OnnxNode, t: Translation) -> None:
     groups, channels = node.attributes["num_groups"], t.shape(node.inputs[0])[1]
     weights = {"weight": t.known(node, 1, "scale"), "bias": t.known(node, 2, "bias")}
+    t.check_room((channels,))
     if node.opset < 21:  # they are of groups, not of channels
         weights = {key: np.repeat(array, channels // len(array)) for key, array in weights.items()}
     t.add(
