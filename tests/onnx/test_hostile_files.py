@@ -233,6 +233,7 @@ def test_messages_within_each_other():
     [
         (node("Resize", "x _ s", "y"), {"s": np.array([1, 1, 1e5, 1e5], "float32")}, 8),
         (node("Resize", "x _ s", "y"), {"s": np.array([1, 1, 1e9, 1], "float32")}, 8),
+        (node("Resize", "x _ s", "y"), {"s": np.array([1, 1, 0.5, 0.5], "float32")}, 2**31 - 1),
         (node("Upsample", "x s", "y"), {"s": np.array([1, 1, 1e9, 1], "float32")}, 8),
         (node("Expand", "x s", "y"), {"s": np.array([1, 3, 10**5, 10**5])}, 1),
         (node("LayerNormalization", "x o o", "y", axis=1), {"o": np.ones(1, "float32")}, 10**5),

@@ -88,7 +88,7 @@ def resample(node: OnnxNode, t: Translation, axes: Sequence[Axis], options: dict
         t.same(node, x)
         return
     t.check_room([axis.out for axis in axes])
-    if not all(0 < axis.out <= MOST_PIXELS for axis in axes):
+    if not all(0 < axis.out <= MOST_PIXELS and axis.length <= MOST_PIXELS for axis in axes):
         raise Refused(f"it makes images of {[axis.out for axis in axes]}")
     if len(axes) not in (2, 3) or axes[0].out != axes[0].length:
         raise Refused("it resamples other axes than height and width, or the length of a sequence")
