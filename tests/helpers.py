@@ -15,16 +15,7 @@ from im2colnet.backend import Division, shard_sizes
 from im2colnet.layers import Layer, Parameter
 from im2colnet.layout import user_shape
 from im2colnet.testing.cases import LayerCase
-
-
-def rows(x):
-    """Images (N, C, H, W) as the library stores them, (H, C, W, N); others with the batch last."""
-    return np.ascontiguousarray(x.transpose(2, 1, 3, 0) if x.ndim == 4 else np.moveaxis(x, 0, -1))
-
-
-def images(x):
-    """The inverse of ``rows``."""
-    return np.ascontiguousarray(x.transpose(3, 1, 0, 2) if x.ndim == 4 else np.moveaxis(x, -1, 0))
+from im2colnet.testing.conformance.base import images, rows
 
 
 def normal(*shape, seed=0, dtype="float64"):

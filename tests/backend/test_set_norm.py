@@ -7,20 +7,10 @@ import pytest
 from helpers import normal
 from numpy.testing import assert_allclose
 
+from im2colnet.testing.conformance.normalization import PARTS, exact_set_norm
+
 SHAPE = (3, 2, 4, 5)  # of a sample
-PARTS = "inverse", "mean", "rest"
 EVERY = list(chain.from_iterable(combinations(range(4), n) for n in range(1, 5)))
-
-
-def exact(x, dy, over, weight, bias, eps, centred):
-    """Output and gradients in float64."""
-    x, dy, weight = (np.asarray(each, "float64") for each in (x, dy, 1 if weight is None else weight))
-    centre = x - x.mean(over, keepdims=True) if centred else x
-    inverse = 1 / np.sqrt((centre**2).mean(over, keepdims=True) + eps)
-    n, g = centre * inverse, dy * weight
-    across = (g * n).mean(over, keepdims=True)
-    dx = (g - n * across - (g.mean(over, keepdims=True) if centred else 0)) * inverse
-    return {"y": n * weight + (0 if bias is None else bias), "dx": dx, "dbias": dy, "dweight": dy * n}
 
 
 def found(backend, x, dy, over, weight, bias, eps, centred, asked):
@@ -36,7 +26,7 @@ def found(backend, x, dy, over, weight, bias, eps, centred, asked):
 
 
 def check(backend, x, dy, over, weight=None, bias=None, centred=True, eps=1e-3, tolerance=1e-11, **asked):
-    expected = exact(x, dy, over, weight, bias, eps, centred)
+    expected = exact_set_norm(x, dy, over, weight, bias, eps, centred)
     for name, value in found(backend, x, dy, over, weight, bias, eps, centred, {"dx": x.shape} | asked).items():
         wanted = expected[name]
         if name in asked:
@@ -83,22 +73,3 @@ def test_the_first_number_may_lie_far_from_the_others(every_backend):
     x, dy = 1 + normal(50, 4, 3) / 1e3, normal(50, 4, 3, seed=1)
     x[0] = 1e5
     check(every_backend, x, dy, (0,), tolerance=1e-9)
-
-
-def test_equal_numbers_give_exactly_the_bias(every_backend):
-    x, bias = np.full((4, 6, 5, 3), 1 / 3, "float32") * [1, 1000, 1e-9], normal(1, 6, 1, 1, dtype="float32")
-    x = x.astype("float32")
-    y = found(every_backend, x, x, (0, 2), None, bias, 1e-5, True, {"dx": x.shape})["y"]
-    assert (y == np.broadcast_to(bias, x.shape)).all()
-
-
-def test_epsilon_is_asked_for_at_each_call(every_backend):
-    x, eps = every_backend.asarray(normal(6, 4, 3)), iter([0.5, 100.0])
-    inverse, y = (every_backend.empty(shape, "float64") for shape in ((1, 4, 3), (6, 4, 3)))
-    calls = every_backend.set_norm.prepare(x, (0,), lambda: next(eps), inverse=inverse, out=y)
-    for wanted in (0.5, 100.0):
-        with every_backend.context():
-            for call in calls:
-                call()
-        exactly = 1 / np.sqrt((normal(6, 4, 3) ** 2).mean(0, keepdims=True) + wanted)
-        assert_allclose(every_backend.to_numpy(inverse), exactly)
