@@ -12,3 +12,10 @@ grep -q "demo.*im2colnet-demo.*yes" backends.log || fail "the plug-in is not lis
 IM2COLNET_BACKEND=demo "$user/bin/im2colnet" train --json --epochs 2 >demo.json
 python3 "$root/.ci/accuracy.py" 0.8 demo.json
 IM2COLNET_BACKEND=demo "$user/bin/python" "$root/.ci/plugin_step.py"
+
+section "It is certified, by the command and by pytest"
+"$user/bin/im2colnet" check-backend demo --plant
+need_wheel
+make_environment "$work/pytest"
+"$work/pytest/bin/python" -m pip install --quiet pytest "$wheel" "$work"/plugin/*.whl
+"$work/pytest/bin/python" -m pytest --im2colnet-backend demo
