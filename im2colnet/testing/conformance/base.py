@@ -383,7 +383,7 @@ def described(args: Sequence[Any], options: dict[str, Any], written: dict[str, S
         if isinstance(value, Window):
             fields = zip(value._fields, value, Window(value.kernel), strict=True)
             return f"window {', '.join(f'{n} {v}' for n, v, usual in fields if v != usual or n == 'kernel')}"
-        return repr(value)
+        return "a function" if callable(value) else "statistics" if hasattr(value, "_fields") else repr(value)
 
     named = {**options, **written}
     return ", ".join([*map(text, args), *(f"{name}={text(value)}" for name, value in named.items())])
@@ -404,6 +404,8 @@ class _Ways:
 
     def there(self, name: str, value: Any) -> Any:
         """An argument on the backend."""
+        if hasattr(value, "_fields") and all(map(_array, value)):
+            return type(value)(*(self.there(name, part) for part in value))
         if not _array(value):
             return value
         if self.layout == "contiguous" and name in WEIGHTS:
@@ -441,8 +443,9 @@ class _Ways:
         if self.layout == "contiguous":
             self._check_prepared(expected, scratch)
         for name, value in self.host.items():
-            if _array(value) and not _same(self.subject.back(self.given[name]), value):
-                raise self.subject.wrong(f"{self.name} changes its argument {name}")
+            for array, before in zip(_arrays(self.given[name], value), _arrays(value, value), strict=True):
+                if not _same(self.subject.back(array), before):
+                    raise self.subject.wrong(f"{self.name} changes its argument {name}")
         return expected["out"] if not self.written else expected
 
     def _check_result(self, out: Array) -> None:
@@ -455,16 +458,17 @@ class _Ways:
 
     def _check_prepared(self, expected: dict[str, Any], scratch: dict[str, Any]) -> None:
         """Make calls while the arguments hold other numbers, and again when they hold the right ones."""
-        others = {
-            name: self.there(name, other_numbers(value) if _array(value) else value)
-            for name, value in self.host.items()
-        }
+        others = {}
+        for name, value in self.host.items():
+            others[name] = self.there(name, value)
+            for array, numbers in zip(_arrays(others[name], value), _arrays(value, value), strict=True):
+                array[...] = self.there("", other_numbers(numbers))
         results = self.lent()
         calls = self.kernel.prepare(**others, **results, **scratch)
         run(calls)
         for name, value in self.host.items():
-            if _array(value):
-                others[name][...] = self.there(name, value)
+            for array, numbers in zip(_arrays(others[name], value), _arrays(value, value), strict=True):
+                array[...] = self.there("", numbers)
         for time in "once", "twice":
             run(calls)
             self._agree(results, expected, f"prepared and made {time}")
@@ -480,6 +484,13 @@ class _Ways:
 
 def _array(value: Any) -> bool:
     return isinstance(value, np.ndarray)
+
+
+def _arrays(value: Any, host: Any) -> list[Any]:
+    """The arrays of an argument: itself, or the fields of a named tuple; ``host`` is what it is on the host."""
+    if hasattr(host, "_fields") and all(map(_array, host)):
+        return list(value)
+    return [value] if _array(host) else []
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from im2colnet.backend import Statistics
 from im2colnet.host import np
 from im2colnet.testing import oracles
 from im2colnet.testing.conformance.activation import exactly
@@ -17,7 +19,7 @@ from im2colnet.testing.conformance.base import (
     rows,
     spoiling,
 )
-from im2colnet.types import Shape, Spec, accumulator
+from im2colnet.types import Shape, Spec, accumulator, run
 
 #: shapes (N, C, H, W) of batches, and the mean of their numbers
 BATCHES: list[tuple[tuple[int, int, int, int], float]] = [
@@ -90,6 +92,60 @@ def batch_norm(subject: Subject, x: Any, dy: Any, affine: bool = True, momentum:
         subject.compare("the input's gradient", images(back(dx)), exact_dx, dtype, slack)
         for name, found, wanted in zip(("mean", "variance"), running, exact_running, strict=True):
             subject.compare(f"the running {name}", back(found), wanted, of_type if dtype == of_type else dtype)
+
+
+def exact_line(sums: Any, n: int, eps: float, weight: Any, bias: Any) -> Statistics:
+    """The rows of :class:`Statistics` in float64."""
+    mean, var = sums / n
+    inverse = 1 / np.sqrt(var + eps)
+    scale = inverse if weight is None else inverse * weight
+    return Statistics(mean, var, inverse, scale, (0 if bias is None else bias) - mean * scale)
+
+
+def statistics(subject: Subject, dtype: str) -> Iterator[tuple[Any, int, float, Any, Any]]:
+    """Yield sums over n numbers of each of 3 channels, n, epsilon, weight and bias."""
+    for i, n in enumerate((2, 60, 1000)):
+        sums = n * np.stack([subject.normal(3), 0.1 + subject.normal(3) ** 2])
+        weight, bias = subject.normal(2, 3, dtype=accumulator(dtype))
+        yield sums, n, 1e-3, weight if i != 1 else None, bias if i != 2 else None
+
+
+def check_batch_norm_line(subject: Subject, dtype: str) -> None:
+    """Scale and shift of each channel, with and without weight and bias."""
+    for sums, n, eps, weight, bias in statistics(subject, dtype):
+        line = subject.call("batch_norm_line", sums, n, lambda eps=eps: eps, weight, bias)
+        for name, found, exact in zip(Statistics._fields, line, exact_line(sums, n, eps, weight, bias), strict=True):
+            subject.compare(name, found, exact, "float64")
+
+
+def check_batch_norm_grad_line(subject: Subject, dtype: str) -> None:
+    """The factors of the input's gradient."""
+    for sums, n, eps, weight, bias in statistics(subject, dtype):
+        of, gradients = exact_line(sums, n, eps, weight, bias), n * subject.normal(2, 3)
+        found = subject.call("batch_norm_grad_line", gradients, n, of)
+        b = -of.scale * of.inverse**2 * gradients[1] / n
+        subject.compare("b", found[0], b, "float64")
+        subject.compare("c", found[1], -of.scale * gradients[0] / n - b * of.mean, "float64")
+
+
+def check_batch_norm_running(subject: Subject, dtype: str) -> None:
+    """Running statistics move in place, once for each call; what they move to stays."""
+    backend, kept = subject.backend, accumulator(dtype)
+    for sums, n, eps, weight, bias in statistics(subject, dtype):
+        of, start = exact_line(sums, n, eps, weight, bias), subject.normal(2, 3, dtype=kept)
+        with subject.on(f"batch_norm_running over n = {n}, momentum 0.3"), backend.context():
+            there = Statistics(*map(subject.there, of))
+            mean, var = map(subject.there, start)
+            calls = backend.batch_norm_running.prepare(there, n, 0.3, mean, var)
+            backend.batch_norm_running(there, n, 0.3, mean, var)
+            exact = start.astype("float64")
+            for time in ("one call", "another, prepared", "one more of the same"):
+                exact = 0.7 * exact + 0.3 * np.stack([of.mean, of.var * n / (n - 1)])
+                for name, found, wanted in zip(("mean", "variance"), (mean, var), exact, strict=True):
+                    subject.compare(f"the running {name} after {time}", subject.back(found), wanted, kept)
+                run(calls)
+            for name, found, before in zip(of._fields, there, of, strict=True):
+                subject.equal(f"{name}, which is read,", subject.back(found), before)
 
 
 def channel_affine(subject: Subject, x: Any, other: Any, kind: str | None) -> None:
@@ -284,6 +340,9 @@ CHECKS = [
     Check("batch_norm_sums", check_batch_norm_sums),
     Check("batch_norm_grad_sums", check_batch_norm_grad_sums),
     Check("batch_norm", check_batch_norm),
+    Check("batch_norm_line", check_batch_norm_line),
+    Check("batch_norm_grad_line", check_batch_norm_grad_line),
+    Check("batch_norm_running", check_batch_norm_running),
     Check("channel_affine", check_channel_affine),
     Check("set_norm", check_set_norm),
     Check("set_norm_grads", check_set_norm_grads),
@@ -322,6 +381,25 @@ def without_variance(call: Call) -> Any:
     return call.backend.asarray(0 * mean), call.backend.asarray(-scale * sums[0] / n)
 
 
+def outside_in_rows(line: Any) -> Any:
+    """``1 / (√var + eps)`` among the rows."""
+    line[2] = 1 / (np.sqrt(line[1]) + 1e-3)
+    return line
+
+
+def without_b(line: Any) -> Any:
+    """0 in place of b."""
+    line[0] = 0
+    return line
+
+
+def spoiling_statistics(call: Call) -> Any:
+    """The mean of the batch is set to the running one."""
+    result, of = call.right(**call.arguments), call.arguments["of"]
+    of.mean[...] = call.arguments["mean"]
+    return result
+
+
 def first_channel_twice(array: Any) -> Any:
     """The first channel in the place of the last."""
     array[:, -1] = array[:, 0]
@@ -341,6 +419,16 @@ FAULTS = [
     Fault("batch_norm", "eps is outside of the root", "batch_norm_statistics", eps_outside),
     Fault("batch_norm", "the gradient lacks the term of the variance", "batch_norm_input_grad", without_variance),
     Fault("batch_norm", "momentum is the old mean's", "batch_norm_running", changing(momentum=lambda m: 1 - m)),
+    Fault("batch_norm_line", "eps is outside of the root", "batch_norm_line", spoiling(outside_in_rows)),
+    Fault("batch_norm_line", "the bias is forgotten", "batch_norm_line", changing(bias=lambda b: None)),
+    Fault("batch_norm_grad_line", "the term of the variance is missing", "batch_norm_grad_line", spoiling(without_b)),
+    Fault("batch_norm_running", "the running variance is biased", "batch_norm_running", changing(n=lambda n: 10**9)),
+    Fault(
+        "batch_norm_running",
+        "the batch's statistics are changed too",
+        "batch_norm_running",
+        spoiling_statistics,
+    ),
     Fault("channel_affine", "the second scale is squared", "channel_affine", changing(other_scale=squared)),
     Fault("channel_affine", "the activation is ignored", "channel_affine", changing(activation=lambda kind: None)),
     Fault("set_norm", "the bias is forgotten", "set_norm", changing(bias=lambda b: None)),
