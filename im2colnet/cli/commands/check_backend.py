@@ -20,7 +20,7 @@ from im2colnet.text import count, duration
 if TYPE_CHECKING:
     from im2colnet.testing.check_backend import CheckResult, FaultResult
 
-ORDER = 75
+ORDER = 90
 #: columns of a check's name, and of the element types that it is made with
 NAME, DTYPES = 23, 40
 
@@ -31,7 +31,7 @@ def register(commands: Commands) -> None:
         commands,
         "check-backend",
         run,
-        "certify a backend: does each kernel compute what it must, however it is called?",
+        "check all that a backend must do, and certify it: for those who write one",
         """
         im2colnet check-backend numpy
         im2colnet check-backend cupy --only conv2d,matmul
@@ -40,12 +40,15 @@ def register(commands: Commands) -> None:
         operands="[NAME]",
         more="""
 
-What is checked: each kernel beside naive loops in float64, called in four ways that must agree to the bit (plainly;
-with out and scratch that hold NaN; by prepared calls; and what it reads must keep its bits), arrays in every memory
-order; arrays, random numbers and errors; every layer, loss and optimiser; whole trainings beside the textbook's
-kernels and on one, two and three workers.
+What is checked: each kernel beside naive loops in float64, in four ways that
+must agree to the bit (plainly; with out and scratch that hold NaN; by
+prepared calls; and what it reads keeps its bits), with arguments in every
+memory order; arrays, random numbers and errors; every layer, loss and
+optimiser; whole trainings beside the textbook's kernels, and on one, two and
+three workers.
 
-exit codes: 0 certified, 1 something is wrong, 2 wrong usage, also for a backend that does not exist""",
+exit codes: 0 certified, 1 something is wrong, 2 wrong usage, such as a
+backend that does not exist""",
     )
     parser.add_argument(
         "name",
