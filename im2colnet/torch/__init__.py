@@ -15,7 +15,7 @@ from typing import Any
 
 from im2colnet.backend import Backend
 from im2colnet.checks import whole
-from im2colnet.errors import BackendError, InputWarning, ModelError
+from im2colnet.errors import InputWarning, ModelError
 from im2colnet.network import Net
 from im2colnet.network.draft import INPUT
 from im2colnet.torch import importers  # noqa: F401 - they register themselves
@@ -56,9 +56,8 @@ def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend 
     Raises
     ------
     ModelError
-        If the module does something that is not supported; the message names all of it, and where it is.
-    BackendError
-        If PyTorch is not installed.
+        If the module does something that is not supported; the message names all of it, and where it is. Or if PyTorch
+        is not installed.
 
     Warns
     -----
@@ -80,7 +79,11 @@ def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend 
     scripted = [path for path, m in module.named_modules() if isinstance(m, torch.jit.ScriptModule)]
     if scripted:
         raise ModelError(f"{kind} was compiled by TorchScript: give the module that it was made of")
+    if hasattr(module, "_orig_mod"):
+        raise ModelError(f"{kind} was compiled by torch.compile: give the module that it was made of, module._orig_mod")
     _check_forward(module, kind)
+    if not hasattr(input_shape, "__len__") or not len(input_shape):
+        raise ModelError(f"input_shape must be a sample's, such as (channels, height, width), got {input_shape!r}")
     trace = Trace(torch, module, [whole("input_shape", n) for n in input_shape])
     with torch.enable_grad(), trace.tracing():
         made = _run(module, trace)
@@ -97,7 +100,7 @@ def _torch() -> Any:
     try:
         return import_module("torch")
     except ImportError as error:
-        raise BackendError("a module of PyTorch needs PyTorch: pip install torch (https://pytorch.org)") from error
+        raise ModelError("a module of PyTorch needs PyTorch: pip install torch (https://pytorch.org)") from error
 
 
 def _check_forward(module: Any, kind: str) -> None:

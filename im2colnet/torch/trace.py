@@ -25,11 +25,14 @@ from im2colnet.types import Shape
 F = TypeVar("F", bound=Callable[..., Any])
 #: name of a function, of a method or of a module's class -> what adds its layers; filled by the modules of `importers`
 IMPORTERS: dict[str, Callable[..., Any]] = {}
+#: other names that PyTorch takes for arguments
+ALIASES = {"axis": "dim", "keepdims": "keepdim", "split_size": "split_size_or_sections"}
 #: the batch size with which PyTorch is asked for the shape of what cannot be translated
 SAMPLES = 7
 #: functions whose result shows the numbers of what they read, so that a change in place is seen in both
 VIEWS = {"chunk", "contiguous", "expand", "flatten", "getitem", "narrow", "permute", "reshape", "select", "split"}
-VIEWS |= {"squeeze", "transpose", "unflatten", "unsqueeze", "view"}
+VIEWS |= {"mT", "squeeze", "swapaxes", "swapdims", "transpose", "unbind", "unflatten", "unsqueeze", "view"}
+VIEWS |= {"reshape_as", "split_with_sizes", "view_as"}
 
 
 class Refused(Exception):
@@ -100,7 +103,7 @@ class Trace:
         self._paths: dict[int, str] = {id(m): path for path, m in module.named_modules()}
         tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
         self._tensors = {id(tensor): name for name, tensor in reversed(tensors)}
-        first = next((tensor for _, tensor in tensors), None)
+        first = next((tensor for _, tensor in tensors if tensor.is_floating_point()), None)
         self.dtype, self.device = getattr(first, "dtype", None), getattr(first, "device", None)
         self._derived: list[Any] = []
         self._modules = [module]
@@ -177,7 +180,8 @@ class Trace:
         own = next(chain(module.parameters(False), module.buffers(False)), None) is not None
         if leaf and not own and type(module).__module__.startswith("torch"):
             return path
-        return f"{path}{'_' if own else '.'}{self.operation}" if path else self.operation
+        place = f"{path}{'_' if own else '.'}{self.operation}" if path else self.operation
+        return f"{place}_" if place in self._paths.values() else place
 
     def _path(self) -> str:
         """Return the name of the innermost module that has one."""
@@ -192,7 +196,7 @@ class Trace:
         try:
             self.check_read(args, kwargs)
             if operation in IMPORTERS:
-                made = self._translate(operation, args, kwargs)
+                made = self.apply(operation, *args, **kwargs)
             else:
                 self._lacks(operation)
                 made = self._missing(function, args, kwargs)
@@ -207,12 +211,14 @@ class Trace:
                 value.views.append(value)
         return made
 
-    def _translate(self, operation: str, args: Any, kwargs: Any) -> Any:
+    def apply(self, operation: str, *args: Any, **kwargs: Any) -> Any:
+        """Add the layers of a function of PyTorch, and return the values that it makes."""
         if any(value.name is None for value in values_in((args, kwargs))):
             return Value(self, None)
-        outer, self.operation = self.operation, operation
+        outer, self.operation = self.operation, self.operation or operation
         try:
-            return IMPORTERS[operation](self, *args, **kwargs)
+            given = {ALIASES.get(key, key): each for key, each in kwargs.items() if key != "out" or each is not None}
+            return IMPORTERS[operation](self, *args, **given)
         finally:
             self.operation = outer
 
@@ -301,10 +307,13 @@ class Trace:
 
     @contextmanager
     def tracing(self) -> Iterator[None]:
-        """Within the block calls of modules with values are visited, and modules evaluate."""
+        """Within the block calls of modules with values are visited, and modules evaluate.
+
+        Afterwards the modules' attributes are what they were, whatever their code has kept.
+        """
         kind = self.torch.nn.Module
         forward = kind.__call__
-        trace, training = self, {m: m.training for m in self.root.modules()}
+        trace, attributes = self, {m: dict(vars(m)) for m in self.root.modules()}
 
         def visited(module: Any, *args: Any, **kwargs: Any) -> Any:
             if next(values_in((args, kwargs)), None) is None:
@@ -312,14 +321,15 @@ class Trace:
             return trace.visit(module, forward, args, kwargs)
 
         try:
-            for module in training:
+            for module in attributes:
                 module.training = Evaluating(partial(self._note_asked, module))
             kind.__call__ = visited
             yield
         finally:
             kind.__call__ = forward
-            for module, was in training.items():
-                module.training = was
+            for module, were in attributes.items():
+                vars(module).clear()
+                vars(module).update(were)
 
     def _note_asked(self, module: Any) -> None:
         if not _is_torch_s(module):
@@ -329,7 +339,7 @@ class Trace:
 def _is_torch_s(module: Any) -> bool:
     """Whether a module is one of PyTorch's own, that holds no modules of users."""
     where = type(module).__module__
-    return where.startswith("torch.nn.") and where != "torch.nn.modules.container"
+    return where.startswith(("torch.nn.", "torch.ao.nn.")) and where != "torch.nn.modules.container"
 
 
 def _layer_of(value: Any) -> str:

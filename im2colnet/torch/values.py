@@ -106,10 +106,13 @@ class Value:
     def __getitem__(self, index: Any) -> Any:
         return self.trace.call("getitem", operator.getitem, self, index)
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise Untraceable("it writes into a part of a tensor, which no layer does: join parts by torch.cat")
+
     def _asked(self, *args: Any) -> Any:
         raise Untraceable("it depends on the numbers of a tensor, which are not known when a module is traced")
 
-    __bool__ = __index__ = __int__ = __float__ = __iter__ = __len__ = __contains__ = __setitem__ = _asked
+    __bool__ = __index__ = __int__ = __float__ = __iter__ = __len__ = __contains__ = _asked
     __hash__ = object.__hash__
 
 

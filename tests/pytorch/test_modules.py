@@ -187,9 +187,48 @@ def resized(m, x):
     return F.max_pool2d(x, 2) + F.avg_pool2d(x, [2, 2]).expand(-1, 4, -1, -1)
 
 
-@pytest.mark.parametrize("function", [in_place, parts, shuffled, arithmetic, clamped, resized])
+def joined(m, x):
+    a, b, c, d = m.conv(x).unbind(1)
+    y = F.normalize(torch.stack([a, b, c * 2, d], dim=1), dim=1)
+    y = y.sum(dim=(2, 3)) + y.amax(axis=(2, 3)) - torch.amin(y, (2, 3))
+    return F.softmin(F.tanhshrink(y) * y.abs().add(1).rsqrt(), 1)[:, None]
+
+
+def attention(m, x):
+    x = m.conv(x).flatten(2).mT
+    q, k = m.norm(x), x.transpose(-2, -1)
+    return (q @ k / k.shape[1] ** 0.5).softmax(-1) @ x
+
+
+@pytest.mark.parametrize("function", [in_place, parts, shuffled, arithmetic, clamped, resized, joined])
 def test_functions(function):
     compare(Written(function, conv=nn.Conv2d(4, 4, 3, padding=1)), IMAGES)
+
+
+def test_attention():
+    compare(Written(attention, conv=nn.Conv2d(4, 4, 3, padding=1), norm=nn.LayerNorm(4)), IMAGES)
+
+
+def test_modules_of_torch_fx_and_of_a_wrapper():
+    module = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    compare(Written(lambda m, x: m.inner(x), inner=torch.fx.symbolic_trace(module)), IMAGES)
+    assert "module.0.weight" in ic.torch.from_module(nn.DataParallel(module), IMAGES).parameters()
+
+
+def test_layers_have_their_modules_names_whatever_functions_are_called():
+    def function(m, x):
+        m.kept = x + 1
+        x = torch.cat([m.kept, m.kept], 1)[:, :4]
+        return m.cat(m.add(x))
+
+    module = Written(function, add=nn.Conv2d(4, 4, 1), cat=nn.Sequential(nn.Conv2d(4, 4, 1)))
+    assert [*ic.torch.from_module(module, IMAGES).parameters()] == [
+        "add.weight",
+        "add.bias",
+        "cat.0.weight",
+        "cat.0.bias",
+    ]
+    assert not hasattr(module, "kept")  # the module is as it was
 
 
 def test_several_outputs():
@@ -339,12 +378,13 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: torch.zeros(x.size(0), 3)), "the tracing ended at test_modules.py line"),
         (Written(lambda m, x: m.oops(x)), "AttributeError: 'Written' object has no attribute 'oops'"),
         (Written(lambda m, x: m.w @ m.conv(x), conv=nn.Conv2d(4, 4, 1), w=nn.Parameter(torch.eye(8))), "on the right"),
+        (Written(lambda m, x: x.__setitem__((slice(None), 0), 1)), "it writes into a part of a tensor"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "the places of the maxima are no value"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), "its weight is computed from parameters"),
         (torch.zeros(3), "module must be a torch.nn.Module"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_refused(module, reason):
     with pytest.raises(ic.ModelError, match=reason):
@@ -359,6 +399,14 @@ def test_a_compiled_module_is_refused():
         module = torch.jit.script(nn.Sequential(nn.ReLU()))
     with pytest.raises(ic.ModelError, match="was compiled by TorchScript"):
         ic.torch.from_module(module, IMAGES)
+    with pytest.raises(ic.ModelError, match=r"was compiled by torch.compile: give .* module\._orig_mod"):
+        ic.torch.from_module(Written(None, _orig_mod=nn.ReLU()), IMAGES)
+
+
+@pytest.mark.parametrize("shape", [5, (), ("a", 3, 3), (4, 0, 3)])
+def test_what_is_no_shape_of_a_sample(shape):
+    with pytest.raises(ic.Im2colnetError, match="input_shape must be"):
+        ic.torch.from_module(nn.Sequential(nn.ReLU()), shape)
 
 
 def test_a_network_of_a_module_trains_is_saved_and_loaded(tmp_path):

@@ -177,5 +177,5 @@ def test_a_softmax_at_the_end_is_left_out_for_the_loss():
 
 def test_without_pytorch_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ic.BackendError, match="needs PyTorch: pip install torch"):
+    with pytest.raises(ic.ModelError, match="needs PyTorch: pip install torch"):
         ic.torch.from_module(object(), (3, 4, 4))

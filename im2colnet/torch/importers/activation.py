@@ -140,6 +140,21 @@ def log_softmax(t: Trace, input: Value, dim: int | None = None, _stacklevel: int
     return t.add(LogSoftmax(_axis(dim)), input)
 
 
+@importer("softmin")
+def softmin(t: Trace, input: Value, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Value:
+    return softmax(t, t.apply("neg", input), dim)
+
+
+@importer("tanhshrink")
+def tanhshrink(t: Trace, input: Value) -> Any:
+    return t.apply("sub", input, t.add(Tanh(), input))
+
+
+@importer("rsqrt")
+def rsqrt(t: Trace, input: Value) -> Any:
+    return t.apply("pow", input, -0.5)
+
+
 def _axis(dim: int | None) -> int:
     if dim is None:
         raise Refused("its axis is not given: say dim=1 for the channels or features")

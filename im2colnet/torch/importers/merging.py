@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from im2colnet.layers import Concat
-from im2colnet.torch.trace import IMPORTERS, Refused, Trace, importer, layer_kind
+from im2colnet.torch.trace import Refused, Trace, importer, layer_kind
 from im2colnet.torch.values import BatchSize, Value
 
 #: function -> its layer of two values, and its name among the operations with a constant
@@ -74,7 +74,7 @@ def neg(t: Trace, input: Value) -> Value:
 
 @importer("rsub")
 def rsub(t: Trace, input: Value, other: Any, *, alpha: float = 1) -> Value:
-    made: Value = IMPORTERS["sub"](t, other, input, alpha=alpha)
+    made: Value = t.apply("sub", other, input, alpha=alpha)
     return made
 
 
@@ -86,3 +86,8 @@ def cat(t: Trace, tensors: Sequence[Any], dim: int = 0) -> Value:
     if not axis:
         raise Refused("dim=0 is the batch, whose samples stay apart")
     return t.add(Concat() if axis == 1 else layer_kind("Concat")(axis), *tensors)
+
+
+@importer("stack")
+def stack(t: Trace, tensors: Sequence[Any], dim: int = 0) -> Value:
+    return cat(t, [t.apply("unsqueeze", tensor, dim) for tensor in tensors], dim)

@@ -34,7 +34,8 @@ def batch_norm(
     tracked, affine = running_mean is not None, weight is not None
     if training is True and tracked:
         raise Refused("it normalises by the batch in evaluation too")
-    momentum = getattr(t.module, "momentum", momentum)  # None where it is that of all batches
+    if isinstance(t.module, t.torch.nn.modules.batchnorm._BatchNorm):
+        momentum = t.module.momentum  # None where it is that of all batches, which the function does not know
     kind = BatchNorm2d if len(t.sample_shape(input)) == 3 else BatchNorm1d
     layer = kind(t.sample_shape(input)[0], eps, momentum, affine, tracked, bias=not affine or bias is not None)
     tensors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
@@ -98,3 +99,12 @@ def local_response_norm(
     t: Trace, input: Value, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Value:
     return t.add(LocalResponseNorm(size, alpha, beta, k), input)
+
+
+@importer("normalize")
+def normalize(t: Trace, input: Value, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Value:
+    if p != 2:
+        raise Refused(f"p={p} is not there: 2 is")
+    squares = t.apply("sum", t.apply("mul", input, input), dim, keepdim=True)
+    made: Value = t.apply("div", input, t.apply("clamp", t.apply("sqrt", squares), min=eps))
+    return made

@@ -186,6 +186,12 @@ def chunk(t: Trace, input: Value, chunks: int, dim: int = 0) -> tuple[Value, ...
     return split(t, input, -(-length // chunks), dim)
 
 
+@importer("unbind")
+def unbind(t: Trace, input: Value, dim: int = 0) -> tuple[Value, ...]:
+    length = t.sample_shape(input)[_axis(t, input, dim) - 1]
+    return tuple(select(t, input, dim, index) for index in range(length))
+
+
 # ---------------------------------------------------------------------- pixels
 
 
