@@ -194,6 +194,21 @@ def activation(function, **config):
     return values
 
 
+def of_two(function):
+    """The group of a function of two arrays."""
+
+    def values(random, x, other, positive=False, ties=False):
+        a, b = random(*x), random(*other)
+        a, b = (np.abs(a) + 0.5, np.abs(b) + 0.5) if positive else (a, b)
+        a, b = (tensor(np.clip(np.round(array), -1, 1) if ties else array) for array in (a, b))
+        y = function(a, b)
+        dy = random(*y.shape)
+        y.backward(torch.tensor(dy))
+        return {}, {"x": a, "other": b, "dy": dy}, {"y": y, "dx": a.grad, "dother": b.grad}
+
+    return values
+
+
 def module(kind):
     """The group of a module without parameters, whose arguments are its configuration."""
     return layer(lambda x, **config: kind(**config)(x))
@@ -208,7 +223,7 @@ def prelu(random, x, num_parameters):
 
 
 def linear(random, x, w):
-    x, w, b, dy = tensor(random(*x)), tensor(random(*w)), tensor(random(w[0])), random(x[0], w[0])
+    x, w, b, dy = tensor(random(*x)), tensor(random(*w)), tensor(random(w[0])), random(*x[:-1], w[0])
     y = F.linear(x, w, b)
     y.backward(torch.tensor(dy))
     return {}, {"x": x, "w": w, "b": b, "dy": dy}, {"y": y, "dx": x.grad, "dw": w.grad, "db": b.grad}
@@ -522,6 +537,21 @@ ADAPTIVE_1D = {
     "overlapping windows": {"x": (2, 2, 7), "output_size": 5},
     "more than there are places": {"x": (2, 2, 3), "output_size": 7},
 }
+REDUCTIONS = {
+    "images": {"x": (2, 3, 4, 5), "dim": (2, 3)},
+    "images, kept": {"x": (2, 3, 4, 5), "dim": (2, 3), "keepdim": True},
+    "channels": {"x": (2, 3, 4, 5), "dim": 1},
+    "rows": {"x": (2, 3, 4, 5), "dim": -2},
+    "sequences": {"x": (2, 3, 4), "dim": 2},
+}
+PAIRS = {
+    "images": {"x": (2, 3, 4, 5), "other": (2, 3, 4, 5)},
+    "channels": {"x": (2, 3, 1, 1), "other": (2, 3, 4, 5)},
+    "rows and columns": {"x": (2, 3, 1, 5), "other": (2, 1, 4, 1)},
+    "features": {"x": (3, 6), "other": (3, 6)},
+}
+POSITIVE_PAIRS = {name: {**arguments, "positive": True} for name, arguments in PAIRS.items()}
+TIES = {"equal ones": {"x": (2, 3, 4, 5), "other": (2, 3, 4, 1), "ties": True}}
 METRICS = [5.0, 4.0, 4.0, 4.0, 4.0, 3.9999, 3.9998, 2.0, 2.5, 1.9999, 2.0, 2.1, 2.2, 1.0, 1.1, 1.2, 1.3, 1.0]
 SCHEDULES = [
     {"name": "StepLR", "steps": 12, "step_size": 3},
@@ -583,7 +613,8 @@ PADDINGS = {
     "cut off": {"x": (2, 2, 4, 5), "padding": -1},
     "cut off on one side": {"x": (2, 2, 4, 5), "padding": (2, -3, -1, 2)},
 }
-NEAR_AND_FAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}, "far from 0": {"x": (3, 20), "scale": 200.0}}
+NEAR = {"near": {"x": (3, 2, 4, 5), "scale": 3.0}}
+NEAR_AND_FAR = NEAR | {"far from 0": {"x": (3, 20), "scale": 200.0}}
 LOSSES = [
     {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "labels", "label_smoothing": 0.1},
     {"name": "CrossEntropyLoss", "shape": VECTORS, "targets": "some ignored"},
@@ -1084,16 +1115,10 @@ FAMILIES = {
             layer(F.adaptive_max_pool2d),
             ADAPTIVE | {"equal maxima": {"x": (2, 2, 7, 8), "output_size": (3, 5), "ties": True}},
         ),
-        "mean": (
-            layer(torch.mean),
-            {
-                "images": {"x": (2, 3, 4, 5), "dim": (2, 3)},
-                "images, kept": {"x": (2, 3, 4, 5), "dim": (2, 3), "keepdim": True},
-                "channels": {"x": (2, 3, 4, 5), "dim": 1},
-                "rows": {"x": (2, 3, 4, 5), "dim": -2},
-                "sequences": {"x": (2, 3, 4), "dim": 2},
-            },
-        ),
+        "mean": (layer(torch.mean), REDUCTIONS),
+        "sum": (layer(torch.sum), REDUCTIONS),
+        "amax": (layer(torch.amax), REDUCTIONS | {"equal ones": {"x": (2, 3, 4, 5), "dim": (1, 3), "ties": True}}),
+        "amin": (layer(torch.amin), REDUCTIONS | {"equal ones": {"x": (2, 3, 4, 5), "dim": 2, "ties": True}}),
         "max_pool1d": (
             layer(F.max_pool1d),
             {
@@ -1149,6 +1174,12 @@ FAMILIES = {
         "hardsigmoid": (activation(lambda x: F.relu6(x + 3) / 6), NEAR_AND_FAR),
         "hardswish": (activation(F.hardswish), NEAR_AND_FAR),
         "threshold": (activation(F.threshold, threshold=0.5, value=2.0), NEAR_AND_FAR),
+        "exp": (activation(torch.exp), NEAR),
+        "abs": (activation(torch.abs), NEAR_AND_FAR),
+        "square": (activation(torch.square), NEAR_AND_FAR),
+        "erf": (activation(torch.erf), NEAR_AND_FAR),
+        "sin": (activation(torch.sin), NEAR_AND_FAR),
+        "cos": (activation(torch.cos), NEAR_AND_FAR),
         "softmax_along": (layer(F.softmax), AXES),
         "log_softmax_along": (layer(F.log_softmax), AXES),
         "glu": (layer(F.glu), AXES),
@@ -1187,6 +1218,11 @@ FAMILIES = {
                     "mode": "bilinear",
                     "align_corners": True,
                 },
+                "bicubic, factor": {"x": (2, 3, 4, 5), "scale_factor": 2, "mode": "bicubic"},
+                "bicubic, size": {"x": (2, 2, 4, 5), "size": (9, 3), "mode": "bicubic", "align_corners": False},
+                "bicubic, corners": {"x": (2, 2, 4, 5), "size": (9, 3), "mode": "bicubic", "align_corners": True},
+                "bicubic, fractions": {"x": (2, 2, 4, 5), "scale_factor": (2.6, 0.7), "mode": "bicubic"},
+                "bicubic, nearly the same": {"x": (2, 2, 4, 5), "scale_factor": (1.1, 2.1), "mode": "bicubic"},
                 "bilinear, one row": {"x": (2, 3, 4, 5), "size": (1, 8), "mode": "bilinear", "align_corners": True},
             },
         ),
@@ -1198,6 +1234,10 @@ FAMILIES = {
                 "2": {"x": (2, 8, 3, 2), "upscale_factor": 2},
                 "3": {"x": (2, 9, 2, 3), "upscale_factor": 3},
             },
+        ),
+        "pixel_unshuffle": (
+            layer(F.pixel_unshuffle),
+            {"2": {"x": (2, 2, 6, 4), "downscale_factor": 2}, "3": {"x": (2, 1, 6, 9), "downscale_factor": 3}},
         ),
         "channel_shuffle": (
             layer(F.channel_shuffle),
@@ -1253,7 +1293,24 @@ FAMILIES = {
             {name: {**arguments, "value": -1.5} for name, arguments in PADDINGS.items()},
         ),
     },
-    "linear": {"linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}})},
+    "linear": {
+        "linear": (linear, {"seven to five": {"x": (4, 7), "w": (5, 7)}, "rows": {"x": (2, 3, 2, 7), "w": (5, 7)}}),
+        "matmul": (
+            of_two(torch.matmul),
+            {
+                "sequences": {"x": (2, 3, 4), "other": (2, 4, 5)},
+                "images": {"x": (2, 3, 2, 4), "other": (2, 3, 4, 3)},
+                "of one channel": {"x": (2, 3, 2, 4), "other": (2, 1, 4, 3)},
+            },
+        ),
+    },
+    "merging": {
+        "sub": (of_two(torch.sub), PAIRS),
+        "div": (of_two(torch.div), POSITIVE_PAIRS),
+        "power": (of_two(torch.pow), POSITIVE_PAIRS),
+        "maximum": (of_two(torch.maximum), PAIRS | TIES),
+        "minimum": (of_two(torch.minimum), PAIRS | TIES),
+    },
     "normalization": {
         "batch_norm_training": (
             partial(norm_training, "BatchNorm"),

@@ -16,6 +16,7 @@ import im2colnet as ic
 import im2colnet.functional as F
 from im2colnet.testing import oracles
 from im2colnet.testing.cases import State
+from im2colnet.testing.inputs import network_of
 from im2colnet.testing.networks import case_of
 from reference.torch_values import cases, groups
 
@@ -73,6 +74,14 @@ def oracle_max_pool2d(config, a):
 def oracle_of(forward, backward):
     """The row of a function of one array."""
     return lambda config, a: {"y": forward(a["x"], **config), "dx": backward(a["x"], a["dy"], **config)}
+
+
+def oracle_of_two(forward, backward):
+    """The row of a function of two arrays."""
+    return lambda config, a: {
+        "y": forward(a["x"], a["other"]),
+        **named(backward(a["x"], a["other"], a["dy"]), "dx", "dother"),
+    }
 
 
 def oracle_moving(move):
@@ -216,6 +225,22 @@ ORACLES = {
     "transpose": oracle_moving(oracles.transpose),
     "slice": oracle_moving(oracles.part),
     "mean": oracle_of(oracles.mean, oracles.mean_grad),
+    "sum": oracle_of(oracles.total, oracles.total_grad),
+    "amax": oracle_of(oracles.amax, oracles.amax_grad),
+    "amin": oracle_of(oracles.amin, oracles.amin_grad),
+    "pixel_unshuffle": oracle_moving(oracles.pixel_unshuffle),
+    "exp": oracle_of(oracles.exp, oracles.exp_grad),
+    "abs": oracle_of(oracles.absolute, oracles.absolute_grad),
+    "square": oracle_of(oracles.square, oracles.square_grad),
+    "erf": oracle_of(oracles.erf, oracles.erf_grad),
+    "sin": oracle_of(oracles.sin, oracles.sin_grad),
+    "cos": oracle_of(oracles.cos, oracles.cos_grad),
+    "sub": oracle_of_two(oracles.sub, oracles.sub_grad),
+    "div": oracle_of_two(oracles.div, oracles.div_grad),
+    "power": oracle_of_two(oracles.power, oracles.power_grad),
+    "maximum": oracle_of_two(oracles.maximum, oracles.maximum_grad),
+    "minimum": oracle_of_two(oracles.minimum, oracles.minimum_grad),
+    "matmul": oracle_of_two(oracles.matmul, oracles.matmul_grad),
     "zero_pad2d": oracle_of(oracles.zero_pad2d, oracles.zero_pad2d_grad),
     "reflection_pad2d": oracle_of(oracles.reflection_pad2d, oracles.reflection_pad2d_grad),
     "circular_pad2d": oracle_of(oracles.circular_pad2d, oracles.circular_pad2d_grad),
@@ -309,7 +334,8 @@ def function_by_name(config, a):
 NAMESAKES = ["relu", "leaky_relu", "sigmoid", "tanh", "silu", "elu", "selu", "celu", "gelu", "mish", "softplus"]
 NAMESAKES += ["softsign", "hardtanh", "relu6", "hardsigmoid", "hardswish", "threshold", "glu", "local_response_norm"]
 NAMESAKES += ["max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d", "lp_pool2d"]
-NAMESAKES += ["adaptive_avg_pool2d", "adaptive_max_pool2d", "pixel_shuffle", "channel_shuffle"]
+NAMESAKES += ["adaptive_avg_pool2d", "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle"]
+NAMESAKES += ["channel_shuffle"]
 
 
 def function_of(function):
@@ -430,6 +456,20 @@ def in_a_net(layer, a, how="", shard=None, **state):
 def layer_of(make):
     """The row of a layer without parameters."""
     return lambda config, a: in_a_net(make(**config), a)
+
+
+def layer_of_two(make):
+    """The row of a layer of two values, which are parts of the features that a network is given."""
+
+    def row(config, a):
+        values, samples = (a["x"], a["other"]), len(a["x"])
+        x = np.concatenate([value.reshape(samples, -1) for value in values], axis=1)
+        net = network_of(make(), *(value.shape[1:] for value in values))
+        found = in_a_net(net, {"x": x, "dy": a["dy"]})
+        dx, dother = np.split(found.pop("dx"), [values[0].size // samples], axis=1)
+        return found | {"dx": dx.reshape(values[0].shape), "dother": dother.reshape(values[1].shape)}
+
+    return row
 
 
 def layer_with_parameters(make, channels):
@@ -565,6 +605,22 @@ LAYERS = {
     "transpose": layer_of(ic.Transpose),
     "slice": layer_of(ic.Slice),
     "mean": layer_of(ic.Mean),
+    "sum": layer_of(ic.Sum),
+    "amax": layer_of(ic.Amax),
+    "amin": layer_of(ic.Amin),
+    "pixel_unshuffle": layer_of(ic.PixelUnshuffle),
+    "exp": layer_of(ic.Exp),
+    "abs": layer_of(ic.Abs),
+    "square": layer_of(ic.Square),
+    "erf": layer_of(ic.Erf),
+    "sin": layer_of(ic.Sin),
+    "cos": layer_of(ic.Cos),
+    "sub": layer_of_two(ic.Sub),
+    "div": layer_of_two(ic.Div),
+    "power": layer_of_two(ic.Pow),
+    "maximum": layer_of_two(ic.Maximum),
+    "minimum": layer_of_two(ic.Minimum),
+    "matmul": layer_of_two(ic.MatMul),
     "zero_pad2d": layer_of(ic.ZeroPad2d),
     "reflection_pad2d": layer_of(ic.ReflectionPad2d),
     "circular_pad2d": layer_of(ic.CircularPad2d),
