@@ -12,17 +12,18 @@ from typing import Any
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
 from im2colnet.checks import whole
-from im2colnet.errors import LayerError, ShapeError
+from im2colnet.errors import Im2colnetError, LayerError, ShapeError
 from im2colnet.graph.nodes import Node
 from im2colnet.host import np
-from im2colnet.layers import Layer
+from im2colnet.layers import Layer, Needs
 from im2colnet.layout import internal_shape, user_shape
 from im2colnet.network import Network
 from im2colnet.plan import Plan
 from im2colnet.testing.cases.base import State
 from im2colnet.testing.inputs import Part, input_shape_of, network_of
+from im2colnet.testing.layer_in_network import ROUNDING, LayerInNetwork
 from im2colnet.testing.trial import Trial
-from im2colnet.types import Array, run
+from im2colnet.types import Array, Spec, run
 
 __all__ = ["LayerError", "check_layer"]
 
@@ -30,8 +31,6 @@ __all__ = ["LayerError", "check_layer"]
 POINTS = 3
 #: how far a gradient may be from the differences, as a share of the norms
 TOLERANCE = 1e-5
-#: how far apart two results may be that are sums in another order
-ROUNDING = 1e-9
 
 
 def check_layer(
@@ -42,6 +41,7 @@ def check_layer(
     backend: str | Backend | None = None,
     expected: Callable[..., Any] | None = None,
     domain: Callable[[Any], Any] | None = None,
+    in_network: bool = True,
 ) -> None:
     """Check a layer in float64, in training and in evaluation mode; of a network, each of its layers.
 
@@ -49,7 +49,12 @@ def check_layer(
     and ``backward`` must leave ``x``, ``dy``, the parameters and the state as they are, write all that they are to
     write, read nothing that ``needs`` does not ask for, do the same each time, give the shape that ``output_shape``
     says, and not let samples depend on each other. A layer with ``batch_sums`` may join samples, but its result must
-    not depend on how the batch is divided into shards. Calls that are prepared must do what the plain ones do.
+    not depend on how the batch is divided into shards. Calls that are prepared must do what the plain ones do. No array
+    is written or kept that a plan gives to others, and none is asked for that is not used.
+
+    Then the layer is trained in a network: it must give the same bits each time and for 1, 2 and 3 workers, for several
+    shards what one gives but for rounding, and go on from a checkpoint as if nothing had happened; beside other layers
+    it must predict what it does alone.
 
     Parameters
     ----------
@@ -68,6 +73,8 @@ def check_layer(
         :class:`~im2colnet.testing.cases.State`.
     domain : callable, optional
         ``domain(x)`` makes of normal numbers those that the layer takes, e.g. ``numpy.exp`` for positive ones.
+    in_network : bool
+        Whether the layer is also trained in a network, which takes most of the time.
 
     Raises
     ------
@@ -83,6 +90,7 @@ def check_layer(
     ]
     sample = input_shape_of(*inputs)
     net = network_of(layer, *inputs).init(seed, "float64", get_backend(backend))
+    given = expected, domain
     with net.backend.errstate():
         shapes = net.graph.shapes(internal_shape(sample, batch))
         for node in net.graph.nodes:
@@ -91,9 +99,18 @@ def check_layer(
             samples = [_sample(shapes[v]) for v in node.inputs]
             for training in (True, False):
                 mine = node.layer is layer
-                _check(net, node, samples, training, batch, seed, expected if mine else None, domain if mine else None)
+                try:
+                    _check(net, node, samples, training, batch, seed, *(given if mine else (None, None)))
+                except Exception as error:
+                    if not isinstance(error, Im2colnetError):  # of the layer's own code
+                        mode = "training" if training else "evaluation"
+                        error.add_note(f"in {node.layer!r}, input {samples}, in {mode} mode")
+                    raise
         for training in (True, False):
             Plan(net.graph, internal_shape(sample, batch), "float64", net.backend, training)
+    if in_network:
+        images = np.random.default_rng(seed).standard_normal((batch, *sample))
+        LayerInNetwork(layer, inputs, domain(images) if domain else images, seed, net.backend).check(not domain)
 
 
 def _sample(x: Sequence[int]) -> tuple[int, ...]:
@@ -132,6 +149,7 @@ def _check(
     dy = rng.standard_normal(trial.forward(xs).shape)
     _check_backward(trial, xs, dy)
     _check_gradients(trial, xs, dy, rng, suited)
+    _check_order(divided, xs, dy)
     _check_sums(trial, divided, xs, dy)
     _check_state(trial, divided, xs)
 
@@ -152,6 +170,19 @@ def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], others: Sequ
         raise trial.error(
             "the result depends on how the batch is divided into shards: forward must take its sums over the batch from"
             " ctx.sums, and ctx.samples for their number"
+        )
+
+
+def _check_order(divided: Trial, xs: Sequence[Any], dy: Any) -> None:
+    """Check that the shards of a batch may be on their way at once."""
+    found = []
+    for order in (slice(None), slice(None, None, -1)):
+        divided.forward(xs, order)
+        found.append(divided.backward(dy)[0])
+    if any(a.tobytes() != b.tobytes() for a, b in zip(*found, strict=True)):
+        raise divided.error(
+            "backward depends on which shard forward was called for last: several shards of a batch are on their way at"
+            " once, so what forward keeps for backward must be in ctx, as in ctx.gate = ..., not in the layer"
         )
 
 
@@ -199,13 +230,22 @@ def _check_forward(trial: Trial, xs: Sequence[Any]) -> None:
             "forward gives NaN or infinity for normal numbers: it leaves a part of ctx.y as it was, or reads"
             " scratch or saved arrays before they are written"
         )
+    unused = [key for key, array in trial.shards[0].saved.items() if trial.training and trial.is_spoiled(array)]
+    if unused and not trial.needs[0].view:
+        raise trial.error(
+            f"needs asks for {', '.join(map(repr, unused))} to be saved, which costs memory from forward to backward,"
+            " but forward does not write to ctx.saved of that name: leave it out of needs"
+        )
     if trial.forward(xs).tobytes() != y.tobytes():
         raise trial.error(
             "forward does not give the same result for the same input: random numbers must come from ctx.key, as in"
             " ctx.backend.random(ctx.key, out=...), and nothing may be kept from one call to the next"
         )
     if trial.needs[0].inplace and trial.forward(xs, over=True).tobytes() != y.tobytes():
-        raise trial.error("needs says inplace, but the output is another one where ctx.y is the input's own memory")
+        raise trial.error(
+            "needs says inplace, but the output is another one where ctx.y is the input's own memory: read what of x"
+            " is needed before ctx.y is written, or leave inplace out of needs"
+        )
     if not trial.needs[0].view:
         _check_prepared(trial, "forward", trial.shards[0].x, trial.shards[0].y, lambda: trial.forward(xs), y)
 
@@ -235,7 +275,14 @@ def _check_prepared(trial: Trial, what: str, given: Array, out: Array, plain: Ca
     ctx.scratch = trial.scratch(needs.forward if what == "forward" else needs.backward)
     numbers = trial.host(given)
     given[...] = 1
-    calls = list(getattr(trial.layer, f"prepare_{what}")(given, ctx))
+    with trial.allocating() as made:
+        calls = list(getattr(trial.layer, f"prepare_{what}")(given, ctx))
+    if made and set(made) - set(_allocated_for_more(trial, what)):
+        raise trial.error(
+            f"prepare_{what} allocates {', '.join(map(str, made))}, which grows with the batch and no plan knows of: a"
+            " kernel is called without scratch, or with too little. Let needs ask for it, as in"
+            f" Needs({what}={{'matmul': [Spec(shape, dtype)]}}), and hand on ctx.scratch of the kernel's name"
+        )
     given[...] = trial.backend.asarray(numbers)
     for _ in range(2):
         trial.spoil(out)
@@ -245,6 +292,18 @@ def _check_prepared(trial: Trial, what: str, given: Array, out: Array, plain: Ca
                 f"the calls that prepare_{what} returns do not do what {what} does: they must read their arrays"
                 " each time they are made, and write the result to the context's"
             )
+
+
+def _allocated_for_more(trial: Trial, what: str) -> list[Spec]:
+    """Return what preparing a pass allocates for one sample more."""
+    more = Trial(trial.net, trial.node, trial.samples, trial.training, [trial.sizes[0] + 1])
+    ctx, needs = more.shards[0], more.needs[0]
+    y = more.forward([np.ones(x.shape) for x in ctx.xs])
+    ctx.scratch = more.scratch(needs.forward if what == "forward" else needs.backward)
+    ctx.dxs = [more.backend.empty(x.shape, more.net.dtype) for x in ctx.xs]
+    with more.allocating() as made:
+        list(getattr(more.layer, f"prepare_{what}")(ctx.x if what == "forward" else more.backend.asarray(y), ctx))
+    return made
 
 
 def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
@@ -266,8 +325,10 @@ def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
     if not all(np.isfinite(a).all() for a in (*dxs, *of.values())):
         raise trial.error(
             "backward gives NaN or infinity: it leaves a part of ctx.dx as it was, or reads what needs says that it"
-            f" does not (input={needs.input}, output={needs.output}), or scratch that is not written yet"
+            f" does not (input={needs.input}, output={needs.output}), or scratch that is not written yet, or that"
+            " forward has used: others use its memory in between, so what backward reads must be in saved"
         )
+    _check_output_kept(trial, needs, passes)
     others = {"": again(fill=-3.0)}
     if needs.inplace and not passes:
         others["if dx is dy's own memory"] = again(fill=-3.0, over=True)
@@ -276,7 +337,10 @@ def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
     for how, (other, of_other) in others.items():
         for dx, mine in zip(other, dxs, strict=False):
             if dx.tobytes() != mine.tobytes():
-                raise trial.error(f"backward does not give the same gradient of the input each time {how}".rstrip())
+                raise trial.error(
+                    f"backward does not give the same gradient of the input each time{f' {how}' if how else ''}: it"
+                    " must depend on nothing but dy and what is in ctx, and write all of ctx.dx"
+                )
         for key, gradient in of_other.items():
             same = np.allclose(gradient, of[key], rtol=ROUNDING, atol=ROUNDING)  # it may be made in another way
             if not same and not _unwritten(of[key], gradient):
@@ -295,6 +359,20 @@ def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
             ctx.dxs = made
 
         _check_prepared(trial, "backward", given, dx, plain, dxs[0])
+
+
+def _check_output_kept(trial: Trial, needs: Needs, passes: bool) -> None:
+    """Check that backward writes to no memory that others may use by then."""
+    if passes:
+        return
+    ctx = trial.shards[0]
+    lost = [("x", x) for x in ctx.xs if not needs.input] + [("y", ctx.y)] * (not needs.output)
+    for name, array in lost:
+        if not np.isnan(trial.host(array)).all():
+            raise trial.error(
+                f"backward writes to ctx.{name}, whose memory other layers use by then: needs does not say"
+                f" {'input' if name == 'x' else 'output'}=True. Write to ctx.dx, or to scratch that needs asks for"
+            )
 
 
 def _unwritten(first: Any, second: Any) -> bool:

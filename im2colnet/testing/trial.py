@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -14,10 +15,11 @@ from im2colnet.layers import Context, Needs
 from im2colnet.layers.base import Scratch
 from im2colnet.layout import channels, internal_shape
 from im2colnet.network import Network
-from im2colnet.types import Array
+from im2colnet.types import Array, Shape, Spec
 
 #: step of the differences that gradients are compared with
 STEP = 1e-5
+WHOLE = slice(None)
 
 
 class Trial:
@@ -85,6 +87,25 @@ class Trial:
         array[...] = float("nan") if array.dtype.kind == "f" else 1
         return array
 
+    def is_spoiled(self, array: Array) -> bool:
+        """Whether nobody has written to an array of floating-point numbers since it was spoiled."""
+        return bool(array.dtype.kind == "f" and np.isnan(self.host(array)).all() and prod(array.shape))
+
+    @contextmanager
+    def allocating(self) -> Iterator[list[Spec]]:
+        """Return a context in which it is noted what the backend allocates."""
+        empty, made = self.backend.empty, []
+
+        def noted(shape: Shape, dtype: str) -> Array:
+            made.append(Spec(tuple(shape), dtype))
+            return empty(shape, dtype)
+
+        vars(self.backend)["empty"] = noted
+        try:
+            yield made
+        finally:
+            del vars(self.backend)["empty"]
+
     def host(self, array: Array) -> Any:
         """A copy of an array, on the host."""
         return self.backend.to_numpy(array).copy()
@@ -102,8 +123,11 @@ class Trial:
 
     # ------------------------------------------------------------------ the passes
 
-    def forward(self, xs: Sequence[Any], over: bool = False) -> Any:
-        """Output for the batch, on the host; ``over`` the first input's memory if asked for."""
+    def forward(self, xs: Sequence[Any], order: slice = WHOLE, over: bool = False) -> Any:
+        """Output for the batch, on the host; ``over`` the first input's memory if asked for.
+
+        ``order`` is that in which the shards are computed.
+        """
         for array, x in zip(zip(*(ctx.xs for ctx in self.shards), strict=True), xs, strict=True):
             for mine, part in zip(array, self._divided(x), strict=True):
                 mine[...] = self.backend.asarray(np.ascontiguousarray(part))
@@ -118,7 +142,7 @@ class Trial:
             joined = self.layer.join_sums(parts, self.sizes, self.shards[0])
             for ctx in self.shards:
                 ctx.sums = joined
-        for ctx, needs in zip(self.shards, self.needs, strict=True):
+        for ctx, needs in list(zip(self.shards, self.needs, strict=True))[order]:
             if self.layer.step_sums and self.training:
                 ctx.step_sums = self._empty_sums(self.layer.step_sums, ctx)
             if needs.view:
@@ -130,6 +154,8 @@ class Trial:
             self._deliver("forward", self.layer.forward(ctx.x, ctx), ctx.y)
             if over:
                 y[...], ctx.y = ctx.y, y
+            for array in (array for arrays in ctx.scratch.values() for array in arrays):
+                self.spoil(array)  # a run gives this memory to others
         return np.concatenate([self.host(ctx.y) for ctx in self.shards], axis=-1)
 
     def _divided(self, array: Any) -> list[Any]:
@@ -155,7 +181,11 @@ class Trial:
             return
         if not self.backend.owns(result) or result.shape != out.shape:
             got = getattr(result, "shape", type(result).__name__)
-            raise self.error(f"{what} returns {got}, expected an array of shape {out.shape}")
+            where = "y" if what == "forward" else "dx"
+            raise self.error(
+                f"{what} returns {got}, expected an array of shape {out.shape}: return ctx.{where} when it is written,"
+                " or an array of that shape"
+            )
         out[...] = result
 
     def backward(self, dy: Any, fill: float = 7.0, over: bool = False, wanted: bool = True) -> tuple[list[Any], Any]:

@@ -24,7 +24,8 @@ def random(case, layer, shapes):
 @pytest.mark.parametrize(("case", "layer", "shapes"), EXAMPLES)
 def test_the_contract(case, layer, shapes, every_backend):
     before = dict(vars(layer))
-    check_layer(layer, shapes, backend=every_backend, expected=case.forward, domain=case.domain)
+    in_network = every_backend.name == "numpy" and layer is case.examples[0][0]
+    check_layer(layer, shapes, backend=every_backend, expected=case.forward, domain=case.domain, in_network=in_network)
     assert vars(layer) == before
 
 

@@ -92,7 +92,7 @@ def test_onnx():
 
 
 def test_how_it_works():
-    layers = [p for p in programs("docs/how-it-works.md") if "ic.Layer" in p]
+    layers = [p for p in programs("docs/how-it-works.md") if "ic.Layer" in p or "check_layer" in p]
     names = run(*layers)
     net = ic.Sequential(
         [

@@ -1,5 +1,7 @@
 """The check of a layer of one's own: the library's layers pass it, and each planted fault is found."""
 
+import itertools
+
 import numpy as np
 import pytest
 from helpers import assert_same_bits
@@ -9,7 +11,7 @@ from im2colnet.layers import Add, Needs
 from im2colnet.testing.check_layer import check_layer
 
 IMAGES = (4, 6, 5)
-RANDOM = np.random.default_rng(0)
+RANDOM, COUNTER, SOMETIMES = np.random.default_rng(0), itertools.count(1), itertools.cycle([True, False, False])
 NETWORKS = [
     (ic.Residual(ic.Sequential([ic.Conv2d(4, 4, 1), ic.BatchNorm2d(4)])), IMAGES),
     (ic.models.notebook(), (1, 8, 8)),
@@ -125,7 +127,8 @@ def test_layers_of_one_s_own_pass(layer):
 
 # Planted faults -----------------------------------------------------------------------------------------------------
 def planted(base, text, **methods):
-    return pytest.param(type(f"Faulty{base.__name__}", (base,), methods), text, id=text)
+    name = f"Faulty{base.__name__}{next(COUNTER)}"  # a checkpoint finds a class by its name
+    return pytest.param(type(name, (base,), methods), text, id=text)
 
 
 def writes_means(self, x, ctx):
@@ -286,6 +289,169 @@ FAULTS = [
 ]
 
 
+# What shows only in a run -------------------------------------------------------------------------------------------
+class Plain(ic.Layer):
+    """Twice its input, with what a planned layer has."""
+
+    def needs(self, x, y, dtype, backend, training):
+        return Needs(input=False, output=False, **self.more(x, dtype))
+
+    def more(self, x, dtype):
+        return {}
+
+    def forward(self, x, ctx):
+        return ctx.xp.multiply(x, 2, out=ctx.y)
+
+    def backward(self, dy, ctx):
+        return ctx.xp.multiply(dy, 2, out=ctx.dx)
+
+
+def over_x(self, dy, ctx):
+    ctx.x[...] = dy
+    return ctx.xp.multiply(dy, 2, out=ctx.dx)
+
+
+def over_y(self, dy, ctx):
+    ctx.y[...] = dy
+    return ctx.xp.multiply(dy, 2, out=ctx.dx)
+
+
+def keeps_scratch(self, x, ctx):
+    (ctx.kept,) = ctx.scratch["mine"]
+    ctx.kept[...] = 2
+    return ctx.xp.multiply(x, 2, out=ctx.y)
+
+
+def in_the_layer(self, x, ctx):
+    self.gate = 1 / (1 + ctx.xp.exp(-x))
+    return x * self.gate
+
+
+def of_the_layer(self, dy, ctx):
+    return dy * self.gate[..., : dy.shape[-1]] * (1 + ctx.x * (1 - self.gate[..., : dy.shape[-1]]))
+
+
+def by_threads(self, x, ctx):
+    return x * (2 + 1e-12 * ic.get_num_threads())
+
+
+def of_its_share(self, dy, ctx):
+    ctx.grads["weight"][...] = (dy * ctx.x).sum(axis=(0, 2, 3)) * (ctx.x.shape[-1] / ctx.samples)
+    return dy * ctx.params["weight"][:, None, None]
+
+
+def learns_in_secret(self, ctx):
+    self.factor = getattr(self, "factor", 1.0) / 2
+
+
+def takes(*names, **kept):
+    """Return a constructor with these arguments that keeps other attributes."""
+    body = "".join(f"    self.{name} = {value}\n" for name, value in kept.items()) or "    pass\n"
+    made = {}
+    exec(f"def __init__(self, {', '.join(names)}):\n{body}", made)
+    return made["__init__"]
+
+
+def without_scratch(self, x, ctx):
+    return ctx.backend.activation.prepare(x, "silu", out=ctx.y)
+
+
+FAULTS += [
+    planted(Plain, r"backward writes to ctx.x, whose memory other layers use", backward=over_x),
+    planted(Plain, r"backward writes to ctx.y, whose memory other layers use", backward=over_y),
+    planted(
+        Plain,
+        "scratch that is not written yet, or that forward has used",
+        more=lambda self, x, dtype: {"forward": {"mine": [(x, dtype)]}},
+        forward=keeps_scratch,
+        backward=lambda self, dy, ctx: ctx.xp.multiply(dy, ctx.kept, out=ctx.dx),
+    ),
+    planted(
+        Plain,
+        "needs asks for 'mask' to be saved.*leave it out of needs",
+        more=lambda self, x, dtype: {"saved": {"mask": (x, dtype)}},
+    ),
+    planted(
+        Twice,
+        r"prepare_forward allocates Spec\(.*\), which grows with the batch and no plan knows of",
+        needs=says(output=False),
+        prepare_forward=without_scratch,
+        prepare_backward=lambda self, dy, ctx: [lambda: ctx.dx.__setitem__(..., silu_slope(ctx.x) * dy)],
+    ),
+    planted(
+        Swish,
+        "backward depends on which shard forward was called for last",
+        forward=in_the_layer,
+        backward=of_the_layer,
+    ),
+    planted(
+        Plain,
+        r"needs\(training=.*\) of .* is Needs\(.* when it is asked again: a plan is made of it once",
+        more=lambda self, x, dtype: {"inplace": next(SOMETIMES)},
+    ),
+    planted(
+        Scale,
+        "weight: parameters and state of .* have the same name.*give the state another",
+        state=lambda self: {"weight": ic.Parameter((4,))},
+    ),
+    planted(
+        Counted,
+        "says stateless = True, but a step changes factor: .* Keep it in ctx",
+        stateless=True,
+        finish_step=learns_in_secret,
+    ),
+    planted(
+        Kept,
+        "of a second training with the same seed is another one: .* kept from step to step must be in state",
+        finish_step=learns_in_secret,
+        forward=lambda self, x, ctx: x * getattr(self, "factor", 1.0),
+        backward=lambda self, dy, ctx: dy * getattr(self, "factor", 1.0),
+    ),
+    planted(
+        Kept,
+        "is another one with 2 workers than with 1, .* what forward keeps for backward must be in ctx",
+        forward=by_threads,
+    ),
+    planted(
+        Scale, "depends on how the batch is divided into shards: it is off by .* must be a sum", backward=of_its_share
+    ),
+    planted(
+        Plain, "cannot be stored in a checkpoint: .* must keep its arguments as attributes: p", __init__=takes("p=2")
+    ),
+    planted(Plain, "cannot be stored in a checkpoint: .*, which is code", __init__=takes("p=len", p="p")),
+    planted(
+        Plain,
+        "made again of its arguments it is .* whose arguments are p=8, not p=4: keep each argument",
+        __init__=takes("p=2", p="2 * p"),
+    ),
+    planted(
+        Kept,
+        "is another one after a checkpoint was loaded than without: what the layer learns",
+        __new__=lambda cls: numbered(cls),
+        forward=lambda self, x, ctx: x * self.number,
+        backward=lambda self, dy, ctx: dy * self.number,
+    ),
+    planted(
+        Plain,
+        "behind a convolution and before ReLU its prediction is off by .* epilogue, absorb",
+        epilogue=lambda self, training: "relu",
+    ),
+    planted(Plain, "behind a convolution and before ReLU its prediction is off by", fuses=True),
+]
+
+
+def numbered(cls):
+    """Return a layer that is told from all others by a number that its arguments do not have."""
+    made = object.__new__(cls)
+    made.number = next(COUNTER)
+    return made
+
+
+def silu_slope(x):
+    s = 1 / (1 + np.exp(-x))
+    return s * (1 + x * (1 - s))
+
+
 @pytest.mark.parametrize(("faulty", "text"), FAULTS)
 def test_each_fault_is_found(faulty, text):
     with pytest.raises(ic.LayerError, match=f"(?s){text}") as error:
@@ -303,6 +469,42 @@ def test_what_is_no_layer_or_shape_is_refused():
     ]:
         with pytest.raises(ic.ShapeError):
             check_layer(layer, shape, batch)
+
+
+def test_what_the_layer_s_own_code_raises_names_the_layer():
+    class Fails(Swish):
+        def backward(self, dy, ctx):
+            raise KeyError("nothing of that name")
+
+    with pytest.raises(KeyError) as error:
+        check_layer(Fails(), IMAGES)
+    assert error.value.__notes__ == ["in Fails(), input [(4, 6, 5)], in training mode"]
+
+
+def test_a_class_that_was_defined_again_is_told():
+    older, _ = (type("Again", (Swish,), {}) for _ in range(2))
+    with pytest.raises(ic.LayerError, match="a layer of another class of the same name, which was defined later"):
+        check_layer(older(), IMAGES)
+
+
+def test_workers_are_as_they_were_afterwards():
+    before = ic.get_workers(), ic.get_num_threads()
+    check_layer(Swish(), IMAGES)
+    with pytest.raises(ic.LayerError):
+        check_layer(type("Broken", (Swish,), {"__init__": takes("p=2")})(), IMAGES)
+    assert (ic.get_workers(), ic.get_num_threads()) == before
+
+
+def test_a_layer_of_several_inputs_and_one_that_draws_numbers_pass():
+    check_layer(ic.layers.Concat(), [(2, 3, 3), (1, 3, 3)])
+    check_layer(ic.Dropout(0.5), (6,))
+
+
+def test_without_a_network_the_rest_is_checked():
+    broken = type("Unkept", (Plain,), {"__init__": takes("p=2")})
+    check_layer(broken(), IMAGES, in_network=False)
+    with pytest.raises(ic.LayerError, match="cannot be stored"):
+        check_layer(broken(), IMAGES)
 
 
 def test_it_is_reached_from_the_package():

@@ -1,0 +1,276 @@
+"""A layer of your own in networks that are trained, predict, are divided among workers, and are saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from im2colnet.backend import Backend
+from im2colnet.errors import CheckpointError, LayerError, WorkerWarning
+from im2colnet.host import np
+from im2colnet.layers import Conv2d, Layer, Parameter, ReLU
+from im2colnet.layout import channel_axis, internal_shape
+from im2colnet.losses import MSELoss
+from im2colnet.network import Net, Network
+from im2colnet.optim import SGD
+from im2colnet.parallel.state import UnknownStateError, snapshot, stateless
+from im2colnet.settings import get_workers, num_threads, set_workers
+from im2colnet.testing.inputs import Part
+from im2colnet.training.checkpoint import describe, rebuild
+from im2colnet.training.trainer import Trainer
+from im2colnet.types import Array, Shape
+
+#: how far apart two results may be that are sums in another order, as a share of the largest number
+ROUNDING = 1e-9
+WORKERS = 1, 2, 3
+
+
+class Shift(Layer):
+    """Adds a parameter to each channel: behind it stands the layer that is checked, whose input then has a gradient."""
+
+    stateless = True
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+
+    def parameters(self) -> dict[str, Parameter]:
+        return {"shift": Parameter((self.shape[0],), bound=0.1)}
+
+    def _along(self, array: Array, ndim: int) -> Array:
+        """The parameter, or its gradient, as an array that is broadcast along the channels."""
+        return array.reshape([-1 if axis == channel_axis((0,) * ndim) else 1 for axis in range(ndim)])
+
+    def forward(self, x: Array, ctx: Any) -> Array:
+        return ctx.xp.add(x, self._along(ctx.params["shift"], x.ndim), out=ctx.y)
+
+    def backward(self, dy: Array, ctx: Any) -> Array:
+        others = tuple(axis for axis in range(dy.ndim) if axis != channel_axis(dy.shape))
+        ctx.grads["shift"][...] = dy.sum(axis=others)
+        return dy
+
+
+AROUND = Shift, Part  #: the layers around the one that is checked
+
+
+def network_around(layer: Layer, shapes: Sequence[Shape], sample: Shape) -> Network:
+    """Return a network of the layer behind a :class:`Shift`; ``sample`` is the shape of one sample of its input."""
+    if len(shapes) == 1:
+        return Net({"before": Shift(sample), "layer": layer})
+    starts = [sum(int(np.prod(shape)) for shape in shapes[:i]) for i in range(len(shapes))]
+    parts = {f"input{i}": (Part(starts[i], shape), "before") for i, shape in enumerate(shapes)}
+    return Net({"before": Shift(sample), **parts, "layer": (layer, *parts)})
+
+
+class LayerInNetwork:
+    """Networks around one layer, on one batch.
+
+    Parameters
+    ----------
+    layer : Layer
+    shapes : list of tuple of int
+        Shapes of one sample of each input.
+    images : (n, ...) array
+        The input of the network, of all the layer's inputs together if there are several.
+    seed : int
+    backend : Backend
+    """
+
+    def __init__(self, layer: Layer, shapes: Sequence[Shape], images: Any, seed: int, backend: Backend) -> None:
+        self.layer, self.shapes, self.images, self.seed, self.backend = layer, shapes, images, seed, backend
+        self.layers = [node.layer for node in self._trainer().net.graph.nodes if not isinstance(node.layer, AROUND)]
+        with self._quietly():
+            self.targets = np.random.default_rng(seed).standard_normal(self._trainer().net.predict(images).shape)
+
+    def error(self, text: str) -> LayerError:
+        """An error that names the layer."""
+        shapes = self.shapes[0] if len(self.shapes) == 1 else self.shapes
+        return LayerError(f"{self.layer!r}, input {shapes}, in a network: {text}")
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Threads are the workers, and it is not said why they are no processes."""
+        before = get_workers()
+        set_workers("threads")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", WorkerWarning)
+                yield
+        finally:
+            set_workers(before)
+
+    def _trainer(self, shard: int | None = None, seed: int | None = None) -> Trainer:
+        net = network_around(self.layer, self.shapes, self.images.shape[1:]).init(self.seed, "float64", self.backend)
+        return Trainer(net, loss=MSELoss(), optimizer=SGD(0.01), seed=self.seed if seed is None else seed, shard=shard)
+
+    def _result(self, trainer: Trainer, steps: int = 2) -> dict[str, Any]:
+        """Losses, all parameters and states after some steps, and a prediction."""
+        losses = [trainer.step(self.images, self.targets) for _ in range(steps)]
+        return {"loss": np.array(losses), **trainer.net.state_dict(), "prediction": trainer.net.predict(self.images)}
+
+    def check(self, joined: bool = True) -> None:
+        """Raise the first error; ``joined`` says whether the layer takes any numbers, so that it may follow others."""
+        with self._quietly():
+            self._check_described()
+            self._check_stateless()
+            single = self._check_workers()
+            self._check_shards(single)
+            self._check_saved()
+            if joined and self.images.ndim == 4 and len(self.shapes) == 1:
+                self._check_joined()
+
+    # ------------------------------------------------------------------ planning
+
+    def _check_described(self) -> None:
+        """What the layer says of itself must be the same each time, since plans are made of it once and kept."""
+        graph = self._trainer().net.graph
+        for node in graph.nodes:
+            if isinstance(node.layer, AROUND):
+                continue
+
+            def said(n: int, node: Any = node, layer: Layer = node.layer) -> dict[str, Any]:
+                shapes = graph.shapes(internal_shape(self.images.shape[1:], n))
+                x, y = node.input_shape(shapes), shapes[node.output]
+                found = {"parameters": dict(layer.parameters()), "state": dict(layer.state()), "output_shape": y}
+                for training in (True, False):
+                    found[f"needs(training={training})"] = layer.needs(x, y, "float64", self.backend, training)
+                return found
+
+            n = len(self.images)
+            first = said(n)
+            said(n + 1)
+            for what, again in said(n).items():
+                if again != first[what]:
+                    raise self.error(
+                        f"{what} of {node.layer!r} is {first[what]!r} at first and {again!r} when it is asked again: a"
+                        " plan is made of it once, so it must depend on nothing but its arguments and those of the"
+                        " constructor"
+                    )
+            if shared := first["parameters"].keys() & first["state"].keys():
+                raise self.error(
+                    f"{', '.join(sorted(shared))}: parameters and state of {node.layer!r} have the same name, and a"
+                    " checkpoint has one array for each name: give the state another"
+                )
+
+    # ------------------------------------------------------------------ workers and shards
+
+    def _check_stateless(self) -> None:
+        """A layer that says that it keeps nothing must keep nothing."""
+        for layer in self.layers:
+            if not stateless(layer):
+                continue
+            before = _attributes(layer)
+            trainer = self._trainer()
+            trainer.step(self.images, self.targets)
+            trainer.net.predict(self.images)
+            changed = sorted(name for name, value in _attributes(layer).items() if before.get(name) != value)
+            if changed:
+                raise self.error(
+                    f"the class {type(layer).__name__} says stateless = True, but a step changes {', '.join(changed)}:"
+                    " worker processes would each change their own copy. Keep it in ctx, or do not say stateless"
+                )
+
+    def _check_workers(self) -> dict[str, Any]:
+        """Return the results of one worker, which must be the same each time and for any number of workers."""
+        found = []
+        for number in (1, *WORKERS):
+            with num_threads(number):
+                found.append(self._result(self._trainer(shard=1)))
+        first, *others = found
+        for number, other in zip(WORKERS, others, strict=True):
+            if what := _unequal(first, other):
+                raise self.error(
+                    f"{what} of a second training with the same seed is another one: random numbers must come from"
+                    " ctx.key, and what is kept from step to step must be in state()"
+                    if number == 1
+                    else f"{what} is another one with {number} workers than with 1, since several shards run at"
+                    " once: what forward keeps for backward must be in ctx, and nothing may be written elsewhere"
+                )
+        return first
+
+    def _check_shards(self, single: dict[str, Any]) -> None:
+        """Shards of single samples must give what the whole batch as one shard does, but for rounding."""
+        whole = self._result(self._trainer(shard=len(self.images)))
+        if _unequal(whole, self._result(self._trainer(len(self.images), seed=self.seed + 1))):
+            return  # it draws random numbers, of its own for each shard
+        for what, array in whole.items():
+            if not np.allclose(single[what], array, rtol=ROUNDING, atol=ROUNDING):
+                raise self.error(
+                    f"{what} depends on how the batch is divided into shards: it is off by"
+                    f" {np.abs(single[what] - array).max():.3g} with one sample in each. A gradient must be a sum over"
+                    " the samples of the shard, and what depends on the whole batch comes from batch_sums or step_sums"
+                )
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _check_saved(self) -> None:
+        """A checkpoint must hold all that training and prediction depend on."""
+        kind = type(self.layer)
+        try:
+            description = describe(self.layer)
+            made = rebuild(json.loads(json.dumps(description)), "layer")
+        except CheckpointError as error:
+            raise self.error(f"it cannot be stored in a checkpoint: {error}") from error
+        if type(made) is not kind:
+            raise self.error(
+                f"a checkpoint would give a layer of another class of the same name, which was defined later in"
+                f" {type(made).__module__}: make the layer of that class, or rename one of them"
+            )
+        if describe(made) != description:
+            raise self.error(
+                f"made again of its arguments it is {made!r}, whose arguments are {_arguments(made)}, not"
+                f" {_arguments(self.layer)}: keep each argument of the constructor as it was given, as the attribute of"
+                " the same name"
+            )
+        trainer = self._trainer()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "layer.safetensors"
+            trainer.step(self.images, self.targets)
+            trainer.save(path)
+            loaded = Trainer.load(path, backend=self.backend)
+        if what := _unequal(self._result(trainer, 1), self._result(loaded, 1)):
+            raise self.error(
+                f"{what} is another one after a checkpoint was loaded than without: what the layer learns or counts"
+                " must be in parameters() or state(), what it is made with in the arguments of its constructor"
+            )
+
+    # ------------------------------------------------------------------ beside other layers
+
+    def _check_joined(self) -> None:
+        """What passes over the graph join with the layers around it must compute what each does alone."""
+        sample = self.images.shape[1:]
+        conv, relu = Conv2d(sample[0], sample[0], 1), ReLU()
+        joined = Net({"conv": conv, "layer": self.layer, "relu": relu}).init(self.seed, "float64", self.backend)
+        arrays, x = joined.state_dict(), self.images
+        for name, layer in (("conv", conv), ("layer", self.layer), ("relu", relu)):
+            alone = Net({name: layer}).init(self.seed, "float64", self.backend)
+            alone.load_state_dict({key: value for key, value in arrays.items() if key.partition(".")[0] == name})
+            x = alone.predict(x)
+        found = joined.predict(self.images)
+        if not np.allclose(found, x, rtol=ROUNDING, atol=ROUNDING):
+            raise self.error(
+                f"behind a convolution and before ReLU its prediction is off by {np.abs(found - x).max():.3g}: what it"
+                " says by epilogue, absorb, running_line, fuses or needs must be what its forward does"
+            )
+
+
+def _unequal(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return the name of the first array that has not the same bits, or nothing."""
+    return next((name for name, array in one.items() if array.tobytes() != other[name].tobytes()), "")
+
+
+def _attributes(layer: Layer) -> dict[str, Any]:
+    """Return something for each attribute of a layer that is another if the attribute has changed."""
+    found = {}
+    for name, value in vars(layer).items():
+        with suppress(UnknownStateError):
+            found[name] = snapshot(value, random=False)
+    return found
+
+
+def _arguments(layer: Layer) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in layer.config().items())
