@@ -774,7 +774,7 @@ class LocalResponseNorm(Layer):
         """Write into ``out`` for each channel the sum over ``size`` channels, the first of them ``before`` it."""
         C = x.shape[1]
         yield partial(setitem, out, ..., x)
-        for shift in range(-before, self.size - before):
-            if shift and abs(shift) < C:
+        for shift in range(max(1 - C, -before), min(C, self.size - before)):
+            if shift:
                 to, of = slice(max(0, -shift), C - max(0, shift)), slice(max(0, shift), C - max(0, -shift))
                 yield partial(xp.add, out[:, to], x[:, of], out=out[:, to])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from im2colnet.layers import (
@@ -30,12 +31,17 @@ from im2colnet.onnx.importers.windows import around, axes, one, pads, sizes
 from im2colnet.onnx.read import OnnxNode
 from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
 
+#: pixels of a window
+MOST_PIXELS = 1 << 20
+
 
 def window(node: OnnxNode, t: Translation) -> dict[str, Any]:
     """Return what all layers of pooling are given."""
     n, kernel = axes(node, t), tuple(node.attributes["kernel_shape"])
     if len(kernel) != n:
         raise Refused(f"kernel_shape {kernel} does not fit an input of {n} axes besides batch and channels")
+    if prod(kernel) > MOST_PIXELS:
+        raise Refused(f"its windows have {prod(kernel):,} pixels, {MOST_PIXELS:,} at most are supported")
     return {
         "kernel_size": one(kernel),
         "stride": one(sizes(node, "strides", n)),

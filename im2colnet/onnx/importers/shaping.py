@@ -144,6 +144,8 @@ def split(node: OnnxNode, t: Translation) -> None:
     if axis == 0:
         raise Refused("it takes parts of the batch")
     sizes = t.numbers(node, 1, "split")
+    if sizes is None and not 0 < parts <= shape[axis]:
+        raise Refused(f"it makes {parts} parts of an axis of {shape[axis]}")
     if sizes is None:
         each = -(-shape[axis] // parts)
         sizes = [min(each, shape[axis] - i * each) for i in range(parts)]
