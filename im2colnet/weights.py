@@ -5,10 +5,10 @@ The format is described at https://github.com/huggingface/safetensors: a header 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from importlib import import_module
+from numbers import Real
 from typing import Any
 
 from im2colnet.errors import CheckpointError, OutOfMemoryError
@@ -38,21 +38,31 @@ def save_weights(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None
     Parameters
     ----------
     state : dict of str to array
-        Such as ``net.state_dict()``.
+        Such as ``net.state_dict()``; what :meth:`Network.load_state_dict` takes.
     path : path
 
     Raises
     ------
     CheckpointError
-        If it cannot be written.
+        If it cannot be written, or an entry is no array of real numbers.
     """
-    from im2colnet.host import np
+    check_is_dict(state)
+    arrays = {str(name): _storable(host_array(name, array)) for name, array in state.items()}
+    replace_file(path, safetensors("safetensors.numpy").save(arrays))
 
+
+def check_is_dict(state: Any) -> None:
+    """Raise a CheckpointError if a state is no dict."""
     if not isinstance(state, Mapping):
         hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
         raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
-    arrays = {str(name): np.asarray(array, order="C") for name, array in state.items()}
-    replace_file(path, safetensors("safetensors.numpy").save(arrays))
+
+
+def _storable(array: Any) -> Any:
+    """Return an array in the order of its axes, of a type that the format has."""
+    kind = array.dtype.kind
+    wider = "float32" if kind == "V" else "float64" if kind == "O" or (kind == "f" and array.itemsize > 8) else None
+    return array.astype(wider or array.dtype, order="C", copy=False)
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -98,6 +108,8 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _bfloat16(name: str, keys: list[str]) -> dict[str, Any]:
     """Read tensors of bfloat16, which are the upper halves of float32, from a file that has been checked."""
+    import json
+
     from im2colnet.host import np
 
     found = {}
@@ -131,3 +143,35 @@ def _is_pickle(name: str) -> bool:
             return file.read(4).startswith(PICKLES)
     except OSError:
         return False
+
+
+def host_array(name: Any, value: Any) -> Any:
+    """Return an entry of a state as a NumPy array of real numbers, whatever module it is an array of.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no array of real numbers, or has masked entries.
+    """
+    from im2colnet.host import np
+
+    try:
+        if hasattr(value, "detach"):  # a tensor of PyTorch
+            value = value.detach().to_dense().cpu()
+            exact = str(value.dtype) in ("torch.float64", "torch.float32") or not value.is_floating_point()
+            value = (value if exact else value.float()).numpy()  # NumPy has no bfloat16, and float holds it
+        elif hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):  # of CuPy
+            value = value.get()
+        masked = np.ma.is_masked(value)
+        array = np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # of another package
+        raise CheckpointError(f"{name} is no array: {type(error).__name__}: {error}") from error
+    if masked:
+        raise CheckpointError(f"{name} has masked entries, which have no value: fill them first")
+    kind = array.dtype.kind
+    numbers = kind in "biuf" or (kind == "V" and array.dtype.type is not np.void)  # V: bfloat16 of ml_dtypes
+    if not numbers and not (kind == "O" and all(isinstance(x, Real) for x in array.flat)):
+        raise CheckpointError(f"{name} holds {array.dtype}, expected real numbers")
+    return array

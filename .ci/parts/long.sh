@@ -1,7 +1,7 @@
 # By hand, before a release: what takes too long for every change, about an hour.
 . .ci/common.sh
 need_dev
-"$dev/bin/python" -m pip install --quiet torch==2.13.0
+"$dev/bin/python" -m pip install --quiet torch==2.13.0 torchvision==0.28.0
 
 section "The command line, with thousands of mutated arguments, files and environments"
 for seed in 1 2 3; do "$dev/bin/python" tests/fuzz_cli.py --seed $seed; done
@@ -9,6 +9,9 @@ for seed in 1 2 3; do "$dev/bin/python" tests/fuzz_cli.py --seed $seed; done
 section "Tests of drawn cases, with cases that the suite has not seen"
 mapfile -t drawn < <(git grep -l "from hypothesis import" -- tests)
 for seed in 1 2 3 4 5; do "$dev/bin/python" -m pytest --hypothesis-seed=$seed "${drawn[@]}"; done
+
+section "Modules of PyTorch as networks"
+"$dev/bin/python" -m pytest tests/pytorch
 
 section "Every comparison with PyTorch"
 "$dev/bin/python" -m benchmarks.compare --threads 1 2

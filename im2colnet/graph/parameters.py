@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
-from numbers import Real
 from typing import Any, NamedTuple
 
 from im2colnet.backend import Backend
@@ -16,6 +15,7 @@ from im2colnet.layers import Parameter
 from im2colnet.memory import working
 from im2colnet.normalization import Normalization
 from im2colnet.types import HALF, Array, Shape
+from im2colnet.weights import check_is_dict, host_array
 
 #: how many differences between two networks an error lists
 MOST_DIFFERENCES = 20
@@ -299,34 +299,6 @@ def host_arrays(state: Any, graph: Graph) -> dict[str, Any]:
     CheckpointError
         If something is no array of real numbers, or has masked entries; the message names it.
     """
-    if not isinstance(state, Mapping):
-        hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
-        raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
+    check_is_dict(state)
     own = {name for name, _, _ in names(graph, "state")}
-    return {k: _host_array(k, v) for k, v in state.items() if k in own or not str(k).endswith("num_batches_tracked")}
-
-
-def _host_array(name: Any, value: Any) -> Any:
-    """Return an entry of a state as a NumPy array of real numbers, whatever module it is an array of."""
-    from im2colnet.host import np
-
-    try:
-        if hasattr(value, "detach"):  # a tensor of PyTorch
-            value = value.detach().to_dense().cpu()
-            exact = str(value.dtype) in ("torch.float64", "torch.float32") or not value.is_floating_point()
-            value = (value if exact else value.float()).numpy()  # NumPy has no bfloat16, and float holds it
-        elif hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):  # of CuPy
-            value = value.get()
-        masked = np.ma.is_masked(value)
-        array = np.asarray(value)
-    except MemoryError:
-        raise
-    except Exception as error:  # of another package
-        raise CheckpointError(f"{name} is no array: {type(error).__name__}: {error}") from error
-    if masked:
-        raise CheckpointError(f"{name} has masked entries, which have no value: fill them first")
-    kind = array.dtype.kind
-    numbers = kind in "biuf" or (kind == "V" and array.dtype.type is not np.void)  # V: bfloat16 of ml_dtypes
-    if not numbers and not (kind == "O" and all(isinstance(x, Real) for x in array.flat)):
-        raise CheckpointError(f"{name} holds {array.dtype}, expected real numbers")
-    return array
+    return {k: host_array(k, v) for k, v in state.items() if k in own or not str(k).endswith("num_batches_tracked")}

@@ -87,6 +87,29 @@ def test_a_state_is_asked_for_where_a_network_is_given(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_arrays_of_all_kinds_are_written_and_others_refused(tmp_path):
+    bfloat16, path = pytest.importorskip("ml_dtypes").bfloat16, tmp_path / "x.safetensors"
+    given = {
+        "half": np.array([1.5, 2], "float16"),
+        "bfloat16": np.array([1.5, -2], bfloat16),
+        "list": [[1, 2], [3, 4]],
+        "objects": np.array([1, 2.5], object),
+        "long": np.array([1.5], np.longdouble),
+        "swapped": np.array([1.5, 3], ">f4"),
+        "truth": np.array([True, False]),
+    }
+    ic.save_weights(given, path)
+    found = ic.load_weights(path)
+    assert found.keys() == given.keys()
+    for name, array in given.items():
+        np.testing.assert_array_equal(found[name], np.asarray(array).astype(found[name].dtype))
+    before = path.read_bytes()
+    for wrong in (np.array(["a"]), np.array([1j]), np.ma.masked_equal([1, 2], 1)):
+        with pytest.raises(ic.CheckpointError, match=r"^fc "):
+            ic.save_weights({"fc": wrong}, path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("start", [b"PK\x03\x04" + bytes(30), b"\x80\x02}q\x00." + bytes(20)])
 def test_a_pickle_is_refused_with_the_line_that_converts_it(tmp_path, start):
     path = tmp_path / "model.pt"
