@@ -8,7 +8,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from reference.seeded import parameter
 
+import im2colnet as ic
 from im2colnet.onnx import write
+from im2colnet.testing.inputs import Part
 
 try:
     import onnxruntime
@@ -27,6 +29,20 @@ def seeded(net, shape=None, dtype="float32"):
     state = {name: parameter(name, array.shape) for name, array in net.state_dict().items()}
     # powers of a constant are numbers only where it is positive
     net.load_state_dict({name: abs(value) if name.endswith("constant") else value for name, value in state.items()})
+    return net
+
+
+def small_model(name):
+    """A ready-made network on small images, with small layers in the place of those with most parameters."""
+    options = {"width": 0.25} if name == "mobilenet" else {}
+    net = ic.models.make(name, 4, 3, max(16, ic.models.MODELS[name].smallest), **options)
+    if name.startswith("vgg1"):  # on images of 224 the windows of its pooling are equal, as on these to one pixel
+        net.put("avgpool", ic.AdaptiveAvgPool2d(1))
+        for layer, sizes in ("0", (512, 16)), ("3", (16, 16)), ("6", (16, 4)):
+            net["classifier"].put(layer, ic.Linear(*sizes))
+    net = seeded(net)
+    if name == "squeezenet1_1":  # its last layer is a ReLU
+        net.load_state_dict({"classifier.1.bias": np.full(4, 3)}, strict=False)
     return net
 
 
@@ -60,3 +76,15 @@ def assert_computes(model, x, expected):
     for found, own in zip(computed(model, x), several, strict=True):
         assert found.shape == own.shape
         assert np.abs(found - own).max() <= 1e-5 * np.abs(own).max()
+
+
+def write_part(layer, node, inputs):
+    """Some of the features, as images."""
+    features = node("Slice", *inputs, starts=[layer.start], ends=[layer.start + np.prod(layer.shape)], axes=[1])
+    return node("Reshape", features, shape=[0, *layer.shape])
+
+
+@pytest.fixture(autouse=True)
+def part(monkeypatch):
+    """What takes the inputs of a layer from one input can be written."""
+    monkeypatch.setattr(Part, "to_onnx", write_part, raising=False)

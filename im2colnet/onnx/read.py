@@ -20,6 +20,7 @@ from typing import Any
 
 from im2colnet.errors import ModelError, install
 from im2colnet.host import np
+from im2colnet.onnx.kept import KEY
 from im2colnet.text import amount, printable, quoted, shortened
 
 #: nodes of a model, those of its functions and branches included
@@ -55,6 +56,7 @@ class OnnxNode:
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
     opset: int
+    kept: str = ""  #: what this library has written beside it, see :mod:`im2colnet.onnx.kept`
 
     def __str__(self) -> str:
         return f"node {quoted(self.name or self.outputs[0])} ({quoted(self.kind)[1:-1]})"
@@ -364,7 +366,8 @@ class _Reader:
                 found += self.inlined(function, inputs, outputs, attributes, depth)
                 continue
             opset = opsets.get(domain, 1 if not domain else 0)
-            found.append(OnnxNode(op, domain, name, inputs, outputs, attributes, opset))
+            kept = next((_text(entry.value) for entry in proto.metadata_props if entry.key == KEY), "")
+            found.append(OnnxNode(op, domain, name, inputs, outputs, attributes, opset, kept))
         return found
 
     def name(self, name: Any, names: ChainMap[str, str], prefix: str) -> str:

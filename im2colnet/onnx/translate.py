@@ -14,6 +14,7 @@ from im2colnet.host import np
 from im2colnet.layers import Layer, Permute, Reshape
 from im2colnet.network.draft import INPUT, Draft
 from im2colnet.onnx.fold import BATCH, Batch, Unfoldable, fold, foldable, sliced_shape
+from im2colnet.onnx.kept import KINDS, fitting, restored
 from im2colnet.onnx.read import OnnxModel, OnnxNode
 from im2colnet.text import printable, quoted, shape_text, shortened
 
@@ -240,13 +241,21 @@ class Translation:
 
     def apply(self, node: OnnxNode, layer: Layer, *inputs: str, weights: Mapping[str, Any] | None = None) -> str:
         """Add a layer that reads these tensors, and return a name for the tensor that it makes."""
-        name, own = self._layer_name(node, weights or {})
-        made = self.draft.add(name, layer, [self._value(n) for n in inputs], weights or {}, own)
+        layer, weights = self._as_it_was(node, layer, dict(weights or {}))
+        name, own = self._layer_name(node, weights)
+        made = self.draft.add(name, layer, [self._value(n) for n in inputs], weights, own)
         if own:
             self._note_use(node, made)
         tensor = f"\0{made}"  # no name of the file
         self._values[tensor] = made
         return tensor
+
+    def _as_it_was(self, node: OnnxNode, layer: Layer, weights: dict[str, Any]) -> tuple[Layer, dict[str, Any]]:
+        """Return the layer that a node was when this library wrote it, with its weights; by default the one given."""
+        kinds: tuple[type[Layer], ...] = (layers.Dropout, *KINDS.get(node.op, ()))
+        found = restored(node.kept, node.op) if node.kept and isinstance(layer, kinds) else None
+        its_own = None if found is None else fitting(found, weights)
+        return (layer, weights) if found is None or its_own is None else (found, its_own)
 
     def add(
         self,

@@ -1,32 +1,20 @@
 """Every layer as ONNX, by its examples: another program computes the same."""
 
-import numpy as np
 import pytest
 from helpers import normal
-from onnx_written import assert_computes, model_of, seeded
+from onnx_written import assert_computes, model_of, part, seeded  # noqa: F401 - part is a fixture
 
 import im2colnet as ic
 from im2colnet.errors import ModelError
 from im2colnet.onnx.exporters import EXPORTERS, exporter_of
 from im2colnet.testing.cases import LAYERS
-from im2colnet.testing.inputs import Part, input_shape_of, network_of
+from im2colnet.testing.inputs import input_shape_of, network_of
 
 EXAMPLES = [
     pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
     for case in LAYERS
     for layer, *shapes in case.examples
 ]
-
-
-def write_part(layer, node, inputs):
-    """Some of the features, as images."""
-    features = node("Slice", *inputs, starts=[layer.start], ends=[layer.start + np.prod(layer.shape)], axes=[1])
-    return node("Reshape", features, shape=[0, *layer.shape])
-
-
-@pytest.fixture(autouse=True)
-def part(monkeypatch):
-    monkeypatch.setattr(Part, "to_onnx", write_part, raising=False)
 
 
 def written(case, layer, shapes, opset=22):

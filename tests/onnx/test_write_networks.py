@@ -8,7 +8,7 @@ import pytest
 from helpers import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_written import assert_computes, computed, model_of, seeded
+from onnx_written import assert_computes, computed, model_of, seeded, small_model
 from small_networks import residual, with_both
 
 import im2colnet as ic
@@ -27,22 +27,9 @@ def assert_written(net, shape=None, opset=22, n=3):
 
 
 # Networks -----------------------------------------------------------------------------------------------------------
-def small(name):
-    """A ready-made network on small images, with small layers in the place of those with most parameters."""
-    options = {"width": 0.25} if name == "mobilenet" else {}
-    net = ic.models.make(name, 4, 3, max(16, ic.models.MODELS[name].smallest), **options)
-    if name.startswith("vgg1"):
-        for layer, sizes in ("0", (512 * 7 * 7, 16)), ("3", (16, 16)), ("6", (16, 4)):
-            net["classifier"].put(layer, ic.Linear(*sizes))
-    net = seeded(net)
-    if name == "squeezenet1_1":  # its last layer is a ReLU
-        net.load_state_dict({"classifier.1.bias": np.full(4, 3)}, strict=False)
-    return net
-
-
 @pytest.mark.parametrize("name", sorted(ic.models.MODELS))
 def test_every_ready_made_network(name):
-    net = small(name)
+    net = small_model(name)
     model = assert_written(net)
     assert {each.name for each in model.graph.initializer if "/" not in each.name} == {*net.state_dict()}
 

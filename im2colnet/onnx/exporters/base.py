@@ -9,6 +9,7 @@ from im2colnet.errors import ModelError
 from im2colnet.graph.nodes import Node
 from im2colnet.host import np
 from im2colnet.layers import Layer
+from im2colnet.onnx.kept import KEY, described
 from im2colnet.types import Shape
 from im2colnet.window import Window
 
@@ -115,7 +116,7 @@ class NodeWriter:
         self.input_shapes, self.output_shape = input_shapes, output_shape
         self._value, self._first = value, len(graph.nodes)
 
-    def __call__(self, op: str, *inputs: Any, doc: str = "", **options: Any) -> Value:
+    def __call__(self, op: str, *inputs: Any, keeps: Layer | None = None, **options: Any) -> Value:
         """Write a node of one output.
 
         Parameters
@@ -125,8 +126,8 @@ class NodeWriter:
         *inputs : str, number, array or None
             Names of values; a number or an array becomes a constant of the network's type. None is an input that the
             operator may go without.
-        doc : str
-            A word on the node, for who reads the file.
+        keeps : Layer, optional
+            A layer of which ONNX does not say all: see :mod:`im2colnet.onnx.kept`.
         **options
             The operator's other inputs and its attributes by ONNX's names, such as ``axes=[2, 3]``: the newer versions
             of some operators take as an input what was an attribute. None is left out.
@@ -164,9 +165,10 @@ class NodeWriter:
         while given and not given[-1]:
             given.pop()
         output = self.graph.unique(f"{self.name}/{op}")
-        self.graph.nodes.append(
-            helper.make_node(op, given, [output], name=output, doc_string=doc or None, **attributes)
-        )
+        node = helper.make_node(op, given, [output], name=output, **attributes)
+        if keeps is not None and (text := described(keeps)):
+            node.metadata_props.add(key=KEY, value=text)
+        self.graph.nodes.append(node)
         return output
 
     def parameter(self, key: str, shape: Sequence[int] | None = None) -> Value | None:

@@ -11,4 +11,4 @@ from im2colnet.onnx.exporters.base import NodeWriter, Value, exporter
 @exporter(Dropout, Dropout2d, StochasticDepth)
 def dropout(layer: Dropout, node: NodeWriter, inputs: Sequence[Value]) -> Value:
     """Write what gives the numbers as they are."""
-    return node("Dropout", *inputs, ratio=float(layer.p))
+    return node("Dropout", *inputs, ratio=float(layer.p), keeps=layer)

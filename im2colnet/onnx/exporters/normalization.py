@@ -41,9 +41,11 @@ def running_norm(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value
         statistics = node.parameter("running_mean"), node.parameter("running_var")
         momentum = 0.1 if layer.momentum is None else layer.momentum
         affine = _scale_and_bias(node, channels)
-        return node("BatchNormalization", x, *affine, *statistics, epsilon=layer.eps, momentum=1 - momentum)
+        one = {"epsilon": layer.eps, "momentum": 1 - momentum, "keeps": layer}
+        return node("BatchNormalization", x, *affine, *statistics, **one)
     if isinstance(layer, InstanceNorm2d):
-        return node("InstanceNormalization", x, *_scale_and_bias(node, channels), epsilon=layer.eps)
+        affine = _scale_and_bias(node, channels)
+        return node("InstanceNormalization", x, *affine, epsilon=layer.eps, keeps=layer)
     behind = len(node.output_shape) - 1
     y = _normalized(x, node, [0, *range(2, 2 + behind)], layer.eps)
     return _affine(y, node, behind)
@@ -63,7 +65,7 @@ def group_norm(layer: GroupNorm, node: NodeWriter, inputs: Sequence[Value]) -> V
     (x,), G, shape = inputs, layer.num_groups, node.output_shape
     if node.opset >= 21:
         affine = _scale_and_bias(node, layer.num_channels)
-        return node("GroupNormalization", x, *affine, num_groups=G, epsilon=layer.eps)
+        return node("GroupNormalization", x, *affine, num_groups=G, epsilon=layer.eps, keeps=layer)
     rows = node("Reshape", x, shape=[0, G, -1])
     rows = node("InstanceNormalization", rows, np.ones(G), np.zeros(G), epsilon=layer.eps)
     return _affine(node("Reshape", rows, shape=[0, *shape]), node, len(shape) - 1)
@@ -75,7 +77,8 @@ def layer_norm(layer: LayerNorm, node: NodeWriter, inputs: Sequence[Value]) -> V
     (x,), axes = inputs, len(layer.normalized_shape)
     if node.has("LayerNormalization"):
         scale = node.parameter("weight") or node.number(np.ones(layer.normalized_shape))
-        return node("LayerNormalization", x, scale, node.parameter("bias"), axis=-axes, epsilon=layer.eps)
+        bias = node.parameter("bias")
+        return node("LayerNormalization", x, scale, bias, axis=-axes, epsilon=layer.eps, keeps=layer)
     return _affine(_normalized(x, node, range(-axes, 0), layer.eps), node)
 
 
@@ -86,7 +89,7 @@ def rms_norm(layer: RMSNorm, node: NodeWriter, inputs: Sequence[Value]) -> Value
     eps = layer.epsilon(node.dtype)
     if node.has("RMSNormalization"):
         scale = node.parameter("weight") or node.number(np.ones(layer.normalized_shape))
-        return node("RMSNormalization", x, scale, axis=-axes, epsilon=eps)
+        return node("RMSNormalization", x, scale, axis=-axes, epsilon=eps, keeps=layer)
     return _affine(_normalized(x, node, range(-axes, 0), eps, centres=False), node)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from im2colnet.errors import ModelError
-from im2colnet.host import np
 from im2colnet.layers import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -120,46 +119,32 @@ def global_avg_pool(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Va
 
 @exporter(AdaptiveAvgPool1d, AdaptiveAvgPool2d)
 def adaptive_avg_pool(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write means of equal windows, or else products with a matrix along each axis, whose rows hold the weights."""
-    (x,), size, out = inputs, node.input_shapes[0][1:], node.output_shape[1:]
-    if set(out) == {1}:
-        return node("GlobalAveragePool", x)
-    kernel = _equal_windows(size, out)
-    if kernel:
-        return node("AveragePool", x, kernel_shape=kernel, strides=kernel)
-    for axis, (n, count) in enumerate(zip(size, out, strict=True)):
-        weights = np.zeros((count, n))
-        for row, pixels in zip(weights, shares(n, count), strict=True):
-            row[pixels] = 1 / (pixels.stop - pixels.start)
-        last = axis == len(size) - 1
-        x = node("MatMul", x, node.number(weights.T)) if last else node("MatMul", node.number(weights), x)
-    return x
+    """Write means of windows of which so many cover the image."""
+    if set(node.output_shape[1:]) == {1}:
+        return node("GlobalAveragePool", *inputs)
+    return _adaptive("AveragePool", "ReduceMean", node, *inputs)
 
 
 @exporter(AdaptiveMaxPool1d, AdaptiveMaxPool2d)
 def adaptive_max_pool(layer: Any, node: NodeWriter, inputs: Sequence[Value]) -> Value:
-    """Write maxima of equal windows, or else of each window, along one axis after the other."""
-    (x,), size, out = inputs, node.input_shapes[0][1:], node.output_shape[1:]
-    kernel = _equal_windows(size, out)
-    if kernel:
-        return node("MaxPool", x, kernel_shape=kernel, strides=kernel)
-    for axis, (n, count) in enumerate(zip(size, out, strict=True), 2):
-        x = node("Concat", *_maxima(x, axis, shares(n, count), node), axis=axis)
+    """Write maxima of windows of which so many cover the image."""
+    return _adaptive("MaxPool", "ReduceMax", node, *inputs)
+
+
+def _adaptive(pool: str, reduce: str, node: NodeWriter, x: Value) -> Value:
+    """Write windows that lie side by side, or else each window for itself, along one axis after the other."""
+    sizes = [*zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True)]
+    if all(length % windows == 0 for length, windows in sizes):
+        kernel = [length // windows for length, windows in sizes]
+        return node(pool, x, kernel_shape=kernel, strides=kernel)
+    for axis, (length, windows) in enumerate(sizes, 2):
+        parts = [
+            node("Slice", x, starts=[pixels.start], ends=[pixels.stop], axes=[axis])
+            for pixels in shares(length, windows)
+        ]
+        each = [node(reduce, part, axes=[axis], keepdims=1) for part in parts]
+        x = node("Concat", *each, axis=axis) if windows > 1 else each[0]
     return x
-
-
-def _equal_windows(size: Sequence[int], out: Sequence[int]) -> list[int] | None:
-    """Return the kernel of windows that lie side by side; None if these are no such windows."""
-    if any(n % count for n, count in zip(size, out, strict=True)):
-        return None
-    return [n // count for n, count in zip(size, out, strict=True)]
-
-
-def _maxima(x: Value, axis: int, windows: Iterator[slice], node: NodeWriter) -> Iterator[Value]:
-    """Write the maximum of each part of an axis."""
-    for pixels in windows:
-        part = node("Slice", x, starts=[pixels.start], ends=[pixels.stop], axes=[axis])
-        yield node("ReduceMax", part, axes=[axis], keepdims=1)
 
 
 #: ONNX's name of what makes one number of several along an axis

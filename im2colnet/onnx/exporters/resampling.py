@@ -24,7 +24,7 @@ def upsample(layer: Upsample, node: NodeWriter, inputs: Sequence[Value]) -> Valu
         big / small if is_even else layer.factors[axis] for is_even, (axis, small, big) in zip(even, sizes, strict=True)
     ]
     if layer.mode == "nearest":
-        how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        how: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return _resized(x, node, factors, how if node.opset > 10 else {})
     how = {
         "mode": layer.mode.removeprefix("bi"),
@@ -52,16 +52,14 @@ def resize(layer: Resize, node: NodeWriter, inputs: Sequence[Value]) -> Value:
 
 def _resized(x: Value, node: NodeWriter, factors: Sequence[float] | None, how: dict[str, Any]) -> Value:
     """Write images whose size is multiplied, or is that of the output where there are no factors."""
-    roi: list[float] | None = (
-        [] if 11 <= node.opset < 13 else None
-    )  # the two versions want inputs that they do not read
+    # opsets 11 and 12 want inputs that they do not read
+    unread: list[float] | None = [] if 11 <= node.opset < 13 else None
     if factors is not None:
         op = "Upsample" if node.opset < 10 and "mode" not in how else "Resize"
-        return node(op, x, roi=roi, scales=[1, 1, *factors], **how)
+        return node(op, x, roi=unread, scales=[1, 1, *factors], **how)
     out = [*node.output_shape[1:]]
     if node.opset >= 18:
         return node("Resize", x, sizes=out, axes=[2, 3], **how)
     batch = node("Slice", node("Shape", x), starts=[0], ends=[2], axes=[0])
-    return node(
-        "Resize", x, roi=roi, scales=roi, sizes=node("Concat", batch, node.constant("size", out), axis=0), **how
-    )
+    sizes = node("Concat", batch, node.constant("size", out), axis=0)
+    return node("Resize", x, roi=unread, scales=unread, sizes=sizes, **how)

@@ -1,0 +1,68 @@
+"""What ONNX cannot say of a layer: it is kept beside the node, so that a file comes back as the network it was.
+
+Other programs do not read it. It says that a batch norm has no weight, or that whole channels are dropped in training.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from im2colnet.errors import Im2colnetError
+from im2colnet.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Dropout2d,
+    GroupNorm,
+    InstanceNorm2d,
+    Layer,
+    LayerNorm,
+    RMSNorm,
+    StochasticDepth,
+)
+
+#: what it is called among the metadata of a node
+KEY = "im2colnet.layer"
+#: characters that a file may have there
+LONGEST = 1000
+#: operator -> the classes that its nodes may be of
+KINDS: dict[str, tuple[type[Layer], ...]] = {
+    "BatchNormalization": (BatchNorm1d, BatchNorm2d, InstanceNorm2d),
+    "Dropout": (Dropout2d, StochasticDepth),
+    "GroupNormalization": (GroupNorm,),
+    "InstanceNormalization": (InstanceNorm2d,),
+    "LayerNormalization": (LayerNorm,),
+    "RMSNormalization": (RMSNorm,),
+}
+
+
+def described(layer: Layer) -> str:
+    """Return a layer's class and arguments as text, or "" where ONNX says all, or its class is not the library's."""
+    known = type(layer) in {kind for kinds in KINDS.values() for kind in kinds}
+    if not known or "num_batches_tracked" in layer.state() or _is_plain(layer.config()):
+        return ""
+    return json.dumps([type(layer).__name__, layer.config()], sort_keys=True)
+
+
+def _is_plain(arguments: dict[str, Any]) -> bool:
+    """Whether the arguments are those of a norm with all the parameters that norms have in ONNX."""
+    affine = all(arguments.get(name, True) for name in ("affine", "elementwise_affine", "bias"))
+    return "p" not in arguments and affine and arguments.get("eps") is not None
+
+
+def restored(text: str, op: str) -> Layer | None:
+    """Return the layer that a text of a node describes; None if it describes none that such a node may be."""
+    kinds = {kind.__name__: kind for kind in KINDS.get(op, ())}
+    try:
+        name, arguments = json.loads(text[:LONGEST])
+        return kinds[name](**arguments)
+    except (Im2colnetError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def fitting(layer: Layer, weights: dict[str, Any]) -> dict[str, Any] | None:
+    """Return those of some arrays that a layer has as its parameters or state; None if they are not all there."""
+    wanted = {**layer.parameters(), **layer.state()}
+    if any(name not in weights or weights[name].shape != each.shape for name, each in wanted.items()):
+        return None
+    return {name: weights[name] for name in wanted}
