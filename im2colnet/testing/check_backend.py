@@ -68,7 +68,7 @@ class BackendReport:
 
     @property
     def certified(self) -> bool:
-        """Whether all checks have passed."""
+        """Whether all checks that were made have passed."""
         return bool(self.results) and all(result.ok for result in self.results)
 
     @property
@@ -217,8 +217,13 @@ def found(fault: Fault, check: Check, backend: Backend, seed: int) -> FaultResul
 
 
 def summary(report: BackendReport) -> str:
-    """Return what a report comes to, in a line."""
-    what = f"{count(len(report.results), 'check')}, seed {report.seed}"
-    on = f"{f'{report.backend} {report.version}'.rstrip()} on {report.module}, {' '.join(report.dtypes)}"
+    """Return what a report comes to, in a line; a backend that has passed some of the checks is not certified yet."""
+    checks, seed = count(len(report.results), "check"), f"seed {report.seed}"
+    on = f"{f'{report.backend} {report.version}'.rstrip()} on {report.module}"
     wrong = [result.name for result in report.results if not result.ok]
-    return f"NOT certified: {on}, {len(wrong)} of {what}: {', '.join(wrong)}" if wrong else f"certified: {on}, {what}"
+    if wrong:
+        return f"NOT certified: {on}, {seed}, {len(wrong)} of {checks} failed: {', '.join(wrong)}"
+    numbers = " ".join(report.dtypes)
+    if len(report.results) < len(CHECKS):
+        return f"passed: {on}, {numbers}, {len(report.results)} of {count(len(CHECKS), 'check')}, {seed}"
+    return f"certified: {on}, {numbers}, {checks}, {seed}"

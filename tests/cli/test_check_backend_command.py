@@ -7,6 +7,8 @@ import pytest
 from helpers import GenericBackend
 
 from im2colnet.backend import registry
+from im2colnet.testing import check_names
+from im2colnet.testing.check_backend import BackendReport, CheckResult, summary
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -30,10 +32,16 @@ def test_a_line_for_each_check_and_the_certificate(run):
     lines = out.splitlines()
     assert lines[0].split() == ["backend", "numpy"]
     assert ["ok", "to_rows", "float32", "float64"] in [line.split()[:4] for line in lines]
-    assert lines[-1] == (
-        f"certified: numpy {registry.version_of('numpy')} on numpy {np.__version__}, float32 float64, 3 checks, seed 5"
-    )
+    on = f"numpy {registry.version_of('numpy')} on numpy {np.__version__}, float32 float64"
+    assert lines[-1] == f"passed: {on}, 3 of {len(check_names())} checks, seed 5"
     assert err == ""
+
+
+def test_a_backend_that_has_passed_all_checks_is_certified():
+    results = tuple(CheckResult(name, ("float32", "float64"), "", 0.0) for name in check_names())
+    report = BackendReport("mine:1", "2.0", "array_module 3.0", {}, 7, results)
+    number = len(results)
+    assert summary(report) == f"certified: mine:1 2.0 on array_module 3.0, float32 float64, {number} checks, seed 7"
 
 
 def test_json(run):
@@ -68,8 +76,8 @@ def test_what_is_wrong_is_said_and_nothing_is_planted(capsys):
     place = next(i for i, line in enumerate(lines) if line.startswith("WRONG   matmul "))
     assert lines[place + 1].startswith("        in float32: matmul does not return the array out that it was given; ")
     assert lines[-2].startswith("NOT certified: wrong ")
-    assert lines[-2].endswith("1 of 2 checks, seed 0: matmul")
-    assert lines[-1].startswith("no fault was planted")
+    assert lines[-2].endswith("seed 0, 1 of 2 checks failed: matmul")
+    assert lines[-1] == "no fault was planted: a check fails without one"
 
 
 def test_wrong_usage(run):

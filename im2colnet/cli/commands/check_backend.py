@@ -130,11 +130,12 @@ def say_fault(lines: CheckLines, result: FaultResult) -> None:
 
 def describe(facts: dict[str, Any], width: int | None) -> str:
     """Return what the lines of the checks come to."""
-    text = facts["summary"]
+    lines = [facts["summary"]]
     if facts.get("faults"):
         missed = sum(not fault["found"] for fault in facts["faults"])
         all_of_them = f"{count(len(facts['faults']), 'planted fault')}: "
-        text += f"\n{all_of_them}" + (f"{missed} not found" if missed else "each found by the check of its kernel")
+        lines.append(all_of_them + (f"{missed} not found" if missed else "each found by the check of its kernel"))
     elif "faults" in facts:
-        text += "\nno fault was planted: a check fails without one, or none of these checks has a fault"
-    return f"\n{text if width is None else textwrap.fill(text, width, replace_whitespace=False)}"
+        why = "none of these checks has one" if facts["certified"] else "a check fails without one"
+        lines.append(f"no fault was planted: {why}")
+    return "\n".join(["", *(line if width is None else textwrap.fill(line, width) for line in lines)])

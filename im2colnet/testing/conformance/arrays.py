@@ -76,7 +76,7 @@ def check_to_rows(subject: Subject, dtype: str) -> None:
                 out[...] = float("nan")
                 if backend.to_rows(subject.there(x), out) is not out:
                     raise subject.wrong("to_rows does not return out")
-                subject.compare("the samples", subject.back(out), exact, dtype)
+                subject.compare("the sample", subject.back(out), exact, dtype)
 
 
 def check_random(subject: Subject, dtype: str) -> None:

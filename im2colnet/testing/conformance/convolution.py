@@ -144,7 +144,7 @@ def im2col(subject: Subject, x: Any, window: Window, fill: float = 0.0) -> None:
     got = as_columns(subject.call("im2col", rows(x), window, fill))
     exact = oracles.unfold(x, *how)
     inside = oracles.unfold(np.ones_like(x), *how) > 0
-    subject.equal("the columns", got.astype("float64"), np.where(inside, exact, fill))
+    subject.equal("the array of columns", got.astype("float64"), np.where(inside, exact, fill))
 
 
 def col2im(subject: Subject, columns: Any, window: Window, size: Shape) -> None:

@@ -35,7 +35,7 @@ def sum_samples(subject: Subject, dy: Any) -> None:
     """Check the sums of images (N, C, H, W), or of features (N, features)."""
     got = subject.call("sum_samples", rows(dy))
     axes = tuple(axis for axis in range(dy.ndim) if axis != 1)
-    subject.compare("the sums", got, dy.astype("float64").sum(axes), dy.dtype.name)
+    subject.compare("the sum", got, dy.astype("float64").sum(axes), dy.dtype.name)
 
 
 def check_matmul(subject: Subject, dtype: str) -> None:

@@ -58,7 +58,7 @@ def how(window: Window) -> dict[str, Any]:
 def max_pool2d(subject: Subject, x: Any, window: Window) -> None:
     """Check the largest numbers of images: they are copies, so equal."""
     y = subject.call("max_pool2d", rows(x), window)
-    subject.equal("the maxima", images(y).astype("float64"), oracles.max_pool2d(x, **how(window)))
+    subject.equal("the maximum", images(y).astype("float64"), oracles.max_pool2d(x, **how(window)))
 
 
 def max_pool2d_grad(subject: Subject, x: Any, dy: Any, window: Window) -> None:
@@ -81,7 +81,7 @@ def avg_pool2d(subject: Subject, x: Any, window: Window, include: bool, divisor:
     """Check the means."""
     exact = oracles.avg_pool2d(x, **how(window), count_include_pad=include, divisor_override=divisor)
     y = subject.call("avg_pool2d", rows(x), window, include, divisor)
-    subject.compare("the means", images(y), exact, x.dtype.name)
+    subject.compare("the mean", images(y), exact, x.dtype.name)
 
 
 def avg_pool2d_grad(subject: Subject, dy: Any, size: Shape, window: Window, include: bool, divisor: int | None) -> None:

@@ -24,7 +24,7 @@ def update(subject: Subject, case: OptimizerCase, dtype: str) -> None:
             found = subject.back(p)
             if found.dtype.name != dtype:
                 raise subject.wrong(f"parameters have become {found.dtype.name}")
-            subject.compare(f"the parameters after step {t}", found, exact, dtype)
+            subject.compare(f"the parameter after step {t}", found, exact, dtype)
 
 
 def check_update(subject: Subject, dtype: str) -> None:
