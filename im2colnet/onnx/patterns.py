@@ -335,6 +335,19 @@ def upsampling(draft: Draft, name: str) -> bool:
     return True
 
 
+def adaptive_pooling(draft: Draft, name: str) -> bool:
+    """Recognise the means along one axis, and then along the other."""
+    if not is_a(draft, name, kinds.AdaptiveAvgPool2d) or not is_a(draft, read_by(draft, name), kinds.AdaptiveAvgPool2d):
+        return False
+    first, second = draft.entries[read_by(draft, name)], draft.entries[name]
+    sizes = [entry.layer.config()["output_size"] for entry in (first, second)]
+    free = [size.index(None) if isinstance(size, tuple) and None in size else -1 for size in sizes]
+    if sorted(free) != [0, 1]:
+        return False
+    draft.put(name, kinds.AdaptiveAvgPool2d(second.shape[1:]), first.reads)
+    return True
+
+
 PATTERNS = [
     gated,
     hardsigmoid,
@@ -346,4 +359,5 @@ PATTERNS = [
     channel_shuffle,
     shortcut,
     upsampling,
+    adaptive_pooling,
 ]

@@ -72,11 +72,6 @@ def importer(
     return register
 
 
-def layer_kind(name: str) -> Any:
-    """Return a class of layers by its name."""
-    return getattr(layers, name)
-
-
 class Translation:
     """The walk over a model's nodes, and what it has found.
 

@@ -204,6 +204,16 @@ CASES = {
         17,
         ["Upsample"],
     ),
+    "means along both axes": (
+        of("MatMul h x a", "MatMul a w y"),
+        (3, 4, 5),
+        constants(
+            h=np.array([[3, 3, 0, 0], [0, 3, 3, 0], [0, 0, 3, 3]]) / 6,
+            w=np.array([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]]).T / 3,
+        ),
+        17,
+        ["AdaptiveAvgPool2d"],
+    ),
     "nothing": (
         of("Add x zero a", "Mul a one b", "Relu b c", "Div c one d", "Sub d zero y"),
         IMAGES,

@@ -12,23 +12,34 @@ from im2colnet.layers import (
     ELU,
     GELU,
     SELU,
+    Abs,
     Add,
+    Cos,
     Div,
+    Erf,
+    Exp,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
+    Layer,
     LeakyReLU,
+    Log,
     LogSoftmax,
     Mish,
     Mul,
+    Neg,
     PReLU,
+    Reciprocal,
     ReLU,
     ReLU6,
     Sigmoid,
     SiLU,
+    Sin,
     Softmax,
     Softplus,
     Softsign,
+    Sqrt,
+    Square,
     Sum,
     Tanh,
     Threshold,
@@ -36,7 +47,7 @@ from im2colnet.layers import (
 )
 from im2colnet.onnx.importers.merging import sample_constant
 from im2colnet.onnx.read import OnnxNode
-from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+from im2colnet.onnx.translate import Refused, Translation, importer
 
 #: the constants of ONNX's Selu
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
@@ -47,34 +58,30 @@ def scalar(operation: str, value: float, reverse: bool = False) -> Any:
     return WithConstant(operation, None, float(value), reverse)
 
 
-def function(operator: str, opsets: tuple[int, int], layer: str, *steps: Callable[[], Any]) -> None:
-    """Register an operator without options that is one layer, or several one after the other."""
+def function(operator: str, opsets: tuple[int, int], kind: type[Layer]) -> None:
+    """Register an operator without options that is one layer."""
 
-    @importer(operator, opsets, layer)
+    @importer(operator, opsets, kind.__name__)
     def read(node: OnnxNode, t: Translation) -> None:
-        made = [step() for step in steps] or [layer_kind(layer)()]
-        t.chain(node, node.inputs[0], *made)
+        t.add(node, kind(), node.inputs[0])
 
 
-function("Relu", (6, 14), "ReLU", ReLU)
-function("Sigmoid", (6, 13), "Sigmoid", Sigmoid)
-function("Tanh", (6, 13), "Tanh", Tanh)
-function("Softsign", (6, 22), "Softsign", Softsign)
-function("Softplus", (6, 22), "Softplus", Softplus)
-function("HardSwish", (14, 22), "Hardswish", Hardswish)
-function("Mish", (18, 22), "Mish", Mish)
-for _name, _opsets in {
-    "Abs": (6, 13),
-    "Cos": (6, 22),
-    "Erf": (9, 13),
-    "Exp": (6, 13),
-    "Log": (6, 13),
-    "Neg": (6, 13),
-    "Reciprocal": (6, 13),
-    "Sin": (6, 22),
-    "Sqrt": (6, 13),
-}.items():
-    function(_name, _opsets, _name)
+function("Abs", (6, 13), Abs)
+function("Cos", (6, 22), Cos)
+function("Erf", (9, 13), Erf)
+function("Exp", (6, 13), Exp)
+function("HardSwish", (14, 22), Hardswish)
+function("Log", (6, 13), Log)
+function("Mish", (18, 22), Mish)
+function("Neg", (6, 13), Neg)
+function("Reciprocal", (6, 13), Reciprocal)
+function("Relu", (6, 14), ReLU)
+function("Sigmoid", (6, 13), Sigmoid)
+function("Sin", (6, 22), Sin)
+function("Softplus", (6, 22), Softplus)
+function("Softsign", (6, 22), Softsign)
+function("Sqrt", (6, 13), Sqrt)
+function("Tanh", (6, 13), Tanh)
 
 
 def close(a: float, b: float) -> bool:
@@ -205,6 +212,5 @@ def lp_normalization(node: OnnxNode, t: Translation) -> None:
     x, p = node.inputs[0], node.attributes.get("p", 2)
     axis = node.attributes.get("axis", -1) % len(t.shape(x))
     along = Sum((axis,), True)
-    parts = ("Abs", None) if p == 1 else ("Square", "Sqrt")
-    norm = t.after(node, x, *(layer_kind(parts[0])(), along), *([layer_kind(parts[1])()] if parts[1] else []))
-    t.add(node, Div(), x, norm)
+    steps = (Abs(), along) if p == 1 else (Square(), along, Sqrt())
+    t.add(node, Div(), x, t.after(node, x, *steps))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from im2colnet.host import np
-from im2colnet.layers import Add, Linear, Permute, WithConstant
+from im2colnet.layers import AdaptiveAvgPool1d, AdaptiveAvgPool2d, Add, Linear, MatMul, Permute, WithConstant
+from im2colnet.layers.pooling import shares
 from im2colnet.onnx.importers.merging import sample_constant
 from im2colnet.onnx.read import OnnxNode
-from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+from im2colnet.onnx.translate import Refused, Translation, importer
 
 
 @importer("Gemm", (6, 13), "Linear", "the second input is a constant; the first is not transposed")
@@ -38,16 +40,23 @@ def scaled(array: Any, factor: float) -> Any:
     return array if factor == 1 else (array * np.float64(factor)).astype(array.dtype)
 
 
-@importer("MatMul", (6, 13), "Linear, MatMul", "one factor is a matrix, or both are values of 3 or more axes")
+#: along an axis whose means a matrix may be
+MOST_PIXELS = 1024
+
+
+@importer("MatMul", (6, 13), "Linear, MatMul, AdaptiveAvgPool2d", "a constant is a matrix; values have 3 axes or more")
 def matmul(node: OnnxNode, t: Translation) -> None:
     a, b = node.inputs
     first, second = t.constant(a), t.constant(b)
     if first is None and second is None:
         if min(len(t.shape(a)), len(t.shape(b))) < 3 or len(t.shape(a)) != len(t.shape(b)):
             raise Refused("it multiplies two values whose samples would meet")
-        t.add(node, layer_kind("MatMul")(), a, b)
+        t.add(node, MatMul(), a, b)
     elif first is None:
-        t.same(node, along_last(node, t, a, matrix(second)))
+        means = means_of(matrix(second), t.shape(a), -1)
+        t.same(node, t.apply(node, means, a) if means else along_last(node, t, a, matrix(second)))
+    elif means := means_of(matrix(first).T, t.shape(b), -2):
+        t.add(node, means, b)
     else:
         ndim = len(t.shape(b))
         if ndim < 3:
@@ -63,6 +72,21 @@ def matrix(constant: Any) -> Any:
     if found.ndim != 2:
         raise Refused(f"its constant of shape {constant.shape} is no matrix")
     return found
+
+
+def means_of(factor: Any, shape: Sequence[Any], axis: int) -> Any:
+    """Return the pooling that is a product with this matrix (in, out), if its columns are means of neighbours."""
+    length, count = factor.shape
+    if len(shape) not in (3, 4) or (len(shape) == 3 and axis == -2) or length > MOST_PIXELS or count > MOST_PIXELS:
+        return None
+    means = np.zeros((length, count), factor.dtype)
+    for column, pixels in enumerate(shares(length, count)):
+        means[pixels, column] = 1 / (pixels.stop - pixels.start)
+    if count == length or not np.array_equal(means, factor):
+        return None
+    if len(shape) == 3:
+        return AdaptiveAvgPool1d(count)
+    return AdaptiveAvgPool2d((None, count) if axis == -1 else (count, None))
 
 
 def along_last(node: OnnxNode, t: Translation, tensor: str, factor: Any) -> str:

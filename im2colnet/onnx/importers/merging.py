@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from im2colnet.host import np
-from im2colnet.layers import Concat, WithConstant
+from im2colnet.layers import Add, Concat, Div, Layer, Maximum, Minimum, Mul, Pow, Sub, WithConstant
 from im2colnet.onnx.importers.shaping import padding
 from im2colnet.onnx.read import OnnxNode
-from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+from im2colnet.onnx.translate import Refused, Translation, importer
 
 #: operator -> its layer of two values, and its name among the operations with a constant
-ARITHMETIC = {
-    "Add": ("Add", "add"),
-    "Sub": ("Sub", "sub"),
-    "Mul": ("Mul", "mul"),
-    "Div": ("Div", "div"),
-    "Pow": ("Pow", "pow"),
-    "Max": ("Maximum", "maximum"),
-    "Min": ("Minimum", "minimum"),
-    "Sum": ("Add", "add"),
-    "Mean": ("Add", "add"),
+ARITHMETIC: dict[str, tuple[type[Layer], str]] = {
+    "Add": (Add, "add"),
+    "Sub": (Sub, "sub"),
+    "Mul": (Mul, "mul"),
+    "Div": (Div, "div"),
+    "Pow": (Pow, "pow"),
+    "Max": (Maximum, "maximum"),
+    "Min": (Minimum, "minimum"),
+    "Sum": (Add, "add"),
+    "Mean": (Add, "add"),
 }
 OPSETS = {"Pow": (6, 15), "Max": (6, 13), "Min": (6, 13), "Sum": (6, 13), "Mean": (6, 13)}
 
@@ -54,7 +54,7 @@ def both(node: OnnxNode, t: Translation, operator: str, first: str, second: str)
         a, b = t.shape(first), t.shape(second)
         if len(a) != len(b):
             raise Refused(f"it joins values of {len(a)} and {len(b)} axes, whose samples would meet")
-        return t.apply(node, layer_kind(kind)(), first, second)
+        return t.apply(node, kind(), first, second)
     reverse = constants[0] is not None
     if node.opset < 7 and not reverse:
         constants[1] = aligned(node, constants[1], len(t.shape(first)))
@@ -89,7 +89,7 @@ def short(array: Any) -> float:
 def arithmetic(operator: str) -> None:
     layer, operation = ARITHMETIC[operator]
 
-    @importer(operator, OPSETS.get(operator, (6, 14)), f"{layer}, WithConstant({operation!r})")
+    @importer(operator, OPSETS.get(operator, (6, 14)), f"{layer.__name__}, WithConstant({operation!r})")
     def read(node: OnnxNode, t: Translation) -> None:
         constants = [name for name in node.inputs if t.constant(name) is not None]
         values = [name for name in node.inputs if t.constant(name) is None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -12,6 +11,7 @@ from im2colnet.layers import (
     AdaptiveMaxPool2d,
     Add,
     Amax,
+    Amin,
     AvgPool1d,
     AvgPool2d,
     Exp,
@@ -29,7 +29,7 @@ from im2colnet.layers import (
 )
 from im2colnet.onnx.importers.windows import around, axes, one, pads, sizes
 from im2colnet.onnx.read import OnnxNode
-from im2colnet.onnx.translate import Refused, Translation, importer, layer_kind
+from im2colnet.onnx.translate import Refused, Translation, importer
 
 #: pixels of a window
 MOST_PIXELS = 1 << 20
@@ -133,30 +133,27 @@ def reduced(node: OnnxNode, t: Translation) -> tuple[tuple[int, ...], bool]:
     return dims, bool(node.attributes.get("keepdims", 1))
 
 
-def reduction(operator: str, opsets: tuple[int, int], layer: str, before: str = "", after: str = "") -> None:
+def reduction(operator: str, opsets: tuple[int, int], kind: Any, before: Any = None, after: Any = None) -> None:
     """Register an operator that is a layer of sums or the like, with functions of each number before and after it."""
+    kinds = [each for each in (before, kind, after) if each]
 
-    @importer(operator, opsets, ", ".join(filter(None, (before, layer, after))), "not along the batch")
+    @importer(operator, opsets, ", ".join(each.__name__ for each in kinds), "not along the batch")
     def read(node: OnnxNode, t: Translation) -> None:
-        dims, keepdim = reduced(node, t)
-        along: Sequence[Any] = [layer_kind(layer)(dims, keepdim)] if dims else []
-        if layer == "Mean" and dims:
-            along = [mean_of(dims, len(t.shape(node.inputs[0])), keepdim)]
-        t.chain(node, node.inputs[0], *named(before), *along, *named(after))
+        (dims, keepdim), ndim = reduced(node, t), len(t.shape(node.inputs[0]))
+        steps = [before()] if before else []
+        if dims:
+            steps.append(mean_of(dims, ndim, keepdim) if kind is Mean else kind(dims, keepdim))
+        t.chain(node, node.inputs[0], *steps, *([after()] if after else []))
 
 
-def named(layer: str) -> list[Any]:
-    return [layer_kind(layer)()] if layer else []
-
-
-reduction("ReduceMean", (6, 18), "Mean")
-reduction("ReduceSum", (6, 13), "Sum")
-reduction("ReduceMax", (6, 20), "Amax")
-reduction("ReduceMin", (6, 20), "Amin")
-reduction("ReduceL1", (6, 18), "Sum", before="Abs")
-reduction("ReduceL2", (6, 18), "Sum", before="Square", after="Sqrt")
-reduction("ReduceSumSquare", (6, 18), "Sum", before="Square")
-reduction("ReduceLogSum", (6, 28), "Sum", after="Log")
+reduction("ReduceMean", (6, 18), Mean)
+reduction("ReduceSum", (6, 13), Sum)
+reduction("ReduceMax", (6, 20), Amax)
+reduction("ReduceMin", (6, 20), Amin)
+reduction("ReduceL1", (6, 18), Sum, before=Abs)
+reduction("ReduceL2", (6, 18), Sum, before=Square, after=Sqrt)
+reduction("ReduceSumSquare", (6, 18), Sum, before=Square)
+reduction("ReduceLogSum", (6, 28), Sum, after=Log)
 
 
 @importer("ReduceLogSumExp", (6, 28), "Amax, Sub, Exp, Sum, Log, Add", "not along the batch")
