@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import weakref
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -103,6 +104,27 @@ def current():
     return getattr(_place, "device", 0)
 
 
+def captured():
+    """What this thread has queued since it began to make a graph, or None if it makes none."""
+    return getattr(_place, "captured", None)
+
+
+def queued(call):
+    """What a piece of work on the device gives; in a graph it is done again into the same memory."""
+    result = call()
+    if captured() is not None:
+        if isinstance(result, np.generic):
+            result = np.asarray(result)
+
+        def again():
+            fresh = call()
+            if isinstance(result, np.ndarray) and fresh is not result:
+                result[...] = fresh
+
+        captured().append(again)
+    return result
+
+
 class ndarray:
     """An array on a device that there is none of."""
 
@@ -116,6 +138,7 @@ class ndarray:
             owner = owner.base
         with _memory_lock:  # a thread may look for an array while another makes one
             _memory[id(owner)] = owner
+        vars(_place).setdefault("memory", weakref.WeakValueDictionary())[id(owner)] = owner
 
     def there(self):
         """What it holds, for what runs on the current device."""
@@ -132,9 +155,11 @@ class ndarray:
     __bool__ = __float__ = __int__ = __index__ = __iter__ = __contains__ = _refuse
 
     def get(self):
+        assert captured() is None, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
         return self._array.copy()
 
     def set(self, array, stream):
+        assert captured() is None, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
         assert isinstance(array, np.ndarray)
         assert array.flags.c_contiguous
         assert isinstance(stream, Stream)
@@ -150,10 +175,15 @@ class ndarray:
         return SimpleNamespace(ptr=self._array.ctypes.data, device_id=self.device.id)
 
     def __getitem__(self, key):
-        return ndarray(np.asarray(self._array[unwrapped(key)]), self.device.id)
+        mine, key = self._array, unwrapped(key)
+        found = np.asarray(mine[key])
+        if not np.may_share_memory(found, mine):
+            found = queued(lambda: np.asarray(mine[key]))
+        return ndarray(found, self.device.id)
 
     def __setitem__(self, key, value):
-        self.there()[unwrapped(key)] = unwrapped(value)
+        mine, key, value = self.there(), unwrapped(key), unwrapped(value)
+        queued(lambda: mine.__setitem__(key, value))
 
     def __repr__(self):
         return f"strict array of shape {self._array.shape}, {self._array.dtype}"
@@ -165,17 +195,20 @@ ndarray.T = property(lambda self: ndarray(self._array.T, self.device.id))
 
 
 def _method(name):
-    return lambda self, *args, **kwargs: wrapped(
-        getattr(self.there(), name)(*map(unwrapped, args), **{k: unwrapped(v) for k, v in kwargs.items()}),
-        kwargs.get("out"),
-    )
+    def method(self, *args, **kwargs):
+        function, given = getattr(self.there(), name), list(map(unwrapped, args))
+        options = {k: unwrapped(v) for k, v in kwargs.items()}
+        return wrapped(queued(lambda: function(*given, **options)), kwargs.get("out"))
+
+    return method
 
 
 def _view(name):
     def view(self, *args, **kwargs):
         found = getattr(self._array, name)(*args, **kwargs)
         if not np.may_share_memory(found, self._array):
-            self.there()  # it is a copy, of a kernel's
+            function = getattr(self.there(), name)  # it is a copy, of a kernel's
+            found = queued(lambda: function(*args, **kwargs))
         return ndarray(found, self.device.id)
 
     return view
@@ -192,7 +225,7 @@ def _operator(name, kind=""):
 
     def apply(self, other):
         mine, theirs = self.there(), unwrapped(other)
-        result = function(theirs, mine) if kind == "r" else function(mine, theirs)
+        result = queued(lambda: function(theirs, mine) if kind == "r" else function(mine, theirs))
         return self if kind == "i" else wrapped(result)
 
     return apply
@@ -206,7 +239,7 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "
         setattr(ndarray, f"__r{_name}__", _operator(_name, "r"))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(ndarray, f"__{_name}__", _operator(_name))
-ndarray.__neg__ = lambda self: wrapped(-self.there())
+ndarray.__neg__ = _method("__neg__")
 
 
 def wrapped(value, out=None):
@@ -238,12 +271,15 @@ def _function(name):
             return args[0]  # and no device is looked at
         if name in FROM_HOST and isinstance(args[0], ndarray) and args[0].device.id != current():
             args = (ndarray(args[0]._array.copy()), *args[1:])  # CuPy copies from one device to another
+        if captured() is not None:
+            assert not any(isinstance(a, np.ndarray) for a in args), "memory of the host in a graph"
         given = [a.copy() if name in FROM_HOST and isinstance(a, np.ndarray) else unwrapped(a) for a in args]
         if name == "split":
             return [ndarray(part, args[0].device.id) for part in function(*given, **kwargs)]
         if name == "asarray" and isinstance(args[0], ndarray) and kwargs.get("dtype") in (None, args[0].dtype.name):
             return args[0]
-        return wrapped(function(*given, **{k: unwrapped(v) for k, v in kwargs.items()}), kwargs.get("out"))
+        options = {k: unwrapped(v) for k, v in kwargs.items()}
+        return wrapped(queued(lambda: function(*given, **options)), kwargs.get("out"))
 
     return call
 
@@ -324,8 +360,12 @@ class RawModule:
                     assert type(argument) is wanted, f"{parameter} of {name} must be {wanted}, is {type(argument)}"
                     values.append(C_TYPES[kind](argument.item()))
             sizes = [*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))]
-            with _one_at_a_time:  # what a kernel knows of its thread is global on the host
-                function((ctypes.c_int * 6)(*sizes), *values)
+
+            def run():
+                with _one_at_a_time:  # what a kernel knows of its thread is global on the host
+                    function((ctypes.c_int * 6)(*sizes), *values)
+
+            queued(run)
 
         return launch
 
@@ -368,12 +408,41 @@ def gemm_strided_batched_ex(
     one, before = scalar.from_address(alpha).value, scalar.from_address(beta).value
     assert one == 1
     assert before in (0, 1)
-    A = _matrices(a, np.dtype(factors), batch, sa, *((k, m) if ta else (m, k)), lda).astype(computed)
-    B = _matrices(b, np.dtype(factors), batch, sb, *((n, k) if tb else (k, n)), ldb).astype(computed)
+    of_a = _matrices(a, np.dtype(factors), batch, sa, *((k, m) if ta else (m, k)), lda)
+    of_b = _matrices(b, np.dtype(factors), batch, sb, *((n, k) if tb else (k, n)), ldb)
+    A, B = (lambda: of_a.astype(computed)), (lambda: of_b.astype(computed))
     C = _matrices(c, np.dtype(result), batch, sc, m, n, ldc)
-    with np.errstate(all="ignore"):  # no device warns of what is not finite
-        products = np.matmul(A.swapaxes(1, 2) if ta else A, B.swapaxes(1, 2) if tb else B)
-        C[...] = products + C if before else products
+
+    def run():
+        with np.errstate(all="ignore"):  # no device warns of what is not finite
+            products = np.matmul(A().swapaxes(1, 2) if ta else A(), B().swapaxes(1, 2) if tb else B())
+            C[...] = products + C if before else products
+
+    queued(run)
+
+
+class Library:
+    """The functions of cuBLAS."""
+
+    def cublasCreate_v2(self, handle):
+        ctypes.cast(handle, ctypes.POINTER(ctypes.c_void_p))[0] = 1 + current()
+        return 0
+
+    def cublasDestroy_v2(self, handle):
+        return 0
+
+    def cublasSetStream_v2(self, handle, stream):
+        self.stream = stream.value or 0
+        return 0
+
+    def cublasSetWorkspace_v2(self, handle, memory, size):
+        assert _matrices(memory.value, np.dtype("u1"), 1, 0, size.value, 1, size.value).size == size.value
+        return 0
+
+    def cublasGemmStridedBatchedEx(self, handle, *arguments):
+        assert self.stream == getattr(_place, "stream", 0), "the product would run on another stream"
+        gemm_strided_batched_ex(handle.value, *arguments)
+        return 0
 
 
 # The module ---------------------------------------------------------------------------------------------------------
@@ -381,7 +450,7 @@ class Device:
     """One of those that there are not; as a context it is the thread's current one."""
 
     def __init__(self, number=None):
-        self.id, self._before = current() if number is None else number, []
+        self.id, self._before, self.compute_capability = current() if number is None else number, [], "90"
 
     def __enter__(self):
         self._before.append(current())
@@ -400,7 +469,24 @@ class Stream:
 
     def __init__(self, non_blocking=False):
         assert non_blocking
-        self._queued, self.device = [], current()
+        self._queued, self.device, self.ptr = [], current(), id(self)
+
+    def __enter__(self):
+        _place.stream = self.ptr
+
+    def __exit__(self, *args):
+        _place.stream = 0
+
+    def begin_capture(self):
+        assert getattr(_place, "stream", 0) == self.ptr, "work is queued on another stream"
+        _place.captured = []
+        self._before = [(owner, owner.copy()) for owner in _place.memory.values()]
+
+    def end_capture(self):
+        calls, _place.captured = captured(), None
+        for owner, before in self._before:  # nothing is computed while a graph is made
+            owner[...] = before
+        return SimpleNamespace(launch=lambda: [call() for call in calls])
 
     def queue(self, call):
         self._queued.append(call)
@@ -439,7 +525,11 @@ def module(devices=1):
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=Stream,
-        get_current_stream=lambda: SimpleNamespace(wait_event=lambda event: event.finish(), synchronize=lambda: None),
+        get_current_stream=lambda: SimpleNamespace(
+            wait_event=lambda event: event.finish(), synchronize=lambda: None, ptr=getattr(_place, "stream", 0)
+        ),
+        MemoryPool=lambda: SimpleNamespace(malloc=None),
+        using_allocator=lambda malloc: nullcontext(),
         device=SimpleNamespace(get_cublas_handle=lambda: 1 + current()),
         runtime=SimpleNamespace(
             getDevice=current,
@@ -483,6 +573,8 @@ def cupy_modules(mine=None):
         made = {name: sys.modules[name] for name in list(sys.modules) if name.startswith("im2colnet_cupy")}
         made["im2colnet_cupy.cuda"].THREADS = 8  # a block's threads run one after the other
         made["im2colnet_cupy.sums"].SUM_BLOCKS = 3
+        library = Library()
+        made["im2colnet_cupy.graphs"].library = lambda: library
         return made
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] in ("im2colnet_cupy", *mine)]:

@@ -29,11 +29,13 @@ except Exception as error:  # of several kinds, where it is broken
     ) from error
 import numpy as np
 
-from im2colnet.types import HALF, Shape
+from im2colnet.types import HALF, Call, Shape
 from im2colnet_cupy.activation import CupyActivation
 from im2colnet_cupy.convolution import CupyConvolution
-from im2colnet_cupy.cuda import Copies, cublas, launch
+from im2colnet_cupy.cuda import Copies, launch
 from im2colnet_cupy.device import OnDevice
+from im2colnet_cupy.graphs import RecordingError, recorded, recording, wanted
+from im2colnet_cupy.libraries import cublas
 from im2colnet_cupy.linear import CupyLinear
 from im2colnet_cupy.losses import CupyLosses
 from im2colnet_cupy.normalization import CupyNormalization
@@ -115,6 +117,8 @@ class CupyBackend(
         return isinstance(array, cp.ndarray) and bool(array.data.device_id == self._device)
 
     def asarray(self, array: Any, dtype: str | None = None) -> Array:
+        if recording() and not isinstance(array, cp.ndarray):
+            raise RecordingError("an array of the host may be another one when the work is repeated")
         return cp.asarray(array, dtype=dtype)
 
     def prefetch(self, array: Any) -> Callable[[], Any]:
@@ -142,6 +146,13 @@ class CupyBackend(
     def peak_bytes(self) -> int:
         held: int = cp.get_default_memory_pool().total_bytes()  # the pool keeps what it once had
         return held
+
+    @property
+    def records(self) -> bool:  # type: ignore[override]
+        return wanted()
+
+    def recorded(self, work: Call) -> Call | None:
+        return recorded(work)
 
     def synchronize(self) -> None:
         cp.cuda.Device(self._device).synchronize()

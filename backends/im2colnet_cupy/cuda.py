@@ -16,10 +16,11 @@ from typing import Any
 import cupy as cp
 import cupyx
 import numpy as np
-from cupy_backends.cuda import libs
 
 from im2colnet.errors import BackendError, install
 from im2colnet.types import HALF, Call, accumulator, run
+from im2colnet_cupy import graphs
+from im2colnet_cupy.libraries import cublas
 
 KERNELS = resources.files(__package__) / "kernels"  # also where the package lies in a zip
 SHARED = ("common.cu", "formulas.cu")  # files that stand before each file of kernels
@@ -128,23 +129,6 @@ def check_device(arrays: Sequence[Array]) -> None:
                 f"an array of 'cupy:{array.data.device_id}' is given to a backend of 'cupy:{device}': bring it there by"
                 f" ic.get_backend('cupy:{device}').asarray(array)"
             )
-
-
-@lru_cache(maxsize=1)
-def cublas() -> Any:
-    """Return CuPy's module of cuBLAS.
-
-    The attribute is looked up, and nothing else will do: CuPy then finds the library among pip's packages, which
-    ``import cupy_backends.cuda.libs.cublas`` goes round.
-    """
-    try:
-        return libs.cublas
-    except ImportError as error:
-        made_for = cp.cuda.runtime.runtimeGetVersion() // 1000
-        raise BackendError(
-            f"CuPy is installed, but the library cuBLAS is not found ({' '.join(str(error).split())}):"
-            f" {install(f'cuda{made_for}')}, or add the folder of CUDA's libraries to LD_LIBRARY_PATH"
-        ) from error
 
 
 def prepared(
@@ -295,9 +279,9 @@ def product(
         kind,
         -1,
     )
-    return partial(_multiply, arguments, (a, b, c, one, before))
+    return partial(graphs.multiply if graphs.wanted() else _multiply, arguments, (a, b, c, one, before))
 
 
 def _multiply(arguments: tuple[int, ...], memory: tuple[Any, ...]) -> None:
-    """Multiply by cuBLAS; ``memory`` is what the addresses among the arguments belong to."""
+    """Queue a product as :func:`graphs.multiply` does, by CuPy's own call."""
     cublas().gemmStridedBatchedEx(cp.cuda.device.get_cublas_handle(), *arguments)

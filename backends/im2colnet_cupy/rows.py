@@ -8,6 +8,7 @@ from typing import Any
 
 from im2colnet.types import Call, Shape, Spec, accumulator
 from im2colnet.window import Pair, Window
+from im2colnet_cupy import cuda
 from im2colnet_cupy.activation import kind_arguments
 from im2colnet_cupy.cuda import prepared, product
 
@@ -60,7 +61,13 @@ class Rows:
         if not self.direct:
             H, C, W, N = self.x
             arguments = self.G, C // self.G, N, self.lowered[1], self.shared, *window_arguments(self.window, (H, W))
-            yield prepared("convolution.cu", "lower", L, x, L, *arguments)
+            stretches, length = prod(self.lowered[:4]), prod(self.lowered[4:])
+            width = 16  # threads that copy a stretch, a power of two: each 4 numbers, if there are as many threads
+            while width < min(cuda.THREADS, length // 4):
+                width *= 2
+            block = min(width, cuda.THREADS), max(1, cuda.THREADS // width)
+            grid = (min(-(-stretches // block[1]), cuda.MAX_BLOCKS),)
+            yield prepared("convolution.cu", "lower", L, x, L, *arguments, grid=grid, block=block)
 
     def steps(self) -> tuple[int, int, int]:
         """Return strides of the windows' matrices (K, OW·N), in elements: to the next group, output row, matrix row."""

@@ -51,6 +51,8 @@ class Arrays:
     precision: str = "float32"
     #: whether it rounds the factors of products of float32 to 10 bits
     tf32: bool = False
+    #: whether it may have :meth:`recorded` work
+    records: bool = False
     #: the full name it was started by, with the device
     started_as: str | None = None
     #: how the registry that started it finds it by that name; None for a backend that was made by hand
@@ -196,6 +198,14 @@ class Arrays:
 
     def peak_bytes(self) -> int | None:
         """Return how many bytes were held at most for arrays, where that is known."""
+        return None
+
+    def recorded(self, work: Call) -> Call | None:
+        """Return a call that does again all that ``work`` does on a device, at little cost to the host.
+
+        It reads and writes the same arrays each time. What ``work`` does on the host is done once, here, and nothing is
+        computed meanwhile. None if there can be no such call.
+        """
         return None
 
     def synchronize(self) -> None:

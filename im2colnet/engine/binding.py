@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, Literal, NamedTuple
 
 from im2colnet.backend import Backend
+from im2colnet.engine.recording import Recording
 from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Node, locate
 from im2colnet.layers import Context, Layer
@@ -224,6 +225,8 @@ class BoundBatch:
         self.steps = 0  # the number of runs on this batch
         self.batch: tuple[Array, ...] = ()  # images and targets in shared memory
         self.metrics: tuple[float, ...] = ()  # the loss and its other metrics in the last step
+        self.recording = Recording(backend)
+        self._targets: list[Array] = []
         #: the network's outputs, one row for each sample
         self.outputs: list[Array] = []
         joined = [*plan.sums.values(), Spec((counts,), "float64")]
@@ -260,6 +263,15 @@ class BoundBatch:
         """Copy a shard's outputs into the outputs of all samples, batch first."""
         for out, y in zip(self.outputs, shard.bound.outputs, strict=True):
             out[shard.start : shard.stop] = y.transpose(user_axes(y.ndim))
+
+    def keep_targets(self, targets: Sequence[Any]) -> list[Array]:
+        """Copy targets to where those of the step before were."""
+        kinds = [(array.shape, array.dtype.name) for array in targets]
+        if [(array.shape, array.dtype.name) for array in self._targets] != kinds:
+            self._targets = [self._backend.empty(*kind) for kind in kinds]
+        for kept, given in zip(self._targets, targets, strict=True):
+            kept[...] = self._backend.asarray(given)
+        return self._targets
 
     def copy_to_workers(self, batch: tuple[Any, ...]) -> None:
         """Copy a batch into shared memory."""

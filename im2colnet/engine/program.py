@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from im2colnet.engine.binding import BoundBatch, Name, Shard, forward
+from im2colnet.engine.binding import BoundBatch, Name, Program, Shard, forward
 from im2colnet.engine.memory import Memory
 from im2colnet.errors import NonFiniteError
 from im2colnet.graph.nodes import locate
@@ -105,14 +106,16 @@ class Worker:
         """
         bound = self.memory.batches[name]
         plan, mine, (images, *targets) = bound.plan, comm.partition(bound.plan.count), batch or bound.batch
-        for stage in plan.stages:
-            for s in mine:
-                if stage is plan.stages[0]:
-                    self._load(images, bound.shards[s])
-                self._run_stage(stage, bound, s, targets, moment, moment.scale / divisor)
-                self._fold(bound, s, mine.start, stage.gradients)
-            if stage.join is not None:
-                self._join(stage, bound, comm, mine)
+        scale = moment.scale / divisor
+        if plan.count == 1 and self.backend.records and self.clock is None:
+            self._load(images, bound.shards[0])
+            targets = bound.keep_targets(targets)
+            work = partial(self._run_stages, bound, comm, mine, None, targets, moment, scale)
+            losses = [self.loss, *getattr(self.loss, "losses", ())]
+            objects = [*(node.layer for node in plan.graph.nodes), *losses]
+            bound.recording.run(work, objects, scale.tolist() if hasattr(scale, "tolist") else scale, *map(id, targets))
+        else:
+            self._run_stages(bound, comm, mine, images, targets, moment, scale)
         comm.all_reduce([shard.totals for shard in bound.shards])
         if self.while_waiting and not comm.rank:
             self.while_waiting()
@@ -133,6 +136,27 @@ class Worker:
                 weight = 0.0
         self.weight = weight
         self.refused = not update.apply(gradients[0], comm, moment, weight)
+
+    def _run_stages(
+        self,
+        bound: BoundBatch,
+        comm: Communicator,
+        mine: range,
+        images: Any,
+        targets: Sequence[Any],
+        moment: Moment,
+        scale: Any,
+    ) -> None:
+        """Compute loss and gradients of this worker's shards; ``images`` is None if they are loaded already."""
+        plan = bound.plan
+        for stage in plan.stages:
+            for s in mine:
+                if stage is plan.stages[0] and images is not None:
+                    self._load(images, bound.shards[s])
+                self._run_stage(stage, bound, s, targets, moment, scale)
+                self._fold(bound, s, mine.start, stage.gradients)
+            if stage.join is not None:
+                self._join(stage, bound, comm, mine)
 
     def infer(
         self, comm: Communicator, name: Name, batch: tuple[Any, ...], divisor: Any = None, keep: bool = True
@@ -198,19 +222,27 @@ class Worker:
         shard = bound.shards[s]
         if not comm.rank:
             self._load(images, shard)
-        program, i, before = shard.bound.inference(comm.partition(bound.plan.band_count)), 0, False
+        program = shard.bound.inference(comm.partition(bound.plan.band_count))
+        work = partial(self._run_program, program, comm, bound, len(images), s)
+        if bound.plan.count == 1 and self.backend.records:
+            bound.recording.run(work, [layer for _, _, passes in program for layer, *_ in passes])
+        else:
+            work()
+        comm.barrier()
+
+    def _run_program(self, program: Program, comm: Communicator, bound: BoundBatch, samples: int, s: int) -> None:
+        i, before = 0, False
         try:
             for i, divided, passes in program:
                 if before or divided:
                     comm.barrier()
                 before = divided
                 for layer, ctx, calls in passes:
-                    ctx.samples, ctx.key = len(images), (0, 0, i, s)
+                    ctx.samples, ctx.key = samples, (0, 0, i, s)
                     forward(layer, ctx, calls)
         except Exception:
             with locate(bound.plan.graph.nodes[i]):
                 raise
-        comm.barrier()
 
     def _infer_in_stages(self, comm: Communicator, bound: BoundBatch, images: Any) -> Iterator[int]:
         """Run this worker's shards in evaluation mode where layers need sums over the whole batch, as in training.

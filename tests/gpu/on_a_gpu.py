@@ -17,7 +17,13 @@ from statistics import median
 
 SECONDS = {"smoke": 50.0, "all": 450.0}
 TOLERANCE = {"float32": 2e-5, "tf32": 5e-3, "float64": 1e-12, "float16": 3e-3, "bfloat16": 3e-2}
-REQUIRED = "environment", "errors", "training follows the CPU", "tests"  # what has to hold; the rest is figures
+REQUIRED = (
+    "environment",
+    "errors",
+    "training follows the CPU",
+    "tests",
+    "graphs",
+)  # what has to hold; the rest is figures
 
 
 class Report:
@@ -149,6 +155,7 @@ def tests(report):
             "-m",
             "pytest",
             "tests/gpu/test_gpu.py",
+            "tests/gpu/test_graphs.py",
             "-m",
             "gpu",
             "--tb=short",
@@ -212,29 +219,89 @@ def convolutions(report, batch=256, repeats=15):
     return found
 
 
-def steps(report, batch=256, repeats=20):
-    """Times of training steps, and of the host's share: until everything but the update is queued."""
+def a_step(model, precision, batch):
+    """A call that trains a step of a model of the command line, on images of the device."""
     import numpy as np
 
     import im2colnet as ic
 
-    found, rng = {}, np.random.default_rng(0)
-    for model, channels, size in (("lenet5", 1, 28), ("resnet20", 3, 32), ("mobilenet", 3, 32)):
+    rng, channels, size = np.random.default_rng(0), *((1, 28) if model == "lenet5" else (3, 32))
+    net = ic.models.make(model, 10, channels, size).init(0, backend=backend())
+    trainer = ic.Trainer(net, optimizer=ic.SGD(0.01, 0.9), precision=precision)
+    images = backend().asarray(rng.integers(0, 256, (batch, channels, size, size), dtype="uint8"))
+    labels = rng.integers(0, 10, batch)
+    return lambda: trainer.step(images, labels)
+
+
+def steps(report, batch=256, repeats=20):
+    """Times of training steps: as a CUDA graph, and with each kernel started by the host."""
+    found = {}
+    for model in ("lenet5", "resnet20", "mobilenet"):
         for precision in ("float32", "tf32", "float16"):
-            net = ic.models.make(model, 10, channels, size).init(0, backend=backend())
-            trainer = ic.Trainer(net, optimizer=ic.SGD(0.01, 0.9), precision=precision)
-            images = backend().asarray(rng.integers(0, 256, (batch, channels, size, size), dtype="uint8"))
-            labels, times = rng.integers(0, 10, batch), []
-            for attempt in range(repeats + 4):
-                backend().synchronize()
-                began = time.perf_counter()
-                trainer.step(images, labels)
-                backend().synchronize()
-                if attempt >= 4:
-                    times.append((time.perf_counter() - began) * 1e3)
             name = f"{model} {precision}"
-            found[name] = {"step_ms": median(times), "images_per_second": batch / median(times) * 1e3}
-            report.say(f"    {name:20}{median(times):8.2f} ms a step of {batch}")
+            for how, graphs in (("graph", "1"), ("started", "0")):
+                os.environ["IM2COLNET_CUDA_GRAPHS"] = graphs
+                step, times = a_step(model, precision, batch), []
+                for attempt in range(repeats + 5):
+                    backend().synchronize()
+                    began = time.perf_counter()
+                    step()
+                    backend().synchronize()
+                    if attempt >= 5:
+                        times.append((time.perf_counter() - began) * 1e3)
+                found.setdefault(name, {})[how] = median(times)
+            report.say(
+                f"    {name:20}{found[name]['graph']:8.2f} ms a step of {batch} as a graph,"
+                f" {found[name]['started']:8.2f} ms with each kernel started"
+            )
+    os.environ.pop("IM2COLNET_CUDA_GRAPHS")
+    return found
+
+
+def graphs(report):
+    """Whether a step becomes a CUDA graph; if not, the error says why."""
+    import im2colnet_cupy
+
+    record, made = im2colnet_cupy.recorded, []
+    os.environ["IM2COLNET_CUDA_GRAPHS"] = "1"
+    im2colnet_cupy.recorded = lambda work: made.append(im2colnet_cupy.graphs.captured(work)) or made[-1]
+    try:
+        for model in ("lenet5", "resnet20", "mobilenet"):
+            for precision in ("float32", "float16"):
+                step = a_step(model, precision, 32)
+                for _ in range(5):
+                    step()
+    finally:
+        im2colnet_cupy.recorded = record
+        os.environ.pop("IM2COLNET_CUDA_GRAPHS")
+    assert len(made) == 6, made
+    return {"made": len(made)}
+
+
+def kernels(report, batch=256, repeats=4):
+    """What the device does in a step, and how long, as PyTorch's profiler sees it, where PyTorch is installed."""
+    try:
+        from torch.profiler import ProfilerActivity, profile
+    except ImportError:
+        return {"left out": "PyTorch is not installed"}
+    found = {}
+    os.environ["IM2COLNET_CUDA_GRAPHS"] = "0"
+    for model, precision in (("resnet20", "float32"), ("resnet20", "tf32"), ("mobilenet", "tf32"), ("lenet5", "tf32")):
+        step = a_step(model, precision, batch)
+        for _ in range(3):
+            step()
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            for _ in range(repeats):
+                step()
+            backend().synchronize()
+        times = {e.key[:60]: (e.self_device_time_total / repeats, e.count / repeats) for e in seen.key_averages()}
+        ordered = dict(sorted(times.items(), key=lambda item: -item[1][0]))
+        total, number = (sum(row[k] for row in ordered.values()) for k in range(2))
+        found[f"{model} {precision}"] = ordered
+        report.say(f"    {model} {precision}: {total / 1e3:.2f} ms in {number:.0f} pieces of work")
+        for key, (t, n) in [*ordered.items()][:9]:
+            report.say(f"        {t:7.0f} µs in {n:5.1f}  {key}")
+    os.environ.pop("IM2COLNET_CUDA_GRAPHS")
     return found
 
 
@@ -294,7 +361,7 @@ def digits(report, models=("notebook", "resnet20"), epochs=4):
     return found
 
 
-def compare(report):
+def compare(report, graphs="0"):
     """PyTorch on the same GPU, where it is installed."""
     status, text = report.command(
         [
@@ -310,13 +377,14 @@ def compare(report):
             "training",
             "inference",
             "--json",
-            str(report.folder / "compare.json"),
+            str(report.folder / ("compare-graphs.json" if graphs == "1" else "compare.json")),
         ],
         90,
         IM2COLNET_BENCH_QUICK="1",
+        IM2COLNET_CUDA_GRAPHS=graphs,
     )
-    for line in text.strip().splitlines()[-12:]:
-        report.say(f"    {line}")
+    for line in text.strip().splitlines()[-24:]:
+        report.say(f"    {line}".rstrip())
     return {"status": status, "output": text[-5000:]}
 
 
@@ -352,26 +420,31 @@ def smoke(report):
     report.run("digits", lambda r: digits(r, ("notebook",), 1), 15)
 
 
-def everything(report):
+def everything(report, only):
     for name, section, least in (
         ("environment", environment, 5),
         ("tests", tests, 60),
         ("errors", errors, 15),
         ("training follows the CPU", follows, 10),
+        ("graphs", graphs, 10),
         ("training steps", steps, 40),
         ("convolutions", convolutions, 40),
         ("launches", launches, 5),
+        ("kernels of a step", kernels, 20),
         ("digits", digits, 30),
+        ("PyTorch beside graphs", lambda r: compare(r, "1"), 40),
         ("PyTorch beside it", compare, 40),
         ("compute-sanitizer", sanitizer, 30),
     ):
-        report.run(name, section, least)
+        if not only or name in only:
+            report.run(name, section, least)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--can-start", action="store_true", help="say why not, and end with 1, if it cannot")
+    parser.add_argument("--only", nargs="*", metavar="SECTION", help="leave all others out")
     parser.add_argument("--out", default="gpu-results")
     options = parser.parse_args(arguments)
     if options.can_start:
@@ -382,7 +455,7 @@ def main(arguments=None):
             return 1
         return 0
     report = Report(options.out, SECONDS["smoke" if options.smoke else "all"])
-    (smoke if options.smoke else everything)(report)
+    smoke(report) if options.smoke else everything(report, options.only)
     report.say(f"FAILED: {', '.join(report.failed)}" if report.failed else "All that has to hold holds.")
     (report.folder / "summary.txt").write_text("\n".join([*report.lines, ""]))
     return int(bool(report.failed))

@@ -1,19 +1,44 @@
 // Lowering and its adjoint (see im2colnet_numpy/lowering.py and im2colnet/backend/convolution.py for the formulas), and
 // depthwise convolution, which needs neither.
 
+// Copy a stretch (OW, N) of a lowered row, from an image row (W, N) or of zeros, as numbers or 16 bytes at a time
+struct alignas(16) Wide { unsigned int words[4]; };
+template <typename V>
+static __device__ __forceinline__ void stretch(
+    const V* from, V* to, bool inside, int W, int OW, int N, int stride, int first
+) {
+    const Index width = (Index)W * N, length = (Index)OW * N, shift = (Index)first * N;
+    const V zero = {};
+    if (stride == 1)
+        for (Index e = threadIdx.x; e < length; e += blockDim.x) {
+            const Index f = e + shift;
+            to[e] = inside && f >= 0 && f < width ? from[f] : zero;
+        }
+    else
+        for (Index e = threadIdx.x; e < length; e += blockDim.x) {
+            const int s = e / N, n = e - (Index)s * N, w = s * stride + first;
+            to[e] = inside && w >= 0 && w < W ? from[(Index)w * N + n] : zero;
+        }
+}
+
 // L[g][q][j][c][s][n] = x[row(q)][g·C + c][s·sw + j·dw - left][n], 0 outside the image; C channels of each group.
 // With `shared` lowered row q is image row q - top; else rows r·KH + i are those of output row r.
+// Each row of a block's threads copies one stretch (OW, N) at a time, so that there is one division for a stretch.
 extern "C" __global__ void lower(const T* x, T* L, int G, int C, int N, int rows, int shared, WINDOW) {
-    EACH(i, (Index)G * rows * KW * C * OW * N) {
+    const int wide = 16 / (int)sizeof(T);    // numbers
+    const bool aligned = N % wide == 0 && ((size_t)x | (size_t)L) % 16 == 0;
+    const Index stretches = (Index)G * rows * KW * C;
+    for (Index i = (Index)blockIdx.x * blockDim.y + threadIdx.y; i < stretches; i += (Index)gridDim.x * blockDim.y) {
         Index t = i;
-        const int n = t % N; t /= N;
-        const int s = t % OW; t /= OW;
         const int c = t % C; t /= C;
         const int j = t % KW; t /= KW;
         const int q = t % rows, g = t / rows;
-        const int h = shared ? q - top : q / KH * sh + q % KH * dh - top;
-        const int w = s * sw + j * dw - left;
-        L[i] = h >= 0 && h < H && w >= 0 && w < W ? x[(((Index)h * G * C + g * C + c) * W + w) * N + n] : (T)0;
+        const int h = shared ? q - top : q / KH * sh + q % KH * dh - top, first = j * dw - left;
+        const bool inside = h >= 0 && h < H;
+        const T* from = x + (inside ? (((Index)h * G + g) * C + c) * W * N : (Index)0);
+        T* to = L + i * OW * N;
+        if (aligned) stretch((const Wide*)from, (Wide*)to, inside, W, OW, N / wide, sw, first);
+        else stretch(from, to, inside, W, OW, N, sw, first);
     }
 }
 
