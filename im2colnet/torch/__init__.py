@@ -139,6 +139,8 @@ def _set_outputs(trace: Trace, made: Any) -> None:
     for value in values_in(made):
         name = value.name
         if name is None:
+            if not trace.problems and not trace.lacking:
+                trace.problems.append("an output depends on the places of extremes, which are no value of a network")
             continue
         if name == INPUT or name in draft.outputs:  # each output is a layer of its own
             name = draft.add("output", Reshape(draft.shape(name)), [name])

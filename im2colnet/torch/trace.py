@@ -33,6 +33,8 @@ SAMPLES = 7
 VIEWS = {"chunk", "contiguous", "expand", "flatten", "getitem", "narrow", "permute", "reshape", "select", "split"}
 VIEWS |= {"mT", "squeeze", "swapaxes", "swapdims", "transpose", "unbind", "unflatten", "unsqueeze", "view"}
 VIEWS |= {"reshape_as", "split_with_sizes", "view_as"}
+#: functions that may return what they read itself
+VIEWS |= {"cpu", "dropout", "dropout2d", "feature_dropout", "float", "to", "type_as"}
 
 
 class Refused(Exception):
@@ -106,6 +108,7 @@ class Trace:
         first = next((tensor for _, tensor in tensors if tensor.is_floating_point()), None)
         self.dtype, self.device = getattr(first, "dtype", None), getattr(first, "device", None)
         self._derived: list[Any] = []
+        self._without_gradient: set[str] = set()  # layers that are computed within torch.no_grad
         self._modules = [module]
         self.operation = ""  # the function that is being translated
         self._training = {id(m): m.training for m in module.modules()}
@@ -150,6 +153,8 @@ class Trace:
                 where = self._users[name]
                 raise Refused(f"its {key} {name!r} is shared with the layer {where!r}: each has its own in a network")
         made = self.draft.add(layer_name or self._free_place(), layer, [_layer_of(value) for value in inputs], weights)
+        if not self.torch.is_grad_enabled():
+            self._cut(made)
         for key, name in found.items():
             if name is not None:
                 self._users[name] = made
@@ -158,6 +163,24 @@ class Trace:
             if key in layer.parameters() and not weights[key].requires_grad:
                 self.frozen.append(f"{made}.{key}")
         return Value(self, made)
+
+    def _cut(self, made: str) -> None:
+        """Freeze a layer that the module computes without gradients; those before it must be frozen too."""
+        entry = self.draft.entries[made]
+        self._without_gradient.add(made)
+        self.frozen += [f"{made}.{key}" for key in entry.layer.parameters()]
+        before = [*entry.reads]
+        while before:
+            name = before.pop()
+            if name == INPUT or name in self._without_gradient:
+                continue
+            learning = [k for k in self.draft.entries[name].layer.parameters() if f"{name}.{k}" not in self.frozen]
+            if learning:
+                raise Refused(
+                    f"torch.no_grad keeps the gradient from {name!r} before it, which learns: leave no_grad out, and"
+                    " set requires_grad=False for what is not to learn"
+                )
+            before += self.draft.entries[name].reads
 
     def freeze(self, value: Value, *keys: str) -> None:
         """Keep state of the layer that makes a value as it is."""

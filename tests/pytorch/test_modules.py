@@ -200,7 +200,13 @@ def attention(m, x):
     return (q @ k / k.shape[1] ** 0.5).softmax(-1) @ x
 
 
-@pytest.mark.parametrize("function", [in_place, parts, shuffled, arithmetic, clamped, resized, joined])
+def of_extremes(m, x):
+    x = m.conv(x)
+    y = torch.cat([torch.max(x, 1)[0].unsqueeze(1), x.min(dim=1, keepdim=True).values], 1)
+    return y * torch.max(x[:, :1], x[:, 1:2]).minimum(x[:, 2:3])
+
+
+@pytest.mark.parametrize("function", [in_place, parts, shuffled, arithmetic, clamped, resized, joined, of_extremes])
 def test_functions(function):
     compare(Written(function, conv=nn.Conv2d(4, 4, 3, padding=1)), IMAGES)
 
@@ -306,6 +312,36 @@ def test_what_is_frozen_stays_frozen():
     assert ic.torch.from_module(module.eval(), IMAGES).frozen == ("0.weight", "0.bias", "2.bias")
 
 
+def test_what_is_computed_without_gradients_is_frozen():
+    def function(m, x):
+        with torch.no_grad():
+            x = m.first(x)
+        return m.second(x)
+
+    module = Written(function, first=nn.Conv2d(4, 4, 1), second=nn.Conv2d(4, 4, 1))
+    assert ic.torch.from_module(module, IMAGES).frozen == ("first.weight", "first.bias")
+
+    def between(m, x):
+        x = m.second(x)
+        with torch.no_grad():
+            return m.first(x)
+
+    module.function = between
+    with pytest.raises(ic.ModelError, match=r"torch.no_grad keeps the gradient from 'second'"):
+        ic.torch.from_module(module, IMAGES)
+
+
+def test_a_tensor_that_a_function_returns_unchanged_is_known_to_be_the_same():
+    def function(m, x):
+        x = m.conv(x)
+        y = x.float()
+        y += 1
+        return x * y
+
+    with pytest.raises(ic.ModelError, match="changed in place through a view of it"):
+        ic.torch.from_module(Written(function, conv=nn.Conv2d(4, 4, 1)), IMAGES)
+
+
 def test_a_softmax_at_the_end_is_left_out_for_the_loss():
     module = nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.Softmax(dim=-1))
     net = ic.torch.from_module(module, IMAGES)
@@ -379,12 +415,13 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: m.oops(x)), "AttributeError: 'Written' object has no attribute 'oops'"),
         (Written(lambda m, x: m.w @ m.conv(x), conv=nn.Conv2d(4, 4, 1), w=nn.Parameter(torch.eye(8))), "on the right"),
         (Written(lambda m, x: x.__setitem__((slice(None), 0), 1)), "it writes into a part of a tensor"),
+        (Written(lambda m, x: x.max(1)), "an output depends on the places of extremes"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "the places of the maxima are no value"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), "its weight is computed from parameters"),
         (torch.zeros(3), "module must be a torch.nn.Module"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_refused(module, reason):
     with pytest.raises(ic.ModelError, match=reason):

@@ -22,9 +22,7 @@ ARITHMETIC = {
     "true_divide": ("Div", "div"),
     "pow": ("Pow", "pow"),
     "maximum": ("Maximum", "maximum"),
-    "max": ("Maximum", "maximum"),
     "minimum": ("Minimum", "minimum"),
-    "min": ("Minimum", "minimum"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from im2colnet.layers import (
     AdaptiveAvgPool1d,
@@ -115,3 +115,23 @@ def _reduction(name: str, kind: str) -> None:
 
 for _name, _kind in {"sum": "Sum", "amax": "Amax", "amin": "Amin"}.items():
     _reduction(_name, _kind)
+
+
+class Extremes(NamedTuple):
+    """What PyTorch's ``max`` and ``min`` along an axis return; where they are is no value of a network."""
+
+    values: Value
+    indices: Value
+
+
+def _extreme(name: str, of_two: str, along_axis: str) -> None:
+    @importer(name)
+    def add(t: Trace, input: Any, other: Any = None, keepdim: bool = False, *, dim: Any = None) -> Any:
+        if isinstance(other, Value) or hasattr(other, "numel"):
+            return t.apply(of_two, input, other)
+        values = t.apply(along_axis, input, other if dim is None else dim, keepdim)
+        return Extremes(values, Value(t, None))
+
+
+_extreme("max", "maximum", "amax")
+_extreme("min", "minimum", "amin")
