@@ -228,8 +228,8 @@ class Translation:
         self.notes.append(f"{node} {what}")
 
     def check_room(self, shape: Sequence[int]) -> None:
-        """Refuse an array that is larger than what is left of the limit, before it is made."""
-        if 4 * prod(max(1, n) for n in shape) > self._room:
+        """Refuse an array, or a sample of a value, that is larger than the limit, before one is made."""
+        if 4 * prod(max(1, n) for n in shape) > self.max_bytes:
             raise Refused(f"it needs an array of {shape_text(shape)}: max_bytes=... raises the limit")
 
     # ------------------------------------------------------------------ what importers do
