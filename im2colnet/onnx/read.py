@@ -367,6 +367,7 @@ class _Reader:
                 continue
             opset = opsets.get(domain, 1 if not domain else 0)
             kept = next((_text(entry.value) for entry in proto.metadata_props if entry.key == KEY), "")
+            self.take(len(kept))
             found.append(OnnxNode(op, domain, name, inputs, outputs, attributes, opset, kept))
         return found
 

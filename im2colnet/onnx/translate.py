@@ -129,6 +129,10 @@ class Translation:
         last = self._channels_last(name, len(dims))
         sample = (dims[-1], *dims[1:-1]) if last else dims[1:]
         draft = Draft(self._sample_shape(name, sample, given))
+        try:
+            self.check_room(draft.input_shape)
+        except Refused as error:
+            raise ModelError(f"input {quoted(name)}: {error}") from error
         self._values[name] = INPUT
         if last:
             n = len(sample)
@@ -230,7 +234,7 @@ class Translation:
     def check_room(self, shape: Sequence[int]) -> None:
         """Refuse an array, or a sample of a value, that is larger than the limit, before one is made."""
         if 4 * prod(max(1, n) for n in shape) > self.max_bytes:
-            raise Refused(f"it needs an array of {shape_text(shape)}: max_bytes=... raises the limit")
+            raise Refused(f"it makes arrays of {shape_text(shape)}: max_bytes=... raises the limit")
 
     # ------------------------------------------------------------------ what importers do
 
@@ -239,6 +243,7 @@ class Translation:
         layer, weights = self._as_it_was(node, layer, dict(weights or {}))
         name, own = self._layer_name(node, weights)
         made = self.draft.add(name, layer, [self._value(n) for n in inputs], weights, own)
+        self.check_room(self.draft.shape(made))
         if own:
             self._note_use(node, made)
         tensor = f"\0{made}"  # no name of the file
@@ -317,7 +322,8 @@ class Translation:
     def visit(self, node: OnnxNode) -> None:
         """Add the layers of a node, or compute its outputs if they are constants, or note why neither can be."""
         try:
-            self._visit(node)
+            with np.errstate(all="ignore"):
+                self._visit(node)
         except (Refused, Unfoldable, Im2colnetError) as error:
             self.problems.append((node, str(error)))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
