@@ -141,9 +141,9 @@ class Net(Network):
                 raise ShapeError(f"a layer's name must be text, and not \"input\" (the network's input), got {name!r}")
             layer, *reads = entry if isinstance(entry, (tuple, list)) and entry else [entry]
             _check_layer(f"layer {name!r}", layer, "ic.Conv2d(...), or a tuple of one and the names that it reads")
-            known = ["input", *self.layers]
             for read in reads:
-                if read not in known:
+                if read != "input" and read not in self.layers:
+                    known = ["input", *self.layers]
                     later = " (it comes later)" if read in layers else ""
                     raise ShapeError(f"layer {name!r} reads {read!r}{later}; before it there are: {', '.join(known)}")
             self.layers[name] = (layer, *reads) if reads else layer

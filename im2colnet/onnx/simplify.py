@@ -19,7 +19,7 @@ from im2colnet.network.draft import INPUT, Draft, Entry
 from im2colnet.onnx.patterns import PATTERNS
 
 #: a pass looks at all layers many times: in larger networks nothing is joined
-MOST_LAYERS = 5000
+MOST_LAYERS = 3000
 #: a pass: what it does to the layer of a name; whether it did something
 Pass = Callable[[Draft, str], bool]
 
