@@ -102,6 +102,7 @@ class Translation:
         self.problems: list[tuple[OnnxNode, str]] = []
         self._read = {name for node in model.nodes for name in node.inputs} | {*model.outputs}
         self._values: dict[str, str] = {}  # tensor -> the layer that makes it
+        self._single: set[str] = set()  # tensors whose samples are one number, without an axis: here with one
         self._unknown: set[str] = set()  # tensors that depend on a node that cannot be read
         self._origin = {name: name for name in self.constants}  # of a constant the initialiser that it is made of
         self._users: dict[str, list[str]] = {}  # initialiser -> the layers whose parameter it is
@@ -185,7 +186,7 @@ class Translation:
 
     def shape(self, name: str) -> tuple[Any, ...]:
         """Return the shape of a value of the network as users see it; BATCH is first."""
-        return BATCH, *self.draft.shape(self._value(name))
+        return (BATCH,) if name in self._single else (BATCH, *self.draft.shape(self._value(name)))
 
     def _value(self, name: str) -> str:
         """Return the layer that makes a tensor."""
@@ -248,6 +249,8 @@ class Translation:
             self._note_use(node, made)
         tensor = f"\0{made}"  # no name of the file
         self._values[tensor] = made
+        if self._single.issuperset(inputs):
+            self._single.add(tensor)
         return tensor
 
     def _as_it_was(self, node: OnnxNode, layer: Layer, weights: dict[str, Any]) -> tuple[Layer, dict[str, Any]]:
@@ -284,6 +287,7 @@ class Translation:
         name = node.outputs[output]
         if tensor in self._values:
             self._values[name] = self._values[tensor]
+            self._single |= {name} if tensor in self._single else set()
         else:
             self.constants[name] = self.constants[tensor]
 
@@ -291,7 +295,10 @@ class Translation:
         """Give the samples another shape, and return a name for what that makes."""
         if tuple(sample) == self.shape(tensor)[1:]:
             return tensor
-        return self.apply(node, layers.Flatten() if len(sample) == 1 else Reshape(tuple(sample)), tensor)
+        layer = layers.Flatten() if len(sample) < 2 else Reshape(tuple(sample))
+        made = self.apply(node, layer, tensor)
+        (self._single.discard if sample else self._single.add)(made)
+        return made
 
     def _layer_name(self, node: OnnxNode, weights: Mapping[str, Any]) -> tuple[str, bool]:
         """Return the name of a layer, and whether it is that of its weights, such as "fc" for "fc.weight"."""
@@ -376,6 +383,8 @@ class Translation:
                 continue
             if name not in self._values:
                 raise ModelError(f"output {quoted(name)} does not depend on the input of {self.model.name}")
+            if name in self._single:
+                raise ModelError(f"output {quoted(name)} is one number of each sample, without an axis: (N)")
             made = self._values[name]
             if made == INPUT or made in self.draft.outputs:  # each output is a layer of its own
                 made = self.draft.add(name, Reshape(self.draft.shape(made)), [made])

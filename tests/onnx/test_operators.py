@@ -343,6 +343,21 @@ def test_two_values(op, size):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
+def test_numbers_of_samples():
+    """The mean of each whole sample has no axis but the batch, until it is given some."""
+    nodes = [
+        node("ReduceMean", "x", "m", axes=[1, 2, 3], keepdims=0),
+        node("Sqrt", "m", "s"),
+        node("Add", "s one", "t"),
+        node("Reshape", "t shape", "r"),
+        node("Div", "x r", "y"),
+    ]
+    made = model(nodes, {"x": ("N", 4, 6, 6)}, arrays={"one": np.float32(1), "shape": ints(-1, 1, 1, 1)})
+    images = array(2, 4, 6, 6, seed=0, low=0.5)
+    found = double(ic.onnx.load(made)).predict(images)
+    np.testing.assert_allclose(found, images / (np.sqrt(images.mean((1, 2, 3), keepdims=True)) + 1), rtol=1e-12)
+
+
 def test_every_operator_that_is_listed_is_tested():
     tested = {n.op_type for parameters in ROWS for n in parameters.values[0]} | {*TWO}
     assert {row.operator for row in ic.onnx.supported()} == {*IMPORTERS}

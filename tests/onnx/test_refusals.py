@@ -88,6 +88,11 @@ def test_samples_have_an_axis():
     refused([node("Relu", "x", "y")], "input 'x' is (N), expected images (N, C, H, W)", inputs={"x": (3,)}, arrays={})
 
 
+def test_an_output_has_an_axis():
+    one = node("ReduceMean", "x", "y", axes=[1, 2, 3], keepdims=0)
+    refused([one], "output 'y' is one number of each sample, without an axis")
+
+
 def test_an_opset_may_be_too_old():
     refused([node("Conv", "x w", "y")], "opset 5", "convert_version", opset=5)
 

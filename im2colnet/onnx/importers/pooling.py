@@ -141,9 +141,11 @@ def reduction(operator: str, opsets: tuple[int, int], kind: Any, before: Any = N
     def read(node: OnnxNode, t: Translation) -> None:
         (dims, keepdim), ndim = reduced(node, t), len(t.shape(node.inputs[0]))
         steps = [before()] if before else []
+        single = len(dims) == ndim - 1 and not keepdim  # nothing is left of a sample but a number
         if dims:
-            steps.append(mean_of(dims, ndim, keepdim) if kind is Mean else kind(dims, keepdim))
-        t.chain(node, node.inputs[0], *steps, *([after()] if after else []))
+            steps.append(mean_of(dims, ndim, keepdim or single) if kind is Mean else kind(dims, keepdim or single))
+        made = t.after(node, node.inputs[0], *steps, *([after()] if after else []))
+        t.same(node, t.reshape(node, made, ()) if single else made)
 
 
 reduction("ReduceMean", (6, 18), Mean)

@@ -46,7 +46,7 @@ def new_sample(t: Translation, shape: Sequence[Any], wanted: Sequence[Any]) -> l
 
     In a file whose batch size is 1, or another number, that number stands for any.
     """
-    if len(wanted) < 2:
+    if not wanted:
         raise Refused(f"it makes {_shown(shape)} an array without a batch axis")
     first, rest = wanted[0], [*wanted[1:]]
     numbers, known = prod(shape[1:]), prod(n for n in rest if n != -1)
@@ -80,8 +80,6 @@ def squeeze(node: OnnxNode, t: Translation) -> None:
         raise Refused("it takes the batch axis away")
     if any(shape[i] != 1 for i in gone):
         raise Refused(f"it takes axes away of {_shown(shape)} whose length is not 1")
-    if len(gone) == len(shape) - 1:
-        raise Refused("it leaves a sample no axis")
     t.same(node, t.reshape(node, x, [n for i, n in enumerate(shape) if i and i not in gone]))
 
 
@@ -194,8 +192,6 @@ def gather(node: OnnxNode, t: Translation) -> None:
     taken = [part(t, node, x, axis, *each) for each in parts]
     made = taken[0] if len(parts) == 1 else t.apply(node, Concat(axis), *taken)
     sample = [n for i, n in enumerate(t.shape(made)) if i and (given.ndim or i != axis)]
-    if not sample:
-        raise Refused("it leaves a sample no axis")
     t.same(node, t.reshape(node, made, sample))
 
 
