@@ -216,5 +216,8 @@ for module in ctypes, lazy, made["im2colnet_cupy.cuda"]:  # extension modules ho
 def test_what_is_said_to_be_installed_is_what_the_extras_bring():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra, packages in EXTRAS.items():
-        wanted = {re.split("[<>=!]", requirement)[0].strip() for requirement in extras[extra]}
-        assert {package.strip("'") for package in packages.split()} == wanted, extra
+        wanted, said = (
+            {re.split("[<>=!]", requirement)[0].strip(" '") for requirement in requirements}
+            for requirements in (extras[extra], packages.split())
+        )
+        assert said == wanted, extra
