@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from im2colnet.backend import Backend
+from im2colnet.backend import Backend, Division
 from im2colnet.errors import CheckpointError, LayerError, WorkerWarning
 from im2colnet.host import np
-from im2colnet.layers import Conv2d, Layer, Parameter, ReLU
-from im2colnet.layout import channel_axis, internal_shape
-from im2colnet.losses import MSELoss
+from im2colnet.layers import Context, Conv2d, Layer, Parameter, ReLU
+from im2colnet.layout import channel_axis, internal_shape, one_or_tuple
+from im2colnet.losses import MSELoss, SumLoss
 from im2colnet.network import Net, Network
 from im2colnet.optim import SGD
 from im2colnet.parallel.state import UnknownStateError, snapshot, stateless
@@ -30,8 +30,11 @@ ROUNDING = 1e-9
 WORKERS = 1, 2, 3
 
 
-class Shift(Layer):
-    """Adds a parameter to each channel: behind it stands the layer that is checked, whose input then has a gradient."""
+class Watcher(Layer):
+    """Passes its input on to the layer that is checked; the gradient of its parameter shows that of the layer's input.
+
+    The parameter is used for nothing else, so the layer's input stays as it is.
+    """
 
     stateless = True
 
@@ -39,31 +42,27 @@ class Shift(Layer):
         self.shape = tuple(shape)
 
     def parameters(self) -> dict[str, Parameter]:
-        return {"shift": Parameter((self.shape[0],), bound=0.1)}
+        return {"seen": Parameter((self.shape[0],))}
 
-    def _along(self, array: Array, ndim: int) -> Array:
-        """The parameter, or its gradient, as an array that is broadcast along the channels."""
-        return array.reshape([-1 if axis == channel_axis((0,) * ndim) else 1 for axis in range(ndim)])
+    def forward(self, x: Array, ctx: Context) -> Array:
+        ctx.y[...] = x
+        return ctx.y
 
-    def forward(self, x: Array, ctx: Any) -> Array:
-        return ctx.xp.add(x, self._along(ctx.params["shift"], x.ndim), out=ctx.y)
-
-    def backward(self, dy: Array, ctx: Any) -> Array:
-        others = tuple(axis for axis in range(dy.ndim) if axis != channel_axis(dy.shape))
-        ctx.grads["shift"][...] = dy.sum(axis=others)
+    def backward(self, dy: Array, ctx: Context) -> Array:
+        ctx.grads["seen"][...] = dy.sum(axis=tuple(i for i in range(dy.ndim) if i != channel_axis(dy.shape)))
         return dy
 
 
-AROUND = Shift, Part  #: the layers around the one that is checked
+AROUND = Watcher, Part  #: the layers around the one that is checked
 
 
 def network_around(layer: Layer, shapes: Sequence[Shape], sample: Shape) -> Network:
-    """Return a network of the layer behind a :class:`Shift`; ``sample`` is the shape of one sample of its input."""
+    """Return a network of the layer behind a :class:`Watcher`; ``sample`` is the shape of one sample of its input."""
     if len(shapes) == 1:
-        return Net({"before": Shift(sample), "layer": layer})
+        return Net({"before": Watcher(sample), "layer": layer})
     starts = [sum(int(np.prod(shape)) for shape in shapes[:i]) for i in range(len(shapes))]
     parts = {f"input{i}": (Part(starts[i], shape), "before") for i, shape in enumerate(shapes)}
-    return Net({"before": Shift(sample), **parts, "layer": (layer, *parts)})
+    return Net({"before": Watcher(sample), **parts, "layer": (layer, *parts)})
 
 
 class LayerInNetwork:
@@ -83,8 +82,9 @@ class LayerInNetwork:
     def __init__(self, layer: Layer, shapes: Sequence[Shape], images: Any, seed: int, backend: Backend) -> None:
         self.layer, self.shapes, self.images, self.seed, self.backend = layer, shapes, images, seed, backend
         self.layers = [node.layer for node in self._trainer().net.graph.nodes if not isinstance(node.layer, AROUND)]
-        with self._quietly():
-            self.targets = np.random.default_rng(seed).standard_normal(self._trainer().net.predict(images).shape)
+        rng, shapes = np.random.default_rng((seed, 1)), self._trainer().net.graph.output_shapes(images.shape)
+        targets = tuple(rng.standard_normal(shape) for shape in shapes)
+        self.targets = one_or_tuple(targets)
 
     def error(self, text: str) -> LayerError:
         """An error that names the layer."""
@@ -105,12 +105,21 @@ class LayerInNetwork:
 
     def _trainer(self, shard: int | None = None, seed: int | None = None) -> Trainer:
         net = network_around(self.layer, self.shapes, self.images.shape[1:]).init(self.seed, "float64", self.backend)
-        return Trainer(net, loss=MSELoss(), optimizer=SGD(0.01), seed=self.seed if seed is None else seed, shard=shard)
+        outputs = len(net.graph.outputs)
+        loss = MSELoss() if outputs == 1 else SumLoss([MSELoss()] * outputs)
+        return Trainer(net, loss=loss, optimizer=SGD(0.01), seed=self.seed if seed is None else seed, shard=shard)
+
+    @staticmethod
+    def _prediction(net: Network, images: Any) -> dict[str, Any]:
+        """Each output of the network, by the words of an error."""
+        found = net.predict(images)
+        several = enumerate(found) if isinstance(found, tuple) else [("", found)]
+        return {f"the prediction {i}".rstrip(): array for i, array in several}
 
     def _result(self, trainer: Trainer, steps: int = 2) -> dict[str, Any]:
         """Losses, all parameters and states after some steps, and a prediction."""
         losses = [trainer.step(self.images, self.targets) for _ in range(steps)]
-        return {"loss": np.array(losses), **trainer.net.state_dict(), "prediction": trainer.net.predict(self.images)}
+        return {"the loss": np.array(losses), **trainer.net.state_dict(), **self._prediction(trainer.net, self.images)}
 
     def check(self, joined: bool = True) -> None:
         """Raise the first error; ``joined`` says whether the layer takes any numbers, so that it may follow others."""
@@ -120,7 +129,8 @@ class LayerInNetwork:
             single = self._check_workers()
             self._check_shards(single)
             self._check_saved()
-            if joined and self.images.ndim == 4 and len(self.shapes) == 1:
+            self._check_bands()
+            if joined and self.images.ndim == 4 and not isinstance(self.targets, tuple):
                 self._check_joined()
 
     # ------------------------------------------------------------------ planning
@@ -238,7 +248,37 @@ class LayerInNetwork:
                 " must be in parameters() or state(), what it is made with in the arguments of its constructor"
             )
 
-    # ------------------------------------------------------------------ beside other layers
+    # ------------------------------------------------------------------ rows of one image, and other layers
+
+    def _check_bands(self) -> None:
+        """Rows of an image that several workers share must be those that one worker makes."""
+        if not any(layer.keeps("band") for layer in self.layers):
+            return
+        one: dict[str, Any] = {}
+        other: dict[str, Any] = {}
+        for found, bands in ((one, 1), (other, 2)):
+            with self._divided(Division(bands=bands, band_min_flops=1)):
+                found.update(self._prediction(self._trainer().net, self.images[:1]))
+        for what, array in one.items():
+            if not np.allclose(other[what], array, rtol=ROUNDING, atol=ROUNDING):
+                raise self.error(
+                    f"{what} of one image is off by {np.abs(other[what] - array).max():.3g} where two workers share its"
+                    " rows: band must return a layer that makes these rows of the output, and the rows of the input"
+                    " that it reads, or None"
+                )
+
+    @contextmanager
+    def _divided(self, division: Division) -> Iterator[None]:
+        """The backend divides its work in this way."""
+        own = vars(self.backend)
+        before = own.get("division")
+        own["division"] = division
+        try:
+            yield
+        finally:
+            del own["division"]
+            if before is not None:
+                own["division"] = before
 
     def _check_joined(self) -> None:
         """What passes over the graph join with the layers around it must compute what each does alone."""

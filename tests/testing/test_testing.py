@@ -437,6 +437,11 @@ FAULTS += [
         epilogue=lambda self, training: "relu",
     ),
     planted(Plain, "behind a convolution and before ReLU its prediction is off by", fuses=True),
+    planted(
+        Plain,
+        "the prediction of one image is off by .* where two workers share its rows: band must return",
+        band=lambda self, rows, x: (self, slice(0, rows.stop - rows.start)),
+    ),
 ]
 
 
@@ -498,6 +503,19 @@ def test_workers_are_as_they_were_afterwards():
 def test_a_layer_of_several_inputs_and_one_that_draws_numbers_pass():
     check_layer(ic.layers.Concat(), [(2, 3, 3), (1, 3, 3)])
     check_layer(ic.Dropout(0.5), (6,))
+
+
+def test_a_network_of_several_outputs_passes():
+    check_layer(ic.Net({"a": ic.Linear(4, 3), "b": (ic.Linear(4, 2), "input")}, outputs=["a", "b"]), (4,))
+
+
+def test_a_layer_that_takes_positive_numbers_gets_no_others():
+    def root(self, x, ctx):
+        assert x.min() > 0
+        return ctx.xp.sqrt(x)
+
+    kind = type("Root", (ic.Layer,), {"forward": root, "backward": lambda self, dy, ctx: dy / (2 * ctx.y)})
+    check_layer(kind(), (3, 4, 4), domain=np.exp)
 
 
 def test_without_a_network_the_rest_is_checked():
