@@ -227,7 +227,9 @@ def planted(backend: Backend, fault: Fault) -> Backend:
 def _copy(backend: Backend, attributes: dict[str, Any]) -> Backend:
     """The same backend with other attributes."""
     cls = type(backend)
-    made: Backend = object.__new__(type(cls.__name__, (cls,), attributes))
+    # with the module too: what has started is not to be looked at again, or that would find the fault before the check
+    kind = type(cls.__name__, (cls,), attributes | {"__module__": cls.__module__})
+    made: Backend = object.__new__(kind)
     vars(made).update({name: value for name, value in vars(backend).items() if name not in attributes})
     made.find = None  # or a copy of it in another process would be the one without the fault
     return made

@@ -406,6 +406,11 @@ def first_channel_twice(array: Any) -> Any:
     return array
 
 
+def ones(weight: Any) -> Any:
+    """1 in place of a weight, where there is one."""
+    return None if weight is None else 0 * weight + 1
+
+
 def squared(scale: Any) -> Any:
     """The square of the second input's scale, where there is one."""
     return None if scale is None else scale * scale
@@ -435,7 +440,7 @@ FAULTS = [
     Fault("set_norm", "eps is asked once", "set_norm", changing(eps=lambda eps: 0.5 if callable(eps) else eps)),
     Fault("set_norm", "what rounding leaves of the mean is wrong", "set_norm", spoiling(lambda r: 0 * r + 1, "rest")),
     Fault("set_norm", "inverse is the deviation", "set_norm", spoiling(lambda i: 1 / i, "inverse")),
-    Fault("set_norm_grads", "the weight is forgotten", "set_norm_grads", changing(weight=lambda w: None)),
+    Fault("set_norm_grads", "the weight is forgotten", "set_norm_grads", changing(weight=ones)),
     Fault("set_norm_grads", "the weight's gradient is missing", "set_norm_grads", spoiling(lambda g: 0 * g, "dweight")),
     Fault("set_norm_grads", "the bias's gradient is doubled", "set_norm_grads", spoiling(lambda g: 2 * g, "dbias")),
     Fault("set_norm_grads", "a channel has another's gradient", "set_norm_grads", spoiling(first_channel_twice, "dx")),
