@@ -412,6 +412,8 @@ def _reduced(node: OnnxNode, arrays: list[Array], room: Room) -> Array:
         axes = list(range(x.ndim))
     if x.dtype == object and node.op not in ("ReduceProd", "ReduceSum"):
         raise Unfoldable("it depends on the batch size")
+    if node.op == "ReduceMean" and not x.size:
+        raise Unfoldable("it is the mean of nothing")
     how: dict[str, Any] = {"axis": tuple(_axes(axes, x.ndim)), "keepdims": bool(_number(node, "keepdims", 1))}
     return np.asarray(REDUCTIONS[node.op](x, **how)).astype(x.dtype, copy=False)
 

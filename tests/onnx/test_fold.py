@@ -408,6 +408,7 @@ def test_sizes_are_checked_before(op, values, size):
         ("Reshape", [np.zeros(3), np.ones(80, "int64")], {}),
         ("ReduceSum", [np.zeros(3), np.array([1])], {}),
         ("ReduceMin", [np.zeros(0)], {}),
+        ("ReduceMean", [np.zeros(0, "float32")], {}),
         ("Div", [np.arange(3), np.arange(3)], {}),
         ("Mod", [np.arange(3), np.arange(3)], {}),
         ("Pow", [np.arange(3), np.array([-1])], {}),
