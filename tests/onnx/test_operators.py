@@ -145,6 +145,8 @@ ROWS = [
     row("Slice", starts=[1], ends=[3], axes=[1], opset=9),
     row("Gather", ints(2), axis=1),
     row("Gather", np.array(2, "int64"), axis=1, name="one"),
+    row("Gather", np.array(0, "int64"), axis=2, name="the first row"),
+    row("Gather", ints(0, 2, 4), axis=3, name="every second"),
     row("Gather", ints(3, 1), axis=-1),
     row("Gather", ints(0, 1, 3, 2), axis=1, name="any order"),
     row("Flatten"),

@@ -182,11 +182,12 @@ def gather(node: OnnxNode, t: Translation) -> None:
     places = [n + length if n < 0 else n for n in given.ravel().tolist()]
     if given.ndim > 1 or not places or not all(0 <= n < length for n in places):
         raise Refused(f"its indices {places!s:.60} are no list within the {length} of axis {axis}")
-    if len(shape) == 4 and axis > 1 and places == [i * length // len(places) for i in range(len(places))]:
+    parts = ranges(places, length)
+    nearest = places == [i * length // len(places) for i in range(len(places))]
+    if len(parts) > 1 and len(shape) == 4 and axis > 1 and nearest:
         size = (len(places), shape[3]) if axis == 2 else (shape[2], len(places))
         t.add(node, Upsample(size=size), x)
         return
-    parts = ranges(places, length)
     if len(parts) > MOST_PARTS:
         raise Refused(f"its indices {places!s:.60} are {len(parts)} ranges, {MOST_PARTS} at most are supported")
     taken = [part(t, node, x, axis, *each) for each in parts]
