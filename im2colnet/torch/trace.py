@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from im2colnet import layers
 from im2colnet.errors import Im2colnetError
 from im2colnet.layers import Layer
+from im2colnet.layers.merging import Elementwise
 from im2colnet.layout import internal_shape
 from im2colnet.network.draft import INPUT, Draft
 from im2colnet.torch.values import BatchSize, Evaluating, Untraceable, Value, values_in
@@ -119,7 +120,7 @@ class Trace:
         """Return the shape of a sample of a value, (C, H, W) of images."""
         if value.name is None:
             raise Untraceable("it depends on the shape of what could not be translated")
-        return self.draft.shape(value.name)
+        return value.repeated or self.draft.shape(value.name)
 
     def statistics_are_frozen(self) -> bool:
         """Whether the innermost module evaluates while the whole module trains, as a batch norm after ``eval()``."""
@@ -133,6 +134,8 @@ class Trace:
 
     def derived(self, tensor: Any, parameter: Any) -> Any:
         """Return a tensor that is made of a parameter or buffer, such as its transpose, as one of the same name."""
+        if parameter._base is not None and parameter._base.numel() == parameter.numel():  # it is a view of all of it
+            parameter = parameter._base
         found = tensor.detach()
         found.requires_grad = parameter.requires_grad
         if name := self.name_of(parameter):
@@ -152,7 +155,12 @@ class Trace:
             if name is not None and name in self._users and key != "constant":
                 where = self._users[name]
                 raise Refused(f"its {key} {name!r} is shared with the layer {where!r}: each has its own in a network")
-        made = self.draft.add(layer_name or self._free_place(), layer, [_layer_of(value) for value in inputs], weights)
+        reads = [_layer_of(value) for value in inputs]
+        if any(value.repeated for value in inputs):
+            wanted = tuple(map(max, zip(*map(self.sample_shape, inputs), strict=False)))
+            if not isinstance(layer, Elementwise) or self.draft.output_shape(layer, reads) != wanted:
+                raise Refused("it reads a tensor whose numbers expand repeats, which is only there in arithmetic")
+        made = self.draft.add(layer_name or self._free_place(), layer, reads, weights)
         if not self.torch.is_grad_enabled():
             self._cut(made)
         for key, name in found.items():
@@ -194,7 +202,9 @@ class Trace:
 
     def same(self, value: Value) -> Value:
         """Return a value of its own with the same numbers."""
-        return Value(self, value.name)
+        made = Value(self, value.name)
+        made.repeated = value.repeated
+        return made
 
     def _free_place(self) -> str:
         """Return the name of a layer without a name of its own: that of its module, or that and the function's."""
@@ -282,7 +292,7 @@ class Trace:
         """Let a value be what was made of it in place; others that show the same numbers cannot be read any more."""
         for view in value.views:
             view.stale = view is not value
-        value.name, value.views, value.stale = made.name, [value], False
+        value.name, value.repeated, value.views, value.stale = made.name, made.repeated, [value], False
         return value
 
     def visit(self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -355,7 +365,7 @@ class Trace:
                 vars(module).update(were)
 
     def _note_asked(self, module: Any) -> None:
-        if not _is_torch_s(module):
+        if not _is_torch_s(module) and not isinstance(module, self.torch.nn.modules.batchnorm._BatchNorm):
             self.asked[type(module).__name__] = None
 
 

@@ -67,6 +67,8 @@ class Value:
     def __init__(self, trace: Any, name: str | None) -> None:
         self.trace, self.name = trace, name
         self.views = [self]  #: all values that show the same numbers
+        #: the shape of a sample, where axes of length 1 are repeated that the layer's output has
+        self.repeated: tuple[int, ...] | None = None
         self.stale = False  #: whether they were changed in place through another of these
 
     @classmethod

@@ -206,9 +206,24 @@ def of_extremes(m, x):
     return y * torch.max(x[:, :1], x[:, 1:2]).minimum(x[:, 2:3])
 
 
-@pytest.mark.parametrize("function", [in_place, parts, shuffled, arithmetic, clamped, resized, joined, of_extremes])
+def repeated(m, x):
+    x = m.conv(x)
+    y = x.mean((2, 3), keepdim=True)
+    return x * torch.sigmoid(y).expand_as(x) - y.expand(-1, -1, 8, -1) * torch.addcmul(x, x, y, value=0.5)
+
+
+OF_FUNCTIONS = [in_place, parts, shuffled, arithmetic, clamped, resized, joined, of_extremes, repeated]
+
+
+@pytest.mark.parametrize("function", OF_FUNCTIONS)
 def test_functions(function):
     compare(Written(function, conv=nn.Conv2d(4, 4, 3, padding=1)), IMAGES)
+
+
+def test_a_vector_of_zeros_is_normalised_without_nan():
+    net = ic.torch.from_module(Written(lambda m, x: F.normalize(F.relu(m.conv(x))), conv=nn.Conv2d(4, 4, 1)), IMAGES)
+    gradients = ic.Trainer(net, loss=ic.MSELoss()).gradients(np.zeros((2, *IMAGES), "float32"), np.ones((2, *IMAGES)))
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
 
 
 def test_attention():
@@ -353,12 +368,12 @@ def test_a_softmax_at_the_end_is_left_out_for_the_loss():
 
 def test_constants_are_state():
     def function(m, x):
-        return m.conv((x - m.mean) / m.std) * torch.full((3, 1, 1), 2.0) * m.scale
+        return m.conv((x - m.mean) / m.std) * torch.full((3, 1, 1), 2.0) * m.scale.reshape(1, -1, 1, 1)
 
     module = Written(function, conv=nn.Conv2d(4, 3, 1))
     for name, n in (("mean", 4), ("std", 4)):
         module.register_buffer(name, torch.rand(1, n, 1, 1) + 0.5)
-    module.scale = nn.Parameter(torch.rand(3, 1, 1))
+    module.scale = nn.Parameter(torch.rand(3))
     with pytest.warns(ic.InputWarning) as caught:
         net = ic.torch.from_module(module, IMAGES)
     said = "\n".join(str(each.message) for each in caught)
@@ -415,13 +430,15 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: m.oops(x)), "AttributeError: 'Written' object has no attribute 'oops'"),
         (Written(lambda m, x: m.w @ m.conv(x), conv=nn.Conv2d(4, 4, 1), w=nn.Parameter(torch.eye(8))), "on the right"),
         (Written(lambda m, x: x.__setitem__((slice(None), 0), 1)), "it writes into a part of a tensor"),
+        (Written(lambda m, x: x[:, :1].expand(-1, 4, -1, -1).sum(1)), "a tensor whose numbers expand repeats"),
+        (Written(lambda m, x: x[:, :1].expand_as(x) + x[:, :1]), "a tensor whose numbers expand repeats"),
         (Written(lambda m, x: x.max(1)), "an output depends on the places of extremes"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "the places of the maxima are no value"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), "its weight is computed from parameters"),
         (torch.zeros(3), "module must be a torch.nn.Module"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_what_is_refused(module, reason):
     with pytest.raises(ic.ModelError, match=reason):

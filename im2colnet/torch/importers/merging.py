@@ -59,15 +59,21 @@ def _with_constant(t: Trace, operation: str, value: Any, constant: Any, reverse:
     if len(shape) > axes or (len(shape) == axes and shape[0] != 1):
         raise Refused(f"its constant of shape {shape} differs from sample to sample")
     sample = shape[1:] if len(shape) == axes else shape
-    made = t.add(kind(operation, sample, 0.0, reverse), value, constant=t.derived(constant.reshape(sample), constant))
+    tensor = t.derived(constant.reshape(sample), constant)
+    made = t.add(kind(operation, sample, 0.0, reverse), value, constant=tensor)
     if constant.requires_grad:
-        t.constants.append(t.name_of(constant) or f"what is computed from parameters in {t.where()}")
+        t.constants.append(t.name_of(tensor) or f"what is computed from parameters in {t.where()}")
     return made
 
 
 @importer("neg", "negative")
 def neg(t: Trace, input: Value) -> Value:
     return _with_constant(t, "mul", input, -1)
+
+
+@importer("addcmul")
+def addcmul(t: Trace, input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    return t.apply("add", input, t.apply("mul", tensor1, tensor2), alpha=value)
 
 
 @importer("rsub")

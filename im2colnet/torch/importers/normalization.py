@@ -106,5 +106,6 @@ def normalize(t: Trace, input: Value, p: float = 2.0, dim: int = 1, eps: float =
     if p != 2:
         raise Refused(f"p={p} is not there: 2 is")
     squares = t.apply("sum", t.apply("mul", input, input), dim, keepdim=True)
-    made: Value = t.apply("div", input, t.apply("clamp", t.apply("sqrt", squares), min=eps))
+    # the limit is before the root, whose slope at 0 is infinite
+    made: Value = t.apply("div", input, t.apply("sqrt", t.apply("clamp", squares, min=eps**2)))
     return made

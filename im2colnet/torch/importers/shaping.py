@@ -96,11 +96,15 @@ def unsqueeze(t: Trace, input: Value, dim: int) -> Value:
 
 @importer("expand", "expand_as")
 def expand(t: Trace, input: Value, *sizes: Any) -> Value:
+    """Repeat numbers along axes of length 1, as arithmetic does by itself."""
     wanted = [*sizes[0].shape] if isinstance(sizes[0], Value) else _sizes(sizes)
-    shape = t.sample_shape(input)
-    if len(wanted) != len(shape) + 1 or any(n not in (-1, m) for n, m in zip(wanted[1:], shape, strict=True)):
-        raise Refused("it repeats numbers: arithmetic does that by itself")
-    return t.same(input)
+    shape, made = t.sample_shape(input), t.same(input)
+    fits = len(wanted) == len(shape) + 1 and (wanted[0] is BATCH or wanted[0] == -1)
+    if not fits or any(n not in (-1, m) and m != 1 for n, m in zip(wanted[1:], shape, strict=True)):
+        raise Refused(f"a shape of {tuple(wanted)} is not that of samples whose axes of length 1 are repeated")
+    sample = tuple(m if n == -1 else n for n, m in zip(wanted[1:], shape, strict=True))
+    made.repeated = sample if sample != shape else made.repeated
+    return made
 
 
 @importer("permute")
