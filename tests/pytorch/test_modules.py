@@ -197,7 +197,8 @@ def joined(m, x):
 def attention(m, x):
     x = m.conv(x).flatten(2).mT
     q, k = m.norm(x), x.transpose(-2, -1)
-    return (q @ k / k.shape[1] ** 0.5).softmax(-1) @ x
+    y = (q @ k / k.shape[1] ** 0.5).softmax(-1) @ x
+    return F.scaled_dot_product_attention(x, y, q) / (x.norm(p=2, dim=(1, 2), keepdim=True) + 1e-6)
 
 
 def of_extremes(m, x):

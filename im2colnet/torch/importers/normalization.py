@@ -102,10 +102,20 @@ def local_response_norm(
 
 
 @importer("normalize")
-def normalize(t: Trace, input: Value, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Value:
+def normalize(t: Trace, input: Value, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+    return t.apply("div", input, _root_of_squares(t, input, p, dim, True, eps))
+
+
+@importer("norm", "linalg_vector_norm")
+def norm(
+    t: Trace, input: Value, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: None = None, *, ord: Any = None
+) -> Any:
+    return _root_of_squares(t, input, p if ord is None else ord, dim, keepdim, 1e-19)
+
+
+def _root_of_squares(t: Trace, input: Value, p: Any, dim: Any, keepdim: bool, least: float) -> Any:
+    """Return the Euclidean norm along some axes, at least a small number: the root's slope at 0 is infinite."""
     if p != 2:
-        raise Refused(f"p={p} is not there: 2 is")
-    squares = t.apply("sum", t.apply("mul", input, input), dim, keepdim=True)
-    # the limit is before the root, whose slope at 0 is infinite
-    made: Value = t.apply("div", input, t.apply("sqrt", t.apply("clamp", squares, min=eps**2)))
-    return made
+        raise Refused(f"of the norms there is the Euclidean one, p=2, got p={p!r}")
+    squares = t.apply("sum", t.apply("mul", input, input), dim, keepdim)
+    return t.apply("sqrt", t.apply("clamp", squares, min=least**2))
