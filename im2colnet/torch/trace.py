@@ -14,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from im2colnet import layers
 from im2colnet.errors import Im2colnetError
 from im2colnet.layers import Layer
 from im2colnet.layers.merging import Elementwise
@@ -54,14 +53,6 @@ def importer(*names: str) -> Callable[[F], F]:
         return add
 
     return register
-
-
-def layer_kind(name: str) -> Any:
-    """Return a class of layers by its name."""
-    found = getattr(layers, name, None)
-    if found is None:
-        raise Refused(f"it needs a layer {name}, which this version does not have")
-    return found
 
 
 class Missing(Layer):

@@ -121,6 +121,7 @@ OF_IMAGES = [
     nn.LocalResponseNorm(3),
     nn.Sequential(nn.Conv2d(4, 8, 1), nn.PixelShuffle(2), nn.Upsample(scale_factor=2)),
     nn.Sequential(nn.Conv2d(4, 3, 1), nn.Upsample((9, 11), mode="bilinear", align_corners=True)),
+    nn.Sequential(nn.Conv2d(4, 3, 1), nn.Upsample(scale_factor=1.5, mode="bicubic"), nn.PixelUnshuffle(3)),
     nn.Sequential(nn.ReflectionPad2d(2), nn.ReplicationPad2d(1), nn.CircularPad2d((1, 0, 2, 0)), nn.Conv2d(4, 2, 1)),
     nn.Sequential(nn.ZeroPad2d((1, 2, 3, 0)), nn.ConstantPad2d(1, 0.5), nn.Conv2d(4, 2, 1)),
     nn.Sequential(nn.ChannelShuffle(2), nn.Unflatten(1, (2, 2)), nn.Flatten(2), nn.Flatten(), nn.Linear(192, 3)),
@@ -135,10 +136,11 @@ def test_layers_of_images(module):
 OF_SEQUENCES = [
     nn.Sequential(nn.Conv1d(4, 6, 3, 2, 1), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2), nn.AdaptiveAvgPool1d(2)),
     nn.Sequential(nn.ConvTranspose1d(4, 6, 3, 2), nn.AvgPool1d(2), nn.AdaptiveMaxPool1d(1), nn.Flatten()),
+    nn.Sequential(nn.ReflectionPad1d(2), nn.ConstantPad1d((1, 0), 0.5), nn.Conv1d(4, 3, 3, padding_mode="replicate")),
 ]
 
 
-@pytest.mark.parametrize("module", OF_SEQUENCES, ids=range(2))
+@pytest.mark.parametrize("module", OF_SEQUENCES, ids=range(3))
 def test_layers_of_sequences(module):
     compare(module, SEQUENCES)
 

@@ -11,64 +11,71 @@ from im2colnet.layers import (
     GELU,
     GLU,
     SELU,
+    Abs,
+    Cos,
+    Erf,
+    Exp,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
     LeakyReLU,
+    Log,
     LogSigmoid,
     LogSoftmax,
     Mish,
     PReLU,
+    Reciprocal,
     ReLU,
     ReLU6,
     Sigmoid,
     SiLU,
+    Sin,
     Softmax,
     Softplus,
     Softsign,
+    Sqrt,
+    Square,
     Tanh,
     Threshold,
+    WithConstant,
 )
-from im2colnet.torch.trace import Refused, Trace, importer, layer_kind
+from im2colnet.torch.trace import Refused, Trace, importer
 from im2colnet.torch.values import Value
 
 #: function -> its layer, for those that have no arguments
 SIMPLE = {
+    "abs": Abs,
+    "absolute": Abs,
+    "cos": Cos,
+    "erf": Erf,
+    "exp": Exp,
     "hardsigmoid": Hardsigmoid,
     "hardswish": Hardswish,
     "logsigmoid": LogSigmoid,
     "log_sigmoid": LogSigmoid,
+    "log": Log,
     "mish": Mish,
+    "reciprocal": Reciprocal,
     "relu": ReLU,
     "relu6": ReLU6,
     "selu": SELU,
     "sigmoid": Sigmoid,
     "silu": SiLU,
+    "sin": Sin,
     "softsign": Softsign,
+    "sqrt": Sqrt,
+    "square": Square,
     "tanh": Tanh,
-}
-#: function -> the name of its layer
-UNARY = {
-    "abs": "Abs",
-    "absolute": "Abs",
-    "cos": "Cos",
-    "erf": "Erf",
-    "exp": "Exp",
-    "log": "Log",
-    "reciprocal": "Reciprocal",
-    "sin": "Sin",
-    "sqrt": "Sqrt",
-    "square": "Square",
 }
 
 
 def _simple(name: str, kind: Any) -> None:
     @importer(name)
     def add(t: Trace, input: Value) -> Value:
-        return t.add(kind() if callable(kind) else layer_kind(kind)(), input)
+        return t.add(kind(), input)
 
 
-for _name, _kind in {**SIMPLE, **UNARY}.items():
+for _name, _kind in SIMPLE.items():
     _simple(_name, _kind)
 
 
@@ -127,7 +134,7 @@ def clamp(t: Trace, input: Value, min: float | None = None, max: float | None = 
     if -inf < low < high < inf:
         return t.add(Hardtanh(low, high), input)
     limits = [("maximum", low)] * (low > -inf) + [("minimum", high)] * (high < inf)
-    return t.chain(input, *(layer_kind("WithConstant")(name, None, limit) for name, limit in limits))
+    return t.chain(input, *(WithConstant(name, None, limit) for name, limit in limits))
 
 
 @importer("softmax")

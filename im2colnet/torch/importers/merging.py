@@ -6,23 +6,23 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from im2colnet.layers import Concat
-from im2colnet.torch.trace import Refused, Trace, importer, layer_kind
+from im2colnet.layers import Add, Concat, Div, Maximum, Minimum, Mul, Pow, Sub, WithConstant
+from im2colnet.torch.trace import Refused, Trace, importer
 from im2colnet.torch.values import BatchSize, Value
 
 #: function -> its layer of two values, and its name among the operations with a constant
 ARITHMETIC = {
-    "add": ("Add", "add"),
-    "sub": ("Sub", "sub"),
-    "subtract": ("Sub", "sub"),
-    "mul": ("Mul", "mul"),
-    "multiply": ("Mul", "mul"),
-    "div": ("Div", "div"),
-    "divide": ("Div", "div"),
-    "true_divide": ("Div", "div"),
-    "pow": ("Pow", "pow"),
-    "maximum": ("Maximum", "maximum"),
-    "minimum": ("Minimum", "minimum"),
+    "add": (Add, "add"),
+    "sub": (Sub, "sub"),
+    "subtract": (Sub, "sub"),
+    "mul": (Mul, "mul"),
+    "multiply": (Mul, "mul"),
+    "div": (Div, "div"),
+    "divide": (Div, "div"),
+    "true_divide": (Div, "div"),
+    "pow": (Pow, "pow"),
+    "maximum": (Maximum, "maximum"),
+    "minimum": (Minimum, "minimum"),
 }
 
 
@@ -36,7 +36,7 @@ def _arithmetic(name: str) -> None:
         if alpha != 1:
             other = _with_constant(t, "mul", other, alpha)
         if isinstance(input, Value) and isinstance(other, Value):
-            return t.add(layer_kind(kind)(), input, other)
+            return t.add(kind(), input, other)
         if isinstance(input, Value):
             return _with_constant(t, operation, input, other)
         return _with_constant(t, operation, other, input, reverse=operation not in ("add", "mul"))
@@ -48,19 +48,18 @@ for _name in ARITHMETIC:
 
 def _with_constant(t: Trace, operation: str, value: Any, constant: Any, reverse: bool = False) -> Value:
     """Add a layer that computes with a number, or with a tensor that is the same for all samples."""
-    kind = layer_kind("WithConstant")
     if not isinstance(value, Value):
         raise Refused("it computes with two constants")
     if isinstance(constant, BatchSize):
         raise Refused("it computes with the batch size, which a network does not know")
     if not hasattr(constant, "numel"):
-        return t.add(kind(operation, None, float(constant), reverse), value)
+        return t.add(WithConstant(operation, None, float(constant), reverse), value)
     shape, axes = tuple(constant.shape), len(t.sample_shape(value)) + 1
     if len(shape) > axes or (len(shape) == axes and shape[0] != 1):
         raise Refused(f"its constant of shape {shape} differs from sample to sample")
     sample = shape[1:] if len(shape) == axes else shape
     tensor = t.derived(constant.reshape(sample), constant)
-    made = t.add(kind(operation, sample, 0.0, reverse), value, constant=tensor)
+    made = t.add(WithConstant(operation, sample, 0.0, reverse), value, constant=tensor)
     if constant.requires_grad:
         t.constants.append(t.name_of(tensor) or f"what is computed from parameters in {t.where()}")
     return made
@@ -89,7 +88,7 @@ def cat(t: Trace, tensors: Sequence[Any], dim: int = 0) -> Value:
     axis = operator.index(dim) % (1 + len(t.sample_shape(tensors[0])))
     if not axis:
         raise Refused("dim=0 is the batch, whose samples stay apart")
-    return t.add(Concat() if axis == 1 else layer_kind("Concat")(axis), *tensors)
+    return t.add(Concat(axis), *tensors)
 
 
 @importer("stack")

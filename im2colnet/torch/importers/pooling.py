@@ -9,6 +9,8 @@ from im2colnet.layers import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
+    Amax,
+    Amin,
     AvgPool1d,
     AvgPool2d,
     GlobalAvgPool2d,
@@ -16,8 +18,9 @@ from im2colnet.layers import (
     MaxPool1d,
     MaxPool2d,
     Mean,
+    Sum,
 )
-from im2colnet.torch.trace import Refused, Trace, importer, layer_kind
+from im2colnet.torch.trace import Refused, Trace, importer
 from im2colnet.torch.values import Value
 
 
@@ -107,13 +110,13 @@ def mean(t: Trace, input: Value, dim: Any = None, keepdim: bool = False, *, dtyp
     return t.add(Mean(axes, keepdim), input)
 
 
-def _reduction(name: str, kind: str) -> None:
+def _reduction(name: str, kind: Any) -> None:
     @importer(name)
     def add(t: Trace, input: Value, dim: Any = None, keepdim: bool = False, *, dtype: None = None) -> Value:
-        return t.add(layer_kind(kind)(_axes_of(t, input, dim), keepdim), input)
+        return t.add(kind(_axes_of(t, input, dim), keepdim), input)
 
 
-for _name, _kind in {"sum": "Sum", "amax": "Amax", "amin": "Amin"}.items():
+for _name, _kind in {"sum": Sum, "amax": Amax, "amin": Amin}.items():
     _reduction(_name, _kind)
 
 

@@ -11,15 +11,17 @@ from im2colnet.layers import (
     CircularPad2d,
     ConstantPad2d,
     Flatten,
+    Pad,
     Permute,
     PixelShuffle,
+    PixelUnshuffle,
     ReflectionPad2d,
     ReplicationPad2d,
     Reshape,
     Slice,
     ZeroPad2d,
 )
-from im2colnet.torch.trace import Refused, Trace, importer, layer_kind
+from im2colnet.torch.trace import Refused, Trace, importer
 from im2colnet.torch.values import BATCH, BatchSize, Value
 
 #: mode of padding -> the layer of images
@@ -206,7 +208,7 @@ def pixel_shuffle(t: Trace, input: Value, upscale_factor: int) -> Value:
 
 @importer("pixel_unshuffle")
 def pixel_unshuffle(t: Trace, input: Value, downscale_factor: int) -> Value:
-    return t.add(layer_kind("PixelUnshuffle")(downscale_factor), input)
+    return t.add(PixelUnshuffle(downscale_factor), input)
 
 
 @importer("channel_shuffle", "native_channel_shuffle")
@@ -217,15 +219,12 @@ def channel_shuffle(t: Trace, input: Value, groups: int) -> Value:
 @importer("pad")
 def pad(t: Trace, input: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
     shape, sides = t.sample_shape(input), [*pad]
-    while sides[4:] and sides[-2:] == [0, 0]:
+    while sides[-2:] == [0, 0]:
         sides = sides[:-2]
-    if len(shape) != 3 or len(sides) > 4:
+    if len(shape) == 3 and len(sides) <= 4:
+        around = (*sides, *[0] * (4 - len(sides)))
         if mode != "constant":
-            raise Refused(f"mode {mode!r} is for the height and width of images")
-        around = [*zip(sides[-2::-2], sides[-1::-2], strict=True)]
-        layer = layer_kind("Pad")([(0, 0)] * (len(shape) - len(around)) + around, "constant", float(value or 0))
-        return t.add(layer, input)
-    sides += [0] * (4 - len(sides))
-    if mode == "constant":
-        return t.add(ConstantPad2d(tuple(sides), float(value)) if value else ZeroPad2d(tuple(sides)), input)
-    return t.add(PADDINGS[mode](tuple(sides)), input)
+            return t.add(PADDINGS[mode](around), input)
+        return t.add(ConstantPad2d(around, float(value)) if value else ZeroPad2d(around), input)
+    of_axes = [*zip(sides[-2::-2], sides[-1::-2], strict=True)]
+    return t.add(Pad([(0, 0)] * (len(shape) - len(of_axes)) + of_axes, mode, float(value or 0)), input)
