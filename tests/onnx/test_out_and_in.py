@@ -77,10 +77,12 @@ def test_layers(case, layer, shapes):
 @pytest.mark.parametrize("name", sorted(ic.models.MODELS))
 def test_ready_made_networks(name):
     net = small_model(name)
-    x = normal(4, *net.input_shape, dtype="float32")
+    x = normal(2, *net.input_shape, dtype="float32")
     back = loaded(model_of(net))
     assert {*back.state_dict()} == {*net.state_dict()}
-    assert_same_network(net, back, x)
+    assert_same_bits(back.predict(x), net.predict(x))
+    if name not in ("resnet34", "vgg16", "vgg16_bn"):  # larger ones of their families, which take long to train
+        assert_same_network(net, back, x)
 
 
 def test_a_shortcut_comes_back_as_one():

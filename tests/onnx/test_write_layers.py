@@ -33,7 +33,8 @@ def test_another_program_computes_the_same(case, layer, shapes):
 @pytest.mark.parametrize(("opset", "most"), [(7, 20), (11, 8), (17, 6), (23, 0)])
 def test_in_other_opsets_too_or_the_error_says_from_which_on(opset, most):
     refused = {}
-    for case, layer, shapes in (example.values for example in EXAMPLES):
+    once = {repr(layer): (case, layer, shapes) for case, layer, shapes in (example.values for example in EXAMPLES)}
+    for case, layer, shapes in once.values():
         try:
             found = written(case, layer, shapes, opset)
         except ModelError as error:

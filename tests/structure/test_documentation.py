@@ -89,6 +89,9 @@ def test_onnx():
     np.testing.assert_allclose(
         ic.onnx.load("tuned.onnx").predict(images), names["imported"].predict(images), rtol=0, atol=1e-5
     )
+    np.testing.assert_allclose(
+        ic.onnx.load("own.onnx").predict(images), names["own"].predict(images), rtol=0, atol=1e-6
+    )
 
 
 def test_how_it_works():

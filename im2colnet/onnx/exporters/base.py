@@ -53,7 +53,7 @@ def exporter_of(layer: Layer) -> Exporter:
             break
     raise ModelError(
         f"it is not known how a {type(layer).__name__} is written as ONNX: its class must say it by a method"
-        " to_onnx(self, node, inputs), of which the guide has an example"
+        " to_onnx(self, node, inputs), of which the page on ONNX has an example (docs/onnx.md)"
     )
 
 
