@@ -48,7 +48,12 @@ def register(commands: Commands) -> None:
         help="the shape of an image, or of another sample, where the file does not say it; the channels are first",
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", help="the batch size to count for (default: 1)")
-    parser.add_argument("--max-bytes", type=positive, metavar="BYTES", help="the limit of its size (default: 2 GiB)")
+    parser.add_argument(
+        "--max-bytes",
+        type=positive,
+        metavar="BYTES",
+        help="max_bytes, the limit of the file, of its tensors, and of each array of the network (default: 2 GiB)",
+    )
     parser.add_argument(
         "--out", type=file_ending(".onnx"), metavar="FILE", help="write the network of a checkpoint as this ONNX file"
     )
