@@ -152,7 +152,8 @@ class Draft:
         """Return the network, without its parameters."""
         layers = {name: (entry.layer, *entry.reads) for name, entry in self.entries.items()}
         scores = [*self.scores()]
-        net = Net(layers, outputs=self.outputs, scores=scores if scores != self.outputs else None)
+        apart = scores != self.outputs and len({*scores}) == len(scores)
+        net = Net(layers, outputs=self.outputs, scores=scores if apart else None)
         net.input_shape = self.input_shape
         return net
 

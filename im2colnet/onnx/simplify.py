@@ -53,7 +53,7 @@ def reorder(draft: Draft, name: str) -> bool:
     before = [draft.entries[read] for read in entry.reads if read != INPUT]
     orders = [order(b.layer, len(b.shape) + 1) for b in before]
     dims = order(entry.layer, len(entry.shape) + 1)
-    if dims == (*range(len(entry.shape) + 1),):
+    if dims == (*range(len(entry.shape) + 1),) and not only_output(draft, name, entry.reads[0]):
         draft.redirect(name, entry.reads[0])
         return True
     first = orders[0] if orders else None
@@ -178,7 +178,7 @@ def regroup(draft: Draft, name: str) -> bool:
         return False
     read = entry.reads[0]
     before = draft.entries.get(read)
-    if entry.shape == draft.shape(read) and not (name in draft.outputs and (before is None or read in draft.outputs)):
+    if entry.shape == draft.shape(read) and not only_output(draft, name, read):
         draft.redirect(name, read)
         return True
     if before is not None and isinstance(before.layer, Reshaping):
