@@ -184,7 +184,7 @@ def clamped(m, x):
 
 
 def resized(m, x):
-    x = F.interpolate(m.conv(x), scale_factor=2, mode="nearest")
+    x = F.interpolate(m.conv(x.to(memory_format=torch.channels_last)), scale_factor=2, mode="nearest").to(x.dtype)
     x = F.pad(F.pad(x, (1, 2)), (1, 0, 2, 1), mode="replicate")
     return F.max_pool2d(x, 2) + F.avg_pool2d(x, [2, 2]).expand(-1, 4, -1, -1)
 
@@ -435,13 +435,14 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: x.__setitem__((slice(None), 0), 1)), "it writes into a part of a tensor"),
         (Written(lambda m, x: x[:, :1].expand(-1, 4, -1, -1).sum(1)), "a tensor whose numbers expand repeats"),
         (Written(lambda m, x: x[:, :1].expand_as(x) + x[:, :1]), "a tensor whose numbers expand repeats"),
+        (Written(lambda m, x: x.to(torch.int64)), "it makes torch.int64 of the network's numbers"),
         (Written(lambda m, x: x.max(1)), "an output depends on the places of extremes"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "the places of the maxima are no value"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), "its weight is computed from parameters"),
         (torch.zeros(3), "module must be a torch.nn.Module"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_what_is_refused(module, reason):
     with pytest.raises(ic.ModelError, match=reason):

@@ -8,6 +8,9 @@ from im2colnet.layers import Dropout, Dropout2d, StochasticDepth
 from im2colnet.torch.trace import Refused, Trace, importer
 from im2colnet.torch.values import Evaluating, Value
 
+#: orders of memory, which a network chooses itself
+ORDERS = ("torch.contiguous_format", "torch.preserve_format", "torch.channels_last")
+
 
 @importer("dropout", "dropout2d", "feature_dropout")
 def dropout(t: Trace, input: Value, p: float = 0.5, training: Any = True) -> Value:
@@ -42,7 +45,8 @@ def unchanged(t: Trace, input: Value, *others: Any, **options: Any) -> Value:
 @importer("to")
 def to(t: Trace, input: Value, *targets: Any, **options: Any) -> Value:
     kinds = {str(target) for target in (*targets, *options.values()) if str(target).startswith("torch.")}
-    if kinds - {"torch.float32", str(t.dtype)} - {f"torch.{n}_format" for n in ("contiguous", "preserve")}:
+    kinds -= {"torch.float32", str(t.dtype), *ORDERS}
+    if kinds:
         raise Refused(f"it makes {' '.join(kinds)} of the network's numbers")
     return t.same(input)
 
