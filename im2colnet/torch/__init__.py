@@ -90,7 +90,7 @@ def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend 
     _set_outputs(trace, made)
     _raise_problems(kind, trace)
     net = trace.draft.network(backend, "float64" if trace.dtype == torch.float64 else "float32")
-    net.freeze_only(trace.frozen)
+    net.freeze_only({*trace.frozen} & net.state_shapes().keys())
     for note in _notes(module, trace, net):
         warnings.warn(f"{kind}: {note}", InputWarning, stacklevel=2)
     return net
@@ -171,7 +171,7 @@ def _listed(places: Sequence[str]) -> str:
 def _notes(module: Any, trace: Trace, net: Net) -> list[str]:
     """Return what of a network is not as in its module."""
     found, own = [], net.state_shapes()
-    renamed = {name: new for name, new in trace.renamed.items() if new in own}
+    renamed = {name: new for name, new in trace.renamed.items() if new in own and name not in own}
     unused = [name for name in entries(module) if name not in own and name not in renamed]
     for what, names in (
         (

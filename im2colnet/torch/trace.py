@@ -224,14 +224,18 @@ class Trace:
             else:
                 self._lacks(operation)
                 made = self._missing(function, args, kwargs)
-        except (Refused, Im2colnetError, TypeError, NotImplementedError) as error:
-            self.problems.append(f"{operation} in {self.where()}: {error}")
+        except Untraceable:
+            raise
+        except Exception as error:  # also of arguments that are not as expected
+            kind = "" if isinstance(error, (Refused, Im2colnetError)) else f"{type(error).__name__}: "
+            self.problems.append(f"{operation} in {self.where()}: {kind}{error}")
             made = self._missing(function, args, kwargs)
+        first = next(values_in((args, kwargs)))
         if changes:
-            return self._change(args[0], made)
-        if operation in VIEWS and isinstance(args[0], Value):
+            return self._change(first, made)
+        if operation in VIEWS:
             for value in values_in(made):
-                value.views = args[0].views
+                value.views = first.views
                 value.views.append(value)
         return made
 

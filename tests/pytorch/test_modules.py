@@ -179,6 +179,7 @@ def arithmetic(m, x):
 
 def clamped(m, x):
     x = m.conv(x)
+    x = torch.squeeze(torch.unsqueeze(input=x, dim=1), dim=1)
     limits = torch.clamp(x, -0.2, 0.3), x.clamp(min=0), x.clamp(min=0, max=6), x.clamp(max=0.1), F.hardtanh(x)
     return sum(limits).permute(0, 2, 3, 1).contiguous()
 
@@ -388,10 +389,14 @@ def test_constants_are_state():
 
 
 def test_what_has_no_part_is_said():
-    module = Written(lambda m, x: m.conv(x), conv=nn.Conv2d(4, 2, 1), unused=nn.Linear(2, 2))
+    module = Written(
+        lambda m, x: (m.unused(x.mean((2, 3))), m.conv(x))[1], conv=nn.Conv2d(4, 2, 1), unused=nn.Linear(4, 2)
+    )
+    module.unused.requires_grad_(False)
     with pytest.warns(ic.InputWarning, match=r"no part in the output, .*: unused.weight, unused.bias"):
         net = ic.torch.from_module(module, IMAGES)
     net.load_state_dict(module.state_dict(), strict=False)
+    assert net.frozen == ()
 
 
 class OfTwo(nn.Module):
@@ -436,13 +441,14 @@ def test_all_that_is_lacking_is_named_at_once():
         (Written(lambda m, x: x[:, :1].expand(-1, 4, -1, -1).sum(1)), "a tensor whose numbers expand repeats"),
         (Written(lambda m, x: x[:, :1].expand_as(x) + x[:, :1]), "a tensor whose numbers expand repeats"),
         (Written(lambda m, x: x.to(torch.int64)), "it makes torch.int64 of the network's numbers"),
+        (Written(lambda m, x: x.chunk(0, 1)), "chunk in 'Written', .*: ZeroDivisionError"),
         (Written(lambda m, x: x.max(1)), "an output depends on the places of extremes"),
         (Written(lambda m, x: torch.ones(2)), "it must return tensors that depend on its input"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "the places of the maxima are no value"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), "its weight is computed from parameters"),
         (torch.zeros(3), "module must be a torch.nn.Module"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_what_is_refused(module, reason):
     with pytest.raises(ic.ModelError, match=reason):
