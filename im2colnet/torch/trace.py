@@ -45,7 +45,8 @@ def importer(*names: str) -> Callable[[F], F]:
     """Register what adds the layers of functions, methods or modules that have one of these names.
 
     It is called with the trace and the arguments that PyTorch's function takes, and returns values, or raises
-    :class:`Refused`. What ends in ``_`` or has ``inplace=True`` changes its first argument, which is done elsewhere.
+    :class:`Refused`. For a module that only has the name it returns NotImplemented. What ends in ``_`` or has
+    ``inplace=True`` changes its first argument, which is done elsewhere.
     """
 
     def register(add: F) -> F:
@@ -296,8 +297,9 @@ class Trace:
         self._modules.append(module)
         outer, self.module = self.module, module
         try:
-            if kind in IMPORTERS:
-                return self.call(kind, partial(forward, module), *args, **kwargs)
+            made = self.call(kind, partial(forward, module), *args, **kwargs) if kind in IMPORTERS else NotImplemented
+            if made is not NotImplemented:
+                return made
             return forward(module, *args, **kwargs)
         except Exception:
             if not torch_s:

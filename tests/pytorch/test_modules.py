@@ -312,6 +312,28 @@ def test_dropout_of_functions():
         ic.torch.from_module(Written(lambda m, x: F.dropout(x)), IMAGES)
 
 
+class DropPath(nn.Module):
+    """As it stands in many repositories."""
+
+    def __init__(self, drop_prob, inner=None):
+        super().__init__()
+        self.drop_prob, self.inner = drop_prob, inner
+
+    def forward(self, x):
+        x = x if self.inner is None else self.inner(x)
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        raise AssertionError("it is not traced in training mode")
+
+
+def test_stochastic_depth():
+    net = ic.torch.from_module(nn.Sequential(DropPath(0.2), DropPath(0.0)), IMAGES)
+    assert [repr(layer) for layer in net.children().values()] == ["StochasticDepth(p=0.2)"]
+    with pytest.warns(ic.InputWarning, match="these ask whether they are training"):
+        net = ic.torch.from_module(nn.Sequential(DropPath(0.2, nn.Tanh())), IMAGES)
+    assert [*net.children()] == ["0.inner"]
+
+
 def test_what_a_module_does_only_in_training_is_said():
     def function(m, x):
         return m.conv(x * 2 if m.training else x)

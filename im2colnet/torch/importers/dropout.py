@@ -21,13 +21,13 @@ def dropout(t: Trace, input: Value, p: float = 0.5, training: Any = True) -> Val
 
 
 @importer("StochasticDepth", "DropPath")
-def stochastic_depth(t: Trace, input: Value) -> Value:
-    """torchvision's, and timm's."""
-    module = t.module
-    p, mode = getattr(module, "drop_prob", getattr(module, "p", None)), getattr(module, "mode", "row")
-    if p is None or not getattr(module, "scale_by_keep", True):
-        raise Refused("it is not like torchvision's StochasticDepth")
-    return t.add(StochasticDepth(float(p), mode), input) if p else t.same(input)
+def stochastic_depth(t: Trace, input: Value) -> Any:
+    """torchvision's, and what timm and many others call DropPath; others of these names do what their code does."""
+    module, of_torchvision = t.module, type(t.module).__module__.startswith("torchvision.")
+    p = module.p if of_torchvision else getattr(module, "drop_prob", None)
+    if not isinstance(p, (int, float)) or not getattr(module, "scale_by_keep", True) or [*module.children()]:
+        return NotImplemented
+    return t.add(StochasticDepth(float(p), module.mode if of_torchvision else "row"), input) if p else t.same(input)
 
 
 @importer("alpha_dropout", "feature_alpha_dropout")
