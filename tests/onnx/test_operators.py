@@ -148,6 +148,7 @@ ROWS = [
     row("Gather", np.array(0, "int64"), axis=2, name="the first row"),
     row("Gather", ints(0, 2, 4), axis=3, name="every second"),
     row("Gather", ints(3, 1), axis=-1),
+    row("Gather", np.array([[0, 1, 2], [1, 2, 3]]), axis=2, name="a matrix"),
     row("Gather", ints(0, 1, 3, 2), axis=1, name="any order"),
     row("Flatten"),
     row("Flatten", axis=-3),

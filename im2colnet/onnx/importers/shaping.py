@@ -180,11 +180,11 @@ def gather(node: OnnxNode, t: Translation) -> None:
         raise Refused("it takes samples out of the batch")
     length = shape[axis]
     places = [n + length if n < 0 else n for n in given.ravel().tolist()]
-    if given.ndim > 1 or not places or not all(0 <= n < length for n in places):
-        raise Refused(f"its indices {places!s:.60} are no list within the {length} of axis {axis}")
+    if not places or not all(0 <= n < length for n in places):
+        raise Refused(f"its indices {places!s:.60} are not within the {length} of axis {axis}")
     parts = ranges(places, length)
     nearest = places == [i * length // len(places) for i in range(len(places))]
-    if len(parts) > 1 and len(shape) == 4 and axis > 1 and nearest:
+    if len(parts) > 1 and len(shape) == 4 and axis > 1 and given.ndim == 1 and nearest:
         size = (len(places), shape[3]) if axis == 2 else (shape[2], len(places))
         t.add(node, Upsample(size=size), x)
         return
@@ -192,8 +192,7 @@ def gather(node: OnnxNode, t: Translation) -> None:
         raise Refused(f"its indices {places!s:.60} are {len(parts)} ranges, {MOST_PARTS} at most are supported")
     taken = [part(t, node, x, axis, *each) for each in parts]
     made = taken[0] if len(parts) == 1 else t.apply(node, Concat(axis), *taken)
-    sample = [n for i, n in enumerate(t.shape(made)) if i and (given.ndim or i != axis)]
-    t.same(node, t.reshape(node, made, sample))
+    t.same(node, t.reshape(node, made, [*shape[1:axis], *given.shape, *shape[axis + 1 :]]))
 
 
 # ---------------------------------------------------------------------- more of the same
