@@ -39,15 +39,17 @@ KINDS: dict[str, tuple[type[Layer], ...]] = {
 def described(layer: Layer) -> str:
     """Return a layer's class and arguments as text, or "" where ONNX says all, or its class is not the library's."""
     known = type(layer) in {kind for kinds in KINDS.values() for kind in kinds}
-    if not known or "num_batches_tracked" in layer.state() or _is_plain(layer.config()):
+    if not known or "num_batches_tracked" in layer.state() or _is_plain(layer):
         return ""
     return json.dumps([type(layer).__name__, layer.config()], sort_keys=True)
 
 
-def _is_plain(arguments: dict[str, Any]) -> bool:
-    """Whether the arguments are those of a norm with all the parameters that norms have in ONNX."""
+def _is_plain(layer: Layer) -> bool:
+    """Whether a layer is a norm that has what its operator has in ONNX, and nothing beside that."""
+    arguments = layer.config()
     affine = all(arguments.get(name, True) for name in ("affine", "elementwise_affine", "bias"))
-    return "p" not in arguments and affine and arguments.get("eps") is not None
+    as_batch_norm = isinstance(layer, InstanceNorm2d) and layer.track_running_stats
+    return "p" not in arguments and affine and not as_batch_norm and arguments.get("eps") is not None
 
 
 def restored(text: str, op: str) -> Layer | None:

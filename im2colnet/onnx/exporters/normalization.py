@@ -101,7 +101,7 @@ def local_response_norm(layer: LocalResponseNorm, node: NodeWriter, inputs: Sequ
         return node("LRN", x, size=size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
     C, H, W = node.output_shape
     channels = node("Reshape", node("Mul", x, x), shape=[0, 1, C, H * W])
-    pads = [size // 2, 0, (size - 1) // 2, 0]
-    means = node("AveragePool", channels, kernel_shape=[size, 1], pads=pads, count_include_pad=1)
+    channels = node("Pad", channels, pads=[0, 0, size // 2, 0, 0, 0, (size - 1) // 2, 0])
+    means = node("AveragePool", channels, kernel_shape=[size, 1])
     base = node("Add", node("Mul", node("Reshape", means, shape=[0, C, H, W]), layer.alpha), layer.k)
     return node("Div", x, node("Pow", base, layer.beta))
