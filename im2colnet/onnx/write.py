@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 from zlib import crc32
 
 from im2colnet.checks import one_of, whole
-from im2colnet.errors import ModelError, install
+from im2colnet.errors import ModelError, ShapeError, install
 from im2colnet.files import replace_file
 from im2colnet.graph.nodes import locate
 from im2colnet.host import np
@@ -102,6 +102,8 @@ def written(
         from onnx import defs, helper
     except ImportError as error:
         raise ModelError(f"ONNX files need the package onnx: {install('onnx')}") from error
+    if not isinstance(net, Network):
+        raise ShapeError(f"a network is written, such as ic.Sequential([layer]), got {net!r:.80}")
     newest = defs.onnx_opset_version()
     if not OLDEST <= whole("opset", opset) <= newest:
         raise ModelError(f"opset must be from {OLDEST} to {newest}, which the installed onnx knows, got {opset}")
@@ -226,7 +228,8 @@ def _save_beside(model: ModelProto, arrays: Mapping[str, Any], path: str | os.Pa
             file.write(b"\0" * (entries[name] - file.tell()))
             file.write(np.ascontiguousarray(array).data)
 
-    replace_file(os.path.join(os.path.dirname(target), location), write)
+    if outside:
+        replace_file(os.path.join(os.path.dirname(target), location), write)
     for name, array in arrays.items():
         if name not in outside:
             model.graph.initializer.append(_tensor(name, array))

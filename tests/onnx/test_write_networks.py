@@ -236,6 +236,11 @@ def test_opsets_that_there_are_not(opset):
         model_of(seeded(with_both()), (3, 8, 8), opset)
 
 
+def test_what_is_no_network():
+    with pytest.raises(ShapeError, match=r"ic.Sequential\(\[layer\]\), got Linear\(3, 4\)"):
+        model_of(ic.Linear(3, 4))
+
+
 def test_the_shape_of_images_must_be_known():
     with pytest.raises(ShapeError, match="give input_shape="):
         model_of(seeded(ic.Sequential([ic.Conv2d(3, 4, 3)])))
@@ -291,6 +296,11 @@ def test_what_fails_leaves_the_file_before_it(tmp_path):
     with pytest.raises(CheckpointError, match="there is no folder"):
         ic.onnx.save(seeded(ic.models.notebook()), tmp_path / "nowhere" / "net.onnx")
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_there_is_no_second_file_for_a_few_numbers(tmp_path):
+    ic.onnx.save(ic.Sequential([ic.ReLU()]).init(), tmp_path / "net.onnx", (2, 3, 3), external_data=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
 def test_weights_in_a_second_file(tmp_path):
