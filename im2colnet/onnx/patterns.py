@@ -260,6 +260,34 @@ def affine(draft: Draft, name: str) -> bool:
     return True
 
 
+def response_norm(draft: Draft, name: str) -> bool:
+    """Recognise ``x / (k + alpha · mean(x²))**beta`` with the mean of neighbouring channels, as PyTorch writes it."""
+    if not is_a(draft, name, kinds.Div):
+        return False
+    x, read = draft.entries[name].reads
+    numbers = []
+    for operation in ("pow", "add", "mul"):
+        found = with_number(draft, read)
+        if found is None or found[0] != operation:
+            return False
+        numbers.append(found[1])
+        read = found[2]
+    layers: list[Any] = []
+    for kind in (kinds.Reshape, kinds.AvgPool2d, kinds.Reshape, kinds.Pad, kinds.Reshape):
+        if not is_a(draft, read, kind):
+            return False
+        layers.append(draft.entries[read].layer)
+        read = read_by(draft, read)
+    (size, width), sides = layers[1].window.kernel, [*map(tuple, layers[3].sides)]
+    beside = (size // 2, (size - 1) // 2)
+    whole = draft.shape(name) == draft.shape(x) and len(draft.shape(x)) == 3 and layers[1].window.stride == (1, 1)
+    if not whole or width != 1 or sides != [(0, 0), beside, (0, 0), (0, 0)] or not squared(draft, read, x):
+        return False
+    beta, k, alpha = numbers
+    draft.put(name, kinds.LocalResponseNorm(size, alpha, beta, k), [x])
+    return True
+
+
 def batch_norm(draft: Draft, name: str) -> bool:
     """Give a batch norm the numbers that its channels are multiplied with, or that are added to them."""
     entry = draft.entries[name]
@@ -356,6 +384,7 @@ PATTERNS = [
     group_norm,
     affine,
     batch_norm,
+    response_norm,
     channel_shuffle,
     shortcut,
     upsampling,

@@ -62,6 +62,7 @@ ROWS = [
     row("AveragePool", kernel_shape=[3, 3], pads=[1, 0, 1, 1], count_include_pad=1, name="with padding"),
     row("AveragePool", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER", name="lower"),
     row("AveragePool", kernel_shape=[2, 2], dilations=[2, 2], name="dilated"),
+    row("AveragePool", kernel_shape=[3, 1, 1], shape=(2, 6, 3, 4), strides=[2, 1, 1], name="along one of 3 axes"),
     row("AveragePool", kernel_shape=[3], shape=(4, 9), strides=[2], ceil_mode=1, name="1-D"),
     row("GlobalAveragePool"),
     row("GlobalAveragePool", shape=(4, 9), name="1-D"),

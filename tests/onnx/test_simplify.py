@@ -126,6 +126,24 @@ CASES = {
         17,
         ["GroupNorm"],
     ),
+    "local response norm": (
+        of(
+            "Mul x x a",
+            "Unsqueeze a one b",
+            "Pad b sides c",
+            ("AveragePool c d", {"kernel_shape": [4, 1, 1]}),
+            "Squeeze d one e",
+            "Mul e alpha f",
+            "Add f k g",
+            "Pow g beta h",
+            "Div x h y",
+        ),
+        (5, 3, 4),
+        constants(alpha=0.5, k=2, beta=0.75)
+        | {"one": np.array([1]), "sides": np.array([0, 0, 2, 0, 0, 0, 0, 1, 0, 0])},
+        17,
+        ["LocalResponseNorm"],
+    ),
     "channel shuffle": (
         of("Reshape x s a", ("Transpose a b", {"perm": [0, 2, 1, 3, 4]}), "Reshape b t y"),
         (6, 2, 3),

@@ -59,7 +59,24 @@ def max_pool(node: OnnxNode, t: Translation) -> None:
 
 @importer("AveragePool", (6, 22), "AvgPool1d, AvgPool2d", "1-D and 2-D")
 def average_pool(node: OnnxNode, t: Translation) -> None:
+    if len(t.shape(node.inputs[0])) == 5:
+        along_one_axis(node, t)
+        return
     t.add(node, mean(node, t, count_include_pad=bool(node.attributes.get("count_include_pad", 0))), node.inputs[0])
+
+
+def along_one_axis(node: OnnxNode, t: Translation) -> None:
+    """Read the means along the first of three axes, with which PyTorch writes a local response norm."""
+    x, shape, given = node.inputs[0], t.shape(node.inputs[0]), node.attributes
+    kernel, sides = tuple(given["kernel_shape"]), tuple(given.get("pads", (0,) * 6))
+    others = kernel[1:], sizes(node, "strides", 3)[1:], sizes(node, "dilations", 3)
+    plain = given.get("auto_pad", "NOTSET") == "NOTSET" and not given.get("ceil_mode", 0) and len(sides) == 6
+    if not plain or others != ((1, 1), (1, 1), (1, 1, 1)) or any((*sides[1:3], *sides[4:])):
+        raise Refused("its input has 3 axes besides batch and channels, supported are 1 and 2")
+    padding, stride = ((sides[0], sides[3]), (0, 0)), (sizes(node, "strides", 3)[0], 1)
+    layer = AvgPool2d((kernel[0], 1), stride, padding, count_include_pad=bool(given.get("count_include_pad", 0)))
+    made = t.apply(node, layer, t.reshape(node, x, (*shape[1:3], shape[3] * shape[4])))
+    t.same(node, t.reshape(node, made, (*t.shape(made)[1:3], *shape[3:])))
 
 
 def mean(node: OnnxNode, t: Translation, **options: Any) -> Any:
