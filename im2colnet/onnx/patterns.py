@@ -11,8 +11,6 @@ from im2colnet.host import np
 from im2colnet.layers import Layer
 from im2colnet.network.draft import Draft
 
-Match = tuple[str, float]  #: a value, and what it is multiplied by
-
 
 def is_a(draft: Draft, name: str, *wanted: type[Layer]) -> bool:
     """Whether a value is made by a layer of one of these kinds."""

@@ -44,7 +44,7 @@ def simplify(draft: Draft) -> Draft:
 
 def order(layer: Layer | None, ndim: int) -> tuple[int, ...] | None:
     """Return the order in which a layer puts the axes of a batch; None if it does something else."""
-    return tuple(layer._order(ndim)) if isinstance(layer, (kinds.Permute, kinds.Transpose)) else None
+    return tuple(layer.dims) if isinstance(layer, kinds.Permute) and len(layer.dims) == ndim else None
 
 
 def reorder(draft: Draft, name: str) -> bool:
@@ -118,7 +118,7 @@ def under(entry: Entry, dims: tuple[int, ...]) -> Moved | None:
         return kinds.Slice(dims[layer.dim % len(dims)], layer.start, layer.stop, layer.step), weights, dims
     if isinstance(layer, Reshaping):
         return reshaped(entry, dims)
-    if type(layer).__name__ in ("Mean", "Sum", "Amax", "Amin"):
+    if isinstance(layer, (kinds.Sum, kinds.Amax)):  # and what is derived from them: Mean, Amin
         return reduced(layer, dims)
     return None
 
