@@ -129,10 +129,11 @@ def reason(name: str, error: Exception, kind: str) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if _is_pickle(name):
+        converted = f"{os.path.splitext(name)[0]}.safetensors"
         return (
-            "it is a file of torch.save, a pickle, and to read one runs code that it holds. Where PyTorch is installed,"
-            f" convert one that you trust: safetensors.torch.save_file(torch.load({name!r}, weights_only=True),"
-            f" {os.path.splitext(name)[0] + '.safetensors'!r})"
+            f"it is damaged or no {kind}: it begins like a file of torch.save, a pickle, and to read one runs code that"
+            " it holds. Where PyTorch is installed, convert one that you trust:"
+            f" safetensors.torch.save_file(torch.load({name!r}, weights_only=True), {converted!r})"
         )
     return f"it is damaged or no {kind} ({error})"
 
