@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from im2colnet.training.trainer import Trainer
     from im2colnet.weights import load_weights, save_weights
 
+# without "onnx" and "torch": `from im2colnet import *` would hide the packages of these names
 __all__ = [
     *layers.__all__,
     *losses.__all__,
@@ -98,12 +99,10 @@ __all__ = [
     "metrics",
     "models",
     "num_threads",
-    "onnx",
     "save_weights",
     "set_num_threads",
     "set_workers",
     "testing",
-    "torch",
     "transforms",
     "use_backend",
 ]
@@ -139,4 +138,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *LAZY})
