@@ -432,7 +432,7 @@ class Library:
         return 0
 
     def cublasSetStream_v2(self, handle, stream):
-        self.stream = stream.value or 0
+        vars(_place).setdefault("cublas_streams", {})[handle.value] = stream.value or 0  # a handle is a thread's own
         return 0
 
     def cublasSetWorkspace_v2(self, handle, memory, size):
@@ -440,7 +440,9 @@ class Library:
         return 0
 
     def cublasGemmStridedBatchedEx(self, handle, *arguments):
-        assert self.stream == getattr(_place, "stream", 0), "the product would run on another stream"
+        assert _place.cublas_streams[handle.value] == getattr(_place, "stream", 0), (
+            "the product would run on another stream"
+        )
         gemm_strided_batched_ex(handle.value, *arguments)
         return 0
 

@@ -1,7 +1,7 @@
 """Work that is queued again and again as a CUDA graph: the device starts all of it, and the host one thing.
 
 CuPy refuses cuBLAS while a graph is made (cupy#6290), though cuBLAS allows it: so products call cuBLAS's own function
-where graphs are wanted.
+where there may be graphs.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def library() -> Any:
 
 
 def wanted() -> bool:
-    """Whether work becomes graphs: where ``IM2COLNET_CUDA_GRAPHS`` is 1, and cuBLAS's own functions can be called."""
-    return os.environ.get("IM2COLNET_CUDA_GRAPHS") == "1" and library() is not None
+    """Whether work becomes graphs: where cuBLAS's own functions can be called, but for ``IM2COLNET_CUDA_GRAPHS=0``."""
+    return os.environ.get("IM2COLNET_CUDA_GRAPHS") != "0" and library() is not None
 
 
 def multiply(arguments: tuple[int, ...], memory: tuple[Any, ...]) -> None:
