@@ -44,7 +44,9 @@ from im2colnet.types import Spec
 from im2colnet.version import __version__
 
 if TYPE_CHECKING:
-    from im2colnet import datasets, functional, metrics, models, onnx, testing, torch
+    from im2colnet import datasets, functional, metrics, models, testing
+    from im2colnet import onnx as onnx
+    from im2colnet import torch as torch
     from im2colnet.datasets import Dataset, transforms
     from im2colnet.datasets.loader import Loader
     from im2colnet.training import callbacks

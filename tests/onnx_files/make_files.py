@@ -1,4 +1,4 @@
-"""Write the networks in ``files/``, as PyTorch exports them: ``python tests/onnx/make_files.py``.
+"""Write the networks in ``files/``, as PyTorch exports them: ``python tests/onnx_files/make_files.py``.
 
 The exporter is the one that needs nothing but PyTorch and onnx (``dynamo=False``). Tests read the files only.
 """
