@@ -197,7 +197,7 @@ def test_predict_takes_a_folder(run, folder, trained, digits):
 def test_predict_many_images(run, folder, trained, digits, monkeypatch):
     """In batches: the network never gets all images at once, and the file is the same."""
     seen, predict = [], ic.Network.predict
-    monkeypatch.setattr(ic.Network, "predict", lambda net, x: (seen.append(len(x)), predict(net, x))[1])
+    monkeypatch.setattr(ic.Network, "predict", lambda net, x, scores: (seen.append(len(x)), predict(net, x, scores))[1])
     np.save("many.npy", digits[:300])
     out, _ = run("predict", trained, "many.npy", "--out", "p.npy")
     assert seen == [256, 44]
@@ -250,7 +250,7 @@ def test_a_file_is_whole_or_not_written(run, folder, trained, digits, monkeypatc
     np.save("many.npy", digits[:300])
     Path("p.csv").write_text("old")
 
-    def predict(net, images):
+    def predict(net, images, scores):
         if len(images) < 256:
             raise KeyboardInterrupt
         return np.zeros((len(images), 10), np.float32)

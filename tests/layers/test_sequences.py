@@ -177,7 +177,7 @@ def test_sequences_are_fitted_and_evaluated():
         (lambda: ic.Conv1d(4, 6, 3, padding=(1, 2)), r"padding must be .*\(\(left, right\),\), got \(1, 2\)"),
         (lambda: ic.Conv1d(4, 6, 3, 2, padding="same"), "needs stride 1"),
         (lambda: ic.ConvTranspose1d(4, 6, 3, output_padding=2), "output_padding 2 along the length"),
-        (lambda: ic.MaxPool1d(3, padding=2), r"padding \(2, 2\) along the length is more than half"),
+        (lambda: ic.MaxPool1d(3, padding=3), r"padding \(3, 3\) along the length must be less than the window"),
         (lambda: ic.AvgPool1d(()), "kernel_size must be an integer of at least 1"),
         (
             lambda: ic.AdaptiveAvgPool1d((3, 2)),
