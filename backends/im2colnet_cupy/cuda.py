@@ -164,6 +164,11 @@ def prepared(
     return partial(run, [*copies, start]) if copies else start
 
 
+def row_grid(rows: int, length: int) -> tuple[int, int]:
+    """Return the blocks for rows of numbers, one row or a part of it for each: ``EACH_OF_ROW`` in ``common.cu``."""
+    return rows, min(-(-length // (4 * THREADS)), 65535)
+
+
 def launch(file: str, name: str, out: Array, *arguments: Any, **how: Any) -> None:
     """Run a kernel once; the arguments are those of :func:`prepared`."""
     prepared(file, name, out, *arguments, **how)()

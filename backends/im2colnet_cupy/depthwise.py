@@ -8,8 +8,9 @@ from typing import Any
 
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
+from im2colnet_cupy import sums
 from im2colnet_cupy.activation import kind_arguments
-from im2colnet_cupy.cuda import prepared
+from im2colnet_cupy.cuda import prepared, row_grid
 from im2colnet_cupy.rows import window_arguments
 
 Array = Any
@@ -22,7 +23,8 @@ class Depthwise:
 
     def __init__(self, x: Shape, window: Window) -> None:
         self.x, self.window = x, window
-        self.scratch: dict[str, list[Spec]] = {"conv2d": [], "conv2d_weight_grad": [], "conv2d_input_grad": []}
+        parts = Spec((min(sums.SUM_BLOCKS, window.output_size((x[0], x[2]))[0]), x[1], *window.kernel), "float64")
+        self.scratch: dict[str, list[Spec]] = {"conv2d": [], "conv2d_weight_grad": [parts], "conv2d_input_grad": []}
 
     def _arguments(self) -> tuple[int, ...]:
         H, C, W, N = self.x
@@ -40,11 +42,18 @@ class Depthwise:
     ) -> Iterator[Call]:
         (C, N, *window), kind = self._arguments(), kind_arguments(activation)
         arguments = x, w, w if b is None else b, y, C, N, b is not None, *kind, *window
-        yield prepared("convolution.cu", "depthwise", y, *arguments)
+        yield prepared("convolution.cu", "depthwise", y, *arguments, grid=_row_grid(y))
 
     def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> Iterator[Call]:
-        grid = self.x[1], prod(self.window.kernel)
-        yield prepared("convolution.cu", "depthwise_weight_grad", x, x, dy, dw, *self._arguments(), grid=grid)
+        (parts,) = scratch
+        grid = self.x[1], prod(self.window.kernel), len(parts)
+        yield prepared("convolution.cu", "depthwise_weight_grad", x, x, dy, parts, *self._arguments(), grid=grid)
+        yield sums.join(parts, dw)
 
     def input_grad(self, dy: Array, w: Array, dx: Array, scratch: Sequence[Array], tf32: bool) -> Iterator[Call]:
-        yield prepared("convolution.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments())
+        yield prepared("convolution.cu", "depthwise_input_grad", dx, dy, w, dx, *self._arguments(), grid=_row_grid(dx))
+
+
+def _row_grid(images: Array) -> tuple[int, int]:
+    H, C, W, N = images.shape
+    return row_grid(H * C, W * N)

@@ -177,8 +177,9 @@ class CupyNormalization(Normalization):
         scratch: Any = None,
     ) -> Iterator[Call]:
         second, b = (x, scale) if other is None else (other, other_scale)
-        arguments = *sums.matrices(x), other is not None, *kind_arguments(activation)
-        yield prepared(FILE, "affine", out, x, scale, shift, second, b, out, *arguments)
+        H, C, M = sums.matrices(x)
+        arguments, grid = (H, C, M, other is not None, *kind_arguments(activation)), cuda.row_grid(H * C, M)
+        yield prepared(FILE, "affine", out, x, scale, shift, second, b, out, *arguments, grid=grid)
 
     @kernel(scratch=_set_norm)
     def set_norm(

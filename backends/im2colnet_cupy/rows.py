@@ -114,7 +114,8 @@ class Rows:
         OH, F, OW, N = self.y
         if b is not None or activation:
             arguments = y if b is None else b, OH, F, OW * N, b is not None, *kind_arguments(activation)
-            yield prepared("convolution.cu", "add_bias", y, y, *arguments)
+            grid = cuda.row_grid(OH * F, OW * N)
+            yield prepared("convolution.cu", "add_bias", y, y, *arguments, grid=grid)
 
     def weight_grad(self, x: Array, dy: Array, dw: Array, scratch: Sequence[Array], tf32: bool) -> Iterator[Call]:
         """Write ``Σ_r dy[r] · L[r·stride : r·stride + KH]ᵀ`` into dw, stored (F, KH, KW, C/G)."""

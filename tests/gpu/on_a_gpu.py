@@ -156,6 +156,7 @@ def tests(report):
             "pytest",
             "tests/gpu/test_gpu.py",
             "tests/gpu/test_graphs.py",
+            "tests/gpu/test_depthwise.py",
             "-m",
             "gpu",
             "--tb=short",

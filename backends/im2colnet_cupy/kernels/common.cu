@@ -9,6 +9,10 @@
 #define EACH(i, n) \
     for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (Index)gridDim.x * blockDim.x)
 
+// The same over the n elements of a row, which is block x's; blocks y share it (cuda.py: row_grid)
+#define EACH_OF_ROW(i, n) \
+    for (Index i = (Index)blockIdx.y * blockDim.x + threadIdx.x; i < (n); i += (Index)gridDim.y * blockDim.x)
+
 // Sizes of input and output, then kernel, stride, dilation, and the padding above and to the left
 #define WINDOW \
     int H, int W, int OH, int OW, int KH, int KW, int sh, int sw, int dh, int dw, int top, int left
@@ -27,8 +31,11 @@ static __device__ __forceinline__ Index at(int h, int c, int w, int n, int C, in
 // The output at which tap k meets an input position, or -1
 static __device__ __forceinline__ int output_at(int position, int k, int before, int stride, int dilation, int size) {
     int t = position + before - k * dilation;
-    if (t < 0 || t % stride) return -1;
-    t /= stride;
+    if (t < 0) return -1;
+    if (stride > 1) {    // divisions take long
+        if (t % stride) return -1;
+        t /= stride;
+    }
     return t < size ? t : -1;
 }
 

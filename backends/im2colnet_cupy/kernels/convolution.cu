@@ -104,57 +104,80 @@ extern "C" __global__ void sum_rows(const A* parts, A* out, int rows, int size) 
 
 // y += b, then the activation
 extern "C" __global__ void add_bias(T* y, const T* b, int H, int C, int M, int bias, int kind, double k1, double k2) {
-    EACH(e, (Index)H * C * M) y[e] = (T)activated((A)y[e] + (bias ? (A)b[e / M % C] : (A)0), kind, k1, k2);
+    const A of_channel = bias ? (A)b[blockIdx.x % C] : (A)0;
+    T* row = y + (Index)blockIdx.x * M;
+    EACH_OF_ROW(m, M) row[m] = (T)activated((A)row[m] + of_channel, kind, k1, k2);
 }
 
-// Convolution of each channel by itself with w (C, KH, KW): images x (H, C, W, N), outputs y (OH, C, OW, N).
+// Convolution of each channel by itself with w (C, KH, KW): images x (H, C, W, N), outputs y (OH, C, OW, N). Block x has
+// a row of what it writes, so that no element needs a division where the stride is 1.
+
+// Where the window of the output at `e` of a row (OW, N) begins in a row (W, N); it is moved on by N for each column
+static __device__ __forceinline__ Index window_of(Index e, int N, int stride, int before) {
+    return (stride == 1 ? e : e + e / N * (stride - 1) * N) - (Index)before * N;
+}
 
 extern "C" __global__ void depthwise(
     const T* x, const T* w, const T* b, T* y, int C, int N, int bias, int kind, double k1, double k2, WINDOW
 ) {
-    EACH(e, (Index)OH * C * OW * N) {
-        const auto [r, c, s, n] = place_of(e, C, OW, N);
+    const int c = blockIdx.x % C, r = blockIdx.x / C;
+    const Index width = (Index)W * N, length = (Index)OW * N;
+    EACH_OF_ROW(e, length) {
+        const Index first = window_of(e, N, sw, left);
         A sum = bias ? (A)b[c] : (A)0;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i * dh - top;
             if (h < 0 || h >= H) continue;
+            const T* row = x + ((Index)h * C + c) * width;
             for (int j = 0; j < KW; ++j) {
-                const int v = s * sw + j * dw - left;
-                if (v >= 0 && v < W) sum += (A)w[(c * KH + i) * KW + j] * (A)x[at(h, c, v, n, C, W, N)];
+                const Index f = first + (Index)j * dw * N;
+                if (f >= 0 && f < width) sum += (A)w[(c * KH + i) * KW + j] * (A)row[f];
             }
         }
-        y[e] = (T)activated(sum, kind, k1, k2);
+        y[(Index)blockIdx.x * length + e] = (T)activated(sum, kind, k1, k2);
     }
 }
 
 extern "C" __global__ void depthwise_input_grad(const T* dy, const T* w, T* dx, int C, int N, WINDOW) {
-    EACH(e, (Index)H * C * W * N) {
-        const auto [h, c, v, n] = place_of(e, C, W, N);
+    const int c = blockIdx.x % C, h = blockIdx.x / C;
+    const Index width = (Index)W * N, length = (Index)OW * N;
+    EACH_OF_ROW(e, width) {
+        const int v = sw == 1 ? 0 : e / N;
         A sum = 0;
         for (int i = 0; i < KH; ++i) {
             const int r = output_at(h, i, top, sh, dh, OH);
             if (r < 0) continue;
+            const T* row = dy + ((Index)r * C + c) * length;
             for (int j = 0; j < KW; ++j) {
-                const int s = output_at(v, j, left, sw, dw, OW);
-                if (s >= 0) sum += (A)w[(c * KH + i) * KW + j] * (A)dy[at(r, c, s, n, C, OW, N)];
+                Index f = e + (Index)(left - j * dw) * N;    // where the stride is 1
+                if (sw != 1) {
+                    const int s = output_at(v, j, left, sw, dw, OW);
+                    f = s < 0 ? (Index)-1 : e + (Index)(s - v) * N;
+                }
+                if (f >= 0 && f < length) sum += (A)w[(c * KH + i) * KW + j] * (A)row[f];
             }
         }
-        dx[e] = (T)sum;
+        dx[(Index)blockIdx.x * width + e] = (T)sum;
     }
 }
 
-// A block for each channel (x) and tap (y)
-extern "C" __global__ void depthwise_weight_grad(const T* x, const T* dy, A* grad, int C, int N, WINDOW) {
+// Block (c, tap, z) adds up rows z, z + blocks, ... of a channel's outputs: partial[z][c][tap]
+extern "C" __global__ void depthwise_weight_grad(const T* x, const T* dy, double* partial, int C, int N, WINDOW) {
     __shared__ double shared[THREADS];
     const int c = blockIdx.x, i = blockIdx.y / KW, j = blockIdx.y % KW;
+    const Index width = (Index)W * N, length = (Index)OW * N;
     double sum = 0;
-    for (Index e = threadIdx.x; e < (Index)OH * OW * N; e += blockDim.x) {
-        const int n = e % N, s = e / N % OW, r = e / N / OW;
-        const int h = r * sh + i * dh - top, v = s * sw + j * dw - left;
-        if (h >= 0 && h < H && v >= 0 && v < W)
-            sum += (double)dy[at(r, c, s, n, C, OW, N)] * (double)x[at(h, c, v, n, C, W, N)];
+    for (int r = blockIdx.z; r < OH; r += gridDim.z) {
+        const int h = r * sh + i * dh - top;
+        if (h < 0 || h >= H) continue;
+        const T *of_x = x + ((Index)h * C + c) * width, *of_dy = dy + ((Index)r * C + c) * length;
+        #pragma unroll 4
+        for (Index e = threadIdx.x; e < length; e += blockDim.x) {
+            const Index f = window_of(e, N, sw, left) + (Index)j * dw * N;
+            if (f >= 0 && f < width) sum += (double)of_dy[e] * (double)of_x[f];
+        }
     }
     shared[threadIdx.x] = sum;
     block_sum(shared, 1);
-    if (!threadIdx.x) grad[(c * KH + i) * KW + j] = (A)shared[0];
+    if (!threadIdx.x) partial[((Index)blockIdx.z * C + c) * KH * KW + blockIdx.y] = shared[0];
 }

@@ -55,11 +55,13 @@ extern "C" __global__ void affine(
     const T* x, const double* scale, const double* shift, const T* other, const double* other_scale, T* y, int H, int C,
     int M, int two, int kind, double k1, double k2
 ) {
-    EACH(e, (Index)H * C * M) {
-        const int c = e / M % C;
-        A v = (A)x[e] * (A)scale[c];
-        if (two) v += (A)other[e] * (A)other_scale[c];
-        y[e] = (T)activated(v + (A)shift[c], kind, k1, k2);
+    const int c = blockIdx.x % C;
+    const Index row = (Index)blockIdx.x * M;
+    const A a = (A)scale[c], b = two ? (A)other_scale[c] : (A)0, s = (A)shift[c];
+    EACH_OF_ROW(m, M) {
+        A v = (A)x[row + m] * a;
+        if (two) v += (A)other[row + m] * b;
+        y[row + m] = (T)activated(v + s, kind, k1, k2);
     }
 }
 

@@ -12,8 +12,17 @@ extern "C" __global__ void channel_sums(
     const int c = blockIdx.x, count = kind ? 2 : 1;
     const double k = kind == 1 ? (double)x[(Index)c * M] : 0;
     double sums[2] = {0, 0};
-    for (Index i = (Index)blockIdx.y * blockDim.x + threadIdx.x; i < (Index)H * M; i += (Index)gridDim.y * blockDim.x) {
-        const Index at = (i / M * C + c) * M + i % M;
+    const Index first = (Index)blockIdx.y * blockDim.x + threadIdx.x, step = (Index)gridDim.y * blockDim.x;
+    const Index rows = step / M, rest = step % M;    // number m of row h comes next, without a division
+    #pragma unroll 4
+    for (Index h = first / M, m = first % M; h < H;) {
+        const Index at = (h * C + c) * M + m;
+        h += rows;
+        m += rest;
+        if (m >= M) {
+            m -= M;
+            ++h;
+        }
         const double v = (double)x[at] - k;
         sums[0] += v;
         if (kind == 1) sums[1] += v * v;
