@@ -197,7 +197,9 @@ def test_predict_takes_a_folder(run, folder, trained, digits):
 def test_predict_many_images(run, folder, trained, digits, monkeypatch):
     """In batches: the network never gets all images at once, and the file is the same."""
     seen, predict = [], ic.Network.predict
-    monkeypatch.setattr(ic.Network, "predict", lambda net, x, scores: (seen.append(len(x)), predict(net, x, scores))[1])
+    monkeypatch.setattr(
+        ic.Network, "predict", lambda net, x, scores=False: (seen.append(len(x)), predict(net, x, scores))[1]
+    )
     np.save("many.npy", digits[:300])
     out, _ = run("predict", trained, "many.npy", "--out", "p.npy")
     assert seen == [256, 44]

@@ -155,7 +155,7 @@ def tests(report):
             "-m",
             "pytest",
             "tests/gpu/test_gpu.py",
-            "tests/gpu/test_graphs.py",
+            "tests/gpu/test_cuda_graphs.py",
             "tests/gpu/test_depthwise.py",
             "-m",
             "gpu",
