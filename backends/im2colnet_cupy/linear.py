@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 from im2colnet.backend.kernel import kernel
@@ -19,6 +20,11 @@ class CupyLinear(Linear):
 
     @kernel()
     def matmul(self, a: Array, b: Array, out: Array = None) -> Iterator[Call]:
+        if a.ndim > 2 and a.shape[:-2] == b.shape[:-2]:  # CuPy's own matmul of stacks does not know bfloat16
+            (A, of_a), (B, of_b), (M, K), N = contiguous(a), contiguous(b), a.shape[-2:], b.shape[-1]
+            yield from (*of_a, *of_b)
+            yield product(A, B, out, M, N, K, K, N, (M * K, K * N, M * N), prod(a.shape[:-2]), tf32=self.tf32)
+            return
         if a.ndim != 2 or b.ndim != 2:
             yield from super().matmul.prepare(a, b, out)
             return
