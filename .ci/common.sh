@@ -14,6 +14,8 @@ fast_tests=(
   --ignore tests/dashboard
   --ignore tests/gpu
   --ignore tests/models
+  --ignore tests/onnx_files/test_fold.py       # the evaluator of onnx that they compare with has faults in old versions
+  --ignore tests/onnx_files/test_operators.py
   --ignore tests/structure
   --deselect tests/cli/test_train_command.py::test_the_default_learns_the_digits
   --deselect tests/training/test_checkpoint_content.py::test_changed_descriptions_load_and_train_or_are_refused

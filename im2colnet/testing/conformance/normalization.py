@@ -69,7 +69,7 @@ def batch_norm(subject: Subject, x: Any, dy: Any, affine: bool = True, momentum:
     weight, bias, at, spread = (subject.normal(C, dtype=of_type) for _ in range(4))
     there, back = subject.there, subject.back
     with (
-        subject.on(f"batch norm of {dtype}{list(rows(x).shape)}, mean {x.mean():.0f}"),
+        subject.on(f"batch norm of {dtype}{list(rows(x).shape)}, mean {float(x.mean()):.0f}"),
         backend.context(),
         backend.errstate(),
         np.errstate(all="ignore"),
