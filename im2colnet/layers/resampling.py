@@ -27,7 +27,7 @@ class Resampling(Layer):
 
         It is an array of the host, float64.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define weights(axis, n, out)")
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         rows = {"rows": [Spec((y[0], *x[1:]), dtype)]}
