@@ -14,130 +14,30 @@ from im2colnet import startup  # isort: skip  # noqa: F401 - first, since all th
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from im2colnet import layers, losses, optim
-from im2colnet.backend import Backend
-from im2colnet.backend.registry import get_backend, list_backends, use_backend
-from im2colnet.errors import (
-    BackendError,
-    CheckpointError,
-    DataError,
-    DTypeError,
-    FrozenError,
-    Im2colnetError,
-    InputWarning,
-    InterruptedStepError,
-    LayerError,
-    ModelError,
-    NonFiniteError,
-    OutOfMemoryError,
-    ShapeError,
-    TrainingWarning,
-    WorkerError,
-    WorkerWarning,
-)
-from im2colnet.layers import *  # noqa: F403
-from im2colnet.losses import *  # noqa: F403
-from im2colnet.network import Net, Network, Residual, SeparableConv2d, Sequential, SqueezeExcitation
-from im2colnet.optim import *  # noqa: F403
-from im2colnet.parallel import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
-from im2colnet.types import Spec
-from im2colnet.version import __version__
+from im2colnet.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from im2colnet import datasets, functional, metrics, models, testing
-    from im2colnet import onnx as onnx
-    from im2colnet import torch as torch
-    from im2colnet.datasets import Dataset, transforms
-    from im2colnet.datasets.loader import Loader
-    from im2colnet.training import callbacks
-    from im2colnet.training.callbacks.base import Callback
-    from im2colnet.training.history import History
-    from im2colnet.training.trainer import Trainer
-    from im2colnet.weights import load_weights, save_weights
-
-# without "onnx" and "torch": `from im2colnet import *` would hide the packages of these names
-__all__ = [
-    *layers.__all__,
-    *losses.__all__,
-    *optim.__all__,
-    "Backend",
-    "BackendError",
-    "Callback",
-    "CheckpointError",
-    "DTypeError",
-    "DataError",
-    "Dataset",
-    "FrozenError",
-    "History",
-    "Im2colnetError",
-    "InputWarning",
-    "InterruptedStepError",
-    "LayerError",
-    "Loader",
-    "ModelError",
-    "Net",
-    "Network",
-    "NonFiniteError",
-    "OutOfMemoryError",
-    "Residual",
-    "SeparableConv2d",
-    "Sequential",
-    "ShapeError",
-    "Spec",
-    "SqueezeExcitation",
-    "Trainer",
-    "TrainingWarning",
-    "WorkerError",
-    "WorkerWarning",
-    "__version__",
-    "callbacks",
-    "datasets",
-    "functional",
-    "get_backend",
-    "get_num_threads",
-    "get_workers",
-    "list_backends",
-    "load_weights",
-    "metrics",
-    "models",
-    "num_threads",
-    "save_weights",
-    "set_num_threads",
-    "set_workers",
-    "testing",
-    "transforms",
-    "use_backend",
-]
-
-
-#: what is imported on first use, since a program that only predicts never needs it
-LAZY = {
-    "Callback": "im2colnet.training.callbacks.base:Callback",
-    "Dataset": "im2colnet.datasets:Dataset",
-    "History": "im2colnet.training.history:History",
-    "Loader": "im2colnet.datasets.loader:Loader",
-    "Trainer": "im2colnet.training.trainer:Trainer",
-    "callbacks": "im2colnet.training.callbacks",
-    "datasets": "im2colnet.datasets",
-    "functional": "im2colnet.functional",
-    "load_weights": "im2colnet.weights:load_weights",
-    "metrics": "im2colnet.metrics",
-    "models": "im2colnet.models",
-    "onnx": "im2colnet.onnx",
-    "save_weights": "im2colnet.weights:save_weights",
-    "testing": "im2colnet.testing",
-    "torch": "im2colnet.torch",
-    "transforms": "im2colnet.datasets.transforms",
-}
+    from im2colnet.public import *  # noqa: F403
+    from im2colnet.public import __all__ as __all__
+    from im2colnet.public import onnx as onnx
+    from im2colnet.public import torch as torch
 
 
 def __getattr__(name: str) -> Any:
-    if name in LAZY:
-        module, _, attribute = LAZY[name].partition(":")
-        found = import_module(module)
-        return getattr(found, attribute) if attribute else found
-    raise AttributeError(f"module 'im2colnet' has no attribute {name!r}")
+    """Find a module of the package, or a public name, on first use: the import of the package waits for none."""
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'im2colnet' has no attribute {name!r}")
+    module = f"{__name__}.{name}"
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+    public = import_module("im2colnet.public")
+    found = getattr(public, name)
+    globals().update({each: vars(public)[each] for each in public.__all__ if each in vars(public)} | {name: found})
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *LAZY})
+    return sorted({*globals(), *import_module("im2colnet.public").__all__, "onnx", "torch"})

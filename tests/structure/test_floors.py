@@ -91,7 +91,7 @@ def room(module):
     if first != "im2colnet":
         return first
     name = rest.partition(".")[0]
-    return "ground" if name in GROUND else "im2colnet" if name in ("", "__main__", *MOVED) else name
+    return "ground" if name in GROUND else "im2colnet" if name in ("", "__main__", "public", *MOVED) else name
 
 
 def arrows(sources):

@@ -167,11 +167,46 @@ assert [row.name for row in ic.list_backends()] == sorted(BUILT_IN), ic.list_bac
 """
 
 
-def test_import_loads_nothing_but_numpy_and_the_standard_library():
+def test_the_import_waits_for_nothing():
+    python("""
+import sys
+import im2colnet
+assert "numpy" not in sys.modules
+assert {name for name in sys.modules if name.startswith("im2colnet.")} == {"im2colnet.startup", "im2colnet.version"}
+""")
+
+
+def test_every_public_name_is_found_on_first_use():
+    names = python('import im2colnet as ic\nprint(*ic.__all__, "onnx", "torch", "checks")').split()
+    assert {"Conv2d", "Trainer", "callbacks", "datasets", "save_weights"} <= set(names)
+    python(f"""
+import im2colnet as ic
+for name in {names}:
+    assert getattr(ic, name) is getattr(ic, name), name
+assert set({names[:-1]}) <= set(dir(ic))
+""")
+    python(f"from im2colnet import *\nassert set({names[:-3]}) <= set(globals())")
+
+
+@pytest.mark.parametrize("name", ["Conv", "nothing", "__nothing__"])
+def test_a_name_that_there_is_not(name):
+    python(f"""
+import im2colnet
+try:
+    im2colnet.{name}
+except AttributeError as error:
+    assert str(error) == "module 'im2colnet' has no attribute {name!r}"
+else:
+    raise AssertionError
+""")
+
+
+def test_the_first_name_loads_nothing_but_numpy_and_the_standard_library():
     loaded = python("""
 import sys, numpy
 before = set(sys.modules)
 import im2colnet
+im2colnet.Sequential
 print(*(set(sys.modules) - before), sep="\\n")
 """).split()
     packages = {module.partition(".")[0] for module in loaded}
