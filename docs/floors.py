@@ -17,7 +17,7 @@ FLOORS = [
     (["show"], "tables, progress, plots of plain data"),
     (["ground"], "window, layout, checks, files, errors, types, memory, ..."),
 ]
-BESIDE = ["im2colnet_numpy", "im2colnet_cupy"]    # backends, on the floor of the layers
+BESIDE = {"layers": ["im2colnet_numpy", "im2colnet_cupy"], "graph": ["im2colnet_numba"]}    # backends; the last stands on NumPy's
 COLORS = ["#dbeafe", "#e0e7ff", "#ede9fe", "#fae8ff", "#fce7f3", "#ffe4e6", "#ffedd5", "#fef3c7", "#ecfccb",
           "#dcfce7", "#ccfbf1", "#e2e8f0"]
 WIDTH, ROW, TOP, LEFT, LETTER = 830, 42, 46, 54, 8.2
@@ -44,12 +44,12 @@ for floor, ((rooms, meaning), color) in enumerate(zip(FLOORS, COLORS)):
     y, x = TOP + ROW * floor, float(LEFT)
     for room in rooms:
         x = box(x, y, room, color)
-    if "layers" in rooms:
+    if beside := BESIDE.get(rooms[0], []):
         parts.append(f'<line x1="{x + 4:.0f}" y1="{y - 3}" x2="{x + 4:.0f}" y2="{y + ROW - 7}" stroke="#475569" stroke-dasharray="3 3"/>')
         x += 16
-        for room in BESIDE:
+        for room in beside:
             x = box(x, y, room, "#ffffff")
-    else:
+    if rooms[0] != "layers":
         text(max(LEFT + 226, x + 6), y + ROW / 2 - 0.5, meaning, font_size="14", fill="#1e293b")
 middle = TOP + ROW * len(FLOORS) - 14
 parts.append(f'<path d="M28 {TOP + 4} V{middle} m-6 -10 l6 10 l6 -10" fill="none" stroke="#475569" stroke-width="2"/>')

@@ -23,7 +23,11 @@ from im2colnet.version import __version__
 
 GROUP = "im2colnet.backends"
 VARIABLE = "IM2COLNET_BACKEND"
-BUILT_IN = {"numpy": "im2colnet_numpy:NumpyBackend", "cupy": "im2colnet_cupy:CupyBackend"}
+BUILT_IN = {
+    "numpy": "im2colnet_numpy:NumpyBackend",
+    "cupy": "im2colnet_cupy:CupyBackend",
+    "numba": "im2colnet_numba:NumbaBackend",
+}
 OWN = {entry.partition(":")[0] for entry in BUILT_IN.values()}  # their packages, which the library's tests check
 
 #: backends by the names that they were asked for by

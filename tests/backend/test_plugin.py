@@ -282,10 +282,10 @@ def test_the_operators_on_plain_arrays_use_the_chosen_backend(backend, monkeypat
 # Refused -----------------------------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("demo")
 def test_an_unknown_name_lists_those_there_are(monkeypatch):
-    with pytest.raises(ic.BackendError, match=r"no backend 'cudnn'; there are: .*demo, numpy"):
+    with pytest.raises(ic.BackendError, match=r"no backend 'cudnn'; there are: .*demo, numba, numpy"):
         ic.get_backend("cudnn")
     monkeypatch.setenv("IM2COLNET_BACKEND", "nonsense")
-    with pytest.raises(ic.BackendError, match=r"'nonsense'; there are: .*demo, numpy.*IM2COLNET_BACKEND"):
+    with pytest.raises(ic.BackendError, match=r"'nonsense'; there are: .*demo, numba, numpy.*IM2COLNET_BACKEND"):
         ic.get_backend()
 
 
@@ -411,7 +411,8 @@ def test_arrays_of_two_backends_are_refused_naming_both():
 def test_an_array_of_no_backend_is_refused():
     w = np.ones((1, 1, 3, 3), "f4")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(sys.modules, "cupy", raising=False)
+        for module in "cupy", "numba":
+            patch.delitem(sys.modules, module, raising=False)
         with pytest.raises(ic.BackendError, match=r"an array of a backend \(numpy\)"):  # nobody has CuPy's here
             F.conv2d([[1.0]], w)
     with pytest.raises(ic.BackendError, match=r"input must be an array of a backend \(.*numpy.*\), got Foreign"):

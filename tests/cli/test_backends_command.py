@@ -13,7 +13,7 @@ def test_backends(run, monkeypatch):
     monkeypatch.setitem(registry.BUILT_IN, "broken", "no_such_module:Backend")
     report = json.loads(run("backends", "--json")[0])
     assert (report["selected"], report["selected_by"]) == ("numpy", "default")
-    broken, cupy, numpy = report["backends"]
+    broken, cupy, numba, numpy = report["backends"]
     assert cupy["name"] == "cupy"
     assert cupy["available"] or "pip install 'cupy-cuda12x[ctk]'" in cupy["reason"] or "GPU" in cupy["reason"]
     assert numpy == {"name": "numpy", "source": "built-in", "available": True, "reason": "", "selected": True}

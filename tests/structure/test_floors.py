@@ -31,12 +31,13 @@ GROUND = {
     "window",
 }
 BACKENDS = {path.name for path in (ROOT / "backends").glob("im2colnet_*")}
+ON_NUMPY = {"im2colnet_numba"}  # backends that stand on NumPy's
 FLOORS = [
     {"ground"},
     {"show"},
     {"backend", "datasets"},
-    {"layers", "losses", "optim", "metrics", "parallel", *BACKENDS},
-    {"graph", "functional"},
+    {"layers", "losses", "optim", "metrics", "parallel", *(BACKENDS - ON_NUMPY)},
+    {"graph", "functional", *ON_NUMPY},
     {"plan"},
     {"engine"},
     {"network"},
@@ -137,6 +138,14 @@ def test_no_import_goes_in_a_circle():
     found = circles(SOURCES)
     assert found <= CIRCLES, f"modules that import each other: {[sorted(group) for group in found - CIRCLES]}"
     assert found == CIRCLES, f"mended, so take them off the list: {[sorted(group) for group in CIRCLES - found]}"
+
+
+def test_a_backend_knows_only_the_contract():
+    known = {(room(module), room(other)) for module, source in SOURCES.items() for other in imports(source)}
+    above = {
+        (one, other) for one, other in known if one in BACKENDS and HEIGHT[other] > HEIGHT["backend"] and one != other
+    }
+    assert above == {(backend, "im2colnet_numpy") for backend in ON_NUMPY}
 
 
 PLANTED = [
