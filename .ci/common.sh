@@ -10,6 +10,7 @@ mkdir -p "$away"
 # of the tests those that say most, in a minute or two, of another Python or of other packages
 fast_tests=(
   tests
+  --hypothesis-profile few
   --ignore tests/backend
   --ignore tests/dashboard
   --ignore tests/gpu

@@ -15,6 +15,7 @@ from im2colnet.cli.command_line import DEBUG, FAULT
 # No test depends on how fast the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+settings.register_profile("few", settings.get_profile("untimed"), max_examples=10)  # pytest --hypothesis-profile few
 
 
 @pytest.fixture
