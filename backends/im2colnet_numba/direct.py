@@ -31,11 +31,12 @@ from numba.extending import intrinsic
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numba.compile import compiled, lanes
-from im2colnet_numba.vectors import ITEM, Vectors, calling, integer, integer_at, literal
+from im2colnet_numba.vectors import ITEM, Vectors, calling, integer, integer_at, literal, put_integer
 from im2colnet_numpy.activation import activating, zeros
 from im2colnet_numpy.rows import WEIGHT_ORDER, as_weight
 
 ADDRESS = types.int64
+CHUNK = 16 * 64  # bytes of the table of vectors that are multiplied at a time: those of a block of filters stay in cache
 
 
 # Which outputs see which inputs -----------------------------------------------------------------------------------
@@ -196,3 +197,89 @@ def convolution(lanes: int, FB: int) -> Any:
                     v += 16 * together
 
     return convolve
+
+
+@intrinsic(prefer_literal=True)
+def products(
+    typing: Any, lanes: Any, filters: Any, taps: Any, x: Any, dy: Any, vectors: Any, middle: Any, end: Any, skip: Any,
+    seen: Any, f: Any, F: Any, filter: Any, dw: Any, row: Any
+) -> Any:
+    """Add to ``filters`` x ``taps`` numbers of dw the sums of dy times x over vectors, ``skip`` lanes less after ``middle``.
+
+    ``seen`` is the address of pairs: where a tap sees the first vector of x, and where its sum lies in a row of dw.
+    """
+    L, FB, KB = literal(lanes), literal(filters), literal(taps)
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, dy, vectors, middle, end, skip, seen, f, F, filter, dw, row = arguments[3:]
+        v = Vectors(builder, L)
+        sums = [v.variables(KB) for _ in range(FB)]
+        for ours in sums:
+            for variable in ours:
+                builder.store(v.constant(0), variable)
+        xs = [builder.add(x, v.integer(builder.add(seen, integer(16 * k)))) for k in range(KB)]
+        last, dys = builder.sub(F, integer(1)), []
+        for i in range(FB):
+            row_of = builder.add(f, integer(i))
+            row_of = builder.select(builder.icmp_signed("<", row_of, last), row_of, last)
+            dys.append(builder.add(dy, builder.mul(row_of, filter)))
+
+        def add(vector: Any, skip: Any) -> None:
+            at_x, at_dy = v.integer(vector), v.integer(builder.add(vector, integer(8)))
+            inputs = [v.load(builder.add(p, at_x)) for p in xs]
+            if skip is not None:
+                inputs = [v.from_lane(skip, p) for p in inputs]
+            for i in range(FB):
+                factor = v.load(builder.add(dys[i], at_dy))
+                if skip is not None:
+                    factor = v.from_lane(skip, factor)
+                for k in range(KB):
+                    builder.store(v.fma(inputs[k], factor, builder.load(sums[i][k])), sums[i][k])
+
+        with cgutils.for_range_slice(builder, vectors, middle, integer(16)) as (vector, _):
+            add(vector, None)
+        with cgutils.for_range_slice(builder, middle, end, integer(16)) as (vector, _):
+            add(vector, skip)
+        for i in range(FB):
+            target = builder.add(dw, builder.mul(row, integer(i)))
+            for k in range(KB):
+                at = builder.add(target, v.integer(builder.add(seen, integer(16 * k + 8))))
+                total = v.number(at)
+                v.store_number(builder.fadd(total, v.sum(builder.load(sums[i][k]))), at)
+        return context.get_dummy_value()
+
+    return types.void(lanes, filters, taps, *[ADDRESS] * 12), write
+
+
+@lru_cache
+def weight_sum(lanes: int, FB: int, KB: int) -> Any:
+    """Return the compiled sum of a weight's gradient by blocks of FB filters and KB taps."""
+
+    @compiled
+    def add(x, dy, dw, seen, regions, end, vectors, taps, G, C, F, K, channel, filter):  # type: ignore
+        blocks, row = -(-F // FB), 4 * (K + 1)
+        for region in range(regions, end, 48):
+            first, middle = vectors + 16 * integer_at(region), vectors + 16 * integer_at(region + 8)
+            stop, skip = vectors + 16 * integer_at(region + 16), integer_at(region + 40)
+            tap, last = taps + 16 * integer_at(region + 24), taps + 16 * integer_at(region + 32)
+            k = seen
+            for c in range(C):
+                for t in range(tap, last, 16):
+                    put_integer(k, integer_at(t) + c * channel)
+                    put_integer(k + 8, 4 * (integer_at(t + 8) * C + c))
+                    k += 16
+            if k == seen:
+                continue
+            while (k - seen) // 16 % KB:
+                put_integer(k, integer_at(k - 16))
+                put_integer(k + 8, 4 * K)
+                k += 16
+            for g in range(G):
+                xg, yg, wg = x + g * C * channel, dy + g * F * filter, dw + g * blocks * FB * row
+                for v in range(first, stop, CHUNK):
+                    a, b = max(v, min(middle, v + CHUNK)), min(stop, v + CHUNK)
+                    for f in range(0, F, FB):
+                        for s in range(seen, k, 16 * KB):
+                            products(lanes, FB, KB, xg, yg, v, a, b, skip, s, f, F, filter, wg + f * row, row)
+
+    return add

@@ -133,6 +133,18 @@ def integer_at(context: Any, address: Any) -> Any:
     return types.int64(types.int64), write
 
 
+@intrinsic
+def put_integer(context: Any, address: Any, value: Any) -> Any:
+    """Write an integer of 64 bits at an address, in compiled code."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Sequence[Value]) -> Value:
+        address, value = arguments
+        builder.store(value, builder.inttoptr(address, INT.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), write
+
+
 def calling(function: Callable[..., Any], *arguments: Any) -> Call:
     """Return the call of a compiled function, with the address of each array in its place; it keeps the arrays.
 
