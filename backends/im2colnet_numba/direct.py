@@ -1,285 +1,380 @@
 """Direct convolution: no lowering, no copy of the images, and a block of outputs that stays in registers.
 
-    y[r, f, q, n] = b[f] + Σ_{i, j, c} w[f, i, j, c] · x[r·stride + i·dilation - top, c, q·stride + j·dilation - left, n]
+    y[r, f, q, n] = b[f] + Σ_{i, j, c} w[f, i, j, c] · x[r·s + i·d - top, c, q·s + j·d - left, n]
 
-The samples of a pixel lie together, and so do pixels that are neighbours: vectors run along them. A block of filters
-times a block of such vectors is summed up at a time; each step of the sum reads a vector for each of its vectors, and
-one number of the weight for each of its filters.
+with stride s and dilation d. A block of filters times a block of vectors of samples is summed up at a time: each step
+of the sum reads a vector of x for each of the vectors, and a number of the weight for each of the filters. The input's
+gradient is such a sum over dy, and one loop makes both (see :mod:`im2colnet_numba.regions`). The weight's gradient,
 
-Outputs that see the same taps of the kernel form a :class:`Region`; there are several, since at the border some taps
-would see padding. Those taps are left out, so padding is neither stored nor multiplied. The input's gradient is the same
-sum over ``dy``, with other taps: from pixel (h, w) of dx, tap (i, j) sees output ((h + top - i·dilation) / stride, ...)
-where that is an integer. So any stride, dilation and padding is a list of regions, and one loop makes them all. The
-weight's gradient is the sum over all regions of the products of their outputs with what each tap sees.
+    dw[f, i, j, c] = Σ_{r, q, n} dy[r, f, q, n] · x[r·s + i·d - top, c, q·s + j·d - left, n]
 
-Sums are those of the textbook, in an order that depends on shapes alone.
+is summed up along the vectors, for a block of filters times a block of taps and channels, some vectors at a time: those
+of a block of filters stay in the first-level cache until they have been multiplied by all taps.
+
+The arithmetic is the textbook's, in an order that shapes alone decide; it leaves out what is multiplied by padding.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import product
-from math import inf
+from functools import cache, partial
+from math import inf, prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from im2colnet_numpy.activation import zeros
+from im2colnet_numpy.rows import as_weight
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from im2colnet.backend.activation import formula
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numba.compile import compiled, lanes
-from im2colnet_numba.vectors import ITEM, Vectors, calling, integer, integer_at, literal, put_integer
-from im2colnet_numpy.activation import activating, zeros
-from im2colnet_numpy.rows import WEIGHT_ORDER, as_weight
+from im2colnet_numba.regions import Regions
+from im2colnet_numba.vectors import (
+    ITEM,
+    Vectors,
+    calling,
+    integer,
+    integer_at,
+    literal,
+    number_at,
+    put_integer,
+    put_number,
+)
 
-ADDRESS = types.int64
-CHUNK = 16 * 64  # bytes of the table of vectors that are multiplied at a time: those of a block of filters stay in cache
-
-
-# Which outputs see which inputs -----------------------------------------------------------------------------------
-class Run(NamedTuple):
-    """Positions ``first + t·step`` of an axis that see the same taps, tap k the position ``seen[k] + t·pace``."""
-
-    first: int
-    step: int
-    count: int
-    seen: dict[int, int]
-    pace: int
+PAIR, ROW = Regions.PAIR, Regions.ROW
+CHUNK = 64 * PAIR  # bytes of the table of vectors whose products are summed at a time
 
 
-def runs(window: Window, axis: int, size: int, gradient: bool) -> list[Run]:
-    """Divide the outputs along an axis of ``size`` inputs, or with ``gradient`` the inputs, which then see outputs."""
-    (s, d), (before, _) = (window.stride[axis], window.dilation[axis]), window.padding[axis]
-    out = window._axis_size(axis, size)
-    taps = range(window.kernel[axis])
-    step, pace, count = (s, 1, size) if gradient else (1, s, out)
-    found = []
-    for phase in range(min(step, count)):
-        for position in range(phase, count, step):
-            if gradient:
-                meets = {k: (position + before - k * d) for k in taps}
-                seen = {k: m // s for k, m in meets.items() if m % s == 0 and 0 <= m // s < out}
-            else:
-                meets = {k: position * s + k * d - before for k in taps}
-                seen = {k: m for k, m in meets.items() if 0 <= m < size}
-            last = found[-1] if found and position > phase else None
-            if last and last.seen.keys() == seen.keys():
-                found[-1] = last._replace(count=last.count + 1)
-            else:
-                found.append(Run(position, step, 1, seen, pace))
-    return found
+class Blocks(NamedTuple):
+    """Sizes of the blocks whose sums stay in registers."""
+
+    filters: int  # filters of a block of outputs, at most; it has up to 3 vectors
+    weights: tuple[tuple[int, int], ...]  # filters and taps of a block of a weight's gradient, to choose from
+
+    def of_filters(self, F: int) -> int:
+        """Return how many of F filters a block should have: the last one overlaps the one before, if it must."""
+        return min(range(1, min(F, self.filters) + 1), key=lambda n: (-(-F // n) * (3 * n + 3), -n))
+
+    def of_weights(self, F: int, K: int) -> tuple[int, int]:
+        """Return how many of F filters and of K taps of all channels a block should have."""
+        return min(self.weights, key=lambda size: -(-F // size[0]) * -(-K // size[1]) * (prod(size) + 3))
 
 
-class Regions:
-    """The regions of a convolution as tables of offsets in bytes.
-
-    Parameters
-    ----------
-    source, target
-        Shapes (H, C, W, N) of the images that are read and of those that are written: x and y, or dy and dx.
-    window
-        The window of the convolution.
-    gradient
-        Whether the target is dx.
-    """
-
-    def __init__(self, source: Shape, target: Shape, window: Window, gradient: bool = False) -> None:
-        H, W = (target if gradient else source)[::2]
-        (_, self.source_channels, self.source_width, N), (_, self.target_channels, self.target_width, _) = (
-            source,
-            target,
-        )
-        rows, columns = runs(window, 0, H, gradient), runs(window, 1, W, gradient)
-        self.channel, self.filter = self.source_width * N * ITEM, self.target_width * N * ITEM
-        #: numbers of the target that lie together, of each run of columns
-        lengths = [c.count * N if c.step == c.pace == 1 else N for c in columns]
-        self.lanes = next((n for n in (16, 8, 4) if n <= min(lanes(), *lengths)), 0)
-        if not self.lanes:
-            return
-        vectors, taps, regions = [], [], []
-        for row, (column, length) in product(rows, zip(columns, lengths, strict=True)):
-            seen = [(i, h, j, w) for i, h in row.seen.items() for j, w in column.seen.items()]
-            for i, h, j, w in seen:
-                at = (h * self.source_channels * self.source_width + w) * N * ITEM
-                taps.append((at, i * window.kernel[1] + j))
-            together = length // N
-            starts = np.minimum(np.arange(0, length, self.lanes), length - self.lanes)
-            whole = length // self.lanes
-            first = sum(map(len, vectors))
-            for part in starts[:whole], starts[whole:]:
-                a, b, n = np.meshgrid(
-                    np.arange(row.count), np.arange(0, column.count, together), part, indexing="ij", sparse=True
-                )
-                x = (a * row.pace * self.source_channels * self.source_width + b * column.pace) * N + n
-                y = (row.first + a * row.step) * self.target_channels * self.target_width
-                y = (y + column.first + b * column.step) * N + n
-                vectors.append(np.stack([x.ravel(), y.ravel()], axis=1) * ITEM)
-            middle = first + len(vectors[-2])
-            regions.append((first, middle, middle + len(vectors[-1]), len(taps) - len(seen), len(taps)))
-            regions[-1] += ((self.lanes - length % self.lanes) % self.lanes,)
-        self.vectors = np.ascontiguousarray(np.concatenate(vectors), np.int64)
-        self.taps = np.array(taps, np.int64).reshape(-1, 2)
-        self.regions = np.array(regions, np.int64)
+@cache
+def blocks() -> Blocks:
+    """Return the blocks for the processor's registers: x86 has 16 of them before AVX-512, others have 32."""
+    few = lanes() < 16 and platform.machine().lower() in ("x86_64", "amd64", "x86", "i386", "i686")
+    return Blocks(4, ((4, 3), (3, 3))) if few else Blocks(8, ((4, 6), (3, 7)))
 
 
-# The loops ---------------------------------------------------------------------------------------------------------
+# The loops ----------------------------------------------------------------------------------------------------------
 @intrinsic(prefer_literal=True)
 def outputs(
-    typing: Any, lanes: Any, filters: Any, count: Any, x: Any, vectors: Any, taps: Any, end: Any, channels: Any,
-    channel: Any, w: Any, b: Any, y: Any, filter: Any, least: Any, most: Any
+    typing: Any,
+    lanes: Any,
+    filters: Any,
+    count: Any,
+    x: Any,
+    vectors: Any,
+    taps: Any,
+    end: Any,
+    channels: Any,
+    channel: Any,
+    w: Any,
+    b: Any,
+    y: Any,
+    filter: Any,
+    least: Any,
+    most: Any,
 ) -> Any:
     """Write ``count`` vectors of ``filters`` filters: the bias and the sum over taps and channels, clipped.
 
-    The weight at w is (KH·KW, channels, filters). ``vectors`` and ``taps`` are addresses in the tables of
+    The weight at w is (KH·KW, channels, filters). ``vectors``, ``taps`` and ``end`` are addresses in the tables of
     :class:`Regions`, ``channel`` and ``filter`` the bytes from one channel to the next, and from one filter.
     """
-    L, FB, PB = literal(lanes), literal(filters), literal(count)
+    FB, PB = literal(filters), literal(count)
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, vectors, taps, end, channels, channel, w, b, y, filter, least, most = arguments[3:]
-        v = Vectors(builder, L)
+        v = Vectors(builder, literal(lanes))
         sums = [v.variables(PB) for _ in range(FB)]
         for f in range(FB):
             bias = v.spread(v.number(builder.add(b, integer(ITEM * f))))
             for p in range(PB):
                 builder.store(bias, sums[f][p])
-        xs = [builder.add(x, v.integer(builder.add(vectors, integer(16 * p)))) for p in range(PB)]
-        with cgutils.for_range_slice(builder, taps, end, integer(16)) as (tap, _):
-            at = v.integer(tap)
-            row = builder.mul(v.integer(builder.add(tap, integer(8))), channels)
-            weights = builder.add(w, builder.mul(row, integer(ITEM * FB)))
+        xs = [builder.add(x, v.integer(builder.add(vectors, integer(PAIR * p)))) for p in range(PB)]
+        with cgutils.for_range_slice(builder, taps, end, integer(PAIR)) as (tap, _):
+            seen, number = v.integer(tap), v.integer(builder.add(tap, integer(8)))
+            weights = builder.add(w, builder.mul(builder.mul(number, channels), integer(ITEM * FB)))
             with cgutils.for_range(builder, channels) as c:
-                offset = builder.add(at, builder.mul(c.index, channel))
+                at = builder.add(seen, builder.mul(c.index, channel))
                 weight = builder.add(weights, builder.mul(c.index, integer(ITEM * FB)))
-                inputs = [v.load(builder.add(p, offset)) for p in xs]
+                inputs = [v.load(builder.add(p, at)) for p in xs]
                 for f in range(FB):
                     factor = v.spread(v.number(builder.add(weight, integer(ITEM * f))))
                     for p in range(PB):
                         builder.store(v.fma(inputs[p], factor, builder.load(sums[f][p])), sums[f][p])
         least, most = v.spread(least), v.spread(most)
-        ys = [builder.add(y, v.integer(builder.add(vectors, integer(16 * p + 8)))) for p in range(PB)]
+        ys = [builder.add(y, v.integer(builder.add(vectors, integer(PAIR * p + 8)))) for p in range(PB)]
         for f in range(FB):
             for p in range(PB):
-                target = builder.add(ys[p], builder.mul(filter, integer(f)))
-                v.store(v.clip(builder.load(sums[f][p]), least, most), target)
+                clipped = v.clip(builder.load(sums[f][p]), least, most)
+                v.store(clipped, builder.add(ys[p], builder.mul(filter, integer(f))))
         return context.get_dummy_value()
 
-    return types.void(lanes, filters, count, *[ADDRESS] * 10, types.float32, types.float32), write
+    return types.void(lanes, filters, count, *[types.int64] * 10, types.float32, types.float32), write
 
 
-@lru_cache
+@cache
 def convolution(lanes: int, FB: int) -> Any:
-    """Return the compiled convolution by vectors of ``lanes`` numbers and blocks of FB filters."""
+    """Return the compiled convolution by vectors of ``lanes`` numbers and blocks of FB filters.
+
+    Its arguments are addresses, sizes for each of G groups, and bytes: of w from one group, filter, tap and channel to
+    the next. It copies the weight to ``packed`` (G, blocks of filters, T, C, FB), T = KH·KW, before it reads it.
+    """
 
     @compiled
-    def convolve(x, w, b, y, regions, end, vectors, taps, G, C, F, K, channel, filter, least, most):  # type: ignore
-        blocks = -(-F // FB)
+    def convolve(  # type: ignore[no-untyped-def]
+        x, w, packed, b, y, table, end, vectors, taps, G, C, F, T, of_group, of_filter, of_tap, of_channel, channel,
+        filter, least, most
+    ):  # fmt: skip
+        at = packed
         for g in range(G):
-            xg, yg = x + g * C * channel, y + g * F * filter
-            for region in range(regions, end, 48):
-                v, stop = vectors + 16 * integer_at(region), vectors + 16 * integer_at(region + 16)
-                first, last = taps + 16 * integer_at(region + 24), taps + 16 * integer_at(region + 32)
+            for block in range(0, F, FB):
+                for t in range(T):
+                    for c in range(C):
+                        source = w + g * of_group + min(block, F - FB) * of_filter + t * of_tap + c * of_channel
+                        for f in range(FB):
+                            put_number(at + ITEM * f, number_at(source + f * of_filter))
+                        at += ITEM * FB
+        for g in range(G):
+            xg, yg, wg = x + g * C * channel, y + g * F * filter, packed + g * (at - packed) // G
+            for region in range(table, end, ROW):
+                v, stop = vectors + PAIR * integer_at(region), vectors + PAIR * integer_at(region + 16)
+                first, last = taps + PAIR * integer_at(region + 32), taps + PAIR * integer_at(region + 40)
                 while v < stop:
-                    left = (stop - v) // 16
-                    together = 3 if left == 3 or left >= 5 else min(2, left)
-                    for block in range(blocks):
-                        f = min(block * FB, F - FB)
-                        wf, bf, yf = w + 4 * (g * blocks + block) * K * FB, b + 4 * (g * F + f), yg + f * filter
-                        if together == 3:
+                    left = (stop - v) // PAIR
+                    n = 3 if left == 3 or left >= 5 else min(2, left)
+                    wf = wg
+                    for block in range(0, F, FB):
+                        f = min(block, F - FB)
+                        bf, yf = b + ITEM * (g * F + f), yg + f * filter
+                        if n == 3:
                             outputs(lanes, FB, 3, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
-                        elif together == 2:
+                        elif n == 2:
                             outputs(lanes, FB, 2, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
                         else:
                             outputs(lanes, FB, 1, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
-                    v += 16 * together
+                        wf += ITEM * FB * T * C
+                    v += PAIR * n
 
     return convolve
 
 
 @intrinsic(prefer_literal=True)
 def products(
-    typing: Any, lanes: Any, filters: Any, taps: Any, x: Any, dy: Any, vectors: Any, middle: Any, end: Any, skip: Any,
-    seen: Any, f: Any, F: Any, filter: Any, dw: Any, row: Any
+    typing: Any,
+    lanes: Any,
+    filters: Any,
+    taps: Any,
+    x: Any,
+    dy: Any,
+    vectors: Any,
+    middle: Any,
+    end: Any,
+    skip: Any,
+    seen: Any,
+    f: Any,
+    F: Any,
+    filter: Any,
+    dw: Any,
+    row: Any,
 ) -> Any:
-    """Add to ``filters`` x ``taps`` numbers of dw the sums of dy times x over vectors, ``skip`` lanes less after ``middle``.
+    """Add the sums of dy times x over vectors to a block of dw, of filters from f on and of some ``seen`` taps.
 
-    ``seen`` is the address of pairs: where a tap sees the first vector of x, and where its sum lies in a row of dw.
+    ``seen`` is the address of pairs: of each tap and channel the offset in x, and that of its sum in a row of dw. The
+    vectors from ``middle`` on are without their first ``skip`` lanes. What a block has beyond F filters is made and
+    added like the last of them, to rows of its own.
     """
-    L, FB, KB = literal(lanes), literal(filters), literal(taps)
+    FB, KB = literal(filters), literal(taps)
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, dy, vectors, middle, end, skip, seen, f, F, filter, dw, row = arguments[3:]
-        v = Vectors(builder, L)
+        v = Vectors(builder, literal(lanes))
         sums = [v.variables(KB) for _ in range(FB)]
+        xs = [builder.add(x, v.integer(builder.add(seen, integer(PAIR * k)))) for k in range(KB)]
+        last, dys = builder.sub(F, integer(1)), []
+        for i in range(FB):
+            number = builder.add(f, integer(i))
+            number = builder.select(builder.icmp_signed("<", number, last), number, last)
+            dys.append(builder.add(dy, builder.mul(number, filter)))
+
+        def add(vector: Any, skip: Any = None) -> None:
+            at_x, at_dy = v.integer(vector), v.integer(builder.add(vector, integer(8)))
+            inputs = [v.load(builder.add(p, at_x)) for p in xs]
+            factors = [v.load(builder.add(p, at_dy)) for p in dys]
+            if skip is not None:
+                inputs, factors = ([v.from_lane(skip, p) for p in some] for some in (inputs, factors))
+            for i in range(FB):
+                for k in range(KB):
+                    builder.store(v.fma(inputs[k], factors[i], builder.load(sums[i][k])), sums[i][k])
+
         for ours in sums:
             for variable in ours:
                 builder.store(v.constant(0), variable)
-        xs = [builder.add(x, v.integer(builder.add(seen, integer(16 * k)))) for k in range(KB)]
-        last, dys = builder.sub(F, integer(1)), []
-        for i in range(FB):
-            row_of = builder.add(f, integer(i))
-            row_of = builder.select(builder.icmp_signed("<", row_of, last), row_of, last)
-            dys.append(builder.add(dy, builder.mul(row_of, filter)))
-
-        def add(vector: Any, skip: Any) -> None:
-            at_x, at_dy = v.integer(vector), v.integer(builder.add(vector, integer(8)))
-            inputs = [v.load(builder.add(p, at_x)) for p in xs]
-            if skip is not None:
-                inputs = [v.from_lane(skip, p) for p in inputs]
-            for i in range(FB):
-                factor = v.load(builder.add(dys[i], at_dy))
-                if skip is not None:
-                    factor = v.from_lane(skip, factor)
-                for k in range(KB):
-                    builder.store(v.fma(inputs[k], factor, builder.load(sums[i][k])), sums[i][k])
-
-        with cgutils.for_range_slice(builder, vectors, middle, integer(16)) as (vector, _):
-            add(vector, None)
-        with cgutils.for_range_slice(builder, middle, end, integer(16)) as (vector, _):
+        with cgutils.for_range_slice(builder, vectors, middle, integer(PAIR)) as (vector, _):
+            add(vector)
+        with cgutils.for_range_slice(builder, middle, end, integer(PAIR)) as (vector, _):
             add(vector, skip)
         for i in range(FB):
             target = builder.add(dw, builder.mul(row, integer(i)))
             for k in range(KB):
-                at = builder.add(target, v.integer(builder.add(seen, integer(16 * k + 8))))
-                total = v.number(at)
-                v.store_number(builder.fadd(total, v.sum(builder.load(sums[i][k]))), at)
+                at = builder.add(target, v.integer(builder.add(seen, integer(PAIR * k + 8))))
+                v.store_number(builder.fadd(v.number(at), v.sum(builder.load(sums[i][k]))), at)
         return context.get_dummy_value()
 
-    return types.void(lanes, filters, taps, *[ADDRESS] * 12), write
+    return types.void(lanes, filters, taps, *[types.int64] * 12), write
 
 
-@lru_cache
-def weight_sum(lanes: int, FB: int, KB: int) -> Any:
-    """Return the compiled sum of a weight's gradient by blocks of FB filters and KB taps."""
+@cache
+def weight_sums(lanes: int, FB: int, KB: int) -> Any:
+    """Return the compiled gradient of a weight by vectors of ``lanes`` numbers and blocks of FB filters and KB taps.
+
+    It adds to ``dw`` (G, rows, K + 1), the rows being a multiple of FB: the last row and column are nobody's. It writes
+    taps of all channels to ``seen`` (K + KB, 2).
+    """
 
     @compiled
-    def add(x, dy, dw, seen, regions, end, vectors, taps, G, C, F, K, channel, filter):  # type: ignore
-        blocks, row = -(-F // FB), 4 * (K + 1)
-        for region in range(regions, end, 48):
-            first, middle = vectors + 16 * integer_at(region), vectors + 16 * integer_at(region + 8)
-            stop, skip = vectors + 16 * integer_at(region + 16), integer_at(region + 40)
-            tap, last = taps + 16 * integer_at(region + 24), taps + 16 * integer_at(region + 32)
+    def add(x, dy, dw, seen, table, end, vectors, taps, G, C, F, K, channel, filter):  # type: ignore[no-untyped-def]
+        row, group = ITEM * (K + 1), ITEM * (K + 1) * -(-F // FB) * FB
+        for region in range(table, end, ROW):
+            start, middle = vectors + PAIR * integer_at(region), vectors + PAIR * integer_at(region + 8)
+            stop, skip = vectors + PAIR * integer_at(region + 16), integer_at(region + 24)
+            first, last = taps + PAIR * integer_at(region + 32), taps + PAIR * integer_at(region + 40)
             k = seen
             for c in range(C):
-                for t in range(tap, last, 16):
-                    put_integer(k, integer_at(t) + c * channel)
-                    put_integer(k + 8, 4 * (integer_at(t + 8) * C + c))
-                    k += 16
-            if k == seen:
-                continue
-            while (k - seen) // 16 % KB:
-                put_integer(k, integer_at(k - 16))
-                put_integer(k + 8, 4 * K)
-                k += 16
+                for tap in range(first, last, PAIR):
+                    put_integer(k, integer_at(tap) + c * channel)
+                    put_integer(k + 8, ITEM * (integer_at(tap + 8) * C + c))
+                    k += PAIR
+            while (k - seen) // PAIR % KB > 0:
+                put_integer(k, integer_at(k - PAIR))
+                put_integer(k + 8, ITEM * K)
+                k += PAIR
             for g in range(G):
-                xg, yg, wg = x + g * C * channel, dy + g * F * filter, dw + g * blocks * FB * row
-                for v in range(first, stop, CHUNK):
+                xg, yg, wg = x + g * C * channel, dy + g * F * filter, dw + g * group
+                for v in range(start, stop, CHUNK):
                     a, b = max(v, min(middle, v + CHUNK)), min(stop, v + CHUNK)
                     for f in range(0, F, FB):
-                        for s in range(seen, k, 16 * KB):
-                            products(lanes, FB, KB, xg, yg, v, a, b, skip, s, f, F, filter, wg + f * row, row)
+                        for tap in range(seen, k, PAIR * KB):
+                            products(lanes, FB, KB, xg, yg, v, a, b, skip, tap, f, F, filter, wg + f * row, row)
 
     return add
+
+
+# The algorithm ------------------------------------------------------------------------------------------------------
+class Direct:
+    """Any convolution of images ``x`` (H, C, W, N) with F filters, in float32: sizes and tables, but no images.
+
+    Attributes
+    ----------
+    scratch : dict
+        The scratch arrays of each kernel, by its name.
+    """
+
+    why = "no lowering: sums that stay in registers"
+
+    def __init__(self, x: Shape, F: int, window: Window, groups: int) -> None:
+        self.G, self.C, self.F, self.T = groups, x[1] // groups, F // groups, prod(window.kernel)
+        self.forward, self.backward = Regions(x, F, window), Regions(x, F, window, gradient=True)
+        self.filters, self.channels = blocks().of_filters(self.F), blocks().of_filters(self.C)
+        self.block = rows, taps = blocks().of_weights(self.F, self.T * self.C)
+        self.scratch = {
+            "conv2d": [self._packed(self.F, self.filters, self.C)],
+            "conv2d_input_grad": [self._packed(self.C, self.channels, self.F)],
+            "conv2d_weight_grad": [
+                Spec((groups, -(-self.F // rows) * rows, self.T * self.C + 1), "float32"),
+                Spec((self.T * self.C + taps, 2), "int64"),
+            ],
+        }
+
+    def _packed(self, F: int, block: int, C: int) -> Spec:
+        return Spec((self.G, -(-F // block), self.T, C, block), "float32")
+
+    @property
+    def exists(self) -> bool:
+        """Whether vectors fit the images."""
+        return bool(self.forward.lanes and self.backward.lanes)
+
+    def conv2d(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
+        y: np.ndarray,
+        scratch: Sequence[np.ndarray],
+    ) -> Iterator[Call]:
+        """Write the convolution with w (F, C/G, KH, KW), bias and activation into y (OH, F, OW, N)."""
+        ends = clip(activation)
+        bias = zeros(self.G * self.F, w.dtype) if b is None else b
+        sizes = self.C, self.F, self.T, *self._strides
+        yield self._sums(self.forward, self.filters, x, w, scratch, bias, y, sizes, ends or (-inf, inf))
+        if activation and not ends:
+            yield partial(formula(activation).value, np, y, y)
+
+    def input_grad(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
+        """Write the gradient with respect to the input into dx (H, C, W, N)."""
+        group, filter, tap, channel = self._strides
+        sizes = self.F, self.C, self.T, group, channel, tap, filter
+        bias = zeros(self.G * self.C, w.dtype)
+        yield self._sums(self.backward, self.channels, dy, w, scratch, bias, dx, sizes, (-inf, inf))
+
+    def weight_grad(
+        self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
+    ) -> Iterator[Call]:
+        """Write the gradient with respect to the weight into dw (F, C/G, KH, KW)."""
+        (total, seen), at, K = scratch, self.forward, self.T * self.C
+        yield partial(total.fill, 0)
+        sizes = self.G, self.C, self.F, K, at.channel, at.filter
+        yield calling(weight_sums(at.lanes, *self.block), x, dy, total, seen, *at.tables, *sizes)
+        yield as_weight(total[:, : self.F, :K], dw)
+
+    @property
+    def _strides(self) -> tuple[int, int, int, int]:
+        """Bytes from a group, filter, tap and channel of a weight to the next."""
+        row = self.T * self.C * ITEM
+        return self.F * row, row, self.C * ITEM, ITEM
+
+    def _sums(
+        self,
+        at: Regions,
+        block: int,
+        x: np.ndarray,
+        w: np.ndarray,
+        scratch: Sequence[np.ndarray],
+        bias: np.ndarray,
+        y: np.ndarray,
+        sizes: tuple[int, ...],
+        ends: tuple[float, float],
+    ) -> Call:
+        """Return the call of the compiled convolution, with outputs between two ends."""
+        least, most = map(np.float32, ends)
+        arrays = x, w, *scratch, bias, y
+        sizes = self.G, *sizes, at.channel, at.filter
+        return calling(convolution(at.lanes, block), *arrays, *at.tables, *sizes, least, most)
+
+
+def clip(activation: str | None) -> tuple[float, float] | None:
+    """Return between which numbers an activation clips, if that is what it does."""
+    if activation is None:
+        return None
+    name, constants = activation.partition(":")[0], formula(activation).constants
+    return {"relu": (0.0, inf), "relu6": (0.0, 6.0), "hardtanh": constants}.get(name)  # type: ignore[return-value]

@@ -134,6 +134,28 @@ def integer_at(context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def number_at(context: Any, address: Any) -> Any:
+    """Read a number of float32 at an address, in compiled code."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Sequence[Value]) -> Value:
+        return Vectors(builder, 1).number(arguments[0])
+
+    return types.float32(types.int64), write
+
+
+@intrinsic
+def put_number(context: Any, address: Any, value: Any) -> Any:
+    """Write a number of float32 at an address, in compiled code."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Sequence[Value]) -> Value:
+        address, value = arguments
+        Vectors(builder, 1).store_number(value, address)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32), write
+
+
+@intrinsic
 def put_integer(context: Any, address: Any, value: Any) -> Any:
     """Write an integer of 64 bits at an address, in compiled code."""
 
@@ -145,16 +167,19 @@ def put_integer(context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), write
 
 
+def address(array: np.ndarray) -> int:
+    """Return where an array begins in memory."""
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
 def calling(function: Callable[..., Any], *arguments: Any) -> Call:
     """Return the call of a compiled function, with the address of each array in its place; it keeps the arrays.
 
     Numba would compile the function again for arrays that may only be read, or are laid out otherwise, and take longer
     to call it.
     """
-    numbers = [
-        argument.__array_interface__["data"][0] if isinstance(argument, np.ndarray) else argument
-        for argument in arguments
-    ]
+    numbers = [address(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
 
     def call(arrays: Any = arguments) -> None:
         function(*numbers)
