@@ -5,18 +5,41 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 from zlib import crc32
 
 from im2colnet.errors import CheckpointError, Im2colnetError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 #: what is written into a file: bytes, or a function that writes them into the open file
 Content: TypeAlias = bytes | Callable[[IO[bytes]], object]
 LINKS = 40  # a path may lead through; more are a circle
+CACHE = "IM2COLNET_CACHE"  # environment variable: the folder of what can be made again
 DAY = 24 * 60 * 60  # seconds
 TEMPORARY = re.compile(r"\.im2colnet-([0-9a-f]{8})-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: decoded images, compiled kernels. It may not exist yet.
+
+    It is what the environment variable IM2COLNET_CACHE names, or else ``im2colnet`` in XDG_CACHE_HOME, or in the
+    system's folder for this: ``~/.cache``, ``~/Library/Caches`` on macOS, ``LOCALAPPDATA`` on Windows.
+    """
+    from pathlib import Path
+
+    if os.environ.get(CACHE):
+        return Path(os.path.expanduser(os.environ[CACHE]))
+    systems = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA") or "~/AppData/Local"}
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base or not os.path.isabs(base):
+        base = os.path.expanduser(systems.get(sys.platform, "~/.cache"))
+    # who has no home has no cache: in this place no folder can be made
+    return Path(base if os.path.isabs(base) else os.devnull, "im2colnet")
 
 
 def replace_file(path: str | os.PathLike[str], content: Content) -> None:

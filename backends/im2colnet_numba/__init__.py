@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from im2colnet.errors import install
+from im2colnet.errors import BackendError, install
 
 try:
-    import numba  # noqa: F401
+    import llvmlite
+    import numba
 except Exception as error:  # of several kinds: it refuses a NumPy or a Python that it does not know
     if isinstance(error, ModuleNotFoundError) and error.name == "numba":
         raise ImportError(f"Numba is not installed: {install('fast')}") from error
@@ -15,6 +16,11 @@ except Exception as error:  # of several kinds: it refuses a NumPy or a Python t
     ) from error
 
 from im2colnet_numpy import NumpyBackend
+from im2colnet_numpy.tuning import DEFAULT, Tuning
+
+from im2colnet.backend import Backend, Division
+from im2colnet_numba import cache
+from im2colnet_numba.compile import lanes
 
 __all__ = ["NumbaBackend"]
 
@@ -23,3 +29,18 @@ class NumbaBackend(NumpyBackend):
     """NumPy on the CPU, with compiled loops where they are faster; the parameters are those of ``NumpyBackend``."""
 
     name = "numba"
+
+    def __init__(
+        self, device: str | None = None, tuning: Tuning = DEFAULT, division: Division = Backend.division
+    ) -> None:
+        if numba.config.DISABLE_JIT:
+            raise BackendError("NUMBA_DISABLE_JIT forbids to compile: unset it, or use IM2COLNET_BACKEND=numpy")
+        super().__init__(device, tuning, division)
+
+    def versions(self) -> dict[str, str]:
+        return {
+            **super().versions(),
+            "numba": f"{numba.__version__}, llvmlite {llvmlite.__version__}",
+            "vectors": f"{lanes()} float32 numbers each",
+            "kernels": cache.facts(),
+        }

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 import numba
+from numba.core import event
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+
+from im2colnet.show.terminal import columns
+from im2colnet_numba.cache import KernelCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -27,10 +34,49 @@ define void @sum(<16 x float>* %p) {
 
 
 def compiled(function: Function) -> Function:
-    """Return a function that becomes machine code when it is first called, and runs without Python's lock."""
-    compiler: Any = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False, fastmath=FAST_MATH)
-    result: Function = compiler(function)
+    """Return a function that becomes machine code when it is first called, and runs without Python's lock.
+
+    The machine code is kept on disk (:mod:`im2colnet_numba.cache`).
+    """
+    compiler: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False, fastmath=FAST_MATH)
+    dispatcher = compiler(function)
+    dispatcher._cache = KernelCache(dispatcher.py_func)
+    result: Function = dispatcher
     return result
+
+
+class Progress(event.Listener):  # type: ignore[misc]
+    """The line on a terminal that says that kernels are being compiled, since the first step then takes seconds."""
+
+    def __init__(self) -> None:
+        self.count, self.depth = 0, 0
+
+    def on_start(self, event: Any) -> None:
+        if isinstance(event.data["dispatcher"]._cache, KernelCache):
+            self.count, self.depth = self.count + 1, self.depth + 1
+            self._write(f"compiling kernels for this processor, once: {self.count}")
+
+    def on_end(self, event: Any) -> None:
+        if isinstance(event.data["dispatcher"]._cache, KernelCache):
+            self.depth -= 1
+            if not self.depth:
+                self._write("")
+
+    def _write(self, text: str) -> None:
+        stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # beside a bar of rich's, which keeps whole lines
+        if stream is not None and stream.isatty():
+            width = (columns(stream) or 80) - 1
+            print(f"\r{'':{width}}\r{text[:width]}", end="", file=stream, flush=True)
+
+
+event.register("numba:compile", Progress())
+# a child that is forked while another thread compiles would wait for ever for the compiler's lock
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 @cache

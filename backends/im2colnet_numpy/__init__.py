@@ -90,7 +90,7 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
     def versions(self) -> dict[str, str]:
         found = super().versions() | {"processor": platform.machine()}
         found["BLAS"] = f"{blas.built_with()}, nothing more is known of it"
-        for pool in blas.loaded() or []:
+        for pool in (blas.loaded() or [])[:1]:  # other packages may have brought theirs later
             kernels = f", kernels for {pool['architecture']}" if "architecture" in pool else ""
             count = pool["num_threads"]
             threads = f", {count} thread{'s' * (count != 1)} in each worker"

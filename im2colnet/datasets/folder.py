@@ -108,8 +108,9 @@ def from_folder(
     keep : {"auto", "memory", "disk", "none"}
         Where the decoded images are kept: in memory, in a file, or nowhere, so that each picture is decoded whenever it
         is needed. "auto" takes memory for up to 1 GiB, then the disk, if they have room. The file is in the folder that
-        the environment variable IM2COLNET_CACHE names, or else in `im2colnet` in XDG_CACHE_HOME or `~/.cache`. It is
-        used again as long as the names, sizes and times of the pictures are the same, and may be deleted at any time.
+        the environment variable IM2COLNET_CACHE names, or else in `im2colnet` in XDG_CACHE_HOME or `~/.cache` (on macOS
+        `~/Library/Caches`, on Windows LOCALAPPDATA). It is used again as long as the names, sizes and times of the
+        pictures are the same, and may be deleted at any time.
     progress : bool
         Whether to say on stderr what was chosen, and how far the decoding is.
 

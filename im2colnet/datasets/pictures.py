@@ -16,13 +16,12 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from im2colnet.datasets.archives import available_memory
 from im2colnet.datasets.images import read_picture
 from im2colnet.errors import CheckpointError, DataError, InputWarning, memory_for
-from im2colnet.files import DAY, replace_file
+from im2colnet.files import CACHE, DAY, cache_folder, replace_file
 from im2colnet.host import np
 from im2colnet.interrupt import thread_pool
 from im2colnet.lazy import ArrayFile, LazyArray
@@ -38,7 +37,6 @@ MOST_IN_MEMORY = 1 << 30
 #: pictures that are given to the threads at a time, at most, and the bytes of their images
 BLOCK, BLOCK_BYTES = 256, 1 << 23
 FORMAT = 1  #: of the files in the cache; it changes with what decoding gives
-CACHE = "IM2COLNET_CACHE"  #: environment variable: the folder of the cache
 
 T = TypeVar("T")
 
@@ -159,20 +157,6 @@ def _without(count: int, failed: dict[int, str]) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------- the cache
-
-
-def cache_folder() -> Path:
-    """Return the folder of decoded images.
-
-    It is what the environment variable IM2COLNET_CACHE names, or else ``im2colnet`` in XDG_CACHE_HOME or ``~/.cache``.
-    """
-    if os.environ.get(CACHE):
-        return Path(os.path.expanduser(os.environ[CACHE]))
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base or not os.path.isabs(base):
-        base = os.path.expanduser("~/.cache")
-    # who has no home has no cache: in this place no folder can be made
-    return Path(base if os.path.isabs(base) else os.devnull, "im2colnet")
 
 
 class Cache:
