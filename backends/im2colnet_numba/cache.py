@@ -52,14 +52,14 @@ def folder() -> Path:
     for part in (
         *(numba.__version__, llvmlite.__version__, sys.implementation.cache_tag, numba.config.USING_SVML),
         *sorted(settings.items()),
-        *((path.name, path.read_bytes()) for path in sorted(_sources(), key=lambda path: path.name)),
+        *((path.name, path.read_bytes()) for path in sorted(sources(), key=lambda path: path.name)),
     ):
         found.update(repr(part).encode())
     base = Path(given, "im2colnet") if given else cache_folder()
     return base / f"kernels-{__version__}-{found.hexdigest()[:16]}"
 
 
-def _sources() -> Iterator[Any]:
+def sources() -> Iterator[Any]:
     return (path for path in resources.files(__package__).iterdir() if path.name.endswith(".py"))
 
 
@@ -119,10 +119,10 @@ class KernelCache(NullCache):  # type: ignore[misc]
             with suppress(OSError):
                 new.unlink()
             if not path.is_file():  # another process may have it open, which Windows minds
-                _warn(f"{path.parent} ({error.strerror})")
+                warn(f"{path.parent} ({error.strerror})")
 
     def _path(self, signature: Any, target: Any) -> Path:
-        key = repr((str(signature), target.codegen().magic_tuple(), _described(self._function, {})))
+        key = repr((str(signature), target.codegen().magic_tuple(), described(self._function, {})))
         return folder() / f"{self._function.__name__}-{sha256(key.encode()).hexdigest()[:24]}.bin"
 
 
@@ -135,7 +135,7 @@ def _make(path: Path) -> None:
 
 
 @cache
-def _warn(where: str) -> None:
+def warn(where: str) -> None:
     warnings.warn(
         f"compiled kernels cannot be kept in {where}, so each start compiles them again: set IM2COLNET_CACHE to a"
         " folder that can be written to",
@@ -144,7 +144,7 @@ def _warn(where: str) -> None:
     )
 
 
-def _described(value: Any, seen: dict[int, Any]) -> object:
+def described(value: Any, seen: dict[int, Any]) -> object:
     """Return all that machine code takes from a value that a kernel names, as plain data.
 
     Kernels that one function makes have one source, and differ in the variables that they close over. ``seen`` has what
@@ -162,19 +162,19 @@ def _described(value: Any, seen: dict[int, Any]) -> object:
         named = getclosurevars(value)
         return (
             value.__qualname__,
-            _described(value.__code__, seen),
-            _described({**named.globals, **named.nonlocals}, seen),
+            described(value.__code__, seen),
+            described({**named.globals, **named.nonlocals}, seen),
         )
     if isinstance(value, CodeType):
-        return value.co_code, value.co_names, _described(value.co_consts, seen)
+        return value.co_code, value.co_names, described(value.co_consts, seen)
     if isinstance(value, dict):
-        return sorted((repr(key), _described(item, seen)) for key, item in value.items())
+        return sorted((repr(key), described(item, seen)) for key, item in value.items())
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
     if isinstance(value, (tuple, list)):
-        return [_described(item, seen) for item in value]
+        return [described(item, seen) for item in value]
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, partial):
-        return [_described(part, seen) for part in (value.func, value.args, value.keywords)]
-    return type(value).__qualname__, _described(getattr(value, "__dict__", {}), seen)
+        return [described(part, seen) for part in (value.func, value.args, value.keywords)]
+    return type(value).__qualname__, described(getattr(value, "__dict__", {}), seen)

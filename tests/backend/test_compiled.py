@@ -36,7 +36,7 @@ def kept(tmp_path, monkeypatch):
 
 def forget():
     cache.folder.cache_clear()
-    cache._warn.cache_clear()
+    cache.warn.cache_clear()
 
 
 def scaled_by(factor):
@@ -120,7 +120,7 @@ class Constant:
     ],
 )
 def test_what_a_kernel_names_tells_it_from_others(make):
-    one, two, same = (cache._described(make(n), {}) for n in (1, 2, 1))
+    one, two, same = (cache.described(make(n), {}) for n in (1, 2, 1))
     assert one == same
     assert one != two
 
@@ -129,7 +129,7 @@ def test_a_function_that_names_itself_is_described():
     def factorial(n):
         return n * factorial(n - 1) if n else 1
 
-    assert "factorial" in repr(cache._described(factorial, {}))
+    assert "factorial" in repr(cache.described(factorial, {}))
 
 
 def test_another_version_has_another_folder(kept, tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_another_version_has_another_folder(kept, tmp_path, monkeypatch):
     result_of(scaled_by(3.0))
     before = cache.folder()
     source = tmp_path / "kernels.py"
-    monkeypatch.setattr(cache, "_sources", lambda: iter([source]))
+    monkeypatch.setattr(cache, "sources", lambda: iter([source]))
     folders = {before}
     for text, version, numba in ("a", "0.1", "0.68"), ("b", "0.1", "0.68"), ("b", "0.2", "0.68"), ("b", "0.2", "0.69"):
         source.write_text(text)
