@@ -2,7 +2,7 @@
 
 import pytest
 import strict_cupy
-from helpers import divided
+from helpers import divided, numba_backend
 from hypothesis import HealthCheck, settings
 from im2colnet_numpy import NumpyBackend
 from narrow_module import NarrowBackend
@@ -25,10 +25,10 @@ def shards_of_32():
         yield
 
 
-@pytest.fixture(params=["numpy", "generic", "cupy"], scope="session")
+@pytest.fixture(params=["numpy", "generic", "cupy", "numba"], scope="session")
 def every_backend(request):
     """A started backend; CuPy's is on a stand-in for CuPy, and the textbook kernels are on the least array module."""
-    made = {"numpy": NumpyBackend, "generic": NarrowBackend, "cupy": strict_cupy.cupy_backend}
+    made = {"numpy": NumpyBackend, "generic": NarrowBackend, "cupy": strict_cupy.cupy_backend, "numba": numba_backend}
     return made[request.param]()
 
 

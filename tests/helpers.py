@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from im2colnet_numpy import NumpyBackend
 from numpy.testing import assert_allclose
 
@@ -21,6 +22,14 @@ from im2colnet.testing.conformance.base import images, rows
 def normal(*shape, seed=0, dtype="float64"):
     """Normal numbers."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def numba_backend(**sizes):
+    """The Numba backend, where Numba is installed; elsewhere the test is skipped."""
+    pytest.importorskip("numba")
+    from im2colnet_numba import NumbaBackend
+
+    return NumbaBackend(**sizes)
 
 
 def quick(name):

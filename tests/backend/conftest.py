@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import strict_cupy
-from helpers import GenericBackend
+from helpers import GenericBackend, numba_backend
 from im2colnet_numpy import NumpyBackend
 
 
@@ -55,14 +55,21 @@ class FromHost:
         return self.wrapped.to_numpy(result) if self.wrapped.owns(result) else result
 
 
-@pytest.fixture(params=[NumpyBackend, GenericBackend], ids=lambda cls: cls.name, scope="session")
+MADE = {
+    "numpy": NumpyBackend,
+    "generic": GenericBackend,
+    "numba": numba_backend,
+    "cupy": lambda: FromHost(strict_cupy.cupy_backend()),
+}
+
+
+@pytest.fixture(params=["numpy", "generic", "numba"], scope="session")
 def plain(request):
     """A started backend whose arrays are NumPy's."""
-    return request.param()
+    return MADE[request.param]()
 
 
-@pytest.fixture(params=["numpy", "generic", "cupy"], scope="session")
+@pytest.fixture(params=MADE, scope="session")
 def backend(request):
     """A started backend that takes NumPy's arrays; CuPy's is on a stand-in for CuPy."""
-    made = {"numpy": NumpyBackend, "generic": GenericBackend, "cupy": strict_cupy.cupy_backend}[request.param]()
-    return FromHost(made) if request.param == "cupy" else made
+    return MADE[request.param]()

@@ -39,16 +39,16 @@ CHANNELS = [(1, 1, 1), (1, 3, 2), (2, 2, 3), (3, 1, 1), (4, 1, 2), (1, 12, 12), 
 
 
 def tuned(backend, tiles=1 << 20, filters=8, **sizes):
-    """The NumPy backend with tiles of ``tiles`` bytes, and im2col from ``filters`` a column on; others as they are."""
+    """NumPy's backend, or Numba's, with tiles of ``tiles`` bytes, and im2col from ``filters`` a column on."""
     if not isinstance(backend, NumpyBackend):
         return backend
     tiles = dict.fromkeys(("tile_bytes", "depthwise_bytes", "window_bytes"), tiles)
-    return numpy_backend(Tuning(**tiles, im2col_min_filters=filters, **sizes))
+    return with_tuning(type(backend), Tuning(**tiles, im2col_min_filters=filters, **sizes))
 
 
 @cache
-def numpy_backend(tuning):
-    return NumpyBackend(tuning=tuning)
+def with_tuning(kind, tuning):
+    return kind(tuning=tuning)
 
 
 def subject(backend, layout="contiguous", **sizes):

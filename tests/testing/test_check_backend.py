@@ -6,7 +6,7 @@ from inspect import signature
 import numpy as np
 import pytest
 import strict_cupy
-from helpers import GenericBackend
+from helpers import GenericBackend, numba_backend
 from im2colnet_demo import DemoBackend
 from im2colnet_numpy import NumpyBackend
 
@@ -20,6 +20,7 @@ MADE = {
     "numpy": NumpyBackend,
     "generic": GenericBackend,
     "cupy": strict_cupy.cupy_backend,
+    "numba": numba_backend,
     "demo": DemoBackend,
 }
 
