@@ -45,6 +45,17 @@ def compiled(function: Function) -> Function:
     return result
 
 
+def inlined(function: Function) -> Function:
+    """Return a function whose statements are put in place of its calls in compiled ones.
+
+    Where it is called with one array as two arguments, LLVM then sees that they are one, and makes vectors of a loop
+    that it would otherwise not dare to: at run time it finds that what is written overlaps what is read.
+    """
+    compiler: Any = numba.njit(inline="always", error_model="numpy", boundscheck=False, fastmath=FAST_MATH)
+    result: Function = compiler(function)
+    return result
+
+
 class Progress(event.Listener):  # type: ignore[misc]
     """The line on a terminal that says that kernels are being compiled, since the first step then takes seconds."""
 
