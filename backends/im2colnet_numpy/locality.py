@@ -138,7 +138,7 @@ def _even(pixels: np.ndarray) -> bool:
 
 
 def taps(w: np.ndarray) -> Iterator[Call]:
-    """Look at a weight (F, 3, 3, C); the last call returns UNEVEN if a filter's taps differ by RATIO, or for NaN."""
+    """Look at a weight (F, r, r, C); the last call returns UNEVEN if a filter's taps differ by RATIO, or for NaN."""
     F, KH, KW, _ = w.shape
     squares = np.empty((KH * KW, F), w.dtype)  # summed up over the channels
     yield partial(np.vecdot, w, w, out=squares.T.reshape(F, KH, KW))

@@ -1,29 +1,32 @@
-"""Winograd's convolution F(4×4, 3×3): a quarter of the multiplications, and products of matrices all the way.
+"""Winograd's convolution F(m×m, r×r): few multiplications, and products of matrices all the way.
 
-A tile of 4×4 outputs of a 3×3 convolution comes from 6×6 inputs d by 36 multiplications for each channel, not 144
-(Lavin & Gray 2015, arXiv:1509.09308):
+A tile of m×m outputs of an r×r convolution comes from n×n inputs d, n = m + r - 1, by n² multiplications for each
+channel, not m²·r² (Lavin & Gray 2015, arXiv:1509.09308):
 
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A
 
+F(4×4, 3×3) has a quarter of the multiplications, 36 instead of 144, F(4×4, 5×5) a sixth, 64 instead of 400.
+
 All tiles of a strip of an axis are transformed at once, by a matrix that holds the transform of a tile for each of
-them, shifted by 4: B (6·tiles, inputs), and A (outputs, 6·tiles) back. A tile's inputs in the padding have no column in
+them, shifted by m: B (n·tiles, inputs), and A (outputs, n·tiles) back. A tile's inputs in the padding have no column in
 B, its outputs beyond the image no row in A, so nothing is copied before or after. Summed over the channels c, and with
 one such matrix for the height and one for the width,
 
-    U[k]    = (G w Gᵀ)[k]                               36 matrices (F, C)
-    V[:, c] = B_h · x[:, c] · B_wᵀ                      36 numbers of each channel, tile and sample
-    M[k]    = U[k] · V[k]                               36 products (F, C) · (C, P), P = tiles · samples
+    U[k]    = (G w Gᵀ)[k]                               n² matrices (F, C)
+    V[:, c] = B_h · x[:, c] · B_wᵀ                      n² numbers of each channel, tile and sample
+    M[k]    = U[k] · V[k]                               n² products (F, C) · (C, P), P = tiles · samples
     y[:, f] = A_h · M[:, f] · A_wᵀ
 
-for a block of the images at a time. V is stored as (6, C, 6·m, n·N): along the width a tile's 6 come first, then the
-channel, then the height's 6, so that both transforms and the products are of matrices whose rows lie in memory. The
-adjoint of each line gives the weight's gradient. If the input's is wanted as well it is the adjoint of that convolution
-of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
+for a block of the images, h by w tiles, at a time. V is stored as (n, C, n·h, w·N): along the width a tile's n come
+first, then the channel, then the height's n, so that both transforms and the products are of matrices whose rows lie in
+memory. The adjoint of each line gives the weight's gradient. If the input's is wanted as well it is the adjoint of that
+convolution of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
 
-Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest, where the products of rows are off
-by 4e-7; with 512 channels a test keeps it below 2e-5. That is of the largest output of the tile, also for an output
-whose window does not hold what made it large. So images with outliers, NaN or infinity are convolved by rows, and with
-them all images of the call (see :mod:`im2colnet_numpy.locality`). ``IM2COLNET_WINOGRAD=0`` switches it off.
+Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest with 3×3 taps, and 8e-6 with 5×5,
+where the products of rows are off by 4e-7; with 512 channels a test keeps both below 2e-5. That is of the largest
+output of the tile, also for an output whose window does not hold what made it large. So images with outliers, NaN or
+infinity are convolved by rows, and with them all images of the call (see :mod:`im2colnet_numpy.locality`).
+``IM2COLNET_WINOGRAD=0`` switches it off.
 """
 
 from __future__ import annotations
@@ -46,11 +49,8 @@ from im2colnet_numpy.locality import Pixels, checked, taps
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows
 from im2colnet_numpy.tuning import Tuning
 
-OUT = 4  # outputs of a tile along each axis
-TAPS = 3  # taps of the kernel along each axis
-IN = OUT + TAPS - 1  # inputs of a tile along each axis
 FEW_IMAGES = 8  # images that are convolved by rows at a time, where they must be
-POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0)  # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
 
 
 def enabled() -> bool:
@@ -61,7 +61,7 @@ def enabled() -> bool:
     return value == "1"
 
 
-def transforms(points: Sequence[float] = POINTS, m: int = OUT, r: int = TAPS) -> tuple[np.ndarray, ...]:
+def transforms(points: Sequence[float], m: int, r: int) -> tuple[np.ndarray, ...]:
     """Return Aᵀ (m, n), G (n, r) and Bᵀ (n, n) of F(m, r), n = m + r - 1, in float64.
 
     The product of polynomials of degrees m - 1 and r - 1 is known by its values at n - 1 points and at infinity (Toom,
@@ -78,9 +78,28 @@ def transforms(points: Sequence[float] = POINTS, m: int = OUT, r: int = TAPS) ->
     return a.T, g, b
 
 
-AT, _G, BT = transforms()
-G = np.einsum("aj,bi->abij", _G, _G).reshape(IN * IN, TAPS * TAPS).astype("float32")  # both axes at once
-ONE = POINTS.index(1)  # each output of a tile contains the number that M holds at this point once
+class Tile:
+    """The tile of F(m×m, r×r): its sizes and transforms.
+
+    Attributes
+    ----------
+    m, r, n : int
+        Outputs, taps of the kernel, and inputs along each axis.
+    AT, G, BT : array
+        Aᵀ (m, n) and Bᵀ (n, n) of an axis; G (n·n, r·r) of both.
+    one : int
+        The point whose number in M each output of the tile contains once.
+    """
+
+    def __init__(self, m: int, r: int) -> None:
+        self.m, self.r, self.n = m, r, m + r - 1
+        points = POINTS[: self.n - 1]
+        self.AT, G, self.BT = transforms(points, m, r)
+        self.G = np.einsum("aj,bi->abij", G, G).reshape(self.n**2, r**2).astype("float32")
+        self.one = points.index(1)
+
+
+TILES = {(tile.r, tile.r): tile for tile in (Tile(4, 3), Tile(4, 5))}  # by kernel
 
 
 class Strip(NamedTuple):
@@ -89,17 +108,17 @@ class Strip(NamedTuple):
     tiles: range
     inputs: slice
     outputs: slice
-    B: np.ndarray  # (6·tiles, inputs)
-    A: np.ndarray  # (outputs, 6·tiles)
+    B: np.ndarray  # (n·tiles, inputs)
+    A: np.ndarray  # (outputs, n·tiles)
     AT: np.ndarray  # its transpose: small products take twice as long if its rows do not lie together
 
 
-def strips(size: int, out: int, before: int, most: int) -> list[Strip]:
+def strips(tile: Tile, size: int, out: int, before: int, most: int) -> list[Strip]:
     """Cut an axis of ``size`` inputs, with ``before`` of padding, and ``out`` outputs into strips of similar length."""
-    tiles = -(-out // OUT)
+    tiles = -(-out // tile.m)
     count = -(-tiles // most)
     cuts = [tiles * i // count for i in range(count + 1)]
-    return [_strip(range(*ends), size, out, before) for ends in pairwise(cuts)]
+    return [_strip(tile, range(*ends), size, out, before) for ends in pairwise(cuts)]
 
 
 def longest(strips: Sequence[Strip]) -> int:
@@ -107,37 +126,41 @@ def longest(strips: Sequence[Strip]) -> int:
     return max(len(strip.tiles) for strip in strips)
 
 
-def _strip(tiles: range, size: int, out: int, before: int) -> Strip:
-    count, first = len(tiles), OUT * tiles.start
-    B, A = np.zeros((IN, count, OUT * count + TAPS - 1), "f4"), np.zeros((OUT * count, IN, count), "f4")
+def _strip(tile: Tile, tiles: range, size: int, out: int, before: int) -> Strip:
+    m, n, count, first = tile.m, tile.n, len(tiles), tile.m * tiles.start
+    B, A = np.zeros((n, count, m * count + tile.r - 1), "f4"), np.zeros((m * count, n, count), "f4")
     for t in range(count):
-        B[:, t, OUT * t : OUT * t + IN] = BT
-        A[OUT * t : OUT * t + OUT, :, t] = AT
+        B[:, t, m * t : m * t + n] = tile.BT
+        A[m * t : m * t + m, :, t] = tile.AT
     start = first - before
-    inputs, outputs = slice(max(0, start), min(size, start + B.shape[2])), slice(first, min(out, OUT * tiles.stop))
-    there = np.ascontiguousarray(B[:, :, inputs.start - start : inputs.stop - start].reshape(IN * count, -1))
-    back = A[: outputs.stop - first].reshape(-1, IN * count)
+    inputs, outputs = slice(max(0, start), min(size, start + B.shape[2])), slice(first, min(out, m * tiles.stop))
+    there = np.ascontiguousarray(B[:, :, inputs.start - start : inputs.stop - start].reshape(n * count, -1))
+    back = A[: outputs.stop - first].reshape(-1, n * count)
     return Strip(tiles, inputs, outputs, there, back, np.ascontiguousarray(back.T))
 
 
 class Winograd:
-    """The 3×3 convolution at stride 1 of images (H, C, W, N) with F filters: sizes and transforms, but no images.
+    """The r×r convolution at stride 1 of images (H, C, W, N) with F filters: sizes and transforms, but no images.
 
     Attributes
     ----------
     scratch : dict
         The scratch arrays of each kernel, by its name.
+    why : str
+        What it is good for.
     """
-
-    why = "3×3 at stride 1 with many channels and images: a quarter of the multiplications"
 
     def __init__(self, x: Shape, F: int, window: Window, tuning: Tuning) -> None:
         C, (OH, OW), flipped = x[1], window.output_size((x[0], x[2])), window.flipped
         if flipped is None:
             raise ValueError(f"the input's gradient is no convolution, with {window}")
-        self.x, self.F, self.window, self.tuning = x, F, window, tuning
-        self.forward, self.gradient = Tiles(x, F, window, tuning), Tiles((OH, F, OW, x[3]), C, flipped, tuning)
-        U, taps = Spec((IN, IN, F, C), "float32"), Spec((TAPS * TAPS, F, C), "float32")
+        self.x, self.F, self.window, self.tuning, self.tile = x, F, window, tuning, TILES[window.kernel]
+        tile = self.tile
+        part = "a quarter" if tile.r == 3 else "a sixth"
+        self.why = f"{tile.r}×{tile.r} at stride 1 with many channels and images: {part} of the multiplications"
+        self.forward = Tiles(tile, x, F, window, tuning)
+        self.gradient = Tiles(tile, (OH, F, OW, x[3]), C, flipped, tuning)
+        U, taps = Spec((tile.n, tile.n, F, C), "float32"), Spec((tile.r**2, F, C), "float32")
         summand = [taps if len(tiles.blocks) == 1 else U for tiles in (self.forward, self.gradient)]
         y = OH, F, OW, x[3]
         self.scratch = {
@@ -153,17 +176,18 @@ class Winograd:
     @staticmethod
     def pays(x: Shape, F: int, window: Window, groups: int, dtype: str, tuning: Tuning) -> bool:
         """Whether it exists for this convolution and is faster than the products of rows."""
-        exists = window.kernel == (TAPS, TAPS) and window.stride == window.dilation == (1, 1) and groups == 1
-        exists = exists and dtype == "float32" and window.flipped is not None
-        if not exists:
+        tile = TILES.get(window.kernel)
+        if tile is None or window.stride != (1, 1) or window.dilation != (1, 1):
             return False
-        C, N, (OH, OW) = x[1], x[3], window.output_size((x[0], x[2]))
-        enough = min(C, F) >= tuning.winograd_min_channels and tuning.winograd_min_samples <= N
-        enough = enough and tuning.winograd_min_products <= C * F * N
-        # multiplications for each channel and filter: with few tiles, the 36 products have too few columns to repay the
+        if groups > 1 or dtype != "float32" or window.flipped is None:
+            return False
+        C, N, (OH, OW), taps = x[1], x[3], window.output_size((x[0], x[2])), tile.r**2
+        enough = taps * min(C, F) >= tuning.winograd_min_inner and tuning.winograd_min_samples <= N
+        enough = enough and taps * C * F * N >= tuning.winograd_min_products
+        # multiplications for each channel and filter: with few tiles, the n² products have too few columns to repay the
         # transform of the filters; with small images, most outputs of a tile are beyond the image
-        columns = -(-OH // OUT) * -(-OW // OUT) * N + tuning.winograd_more_columns
-        return enough and IN**2 * columns <= TAPS**2 * OH * OW * N and enabled()
+        columns = -(-OH // tile.m) * -(-OW // tile.m) * N + tuning.winograd_more_columns
+        return enough and tile.n**2 * columns <= taps * OH * OW * N and enabled()
 
     def conv2d(
         self,
@@ -174,9 +198,12 @@ class Winograd:
         y: np.ndarray,
         scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
-        """Write the convolution with w (F, C, 3, 3), bias and activation into y (OH, F, OW, N)."""
+        """Write the convolution with w (F, C, r, r), bias and activation into y (OH, F, OW, N)."""
         U, *arrays, sums = scratch
-        calls = chain(filters(w, G, U), *self.forward.convolve(Pixels(x, sums), U, b, activation, y, arrays))
+        calls = chain(
+            filters(w, self.tile, U),
+            *self.forward.convolve(Pixels(x, sums), U, b, activation, y, arrays),
+        )
         yield checked(calls, partial(self._conv2d_rows, x, w, b, activation, y))
 
     def input_grad(
@@ -185,13 +212,13 @@ class Winograd:
         """Write the convolution of dy with the flipped weight into dx (H, C, W, N)."""
         U, *arrays, sums = scratch
         convolution = self.gradient.convolve(Pixels(dy, sums), U.swapaxes(2, 3), None, None, dx, arrays)
-        calls = chain(filters(w, G[:, ::-1], U), *convolution)
+        calls = chain(filters(w, self.tile, U, flip=True), *convolution)
         yield checked(calls, partial(self._input_grad_rows, dy, w, dx))
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
-        """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, 3, 3)."""
+        """Write ``dw = Gᵀ · Σ dM · Vᵀ · G``, where ``dM = A_hᵀ · dy · A_w``, into dw (F, C, r, r)."""
         *scratch, of_x, of_dy = scratch
         calls = self._weight_grad(Pixels(x, of_x), Pixels(dy, of_dy), dw, scratch)
         yield checked(calls, partial(self._weight_grad_rows, x, dy, dw))
@@ -203,7 +230,7 @@ class Winograd:
             yield from self.forward.inputs(block, x, V, half)
             yield from self.forward.adjoint(block, dy, dM, half)
             yield from self.tuning.products.add_product(matrices(dM), matrices(V), dU, summand if i else None)
-        yield from store(dU, G, summand, dw)
+        yield from store(dU, self.tile, summand, dw)
 
     def grads(
         self,
@@ -217,7 +244,10 @@ class Winograd:
         """Write both gradients of the tiles of dy, transformed once: dx is their convolution, dw its adjoint at x."""
         *scratch, of_x, of_dy = scratch
         by_rows = [partial(self._weight_grad_rows, x, dy, dw), partial(self._input_grad_rows, dy, w, dx)]
-        yield checked(self._grads(Pixels(x, of_x), Pixels(dy, of_dy), w, dw, dx, scratch), partial(run, by_rows))
+        yield checked(
+            self._grads(Pixels(x, of_x), Pixels(dy, of_dy), w, dw, dx, scratch),
+            partial(run, by_rows),
+        )
 
     def _grads(
         self, x: Pixels, dy: Pixels, w: np.ndarray, dw: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
@@ -225,14 +255,14 @@ class Winograd:
         U, summand, *arrays = scratch
         tiles = self.gradient
         dU = U if len(tiles.blocks) == 1 else arrays.pop()  # when dx is there, U is not needed any more
-        yield from filters(w, G[:, ::-1], U)
+        yield from filters(w, self.tile, U, flip=True)
         convolutions = tiles.convolve(dy, U.swapaxes(2, 3), None, None, dx, arrays)
         for i, (block, convolution) in enumerate(zip(tiles.blocks, convolutions, strict=True)):
             V, dM, half = tiles.arrays(block, arrays)
             yield from convolution
             yield from tiles.adjoint(block, x, dM, half)
             yield from self.tuning.products.add_product(matrices(V), matrices(dM), dU, summand if i else None)
-        yield from store(dU, G[:, ::-1], summand, dw)
+        yield from store(dU, self.tile, summand, dw, flip=True)
 
     def _conv2d_rows(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, activation: str | None, y: np.ndarray
@@ -279,32 +309,31 @@ class Block(NamedTuple):
 class Tiles:
     """The tiles of images x (H, C, W, N) for a convolution with F filters, and the blocks that are made at a time."""
 
-    def __init__(self, x: Shape, F: int, window: Window, tuning: Tuning) -> None:
+    def __init__(self, tile: Tile, x: Shape, F: int, window: Window, tuning: Tuning) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
         (top, _), (left, _) = window.padding
-        self.C, self.F, self.N, self.products = C, F, N, tuning.products
-        most = tuning.winograd_max_tiles
+        self.tile, self.C, self.F, self.N, self.products = tile, C, F, N, tuning.products
+        most, n = tuning.winograd_max_tiles, tile.n
         wanted = min(tuning.winograd_min_columns, tuning.winograd_min_columns_per_channel * max(C, F))
-        columns = strips(W, OW, left, most)
-        n = longest(columns)
-        rows = strips(H, OH, top, min(most, -(-wanted // (n * N))))
-        m = longest(rows)
-        together = -(-wanted // (m * n * N))
+        columns = strips(tile, W, OW, left, most)
+        w = longest(columns)
+        rows = strips(tile, H, OH, top, min(most, -(-wanted // (w * N))))
+        h = longest(rows)
+        together = -(-wanted // (h * w * N))
         self.blocks = [Block(r, columns[i : i + together]) for r in rows for i in range(0, len(columns), together)]
         row = max(block.size[1] for block in self.blocks) * N
-        H = OUT * m + TAPS - 1
-        self.channels = max(
-            1, min(max(C, F), tuning.winograd_half_bytes // (4 * H * IN * row))
-        )  # transformed at a time
-        sizes = IN * C * IN * m * row, IN * F * IN * m * row, H * self.channels * IN * n * N
+        H = tile.m * h + tile.r - 1
+        most = tuning.winograd_half_bytes // (4 * H * n * row)
+        self.channels = max(1, min(max(C, F), most))  # transformed at a time
+        sizes = n * C * n * h * row, n * F * n * h * row, H * self.channels * n * w * N
         self.scratch = [Spec((size,), "float32") for size in sizes]
 
     def arrays(self, block: Block, scratch: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Return V (6, C, 6·m, n·N) for a block of m by n tiles, M (6, F, 6·m, n·N), and scratch between the axes."""
+        """Return V (n, C, n·h, w·N) for a block of h by w tiles, M (n, F, n·h, w·N), and scratch between the axes."""
         V, M, half = scratch
-        m, n = block.size
-        shape = IN, -1, IN * m, n * self.N
-        per = IN * prod(shape[2:])
+        (h, w), n = block.size, self.tile.n
+        shape = n, -1, n * h, w * self.N
+        per = n * prod(shape[2:])
         return V[: self.C * per].reshape(shape), M[: self.F * per].reshape(shape), half
 
     def convolve(
@@ -319,7 +348,7 @@ class Tiles:
         """For each block yield the calls that write its convolution, bias and activation into y (OH, F, OW, N)."""
         for block in self.blocks:
             V, M, half = self.arrays(block, scratch)
-            once = matrices(M)[ONE, ONE]
+            once = matrices(M)[self.tile.one, self.tile.one]
             target = y[block.rows.outputs, :, block.columns[0].outputs.start : block.columns[-1].outputs.stop]
             yield chain(
                 self.inputs(block, x, V, half),
@@ -355,41 +384,43 @@ class Tiles:
     def _pieces(
         self, block: Block, H: int, half: np.ndarray, V: np.ndarray
     ) -> Iterator[tuple[slice, Strip, np.ndarray, np.ndarray]]:
-        """Yield channels, columns, their scratch between the axes (H, C, 6, n·N), and their V (6, C, 6·m, n·N)."""
+        """Yield channels, columns, their scratch between the axes (H, C, n, w·N), and their V (n, C, n·h, w·N)."""
         first = block.columns[0].tiles.start
         for c in range(0, V.shape[1], self.channels):
             channels = slice(c, min(c + self.channels, V.shape[1]))
             for columns in block.columns:
                 samples = slice((columns.tiles.start - first) * self.N, (columns.tiles.stop - first) * self.N)
                 piece = V[:, channels, :, samples]
-                shape = H, piece.shape[1], IN, piece.shape[3]
+                shape = H, piece.shape[1], self.tile.n, piece.shape[3]
                 yield channels, columns, half[: prod(shape)].reshape(shape), piece
 
 
 def by_pixel(between: np.ndarray, N: int) -> np.ndarray:
-    """Return (H, C, 6, tiles·N) as (H, C, 6·tiles, N), a view."""
+    """Return (H, C, n, tiles·N) as (H, C, n·tiles, N), a view."""
     return between.reshape(*between.shape[:2], -1, N)
 
 
 def matrices(V: np.ndarray) -> np.ndarray:
-    """Return the matrices (6, 6, C, P) of V (6, C, 6·m, P/m), a view."""
-    return V.reshape(IN, V.shape[1], IN, -1).swapaxes(1, 2)
+    """Return the matrices (n, n, C, P) of V (n, C, n·h, P/h), a view."""
+    return V.reshape(len(V), V.shape[1], len(V), -1).swapaxes(1, 2)
 
 
-def filters(w: np.ndarray, G: np.ndarray, U: np.ndarray) -> Iterator[Call]:
-    """``U = G w Gᵀ`` (6, 6, F, C), with G as a matrix (36, 9), unless the weight is uneven."""
-    by_filter = w.transpose(WEIGHT_ORDER)  # (F, 3, 3, C)
-    yield partial(np.matmul, G, by_filter.reshape(len(w), TAPS * TAPS, -1), _points(U))
+def filters(w: np.ndarray, tile: Tile, U: np.ndarray, flip: bool = False) -> Iterator[Call]:
+    """``U = G w Gᵀ`` (n, n, F, C) of the weight or of the flipped one, unless it is uneven."""
+    by_filter = w.transpose(WEIGHT_ORDER)  # (F, r, r, C)
+    G = tile.G[:, ::-1] if flip else tile.G
+    yield partial(np.matmul, G, by_filter.reshape(len(w), tile.r**2, -1), _points(U))
     yield from taps(by_filter)
 
 
-def store(dU: np.ndarray, G: np.ndarray, taps: np.ndarray, dw: np.ndarray) -> Iterator[Call]:
+def store(dU: np.ndarray, tile: Tile, taps: np.ndarray, dw: np.ndarray, flip: bool = False) -> Iterator[Call]:
     """``dw = Gᵀ · dU · G``, the adjoint of :func:`filters`; scratch for what is sorted by taps."""
-    by_tap = taps.reshape(-1)[: dw.size].reshape(len(dw), TAPS * TAPS, -1)
-    yield partial(np.matmul, G.T, _points(dU), by_tap)  # (F, 9, C)
-    yield partial(setitem, dw.transpose(WEIGHT_ORDER), ..., by_tap.reshape(len(dw), TAPS, TAPS, -1))
+    by_tap = taps.reshape(-1)[: dw.size].reshape(len(dw), tile.r**2, -1)
+    G = tile.G[:, ::-1] if flip else tile.G
+    yield partial(np.matmul, G.T, _points(dU), by_tap)  # (F, r², C)
+    yield partial(setitem, dw.transpose(WEIGHT_ORDER), ..., by_tap.reshape(len(dw), tile.r, tile.r, -1))
 
 
 def _points(U: np.ndarray) -> np.ndarray:
-    """U (6, 6, F, C) as (F, 36, C), a view."""
-    return U.reshape(IN * IN, *U.shape[2:]).swapaxes(0, 1)
+    """U (n, n, F, C) as (F, n², C), a view."""
+    return U.reshape(-1, *U.shape[2:]).swapaxes(0, 1)

@@ -135,8 +135,8 @@ ALWAYS = -(1 << 20)
 
 
 def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
-    def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32", samples=8, least=8):
-        window = make_window(3, stride, padding)
+    def of(channels, filters, groups=1, stride=1, padding=1, dtype="float32", samples=8, least=8, kernel=3):
+        window = make_window(kernel, stride, padding)
         tuning = Tuning(im2col_min_filters=least, winograd_more_columns=ALWAYS)
         return algorithm((5, channels, 5, samples), filters, window, groups, np.dtype(dtype), tuning)
 
@@ -149,7 +149,7 @@ def test_the_searches_reach_every_algorithm_of_the_numpy_backend():
     assert kind(256, 256, samples=1) is kind(4, 40, samples=1) is Im2col  # few columns
     rows = of(12, 37), of(11, 34), of(12, 12, stride=2), of(12, 12, padding=3)
     assert [type(one) is Rows and one.flipped is not None for one in rows] == [True, False, False, False]
-    assert kind(32, 32) is kind(16, 16, samples=32) is Winograd
+    assert kind(32, 32) is kind(16, 16, samples=32) is kind(32, 32, kernel=5, padding=2) is Winograd
     assert kind(32, 31) is kind(15, 64, samples=32) is kind(64, 64, samples=7) is Rows
     assert kind(32, 33, stride=2) is kind(32, 33, padding=3) is Rows
     assert kind(64, 64, groups=2) is kind(32, 33, dtype="float64") is Rows
@@ -290,13 +290,14 @@ def both_gradients(its, x, dy, w, window):
 
 @st.composite
 def winograd_problems(draw):
-    """Random x, w, b, dy of 3x3 convolutions at stride 1, with up to three tiles of outputs along each axis."""
-    padding = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(2))
-    size = [draw(st.integers(max(1, 3 - sum(pads)), 12)) for pads in padding]
+    """Random x, w, b, dy of r×r convolutions at stride 1, with up to three tiles of outputs along each axis."""
+    r = draw(st.sampled_from([3, 5]))
+    padding = tuple((draw(st.integers(0, r - 1)), draw(st.integers(0, r - 1))) for _ in range(2))
+    size = [draw(st.integers(max(1, r - sum(pads)), 12)) for pads in padding]
     n, channels, filters = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(seeds))
-    x, w = rng.standard_normal((n, channels, *size)), rng.standard_normal((filters, channels, 3, 3))
-    dy = rng.standard_normal((n, filters, *naive.output_size(size, (3, 3), 1, padding, 1)))
+    x, w = rng.standard_normal((n, channels, *size)), rng.standard_normal((filters, channels, r, r))
+    dy = rng.standard_normal((n, filters, *naive.output_size(size, (r, r), 1, padding, 1)))
     return x, w, rng.standard_normal(filters), dy, {"stride": 1, "padding": padding, "dilation": 1, "groups": 1}
 
 
@@ -314,7 +315,7 @@ def test_winograd_convolutions(problem, way, most, columns, half, kind):
     x, w, b, dy, arguments = problem
     window = window_of(w, arguments)
     sizes = {"winograd_max_tiles": most, "winograd_min_columns": columns, "winograd_half_bytes": half}
-    sizes |= dict.fromkeys(("winograd_min_channels", "winograd_min_samples", "winograd_min_products"), 1)
+    sizes |= dict.fromkeys(("winograd_min_inner", "winograd_min_samples", "winograd_min_products"), 1)
     sizes["winograd_more_columns"] = ALWAYS
     its = subject(get_backend("numpy"), **way, **sizes)
     x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
@@ -336,13 +337,14 @@ def test_winograd_convolutions(problem, way, most, columns, half, kind):
         assert np.abs(actual - exact).max() <= 1e-5 * uncancelled.max()
 
 
+@pytest.mark.parametrize("r", [3, 5])
 @pytest.mark.parametrize(("channels", "size"), [(32, 16), (512, 8)])
-def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels, size):
+def test_winograd_errors_are_at_most_2e_5_of_the_largest_output(channels, size, r):
     """As they are documented; images that are not centred, as after a ReLU, are the worse case."""
-    backend, window = get_backend("numpy"), make_window(3, 1, 1)
+    backend, window = get_backend("numpy"), make_window(r, 1, r // 2)
     x, dy = (normal(8, channels, size, size, seed=seed, dtype="float32") for seed in (0, 2))
     x = np.abs(x)
-    w = normal(channels, channels, 3, 3, seed=1, dtype="float32")
+    w = normal(channels, channels, r, r, seed=1, dtype="float32")
     assert isinstance(algorithm(rows(x).shape, channels, window, 1, x.dtype), Winograd)
     x8, w8, dy8 = (rows(x).astype("f8"), w.astype("f8"), rows(dy).astype("f8"))
     for kernel, arguments, exact in [

@@ -9,7 +9,7 @@ from helpers import images, normal, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from im2colnet_numpy.algorithms import algorithm
-from im2colnet_numpy.locality import UNEVEN, Pixels, taps
+from im2colnet_numpy.locality import LIMIT, UNEVEN, Pixels, taps
 from im2colnet_numpy.winograd import Winograd
 
 import im2colnet as ic
@@ -62,7 +62,9 @@ def problems(draw):
     n, size = draw(st.integers(8, 10)), [draw(st.integers(5, 22)) for _ in range(2)]
     channels = filters = draw(st.integers(16, 40))
     padding = draw(st.integers(0, 2))
-    if kind != "winograd":
+    if kind == "winograd":
+        kernel = draw(st.sampled_from([3, 5]))
+    else:
         n, kernel = draw(st.integers(1, 4)), draw(st.integers(1, 4))
         stride, dilation = draw(st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2)]))
         padding = draw(st.integers(0, kernel - 1))
@@ -116,13 +118,14 @@ def test_an_extreme_number_reaches_what_it_reaches_in_the_textbook(problem, extr
 @pytest.mark.parametrize("size", [4, 9, 16])
 @pytest.mark.parametrize("value", [1e3, 3e4, 65535, 1e6, 1e15, 3e38, np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["x", "dy"])
-def test_winograd_keeps_an_extreme_number_within_its_windows(which, value, size):
+@pytest.mark.parametrize("r", [3, 5])
+def test_winograd_keeps_an_extreme_number_within_its_windows(r, which, value, size):
     x, w, dy = (
         normal(16, 32, size, size, dtype="f4"),
-        normal(32, 32, 3, 3, seed=1, dtype="f4") / 16,
+        normal(32, 32, r, r, seed=1, dtype="f4") / 16,
         normal(16, 32, size, size, seed=2, dtype="f4"),
     )
-    window = make_window(3, 1, 1)
+    window = make_window(r, 1, r // 2)
     assert isinstance(algorithm(rows(x).shape, 32, window, 1, x.dtype), Winograd)
     changed = {"x": x.copy(), "w": w, "dy": dy.copy()}
     at = 3, 5, 1, size - 1
@@ -169,12 +172,27 @@ def test_what_is_fused_with_a_convolution_keeps_it_too(end, value):
     assert change.max() < 1e-5 * np.abs(expected).max()
 
 
-def test_products_that_overflow_only_between_are_finite():
+@pytest.mark.parametrize("r", [3, 5])
+def test_products_that_overflow_only_between_are_finite(r):
     """Winograd's sums of a tile would overflow."""
-    x, w = np.full((8, 16, 8, 8), 1e35, "f4"), np.full((16, 16, 3, 3), 1.0, "f4")
+    x, w = np.full((32, 16, 8, 8), 1e35, "f4"), np.full((16, 16, r, r), 1.0, "f4")
     w[:, ::2] = -1
-    assert np.isfinite(F.conv2d(x, w, padding=1)).all()
-    assert np.isfinite(F.conv2d_input(x.shape, w, x, padding=1)).all()
+    assert isinstance(algorithm(rows(x).shape, 16, make_window(r, 1, r // 2), 1, x.dtype), Winograd)
+    assert np.isfinite(F.conv2d(x, w, padding=r // 2)).all()
+    assert np.isfinite(F.conv2d_input(x.shape, w, x, padding=r // 2)).all()
+
+
+@pytest.mark.parametrize("r", [3, 5])
+def test_winograd_is_finite_up_to_its_limit(r):
+    """Where images and weights are just accepted, the sums of products of 512 channels are far from infinity."""
+    size = 0.5 * LIMIT / 512**0.5
+    x, w = normal(16, 512, 8, 8, dtype="f4"), normal(16, 512, r, r, seed=1, dtype="f4")
+    x, w = (a * np.float32(size / np.abs(a).max()) for a in (x, w))
+    accepted = [*Pixels(rows(x), np.empty(x.size, "f4")).until(8), *taps(w.transpose(0, 2, 3, 1))]
+    assert all(call() is not UNEVEN for call in accepted)
+    assert isinstance(algorithm(rows(x).shape, 16, make_window(r, 1, r // 2), 1, x.dtype), Winograd)
+    for result in F.conv2d(x, w, padding=r // 2), F.conv2d_weight(x, w.shape, x[:, :16], padding=r // 2):
+        assert np.isfinite(result).all()
 
 
 @pytest.mark.parametrize("data", ["normal", "positive", "sparse", "half black", "scales", "gradients"])
