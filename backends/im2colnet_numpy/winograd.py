@@ -5,7 +5,8 @@ channel, not m²·r² (Lavin & Gray 2015, arXiv:1509.09308):
 
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A
 
-F(4×4, 3×3) has a quarter of the multiplications, 36 instead of 144, F(4×4, 5×5) a sixth, 64 instead of 400.
+F(4×4, 3×3) has 36 multiplications instead of 144, F(4×4, 4×4) 49 instead of 256, F(4×4, 5×5) 64 instead of 400,
+F(3×3, 6×6) 64 instead of 324, F(2×2, 7×7) 64 instead of 196.
 
 All tiles of a strip of an axis are transformed at once, by a matrix that holds the transform of a tile for each of
 them, shifted by m: B (n·tiles, inputs), and A (outputs, n·tiles) back. A tile's inputs in the padding have no column in
@@ -22,11 +23,11 @@ first, then the channel, then the height's n, so that both transforms and the pr
 memory. The adjoint of each line gives the weight's gradient. If the input's is wanted as well it is the adjoint of that
 convolution of dy (see :mod:`im2colnet_numpy.rows`), whose V serves both.
 
-Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest with 3×3 taps, and 8e-6 with 5×5,
-where the products of rows are off by 4e-7; with 512 channels a test keeps both below 2e-5. That is of the largest
-output of the tile, also for an output whose window does not hold what made it large. So images with outliers, NaN or
-infinity are convolved by rows, and with them all images of the call (see :mod:`im2colnet_numpy.locality`).
-``IM2COLNET_WINOGRAD=0`` switches it off.
+Exact in exact arithmetic. In float32 an output is off by some 3e-6 of the largest with 3×3 taps, and 5e-6 to 1e-5 with
+more, where the products of rows are off by 4e-7; with 512 channels tests keep it below 2e-5, and a weight's gradient of
+more than 3×3 taps below 3e-5. That is of the largest output of the tile, also for an output whose window does not hold
+what made it large. So images with outliers, NaN or infinity are convolved by rows, and with them all images of the call
+(see :mod:`im2colnet_numpy.locality`). ``IM2COLNET_WINOGRAD=0`` switches it off.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ from im2colnet_numpy.tuning import Tuning
 
 FEW_IMAGES = 8  # images that are convolved by rows at a time, where they must be
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0)  # and infinity (Barabasz et al. 2020, arXiv:1803.10986)
+MOST_POINTS = len(POINTS) + 1
+FEWEST_TAPS, MOST_TAPS = 3, 7  # of a kernel along an axis
 
 
 def enabled() -> bool:
@@ -99,7 +102,8 @@ class Tile:
         self.one = points.index(1)
 
 
-TILES = {(tile.r, tile.r): tile for tile in (Tile(4, 3), Tile(4, 5))}  # by kernel
+#: By the kernel: 4 outputs along an axis, or what 8 points give. With 9 points F(3×3, 7×7) is off by 2e-4.
+TILES = {(r, r): Tile(min(4, MOST_POINTS + 1 - r), r) for r in range(FEWEST_TAPS, MOST_TAPS + 1)}
 
 
 class Strip(NamedTuple):
@@ -156,8 +160,8 @@ class Winograd:
             raise ValueError(f"the input's gradient is no convolution, with {window}")
         self.x, self.F, self.window, self.tuning, self.tile = x, F, window, tuning, TILES[window.kernel]
         tile = self.tile
-        part = "a quarter" if tile.r == 3 else "a sixth"
-        self.why = f"{tile.r}×{tile.r} at stride 1 with many channels and images: {part} of the multiplications"
+        r, part = tile.r, tile.n**2 / (tile.m * tile.r) ** 2
+        self.why = f"{r}×{r} at stride 1 with many channels and images: {part:.0%} of the multiplications"
         self.forward = Tiles(tile, x, F, window, tuning)
         self.gradient = Tiles(tile, (OH, F, OW, x[3]), C, flipped, tuning)
         U, taps = Spec((tile.n, tile.n, F, C), "float32"), Spec((tile.r**2, F, C), "float32")
@@ -182,8 +186,8 @@ class Winograd:
         if groups > 1 or dtype != "float32" or window.flipped is None:
             return False
         C, N, (OH, OW), taps = x[1], x[3], window.output_size((x[0], x[2])), tile.r**2
-        enough = taps * min(C, F) >= tuning.winograd_min_inner and tuning.winograd_min_samples <= N
-        enough = enough and taps * C * F * N >= tuning.winograd_min_products
+        enough = min(C, F) >= tuning.winograd_min_channels[tile.r - FEWEST_TAPS]
+        enough = enough and tuning.winograd_min_samples <= N and tuning.winograd_min_products <= taps * C * F * N
         # multiplications for each channel and filter: with few tiles, the n² products have too few columns to repay the
         # transform of the filters; with small images, most outputs of a tile are beyond the image
         columns = -(-OH // tile.m) * -(-OW // tile.m) * N + tuning.winograd_more_columns

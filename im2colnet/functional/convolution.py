@@ -113,7 +113,7 @@ def conv2d(
     Notes
     -----
     NaN and infinity reach the outputs whose windows hold them and no other. A finite outlier, however large, changes
-    other outputs by less than 1e-3 of the largest of these: products of 3×3 kernels in float32 may take Winograd's
+    other outputs by less than 1e-3 of the largest of these: 3×3 to 7×7 kernels in float32 may take Winograd's
     algorithm (docs/how-it-works.md says where, and what remains), unless ``IM2COLNET_WINOGRAD=0`` is set.
     """
     check_images(input=input)
