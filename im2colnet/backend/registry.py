@@ -30,6 +30,9 @@ BUILT_IN = {
 }
 OWN = {entry.partition(":")[0] for entry in BUILT_IN.values()}  # their packages, which the library's tests check
 
+#: the backend that is faster where the package of its name is installed, in place of the default
+FASTER = "numba"
+
 #: backends by the names that they were asked for by
 started: dict[str, Backend] = {}
 _context: ContextVar[Backend | None] = ContextVar("im2colnet_backend", default=None)
@@ -111,6 +114,15 @@ def backend_names() -> list[str]:
     return sorted(_sources())
 
 
+def unused(name: str | None) -> str:
+    """Say that a faster backend is installed and not used; empty where it is not, or ``name`` or the user chose one."""
+    from importlib.util import find_spec
+
+    if name or os.environ.get(VARIABLE) or not find_spec(FASTER):
+        return ""
+    return f"{FASTER} is installed and not used: {VARIABLE}={FASTER} trains faster"
+
+
 def version_of(name: str) -> str:
     """Return the version of the distribution that provides a backend; empty if it is not known."""
     if name in BUILT_IN:
@@ -144,12 +156,12 @@ def _owner(name: str, array: Any) -> Backend:
     selected = _find()
     if selected.owns(array):
         return selected
-    for candidate in started.values():
-        if candidate.owns(array):
-            return candidate
-    if module in BUILT_IN:
+    if module in BUILT_IN:  # before those that were started earlier and take the same arrays
         device = getattr(getattr(array, "device", None), "id", 0)  # NumPy's arrays are on none
         candidate = _find(f"{module}:{device}" if device else module)
+        if candidate.owns(array):
+            return candidate
+    for candidate in started.values():
         if candidate.owns(array):
             return candidate
     known = (n for n in sorted(_sources()) if n not in BUILT_IN or n in sys.modules)  # nobody has arrays of others

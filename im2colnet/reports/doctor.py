@@ -186,5 +186,7 @@ def text(report: dict[str, Any]) -> str:
             f" copies {amount(report['copy'], 1000)}B/s",
         )
     )
+    if report.get("hint"):
+        rows.append(("hint", report["hint"]))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {value}" for name, value in rows)

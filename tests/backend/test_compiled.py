@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from narrow_module import NarrowBackend
 from starting import finish, start
 
 pytest.importorskip("numba")
@@ -19,6 +20,7 @@ from im2colnet_numba.compile import compiled
 from numba.core.compiler_lock import global_compiler_lock
 
 import im2colnet as ic
+from im2colnet.backend.registry import backend_of
 from im2colnet.files import cache_folder
 
 X = np.arange(5, dtype="float32")
@@ -422,15 +424,22 @@ def test_a_numba_that_may_not_compile_is_refused():
 def test_numba_is_imported_only_by_its_backend():
     script = """
 import sys, numpy as np, im2colnet as ic
-import im2colnet.functional as F
-x = np.ones((1, 1, 5, 5), "float32")
-F.relu(x)
+ic.functional.relu(np.ones((1, 1, 5, 5), "float32"))
+ic.Trainer(ic.models.notebook().init(0)).step(np.ones((2, 1, 8, 8), "float32"), [0, 1])
 assert "numba" not in sys.modules
 ic.get_backend("numba")
 assert "numba" in sys.modules
-assert ic.backend.registry.backend_of(x=x).name == "numpy"
-with ic.use_backend("numba"):
-    assert ic.backend.registry.backend_of(x=x).name == "numba"
 """
     done = finish(script=script, variables={"IM2COLNET_BACKEND": None})
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("nothing_started")
+def test_numpys_arrays_are_numpys_unless_numba_is_selected(monkeypatch):
+    monkeypatch.delenv("IM2COLNET_BACKEND", raising=False)
+    ic.get_backend("numba")
+    assert backend_of(x=X).name == "numpy"
+    with ic.use_backend("numba"):
+        assert backend_of(x=X).name == "numba"
+    with ic.use_backend(NarrowBackend()):  # whose arrays are others; numba was started before numpy
+        assert backend_of(x=X).name == "numpy"

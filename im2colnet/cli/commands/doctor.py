@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from im2colnet.backend.registry import VARIABLE, get_backend
+from im2colnet.backend.registry import VARIABLE, get_backend, unused
 from im2colnet.cli.arguments import Commands, add_command, add_machine
 from im2colnet.cli.report import Report
 from im2colnet.reports import doctor
@@ -29,5 +29,5 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Compare the backend's kernels with float64 and time it; the exit code is 1 if a result is wrong."""
-    facts = doctor.examine(get_backend())
+    facts = doctor.examine(get_backend()) | {"hint": unused(args.backend)}
     return Report(facts, lambda facts, width: doctor.text(facts), code=0 if facts["correct"] else 1)

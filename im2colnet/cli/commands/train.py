@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from im2colnet.backend.registry import unused
 from im2colnet.cli import callbacks, fine_tuning
 from im2colnet.cli.arguments import (
     Commands,
@@ -177,7 +178,7 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
     trainer, record, images, held_out, augment, normalize, said = training
     talk = sys.stderr if args.json else sys.stdout
     if not args.quiet:
-        print(_start_text(training, terminal.columns(talk)), file=talk)
+        print(_start_text(training, unused(args.backend), terminal.columns(talk)), file=talk)
     if said:
         print(said, file=talk)
     if trainer.epoch >= record.epochs:
@@ -311,7 +312,7 @@ def _given(value: float | None, default: float) -> float:
 # ---------------------------------------------------------------------- what it says
 
 
-def _start_text(training: Training, width: int | None) -> str:
+def _start_text(training: Training, hint: str, width: int | None) -> str:
     trainer, record, images, held_out, augment, normalize, _ = training
     rows = {
         "data": f"{images.name}, {len(images):,} training and {len(held_out):,} test images"
@@ -322,6 +323,7 @@ def _start_text(training: Training, width: int | None) -> str:
         "network": f"{record.model}, {trainer.net.graph.size:,} parameters" + fine_tuning.frozen_text(trainer.net),
         "steps": f"batches of {record.batch_size}, {optimizer_text(trainer.optimizer)}"
         + fine_tuning.settings_text(trainer),
+        **({"hint": hint} if hint else {}),
     }
     return fields(rows, width) + "\n"
 
