@@ -21,7 +21,6 @@ from im2colnet_numpy.tuning import DEFAULT, Tuning
 from im2colnet.backend import Backend, Division
 from im2colnet_numba import cache
 from im2colnet_numba.compile import lanes
-
 from im2colnet_numba.normalization import NumbaNormalization
 from im2colnet_numba.updates import NumbaUpdates
 
