@@ -18,6 +18,7 @@ from im2colnet.backend.base import Backend
 from im2colnet.backend.division import Division, shard_sizes
 from im2colnet.backend.kernel import Kernel, kernel, like, one_like
 from im2colnet.backend.normalization import Statistics, normalizing
+from im2colnet.backend.pooling import position_type
 from im2colnet.errors import memory_for
 from im2colnet.types import ALIGNMENT, HALF, ITEM_BYTES, Array, Call, Choice, Shape, Spec, accumulator, run
 
@@ -43,6 +44,7 @@ __all__ = [
     "memory_for",
     "normalizing",
     "one_like",
+    "position_type",
     "run",
     "shard_sizes",
 ]

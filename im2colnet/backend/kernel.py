@@ -97,6 +97,10 @@ class Kernel(Generic[P]):
         bound: dict[str, Any] = self.signature.bind(*args, **options).arguments
         return bound
 
+    def takes(self, name: str) -> bool:
+        """Whether it has the argument ``name``."""
+        return name in self._names[1]
+
     def __set_name__(self, owner: type, name: str) -> None:
         overridden = inherited(owner, name)
         if overridden:
@@ -158,10 +162,14 @@ class PlainKernel(Kernel[P]):
     def __init__(self, function: Callable[..., Any], overridden: Kernel[P]) -> None:
         super().__init__(function)
         own = self.signature.parameters.values()
-        self._takes = {p.name for p in own} | (set(PROVIDED) | {"activation"} if _takes_any(own) else set())
+        self._named = {p.name for p in own}
+        self._takes = self._named | (set(PROVIDED) | {"activation"} if _takes_any(own) else set())
         self.signature = overridden.signature
         self._result = overridden._result
         self._scratch = overridden._scratch if "scratch" in self._takes else None
+
+    def takes(self, name: str) -> bool:
+        return name in self._named  # one that takes any need not know what this one is
 
     def __set_name__(self, owner: type, name: str) -> None:
         pass  # its rules are those of the kernel it overrides
@@ -216,6 +224,10 @@ class BoundKernel(Generic[P]):
         """
         with self._backend.context():
             return self._kernel.prepare(self._backend, args, _by_new_names(options))
+
+    def takes(self, name: str) -> bool:
+        """Whether the kernel has the argument ``name``; that of an older plug-in may lack one."""
+        return self._kernel.takes(name)
 
     def scratch(self, *args: P.args, **options: P.kwargs) -> list[Spec]:
         """Return the scratch arrays that ``scratch`` holds for these arguments, arrays or a :class:`Spec` of each."""

@@ -41,6 +41,10 @@ def statistics_shape(x: Shape, over: tuple[int, ...]) -> Shape:
     return tuple(1 if axis in over else n for axis, n in enumerate(x))
 
 
+def _slope(backend: Any, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any) -> list[Spec]:
+    return [] if activation is None else backend.activation_grad.scratch(y, dy, activation)
+
+
 def _set_norm(backend: Any, x: Spec, over: tuple[int, ...], **others: Any) -> list[Spec]:
     wide = accumulator(x.dtype)
     copy = [] if wide == x.dtype else [Spec(x.shape, wide)]
@@ -88,17 +92,32 @@ class Normalization(Activation):
 
         yield compute
 
-    @kernel(result=_two_sums)
+    @kernel(result=_two_sums, scratch=_slope)
     def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Array = None, scratch: Any = None
+        self,
+        x: Array,
+        mean: Array,
+        dy: Array,
+        y: Array | None = None,
+        activation: str | None = None,
+        dz: Array = None,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        """Σdy and Σdy·(x - mean) of each channel into ``out`` (2, C), float64."""
+        """Σdz and Σdz·(x - mean) of each channel into ``out`` (2, C), float64.
+
+        dz is the gradient of the normalised images z: ``dy``, or with an ``activation`` f that made ``y = f(z)``, one
+        whose formula reads y, ``dz = f'(z)·dy``. That is written to ``dz``, which may be ``dy``.
+        """
+        if activation:
+            yield from self.activation_grad.prepare(y, dy, activation, out=dz, scratch=scratch)
+        of_z = dz if activation else dy
 
         def compute() -> None:
             k = mean.astype(x.dtype)
             centred = x - k[:, None, None]
-            out[0] = dy.sum(axis=(2, 3)).astype("float64").sum(0)
-            out[1] = (dy * centred).sum(axis=(2, 3)).astype("float64").sum(0) - (mean - k) * out[0]
+            out[0] = of_z.sum(axis=(2, 3)).astype("float64").sum(0)
+            out[1] = (of_z * centred).sum(axis=(2, 3)).astype("float64").sum(0) - (mean - k) * out[0]
 
         yield compute
 

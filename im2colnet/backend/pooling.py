@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from math import inf
+from math import inf, prod
 from operator import setitem
 from typing import Any
 
 from im2colnet.backend.arrays import Arrays
-from im2colnet.backend.kernel import kernel, like
+from im2colnet.backend.kernel import kernel
 from im2colnet.types import Array, Call, Spec
 from im2colnet.window import Pair, Tap, Window
 
@@ -25,29 +25,61 @@ def _image(backend: Any, dy: Spec, size: Pair, **others: Any) -> Spec:
     return Spec((size[0], dy.shape[1], size[1], dy.shape[3]), dy.dtype)
 
 
+def _pixels(backend: Any, x: Spec | None, **others: Any) -> Spec:
+    if x is None:
+        raise TypeError("max_pool2d_grad() needs out=, since without x it does not know the image's size")
+    return x
+
+
+def position_type(window: Window) -> str:
+    """Return the narrowest integer type that numbers the taps of a window."""
+    taps = prod(window.kernel)
+    return "uint8" if taps <= 1 << 8 else "int16" if taps <= 1 << 15 else "int32"
+
+
 class Pooling(Arrays):
     """Kernels of pooling on images (H, C, W, N)."""
 
+    def saves_positions(self, window: Window) -> bool:
+        """Whether a training step saves the positions of maxima, so that the gradient reads neither x nor y."""
+        return True
+
     @kernel(result=pooled)
-    def max_pool2d(self, x: Array, window: Window, out: Array = None, scratch: Any = None) -> Iterator[Call]:
-        """Largest value of each window; padding never wins. (OH, C, OW, N)."""
+    def max_pool2d(
+        self, x: Array, window: Window, positions: Array = None, out: Array = None, scratch: Any = None
+    ) -> Iterator[Call]:
+        """Largest value of each window; padding never wins. (OH, C, OW, N).
+
+        ``positions``, of the same shape and of the type that :func:`position_type` returns, gets the tap of each
+        maximum, as :meth:`first_maximum` numbers them.
+        """
         yield partial(setitem, out, ..., -inf)
         for _, _, outputs, inputs in window.pairs((x.shape[0], x.shape[2])):
             target = out[outputs]
             yield partial(self.xp.maximum, target, x[inputs], out=target)
+        if positions is not None:
+            yield lambda: setitem(positions, ..., self.first_maximum(x, window))
 
-    @kernel(result=like("x"))
+    @kernel(result=_pixels)
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, scratch: Any = None
+        self,
+        x: Array | None,
+        y: Array | None,
+        dy: Array,
+        window: Window,
+        positions: Array = None,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         """Give ``dy`` to the first maximum (in row-major order) of each window, or to its last NaN, as PyTorch does.
 
-        A window that sees padding alone gives it to no pixel.
+        A window that sees padding alone gives it to no pixel. With the ``positions`` that :meth:`max_pool2d` has
+        written, x and y are not read and may be None; ``out`` must then be given.
         """
-        size, zero, KW = (x.shape[0], x.shape[2]), dy.dtype.type(0), window.kernel[1]
+        size, zero, KW = (out.shape[0], out.shape[2]), dy.dtype.type(0), window.kernel[1]
 
         def compute() -> None:
-            tap = self.first_maximum(x, window)
+            tap = self.first_maximum(x, window) if positions is None else positions
             out[...] = 0
             for i, j, outputs, inputs in window.pairs(size):  # no product with a mask: infinity times 0 is NaN
                 out[inputs] = out[inputs] + self.xp.where(tap[outputs] == i * KW + j, dy[outputs], zero)

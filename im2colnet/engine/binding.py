@@ -28,7 +28,8 @@ Name = tuple[tuple[int, ...], int]
 class BackwardArrays(NamedTuple):
     """The arrays of a backward step: its gradients, and (new, earlier, sum) for each two gradients that are added."""
 
-    dy: Array
+    first: Array  #: what the first of ``shard_grad_sums`` and ``backward`` gets
+    dy: Array  #: what ``backward`` gets
     dxs: list[Array | None]
     adds: list[tuple[Array, Array, Array]]
 
@@ -120,10 +121,10 @@ class BoundPlan:
         arrays = self._backward[i]
         ctx.grads = grads
         if kind == "grad_sums":
-            layer.shard_grad_sums(arrays.dy, ctx)
+            layer.shard_grad_sums(arrays.first, ctx)
             return
         needs = self.plan.needs[i]
-        if not (needs.view or needs.gradient_passes):
+        if not (needs.view or needs.gradient_passes or i in self.plan.activations):
             ctx.dxs = arrays.dxs
             backward(layer, ctx, arrays, self._calls("backward", i, row, arrays.dy))
         for new, old, total in arrays.adds:
@@ -171,7 +172,8 @@ class BoundPlan:
         return band.layer, its
 
     def _bind_backward(self, i: int, writes: dict[int, Buffer], adds: dict[int, tuple[Buffer, Buffer]]) -> None:
-        plan, node = self.plan, self.plan.graph.nodes[i]
+        plan, nodes, ctx = self.plan, self.plan.graph.nodes, self.contexts[i]
+        node = nodes[i]
 
         def bind(buffer: Buffer, position: int) -> Array:
             return self._bind(buffer, plan.shapes[node.inputs[position]], plan.dtype)
@@ -179,7 +181,13 @@ class BoundPlan:
         dy = self._bind(plan.gradients[node.output], plan.shapes[node.output], plan.dtype)
         dxs = [bind(writes[p], p) if p in writes else None for p in range(len(node.inputs))]
         sums = [(bind(writes[p], p), bind(old, p), bind(total, p)) for p, (old, total) in adds.items()]
-        self._backward[i] = BackwardArrays(dy, dxs, sums)
+        first = dy
+        if i in plan.joined:  # dy is the gradient of what the activation is given
+            following = nodes[plan.joined[i]]
+            ctx.dz, first = dy, self._bind(plan.gradients[following.output], plan.shapes[following.output], plan.dtype)
+            if not node.layer.joins_batch(training=True):
+                dy = first
+        self._backward[i] = BackwardArrays(first, dy, dxs, sums)
 
 
 class Shard(NamedTuple):

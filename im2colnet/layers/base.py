@@ -106,6 +106,9 @@ class Context:
         Where ``backward`` writes the gradient of each parameter.
     sums : Array
         For a layer with ``batch_sums``: this shard's sums; after the join, the sums of the whole batch.
+    dz : Array or None
+        Where :meth:`Layer.needs_with_slope` has promised that the layer writes the gradient of what ``activation`` was
+        given: then ``dy`` is the gradient of ``y``, which the activation has made. It may be ``dy``.
     step_sums : Array
         For a layer with ``step_sums``: where ``forward`` writes this shard's sums, (step_sums, C), while training; in
         ``finish_step`` the sums of the whole batch.
@@ -130,6 +133,7 @@ class Context:
     step_sums: Array
     samples: int
     key: tuple[int, ...]
+    dz: Any = None
 
     if TYPE_CHECKING:  # a layer's own values
 
@@ -273,6 +277,14 @@ class Layer:
         """Say which arrays a run must provide."""
         return Needs()
 
+    def needs_with_slope(self, x: Shape, y: Shape, dtype: str, backend: Backend, activation: str) -> Needs | None:
+        """Say which arrays training needs if the backward pass begins with the gradient of the activation that follows.
+
+        That is, the first of ``shard_grad_sums`` and ``backward`` also writes :attr:`Context.dz`, and ``y`` is kept for
+        it. None if it does not: then the activation's layer makes its gradient. Only a layer that ``fuses`` is asked.
+        """
+        return None
+
     def flops(self, x: Shape, y: Shape) -> int:
         """Floating-point operations of a forward pass; a multiply-add counts as two."""
         return prod(y)
@@ -325,6 +337,12 @@ class Layer:
         As for :meth:`keeps`, it does not in a class that is derived from it and defines the backward pass anew.
         """
         return cls._first(name, "backward", "prepare_backward") == name
+
+    @classmethod
+    def joins_slope(cls) -> bool:
+        """Whether what a class says by ``needs_with_slope`` holds for its backward pass, as for :meth:`keeps`."""
+        passes = "shard_grad_sums", "backward", "prepare_backward"
+        return cls._first("needs_with_slope", *passes) == "needs_with_slope"
 
     @classmethod
     def _first(cls, *names: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from operator import setitem
@@ -108,9 +108,17 @@ class RunningNorm(Layer):
             backward=line | (self._grad_sums_scratch(x, dtype, backend) if learning else {}),
         )
 
-    def _grad_sums_scratch(self, x: Shape, dtype: str, backend: Backend) -> Scratch:
+    def _grad_sums_scratch(self, x: Shape, dtype: str, backend: Backend, activation: str | None = None) -> Scratch:
         images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
-        return {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images)}
+        slope = {} if activation is None else {"y": images, "activation": activation, "dz": images}
+        return {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images, **slope)}
+
+    def _write_grad_sums(self, dy: Array, mean: Array, sums: Array, ctx: Context) -> Iterator[Call]:
+        """Write ``[Σdz, Σdz·(x - mean)]``, and dz if the activation's gradient is not made yet."""
+        scratch = ctx.scratch["batch_norm_grad_sums"]
+        slope = {} if ctx.dz is None else {"y": as_rows(ctx.y), "activation": ctx.activation, "dz": as_rows(ctx.dz)}
+        make = ctx.backend.batch_norm_grad_sums.prepare
+        yield from make(as_rows(ctx.x), mean, as_rows(dy), **slope, out=sums, scratch=scratch)
 
     def _settled_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         """``dx = scale·dy``, where the running statistics are frozen: they do not depend on x."""
@@ -124,9 +132,9 @@ class RunningNorm(Layer):
 
         yield read
         if self.learning():
-            scratch = ctx.scratch["batch_norm_grad_sums"]
-            yield from backend.batch_norm_grad_sums.prepare(as_rows(ctx.x), mean, as_rows(dy), sums, scratch=scratch)
+            yield from self._write_grad_sums(dy, mean, sums, ctx)
             yield from self._gradients(ctx, sums, inverse)
+            dy = dy if ctx.dz is None else ctx.dz
         if ctx.dx is not None:
             out, scratch = as_rows(ctx.dx), ctx.scratch["channel_affine"]
             yield from backend.channel_affine.prepare(as_rows(dy), line[0], line[1], out=out, scratch=scratch)
@@ -187,6 +195,12 @@ class BatchNorm(RunningNorm):
         }
         return Needs(output=False, forward=affine, backward=two, sums=sums, grad_sums=grad_sums)
 
+    def needs_with_slope(self, x: Shape, y: Shape, dtype: str, backend: Backend, activation: str) -> Needs | None:
+        if not backend.batch_norm_grad_sums.takes("activation") or (self.settled and not self.learning()):
+            return None
+        needs, sums = self.needs(x, y, dtype, backend, True), self._grad_sums_scratch(x, dtype, backend, activation)
+        return replace(needs, backward=needs.backward | sums) if self.settled else replace(needs, grad_sums=sums)
+
     def flops(self, x: Shape, y: Shape) -> int:
         return 2 * prod(x)
 
@@ -239,13 +253,13 @@ class BatchNorm(RunningNorm):
         run(ctx.prepared("line", (sums,), lambda: make(sums, n, eps, weight, bias, out=out)))
 
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
-        """``[Σdy, Σdy·(x - mean)]``."""
+        """``[Σdz, Σdz·(x - mean)]``, where dz is the gradient of what was normalised."""
         run(ctx.prepared("grad_sums", (dy, ctx.sums, ctx.grads), partial(self._prepare_grad_sums, dy, ctx)))
 
     def _prepare_grad_sums(self, dy: Array, ctx: Context) -> Iterator[Call]:
-        x, sums, of, scratch = as_rows(ctx.x), ctx.sums, ctx.statistics, ctx.scratch["batch_norm_grad_sums"]
-        yield from ctx.backend.batch_norm_grad_sums.prepare(x, of.mean, as_rows(dy), out=sums, scratch=scratch)
-        yield from self._gradients(ctx, sums, of.inverse)
+        of = ctx.statistics
+        yield from self._write_grad_sums(dy, of.mean, ctx.sums, ctx)
+        yield from self._gradients(ctx, ctx.sums, of.inverse)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterator[Call]:
         if self.settled:

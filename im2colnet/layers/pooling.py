@@ -9,7 +9,7 @@ from math import prod
 from operator import setitem
 from typing import Any, ClassVar
 
-from im2colnet.backend import Backend
+from im2colnet.backend import Backend, position_type
 from im2colnet.checks import check_dim, more_than_zero, truth_value, whole
 from im2colnet.errors import ShapeError
 from im2colnet.layers.base import Band, Context, Layer, Needs, OneRow, Scratch, _images, _rows_of_windows, _same_rows
@@ -69,9 +69,17 @@ class MaxPool2d(Layer):
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
         images, outputs = Spec(x, dtype), Spec(y, dtype)
-        forward: Scratch = {"max_pool2d": backend.max_pool2d.scratch(images, self.window)}
-        gradient = backend.max_pool2d_grad.scratch(images, outputs, outputs, self.window)
-        return Needs(forward=forward, backward={"max_pool2d_grad": gradient})
+        saved, reads = {}, True
+        if training and self._saves_positions(backend):
+            saved, reads = {"positions": Spec(y, position_type(self.window))}, False
+        forward: Scratch = {"max_pool2d": backend.max_pool2d.scratch(images, self.window, **saved)}
+        gradient = backend.max_pool2d_grad.scratch(images, outputs, outputs, self.window, **saved)
+        return Needs(input=reads, output=reads, saved=saved, forward=forward, backward={"max_pool2d_grad": gradient})
+
+    def _saves_positions(self, backend: Backend) -> bool:
+        """Whether training saves where the maxima were; plug-ins of older versions do not know how."""
+        kernels = backend.max_pool2d, backend.max_pool2d_grad
+        return backend.saves_positions(self.window) and all(kernel.takes("positions") for kernel in kernels)
 
     band = _rows_of_windows
 
@@ -79,11 +87,12 @@ class MaxPool2d(Layer):
         return prod(y) * (prod(self.window.kernel) - 1)
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        return ctx.backend.max_pool2d.prepare(x, self.window, out=ctx.y, scratch=ctx.scratch["max_pool2d"])
+        scratch = ctx.scratch["max_pool2d"]
+        return ctx.backend.max_pool2d.prepare(x, self.window, **ctx.saved, out=ctx.y, scratch=scratch)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        scratch = ctx.scratch["max_pool2d_grad"]
-        return ctx.backend.max_pool2d_grad.prepare(ctx.x, ctx.y, dy, self.window, out=ctx.dx, scratch=scratch)
+        scratch, read = ctx.scratch["max_pool2d_grad"], (None, None) if ctx.saved else (ctx.x, ctx.y)
+        return ctx.backend.max_pool2d_grad.prepare(*read, dy, self.window, **ctx.saved, out=ctx.dx, scratch=scratch)
 
 
 @dataclass(eq=False, repr=False)

@@ -87,7 +87,13 @@ class Plan:
     def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool, count: int = 1) -> None:
         self.graph, self.dtype, self.backend, self.training = graph, dtype, backend, training
         self.shapes = graph.shapes(x)
+        #: in training: a node that begins its backward pass with the gradient of the activation after it -> the node of
+        #: that activation, whose own backward step, the one before, makes no call
+        self.joined: dict[int, int] = {}
         self.needs = [self._needs(node) for node in graph.nodes]
+        if training:
+            self._join_slopes()
+        self.activations = {*self.joined.values()}
         self.bands = [self._divided(node, needs, count) for node, needs in zip(graph.nodes, self.needs, strict=True)]
         self.wanted = self._wanted()
         self.steps = self._steps()
@@ -154,6 +160,21 @@ class Plan:
                 )
             return needs
 
+    def _join_slopes(self) -> None:
+        """Find the nodes that compute the gradient of the activation which they apply, and what they need for that."""
+        nodes = self.graph.nodes
+        for following, node in enumerate(nodes):
+            if not (node.fused and node.layer.keeps_backward("epilogue") and "backward" not in vars(node.layer)):
+                continue
+            i = node.inputs[0] - 1
+            producer, y = nodes[i], self.shapes[node.output]
+            layer, x, kind = producer.layer, producer.input_shape(self.shapes), producer.activation
+            if kind and layer.joins_slope() and not {"backward", "shard_grad_sums"} & vars(layer).keys():
+                with locate(producer):
+                    needs = layer.needs_with_slope(x, y, self.dtype, self.backend, kind)
+                if needs is not None:
+                    self.needs[i], self.joined[i] = needs, following
+
     def _divided(self, node: Node, needs: Needs, count: int) -> list[Band]:
         """Divide a node into bands of its output's rows; return an empty list if that is impossible or does not pay."""
         x, y, layer = node.input_shape(self.shapes), self.shapes[node.output], node.layer
@@ -191,7 +212,9 @@ class Plan:
         if self.training:
             steps.append(Step("loss", len(nodes)))
             for i in reversed(range(len(nodes))):
-                if self.wanted[nodes[i].output]:
+                if self.wanted[nodes[i].output] and i not in self.activations:
+                    if i in self.joined:  # the two steps share the gradient of the activation's output
+                        steps.append(Step("backward", self.joined[i]))
                     if nodes[i].layer.joins_batch(training=True):
                         steps.append(Step("grad_sums", i))
                     steps.append(Step("backward", i))
@@ -241,6 +264,10 @@ class Plan:
                     last[v] = max(last[v], self.when["backward", i])
             if self.needs[i].output and ("backward", i) in self.when:
                 last[node.output] = max(last[node.output], self.when["backward", i])
+        for following in self.activations:
+            node = self.graph.nodes[following]
+            if ("backward", following) in self.when:
+                last[node.output] = max(last[node.output], self.when["backward", following] + 1)
         end = self.when["loss", len(self.graph.nodes)] if self.training else len(self.steps)
         for v in self.graph.outputs:
             last[v] = max(last[v], end)
@@ -289,7 +316,7 @@ class Plan:
                 "backward": needs.backward,
             }
             for kind, kernels in passes.items():
-                if (kind, i) in self.when and kernels:
+                if (kind, i) in self.when and kernels and not (kind == "backward" and i in self.activations):
                     self.scratch[i][kind] = self._place_scratch(
                         kernels, self.when[kind, i], f"{node.name} {kind} scratch"
                     )
@@ -318,7 +345,8 @@ class Plan:
         )  # the number of values whose gradient is in a buffer
         for t, step in enumerate(self.steps):
             if step.kind in ("grad_sums", "backward"):
-                self.gradients[nodes[step.node].output].end = t
+                activation = step.node in self.activations  # the next step computes its gradient
+                self.gradients[nodes[step.node].output].end = t + activation
             if step.kind != "backward":
                 continue
             node, needs = nodes[step.node], self.needs[step.node]
