@@ -33,6 +33,8 @@ C_TYPES = {
     "float16": "Float16",
     "bfloat16": "Bfloat16",
     "uint8": "unsigned char",
+    "int16": "short",
+    "int32": "int",
 }
 CUBLAS_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 Array = Any

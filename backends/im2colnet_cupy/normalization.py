@@ -117,10 +117,21 @@ class CupyNormalization(Normalization):
 
     @kernel(scratch=_parts)
     def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Array = None, scratch: Any = None
+        self,
+        x: Array,
+        mean: Array,
+        dy: Array,
+        y: Array | None = None,
+        activation: str | None = None,
+        dz: Array = None,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
         (parts,) = scratch
-        yield sums.channel_sums(2, dy, x, mean, parts)
+        if activation:
+            yield sums.slope_sums(dy, x, mean, y, activation, dz, parts)
+        else:
+            yield sums.channel_sums(2, dy, x, mean, parts)
         yield sums.join(parts, out)
 
     def batch_norm_statistics(

@@ -19,16 +19,31 @@ class CupyPooling(Pooling):
     """Pooling on the GPU."""
 
     @kernel()
-    def max_pool2d(self, x: Array, window: Window, out: Array = None, scratch: Any = None) -> Iterator[Call]:
+    def max_pool2d(
+        self, x: Array, window: Window, positions: Array = None, out: Array = None, scratch: Any = None
+    ) -> Iterator[Call]:
         (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
-        yield prepared("pooling.cu", "max_pool", out, x, out, C, N, *arguments)
+        save = positions is not None
+        saved, other = (positions, positions.dtype.name) if save else (out, "uint8")
+        yield prepared("pooling.cu", "max_pool", out, x, out, saved, save, C, N, *arguments, other=other)
 
     @kernel()
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Array = None, scratch: Any = None
+        self,
+        x: Array | None,
+        y: Array | None,
+        dy: Array,
+        window: Window,
+        positions: Array = None,
+        out: Array = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        (_, C, _, N), arguments = x.shape, window_arguments(window, x.shape[::2])
-        yield prepared("pooling.cu", "max_pool_grad", out, x, y, dy, out, C, N, *arguments)
+        (_, C, _, N), arguments = out.shape, window_arguments(window, out.shape[::2])
+        if positions is None:
+            yield prepared("pooling.cu", "max_pool_grad", out, x, y, dy, out, C, N, *arguments, other="uint8")
+            return
+        given, other = (positions, dy, out), positions.dtype.name
+        yield prepared("pooling.cu", "max_pool_grad_at", out, *given, C, N, *arguments, other=other)
 
     @kernel()
     def avg_pool2d(

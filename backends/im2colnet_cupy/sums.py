@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from im2colnet.types import Call
+from im2colnet_cupy.activation import kind_arguments
 from im2colnet_cupy.cuda import prepared
 
 Array = Any
@@ -18,6 +19,12 @@ def channel_sums(kind: int, x: Array, second: Array, mean: Array, parts: Array) 
     """
     H, C, M = matrices(x)
     return prepared("sums.cu", "channel_sums", x, x, second, mean, parts, H, C, M, kind, grid=(C, SUM_BLOCKS))
+
+
+def slope_sums(dy: Array, x: Array, mean: Array, y: Array, activation: str, dz: Array, parts: Array) -> Call:
+    """Return a call that writes the gradient of what an activation was given, and what each block adds to its sums."""
+    arguments = *matrices(x), *kind_arguments(activation)
+    return prepared("sums.cu", "slope_sums", x, dy, x, mean, y, dz, parts, *arguments, grid=(x.shape[1], SUM_BLOCKS))
 
 
 def join(parts: Array, out: Array, count: int = 1) -> Call:

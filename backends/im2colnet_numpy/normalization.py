@@ -26,6 +26,13 @@ def _sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
     return [*_tile_and_spread(backend, x, spread=1), Spec((2, *x.shape[:2]), x.dtype)]
 
 
+def _grad_sums(
+    backend: Any, x: Spec, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any
+) -> list[Spec]:
+    slope = [] if activation is None else backend.activation_grad.scratch(y, dy, activation)
+    return _sums(backend, x) + slope
+
+
 def _affine(backend: Any, x: Spec, **others: Any) -> list[Spec]:
     return _tile_and_spread(backend, x, spread=3)
 
@@ -132,11 +139,22 @@ class NumpyNormalization(Normalization):
     def batch_norm_sums(self, x: Array, out: Any = None, scratch: Any = None) -> Iterator[Call]:
         yield partial(sums, x, out, scratch)
 
-    @kernel(scratch=_sums)
+    @kernel(scratch=_grad_sums)
     def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Any = None, scratch: Any = None
+        self,
+        x: Array,
+        mean: Array,
+        dy: Array,
+        y: Array | None = None,
+        activation: str | None = None,
+        dz: Any = None,
+        out: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        yield partial(grad_sums, x, mean, dy, out, scratch)
+        if activation:  # as a pass of its own: in tiles it takes longer, by the calls of NumPy
+            yield from self.activation_grad.prepare(y, dy, activation, out=dz, scratch=scratch[3:])
+            dy = dz
+        yield partial(grad_sums, x, mean, dy, out, scratch[:3])
 
     @kernel(scratch=_affine)
     def channel_affine(

@@ -18,30 +18,47 @@ from im2colnet_numpy.activation import as_bits
 Array = np.ndarray
 
 
-def _rows(backend: Any, x: Spec, window: Window) -> list[Spec]:
+def _rows(backend: Any, x: Spec, window: Window, positions: Spec | None = None) -> list[Spec]:
     H, C, W, N = x.shape
     OH, _ = window.output_size((H, W))
     return [Spec((OH, C, W, N), x.dtype)]
 
 
-def _masks(backend: Any, x: Spec, y: Spec, dy: Spec, window: Window) -> list[Spec]:
-    return [Spec(y.shape, "bool"), Spec(y.shape, "bool"), y]
+def _masks(backend: Any, x: Spec, y: Spec, dy: Spec, window: Window, positions: Spec | None = None) -> list[Spec]:
+    return [] if positions else [Spec(y.shape, "bool"), Spec(y.shape, "bool"), y]
 
 
 class NumpyPooling(Pooling):
     """Pooling on the CPU."""
 
+    def saves_positions(self, window: Window) -> bool:
+        return False
+
     @kernel(scratch=_rows)
-    def max_pool2d(self, x: Array, window: Window, out: Any = None, scratch: Any = None) -> Iterator[Call]:
+    def max_pool2d(
+        self, x: Array, window: Window, positions: Any = None, out: Any = None, scratch: Any = None
+    ) -> Iterator[Call]:
         """The maximum over rows, at full width, then over columns."""
         (h,) = scratch
+        if positions is not None:
+            yield lambda: setitem(positions, ..., self.first_maximum(x, window))
         yield from _max_along(x, 0, window.taps(0, len(x), len(out)), window.stride[0], h)
         yield from _max_along(h, 2, window.taps(1, x.shape[2], out.shape[2]), window.stride[1], out)
 
     @kernel(scratch=_masks)
     def max_pool2d_grad(
-        self, x: Array, y: Array, dy: Array, window: Window, out: Any = None, scratch: Any = None
+        self,
+        x: Any,
+        y: Any,
+        dy: Array,
+        window: Window,
+        positions: Any = None,
+        out: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
+        if positions is not None:
+            yield from super().max_pool2d_grad.prepare(x, y, dy, window, positions, out=out)
+            return
         hit, taken, part = scratch
         size = x.shape[0], x.shape[2]
         if not window.tiles(size):

@@ -110,13 +110,15 @@ class RunningNorm(Layer):
 
     def _grad_sums_scratch(self, x: Shape, dtype: str, backend: Backend, activation: str | None = None) -> Scratch:
         images, of_channels = Spec(rows_shape(x), dtype), Spec((self.num_features,), "float64")
-        slope = {} if activation is None else {"y": images, "activation": activation, "dz": images}
+        slope: Any = {} if activation is None else {"y": images, "activation": activation, "dz": images}
         return {"batch_norm_grad_sums": backend.batch_norm_grad_sums.scratch(images, of_channels, images, **slope)}
 
     def _write_grad_sums(self, dy: Array, mean: Array, sums: Array, ctx: Context) -> Iterator[Call]:
         """Write ``[Σdz, Σdz·(x - mean)]``, and dz if the activation's gradient is not made yet."""
         scratch = ctx.scratch["batch_norm_grad_sums"]
-        slope = {} if ctx.dz is None else {"y": as_rows(ctx.y), "activation": ctx.activation, "dz": as_rows(ctx.dz)}
+        slope: Any = {}
+        if ctx.dz is not None:
+            slope = {"y": as_rows(ctx.y), "activation": ctx.activation, "dz": as_rows(ctx.dz)}
         make = ctx.backend.batch_norm_grad_sums.prepare
         yield from make(as_rows(ctx.x), mean, as_rows(dy), **slope, out=sums, scratch=scratch)
 

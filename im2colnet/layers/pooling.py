@@ -91,8 +91,8 @@ class MaxPool2d(Layer):
         return ctx.backend.max_pool2d.prepare(x, self.window, **ctx.saved, out=ctx.y, scratch=scratch)
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        scratch, read = ctx.scratch["max_pool2d_grad"], (None, None) if ctx.saved else (ctx.x, ctx.y)
-        return ctx.backend.max_pool2d_grad.prepare(*read, dy, self.window, **ctx.saved, out=ctx.dx, scratch=scratch)
+        scratch, (x, y) = ctx.scratch["max_pool2d_grad"], (None, None) if ctx.saved else (ctx.x, ctx.y)
+        return ctx.backend.max_pool2d_grad.prepare(x, y, dy, self.window, **ctx.saved, out=ctx.dx, scratch=scratch)
 
 
 @dataclass(eq=False, repr=False)

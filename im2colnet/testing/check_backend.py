@@ -204,7 +204,7 @@ def plant_faults(
     subject, results = get_backend(backend), []
     checks = {check.name: check for check in chosen(only)}
     for fault in FAULTS:
-        if fault.check in checks:
+        if fault.check in checks and fault.fits(subject):
             results.append(found(fault, checks[fault.check], subject, seed))
             if done is not None:
                 done(results[-1])

@@ -1,7 +1,7 @@
 // What all kernels share. These types stand before it:
 //     T      the arrays' element type: float, double, Float16 or Bfloat16
 //     A      the type that is computed in: double for double, else float
-//     U      the element type of images that are converted
+//     U      the element type of images that are converted, or of positions
 //     Index  int, or long long where an array has too many elements for it
 // Images are rows (H, C, W, N). Every sum is taken in a fixed order, so results are the same every time.
 

@@ -112,3 +112,9 @@ static __device__ __forceinline__ A slope_of(A read, int kind, double c, double 
         default: return 1;
     }
 }
+
+// f'(x)·dy, and 0 where the slope is 0, also if dy is infinite
+static __device__ __forceinline__ A gradient_of(A read, A dy, int kind, A c, A d) {
+    const A slope = slope_of(read, kind, c, d);
+    return slope == 0 ? (A)0 : dy * slope;
+}

@@ -2,10 +2,12 @@
 
 static __device__ __forceinline__ bool same(A a, A b) { return a == b || (a != a && b != b); }
 
-extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
+// The maximum of each window, and where `save` its position: the tap of the first maximum, or of the last NaN
+extern "C" __global__ void max_pool(const T* x, T* y, U* positions, int save, int C, int N, WINDOW) {
     EACH(e, (Index)OH * C * OW * N) {
         const auto [r, c, s, n] = place_of(e, C, OW, N);
         A best = -1 / (A)0;
+        int position = -1;
         for (int i = 0; i < KH; ++i) {
             const int h = r * sh + i * dh - top;
             if (h < 0 || h >= H) continue;
@@ -13,10 +15,12 @@ extern "C" __global__ void max_pool(const T* x, T* y, int C, int N, WINDOW) {
                 const int w = s * sw + j * dw - left;
                 if (w < 0 || w >= W) continue;
                 const A v = (A)x[at(h, c, w, n, C, W, N)];
+                if (v > best || v != v || position < 0) position = i * KW + j;
                 if (best == best && !(v <= best)) best = v;    // a NaN stays
             }
         }
         y[e] = (T)best;
+        if (save) positions[e] = (U)(position < 0 ? 0 : position);    // a window that sees padding alone names no pixel
     }
 }
 
@@ -41,6 +45,25 @@ extern "C" __global__ void max_pool_grad(const T* x, const T* y, const T* dy, T*
                         first = !same((A)x[at(hh, c, ww, n, C, W, N)], v);
                 }
                 if (first) sum += (A)dy[y_at];
+            }
+        }
+        dx[e] = (T)sum;
+    }
+}
+
+// The same by the positions that max_pool has saved
+extern "C" __global__ void max_pool_grad_at(const U* positions, const T* dy, T* dx, int C, int N, WINDOW) {
+    EACH(e, (Index)H * C * W * N) {
+        const auto [h, c, w, n] = place_of(e, C, W, N);
+        A sum = 0;
+        for (int i = 0; i < KH; ++i) {
+            const int r = output_at(h, i, top, sh, dh, OH);
+            if (r < 0) continue;
+            for (int j = 0; j < KW; ++j) {
+                const int s = output_at(w, j, left, sw, dw, OW);
+                if (s < 0) continue;
+                const Index y_at = at(r, c, s, n, C, OW, N);
+                if ((int)positions[y_at] == i * KW + j) sum += (A)dy[y_at];
             }
         }
         dx[e] = (T)sum;

@@ -127,12 +127,19 @@ class Fault:
         The method of the backend that is replaced, or the function of its array module, such as "xp.add".
     wrong : callable
         ``wrong(call)``, where ``call`` is a :class:`Call`, is called in place of the method; or a Kernel.
+    argument : str, optional
+        The argument that the fault is about, if a kernel of an older plug-in may lack it: there is no fault then.
     """
 
     check: str
     about: str
     method: str
     wrong: Callable[[Call], Any] | Kernel[Any]
+    argument: str | None = None
+
+    def fits(self, backend: Backend) -> bool:
+        """Whether the backend's kernel has the argument that the fault is about."""
+        return self.argument is None or getattr(backend, self.method).takes(self.argument)
 
 
 def changing(**changes: Callable[[Any], Any]) -> Callable[[Call], Any]:
@@ -221,7 +228,10 @@ def planted(backend: Backend, fault: Fault) -> Backend:
         return fault.wrong(Call(self, partial(right, self), dict(parameters.bind(*args, **options).arguments)))
 
     wrong = fault.wrong if isinstance(fault.wrong, Kernel) else replaced
-    return _copy(backend, {method: wrong})
+    made = _copy(backend, {method: wrong})
+    if isinstance(right, Kernel):
+        vars(getattr(type(made), method))["takes"] = right.takes
+    return made
 
 
 def _copy(backend: Backend, attributes: dict[str, Any]) -> Backend:

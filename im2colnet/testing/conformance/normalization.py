@@ -8,7 +8,7 @@ from typing import Any
 from im2colnet.backend import Statistics
 from im2colnet.host import np
 from im2colnet.testing import oracles
-from im2colnet.testing.conformance.activation import exactly
+from im2colnet.testing.conformance.activation import EXACT, exactly
 from im2colnet.testing.conformance.base import (
     Call,
     Check,
@@ -53,13 +53,32 @@ def batch_norm_sums(subject: Subject, x: Any) -> None:
 
 
 def batch_norm_grad_sums(subject: Subject, x: Any, dy: Any) -> None:
-    """Check the sums of gradients."""
-    x8, dy8, dtype, n = x.astype("float64"), dy.astype("float64"), x.dtype.name, x[:, 0].size
-    mean = x8.mean((0, 2, 3))
+    """Check the sums of gradients, and those that begin with the gradient of an activation."""
+    mean = x.astype("float64").mean((0, 2, 3))
     sums = subject.call("batch_norm_grad_sums", rows(x), mean, rows(dy))
-    subject.compare("Σdy / n", sums[0] / n, dy8.mean((0, 2, 3)), dtype)
-    exact = (dy8 * (x8 - mean[:, None, None])).mean((0, 2, 3))
-    subject.compare("Σdy·(x - mean) / n", sums[1] / n, exact, dtype)
+    compare_grad_sums(subject, sums, x, mean, dy)
+    if not subject.backend.batch_norm_grad_sums.takes("activation"):
+        return
+    for kind in filter(subject.backend.fuses, ("relu", "tanh")):
+        value, gradient = EXACT[kind]
+        z = subject.normal(*x.shape)
+        y, dz = rows(value(z).astype(x.dtype)), gradient(z, dy)
+        written = {"dz": Spec(y.shape, x.dtype.name)}
+        found = subject.call("batch_norm_grad_sums", rows(x), mean, rows(dy), y, kind, written=written)
+        subject.compare("dz", images(found["dz"]), dz, x.dtype.name)
+        compare_grad_sums(subject, found["out"], x, mean, dz)
+        with subject.backend.context(), subject.backend.errstate():
+            X, at, over, Y = map(subject.there, (rows(x), mean, rows(dy), y))
+            sums = subject.back(subject.backend.batch_norm_grad_sums(X, at, over, Y, kind, over))
+            subject.equal("dz written over dy", subject.back(over), found["dz"])
+            compare_grad_sums(subject, sums, x, mean, dz)
+
+
+def compare_grad_sums(subject: Subject, sums: Any, x: Any, mean: Any, dz: Any) -> None:
+    """Compare ``[Σdz, Σdz·(x - mean)]`` with the exact ones."""
+    dtype, n, centred, dz = x.dtype.name, x[:, 0].size, x - mean[:, None, None], dz.astype("float64")
+    subject.compare("Σdz / n", sums[0] / n, dz.mean((0, 2, 3)), dtype)
+    subject.compare("Σdz·(x - mean) / n", sums[1] / n, (dz * centred).mean((0, 2, 3)), dtype)
 
 
 def batch_norm(subject: Subject, x: Any, dy: Any, affine: bool = True, momentum: float = 0.3) -> None:
@@ -400,6 +419,20 @@ def spoiling_statistics(call: Call) -> Any:
     return result
 
 
+def swapped(call: Call) -> Any:
+    """The slope is taken where dy is, and dy where y is."""
+    y, dy = call.arguments.get("y"), call.arguments["dy"]
+    return call.right(**call.arguments) if y is None else call.changed(y=dy, dy=y)
+
+
+def sums_of_dy(call: Call) -> Any:
+    """Sums of dy, while dz is right."""
+    (dy,), result = call.host("dy"), call.right(**call.arguments)
+    if call.arguments.get("activation") is None:
+        return result
+    return call.changed(dy=call.backend.asarray(dy), activation=None)
+
+
 def first_channel_twice(array: Any) -> Any:
     """The first channel in the place of the last."""
     array[:, -1] = array[:, 0]
@@ -420,6 +453,15 @@ FAULTS = [
     Fault("batch_norm_sums", "Σx² - n·mean² cancels far from 0", "batch_norm_sums", cancelling),
     Fault("batch_norm_sums", "the squares are about 0", "batch_norm_sums", about_zero),
     Fault("batch_norm_grad_sums", "the mean is not subtracted", "batch_norm_grad_sums", changing(mean=lambda m: 0 * m)),
+    Fault(
+        "batch_norm_grad_sums",
+        "dz is dy",
+        "batch_norm_grad_sums",
+        spoiling(lambda dz, dy: dy, "dz", among=["dy"]),
+        "activation",
+    ),
+    Fault("batch_norm_grad_sums", "the sums are those of dy", "batch_norm_grad_sums", sums_of_dy, "activation"),
+    Fault("batch_norm_grad_sums", "the slope is that of dy", "batch_norm_grad_sums", swapped, "activation"),
     Fault("batch_norm", "the running variance is biased", "batch_norm_running", changing(n=lambda n: 10**9)),
     Fault("batch_norm", "eps is outside of the root", "batch_norm_statistics", eps_outside),
     Fault("batch_norm", "the gradient lacks the term of the variance", "batch_norm_input_grad", without_variance),

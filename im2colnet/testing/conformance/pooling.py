@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from im2colnet.backend import position_type
 from im2colnet.host import np
 from im2colnet.testing import oracles
 from im2colnet.testing.conformance.base import (
@@ -19,7 +20,7 @@ from im2colnet.testing.conformance.base import (
     rows,
     spoiling,
 )
-from im2colnet.types import Shape
+from im2colnet.types import Shape, Spec
 from im2colnet.window import Pair, Window, pooling_window
 
 #: numbers that pooling treats in their own ways
@@ -34,6 +35,7 @@ CHOSEN: list[tuple[Window, Pair]] = [
     (pooling_window((3, 2), 1, 0, (1, 2), True), (7, 6)),
     (pooling_window((2, 1), (2, 1), ((1, 1), (0, 0)), (2, 1)), (1, 3)),  # windows that see padding alone
     (pooling_window(1, 1, 0), (1, 1)),
+    (pooling_window((17, 16), (3, 5), 2), (18, 16)),  # more taps than 8 bits can number
     (pooling_window(2, 3, 0), (8, 7)),
 ]
 
@@ -56,25 +58,47 @@ def how(window: Window) -> dict[str, Any]:
 
 
 def max_pool2d(subject: Subject, x: Any, window: Window) -> None:
-    """Check the largest numbers of images: they are copies, so equal."""
+    """Check the largest numbers of images, which are copies, so equal, and the positions that are saved beside them."""
+    exact, index = oracles.max_pool2d(x, **how(window), return_indices=True)
     y = subject.call("max_pool2d", rows(x), window)
-    subject.equal("the maximum", images(y).astype("float64"), oracles.max_pool2d(x, **how(window)))
+    subject.equal("the maximum", images(y).astype("float64"), exact)
+    if subject.backend.max_pool2d.takes("positions"):
+        found = subject.call("max_pool2d", rows(x), window, written={"positions": Spec(y.shape, position_type(window))})
+        subject.equal("the maximum beside its position", found["out"], y)
+        subject.equal("the position", places(images(found["positions"]), index, x.shape[3], window), index)
 
 
 def max_pool2d_grad(subject: Subject, x: Any, dy: Any, window: Window) -> None:
-    """Check where the gradient of each window goes, and that :meth:`first_maximum` names the same place."""
+    """Check where the gradient of each window goes, and that :meth:`first_maximum` names the same place.
+
+    With these positions the kernel reads neither images nor maxima.
+    """
     exact, index = oracles.max_pool2d(x, **how(window), return_indices=True)
-    dx = subject.call("max_pool2d_grad", rows(x), rows(exact.astype(x.dtype)), rows(dy), window)
+    y, dtype, backend = rows(exact.astype(x.dtype)), x.dtype.name, subject.backend
+    dx = subject.call("max_pool2d_grad", rows(x), y, rows(dy), window)
     wanted = oracles.max_pool2d_grad(x, dy, **how(window))
-    subject.compare("the gradient", images(dx), wanted, x.dtype.name)
-    backend = subject.backend
+    subject.compare("the gradient", images(dx), wanted, dtype)
     with backend.context(), backend.errstate(), np.errstate(all="ignore"):
-        tap = images(subject.back(backend.first_maximum(subject.there(rows(x)), window)))
-    i, j = np.divmod(tap, window.kernel[1])
+        tap = subject.back(backend.first_maximum(subject.there(rows(x)), window))
+    with subject.on(f"the call was first_maximum({dtype}{list(rows(x).shape)}, {window})"):
+        subject.equal("the place of the maximum", places(images(tap), index, x.shape[3], window), index)
+    if not backend.max_pool2d_grad.takes("positions"):
+        return
+    tap, nothing = tap.astype(position_type(window)), (np.full_like(rows(x), np.nan), np.full_like(y, np.nan))
+    dx = subject.call("max_pool2d_grad", *nothing, rows(dy), window, tap)
+    subject.compare("the gradient by positions", images(dx), wanted, dtype)
+    with backend.context(), backend.errstate(), np.errstate(all="ignore"):
+        out, there = subject.spoiled(Spec(dx.shape, dtype)), subject.there
+        backend.max_pool2d_grad(None, None, there(rows(dy)), window, there(tap), out=out)
+        subject.equal("the gradient by positions, without x and y,", subject.back(out), dx)
+
+
+def places(tap: Any, index: Any, W: int, window: Window) -> Any:
+    """Return the pixels of an image of width W that taps (N, C, OH, OW) name, -1 where ``index`` says that none is."""
+    i, j = np.divmod(tap.astype("int64"), window.kernel[1])
     row = np.arange(tap.shape[2])[:, None] * window.stride[0] + i * window.dilation[0] - window.padding[0][0]
     column = np.arange(tap.shape[3]) * window.stride[1] + j * window.dilation[1] - window.padding[1][0]
-    with subject.on(f"the call was first_maximum({x.dtype.name}{list(rows(x).shape)}, {window})"):
-        subject.equal("the place of the maximum", np.where(index < 0, -1, row * x.shape[3] + column), index)
+    return np.where(index < 0, -1, row * W + column)
 
 
 def avg_pool2d(subject: Subject, x: Any, window: Window, include: bool, divisor: int | None) -> None:
@@ -189,6 +213,14 @@ def the_last_place(call: Call) -> Any:
     return call.backend.asarray(Last().first_maximum(x, window))
 
 
+def the_last_positions(call: Call) -> Any:
+    """Saved are the positions of the last maxima."""
+    (x, window), result = call.host("x", "window"), call.right(**call.arguments)
+    if call.arguments.get("positions") is not None:
+        call.give(Last().first_maximum(x, window), "positions")
+    return result
+
+
 def without_nan(x: Any) -> Any:
     """-infinity in place of NaN."""
     return np.where(np.isnan(x), -np.inf, x)
@@ -202,6 +234,17 @@ def beyond(call: Call) -> Any:
     return call.changed(divisor=window.kernel[0] * window.kernel[1])
 
 
+def column_by_column(positions: Any, window: Window) -> Any:
+    """Taps that are numbered down the columns."""
+    i, j = np.divmod(positions, window.kernel[1])
+    return j * window.kernel[0] + i
+
+
+def turned(positions: Any) -> Any:
+    """Positions of one sample in the place of another's."""
+    return positions[..., ::-1]
+
+
 FAULTS = [
     Fault("max_pool2d", "the padding is 0, not -infinity", "max_pool2d", zero_padding),
     Fault("max_pool2d", "NaN is lost", "max_pool2d", changing_arrays(x=without_nan)),
@@ -210,6 +253,28 @@ FAULTS = [
         "the window is not dilated",
         "max_pool2d",
         spoiling(lambda y, window: y if window.dilation == (1, 1) else -y, among=["window"]),
+    ),
+    Fault("max_pool2d", "the position of the last maximum is saved", "max_pool2d", the_last_positions, "positions"),
+    Fault(
+        "max_pool2d",
+        "positions are numbered down the columns",
+        "max_pool2d",
+        spoiling(column_by_column, "positions", among=["window"]),
+        "positions",
+    ),
+    Fault(
+        "max_pool2d_grad",
+        "positions are ignored",
+        "max_pool2d_grad",
+        changing(positions=lambda positions: None),
+        "positions",
+    ),
+    Fault(
+        "max_pool2d_grad",
+        "a sample has another's positions",
+        "max_pool2d_grad",
+        changing_arrays(positions=turned),
+        "positions",
     ),
     Fault("max_pool2d_grad", "the gradient goes to every maximum", "max_pool2d_grad", to_every_maximum),
     Fault("max_pool2d_grad", "the gradient goes to the last maximum", "max_pool2d_grad", to_the_last_maximum),
