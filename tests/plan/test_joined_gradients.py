@@ -1,4 +1,4 @@
-"""What backward takes over from the forward pass: the activation's gradient in batch norm's, the positions of maxima."""
+"""What backward takes over: the gradient of the activation in that of batch norm, and the positions of maxima."""
 
 import numpy as np
 import pytest
