@@ -416,6 +416,16 @@ def _of_numpy(name: str) -> Callable[..., list[Spec]]:
     return scratch
 
 
+def _grad_sums(
+    backend: Any, x: Spec, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any
+) -> list[Spec]:
+    """Scratch: of images of float32 that of the activation's gradient alone."""
+    if x.dtype == "float32":
+        return [] if activation is None else backend.activation_grad.scratch(y, dy, activation)
+    arguments = {"x": x, "dy": dy, "y": y, "activation": activation}
+    return NumpyNormalization.batch_norm_grad_sums.scratch(backend, arguments)
+
+
 class NumbaNormalization(NumpyNormalization):
     """Normalisation on the CPU."""
 
@@ -426,14 +436,25 @@ class NumbaNormalization(NumpyNormalization):
         else:
             yield from super().batch_norm_sums.prepare(x, out=out, scratch=scratch)
 
-    @kernel(scratch=_of_numpy("batch_norm_grad_sums"))
+    @kernel(scratch=_grad_sums)
     def batch_norm_grad_sums(
-        self, x: Array, mean: Array, dy: Array, out: Any = None, scratch: Any = None
+        self,
+        x: Array,
+        mean: Array,
+        dy: Array,
+        y: Array | None = None,
+        activation: str | None = None,
+        dz: Any = None,
+        out: Any = None,
+        scratch: Any = None,
     ) -> Iterator[Call]:
-        if fits(x, dy):
-            yield over_lines(grad_sums, x, mean, dy, out)
-        else:
-            yield from super().batch_norm_grad_sums.prepare(x, mean, dy, out=out, scratch=scratch)
+        if not fits(x, dy):
+            yield from super().batch_norm_grad_sums.prepare(x, mean, dy, y, activation, dz, out=out, scratch=scratch)
+            return
+        if activation:
+            yield from self.activation_grad.prepare(y, dy, activation, out=dz, scratch=scratch)
+            dy = dz
+        yield over_lines(grad_sums, x, mean, dy, out)
 
     @kernel(scratch=_of_numpy("channel_affine"))
     def channel_affine(
