@@ -26,12 +26,13 @@ def built_with() -> str:
 
 
 def loaded() -> list[dict[str, Any]] | None:
-    """Return the BLAS libraries that threadpoolctl finds in this process; None without it."""
+    """Return the BLAS libraries that threadpoolctl finds in this process, NumPy's own first; None without it."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
         return None
-    return [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return sorted(pools, key=lambda pool: "numpy" not in pool["filepath"])
 
 
 def uncontrolled(pools: list[dict[str, Any]] | None) -> str:
