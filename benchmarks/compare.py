@@ -245,16 +245,14 @@ def machine() -> dict[str, Any]:
         "commit": commit(),
         "backend": backend.name,
         backend.xp.__name__: backend.xp.__version__,
+        **{name: text for name, text in backend.versions().items() if name in ("numba", "vectors")},
     }
     try:
-        from threadpoolctl import threadpool_info
-
-        for pool in threadpool_info():
-            if pool["user_api"] == "blas":
-                kernels = f"kernels for {pool.get('architecture', '?')}"
-                forced = os.environ.get("OPENBLAS_CORETYPE")
-                kernels += f", because OPENBLAS_CORETYPE={forced} asks for them" if forced else ""
-                found["blas"] = f"{pool['internal_api']} {pool['version']}, {kernels}, {pool['num_threads']} thread"
+        for pool in versus.numpys_blas():
+            kernels = f"kernels for {pool.get('architecture', '?')}"
+            forced = os.environ.get("OPENBLAS_CORETYPE")
+            kernels += f", because OPENBLAS_CORETYPE={forced} asks for them" if forced else ""
+            found["blas"] = f"{pool['internal_api']} {pool['version']}, {kernels}, {pool['num_threads']} thread"
     except ModuleNotFoundError:
         pass
     try:

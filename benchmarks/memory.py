@@ -50,12 +50,20 @@ def peak_bytes(library: str, case: Case, threads: int = 1) -> int:
     # a step of the smallest network first: both libraries import more when they first train
     least = CASES["notebook-b64"]._replace(batch=1)
     if library == "im2colnet":
+        in_child(first_steps, case)  # kernels that have to be compiled are, once for this machine
         least.trainer().step(*least.data())
         return peak(lambda: case.trainer().step, images, labels)
     torch, layout = import_torch(), library.partition(" ")[2]
     torch.set_num_threads(threads)
     Peer(least, layout).step(*map(torch.from_numpy, least.data()))
     return peak(lambda: Peer(case, layout).step, as_tensor(images, layout), torch.from_numpy(labels))
+
+
+def first_steps(case: Case) -> None:
+    """Take the steps that need every kernel."""
+    step = case.trainer().step
+    for _ in range(FIRST_STEPS):
+        step(*case.data())
 
 
 def peak(make: Callable[[], Callable[[Any, Any], float]], *batch: Any) -> int:

@@ -83,9 +83,18 @@ def allowed_cores() -> list[int]:
 
 def blas_threads() -> int:
     """How many threads NumPy's BLAS uses for one call: 1 once our backend has started, which brings its own workers."""
+    return max((pool["num_threads"] for pool in numpys_blas()), default=1)
+
+
+def numpys_blas() -> list[dict[str, Any]]:
+    """Return what threadpoolctl knows of NumPy's BLAS, or of all, where none lies in NumPy's folders.
+
+    Numba imports SciPy, if that is installed, which has a BLAS of its own.
+    """
     from threadpoolctl import threadpool_info
 
-    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return [pool for pool in found if "numpy" in pool["filepath"]] or found
 
 
 def check_cores(samples: Samples, threads: int) -> None:

@@ -75,7 +75,7 @@ def test_what_is_better_when_it_is_more_is_no_regression(configuration, known):
 
 
 def test_backends_are_a_dimension_that_needs_no_second_build(configuration):
-    assert configuration.raw["matrix"]["env_nobuild"] == {"IM2COLNET_BACKEND": ["numpy", "cupy"]}
+    assert configuration.raw["matrix"]["env_nobuild"] == {"IM2COLNET_BACKEND": ["numpy", "cupy", "numba"]}
 
 
 def environments(configuration, *specification):
@@ -84,10 +84,14 @@ def environments(configuration, *specification):
     return [dict(environment.env_vars) for environment in get_environments(configuration.read, specification)]
 
 
-def test_environments_of_asv_s_own_are_numpy_s_and_the_present_one_runs_both(configuration, monkeypatch):
+def test_environments_of_asv_s_own_are_the_host_s_and_the_present_one_runs_all(configuration, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert environments(configuration) == [{"IM2COLNET_BACKEND": "numpy"}]
-    assert environments(configuration, ":same") == [{"IM2COLNET_BACKEND": "numpy"}, {"IM2COLNET_BACKEND": "cupy"}]
+
+    def backends(*specification):
+        return [variables["IM2COLNET_BACKEND"] for variables in environments(configuration, *specification)]
+
+    assert backends() == ["numpy", "numba"]
+    assert backends(":same") == ["numpy", "cupy", "numba"]
 
 
 # The benchmarks -----------------------------------------------------------------------------------------------------
@@ -161,7 +165,7 @@ def test_a_backend_that_is_missing_shows_n_a(checkout):
     done = checkout("--bench", ONE)
     assert done.returncode == 0, done.stdout + done.stderr
     starts = {backend.name for backend in ic.list_backends() if backend.available}
-    for backend, shown in zip(("numpy", "cupy"), done.stdout.split("Benchmarking ")[1:], strict=True):
+    for backend, shown in zip(("numpy", "cupy", "numba"), done.stdout.split("Benchmarking ")[1:], strict=True):
         assert f"BACKEND{backend}" in shown
         assert shown.count("n/a") == (0 if backend in starts else 2)
 
