@@ -20,6 +20,7 @@ from im2colnet_numpy.tuning import DEFAULT, Tuning
 
 from im2colnet.backend import Backend, Division
 from im2colnet_numba import cache
+from im2colnet_numba.activation import NumbaActivation
 from im2colnet_numba.compile import lanes
 from im2colnet_numba.normalization import NumbaNormalization
 from im2colnet_numba.updates import NumbaUpdates
@@ -27,7 +28,7 @@ from im2colnet_numba.updates import NumbaUpdates
 __all__ = ["NumbaBackend"]
 
 
-class NumbaBackend(NumbaNormalization, NumbaUpdates, NumpyBackend):
+class NumbaBackend(NumbaNormalization, NumbaActivation, NumbaUpdates, NumpyBackend):
     """NumPy on the CPU, with compiled loops where they are faster; the parameters are those of ``NumpyBackend``."""
 
     name = "numba"

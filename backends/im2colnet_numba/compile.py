@@ -21,6 +21,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: what LLVM may assume of floating-point numbers: not that none of them is NaN or infinite
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
+#: the same for what is exact only if sums are made in the order that is written
+IN_ORDER = {"contract", "nsz"}
 
 #: the sum of vectors of 16 float32 numbers, for which LLVM takes the widest registers that the processor has
 SUM = """
@@ -33,12 +35,12 @@ define void @sum(<16 x float>* %p) {
 """
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Function, fast_math: set[str] = FAST_MATH) -> Function:
     """Return a function that becomes machine code when it is first called, and runs without Python's lock.
 
     The machine code is kept on disk (:mod:`im2colnet_numba.cache`).
     """
-    compiler: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False, fastmath=FAST_MATH)
+    compiler: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False, fastmath=fast_math)
     dispatcher = compiler(function)
     dispatcher._cache = KernelCache(dispatcher.py_func)
     result: Function = dispatcher

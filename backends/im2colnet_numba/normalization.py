@@ -14,6 +14,7 @@ from im2colnet_numpy.normalization import NumpyNormalization
 from im2colnet.backend.activation import formula
 from im2colnet.backend.kernel import kernel
 from im2colnet.types import Call, Shape, Spec
+from im2colnet_numba.arrays import as_lines, fits, lying, seen_as
 from im2colnet_numba.compile import compiled, inlined
 
 Array = np.ndarray
@@ -71,6 +72,40 @@ def grad_sums(x: Array, mean: Array, dy: Array, out: Array) -> None:
             out[1, c] += second
     for c in range(C):
         out[1, c] -= (mean[c] - x.dtype.type(mean[c])) * out[0, c]  # float32 has rounded the mean
+
+
+@inlined
+def passed(x: Array, k: Any, dy: Array, y: Array, low: Any, high: Any, dz: Array) -> Any:
+    """Write dz, which is dy where y is between its bounds; return its sum, and that of dz·(x - k)."""
+    first = second = zero = x.dtype.type(0)
+    for i in range(dz.size):
+        g = dy[i] if (y[i] > low) & (not y[i] >= high) else zero
+        dz[i] = g
+        first += g
+        second += g * (x[i] - k)
+    return first, second
+
+
+@compiled
+def bounded_grad_sums(
+    x: Array, mean: Array, dy: Array, y: Array, low: float, high: float, dz: Array, out: Array
+) -> None:
+    """Write dz, the gradient of what was bounded to y, over dy or elsewhere; and its sums as :func:`grad_sums` does."""
+    H, C, _ = x.shape
+    number, in_place = x.dtype.type, dy.ctypes.data == dz.ctypes.data
+    least, most = number(low), number(high)
+    out[...] = 0
+    for h in range(H):
+        for c in range(C):
+            k, of_z = number(mean[c]), dz[h, c]
+            if in_place:
+                first, second = passed(x[h, c], k, of_z, y[h, c], least, most, of_z)
+            else:
+                first, second = passed(x[h, c], k, dy[h, c], y[h, c], least, most, of_z)
+            out[0, c] += first
+            out[1, c] += second
+    for c in range(C):
+        out[1, c] -= (mean[c] - number(mean[c])) * out[0, c]  # float32 has rounded the mean
 
 
 @inlined
@@ -381,29 +416,6 @@ def bounds(kind: str | None) -> tuple[float, float] | None:
     return of_kind.get(kind.partition(":")[0])  # type: ignore[return-value]
 
 
-def lying(x: Array, shape: Shape) -> Array:
-    """Return an array in another shape, a view if its numbers lie one after the other, else a copy."""
-    return np.ascontiguousarray(x).reshape(shape)
-
-
-def fits(*arrays: Array | None) -> bool:
-    """Whether the kernels take these arrays: numbers of float32."""
-    return all(x is None or x.dtype == np.float32 for x in arrays)
-
-
-def over_lines(loop: Callable[..., None], *arguments: Any) -> Call:
-    """Return the call of a loop that takes images (H, C, W, N) as lines (H, C, W·N); where they lie apart, copies."""
-    images = [isinstance(each, np.ndarray) and each.ndim == 4 for each in arguments]
-
-    def lines() -> Iterator[Any]:
-        for each, is_image in zip(arguments, images, strict=True):
-            yield lying(each, (*each.shape[:2], prod(each.shape[2:]))) if is_image else each
-
-    if all(each.flags.c_contiguous for each, is_image in zip(arguments, images, strict=True) if is_image):
-        return partial(loop, *lines())
-    return lambda: loop(*lines())
-
-
 def _of_numpy(name: str) -> Callable[..., list[Spec]]:
     """Return the rule of scratch that images of float32 do not need, and others as NumPy's kernel does."""
 
@@ -432,7 +444,7 @@ class NumbaNormalization(NumpyNormalization):
     @kernel(scratch=_of_numpy("batch_norm_sums"))
     def batch_norm_sums(self, x: Array, out: Any = None, scratch: Any = None) -> Iterator[Call]:
         if fits(x):
-            yield over_lines(sums, x, out)
+            yield seen_as(as_lines, sums, x, out)
         else:
             yield from super().batch_norm_sums.prepare(x, out=out, scratch=scratch)
 
@@ -448,13 +460,17 @@ class NumbaNormalization(NumpyNormalization):
         out: Any = None,
         scratch: Any = None,
     ) -> Iterator[Call]:
-        if not fits(x, dy):
+        if not fits(x, dy, y, dz):
             yield from super().batch_norm_grad_sums.prepare(x, mean, dy, y, activation, dz, out=out, scratch=scratch)
             return
-        if activation:
+        between = bounds(activation)
+        if activation is None:
+            yield seen_as(as_lines, grad_sums, x, mean, dy, out)
+        elif between is None:
             yield from self.activation_grad.prepare(y, dy, activation, out=dz, scratch=scratch)
-            dy = dz
-        yield over_lines(grad_sums, x, mean, dy, out)
+            yield seen_as(as_lines, grad_sums, x, mean, dz, out)
+        else:
+            yield seen_as(as_lines, bounded_grad_sums, x, mean, dy, y, *between, dz, out)
 
     @kernel(scratch=_of_numpy("channel_affine"))
     def channel_affine(
@@ -476,9 +492,9 @@ class NumbaNormalization(NumpyNormalization):
         between = bounds(activation)
         limits = between or (nan, nan)
         if other is None:
-            yield over_lines(affine, x, scale, shift, *limits, out)
+            yield seen_as(as_lines, affine, x, scale, shift, *limits, out)
         else:
-            yield over_lines(affine_of_two, x, scale, shift, other, other_scale, *limits, out)
+            yield seen_as(as_lines, affine_of_two, x, scale, shift, other, other_scale, *limits, out)
         if between is None and activation is not None:
             yield from self.activation.prepare(out, activation, out=out)
 

@@ -40,6 +40,26 @@ def test_sums_are_those_of_float64(shape, mean):
     close(grad_sums[1], (dy * (exact - centre[:, None, None])).sum(axes), np.sqrt(n))
 
 
+@pytest.mark.parametrize("shape", BATCHES)
+@pytest.mark.parametrize("kind", ["relu", "relu6", "hardtanh:-0.5,0.25", "sigmoid"])
+def test_gradients_of_what_was_activated_are_summed_in_the_same_pass(shape, kind):
+    x, dy = normal(2, *shape, dtype="float32")
+    mean, y = normal(shape[1]), GENERIC.activation(normal(*shape, seed=1, dtype="float32"), kind)
+    y.reshape(-1)[:3] = np.inf, np.nan, 0
+    expected_dz = np.empty_like(dy)
+    expected = GENERIC.batch_norm_grad_sums(x.astype("f8"), mean, dy.astype("f8"), y.astype("f8"), kind, expected_dz)
+    dz = np.full_like(dy, np.nan)
+    sums = NUMBA.batch_norm_grad_sums(x, mean, dy, y, kind, dz)
+    finite = np.isfinite(expected_dz)
+    close(dz[finite], expected_dz[finite])
+    np.testing.assert_array_equal(np.isnan(dz), np.isnan(expected_dz))
+    channels = np.isfinite(expected).all(0)
+    close(sums[:, channels], expected[:, channels], 4 * np.sqrt(x[:, 0].size))
+    over = dy.copy()
+    assert_same_bits(NUMBA.batch_norm_grad_sums(x, mean, over, y, kind, over), sums)
+    assert_same_bits(over, dz)
+
+
 def test_sums_of_what_is_not_finite_are_not():
     x = normal(3, 3, 4, 16, dtype="float32")
     x[1, 0, 2, 5], x[2, 1, 0, 0] = np.nan, np.inf
