@@ -22,13 +22,14 @@ from im2colnet.backend import Backend, Division
 from im2colnet_numba import cache
 from im2colnet_numba.activation import NumbaActivation
 from im2colnet_numba.compile import lanes
+from im2colnet_numba.convolution import NumbaConvolution
 from im2colnet_numba.normalization import NumbaNormalization
 from im2colnet_numba.updates import NumbaUpdates
 
 __all__ = ["NumbaBackend"]
 
 
-class NumbaBackend(NumbaNormalization, NumbaActivation, NumbaUpdates, NumpyBackend):
+class NumbaBackend(NumbaConvolution, NumbaNormalization, NumbaActivation, NumbaUpdates, NumpyBackend):
     """NumPy on the CPU, with compiled loops where they are faster; the parameters are those of ``NumpyBackend``."""
 
     name = "numba"

@@ -20,11 +20,13 @@ import platform
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from math import inf, prod
+from operator import setitem
 from typing import Any, NamedTuple
 
 import numpy as np
 from im2colnet_numpy.activation import zeros
-from im2colnet_numpy.rows import as_weight
+from im2colnet_numpy.rows import WEIGHT_ORDER, Rows, as_weight
+from im2colnet_numpy.tuning import Tuning
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -38,6 +40,7 @@ from im2colnet_numba.vectors import (
     ITEM,
     Vectors,
     calling,
+    contiguous,
     integer,
     integer_at,
     literal,
@@ -47,18 +50,24 @@ from im2colnet_numba.vectors import (
 )
 
 PAIR, ROW = Regions.PAIR, Regions.ROW
-CHUNK = 64 * PAIR  # bytes of the table of vectors whose products are summed at a time
+CHUNK = 64  # vectors whose products are summed at a time
+SUM = 10  # multiplications of vectors that take as long as the sum of a vector's lanes
 
 
 class Blocks(NamedTuple):
     """Sizes of the blocks whose sums stay in registers."""
 
-    filters: int  # filters of a block of outputs, at most; it has up to 3 vectors
+    sums: int  # vectors of sums
+    filters: int  # filters of a block of outputs, at most
     weights: tuple[tuple[int, int], ...]  # filters and taps of a block of a weight's gradient, to choose from
 
-    def of_filters(self, F: int) -> int:
-        """Return how many of F filters a block should have: the last one overlaps the one before, if it must."""
-        return min(range(1, min(F, self.filters) + 1), key=lambda n: (-(-F // n) * (3 * n + 3), -n))
+    def of_outputs(self, F: int) -> tuple[int, int]:
+        """Return how many of F filters, and how many vectors at most, a block of outputs should have.
+
+        The last block of filters overlaps the one before, if it must.
+        """
+        found = min(range(1, min(F, self.filters) + 1), key=lambda n: (-(-F // n) * (n + 1), -n))
+        return found, min(8, self.sums // found)
 
     def of_weights(self, F: int, K: int) -> tuple[int, int]:
         """Return how many of F filters and of K taps of all channels a block should have."""
@@ -69,7 +78,7 @@ class Blocks(NamedTuple):
 def blocks() -> Blocks:
     """Return the blocks for the processor's registers: x86 has 16 of them before AVX-512, others have 32."""
     few = lanes() < 16 and platform.machine().lower() in ("x86_64", "amd64", "x86", "i386", "i686")
-    return Blocks(4, ((4, 3), (3, 3))) if few else Blocks(8, ((4, 6), (3, 7)))
+    return Blocks(12, 4, ((4, 3), (3, 3))) if few else Blocks(24, 8, ((4, 6), (3, 7)))
 
 
 # The loops ----------------------------------------------------------------------------------------------------------
@@ -78,6 +87,7 @@ def outputs(
     typing: Any,
     lanes: Any,
     filters: Any,
+    most_vectors: Any,
     count: Any,
     x: Any,
     vectors: Any,
@@ -97,42 +107,48 @@ def outputs(
     The weight at w is (KH·KW, channels, filters). ``vectors``, ``taps`` and ``end`` are addresses in the tables of
     :class:`Regions`, ``channel`` and ``filter`` the bytes from one channel to the next, and from one filter.
     """
-    FB, PB = literal(filters), literal(count)
+    FB = literal(filters)
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, vectors, taps, end, channels, channel, w, b, y, filter, least, most = arguments[3:]
+        count, x, vectors, taps, end, channels, channel, w, b, y, filter, least, most = arguments[3:]
         v = Vectors(builder, literal(lanes))
-        sums = [v.variables(PB) for _ in range(FB)]
-        for f in range(FB):
-            bias = v.spread(v.number(builder.add(b, integer(ITEM * f))))
-            for p in range(PB):
-                builder.store(bias, sums[f][p])
-        xs = [builder.add(x, v.integer(builder.add(vectors, integer(PAIR * p)))) for p in range(PB)]
-        with cgutils.for_range_slice(builder, taps, end, integer(PAIR)) as (tap, _):
-            seen, number = v.integer(tap), v.integer(builder.add(tap, integer(8)))
-            weights = builder.add(w, builder.mul(builder.mul(number, channels), integer(ITEM * FB)))
-            with cgutils.for_range(builder, channels) as c:
-                at = builder.add(seen, builder.mul(c.index, channel))
-                weight = builder.add(weights, builder.mul(c.index, integer(ITEM * FB)))
-                inputs = [v.load(builder.add(p, at)) for p in xs]
-                for f in range(FB):
-                    factor = v.spread(v.number(builder.add(weight, integer(ITEM * f))))
-                    for p in range(PB):
-                        builder.store(v.fma(inputs[p], factor, builder.load(sums[f][p])), sums[f][p])
-        least, most = v.spread(least), v.spread(most)
-        ys = [builder.add(y, v.integer(builder.add(vectors, integer(PAIR * p + 8)))) for p in range(PB)]
-        for f in range(FB):
-            for p in range(PB):
-                clipped = v.clip(builder.load(sums[f][p]), least, most)
-                v.store(clipped, builder.add(ys[p], builder.mul(filter, integer(f))))
+
+        def block(PB: int) -> None:
+            sums = [v.variables(PB) for _ in range(FB)]
+            for f in range(FB):
+                bias = v.spread(v.number(builder.add(b, integer(ITEM * f))))
+                for p in range(PB):
+                    builder.store(bias, sums[f][p])
+            xs = [builder.add(x, v.integer(builder.add(vectors, integer(PAIR * p)))) for p in range(PB)]
+            with cgutils.for_range_slice(builder, taps, end, integer(PAIR)) as (tap, _):
+                seen, number = v.integer(tap), v.integer(builder.add(tap, integer(8)))
+                weights = builder.add(w, builder.mul(builder.mul(number, channels), integer(ITEM * FB)))
+                with cgutils.for_range(builder, channels) as c:
+                    at = builder.add(seen, builder.mul(c.index, channel))
+                    weight = builder.add(weights, builder.mul(c.index, integer(ITEM * FB)))
+                    inputs = [v.load(builder.add(p, at)) for p in xs]
+                    for f in range(FB):
+                        factor = v.spread(v.number(builder.add(weight, integer(ITEM * f))))
+                        for p in range(PB):
+                            builder.store(v.fma(inputs[p], factor, builder.load(sums[f][p])), sums[f][p])
+            lowest, highest = v.spread(least), v.spread(most)
+            ys = [builder.add(y, v.integer(builder.add(vectors, integer(PAIR * p + 8)))) for p in range(PB)]
+            for f in range(FB):
+                for p in range(PB):
+                    clipped = v.clip(builder.load(sums[f][p]), lowest, highest)
+                    v.store(clipped, builder.add(ys[p], builder.mul(filter, integer(f))))
+
+        for PB in range(1, literal(most_vectors) + 1):
+            with builder.if_then(builder.icmp_signed("==", count, integer(PB))):
+                block(PB)
         return context.get_dummy_value()
 
-    return types.void(lanes, filters, count, *[types.int64] * 10, types.float32, types.float32), write
+    return types.void(lanes, filters, most_vectors, *[types.int64] * 11, types.float32, types.float32), write
 
 
 @cache
-def convolution(lanes: int, FB: int) -> Any:
-    """Return the compiled convolution by vectors of ``lanes`` numbers and blocks of FB filters.
+def convolution(lanes: int, FB: int, PB: int) -> Any:
+    """Return the compiled convolution by vectors of ``lanes`` numbers, in blocks of FB filters and up to PB vectors.
 
     Its arguments are addresses, sizes for each of G groups, and bytes: of w from one group, filter, tap and channel to
     the next. It copies the weight to ``packed`` (G, blocks of filters, T, C, FB), T = KH·KW, before it reads it.
@@ -158,18 +174,11 @@ def convolution(lanes: int, FB: int) -> Any:
                 v, stop = vectors + PAIR * integer_at(region), vectors + PAIR * integer_at(region + 16)
                 first, last = taps + PAIR * integer_at(region + 32), taps + PAIR * integer_at(region + 40)
                 while v < stop:
-                    left = (stop - v) // PAIR
-                    n = 3 if left == 3 or left >= 5 else min(2, left)
-                    wf = wg
+                    n, wf = min(PB, (stop - v) // PAIR), wg
                     for block in range(0, F, FB):
                         f = min(block, F - FB)
                         bf, yf = b + ITEM * (g * F + f), yg + f * filter
-                        if n == 3:
-                            outputs(lanes, FB, 3, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
-                        elif n == 2:
-                            outputs(lanes, FB, 2, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
-                        else:
-                            outputs(lanes, FB, 1, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
+                        outputs(lanes, FB, PB, n, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
                         wf += ITEM * FB * T * C
                     v += PAIR * n
 
@@ -268,8 +277,8 @@ def weight_sums(lanes: int, FB: int, KB: int) -> Any:
                 k += PAIR
             for g in range(G):
                 xg, yg, wg = x + g * C * channel, dy + g * F * filter, dw + g * group
-                for v in range(start, stop, CHUNK):
-                    a, b = max(v, min(middle, v + CHUNK)), min(stop, v + CHUNK)
+                for v in range(start, stop, PAIR * CHUNK):
+                    a, b = max(v, min(middle, v + PAIR * CHUNK)), min(stop, v + PAIR * CHUNK)
                     for f in range(0, F, FB):
                         for tap in range(seen, k, PAIR * KB):
                             products(lanes, FB, KB, xg, yg, v, a, b, skip, tap, f, F, filter, wg + f * row, row)
@@ -287,24 +296,39 @@ class Direct:
         The scratch arrays of each kernel, by its name.
     """
 
-    why = "no lowering: sums that stay in registers"
+    why = "no lowering: sums stay in registers"
 
-    def __init__(self, x: Shape, F: int, window: Window, groups: int) -> None:
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, tuning: Tuning) -> None:
         self.G, self.C, self.F, self.T = groups, x[1] // groups, F // groups, prod(window.kernel)
+        K = self.T * self.C
         self.forward, self.backward = Regions(x, F, window), Regions(x, F, window, gradient=True)
-        self.filters, self.channels = blocks().of_filters(self.F), blocks().of_filters(self.C)
-        self.block = rows, taps = blocks().of_weights(self.F, self.T * self.C)
+        self.filters, self.channels = blocks().of_outputs(self.F), blocks().of_outputs(self.C)
+        self.block = rows, taps = blocks().of_weights(self.F, K)
+        apart = Regions(x, F, window, taps_apart=True)
+        # with few outputs the sums of a region are short; where that does not matter its taps read the same numbers
+        self.weights = apart if self._cost(self.forward) > 1.3 * self._cost(apart) else self.forward
         self.scratch = {
             "conv2d": [self._packed(self.F, self.filters, self.C)],
             "conv2d_input_grad": [self._packed(self.C, self.channels, self.F)],
             "conv2d_weight_grad": [
-                Spec((groups, -(-self.F // rows) * rows, self.T * self.C + 1), "float32"),
-                Spec((self.T * self.C + taps, 2), "int64"),
+                Spec((groups, -(-self.F // rows) * rows, K + 1), "float32"),
+                Spec((K + taps, 2), "int64"),
             ],
         }
+        # of one tap, the input's gradient is a product of what lies in memory
+        self.rows = Rows(x, F, window, groups, "float32", tuning)
+        if self.rows.lowering.direct:
+            self.scratch["conv2d_input_grad"] = self.rows.scratch["conv2d_input_grad"]
 
-    def _packed(self, F: int, block: int, C: int) -> Spec:
-        return Spec((self.G, -(-F // block), self.T, C, block), "float32")
+    def _cost(self, regions: Regions) -> int:
+        """Return about how many multiplications of vectors the weight's gradient takes."""
+        FB, KB = self.block
+        start, _, stop, _, first, last = regions.table.T
+        sums = FB * KB * -(-self.F // FB) * -(-self.C * (last - first) // KB)
+        return int(sums @ (stop - start + SUM * -((start - stop) // CHUNK)))
+
+    def _packed(self, F: int, block: tuple[int, int], C: int) -> Spec:
+        return Spec((self.G, -(-F // block[0]), self.T, C, block[0]), "float32")
 
     @property
     def exists(self) -> bool:
@@ -324,7 +348,7 @@ class Direct:
         ends = clip(activation)
         bias = zeros(self.G * self.F, w.dtype) if b is None else b
         sizes = self.C, self.F, self.T, *self._strides
-        yield self._sums(self.forward, self.filters, x, w, scratch, bias, y, sizes, ends or (-inf, inf))
+        yield from self._sums(self.forward, self.filters, x, w, scratch, bias, y, sizes, ends or (-inf, inf))
         if activation and not ends:
             yield partial(formula(activation).value, np, y, y)
 
@@ -332,17 +356,22 @@ class Direct:
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N)."""
+        if self.rows.lowering.direct:
+            yield from self.rows.input_grad(dy, w, dx, scratch)
+            return
         group, filter, tap, channel = self._strides
         sizes = self.F, self.C, self.T, group, channel, tap, filter
         bias = zeros(self.G * self.C, w.dtype)
-        yield self._sums(self.backward, self.channels, dy, w, scratch, bias, dx, sizes, (-inf, inf))
+        yield from self._sums(self.backward, self.channels, dy, w, scratch, bias, dx, sizes, (-inf, inf))
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the gradient with respect to the weight into dw (F, C/G, KH, KW)."""
-        (total, seen), at, K = scratch, self.forward, self.T * self.C
+        (total, seen), at, K = scratch, self.weights, self.T * self.C
         yield partial(total.fill, 0)
+        (x, dy), copies = contiguous(x, dy)
+        yield from copies
         sizes = self.G, self.C, self.F, K, at.channel, at.filter
         yield calling(weight_sums(at.lanes, *self.block), x, dy, total, seen, *at.tables, *sizes)
         yield as_weight(total[:, : self.F, :K], dw)
@@ -356,7 +385,7 @@ class Direct:
     def _sums(
         self,
         at: Regions,
-        block: int,
+        block: tuple[int, int],
         x: np.ndarray,
         w: np.ndarray,
         scratch: Sequence[np.ndarray],
@@ -364,12 +393,17 @@ class Direct:
         y: np.ndarray,
         sizes: tuple[int, ...],
         ends: tuple[float, float],
-    ) -> Call:
-        """Return the call of the compiled convolution, with outputs between two ends."""
+    ) -> Iterator[Call]:
+        """Yield the calls of the compiled convolution, with outputs between two ends."""
         least, most = map(np.float32, ends)
-        arrays = x, w, *scratch, bias, y
+        (x, bias), copies = contiguous(x, bias)
+        yield from copies
+        target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        arrays = x, w.transpose(WEIGHT_ORDER), *scratch, bias, target
         sizes = self.G, *sizes, at.channel, at.filter
-        return calling(convolution(at.lanes, block), *arrays, *at.tables, *sizes, least, most)
+        yield calling(convolution(at.lanes, *block), *arrays, *at.tables, *sizes, least, most)
+        if target is not y:
+            yield partial(setitem, y, ..., target)
 
 
 def clip(activation: str | None) -> tuple[float, float] | None:

@@ -2,7 +2,9 @@
 
 Outputs that see the same taps of the kernel form a region: a block of rows and of columns, evenly spaced. There are
 several, since at the border some taps would see padding. Those taps are left out, so padding is neither stored nor
-multiplied. Of the input's gradient the outputs are the pixels of dx, of which (h, w) sees of dy by tap (i, j)
+multiplied. Or, with ``taps_apart``, each tap has a region of its own: the outputs that see a pixel by it.
+
+Of the input's gradient the outputs are the pixels of dx, of which (h, w) sees of dy by tap (i, j)
 ((h + top - i·dilation) / stride, ...), where these are integers: with a stride each residue has regions of its own.
 """
 
@@ -29,12 +31,15 @@ class Run(NamedTuple):
     pace: int
 
 
-def runs(window: Window, axis: int, size: int, out: int, gradient: bool) -> list[Run]:
-    """Divide the outputs along an axis into runs; with ``gradient``, the axis of dx.
+def runs(window: Window, axis: int, size: int, out: int, gradient: bool, taps_apart: bool) -> list[Run]:
+    """Divide the outputs along an axis into runs, with ``gradient`` the pixels of dx.
 
     The convolution has ``size`` inputs and ``out`` outputs along it.
     """
     s, d, (before, _) = window.stride[axis], window.dilation[axis], window.padding[axis]
+    if taps_apart:
+        taps = enumerate(window.taps(axis, size, out))
+        return [Run(lo, 1, hi - lo, {k: start}, s) for k, (lo, hi, start) in taps if hi > lo]
     step, pace, count = (s, 1, size) if gradient else (1, s, out)
     found: list[Run] = []
     for phase in range(min(step, count)):
@@ -76,15 +81,16 @@ class Regions:
     ROW = 6 * 8  # bytes of a row of the table of regions
     PAIR = 2 * 8  # bytes of a row of the other tables
 
-    def __init__(self, x: Shape, F: int, window: Window, gradient: bool = False) -> None:
+    def __init__(self, x: Shape, F: int, window: Window, gradient: bool = False, taps_apart: bool = False) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
-        rows, columns = runs(window, 0, H, OH, gradient), runs(window, 1, W, OW, gradient)
+        rows = runs(window, 0, H, OH, gradient, taps_apart)
+        columns = runs(window, 1, W, OW, gradient, taps_apart)
         read, written = ((F, OW), (C, W)) if gradient else ((C, W), (F, OW))
         self.channel, self.filter = read[1] * N * ITEM, written[1] * N * ITEM
         row_read, row_written = read[0] * read[1], written[0] * written[1]  # pixels of all channels of a row
         #: of each run of columns, how many of them lie together
         together = [run.length if run.step == run.pace == 1 else 1 for run in columns]
-        self.lanes = next((n for n in (lanes(), lanes() // 2) if n <= N * min(together)), 0)
+        self.lanes = next((n for n in (lanes(), lanes() // 2) if n <= N * min(together, default=1)), 0)
         table: list[tuple[int, ...]] = []
         vectors, taps = [np.empty((0, 2), np.int64)], list[tuple[int, int]]()
         for row, (column, width) in product(rows, zip(columns, together, strict=True)) if self.lanes else ():
@@ -100,7 +106,7 @@ class Regions:
                 taps.append(((h * row_read + w) * N * ITEM, i * window.kernel[1] + j))
             end = sum(map(len, vectors))
             table.append((begins[0], end - len(vectors[-1]), end, -(width * N) % self.lanes, begins[1], len(taps)))
-        self.table = np.array(table, np.int64)
+        self.table = np.array(table, np.int64).reshape(-1, 6)
         self.vectors = np.concatenate(vectors).astype(np.int64)
         self.taps = np.array(taps, np.int64).reshape(-1, 2)
 

@@ -8,6 +8,8 @@ bytes; no index is checked and no array is sliced.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from operator import setitem
 from typing import Any
 
 import numpy as np
@@ -173,12 +175,27 @@ def address(array: np.ndarray) -> int:
     return found
 
 
+def contiguous(*arrays: np.ndarray) -> tuple[list[np.ndarray], list[Call]]:
+    """Return arrays that are C-contiguous, and the calls that copy to them what is not."""
+    found: list[np.ndarray] = [a if a.flags.c_contiguous else np.empty(a.shape, a.dtype) for a in arrays]
+    copies: list[Call] = [
+        partial(setitem, new, ..., old) for new, old in zip(found, arrays, strict=True) if new is not old
+    ]
+    return found, copies
+
+
 def calling(function: Callable[..., Any], *arguments: Any) -> Call:
     """Return the call of a compiled function, with the address of each array in its place; it keeps the arrays.
 
     Numba would compile the function again for arrays that may only be read, or are laid out otherwise, and take longer
     to call it.
     """
+    for argument in arguments:
+        if isinstance(argument, np.ndarray) and not (argument.flags.c_contiguous and argument.dtype in ("f4", "i8")):
+            raise TypeError(
+                "a compiled function takes C-contiguous arrays of float32 or int64, got one of"
+                f" {argument.dtype} with strides {argument.strides}"
+            )
     numbers = [address(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
 
     def call(arrays: Any = arguments) -> None:

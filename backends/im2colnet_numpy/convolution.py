@@ -13,32 +13,33 @@ from im2colnet.backend.convolution import Convolution
 from im2colnet.backend.kernel import kernel
 from im2colnet.types import Call, Choice, Shape, Spec
 from im2colnet.window import Pair, Window
-from im2colnet_numpy.algorithms import Algorithm, algorithm
+from im2colnet_numpy.algorithms import algorithm
 from im2colnet_numpy.rows import WEIGHT_ORDER
 from im2colnet_numpy.tuning import Tuning
 
 Array = np.ndarray
 
 
-def _chosen(backend: Any, x: Spec, F: int, window: Window, groups: int) -> Algorithm:
-    return algorithm(x.shape, F, window, groups, np.dtype(x.dtype), backend.tuning)
+def _scratch(kernel: str, backend: Any, x: Spec, F: int, window: Window, groups: int) -> list[Spec]:
+    found: list[Spec] = backend._chosen(x.shape, F, window, groups, x.dtype).scratch.get(kernel, [])
+    return found
 
 
 def _output_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
-    return _chosen(backend, x, w.shape[0], window, groups).scratch["conv2d"]
+    return _scratch("conv2d", backend, x, w.shape[0], window, groups)
 
 
 def _weight_scratch(backend: Any, x: Spec, dy: Spec, window: Window, groups: int = 1) -> list[Spec]:
-    return _chosen(backend, x, dy.shape[1], window, groups).scratch["conv2d_weight_grad"]
+    return _scratch("conv2d_weight_grad", backend, x, dy.shape[1], window, groups)
 
 
 def _input_scratch(backend: Any, dy: Spec, w: Spec, size: Pair, window: Window, groups: int = 1) -> list[Spec]:
     x = Spec((size[0], w.shape[1] * groups, size[1], dy.shape[3]), dy.dtype)
-    return _chosen(backend, x, w.shape[0], window, groups).scratch["conv2d_input_grad"]
+    return _scratch("conv2d_input_grad", backend, x, w.shape[0], window, groups)
 
 
 def _both_scratch(backend: Any, x: Spec, w: Spec, window: Window, groups: int = 1, **others: Any) -> list[Spec]:
-    return _chosen(backend, x, w.shape[0], window, groups).scratch.get("conv2d_grads", [])
+    return _scratch("conv2d_grads", backend, x, w.shape[0], window, groups)
 
 
 class NumpyConvolution(Convolution):
@@ -47,8 +48,12 @@ class NumpyConvolution(Convolution):
     weight_order = WEIGHT_ORDER
     tuning: Tuning
 
+    def _chosen(self, x: Shape, F: int, window: Window, groups: int, dtype: str | np.dtype) -> Any:
+        """Return the algorithm for images ``x`` (H, C, W, N) and F filters: a convolution and its gradients."""
+        return algorithm(x, F, window, groups, np.dtype(dtype), self.tuning)
+
     def algorithm(self, x: Shape, y: Shape, dtype: str, window: Window, groups: int = 1) -> Choice:
-        chosen = algorithm(x, y[1], window, groups, np.dtype(dtype), self.tuning)
+        chosen = self._chosen(x, y[1], window, groups, dtype)
         return Choice(type(chosen).__name__.lower(), chosen.why)
 
     @kernel(scratch=_output_scratch)
@@ -65,15 +70,13 @@ class NumpyConvolution(Convolution):
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(x.shape, len(w), window, groups, x.dtype, self.tuning).conv2d(
-            x, w, b, activation, out, scratch
-        )
+        yield from self._chosen(x.shape, len(w), window, groups, x.dtype).conv2d(x, w, b, activation, out, scratch)
 
     @kernel(scratch=_weight_scratch)
     def conv2d_weight_grad(
         self, x: Array, dy: Array, window: Window, groups: int = 1, out: Any = None, scratch: Any = None
     ) -> Iterator[Call]:
-        return algorithm(x.shape, dy.shape[1], window, groups, x.dtype, self.tuning).weight_grad(x, dy, out, scratch)
+        yield from self._chosen(x.shape, dy.shape[1], window, groups, x.dtype).weight_grad(x, dy, out, scratch)
 
     @kernel(scratch=_input_scratch)
     def conv2d_input_grad(
@@ -81,7 +84,7 @@ class NumpyConvolution(Convolution):
     ) -> Iterator[Call]:
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(out.shape, len(w), window, groups, dy.dtype, self.tuning).input_grad(dy, w, out, scratch)
+        yield from self._chosen(out.shape, len(w), window, groups, dy.dtype).input_grad(dy, w, out, scratch)
 
     @kernel(scratch=_both_scratch)
     def conv2d_grads(
@@ -100,7 +103,7 @@ class NumpyConvolution(Convolution):
             return
         w, copies = _stored(w)
         yield from copies
-        yield from algorithm(x.shape, len(w), window, groups, x.dtype, self.tuning).grads(x, dy, w, dw, dx, scratch)
+        yield from self._chosen(x.shape, len(w), window, groups, x.dtype).grads(x, dy, w, dw, dx, scratch)
 
 
 def _stored(w: Array) -> tuple[Array, list[Call]]:
