@@ -4,6 +4,7 @@ Imports within functions and for types count: what a module needs to be understo
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def modules():
 MODULES = modules()
 
 
+@cache
 def imports(source):
     """The library's modules that a source imports, at once or later, by their full names."""
     found = set()

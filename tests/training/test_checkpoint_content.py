@@ -287,7 +287,7 @@ def replaced(root, place, value):
 
 @pytest.mark.filterwarnings("ignore")
 def test_changed_descriptions_load_and_train_or_are_refused(tmp_path):
-    """A sample of the thousands of changes of one entry, and every public class in place of every other one.
+    """A sample of the thousands of changes of one entry, and every public class in place of some other one.
 
     Whatever loads trains an epoch, or says why not.
     """
@@ -299,7 +299,8 @@ def test_changed_descriptions_load_and_train_or_are_refused(tmp_path):
     named = {name: getattr(ic, name) for name in ic.__all__}
     public = [name for name, value in named.items() if isinstance(value, type) and name in checkpoint.known_classes()]
     names = [*public, *(f"{named[name].__module__}.{name}" for name in public)]
-    classes = [(place, name) for place in every if place[-1] == "type" for name in names]
+    types = [place for place in every if place[-1] == "type"]
+    classes = [(place, name) for name in names for place in rng.sample(types, max(1, len(types) // 4))]
     for place, value in changes + classes:
         write(path, replaced(info, place, value), tensors)
         try:
