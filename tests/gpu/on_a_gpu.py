@@ -23,6 +23,7 @@ REQUIRED = (
     "training follows the CPU",
     "tests",
     "graphs",
+    "certificate",
 )  # what has to hold; the rest is figures
 
 
@@ -174,6 +175,23 @@ def tests(report):
         return {"left out": "pytest is not installed"}
     assert status == 0, last
     return {"status": status, "output": text[-10000:]}
+
+
+def certificate(report, least=30):
+    """What ``im2colnet check-backend cupy`` checks, one after the other as long as there is time."""
+    from im2colnet.testing import check_backend, check_names
+
+    found, wrong, names = {}, {}, check_names()
+    for name in names:
+        if report.left() < least:
+            break
+        (result,) = check_backend(backend(), only=[name]).results
+        found[name] = {"dtypes": result.dtypes, "seconds": result.seconds}
+        if not result.ok:
+            wrong[name] = result.error
+    report.say(f"    {len(found) - len(wrong)} of {len(found)} checks hold" + f", {len(names) - len(found)} left out")
+    assert not wrong, "; ".join(f"{name}: {error}" for name, error in wrong.items())
+    return found
 
 
 def milliseconds(call, repeats=15):
@@ -428,6 +446,7 @@ def everything(report, only):
         ("errors", errors, 15),
         ("training follows the CPU", follows, 10),
         ("graphs", graphs, 10),
+        ("certificate", certificate, 60),
         ("training steps", steps, 40),
         ("convolutions", convolutions, 40),
         ("launches", launches, 5),
