@@ -84,7 +84,7 @@ EXTRAS = {
     "tensorboard": "tensorboardX",
     "sklearn": "scikit-learn",
     "onnx": "'onnx>=1.21'",
-    "fast": "numba",
+    "fast": "'numba>=0.63'",
     "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
     "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
 }

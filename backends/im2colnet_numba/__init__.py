@@ -8,17 +8,17 @@ try:
     import llvmlite
     import numba
 except Exception as error:  # of several kinds: it refuses a NumPy or a Python that it does not know
-    if isinstance(error, ModuleNotFoundError) and error.name == "numba":
+    if isinstance(error, ModuleNotFoundError) and error.name in ("llvmlite", "numba"):
         raise ImportError(f"Numba is not installed: {install('fast')}") from error
     raise ImportError(
         f"Numba is installed, but cannot be imported ({type(error).__name__}: {' '.join(str(error).split())}). A newer"
         f" Numba may take this Python and NumPy: pip install --upgrade numba. Else use IM2COLNET_BACKEND=numpy"
     ) from error
+if numba.config.DISABLE_JIT:
+    raise BackendError("NUMBA_DISABLE_JIT forbids to compile: unset it, or use IM2COLNET_BACKEND=numpy")
 
 from im2colnet_numpy import NumpyBackend
-from im2colnet_numpy.tuning import DEFAULT, Tuning
 
-from im2colnet.backend import Backend, Division
 from im2colnet_numba import cache
 from im2colnet_numba.activation import NumbaActivation
 from im2colnet_numba.compile import lanes
@@ -33,13 +33,6 @@ class NumbaBackend(NumbaConvolution, NumbaNormalization, NumbaActivation, NumbaU
     """NumPy on the CPU, with compiled loops where they are faster; the parameters are those of ``NumpyBackend``."""
 
     name = "numba"
-
-    def __init__(
-        self, device: str | None = None, tuning: Tuning = DEFAULT, division: Division = Backend.division
-    ) -> None:
-        if numba.config.DISABLE_JIT:
-            raise BackendError("NUMBA_DISABLE_JIT forbids to compile: unset it, or use IM2COLNET_BACKEND=numpy")
-        super().__init__(device, tuning, division)
 
     def versions(self) -> dict[str, str]:
         return {

@@ -401,7 +401,10 @@ def test_the_machine_and_the_folder_are_told():
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        ("raise ModuleNotFoundError(name='numba')", r"Numba is not installed: pip install numba \(the extra fast: "),
+        (
+            "raise ModuleNotFoundError(name='numba')",
+            r"Numba is not installed: pip install 'numba>=0\.63' \(the extra fast: ",
+        ),
         (
             "raise ImportError('Numba needs NumPy 2.5 or less.')",
             r"ImportError: Numba needs NumPy 2\.5 or less\..*pip install --upgrade numba",
