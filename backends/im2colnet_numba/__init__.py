@@ -24,12 +24,13 @@ from im2colnet_numba.activation import NumbaActivation
 from im2colnet_numba.compile import lanes
 from im2colnet_numba.convolution import NumbaConvolution
 from im2colnet_numba.normalization import NumbaNormalization
+from im2colnet_numba.pooling import NumbaPooling
 from im2colnet_numba.updates import NumbaUpdates
 
 __all__ = ["NumbaBackend"]
 
 
-class NumbaBackend(NumbaConvolution, NumbaNormalization, NumbaActivation, NumbaUpdates, NumpyBackend):
+class NumbaBackend(NumbaConvolution, NumbaPooling, NumbaNormalization, NumbaActivation, NumbaUpdates, NumpyBackend):
     """NumPy on the CPU, with compiled loops where they are faster; the parameters are those of ``NumpyBackend``."""
 
     name = "numba"
