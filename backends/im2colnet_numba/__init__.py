@@ -23,6 +23,7 @@ from im2colnet_numba import cache
 from im2colnet_numba.activation import NumbaActivation
 from im2colnet_numba.compile import lanes
 from im2colnet_numba.convolution import NumbaConvolution
+from im2colnet_numba.losses import NumbaLosses
 from im2colnet_numba.normalization import NumbaNormalization
 from im2colnet_numba.pooling import NumbaPooling
 from im2colnet_numba.updates import NumbaUpdates
@@ -30,7 +31,9 @@ from im2colnet_numba.updates import NumbaUpdates
 __all__ = ["NumbaBackend"]
 
 
-class NumbaBackend(NumbaConvolution, NumbaPooling, NumbaNormalization, NumbaActivation, NumbaUpdates, NumpyBackend):
+class NumbaBackend(
+    NumbaConvolution, NumbaPooling, NumbaNormalization, NumbaActivation, NumbaUpdates, NumbaLosses, NumpyBackend
+):
     """NumPy on the CPU, with compiled loops where they are faster; the parameters are those of ``NumpyBackend``."""
 
     name = "numba"

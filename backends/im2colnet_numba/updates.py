@@ -171,4 +171,6 @@ def update(rule: str, p: Array, g: Array, state: dict[str, Array], *scalars: flo
 class NumbaUpdates(Updates):
     """Updates on the CPU."""
 
+    #: a rule is one pass, so nothing has to stay in cache; a call costs as much as some thousand numbers
+    update_chunk: ClassVar[int] = 1 << 16
     updates: ClassVar[Mapping[str, Callable[..., None]]] = {rule: partial(update, rule) for rule in RULES}
