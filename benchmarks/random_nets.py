@@ -6,7 +6,8 @@ The rule (:func:`draw`), with chances where there is a choice:
 - batch norm after every convolution of a network or of none, 1/2 each;
 - 3 to 8 blocks of a convolution, batch norm if there is, and ReLU;
 - kernels of 1 to 7 taps along an axis, each as likely; 2/3 square, 1/6 each 1×K and K×1; as much padding as K // 2;
-- 8 to 256 filters, a multiple of 8, their logarithm uniform; stride 2 with 1/4 where 8 pixels or more a side are left;
+- 8 to 256 filters, a multiple of 8, their logarithm uniform; stride 2 with 1/4 where 8 pixels or more a side are left
+  (not for a first convolution of 1×1: in channels_last PyTorch 2.13.0 crashes);
 - from the second block on depthwise with 1/8, in 2, 4 or 8 groups that divide channels and filters with 1/8;
 - with 1/4 a block whose output has its input's shape is the body of a residual;
 - max pooling of 2×2 or, overlapping, of 3×3 at stride 2, with 1/4 where 8 pixels or more are left;
@@ -70,6 +71,8 @@ def _convolution(rng: random.Random, C: int, size: Sequence[int], first: bool) -
     kernel = rng.choice(((K, K), (K, K), (K, K), (K, K), (1, K), (K, 1)))
     filters = 8 * round(2 ** rng.uniform(0, log2(256 / 8)))
     stride = 2 if min(size) >= LEAST and rng.random() < 1 / 4 else 1
+    if first and K == 1:  # there PyTorch 2.13.0 crashes with stride 2 and channels_last
+        stride = 1
     groups, chance = 1, rng.random()
     if not first and chance < 1 / 8:
         filters = groups = C

@@ -8,14 +8,16 @@ import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial, wraps
+from hashlib import sha256
 from pathlib import Path
+from statistics import geometric_mean
 
 import numpy as np
 import pytest
 import strict_cupy
 
 import im2colnet as ic
-from benchmarks import common, compare, device, memory, ratios, size, versus
+from benchmarks import common, compare, device, memory, onnx_nets, random_nets, ratios, size, versus
 from benchmarks.common import CASES, SHAPES, Case, Comparison, NotHere, Shape
 from im2colnet.backend import registry
 
@@ -141,6 +143,15 @@ def test_spread_is_median_and_quartiles():
     assert common.spread([2.0]) == {"ratio": 2.0, "low": 2.0, "high": 2.0}
 
 
+def test_a_tick_of_the_clock_for_each_sample_is_no_core():
+    samples = common.Samples(["NHWC"])
+    for _ in range(6):
+        samples.add("NHWC", 1000, wall=0.02, cpu=0.05)
+    versus.check_cores(samples, 2)
+    with pytest.raises(RuntimeError, match=r"NHWC kept 2\.50 cores busy, allowed are 1"):
+        versus.check_cores(samples, 1)
+
+
 def test_more_cores_than_allowed_are_an_error():
     samples = common.Samples(["im2colnet", "NHWC"])
     samples.add("im2colnet", 1, wall=1.0, cpu=1.0)
@@ -260,6 +271,32 @@ def test_the_wheel_is_measured_where_there_is_none():
     assert 45_000 < size.track_wheel() < 800_000
 
 
+def test_the_nets_that_are_drawn_are_the_same_everywhere():
+    """What they are is said by a digest: whoever changes the rule changes what all earlier figures are of."""
+    drawn = [(name, repr(case.make().layers)) for name, case in random_nets.RANDOM.items()]
+    assert len(drawn) == 12
+    assert sha256(repr(drawn).encode()).hexdigest()[:16] == "0e1b6b3547b39ddf"
+    layers = [repr(case.make().layers) for case in random_nets.OUTSIDE.values()]
+    assert [text.count("Conv2d") for text in layers] == [3, 5]
+
+
+@pytest.mark.parametrize("name", [*random_nets.OUTSIDE, *random_nets.RANDOM])
+def test_nets_that_nothing_is_tuned_for_are_what_the_rule_says(name):
+    case = (random_nets.OUTSIDE | random_nets.RANDOM)[name]
+    net, (images, labels) = case.make(), case.data(2)
+    assert net.init(0).predict(images).shape == (2, 10)
+    assert (labels < 10).all()
+    for node in net.graph.nodes:
+        if isinstance(node.layer, ic.Conv2d):
+            assert max(node.layer.window.kernel) <= 7
+            assert 8 <= node.layer.out_channels <= 256
+
+
+def test_a_net_that_is_drawn_does_what_pytorch_s_does():
+    pytest.importorskip("torch")
+    versus.check_training(random_nets.RANDOM["random8-b8"])
+
+
 # python -m benchmarks.compare ---------------------------------------------------------------------------------------
 def test_compare_prints_a_table_and_writes_json(tmp_path):
     file = tmp_path / "figures.json"
@@ -300,13 +337,16 @@ def test_compare_prints_a_table_and_writes_json(tmp_path):
 def test_compare_beside_onnxruntime(tmp_path):
     pytest.importorskip("onnxruntime")
     file = tmp_path / "figures.json"
-    arguments = ["--nets", "lenet5-onnx", "--threads", "1", "--parts", "onnx", "--json", str(file)]
+    cases = ["lenet5-onnx-b1", "lenet5-onnx-b8", "lenet5-onnx-b64"]
+    arguments = ["--nets", *cases, "--threads", "1", "--parts", "onnx", "--json", str(file)]
     done = python("-m", "benchmarks.compare", *arguments, IM2COLNET_BENCH_QUICK="1")
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())["rows"]
-    assert [row["case"] for row in rows] == ["lenet5-onnx-b1", "lenet5-onnx-b16"]
+    assert [row["case"] for row in rows] == cases
     assert all(row["ratio"] == row["seconds"] / row["other_seconds"] > 0 for row in rows)
     assert f"{rows[0]['ratio']:.2f}" in done.stdout
+    mean = geometric_mean([row["ratio"] for row in rows[1:]])
+    assert f"geometric means, 1 thread: the suite, batches {mean:.2f} (2)" in done.stdout
 
 
 def test_compare_fails_where_what_is_required_is_missing():
@@ -333,7 +373,11 @@ def test_compare_says_what_is_wrong_with_its_arguments(arguments, message, capsy
 
 def test_compare_measures_every_case_by_default():
     args = compare.parser().parse_args([])
-    assert set(compare.nets(args.nets, [1], list(compare.ONE))) == {(case, 1) for case in [*CASES, *compare.ONE]}
+    untuned = [*random_nets.OUTSIDE, *random_nets.RANDOM]
+    found = compare.nets(args.nets, [1], [*compare.ONE, *untuned])
+    assert set(found) == {(case, 1) for case in [*CASES, *compare.ONE, *untuned]}
+    assert {line.case for line in compare.training(args)} == {*CASES, *untuned}
+    assert {line.case for line in compare.onnx(args)} == set(onnx_nets.CASES)
     assert set(args.parts) == set(compare.PARTS)
 
 
@@ -435,7 +479,7 @@ def test_a_comparison_that_fails_is_told_and_the_others_go_on(monkeypatch, tmp_p
     assert ["vgg8-b64", *row] in table
     for missing in "lenet5-b64", "lenet5-b256":
         assert [missing, "1", *["n/a"] * 9] in table
-    assert "geometric mean of 2 ratios, 1 thread: 0.50" in out
+    assert "geometric means, 1 thread: the suite 0.50 (2)" in out
     assert "n/a: no such thing here" in out
     assert err == "FAILED: training lenet5-b64, 1 threads: RuntimeError: it broke\n"
     rows = {row["case"]: row for row in json.loads(file.read_text())["rows"]}
