@@ -33,9 +33,10 @@ class Tuning:
     winograd_min_columns: int = 256  # columns of a product, if the images have them
     winograd_min_columns_per_channel: int = 4  # columns of a product for each channel, where that is fewer
     winograd_half_bytes: int = 3 << 17  # bytes of channels transformed along one axis, which stay in cache
-    winograd_min_channels: tuple[int, ...] = (16, 9, 7, 8, 12)  # channels and filters, by taps of an axis, 3 to 7, and
-    winograd_min_samples: int = 8  # samples from which on the transforms cost less than they save, and
-    winograd_min_products: int = 9 << 13  # taps · channels · filters · samples
+    winograd_min_channels: tuple[int, ...] = (16, 9, 7, 8, 12)  # the fewer of channels and filters, for 3 to 7 taps
+    winograd_min_samples: int = 8  # samples from which on the transforms cost less than they save
+    winograd_min_rows: int = 9 << 8  # taps · samples · the fewer of channels and filters, from which on they do
+    winograd_min_products: int = 9 << 13  # taps · samples · channels · filters from which on they do
     winograd_more_columns: int = 32  # columns of a product that take as long as the transform of its filters
 
     products: Products = field(default_factory=Products)

@@ -186,8 +186,10 @@ class Winograd:
         if groups > 1 or dtype != "float32" or window.flipped is None:
             return False
         C, N, (OH, OW), taps = x[1], x[3], window.output_size((x[0], x[2])), tile.r**2
-        enough = min(C, F) >= tuning.winograd_min_channels[tile.r - FEWEST_TAPS]
-        enough = enough and tuning.winograd_min_samples <= N and tuning.winograd_min_products <= taps * C * F * N
+        few, many = sorted((C, F))
+        enough = few >= tuning.winograd_min_channels[tile.r - FEWEST_TAPS] and tuning.winograd_min_samples <= N
+        rows = taps * few * N
+        enough = enough and rows >= tuning.winograd_min_rows and rows * many >= tuning.winograd_min_products
         # multiplications for each channel and filter: with few tiles, the n² products have too few columns to repay the
         # transform of the filters; with small images, most outputs of a tile are beyond the image
         columns = -(-OH // tile.m) * -(-OW // tile.m) * N + tuning.winograd_more_columns

@@ -315,7 +315,8 @@ def test_winograd_convolutions(problem, way, most, columns, half, kind):
     x, w, b, dy, arguments = problem
     window = window_of(w, arguments)
     sizes = {"winograd_max_tiles": most, "winograd_min_columns": columns, "winograd_half_bytes": half}
-    sizes |= {"winograd_min_channels": (1,) * 5, "winograd_min_samples": 1, "winograd_min_products": 1}
+    sizes |= dict.fromkeys(("winograd_min_samples", "winograd_min_rows", "winograd_min_products"), 1)
+    sizes["winograd_min_channels"] = (1,) * 5
     sizes["winograd_more_columns"] = ALWAYS
     its = subject(get_backend("numpy"), **way, **sizes)
     x4, w4, b4, dy4 = of_dtype("float32", x, w, b, dy)
