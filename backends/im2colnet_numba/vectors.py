@@ -7,8 +7,9 @@ bytes; no index is checked and no array is sliced.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from operator import setitem
 from typing import Any
 
@@ -19,10 +20,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from im2colnet.types import Call
+from im2colnet_numba.compile import lanes
 
 FLOAT, INT, BIT = ir.FloatType(), ir.IntType(64), ir.IntType(1)
 ITEM = 4  # bytes of a number
 Value = Any  # of LLVM: a number or a vector that the code being written will have
+
+
+@cache
+def registers() -> int:
+    """Return how many vectors the processor holds: x86 has 16 registers for them before AVX-512, others have 32."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64", "x86", "i386", "i686")
+    return 16 if x86 and lanes() < 16 else 32
 
 
 def integer(value: int) -> Value:
@@ -164,6 +173,20 @@ def put_integer(context: Any, address: Any, value: Any) -> Any:
     def write(context: Any, builder: Any, signature: Any, arguments: Sequence[Value]) -> Value:
         address, value = arguments
         builder.store(value, builder.inttoptr(address, INT.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), write
+
+
+@intrinsic
+def put_zeros(context: Any, address: Any, count: Any) -> Any:
+    """Write so many numbers that are zero, in compiled code."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Sequence[Value]) -> Value:
+        address, count = arguments
+        with cgutils.for_range(builder, count) as k:
+            at = builder.add(address, builder.mul(k.index, integer(ITEM)))
+            Vectors(builder, 1).store_number(ir.Constant(FLOAT, 0), at)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), write
