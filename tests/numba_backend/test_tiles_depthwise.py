@@ -46,7 +46,7 @@ def problems(draw):
     assume(kernel != (1, 1))
     padding = pair(0, 4), pair(0, 4)
     extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    size = [draw(st.integers(max(1, e - sum(pads)), 16)) for e, pads in zip(extents, padding, strict=True)]
+    size = [draw(st.integers(max(1, e - sum(pads)), e + 10)) for e, pads in zip(extents, padding, strict=True)]
     n, channels = draw(st.sampled_from([8, 9, 16, 21, 40])), draw(st.integers(2, 9))
     return problem(n, channels, size, make_window(kernel, stride, padding, dilation), draw(st.integers(0, 1 << 32)))
 
