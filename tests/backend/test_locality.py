@@ -59,7 +59,7 @@ def problems(draw):
     """Images, weight, gradient and window: of Winograd's, depthwise, grouped, strided, dilated and other kinds."""
     kind = draw(st.sampled_from(["winograd", "winograd", "depthwise", "depthwise", "any"]))
     stride, dilation, groups, kernel = 1, 1, 1, 3
-    n, size = draw(st.integers(8, 10)), [draw(st.integers(5, 22)) for _ in range(2)]
+    n, size = draw(st.integers(8, 10)), [draw(st.integers(7, 22)) for _ in range(2)]
     channels = filters = draw(st.integers(16, 40))
     padding = draw(st.integers(0, 2))
     if kind == "winograd":
