@@ -100,7 +100,7 @@ def _of_axis(window: Window, axis: int) -> tuple[int, int, int]:
 
 
 # The loops ----------------------------------------------------------------------------------------------------------
-LARGEST, LARGEST_AND_WHERE, SUM, SUM_WHERE = range(4)
+LARGEST, LARGEST_AND_WHERE, SUM, SUM_WHERE, SPREAD = range(5)
 LONG, SHORT = 32, 8  # numbers of a vector: LLVM cuts it to registers
 
 
@@ -126,18 +126,16 @@ def gather(
     """Write a vector of what is seen at x, x + column, ... and in the ``rows`` from there on, to y.
 
     LARGEST: the largest number, or the last NaN; LARGEST_AND_WHERE: its tap too, to ``where_out``; SUM: the sum times
-    ``factor``; SUM_WHERE: the sum of the numbers beside which, at ``where``, the tap that sees them stands. Distances
-    are in numbers; a tap has ``item`` bytes.
+    ``factor``; SUM_WHERE: the sum of the numbers beside which, at ``where``, the tap that sees them stands. SPREAD goes
+    the other way: y is written to the place whose tap stands at ``where_out``, and 0 to the others. Distances are in
+    numbers; a tap has ``item`` bytes.
     """
     mode, places = literal(how), ir.VectorType(ir.IntType(32), literal(lanes))
-    narrow = ir.VectorType(ir.IntType(8 * literal(item)), literal(lanes))
+    narrow, finds = ir.VectorType(ir.IntType(8 * literal(item)), literal(lanes)), mode in (LARGEST, LARGEST_AND_WHERE)
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, where, rows, row, columns, column, tap, row_tap, column_tap, factor, y, where_out = arguments[3:]
         v = Vectors(builder, literal(lanes))
-        (best,) = v.variables(1)
-        builder.store(v.constant(-inf if mode in (LARGEST, LARGEST_AND_WHERE) else 0), best)
-        place = cgutils.alloca_once(builder, places)
 
         def spread(number: Any) -> Any:
             undefined = ir.Constant(places, ir.Undefined)
@@ -148,28 +146,37 @@ def gather(
         def pointer(address: Any) -> Any:
             return builder.inttoptr(address, narrow.as_pointer())
 
-        builder.store(spread(tap), place)
+        def taps_at(address: Any) -> Any:
+            taps = builder.load(pointer(address))
+            taps.align = literal(item)
+            return builder.zext(taps, places) if literal(item) < 4 else taps
+
+        (best,), place = v.variables(1), cgutils.alloca_once(builder, places)
+        builder.store(v.constant(-inf) if finds else v.load(y) if mode == SPREAD else v.constant(0), best)
+        builder.store(taps_at(where_out) if mode == SPREAD else spread(tap), place)
         with cgutils.for_range(builder, rows) as i, cgutils.for_range(builder, columns) as j:
             at = builder.add(builder.mul(i.index, row), builder.mul(j.index, column))
-            number = v.load(builder.add(x, builder.mul(at, integer(ITEM))))
+            seen = builder.add(x, builder.mul(at, integer(ITEM)))
             k = builder.add(builder.mul(i.index, row_tap), builder.mul(j.index, column_tap))
-            k, so_far = builder.add(tap, k), builder.load(best)
-            if mode in (LARGEST, LARGEST_AND_WHERE):
+            k, so_far = spread(builder.add(tap, k)), builder.load(best)
+            if mode == SPREAD:
+                mine = builder.icmp_signed("==", builder.load(place), k)
+                v.store(builder.select(mine, so_far, v.constant(0)), seen)
+            elif mode == SUM:
+                builder.store(builder.fadd(so_far, v.load(seen)), best)
+            elif mode == SUM_WHERE:
+                taps = taps_at(builder.add(where, builder.mul(at, integer(literal(item)))))
+                mine = builder.icmp_signed("==", taps, k)
+                builder.store(builder.fadd(so_far, builder.select(mine, v.load(seen), v.constant(0))), best)
+            else:
+                number = v.load(seen)
                 better = builder.fcmp_ordered(">", number, so_far)
                 better = builder.or_(better, builder.fcmp_unordered("uno", number, number))
                 builder.store(builder.select(better, number, so_far), best)
-                if mode == LARGEST_AND_WHERE:
-                    builder.store(builder.select(better, spread(k), builder.load(place)), place)
-            else:
-                if mode == SUM_WHERE:
-                    taps = builder.load(pointer(builder.add(where, builder.mul(at, integer(literal(item))))))
-                    taps.align = literal(item)
-                    taps = builder.zext(taps, places) if literal(item) < 4 else taps
-                    mine = builder.icmp_signed("==", taps, spread(k))
-                    number = builder.select(mine, number, v.constant(0))
-                builder.store(builder.fadd(so_far, number), best)
-        found = builder.load(best)
-        v.store(builder.fmul(found, v.spread(factor)) if mode == SUM else found, y)
+                builder.store(builder.select(better, k, builder.load(place)), place)
+        if mode != SPREAD:
+            found = builder.load(best)
+            v.store(builder.fmul(found, v.spread(factor)) if mode == SUM else found, y)
         if mode == LARGEST_AND_WHERE:
             taps = builder.load(place)
             taps = builder.trunc(taps, narrow) if literal(item) < 4 else taps
@@ -236,14 +243,18 @@ def gathered(how: int, x: Array, y: Array, where: Array | None, down: Along, acr
     C, N = y.shape[1], y.shape[3]
     loop = gathering(how, 1 if where is None else where.itemsize)
     line_x, line_y = x.shape[2] * N, y.shape[2] * N
-    sizes = C, line_x, line_y, down.step * C * line_x, across.step * N, down.taps * KW, across.taps
+    sizes = C, line_x, line_y, down.step * C * line_x, across.step * N, down.taps * KW, across.taps, KW
     rows, runs = down.rows(), across.runs(N)
+    written = {LARGEST_AND_WHERE: (y, where), SPREAD: (x,)}.get(how, (y,))
 
-    def call(x: Array = x, where: Array = y if where is None else where) -> None:
-        loop(address(x), address(y), address(where), rows, runs, *sizes, KW)
+    def lying(each: Array) -> Array:
+        return each if plain(each) or any(each is one for one in written) else np.array(each, order="C")
 
-    read = [x] if where is None or how != SUM_WHERE else [x, where]
-    return call if all(map(plain, read)) else lambda: call(*(np.array(each, order="C") for each in read))
+    def call(x: Array = x, y: Array = y, where: Array = y if where is None else where) -> None:
+        loop(address(x), address(y), address(where), rows, runs, *sizes)
+
+    given = x, y, y if where is None else where
+    return call if all(map(plain, given)) else lambda: call(*map(lying, given))
 
 
 def compiles(x: Spec | Array, window: Window) -> bool:
@@ -308,7 +319,12 @@ class NumbaPooling(NumpyPooling):
         if where is None:
             maxima, where = scratch
             yield gathered(LARGEST_AND_WHERE, x, maxima, where, *_of_outputs(window, x, dy), window.kernel[1])
-        yield gathered(SUM_WHERE, dy, out, where, *_of_inputs(window, dy, out), window.kernel[1])
+        if window.overlaps:
+            yield gathered(SUM_WHERE, dy, out, where, *_of_inputs(window, dy, out), window.kernel[1])
+            return
+        if not window.tiles((out.shape[0], out.shape[2])):
+            yield partial(out.fill, 0)
+        yield gathered(SPREAD, out, dy, where, *_of_outputs(window, out, dy), window.kernel[1])
 
     @kernel(scratch=_scratch("avg_pool2d"))
     def avg_pool2d(
