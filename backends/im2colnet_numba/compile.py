@@ -19,7 +19,8 @@ from im2colnet_numba.cache import KernelCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: what LLVM may assume of floating-point numbers: not that none of them is NaN or infinite
+#: what LLVM may assume of floating-point numbers: not that none of them is NaN or infinite. But it takes x - x for 0,
+#: and with it np.isfinite(x) for true: ``abs(x) < inf`` is not
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 #: the same for what is exact only if sums are made in the order that is written
 IN_ORDER = {"contract", "nsz"}

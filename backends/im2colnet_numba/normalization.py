@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from math import nan, prod
+from math import inf, nan, prod
 from operator import setitem
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from im2colnet_numpy.normalization import NumpyNormalization
 
 from im2colnet.backend.activation import formula
 from im2colnet.backend.kernel import kernel
+from im2colnet.backend.normalization import Statistics
 from im2colnet.types import Call, Shape, Spec
 from im2colnet_numba.arrays import as_lines, fits, lying, seen_as
 from im2colnet_numba.compile import compiled, inlined
@@ -72,6 +73,27 @@ def grad_sums(x: Array, mean: Array, dy: Array, out: Array) -> None:
             out[1, c] += second
     for c in range(C):
         out[1, c] -= (mean[c] - x.dtype.type(mean[c])) * out[0, c]  # float32 has rounded the mean
+
+
+@compiled
+def statistics(sums: Array, n: int, eps: float, weight: Array, bias: Array, out: Array) -> bool:
+    """Write the rows of :class:`Statistics` (5, C) from the sums of a batch; return whether all are finite."""
+    finite = True
+    for c in range(sums.shape[1]):
+        mean, var = sums[0, c] / n, sums[1, c] / n
+        inverse = 1 / np.sqrt(var + eps)
+        scale = inverse * weight[c]
+        out[0, c], out[1, c], out[2, c], out[3, c], out[4, c] = mean, var, inverse, scale, bias[c] - mean * scale
+        finite &= abs(mean + var) < inf
+    return finite
+
+
+@compiled
+def gradient_line(sums: Array, n: int, mean: Array, inverse: Array, scale: Array, out: Array) -> None:
+    """Write b and c of ``dx = scale·dy + b·x + c`` to ``out`` (2, C)."""
+    for c in range(sums.shape[1]):
+        out[0, c] = -scale[c] * inverse[c] * inverse[c] * sums[1, c] / n
+        out[1, c] = -scale[c] * sums[0, c] / n - out[0, c] * mean[c]
 
 
 @inlined
@@ -471,6 +493,30 @@ class NumbaNormalization(NumpyNormalization):
             yield seen_as(as_lines, grad_sums, x, mean, dz, out)
         else:
             yield seen_as(as_lines, bounded_grad_sums, x, mean, dy, y, *between, dz, out)
+
+    @kernel()
+    def batch_norm_line(
+        self,
+        sums: Array,
+        n: int,
+        eps: Callable[[], float],
+        weight: Array | None = None,
+        bias: Array | None = None,
+        out: Any = None,
+    ) -> Iterator[Call]:
+        C, of_type = sums.shape[1], np.float32 if weight is None else weight.dtype
+        w, b = (np.full(C, k, of_type) if each is None else each for k, each in ((1, weight), (0, bias)))
+
+        def compute() -> None:
+            given, of_weight, of_bias = (lying(each, each.shape) for each in (sums, w, b))
+            if not statistics(given, n, float(eps()), of_weight, of_bias, out):
+                self.batch_norm_statistics(sums, n, eps(), weight, bias)  # it says why not
+
+        yield compute
+
+    @kernel()
+    def batch_norm_grad_line(self, sums: Array, n: int, of: Statistics, out: Any = None) -> Iterator[Call]:
+        yield seen_as(np.shape, gradient_line, sums, n, of.mean, of.inverse, of.scale, out)
 
     @kernel(scratch=_of_numpy("channel_affine"))
     def channel_affine(

@@ -14,6 +14,8 @@ pytest.importorskip("numba")
 from im2colnet_numba import NumbaBackend
 from im2colnet_numba.normalization import ABREAST, Sets, bounds
 
+from im2colnet.backend import Statistics
+
 NUMBA, GENERIC = NumbaBackend(), GenericBackend()
 #: (H, C, W, N): whole vectors and not, one sample, rows longer than the sums abreast
 BATCHES = [(4, 3, 4, 16), (5, 2, 3, 37), (3, 4, 5, 1), (2, 2, 40, 64), (1, 7, 1, 8), (9, 1, 1, 2)]
@@ -129,6 +131,30 @@ def test_an_empty_batch_has_no_sums():
     x, of_channels = np.empty((3, 2, 4, 0), "float32"), np.zeros(2)
     assert not NUMBA.batch_norm_grad_sums(x, of_channels, x).any()
     assert NUMBA.channel_affine(x, of_channels, of_channels).shape == x.shape
+
+
+@pytest.mark.parametrize("with_weight", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_the_lines_of_channels_are_those_of_float64(with_weight, with_bias):
+    sums, gradients = np.abs(normal(2, 2, 37))
+    weight, bias = (
+        normal(37, seed=k, dtype="float32") if given else None for k, given in ((1, with_weight), (2, with_bias))
+    )
+    args = sums, 9, lambda: 1e-3, weight, bias
+    line, expected = NUMBA.batch_norm_line(*args), GENERIC.batch_norm_line(*args)
+    np.testing.assert_allclose(line, expected, rtol=1e-13, atol=1e-13)
+    of = Statistics(*expected)
+    found, exact = (backend.batch_norm_grad_line(gradients, 9, of) for backend in (NUMBA, GENERIC))
+    np.testing.assert_allclose(found, exact, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_statistics_that_are_not_finite_are_an_error(row, value):
+    sums = np.ones((2, 20))
+    sums[row, 11] = value
+    with pytest.raises(ic.NonFiniteError, match="parameters and running statistics are unchanged"):
+        NUMBA.batch_norm_line(sums, 4, lambda: 1e-3)
 
 
 # Sets ----------------------------------------------------------------------------------------------------------------
