@@ -234,13 +234,13 @@ def test_the_folder_is_where_the_settings_say(kept, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [
-        ("linux", {}, "/home/me/.cache/im2colnet"),
+        ("linux", {}, "/nowhere/me/.cache/im2colnet"),
         ("linux", {"XDG_CACHE_HOME": "/var/me"}, "/var/me/im2colnet"),
-        ("linux", {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/im2colnet"),
-        ("darwin", {}, "/home/me/Library/Caches/im2colnet"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "/nowhere/me/.cache/im2colnet"),
+        ("darwin", {}, "/nowhere/me/Library/Caches/im2colnet"),
         ("win32", {"LOCALAPPDATA": "/c/me"}, "/c/me/im2colnet"),
-        ("win32", {}, "/home/me/AppData/Local/im2colnet"),
-        ("linux", {"IM2COLNET_CACHE": "~/here"}, "/home/me/here"),
+        ("win32", {}, "/nowhere/me/AppData/Local/im2colnet"),
+        ("linux", {"IM2COLNET_CACHE": "~/here"}, "/nowhere/me/here"),
         ("linux", {"HOME": "nowhere"}, f"{os.devnull}/im2colnet"),
     ],
 )
@@ -248,7 +248,7 @@ def test_the_folder_is_where_the_settings_say(kept, tmp_path, monkeypatch):
 def test_each_system_has_a_folder_for_caches(monkeypatch, platform, variables, expected):
     for name in "IM2COLNET_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA":
         monkeypatch.delenv(name, raising=False)
-    for name, value in ({"HOME": "/home/me"} | variables).items():
+    for name, value in ({"HOME": "/nowhere/me"} | variables).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert str(cache_folder()) == expected
