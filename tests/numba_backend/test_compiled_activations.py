@@ -10,6 +10,7 @@ pytest.importorskip("numba")
 import numba
 from im2colnet_numba import NumbaBackend, elementary
 from im2colnet_numba.activation import Number, Unwritable, Writer, both_loop, gradient_loop, statements, value_loop
+from im2colnet_numba.cache import described
 from im2colnet_numba.compile import IN_ORDER
 
 NUMBA, GENERIC = NumbaBackend(), GenericBackend()
@@ -47,6 +48,12 @@ def test_most_formulas_have_loops():
     assert without == {"tanh", "log", "sin", "cos"}
     assert {kind for kind in FORMULAS if gradient_loop(kind) is None} == {"sin", "cos"}
     assert {kind for kind in FORMULAS if both_loop(kind)} == {kind for kind, row in FORMULAS.items() if row.both}
+
+
+def test_loops_of_different_functions_are_kept_apart_on_disk():
+    kinds = ["silu", "gelu", "elu", "elu:0.2", "leaky_relu:0.1", "leaky_relu:0.3", "hardtanh:-1,2", "hardtanh:-1,3"]
+    loops = [make(kind) for make in (value_loop, gradient_loop) for kind in kinds]
+    assert len({repr(described(loop.py_func, {})) for loop in loops}) == len(loops)
 
 
 def test_a_formula_is_written_call_by_call():
