@@ -23,10 +23,12 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: np.dtype, tu
     theirs = algorithms.algorithm(x, F, window, groups, dtype, tuning)
     if dtype != "float32":
         return theirs
-    ours: Winograd | Depthwise | Direct
     if isinstance(theirs, winograd.Winograd):
-        ours = Winograd(x, F, window, tuning)
-    elif isinstance(theirs, depthwise.Depthwise):
+        tiles = Winograd(x, F, window, tuning)
+        if tiles.exists:
+            return tiles
+    ours: Depthwise | Direct
+    if isinstance(theirs, depthwise.Depthwise):
         ours = Depthwise(x, window)
     else:
         ours = Direct(x, F, window, groups, tuning)

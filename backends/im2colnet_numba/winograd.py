@@ -44,6 +44,7 @@ SUMS = 8  # rows of dU that are summed up in registers
 TOGETHER = 4  # rows of images that are summed up at a time
 BLOCK = 4  # vectors of a block, twice as many up to so many channels:
 FEW = 32
+MORE_COLUMNS = 24  # of products that take as long as the transform of the filters, besides those of NumPy's tuning
 EVERY = -inf, inf  # between these numbers nothing is clipped
 LINE = 16  # numbers between planes: at distances of a power of two they would take each other's place in the cache
 
@@ -418,8 +419,13 @@ class Winograd(textbook.Winograd):
 
     @property
     def exists(self) -> bool:
-        """Whether there are as many channels and filters as are summed up at a time."""
-        return min(self.x[1], self.F) >= FILTERS
+        """Whether it fits the sizes: channels and filters for a block, and images for more tiles than NumPy's wants.
+
+        What it is compared with, direct convolution, takes less time than products of rows.
+        """
+        (C, N), (OH, OW) = self.x[1::2], self.window.output_size((self.x[0], self.x[2]))
+        columns = -(-OH // self.tile.m) * -(-OW // self.tile.m) * N + self.tuning.winograd_more_columns + MORE_COLUMNS
+        return min(C, self.F) >= FILTERS and self.tile.n**2 * columns <= self.tile.r**2 * OH * OW * N
 
     def conv2d(
         self,

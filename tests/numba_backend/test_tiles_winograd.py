@@ -11,13 +11,18 @@ from im2colnet.window import make_window
 pytest.importorskip("numba")
 from im2colnet_numba import NumbaBackend
 from im2colnet_numba.algorithms import algorithm
+from im2colnet_numba.direct import Direct
 from im2colnet_numba.winograd import Winograd
 from im2colnet_numpy.tuning import Tuning
 
 TEXTBOOK = GenericBackend()
 #: a tuning with which it is taken wherever it exists
 EVERYWHERE = Tuning(
-    winograd_min_channels=(1,) * 5, winograd_min_samples=1, winograd_min_products=1, winograd_more_columns=-(1 << 20)
+    winograd_min_channels=(1,) * 5,
+    winograd_min_samples=1,
+    winograd_min_rows=1,
+    winograd_min_products=1,
+    winograd_more_columns=-(1 << 20),
 )
 NUMBA = NumbaBackend(tuning=EVERYWHERE)
 SAMPLES = [1, 8, 15, 16, 37]  # vectors of one number, of 8 and of 16; whole ones, and such that overlap
@@ -146,3 +151,18 @@ def test_ordinary_numbers_are_not_convolved_by_rows(data, monkeypatch):
     for name in "_conv2d_rows", "_input_grad_rows", "_weight_grad_rows":
         monkeypatch.setattr(Winograd, name, refuse)
     results(NUMBA, x, w, b, dy, window)
+
+
+@pytest.mark.parametrize(
+    ("shape", "taken"),
+    [
+        ((4, 512, 4, 16), False),  # one tile an image: direct convolution is twice as fast
+        ((7, 64, 7, 8), True),
+        ((8, 256, 8, 8), True),
+        ((16, 3, 16, 32), False),
+    ],
+)
+def test_it_is_taken_where_there_are_tiles_enough(shape, taken):
+    found = algorithm(shape, shape[1], make_window(3, 1, 1), 1, np.dtype("float32"), Tuning())
+    assert isinstance(found, Winograd) is taken
+    assert isinstance(found, Winograd | Direct)
