@@ -11,10 +11,10 @@ from im2colnet_numpy.tuning import Tuning
 from im2colnet.types import Shape
 from im2colnet.window import Window
 from im2colnet_numba.depthwise import Depthwise
-from im2colnet_numba.direct import Direct
+from im2colnet_numba.direct import Direct, Few
 from im2colnet_numba.winograd import Winograd
 
-Algorithm = algorithms.Algorithm | Direct | Depthwise | Winograd
+Algorithm = algorithms.Algorithm | Direct | Few | Depthwise | Winograd
 
 
 @lru_cache(maxsize=4096, typed=True)
@@ -27,9 +27,11 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: np.dtype, tu
         tiles = Winograd(x, F, window, tuning)
         if tiles.exists:
             return tiles
-    ours: Depthwise | Direct
+    ours: Depthwise | Direct | Few
     if isinstance(theirs, depthwise.Depthwise):
         ours = Depthwise(x, window)
     else:
         ours = Direct(x, F, window, groups, tuning)
+        if not ours.exists:
+            ours = Few(x, F, window, groups, theirs)
     return ours if ours.exists else theirs

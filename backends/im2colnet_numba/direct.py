@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from im2colnet_numpy.activation import zeros
+from im2colnet_numpy.algorithms import Algorithm
+from im2colnet_numpy.lowering import pixel_copy
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows, as_weight
 from im2colnet_numpy.tuning import Tuning
 from numba import types
@@ -35,7 +37,7 @@ from im2colnet.backend.activation import formula
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numba.compile import compiled, lanes
-from im2colnet_numba.regions import Regions
+from im2colnet_numba.regions import Regions, Run
 from im2colnet_numba.vectors import (
     ITEM,
     Vectors,
@@ -50,6 +52,7 @@ from im2colnet_numba.vectors import (
 )
 
 PAIR, ROW = Regions.PAIR, Regions.ROW
+FEW = 32  # vectors of outputs up to which a weight is not copied before it is read
 CHUNK = 64  # vectors whose products are summed at a time
 SUM = 10  # multiplications of vectors that take as long as the sum of a vector's lanes
 
@@ -88,6 +91,7 @@ def outputs(
     lanes: Any,
     filters: Any,
     most_vectors: Any,
+    packed: Any,
     count: Any,
     x: Any,
     vectors: Any,
@@ -96,6 +100,7 @@ def outputs(
     channels: Any,
     channel: Any,
     w: Any,
+    row: Any,
     b: Any,
     y: Any,
     filter: Any,
@@ -104,14 +109,17 @@ def outputs(
 ) -> Any:
     """Write ``count`` vectors of ``filters`` filters: the bias and the sum over taps and channels, clipped.
 
-    The weight at w is (KH·KW, channels, filters). ``vectors``, ``taps`` and ``end`` are addresses in the tables of
-    :class:`Regions`, ``channel`` and ``filter`` the bytes from one channel to the next, and from one filter.
+    The weight at w is (KH·KW, channels, filters) if it is ``packed``, else (filters, KH·KW, channels), with ``row``
+    bytes from a filter to the next. ``vectors``, ``taps`` and ``end`` are addresses in the tables of :class:`Regions`,
+    ``channel`` and ``filter`` the bytes from one channel to the next in x, and from one filter in y.
     """
     FB = literal(filters)
+    step = ITEM * FB if literal(packed) else ITEM  # bytes from a channel to the next in w
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        count, x, vectors, taps, end, channels, channel, w, b, y, filter, least, most = arguments[3:]
+        count, x, vectors, taps, end, channels, channel, w, row, b, y, filter, least, most = arguments[4:]
         v = Vectors(builder, literal(lanes))
+        ws = [builder.add(w, integer(ITEM * f) if literal(packed) else builder.mul(row, integer(f))) for f in range(FB)]
 
         def block(PB: int) -> None:
             sums = [v.variables(PB) for _ in range(FB)]
@@ -122,13 +130,13 @@ def outputs(
             xs = [builder.add(x, v.integer(builder.add(vectors, integer(PAIR * p)))) for p in range(PB)]
             with cgutils.for_range_slice(builder, taps, end, integer(PAIR)) as (tap, _):
                 seen, number = v.integer(tap), v.integer(builder.add(tap, integer(8)))
-                weights = builder.add(w, builder.mul(builder.mul(number, channels), integer(ITEM * FB)))
+                weights = builder.mul(builder.mul(number, channels), integer(step))
                 with cgutils.for_range(builder, channels) as c:
                     at = builder.add(seen, builder.mul(c.index, channel))
-                    weight = builder.add(weights, builder.mul(c.index, integer(ITEM * FB)))
+                    weight = builder.add(weights, builder.mul(c.index, integer(step)))
                     inputs = [v.load(builder.add(p, at)) for p in xs]
                     for f in range(FB):
-                        factor = v.spread(v.number(builder.add(weight, integer(ITEM * f))))
+                        factor = v.spread(v.number(builder.add(ws[f], weight)))
                         for p in range(PB):
                             builder.store(v.fma(inputs[p], factor, builder.load(sums[f][p])), sums[f][p])
             lowest, highest = v.spread(least), v.spread(most)
@@ -143,24 +151,26 @@ def outputs(
                 block(PB)
         return context.get_dummy_value()
 
-    return types.void(lanes, filters, most_vectors, *[types.int64] * 11, types.float32, types.float32), write
+    return types.void(lanes, filters, most_vectors, packed, *[types.int64] * 12, types.float32, types.float32), write
 
 
 @cache
-def convolution(lanes: int, FB: int, PB: int) -> Any:
+def convolution(lanes: int, FB: int, PB: int, packs: bool) -> Any:
     """Return the compiled convolution by vectors of ``lanes`` numbers, in blocks of FB filters and up to PB vectors.
 
     Its arguments are addresses, sizes for each of G groups, and bytes: of w from one group, filter, tap and channel to
-    the next. It copies the weight to ``packed`` (G, blocks of filters, T, C, FB), T = KH·KW, before it reads it.
+    the next. If it ``packs``, it copies the weight to ``packed`` (G, blocks of filters, T, C, FB), T = KH·KW, before it
+    reads it. It makes ``together`` vectors of a block of filters before it goes on to the next block.
     """
+    kind = int(packs)
 
     @compiled
     def convolve(  # type: ignore[no-untyped-def]
-        x, w, packed, b, y, table, end, vectors, taps, G, C, F, T, of_group, of_filter, of_tap, of_channel, channel,
-        filter, least, most
+        x, w, packed, b, y, table, end, vectors, taps, together, G, C, F, T, of_group, of_filter, of_tap, of_channel,
+        channel, filter, least, most
     ):  # fmt: skip
         at = packed
-        for g in range(G):
+        for g in range(G if packs else 0):
             for block in range(0, F, FB):
                 for t in range(T):
                     for c in range(C):
@@ -169,18 +179,25 @@ def convolution(lanes: int, FB: int, PB: int) -> Any:
                             put_number(at + ITEM * f, number_at(source + f * of_filter))
                         at += ITEM * FB
         for g in range(G):
-            xg, yg, wg = x + g * C * channel, y + g * F * filter, packed + g * (at - packed) // G
+            xg, yg = x + g * C * channel, y + g * F * filter
             for region in range(table, end, ROW):
-                v, stop = vectors + PAIR * integer_at(region), vectors + PAIR * integer_at(region + 16)
+                start, stop = vectors + PAIR * integer_at(region), vectors + PAIR * integer_at(region + 16)
                 first, last = taps + PAIR * integer_at(region + 32), taps + PAIR * integer_at(region + 40)
-                while v < stop:
-                    n, wf = min(PB, (stop - v) // PAIR), wg
+                for some in range(start, stop, PAIR * together):
                     for block in range(0, F, FB):
                         f = min(block, F - FB)
+                        wf = (
+                            packed + (g * (at - packed) // G + block * T * C * ITEM)
+                            if packs
+                            else w + g * of_group + f * of_filter
+                        )
                         bf, yf = b + ITEM * (g * F + f), yg + f * filter
-                        outputs(lanes, FB, PB, n, xg, v, first, last, C, channel, wf, bf, yf, filter, least, most)
-                        wf += ITEM * FB * T * C
-                    v += PAIR * n
+                        for v in range(some, min(some + PAIR * together, stop), PAIR * PB):
+                            n = min(PB, (min(some + PAIR * together, stop) - v) // PAIR)
+                            outputs(
+                                lanes, FB, PB, kind, n, xg, v, first, last, C, channel, wf, of_filter, bf, yf, filter,
+                                least, most
+                            )  # fmt: skip
 
     return convolve
 
@@ -287,6 +304,53 @@ def weight_sums(lanes: int, FB: int, KB: int) -> Any:
 
 
 # The algorithm ------------------------------------------------------------------------------------------------------
+class Outputs:
+    """The sums that write images of G·F channels from images of G·C channels: sizes and tables, but no images.
+
+    Parameters
+    ----------
+    at
+        The regions of the convolution.
+    sizes
+        G, C, F and T = KH·KW.
+    strides
+        Bytes of the weight from one group, channel that is written, tap and channel that is read to the next.
+
+    Attributes
+    ----------
+    scratch : Spec
+        A copy of the weight, in the order in which it is read; there is none for few outputs.
+    """
+
+    def __init__(self, at: Regions, sizes: tuple[int, int, int, int], strides: tuple[int, int, int, int]) -> None:
+        (G, C, F, T), (self.FB, self.PB) = sizes, blocks().of_outputs(sizes[2])
+        self.packs = len(at.vectors) > FEW or strides[3] != ITEM
+        self.scratch = Spec((G, -(-F // self.FB), T, C, self.FB) if self.packs else (0,), "float32")
+        self.at = at
+        #: of few outputs, all for a block of filters before the next, so that the weight is read once
+        together = self.PB if self.packs else len(at.vectors)
+        self.arguments = *at.tables, max(1, together), *sizes, *strides, at.channel, at.filter
+
+    def write(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        y: np.ndarray,
+        packed: np.ndarray,
+        ends: tuple[float, float] = (-inf, inf),
+    ) -> Iterator[Call]:
+        """Write to y the bias b and the sums over x and w (F, C/G, KH, KW), clipped to what is between two ends."""
+        found, copies = contiguous(x, zeros(y.shape[1], y.dtype) if b is None else b)
+        yield from copies
+        target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        arrays = found[0], w.transpose(WEIGHT_ORDER), packed, found[1], target
+        function = convolution(self.at.lanes, self.FB, self.PB, self.packs)
+        yield calling(function, *arrays, *self.arguments, *map(np.float32, ends))
+        if target is not y:
+            yield partial(setitem, y, ..., target)
+
+
 class Direct:
     """Any convolution of images ``x`` (H, C, W, N) with F filters, in float32: sizes and tables, but no images.
 
@@ -299,41 +363,39 @@ class Direct:
     why = "no lowering: sums stay in registers"
 
     def __init__(self, x: Shape, F: int, window: Window, groups: int, tuning: Tuning) -> None:
-        self.G, self.C, self.F, self.T = groups, x[1] // groups, F // groups, prod(window.kernel)
-        K = self.T * self.C
-        self.forward, self.backward = Regions(x, F, window), Regions(x, F, window, gradient=True)
-        self.filters, self.channels = blocks().of_outputs(self.F), blocks().of_outputs(self.C)
-        self.block = rows, taps = blocks().of_weights(self.F, K)
-        apart = Regions(x, F, window, taps_apart=True)
+        G, C, F, T = self.sizes = groups, x[1] // groups, F // groups, prod(window.kernel)
+        filter, tap, channel = T * C * ITEM, C * ITEM, ITEM
+        forward, backward = Regions.of(x, G * F, window), Regions.of(x, G * F, window, gradient=True)
+        self.forward = Outputs(forward, self.sizes, (F * filter, filter, tap, channel))
+        self.backward = Outputs(backward, (G, F, C, T), (F * filter, channel, tap, filter))
+        self.block = rows, taps = blocks().of_weights(F, T * C)
+        apart = Regions.of(x, G * F, window, taps_apart=True)
         # with few outputs the sums of a region are short; where that does not matter its taps read the same numbers
-        self.weights = apart if self._cost(self.forward) > 1.3 * self._cost(apart) else self.forward
+        self.weights = apart if self._cost(forward) > 1.3 * self._cost(apart) else forward
         self.scratch = {
-            "conv2d": [self._packed(self.F, self.filters, self.C)],
-            "conv2d_input_grad": [self._packed(self.C, self.channels, self.F)],
+            "conv2d": [self.forward.scratch],
+            "conv2d_input_grad": [self.backward.scratch],
             "conv2d_weight_grad": [
-                Spec((groups, -(-self.F // rows) * rows, K + 1), "float32"),
-                Spec((K + taps, 2), "int64"),
+                Spec((G, -(-F // rows) * rows, T * C + 1), "float32"),
+                Spec((T * C + taps, 2), "int64"),
             ],
         }
         # of one tap, the input's gradient is a product of what lies in memory
-        self.rows = Rows(x, F, window, groups, "float32", tuning)
+        self.rows = Rows(x, G * F, window, groups, "float32", tuning)
         if self.rows.lowering.direct:
             self.scratch["conv2d_input_grad"] = self.rows.scratch["conv2d_input_grad"]
 
     def _cost(self, regions: Regions) -> int:
         """Return about how many multiplications of vectors the weight's gradient takes."""
-        FB, KB = self.block
+        (FB, KB), (_, C, F, _) = self.block, self.sizes
         start, _, stop, _, first, last = regions.table.T
-        sums = FB * KB * -(-self.F // FB) * -(-self.C * (last - first) // KB)
+        sums = FB * KB * -(-F // FB) * -(-C * (last - first) // KB)
         return int(sums @ (stop - start + SUM * -((start - stop) // CHUNK)))
-
-    def _packed(self, F: int, block: tuple[int, int], C: int) -> Spec:
-        return Spec((self.G, -(-F // block[0]), self.T, C, block[0]), "float32")
 
     @property
     def exists(self) -> bool:
         """Whether vectors fit the images."""
-        return bool(self.forward.lanes and self.backward.lanes)
+        return bool(self.forward.at.lanes and self.backward.at.lanes)
 
     def conv2d(
         self,
@@ -345,65 +407,94 @@ class Direct:
         scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C/G, KH, KW), bias and activation into y (OH, F, OW, N)."""
-        ends = clip(activation)
-        bias = zeros(self.G * self.F, w.dtype) if b is None else b
-        sizes = self.C, self.F, self.T, *self._strides
-        yield from self._sums(self.forward, self.filters, x, w, scratch, bias, y, sizes, ends or (-inf, inf))
-        if activation and not ends:
-            yield partial(formula(activation).value, np, y, y)
+        yield from convolved(self.forward, x, w, b, activation, y, *scratch)
 
     def input_grad(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N)."""
         if self.rows.lowering.direct:
-            yield from self.rows.input_grad(dy, w, dx, scratch)
-            return
-        group, filter, tap, channel = self._strides
-        sizes = self.F, self.C, self.T, group, channel, tap, filter
-        bias = zeros(self.G * self.C, w.dtype)
-        yield from self._sums(self.backward, self.channels, dy, w, scratch, bias, dx, sizes, (-inf, inf))
+            return self.rows.input_grad(dy, w, dx, scratch)
+        (packed,) = scratch
+        return self.backward.write(dy, w, None, dx, packed)
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the gradient with respect to the weight into dw (F, C/G, KH, KW)."""
-        (total, seen), at, K = scratch, self.weights, self.T * self.C
-        yield partial(total.fill, 0)
-        (x, dy), copies = contiguous(x, dy)
+        (total, seen), at, (G, C, F, T) = scratch, self.weights, self.sizes
+        found, copies = contiguous(x, dy)
         yield from copies
-        sizes = self.G, self.C, self.F, K, at.channel, at.filter
-        yield calling(weight_sums(at.lanes, *self.block), x, dy, total, seen, *at.tables, *sizes)
-        yield as_weight(total[:, : self.F, :K], dw)
+        yield partial(total.fill, 0)
+        sizes = G, C, F, T * C, at.channel, at.filter
+        yield calling(weight_sums(at.lanes, *self.block), *found, total, seen, *at.tables, *sizes)
+        yield as_weight(total[:, :F, : T * C], dw)
+
+
+class Few:
+    """The convolution of few images: vectors along the columns of a padded copy, which has each residue of them apart.
+
+    With a stride s, column ``j·s + r`` of a padded image is column j of the part r of the copy's row, so that what
+    neighbouring outputs see by a tap lies together. The gradients are those of another algorithm.
+    """
+
+    why = "few images: vectors along their columns, no lowering"
+
+    def __init__(self, x: Shape, F: int, window: Window, groups: int, gradients: Algorithm) -> None:
+        (_, C, self.W, N), (OH, OW), (KH, KW) = x, window.output_size((x[0], x[2])), window.kernel
+        (sh, self.stride), (dh, dw), ((self.top, _), (self.left, _)) = window.stride, window.dilation, window.padding
+        s, (eh, ew) = self.stride, window.extent
+        self.H, self.part = (OH - 1) * sh + eh, (OW - 1) + -(-ew // s)  # rows, and columns of a part
+        rows = [Run(0, 1, OH, {i: i * dh for i in range(KH)}, sh)]
+        columns = [Run(0, 1, OW, {j: j * dw % s * self.part + j * dw // s for j in range(KW)}, 1)]
+        sizes = groups, C // groups, F // groups, KH * KW
+        filter = KH * KW * C // groups * ITEM
+        at = Regions(N, (C, s * self.part), (F, OW), rows, columns, KW)
+        self.outputs = Outputs(at, sizes, (F // groups * filter, filter, C // groups * ITEM, ITEM))
+        self.copy = Spec((self.H, C, s * self.part, N), "float32")
+        self.scratch = {**gradients.scratch, "conv2d": [self.copy, self.outputs.scratch]}
+        self.weight_grad, self.input_grad, self.grads = gradients.weight_grad, gradients.input_grad, gradients.grads
 
     @property
-    def _strides(self) -> tuple[int, int, int, int]:
-        """Bytes from a group, filter, tap and channel of a weight to the next."""
-        row = self.T * self.C * ITEM
-        return self.F * row, row, self.C * ITEM, ITEM
+    def exists(self) -> bool:
+        """Whether vectors fit the images."""
+        return bool(self.outputs.at.lanes)
 
-    def _sums(
+    def conv2d(
         self,
-        at: Regions,
-        block: tuple[int, int],
         x: np.ndarray,
         w: np.ndarray,
-        scratch: Sequence[np.ndarray],
-        bias: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
         y: np.ndarray,
-        sizes: tuple[int, ...],
-        ends: tuple[float, float],
+        scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
-        """Yield the calls of the compiled convolution, with outputs between two ends."""
-        least, most = map(np.float32, ends)
-        (x, bias), copies = contiguous(x, bias)
-        yield from copies
-        target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
-        arrays = x, w.transpose(WEIGHT_ORDER), *scratch, bias, target
-        sizes = self.G, *sizes, at.channel, at.filter
-        yield calling(convolution(at.lanes, *block), *arrays, *at.tables, *sizes, least, most)
-        if target is not y:
-            yield partial(setitem, y, ..., target)
+        """Write the convolution with w (F, C/G, KH, KW), bias and activation into y (OH, F, OW, N)."""
+        copy, packed = scratch
+        yield partial(copy.fill, 0)
+        rows = max(0, min(len(x), self.H - self.top))
+        for r in range(self.stride):
+            first = (r - self.left) % self.stride  # column of x
+            begin = r * self.part + (first + self.left) // self.stride
+            source = x[:rows, :, first :: self.stride][:, :, : max(0, (r + 1) * self.part - begin)]
+            yield pixel_copy(copy[self.top : self.top + rows, :, begin : begin + source.shape[2]], source)
+        yield from convolved(self.outputs, copy, w, b, activation, y, packed)
+
+
+def convolved(
+    outputs: Outputs,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    activation: str | None,
+    y: np.ndarray,
+    packed: np.ndarray,
+) -> Iterator[Call]:
+    """Write the convolution's outputs with an activation, which is no pass of its own if all it does is clip."""
+    ends = clip(activation)
+    yield from outputs.write(x, w, b, y, packed, ends or (-inf, inf))
+    if activation and not ends:
+        yield partial(formula(activation).value, np, y, y)
 
 
 def clip(activation: str | None) -> tuple[float, float] | None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from im2colnet.types import Shape
-from im2colnet.window import Window
+from im2colnet.window import Pair, Window
 from im2colnet_numba.compile import lanes
 from im2colnet_numba.vectors import ITEM, address
 
@@ -58,10 +58,21 @@ def runs(window: Window, axis: int, size: int, out: int, gradient: bool, taps_ap
 
 
 class Regions:
-    """The regions of a convolution by a ``window`` of images x (H, C, W, N), or of its gradient dx.
+    """The regions of a convolution: its rows crossed with its columns.
 
     Samples of a pixel lie together, and so do pixels of a row that follow each other in what is read and in what is
     written: vectors run along them. The last one of such numbers begins before the others end, if it must.
+
+    Parameters
+    ----------
+    N
+        Samples of a pixel.
+    read, written
+        Channels and width of the images that are read, and of those that are written.
+    rows, columns
+        Runs of the rows and columns that are written.
+    KW
+        Width of the kernel.
 
     Attributes
     ----------
@@ -81,11 +92,7 @@ class Regions:
     ROW = 6 * 8  # bytes of a row of the table of regions
     PAIR = 2 * 8  # bytes of a row of the other tables
 
-    def __init__(self, x: Shape, F: int, window: Window, gradient: bool = False, taps_apart: bool = False) -> None:
-        (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
-        rows = runs(window, 0, H, OH, gradient, taps_apart)
-        columns = runs(window, 1, W, OW, gradient, taps_apart)
-        read, written = ((F, OW), (C, W)) if gradient else ((C, W), (F, OW))
+    def __init__(self, N: int, read: Pair, written: Pair, rows: list[Run], columns: list[Run], KW: int) -> None:
         self.channel, self.filter = read[1] * N * ITEM, written[1] * N * ITEM
         row_read, row_written = read[0] * read[1], written[0] * written[1]  # pixels of all channels of a row
         #: of each run of columns, how many of them lie together
@@ -103,12 +110,21 @@ class Regions:
                 target = ((row.first + a * row.step) * row_written + column.first + b * column.step) * N + some
                 vectors.append(np.stack([source.ravel(), target.ravel()], axis=1) * ITEM)
             for (i, h), (j, w) in product(row.seen.items(), column.seen.items()):
-                taps.append(((h * row_read + w) * N * ITEM, i * window.kernel[1] + j))
+                taps.append(((h * row_read + w) * N * ITEM, i * KW + j))
             end = sum(map(len, vectors))
             table.append((begins[0], end - len(vectors[-1]), end, -(width * N) % self.lanes, begins[1], len(taps)))
         self.table = np.array(table, np.int64).reshape(-1, 6)
         self.vectors = np.concatenate(vectors).astype(np.int64)
         self.taps = np.array(taps, np.int64).reshape(-1, 2)
+
+    @classmethod
+    def of(cls, x: Shape, F: int, window: Window, gradient: bool = False, taps_apart: bool = False) -> Regions:
+        """Return those of a convolution of images x (H, C, W, N) by a window, or with ``gradient`` those of dx."""
+        (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
+        rows = runs(window, 0, H, OH, gradient, taps_apart)
+        columns = runs(window, 1, W, OW, gradient, taps_apart)
+        read, written = ((F, OW), (C, W)) if gradient else ((C, W), (F, OW))
+        return cls(N, read, written, rows, columns, window.kernel[1])
 
     @property
     def tables(self) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
