@@ -230,7 +230,7 @@ class Depthwise:
 
     def __init__(self, x: Shape, window: Window) -> None:
         (H, C, W, N), (OH, OW) = x, window.output_size((x[0], x[2]))
-        self.forward, self.backward = Regions.of(x, C, window), Regions(x, C, window, gradient=True)
+        self.forward, self.backward = Regions.of(x, C, window), Regions.of(x, C, window, gradient=True)
         #: channels, those at a time, and taps
         self.sizes = C, min(C, max(1, NEAR // ((H * W + OH * OW) * N * ITEM))), prod(window.kernel)
         _, together, T = self.sizes
