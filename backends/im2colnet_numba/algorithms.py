@@ -32,6 +32,6 @@ def algorithm(x: Shape, F: int, window: Window, groups: int, dtype: np.dtype, tu
         ours = Depthwise(x, window)
     else:
         ours = Direct(x, F, window, groups, tuning)
-        if not ours.exists:
-            ours = Few(x, F, window, groups, theirs)
+    if not ours.exists:
+        ours = Few(x, F, window, groups, theirs)
     return ours if ours.exists else theirs
