@@ -20,9 +20,13 @@ fast_tests=(
   --ignore tests/onnx_files/test_light_graphs.py
   --ignore tests/onnx_files/test_operators.py
   --ignore tests/onnx_files/test_out_and_in.py
+  --ignore tests/onnx_files/test_write_layers.py
+  --ignore tests/onnx_files/test_write_networks.py
   --ignore tests/plan/test_memory.py
   --ignore tests/structure
   --ignore tests/testing/test_check_backend.py
+  --ignore tests/training/test_averages.py
+  --ignore tests/training/test_checkpoint.py
   --ignore tests/training/test_checkpoint_content.py
   --deselect tests/cli/test_train_command.py::test_the_default_learns_the_digits
   --deselect tests/network/test_random_networks.py::test_random_networks

@@ -39,4 +39,4 @@ tail -n 1 here.log
 section "The tests of its kernels, with vectors of 8 numbers where there are such"
 need_dev
 cd "$root"
-"$dev/bin/python" -m pytest -n 2 --hypothesis-profile few tests/backend tests/numba_backend -k numba
+"$dev/bin/python" -m pytest -n 2 --hypothesis-profile few tests/numba_backend
