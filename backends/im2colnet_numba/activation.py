@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from math import inf, isinf
+from math import inf, isinf, nan
 from typing import Any
 
 import numpy as np
@@ -204,6 +204,18 @@ def _written(make: Callable[[], Callable[..., None]]) -> Callable[..., None] | N
         return None
 
 
+#: bounds that bound nothing
+NONE = nan, nan
+
+
+def bounds(kind: str | None) -> tuple[float, float] | None:
+    """Return the numbers that an activation bounds others to, NaN where there is none; None for another activation."""
+    if kind is None:
+        return NONE
+    of_kind = {"relu": (0.0, nan), "relu6": (0.0, 6.0), "hardtanh": formula(kind).constants}
+    return of_kind.get(kind.partition(":")[0])  # type: ignore[return-value]
+
+
 def _of_numpy(name: str, loop: Callable[[str], Callable[..., None] | None]) -> Callable[..., list[Spec]]:
     """Return the rule of scratch: what a loop computes of float32 needs none, NumPy's kernels their own."""
 
@@ -226,7 +238,7 @@ class NumbaActivation(NumpyActivation):
         if loop is None:
             yield from super().activation.prepare(x, kind, out=out, scratch=scratch)
         else:
-            yield seen_as(as_vector, loop, x, out, out)
+            yield from seen_as(as_vector, loop, x, out, out, writes=(1,))
 
     @kernel(scratch=_of_numpy("activation_and_slope", both_loop))
     def activation_and_slope(
@@ -236,7 +248,7 @@ class NumbaActivation(NumpyActivation):
         if loop is None:
             yield from super().activation_and_slope.prepare(x, kind, slope, out=out, scratch=scratch)
         else:
-            yield seen_as(as_vector, loop, x, out, slope)
+            yield from seen_as(as_vector, loop, x, out, slope, writes=(1, 2))
 
     @kernel(scratch=_of_numpy("activation_grad", gradient_loop))
     def activation_grad(
@@ -246,4 +258,4 @@ class NumbaActivation(NumpyActivation):
         if loop is None:
             yield from super().activation_grad.prepare(read, dy, kind, out=out, scratch=scratch)
         else:
-            yield seen_as(as_vector, loop, dy, out, read)
+            yield from seen_as(as_vector, loop, dy, out, read, writes=(1,))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import prod
+from operator import setitem
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,43 @@ def as_vector(x: Array) -> Shape:
     return (x.size,)
 
 
-def seen_as(shape: Callable[[Array], Shape], loop: Callable[..., None], *arguments: Any) -> Call:
-    """Return the call of a loop whose arrays have another ``shape``.
+def to_read(x: Array, shape: Shape) -> tuple[Array, list[Call]]:
+    """Return an array in another shape, for loops to read, and the calls before them.
 
-    Each call copies what is not :func:`plain`: the loop is the same, and so are the results.
+    It is a view of a :func:`plain` array, without a call, and a copy of another one.
     """
+    if plain(x):
+        return x.reshape(shape), []
+    copy = np.empty(x.shape, x.dtype)
+    return copy.reshape(shape), [partial(setitem, copy, ..., x)]
 
-    def taken() -> list[Any]:
-        return [lying(each, shape(each)) if isinstance(each, np.ndarray) else each for each in arguments]
 
-    if all(plain(each) for each in arguments if isinstance(each, np.ndarray)):
-        return partial(loop, *taken())
-    return lambda: loop(*taken())
+def to_write(x: Array, shape: Shape) -> tuple[Array, list[Call]]:
+    """Return an array in another shape, for loops to write, and the calls after them.
+
+    It is a view of a :func:`plain` array, without a call. Else it is an array of its own, all of which the loops write.
+    """
+    if plain(x):
+        return x.reshape(shape), []
+    copy = np.empty(x.shape, x.dtype)
+    return copy.reshape(shape), [partial(setitem, x, ..., copy)]
+
+
+def seen_as(
+    shape: Callable[[Array], Shape], loop: Callable[..., None], *arguments: Any, writes: Sequence[int] = (-1,)
+) -> Iterator[Call]:
+    """Yield the call of a loop whose arrays have another ``shape``.
+
+    It writes the arguments at the places ``writes``. What is not :func:`plain` is copied before it and after it: the
+    loop is the same, and so are the results.
+    """
+    written = {place % len(arguments) for place in writes}
+    given, before, after = list(arguments), list[Call](), list[Call]()
+    for place, each in enumerate(arguments):
+        if isinstance(each, np.ndarray):
+            wanted, calls = (to_write, after) if place in written else (to_read, before)
+            given[place], copies = wanted(each, shape(each))
+            calls += copies
+    yield from before
+    yield partial(loop, *given)
+    yield from after

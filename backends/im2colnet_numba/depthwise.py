@@ -11,9 +11,8 @@ are added up along their lanes when all outputs of the channel have been seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
-from math import inf, prod
-from operator import setitem
+from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,9 @@ from numba.extending import intrinsic
 
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
+from im2colnet_numba.activation import NONE, bounds
+from im2colnet_numba.arrays import to_write
 from im2colnet_numba.compile import compiled
-from im2colnet_numba.direct import clip
 from im2colnet_numba.regions import Regions
 from im2colnet_numba.vectors import ITEM, Vectors, calling, contiguous, integer, integer_at, literal, put_zeros
 
@@ -252,8 +252,8 @@ class Depthwise:
         scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write the convolution with w (C, 1, KH, KW), bias and activation into y (OH, C, OW, N)."""
-        ends = clip(activation)
-        yield from self._sums(self.forward, x, w, b, y, ends or (-inf, inf))
+        ends = bounds(activation)
+        yield from self._sums(self.forward, x, w, b, y, ends or NONE)
         if activation and not ends:
             yield activating(y, activation, y)
 
@@ -261,7 +261,7 @@ class Depthwise:
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, scratch: Sequence[np.ndarray]
     ) -> Iterator[Call]:
         """Write the gradient with respect to the input into dx (H, C, W, N)."""
-        yield from self._sums(self.backward, dy, w, None, dx, (-inf, inf))
+        yield from self._sums(self.backward, dy, w, None, dx, NONE)
 
     def weight_grad(
         self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, scratch: Sequence[np.ndarray]
@@ -286,8 +286,7 @@ class Depthwise:
         bias = zeros(self.sizes[0], w.dtype) if b is None else b
         (x, bias), copies = contiguous(x, bias)
         yield from copies
-        target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        target, after = to_write(y, y.shape)
         arrays = x, w.transpose(WEIGHT_ORDER), bias, target, *at.tables
         yield calling(convolution(at.lanes), *arrays, *self.sizes, at.channel, at.filter, *map(np.float32, ends))
-        if target is not y:
-            yield partial(setitem, y, ..., target)
+        yield from after

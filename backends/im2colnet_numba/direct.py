@@ -16,15 +16,13 @@ The arithmetic is the textbook's, in an order that shapes alone decide; it leave
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
-from math import inf, prod
-from operator import setitem
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from im2colnet_numpy.activation import zeros
+from im2colnet_numpy.activation import activating, zeros
 from im2colnet_numpy.algorithms import Algorithm
 from im2colnet_numpy.lowering import pixel_copy
 from im2colnet_numpy.rows import WEIGHT_ORDER, Rows, as_weight
@@ -33,10 +31,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from im2colnet.backend.activation import formula
 from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
-from im2colnet_numba.compile import compiled, lanes
+from im2colnet_numba.activation import NONE, bounds
+from im2colnet_numba.arrays import to_write
+from im2colnet_numba.compile import compiled
 from im2colnet_numba.regions import Regions, Run
 from im2colnet_numba.vectors import (
     ITEM,
@@ -49,6 +48,7 @@ from im2colnet_numba.vectors import (
     number_at,
     put_integer,
     put_number,
+    registers,
 )
 
 PAIR, ROW = Regions.PAIR, Regions.ROW
@@ -79,9 +79,8 @@ class Blocks(NamedTuple):
 
 @cache
 def blocks() -> Blocks:
-    """Return the blocks for the processor's registers: x86 has 16 of them before AVX-512, others have 32."""
-    few = lanes() < 16 and platform.machine().lower() in ("x86_64", "amd64", "x86", "i386", "i686")
-    return Blocks(12, 4, ((4, 3), (3, 3))) if few else Blocks(24, 8, ((4, 6), (3, 7)))
+    """Return the blocks for the processor's registers."""
+    return Blocks(24, 8, ((4, 6), (3, 7))) if registers() > 16 else Blocks(12, 4, ((4, 3), (3, 3)))
 
 
 # The loops ----------------------------------------------------------------------------------------------------------
@@ -338,17 +337,16 @@ class Outputs:
         b: np.ndarray | None,
         y: np.ndarray,
         packed: np.ndarray,
-        ends: tuple[float, float] = (-inf, inf),
+        ends: tuple[float, float] = NONE,
     ) -> Iterator[Call]:
         """Write to y the bias b and the sums over x and w (F, C/G, KH, KW), clipped to what is between two ends."""
         found, copies = contiguous(x, zeros(y.shape[1], y.dtype) if b is None else b)
         yield from copies
-        target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        target, after = to_write(y, y.shape)
         arrays = found[0], w.transpose(WEIGHT_ORDER), packed, found[1], target
         function = convolution(self.at.lanes, self.FB, self.PB, self.packs)
         yield calling(function, *arrays, *self.arguments, *map(np.float32, ends))
-        if target is not y:
-            yield partial(setitem, y, ..., target)
+        yield from after
 
 
 class Direct:
@@ -491,15 +489,7 @@ def convolved(
     packed: np.ndarray,
 ) -> Iterator[Call]:
     """Write the convolution's outputs with an activation, which is no pass of its own if all it does is clip."""
-    ends = clip(activation)
-    yield from outputs.write(x, w, b, y, packed, ends or (-inf, inf))
+    ends = bounds(activation)
+    yield from outputs.write(x, w, b, y, packed, ends or NONE)
     if activation and not ends:
-        yield partial(formula(activation).value, np, y, y)
-
-
-def clip(activation: str | None) -> tuple[float, float] | None:
-    """Return between which numbers an activation clips, if that is what it does."""
-    if activation is None:
-        return None
-    name, constants = activation.partition(":")[0], formula(activation).constants
-    return {"relu": (0.0, inf), "relu6": (0.0, 6.0), "hardtanh": constants}.get(name)  # type: ignore[return-value]
+        yield activating(y, activation, y)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from math import inf, nan, prod
+from math import inf, prod
 from operator import setitem
 from typing import Any, NamedTuple
 
 import numpy as np
 from im2colnet_numpy.normalization import NumpyNormalization
 
-from im2colnet.backend.activation import formula
 from im2colnet.backend.kernel import kernel
 from im2colnet.backend.normalization import Statistics
 from im2colnet.types import Call, Shape, Spec
-from im2colnet_numba.arrays import as_lines, fits, lying, seen_as
+from im2colnet_numba.activation import NONE, bounds
+from im2colnet_numba.arrays import as_lines, fits, lying, seen_as, to_read, to_write
 from im2colnet_numba.compile import compiled, inlined
 
 Array = np.ndarray
@@ -211,11 +211,22 @@ class Sets(NamedTuple):
         """Shape of the array as the kernels take it."""
         return self.A, self.S, self.B * self.L
 
-    def statistics(self, inverse: Array, mean: Array | None, rest: Array | None) -> tuple[bool, Array, Array, Array]:
-        """Return whether there is a mean, and what there is one of for each set, as (S, L); unless there is none."""
-        inverse, *others = (inverse if each is None else each for each in (inverse, mean, rest))
-        k, left = (each.reshape(self.S, self.L) for each in others)
-        return mean is not None, inverse.reshape(self.S, self.L), k, left
+    def statistics(
+        self, inverse: Array, mean: Array | None, rest: Array | None, seen: Callable[..., tuple[Array, list[Call]]]
+    ) -> tuple[tuple[bool, Array, Array, Array], list[Call]]:
+        """Return whether there is a mean, and what there is one of for each set, as (S, L); and what copies these.
+
+        ``seen`` is :func:`to_read` or :func:`to_write`. If there is no mean, ``inverse`` is in its place.
+        """
+        kept, copies = [], list[Call]()
+        for each in (inverse, mean, rest):
+            if each is not None:
+                one, calls = seen(each, (self.S, self.L))
+                kept.append(one)
+                copies += calls
+        first, *others = kept
+        k, left = others or (first, first)
+        return (mean is not None, first, k, left), copies
 
     @classmethod
     def of(cls, x: Spec | Array, over: tuple[int, ...], *affine: Spec | Array | None) -> Sets | None:
@@ -430,14 +441,6 @@ def _set_norm_grads(backend: Any, x: Spec, over: tuple[int, ...], **others: Any)
     return [Spec((2, row), "float64"), *of_type, Spec(of_weight, "float64")]
 
 
-def bounds(kind: str | None) -> tuple[float, float] | None:
-    """Return the numbers that an activation bounds others to, NaN where there is none; None for another activation."""
-    if kind is None:
-        return nan, nan
-    of_kind = {"relu": (0.0, nan), "relu6": (0.0, 6.0), "hardtanh": formula(kind).constants}
-    return of_kind.get(kind.partition(":")[0])  # type: ignore[return-value]
-
-
 def _of_numpy(name: str) -> Callable[..., list[Spec]]:
     """Return the rule of scratch that images of float32 do not need, and others as NumPy's kernel does."""
 
@@ -466,7 +469,7 @@ class NumbaNormalization(NumpyNormalization):
     @kernel(scratch=_of_numpy("batch_norm_sums"))
     def batch_norm_sums(self, x: Array, out: Any = None, scratch: Any = None) -> Iterator[Call]:
         if fits(x):
-            yield seen_as(as_lines, sums, x, out)
+            yield from seen_as(as_lines, sums, x, out)
         else:
             yield from super().batch_norm_sums.prepare(x, out=out, scratch=scratch)
 
@@ -487,12 +490,12 @@ class NumbaNormalization(NumpyNormalization):
             return
         between = bounds(activation)
         if activation is None:
-            yield seen_as(as_lines, grad_sums, x, mean, dy, out)
+            yield from seen_as(as_lines, grad_sums, x, mean, dy, out)
         elif between is None:
             yield from self.activation_grad.prepare(y, dy, activation, out=dz, scratch=scratch)
-            yield seen_as(as_lines, grad_sums, x, mean, dz, out)
+            yield from seen_as(as_lines, grad_sums, x, mean, dz, out)
         else:
-            yield seen_as(as_lines, bounded_grad_sums, x, mean, dy, y, *between, dz, out)
+            yield from seen_as(as_lines, bounded_grad_sums, x, mean, dy, y, *between, dz, out, writes=(-2, -1))
 
     @kernel()
     def batch_norm_line(
@@ -516,7 +519,7 @@ class NumbaNormalization(NumpyNormalization):
 
     @kernel()
     def batch_norm_grad_line(self, sums: Array, n: int, of: Statistics, out: Any = None) -> Iterator[Call]:
-        yield seen_as(np.shape, gradient_line, sums, n, of.mean, of.inverse, of.scale, out)
+        yield from seen_as(np.shape, gradient_line, sums, n, of.mean, of.inverse, of.scale, out)
 
     @kernel(scratch=_of_numpy("channel_affine"))
     def channel_affine(
@@ -536,11 +539,11 @@ class NumbaNormalization(NumpyNormalization):
             )
             return
         between = bounds(activation)
-        limits = between or (nan, nan)
+        limits = between or NONE
         if other is None:
-            yield seen_as(as_lines, affine, x, scale, shift, *limits, out)
+            yield from seen_as(as_lines, affine, x, scale, shift, *limits, out)
         else:
-            yield seen_as(as_lines, affine_of_two, x, scale, shift, other, other_scale, *limits, out)
+            yield from seen_as(as_lines, affine_of_two, x, scale, shift, other, other_scale, *limits, out)
         if between is None and activation is not None:
             yield from self.activation.prepare(out, activation, out=out)
 
@@ -567,13 +570,13 @@ class NumbaNormalization(NumpyNormalization):
         total, spread, (w, b) = scratch
         for each, value, default in zip((w, b), (weight, bias), (1, 0), strict=True):
             yield partial(setitem, each.reshape(sets.members), ..., default if value is None else value)
-        kept, y = sets.statistics(inverse, mean, rest), out.reshape(sets.shape)
+        kept, after = sets.statistics(inverse, mean, rest, to_write)
+        (of_x, before), (y, last) = to_read(x, sets.shape), to_write(out, sets.shape)
 
         def compute() -> None:
-            least = float(eps() if callable(eps) else eps)
-            norm(lying(x, sets.shape), w, b, least, *kept, total, spread, y)
+            norm(of_x, w, b, float(eps() if callable(eps) else eps), *kept, total, spread, y)
 
-        yield compute
+        yield from (*before, compute, *after, *last)
 
     @kernel(scratch=_set_norm_grads)
     def set_norm_grads(
@@ -598,13 +601,12 @@ class NumbaNormalization(NumpyNormalization):
             return
         total, spread, (w, dw, db), of_weight = scratch
         yield partial(setitem, w.reshape(sets.members), ..., 1 if weight is None else weight)
-        kept = sets.statistics(inverse, mean, rest)
-
-        def compute() -> None:
-            of_x, of_dy, out = (lying(each, sets.shape) for each in (x, dy, x if dx is None else dx))
-            norm_grads(of_x, of_dy, w, *kept, total, spread, dw, db, dx is not None, out)
-
-        yield compute
+        kept, of_kept = sets.statistics(inverse, mean, rest, to_read)
+        (of_x, copy_x), (of_dy, copy_dy) = to_read(x, sets.shape), to_read(dy, sets.shape)
+        out, after = (of_x, []) if dx is None else to_write(dx, sets.shape)
+        yield from (*of_kept, *copy_x, *copy_dy)
+        yield partial(norm_grads, of_x, of_dy, w, *kept, total, spread, dw, db, dx is not None, out)
+        yield from after
         for gradient, of_sets in ((dweight, dw), (dbias, db)):
             if gradient is not None:
                 axes = tuple(axis for axis, n in enumerate(gradient.shape) if n == 1)

@@ -23,7 +23,7 @@ from im2colnet.backend.kernel import kernel
 from im2colnet.backend.pooling import position_type
 from im2colnet.types import Call, Spec
 from im2colnet.window import Pair, Window
-from im2colnet_numba.arrays import fits, plain
+from im2colnet_numba.arrays import fits, seen_as, to_write
 from im2colnet_numba.compile import compiled
 from im2colnet_numba.vectors import ITEM, Vectors, address, integer, literal
 
@@ -238,23 +238,19 @@ def gathering(how: int, item: int) -> Callable[..., None]:
     return gather_all
 
 
-def gathered(how: int, x: Array, y: Array, where: Array | None, down: Along, across: Along, KW: int) -> Call:
-    """Return the call that gathers images y from x, both (H, C, W, N); ``where`` has the taps of maxima."""
+def gathered(how: int, x: Array, y: Array, where: Array | None, down: Along, across: Along, KW: int) -> Iterator[Call]:
+    """Yield the calls that gather images y from x, both (H, C, W, N); ``where`` has the taps of maxima."""
     C, N = y.shape[1], y.shape[3]
     loop = gathering(how, 1 if where is None else where.itemsize)
     line_x, line_y = x.shape[2] * N, y.shape[2] * N
     sizes = C, line_x, line_y, down.step * C * line_x, across.step * N, down.taps * KW, across.taps, KW
     rows, runs = down.rows(), across.runs(N)
-    written = {LARGEST_AND_WHERE: (y, where), SPREAD: (x,)}.get(how, (y,))
 
-    def lying(each: Array) -> Array:
-        return each if plain(each) or any(each is one for one in written) else np.array(each, order="C")
-
-    def call(x: Array = x, y: Array = y, where: Array = y if where is None else where) -> None:
+    def call(x: Array, y: Array, where: Array) -> None:
         loop(address(x), address(y), address(where), rows, runs, *sizes)
 
-    given = x, y, y if where is None else where
-    return call if all(map(plain, given)) else lambda: call(*map(lying, given))
+    writes = {LARGEST_AND_WHERE: (1, 2), SPREAD: (0,)}.get(how, (1,))
+    return seen_as(np.shape, call, x, y, y if where is None else where, writes=writes)
 
 
 def compiles(x: Spec | Array, window: Window) -> bool:
@@ -299,7 +295,7 @@ class NumbaPooling(NumpyPooling):
             yield from super().max_pool2d.prepare(x, window, positions, out=out, scratch=scratch)
             return
         how, where = (LARGEST, None) if positions is None else (LARGEST_AND_WHERE, positions)
-        yield gathered(how, x, out, where, *_of_outputs(window, x, out), window.kernel[1])
+        yield from gathered(how, x, out, where, *_of_outputs(window, x, out), window.kernel[1])
 
     @kernel(scratch=_max_grad_scratch)
     def max_pool2d_grad(
@@ -318,13 +314,15 @@ class NumbaPooling(NumpyPooling):
         where = positions
         if where is None:
             maxima, where = scratch
-            yield gathered(LARGEST_AND_WHERE, x, maxima, where, *_of_outputs(window, x, dy), window.kernel[1])
+            yield from gathered(LARGEST_AND_WHERE, x, maxima, where, *_of_outputs(window, x, dy), window.kernel[1])
         if window.overlaps:
-            yield gathered(SUM_WHERE, dy, out, where, *_of_inputs(window, dy, out), window.kernel[1])
+            yield from gathered(SUM_WHERE, dy, out, where, *_of_inputs(window, dy, out), window.kernel[1])
             return
+        dx, after = to_write(out, out.shape)
         if not window.tiles((out.shape[0], out.shape[2])):
-            yield partial(out.fill, 0)
-        yield gathered(SPREAD, out, dy, where, *_of_outputs(window, out, dy), window.kernel[1])
+            yield partial(dx.fill, 0)
+        yield from gathered(SPREAD, dx, dy, where, *_of_outputs(window, dx, dy), window.kernel[1])
+        yield from after
 
     @kernel(scratch=_scratch("avg_pool2d"))
     def avg_pool2d(
@@ -341,7 +339,7 @@ class NumbaPooling(NumpyPooling):
             return
         (H, _, W, _), (OH, _, OW, _) = x.shape, out.shape
         sizes = ([divisor] * OH, [1] * OW) if divisor else window.counts((H, W), count_include_pad)
-        yield gathered(SUM, x, out, None, *_of_outputs(window, x, out, sizes), window.kernel[1])
+        yield from gathered(SUM, x, out, None, *_of_outputs(window, x, out, sizes), window.kernel[1])
 
     @kernel()
     def avg_pool2d_grad(
@@ -362,7 +360,7 @@ class NumbaPooling(NumpyPooling):
         (spread,) = scratch
         shares = 1 / divisor if divisor else self.pool_shares(window, size, count_include_pad, dy.dtype.name)
         yield partial(np.multiply, dy, shares, out=spread)
-        yield gathered(SUM, spread, out, None, *_of_inputs(window, spread, out), window.kernel[1])
+        yield from gathered(SUM, spread, out, None, *_of_inputs(window, spread, out), window.kernel[1])
 
 
 def _of_outputs(

@@ -180,7 +180,7 @@ def put_integer(context: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def put_zeros(context: Any, address: Any, count: Any) -> Any:
-    """Write so many numbers that are zero, in compiled code."""
+    """Write ``count`` zeros from an address on, in compiled code."""
 
     def write(context: Any, builder: Any, signature: Any, arguments: Sequence[Value]) -> Value:
         address, count = arguments
@@ -199,7 +199,7 @@ def address(array: np.ndarray) -> int:
 
 
 def contiguous(*arrays: np.ndarray) -> tuple[list[np.ndarray], list[Call]]:
-    """Return arrays that are C-contiguous, and the calls that copy to them what is not."""
+    """Return the arrays, a C-contiguous copy in the place of each that is not, and the calls that make these copies."""
     found: list[np.ndarray] = [a if a.flags.c_contiguous else np.empty(a.shape, a.dtype) for a in arrays]
     copies: list[Call] = [
         partial(setitem, new, ..., old) for new, old in zip(found, arrays, strict=True) if new is not old

@@ -4,8 +4,8 @@ The algorithm is that of :mod:`im2colnet_numpy.winograd`, whose tiles, filters a
 
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A
 
-A vector holds a number of a tile for some samples. A block is so many vectors that what is made of them stays in the
-second-level cache until it is used: all channels of their inputs are transformed to V; then, some filters at a time,
+A vector holds a number of a tile for some samples. The vectors of a block are few, so that V and M of them stay in the
+second-level cache until they are used: all channels of their inputs are transformed to V; then, some filters at a time,
 M = U · V is summed up in registers and transformed back. Bias and clipping are done on the way.
 
 For the weight's gradient the tiles of the other image are transformed by the adjoint, A x Aᵀ, with vectors that hold
@@ -18,8 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from itertools import chain
-from math import inf
-from operator import setitem
 from typing import Any
 
 import numpy as np
@@ -35,17 +33,17 @@ from numba.extending import intrinsic
 
 from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
+from im2colnet_numba.activation import NONE, bounds
+from im2colnet_numba.arrays import to_write
 from im2colnet_numba.compile import compiled, lanes
-from im2colnet_numba.direct import clip
 from im2colnet_numba.vectors import ITEM, Value, Vectors, calling, contiguous, integer, literal, put_zeros, registers
 
 FILTERS = 4  # whose results are summed up in registers
 SUMS = 8  # rows of dU that are summed up in registers
 TOGETHER = 4  # rows of images that are summed up at a time
-BLOCK = 4  # vectors of a block, twice as many up to so many channels:
-FEW = 32
+BLOCK = 4  # vectors of a block
+FEW = 32  # channels up to which a block has twice as many vectors
 MORE_COLUMNS = 24  # of products that take as long as the transform of the filters, besides those of NumPy's tuning
-EVERY = -inf, inf  # between these numbers nothing is clipped
 LINE = 16  # numbers between planes: at distances of a power of two they would take each other's place in the cache
 
 
@@ -438,10 +436,10 @@ class Winograd(textbook.Winograd):
     ) -> Iterator[Call]:
         """Write the convolution with w (F, C, r, r), bias and activation into y (OH, F, OW, N)."""
         U, *block, sums = scratch
-        ends = clip(activation)
+        ends = bounds(activation)
         calls = chain(
             filters(w, self.tile, U),
-            self._pass(Pixels(x, sums), block, y, U, b, ends or EVERY, flip=False),
+            self._pass(Pixels(x, sums), block, y, U, b, ends or NONE, flip=False),
             [] if ends or not activation else [activating(y, activation, y)],
         )
         yield checked(calls, partial(self._conv2d_rows, x, w, b, activation, y))
@@ -488,7 +486,7 @@ class Winograd(textbook.Winograd):
         y: np.ndarray | None = None,
         U: np.ndarray | None = None,
         bias: np.ndarray | None = None,
-        ends: tuple[float, float] = EVERY,
+        ends: tuple[float, float] = NONE,
         sums: Sequence[np.ndarray] = (),
         other: Pixels | None = None,
         flip: bool = True,
@@ -503,7 +501,7 @@ class Winograd(textbook.Winograd):
         (top, _), (left, _) = window.padding
         images = [x] if other is None else [x, other]
         written = images[-1].x if y is None else y
-        target = None if y is None else y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        target, after = (None, []) if y is None else to_write(y, y.shape)
         (source, *others), copies = contiguous(*(pixels.x for pixels in images))
         filter, channel = ITEM * x.x.shape[1], ITEM
         if flip:
@@ -523,5 +521,4 @@ class Winograd(textbook.Winograd):
         for pixels in images:
             *_, look = pixels.until(len(pixels.x))
             yield look
-        if target is not y:
-            yield partial(setitem, y, ..., target)
+        yield from after
