@@ -12,7 +12,7 @@ import numpy as np
 from im2colnet_numpy.normalization import NumpyNormalization
 
 from im2colnet.backend.kernel import kernel
-from im2colnet.backend.normalization import Statistics
+from im2colnet.backend.normalization import Statistics, slope_scratch
 from im2colnet.types import Call, Shape, Spec
 from im2colnet_numba.activation import NONE, bounds
 from im2colnet_numba.arrays import as_lines, fits, lying, seen_as, to_read, to_write
@@ -453,14 +453,11 @@ def _of_numpy(name: str) -> Callable[..., list[Spec]]:
     return scratch
 
 
-def _grad_sums(
-    backend: Any, x: Spec, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any
-) -> list[Spec]:
+def _grad_sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
     """Scratch: of images of float32 that of the activation's gradient alone."""
     if x.dtype == "float32":
-        return [] if activation is None else backend.activation_grad.scratch(y, dy, activation)
-    arguments = {"x": x, "dy": dy, "y": y, "activation": activation}
-    return NumpyNormalization.batch_norm_grad_sums.scratch(backend, arguments)
+        return slope_scratch(backend, **others)
+    return NumpyNormalization.batch_norm_grad_sums.scratch(backend, {"x": x} | others)
 
 
 class NumbaNormalization(NumpyNormalization):

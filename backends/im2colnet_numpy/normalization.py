@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from im2colnet.backend.kernel import kernel
-from im2colnet.backend.normalization import Normalization
+from im2colnet.backend.normalization import Normalization, slope_scratch
 from im2colnet.types import Call, Shape, Spec
 from im2colnet_numpy.activation import activating, ones
 
@@ -26,11 +26,8 @@ def _sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
     return [*_tile_and_spread(backend, x, spread=1), Spec((2, *x.shape[:2]), x.dtype)]
 
 
-def _grad_sums(
-    backend: Any, x: Spec, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any
-) -> list[Spec]:
-    slope = [] if activation is None else backend.activation_grad.scratch(y, dy, activation)
-    return _sums(backend, x) + slope
+def _grad_sums(backend: Any, x: Spec, **others: Any) -> list[Spec]:
+    return _sums(backend, x) + slope_scratch(backend, **others)
 
 
 def _affine(backend: Any, x: Spec, **others: Any) -> list[Spec]:

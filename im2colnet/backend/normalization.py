@@ -41,7 +41,10 @@ def statistics_shape(x: Shape, over: tuple[int, ...]) -> Shape:
     return tuple(1 if axis in over else n for axis, n in enumerate(x))
 
 
-def _slope(backend: Any, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any) -> list[Spec]:
+def slope_scratch(
+    backend: Any, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any
+) -> list[Spec]:
+    """Return the scratch of the activation's gradient that the sums of batch norm's begin with."""
     return [] if activation is None else backend.activation_grad.scratch(y, dy, activation)
 
 
@@ -92,7 +95,7 @@ class Normalization(Activation):
 
         yield compute
 
-    @kernel(result=_two_sums, scratch=_slope)
+    @kernel(result=_two_sums, scratch=slope_scratch)
     def batch_norm_grad_sums(
         self,
         x: Array,
