@@ -25,6 +25,11 @@ from im2colnet.window import Window
 MAX_ITEM_BYTES = 64  # the samples of a pixel are copied as one item up to this size
 
 
+def copies_pixels(size: int, itemsize: int) -> bool:
+    """Whether the samples of a pixel, ``size`` bytes together, are copied as one item."""
+    return itemsize < size <= MAX_ITEM_BYTES
+
+
 def pixel_copy(target: np.ndarray, source: np.ndarray) -> Call:
     """Return the call that copies images (..., N).
 
@@ -32,7 +37,7 @@ def pixel_copy(target: np.ndarray, source: np.ndarray) -> Call:
     the pixels instead, each as one item: with up to eight samples in a half to a ninth of the time.
     """
     size = target.shape[-1] * target.itemsize
-    if target.itemsize < size <= MAX_ITEM_BYTES and target.strides[-1] == source.strides[-1] == target.itemsize:
+    if copies_pixels(size, target.itemsize) and target.strides[-1] == source.strides[-1] == target.itemsize:
         target, source = target.view(f"V{size}"), source.view(f"V{size}")
     return partial(setitem, target, ..., source)
 
