@@ -116,7 +116,8 @@ class Worker:
             bound.recording.run(work, objects, scale.tolist() if hasattr(scale, "tolist") else scale, *map(id, targets))
         else:
             self._run_stages(bound, comm, mine, images, targets, moment, scale)
-        comm.all_reduce([shard.totals for shard in bound.shards])
+        totals = [shard.totals for shard in bound.shards]
+        comm.all_reduce(totals, totals[0])
         if self.while_waiting and not comm.rank:
             self.while_waiting()
         # reading the metrics waits for a device; the kernels after this line are only queued
@@ -127,7 +128,9 @@ class Worker:
         if not comm.rank:
             self.changing = True  # set before any worker changes a parameter: all workers meet in all_reduce
         gradients, learning, weight = self.memory.gradients, plan.learning, weight_of(divisor, name[1])
-        comm.all_reduce([gradients[row][learning] if s in plan.live else None for s, row in enumerate(plan.row_of)])
+        rows = [row[learning] for row in gradients[: plan.rows]]
+        parts = [rows[row] if s in plan.live else None for s, row in enumerate(plan.row_of)]
+        comm.reduce_scatter(parts, rows[0], ())
         if self.memory.dtype == "float16":  # find out whether the gradient overflowed, and leave it out if so
             gradients[0] *= 1 / moment.scale
             self.overflowed = not self.backend.all_finite(gradients[0])
@@ -180,7 +183,8 @@ class Worker:
             if keep:
                 bound.write_outputs(shard)
         if divisor is not None:
-            comm.all_reduce([shard.metrics for shard in bound.shards])
+            metrics = [shard.metrics for shard in bound.shards]
+            comm.all_reduce(metrics, metrics[0])
 
     # ------------------------------------------------------------------ one shard
 
@@ -292,7 +296,6 @@ class Worker:
             comm.barrier()
             joined = bound.plan.graph.nodes[i].layer.join_sums(parts, bound.plan.sizes, contexts[0])
         else:
-            comm.all_reduce(parts)
-            joined = parts[0]
+            joined = comm.all_reduce(parts, parts[0])
         for ctx in contexts:
             ctx.sums = joined

@@ -35,7 +35,7 @@ def test_communicators(size):
     def program(comm):
         comm.barrier()
         total = list(parts_of_run)
-        comm.all_reduce(total)
+        comm.all_reduce(total, total[0])
         found[comm.rank] = total[0].copy(), comm.partition(shards)
 
     for _ in range(2):
@@ -49,7 +49,7 @@ def test_communicators(size):
 
 def test_all_reduce_of_few_numbers_by_many_workers():
     parts = [np.array([1.0]), np.array([2.0]), np.array([4.0])]
-    Team(5).run(lambda comm: comm.all_reduce(parts))
+    Team(5).run(lambda comm: comm.all_reduce(parts, parts[0]))
     assert parts[0] == 7
 
 
@@ -82,7 +82,7 @@ def test_an_error_of_a_worker_ends_all_and_the_team_stays_usable(failing):
             team.run(program)
         parts = list(unequal_parts(6))
         expected = whole_tree(np.array(parts))
-        team.run(lambda comm, parts=parts: comm.all_reduce(parts))
+        team.run(lambda comm, parts=parts: comm.all_reduce(parts, parts[0]))
         assert_same_bits(parts[0], expected)
 
 
@@ -157,7 +157,7 @@ def test_scratch_and_threads_do_not_pile_up():
 
 def test_one_worker_needs_nobody():
     comm, parts = Communicator(), [np.arange(3.0)]
-    comm.all_reduce(parts)
+    comm.all_reduce(parts, parts[0])
     comm.barrier()
     assert_same_bits(parts[0], np.arange(3.0))
     assert (comm.rank, comm.size, comm.partition(5)) == (0, 1, range(5))
