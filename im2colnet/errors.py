@@ -42,7 +42,7 @@ class ModelError(Im2colnetError, ValueError):
 
 
 class WorkerError(Im2colnetError, RuntimeError):
-    """A worker's process has ended, or failed with an error that could not be sent."""
+    """A worker's process has ended or failed with an error that could not be sent, or a rank of a job has failed."""
 
 
 class LayerError(Im2colnetError, AssertionError):
@@ -85,6 +85,7 @@ EXTRAS = {
     "sklearn": "scikit-learn",
     "onnx": "'onnx>=1.21'",
     "fast": "'numba>=0.63'",
+    "mpi": "mpi4py",
     "cuda12": "'cupy-cuda12x[ctk]' ml_dtypes",
     "cuda13": "'cupy-cuda13x[ctk]' ml_dtypes",
 }

@@ -8,9 +8,14 @@ from contextlib import contextmanager
 
 from im2colnet.checks import whole
 from im2colnet.errors import ShapeError
+from im2colnet.launcher import local_size
 
 WORKERS = ("auto", "processes", "threads")
 _num_threads: int | None = None
+#: this rank's part of the cores, once the ranks of an MPI job have met
+_own_cores: int | None = None
+#: why workers must not be forked from this process; empty if they may be
+_no_forks = ""
 _workers = os.environ.get("IM2COLNET_WORKERS", "auto")
 
 
@@ -45,15 +50,42 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 def get_num_threads() -> int:
-    """Return the number of cores that may be used. By default it is the number that this process may run on."""
+    """Return the number of cores that may be used.
+
+    By default it is the number of cores that this process may run on. The ranks of an MPI job on one machine divide
+    these among themselves.
+    """
     if _num_threads is not None:
         return _num_threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if _own_cores is not None:
+        return _own_cores
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if local_size() == 1:
+        return cores
+    # until the ranks have met, a rank does not know whether the launcher bound each one to cores of its own
+    return max(1, min(cores, (os.cpu_count() or 1) // local_size()))
+
+
+def set_own_cores(cores: int | None) -> None:
+    """Set the number of cores that may be used by default: a rank's part of those of its machine; None if unknown."""
+    global _own_cores
+    _own_cores = cores
 
 
 def chosen_num_threads() -> int | None:
-    """Return the number of cores that has been set; None if it never was."""
-    return _num_threads
+    """Return the number of cores that has been set, or is this rank's part; None if all cores may be used."""
+    return get_num_threads() if local_size() > 1 else _num_threads
+
+
+def forbid_forks(reason: str) -> None:
+    """Let "auto" choose threads, for a reason."""
+    global _no_forks
+    _no_forks = reason
+
+
+def forks_forbidden() -> str:
+    """Return why "auto" chooses threads where it would choose processes; empty if there is no reason to."""
+    return _no_forks
 
 
 def set_workers(kind: str) -> None:
@@ -63,9 +95,10 @@ def set_workers(kind: str) -> None:
     ----------
     kind : {"auto", "processes", "threads"}
         Processes share only memory, so no worker waits for another's Python. "auto" uses processes from the third step
-        or prediction of a batch size on, if the system is Linux on x86-64 and Python has a GIL; otherwise threads. The
-        environment variable ``IM2COLNET_WORKERS`` sets the default, which is "auto". Results do not depend on the
-        kind.
+        or prediction of a batch size on, if the system is Linux on x86-64 and Python has a GIL; otherwise threads. It
+        uses threads also for ranks that may send to each other by RDMA (InfiniBand, EFA), which does not go together
+        with forked processes. The environment variable ``IM2COLNET_WORKERS`` sets the default, which is "auto". Results
+        do not depend on the kind.
     """
     global _workers
     _workers = _checked_workers(kind)

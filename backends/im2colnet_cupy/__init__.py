@@ -7,12 +7,14 @@ Everything is queued on CuPy's current stream; nothing waits for the device but 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from math import prod
 from threading import local
 from typing import Any, Self
 
-from im2colnet.errors import BackendError, install
+from im2colnet.errors import BackendError, WorkerWarning, install
+from im2colnet.launcher import local_rank, local_size
 
 try:
     import cupy as cp
@@ -60,7 +62,8 @@ class CupyBackend(
     Parameters
     ----------
     device : str, optional
-        The GPU's number, as in ``"cupy:1"``; by default 0.
+        The GPU's number, as in ``"cupy:1"``; by default 0. The ranks of an MPI job on one machine take one after the
+        other by default.
     """
 
     name = "cupy"
@@ -187,6 +190,8 @@ def _device(text: str | None) -> int:
             f"no NVIDIA GPU can be used here ({error}): `nvidia-smi` must list one, and its driver be new enough for"
             " the CUDA that CuPy was built for. Without a GPU use IM2COLNET_BACKEND=numpy"
         ) from error
+    if text is None:
+        number = str(_device_of_rank(count))
     if int(number) >= count:
         raise BackendError(f"there is no GPU {number}: there are {count}, from 'cupy:0' to 'cupy:{count - 1}'")
     driver, built_for = cp.cuda.runtime.driverGetVersion(), cp.cuda.runtime.runtimeGetVersion()
@@ -197,3 +202,19 @@ def _device(text: str | None) -> int:
             " update the driver"
         )
     return int(number)
+
+
+def _device_of_rank(count: int) -> int:
+    """Return the device of this rank of an MPI job, 0 without ranks: the ranks of a machine take its GPUs in turn.
+
+    Where a launcher shows each rank a GPU of its own, that one is 0 for each of them.
+    """
+    own = count == 1 and "CUDA_VISIBLE_DEVICES" in os.environ
+    if local_size() > count and not own and local_rank() == 0:
+        warnings.warn(
+            f"{local_size()} ranks on this machine share {count} GPU{'s' * (count > 1)}: one rank for each GPU is"
+            f" faster (mpiexec -n {count} on one machine)",
+            WorkerWarning,
+            stacklevel=2,
+        )
+    return local_rank() % count

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import warnings
 from inspect import getattr_static, isfunction
 
 import numpy as np
@@ -229,3 +230,48 @@ def test_a_batch_that_is_fetched_arrives_on_its_device():
         assert (arrived[-1].get() == value).all()
     assert {array.device.id for array in arrived} == {1}
     assert backend.prefetch(arrived[0])() is arrived[0]
+
+
+def rank_of_machine(cupy, monkeypatch, rank, size):
+    """Make this process a rank of an MPI job, of ``size`` on this machine."""
+    monkeypatch.setattr(cupy, "local_rank", lambda: rank)
+    monkeypatch.setattr(cupy, "local_size", lambda: size)
+
+
+@pytest.mark.parametrize(("rank", "size", "device"), [(0, 1, 0), (0, 2, 0), (1, 2, 1)])
+def test_a_rank_takes_the_gpu_of_its_number(two, places, monkeypatch, rank, size, device):
+    rank_of_machine(two["im2colnet_cupy"], monkeypatch, rank, size)
+    trained_and_resumed("cupy")
+    assert places == {device}
+    assert ic.get_backend("cupy").full_name == "cupy"  # the same on every rank
+    places.clear()
+    ic.get_backend("cupy:0").empty((2,), "float32")  # who names a device gets it
+    assert places == {0}
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_more_ranks_than_gpus_share_them_and_the_first_warns(two, monkeypatch, rank):
+    cupy = two["im2colnet_cupy"]
+    rank_of_machine(cupy, monkeypatch, rank, 3)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert cupy.CupyBackend().empty((2,), "float32").device.id == rank % 2
+    assert [str(one.message) for one in said] == [
+        "3 ranks on this machine share 2 GPUs: one rank for each GPU is faster (mpiexec -n 2 on one machine)"
+    ] * (not rank)
+
+
+@pytest.mark.parametrize("visible", [None, "3"])
+def test_a_launcher_may_show_each_rank_a_gpu_of_its_own(two, monkeypatch, visible):
+    cupy = two["im2colnet_cupy"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(cupy.cp.cuda.runtime, "getDeviceCount", lambda: 1)
+    rank_of_machine(cupy, monkeypatch, 0, 2)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        cupy.CupyBackend()
+    assert len(said) == (visible is None)
+    rank_of_machine(cupy, monkeypatch, 1, 2)
+    assert cupy.CupyBackend().empty((2,), "float32").device.id == 0

@@ -18,6 +18,7 @@ GROUND = {
     "files",
     "host",
     "interrupt",
+    "launcher",
     "layout",
     "lazy",
     "memory",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "im2colnet").rglob("*.py"))
 
 #: packages beside the standard library that the library may import, each inside the function that needs it
-LIBRARIES = {"IPython", "google", "matplotlib", "onnx", "PIL", "rich", "safetensors", "tensorboardX", "torch"}
+LIBRARIES = {"IPython", "google", "matplotlib", "mpi4py", "onnx", "PIL", "rich", "safetensors", "tensorboardX", "torch"}
 #: modules that are made for another library, by that library's name: they import it at once
 MADE_FOR = {"sklearn.py": "sklearn"}
 #: rooms and modules whose own business is arrays on the host; all others take them from the backend they are given
