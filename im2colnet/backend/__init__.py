@@ -7,10 +7,10 @@ batch of feature vectors as ``(features, N)``: the batch is always last.
 Legend: ``x`` input, ``y`` output, ``dx``/``dy`` gradients, ``w``/``b`` weight and bias; ``N, C, H, W`` batch,
 channels, height, width; ``F`` filters; ``KH, KW``, ``OH, OW`` kernel and output sizes; ``G`` groups.
 
-Every kernel (:mod:`im2colnet.backend.kernel`) writes to ``out`` where it is given (C-contiguous) and returns it;
-``scratch`` is the list of scratch arrays that ``backend.name.scratch(...)`` describes. A plain call without them
-allocates them. Kernels never
-change their inputs, give the same result every time, and take arrays of any strides.
+Every kernel (:mod:`im2colnet.backend.kernel`) writes to ``out`` where it is given and returns it; ``scratch`` is the
+list of scratch arrays that ``backend.name.scratch(...)`` describes. A plain call without them allocates them. Kernels
+never change their inputs, give the same result every time, and a plain call takes arrays of any strides: what a kernel
+writes to is C-contiguous all the same, since the call gives it a copy where it is not.
 """
 
 from im2colnet.backend.activation import FORMULAS, Formula, formula

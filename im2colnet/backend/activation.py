@@ -676,7 +676,7 @@ class Activation(Arrays):
         """Write ``y = f(x)``, f being the function that ``kind`` names; ``out`` may be ``x``."""
         yield partial(formula(kind).value, self.xp, x, out, *scratch)
 
-    @kernel(result=like("x"), scratch=_both_scratch)
+    @kernel(result=like("x"), scratch=_both_scratch, writes=("slope",))
     def activation_and_slope(
         self, x: Array, kind: str, slope: Array = None, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:

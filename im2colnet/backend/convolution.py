@@ -129,7 +129,7 @@ class Convolution(Linear, Activation):
         yield lambda: self.matmul(dy.reshape(OH, G, F // G, OW * N), columns_t, out=products)  # (OH, G, F/G, K)
         yield lambda: setitem(out, ..., products.sum(0).reshape(out.shape))
 
-    @kernel()
+    @kernel(writes=("dw", "dx"))
     def conv2d_grads(
         self,
         x: Array,

@@ -28,7 +28,7 @@ PROVIDED = ("out", "scratch")  # arguments that a plain call allocates if the ca
 
 
 def kernel(
-    result: ResultRule | None = None, scratch: ScratchRule | None = None
+    result: ResultRule | None = None, scratch: ScratchRule | None = None, writes: Sequence[str] = ()
 ) -> Callable[[Callable[Concatenate[Any, P], Iterator[Call]]], Kernel[P]]:
     """Make a kernel of a generator of calls.
 
@@ -41,8 +41,10 @@ def kernel(
         Returns the :class:`Spec` of ``out`` for the kernel's arguments; by default that of the kernel it overrides.
     scratch
         Returns those of the arrays in ``scratch``; by default those of the kernel it overrides, or none.
+    writes
+        Names of the other arrays that it writes to; by default those of the kernel it overrides, or none.
     """
-    return lambda function: Kernel(function, result, scratch)
+    return lambda function: Kernel(function, result, scratch, writes)
 
 
 def like(name: str) -> ResultRule:
@@ -61,14 +63,18 @@ class Kernel(Generic[P]):
     __name__: str
 
     def __init__(
-        self, function: Callable[..., Any], result: ResultRule | None = None, scratch: ScratchRule | None = None
+        self,
+        function: Callable[..., Any],
+        result: ResultRule | None = None,
+        scratch: ScratchRule | None = None,
+        writes: Sequence[str] = (),
     ):
         code = function.__code__
         named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         if "work" in named:
             function = _by_new_name(function)
         update_wrapper(self, function)
-        self.function, self._result, self._scratch = function, result, scratch
+        self.function, self._result, self._scratch, self._writes = function, result, scratch, writes
         self._has_scratch = "scratch" in named or "work" in named
 
     @cached_property
@@ -105,6 +111,7 @@ class Kernel(Generic[P]):
         overridden = inherited(owner, name)
         if overridden:
             self._result = self._result or overridden._result
+            self._writes = self._writes or overridden._writes
             if self._scratch is None and self._has_scratch:
                 self._scratch = overridden._scratch
 
@@ -133,7 +140,10 @@ class Kernel(Generic[P]):
         """Allocate what is not given, compute, and return ``out``."""
         arguments = self.arguments(args, options)
         self._provide(backend, arguments)
-        run(self.function(backend, **arguments))
+        apart = self._results_apart(backend, arguments)
+        run(self.function(backend, **(arguments | apart if apart else arguments)))
+        for name, result in apart.items():
+            arguments[name][...] = result
         return arguments.get("out")
 
     def prepare(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> list[Call]:
@@ -143,6 +153,18 @@ class Kernel(Generic[P]):
             raise TypeError(f"{self.__name__}.prepare() needs out=, the array that its calls write to")
         self._provide(backend, arguments)
         return list(self.function(backend, **arguments))
+
+    def _results_apart(self, backend: Any, arguments: dict[str, Any]) -> dict[str, Array]:
+        """Return a C-contiguous copy of each array that is written to and has other strides.
+
+        So all that a kernel writes to is C-contiguous, in plain calls as in prepared ones.
+        """
+        given = {name: arguments.get(name) for name in ("out", *self._writes)}
+        return {
+            name: backend.xp.ascontiguousarray(array)
+            for name, array in given.items()
+            if array is not None and not _lies_together(array)
+        }
 
     def _provide(self, backend: Any, arguments: dict[str, Any]) -> None:
         """Allocate ``out`` and ``scratch``, if the kernel takes them and they are not given."""
@@ -165,7 +187,7 @@ class PlainKernel(Kernel[P]):
         self._named = {p.name for p in own}
         self._takes = self._named | (set(PROVIDED) | {"activation"} if _takes_any(own) else set())
         self.signature = overridden.signature
-        self._result = overridden._result
+        self._result, self._writes = overridden._result, overridden._writes
         self._scratch = overridden._scratch if "scratch" in self._takes else None
 
     def takes(self, name: str) -> bool:
@@ -176,7 +198,17 @@ class PlainKernel(Kernel[P]):
 
     def call(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> Array:
         """Call the method."""
-        return self._adapted(backend, args, options)()
+        by_position, _, _ = self._names
+        arguments = dict(zip(by_position, args, strict=False)) | options
+        apart = self._results_apart(backend, arguments)
+        if apart:
+            named = (apart.get(name, given) for name, given in zip(by_position, args, strict=False))
+            args = [*named, *args[len(by_position) :]]
+            options = options | {name: apart[name] for name in options.keys() & apart.keys()}
+        result = self._adapted(backend, args, options)()
+        for name, copy in apart.items():
+            arguments[name][...] = copy
+        return arguments["out"] if "out" in apart else result
 
     def prepare(self, backend: Any, args: Sequence[Any], options: dict[str, Any]) -> list[Call]:
         """Return a call of the method."""
@@ -254,6 +286,12 @@ def find(backend: Any, name: str) -> BoundKernel[Any]:
         return found
     known = [n for n in dir(type(backend)) if isinstance(getattr(type(backend), n), Kernel)]
     raise BackendError(f"there is no kernel {name!r}; there are: {', '.join(known)}")
+
+
+def _lies_together(array: Array) -> bool:
+    """Whether an array is C-contiguous; one that does not tell, of another array module, is taken for it."""
+    flags = getattr(array, "flags", None)
+    return flags is None or bool(flags.c_contiguous)
 
 
 def _described(arguments: dict[str, Any]) -> dict[str, Any]:

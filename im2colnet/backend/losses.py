@@ -17,7 +17,7 @@ def _loss_and_count(backend: Any, **arguments: Any) -> Spec:
 class Losses(Arrays):
     """Kernels of losses."""
 
-    @kernel(result=_loss_and_count)
+    @kernel(result=_loss_and_count, writes=("dlogits",))
     def cross_entropy(
         self, logits: Array, labels: Array, scale: float, out: Array = None, dlogits: Array | None = None
     ) -> Iterator[Call]:

@@ -95,7 +95,7 @@ class Normalization(Activation):
 
         yield compute
 
-    @kernel(result=_two_sums, scratch=slope_scratch)
+    @kernel(result=_two_sums, scratch=slope_scratch, writes=("dz",))
     def batch_norm_grad_sums(
         self,
         x: Array,
@@ -179,7 +179,7 @@ class Normalization(Activation):
 
         yield compute
 
-    @kernel()
+    @kernel(writes=("mean", "var"))
     def batch_norm_running(self, of: Statistics, n: int, momentum: float, mean: Array, var: Array) -> Iterator[Call]:
         """Move running mean and (unbiased) variance towards the batch's, in place."""
 
@@ -218,7 +218,7 @@ class Normalization(Activation):
         if activation:
             yield from self.activation.prepare(out, activation, out=out)
 
-    @kernel(result=like("x"), scratch=_set_norm)
+    @kernel(result=like("x"), scratch=_set_norm, writes=("inverse", "mean", "rest"))
     def set_norm(
         self,
         x: Array,
@@ -281,7 +281,7 @@ class Normalization(Activation):
         if copy:
             yield partial(setitem, out, ..., y)
 
-    @kernel(scratch=_set_norm_grads)
+    @kernel(scratch=_set_norm_grads, writes=("dweight", "dbias", "dx"))
     def set_norm_grads(
         self,
         x: Array,

@@ -44,7 +44,7 @@ class Pooling(Arrays):
         """Whether a training step saves the positions of maxima, so that the gradient reads neither x nor y."""
         return True
 
-    @kernel(result=pooled)
+    @kernel(result=pooled, writes=("positions",))
     def max_pool2d(
         self, x: Array, window: Window, positions: Array = None, out: Array = None, scratch: Any = None
     ) -> Iterator[Call]:

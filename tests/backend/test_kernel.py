@@ -179,3 +179,47 @@ def test_samples_of_any_rank_are_laid_out_with_the_batch_last(shape, dtype):
     for backend in NumpyBackend(), strict_cupy.cupy_backend():
         out = backend.to_rows(backend.asarray(x), out=backend.empty(expected.shape, "float32"))
         np.testing.assert_allclose(backend.to_numpy(out), expected, rtol=1e-6)
+
+
+class Raw(Backend):
+    """Its kernel writes to memory from an array's first number on, as compiled ones do, and to another array too."""
+
+    name, xp = "raw", np
+
+    @kernel(result=like("x"), writes=("sign",))
+    def halves(self, x, sign=None, out=None):
+        def write():
+            for array, numbers in ((out, x / 2), (sign, np.sign(x))):
+                assert array.flags.c_contiguous
+                array.reshape(-1)[:] = numbers.ravel()
+
+        yield write
+
+
+class PlainRaw(Raw):
+    """Overrides it by a method, as a plug-in may."""
+
+    def halves(self, x, sign=None, out=None):
+        return Raw.halves(self, x, sign=sign, out=out)
+
+
+class Overriding(Raw):
+    """Overrides it by a kernel, which writes to the same arrays."""
+
+    @kernel()
+    def halves(self, x, sign=None, out=None):
+        yield from super().halves.prepare(x, sign, out)
+
+
+@pytest.mark.parametrize("kind", [Raw, PlainRaw, Overriding])
+def test_results_of_any_strides_are_written(kind):
+    x, wide = normal(3, 4), np.zeros((2, 3, 8))
+    sign, out = wide[0, ::-1, ::2], wide[1].reshape(8, 3).T[:, ::2]
+    assert kind().halves(x, sign, out=out) is out
+    np.testing.assert_array_equal(out, x / 2)
+    np.testing.assert_array_equal(sign, np.sign(x))
+    assert not wide[0, :, 1::2].any()  # between its numbers nothing is written
+    assert not wide[1].reshape(8, 3)[1::2].any()
+    wide[...] = 0
+    assert kind().halves(x, sign, out) is out  # by position
+    np.testing.assert_array_equal(out, x / 2)

@@ -67,6 +67,28 @@ def laid_out(backend: Backend, array: Any, layout: str) -> Array:
     return made
 
 
+def writable(backend: Backend, spec: Spec, layout: str) -> Array:
+    """An array of the backend to write to, in a memory order.
+
+    It is part of memory in which there is room for all of its numbers from its first one on: what a wrong kernel writes
+    beside it is seen, and harms nothing.
+    """
+    shape, dtype = spec
+    if not shape or layout == "contiguous":
+        return backend.empty(shape, dtype)
+    if layout == "fortran":
+        return backend.empty(shape[::-1], dtype).transpose(*range(len(shape))[::-1])
+    if layout == "transposed":
+        return backend.empty((shape[-1], *shape[1:-1], shape[0])[: len(shape)], dtype).swapaxes(0, -1)
+    if layout == "gaps":
+        return backend.empty((*shape[:-1], 2 * shape[-1]), dtype)[..., ::2]
+    pair = backend.empty((2, *shape), dtype)
+    try:
+        return pair[0][(slice(None, None, -1),) * len(shape)]
+    except (TypeError, ValueError, IndexError):  # an array module without negative strides
+        return pair[0]
+
+
 @dataclass(frozen=True)
 class Check:
     """Something that a backend must do.
@@ -280,12 +302,15 @@ class Subject:
         """A copy of an array on the host."""
         return np.array(self.backend.to_numpy(array))
 
-    def spoiled(self, spec: Spec, stored: bool = False) -> Array:
-        """An array full of NaN, or of True; ``stored`` as weights are."""
-        order = self.backend.weight_order if stored and len(spec.shape) == 4 else tuple(range(len(spec.shape)))
-        array = self.backend.empty(tuple(spec.shape[axis] for axis in order), spec.dtype)
+    def spoiled(self, spec: Spec, stored: bool = False, layout: str = "contiguous") -> Array:
+        """An array full of NaN, or of True, in a memory order; ``stored`` as weights are, if it is contiguous."""
+        array = writable(self.backend, spec, layout)
+        if stored and layout == "contiguous" and len(spec.shape) == 4:
+            order = self.backend.weight_order
+            array = self.backend.empty(tuple(spec.shape[axis] for axis in order), spec.dtype)
+            array = array.transpose(*np.argsort(order).tolist())
         array[...] = 1 if array.dtype.kind in "biu" else float("nan")
-        return array.transpose(*np.argsort(order).tolist()) if spec.shape else array
+        return array
 
     def stored(self, array: Any) -> Array:
         """An array of the backend in the memory order of weights."""
@@ -425,12 +450,12 @@ class _Ways:
         return laid_out(self.subject.backend, value, self.layout)
 
     def lent(self) -> dict[str, Array]:
-        """Arrays for the results, full of NaN."""
+        """Arrays for the results, full of NaN, in the memory order of the arguments."""
         specs = dict(self.written)
         if "out" in self.parameters:
             specs["out"] = self.kernel.result(**self.given)
         weights = {*WEIGHTS, *(["out"] if self.name == "conv2d_weight_grad" else [])}
-        return {name: self.subject.spoiled(spec, name in weights) for name, spec in specs.items()}
+        return {name: self.subject.spoiled(spec, name in weights, self.layout) for name, spec in specs.items()}
 
     def bits(self, results: dict[str, Array]) -> dict[str, Any]:
         return {name: self.subject.back(array) for name, array in results.items()}
