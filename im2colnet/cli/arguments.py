@@ -148,6 +148,20 @@ def add_step(parser: argparse.ArgumentParser, optimizer: str) -> None:
         help="batch size: number of images in a step (default: that of the model)",
     )
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help=optimizer)
+    add_shard(parser)
+
+
+def add_shard(parser: argparse._ActionsContainer) -> None:
+    """Add ``--shard``, the number of images that go through the network together."""
+    parser.add_argument(
+        "--shard",
+        type=positive,
+        metavar="N",
+        help="the largest number of images of a batch that go through the network together. Ranks and CPU cores share"
+        " the shards of a batch, so a smaller shard gives work to more of them; it changes the last digits of the"
+        " result, and the masks of dropout (default: half of the batch, or fewer images if these do not fit into the"
+        " cache; on a GPU the whole batch)",
+    )
 
 
 def add_timed_steps(parser: argparse.ArgumentParser, default: int) -> None:

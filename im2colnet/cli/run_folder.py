@@ -53,6 +53,7 @@ class RunRecord:
     process: str = ""  #: the process that trains, or was the last to train
     commands: list[str] = field(default_factory=list)  #: what was typed to train, and to go on with the training
     versions: dict[str, str] = field(default_factory=dict)  #: of what trained last
+    done: bool = False  #: whether the training has come to its end
 
     @classmethod
     def beside(cls, path: str) -> RunRecord | None:
@@ -141,6 +142,7 @@ RECORD_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "split": (lambda value: value is None or (type(value) in (int, float) and 0 <= value < 1), "a part, or null"),
     "process": (lambda value: isinstance(value, str), "a text"),
     "commands": (_is_texts, "a list of texts"),
+    "done": (lambda value: isinstance(value, bool), "true or false"),
     "versions": (lambda value: isinstance(value, dict) and _is_texts([*value.values()]), "an object of texts"),
 }
 

@@ -34,6 +34,7 @@ def profile(
     optimizer: Optimizer,
     steps: int = 5,
     loss: Loss | None = None,
+    shard: int | None = None,
 ) -> dict[str, Any]:
     """Time training steps on one core, layer by layer.
 
@@ -48,6 +49,8 @@ def profile(
         How many steps to time; the figures are their medians.
     loss : Loss, optional
         By default that of :class:`~im2colnet.Trainer`; it makes the labels.
+    shard : int, optional
+        The largest number of samples in a shard; by default as in training.
 
     Returns
     -------
@@ -57,11 +60,17 @@ def profile(
         and the ``bytes`` that the pass must at least read and write.
     """
     with num_threads(1):
-        return _profile(deepcopy(net), input_shape, batch, optimizer, steps, loss)
+        return _profile(deepcopy(net), input_shape, batch, optimizer, steps, loss, shard)
 
 
 def _profile(
-    net: Network, input_shape: Sequence[int], batch: int, optimizer: Optimizer, steps: int, loss: Loss | None
+    net: Network,
+    input_shape: Sequence[int],
+    batch: int,
+    optimizer: Optimizer,
+    steps: int,
+    loss: Loss | None,
+    shard: int | None,
 ) -> dict[str, Any]:
     from im2colnet.host import np
 
@@ -69,7 +78,7 @@ def _profile(
     images = rng.standard_normal((batch, *input_shape), dtype=np.float32)
     if is_dataclass(optimizer):  # a schedule may want to know the number of steps
         optimizer = replace(optimizer, lr=1e-3)
-    trainer, graph = Trainer(net, loss, optimizer), net.graph.for_loss()
+    trainer, graph = Trainer(net, loss, optimizer, shard=shard), net.graph.for_loss()
     nodes, values = graph.nodes, graph.shapes(internal_shape(input_shape, batch))
     labels = trainer.loss.random_targets(output_shape_for(trainer.loss, graph.output_shapes(images.shape)), rng)
     clocks, seconds = [], []
@@ -82,7 +91,7 @@ def _profile(
     def taken(i: int, *kinds: str) -> float:
         return median(sum(clock.get((kind, i), 0.0) for kind in kinds) for clock in clocks)
 
-    planned = net.plan(batch, input_shape, threads=1)
+    planned = net.plan(batch, input_shape, threads=1, shard=shard)
     item, layers = ITEM_BYTES[net.dtype], []
     for i, node in enumerate(nodes):
         before, after = node.inputs[0], node.output

@@ -239,6 +239,11 @@ class Trainer:
         raise FrozenError("a trainer keeps its seed, which orders an epoch's images: make a new Trainer(net, seed=...)")
 
     @property
+    def shard(self) -> int | None:
+        """The largest number of samples in a shard, or None where the backend decides."""
+        return self._engine.shard
+
+    @property
     def loss(self) -> Loss:
         """The loss. A loss that is assigned is used from the next step or evaluation on."""
         return self._loss

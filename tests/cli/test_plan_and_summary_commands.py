@@ -38,6 +38,7 @@ def test_plan_depends_on_batch_and_optimizer(run, trained):
     def total(*arguments):
         return json.loads(run("plan", *arguments, "--threads", "1", "--json")[0])["training"]["total"]
 
+    assert total("--model", "lenet5", "--shard", "4") < total("--model", "lenet5", "--shard", "32")
     assert total("--model", "vgg8", "--optimizer", "sgd") < total("--model", "vgg8", "--optimizer", "adam")
     assert total("--model", "resnet20", "--batch-size", "32") < total("--model", "resnet20", "--batch-size", "64")
     assert total("--checkpoint", trained) == total("--checkpoint", trained, "--optimizer", "adamw")  # it was adam

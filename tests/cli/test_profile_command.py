@@ -39,9 +39,9 @@ def test_profile_as_a_table_and_a_picture(run, folder, trained):
     before = trained.read_bytes()
     threads = ic.get_num_threads()
     drawn = ["--picture", "roofline.png"] if find_spec("matplotlib") else []
-    text, _ = run("profile", "--checkpoint", trained, "--batch", "8", "--steps", "1", *drawn)
+    text, _ = run("profile", "--checkpoint", trained, "--batch", "8", "--shard", "3", "--steps", "1", *drawn)
     head, names, *rows = text.splitlines()
-    assert "a training step of 8 images on one core, in 1 shard of up to 8" in head
+    assert "a training step of 8 images on one core, in 3 shards of up to 3" in head
     assert names.split()[:4] == ["layer", "algorithm", "forward", "backward"]
     assert [row.split()[0] for row in rows[-4:] if set(row) != {"─"}] == ["loss", "rest", "step"]
     if drawn:

@@ -15,6 +15,7 @@ from starting import FAST, ONE_EPOCH, ROOT, start
 
 import im2colnet as ic
 from im2colnet.backend import registry
+from im2colnet.cli.commands import train
 from im2colnet.optim.defaults import OPTIMIZERS
 from im2colnet.training import checkpoint
 from im2colnet.training.trainer import Trainer
@@ -301,8 +302,60 @@ def test_resume_into_another_folder(run, folder, trained):
 
 
 def test_resume_has_its_own_settings(run, trained):
-    _, err = run("train", "--resume", trained, "--lr", "0.1", "--weight-decay", "0", "--width", "1", code=2)
-    assert "leave out --lr, --weight-decay, --width" in err
+    given = ("--lr", "0.1", "--weight-decay", "0", "--shard", "8", "--width", "1")
+    _, err = run("train", "--resume", trained, *given, code=2)
+    assert "leave out --lr, --weight-decay, --shard, --width" in err
+
+
+def test_the_shard_is_said_kept_and_resumed_with(run):
+    """Dividing a batch otherwise changes the last digits, so that a training goes on as it was divided."""
+    out, _ = run(*ONE_EPOCH, "--shard", "8", "--out", "run")
+    assert "shards   32 images in 4 shards on 1 worker" in out.splitlines()
+    out, _ = run("train", "--resume", "run/checkpoint.safetensors", "--epochs", "2", "--threads", "2", "--json")
+    resumed = json.loads(out)
+    assert resumed["shard"] == 8
+    assert json.loads(run(*ONE_EPOCH, "--json")[0])["shard"] is None
+
+
+def test_head_of_a_training_says_how_many_workers_get_work(run):
+    out, _ = run("train", "--model", "notebook", "--epochs", "1", "--shard", "16", "--threads", "3")
+    assert "shards   32 images in 2 shards on 2 of 3 workers" in out.splitlines()
+
+
+def test_record_says_whether_the_training_is_done(run, trained):
+    """A program that starts the command again and again sees by it whether a run has come to its end."""
+    record = trained.with_name("run.json")
+    done = json.loads(record.read_text())
+    assert done["done"] is True
+    seen = []
+
+    class Watched(Trainer):
+        def fit(self, *args, **options):
+            seen.append(json.loads(Path("run/run.json").read_text())["done"])
+            return super().fit(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "Trainer", Watched)
+        run(*ONE_EPOCH, "--out", "run")
+        assert json.loads(Path("run/run.json").read_text())["done"] is True
+        run("train", "--resume", "run/checkpoint.safetensors", "--epochs", "2")
+    assert seen == [False, False]
+
+
+def test_run_that_was_killed_before_its_end_was_noted(run, trained):
+    Path("run").mkdir()
+    for file in trained.parent.iterdir():
+        (Path("run") / file.name).write_bytes(file.read_bytes())
+    record = json.loads(Path("run/run.json").read_text())
+    Path("run/run.json").write_text(json.dumps(record | {"done": False}))
+    resume = "train", "--resume", "run/checkpoint.safetensors"
+    assert "already done: 3 epochs" in run(*resume, "--epochs", "2")[0]
+    assert json.loads(Path("run/run.json").read_text())["done"] is False, "the run is one of 3 epochs"
+    assert "already done: 3 epochs" in run(*resume)[0]
+    assert json.loads(Path("run/run.json").read_text())["done"] is True
+    del record["done"]  # of an earlier version
+    Path("run/run.json").write_text(json.dumps(record))
+    assert "recall" in run("evaluate", "run")[0]
 
 
 def test_resume_another_network(run, trained):

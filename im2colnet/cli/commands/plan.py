@@ -23,6 +23,7 @@ def register(commands: Commands) -> None:
         """
         im2colnet plan --model resnet18 --batch-size 128
         im2colnet plan --model vgg8 --input-shape 3,64,64 --optimizer adam
+        im2colnet plan --checkpoint runs/digits-resnet20-1/checkpoint.safetensors --batch-size 256 --shard 32
         """,
     )
     add_network(parser)
@@ -33,7 +34,7 @@ def register(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Compute the memory that training and inference will take."""
     name, net, shape, batch_size, optimizer, _ = find_subject(args)
-    planned = memory.plan(net, shape, batch_size, optimizer, args.threads)
+    planned = memory.plan(net, shape, batch_size, optimizer, args.threads, args.shard)
     return Report({"network": name, **planned}, describe)
 
 

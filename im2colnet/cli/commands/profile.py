@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> Report:
     if args.picture:
         need_matplotlib("--picture")
     name, net, shape, batch_size, optimizer, loss = find_subject(args)
-    facts = profile.profile(net, shape, batch_size, optimizer, args.steps, loss)
+    facts = profile.profile(net, shape, batch_size, optimizer, args.steps, loss, args.shard)
     if args.picture:
         from im2colnet.show.plots import save_roofline
 

@@ -20,6 +20,7 @@ from im2colnet.cli.arguments import (
     add_data,
     add_machine,
     add_model,
+    add_shard,
     not_negative,
     number,
     option,
@@ -32,6 +33,7 @@ from im2colnet.cli.networks import check_data, make_model
 from im2colnet.cli.recipes import MIN_STEPS, make_optimizer, optimizer_name, optimizer_text
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import CURVES, FILES, RECORD, RunRecord, take_folder
+from im2colnet.cli.shards import shards_text
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.transforms import Transform
 from im2colnet.errors import CheckpointError, DataError, NonFiniteError, install
@@ -54,7 +56,7 @@ ORDER = 10
 RECORDED = ("loss", "seconds", "images_per_second")
 #: options of a new training only: a checkpoint has settings of its own
 FIXED = (
-    *("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "precision"),
+    *("optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "seed", "shard", "precision"),
     *OPTIONS,
     *fine_tuning.FIXED,
 )
@@ -146,6 +148,7 @@ def register(commands: Commands) -> None:
         metavar="N",
         help="random seed of initialization, shuffling and dropout (default: 0); the same seed gives the same network",
     )
+    add_shard(group)
     group.add_argument(
         "--precision",
         choices=("float32", "tf32", *HALF),
@@ -212,7 +215,19 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
     except (KeyboardInterrupt, Terminated) as error:
         error.add_note(how_to_go_on(args, record, out))
         raise
+    _note_the_end(trainer, record, out)
     return _facts(trainer, record, out, held_out)
+
+
+def _note_the_end(trainer: Trainer, record: RunRecord, out: Path) -> None:
+    """Write into the run's record that the training is done.
+
+    A run that was ended between its last checkpoint and this note is resumed with nothing left to do, and noted then.
+    """
+    before = RunRecord.beside(str(out / CHECKPOINT))
+    if before is not None and not before.done and before.epochs == record.epochs:
+        record.done = True
+        record.write(out)
 
 
 def _display(args: argparse.Namespace, stream: TextIO, epochs: int) -> Display | None:
@@ -248,7 +263,9 @@ def start(args: argparse.Namespace) -> Training:
         callbacks=callbacks.settings(args, {}),
     )
     settings = fine_tuning.settings(args, net)
-    trainer = Trainer(net, optimizer=optimizer, seed=args.seed or 0, precision=args.precision, **settings)
+    trainer = Trainer(
+        net, optimizer=optimizer, seed=args.seed or 0, shard=args.shard, precision=args.precision, **settings
+    )
     return Training(trainer, record, images, held_out, transforms_for(args, images), bool(args.normalize), said)
 
 
@@ -323,6 +340,7 @@ def _start_text(training: Training, hint: str, width: int | None) -> str:
         "network": f"{record.model}, {trainer.net.graph.size:,} parameters" + fine_tuning.frozen_text(trainer.net),
         "steps": f"batches of {record.batch_size}, {optimizer_text(trainer.optimizer)}"
         + fine_tuning.settings_text(trainer),
+        "shards": shards_text(trainer, min(record.batch_size, len(images)), images.images.shape[1:]),
         **({"hint": hint} if hint else {}),
     }
     return fields(rows, width) + "\n"
@@ -371,6 +389,7 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
         "batch_size": record.batch_size,
         "optimizer": checkpoint.describe(trainer.optimizer),
         "seed": trainer.seed,
+        "shard": trainer.shard,
         "augment": [*map(repr, trainer.augment)],
         "normalization": trainer.net.normalization,
         "train": {name: last[name] for name in measured if name in last},
