@@ -11,24 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from im2colnet.parallel.tree import partition, tree_sum
 from im2colnet.types import Array
-
-
-def partition(count: int, rank: int, size: int) -> range:
-    """Return the part of ``range(count)`` for worker ``rank`` of ``size``; the lengths of parts differ by at most 1."""
-    return range(count * rank // size, count * (rank + 1) // size)
-
-
-def tree_sum(parts: Sequence[Array | None], start: int = 0, stop: int | None = None) -> None:
-    """Sum elements ``start:stop`` of ``parts`` into ``parts[0]`` along the fixed tree; None is summed already."""
-    d = 1
-    while d < len(parts):
-        for i in range(0, len(parts) - d, 2 * d):
-            left, right = parts[i], parts[i + d]
-            if left is not None and right is not None:
-                target = left.reshape(-1)[start:stop]
-                target += right.reshape(-1)[start:stop]
-        d *= 2
 
 
 class Communicator:

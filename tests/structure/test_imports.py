@@ -28,6 +28,7 @@ HOST = {
     "onnx",
     "show",
     "sklearn.py",
+    "parallel/ranks.py",
     "parallel/state.py",
     "testing",
     "weights.py",

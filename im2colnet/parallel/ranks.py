@@ -1,0 +1,374 @@
+"""Ranks: processes that MPI has started on one machine or on several, and what they send each other.
+
+Rank q of R has the shards ``partition(count, q, R)``. It makes those additions of the fixed tree that it can make
+alone; what is left are its *nodes*, one if R and the number of shards are powers of two, and at most about 2·log2 of
+it. The nodes travel, and whoever needs a sum adds them in the order of the tree. So MPI only moves numbers, and the
+bits of a sum do not depend on how they have moved:
+
+- a small sum, which every rank needs, is made by every rank, of all nodes;
+- a large one, such as a gradient, is made in pieces: each rank gets its own elements of all nodes, and adds these.
+
+Where the shards of each rank are a subtree and R is a power of two, the ranks' tree is the exchange with the ranks at
+the distances 1, 2, 4, ... (recursive doubling and recursive halving: Thakur, Rabenseifner, Gropp 2005,
+doi:10.1177/1094342005051521): then log2 R messages replace R - 1.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import Any
+
+from im2colnet.backend.registry import backend_of
+from im2colnet.errors import WorkerError
+from im2colnet.host import np
+from im2colnet.parallel.communicator import Communicator
+from im2colnet.parallel.tree import across, add_pairs, nodes, pairs, partition
+from im2colnet.types import Array
+
+#: what a rank meets the others with at the end of Python; operations have the numbers from 1
+END = 0
+#: the numbers of int64 that a rank gives in a meeting, with the operation's own number
+MEETING = 8
+#: the most bytes that one call of MPI receives: its counts have 32 bits
+MOST_BYTES = 1 << 30
+
+
+class Ranks:
+    """The ranks of a job, and what they send each other.
+
+    Every method but :meth:`partition` and :meth:`begin_step` is collective: all ranks must call it, in the same order.
+
+    Parameters
+    ----------
+    comm : intracommunicator of mpi4py
+        Or an object with the same methods ``Get_rank``, ``Get_size``, ``Sendrecv``, ``Allgather``, ``Allgatherv``,
+        ``Alltoallv``, ``allgather`` and ``bcast``.
+    doubling : bool
+        Whether to sum by exchanges at the distances 1, 2, 4, ... where ranks and shards allow it. Bits do not depend
+        on it.
+
+    Attributes
+    ----------
+    rank, size : int
+        The number of this rank, from 0, and the number of ranks.
+    node_rank, node_size : int
+        The same among the ranks of this machine.
+    joins : int
+        The number of joins, :meth:`all_sum`, :meth:`scatter_sum` and :meth:`all_gather`, that are done since
+        :meth:`begin_step`.
+    waiting : (str, float) or None
+        What this rank waits for, and since when (``time.monotonic()``).
+    ended : list of int
+        The ranks whose Python has ended.
+    """
+
+    node_rank, node_size = 0, 1
+
+    def __init__(self, comm: Any, doubling: bool = True) -> None:
+        self._doubling = doubling
+        self.comm, self.rank, self.size = comm, comm.Get_rank(), comm.Get_size()
+        self.joins = 0
+        self.waiting: tuple[str, float] | None = None
+        self.ended: list[int] = []
+        self._doing = ""
+        self._mine = np.zeros(MEETING, "int64")
+        self._all = np.zeros((self.size, MEETING), "int64")
+        self._space: dict[str, np.ndarray] = {}
+
+    def partition(self, count: int) -> range:
+        """Return which of ``count`` things this rank takes."""
+        return partition(count, self.rank, self.size)
+
+    def begin_step(self, what: str) -> None:
+        """Begin to count joins; ``what`` says in a message what the ranks are doing."""
+        self.joins, self._doing = 0, what
+
+    # ------------------------------------------------------------------ joins
+
+    def all_sum(self, parts: Sequence[Array | None], out: Array) -> Array:
+        """Return in ``out`` the sum of one array for each shard, of which each rank has those of its own shards.
+
+        The additions that a rank can make alone are made already: see :func:`im2colnet.parallel.tree.pairs`.
+        """
+        count, total = len(parts), _on_host(out).reshape(-1)
+        mine = [_on_host(parts[shard]).reshape(-1) for shard in nodes(count, self.size)[self.rank]]
+        with self._waits("the sums of the shards"):
+            if self._is_cube(count):
+                total[...] = mine[0]
+                self._double(total)
+            else:
+                self._add_all(mine, count, total)
+        _to_device(out, total)
+        self.joins += 1
+        return out
+
+    def scatter_sum(self, parts: Sequence[Array | None], out: Array, bounds: Sequence[int]) -> None:
+        """Sum as :meth:`all_sum` does, but in each rank its own elements only; the others of ``out`` are undefined."""
+        count, total = len(parts), _on_host(out).reshape(-1)
+        of_ranks = nodes(count, self.size)
+        mine = [_on_host(parts[shard]).reshape(-1) for shard in of_ranks[self.rank]]
+        most = max(1, MOST_BYTES // (max(1, sum(map(len, of_ranks))) * total.itemsize))
+        with self._waits("the gradients of the shards"):
+            for start in range(0, total.size, most):
+                stop = min(start + most, total.size)
+                within = [min(max(bound, start), stop) - start for bound in bounds]
+                pieces = [part[start:stop] for part in mine]
+                if self._is_cube(count):
+                    self._halve(pieces[0], total[start:stop], within)
+                else:
+                    self._exchange(pieces, count, total[start:stop], within)
+        own = slice(bounds[self.rank], bounds[self.rank + 1])
+        _to_device(out.reshape(-1)[own], total[own])
+        self.joins += 1
+
+    def all_gather(self, vector: Array, bounds: Sequence[int]) -> None:
+        """Give every rank the other ranks' elements of a vector."""
+        whole = _on_host(vector).reshape(-1)
+        most = max(1, MOST_BYTES // whole.itemsize)
+        with self._waits("the other ranks' part of a vector"):
+            for start in range(0, whole.size, most):
+                stop = min(start + most, whole.size)
+                ends = [(min(max(bound, start), stop) - start) * whole.itemsize for bound in bounds]
+                piece = _as_bytes(whole[start:stop])
+                own = piece[ends[self.rank] : ends[self.rank + 1]].copy()
+                sizes = [end - begin for begin, end in pairwise(ends)]
+                self.comm.Allgatherv([own, own.size], [piece, (sizes, ends[:-1])])
+        _to_device(vector, whole)
+        self.joins += 1
+
+    def _is_cube(self, count: int) -> bool:
+        """Whether each rank has a whole subtree of the same depth, and the ranks are a power of two."""
+        return self._doubling and _is_power(self.size) and count % self.size == 0 and _is_power(count // self.size)
+
+    def _double(self, total: np.ndarray) -> None:
+        """Sum every rank's array by exchanges with the ranks at the distances 1, 2, 4, ..."""
+        other, d = self._scratch("other", total.size, total.dtype), 1
+        while d < self.size:
+            partner = self.rank ^ d
+            self.comm.Sendrecv(_as_bytes(total), partner, 0, _as_bytes(other), partner, 0)
+            np.add(*self._ordered(total, other, d), out=total)
+            d *= 2
+
+    def _ordered(self, mine: np.ndarray, other: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the left and the right summand of the tree: that of the rank with the lower number is the left one."""
+        return (other, mine) if self.rank & d else (mine, other)
+
+    def _add_all(self, mine: list[np.ndarray], count: int, total: np.ndarray) -> None:
+        """Gather all ranks' nodes, and add them."""
+        of_ranks, n = nodes(count, self.size), total.size
+        give = self._scratch("give", len(mine) * n, total.dtype)
+        for row, node in zip(give.reshape(-1, n) if n else (), mine, strict=False):
+            row[...] = node
+        got = self._scratch("got", sum(map(len, of_ranks)) * n, total.dtype)
+        sizes = [len(held) * n * total.itemsize for held in of_ranks]
+        starts = [0, *accumulate(sizes)][:-1]
+        self.comm.Allgatherv([_as_bytes(give), give.nbytes], [_as_bytes(got), (sizes, starts)])
+        rows = list(got.reshape(-1, n)) if n else []
+        if rows:
+            add_pairs(rows, across(count, self.size))
+            total[...] = rows[0]
+
+    def _halve(self, mine: np.ndarray, total: np.ndarray, bounds: Sequence[int]) -> None:
+        """Sum by exchanges at the distances 1, 2, 4, ...; of each two ranks one keeps the elements that it will need.
+
+        After the exchange at distance d a rank holds elements for those ranks whose numbers agree with its own
+        modulo 2·d. It changes its array.
+        """
+        slices, d = [slice(*pair) for pair in pairwise(bounds)], 1
+        while d < self.size:
+            partner = self.rank ^ d
+            keep, give = slices[self.rank % (2 * d) :: 2 * d], slices[partner % (2 * d) :: 2 * d]
+            sent = self._scratch("sent", sum(part.stop - part.start for part in give), mine.dtype)
+            got = self._scratch("got", sum(part.stop - part.start for part in keep), mine.dtype)
+            np.concatenate([mine[part] for part in give], out=sent)
+            self.comm.Sendrecv(_as_bytes(sent), partner, 0, _as_bytes(got), partner, 0)
+            start = 0
+            for part in keep:
+                stop = start + part.stop - part.start
+                np.add(*self._ordered(mine[part], got[start:stop], d), out=mine[part])
+                start = stop
+            d *= 2
+        own = slices[self.rank]
+        total[own] = mine[own]
+
+    def _exchange(self, mine: list[np.ndarray], count: int, total: np.ndarray, bounds: Sequence[int]) -> None:
+        """Send to each rank its elements of this rank's nodes, and add those that have come."""
+        of_ranks, size = nodes(count, self.size), total.itemsize
+        own = slice(bounds[self.rank], bounds[self.rank + 1])
+        n = own.stop - own.start
+        widths = [end - begin for begin, end in pairwise(bounds)]
+        sent = self._scratch("sent", len(mine) * total.size, total.dtype)
+        places = [len(mine) * bound for bound in bounds]  # for each rank its elements of all nodes, one after the other
+        for begin, end, start, stop in zip(bounds[:-1], bounds[1:], places[:-1], places[1:], strict=True):
+            for row, node in zip(sent[start:stop].reshape(len(mine), -1) if mine else (), mine, strict=True):
+                row[...] = node[begin:end]
+        got = self._scratch("got", sum(map(len, of_ranks)) * n, total.dtype)
+        gives = [len(mine) * width * size for width in widths]
+        takes = [len(held) * n * size for held in of_ranks]
+        self.comm.Alltoallv(
+            [_as_bytes(sent), (gives, [place * size for place in places[:-1]])],
+            [_as_bytes(got), (takes, [0, *accumulate(takes)][:-1])],
+        )
+        if n and got.size:
+            rows = list(got.reshape(-1, n))
+            add_pairs(rows, across(count, self.size))
+            total[own] = rows[0]
+
+    # ------------------------------------------------------------------ agreement
+
+    def meet(self, what: int, *numbers: int) -> list[tuple[int, ...]]:
+        """Return every rank's numbers, each with the number of its operation before them.
+
+        Raises
+        ------
+        WorkerError
+            If a rank has ended, so that it will not take part in anything any more.
+        """
+        if not self.ended:
+            self._mine[0], self._mine[1 : len(numbers) + 1] = what, numbers
+            with self._waits("what they do next"):
+                self.comm.Allgather(self._mine, self._all)
+            if what != END:
+                self.ended = [rank for rank in range(self.size) if self._all[rank, 0] == END]
+        if self.ended:
+            who = " and ".join(f"rank {rank}" for rank in self.ended)
+            raise WorkerError(
+                f"{who} {'has' if len(self.ended) == 1 else 'have'} ended, while rank {self.rank} goes on: every rank"
+                " must make the same collective calls, such as trainer.fit"
+            )
+        return [tuple(row) for row in self._all[:, : len(numbers) + 1].tolist()]
+
+    def texts(self, text: str | None) -> list[str | None]:
+        """Return every rank's text."""
+        with self._waits("a text of each"):
+            return list(self.comm.allgather(text))
+
+    def of_first(self, value: Any) -> Any:
+        """Return the value of rank 0."""
+        with self._waits("a value of rank 0"):
+            return self.comm.bcast(value)
+
+    def agree(self, failure: BaseException | None = None) -> None:
+        """Raise on every rank if any rank has failed; all such errors have an attribute ``agreed``.
+
+        Raises
+        ------
+        BaseException
+            The rank's own failure.
+        WorkerError
+            If another rank has failed: the one with the lowest number is named, with its error and its traceback.
+        """
+        told = None
+        if failure is not None:
+            told = f"{''.join(traceback.format_exception_only(failure)).strip()}\n{_traceback(failure)}"
+        texts = self.texts(told)
+        if failure is not None:
+            raise _agreed(failure)
+        for rank, text in enumerate(texts):
+            if text is not None:
+                what, _, trace = text.partition("\n")
+                error = WorkerError(f"rank {rank} failed: {what}")
+                error.add_note(f"on rank {rank}:\n{trace}")
+                raise _agreed(error)
+
+    # ------------------------------------------------------------------ waiting and memory
+
+    @contextmanager
+    def _waits(self, what: str) -> Iterator[None]:
+        """Within the block, say that this rank waits for the others."""
+        self.waiting = f"{self._doing}, {what}" if self._doing else what, time.monotonic()
+        try:
+            yield
+        finally:
+            self.waiting = None
+
+    def _scratch(self, name: str, size: int, dtype: Any) -> np.ndarray:
+        """Return an array of a name that is kept for the next call."""
+        n = size * np.dtype(dtype).itemsize
+        if name not in self._space or self._space[name].size < n:
+            self._space[name] = np.empty(n, "uint8")
+        return self._space[name][:n].view(dtype)
+
+
+class RankCommunicator(Communicator):
+    """A worker of a rank: it meets the other workers of its rank, and the first of them meets the other ranks.
+
+    Parameters
+    ----------
+    local : Communicator
+        The communicator of the workers of this rank.
+    ranks : Ranks
+    """
+
+    def __init__(self, local: Communicator, ranks: Ranks) -> None:
+        self._local, self._ranks = local, ranks
+        self.rank, self.size, self.number, self.ranks = local.rank, local.size, ranks.rank, ranks.size
+
+    def partition(self, count: int) -> range:
+        mine = self._ranks.partition(count)
+        part = self._local.partition(len(mine))
+        return mine[part.start : part.stop]
+
+    def all_reduce(self, parts: Sequence[Array | None], out: Array) -> Array:
+        self._fold(parts, out.size)
+        if not self.rank:
+            self._ranks.all_sum(parts, out)
+        self.barrier()
+        return out
+
+    def reduce_scatter(self, parts: Sequence[Array | None], out: Array, bounds: Sequence[int]) -> None:
+        self._fold(parts, out.size)
+        if not self.rank:
+            self._ranks.scatter_sum(parts, out, bounds)
+        self.barrier()
+
+    def all_gather(self, vector: Array, bounds: Sequence[int]) -> None:
+        self.barrier()
+        if not self.rank:
+            self._ranks.all_gather(vector, bounds)
+        self.barrier()
+
+    def barrier(self) -> None:
+        self._local.barrier()
+
+    def _fold(self, parts: Sequence[Array | None], size: int) -> None:
+        """Make the additions that this rank can make alone; each worker makes those of its own elements."""
+        shards, mine = self._ranks.partition(len(parts)), self._local.partition(size)
+        self.barrier()
+        add_pairs(parts, pairs(len(parts), shards.start, shards.stop), mine.start, mine.stop)
+        self.barrier()
+
+
+def _is_power(n: int) -> bool:
+    """Whether a number is a power of two."""
+    return n > 0 and n & (n - 1) == 0
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """Return an array as bytes: MPI has no float16, and moves numbers only."""
+    return array.view("uint8")
+
+
+def _on_host(array: Any) -> np.ndarray:
+    """Return an array itself, or a copy of one that lies on a device."""
+    return array if isinstance(array, np.ndarray) else backend_of(array=array).to_numpy(array)
+
+
+def _to_device(array: Any, host: np.ndarray) -> None:
+    """Write into an array on a device what its copy on the host has become."""
+    if not isinstance(array, np.ndarray):
+        array[...] = backend_of(array=array).asarray(host).reshape(array.shape)
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _agreed(error: BaseException) -> BaseException:
+    """Mark an error that every rank knows of."""
+    error.agreed = True  # type: ignore[attr-defined]
+    return error

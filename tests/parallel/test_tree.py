@@ -1,0 +1,234 @@
+"""The fixed tree, its division among ranks, and how the ranks' numbers move: bits are those of one process."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_ranks import FakeCommunicator, Job, run_ranks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from im2colnet.errors import WorkerError
+from im2colnet.parallel import ranks as module
+from im2colnet.parallel.communicator import Communicator
+from im2colnet.parallel.ranks import END, RankCommunicator, Ranks
+from im2colnet.parallel.threads import Team
+from im2colnet.parallel.tree import across, nodes, pairs, partition, tree_sum
+
+
+def recursive(first: int, stop: int, width: int) -> str:
+    """Return the tree's sum of the shards ``first`` to ``stop`` as a formula; ``width`` is a power of two."""
+    if width == 1:
+        return str(first)
+    middle = first + width // 2
+    left = recursive(first, min(stop, middle), width // 2)
+    return left if middle >= stop else f"({left}+{recursive(middle, stop, width // 2)})"
+
+
+def formula(count: int) -> str:
+    return recursive(0, count, 1 << (count - 1).bit_length())
+
+
+class Term:
+    """A number that remembers how it was added up."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __add__(self, other: Term) -> Term:
+        return Term(f"({self.text}+{other.text})")
+
+
+@given(count=st.integers(1, 70), size=st.integers(1, 17))
+@settings(deadline=None)
+def test_ranks_make_the_additions_of_one_process(count: int, size: int) -> None:
+    """The own additions of all ranks, and then those across ranks, give the formula of the recursive definition."""
+    terms = [Term(str(shard)) for shard in range(count)]
+    for rank in range(size):
+        mine = partition(count, rank, size)
+        for a, b in pairs(count, mine.start, mine.stop):
+            assert a in mine
+            assert b in mine
+            terms[a] += terms[b]
+    held = [terms[shard] for of_rank in nodes(count, size) for shard in of_rank]
+    for a, b in across(count, size):
+        held[a] += held[b]
+    assert held[0].text == formula(count)
+    assert sum(len(of_rank) for of_rank in nodes(count, size)) - 1 == len(across(count, size))
+
+
+@given(count=st.integers(1, 200))
+@settings(deadline=None)
+def test_tree_sum_is_the_recursive_definition(count: int) -> None:
+    parts = [np.array([Term(str(shard))], object) for shard in range(count)]
+    tree_sum(parts)
+    assert parts[0][0].text == formula(count)
+
+
+def bounds_of(kind: str, n: int, size: int) -> list[int]:
+    if kind == "even":
+        return [*(partition(n, rank, size).start for rank in range(size)), n]
+    return [0] + [n] * size if kind == "first" else [0] * size + [n]
+
+
+@pytest.mark.parametrize("kind", ["even", "first", "last"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@given(
+    count=st.integers(1, 20),
+    size=st.integers(1, 8),
+    n=st.sampled_from([0, 1, 3, 33]),
+    most=st.sampled_from([64, 1 << 30]),
+)
+@settings(deadline=None, max_examples=25)
+def test_joins_have_the_bits_of_one_process(kind: str, dtype: str, count: int, size: int, n: int, most: int) -> None:
+    """Sums for every rank, sums in pieces, and gathered vectors; also with few shards, and in pieces of few bytes."""
+    rng = np.random.default_rng([count, size, n])
+    given_ = [rng.standard_normal(n).astype(dtype) for _ in range(count)]
+    expected = [part.copy() for part in given_]
+    tree_sum(expected)
+    total, bounds = expected[0].tobytes(), bounds_of(kind, n, size)
+
+    def work(comm):
+        joined = RankCommunicator(Communicator(), ranks := Ranks(comm))
+        mine = joined.partition(count)
+        parts = [part.copy() if shard in mine else None for shard, part in enumerate(given_)]
+        everywhere = joined.all_reduce(parts, np.full(n, np.nan, dtype)).tobytes()
+        parts = [part.copy() if shard in mine else None for shard, part in enumerate(given_)]
+        out = parts[mine.start] if mine else np.full(n, np.nan, dtype)  # as the engine's, it may be one of the parts
+        joined.reduce_scatter(parts, out, bounds)
+        own = out[bounds[ranks.rank] : bounds[ranks.rank + 1]].tobytes()
+        joined.all_gather(out, bounds)
+        assert ranks.joins == 3
+        return everywhere, own, out.tobytes()
+
+    before, module.MOST_BYTES = module.MOST_BYTES, most
+    try:
+        results = run_ranks(size, work)
+    finally:
+        module.MOST_BYTES = before
+    for rank, (everywhere, own, gathered) in enumerate(results):
+        assert everywhere == total
+        assert own == expected[0][bounds[rank] : bounds[rank + 1]].tobytes()
+        assert gathered == total
+
+
+class Counting(FakeCommunicator):
+    """A communicator that notes which methods move numbers."""
+
+    def __init__(self, job: Job, rank: int) -> None:
+        super().__init__(job, rank)
+        self.used: list[str] = []
+
+    def Sendrecv(self, *arguments: Any) -> None:
+        self.used.append("Sendrecv")
+        super().Sendrecv(*arguments)
+
+    def Allgatherv(self, *arguments: Any) -> None:
+        self.used.append("Allgatherv")
+        super().Allgatherv(*arguments)
+
+    def Alltoallv(self, *arguments: Any) -> None:
+        self.used.append("Alltoallv")
+        super().Alltoallv(*arguments)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_movements_agree(size: int) -> None:
+    """Exchanges at the distances 1, 2, 4 and the gathering of all nodes give the same bits."""
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(37).astype("float32") for _ in range(2 * size)]
+
+    def work(comm, doubling):
+        counting = Counting(comm.job, comm.rank)
+        joined = RankCommunicator(Communicator(), Ranks(counting, doubling))
+        mine, found = joined.partition(len(values)), []
+        for bounds in None, bounds_of("even", 37, size):
+            parts, out = [v.copy() if s in mine else None for s, v in enumerate(values)], np.empty(37, "float32")
+            if bounds is None:
+                joined.all_reduce(parts, out)
+                found.append(out.tobytes())
+            else:
+                joined.reduce_scatter(parts, out, bounds)
+                found.append(out[bounds[comm.rank] : bounds[comm.rank + 1]].tobytes())
+        return found, counting.used
+
+    distances = size.bit_length() - 1
+    exchanged, gathered = (run_ranks(size, partial(work, doubling=doubling)) for doubling in (True, False))
+    assert [found for found, _ in exchanged] == [found for found, _ in gathered]
+    assert all(used == ["Sendrecv"] * 2 * distances for _, used in exchanged)
+    assert all(used == ["Allgatherv", "Alltoallv"] for _, used in gathered)
+
+
+def test_workers_of_ranks() -> None:
+    """Two ranks with three threads each sum like one worker."""
+    values = [np.random.default_rng(shard).standard_normal(41) for shard in range(11)]
+    expected = [value.copy() for value in values]
+    tree_sum(expected)
+
+    def work(comm):
+        ranks, rows, out = Ranks(comm), [value.copy() for value in values], np.empty(41)
+        mine = ranks.partition(11)
+        parts = [row if shard in mine else None for shard, row in enumerate(rows)]
+        shares = []
+
+        def program(local):
+            joined = RankCommunicator(local, ranks)
+            shares.append(joined.partition(11))
+            joined.all_reduce(parts, out)
+
+        Team(3).run(program)
+        assert sorted(shard for share in shares for shard in share) == list(mine)
+        return out.tobytes()
+
+    assert run_ranks(2, work) == [expected[0].tobytes()] * 2
+
+
+def test_numbers_and_texts_meet() -> None:
+    def work(comm):
+        ranks = Ranks(comm)
+        ranks.begin_step("step 3")
+        met = ranks.meet(4, ranks.rank, -(2**40))
+        return met, ranks.texts(f"I am {ranks.rank}"), ranks.of_first({"rank": ranks.rank}), ranks.waiting
+
+    for met, texts, first, waiting in run_ranks(3, work):
+        assert met == [(4, rank, -(2**40)) for rank in range(3)]
+        assert texts == ["I am 0", "I am 1", "I am 2"]
+        assert first == {"rank": 0}
+        assert waiting is None
+
+
+def test_a_failure_is_raised_on_every_rank() -> None:
+    def work(comm):
+        ranks = Ranks(comm)
+        ranks.agree()
+        try:
+            ranks.agree(TypeError("no such\nlayer") if ranks.rank in (1, 2) else None)
+        except Exception as error:
+            return error
+        return None
+
+    first, second, third, fourth = run_ranks(4, work)
+    assert isinstance(second, TypeError)
+    assert isinstance(third, TypeError)
+    for error in first, fourth:
+        assert isinstance(error, WorkerError)
+        assert str(error).startswith("rank 1 failed: TypeError: no such")
+        assert any("TypeError" in note for note in error.__notes__)
+    assert all(error.agreed for error in (first, second, third, fourth))
+
+
+def test_a_rank_that_has_ended_is_named() -> None:
+    def work(comm):
+        ranks, said = Ranks(comm), []
+        if ranks.rank == 1:
+            return ranks.meet(END)
+        for _ in range(2):  # nobody would come to a second meeting
+            with pytest.raises(WorkerError, match=r"rank 1 has ended, while rank [02] goes on") as caught:
+                ranks.meet(2)
+            said.append(str(caught.value))
+        return said
+
+    run_ranks(3, work)
