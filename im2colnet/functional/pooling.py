@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from im2colnet.backend import Backend
+from im2colnet.backend import Backend, position_type
 from im2colnet.checks import whole
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.functional.applying import apply_to_samples
@@ -71,16 +71,20 @@ def max_pool2d(
         y = zeros(backend, input, (*input.shape[:2], *window.output_size(input.shape[2:])))
         return (y, y.astype("int64")) if return_indices else y
     rows = to_rows(backend, input)
-    y = from_rows(backend, backend.max_pool2d(rows, window))
     if not return_indices:
-        return y
-    tap, xp, KW = backend.first_maximum(rows, window), backend.xp, window.kernel[1]  # (OH, C, OW, N)
+        return from_rows(backend, backend.max_pool2d(rows, window))
+    xp, KW, (shape, _) = backend.xp, window.kernel[1], backend.max_pool2d.result(rows, window)
+    if backend.max_pool2d.takes("positions"):
+        positions = backend.empty(shape, position_type(window))
+        y, tap = backend.max_pool2d(rows, window, positions), positions.astype("int64")  # (OH, C, OW, N)
+    else:
+        y, tap = backend.max_pool2d(rows, window), backend.first_maximum(rows, window)
     (sh, sw), (dh, dw), ((top, _), (left, _)) = window.stride, window.dilation, window.padding
     H, W = input.shape[2:]
     row = xp.arange(tap.shape[0])[:, None, None, None] * sh + tap // KW * dh - top
     column = xp.arange(tap.shape[2])[:, None] * sw + tap % KW * dw - left
     place = xp.minimum(xp.maximum(row, 0), H - 1) * W + xp.minimum(xp.maximum(column, 0), W - 1)
-    return y, from_rows(backend, place)
+    return from_rows(backend, y), from_rows(backend, place)
 
 
 @on_arrays("input", "grad_output", samples=4, like="grad_output")

@@ -14,9 +14,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from im2colnet.backend import Backend
+from im2colnet.backend.registry import get_backend
 from im2colnet.checks import more_than_zero, truth_value, whole
 from im2colnet.engine import Engine, Moment
 from im2colnet.errors import (
+    BackendError,
     CheckpointError,
     FrozenError,
     InterruptedStepError,
@@ -97,7 +99,7 @@ class Trainer:
         The seed of initialisation, shuffling and dropout. The same seed gives the same result, bit for bit, for any
         number of threads.
     backend : str or Backend, optional
-        The backend of a network that has no parameters yet.
+        The backend of a network that has no parameters yet. Another one than that of a network that has is an error.
     shard : int, optional
         The largest number of samples that go through the network together. It decides how sums are grouped, so the
         last bits of a result depend on it, and so do the masks of dropout. The default on a CPU is half of the batch,
@@ -150,6 +152,7 @@ class Trainer:
         self._groups = check_groups(groups)
         if not net.initialized:
             net.init(seed, backend=backend)
+        _check_backend(net, backend)
         if precision is not None:
             net.precision = precision
         self._net, self._seed, self._parameters = net, seed, net.held
@@ -983,7 +986,8 @@ class Trainer:
             The network to load into. It must have the same parameters as the checkpoint. By default a network is made
             from the checkpoint's description.
         backend : str or Backend, optional
-            The backend of a network that has no parameters yet.
+            The backend of a network that has no parameters yet. Another one than that of a network that has is an
+            error.
 
         Returns
         -------
@@ -1018,6 +1022,7 @@ class Trainer:
             tensors = file.tensors()
             if not net.initialized:
                 net.init(seed, dtype=dtype, backend=backend)
+            _check_backend(net, backend)
             if net.dtype != dtype:
                 raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
             net.load_state_dict(beneath(checkpoint.NETWORK, tensors))
@@ -1055,6 +1060,18 @@ class Trainer:
 def _kept(states: dict[str, dict[str, Any]]) -> dict[str, Callable[[], dict[str, Any]]]:
     """Return functions that return states."""
     return {name: partial(dict, state) for name, state in states.items()}
+
+
+def _check_backend(net: Network, backend: str | Backend | None) -> None:
+    """Raise if the network's parameters are on another backend than the one that is asked for."""
+    if backend is None:
+        return
+    asked, held = get_backend(backend).full_name, net.backend.full_name
+    if asked != held:
+        raise BackendError(
+            f"the backend {asked!r} is asked for, but the network has its parameters on {held!r} already: leave out"
+            f" backend=, or move it by state = net.state_dict(); net.init(backend={asked!r}); net.load_state_dict(state)"
+        )
 
 
 def _check_loss(loss: Any) -> Loss:

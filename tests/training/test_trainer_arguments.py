@@ -1,7 +1,7 @@
 """What a trainer, its steps and ``fit`` refuse before they start."""
 
 import pytest
-from helpers import batches
+from helpers import GenericBackend, batches
 from small_networks import GOOD, LABELS, plain
 
 import im2colnet as ic
@@ -19,6 +19,19 @@ def test_a_network_initialised_again_needs_a_new_trainer():
     with pytest.raises(ic.ShapeError, match="make a new Trainer"):
         trainer.step(GOOD, LABELS)
     ic.Trainer(net).step(GOOD, LABELS)
+
+
+def test_the_backend_asked_for_is_that_of_the_parameters(tmp_path):
+    net = plain().init(0, backend="numpy")
+    other = GenericBackend()
+    with pytest.raises(ic.BackendError, match=f"'{other.name}' is asked for.* on 'numpy' already: .*net.init"):
+        ic.Trainer(net, backend=other)
+    trainer = ic.Trainer(net, backend="numpy")
+    trainer.save(tmp_path / "checkpoint")
+    with pytest.raises(ic.BackendError, match="is asked for"):
+        ic.Trainer.load(tmp_path / "checkpoint", net, other)
+    assert ic.Trainer.load(tmp_path / "checkpoint", net, "numpy").net is net
+    assert ic.Trainer.load(tmp_path / "checkpoint", backend=other).net.backend is other
 
 
 @pytest.mark.parametrize(
