@@ -7,10 +7,14 @@ not depend on how many workers there are, to the last bit:
     sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
 """
 
+from im2colnet.launcher import launched
 from im2colnet.parallel.communicator import Communicator, SharedCommunicator
 from im2colnet.parallel.threads import Team, ThreadCommunicator
 from im2colnet.parallel.tree import partition, tree_sum
 from im2colnet.settings import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
+
+if launched() > 1:  # from now on a rank that fails ends the job
+    import im2colnet.parallel.mpi  # noqa: F401
 
 __all__ = [
     "Communicator",

@@ -32,7 +32,7 @@ from im2colnet import memory
 from im2colnet.errors import WorkerError
 from im2colnet.parallel.communicator import SharedCommunicator
 from im2colnet.parallel.state import UnknownStateError, constant, of_the_library, snapshot
-from im2colnet.settings import get_workers
+from im2colnet.settings import forks_forbidden, get_workers
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -62,7 +62,9 @@ def available() -> bool:
 
 
 def wanted() -> bool:
-    """Whether workers should be processes: if they were asked for, or with "auto" if Python has a GIL.
+    """Whether workers should be processes: if they were asked for, or with "auto" if they are faster and safe.
+
+    They are faster if Python has a GIL. They are not safe where ranks may send by RDMA.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def wanted() -> bool:
     """
     if get_workers() == "auto":
         gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
-        return available() and gil()
+        return available() and gil() and not forks_forbidden()
     if get_workers() == "processes" and not available():
         raise WorkerError(
             f"workers cannot be processes on {sys.platform}, {platform.machine()}: that needs Linux on x86-64;"

@@ -6,12 +6,13 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from im2colnet import models
 from im2colnet.backend import FORMULAS, Backend
 from im2colnet.optim import SGD
 from im2colnet.parallel import get_num_threads
+from im2colnet.reports import ranks
 from im2colnet.reports.profile import peaks
 from im2colnet.text import amount
 from im2colnet.training.trainer import Trainer
@@ -19,12 +20,15 @@ from im2colnet.types import Array, accumulator
 from im2colnet.version import __version__
 from im2colnet.window import make_window
 
+if TYPE_CHECKING:
+    from im2colnet.parallel.ranks import Ranks
+
 MAX_ERROR = 1e-5  #: allowed error of a kernel, as a part of its largest result: float32, with room for long sums
 MAX_ERROR_TF32 = 3e-3  #: the same where the factors of products are rounded to 10 bits
 WARM_UP = 3  #: training steps before the steps that are timed
 
 
-def examine(backend: Backend, steps: int = 5, batch: int = 64) -> dict[str, Any]:
+def examine(backend: Backend, steps: int = 5, batch: int = 64, job: Ranks | None = None) -> dict[str, Any]:
     """Compare a backend's kernels with the textbook's in float64, and time training steps.
 
     Parameters
@@ -34,6 +38,8 @@ def examine(backend: Backend, steps: int = 5, batch: int = 64) -> dict[str, Any]
         How many training steps to time; ``step_seconds`` is their median.
     batch : int
         The batch size of these steps.
+    job : Ranks, optional
+        The ranks of a job, each of which must call this function.
 
     Returns
     -------
@@ -42,9 +48,13 @@ def examine(backend: Backend, steps: int = 5, batch: int = 64) -> dict[str, Any]
         differ in their last bits from run to run or with the number of workers, empty if they never do; ``errors``: the
         largest error of each kernel, as a part of its largest result; ``tolerance``: the largest error that is allowed;
         ``correct``: whether no error is larger; ``gemm`` (FLOP/s); ``copy`` (B/s); ``step_seconds`` of ResNet-20 with
-        ``batch`` images of 3×32×32.
+        ``batch`` images of 3×32×32; ``ranks``: what :func:`im2colnet.reports.ranks.examine` finds, None without ranks.
+        With ranks an error is the largest of all ranks.
     """
     found = dict(errors(backend))
+    if job:
+        of_all = job.comm.allgather(found)
+        found = {name: max(errors[name] for errors in of_all) for name in found}
     tolerance = MAX_ERROR_TF32 if backend.tf32 else MAX_ERROR
     gemm, copy = peaks(backend, "float32")
     return {
@@ -63,6 +73,7 @@ def examine(backend: Backend, steps: int = 5, batch: int = 64) -> dict[str, Any]
         "copy": copy,
         "batch": batch,
         "step_seconds": step_seconds(backend, steps, batch),
+        "ranks": ranks.examine(job) if job else None,
     }
 
 
@@ -186,6 +197,7 @@ def text(report: dict[str, Any]) -> str:
             f" copies {amount(report['copy'], 1000)}B/s",
         )
     )
+    rows.extend(ranks.rows(report["ranks"]))
     if report.get("hint"):
         rows.append(("hint", report["hint"]))
     width = max(len(name) for name, _ in rows)

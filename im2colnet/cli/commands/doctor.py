@@ -7,6 +7,7 @@ import argparse
 from im2colnet.backend.registry import VARIABLE, get_backend, unused
 from im2colnet.cli.arguments import Commands, add_command, add_machine
 from im2colnet.cli.report import Report
+from im2colnet.parallel import mpi
 from im2colnet.reports import doctor
 
 ORDER = 70
@@ -22,12 +23,13 @@ def register(commands: Commands) -> None:
         f"""
         im2colnet doctor
         {VARIABLE}=cupy im2colnet doctor
+        mpiexec -n 2 im2colnet doctor
         """,
     )
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Compare the backend's kernels with float64 and time it; the exit code is 1 if a result is wrong."""
-    facts = doctor.examine(get_backend()) | {"hint": unused(args.backend)}
+    """Compare the backend's kernels with float64, and time it and the joins of ranks; wrong results exit with 1."""
+    facts = doctor.examine(get_backend(), job=mpi.world()) | {"hint": unused(args.backend)}
     return Report(facts, lambda facts, width: doctor.text(facts), code=0 if facts["correct"] else 1)
