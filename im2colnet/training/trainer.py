@@ -1070,7 +1070,8 @@ def _check_backend(net: Network, backend: str | Backend | None) -> None:
     if asked != held:
         raise BackendError(
             f"the backend {asked!r} is asked for, but the network has its parameters on {held!r} already: leave out"
-            f" backend=, or move it by state = net.state_dict(); net.init(backend={asked!r}); net.load_state_dict(state)"
+            " backend=, or move it by"
+            f" state = net.state_dict(); net.init(backend={asked!r}); net.load_state_dict(state)"
         )
 
 
