@@ -198,7 +198,26 @@ class Shard(NamedTuple):
     bound: BoundPlan
     sums: dict[tuple[Kind, int], Array]  #: by (pass, node): the sums that this shard gives to the join
     metrics: Array  #: the loss, and its other metrics
-    totals: Array  #: joined at the end of a training step: the sums of layers with ``step_sums``, then the metrics
+
+
+class Join(NamedTuple):
+    """What is joined over the shards of a batch."""
+
+    parts: list[Array | None]  #: the part of each shard; None for those that this rank does not hold
+    total: Array  #: where the sum of all parts is written if the first part is not here: the first that is
+    vector: Array  #: all parts that this rank holds, one after the other
+    bounds: list[int]  #: for each rank, and for the end, the offset of its parts in that of a rank that holds all
+
+
+def joined(plan: BatchPlan, kind: Kind, spec: Spec, allocate: Callable[[Shape, str], Array]) -> Join:
+    """Return the arrays of a join; ``spec`` is that of a part."""
+    shape, dtype = spec
+    held, step = plan.held(kind), nbytes(spec) // ITEM_BYTES[dtype]
+    count = max(1, len(held))  # a rank without shards gets the total
+    rows = allocate((count, step), dtype)
+    here = [rows[k, : prod(shape)].reshape(shape) for k in range(count)]
+    parts = [here[s - held.start] if s in held else None for s in range(plan.count)]
+    return Join(parts, here[0], rows.reshape(-1), plan.bounds(range(0, step * plan.count + 1, step)))
 
 
 class BoundBatch:
@@ -234,34 +253,48 @@ class BoundBatch:
         self.batch: tuple[Array, ...] = ()  # images and targets in shared memory
         self.metrics: tuple[float, ...] = ()  # the loss and its other metrics in the last step
         self.recording = Recording(backend)
+        #: what is joined at the end of a training step: the sums of layers with ``step_sums``, then the metrics
+        self.total: Array | None = None
         self._targets: list[Array] = []
         #: the network's outputs, one row for each sample
         self.outputs: list[Array] = []
-        joined = [*plan.sums.values(), Spec((counts,), "float64")]
-        ends = list(accumulate(map(nbytes, joined), initial=0))
-        at_end = ends[sum(kind != "forward" for kind, _ in plan.sums)]
-        sums_of = backend.empty_shared((plan.count, ends[-1]), "uint8")
-        self.shards: list[Shard] = []
+        self.counts = counts
+        #: by (pass, node), what is joined within a step
+        allocate = backend.empty_shared
+        self.joins = {
+            key: joined(plan, key[0], spec, allocate) for key, spec in plan.sums.items() if key[0] != "forward"
+        }
+        #: where the sums of a node with ``step_sums`` are in what is joined at the end
+        self._step_sums: dict[int, tuple[slice, Shape]] = {}
+        end = 0
+        for (kind, i), (shape, _) in plan.sums.items():
+            if kind == "forward":
+                self._step_sums[i] = slice(end, end := end + prod(shape)), shape
+        self.at_end = joined(plan, "forward", plan.at_end(counts), allocate)
+        self.shards: dict[int, Shard] = {}
         bound: dict[Any, BoundPlan] = {}
-        starts = list(accumulate(plan.sizes, initial=0))
-        for rank, mine in enumerate(plan.assignment):
+        for worker, mine in enumerate(plan.assignment):
             for s in mine:
                 size = plan.sizes[s]
-                key = s if plan.needs_batch_sums else (rank, size)
+                key = s if plan.needs_batch_sums else (worker, size)
                 if key not in bound:
-                    memory = shard_arenas[s] if plan.needs_batch_sums else worker_arenas[rank]
-                    bound[key] = BoundPlan(plan.plans[size], worker_arenas[rank], memory, parameters)
-                *sums, metrics = (
-                    sums_of[s, start : start + prod(shape) * ITEM_BYTES[dtype]].view(dtype).reshape(shape)
-                    for start, (shape, dtype) in zip(ends, joined, strict=False)
-                )
-                of_node = dict(zip(plan.sums, sums, strict=True))
-                totals = sums_of[s, at_end:].view("float64")
-                self.shards.append(Shard(starts[s], starts[s + 1], bound[key], of_node, metrics, totals))
+                    arena = shard_arenas[s - plan.own.start] if plan.needs_batch_sums else worker_arenas[worker]
+                    bound[key] = BoundPlan(plan.plans[size], worker_arenas[worker], arena, parameters)
+                last: Any = self.at_end.parts[s]
+                sums: dict[Any, Any] = {key: join.parts[s] for key, join in self.joins.items()}
+                sums |= {("forward", i): last[part].reshape(shape) for i, (part, shape) in self._step_sums.items()}
+                self.shards[s] = Shard(plan.starts[s], plan.starts[s + 1], bound[key], sums, last[end:])
 
     def read_metrics(self) -> tuple[float, ...]:
         """Return the loss of the whole batch and its other metrics, after they are joined."""
-        return tuple(map(float, self._backend.to_numpy(self.shards[0].metrics)))
+        assert self.total is not None
+        return tuple(map(float, self._backend.to_numpy(self.total[-self.counts :])))
+
+    def step_sums(self, i: int) -> Array:
+        """Return the sums of the whole batch for ``finish_step`` of a node with ``step_sums``."""
+        assert self.total is not None
+        part, shape = self._step_sums[i]
+        return self.total[part].reshape(shape)
 
     def allocate_outputs(self, dtype: str) -> None:
         """Allocate the outputs of all samples in memory that all workers see."""

@@ -13,6 +13,7 @@ from im2colnet.errors import WorkerWarning
 from im2colnet.interrupt import quiet_at_exit
 from im2colnet.lazy import LazyArray
 from im2colnet.parallel import Communicator, Team, get_num_threads, get_workers
+from im2colnet.parallel.ranks import RankCommunicator
 from im2colnet.parallel.state import UnknownStateError, snapshot, stateless
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Crew:
 
     def _work(self, program: Callable[..., None], comm: Communicator, *command: Any) -> None:
         """Run the program in a worker, with the settings of arithmetic that each thread has for itself."""
+        if self.memory.ranks is not None:
+            comm = RankCommunicator(comm, self.memory.ranks)
         with self.memory.backend.errstate(), self.memory.backend.flush_denormal():
             program(comm, *command)
 

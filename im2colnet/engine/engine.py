@@ -11,17 +11,20 @@ from typing import Any
 
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
-from im2colnet.engine.binding import BoundBatch
+from im2colnet.engine.binding import BoundBatch, Name
 from im2colnet.engine.crew import Crew
 from im2colnet.engine.memory import Memory
 from im2colnet.engine.program import Moment, Update, Worker
-from im2colnet.errors import NonFiniteError, ShapeError, memory_for
+from im2colnet.errors import Im2colnetError, NonFiniteError, ShapeError, memory_for
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layout import one_or_tuple
+from im2colnet.lazy import LazyArray
 from im2colnet.losses import Loss
 from im2colnet.losses.base import output_shape_for
 from im2colnet.memory import working
+from im2colnet.parallel import partition
+from im2colnet.parallel.ranks import Ranks
 from im2colnet.types import Array
 
 
@@ -38,6 +41,8 @@ class Engine:
         The loss of training. An evaluation has its own.
     shard : int, optional
         The largest number of samples in a shard. By default the backend decides.
+    ranks : Ranks, optional
+        The ranks that share each batch: all of them must run the same. By default this process does all of it.
     """
 
     def __init__(
@@ -47,10 +52,13 @@ class Engine:
         training: bool,
         loss: Loss | None = None,
         shard: int | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.parameters, self.graph, self.training = parameters, graph, training
         self.precision = parameters.precision
-        self._memory = Memory(parameters, graph, training, shard)
+        ranks = ranks if ranks is not None and ranks.size > 1 else None
+        self._memory, self._ranks = Memory(parameters, graph, training, shard, ranks), ranks
+        self._parts: dict[Name, slice] = {}
         self._worker, self._crew = Worker(self._memory, loss), Crew(self._memory)
         self._layers = [node.layer for node in graph.nodes]
         self._lock, self._process = Lock(), os.getpid()
@@ -71,6 +79,7 @@ class Engine:
     def shard(self, shard: int | None) -> None:
         self._memory.shard = shard
         self._memory.batches.clear()
+        self._parts.clear()
 
     @property
     def dtype(self) -> str:
@@ -150,6 +159,14 @@ class Engine:
         with self._lock, working(), self._memory.backend.context():
             yield
 
+    def part(self, sample: tuple[int, ...], n: int) -> slice:
+        """Return which samples of a batch of ``n`` samples of this shape this rank computes."""
+        if self._ranks is None:
+            return slice(0, n)
+        if (sample, n) not in self._parts:
+            self._parts[sample, n] = self._memory.plan(sample, n).samples
+        return self._parts[sample, n]
+
     def train(
         self,
         images: Any,
@@ -157,6 +174,7 @@ class Engine:
         update: Update,
         moment: Moment,
         while_waiting: Callable[[], None] | None = None,
+        samples: int | None = None,
     ) -> tuple[float, ...]:
         """Run one training step within :meth:`alone`; :attr:`changing` stays set until the caller has counted the step.
 
@@ -165,12 +183,14 @@ class Engine:
         images : array of the host or of the backend, (N, ...)
             As :func:`im2colnet.engine.inputs.check_images` returns them.
         labels : array_like
-            The labels, as the loss takes them.
+            The labels of the whole batch, as the loss takes them.
         update : Update
             The object that changes the parameters.
         moment : Moment
         while_waiting : callable, optional
             A function that is called when all kernels are queued, before the engine waits for a device.
+        samples : int, optional
+            The batch size, if ``images`` are only those of this rank; see :meth:`part`.
 
         Returns
         -------
@@ -182,18 +202,18 @@ class Engine:
         NonFiniteError
             If the images, the loss or the norm of the gradient are not finite. The parameters are unchanged.
         WorkerError
-            If a worker's process has ended.
+            If a worker's process has ended, or another rank has failed: then the parameters are unchanged.
         """
         with memory_for():
             self._worker.while_waiting = while_waiting
             known = [*update.known(), self._constants()]
             objects = self._objects(known)
-            bound = self._bind(images, objects)
-            targets, divisor, counted = self._targets(labels, bound)
-            command = moment, divisor
-            self._crew.run(
-                partial(self._worker.train, update), bound, (images, *targets), command, objects, known, self.loss
-            )
+
+            with self._agreed(name := name_of(images, samples), f"step {moment.step + 1}"):
+                bound = self._bind(name, objects)
+                targets, divisor, counted = self._targets(labels, bound)
+                program, command = partial(self._worker.train, update), (moment, divisor)
+                self._crew.run(program, bound, (images, *targets), command, objects, known, self.loss)
             loss, *counts = bound.metrics
             if loss - loss != 0:  # NaN or infinity
                 wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
@@ -206,48 +226,110 @@ class Engine:
                     "the gradient holds NaN or infinity, or numbers too large to be squared, though the loss is finite:"
                     " try a lower learning rate; the parameters are unchanged"
                 )
-            first = bound.shards[0]
-            for i, (node, ctx) in enumerate(zip(self.graph.nodes, first.bound.contexts, strict=True)):
-                if node.frozen.intersection(node.buffers):
-                    continue
-                if node.layer.step_sums:
-                    ctx.step_sums = first.sums["forward", i]
-                node.layer.finish_step(ctx)
-            return loss, *_per_sample(counts, counted, len(images))
+            self._finish(bound)
+            return loss, *_per_sample(counts, counted, name[1])
 
-    def predict(self, images: Any) -> Any:
-        """Return the outputs for ``images``, batch first, in their array module; several outputs are a tuple."""
+    def predict(self, images: Any, samples: int | None = None) -> Any:
+        """Return the outputs for ``images``, batch first, in their array module; several outputs are a tuple.
+
+        With ranks each of them computes its part, and all return the outputs of the whole batch; ``samples`` is its
+        size if ``images`` are only those of this rank.
+        """
         backend = self._memory.backend
-        own = backend.owns(images)
+        own, name = backend.owns(images), name_of(images, samples)
         with self.alone(), memory_for():
-            if not len(images):
+            if not name[1]:
                 shapes = self.graph.output_shapes(images.shape)
                 xp = backend.xp if own else get_backend("numpy").xp
                 results = [xp.empty(shape, dtype=self.parameters.dtype) for shape in shapes]
             else:
-                bound = self._bind(images, self._objects())
-                self._infer(bound, (images,))
+                with self._agreed(name, "prediction"):
+                    bound = self._bind(name, self._objects())
+                    self._infer(bound, (self._own(images, bound, samples),))
+                self._gather(bound)
                 results = [out.copy() if own else backend.to_numpy(out.copy()) for out in bound.outputs]
         self.say()
         return one_or_tuple(results)
 
     def evaluate(
-        self, images: Any, labels: Any, loss: Loss, keep: bool = False
+        self, images: Any, labels: Any, loss: Loss, keep: bool = False, samples: int | None = None
     ) -> tuple[tuple[float, ...], tuple[Array, ...]]:
         """Return the mean loss and the sums of its metrics, in evaluation mode, and the outputs if they are to be kept.
 
-        The outputs are arrays of the host, batch first.
+        The outputs are arrays of the host, batch first. ``samples`` is as in :meth:`predict`.
         """
+        name = name_of(images, samples)
         with self.alone(), memory_for():
             self.loss = loss
-            bound = self._bind(images, self._objects())
-            targets, divisor, counted = self._targets(labels, bound)
-            self._infer(bound, (images, *targets), divisor, keep)
+            with self._agreed(name, "evaluation"):
+                bound = self._bind(name, self._objects())
+                targets, divisor, counted = self._targets(labels, bound)
+                self._infer(bound, (self._own(images, bound, samples), *targets), divisor, keep)
             mean, *counts = bound.read_metrics()
-            backend = self._memory.backend
-            outputs = tuple(backend.to_numpy(out.copy()) for out in bound.outputs) if keep else ()
+            backend, outputs = self._memory.backend, ()
+            if keep:
+                self._gather(bound)
+                outputs = tuple(backend.to_numpy(out.copy()) for out in bound.outputs)
         self.say()
-        return (mean, *_per_sample(counts, counted, len(images))), outputs
+        return (mean, *_per_sample(counts, counted, name[1])), outputs
+
+    @contextmanager
+    def _agreed(self, name: Name, what: str) -> Iterator[None]:
+        """Within the block this rank and the others compute a batch: where one of them fails, all raise an error."""
+        ranks = self._ranks
+        if ranks is None:
+            yield
+            return
+        ranks.begin_step(what)
+        failure: Exception | None = None
+        try:
+            yield
+            loss = self._memory.batches[name].read_metrics()[0]
+        except Exception as error:
+            if not self._drain(name, ranks):
+                raise
+            failure = error
+        if failure is not None or loss != loss:
+            ranks.agree(failure)
+
+    def _drain(self, name: Name, ranks: Ranks) -> bool:
+        """Return whether the other ranks have learned that this one has failed."""
+        try:
+            plan = self._memory.plan(*name)
+        except Im2colnetError:  # the batch does not fit the network, on no rank
+            return False
+        return self._worker.drain(plan, ranks)
+
+    def _own(self, images: Any, bound: BoundBatch, samples: int | None) -> Any:
+        """Return the images of this rank."""
+        if self._ranks is None or samples is not None:
+            return images
+        part = bound.plan.samples
+        return images.select(part) if isinstance(images, LazyArray) else images[part]
+
+    def _gather(self, bound: BoundBatch) -> None:
+        """Get the outputs that other ranks have computed."""
+        if self._ranks is not None:
+            for out in bound.outputs:
+                length = out[0].size
+                ends = [length * end for end in bound.plan.bounds(bound.plan.starts)]
+                self._ranks.all_gather(out.reshape(-1), ends)
+
+    def _finish(self, bound: BoundBatch) -> None:
+        """Let the layers change their state, after a step; a rank without shards gets the state from another."""
+        plan, ranks = bound.plan, self._ranks
+        if plan.own:
+            first = bound.shards[plan.own[0]]
+            for i, (node, ctx) in enumerate(zip(self.graph.nodes, first.bound.contexts, strict=True)):
+                if node.frozen.intersection(node.buffers):
+                    continue
+                if node.layer.step_sums:
+                    ctx.step_sums = bound.step_sums(i)
+                node.layer.finish_step(ctx)
+        if ranks is not None and plan.count < ranks.size:
+            state = self.parameters.state
+            owner = next(rank for rank in range(ranks.size) if partition(plan.count, rank, ranks.size))
+            ranks.all_gather(state, [0 if rank <= owner else state.size for rank in range(ranks.size + 1)])
 
     def _infer(self, bound: BoundBatch, batch: tuple[Any, ...], *command: Any) -> None:
         self._crew.run(self._worker.infer, bound, batch, command, self._objects(), [self._constants()], self.loss)
@@ -262,8 +344,7 @@ class Engine:
         losses = [loss, *getattr(loss, "losses", ())] if loss else []
         return [*self._layers, *losses, *(known[0].values() if known else ())]
 
-    def _bind(self, images: Any, objects: Sequence[Any]) -> BoundBatch:
-        name = tuple(images.shape[1:]), images.shape[0]
+    def _bind(self, name: Name, objects: Sequence[Any]) -> BoundBatch:
         loss = self.loss
         counts = 1 + len(loss.metrics) if loss else 1
         return self._memory.bind(name, self._crew.size(objects), counts)
@@ -282,6 +363,11 @@ class Engine:
                 what = getattr(target, "shape", type(target).__name__)
                 raise ShapeError(f"{loss!r}.targets must return a NumPy array of shape ({n}, ...), it returned {what}")
         return found, *loss.totals(targets)
+
+
+def name_of(images: Any, samples: int | None) -> Name:
+    """Return the name of a batch; ``samples`` is its size if ``images`` are only a part of it."""
+    return tuple(images.shape[1:]), len(images) if samples is None else samples
 
 
 def _per_sample(counts: Sequence[float], counted: Any, n: int) -> Sequence[float]:

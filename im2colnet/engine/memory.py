@@ -14,6 +14,7 @@ from im2colnet.layers import Layer
 from im2colnet.layout import channel_axis
 from im2colnet.memory import as_scratch
 from im2colnet.normalization import Normalization
+from im2colnet.parallel.ranks import Ranks
 from im2colnet.plan import BatchPlan
 from im2colnet.types import Array
 
@@ -32,10 +33,20 @@ class Memory:
     training : bool
     shard : int, optional
         The largest number of samples in a shard. By default the backend decides.
+    ranks : Ranks, optional
+        The ranks that share each batch. By default this process has all of it.
     """
 
-    def __init__(self, parameters: Parameters, graph: Graph, training: bool, shard: int | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        graph: Graph,
+        training: bool,
+        shard: int | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.parameters, self.graph, self.training, self.shard = parameters, graph, training, shard
+        self.ranks = ranks
         self.backend, self.dtype = parameters.computes()
         flat = parameters.flat
         #: a copy of the parameters in the type of the run's arrays, if they are stored in another type
@@ -47,6 +58,8 @@ class Memory:
         self.gradients: list[Array] = []
         #: for each row, the gradients of each node's parameters
         self.views: dict[int, list[Mapping[str, Array]]] = {}
+        #: whether each rank has found that its gradient overflowed in float16
+        self.overflows = self.backend.empty_shared((ranks.size if ranks else 1,), "float64")
         self.batches: dict[Name, BoundBatch] = {}
         self.workers = 0
         #: the normalisation of the images, and its two arrays
@@ -98,9 +111,9 @@ class Memory:
         self._frozen = graph.frozen, [(node.layer, dict(vars(node.layer))) for node in graph.nodes if node.frozen]
 
     def _bind(self, name: Name, counts: int) -> BoundBatch:
-        plan = self._plan(*name)
+        plan = self.plan(*name)
         self._reserve(self.worker_arenas, len(plan.assignment), plan.worker_bytes)
-        self._reserve(self.shard_arenas, plan.count if plan.needs_batch_sums else 0, plan.shard_bytes)
+        self._reserve(self.shard_arenas, len(plan.own) if plan.needs_batch_sums else 0, plan.shard_bytes)
         self._reserve_gradients(plan.rows)
         arenas = self.worker_arenas, self.shard_arenas
         bound = BoundBatch(name, plan, self.backend, *arenas, self.parameters_of, counts)
@@ -108,8 +121,12 @@ class Memory:
             bound.allocate_outputs(self.parameters.dtype)  # before workers are forked, so that they see the outputs
         return bound
 
-    def _plan(self, sample: tuple[int, ...], batch: int) -> BatchPlan:
-        return BatchPlan(self.graph, sample, batch, self.dtype, self.backend, self.training, self.shard, self.workers)
+    def plan(self, sample: tuple[int, ...], batch: int) -> BatchPlan:
+        """Return the plan of a batch of this many samples of this shape."""
+        mine = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
+        return BatchPlan(
+            self.graph, sample, batch, self.dtype, self.backend, self.training, self.shard, self.workers, *mine
+        )
 
     def _fitting(self, name: Name) -> str:
         """Return a sentence with the largest batch size that fits into memory."""
@@ -119,7 +136,7 @@ class Memory:
         fits, more = 0, batch
         while more - fits > 1:
             n = (fits + more) // 2
-            needed = sum(self._plan(sample, n).memory().values())
+            needed = sum(self.plan(sample, n).memory().values())
             fits, more = (n, more) if needed <= free else (fits, n)
         if not fits:
             return "Not even one image would fit"

@@ -15,14 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from im2colnet.engine.binding import BoundBatch, Name, Program, Shard, forward
+from im2colnet.engine.binding import BoundBatch, Name, Program, Shard, forward, joined
 from im2colnet.engine.memory import Memory
 from im2colnet.errors import NonFiniteError
 from im2colnet.graph.nodes import locate
+from im2colnet.host import np
 from im2colnet.layout import one_or_tuple
 from im2colnet.losses import Loss
-from im2colnet.parallel import Communicator
-from im2colnet.plan import Kind, Stage, folds
+from im2colnet.parallel import Communicator, partition
+from im2colnet.parallel.ranks import RankCommunicator, Ranks
+from im2colnet.plan import BatchPlan, Kind, Stage, folds
 from im2colnet.types import HALF, Array
 
 
@@ -48,6 +50,9 @@ class Update(Protocol):
         ``weight`` is that of the batch among those whose gradients are added up. Return False if the gradient is not
         finite, so that nothing was changed.
         """
+
+    def bounds(self, ranks: int) -> list[int]:
+        """Return the offsets, in the vector of parameters, of the elements whose gradient each rank gets, and the end."""
 
     def known(self) -> list[dict[str, Any]]:
         """Return all values that :meth:`apply` depends on, by name.
@@ -106,9 +111,10 @@ class Worker:
         """
         bound = self.memory.batches[name]
         plan, mine, (images, *targets) = bound.plan, comm.partition(bound.plan.count), batch or bound.batch
-        scale = moment.scale / divisor
-        if plan.count == 1 and self.backend.records and self.clock is None:
-            self._load(images, bound.shards[0])
+        scale, alone = moment.scale / divisor, comm.ranks == 1
+        records = self.backend.records and self.clock is None and len(plan.own) == 1
+        if records and (alone or not plan.needs_batch_sums):  # what is sent to other ranks cannot be recorded
+            self._load(images, bound, bound.shards[mine[0]])
             targets = bound.keep_targets(targets)
             work = partial(self._run_stages, bound, comm, mine, None, targets, moment, scale)
             losses = [self.loss, *getattr(self.loss, "losses", ())]
@@ -116,8 +122,7 @@ class Worker:
             bound.recording.run(work, objects, scale.tolist() if hasattr(scale, "tolist") else scale, *map(id, targets))
         else:
             self._run_stages(bound, comm, mine, images, targets, moment, scale)
-        totals = [shard.totals for shard in bound.shards]
-        comm.all_reduce(totals, totals[0])
+        bound.total = comm.all_reduce(bound.at_end.parts, bound.at_end.total)
         if self.while_waiting and not comm.rank:
             self.while_waiting()
         # reading the metrics waits for a device; the kernels after this line are only queued
@@ -127,18 +132,39 @@ class Worker:
             return
         if not comm.rank:
             self.changing = True  # set before any worker changes a parameter: all workers meet in all_reduce
-        gradients, learning, weight = self.memory.gradients, plan.learning, weight_of(divisor, name[1])
-        rows = [row[learning] for row in gradients[: plan.rows]]
-        parts = [rows[row] if s in plan.live else None for s, row in enumerate(plan.row_of)]
-        comm.reduce_scatter(parts, rows[0], ())
+        learning, weight, flat = plan.learning, weight_of(divisor, name[1]), self.memory.parameters.flat
+        gradient = self.memory.gradients[0]
+        rows = [row[learning] for row in self.memory.gradients[: plan.rows]]
+        parts = [rows[plan.row_of[s]] if s in plan.live else None for s in range(plan.count)]
+        own, bounds = slice(None), [0, learning.stop - learning.start]
+        if not alone:
+            bounds = [min(max(end, learning.start), learning.stop) for end in update.bounds(comm.ranks)]
+            own = slice(*bounds[comm.number : comm.number + 2])
+            bounds = [end - learning.start for end in bounds]
+        comm.reduce_scatter(parts, rows[0], bounds)
+        if not alone:  # what is left of other ranks' elements must not be taken for a gradient in the next step
+            for rest in gradient[: own.start], gradient[own.stop :]:
+                part = partition(rest.size, comm.rank, comm.size)
+                rest[part.start : part.stop] = 0
         if self.memory.dtype == "float16":  # find out whether the gradient overflowed, and leave it out if so
-            gradients[0] *= 1 / moment.scale
-            self.overflowed = not self.backend.all_finite(gradients[0])
+            gradient[own] *= 1 / moment.scale
+            self.overflowed = self._any_overflows(comm, gradient[own])
             if self.overflowed:
-                gradients[0][...] = 0
+                gradient[own] = 0
                 weight = 0.0
         self.weight = weight
-        self.refused = not update.apply(gradients[0], comm, moment, weight)
+        self.refused = not update.apply(gradient, comm, moment, weight)
+        if not alone and moment.update is not None:
+            comm.all_gather(flat[learning], bounds)
+
+    def _any_overflows(self, comm: Communicator, gradient: Array) -> bool:
+        """Return whether the gradient is not finite on any rank; each has its own elements of it."""
+        overflows = self.memory.overflows
+        overflows[comm.number] = found = not self.backend.all_finite(gradient)
+        if comm.ranks == 1:
+            return found
+        comm.all_gather(overflows, range(comm.ranks + 1))
+        return bool(self.backend.to_numpy(overflows).any())
 
     def _run_stages(
         self,
@@ -155,7 +181,7 @@ class Worker:
         for stage in plan.stages:
             for s in mine:
                 if stage is plan.stages[0] and images is not None:
-                    self._load(images, bound.shards[s])
+                    self._load(images, bound, bound.shards[s])
                 self._run_stage(stage, bound, s, targets, moment, scale)
                 self._fold(bound, s, mine.start, stage.gradients)
             if stage.join is not None:
@@ -170,27 +196,51 @@ class Worker:
         """
         bound = self.memory.batches[name]
         images, *targets = batch or bound.batch
-        joins, divided = bound.plan.needs_batch_sums, bound.plan.band_count > 1
+        joins, mine = bound.plan.needs_batch_sums, comm.partition(bound.plan.count)
+        divided = bound.plan.band_count > 1 and bool(bound.plan.own)
         if divided:
-            self._infer(comm, bound, images, 0)
-        mine = comm.partition(bound.plan.count)
+            self._infer(comm, bound, images, bound.plan.own[0])
         for s in self._infer_in_stages(comm, bound, images) if joins else mine:
             shard = bound.shards[s]
             if not (joins or divided):
                 self._infer(Communicator(), bound, images, s)
             if divisor is not None:
                 self._measure(shard, targets, 1 / divisor)
+            elif comm.ranks > 1:
+                shard.metrics[...] = 0  # a rank that has failed gives NaN
             if keep:
                 bound.write_outputs(shard)
-        if divisor is not None:
-            metrics = [shard.metrics for shard in bound.shards]
-            comm.all_reduce(metrics, metrics[0])
+        if divisor is not None or comm.ranks > 1:
+            bound.total = comm.all_reduce(bound.at_end.parts, bound.at_end.total)
+
+    def drain(self, plan: BatchPlan, ranks: Ranks) -> bool:
+        """Meet the other ranks in the joins that are left, after this rank has failed: with zeros, and NaN as the loss.
+
+        So the others learn of it, since they do not change the parameters either. Return whether they can.
+        """
+        joins = [(stage.steps[-1].kind, stage.join) for stage in plan.stages if stage.join is not None]
+        if not plan.own or ranks.joins > len(joins):
+            return False
+        comm = RankCommunicator(Communicator(), ranks)
+        for kind, i in joins[ranks.joins :]:
+            join = joined(plan, kind, plan.sums[kind, i], np.zeros)
+            if kind == "sums":
+                comm.all_gather(join.vector, join.bounds)
+            else:
+                comm.all_reduce(join.parts, join.total)
+        counts = 1 + len(self.loss.metrics) if self.loss else 1
+        end = joined(plan, "forward", plan.at_end(counts), np.zeros)
+        for s in plan.own:
+            end.parts[s][-counts] = np.nan
+        comm.all_reduce(end.parts, end.total)
+        return True
 
     # ------------------------------------------------------------------ one shard
 
-    def _load(self, images: Any, shard: Shard) -> None:
-        backend, x = self.backend, shard.bound.values[0]
-        part = backend.asarray(images[shard.start : shard.stop])
+    def _load(self, images: Any, bound: BoundBatch, shard: Shard) -> None:
+        """Write a shard's images to where the first layer reads them; ``images`` are those of this rank."""
+        backend, x, first = self.backend, shard.bound.values[0], bound.plan.samples.start
+        part = backend.asarray(images[shard.start - first : shard.stop - first])
         if self.memory.parameters.normalization is not None and self.memory.dtype in HALF:
             wide = backend.to_rows(part, out=backend.empty(x.shape, "float32"))
             self.memory.normalize(wide)
@@ -225,10 +275,10 @@ class Worker:
         """Run a shard in evaluation mode; of a layer that is divided, this worker makes its own bands."""
         shard = bound.shards[s]
         if not comm.rank:
-            self._load(images, shard)
-        program = shard.bound.inference(comm.partition(bound.plan.band_count))
-        work = partial(self._run_program, program, comm, bound, len(images), s)
-        if bound.plan.count == 1 and self.backend.records:
+            self._load(images, bound, shard)
+        program = shard.bound.inference(partition(bound.plan.band_count, comm.rank, comm.size))
+        work = partial(self._run_program, program, comm, bound, bound.name[1], s)
+        if len(bound.plan.own) == 1 and self.backend.records:
             bound.recording.run(work, [layer for _, _, passes in program for layer, *_ in passes])
         else:
             work()
@@ -258,10 +308,10 @@ class Worker:
             for s in mine:
                 shard = bound.shards[s]
                 if stage is stages[0]:
-                    self._load(images, shard)
+                    self._load(images, bound, shard)
                 for kind, i in ((step.kind, step.node) for step in stage.steps):
                     with locate(nodes[i]):
-                        shard.bound.run(kind, i, shard.sums.get((kind, i)), 0, {}, len(images), (0, 0, i, s))
+                        shard.bound.run(kind, i, shard.sums.get((kind, i)), 0, {}, bound.name[1], (0, 0, i, s))
                 if stage is stages[-1]:
                     yield s
             if stage.join is not None:
@@ -290,12 +340,14 @@ class Worker:
         """Join the sums of the layer that ends a stage, and set them in the contexts of this worker's shards."""
         assert stage.join is not None
         kind, i = stage.steps[-1].kind, stage.join
-        parts = [shard.sums[kind, i] for shard in bound.shards]
+        join = bound.joins[kind, i]
         contexts = [bound.shards[s].bound.contexts[i] for s in mine]
         if kind == "sums":
-            comm.barrier()
-            joined = bound.plan.graph.nodes[i].layer.join_sums(parts, bound.plan.sizes, contexts[0])
+            comm.all_gather(join.vector, join.bounds)
+            if not contexts:
+                return
+            sums = bound.plan.graph.nodes[i].layer.join_sums(join.parts, bound.plan.sizes, contexts[0])
         else:
-            joined = comm.all_reduce(parts, parts[0])
+            sums = comm.all_reduce(join.parts, join.total)
         for ctx in contexts:
-            ctx.sums = joined
+            ctx.sums = sums

@@ -67,6 +67,8 @@ class Parameters:
     ----------
     flat : (size,) array of the backend
         All parameters, in the order of the graph's nodes.
+    state : array of the backend
+        The state of all nodes, such as running statistics, in the same order.
     loads : int
         How often :meth:`load_state_dict` has set them.
     """
@@ -94,8 +96,8 @@ class Parameters:
         with backend.context():
             self.flat = backend.empty_shared((graph.size,), dtype)
             sizes = [prod(p.shape) for node in graph.nodes for p in node.layer.state().values()]
-            states, ends = backend.empty_shared((sum(sizes),), dtype), accumulate(sizes)
-            pieces = (states[end - size : end] for size, end in zip(sizes, ends, strict=True))
+            self.state, ends = backend.empty_shared((sum(sizes),), dtype), accumulate(sizes)
+            pieces = (self.state[end - size : end] for size, end in zip(sizes, ends, strict=True))
             for node in graph.nodes:
                 node.params = self.views(node, self.flat)
                 for key, p in node.layer.parameters().items():

@@ -225,12 +225,13 @@ class BatchNorm(RunningNorm):
         if len(parts) == 1:
             return parts[0]
         H, _, W, _ = rows_shape(ctx.x.shape)
-        pixels, joined = H * W, parts[0].copy()
-        for part in parts[1:]:
-            joined += part
-        mean = joined[0] / (sum(sizes) * pixels)
-        for part, size in zip(parts, sizes, strict=True):
-            joined[1] += size * pixels * ctx.xp.square(part[0] / (size * pixels) - mean)
+        xp, all_parts = ctx.xp, ctx.xp.array(parts)  # (shards, 2, C)
+        n = xp.array(sizes, dtype="float64")[:, None] * (H * W)
+        joined = all_parts.sum(axis=0)
+        mean = joined[0] / (sum(sizes) * H * W)
+        within = n * xp.square(all_parts[:, 0] / n - mean)
+        within[0] += joined[1]
+        joined[1] = within.sum(axis=0)
         return joined
 
     running_line = RunningNorm.running_line  # so that `keeps` finds it beside prepare_forward

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
 
 from im2colnet.backend import Backend, shard_sizes
@@ -17,6 +19,8 @@ from im2colnet.types import HALF, ITEM_BYTES, Spec, accumulator
 MOST_SHARDS = 1 << 20
 #: the largest number of values that one sample makes in all layers; with more, planning alone takes minutes
 MOST_VALUES = 1 << 36
+#: shards of a batch on several ranks whose backend does not divide it, such as GPUs
+SHARDS_OF_DEVICES = 8
 
 
 class BatchPlan:
@@ -33,24 +37,30 @@ class BatchPlan:
     shard : int, optional
         The largest number of samples in a shard. By default the backend decides.
     workers : int
-        The largest number of workers. No more workers than shards are used.
+        The largest number of workers of a rank. No more workers than shards are used.
+    number, ranks : int
+        The number of this rank, and the number of ranks.
 
     Attributes
     ----------
     graph : Graph
         The graph as it runs: see :func:`im2colnet.graph.passes.lowered`.
-    sizes : list of int
-        The number of samples in each shard.
+    sizes, starts : list of int
+        The number of samples in each shard, and the number of samples before each shard and before the end.
+    own : range
+        The shards of this rank, all of them if it is the only one.
+    samples : slice
+        The samples of this rank.
     plans : dict of int to Plan
         The plan for each size of shard.
     assignment : list of range
-        The shards of each worker.
+        The shards of each worker of this rank. A rank without shards has one worker without shards.
     band_count : int
         The number of bands that the layers of the only shard are divided into; 1 if they are not divided.
     workers : int
         The number of workers.
-    row_of : list of int
-        The row of gradients that each shard writes to.
+    row_of : dict of int to int
+        The row of gradients that each shard of this rank writes to.
     rows : int
         The number of rows of gradients.
     learning : slice
@@ -76,6 +86,8 @@ class BatchPlan:
         training: bool,
         shard: int | None = None,
         workers: int = 1,
+        number: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.dtype, self.training, self.parameters = dtype, training, graph.size
         graph.shapes(internal_shape(sample, batch))  # checked before lowering, so that an error names the user's layer
@@ -86,14 +98,16 @@ class BatchPlan:
                 f"one sample of the shape {sample} makes {values:,} numbers in all layers together, more than can be"
                 f" planned ({MOST_VALUES:,}): take a smaller input"
             )
-        most = shard or backend.shard_size(batch, values)
+        most = shard or shard_size(backend, batch, values, ranks)
         if batch > MOST_SHARDS * most:
             raise ShapeError(
                 f"a batch of {batch:,} samples makes more shards of {most:,} than can be planned ({MOST_SHARDS:,}):"
                 " take a smaller batch"
             )
         self.sizes = shard_sizes(batch, most)
-        self.count = len(self.sizes)
+        self.count, self.starts = len(self.sizes), list(accumulate(self.sizes, initial=0))
+        self.ranks, self.own = ranks, partition(self.count, number, ranks)
+        self.samples = slice(self.starts[self.own.start], self.starts[self.own.stop])
         # this depends only on the shapes and settings, since results depend on it
         joins = any(node.layer.joins_batch(training) for node in graph.nodes)
         alone = self.count == 1 and not training and shard is None and not joins
@@ -104,10 +118,11 @@ class BatchPlan:
         self.largest = self.plans[max(self.sizes)]
         self.stages, self.needs_batch_sums = self.largest.stages, len(self.largest.stages) > 1
         self.band_count = bands if any(self.largest.bands) else 1
-        most, workers = min(workers, self.band_count), min(workers, self.count)
-        self.assignment = [partition(self.count, rank, workers) for rank in range(workers)]
-        self.workers = most if self.band_count > 1 else workers
-        self.row_of, self.live, self.rows = gradient_rows(self.assignment) if training else ([], set(), 0)
+        most, workers = min(workers, self.band_count), min(workers, max(1, len(self.own)))
+        parts = [partition(len(self.own), rank, workers) for rank in range(workers)]
+        self.assignment = [self.own[part.start : part.stop] for part in parts]
+        self.workers = most if self.band_count > 1 and self.own else workers
+        self.row_of, self.live, self.rows = gradient_rows(self.assignment) if training else ({}, set(), 0)
         learning = [node for node in graph.nodes if training and node.learning]
         ends = [end for node in learning for end in Plan.learning_range(node)]
         self.learning = slice(min(ends, default=0), max(ends, default=0))
@@ -124,39 +139,68 @@ class BatchPlan:
             for (kind, i), count in counts.items()
         }
 
+    def bounds(self, offsets: Sequence[int]) -> list[int]:
+        """Return for each rank, and for the end, the offset of its first shard; ``offsets`` has one for each shard."""
+        return [offsets[partition(self.count, rank, self.ranks).start] for rank in range(self.ranks)] + [offsets[-1]]
+
     def memory(self) -> dict[str, int]:
         """Return the bytes of all arrays of a run, by purpose, without the parameters and the optimiser's state."""
-        joined = sum(prod(spec.shape) * ITEM_BYTES[spec.dtype] for spec in self.sums.values())
+        joined = sum(
+            max(1, len(self.held(kind))) * prod(spec.shape) * ITEM_BYTES[spec.dtype]
+            for (kind, _), spec in self.sums.items()
+        )
         metrics = 2 * ITEM_BYTES["float64"]
-        in_flight = self.count if self.needs_batch_sums else 0
+        in_flight = len(self.own) if self.needs_batch_sums else 0
         return {
-            "activations": self.worker_bytes * len(self.assignment) + self.shard_bytes * in_flight,
+            "activations": self.worker_bytes * sum(map(bool, self.assignment)) + self.shard_bytes * in_flight,
             "gradients": self.rows * self.parameters * ITEM_BYTES[accumulator(self.dtype)],
-            "sums": self.count * (joined + metrics),
+            "sums": joined + max(1, len(self.own)) * metrics,
         } | ({"copy of the parameters": self.parameters * ITEM_BYTES[self.dtype]} if self.dtype in HALF else {})
 
+    def at_end(self, counts: int) -> Spec:
+        """Return what is joined at the end of a training step: the sums for ``finish_step``, then the metrics."""
+        sums = sum(prod(shape) for (kind, _), (shape, _) in self.sums.items() if kind == "forward")
+        return Spec((sums + counts,), "float64")
 
-def gradient_rows(ranges: list[range]) -> tuple[list[int], set[int], int]:
+    def held(self, kind: Kind) -> range:
+        """Return whose parts of a join this rank holds: of "sums" those of all shards, since any formula joins them."""
+        return range(self.count) if kind == "sums" else self.own
+
+
+def shard_size(backend: Backend, batch: int, values: int, ranks: int) -> int:
+    """Return how many samples a shard has by default, if one sample makes this many numbers in all layers together.
+
+    Where a backend would take the batch as one shard, such as a GPU, several ranks take an eighth, however many they
+    are: so each has work, and results do not depend on their number.
+    """
+    if ranks > 1 and not backend.threads:
+        return -(-batch // SHARDS_OF_DEVICES)
+    return backend.shard_size(batch, values)
+
+
+def gradient_rows(ranges: list[range]) -> tuple[dict[int, int], set[int], int]:
     """Return the row of gradients of each shard, the shards whose rows hold a sum in the end, and the number of rows.
+
+    ``ranges`` has the shards of each worker. There is at least one row, for the total.
 
     A worker that has finished a shard adds its gradients to those of earlier shards as soon as the fixed tree allows it
     (like the carries of a binary counter). So for n shards it holds at most about 2·log2 n rows at a time.
     """
-    row_of: list[int] = []
+    row_of: dict[int, int] = {}
     live: set[int] = set()
     rows = 0
     for mine in ranges:
         held: list[int] = []
         most = 0
         for s in mine:
-            row_of.append(rows + len(held))
+            row_of[s] = rows + len(held)
             held.append(s)
             most = max(most, len(held))
             for _ in folds(s, mine.start):
                 held.pop()
         live.update(held)
         rows += most
-    return row_of, live, rows
+    return row_of, live, max(1, rows)
 
 
 def folds(s: int, first: int) -> list[int]:

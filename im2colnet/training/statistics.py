@@ -19,6 +19,10 @@ class Still:
         """Return what forked workers must know: that this is another object than the update of the training."""
         return [{"still": self}]
 
+    def bounds(self, ranks: int) -> list[int]:
+        """Return that no rank gets anything of the gradient."""
+        return [0] * (ranks + 1)
+
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float) -> bool:
         """Set a worker's range of the gradient to 0, as the next step expects it."""
         mine = comm.partition(gradient.size)

@@ -463,7 +463,11 @@ class Trainer:
         """
         self._check_network()
         engine = self._new_engine(self._engine.shard)
-        images, gradient, before = self.net.check_images(images), Gradient(), Weights(self._parameters)
+        images, gradient, before = (
+            self.net.check_images(images),
+            Gradient(self._parameters.flat.size),
+            Weights(self._parameters),
+        )
         moment = Moment(self.seed, self.steps, (), self._state.scale.value if engine.dtype == "float16" else 1.0)
         with deferred() as interruption:
             try:

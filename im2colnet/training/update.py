@@ -20,7 +20,8 @@ from im2colnet.graph.choosing import chosen
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.parameters import Parameters, names
 from im2colnet.optim import Optimizer
-from im2colnet.parallel import Communicator
+from im2colnet.parallel import Communicator, partition
+from im2colnet.parallel.ranks import Ranks
 from im2colnet.types import Array
 
 #: patterns of parameters' names, and the arguments of the optimiser that differ there
@@ -58,9 +59,10 @@ class Update:
     frozen : list of str
         The names of those that do not.
     slots : dict of str to (size,) array
-        The vectors of :meth:`im2colnet.Optimizer.state_slots`, as long as the parameters.
+        The vectors of :meth:`im2colnet.Optimizer.state_slots`, as long as the parameters. With ranks only the elements
+        that a rank updates are valid, until :meth:`gather`.
     sum : (size,) array or None
-        The weighted sum of the gradients since the last update; None before the first use.
+        The weighted sum of the gradients since the last update; None before the first use. As for the slots.
     norm : float or None
         The norm of the last gradient, before it was clipped by its norm.
     """
@@ -137,6 +139,22 @@ class Update:
         sums = {} if self.sum is None else {"sum": self.sum}
         return [rules, {**self.slots, **sums, "squares": self._squares}, {"parts": self.parts}]
 
+    def bounds(self, ranks: int) -> list[int]:
+        """Return the offsets of the parameters that each rank updates: whole chunks, or all of them for the first."""
+        return [min(self._chunk * end, self._parameters.flat.size) for end in self._chunk_bounds(ranks)]
+
+    def _chunk_bounds(self, ranks: int) -> list[int]:
+        count = self._squares.size
+        if not self._elementwise:
+            return [0] + [count] * ranks
+        return [partition(count, rank, ranks).start for rank in range(ranks)] + [count]
+
+    def gather(self, ranks: Ranks) -> None:
+        """Get what other ranks keep of the parameters that they update."""
+        bounds = self.bounds(ranks.size)
+        for vector in [*self.slots.values(), *([] if self.sum is None else [self.sum])]:
+            ranks.all_gather(vector, bounds)
+
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float = 1.0) -> bool:
         """Change a worker's range of parameters; the first worker changes all if the optimiser must see all.
 
@@ -181,7 +199,7 @@ class Update:
         for i, inside in groupby(pieces, lambda piece: piece.start // chunk):
             squares = [backend.xp.square(gradient[piece.start : piece.stop], dtype="float64").sum() for piece in inside]
             self._squares[i] = sum(squares[1:], squares[0])
-        comm.barrier()
+        comm.all_gather(self._squares, self._chunk_bounds(comm.ranks))
         self.norm = norm = math.sqrt(float(backend.to_numpy(self._squares.sum())))
         if not math.isfinite(norm):
             return False
@@ -195,7 +213,7 @@ class Update:
         """Let each part's rule change the parameters."""
         backend, flat = self._parameters.backend, self._parameters.flat
         if not self._elementwise:
-            if not comm.rank:
+            if pieces:
                 self._change_whole(gradient, moment)
             return
         work = self._work(comm.rank, self._chunk)
@@ -252,10 +270,10 @@ class Update:
 
     def _mine(self, comm: Communicator) -> list[Part]:
         """Return the pieces of the parts in each chunk of a worker."""
-        key = comm.rank, comm.size
+        count = self._squares.size
+        mine = comm.partition(count) if self._elementwise else range(0 if comm.rank or comm.number else count)
+        key = mine.start, mine.stop
         if key not in self._pieces:
-            count = self._squares.size
-            mine = comm.partition(count) if self._elementwise else range(0 if comm.rank else count)
             self._pieces[key] = list(self._cut(mine))
         return self._pieces[key]
 
@@ -276,15 +294,26 @@ class Gradient:
     """An update that changes nothing: it keeps the gradient, a vector as long as the parameters.
 
     It is for steps without worker processes: each process would keep the gradient in a copy of its own.
+
+    Parameters
+    ----------
+    size : int
+        The number of parameters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.flat: Array | None = None
+        self._size = size
 
     def known(self) -> list[dict[str, Any]]:
         return [{}]
 
+    def bounds(self, ranks: int) -> list[int]:
+        return [0, *[self._size] * ranks]
+
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float = 1.0) -> bool:
+        if comm.ranks > 1:
+            comm.all_gather(gradient, self.bounds(comm.ranks))
         if not comm.rank:
             self.flat = gradient.copy()
         comm.barrier()  # the gradient is as it was until it is copied
