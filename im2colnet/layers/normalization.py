@@ -225,11 +225,11 @@ class BatchNorm(RunningNorm):
         if len(parts) == 1:
             return parts[0]
         H, _, W, _ = rows_shape(ctx.x.shape)
-        xp, all_parts = ctx.xp, ctx.xp.array(parts)  # (shards, 2, C)
-        n = xp.array(sizes, dtype="float64")[:, None] * (H * W)
+        all_parts = ctx.xp.concatenate(parts).reshape((len(parts), *parts[0].shape))  # (shards, 2, C)
+        n = ctx.backend.asarray(sizes, "float64")[:, None] * (H * W)
         joined = all_parts.sum(axis=0)
         mean = joined[0] / (sum(sizes) * H * W)
-        within = n * xp.square(all_parts[:, 0] / n - mean)
+        within = n * ctx.xp.square(all_parts[:, 0] / n - mean)
         within[0] += joined[1]
         joined[1] = within.sum(axis=0)
         return joined
