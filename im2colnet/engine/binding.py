@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from itertools import accumulate
 from math import prod
 from typing import Any, Literal, NamedTuple
 

@@ -19,7 +19,6 @@ from im2colnet.engine.binding import BoundBatch, Name, Program, Shard, forward, 
 from im2colnet.engine.memory import Memory
 from im2colnet.errors import NonFiniteError
 from im2colnet.graph.nodes import locate
-from im2colnet.host import np
 from im2colnet.layout import one_or_tuple
 from im2colnet.losses import Loss
 from im2colnet.parallel import Communicator, partition
@@ -52,7 +51,7 @@ class Update(Protocol):
         """
 
     def bounds(self, ranks: int) -> list[int]:
-        """Return the offsets, in the vector of parameters, of the elements whose gradient each rank gets, and the end."""
+        """Return for each rank, and for the end, the offset of the parameters whose gradient it gets."""
 
     def known(self) -> list[dict[str, Any]]:
         """Return all values that :meth:`apply` depends on, by name.
@@ -218,6 +217,8 @@ class Worker:
 
         So the others learn of it, since they do not change the parameters either. Return whether they can.
         """
+        from im2colnet.host import np
+
         joins = [(stage.steps[-1].kind, stage.join) for stage in plan.stages if stage.join is not None]
         if not plan.own or ranks.joins > len(joins):
             return False
@@ -230,8 +231,9 @@ class Worker:
                 comm.all_reduce(join.parts, join.total)
         counts = 1 + len(self.loss.metrics) if self.loss else 1
         end = joined(plan, "forward", plan.at_end(counts), np.zeros)
-        for s in plan.own:
-            end.parts[s][-counts] = np.nan
+        for part in end.parts:
+            if part is not None:
+                part[-counts] = np.nan
         comm.all_reduce(end.parts, end.total)
         return True
 
