@@ -240,8 +240,10 @@ def _shared(here: Any, count: int) -> memoryview[float]:
     file: Any = None
     with suppress(OSError):
         if not here.Get_rank():
-            file = tempfile.NamedTemporaryFile(prefix="im2colnet-ranks-")  # noqa: SIM115 - the others open it first
-            file.truncate(8 * count)
+            made = tempfile.NamedTemporaryFile(prefix="im2colnet-ranks-")  # noqa: SIM115 - the others open it first
+            made.write(bytes(8 * count))
+            made.flush()  # raises on a disk that is full, where a use of the memory would end the process
+            file = made
     path = here.bcast(file and file.name)
     with suppress(OSError, TypeError):
         file = file or open(path, "r+b")  # noqa: SIM115
@@ -273,6 +275,7 @@ class Job:
         self._code: int | None = None  # the exit code of the job, if this rank has failed
         self._process = 0  # the process that is guarded: a fork of it is not
         self._ending = self._warned = False
+        self._watchdog: threading.Thread | None = None
 
     def world(self) -> Ranks:
         """Return the ranks of the whole job."""
@@ -344,17 +347,18 @@ class Job:
     def guard(self) -> None:
         """Let the job end if this process fails from now on."""
         if not self._process:
-            limit = timeout()
             self._process = os.getpid()
             self._show_before, sys.excepthook = sys.excepthook, self.show
             atexit.register(self.end)  # MPI is finalized after Python's functions for the end have run
-            if limit:
-                threading.Thread(target=self._watch, args=(limit,), name="im2colnet watchdog", daemon=True).start()
 
     @contextmanager
     def _beginning(self) -> Iterator[None]:
         """Within the block this rank waits for the others to begin."""
+        limit = timeout()
         self.guard()
+        if limit and self._watchdog is None:
+            self._watchdog = threading.Thread(target=self._watch, args=(limit,), name="im2colnet watchdog", daemon=True)
+            self._watchdog.start()
         self._begins = "at their beginning", time.monotonic()
         try:
             yield
@@ -417,7 +421,7 @@ def _name(ranks: Ranks) -> str:
 
 def _give_up(why: str) -> None:
     end = f"The job is aborted ({TIMEOUT} sets the limit in seconds, 0 for none)"
-    print(f"im2colnet: {why}. {end}", file=sys.stderr, flush=True)
+    print(f"im2colnet: {why}. {end}", file=sys.__stderr__ or sys.stderr, flush=True)  # even where a rank is to be quiet
     _abort(1)
 
 

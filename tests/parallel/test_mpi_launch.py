@@ -398,7 +398,7 @@ def test_a_failure_without_ranks_is_no_concern(launched):
     assert Communicator.aborted is None
 
 
-def test_a_rank_that_has_waited_too_long_says_for_whom(launched, capsys):
+def test_a_rank_that_has_waited_too_long_says_for_whom(launched, capfd):
     made = launched(3, fake(3), IM2COLNET_RANK_TIMEOUT="0.2")
     ranks = mpi.world()
     time.sleep(0.5)  # it does not wait
@@ -411,7 +411,7 @@ def test_a_rank_that_has_waited_too_long_says_for_whom(launched, capsys):
     made.fail(None)  # so that its end meets nobody
     made.end()
     assert Communicator.aborted == 1
-    told = capsys.readouterr().err
+    told = capfd.readouterr().err
     assert "rank 0 of 3" in told
     assert "has waited 0.2 s for the other ranks: in training step 17, joining the sums of the batch" in told
     assert "IM2COLNET_RANK_TIMEOUT sets the limit" in told
