@@ -12,14 +12,11 @@ end the whole job, since the other ranks know nothing of it:
 from __future__ import annotations
 
 import atexit
-import faulthandler
-import mmap
 import os
 import platform
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -48,7 +45,7 @@ ADAPTERS = ("/sys/class/infiniband", "/sys/class/cxi")
 #: variables by which a user chooses the transport of libfabric, UCX or Open MPI
 TRANSPORTS = ("FI_PROVIDER", "MPIR_CVAR_OFI_USE_PROVIDER", "UCX_TLS", "OMPI_MCA_btl")
 #: the names of transports with RDMA in these variables
-RDMA = re.compile(r"verbs|efa|psm\d?|opx|cxi|gni|usnic|openib|ib|(rc|ud|dc)(_\w+)?")
+RDMA = r"verbs|efa|psm\d?|opx|cxi|gni|usnic|openib|ib|(rc|ud|dc)(_\w+)?"
 
 
 def resolve(given: Any = None) -> Ranks | None:
@@ -120,7 +117,7 @@ def rdma(environment: Mapping[str, str], found: Sequence[str]) -> str:
     for name in TRANSPORTS:
         text = environment.get(name, "")
         words = [word for word in re.split(r"[,;:+]", text.lower()) if word]
-        if any(map(RDMA.fullmatch, words)):
+        if any(re.fullmatch(RDMA, word) for word in words):
             return f"{name}={text}"
         chosen |= bool(words) and "all" not in words and not text.startswith("^")
     return "" if chosen or not found else f"the network adapter {found[0]}"
@@ -168,6 +165,8 @@ def start_mpi_when_all_ranks_do(mpi: Any) -> None:
 
     No thread of Python could end it: they all stand still until MPI has begun.
     """
+    import faulthandler
+
     limit, shown = timeout(), sys.__stderr__
     if limit and shown is not None:
         faulthandler.dump_traceback_later(limit, exit=True, file=shown)
@@ -237,6 +236,9 @@ class Board:
 
 def _shared(here: Any, count: int) -> memoryview[float]:
     """Return ``count`` float64 that the ranks of one machine share; each has its own if they cannot share a file."""
+    import mmap
+    import tempfile
+
     file: Any = None
     with suppress(OSError):
         if not here.Get_rank():
