@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import copy_context
 from copy import deepcopy
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -59,20 +60,23 @@ class FakeCommunicator:
     def Allgather(self, sent: np.ndarray, received: np.ndarray) -> None:
         received[...] = np.stack(self._all(sent.copy())).reshape(received.shape)
 
-    def Allgatherv(self, sent: Sequence[Any], received: Sequence[Any]) -> None:
-        give, n = sent
-        into, (sizes, starts) = received
-        for found, size, start in zip(self._all(give[:n].copy()), sizes, starts, strict=True):
-            assert found.size == size, "the sizes that two ranks have told differ"
-            into[start : start + size] = found
+    def Allgatherv(self, sent: np.ndarray | None, received: tuple[np.ndarray, list[int]]) -> None:
+        """Gather parts of different sizes, which lie one after the other; None if this rank's part is in its place."""
+        into, sizes = received
+        places = [slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)]
+        mine = into[places[self.rank]] if sent is None else sent
+        for place, found in zip(places, self._all(mine.copy()), strict=True):
+            assert found.size == place.stop - place.start, "the sizes that two ranks have told differ"
+            into[place] = found
 
-    def Alltoallv(self, sent: Sequence[Any], received: Sequence[Any]) -> None:
-        give, (sizes, starts) = sent
-        into, (wanted, places) = received
-        pieces = [give[start : start + size].copy() for size, start in zip(sizes, starts, strict=True)]
-        for rank, its in enumerate(self._all(pieces)):
+    def Alltoallv(self, sent: tuple[np.ndarray, list[int]], received: tuple[np.ndarray, list[int]]) -> None:
+        give, sizes = sent
+        into, wanted = received
+        assert sum(sizes) <= give.size
+        for rank, its in enumerate(self._all(np.split(give.copy(), [*accumulate(sizes)]))):
             assert its[self.rank].size == wanted[rank], "the sizes that two ranks have told differ"
-            into[places[rank] : places[rank] + wanted[rank]] = its[self.rank]
+            start = sum(wanted[:rank])
+            into[start : start + wanted[rank]] = its[self.rank]
 
     def Sendrecv(self, sent: np.ndarray, to: int, tag: int, received: np.ndarray, source: int, its_tag: int) -> None:
         with self.job.arrived:

@@ -19,11 +19,12 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, pairwise
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 from im2colnet.backend.registry import backend_of
-from im2colnet.errors import WorkerError
+from im2colnet.errors import Im2colnetError, WorkerError
 from im2colnet.host import np
 from im2colnet.parallel.communicator import Communicator
 from im2colnet.parallel.tree import across, add_pairs, nodes, pairs, partition
@@ -94,49 +95,43 @@ class Ranks:
 
         The additions that a rank can make alone are made already: see :func:`im2colnet.parallel.tree.pairs`.
         """
-        count, total = len(parts), _on_host(out).reshape(-1)
-        mine = [_on_host(parts[shard]).reshape(-1) for shard in nodes(count, self.size)[self.rank]]
+        count, total = len(parts), _vector(out)
+        of_ranks = nodes(count, self.size)
+        mine = [_vector(parts[shard]) for shard in of_ranks[self.rank]]
         with self._waits("the sums of the shards"):
-            if self._is_cube(count):
-                total[...] = mine[0]
-                self._double(total)
-            else:
-                self._add_all(mine, count, total)
+            for piece in _pieces(total, sum(map(len, of_ranks))):
+                if self._is_cube(count):
+                    total[piece] = mine[0][piece]
+                    self._double(total[piece])
+                else:
+                    self._add_all([node[piece] for node in mine], count, total[piece])
         _to_device(out, total)
         self.joins += 1
         return out
 
     def scatter_sum(self, parts: Sequence[Array | None], out: Array, bounds: Sequence[int]) -> None:
         """Sum as :meth:`all_sum` does, but in each rank its own elements only; the others of ``out`` are undefined."""
-        count, total = len(parts), _on_host(out).reshape(-1)
+        count, total = len(parts), _vector(out)
         of_ranks = nodes(count, self.size)
-        mine = [_on_host(parts[shard]).reshape(-1) for shard in of_ranks[self.rank]]
-        most = max(1, MOST_BYTES // (max(1, sum(map(len, of_ranks))) * total.itemsize))
+        mine = [_vector(parts[shard]) for shard in of_ranks[self.rank]]
         with self._waits("the gradients of the shards"):
-            for start in range(0, total.size, most):
-                stop = min(start + most, total.size)
-                within = [min(max(bound, start), stop) - start for bound in bounds]
-                pieces = [part[start:stop] for part in mine]
+            for piece in _pieces(total, sum(map(len, of_ranks))):
+                within = _within(piece, bounds)
                 if self._is_cube(count):
-                    self._halve(pieces[0], total[start:stop], within)
+                    self._halve(mine[0][piece], total[piece], within)
                 else:
-                    self._exchange(pieces, count, total[start:stop], within)
+                    self._exchange([node[piece] for node in mine], count, total[piece], within)
         own = slice(bounds[self.rank], bounds[self.rank + 1])
         _to_device(out.reshape(-1)[own], total[own])
         self.joins += 1
 
     def all_gather(self, vector: Array, bounds: Sequence[int]) -> None:
         """Give every rank the other ranks' elements of a vector."""
-        whole = _on_host(vector).reshape(-1)
-        most = max(1, MOST_BYTES // whole.itemsize)
+        whole = _vector(vector)
         with self._waits("the other ranks' part of a vector"):
-            for start in range(0, whole.size, most):
-                stop = min(start + most, whole.size)
-                ends = [(min(max(bound, start), stop) - start) * whole.itemsize for bound in bounds]
-                piece = _as_bytes(whole[start:stop])
-                own = piece[ends[self.rank] : ends[self.rank + 1]].copy()
-                sizes = [end - begin for begin, end in pairwise(ends)]
-                self.comm.Allgatherv([own, own.size], [piece, (sizes, ends[:-1])])
+            for piece in _pieces(whole, 1):
+                sizes = [(stop - start) * whole.itemsize for start, stop in pairwise(_within(piece, bounds))]
+                self.comm.Allgatherv(None, [_as_bytes(whole[piece]), sizes])  # None: this rank's elements are in place
         _to_device(vector, whole)
         self.joins += 1
 
@@ -146,7 +141,7 @@ class Ranks:
 
     def _double(self, total: np.ndarray) -> None:
         """Sum every rank's array by exchanges with the ranks at the distances 1, 2, 4, ..."""
-        other, d = self._scratch("other", total.size, total.dtype), 1
+        other, d = self._scratch("got", total.shape, total.dtype), 1
         while d < self.size:
             partner = self.rank ^ d
             self.comm.Sendrecv(_as_bytes(total), partner, 0, _as_bytes(other), partner, 0)
@@ -159,18 +154,13 @@ class Ranks:
 
     def _add_all(self, mine: list[np.ndarray], count: int, total: np.ndarray) -> None:
         """Gather all ranks' nodes, and add them."""
-        of_ranks, n = nodes(count, self.size), total.size
-        give = self._scratch("give", len(mine) * n, total.dtype)
-        for row, node in zip(give.reshape(-1, n) if n else (), mine, strict=False):
+        held = [len(of_rank) for of_rank in nodes(count, self.size)]
+        give = self._scratch("give", (len(mine), total.size), total.dtype)
+        for row, node in zip(give, mine, strict=True):
             row[...] = node
-        got = self._scratch("got", sum(map(len, of_ranks)) * n, total.dtype)
-        sizes = [len(held) * n * total.itemsize for held in of_ranks]
-        starts = [0, *accumulate(sizes)][:-1]
-        self.comm.Allgatherv([_as_bytes(give), give.nbytes], [_as_bytes(got), (sizes, starts)])
-        rows = list(got.reshape(-1, n)) if n else []
-        if rows:
-            add_pairs(rows, across(count, self.size))
-            total[...] = rows[0]
+        got = self._scratch("got", (sum(held), total.size), total.dtype)
+        self.comm.Allgatherv(_as_bytes(give), [_as_bytes(got), [k * total.nbytes for k in held]])
+        total[...] = self._joined(got, count)
 
     def _halve(self, mine: np.ndarray, total: np.ndarray, bounds: Sequence[int]) -> None:
         """Sum by exchanges at the distances 1, 2, 4, ...; of each two ranks one keeps the elements that it will need.
@@ -182,9 +172,11 @@ class Ranks:
         while d < self.size:
             partner = self.rank ^ d
             keep, give = slices[self.rank % (2 * d) :: 2 * d], slices[partner % (2 * d) :: 2 * d]
-            sent = self._scratch("sent", sum(part.stop - part.start for part in give), mine.dtype)
-            got = self._scratch("got", sum(part.stop - part.start for part in keep), mine.dtype)
-            np.concatenate([mine[part] for part in give], out=sent)
+            sent = mine[give[0]]
+            if len(give) > 1:
+                sent = self._scratch("sent", (sum(part.stop - part.start for part in give),), mine.dtype)
+                np.concatenate([mine[part] for part in give], out=sent)
+            got = self._scratch("got", (sum(part.stop - part.start for part in keep),), mine.dtype)
             self.comm.Sendrecv(_as_bytes(sent), partner, 0, _as_bytes(got), partner, 0)
             start = 0
             for part in keep:
@@ -197,26 +189,28 @@ class Ranks:
 
     def _exchange(self, mine: list[np.ndarray], count: int, total: np.ndarray, bounds: Sequence[int]) -> None:
         """Send to each rank its elements of this rank's nodes, and add those that have come."""
-        of_ranks, size = nodes(count, self.size), total.itemsize
-        own = slice(bounds[self.rank], bounds[self.rank + 1])
-        n = own.stop - own.start
-        widths = [end - begin for begin, end in pairwise(bounds)]
-        sent = self._scratch("sent", len(mine) * total.size, total.dtype)
-        places = [len(mine) * bound for bound in bounds]  # for each rank its elements of all nodes, one after the other
-        for begin, end, start, stop in zip(bounds[:-1], bounds[1:], places[:-1], places[1:], strict=True):
-            for row, node in zip(sent[start:stop].reshape(len(mine), -1) if mine else (), mine, strict=True):
-                row[...] = node[begin:end]
-        got = self._scratch("got", sum(map(len, of_ranks)) * n, total.dtype)
-        gives = [len(mine) * width * size for width in widths]
-        takes = [len(held) * n * size for held in of_ranks]
+        held = [len(of_rank) for of_rank in nodes(count, self.size)]
+        elements = [slice(*pair) for pair in pairwise(bounds)]
+        sizes = [(part.stop - part.start) * total.itemsize for part in elements]
+        if len(mine) == 1:
+            sent = mine[0]
+        else:
+            sent = self._scratch("sent", (len(mine) * total.size,), total.dtype)
+            if mine:
+                np.concatenate([node[part] for part in elements for node in mine], out=sent)
+        own = elements[self.rank]
+        got = self._scratch("got", (sum(held), own.stop - own.start), total.dtype)
         self.comm.Alltoallv(
-            [_as_bytes(sent), (gives, [place * size for place in places[:-1]])],
-            [_as_bytes(got), (takes, [0, *accumulate(takes)][:-1])],
+            [_as_bytes(sent), [len(mine) * size for size in sizes]],
+            [_as_bytes(got), [k * sizes[self.rank] for k in held]],
         )
-        if n and got.size:
-            rows = list(got.reshape(-1, n))
-            add_pairs(rows, across(count, self.size))
-            total[own] = rows[0]
+        total[own] = self._joined(got, count)
+
+    def _joined(self, rows: np.ndarray, count: int) -> np.ndarray:
+        """Return the sum of all ranks' nodes, the rows of an array, which it changes."""
+        summands: list[np.ndarray] = list(rows)
+        add_pairs(summands, across(count, self.size))
+        return summands[0]
 
     # ------------------------------------------------------------------ agreement
 
@@ -259,19 +253,23 @@ class Ranks:
         ------
         BaseException
             The rank's own failure.
-        WorkerError
-            If another rank has failed: the one with the lowest number is named, with its error and its traceback.
+        Im2colnetError
+            If another rank has failed: the one with the lowest number is named, with its error, and its traceback as a
+            note. The class is that of its error if this is one of :mod:`im2colnet.errors`, else WorkerError.
         """
         told = None
         if failure is not None:
-            told = f"{''.join(traceback.format_exception_only(failure)).strip()}\n{_traceback(failure)}"
-        texts = self.texts(told)
+            kind = type(failure) if type(failure).__module__ == Im2colnetError.__module__ else WorkerError
+            what = "".join(traceback.format_exception_only(failure)).partition("\n")[0]
+            told = kind, what.removeprefix(f"{Im2colnetError.__module__}."), _traceback(failure)
+        with self._waits("whether all of them have succeeded"):
+            failures = self.comm.allgather(told)
         if failure is not None:
             raise _agreed(failure)
-        for rank, text in enumerate(texts):
-            if text is not None:
-                what, _, trace = text.partition("\n")
-                error = WorkerError(f"rank {rank} failed: {what}")
+        for rank, failed in enumerate(failures):
+            if failed is not None:
+                kind, what, trace = failed
+                error: Im2colnetError = kind(f"rank {rank} failed: {what}")
                 error.add_note(f"on rank {rank}:\n{trace}")
                 raise _agreed(error)
 
@@ -286,12 +284,13 @@ class Ranks:
         finally:
             self.waiting = None
 
-    def _scratch(self, name: str, size: int, dtype: Any) -> np.ndarray:
-        """Return an array of a name that is kept for the next call."""
-        n = size * np.dtype(dtype).itemsize
+    def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return an array of a name, whose memory is kept for the next call."""
+        n = prod(shape) * np.dtype(dtype).itemsize
         if name not in self._space or self._space[name].size < n:
             self._space[name] = np.empty(n, "uint8")
-        return self._space[name][:n].view(dtype)
+        array: np.ndarray = self._space[name][:n].view(dtype).reshape(shape)
+        return array
 
 
 class RankCommunicator(Communicator):
@@ -348,14 +347,27 @@ def _is_power(n: int) -> bool:
     return n > 0 and n & (n - 1) == 0
 
 
+def _vector(array: Any) -> np.ndarray:
+    """Return the elements of a C-contiguous array; of one that lies on a device, those of a copy on the host."""
+    host = array if isinstance(array, np.ndarray) else backend_of(array=array).to_numpy(array)
+    return host.reshape(-1, copy=False)
+
+
 def _as_bytes(array: np.ndarray) -> np.ndarray:
-    """Return an array as bytes: MPI has no float16, and moves numbers only."""
-    return array.view("uint8")
+    """Return an array as a vector of bytes: MPI has no float16, and moves numbers only."""
+    return array.reshape(-1, copy=False).view("uint8")
 
 
-def _on_host(array: Any) -> np.ndarray:
-    """Return an array itself, or a copy of one that lies on a device."""
-    return array if isinstance(array, np.ndarray) else backend_of(array=array).to_numpy(array)
+def _pieces(vector: np.ndarray, received: int) -> Iterator[slice]:
+    """Yield slices of a vector, such that a rank can receive them ``received`` times in one call of MPI."""
+    most = max(1, MOST_BYTES // (received * vector.itemsize))
+    for start in range(0, vector.size, most):
+        yield slice(start, min(start + most, vector.size))
+
+
+def _within(piece: slice, bounds: Sequence[int]) -> list[int]:
+    """Return the ranks' bounds as offsets in a piece of the vector."""
+    return [min(max(bound, piece.start), piece.stop) - piece.start for bound in bounds]
 
 
 def _to_device(array: Any, host: np.ndarray) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import strict_cupy
 from fake_ranks import FakeCommunicator, Job, run_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im2colnet.errors import WorkerError
+from im2colnet.errors import NonFiniteError, WorkerError
 from im2colnet.parallel import ranks as module
 from im2colnet.parallel.communicator import Communicator
 from im2colnet.parallel.ranks import END, RankCommunicator, Ranks
@@ -214,10 +215,73 @@ def test_a_failure_is_raised_on_every_rank() -> None:
     assert isinstance(second, TypeError)
     assert isinstance(third, TypeError)
     for error in first, fourth:
-        assert isinstance(error, WorkerError)
+        assert type(error) is WorkerError
         assert str(error).startswith("rank 1 failed: TypeError: no such")
         assert any("TypeError" in note for note in error.__notes__)
     assert all(error.agreed for error in (first, second, third, fourth))
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (NonFiniteError("image 3 holds NaN"), NonFiniteError),
+        (KeyboardInterrupt(), WorkerError),
+        (SystemExit(3), WorkerError),
+        (type("UsersError", (NonFiniteError,), {})("no"), WorkerError),  # the other ranks may not know the class
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_others_get_an_error_of_the_same_class_if_the_library_has_it(failure, kind) -> None:
+    def work(comm):
+        ranks = Ranks(comm)
+        try:
+            ranks.agree(failure if ranks.rank else None)
+        except BaseException as error:
+            return error
+        return None
+
+    told, own = run_ranks(2, work)
+    assert own is failure
+    assert type(told) is kind
+    name, text = type(failure).__name__, f": {failure}" if str(failure) else ""
+    assert str(told).startswith("rank 1 failed: ")
+    assert str(told).endswith(name + text)
+    assert told.agreed
+    assert own.agreed
+
+
+@pytest.mark.parametrize(("size", "count"), [(2, 4), (3, 5), (3, 2)])
+def test_arrays_on_a_device(size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go through the host: CuPy's arrays are no NumPy arrays."""
+    backend = strict_cupy.cupy_backend()
+    monkeypatch.setattr(module, "backend_of", lambda **arrays: backend)
+    values = [np.random.default_rng(shard).standard_normal((3, 11)).astype("float32") for shard in range(count)]
+    expected = [value.copy() for value in values]
+    tree_sum(expected)
+    bounds = bounds_of("even", 33, size)
+
+    def work(comm):
+        joined, found = RankCommunicator(Communicator(), Ranks(comm)), []
+        mine = joined.partition(count)
+        for scattered in (False, True):
+            parts = [backend.asarray(value) if shard in mine else None for shard, value in enumerate(values)]
+            out = parts[mine.start] if mine else backend.asarray(np.full((3, 11), np.nan, "float32"))
+            if scattered:
+                joined.reduce_scatter(parts, out, bounds)
+                joined.all_gather(out, bounds)
+            else:
+                assert joined.all_reduce(parts, out) is out
+            found.append(out.get().tobytes())
+        return found
+
+    assert run_ranks(size, work) == [[expected[0].tobytes()] * 2] * size
+
+
+def test_an_array_that_would_be_copied_is_refused() -> None:
+    """Else a sum would be written to a copy, and lost."""
+    out = np.zeros((4, 4)).T[1:]
+    with pytest.raises(ValueError, match="copy"):
+        run_ranks(2, lambda comm: Ranks(comm).all_sum([np.ones((3, 4)), np.ones((3, 4))], out))
 
 
 def test_a_rank_that_has_ended_is_named() -> None:
