@@ -59,26 +59,40 @@ make_environment() {
   "$python" -m venv --clear "$1"
 }
 
-# Make a developer's environment, if no part before has.
-need_dev() {
-  [ ! -e "$work/dev-is-made" ] || return 0
+# Do something once, whichever part asks for it first; the others wait until it is done.
+once() {
+  (
+    flock 9
+    [ ! -e "$work/$1.done" ] || exit 0
+    "$1"
+    touch "$work/$1.done"
+  ) 9>"$work/$1.lock"
+}
+
+# Make a developer's environment.
+need_dev() { once make_dev; }
+make_dev() {
   [ -d "$dev" ] || make_environment "$dev"
-  "$dev/bin/python" -m pip install --quiet -e '.[dev]'
-  touch "$work/dev-is-made"
+  "$dev/bin/python" -m pip install --quiet -e "$root[dev]"
 }
 
 # Make the wheel, and set $wheel to where it is.
 need_wheel() {
   need_dev
-  [ -d "$work/wheel" ] || "$dev/bin/python" -m build --wheel --outdir "$work/wheel" "$root" >"$work/build.log" 2>&1 ||
-    { cat "$work/build.log"; fail "no wheel"; }
+  once make_wheel
   wheel=$(echo "$work"/wheel/*.whl)
+}
+make_wheel() {
+  "$dev/bin/python" -m build --wheel --outdir "$work/wheel" "$root" >"$work/wheel.log" 2>&1 ||
+    { cat "$work/wheel.log"; fail "no wheel"; }
 }
 
 # Make an environment that holds the wheel and what it needs.
 need_user() {
   need_wheel
-  [ ! -d "$user" ] || return 0
+  once make_user
+}
+make_user() {
   make_environment "$user"
   "$user/bin/python" -m pip install --quiet "$wheel"
 }

@@ -8,7 +8,8 @@ Environment variables:
     names, separated by commas, of backends and of ``torch``: where one of them is missing a benchmark fails instead of
     showing ``n/a``. asv ends with status 0 when all it shows is ``n/a``.
 ``IM2COLNET_BENCH_QUICK``
-    if set, one round of each comparison: enough to see that it runs, not to believe its figure.
+    if set, one round of each comparison, with few images where a step takes long: enough to see that it runs, not to
+    believe its figure.
 """
 
 from __future__ import annotations
@@ -195,6 +196,8 @@ CASES = {
     "mobilenet-b32": Case("mobilenet", 32, (3, 32, 32)),
     "resnet18-b16": Case("resnet18", 16, (3, 64, 64)),
 }
+if quick():
+    CASES = {name: case if case.shape[0] == 1 else case._replace(batch=8) for name, case in CASES.items()}
 #: networks that are measured where they are asked for by name
 MORE_CASES = {
     "unet-b16": Case("unet", 16, (1, 64, 64), 2),
@@ -518,3 +521,7 @@ def _settle(patience: float = 0.5) -> None:
         time.sleep(0.002)
         if time.process_time() - cpu < 0.2 * (time.perf_counter() - wall):
             return
+
+
+if quick() and "torch" in required():
+    _prepare()  # once, for all processes that asv forks from this one

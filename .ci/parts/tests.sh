@@ -15,7 +15,7 @@ start="python -m pip install -e '.[test]' && python -m pytest"
 [ -f README.md ] || fail "there is no README.md"
 command=$(awk -v start="$start" '/^```/ { fenced = !fenced; next } fenced && index($0, start) == 1 { print; exit }' README.md)
 [ -n "$command" ] || fail "README.md has no code block with a line that begins with: $start"
-rm -f "$work/dev-is-made"
+rm -f "$work/make_dev.done"
 make_environment "$dev"
 echo "\$ $command"
 PATH=$dev/bin:$PATH PIP_QUIET=1 PYTEST_ADDOPTS="-rs -n 2 --junitxml=$work/tests.xml" bash -c "$command"
