@@ -134,7 +134,7 @@ class Job:
                 more = [f"{name}={value}" for name, value in by_rank(q).items()]
                 ranks += [*([":"] if q else []), "-n", "1", "/usr/bin/env", *more, *rank]
         oversubscribe = ["--oversubscribe"] if mpi == "openmpi" else []
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._told = (self.files / "told").open("w+")
         self.process = subprocess.Popen(
             [path, *oversubscribe, *ranks],
@@ -178,7 +178,7 @@ class Job:
         """Wait until a file has been written, at least in part."""
         while not (path.exists() and path.stat().st_size):
             assert self.process.poll() is None, f"the job ended before there was {path.name}:\n{self.report()}"
-            assert time.monotonic() - self._began < limit, f"no {path.name} within {limit} s:\n{self.report()}"
+            assert time.monotonic() - self.began < limit, f"no {path.name} within {limit} s:\n{self.report()}"
             time.sleep(0.01)
 
     def read(self, kind):
@@ -202,7 +202,7 @@ class Job:
             self.code = self.process.wait(limit)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the job hangs: it has not ended after {limit} s\n{self.report()}") from None
-        self.seconds = time.monotonic() - self._began
+        self.seconds = time.monotonic() - self.began
         until = time.monotonic() + GRACE
         while (left := marked(self.mark)) and time.monotonic() < until:
             time.sleep(0.02)
