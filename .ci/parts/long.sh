@@ -15,3 +15,7 @@ section "Modules of PyTorch as networks"
 
 section "Every comparison with PyTorch"
 "$dev/bin/python" -m benchmarks.compare --threads 1 2
+
+section "Trainings on ranks, killed fifty times"
+"$dev/bin/python" -m pip install --quiet -e '.[mpi]' mpich
+IM2COLNET_REQUIRE_MPI=1 TEST_KILLS=50 PATH=$dev/bin:$PATH "$dev/bin/python" -m pytest tests/ranks/test_commands.py -k kills
