@@ -5,8 +5,8 @@ Environment variables:
 ``IM2COLNET_BACKEND``
     the backend that is measured, as everywhere.
 ``IM2COLNET_BENCH_REQUIRE``
-    names, separated by commas, of backends and of ``torch``: where one of them is missing a benchmark fails instead of
-    showing ``n/a``. asv ends with status 0 when all it shows is ``n/a``.
+    names, separated by commas, of backends, ``torch`` and ``mpi``: where one of them is missing a benchmark fails
+    instead of showing ``n/a``. asv ends with status 0 when all it shows is ``n/a``.
 ``IM2COLNET_BENCH_QUICK``
     if set, one round of each comparison, with few images where a step takes long: enough to see that it runs, not to
     believe its figure.
@@ -108,7 +108,7 @@ def start_backend() -> ic.Backend:
     BackendError
         If one that is required does not start, whichever is selected.
     """
-    for name in sorted(required() - {"torch"}):
+    for name in sorted(required() - {"torch", "mpi"}):
         ic.get_backend(name)
     try:
         return ic.get_backend()

@@ -149,8 +149,8 @@ def added_by_all(n: float, R: int, link: Link, machine: Machine) -> float:
 
 
 def small_sum(n: float, R: int, link: Link, machine: Machine) -> float:
-    """The sum of n bytes on every rank, by the better way."""
-    return min(doubled(n, R, link, machine), added_by_all(n, R, link, machine))
+    """The sum of n bytes on every rank, as :meth:`im2colnet.parallel.ranks.Ranks.all_sum` makes it."""
+    return (added_by_all if R & (R - 1) else doubled)(n, R, link, machine)
 
 
 def halved(n: float, R: int, link: Link, machine: Machine) -> float:
@@ -171,6 +171,11 @@ def direct(n: float, R: int, link: Link, machine: Machine) -> float:
 def by_halves(n: float, R: int, link: Link, machine: Machine) -> float:
     """The sum of n bytes on every rank: halves, quarters, ... are sent, and come back the same way."""
     return halved(n, R, link, machine) + gathered(n / R, R, link, machine)
+
+
+def large_sum(n: float, R: int, link: Link, machine: Machine) -> float:
+    """The sum of n bytes on every rank, as ``scatter_sum`` and ``all_gather`` of the same class make it."""
+    return (direct if R & (R - 1) else by_halves)(n, R, link, machine)
 
 
 def ring(n: float, R: int, link: Link, machine: Machine) -> float:
@@ -202,7 +207,7 @@ def step(net: str, joins: Work, R: int, images: float, link: Link, machine: Mach
     shards = CORES * ceil(images / SHARD)
     return Step(
         machine.image[net] * images,
-        min(way(joins.gradients, R, link, machine) for way in (direct, by_halves)),
+        large_sum(joins.gradients, R, link, machine),
         sum(joined(joins, R, shards, link, machine)),
     )
 
@@ -222,8 +227,8 @@ def joined(joins: Work, R: int, shards: int, link: Link, machine: Machine) -> It
 def jitter(workers: int, joins: int, stages: int, sigma: float = 0.02) -> float:
     """The part of a step that is lost because all wait for the slowest, if the time of a stage varies by sigma.
 
-    The largest of w normal numbers is about ``sigma·sqrt(2·ln w)`` above their mean; what varies is the time between two
-    joins, less where there are several stages.
+    The largest of w normal numbers is about ``sigma·sqrt(2·ln w)`` above their mean. Several stages between two joins
+    vary less than one.
     """
     return sigma * sqrt(joins / stages) * sqrt(2 * log(workers))
 

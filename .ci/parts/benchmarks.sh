@@ -12,6 +12,7 @@ else
   torch=
   echo "WARNING: without PyTorch 2.13.0 the comparisons with it are not run"
 fi
+"$bench/bin/python" -m pip install --quiet mpi4py==4.1.2 mpich==5.0.2    # its mpiexec lies beside this Python
 
 section "Every benchmark runs on NumPy"
 git clone --quiet "$root" "$work/suite"    # asv writes to the results even in a dry run
@@ -21,7 +22,7 @@ asv() { "$bench/bin/python" -m asv "$@"; }
 asv machine --yes
 asv check -E :same
 "$bench/bin/python" "$root/.ci/numpy_suite.py"
-export IM2COLNET_BENCH_QUICK=1 IM2COLNET_BENCH_REQUIRE=numpy$torch
+export IM2COLNET_BENCH_QUICK=1 IM2COLNET_BENCH_REQUIRE=numpy,mpi$torch
 # each in a fork of one process: a new one would import PyTorch first
 asv --config numpy.conf.json run -E :same --quick --dry-run --show-stderr --launch-method forkserver | tee "$work/asv.log"
 [ -z "$torch" ] || [ "$(nproc)" -lt 2 ] || ! grep -n "n/a" "$work/asv.log" || fail "a benchmark was left out"

@@ -107,6 +107,11 @@ def test_the_suite_has_every_area(found):
         "ratios.Kernels.track_ratio_gemm",
         "memory.Step.track_peak",
         "ratios.Kernels.track_ratio_roofline",
+        "ranks.Ranks.track_ratio_one",
+        "ranks.Ranks.track_ratio_workers",
+        "ranks.Ranks.track_ratio_ddp",
+        "ranks.Joins.track_join",
+        "ranks.Joins.track_ratio_allreduce",
         "size.timeraw_import",
         "size.track_wheel",
     ):
