@@ -320,7 +320,10 @@ def of_barrier() -> float:
 
 def of_shard_sums(shards: int = 256, channels: int = 32) -> float:
     """Return the time that a shard takes when the sums of a batch norm are joined."""
-    layer, context = ic.BatchNorm2d(channels), SimpleNamespace(x=np.empty((8, channels, 8, SHARD)), xp=np)
+    layer, context = (
+        ic.BatchNorm2d(channels),
+        SimpleNamespace(x=np.empty((8, channels, 8, SHARD)), xp=np, backend=ic.get_backend("numpy")),
+    )
     parts = list(np.random.default_rng(0).standard_normal((shards, 2, channels)))
     return seconds(lambda: layer.join_sums(parts, [SHARD] * shards, context), shards)
 
