@@ -318,7 +318,7 @@ def of_barrier() -> float:
     return median(found[1:]) * CORES / size
 
 
-def of_shard_sums(shards: int = 256, channels: int = 32) -> float:
+def of_shard_sums(shards: int = 1024, channels: int = 32) -> float:
     """Return the time that a shard takes when the sums of a batch norm are joined."""
     layer, context = (
         ic.BatchNorm2d(channels),
