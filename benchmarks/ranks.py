@@ -113,7 +113,7 @@ class Side:
             f"import sys; sys.path[:] = {sys.path!r}; from benchmarks.ranks import serve; serve({program!r}, {net!r})"
         )
         more = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", FOLDER: folder}
-        self._started = [
+        self.processes = [
             subprocess.Popen(
                 [*before, sys.executable, "-c", text],
                 env=os.environ | more | {NUMBER: str(number)},
@@ -156,7 +156,7 @@ class Side:
         while time.monotonic() < until:
             with suppress(TimeoutError):
                 return door.accept()[0]
-            if all(process.poll() is not None for process in self._started):
+            if all(process.poll() is not None for process in self.processes):
                 break
         raise RuntimeError(self._failure())
 
@@ -171,10 +171,10 @@ class Side:
         return f"{self._program} failed:\n{self._log.read()[-4000:]}"
 
     def _end(self) -> None:
-        for process in self._started:
+        for process in self.processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-        for process in self._started:
+        for process in self.processes:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:

@@ -20,7 +20,7 @@ def _one_round(monkeypatch):
 
 def ended(side):
     """Whether all processes that were started have ended."""
-    return all(process.poll() is not None for process in side._started)
+    return all(process.poll() is not None for process in side.processes)
 
 
 def test_a_side_takes_steps_when_it_is_told_to():
@@ -39,7 +39,7 @@ def test_a_side_that_fails_says_why_and_leaves_nothing():
 
 def test_a_side_that_ends_while_it_is_measured_is_an_error():
     side = ranks.started("one", NET)
-    side._started[0].kill()
+    side.processes[0].kill()
     with pytest.raises(RuntimeError, match="one failed"):
         side()
     side.close()
