@@ -39,6 +39,7 @@ import im2colnet as ic
 from benchmarks import scaling
 from benchmarks.common import (
     CASES,
+    REQUIRE,
     NotHere,
     Samples,
     import_torch,
@@ -112,11 +113,13 @@ class Side:
         text = (
             f"import sys; sys.path[:] = {sys.path!r}; from benchmarks.ranks import serve; serve({program!r}, {net!r})"
         )
+        # what is required is checked here; in quick rounds it would be imported by all
+        kept = {name: value for name, value in os.environ.items() if name != REQUIRE}
         more = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", FOLDER: folder}
         self.processes = [
             subprocess.Popen(
                 [*before, sys.executable, "-c", text],
-                env=os.environ | more | {NUMBER: str(number)},
+                env=kept | more | {NUMBER: str(number)},
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
