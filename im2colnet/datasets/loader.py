@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.checks import whole
 from im2colnet.datasets.transforms.augmentation import Augmentation, as_transforms
+from im2colnet.datasets.transforms.base import Pair
 from im2colnet.errors import FrozenError, ShapeError
 from im2colnet.host import np
 from im2colnet.interrupt import submit, thread_pool
@@ -40,6 +41,9 @@ class Loader:
     classes : int, optional
         The number of columns that labels get where :class:`~im2colnet.datasets.transforms.MixUp` and the like make
         shares of classes. By default the number of classes of the data set.
+    part : callable, optional
+        A function of the size of a batch that returns which of its samples are wanted, as a slice. Of the others the
+        images are neither read nor changed, unless a transform mixes samples; labels are those of the whole batch.
 
     Raises
     ------
@@ -61,8 +65,9 @@ class Loader:
         drop_last: bool = False,
         transform: Any = None,
         classes: int | None = None,
+        part: Callable[[int], slice] | None = None,
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self._part = dataset, part
         self.batch_size = whole("batch_size", batch_size, least=1)
         self.seed = whole("seed", seed, least=0)
         self.shuffle, self.drop_last = shuffle, drop_last
@@ -109,6 +114,7 @@ class Loader:
         Yields
         ------
         images : array, (N, C, H, W) or (N, features)
+            With ``part`` only the images of that part.
         labels : array, (N,)
 
         Raises
@@ -133,11 +139,13 @@ class Loader:
         size = min(self.batch_size, len(order))
 
         # Three, because one is being filled while the consumer has the latest batch and the one before.
-        buffers = [self._allocate(size) for _ in range(3)] if reuse else []
+        sizes = {size, len(order) % self.batch_size}  # of a smaller batch a part may be larger
+        wanted = size if self._part is None else max(len(range(n)[self._part(n)]) for n in sizes if n)
+        buffers = [self._allocate(wanted, size) for _ in range(3)] if reuse else []
 
         def gather(number: int) -> tuple[np.ndarray, np.ndarray]:
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-            return self._augmentation(*self._take(chosen, buffers[number % 3] if reuse else None), chosen, epoch)
+            return self._gather(chosen, epoch, buffers[number % 3] if reuse else None)
 
         process, pool = os.getpid(), thread_pool(1, thread_name_prefix="im2colnet-loader")
         try:
@@ -156,17 +164,33 @@ class Loader:
             if not is_finalizing():
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _allocate(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        images, labels = (np.empty((size, *a.shape[1:]), a.dtype) for a in (self._images, self._labels))
-        return images, labels
+    def _gather(self, chosen: np.ndarray, epoch: int, pair: Pair | None) -> Pair:
+        """Return images and labels of a batch as they are in an epoch."""
+        own = slice(None) if self._part is None else self._part(len(chosen))
+        if self.mixing is not None:  # a label depends on the samples that the image is mixed of
+            images, labels = self._augmentation(*self._take(chosen), chosen, epoch)
+            return images[own], labels
+        images, labels = pair or self._allocate(len(chosen[own]), len(chosen))
+        images, labels = images[: len(chosen[own])], labels[: len(chosen)]
+        self._read(chosen[own], images)
+        np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
+        return self._augmentation(images, labels[own], chosen[own], epoch)[0], labels
 
-    def _take(
-        self, chosen: np.ndarray, pair: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the chosen samples, in the first rows of a pair of arrays, or in new ones."""
-        images, labels = (array[: len(chosen)] for array in pair or self._allocate(len(chosen)))
+    def _allocate(self, images: int, labels: int) -> Pair:
+        """Return arrays for these numbers of images and labels."""
+        return tuple(  # type: ignore[return-value]
+            np.empty((size, *array.shape[1:]), array.dtype)
+            for size, array in ((images, self._images), (labels, self._labels))
+        )
+
+    def _read(self, chosen: np.ndarray, images: np.ndarray) -> None:
         # With mode="raise", np.take would allocate a copy of `out`; no index is clipped.
         np.take(self._images, chosen, axis=0, out=images, mode="clip")
+
+    def _take(self, chosen: np.ndarray) -> Pair:
+        """Return the chosen samples in new arrays."""
+        images, labels = self._allocate(len(chosen), len(chosen))
+        self._read(chosen, images)
         np.take(self._labels, chosen, axis=0, out=labels, mode="clip")
         return images, labels
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
@@ -45,6 +45,8 @@ class Stream:
         How many batches an epoch has; by default ``len(batches)``.
     name : str
         What errors call it.
+    part : callable, optional
+        As for :class:`im2colnet.Loader`: each batch is made as a whole, and this part of its images is given.
 
     Attributes
     ----------
@@ -60,8 +62,14 @@ class Stream:
     drop_last = False
     mixing: Transform | None = None
 
-    def __init__(self, batches: Any, steps: int | None = None, name: str = "train") -> None:
-        self.name, self._batches = name, batches
+    def __init__(
+        self,
+        batches: Any,
+        steps: int | None = None,
+        name: str = "train",
+        part: Callable[[int], slice] | None = None,
+    ) -> None:
+        self.name, self._batches, self._part = name, batches, part
         self.once = not callable(batches) and iter(batches) is batches
         if steps is None and not hasattr(batches, "__len__"):
             raise ShapeError(f"{name}: how many batches has an epoch? Give steps=..., since this has no length")
@@ -124,7 +132,8 @@ class Stream:
                         " number of batches of an epoch"
                     )
                 coming = submit(pool, following) if pool and number + 1 < self._steps else None
-                yield checked(batch, self.name)
+                images, labels = checked(batch, self.name)
+                yield images if self._part is None else images[self._part(len(images))], labels
         finally:
             if pool:
                 # by the thread, which may be about to make a batch; not waiting, since it may itself be the one that

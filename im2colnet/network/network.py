@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from im2colnet.datasets.inputs import Inputs
     from im2colnet.engine import Engine
     from im2colnet.losses import Loss
+    from im2colnet.parallel.ranks import Ranks
     from im2colnet.plan import BatchPlan
 
 TOO_DEEP = "networks are nested in each other more deeply than Python can follow: put the layers into one list"
@@ -66,9 +67,8 @@ class Network(Layer):
     #: what the graph was built of: networks, their attributes, and the layers there
     _built_of: Sequence[tuple[Network, str, Any]] = ()
     _parameters: Parameters | None = None
-    _engine: Engine | None = None
-    #: the engine of evaluation, where the loss is given other values than the outputs
-    _loss_engine: Engine | None = None
+    #: the engines of inference, by whether a loss is given what they make, and by the ranks that divide the images
+    _engines: Mapping[tuple[bool, Ranks | None], Engine] = MappingProxyType({})
     _precision: str | None = None
     _normalization: Normalization | None = None
     #: names of parameters and of state that training leaves as they are
@@ -301,7 +301,7 @@ class Network(Layer):
         self._parameters = Parameters(self.graph, get_backend(backend), str(dtype), seed, self._precision)
         self._parameters.normalization = self._normalization
         self.inputs = None
-        self._engine = self._loss_engine = None  # they are bound to the old parameters
+        self._engines = {}  # those before are bound to the old parameters
         return self
 
     @property
@@ -323,7 +323,7 @@ class Network(Layer):
     def precision(self, precision: str) -> None:
         if self._parameters is not None:
             self._parameters.precision = precision
-        self._precision, self._engine, self._loss_engine = precision, None, None
+        self._precision, self._engines = precision, {}
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -660,8 +660,12 @@ class Network(Layer):
             If the images are uint8 and :attr:`inputs` says that the network was trained on numbers of another scale
             than [0, 1]. The range of floating-point images is not compared.
         """
+        return self.predicted(images, scores)
+
+    def predicted(self, images: Any, scores: bool = False, ranks: Ranks | None = None) -> Any:
+        """Return what :meth:`predict` returns; the ranks divide the images, and all of them get the whole result."""
         images = self._check_alike(images, least=0)
-        result = self.inference(scores).predict(images)
+        result = self.inference(scores, ranks).predict(images)
         self.knows_shape(images)
         return result
 
@@ -722,11 +726,14 @@ class Network(Layer):
         return self.evaluated(images, labels, loss, keep=False)[0]
 
     def evaluated(
-        self, images: Any, labels: Any, loss: Loss, keep: bool
+        self, images: Any, labels: Any, loss: Loss, keep: bool, ranks: Ranks | None = None
     ) -> tuple[tuple[float, ...], tuple[Array, ...]]:
-        """Return what :meth:`evaluate` returns, and if ``keep``, the outputs that were measured, as NumPy arrays."""
+        """Return what :meth:`evaluate` returns, and if ``keep``, the outputs that were measured, as NumPy arrays.
+
+        The ranks divide the images, and all of them get the whole result.
+        """
         images = self._check_alike(images, least=1)
-        result = self.inference(scores=True).evaluate(images, labels, loss, keep)
+        result = self.inference(scores=True, ranks=ranks).evaluate(images, labels, loss, keep)
         self.knows_shape(images)
         return result
 
@@ -752,18 +759,16 @@ class Network(Layer):
         if self.input_shape is None and len(images):
             self.input_shape = tuple(images.shape[1:])
 
-    def inference(self, scores: bool = False) -> Engine:
+    def inference(self, scores: bool = False, ranks: Ranks | None = None) -> Engine:
         """Return the engine that :meth:`predict` uses."""
         from im2colnet.engine import Engine
 
         self.check_unchanged()
-        if scores and self.graph.scores:
-            if self._loss_engine is None:
-                self._loss_engine = Engine(self.held, self.graph.for_loss(), training=False)
-            return self._loss_engine
-        if self._engine is None:
-            self._engine = Engine(self.held, self.graph, training=False)
-        return self._engine
+        key = scores and bool(self.graph.scores), ranks
+        if key not in self._engines:
+            graph = self.graph.for_loss() if key[0] else self.graph
+            self._engines = {**self._engines, key: Engine(self.held, graph, training=False, ranks=ranks)}
+        return self._engines[key]
 
 
 _FROZEN = (
@@ -773,7 +778,7 @@ _FROZEN = (
 
 
 #: attributes that a network makes of the others
-_MADE = frozenset({"_graph", "_built_of", "_parameters", "_engine", "_loss_engine"})
+_MADE = frozenset({"_graph", "_built_of", "_parameters", "_engines"})
 
 
 def _attributes(network: Network) -> dict[str, Any]:
