@@ -6,14 +6,20 @@ something else, has other data or has failed is noticed before any rank waits fo
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from im2colnet.errors import WorkerError
 from im2colnet.host import np
-from im2colnet.parallel import Ranks
+from im2colnet.launcher import launched, slurm_tasks
+from im2colnet.lazy import LazyArray
+from im2colnet.parallel.ranks import Ranks
+
+if TYPE_CHECKING:
+    from im2colnet.datasets.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -27,18 +33,18 @@ NAMES = {
     EVALUATE: "calls trainer.evaluate",
     PREDICT: "calls trainer.predict or mistakes",
     FIT: "begins or ends trainer.fit",
-    EPOCH: "is between two epochs of trainer.fit",
+    EPOCH: "is between two steps of trainer.fit",
     SAVE: "calls trainer.save",
     STATE: "reads the optimiser's state, or copies a trainer",
 }
 #: the wish to stop that is not a signal's number
 STOP = -1
 #: what to do where ranks were meant to train on their own
-ALONE = (
-    "if each process is to train on its own, set IM2COLNET_RANKS=none or give Trainer(..., ranks='none')"
-)
+ALONE = "if each process is to train on its own, set IM2COLNET_RANKS=none or give Trainer(..., ranks='none')"
 #: the most bytes of labels whose checksum ranks compare in each step
 MOST_BYTES = 1 << 16
+#: the most images of a data set whose checksum ranks compare
+MOST_IMAGES = 64
 
 
 class Agreement:
@@ -95,40 +101,35 @@ class Agreement:
 
     def tell(self, operation: int, error: BaseException) -> None:
         """Raise an error of this rank on every rank, unless all of them know it."""
-        if self.ranks is not None and not getattr(error, "agreed", False):
-            self._meet(operation, 1, {}, error)
+        if self.ranks is None or getattr(error, "agreed", False):
+            return
+        if getattr(error, "alone", False):  # the others wait for sums
+            self._lose(error)
+            raise error
+        self._meet(operation, 1, {}, error)
 
-    def _meet(
-        self, operation: int, failed: int, facts: Mapping[str, int], error: BaseException | None = None
-    ) -> None:
+    def _meet(self, operation: int, failed: int, facts: Mapping[str, int], error: BaseException | None = None) -> None:
         ranks = self.ranks
         assert ranks is not None
         met = ranks.meet(operation, failed, self.wish(), *facts.values())
         if any(numbers[1] for numbers in met):
             ranks.agree(error)
-        doing = [numbers[0] for numbers in met]
-        if len({*doing}) > 1:
-            raise self._disagree(doing, lambda rank: NAMES.get(doing[rank], "does something else"))
-        for position, (name, value) in enumerate(facts.items(), 3):
+        doing = [NAMES.get(numbers[0], "does something else") for numbers in met]
+        self._check_same(doing)
+        for position, name in enumerate(facts, 3):
             values = [numbers[position] for numbers in met]
-            if any(other != value for other in values):
-                text = name.replace("_", " ")
-                show = (lambda rank: f"has other {text}") if "checksum" in name else None
-                raise self._disagree(values, show or (lambda rank: f"{NAMES[operation]} with {text} {values[rank]}"))
+            what = [f"{mine} with {name.replace('_', ' ')} {value}" for mine, value in zip(doing, values, strict=True)]
+            self._check_same(what)
         self.heard = next((numbers[2] for numbers in met if numbers[2]), 0)
 
-    def _disagree(self, values: list[Any], describe: Callable[[int], str]) -> WorkerError:
-        """Return the error of the first rank that differs from rank 0."""
-        other = next(rank for rank, value in enumerate(values) if value != values[0])
-        what = describe(other)
-        error = WorkerError(
-            f"rank {other} {what}, and rank 0 {describe(0)}: every rank must make the same calls, in the same order, with"
-            f" the same data; {ALONE}"
-            if not what.startswith("has other")
-            else f"rank {other} {what} than rank 0: every rank must be given the same data; {ALONE}"
-        )
-        error.agreed = True  # type: ignore[attr-defined]
-        return error
+    def _check_same(self, told: list[str]) -> None:
+        """Raise on every rank if one of them tells something else than rank 0."""
+        for rank, text in enumerate(told):
+            if text != told[0]:
+                raise _known(
+                    f"rank {rank} {text}, and rank 0 {told[0]}: every rank must make the same calls, in the same order,"
+                    f" with the same data; {ALONE}"
+                )
 
     def compare(self, facts: Mapping[str, Any]) -> None:
         """Raise on every rank if the facts, which are compared as texts, are not the same on all of them."""
@@ -139,17 +140,16 @@ class Agreement:
         for rank, lines in enumerate(told):
             differ = [name for name, a, b in zip(facts, lines, told[0], strict=True) if a != b]
             if differ:
-                error = WorkerError(
-                    f"rank {rank} has other {' and other '.join(differ)} than rank 0, but ranks must begin with the same:"
-                    f" give the same seed, network and settings on every rank; {ALONE}"
+                raise _known(
+                    f"rank {rank} has other {' and other '.join(differ)} than rank 0: give every rank the same network,"
+                    f" seed, settings and data; {ALONE}"
                 )
-                error.agreed = True  # type: ignore[attr-defined]
-                raise error
 
     def on_first(self, function: Callable[[], T]) -> T:
         """Return what the function returns on rank 0, the only one that calls it; its error is raised on every rank."""
         if self.ranks is None:
             return function()
+        self.meet(EPOCH)
         value: Any = None
         failure: Exception | None = None
         if not self.rank:
@@ -162,9 +162,24 @@ class Agreement:
 
     def of_first(self, value: T) -> T:
         """Return rank 0's value."""
-        return value if self.ranks is None else self.ranks.of_first(value)
+        if self.ranks is None:
+            return value
+        self.meet(EPOCH)
+        return self.ranks.of_first(value)  # type: ignore[no-any-return]
 
-    def lost(self, error: BaseException) -> None:
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Within the block an error of this rank is raised on every rank, when they meet the next time."""
+        try:
+            yield
+        except Exception as error:
+            self.tell(EPOCH, error)
+            raise
+        except BaseException as error:  # a second Ctrl-C
+            self._lose(error)
+            raise
+
+    def _lose(self, error: BaseException) -> None:
         """Note that this rank has failed where the others cannot learn it: the end of Python ends the job."""
         if self.ranks is not None and not getattr(error, "agreed", False):
             from im2colnet.parallel import mpi
@@ -172,7 +187,35 @@ class Agreement:
             mpi.failed(error)
 
 
+def ranks_of(given: Any) -> Ranks | None:
+    """Return the ranks that a trainer's argument ``ranks`` stands for; without a launcher MPI is not imported."""
+    kind = os.environ.get("IM2COLNET_RANKS") or "auto" if given is None else given
+    if isinstance(kind, str) and (kind == "none" or (kind == "auto" and launched() == slurm_tasks() == 1)):
+        return None
+    from im2colnet.parallel import mpi
+
+    return mpi.resolve(given)
+
+
+def checksum_of(data: Dataset) -> int | None:
+    """Return a checksum of a data set's labels and of some of its images; None of images that are never the same."""
+    images = data.images
+    if isinstance(images, LazyArray):
+        some = None if images.source.varies else images.crc32()
+    else:
+        some = zlib.crc32(np.ascontiguousarray(images[:: max(1, len(images) // MOST_IMAGES)]).tobytes())
+    facts = images.shape, images.dtype, checksum(data.labels)
+    return some if some is None else zlib.crc32(repr(facts).encode(), some)
+
+
 def checksum(labels: Any) -> int:
     """Return a checksum of labels, or of the first bytes of many."""
     array = labels if isinstance(labels, np.ndarray) and not labels.dtype.hasobject else np.asarray(())
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view("uint8")[:MOST_BYTES].tobytes())
+
+
+def _known(text: str) -> WorkerError:
+    """Return an error that every rank raises."""
+    error = WorkerError(text)
+    error.agreed = True  # type: ignore[attr-defined]
+    return error

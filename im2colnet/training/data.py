@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -58,33 +59,48 @@ def training_data(
     drop_last: bool,
     transforms: tuple[Transform, ...],
     steps: int | None,
+    parts: Callable[[tuple[int, ...], int], slice] | None = None,
 ) -> tuple[Dataset, Loader | Stream]:
-    """Return the data set to train on and its batches; of batches that are given, the first one is the data set."""
+    """Return the data set to train on and its batches; of batches that are given, the first one is the data set.
+
+    ``parts`` is a function of an image's shape and a batch size: it says which images of a batch are wanted.
+    """
     from im2colnet.datasets.stream import Stream
 
     given = callable(data) or (hasattr(data, "__iter__") and not hasattr(data, "__getitem__"))
     if given and transforms:
         raise ShapeError("augment is for a data set: change the images of batches before you give them, and augment=[]")
     if given:
-        stream = Stream(data, steps)
-        return stream.first, stream
+        batches: Stream = Stream(data, steps, part=parts and (lambda n: parts(batches.example[0].shape[1:], n)))
+        return batches.first, batches
     if steps is not None:
         raise ShapeError("steps is for batches, as of a generator: an epoch of a data set has all its images")
     dataset = as_dataset("train", data)
-    return dataset, make_loader(net, dataset, batch_size, seed, drop_last, transforms)
+    part = parts and (lambda n: parts(loader.example[0].shape[1:], n))
+    loader: Loader = make_loader(net, dataset, batch_size, seed, drop_last, transforms, part)
+    return dataset, loader
 
 
 def make_loader(
-    net: Network, data: Dataset, batch_size: int, seed: int, drop_last: bool, transforms: tuple[Transform, ...]
+    net: Network,
+    data: Dataset,
+    batch_size: int,
+    seed: int,
+    drop_last: bool,
+    transforms: tuple[Transform, ...],
+    part: Callable[[int], slice] | None = None,
 ) -> Loader:
     """Return the batches of a training; labels that are mixed get a column for each output of the network."""
     from im2colnet.datasets.loader import Loader
 
-    loader = Loader(data, batch_size, seed, drop_last=drop_last, transform=transforms)
+    make: Callable[..., Loader] = partial(
+        Loader, data, batch_size, seed, drop_last=drop_last, transform=transforms, part=part
+    )
+    loader = make()
     images, labels = loader.example
     shapes = net.graph.for_loss().output_shapes(images.shape) if labels.ndim > data.labels.ndim else []
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] > labels.shape[1]:
-        return Loader(data, batch_size, seed, drop_last=drop_last, transform=transforms, classes=shapes[0][1])
+        return make(classes=shapes[0][1])
     return loader
 
 

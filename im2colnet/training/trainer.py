@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -34,6 +35,8 @@ from im2colnet.optim import SGD, Optimizer
 from im2colnet.show.automatic import progress_display
 from im2colnet.show.display import RECORDED, VALIDATION, Display, Progress, cells
 from im2colnet.text import count
+from im2colnet.training import agreement
+from im2colnet.training.agreement import Agreement
 from im2colnet.training.callbacks.base import Callbacks, Fitting, lost
 from im2colnet.training.callbacks.checkpoints import Checkpoints
 from im2colnet.training.data import (
@@ -54,6 +57,7 @@ from im2colnet.training.state import LossScale, _Epoch, _State, lengthened, rate
 from im2colnet.training.update import Gradient, Groups, Update, check_groups, rules_of, slots_of
 from im2colnet.training.weights import Weights, beneath
 from im2colnet.types import Array
+from im2colnet.version import __version__
 
 if TYPE_CHECKING:
     from im2colnet.datasets.inputs import Inputs
@@ -63,8 +67,13 @@ if TYPE_CHECKING:
 
 #: how the names of the weights that are trained begin in a checkpoint whose network has others
 OWN = "own."
+#: what is compared between ranks, of what a checkpoint says
+COMPARED = (
+    *("dtype", "precision", "loss", "optimizer", "groups", "seed", "shard"),
+    *("clip_norm", "clip_value", "accumulate", "frozen", "normalization"),
+)
 #: attributes that are made anew in a copy
-_MADE = ("_engine", "_update", "_parameters", "_callbacks", "fitting")
+_MADE = ("_engine", "_update", "_parameters", "_callbacks", "_agreement", "fitting")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,6 +134,11 @@ class Trainer:
         ``{"*.bias": {"weight_decay": 0}, "features.*": {"lr": 0.01}}``. A learning rate is a number or a schedule.
         Where several patterns match, all their arguments hold, and of one argument the last value.
         :func:`im2colnet.optim.decay_weights_only` makes groups.
+    ranks : {"auto", "mpi", "none"} or communicator of mpi4py, optional
+        The processes that train together, each with a part of every batch, if ``mpiexec`` has started several. By
+        default the environment variable ``IM2COLNET_RANKS`` says it, else all of them: "auto". With "none" each process
+        trains on its own. The result is that of one process, bit for bit. All ranks must make the same trainer and
+        call its collective methods in the same order; those are marked so below.
     """
 
     def __init__(
@@ -141,40 +155,84 @@ class Trainer:
         clip_value: float | None = None,
         accumulate: int = 1,
         groups: Groups | None = None,
+        ranks: Any = None,
     ) -> None:
-        shard = None if shard is None else whole("shard", shard)
-        if not isinstance(net, Network):
-            raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
-        seed = whole("seed", seed, least=0)
-        self._loss = _check_loss(CrossEntropyLoss() if loss is None else loss)
-        self._optimizer = _check_optimizer(SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer)
-        self.clip_norm, self.clip_value, self.accumulate = clip_norm, clip_value, accumulate
-        self._groups = check_groups(groups)
-        if not net.initialized:
-            net.init(seed, backend=backend)
-        _check_backend(net, backend)
-        if precision is not None:
-            net.precision = precision
-        self._net, self._seed, self._parameters = net, seed, net.held
-        self.history = History()
-        self._engine = self._new_engine(shard)
-        self._update = Update(self.optimizer, net.held, self._groups)
-        self._state = _State()
-        self.metrics = metrics or {}
-        self._augment: tuple[Transform, ...] = ()
-        #: the checksums of the checkpoints that this trainer has written or was loaded from
-        self._marks: set[str] = set()
-        #: what the present or last call of `fit` was asked for
-        self.fitting: Fitting | None = None
-        self._callbacks = Callbacks([])
-        #: the functions that return the states of the callbacks of the last `fit` or of a checkpoint, by name
-        self._states: dict[str, Callable[[], dict[str, Any]]] = {}
-        #: the weights that are trained, while the network has others: see `use`
-        self._own: Weights | None = None
-        self._loads = 0  #: the number of `load_state_dict` of the network when it got the others
+        self._given_ranks, self._agreement = ranks, Agreement(agreement.ranks_of(ranks))
+        with self._agreement.collective(agreement.MAKE) as meet:
+            shard = None if shard is None else whole("shard", shard)
+            if not isinstance(net, Network):
+                raise ShapeError(f"net must be a network such as ic.Sequential([...]), got {net!r}")
+            seed = whole("seed", seed, least=0)
+            self._loss = _check_loss(CrossEntropyLoss() if loss is None else loss)
+            self._optimizer = _check_optimizer(SGD(lr=0.1, momentum=0.9) if optimizer is None else optimizer)
+            self.clip_norm, self.clip_value, self.accumulate = clip_norm, clip_value, accumulate
+            self._groups = check_groups(groups)
+            if not net.initialized:
+                net.init(seed, backend=backend)
+            _check_backend(net, backend)
+            if precision is not None:
+                net.precision = precision
+            self._net, self._seed, self._parameters = net, seed, net.held
+            self.history = History()
+            self._engine = self._new_engine(shard)
+            self._update = Update(self.optimizer, net.held, self._groups)
+            self._state = _State()
+            self.metrics = metrics or {}
+            self._augment: tuple[Transform, ...] = ()
+            #: the checksums of the checkpoints that this trainer has written or was loaded from
+            self._marks: set[str] = set()
+            #: what the present or last call of `fit` was asked for
+            self.fitting: Fitting | None = None
+            self._callbacks = Callbacks([])
+            #: the functions that return the states of the callbacks of the last `fit` or of a checkpoint, by name
+            self._states: dict[str, Callable[[], dict[str, Any]]] = {}
+            #: the weights that are trained, while the network has others: see `use`
+            self._own: Weights | None = None
+            self._loads = 0  #: the number of `load_state_dict` of the network when it got the others
+            meet()
+        if self._agreement.ranks is not None:
+            self._agreement.compare(self._beginning())
+
+    def _beginning(self) -> dict[str, Any]:
+        """Return what must be the same on all ranks, by name."""
+        state = self.net.state_dict()
+        try:
+            facts = self._information()
+        except CheckpointError:  # a class of the user's that no checkpoint can hold
+            facts = {"loss": type(self.loss), "optimizer": type(self.optimizer), "seed": self.seed, "shard": self.shard}
+        return {
+            "network": facts.get("network"),
+            "weights": zlib.crc32(b"".join(array.tobytes() for array in state.values())),
+            "version of im2colnet": __version__,
+            "backend": self.net.backend.full_name,
+            **{name: facts.get(name) for name in COMPARED},
+        }
+
+    @property
+    def rank(self) -> int:
+        """The number of this process among those that train together, from 0; 0 where there are no others."""
+        return self._agreement.rank
+
+    @property
+    def rank_count(self) -> int:
+        """The number of processes that train together."""
+        return self._agreement.count
+
+    def on_first(self, function: Callable[[], R]) -> R:
+        """Return what the function returns on rank 0, the only rank that calls it. Collective.
+
+        It is for what must happen once, such as writing a file. An error of the function is raised on every rank. What
+        it returns is pickled for the other ranks.
+        """
+        return self._agreement.on_first(function)
+
+    def of_first(self, value: R) -> R:
+        """Return rank 0's value on every rank, such as a decision that depends on the time. Collective."""
+        return self._agreement.of_first(value)
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_network()
+        self._complete()
         state = {k: v for k, v in vars(self).items() if k not in _MADE}
         vectors = {
             name: self.net.backend.to_numpy(vector) for name, vector in self._update.kept(self._state.held).items()
@@ -187,6 +245,7 @@ class Trainer:
         shard, kept, own = state.pop("_shard"), state.pop("_kept"), state.pop("_own", None)
         remembered = state.pop("_states", {})
         vars(self).update(state)
+        self._agreement = Agreement(agreement.ranks_of(self._given_ranks))
         self.fitting, self._callbacks, self._states = None, Callbacks([]), _kept(remembered)
         self._parameters, backend = self.net.held, self.net.backend
         self._engine = self._new_engine(shard)
@@ -288,6 +347,7 @@ class Trainer:
 
     def _set_rules(self, optimizer: Optimizer, groups: dict[str, dict[str, Any]]) -> None:
         """Change the optimiser and its groups, and keep the state of the optimiser before."""
+        self._complete()
         before, update = self._update, Update(optimizer, self._parameters, groups, self._state.missed)
         found, wanted = (", ".join(names) or "nothing" for names in (before.slots, update.slots))
         if found != wanted and self._state.step:
@@ -351,6 +411,8 @@ class Trainer:
     def step(self, images: Any, labels: Any) -> float:
         """Train on one batch. With :attr:`accumulate` each step adds a gradient, and the last one of several updates.
 
+        Collective: every rank is given the whole batch, and computes its part.
+
         Parameters
         ----------
         images : (N, C, H, W) array, or (N, features)
@@ -381,27 +443,37 @@ class Trainer:
         return loss
 
     def _step(
-        self, images: Any, labels: Any, while_waiting: Callable[[], None] | None = None, epoch: _Epoch | None = None
+        self,
+        images: Any,
+        labels: Any,
+        while_waiting: Callable[[], None] | None = None,
+        epoch: _Epoch | None = None,
+        samples: int | None = None,
     ) -> float:
         """Train on one batch and count the step, or raise.
 
-        If parameters have changed but the step was not counted, later calls refuse to continue from them.
+        If parameters have changed but the step was not counted, later calls refuse to continue from them. ``samples``
+        is the batch size, if the images are only those of this rank.
         """
         state = self._state
-        self._check_network()
-        self.train_own()
-        if self._update.frozen and not self._update.parts:
-            raise ShapeError(
-                "all parameters of the network are frozen, so there is nothing to learn: net.unfreeze(...)"
-            )
-        images = self.net.check_images(images)
-        scaled = self._engine.dtype == "float16"
-        moment = self._moment(scaled, last=epoch is not None and epoch.batch + 1 == epoch.steps)
+        with self._agreement.collective(agreement.STEP) as meet:
+            self._check_network()
+            self.train_own()
+            if self._update.frozen and not self._update.parts:
+                raise ShapeError(
+                    "all parameters of the network are frozen, so there is nothing to learn: net.unfreeze(...)"
+                )
+            images = self.net.check_images(images, 1 if samples is None else 0)
+            scaled = self._engine.dtype == "float16"
+            moment = self._moment(scaled, last=epoch is not None and epoch.batch + 1 == epoch.steps)
+            if self._agreement.ranks is not None:
+                images, samples = self._own_part(images, samples)
+                meet(step=state.step, batch_size=samples, checksum_of_labels=agreement.checksum(labels))
         with self._engine.alone():
             if moment.held or moment.update is None:
                 self._update.hold_sum()
             try:
-                loss, *counts = self._engine.train(images, labels, self._update, moment, while_waiting)
+                loss, *counts = self._engine.train(images, labels, self._update, moment, while_waiting, samples)
             except NonFiniteError:
                 if self._engine.refused:  # what was added up holds the same numbers
                     state.drop_held()
@@ -422,6 +494,12 @@ class Trainer:
         self._engine.say()
         return loss
 
+    def _own_part(self, images: Any, samples: int | None) -> tuple[Any, int]:
+        """Return the images of this rank, and the batch size."""
+        if samples is not None:
+            return images, samples
+        return images[self._engine.part(tuple(images.shape[1:]), len(images))], len(images)
+
     def _moment(self, scaled: bool, last: bool) -> Moment:
         """Return the numbers of the next step; ``last`` says that it is the last one of its epoch."""
         state, rules = self._state, self._update.rules
@@ -440,7 +518,7 @@ class Trainer:
         )
 
     def gradients(self, images: Any, labels: Any) -> dict[str, Array]:
-        """Return the gradient of the mean loss of a batch by each parameter, and change nothing.
+        """Return the gradient of the mean loss of a batch by each parameter, and change nothing. Collective.
 
         It is what the next :meth:`step` would compute, before anything clips it: layers work as in training, and
         dropout draws what it would draw then.
@@ -461,18 +539,20 @@ class Trainer:
         NonFiniteError
             If the images or the loss are not finite, or the gradient overflows in float16.
         """
-        self._check_network()
-        engine = self._new_engine(self._engine.shard)
-        images, gradient, before = (
-            self.net.check_images(images),
-            Gradient(self._parameters.flat.size),
-            Weights(self._parameters),
-        )
-        moment = Moment(self.seed, self.steps, (), self._state.scale.value if engine.dtype == "float16" else 1.0)
+        samples: int | None = None
+        with self._agreement.collective(agreement.GRADIENTS) as meet:
+            self._check_network()
+            engine = self._new_engine(self._engine.shard)
+            images, gradient = self.net.check_images(images), Gradient(self._parameters.flat.size)
+            before = Weights(self._parameters)
+            moment = Moment(self.seed, self.steps, (), self._state.scale.value if engine.dtype == "float16" else 1.0)
+            if self._agreement.ranks is not None:
+                images, samples = self._own_part(images, None)
+                meet(step=self.steps, batch_size=samples, checksum_of_labels=agreement.checksum(labels))
         with deferred() as interruption:
             try:
                 with engine.alone():
-                    engine.train(images, labels, gradient, moment)
+                    engine.train(images, labels, gradient, moment, samples=samples)
             finally:
                 before.write()  # running statistics
         interruption.act()
@@ -499,8 +579,20 @@ class Trainer:
 
     @property
     def optimizer_state(self) -> dict[str, Array]:
-        """The vectors that the optimiser keeps, by name: arrays of the backend with one element for each parameter."""
+        """The vectors that the optimiser keeps, by name: arrays of the backend with one element for each parameter.
+
+        Collective: each rank keeps those of the parameters that it updates, and gets the others here.
+        """
+        self._complete()
         return dict(self._update.slots)
+
+    def _complete(self) -> None:
+        """Get what the other ranks keep of the parameters that they update."""
+        ranks = self._agreement.ranks
+        if ranks is not None:
+            self._agreement.meet(agreement.STATE, step=self._state.step)
+            with self._engine.alone():
+                self._update.gather(ranks)
 
     @property
     def loss_scale(self) -> LossScale:
@@ -522,7 +614,8 @@ class Trainer:
         return self._engine.workers_text
 
     def _new_engine(self, shard: int | None) -> Engine:
-        return Engine(self._parameters, self.net.graph.for_loss(), training=True, loss=self.loss, shard=shard)
+        graph, ranks = self.net.graph.for_loss(), self._agreement.ranks
+        return Engine(self._parameters, graph, training=True, loss=self.loss, shard=shard, ranks=ranks)
 
     def _check_whole(self) -> None:
         if self._engine.changing:
@@ -545,6 +638,8 @@ class Trainer:
     def evaluate(self, data: Data, metrics: Mapping[str, Metric] | None = None) -> dict[str, float]:
         """Return the mean loss, the metrics of the loss, and other metrics over a data set, in evaluation mode.
 
+        Collective: the ranks divide the data set, and all of them return the same.
+
         Parameters
         ----------
         data : Dataset, or (images, labels)
@@ -564,14 +659,45 @@ class Trainer:
         ShapeError
             If a metric does not return a number, or has a name that is taken.
         """
-        metrics = self.metrics if metrics is None else check_metrics(metrics, self.loss)
-        data = as_dataset("data", data)
-        self._check_whole()
-        self._use_averages()
-        compare(self.net, self._engine.dtype, "data", data)
-        (loss, *counts), outputs = self.net.evaluated(data.images, data.labels, self.loss, keep=bool(metrics))
+        with self._agreement.collective(agreement.EVALUATE) as meet:
+            metrics = self.metrics if metrics is None else check_metrics(metrics, self.loss)
+            data = as_dataset("data", data)
+            self._check_whole()
+            self._use_averages()
+            compare(self.net, self._engine.dtype, "data", data)
+            if self._agreement.ranks is not None:
+                labels = agreement.checksum(data.labels)
+                meet(number_of_images=len(data), checksum_of_labels=labels, number_of_metrics=len(metrics))
+        (loss, *counts), outputs = self.net.evaluated(
+            data.images, data.labels, self.loss, keep=bool(metrics), ranks=self._agreement.ranks
+        )
         found = {name: count / len(data) for name, count in zip(self.loss.metrics, counts, strict=True)}
         return {"loss": loss} | found | measure_all(metrics, outputs, data.labels)
+
+    def predict(self, images: Any, scores: bool = False) -> Any:
+        """Apply the network in evaluation mode. Collective: the ranks divide the images, and all return the result.
+
+        Without other ranks it is :meth:`Network.predict`, which is never collective.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) array
+            The same on every rank.
+        scores : bool
+            As for :meth:`Network.predict`.
+
+        Returns
+        -------
+        (N, classes) array
+            The network's output, of the array module of ``images``, or of NumPy. A tuple of a network with several
+            outputs.
+        """
+        with self._agreement.collective(agreement.PREDICT) as meet:
+            self._check_whole()
+            if self._agreement.ranks is not None:
+                images = self.net.check_images(images, least=0)
+                meet(number_of_images=len(images))
+        return self.net.predicted(images, scores, self._agreement.ranks)
 
     # ------------------------------------------------------------------ weights that are not those that are trained
 
@@ -626,7 +752,7 @@ class Trainer:
 
     @_takes_a_pair
     def mistakes(self, data: Data, count: int = 25) -> list[Mistake]:
-        """Return the worst mistakes of a classifier: the images whose own class has the lowest probability.
+        """Return the worst mistakes of a classifier: the images whose own class has the lowest probability. Collective.
 
         Parameters
         ----------
@@ -650,7 +776,7 @@ class Trainer:
         self._check_whole()
         compare(self.net, self._engine.dtype, "data", data)
         return worst_mistakes(
-            self.loss, named_as_trained(self.net, data), self.net.predict(data.images, scores=True), count
+            self.loss, named_as_trained(self.net, data), self.predict(data.images, scores=True), count
         )
 
     # ------------------------------------------------------------------ epochs
@@ -675,6 +801,9 @@ class Trainer:
         normalize: bool = False,
     ) -> History:
         """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
+
+        Collective: every rank is given the same data, and reads its part of each batch. Callbacks are called on every
+        rank; files are written and the progress is shown by rank 0.
 
         The learning rate of a schedule such as :class:`~im2colnet.Cosine` depends on the fraction of ``epochs`` that is
         done. If ``epochs`` changes, the learning rate jumps: after 5 of 5 epochs, ``fit(..., epochs=10)`` continues in
@@ -752,25 +881,47 @@ class Trainer:
         """
         from im2colnet.datasets.transforms.augmentation import as_transforms
 
-        self._check_network()
-        epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
-        if metrics is not None:
-            self.metrics = metrics
-        augment = self._augment if augment is None else as_transforms("augment", augment)
-        train, loader = training_data(self.net, train, batch_size, self.seed, bool(drop_last), augment, steps)
-        check_fit(self.net, self.loss, train, loader)
-        check_batches(self.net, train, loader)
-        if validation is not None:
-            validation = as_dataset("validation", validation)
-            check_fit(self.net, self.loss, validation)
-        measured = truth_value("normalize", normalize) and self.net.normalization is None
-        normalized = measured or self.net.normalization is not None
-        know_inputs(self.net, self._engine.dtype, train, loader, validation, normalized)
-        listed = Callbacks(callbacks).members.values()
-        given = Callbacks([*listed, *([] if display is None else [display])])
-        shown = progress_display(progress, epochs) if display is None else None
-        folder = None if directory is None else self._prepare(directory, augment)
-        writer = Checkpoints(folder, save_every) if folder is not None or save_every is not None else None
+        agreed = self._agreement
+        with agreed.collective(agreement.FIT) as meet:
+            self._check_network()
+            epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
+            if metrics is not None:
+                self.metrics = metrics
+            augment = self._augment if augment is None else as_transforms("augment", augment)
+            train, loader = training_data(
+                self.net, train, batch_size, self.seed, bool(drop_last), augment, steps, self._parts()
+            )
+            check_fit(self.net, self.loss, train, loader)
+            check_batches(self.net, train, loader)
+            if validation is not None:
+                validation = as_dataset("validation", validation)
+                check_fit(self.net, self.loss, validation)
+            measured = truth_value("normalize", normalize) and self.net.normalization is None
+            normalized = measured or self.net.normalization is not None
+            know_inputs(self.net, self._engine.dtype, train, loader, validation, normalized)
+            listed = Callbacks(callbacks).members.values()
+            given = Callbacks([*listed, *([] if display is None else [display])])
+            shown = progress_display(progress, epochs) if display is None and not self.rank else None
+            writer = Checkpoints(directory, save_every) if directory is not None or save_every is not None else None
+            if agreed.ranks is not None:
+                meet(
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    number_of_steps=len(loader),
+                    number_of_images=len(train),
+                    number_of_images_to_validate=0 if validation is None else len(validation),
+                )
+        if agreed.ranks is not None:
+            agreed.compare(
+                {
+                    "training data": agreement.checksum_of(train),
+                    "validation data": None if validation is None else agreement.checksum_of(validation),
+                    "transforms of the images": [*map(repr, augment)],
+                }
+            )
+        folder = None
+        if writer is not None and directory is not None:
+            writer.directory = folder = agreed.on_first(partial(self._prepare, directory, augment))
         seam = Callbacks([*given.members.values(), *(one for one in (shown, writer) if one is not None)])
         planned = epochs, len(loader), loader.batch_size, loader.drop_last, augment == self._augment
         self._state, said = lengthened(self._state, self.optimizer.schedule, self.history, *planned)
@@ -782,16 +933,34 @@ class Trainer:
             return self.history
         if measured and self._state.epoch < epochs:
             self.net.normalization = statistics_of(train, loader)
-        for text in said:
+        for text in said if not self.rank else ():
             if not given.say(text):
                 warnings.warn(text, TrainingWarning, stacklevel=3)  # the warning points at the call of fit
-        fitting = Fitting(loader, epochs, validation, folder)
-        with deferred() as interrupted, self._calling(seam, fitting, states):
-            self._train(fitting, interrupted)
+        fitting = Fitting(loader, epochs, validation, folder, heeds_steps=bool(given.members))
+        with deferred() as interrupted:
+            agreed.wish = lambda: interrupted.number or (agreement.STOP if fitting.reason is not None else 0)
+            try:
+                with agreed.told(), self._calling(seam, fitting, states), agreed.told():
+                    self._train(fitting, interrupted)
+                agreed.meet(agreement.FIT)
+            finally:
+                agreed.wish = int
+        if agreed.heard > 0:  # a signal that another rank has got ends the training here too
+            interrupted.number = agreed.heard
         if shown is not None and fitting.outcome == "interrupted":
             shown.say(f"interrupted in epoch {self.epoch + 1}: fit with the same arguments goes on exactly there")
         interrupted.act()
         return self.history
+
+    def _parts(self) -> Callable[[tuple[int, ...], int], slice] | None:
+        """Return a function that says which samples of a batch this rank computes; None if it computes all."""
+        return None if self._agreement.ranks is None else self._engine.part
+
+    def _stops(self, fitting: Fitting, interrupted: Interruption) -> bool:
+        """Whether the training ends here: on all ranks after the step in which one of them has said so."""
+        if self._agreement.ranks is None:
+            return bool(interrupted) or fitting.reason is not None
+        return self._agreement.heard != 0
 
     def stop(self, reason: str) -> None:
         """End the training of :meth:`fit` after the present step, or after the present epoch if its steps are done.
@@ -818,13 +987,17 @@ class Trainer:
 
     def _train(self, fitting: Fitting, interrupted: Interruption) -> None:
         state, batches = self._state, len(fitting.loader)
-        while state.epoch < fitting.epochs and fitting.reason is None and not interrupted:
+        self._agreement.meet(agreement.EPOCH)
+        while state.epoch < fitting.epochs and not self._stops(fitting, interrupted):
             self._train_epoch(fitting, interrupted)
             if state.partial.batch == batches:
                 self._finish_epoch(fitting)
+                if not self._agreement.heard:
+                    self._agreement.meet(agreement.EPOCH)
         if state.epoch >= fitting.epochs:
             fitting.outcome = "completed"
-        elif fitting.reason is not None:
+        elif fitting.reason is not None or self._agreement.heard == agreement.STOP:
+            fitting.reason = fitting.reason or "another rank has stopped it"
             fitting.outcome = "stopped"
             within = f"within epoch {state.epoch + 1}" if state.partial.batch else f"after epoch {state.epoch}"
             self._callbacks.say(f"training ends {within}: {fitting.reason}")
@@ -847,7 +1020,8 @@ class Trainer:
             while ahead:
                 arriving, labels = ahead.popleft()
                 # a GPU computes while the next batch is fetched; on a CPU all cores are busy anyway
-                self._step(arriving(), labels, fetch if backend.prefetches else None, done)
+                samples = None if self._agreement.ranks is None else len(labels)
+                self._step(arriving(), labels, fetch if backend.prefetches else None, done, samples)
                 if not backend.prefetches:
                     fetch()
                 done.seconds = before + time.perf_counter() - begin
@@ -866,7 +1040,9 @@ class Trainer:
                         )
                     )
                     self._check_progress(state)
-                if interrupted or fitting.reason is not None:
+                if fitting.heeds_steps:  # what a callback says ends the training after this step, as in one process
+                    self._agreement.meet(agreement.EPOCH)
+                if self._stops(fitting, interrupted):
                     break
 
     def _finish_epoch(self, fitting: Fitting) -> None:
@@ -888,8 +1064,10 @@ class Trainer:
         last.partial.batch -= 1
         record["lr"] = rate_of(self.optimizer.schedule, last, self.history)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
+        record = self._agreement.of_first(record)  # the ranks have other clocks
         seam.epoch(record)
         self._check_progress(state)
+        record = self._agreement.of_first(record)
         with self.changing():
             self.history.append(record)
             state.epoch += 1
@@ -916,6 +1094,8 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint (safetensors): the network, the optimiser and the progress of training.
 
+        Collective: rank 0 writes it.
+
         Parameters
         ----------
         path : path
@@ -929,16 +1109,23 @@ class Trainer:
         from im2colnet.files import replace_file
         from im2colnet.training.checkpoint import divided, encode
 
-        self._check_network()
-        self._use_averages()
-        tensors, information = self._tensors(), self._information()
-        for name, state in self._states.items():
-            if kept := state():
-                arrays, information["callbacks"][name] = divided(name, kept)
-                tensors |= arrays
-        content, mark = encode(tensors, information)
-        replace_file(path, content)
-        self._marks.add(mark)
+        with self._agreement.collective(agreement.SAVE) as meet:
+            self._check_network()
+            self._use_averages()
+            meet(step=self._state.step)
+        self._complete()
+
+        def write() -> str:
+            tensors, information = self._tensors(), self._information()
+            for name, state in self._states.items():
+                if kept := state():
+                    arrays, information["callbacks"][name] = divided(name, kept)
+                    tensors |= arrays
+            content, mark = encode(tensors, information)
+            replace_file(path, content)
+            return mark
+
+        self._marks.add(self._agreement.on_first(write))
 
     def _tensors(self) -> dict[str, Any]:
         from im2colnet.training.checkpoint import NETWORK
@@ -978,9 +1165,15 @@ class Trainer:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], net: Network | None = None, backend: str | Backend | None = None
+        cls,
+        path: str | os.PathLike[str],
+        net: Network | None = None,
+        backend: str | Backend | None = None,
+        ranks: Any = None,
     ) -> Trainer:
         """Read a checkpoint and return its trainer, which continues as if training had never stopped.
+
+        Collective: every rank reads the file. The number of ranks may be another one than before.
 
         Parameters
         ----------
@@ -992,6 +1185,8 @@ class Trainer:
         backend : str or Backend, optional
             The backend of a network that has no parameters yet. Another one than that of a network that has is an
             error.
+        ranks : optional
+            As for the constructor.
 
         Returns
         -------
@@ -1002,6 +1197,20 @@ class Trainer:
         CheckpointError
             If the file is missing or damaged, or belongs to another network. The message lists what differs.
         """
+        agreed = Agreement(agreement.ranks_of(ranks))
+        with agreed.collective(agreement.LOAD) as meet:
+            trainer = cls._read(path, net, backend)
+            meet(checksum_of_the_checkpoint=zlib.crc32(repr(trainer._marks).encode()))
+        trainer._given_ranks = ranks
+        if agreed.ranks is not None:
+            trainer._agreement = agreed
+            trainer._engine = trainer._new_engine(trainer.shard)
+            agreed.compare(trainer._beginning())
+        return trainer
+
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str], net: Network | None, backend: str | Backend | None) -> Trainer:
+        """Return the trainer of a checkpoint, for this process alone."""
         from im2colnet.training import checkpoint
         from im2colnet.training.checkpoint import entry, rebuild_as
 
@@ -1046,6 +1255,7 @@ class Trainer:
                 clip_value=clip_value,
                 accumulate=accumulate,
                 groups=groups,
+                ranks="none",
             )
             trainer._state, trainer.history = progress, history
             net.inputs, net.normalization = _inputs(info.get("inputs")), info.get("normalization")

@@ -94,6 +94,7 @@ class Fitting:
     #: "completed", "stopped" (by ``trainer.stop``) or "interrupted" (Ctrl-C, SIGTERM); "failed" until it ends so
     outcome: str = "failed"
     reason: str | None = None  #: why ``trainer.stop`` was called
+    heeds_steps: bool = False  #: whether there are callbacks that may stop the training after a step
 
 
 class Callbacks:

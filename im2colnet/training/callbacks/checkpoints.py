@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from functools import partial
 from typing import Any
 
 from im2colnet.checks import whole
@@ -27,11 +28,11 @@ class Checkpoints(Callback):
         How often to write the checkpoint within an epoch: a number of steps, or a time such as "10 min".
     """
 
-    def __init__(self, directory: str | None, save_every: int | str | None = None) -> None:
+    def __init__(self, directory: str | os.PathLike[str] | None, save_every: int | str | None = None) -> None:
         self.steps, self.seconds = interval(save_every)
         if directory is None:
             raise ShapeError("save_every needs a folder to write checkpoints to: give fit(..., directory=...) too")
-        self.directory = directory
+        self.directory = os.fspath(directory)
 
     def start(self, trainer: Any) -> None:
         self._trainer, self._saved, self._when = trainer, trainer.steps, time.monotonic()
@@ -39,13 +40,13 @@ class Checkpoints(Callback):
     def step(self, progress: Progress) -> None:
         steps = self._trainer.steps - self._saved
         if (self.steps and steps >= self.steps) or (
-            self.seconds is not None and time.monotonic() - self._when >= self.seconds
+            self.seconds is not None and self._trainer.of_first(time.monotonic() - self._when >= self.seconds)
         ):
             self._save()
 
     def after_epoch(self, record: dict[str, float]) -> None:
         self._save()
-        write_metrics(self.directory, self._trainer.history)
+        self._trainer.on_first(partial(write_metrics, self.directory, self._trainer.history))
 
     def end(self) -> None:
         trainer = self._trainer
@@ -54,7 +55,8 @@ class Checkpoints(Callback):
             self._save()
 
     def _save(self) -> None:
-        self._trainer.save(check_free(self.directory, self._trainer.marks))
+        trainer = self._trainer
+        trainer.save(trainer.on_first(partial(check_free, self.directory, trainer.marks)))
         self._saved, self._when = self._trainer.steps, time.monotonic()
 
 
