@@ -67,18 +67,23 @@ def training_data(
     """
     from im2colnet.datasets.stream import Stream
 
+    def part(n: int) -> slice:
+        assert parts is not None
+        return parts(batches.example[0].shape[1:], n)
+
+    batches: Loader | Stream
+    wanted = None if parts is None else part
     given = callable(data) or (hasattr(data, "__iter__") and not hasattr(data, "__getitem__"))
     if given and transforms:
         raise ShapeError("augment is for a data set: change the images of batches before you give them, and augment=[]")
     if given:
-        batches: Stream = Stream(data, steps, part=parts and (lambda n: parts(batches.example[0].shape[1:], n)))
+        batches = Stream(data, steps, part=wanted)
         return batches.first, batches
     if steps is not None:
         raise ShapeError("steps is for batches, as of a generator: an epoch of a data set has all its images")
     dataset = as_dataset("train", data)
-    part = parts and (lambda n: parts(loader.example[0].shape[1:], n))
-    loader: Loader = make_loader(net, dataset, batch_size, seed, drop_last, transforms, part)
-    return dataset, loader
+    batches = make_loader(net, dataset, batch_size, seed, drop_last, transforms, wanted)
+    return dataset, batches
 
 
 def make_loader(
