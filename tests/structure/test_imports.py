@@ -31,6 +31,7 @@ HOST = {
     "parallel/ranks.py",
     "parallel/state.py",
     "testing",
+    "training/agreement.py",
     "weights.py",
 }
 #: what a training step can do without
