@@ -217,14 +217,18 @@ class Engine:
             loss, *counts = bound.metrics
             if loss - loss != 0:  # NaN or infinity
                 wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
-                raise NonFiniteError(
-                    f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged"
+                raise self._of_all(
+                    NonFiniteError(
+                        f"the loss is {loss}: try a lower learning rate{wider}; the parameters are unchanged"
+                    )
                 )
             if self._worker.refused:
                 self.changing = False
-                raise NonFiniteError(
-                    "the gradient holds NaN or infinity, or numbers too large to be squared, though the loss is finite:"
-                    " try a lower learning rate; the parameters are unchanged"
+                raise self._of_all(
+                    NonFiniteError(
+                        "the gradient holds NaN or infinity, or numbers too large to be squared, though the loss is"
+                        " finite: try a lower learning rate; the parameters are unchanged"
+                    )
                 )
             self._finish(bound)
             return loss, *_per_sample(counts, counted, name[1])
@@ -291,6 +295,12 @@ class Engine:
             failure = error
         if failure is not None or loss != loss:
             ranks.agree(failure)
+
+    def _of_all(self, error: Exception) -> Exception:
+        """Mark an error that every rank raises alike."""
+        if self._ranks is not None:
+            error.agreed = True  # type: ignore[attr-defined]
+        return error
 
     def _drain(self, name: Name, ranks: Ranks) -> bool:
         """Return whether the other ranks have learned that this one has failed."""
