@@ -249,7 +249,7 @@ def test_float16_leaves_out_a_gradient_that_overflows_on_one_rank(device):
 
 
 def test_a_device_divides_its_batch_among_any_ranks_alike(device):
-    """By default a device takes a batch as one shard; on ranks it takes eighths, as ``shard`` may say of one process."""
+    """By default a device takes a batch as one shard; on ranks it takes eighths, as one process can by ``shard``."""
     case = {"backend": device, "batches": (16, 16)}
     expected = trained(shard=2, **case)  # the stand-in compiles in one thread
     for size in 2, 3:
