@@ -6,6 +6,7 @@ These facts cost no import of MPI, and are known before the processes have met.
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from itertools import chain, repeat
 
@@ -35,31 +36,68 @@ LOCAL_RANKS = (
 )
 #: variables by which Slurm's srun joins processes to MPI; without one of them its tasks know nothing of each other
 SLURM_MPI = ("PMI_RANK", "PMI_FD", "PMIX_RANK", "PMI_CONTROL_PORT")
+#: the variable by which a rank of PMIx tells programs that it starts which process the rank is
+MARK = "IM2COLNET_RANK_PROCESS"
 
 
 @cache
 def launched() -> int:
-    """Return how many processes a launcher has started as the ranks of one MPI job; 1 without a launcher."""
-    return max(_numbers(SIZES) or [slurm_tasks() if _slurm_joins() else 1])
+    """Return how many processes a launcher has started as the ranks of one MPI job; 1 without a launcher.
+
+    A process that a rank has started, by multiprocessing or as a program, is not one of them.
+    """
+    return 1 if _started_by_a_rank() else _job_size()
 
 
 @cache
 def local_size() -> int:
     """Return how many of these ranks are on this machine; 1 if that is not known."""
     sizes = _numbers(LOCAL_SIZES) or [_slurm_tasks_here() if _slurm_joins() else 1]
-    return max(1, min(max(sizes), launched()))
+    return max(1, min(max(sizes), _job_size()))
 
 
 @cache
 def local_rank() -> int:
     """Return the number of this rank among those of this machine, from 0; 0 if it is not known."""
     ranks = _numbers(LOCAL_RANKS) or (_numbers(("SLURM_LOCALID",)) if _slurm_joins() else [])
-    return ranks[0] if ranks and launched() > 1 else 0
+    return ranks[0] if ranks and _job_size() > 1 else 0
 
 
 def slurm_tasks() -> int:
     """Return the number of tasks of srun's step; 1 outside a step, as in a batch script of a job with several tasks."""
     return max(_numbers(("SLURM_STEP_NUM_TASKS",)) or [1])
+
+
+def _job_size() -> int:
+    return max(_numbers(SIZES) or [slurm_tasks() if _slurm_joins() else 1])
+
+
+def mark() -> None:
+    """Let a program that this rank starts know that it is none, though it inherits the rank's variables."""
+    if rank := _rank_of_pmix():
+        os.environ[MARK] = f"{rank} {os.getpid()}"
+
+
+def _rank_of_pmix() -> str:
+    """Return the name of the job and the number of this rank, as Open MPI and Slurm's PMIx give them; empty without."""
+    return " ".join(os.environ[name] for name in ("PMIX_NAMESPACE", "PMIX_RANK") if name in os.environ)
+
+
+def _started_by_a_rank() -> bool:
+    """Return whether this process only inherits the variables of a rank."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        return True
+    rank, _, marked = os.environ.get(MARK, "").rpartition(" ")
+    if marked and rank == _rank_of_pmix() and marked != str(os.getpid()):
+        return True
+    try:
+        os.fstat(int(os.environ.get("PMI_FD", "")))  # the connection to MPICH's or Slurm's launcher is not handed on
+    except ValueError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _numbers(variables: tuple[str, ...]) -> list[int]:

@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from im2colnet.errors import ShapeError, TrainingWarning, WorkerError, install
-from im2colnet.launcher import launched, slurm_tasks
+from im2colnet.launcher import launched, mark, slurm_tasks
 from im2colnet.parallel.ranks import END, Ranks
 from im2colnet.settings import forbid_forks, set_own_cores
 
@@ -73,7 +73,7 @@ def resolve(given: Any = None) -> Ranks | None:
     if kind not in KINDS:
         what, more = (f"the environment variable {VARIABLE}", "") if given is None else ("ranks", " or a communicator")
         raise ShapeError(f"{what} must be one of {', '.join(KINDS)}{more}, got {kind!r}")
-    if kind == "auto" and launched() == 1:
+    if kind == "auto" and (launched() == 1 or job.is_forked()):
         job.warn_of_separate_tasks()
         return None
     return None if kind == "none" else job.world()
@@ -332,6 +332,10 @@ class Job:
         self.ranks.append(ranks)
         return ranks
 
+    def is_forked(self) -> bool:
+        """Return whether this process is a fork of a rank."""
+        return self._process not in (0, os.getpid())
+
     def warn_of_separate_tasks(self) -> None:
         """Warn once where srun has started several processes that MPI does not connect."""
         if slurm_tasks() > 1 and not self._warned:
@@ -350,6 +354,7 @@ class Job:
         """Let the job end if this process fails from now on."""
         if not self._process:
             self._process = os.getpid()
+            mark()
             self._show_before, sys.excepthook = sys.excepthook, self.show
             atexit.register(self.end)  # MPI is finalized after Python's functions for the end have run
 
@@ -375,7 +380,7 @@ class Job:
     def show(self, kind: Any, error: Any, trace: Any) -> None:
         """Show an error that nobody has caught, on one rank if all of them know it; else it is going to end the job."""
         agreed, first = getattr(error, "agreed", False), not any(ranks.rank for ranks in self.ranks)
-        if os.getpid() != self._process or first or not (agreed or isinstance(error, KeyboardInterrupt)):
+        if self.is_forked() or first or not (agreed or isinstance(error, KeyboardInterrupt)):
             self._show_before(kind, error, trace)
         if not agreed and os.getpid() == self._process:
             self.fail(error)

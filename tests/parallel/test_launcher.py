@@ -1,7 +1,11 @@
 """What a launcher's environment variables say, for the launchers that clusters have."""
 
+import os
+import subprocess
+import sys
+
 import pytest
-from starting import finish
+from starting import ROOT, finish
 
 from im2colnet import launcher
 
@@ -23,7 +27,7 @@ LAUNCHERS = {
     "PALS": {"PMI_SIZE": "8", "PMI_RANK": "6", "PALS_LOCAL_SIZE": "4", "PALS_LOCAL_RANKID": "2"},
     "srun --mpi=pmi2": {
         "PMI_SIZE": "8",
-        "PMI_FD": "9",
+        "PMI_FD": "2",
         "PMI_RANK": "6",
         "SLURM_STEP_NUM_TASKS": "8",
         "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
@@ -44,7 +48,15 @@ NAMES = {*launcher.SIZES, *launcher.LOCAL_SIZES, *launcher.LOCAL_RANKS, *launche
 @pytest.fixture
 def launched(monkeypatch):
     """What sets the variables of a launcher."""
-    for name in (*NAMES, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"):
+    for name in (
+        *NAMES,
+        launcher.MARK,
+        "PMIX_NAMESPACE",
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_NTASKS",
+        "SLURM_LOCALID",
+        "SLURM_STEP_TASKS_PER_NODE",
+    ):
         monkeypatch.delenv(name, raising=False)
 
     def forget():
@@ -88,6 +100,54 @@ ALONE = {
 def test_one_process(launched, name):
     launched(ALONE[name])
     assert (launcher.launched(), launcher.local_size(), launcher.local_rank()) == (1, 1, 0)
+
+
+CHILD = """
+import multiprocessing, subprocess, sys
+
+def show():
+    from im2colnet import launcher
+
+    print(launcher.launched(), launcher.local_size(), launcher.local_rank(), flush=True)
+
+if __name__ == "__main__":
+    show()
+    child = multiprocessing.get_context("spawn").Process(target=show)
+    child.start()
+    child.join()
+    if len(sys.argv) == 1:
+        subprocess.run([sys.executable, sys.argv[0], "again"])
+"""
+
+
+def test_what_a_rank_starts_is_no_rank(launched, tmp_path):
+    """But it has the same part of the machine. The connection to the launcher is closed in a program that it starts."""
+    (tmp_path / "script.py").write_text(CHILD)
+    launched({"PMI_RANK": "6", "PMI_SIZE": "8", "MPI_LOCALNRANKS": "4", "MPI_LOCALRANKID": "2"})
+    here, there = os.pipe()
+    try:
+        variables = {"PYTHONPATH": str(ROOT), "PMI_FD": str(there)}
+        command = [sys.executable, tmp_path / "script.py"]
+        done = subprocess.run(command, env=os.environ | variables, pass_fds=[there], capture_output=True, check=True)
+    finally:
+        os.close(here)
+        os.close(there)
+    assert done.stdout.decode().splitlines() == ["8 4 2", "1 4 2", "1 4 2", "1 4 2"]
+
+
+def test_what_a_rank_of_pmix_starts_is_no_rank(launched, monkeypatch):
+    """Its launcher's connection has a name, which programs inherit; a job that the rank starts has another name."""
+    variables = LAUNCHERS["Open MPI"] | {"PMIX_NAMESPACE": "job-1"}
+    launched(variables)
+    monkeypatch.setenv(launcher.MARK, "")
+    launcher.mark()
+    launched(variables)
+    assert launcher.launched() == 8
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    launched(variables)
+    assert (launcher.launched(), launcher.local_size(), launcher.local_rank()) == (1, 4, 2)
+    launched(variables | {"PMIX_NAMESPACE": "job-2"})
+    assert launcher.launched() == 8
 
 
 @pytest.mark.parametrize("tasks", ["", "4(x2", "x", "4,4"])

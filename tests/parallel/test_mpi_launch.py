@@ -81,7 +81,7 @@ def launched(monkeypatch):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(Communicator, "aborted", None)
     before = ic.get_workers()
-    for name in (mpi.VARIABLE, *launcher.SIZES, *launcher.SLURM_MPI, "SLURM_STEP_NUM_TASKS"):
+    for name in (mpi.VARIABLE, "PMI_FD", *launcher.SIZES, *launcher.SLURM_MPI, "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(mpi.TIMEOUT, "0")  # no thread
 
@@ -382,6 +382,7 @@ def test_a_fork_of_a_rank_is_not_guarded(launched, monkeypatch, capsys):
     mpi.world()
     monkeypatch.setattr(os, "getpid", lambda: -1)
     monkeypatch.setattr(Ranks, "meet", unexpected)
+    assert mpi.world() is None  # a fork must not use MPI
     failing(ValueError("of a child"), sys.excepthook)
     mpi.failed()
     made.end()

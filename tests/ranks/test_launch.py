@@ -58,6 +58,22 @@ print(ranks.meet(6))
         assert text == f"{rank // 2} 2 {numbers}\n[(6,), (6,)]\n"
 
 
+def test_a_program_that_a_rank_starts_is_no_rank():
+    """It inherits the launcher's variables, and would wait for ever for its own place in the job."""
+    script = """
+import subprocess, sys
+from im2colnet.parallel import mpi
+
+ranks = mpi.world()
+child = "from im2colnet.parallel import mpi; print('child', mpi.world())"
+done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, timeout=30)
+print(done.stdout, done.stderr)
+ranks.meet(1)
+"""
+    done = run(2, script=script)
+    assert done.out == ["child None\n \n"] * 2
+
+
 @pytest.mark.parametrize("late", [1, 2])
 def test_a_rank_that_ends_early_is_missed_by_those_that_go_on(late):
     """With sys.exit(0), which no launcher takes for a failure."""
