@@ -1,8 +1,9 @@
-"""Workers, and the communicators that join them.
+"""Workers and ranks, and the communicators that join them.
 
 Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
-only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do
-not depend on how many workers there are, to the last bit:
+only thing the program knows of parallelism. Workers are threads or forked processes of one process. Processes that MPI
+has started on one machine or several are *ranks*, and each of them has workers of its own. Sums over the shards are
+made along a *fixed binary tree*, so that they do not depend on how many ranks and workers there are, to the last bit:
 
     sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
 """

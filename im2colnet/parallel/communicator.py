@@ -1,11 +1,4 @@
-"""Workers, and the communicators that join them.
-
-Every worker runs the same program on its own shards of the batch and meets the others in a :class:`Communicator`, the
-only thing the program knows of parallelism. Sums over the shards are made along a *fixed binary tree*, so that they do
-not depend on how many workers there are, to the last bit:
-
-    sum of shards [i, i + 2d)  =  sum of [i, i + d)  +  sum of [i + d, i + 2d),      d = 1, 2, 4, ...
-"""
+"""Communicators: what a worker knows of the others, and how the workers of one process sum their shards."""
 
 from __future__ import annotations
 
