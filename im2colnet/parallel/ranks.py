@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -98,13 +97,12 @@ class Ranks:
         count, total = len(parts), _vector(out)
         of_ranks = nodes(count, self.size)
         mine = [_vector(parts[shard]) for shard in of_ranks[self.rank]]
-        with self._waits("the sums of the shards"):
-            for piece in _pieces(total, sum(map(len, of_ranks))):
-                if self._is_cube(count):
-                    total[piece] = mine[0][piece]
-                    self._double(total[piece])
-                else:
-                    self._add_all([node[piece] for node in mine], count, total[piece])
+        for piece in _pieces(total, sum(map(len, of_ranks))):
+            if self._is_cube(count):
+                total[piece] = mine[0][piece]
+                self._double(total[piece])
+            else:
+                self._add_all([node[piece] for node in mine], count, total[piece])
         _to_device(out, total)
         self.joins += 1
         return out
@@ -114,13 +112,12 @@ class Ranks:
         count, total = len(parts), _vector(out)
         of_ranks = nodes(count, self.size)
         mine = [_vector(parts[shard]) for shard in of_ranks[self.rank]]
-        with self._waits("the gradients of the shards"):
-            for piece in _pieces(total, sum(map(len, of_ranks))):
-                within = _within(piece, bounds)
-                if self._is_cube(count):
-                    self._halve(mine[0][piece], total[piece], within)
-                else:
-                    self._exchange([node[piece] for node in mine], count, total[piece], within)
+        for piece in _pieces(total, sum(map(len, of_ranks))):
+            within = _within(piece, bounds)
+            if self._is_cube(count):
+                self._halve(mine[0][piece], total[piece], within)
+            else:
+                self._exchange([node[piece] for node in mine], count, total[piece], within)
         own = slice(bounds[self.rank], bounds[self.rank + 1])
         _to_device(out.reshape(-1)[own], total[own])
         self.joins += 1
@@ -128,10 +125,12 @@ class Ranks:
     def all_gather(self, vector: Array, bounds: Sequence[int]) -> None:
         """Give every rank the other ranks' elements of a vector."""
         whole = _vector(vector)
-        with self._waits("the other ranks' part of a vector"):
-            for piece in _pieces(whole, 1):
-                sizes = [(stop - start) * whole.itemsize for start, stop in pairwise(_within(piece, bounds))]
-                self.comm.Allgatherv(None, [_as_bytes(whole[piece]), sizes])  # None: this rank's elements are in place
+        for piece in _pieces(whole, 1):
+            sizes = [(stop - start) * whole.itemsize for start, stop in pairwise(_within(piece, bounds))]
+            received = [_as_bytes(whole[piece]), sizes]
+            self._call(
+                "the others' part of a vector", self.comm.Allgatherv, None, received
+            )  # None: its own is in place
         _to_device(vector, whole)
         self.joins += 1
 
@@ -142,9 +141,10 @@ class Ranks:
     def _double(self, total: np.ndarray) -> None:
         """Sum every rank's array by exchanges with the ranks at the distances 1, 2, 4, ..."""
         other, d = self._scratch("got", total.shape, total.dtype), 1
+        sent, received = _as_bytes(total), _as_bytes(other)
         while d < self.size:
             partner = self.rank ^ d
-            self.comm.Sendrecv(_as_bytes(total), partner, 0, _as_bytes(other), partner, 0)
+            self._call("the sums of the shards", self.comm.Sendrecv, sent, partner, 0, received, partner, 0)
             np.add(*self._ordered(total, other, d), out=total)
             d *= 2
 
@@ -159,7 +159,8 @@ class Ranks:
         for row, node in zip(give, mine, strict=True):
             row[...] = node
         got = self._scratch("got", (sum(held), total.size), total.dtype)
-        self.comm.Allgatherv(_as_bytes(give), [_as_bytes(got), [k * total.nbytes for k in held]])
+        received = [_as_bytes(got), [k * total.nbytes for k in held]]
+        self._call("the sums of the shards", self.comm.Allgatherv, _as_bytes(give), received)
         total[...] = self._joined(got, count)
 
     def _halve(self, mine: np.ndarray, total: np.ndarray, bounds: Sequence[int]) -> None:
@@ -177,7 +178,8 @@ class Ranks:
                 sent = self._scratch("sent", (sum(part.stop - part.start for part in give),), mine.dtype)
                 np.concatenate([mine[part] for part in give], out=sent)
             got = self._scratch("got", (sum(part.stop - part.start for part in keep),), mine.dtype)
-            self.comm.Sendrecv(_as_bytes(sent), partner, 0, _as_bytes(got), partner, 0)
+            exchange = _as_bytes(sent), partner, 0, _as_bytes(got), partner, 0
+            self._call("the gradients of the shards", self.comm.Sendrecv, *exchange)
             start = 0
             for part in keep:
                 stop = start + part.stop - part.start
@@ -200,7 +202,9 @@ class Ranks:
                 np.concatenate([node[part] for part in elements for node in mine], out=sent)
         own = elements[self.rank]
         got = self._scratch("got", (sum(held), own.stop - own.start), total.dtype)
-        self.comm.Alltoallv(
+        self._call(
+            "the gradients of the shards",
+            self.comm.Alltoallv,
             [_as_bytes(sent), [len(mine) * size for size in sizes]],
             [_as_bytes(got), [k * sizes[self.rank] for k in held]],
         )
@@ -224,8 +228,7 @@ class Ranks:
         """
         if not self.ended:
             self._mine[0], self._mine[1 : len(numbers) + 1] = what, numbers
-            with self._waits("what they do next"):
-                self.comm.Allgather(self._mine, self._all)
+            self._call("what they do next", self.comm.Allgather, self._mine, self._all)
             if what != END:
                 self.ended = [rank for rank in range(self.size) if self._all[rank, 0] == END]
         if self.ended:
@@ -238,13 +241,11 @@ class Ranks:
 
     def texts(self, text: str | None) -> list[str | None]:
         """Return every rank's text."""
-        with self._waits("a text of each"):
-            return list(self.comm.allgather(text))
+        return list(self._call("a text of each", self.comm.allgather, text))
 
     def of_first(self, value: Any) -> Any:
         """Return the value of rank 0."""
-        with self._waits("a value of rank 0"):
-            return self.comm.bcast(value)
+        return self._call("a value of rank 0", self.comm.bcast, value)
 
     def agree(self, failure: BaseException | None = None) -> None:
         """Raise on every rank if any rank has failed; all such errors have an attribute ``agreed``.
@@ -262,8 +263,7 @@ class Ranks:
             kind = type(failure) if type(failure).__module__ == Im2colnetError.__module__ else WorkerError
             what = "".join(traceback.format_exception_only(failure)).partition("\n")[0]
             told = kind, what.removeprefix(f"{Im2colnetError.__module__}."), _traceback(failure)
-        with self._waits("whether all of them have succeeded"):
-            failures = self.comm.allgather(told)
+        failures = self._call("whether all of them have succeeded", self.comm.allgather, told)
         if failure is not None:
             raise _agreed(failure)
         for rank, failed in enumerate(failures):
@@ -275,12 +275,11 @@ class Ranks:
 
     # ------------------------------------------------------------------ waiting and memory
 
-    @contextmanager
-    def _waits(self, what: str) -> Iterator[None]:
-        """Within the block, say that this rank waits for the others."""
+    def _call(self, what: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of MPI, and say meanwhile what this rank waits for."""
         self.waiting = f"{self._doing}, {what}" if self._doing else what, time.monotonic()
         try:
-            yield
+            return method(*arguments)
         finally:
             self.waiting = None
 
@@ -358,11 +357,10 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1, copy=False).view("uint8")
 
 
-def _pieces(vector: np.ndarray, received: int) -> Iterator[slice]:
-    """Yield slices of a vector, such that a rank can receive them ``received`` times in one call of MPI."""
-    most = max(1, MOST_BYTES // (received * vector.itemsize))
-    for start in range(0, vector.size, most):
-        yield slice(start, min(start + most, vector.size))
+def _pieces(vector: np.ndarray, received: int) -> list[slice]:
+    """Return slices of a vector, such that a rank can receive them ``received`` times in one call of MPI."""
+    n, most = vector.size, max(1, MOST_BYTES // (received * vector.itemsize))
+    return [slice(start, min(start + most, n)) for start in range(0, n, most)]
 
 
 def _within(piece: slice, bounds: Sequence[int]) -> list[int]:
