@@ -128,9 +128,8 @@ class Ranks:
         for piece in _pieces(whole, 1):
             sizes = [(stop - start) * whole.itemsize for start, stop in pairwise(_within(piece, bounds))]
             received = [_as_bytes(whole[piece]), sizes]
-            self._call(
-                "the others' part of a vector", self.comm.Allgatherv, None, received
-            )  # None: its own is in place
+            # None is for what this rank sends: its elements are in their place
+            self._call("the other ranks' part of a vector", self.comm.Allgatherv, None, received)
         _to_device(vector, whole)
         self.joins += 1
 
