@@ -217,13 +217,15 @@ def taken(step: Callable[[], float], net: str, first_steps: int) -> Program:
     return losses, call
 
 
-def trained(net: str, threads: int) -> Program:
-    """Train with im2colnet."""
+def trained(net: str, threads: int, size: int = 1) -> Program:
+    """Train with im2colnet, on so many ranks."""
     from benchmarks.common import FIRST_STEPS
 
     start_host_backend()
     ic.set_num_threads(threads)
     trainer, (images, labels) = CASES[net].trainer(), CASES[net].data()
+    if (found := getattr(trainer, "rank_count", 1)) != size:
+        raise RuntimeError(f"the trainer has {found} ranks, not {size}")
     return taken(lambda: float(trainer.step(images, labels)), net, FIRST_STEPS + 1)
 
 
@@ -239,7 +241,7 @@ def workers(net: str) -> Program:
 
 def ranks(net: str) -> Program:
     """A rank, which is one process on one core."""
-    return trained(net, 1)
+    return trained(net, 1, SIZE)
 
 
 def ddp(net: str, layout: str) -> Program:
@@ -431,7 +433,7 @@ def step_rows(nets: Sequence[str], sides: Sequence[str]) -> scaling.Rows:
     for net in nets:
         samples, number = steps(net, tuple(sides)), 1 if quick() else STEPS[net]
         times = {side: min(map(samples.median, PROGRAMS[side])) / number for side in ("ranks", *sides)}
-        row = [f"{1e3 * times[side]:.3g}" if side in times else "n/a" for side in PROGRAMS]
+        row = [scaling.milliseconds(times[side]) if side in times else "n/a" for side in PROGRAMS]
         rows.append([net, *row, *(ratio_text(ratio(net, side, samples) if side in sides else None) for side in others)])
     return rows
 
