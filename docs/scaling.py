@@ -1,7 +1,7 @@
 """Write the tables and the picture of ``docs/scaling.md``: ``python docs/scaling.py``.
 
 They follow from ``docs/scaling.json``, the figures of one machine. ``python docs/scaling.py --measure`` measures them
-anew, on two idle cores in five minutes; it wants mpi4py, an MPI and PyTorch.
+anew, in some minutes on two idle cores; it wants mpi4py, an MPI and PyTorch.
 """
 
 import json
