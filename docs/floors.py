@@ -11,7 +11,7 @@ FLOORS = [
     (["network"], "what users hold: Sequential, Residual, Net, classes"),
     (["engine"], "binds a plan to memory and runs it on workers"),
     (["plan"], "steps, buffers, shards: no array is touched"),
-    (["graph", "functional"], "nodes, parameters, passes; layers and kernels on plain arrays"),
+    (["graph", "functional"], "nodes, parameters, passes; functions of plain arrays"),
     (["layers", "losses", "optim", "metrics", "parallel"], "what computes, in words of the contract"),
     (["backend", "datasets"], "the contract and its textbook kernels; data"),
     (["show"], "tables, progress, plots of plain data"),
