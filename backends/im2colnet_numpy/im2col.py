@@ -18,11 +18,12 @@ from operator import setitem
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from im2colnet.types import Call, Shape, Spec
+from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.epilogue import bias_spec, finish, spread
+from im2colnet_numpy.lanes import lanes_of
 from im2colnet_numpy.lowering import pixel_copy
-from im2colnet_numpy.rows import add_windows, as_weight, matrices_of, rows_of, start_windows
+from im2colnet_numpy.rows import as_weight, matrices_of, rows_of, sum_windows
 from im2colnet_numpy.tuning import Tuning
 
 
@@ -48,11 +49,12 @@ class Im2col:
         columns, outputs = Spec((self.tile * row,), dtype), Spec((self.tile * F * self.OW * N,), dtype)
         total = Spec((groups, F // groups, self.K), dtype)
         sums = [total, total if self.tile < self.OH else Spec((0,), dtype)]
+        lanes = lanes_of(C, (self.OH, F, self.OW, N), window, self.tile, dtype)
         self.scratch = {
             "conv2d": [padded, columns, outputs, bias_spec((self.OH, F, self.OW, N), dtype)],
             "conv2d_weight_grad": [padded, columns, outputs, *sums],
-            "conv2d_input_grad": [columns, outputs],
-            "conv2d_grads": [padded, columns, outputs, *sums],
+            "conv2d_input_grad": [columns, outputs, *lanes],
+            "conv2d_grads": [padded, columns, outputs, *sums, *lanes],
         }
 
     @staticmethod
@@ -101,12 +103,15 @@ class Im2col:
     ) -> Iterator[Call]:
         """Write ``col2im(wᵀ · dy)`` into dx (H, C, W, N)."""
         wt = matrices_of(w, self.G).swapaxes(1, 2)
-        yield from start_windows(self.window, dx)
-        for rows, columns, outputs in self._tiles(dy, *scratch):
-            yield self._take(dy, rows, outputs)
-            yield self.products.product(wt, outputs, columns)
-            windows = columns.reshape(self.G, *self.window.kernel, -1, rows.stop - rows.start, self.OW, self.N)
-            yield from add_windows(windows.transpose(4, 1, 2, 0, 3, 5, 6), rows.start, self.window, dx)
+        columns, outputs, *lanes = scratch
+
+        def tiles() -> Iterator[tuple[slice, np.ndarray, Call]]:
+            for rows, of_columns, of_outputs in self._tiles(dy, columns, outputs):
+                make = [self._take(dy, rows, of_outputs), self.products.product(wt, of_outputs, of_columns)]
+                windows = of_columns.reshape(self.G, *self.window.kernel, -1, rows.stop - rows.start, self.OW, self.N)
+                yield rows, windows.transpose(4, 1, 2, 0, 3, 5, 6), partial(run, make)
+
+        yield from sum_windows(self.window, tiles(), dx, lanes)
 
     def grads(
         self,
@@ -118,9 +123,9 @@ class Im2col:
         scratch: Sequence[np.ndarray],
     ) -> Iterator[Call]:
         """Write both gradients."""
-        yield from self.weight_grad(x, dy, dw, scratch)
-        _, columns, outputs, *_ = scratch
-        yield from self.input_grad(dy, w, dx, [columns, outputs])
+        padded, columns, outputs, total, part, *lanes = scratch
+        yield from self.weight_grad(x, dy, dw, [padded, columns, outputs, total, part])
+        yield from self.input_grad(dy, w, dx, [columns, outputs, *lanes])
 
     def _tiles(
         self, y: np.ndarray, columns: np.ndarray, outputs: np.ndarray

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from im2colnet.types import Call
+from im2colnet.types import Call, Shape, Spec
 from im2colnet.window import Window
 from im2colnet_numpy.lowering import copies_pixels, pixel_copy
 
@@ -63,3 +63,13 @@ class Lanes:
             columns = x[:, :, first :: self.stride][:, :, : max(0, lanes.shape[3] - place)]
             if columns.size:
                 yield lanes[: len(x), :, lane, place : place + columns.shape[2]], columns
+
+
+def lanes_of(C: int, y: Shape, window: Window, rows: int, dtype: str) -> list[Spec]:
+    """Return what holds the lanes of images of C channels that ``rows`` rows of windows read, if lanes pay.
+
+    ``y`` is the shape (OH, F, OW, N) of what a kernel makes of all windows.
+    """
+    (_, _, OW, N), lanes = y, Lanes(window)
+    read = (rows - 1) * window.stride[0] + window.extent[0]
+    return [Spec((read, C, *lanes.shape(OW), N), dtype)] if lanes.pay(N, dtype) else []

@@ -15,7 +15,7 @@ from im2colnet.backend.pooling import Pooling, position_type
 from im2colnet.types import Call, Spec
 from im2colnet.window import Meeting, Pair, Tap, Window
 from im2colnet_numpy.activation import as_bits
-from im2colnet_numpy.lanes import Lanes
+from im2colnet_numpy.lanes import Lanes, lanes_of
 
 Array = np.ndarray
 
@@ -26,29 +26,19 @@ def _tile(backend: Any, y: Spec) -> tuple[int, ...]:
     return max(1, min(OH, backend.tuning.tile_bytes // 4 // (prod(row) * np.dtype(y.dtype).itemsize))), *row
 
 
-def _lanes(y: Spec, window: Window, rows: int) -> list[Spec]:
-    """Return what holds :class:`Lanes` of ``rows`` rows of images that are pooled to ``y``, if they pay."""
-    (_, C, OW, N), lanes = y.shape, Lanes(window)
-    return [Spec((rows, C, *lanes.shape(OW), N), y.dtype)] if lanes.pay(N, y.dtype) else []
-
-
-def _rows_read(window: Window, rows: int) -> int:
-    """Return how many rows of images are read for ``rows`` rows of the output, at most."""
-    return (rows - 1) * window.stride[0] + window.extent[0]
-
-
 def _maximum(backend: Any, x: Spec, window: Window, positions: Spec | None = None) -> list[Spec]:
     _, C, W, N = x.shape
     y = backend.max_pool2d.result(x, window)
     tile = _tile(backend, y)
-    higher = _lanes(y, window, tile[0]) or [Spec((tile[0], C, W, N), x.dtype)]
+    lanes = lanes_of(C, y.shape, window, tile[0], x.dtype)
+    higher = Spec((tile[0], *lanes[0].shape[1:]) if lanes else (tile[0], C, W, N), x.dtype)
     masks = [] if positions is None else [Spec(tile, "bool")] * 2
-    return [*higher, *masks, *_lanes(y, window, _rows_read(window, tile[0]))]
+    return [higher, *masks, *lanes]
 
 
 def _gradient(backend: Any, x: Any, y: Any, dy: Spec, window: Window, positions: Spec | None = None) -> list[Spec]:
     tile = _tile(backend, dy)
-    mask, lanes = Spec(tile, "bool"), _lanes(dy, window, _rows_read(window, tile[0]))
+    mask, lanes = Spec(tile, "bool"), lanes_of(dy.shape[1], dy.shape, window, tile[0], dy.dtype)
     if not window.overlaps and positions is None:
         return [mask, mask]
     found = [] if positions else [Spec(dy.shape, position_type(window)), mask]

@@ -10,7 +10,7 @@ since ``Σ x·dx`` and ``Σ y·dy`` are the same function of the weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from operator import setitem
 
@@ -19,6 +19,7 @@ import numpy as np
 from im2colnet.types import Call, Shape, Spec, run
 from im2colnet.window import Window
 from im2colnet_numpy.epilogue import bias_spec, finish, spread
+from im2colnet_numpy.lanes import Lanes, lanes_of
 from im2colnet_numpy.locality import finite_weight, unless
 from im2colnet_numpy.lowering import Lowering
 from im2colnet_numpy.products import Products
@@ -62,8 +63,9 @@ class Rows:
         #: output rows whose ``wᵀ · dy`` is made at a time
         self.step = max(1, min(lowering.OH, tuning.tile_bytes // (row * np.dtype(dtype).itemsize)))
         self.columns = Spec((groups, self.step, lowering.K, y[2] * y[3]) if not lowering.direct else (0,), dtype)
+        self.column_scratch = [self.columns, *lanes_of(x[1], y, window, self.step, dtype)]
         if not self.flipped:
-            self.scratch["conv2d_input_grad"] = [self.columns]
+            self.scratch["conv2d_input_grad"] = self.column_scratch
 
     def conv2d(
         self,
@@ -140,7 +142,7 @@ class Rows:
         """Write dx again if the weight is not finite: the convolution has multiplied it by the padding of dy."""
 
         def textbook() -> None:
-            run(self._input_grad_columns(dy, w, dx, np.empty(*self.columns)))
+            run(self._input_grad_columns(dy, w, dx, *(np.empty(*spec) for spec in self.column_scratch)))
 
         yield unless(partial(finite_weight, w), textbook)
 
@@ -153,15 +155,19 @@ class Rows:
         per_group = w.reshape(G, F, C, *kernel)[:, :, :, ::-1, ::-1]
         return partial(setitem, flipped.reshape(G, C, *kernel, F), ..., per_group.transpose(0, 2, 3, 4, 1))
 
-    def _input_grad_columns(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray) -> Iterator[Call]:
+    def _input_grad_columns(
+        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, columns: np.ndarray, *lanes: np.ndarray
+    ) -> Iterator[Call]:
         (OH, _, OW, N), G = dy.shape, self.G
         wt, rows = matrices_of(w, G)[:, None].swapaxes(2, 3), rows_of(dy, G)  # (G, 1, K, F/G)
-        yield from start_windows(self.window, dx)
-        for r in range(0, OH, self.step):
-            m = min(self.step, OH - r)
-            yield self.products.product(wt, rows[:, r : r + m], columns[:, :m])
-            windows = columns[:, :m].reshape(G, m, *self.window.kernel, -1, OW, N)
-            yield from add_windows(windows.transpose(1, 2, 3, 0, 4, 5, 6), r, self.window, dx)
+
+        def tiles() -> Iterator[tuple[slice, np.ndarray, Call]]:
+            for r in range(0, OH, self.step):
+                m = min(self.step, OH - r)
+                windows = columns[:, :m].reshape(G, m, *self.window.kernel, -1, OW, N).transpose(1, 2, 3, 0, 4, 5, 6)
+                yield slice(r, r + m), windows, self.products.product(wt, rows[:, r : r + m], columns[:, :m])
+
+        yield from sum_windows(self.window, tiles(), dx, lanes)
 
 
 def rows_of(images: np.ndarray, G: int) -> np.ndarray:
@@ -181,26 +187,42 @@ def as_weight(matrices: np.ndarray, dw: np.ndarray) -> Call:
     return partial(setitem, by_group, ..., matrices.reshape(by_group.shape))
 
 
-def start_windows(window: Window, x: np.ndarray) -> Iterator[Call]:
-    """Write zeros to the images x, before windows are added, unless all of it will be copied from them."""
-    if not window.tiles((x.shape[0], x.shape[2])):
-        yield partial(x.fill, 0)
+def sum_windows(
+    window: Window, tiles: Iterable[tuple[slice, np.ndarray, Call]], x: np.ndarray, lanes: Sequence[np.ndarray]
+) -> Iterator[Call]:
+    """Write the images x that windows are of, where these overlap their sum, a tile of output rows at a time.
 
-
-def add_windows(windows: np.ndarray, r: int, window: Window, x: np.ndarray) -> Iterator[Call]:
-    """Add windows (m, KH, KW, G, C/G, OW, N) of output rows r to r + m to the images x that they are of.
-
-    :func:`start_windows` goes before the first of them. Windows that do not overlap are copied, in half the time.
+    A tile is its rows, their windows (m, KH, KW, G, C/G, OW, N), and the call that makes these. Scratch ``lanes``, of
+    :func:`lanes_of`, is where tiles are added up, if that is faster than in x itself. Windows that do not overlap are
+    copied, in half the time.
     """
-    (H, _, W, N), (m, _, _, G, C, _, _) = x.shape, windows.shape
-    images = x.reshape(H, G, C, W, N)
-    for i, j, (orows, _, ocols), (irows, _, icols) in window.pairs((H, W)):
-        lo, hi = max(orows.start, r), min(orows.stop, r + m)
-        if hi > lo:
-            first = irows.start + (lo - orows.start) * irows.step
-            target = images[first : first + (hi - lo - 1) * irows.step + 1 : irows.step, :, :, icols]
-            part = windows[lo - r : hi - r, i, j, :, :, ocols]
-            yield partial(np.add, target, part, target) if window.overlaps else partial(setitem, target, ..., part)
+    (H, _, W, _), columns = x.shape, Lanes(window)
+    if not lanes and not window.tiles((H, W)):
+        yield partial(x.fill, 0)
+    above = 0  # rows before this one are written
+    for rows, windows, make in tiles:
+        yield make
+        its, inputs = window.band(rows, H) or (None, slice(0))
+        if its is None:
+            continue
+        target = pixels = x[inputs]
+        if lanes:
+            target, kept = lanes[0][: len(pixels)], max(0, above - inputs.start)
+            yield from columns.set_apart(pixels[:kept], target[:kept])
+            yield partial(target[kept:].fill, 0)
+        for i, j, (outputs, _, taken), met in its.pairs((len(pixels), W)):
+            part = windows[outputs, i, j, :, :, taken]
+            by_group = columns.at(target, met).reshape(part.shape)
+            yield (
+                partial(np.add, by_group, part, by_group) if window.overlaps else partial(setitem, by_group, ..., part)
+            )
+        if lanes:
+            yield from columns.bring_back(target, pixels)
+            if above < inputs.start:
+                yield partial(x[above : inputs.start].fill, 0)
+            above = inputs.stop
+    if lanes and above < H:
+        yield partial(x[above:].fill, 0)
 
 
 class RowSum:
