@@ -84,7 +84,7 @@ def launcher() -> list[str]:
         if there:
             raise (RuntimeError if "mpi" in required() else NotHere)(reason)
     version = subprocess.run([str(path), "--version"], capture_output=True, text=True, check=True).stdout
-    return [str(path), *(["--oversubscribe"] if "OpenRTE" in version or "Open MPI" in version else []), "-n", str(SIZE)]
+    return [str(path), *([] if "HYDRA" in version else ["--oversubscribe"]), "-n", str(SIZE)]
 
 
 # A side: processes that measure when they are told to ---------------------------------------------------------------
