@@ -76,7 +76,10 @@ def resolve(given: Any = None) -> Ranks | None:
     if kind == "auto" and (launched() == 1 or job.is_forked()):
         job.warn_of_separate_tasks()
         return None
-    return None if kind == "none" else job.world()
+    if kind == "none":
+        job.independent = True
+        return None
+    return job.world()
 
 
 def world() -> Ranks | None:
@@ -266,7 +269,11 @@ class Job:
     ----------
     ranks : list of Ranks
         Those of the whole job and of other communicators, in the order in which they were made.
+    independent : bool
+        Whether a training has asked for no ranks: a failure before the ranks have met does not concern the others then.
     """
+
+    independent = False
 
     def __init__(self) -> None:
         self.ranks: list[Ranks] = []
@@ -374,7 +381,7 @@ class Job:
 
     def fail(self, error: BaseException | None) -> None:
         """Note that this rank has failed, and that the others do not know."""
-        if self._process == os.getpid():
+        if self._process == os.getpid() and (self.ranks or not self.independent):
             self._code = 130 if isinstance(error, KeyboardInterrupt) else 1
 
     def show(self, kind: Any, error: Any, trace: Any) -> None:

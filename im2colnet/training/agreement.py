@@ -190,7 +190,7 @@ class Agreement:
 def ranks_of(given: Any) -> Ranks | None:
     """Return the ranks that a trainer's argument ``ranks`` stands for; without a launcher MPI is not imported."""
     kind = os.environ.get("IM2COLNET_RANKS") or "auto" if given is None else given
-    if isinstance(kind, str) and (kind == "none" or (kind == "auto" and launched() == slurm_tasks() == 1)):
+    if isinstance(kind, str) and kind in ("auto", "none") and launched() == slurm_tasks() == 1:
         return None
     from im2colnet.parallel import mpi
 

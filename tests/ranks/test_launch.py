@@ -40,6 +40,25 @@ def test_independent_processes_share_the_cores_too():
     assert done.out == [f"{max(1, len(os.sched_getaffinity(0)) // 2)} False\n"] * 2
 
 
+def test_a_failure_of_one_of_several_independent_trainings_leaves_the_others_alone():
+    script = """
+import os, time
+import im2colnet as ic
+
+net = ic.Sequential([ic.Flatten(), ic.Linear(4, 2)])
+trainer = ic.Trainer(net, optimizer=ic.SGD(0.1), ranks="none")
+if (os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]) == "1":
+    raise ValueError("of one training")
+time.sleep(1)
+print("done")
+"""
+    done = run(2, script=script, code=None)
+    assert "of one training" in done.err[1]
+    assert "Terminated" not in done.told
+    if done.mpi == "mpich":  # Open MPI's launcher ends a job whose processes fail
+        assert done.out[0] == "done\n"
+
+
 def test_a_communicator_of_some_ranks():
     script = """
 from mpi4py import MPI
