@@ -13,6 +13,15 @@ from itertools import chain, repeat
 #: variables that hold the number of processes of a job: Open MPI; MPICH, Intel MPI and ``srun --mpi=pmi2``; MVAPICH;
 #: IBM's jsrun
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "MVP_COMM_WORLD_SIZE", "JSM_NAMESPACE_SIZE")
+#: variables that hold the number of this process in the job, from 0
+RANKS = (
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+    "PMIX_RANK",
+    "MV2_COMM_WORLD_RANK",
+    "MVP_COMM_WORLD_RANK",
+    "JSM_NAMESPACE_RANK",
+)
 #: variables that hold the number of this job's processes on this machine; PALS is Cray's launcher
 LOCAL_SIZES = (
     "OMPI_COMM_WORLD_LOCAL_SIZE",
@@ -47,6 +56,13 @@ def launched() -> int:
     A process that a rank has started, by multiprocessing or as a program, is not one of them.
     """
     return 1 if _started_by_a_rank() else _job_size()
+
+
+@cache
+def rank() -> int:
+    """Return the number of this process in the job, from 0; 0 without a launcher, or if it is not known."""
+    ranks = _numbers(RANKS) or (_numbers(("SLURM_PROCID",)) if _slurm_joins() else [])
+    return ranks[0] if ranks and launched() > 1 else 0
 
 
 @cache

@@ -33,6 +33,7 @@ def add_command(
     examples: str,
     operands: str = "",
     more: str = "",
+    collective: bool = False,
 ) -> argparse.ArgumentParser:
     """Add a command and return its parser, to which its arguments are added.
 
@@ -50,6 +51,8 @@ def add_command(
         The arguments that are no options, for the line of usage.
     more : str
         Text that follows the examples.
+    collective : bool
+        Whether the ranks of an MPI job do the work together. Of another command rank 0 alone does the work.
     """
     parser = commands.add_parser(
         name,
@@ -59,7 +62,7 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n" + textwrap.indent(textwrap.dedent(examples).strip(), "  ") + more,
     )
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=run, parser=parser, collective=collective)
     return parser
 
 

@@ -14,13 +14,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from im2colnet import interrupt, startup
 from im2colnet.backend.registry import get_backend, use_backend
-from im2colnet.cli import commands
+from im2colnet.cli import commands, ranks
 from im2colnet.cli.arguments import Commands, UsageError
 from im2colnet.cli.report import Report
 from im2colnet.errors import Im2colnetError, InputWarning, TrainingWarning, WorkerWarning
@@ -65,33 +65,43 @@ def run(argv: Sequence[str] | None = None) -> int:
         try:
             if closed:
                 raise OutputError(f"stdout is closed; redirect it to a file, or to {os.devnull}")
-            code = _run(parser, given)
-            sys.stdout.flush()
-            return code
-        except OutputError as error:
-            terminal.discard()
-            if isinstance(error.__cause__, BrokenPipeError):  # the reader, such as head, has enough
-                return 1
-            return _failed(f"cannot write the output: {error}")
-        except KeyboardInterrupt as error:
-            _say(error, "im2colnet: interrupted")
-            return startup.CODE
-        except interrupt.Terminated as error:
-            _say(error, "im2colnet: ended by SIGTERM")
-            return int(error.code or 1)
-        except Im2colnetError as error:
-            out_of_memory = isinstance(error, MemoryError)
-            return _failed(f"out of memory: {error}; {SAVE_MEMORY}" if out_of_memory else str(error))
-        except MemoryError as error:
-            return _failed(f"out of memory{f' ({error})' * bool(str(error))}: {SAVE_MEMORY}")
-        except OSError as error:
-            what = error.strerror or str(error)
-            if error.errno == errno.ENOMEM:
-                return _failed(f"out of memory ({what}): {SAVE_MEMORY}")
-            return _failed(what if error.filename is None else f"{error.filename}: {what}")
-        except (Exception, SystemExit) as error:  # a plug-in may raise SystemExit
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            return _failed(f"{FAULT}: {what}. Set {DEBUG}=1 to see where, and report it")
+            with ranks.only_first_speaks():
+                code = _run(parser, given)
+                sys.stdout.flush()
+                return code
+        except BaseException as error:
+            with ranks.only_first_speaks() if ranks.agreed(error) else nullcontext():
+                return _outcome(error)
+
+
+def _outcome(failure: BaseException) -> int:
+    """Say why a command has failed; return the exit code."""
+    try:
+        raise failure
+    except OutputError as error:
+        terminal.discard()
+        if isinstance(error.__cause__, BrokenPipeError):  # the reader, such as head, has enough
+            return 1
+        return _failed(f"cannot write the output: {error}")
+    except KeyboardInterrupt as error:
+        _say(error, "im2colnet: interrupted")
+        return startup.CODE
+    except interrupt.Terminated as error:
+        _say(error, "im2colnet: ended by SIGTERM")
+        return int(error.code or 1)
+    except Im2colnetError as error:
+        out_of_memory = isinstance(error, MemoryError)
+        return _failed(f"out of memory: {error}; {SAVE_MEMORY}" if out_of_memory else str(error))
+    except MemoryError as error:
+        return _failed(f"out of memory{f' ({error})' * bool(str(error))}: {SAVE_MEMORY}")
+    except OSError as error:
+        what = error.strerror or str(error)
+        if error.errno == errno.ENOMEM:
+            return _failed(f"out of memory ({what}): {SAVE_MEMORY}")
+        return _failed(what if error.filename is None else f"{error.filename}: {what}")
+    except (Exception, SystemExit) as error:  # a plug-in may raise SystemExit
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _failed(f"{FAULT}: {what}. Set {DEBUG}=1 to see where, and report it")
 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
@@ -103,8 +113,12 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
         args.given = [*argv]
     except SystemExit as exit:  # argparse: 0 after --help, 2 after wrong usage
         return int(exit.code or 0)
+    if not args.collective and ranks.rank():
+        return 0
     try:
-        with _machine(args), _warnings_in_one_line():
+        with _warnings_in_one_line(), ranks.collective() if args.collective else ranks.alone(), ExitStack() as held:
+            with ranks.together():
+                held.enter_context(_machine(args))
             report: Report = args.run(args)
             print(json.dumps(report.facts, indent=2) if args.json else report.text(terminal.columns(sys.stdout)))
             return _failed(report.error) if report.error else report.code

@@ -121,7 +121,7 @@ def beginning(args: argparse.Namespace, images: Dataset) -> Beginning:
         model = args.model or default_model(images)
         return Beginning(make_model(args, model, images), model, model, "")
     path = checkpoint_of(args.init_from)
-    before, record = Trainer.load(path).net, RunRecord.beside(path)
+    before, record = Trainer.load(path, ranks="none").net, RunRecord.beside(path)
     if before.inputs is not None:
         before.inputs.compare_kind(images.name, images.images.dtype.name == "uint8")
     last, seed = _last_layer(before), args.seed or 0

@@ -124,11 +124,14 @@ def as_trained_on(net: Network, data: Dataset) -> Dataset:
     return named_as_trained(net, data)
 
 
-def outputs_of(net: Network, images: np.ndarray) -> np.ndarray:
-    """Return what the network gives for images; raise if there are none, or it gives numbers that are not finite."""
+def outputs_of(by: Network | Trainer, images: np.ndarray) -> np.ndarray:
+    """Return what the network gives for images; raise if there are none, or it gives numbers that are not finite.
+
+    That of a trainer is computed by all ranks together, that of a network by this process.
+    """
     if not len(images):
         raise DataError(f"there are no images: the array is empty, of shape {images.shape}")
-    outputs = np.asarray(net.predict(images, scores=True))
+    outputs = np.asarray(by.predict(images, scores=True))
     if not np.isfinite(outputs).all():
         raise NonFiniteError("the network's output holds NaN or infinity: its parameters are not usable")
     return outputs

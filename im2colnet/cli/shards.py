@@ -1,4 +1,4 @@
-"""How a batch is divided among those who compute it: what the head of a training says."""
+"""How a batch is divided among those who compute it, and who has nothing to do."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from im2colnet.parallel import get_num_threads
 from im2colnet.text import count
 from im2colnet.training.trainer import Trainer
 
+LARGE = 1 << 14  #: a batch of so many images has shards of the largest size
+
 
 def shards_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
-    """Say how a batch of images is divided, such as "64 images in 2 shards on 2 of 4 workers".
+    """Say how a batch of images is divided, such as "256 images in 8 shards on 4 ranks x 2 workers".
 
     Parameters
     ----------
@@ -20,7 +22,54 @@ def shards_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
     shape : (C, H, W)
         The shape of an image.
     """
-    shards = trainer.net.plan(batch, shape, shard=trainer.shard).count
-    workers = get_num_threads() if trainer.net.backend.threads else 1
-    busy = f"{shards} of " if shards < workers else ""
-    return f"{count(batch, 'image')} in {count(shards, 'shard')} on {busy}{count(workers, 'worker')}"
+    shards, workers = len(_sizes(trainer, batch, shape)), _workers(trainer)
+    most = -(-shards // trainer.rank_count)  # of a rank
+    busy = f"{most} of " if most < workers else ""
+    return (
+        f"{count(batch, 'image')} in {count(shards, 'shard')} on {ranks_text(trainer.rank_count)}"
+        f"{busy}{count(workers, 'worker')}"
+    )
+
+
+def ranks_text(ranks: int) -> str:
+    """Return what is said of several ranks before the workers of each, and nothing of one."""
+    return f"{ranks} ranks x " if ranks > 1 else ""
+
+
+def idle_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
+    """Say which ranks, or workers of ranks, have nothing to do, and with which numbers they would; empty if all have.
+
+    Parameters
+    ----------
+    trainer, batch, shape
+        See :func:`shards_text`.
+    """
+    ranks, workers = trainer.rank_count, _workers(trainer)
+    if ranks == 1:
+        return ""
+    shards = len(_sizes(trainer, batch, shape))
+    many, who = (ranks, "ranks") if shards < ranks else (ranks * workers, "workers")
+    if shards >= many:
+        return ""
+    fits = []
+    if many <= batch:
+        shard = -(-batch // many)
+        fits.append(f"--shard {shard if -(-batch // shard) == many else batch // many}")
+    largest = max(_sizes(trainer, LARGE, shape))
+    if largest < LARGE:  # or the whole batch is one shard, as on a GPU
+        fits.append(f"--batch-size {many * largest}")
+    idle = f"{many - shards} of {many} {who} {'has' if many - shards == 1 else 'have'} nothing to do"
+    return (
+        f"{idle}: a batch of {count(batch, 'image')} makes {count(shards, 'shard')}. All have work with"
+        f" {' or '.join(fits)}, but that is another training, whose result has other last digits; the number of ranks"
+        " changes nothing in the result"
+    )
+
+
+def _sizes(trainer: Trainer, batch: int, shape: Sequence[int]) -> list[int]:
+    return trainer.net.plan(batch, shape, shard=trainer.shard).sizes
+
+
+def _workers(trainer: Trainer) -> int:
+    """Return the largest number of workers of a rank."""
+    return get_num_threads() if trainer.net.backend.threads else 1

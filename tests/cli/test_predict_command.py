@@ -196,9 +196,9 @@ def test_predict_takes_a_folder(run, folder, trained, digits):
 
 def test_predict_many_images(run, folder, trained, digits, monkeypatch):
     """In batches: the network never gets all images at once, and the file is the same."""
-    seen, predict = [], ic.Network.predict
+    seen, predict = [], Trainer.predict
     monkeypatch.setattr(
-        ic.Network, "predict", lambda net, x, scores=False: (seen.append(len(x)), predict(net, x, scores))[1]
+        Trainer, "predict", lambda by, x, scores=False: (seen.append(len(x)), predict(by, x, scores))[1]
     )
     np.save("many.npy", digits[:300])
     out, _ = run("predict", trained, "many.npy", "--out", "p.npy")
@@ -252,12 +252,12 @@ def test_a_file_is_whole_or_not_written(run, folder, trained, digits, monkeypatc
     np.save("many.npy", digits[:300])
     Path("p.csv").write_text("old")
 
-    def predict(net, images, scores):
+    def predict(trainer, images, scores):
         if len(images) < 256:
             raise KeyboardInterrupt
         return np.zeros((len(images), 10), np.float32)
 
-    monkeypatch.setattr(ic.Network, "predict", predict)
+    monkeypatch.setattr(Trainer, "predict", predict)
     run("predict", trained, "many.npy", "--out", "p.csv", code=130)
     assert Path("p.csv").read_text() == "old"
     assert sorted(path.name for path in folder.iterdir()) == ["many.npy", "p.csv"]

@@ -25,6 +25,7 @@ def register(commands: Commands) -> None:
         {VARIABLE}=cupy im2colnet doctor
         mpiexec -n 2 im2colnet doctor
         """,
+        collective=True,
     )
     add_machine(parser)
 

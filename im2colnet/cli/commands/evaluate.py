@@ -21,6 +21,7 @@ from im2colnet.cli.arguments import (
 )
 from im2colnet.cli.data import load_for
 from im2colnet.cli.networks import as_trained_on, outputs_of
+from im2colnet.cli.ranks import by_first, together
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.datasets.dataset import Dataset
@@ -56,6 +57,7 @@ def register(commands: Commands) -> None:
         "\n  precision  the part of what was taken for a class that is of this class; 0 if nothing was"
         "\n  F1         their harmonic mean"
         "\nits last row has the sums, and the means over the classes",
+        collective=True,
     )
     add_checkpoint(parser)
     group = parser.add_argument_group("pictures of a classifier's mistakes (these need Matplotlib)")
@@ -73,32 +75,40 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Measure a checkpoint on the held-out images of a data set."""
-    if args.confusion or args.mistakes:
-        need_matplotlib("--confusion and --mistakes")
-    args.checkpoint = checkpoint_of(args.checkpoint)
+    with together():
+        if args.confusion or args.mistakes:
+            need_matplotlib("--confusion and --mistakes")
+        args.checkpoint = checkpoint_of(args.checkpoint)
     trainer = Trainer.load(args.checkpoint)
-    net, record = trainer.net, RunRecord.beside(args.checkpoint)
-    held_out = as_trained_on(net, load_for(args, record, net)[1])
-    if (args.confusion or args.mistakes) and not held_out.classes:
-        raise UsageError(f"--confusion and --mistakes are for classifiers, but {held_out.name} has targets")
+    with together():
+        net, record = trainer.net, RunRecord.beside(args.checkpoint)
+        held_out = as_trained_on(net, load_for(args, record, net)[1])
+        if (args.confusion or args.mistakes) and not held_out.classes:
+            raise UsageError(f"--confusion and --mistakes are for classifiers, but {held_out.name} has targets")
     facts = {
         "checkpoint": args.checkpoint,
         "data": held_out.name,
         "images": len(held_out),
-        **evaluation(trainer.loss, held_out, outputs_of(net, held_out.images)),
+        **evaluation(trainer.loss, held_out, outputs_of(trainer, held_out.images)),
         "backend": net.backend.name,
         "threads": get_num_threads(),
-        "files": [],
     }
+    facts["files"] = by_first(lambda: save_pictures(args, facts, held_out, net))
+    return Report(facts, describe)
+
+
+def save_pictures(args: argparse.Namespace, facts: dict[str, Any], data: Dataset, net: Network) -> list[str]:
+    """Draw what the arguments ask for; return the names of the files."""
+    files = []
     if args.confusion:
         from im2colnet.show.plots import save_confusion
 
         matrix = facts["confusion_matrix"]
-        save_confusion(matrix, class_names(held_out.classes, len(matrix)), args.confusion)
-        facts["files"].append(args.confusion)
+        save_confusion(matrix, class_names(data.classes, len(matrix)), args.confusion)
+        files.append(args.confusion)
     if args.mistakes:
-        facts["files"] += save_mistakes(args.mistakes, facts["mistakes"], held_out, net)
-    return Report(facts, describe)
+        files += save_mistakes(args.mistakes, facts["mistakes"], data, net)
+    return files
 
 
 def save_mistakes(folder: str, mistakes: list[dict[str, Any]], data: Dataset, net: Network) -> list[str]:

@@ -23,6 +23,7 @@ from im2colnet.cli.arguments import (
 from im2colnet.cli.data import check_folder, load_data
 from im2colnet.cli.networks import output_shape, outputs_of
 from im2colnet.cli.predictions import FORMATS, Meaning, Writer, meaning, writer_for
+from im2colnet.cli.ranks import together
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.datasets.folder import walk
@@ -76,6 +77,7 @@ def register(commands: Commands) -> None:
         "\n  share_NAME         of a segmentation: the part of the pixels of each class"
         "\n  smallest, mean, largest   of an image: its numbers"
         "\nA name that begins with =, +, -, @ or a tab has an apostrophe before it: a spreadsheet would run a formula.",
+        collective=True,
     )
     add_checkpoint(parser)
     parser.add_argument(
@@ -101,13 +103,15 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Apply a network to images from files."""
-    args.checkpoint = checkpoint_of(args.checkpoint)
-    if args.out and any(_same(file, args.out) for file in (*args.files, args.checkpoint)):
-        raise UsageError(f"--out {args.out} would overwrite a file that is read: give another name")
+    with together():
+        args.checkpoint = checkpoint_of(args.checkpoint)
+        if args.out and any(_same(file, args.out) for file in (*args.files, args.checkpoint)):
+            raise UsageError(f"--out {args.out} would overwrite a file that is read: give another name")
     trainer = Trainer.load(args.checkpoint)
-    net, names = trainer.net, _class_names(args, trainer.net)
-    means = meaning(net, trainer.loss, names)
-    files = [file for given in args.files for file in _files(given, args.out)]
+    with together():
+        net, names = trainer.net, _class_names(args, trainer.net)
+        means = meaning(net, trainer.loss, names)
+        files = [file for given in args.files for file in _files(given, args.out)]
     failed: list[dict[str, str]] = []
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {
@@ -122,8 +126,13 @@ def run(args: argparse.Namespace) -> Report:
 
     def predict(writer: Writer | None = None) -> None:
         with Counter(sys.stderr, "files", len(files)) as counter:
-            for batch in _batches(files, net, failed, counter):
-                numbers = means.numbers(outputs_of(net, batch.images))
+            batches = _batches(files, net, failed, counter)
+            while True:
+                with together():
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                numbers = means.numbers(outputs_of(trainer, batch.images))
                 found = [
                     {"file": file, "index": index, **row}
                     for (file, index), row in zip(batch.sources, means.rows(numbers), strict=True)
@@ -139,7 +148,7 @@ def run(args: argparse.Namespace) -> Report:
         predict(writer)
         writer.end(facts)
 
-    if args.out:
+    if args.out and not trainer.rank:
         replace_file(args.out, write)
     else:
         predict()

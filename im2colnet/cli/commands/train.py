@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import sys
+import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +32,14 @@ from im2colnet.cli.arguments import (
 from im2colnet.cli.augmentation import OPTIONS, add_augmentation, augmentation_row, transforms_for
 from im2colnet.cli.data import check_folder, checksum, data_source, load_data, pictures_record
 from im2colnet.cli.networks import check_data, make_model
+from im2colnet.cli.ranks import by_first, command_prefix, together
 from im2colnet.cli.recipes import MIN_STEPS, make_optimizer, optimizer_name, optimizer_text
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import CURVES, FILES, RECORD, RunRecord, take_folder
-from im2colnet.cli.shards import shards_text
+from im2colnet.cli.shards import idle_text, ranks_text, shards_text
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.transforms import Transform
-from im2colnet.errors import CheckpointError, DataError, NonFiniteError, install
+from im2colnet.errors import CheckpointError, DataError, NonFiniteError, TrainingWarning, install
 from im2colnet.interrupt import Terminated
 from im2colnet.models import MODELS, Recipe
 from im2colnet.optim import Constant, Cosine, Optimizer
@@ -48,6 +51,7 @@ from im2colnet.show.progress import PlainDisplay, make_display
 from im2colnet.text import amount, count, duration, fields, size_text
 from im2colnet.training import checkpoint
 from im2colnet.training.folder import CHECKPOINT
+from im2colnet.training.history import History
 from im2colnet.training.trainer import Trainer
 from im2colnet.types import HALF
 
@@ -89,6 +93,7 @@ def register(commands: Commands) -> None:
         im2colnet train --data mine.npz --model vgg8 --optimizer adamw --lr 1e-3 --out runs/mine
         im2colnet train --data mine.npz --init-from runs/cars-resnet18-1/checkpoint.safetensors --freeze "layer*"
         im2colnet train --resume runs/digits-resnet20-1/checkpoint.safetensors --epochs 20
+        mpiexec -n 4 im2colnet train --data pictures --batch-size 256
         """,
         more="\n\ndefaults of the models:\n"
         + "\n".join(
@@ -98,6 +103,7 @@ def register(commands: Commands) -> None:
             for how in [model.recipe.optimizer]
         )
         + f"\nwith few images the number of epochs is higher: at least {MIN_STEPS} training steps in all",
+        collective=True,
     )
     add_data(parser, "digits; with --resume, that of the run")
     add_model(parser)
@@ -164,8 +170,8 @@ def register(commands: Commands) -> None:
         "--resume",
         type=text,
         metavar="CHECKPOINT",
-        help="resume the training of this checkpoint, exactly as if it had not been interrupted. Another number of"
-        " --epochs changes the learning rate of the steps that are left",
+        help="resume the training of this checkpoint, or of the one in this run folder, exactly as if it had not been"
+        " interrupted. Another number of --epochs changes the learning rate of the steps that are left",
     )
     add_machine(parser)
 
@@ -179,6 +185,8 @@ def run(args: argparse.Namespace) -> Report:
 def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
     training = resume(args) if args.resume else start(args)
     trainer, record, images, held_out, augment, normalize, said = training
+    if warning := idle_text(trainer, min(record.batch_size, len(images)), images.images.shape[1:]):
+        warnings.warn(warning, TrainingWarning, stacklevel=2)
     talk = sys.stderr if args.json else sys.stdout
     if not args.quiet:
         print(_start_text(training, unused(args.backend), terminal.columns(talk)), file=talk)
@@ -188,8 +196,8 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
         out = Path(args.resume).parent
         print(f"already done: {count(trainer.epoch, 'epoch')}; to go on, ask for more with --epochs", file=talk)
     else:
-        record.commands.append(shlex.join(["im2colnet", *args.given]))
-        out = take_folder(record, args.out, args.resume, held)
+        record.commands.append(shlex.join([*command_prefix(), *args.given]))
+        out = by_first(lambda: take_folder(record, args.out, args.resume, held))
     try:
         trainer.fit(
             images,
@@ -211,11 +219,12 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
             if (out / CHECKPOINT).exists()
             else "there is no checkpoint yet"
         )
-        raise NonFiniteError(f"{error}; {kept}") from error
+        error.args = (f"{error}; {kept}",)
+        raise
     except (KeyboardInterrupt, Terminated) as error:
         error.add_note(how_to_go_on(args, record, out))
         raise
-    _note_the_end(trainer, record, out)
+    by_first(lambda: _note_the_end(trainer, record, out))
     return _facts(trainer, record, out, held_out)
 
 
@@ -242,52 +251,72 @@ def _display(args: argparse.Namespace, stream: TextIO, epochs: int) -> Display |
 
 def start(args: argparse.Namespace) -> Training:
     """Return the training of a new network."""
-    check_folder(args)
-    args.data = args.data or "digits"
-    images, held_out = load_data(args)
-    net, model, recipe_of, said = fine_tuning.beginning(args, images)
-    recipe = MODELS[recipe_of].recipe
-    batch_size = args.batch_size or recipe.batch_size
-    steps = len(images) // batch_size if args.drop_last else math.ceil(len(images) / batch_size)
-    epochs = args.epochs or max(recipe.epochs, math.ceil(MIN_STEPS / max(steps, 1)))
-    optimizer = _optimizer(args, recipe, epochs, steps)
-    record = RunRecord(
-        *data_source(args),
-        model,
-        epochs,
-        batch_size,
-        list(images.classes),
-        checksum(images),
-        args.drop_last,
-        **pictures_record(args, None, images),
-        callbacks=callbacks.settings(args, {}),
-    )
-    settings = fine_tuning.settings(args, net)
+    with together():
+        check_folder(args)
+        args.data = args.data or "digits"
+        images, held_out = load_data(args)
+        net, model, recipe_of, said = fine_tuning.beginning(args, images)
+        recipe = MODELS[recipe_of].recipe
+        batch_size = args.batch_size or recipe.batch_size
+        steps = len(images) // batch_size if args.drop_last else math.ceil(len(images) / batch_size)
+        epochs = args.epochs or max(recipe.epochs, math.ceil(MIN_STEPS / max(steps, 1)))
+        optimizer = _optimizer(args, recipe, epochs, steps)
+        record = RunRecord(
+            *data_source(args),
+            model,
+            epochs,
+            batch_size,
+            list(images.classes),
+            checksum(images),
+            args.drop_last,
+            **pictures_record(args, None, images),
+            callbacks=callbacks.settings(args, {}),
+        )
+        settings = fine_tuning.settings(args, net)
+        augment = transforms_for(args, images)
     trainer = Trainer(
         net, optimizer=optimizer, seed=args.seed or 0, shard=args.shard, precision=args.precision, **settings
     )
-    return Training(trainer, record, images, held_out, transforms_for(args, images), bool(args.normalize), said)
+    return Training(trainer, record, images, held_out, augment, bool(args.normalize), said)
 
 
 def resume(args: argparse.Namespace) -> Training:
     """Return the training that a checkpoint belongs to."""
-    fixed = FIXED if args.model else (*FIXED, "width")
-    given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
-    if given:
-        raise UsageError(f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
-    trainer, before = Trainer.load(args.resume), RunRecord.beside(args.resume)
-    history = trainer.history
-    if (trainer.epoch and not history) or any(type(row) is not dict or set(RECORDED) - row.keys() for row in history):
-        raise CheckpointError(f"{args.resume} is damaged: each epoch of its history must have {', '.join(RECORDED)}")
-    epochs = args.epochs or (before.epochs if before else None)
-    batch_size = args.batch_size or (before.batch_size if before else None)
-    if not epochs or not batch_size:
-        raise UsageError(
-            f"there is no {RECORD} beside {args.resume}: give --data, --epochs and --batch-size as they were"
-        )
-    images, held_out = load_data(args, before)
-    if args.model:
-        trainer = Trainer.load(args.resume, make_model(args, args.model, images))
+    with together():
+        fixed = FIXED if args.model else (*FIXED, "width")
+        given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
+        if given:
+            raise UsageError(f"--resume goes on with the checkpoint's own settings: leave out {', '.join(given)}")
+        if os.path.isdir(args.resume):
+            args.resume = os.path.join(args.resume, CHECKPOINT)
+    trainer = Trainer.load(args.resume)
+    with together():
+        before, history = RunRecord.beside(args.resume), trainer.history
+        if (trainer.epoch and not history) or any(
+            type(row) is not dict or set(RECORDED) - row.keys() for row in history
+        ):
+            raise CheckpointError(
+                f"{args.resume} is damaged: each epoch of its history must have {', '.join(RECORDED)}"
+            )
+        epochs = args.epochs or (before.epochs if before else None)
+        batch_size = args.batch_size or (before.batch_size if before else None)
+        if not epochs or not batch_size:
+            raise UsageError(
+                f"there is no {RECORD} beside {args.resume}: give --data, --epochs and --batch-size as they were"
+            )
+        images, held_out = load_data(args, before)
+        net = make_model(args, args.model, images) if args.model else None
+    if net:
+        trainer = Trainer.load(args.resume, net)
+    with together():
+        record = _record_of(args, before, trainer, images, epochs, batch_size)
+    return Training(trainer, record, images, held_out)
+
+
+def _record_of(
+    args: argparse.Namespace, before: RunRecord | None, trainer: Trainer, images: Dataset, epochs: int, batch_size: int
+) -> RunRecord:
+    """Return the record of a training that goes on, whose data must be that of before."""
     check_data(trainer.net, images)
     found = checksum(images)
     if before and before.checksum != found:
@@ -297,7 +326,7 @@ def resume(args: argparse.Namespace) -> Training:
         )
     model = args.model or (before.model if before else "network")
     drop_last = args.drop_last or (before is not None and before.drop_last)
-    record = RunRecord(
+    return RunRecord(
         *data_source(args, before),
         model,
         epochs,
@@ -309,7 +338,6 @@ def resume(args: argparse.Namespace) -> Training:
         callbacks=callbacks.settings(args, before.callbacks if before else {}),
         commands=[*before.commands] if before else [],
     )
-    return Training(trainer, record, images, held_out)
 
 
 def _optimizer(args: argparse.Namespace, recipe: Recipe, epochs: int, steps: int) -> Optimizer:
@@ -350,7 +378,7 @@ def how_to_go_on(args: argparse.Namespace, record: RunRecord, out: Path) -> str:
     """Return the command that goes on with a training that was interrupted."""
     if not (out / CHECKPOINT).exists():
         return "\ninterrupted before there was a checkpoint"
-    command = ["im2colnet", "train"]
+    command = [*command_prefix(), "train"]
     for name, value in (
         ("--resume", out / CHECKPOINT),
         ("--data", record.data),
@@ -372,15 +400,7 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
     if "validation_loss" not in last or trainer.uses_others:
         last = last | {f"{VALIDATION}{key}": value for key, value in trainer.evaluate(held_out).items()}
     measured = [name for name in ("loss", *metrics(last)) if f"{VALIDATION}{name}" in last]
-    hint = None
-    try:
-        from im2colnet.show.plots import save_curves
-
-        save_curves(history, out / CURVES)
-    except ImportError:
-        hint = f"for a picture of the curves: {install('viz')}"
-    except Exception as error:  # Matplotlib needs folders to write to; the training is done all the same
-        hint = f"the curves could not be drawn: {error}"
+    hint = by_first(lambda: _draw_curves(history, out))
     return {
         "data": record.data,
         "model": record.model,
@@ -397,6 +417,7 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
         "seconds": seconds,
         "images_per_second": images / seconds,
         "backend": trainer.net.backend.name,
+        "ranks": trainer.rank_count,
         "threads": get_num_threads(),
         "workers": trainer.workers,
         "precision": trainer.net.precision,
@@ -408,6 +429,19 @@ def _facts(trainer: Trainer, record: RunRecord, out: Path, held_out: Dataset) ->
     }
 
 
+def _draw_curves(history: History, out: Path) -> str | None:
+    """Draw the curves; return a hint if that cannot be done."""
+    try:
+        from im2colnet.show.plots import save_curves
+
+        save_curves(history, out / CURVES)
+    except ImportError:
+        return f"for a picture of the curves: {install('viz')}"
+    except Exception as error:  # Matplotlib needs folders to write to; the training is done all the same
+        return f"the curves could not be drawn: {error}"
+    return None
+
+
 def describe(facts: dict[str, Any], width: int | None) -> str:
     """Return the results as lines."""
     rows = {
@@ -416,7 +450,7 @@ def describe(facts: dict[str, Any], width: int | None) -> str:
         "time": f"{duration(facts['seconds'])} for {count(facts['epochs'], 'epoch')},"
         f" {facts['images_per_second']:,.0f} images/s",
         "network": f"{facts['model']}, {facts['parameters']:,} parameters",
-        "backend": f"{facts['backend']}, {facts['precision']}, {facts['workers']}",
+        "backend": f"{facts['backend']}, {facts['precision']}, {ranks_text(facts['ranks'])}{facts['workers']}",
         **({"memory": f"{amount(peak, 1024)}B at most"} if (peak := facts["peak_memory"]) else {}),
         "folder": facts["folder"],
         "files": ", ".join(file for name, file in FILES.items() if facts[name]),
