@@ -213,7 +213,8 @@ class Engine:
                 bound = self._bind(name, objects)
                 targets, divisor, counted = self._targets(labels, bound)
                 program, command = partial(self._worker.train, update), (moment, divisor)
-                self._crew.run(program, bound, (images, *targets), command, objects, known, self.loss)
+                batch = self._own(images, bound, samples), *targets
+                self._crew.run(program, bound, batch, command, objects, known, self.loss)
             loss, *counts = bound.metrics
             if loss - loss != 0:  # NaN or infinity
                 wider = ', or precision="bfloat16"' if self.dtype == "float16" else ""
@@ -311,11 +312,18 @@ class Engine:
         return self._worker.drain(plan, ranks)
 
     def _own(self, images: Any, bound: BoundBatch, samples: int | None) -> Any:
-        """Return the images of this rank."""
-        if self._ranks is None or samples is not None:
-            return images
+        """Return the images of this rank: its part of a whole batch, or what it was given as such."""
         part = bound.plan.samples
-        return images.select(part) if isinstance(images, LazyArray) else images[part]
+        if self._ranks is None:
+            return images
+        if samples is None:
+            return images.select(part) if isinstance(images, LazyArray) else images[part]
+        if len(images) != part.stop - part.start:
+            raise ShapeError(
+                f"of a batch of {samples} samples this rank computes {part.stop - part.start}, from sample {part.start}"
+                f" on, got {len(images)}"
+            )
+        return images
 
     def _gather(self, bound: BoundBatch) -> None:
         """Get the outputs that other ranks have computed."""

@@ -217,6 +217,27 @@ def test_the_bits_of_one_process_with_any_number_of_workers(size, workers):
         assert found == expected
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_rank_is_given_the_whole_batch_or_its_own_images(whole):
+    images, labels = np.random.default_rng(0).random((12, 1, 8, 8), dtype="float32"), np.arange(12) % 10
+
+    def loss(ranks=None, images=images, samples=None):
+        net = normed().init(seed=1)
+        engine = Engine(net.held, net.graph.for_loss(), True, loss=ic.CrossEntropyLoss(), shard=3, ranks=ranks)
+        with engine.alone():
+            return engine.train(images, labels, Gradient(net.held.flat.size), Moment(3, 0, ()), samples=samples)
+
+    def work(comm):
+        ranks = Ranks(comm)
+        return loss(ranks) if whole else loss(ranks, images[ranks.partition(4).start * 3 :][: 3 * 2], 12)
+
+    assert run_ranks(2, work) == [loss()] * 2
+    with pytest.raises(
+        ic.Im2colnetError, match="of a batch of 12 samples this rank computes 3, from sample 0 on, got 12"
+    ):
+        run_ranks(4, lambda comm: loss(Ranks(comm), images, 12))
+
+
 @pytest.fixture
 def device(monkeypatch):
     """A device's backend, as if it had been chosen by name."""
