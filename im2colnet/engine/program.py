@@ -215,12 +215,13 @@ class Worker:
     def drain(self, plan: BatchPlan, ranks: Ranks) -> bool:
         """Meet the other ranks in the joins that are left, after this rank has failed: with zeros, and NaN as the loss.
 
-        So the others learn of it, since they do not change the parameters either. Return whether they can.
+        So the others learn of it, since they do not change the parameters either. Return whether they do: a rank without
+        shards cannot make the loss NaN, so they learn of it only if one of them has failed too.
         """
         from im2colnet.host import np
 
         joins = [(stage.steps[-1].kind, stage.join) for stage in plan.stages if stage.join is not None]
-        if not plan.own or ranks.joins > len(joins):
+        if ranks.joins > len(joins):
             return False
         comm = RankCommunicator(Communicator(), ranks)
         for kind, i in joins[ranks.joins :]:
@@ -235,7 +236,7 @@ class Worker:
             if part is not None:
                 part[-counts] = np.nan
         comm.all_reduce(end.parts, end.total)
-        return True
+        return bool(np.isnan(end.total[-counts]))
 
     # ------------------------------------------------------------------ one shard
 

@@ -56,7 +56,7 @@ def renew_statistics(trainer: Any) -> bool:
                 for node in norms:
                     for array in node.buffers.values():
                         array[...] = 0
-                engine.train(images, labels, still, Moment(trainer.seed, count, (0.0,)))
+                engine.train(images, labels, still, Moment(trainer.seed, count, (0.0,)), samples=len(labels))
                 engine.changing = False
                 count += 1
                 for node, means in zip(norms, sums, strict=True):

@@ -949,7 +949,11 @@ class Trainer:
             interrupted.number = agreed.heard
         if shown is not None and fitting.outcome == "interrupted":
             shown.say(f"interrupted in epoch {self.epoch + 1}: fit with the same arguments goes on exactly there")
-        interrupted.act()
+        try:
+            interrupted.act()
+        except BaseException as end:
+            end.agreed = agreed.heard > 0  # type: ignore[attr-defined]
+            raise
         return self.history
 
     def _parts(self) -> Callable[[tuple[int, ...], int], slice] | None:

@@ -72,11 +72,13 @@ def interval(save_every: Any) -> tuple[int | None, float | None]:
         return None, None
     if not isinstance(save_every, (str, os.PathLike)):
         return whole("save_every", save_every), None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*?)s?\s*", str(save_every))
-    if match and match[2] in ("", "step"):
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(save_every))
+    unit = match[2] if match else "none"
+    if match and unit in ("", "step", "steps"):
         return whole("save_every", int(match[1]) if match[1].isdigit() else match[1]), None
-    if match is None or match[2] not in SECONDS or not float(match[1]):
+    seconds = SECONDS.get(unit) or SECONDS.get(unit.removesuffix("s"))
+    if match is None or seconds is None or not float(match[1]):
         raise ShapeError(
             f'save_every must be a number of steps, or a time such as "10 min", "30 s" or "1 h", got {save_every!r}'
         )
-    return None, float(match[1]) * SECONDS[match[2]]
+    return None, float(match[1]) * seconds

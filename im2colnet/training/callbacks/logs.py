@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from im2colnet.checks import whole
@@ -34,11 +35,17 @@ class CSVLog(Callback):
 
     def start(self, trainer: Any) -> None:
         self._trainer = trainer
+        trainer.on_first(self._check)
+
+    def _check(self) -> None:
         folder = os.path.dirname(os.path.abspath(self.path))
         if not os.path.isdir(folder):
             raise CheckpointError(f"CSVLog cannot write {self.path}: there is no folder {folder}")
 
     def after_epoch(self, record: dict[str, float]) -> None:
+        self._trainer.on_first(self._write)
+
+    def _write(self) -> None:
         history = self._trainer.history
         names = list(dict.fromkeys(name for record in history for name in record))
         text = io.StringIO()
@@ -64,17 +71,20 @@ class TensorBoard(Callback):
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, every: int | None = None) -> None:
         self.folder, self.every = folder, None if every is None else whole("every", every)
+        self._writer: Any = None  #: only rank 0 has one
 
     def start(self, trainer: Any) -> None:
         directory = trainer.fitting.directory
         if self.folder is None and directory is None:
             raise ShapeError("TensorBoard needs a folder: give TensorBoard(folder), or fit(..., directory=...)")
+        self._trainer, self._steps = trainer, trainer.steps
+        trainer.on_first(partial(self._open, trainer, os.fspath(self.folder or os.path.join(directory, "tensorboard"))))
+
+    def _open(self, trainer: Any, folder: str) -> None:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise Im2colnetError(f"the callback TensorBoard needs tensorboardX: {install('tensorboard')}") from error
-        folder = os.fspath(self.folder or os.path.join(directory, "tensorboard"))
-        self._trainer, self._steps = trainer, trainer.steps
         # what a training has written that was killed, and that now does these epochs again, is not drawn twice
         again = {"purge_step": trainer.epoch + 1} if trainer.epoch else {}
         suffix = f".{os.getpid()}.{trainer.steps}"  # beside host and second, which may be those of another file
@@ -83,9 +93,12 @@ class TensorBoard(Callback):
     def step(self, progress: Progress) -> None:
         if self.every and self._trainer.steps - self._steps >= self.every:
             self._steps = self._trainer.steps
-            self._writer.add_scalar("loss/step", progress.loss, self._steps)
+            self._trainer.on_first(lambda: self._writer.add_scalar("loss/step", progress.loss, self._steps))
 
     def after_epoch(self, record: dict[str, float]) -> None:
+        self._trainer.on_first(partial(self._write, record))
+
+    def _write(self, record: dict[str, float]) -> None:
         pairs = {name.removeprefix(VALIDATION) for name in record if name.startswith(VALIDATION)}
         for name, value in record.items():
             of = "validation" if name.startswith(VALIDATION) else "training"
@@ -96,7 +109,8 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def end(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class Function(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from math import inf, isfinite
 from typing import Any
 
@@ -176,15 +177,18 @@ class KeepBest(Monitor):
             raise ShapeError("KeepBest needs a folder to write to: give fit(..., directory=...), or KeepBest(path=...)")
         self._file = os.fspath(self.path or os.path.join(folder, BEST))
         if self.path is None:
-            from im2colnet.training.checkpoint import mark_of
+            trainer.on_first(partial(self._check_free, folder))
 
-            # a checkpoint beside it is known to be this trainer's, or fit would have refused the folder
-            owned = os.path.exists(os.path.join(folder, CHECKPOINT)) or mark_of(self._file) in trainer.marks
-            if os.path.exists(self._file) and not owned:
-                raise CheckpointError(
-                    f"{self._file} is not overwritten: it belongs to another training. Give another directory, or move"
-                    " it away"
-                )
+    def _check_free(self, folder: str) -> None:
+        from im2colnet.training.checkpoint import mark_of
+
+        # a checkpoint beside it is known to be this trainer's, or fit would have refused the folder
+        owned = os.path.exists(os.path.join(folder, CHECKPOINT)) or mark_of(self._file) in self.trainer.marks
+        if os.path.exists(self._file) and not owned:
+            raise CheckpointError(
+                f"{self._file} is not overwritten: it belongs to another training. Give another directory, or move it"
+                " away"
+            )
 
     def after_epoch(self, record: dict[str, float]) -> None:
         if self.is_best(record):
