@@ -215,8 +215,8 @@ class Worker:
     def drain(self, plan: BatchPlan, ranks: Ranks) -> bool:
         """Meet the other ranks in the joins that are left, after this rank has failed: with zeros, and NaN as the loss.
 
-        So the others learn of it, since they do not change the parameters either. Return whether they do: a rank without
-        shards cannot make the loss NaN, so they learn of it only if one of them has failed too.
+        So the others learn of it, since they do not change the parameters either. Return whether they do: a rank
+        without shards cannot make the loss NaN, so they learn of it only if one of them has failed too.
         """
         from im2colnet.host import np
 

@@ -52,7 +52,8 @@ class Agreement:
 
     Parameters
     ----------
-    ranks : Ranks or None
+    given : {"auto", "mpi", "none"}, communicator or Ranks, optional
+        The argument ``ranks`` of a trainer.
 
     Attributes
     ----------
@@ -66,12 +67,20 @@ class Agreement:
         The first rank's wish in the last meeting that was not 0.
     """
 
-    def __init__(self, ranks: Ranks | None) -> None:
+    def __init__(self, given: Any = "none") -> None:
+        self._given, ranks = given, ranks_of(given)
         self.ranks = ranks if ranks is not None and ranks.size > 1 else None
         self.rank: int = 0 if self.ranks is None else self.ranks.rank
         self.count: int = 1 if self.ranks is None else self.ranks.size
         self.wish: Callable[[], int] = int
         self.heard = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Agreement:
+        return Agreement(self.ranks or "none")
+
+    def __reduce__(self) -> tuple[type, tuple[Any]]:
+        """Without its communicator, which belongs to this process: what is pickled trains on its own."""
+        return Agreement, (self._given if self._given is None or isinstance(self._given, str) else "none",)
 
     @contextmanager
     def collective(self, operation: int) -> Iterator[Callable[..., None]]:

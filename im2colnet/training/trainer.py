@@ -73,7 +73,7 @@ COMPARED = (
     *("clip_norm", "clip_value", "accumulate", "frozen", "normalization"),
 )
 #: attributes that are made anew in a copy
-_MADE = ("_engine", "_update", "_parameters", "_callbacks", "_agreement", "fitting")
+_MADE = ("_engine", "_update", "_parameters", "_callbacks", "fitting")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -157,7 +157,7 @@ class Trainer:
         groups: Groups | None = None,
         ranks: Any = None,
     ) -> None:
-        self._given_ranks, self._agreement = ranks, Agreement(agreement.ranks_of(ranks))
+        self._agreement = Agreement(ranks)
         with self._agreement.collective(agreement.MAKE) as meet:
             shard = None if shard is None else whole("shard", shard)
             if not isinstance(net, Network):
@@ -245,7 +245,6 @@ class Trainer:
         shard, kept, own = state.pop("_shard"), state.pop("_kept"), state.pop("_own", None)
         remembered = state.pop("_states", {})
         vars(self).update(state)
-        self._agreement = Agreement(agreement.ranks_of(self._given_ranks))
         self.fitting, self._callbacks, self._states = None, Callbacks([]), _kept(remembered)
         self._parameters, backend = self.net.held, self.net.backend
         self._engine = self._new_engine(shard)
@@ -1201,13 +1200,12 @@ class Trainer:
         CheckpointError
             If the file is missing or damaged, or belongs to another network. The message lists what differs.
         """
-        agreed = Agreement(agreement.ranks_of(ranks))
+        agreed = Agreement(ranks)
         with agreed.collective(agreement.LOAD) as meet:
             trainer = cls._read(path, net, backend)
             meet(checksum_of_the_checkpoint=zlib.crc32(repr(trainer._marks).encode()))
-        trainer._given_ranks = ranks
+        trainer._agreement = agreed
         if agreed.ranks is not None:
-            trainer._agreement = agreed
             trainer._engine = trainer._new_engine(trainer.shard)
             agreed.compare(trainer._beginning())
         return trainer

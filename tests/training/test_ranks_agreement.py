@@ -5,7 +5,6 @@ import threading
 from contextlib import contextmanager
 from itertools import product
 
-import fake_ranks
 import numpy as np
 import pytest
 from fake_ranks import run_ranks
@@ -16,16 +15,10 @@ from im2colnet.errors import CheckpointError, NonFiniteError, ShapeError, Worker
 from im2colnet.interrupt import Interruption
 from im2colnet.training import trainer as trainer_module
 
-pytestmark = pytest.mark.usefixtures("one_thread", "short_wait")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = normal(22, 2, 6, 6, dtype="float32"), np.arange(22) % 3
 TEST = normal(13, 2, 6, 6, seed=1, dtype="float32"), np.arange(13) % 3
-
-
-@pytest.fixture
-def short_wait(monkeypatch):
-    """Ranks that would wait for ever do so for a short time."""
-    monkeypatch.setattr(fake_ranks, "LIMIT", 20.0)
 
 
 class PlantedError(Exception):
