@@ -330,7 +330,8 @@ def test_checkpoints_within_an_epoch(tmp_path):
     assert found == [0, 0, 0, 3, 4, 4, 4, 7]
 
 
-def test_checkpoints_after_a_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize("minute", ["1 min", "60 s", "60s", "60 seconds", "1 minute", "1.0 mins"])
+def test_checkpoints_after_a_time(minute, tmp_path, monkeypatch):
     now, saved = [0.0], []
     monkeypatch.setattr("im2colnet.training.callbacks.checkpoints.time.monotonic", lambda: now[0])
 
@@ -342,7 +343,7 @@ def test_checkpoints_after_a_time(tmp_path, monkeypatch):
         def step(self, progress):
             now[0] += 25
 
-    fit(new_trainer(), 2, [Passes()], directory=tmp_path, save_every="1 min")
+    fit(new_trainer(), 2, [Passes()], directory=tmp_path, save_every=minute)
     assert saved == [75, 100, 175, 200]  # 60 s after the one before, and at the ends of the epochs
 
 
