@@ -7,7 +7,7 @@ import pytest
 from fake_ranks import run_ranks
 
 import im2colnet as ic
-from im2colnet.engine import Engine, Moment
+from im2colnet.engine import Engine, Moment, memory
 from im2colnet.parallel.ranks import Ranks
 from im2colnet.training.update import Update
 
@@ -120,16 +120,14 @@ def test_a_loss_that_is_not_finite_is_an_error_of_every_rank_alike():
 
 def test_a_rank_that_cannot_have_its_memory_tells_the_others(monkeypatch):
     """It fails before anything is bound to memory, and knows from the plan in which joins the others wait for it."""
-    from im2colnet.engine.memory import Memory
+    bind = memory.BoundBatch
 
-    bind = Memory._bind
-
-    def refuse(self, name, counts):
-        if self.ranks.rank == 1:
+    def refuse(name, plan, *others):
+        if plan.own.start == 1:  # 4 shards on 3 ranks: the second rank
             raise ic.OutOfMemoryError("no memory for this rank")
-        return bind(self, name, counts)
+        return bind(name, plan, *others)
 
-    monkeypatch.setattr(Memory, "_bind", refuse)
+    monkeypatch.setattr(memory, "BoundBatch", refuse)
 
     def work(comm):
         with pytest.raises((ic.OutOfMemoryError, ic.WorkerError), match="no memory for this rank") as info:
