@@ -14,13 +14,6 @@ COUNTS = (1, 3, 4, 8, 13)
 SIZES = (0, 3, 33, 1001)
 
 
-class GatheringRanks(Ranks):
-    """Ranks that always gather all nodes, where others may exchange sums at the distances 1, 2, 4, ..."""
-
-    def _is_cube(self, count):
-        return False
-
-
 def check_joins(joined, count, n, dtype, bounds):
     """Compare each join of arrays that only their owners have with the sum of one process, which has all of them."""
     values = [np.random.default_rng([shard, n]).standard_normal(n).astype(dtype) for shard in range(count)]
@@ -65,8 +58,8 @@ def check_agreement(comm):
 def main():
     world = MPI.COMM_WORLD
     halves = world.Split(world.rank % 2)
-    for comm, kind in product((world, halves), (Ranks, GatheringRanks)):
-        joined, size = RankCommunicator(Communicator(), kind(comm)), comm.size
+    for comm, doubling in product((world, halves), (True, False)):
+        joined, size = RankCommunicator(Communicator(), Ranks(comm, doubling)), comm.size
         for ranks.MOST_BYTES, sizes in ((1 << 30, SIZES), (100, SIZES[:3])):
             for count, n, dtype in product(COUNTS, sizes, ("float16", "float64")):
                 for bounds in ([n * rank // size for rank in range(size + 1)], [0] + [n] * size):
