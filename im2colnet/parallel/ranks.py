@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -35,6 +36,7 @@ END = 0
 MEETING = 8
 #: the most bytes that one call of MPI receives: its counts have 32 bits
 MOST_BYTES = 1 << 30
+BYTE = np.dtype("uint8")
 
 
 class Ranks:
@@ -94,52 +96,49 @@ class Ranks:
 
         The additions that a rank can make alone are made already: see :func:`im2colnet.parallel.tree.pairs`.
         """
-        count, total = len(parts), _vector(out)
-        of_ranks = nodes(count, self.size)
-        mine = [_vector(parts[shard]) for shard in of_ranks[self.rank]]
-        for piece in _pieces(total, sum(map(len, of_ranks))):
-            if self._is_cube(count):
-                total[piece] = mine[0][piece]
-                self._double(total[piece])
+        count, whole = len(parts), _vector(out)
+        nodes_here = [_vector(parts[shard]) for shard in nodes(count, self.size)[self.rank]]
+        for total, *mine in _cut([whole, *nodes_here], len(across(count, self.size)) + 1):
+            if self._doubling and _is_cube(count, self.size):
+                total[...] = mine[0]
+                self._double(total)
             else:
-                self._add_all([node[piece] for node in mine], count, total[piece])
-        _to_device(out, total)
+                self._add_all(mine, count, total)
+        _to_device(out, whole)
         self.joins += 1
         return out
 
     def scatter_sum(self, parts: Sequence[Array | None], out: Array, bounds: Sequence[int]) -> None:
         """Sum as :meth:`all_sum` does, but in each rank its own elements only; the others of ``out`` are undefined."""
-        count, total = len(parts), _vector(out)
-        of_ranks = nodes(count, self.size)
-        mine = [_vector(parts[shard]) for shard in of_ranks[self.rank]]
-        for piece in _pieces(total, sum(map(len, of_ranks))):
-            within = _within(piece, bounds)
-            if self._is_cube(count):
-                self._halve(mine[0][piece], total[piece], within)
+        count, whole = len(parts), _vector(out)
+        nodes_here = [_vector(parts[shard]) for shard in nodes(count, self.size)[self.rank]]
+        start = 0
+        for total, *mine in _cut([whole, *nodes_here], len(across(count, self.size)) + 1):
+            within = _within(start, total.size, bounds)
+            if self._doubling and _is_cube(count, self.size):
+                self._halve(mine[0], total, within)
             else:
-                self._exchange([node[piece] for node in mine], count, total[piece], within)
+                self._exchange(mine, count, total, within)
+            start += total.size
         own = slice(bounds[self.rank], bounds[self.rank + 1])
-        _to_device(out.reshape(-1)[own], total[own])
+        _to_device(out.reshape(-1)[own], whole[own])
         self.joins += 1
 
     def all_gather(self, vector: Array, bounds: Sequence[int]) -> None:
         """Give every rank the other ranks' elements of a vector."""
-        whole = _vector(vector)
-        for piece in _pieces(whole, 1):
-            sizes = [(stop - start) * whole.itemsize for start, stop in pairwise(_within(piece, bounds))]
-            received = [_as_bytes(whole[piece]), sizes]
+        whole, start = _vector(vector), 0
+        for (piece,) in _cut([whole], 1):
+            within = _within(start, piece.size, bounds)
+            received = [_as_bytes(piece), [(stop - first) * piece.itemsize for first, stop in pairwise(within)]]
             # None is for what this rank sends: its elements are in their place
             self._call("the other ranks' part of a vector", self.comm.Allgatherv, None, received)
+            start += piece.size
         _to_device(vector, whole)
         self.joins += 1
 
-    def _is_cube(self, count: int) -> bool:
-        """Whether each rank has a whole subtree of the same depth, and the ranks are a power of two."""
-        return self._doubling and _is_power(self.size) and count % self.size == 0 and _is_power(count // self.size)
-
     def _double(self, total: np.ndarray) -> None:
         """Sum every rank's array by exchanges with the ranks at the distances 1, 2, 4, ..."""
-        other, d = self._scratch("got", total.shape, total.dtype), 1
+        other, d = np.empty_like(total), 1
         sent, received = _as_bytes(total), _as_bytes(other)
         while d < self.size:
             partner = self.rank ^ d
@@ -154,10 +153,8 @@ class Ranks:
     def _add_all(self, mine: list[np.ndarray], count: int, total: np.ndarray) -> None:
         """Gather all ranks' nodes, and add them."""
         held = [len(of_rank) for of_rank in nodes(count, self.size)]
-        give = self._scratch("give", (len(mine), total.size), total.dtype)
-        for row, node in zip(give, mine, strict=True):
-            row[...] = node
-        got = self._scratch("got", (sum(held), total.size), total.dtype)
+        give = np.array(mine) if mine else total[:0]
+        got = np.empty((sum(held), total.size), total.dtype)
         received = [_as_bytes(got), [k * total.nbytes for k in held]]
         self._call("the sums of the shards", self.comm.Allgatherv, _as_bytes(give), received)
         total[...] = self._joined(got, count)
@@ -340,6 +337,12 @@ class RankCommunicator(Communicator):
         self.barrier()
 
 
+@cache
+def _is_cube(count: int, size: int) -> bool:
+    """Whether each rank has a whole subtree of the same depth, and the ranks are a power of two."""
+    return _is_power(size) and count % size == 0 and _is_power(count // size)
+
+
 def _is_power(n: int) -> bool:
     """Whether a number is a power of two."""
     return n > 0 and n & (n - 1) == 0
@@ -353,18 +356,20 @@ def _vector(array: Any) -> np.ndarray:
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:
     """Return an array as a vector of bytes: MPI has no float16, and moves numbers only."""
-    return array.reshape(-1, copy=False).view("uint8")
+    return array.reshape(-1).view(BYTE)
 
 
-def _pieces(vector: np.ndarray, received: int) -> list[slice]:
-    """Return slices of a vector, such that a rank can receive them ``received`` times in one call of MPI."""
-    n, most = vector.size, max(1, MOST_BYTES // (received * vector.itemsize))
-    return [slice(start, min(start + most, n)) for start in range(0, n, most)]
+def _cut(vectors: list[np.ndarray], received: int) -> list[list[np.ndarray]]:
+    """Return vectors in pieces, such that a rank can receive one ``received`` times in one call of MPI."""
+    n, most = vectors[0].size, max(1, MOST_BYTES // (received * vectors[0].itemsize))
+    if 0 < n <= most:
+        return [vectors]
+    return [[vector[start : start + most] for vector in vectors] for start in range(0, n, most)]
 
 
-def _within(piece: slice, bounds: Sequence[int]) -> list[int]:
+def _within(start: int, size: int, bounds: Sequence[int]) -> list[int]:
     """Return the ranks' bounds as offsets in a piece of the vector."""
-    return [min(max(bound, piece.start), piece.stop) - piece.start for bound in bounds]
+    return [min(max(bound - start, 0), size) for bound in bounds]
 
 
 def _to_device(array: Any, host: np.ndarray) -> None:
