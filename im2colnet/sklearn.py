@@ -103,6 +103,9 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
     def fit(self, X: Any, y: Any) -> Any:
         """Train a new network; with ``warm_start``, train the network of the last ``fit`` further.
 
+        Under ``mpiexec`` each process trains on its own, since a search gives other data to each.
+        :class:`im2colnet.Trainer` divides one training among them.
+
         Parameters
         ----------
         X : (n_samples, n_features) or (n_samples, C, H, W) array
@@ -174,7 +177,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
 
     def _trainer(self, net: Network, targets: np.ndarray, optimizer: Optimizer) -> Trainer:
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        return Trainer(net, self._loss(targets), self.optimizer or optimizer, seed, self.backend)
+        return Trainer(net, self._loss(targets), self.optimizer or optimizer, seed, self.backend, ranks="none")
 
     def _build(self) -> Network:
         """Return a new network for the images."""

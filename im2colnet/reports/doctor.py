@@ -166,7 +166,7 @@ def step_seconds(backend: Backend, steps: int, batch: int) -> float:
     from im2colnet.host import np
 
     net, rng = models.resnet20().init(0, backend=backend), np.random.default_rng(0)
-    trainer = Trainer(net, optimizer=SGD(0.01, momentum=0.9))
+    trainer = Trainer(net, optimizer=SGD(0.01, momentum=0.9), ranks="none")
     images, labels = rng.integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, batch)
     seconds = []
     for _ in range(WARM_UP + steps):

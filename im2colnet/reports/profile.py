@@ -78,7 +78,7 @@ def _profile(
     images = rng.standard_normal((batch, *input_shape), dtype=np.float32)
     if is_dataclass(optimizer):  # a schedule may want to know the number of steps
         optimizer = replace(optimizer, lr=1e-3)
-    trainer, graph = Trainer(net, loss, optimizer, shard=shard), net.graph.for_loss()
+    trainer, graph = Trainer(net, loss, optimizer, shard=shard, ranks="none"), net.graph.for_loss()
     nodes, values = graph.nodes, graph.shapes(internal_shape(input_shape, batch))
     labels = trainer.loss.random_targets(output_shape_for(trainer.loss, graph.output_shapes(images.shape)), rng)
     clocks, seconds = [], []

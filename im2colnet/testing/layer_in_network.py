@@ -107,7 +107,8 @@ class LayerInNetwork:
         net = network_around(self.layer, self.shapes, self.images.shape[1:]).init(self.seed, "float64", self.backend)
         outputs = len(net.graph.outputs)
         loss = MSELoss() if outputs == 1 else SumLoss([MSELoss()] * outputs)
-        return Trainer(net, loss=loss, optimizer=SGD(0.01), seed=self.seed if seed is None else seed, shard=shard)
+        seed = self.seed if seed is None else seed
+        return Trainer(net, loss=loss, optimizer=SGD(0.01), seed=seed, shard=shard, ranks="none")
 
     @staticmethod
     def _prediction(net: Network, images: Any) -> dict[str, Any]:
@@ -241,7 +242,7 @@ class LayerInNetwork:
             path = Path(folder) / "layer.safetensors"
             trainer.step(self.images, self.targets)
             trainer.save(path)
-            loaded = Trainer.load(path, backend=self.backend)
+            loaded = Trainer.load(path, backend=self.backend, ranks="none")
         if what := _unequal(self._result(trainer, 1), self._result(loaded, 1)):
             raise self.error(
                 f"{what} is another one after a checkpoint was loaded than without: what the layer learns or counts"

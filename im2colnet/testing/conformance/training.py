@@ -60,7 +60,8 @@ def train(
     """Return the losses of some steps, and what the network is then."""
     rng = np.random.default_rng(5)
     net = network(chance).init(3, dtype, backend)
-    trainer = Trainer(net, CrossEntropyLoss(), SGD(0.05, 0.9), seed=1, shard=SHARD, precision=precision)
+    options: dict[str, Any] = {"seed": 1, "shard": SHARD, "precision": precision, "ranks": "none"}
+    trainer = Trainer(net, CrossEntropyLoss(), SGD(0.05, 0.9), **options)
     losses = []
     for _ in range(steps):
         images, labels = rng.standard_normal((BATCH, *IMAGES)).astype(dtype), rng.integers(0, CLASSES, BATCH)
