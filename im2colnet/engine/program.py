@@ -354,3 +354,6 @@ class Worker:
             sums = comm.all_reduce(join.parts, join.total)
         for ctx in contexts:
             ctx.sums = sums
+        if kind == "sums":
+            with locate(bound.plan.graph.nodes[i]):
+                bound.plan.graph.nodes[i].layer.use_sums(contexts)

@@ -50,6 +50,7 @@ def apply(
         ctx.sums = backend.empty((layer.batch_sums, channels(x.shape)), "float64")
         ctx.scratch = _scratch(needs.sums, backend)
         layer.shard_sums(x, ctx)
+        layer.use_sums([ctx])
     if training and layer.step_sums:
         ctx.step_sums = backend.empty((layer.step_sums, channels(x.shape)), "float64")
     ctx.scratch = _scratch(needs.forward, backend)

@@ -408,6 +408,15 @@ class Layer:
             joined += part
         return joined
 
+    def use_sums(self, contexts: Sequence[Context]) -> None:
+        """Make of the sums of the whole batch what ``forward`` needs of them, once for the shards of a worker.
+
+        Parameters
+        ----------
+        contexts : sequence of Context
+            The contexts of the worker's shards; each has the joined sums.
+        """
+
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """Write a shard's sums for ``backward`` to ``ctx.sums``, and the parameters' gradients to ``ctx.grads``."""
         raise NotImplementedError(f"{type(self).__name__} has batch_sums: it must define shard_grad_sums(dy, ctx)")

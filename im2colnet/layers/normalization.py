@@ -240,20 +240,26 @@ class BatchNorm(RunningNorm):
         if not self.joins_batch(ctx.training):
             yield from super().prepare_forward(x, ctx)
             return
-        H, _, W, _ = rows_shape(x.shape)
         self.check_batch((*x.shape[:-1], ctx.samples))
-        ctx.n, scratch = ctx.samples * H * W, ctx.scratch["channel_affine"]
-        out = ctx.backend.empty((len(Statistics._fields), self.num_features), "float64")
-        of = ctx.statistics = Statistics(*(out[k] for k in range(len(out))))
-        yield partial(self._write_statistics, ctx, out)
+        of, scratch = ctx.statistics, ctx.scratch["channel_affine"]
         affine, y = ctx.backend.channel_affine, as_rows(ctx.y)
         yield from affine.prepare(as_rows(x), of.scale, of.shift, activation=ctx.activation, out=y, scratch=scratch)
 
-    def _write_statistics(self, ctx: Context, out: Array) -> None:
-        """Write the statistics of the batch, whose sums are joined."""
-        sums, n, eps, make = ctx.sums, ctx.n, partial(getattr, self, "eps"), ctx.backend.batch_norm_line.prepare
-        weight, bias = ctx.params.get("weight"), ctx.params.get("bias")
-        run(ctx.prepared("line", (sums,), lambda: make(sums, n, eps, weight, bias, out=out)))
+    def use_sums(self, contexts: Sequence[Context]) -> None:
+        """Write the statistics of the batch, which all these contexts share."""
+        first = contexts[0]
+        run(first.prepared("line", (first.sums,), partial(self._prepare_statistics, contexts)))
+
+    def _prepare_statistics(self, contexts: Sequence[Context]) -> Iterable[Call]:
+        first, eps = contexts[0], partial(getattr, self, "eps")
+        if not hasattr(first, "line"):  # made once, since what is prepared reads it where it is
+            H, _, W, _ = rows_shape(first.x.shape)
+            first.line = first.backend.empty((len(Statistics._fields), self.num_features), "float64")
+            statistics = Statistics(*(first.line[k] for k in range(len(first.line))))
+            for ctx in contexts:
+                ctx.statistics, ctx.n = statistics, ctx.samples * H * W
+        weight, bias = first.params.get("weight"), first.params.get("bias")
+        return first.backend.batch_norm_line.prepare(first.sums, first.n, eps, weight, bias, out=first.line)
 
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
         """``[Σdz, Σdz·(x - mean)]``, where dz is the gradient of what was normalised."""

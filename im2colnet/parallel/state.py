@@ -20,6 +20,7 @@ METHODS = frozenset(
         "backward",
         "shard_sums",
         "shard_grad_sums",
+        "use_sums",
         "finish_step",
         "update",
         "prepare_forward",

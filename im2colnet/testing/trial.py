@@ -142,6 +142,7 @@ class Trial:
             joined = self.layer.join_sums(parts, self.sizes, self.shards[0])
             for ctx in self.shards:
                 ctx.sums = joined
+            self.layer.use_sums(self.shards)
         for ctx, needs in list(zip(self.shards, self.needs, strict=True))[order]:
             if self.layer.step_sums and self.training:
                 ctx.step_sums = self._empty_sums(self.layer.step_sums, ctx)
