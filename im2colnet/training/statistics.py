@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from typing import Any, ClassVar
 
@@ -20,8 +21,8 @@ class Still:
         return [{"still": self}]
 
     def bounds(self, ranks: int) -> list[int]:
-        """Return that no rank gets anything of the gradient."""
-        return [0] * (ranks + 1)
+        """Return that the first rank gets the whole gradient: there is no end to what it may have."""
+        return [0] + [sys.maxsize] * ranks
 
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float) -> bool:
         """Set a worker's range of the gradient to 0, as the next step expects it."""
