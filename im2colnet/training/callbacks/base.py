@@ -26,6 +26,11 @@ class Callback:
 
     Callbacks are called in the order of the list: put those that measure before those that use what was measured.
 
+    Under ``mpiexec`` every rank calls its own callbacks, and the history holds what those of rank 0 have added to a
+    record. A callback may call ``trainer.evaluate`` and other collective methods, if it does so on every rank. It
+    writes a file or prints a text where ``trainer.rank == 0``; ``trainer.on_first(function)`` does that too, and raises
+    an error of the function on every rank.
+
     Examples
     --------
     >>> import im2colnet as ic
