@@ -24,7 +24,7 @@ from math import prod
 from typing import Any
 
 from im2colnet.backend.registry import backend_of
-from im2colnet.errors import Im2colnetError, WorkerError
+from im2colnet.errors import Im2colnetError, ShapeError, WorkerError
 from im2colnet.host import np
 from im2colnet.parallel.communicator import Communicator
 from im2colnet.parallel.tree import across, add_pairs, nodes, pairs, partition
@@ -111,6 +111,7 @@ class Ranks:
     def scatter_sum(self, parts: Sequence[Array | None], out: Array, bounds: Sequence[int]) -> None:
         """Sum as :meth:`all_sum` does, but in each rank its own elements only; the others of ``out`` are undefined."""
         count, whole = len(parts), _vector(out)
+        _check(bounds, whole)
         nodes_here = [_vector(parts[shard]) for shard in nodes(count, self.size)[self.rank]]
         start = 0
         for total, *mine in _cut([whole, *nodes_here], len(across(count, self.size)) + 1):
@@ -127,6 +128,7 @@ class Ranks:
     def all_gather(self, vector: Array, bounds: Sequence[int]) -> None:
         """Give every rank the other ranks' elements of a vector."""
         whole, start = _vector(vector), 0
+        _check(bounds, whole)
         for (piece,) in _cut([whole], 1):
             within = _within(start, piece.size, bounds)
             received = [_as_bytes(piece), [(stop - first) * piece.itemsize for first, stop in pairwise(within)]]
@@ -365,6 +367,12 @@ def _cut(vectors: list[np.ndarray], received: int) -> list[list[np.ndarray]]:
     if 0 < n <= most:
         return [vectors]
     return [[vector[start : start + most] for vector in vectors] for start in range(0, n, most)]
+
+
+def _check(bounds: Sequence[int], vector: np.ndarray) -> None:
+    """Check that each element of a vector is some rank's: what MPI moves lies one after the other."""
+    if bounds[0] != 0 or bounds[-1] != vector.size:
+        raise ShapeError(f"the ranks' bounds must begin at 0 and end at {vector.size}, got {list(bounds)}")
 
 
 def _within(start: int, size: int, bounds: Sequence[int]) -> list[int]:

@@ -12,7 +12,7 @@ from fake_ranks import FakeCommunicator, Job, run_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im2colnet.errors import NonFiniteError, WorkerError
+from im2colnet.errors import NonFiniteError, ShapeError, WorkerError
 from im2colnet.parallel import ranks as module
 from im2colnet.parallel.communicator import Communicator
 from im2colnet.parallel.ranks import END, RankCommunicator, Ranks
@@ -275,6 +275,14 @@ def test_arrays_on_a_device(size: int, count: int, monkeypatch: pytest.MonkeyPat
         return found
 
     assert run_ranks(size, work) == [[expected[0].tobytes()] * 2] * size
+
+
+@pytest.mark.parametrize("bounds", [[1, 2, 4], [0, 2, 3]])
+def test_elements_of_nobody_are_refused(bounds: list[int]) -> None:
+    with pytest.raises(ShapeError, match="begin at 0 and end at 4"):
+        run_ranks(2, lambda comm: Ranks(comm).scatter_sum([np.ones(4)] * 2, np.ones(4), bounds))
+    with pytest.raises(ShapeError, match="begin at 0 and end at 4"):
+        run_ranks(2, lambda comm: Ranks(comm).all_gather(np.ones(4), bounds))
 
 
 def test_an_array_that_would_be_copied_is_refused() -> None:
