@@ -49,7 +49,10 @@ def test_the_loop_that_starts_a_job_again(tmp_path):
     commands.mkdir()
     more = "--oversubscribe" if mpi == "openmpi" else ""
     for name, text in (
-        ("im2colnet", f'echo $$ >>"$FOLDER/pids"; exec {sys.executable} -m im2colnet "$@" --model notebook --threads 1'),
+        (
+            "im2colnet",
+            f'echo $$ >>"$FOLDER/pids"; exec {sys.executable} -m im2colnet "$@" --model notebook --threads 1',
+        ),
         ("mpiexec", f'echo start >>"$FOLDER/starts"; exec {path} {more} "$@"'),
     ):
         (commands / name).write_text(f"#!/bin/sh\n{text}\n")
