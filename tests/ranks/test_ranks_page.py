@@ -47,12 +47,9 @@ def test_the_loop_that_starts_a_job_again(tmp_path):
     (loop,) = [block for block in blocks("sh") if "until" in block]
     commands = tmp_path / "bin"
     commands.mkdir()
-    more = "--oversubscribe" if mpi == "openmpi" else ""
+    more, train = "--oversubscribe" if mpi == "openmpi" else "", f"{sys.executable} -m im2colnet"
     for name, text in (
-        (
-            "im2colnet",
-            f'echo $$ >>"$FOLDER/pids"; exec {sys.executable} -m im2colnet "$@" --model notebook --threads 1',
-        ),
+        ("im2colnet", f'echo $$ >>"$FOLDER/pids"; exec {train} "$@" --model notebook --threads 1'),
         ("mpiexec", f'echo start >>"$FOLDER/starts"; exec {path} {more} "$@"'),
     ):
         (commands / name).write_text(f"#!/bin/sh\n{text}\n")
