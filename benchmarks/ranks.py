@@ -145,14 +145,18 @@ class Side:
 
     def ask(self, what: str) -> list[Any]:
         """Return what each process answers."""
-        for line in self._lines:
-            line.write(what + "\n")
-            line.flush()
+        try:
+            for line in self._lines:
+                line.write(what + "\n")
+                line.flush()
+        except OSError as error:  # the process has ended
+            raise RuntimeError(self._failure()) from error
         return self._answers()
 
     def close(self) -> None:
         """End the processes."""
-        self._exit.close()
+        with suppress(OSError):  # what could not be written to a process that has ended
+            self._exit.close()
 
     def _accepted(self, door: socket.socket) -> socket.socket:
         until = time.monotonic() + PATIENCE

@@ -18,4 +18,4 @@ section "Every comparison with PyTorch"
 
 section "Trainings on ranks, killed fifty times"
 "$dev/bin/python" -m pip install --quiet -e '.[mpi]' mpich
-IM2COLNET_REQUIRE_MPI=1 TEST_KILLS=50 PATH=$dev/bin:$PATH "$dev/bin/python" -m pytest tests/ranks/test_commands.py -k kills
+IM2COLNET_REQUIRE_MPI=1 TEST_KILLS=50 PATH=$dev/bin:$PATH "$dev/bin/python" -m pytest tests/ranks/test_rank_commands.py -k kills

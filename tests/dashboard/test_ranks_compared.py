@@ -37,9 +37,13 @@ def test_a_side_that_fails_says_why_and_leaves_nothing():
         ranks.Side("no_such_program", NET, size=2)
 
 
-def test_a_side_that_ends_while_it_is_measured_is_an_error():
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_side_that_ends_while_it_is_measured_is_an_error(gone):
+    """Whether the process is about to end or has ended: then nothing can be sent to it."""
     side = ranks.started("one", NET)
     side.processes[0].kill()
+    if gone:
+        side.processes[0].wait()
     with pytest.raises(RuntimeError, match="one failed"):
         side()
     side.close()
