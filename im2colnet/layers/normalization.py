@@ -254,10 +254,11 @@ class BatchNorm(RunningNorm):
         first, eps = contexts[0], partial(getattr, self, "eps")
         if not hasattr(first, "line"):  # made once, since what is prepared reads it where it is
             H, _, W, _ = rows_shape(first.x.shape)
-            first.line = first.backend.empty((len(Statistics._fields), self.num_features), "float64")
-            statistics = Statistics(*(first.line[k] for k in range(len(first.line))))
+            line = first.backend.empty((len(Statistics._fields), self.num_features), "float64")
+            statistics = Statistics(*(line[k] for k in range(len(line))))
             for ctx in contexts:
                 ctx.statistics, ctx.n = statistics, ctx.samples * H * W
+            first.line = line  # set last, so that an interruption before leaves nothing half done
         weight, bias = first.params.get("weight"), first.params.get("bias")
         return first.backend.batch_norm_line.prepare(first.sums, first.n, eps, weight, bias, out=first.line)
 
