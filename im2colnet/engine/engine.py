@@ -291,7 +291,7 @@ class Engine:
             yield
             loss = self._memory.batches[name].read_metrics()[0]
         except Exception as error:
-            if not self._drain(name, ranks):
+            if not self._drain(name, ranks, error):
                 raise
             failure = error
         if failure is not None or loss != loss:
@@ -303,13 +303,19 @@ class Engine:
             error.agreed = True  # type: ignore[attr-defined]
         return error
 
-    def _drain(self, name: Name, ranks: Ranks) -> bool:
-        """Return whether the other ranks have learned that this one has failed."""
+    def _drain(self, name: Name, ranks: Ranks, error: Exception) -> bool:
+        """Return whether the other ranks have learned that this one has failed.
+
+        If they cannot, since they wait for what this rank no longer does, the error is marked as its own alone.
+        """
         try:
             plan = self._memory.plan(*name)
         except Im2colnetError:  # the batch does not fit the network, on no rank
             return False
-        return self._worker.drain(plan, ranks)
+        told = self._worker.drain(plan, ranks)
+        if not told:
+            error.alone = True  # type: ignore[attr-defined]
+        return told
 
     def _own(self, images: Any, bound: BoundBatch, samples: int | None) -> Any:
         """Return the images of this rank: its part of a whole batch, or what it was given as such."""

@@ -119,6 +119,26 @@ show(trainer)
     assert done.out == [alone(script.format(alone=True))] * 3
 
 
+@pytest.mark.parametrize("call", ["step(images, labels)", "fit((images, labels), 2, 12, progress=False)"])
+def test_an_error_after_the_last_join_ends_the_job(call):
+    """The others wait for what this rank makes of its part of the gradient, so that no meeting can tell them."""
+    _, err = ends(
+        2,
+        f"""
+class Breaks(ic.SGD):
+    stateless = True
+    def update(self, *arguments):
+        if trainer.rank == 0:
+            raise ValueError("the optimizer is broken")
+        super().update(*arguments)
+trainer = ic.Trainer(make().net, optimizer=Breaks(0.1), seed=1, shard=3)
+trainer.{call}
+""",
+    )
+    assert "ValueError: the optimizer is broken" in err
+    assert "the job is aborted" in err
+
+
 def test_an_idle_rank_is_told_too():
     """A batch of one shard leaves the other ranks without work."""
     done, err = ends(
