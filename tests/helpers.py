@@ -111,7 +111,8 @@ def predicts_in_a_fork(net, images, expected):
 
 def everything(trainer):
     """Copies of all that training changes: parameters, statistics, the optimiser's state, and the number of steps."""
-    slots = {f"slot {name}": np.array(vector) for name, vector in trainer.optimizer_state.items()}
+    on_host = trainer.net.backend.to_numpy
+    slots = {f"slot {name}": on_host(vector).copy() for name, vector in trainer.optimizer_state.items()}
     return {**trainer.net.state_dict(), **slots, "step": np.array(trainer.steps)}
 
 

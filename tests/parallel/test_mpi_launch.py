@@ -41,7 +41,7 @@ class Communicator:
         return value
 
     def Allgather(self, given, got):
-        raise NotImplementedError
+        got[...] = given
 
     def Get_attr(self, key):
         return self.attributes.get(key)

@@ -27,6 +27,14 @@ def fit(trainer, epochs=2, **more):
     return trainer.fit(DATA, epochs, 10, **({"validation": TEST, "progress": False} | more))
 
 
+def assert_as_one_process(size, work, epochs=2):
+    """On each of the ranks ``work`` returns what one process ends with after these epochs."""
+    alone = new_trainer(None)
+    fit(alone, epochs)
+    for of_rank in run_ranks(size, work):
+        assert_same_bits(of_rank, everything(alone))
+
+
 @pytest.mark.parametrize("averages", [False, True])
 def test_a_checkpoint_is_that_of_one_process(averages, tmp_path):
     def work(comm):
@@ -71,10 +79,7 @@ def test_a_folder_is_written_again_by_a_training_that_goes_on(tmp_path):
         fit(trainer, 2, directory=tmp_path, callbacks=[ic.callbacks.KeepBest()])
         return everything(trainer)
 
-    alone = new_trainer(None)
-    fit(alone)
-    for of_rank in run_ranks(3, work):
-        assert_same_bits(of_rank, everything(alone))
+    assert_as_one_process(3, work)
 
 
 def test_saved_after_a_time_by_the_clock_of_rank_0(tmp_path):
@@ -85,10 +90,7 @@ def test_saved_after_a_time_by_the_clock_of_rank_0(tmp_path):
         fit(trainer, 3, directory=tmp_path, save_every="0.0001 s")
         return everything(trainer)
 
-    alone = new_trainer(None)
-    fit(alone, 3)
-    for of_rank in run_ranks(3, work):
-        assert_same_bits(of_rank, everything(alone))
+    assert_as_one_process(3, work, epochs=3)
 
 
 @pytest.mark.parametrize("how", ["pickle", "copy"])
@@ -103,10 +105,7 @@ def test_copies_are_those_of_one_process(how):
         fit(other, 2)
         return everything(other)
 
-    alone = new_trainer(None)
-    fit(alone)
-    for of_rank in run_ranks(2, work):
-        assert_same_bits(of_rank, everything(alone))
+    assert_as_one_process(2, work)
 
 
 def test_a_checkpoint_that_one_rank_cannot_read(tmp_path):
