@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from errno import ENOMEM
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 from im2colnet.types import ITEM_BYTES, Shape
+
+Error = TypeVar("Error", bound=BaseException)
 
 
 class Im2colnetError(Exception):
     """Base of every error below; the command line prints it without a traceback."""
+
+
+def agreed(error: BaseException) -> bool:
+    """Return whether all ranks of a job know of an error, so that each of them raises it or one that names it."""
+    return getattr(error, "agreed", False)
+
+
+def mark_agreed(error: Error) -> Error:
+    """Mark an error that all ranks know of, and return it."""
+    error.agreed = True  # type: ignore[attr-defined]
+    return error
 
 
 class ShapeError(Im2colnetError, ValueError):

@@ -23,7 +23,7 @@ from im2colnet.backend.registry import get_backend, use_backend
 from im2colnet.cli import commands, ranks
 from im2colnet.cli.arguments import Commands, UsageError
 from im2colnet.cli.report import Report
-from im2colnet.errors import Im2colnetError, InputWarning, TrainingWarning, WorkerWarning
+from im2colnet.errors import Im2colnetError, InputWarning, TrainingWarning, WorkerWarning, agreed
 from im2colnet.parallel import num_threads
 from im2colnet.show import terminal
 from im2colnet.show.terminal import OutputError
@@ -70,7 +70,7 @@ def run(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
                 return code
         except BaseException as error:
-            with ranks.only_first_speaks() if ranks.agreed(error) else nullcontext():
+            with ranks.only_first_speaks() if agreed(error) else nullcontext():
                 return _outcome(error)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TypeVar
 
 from im2colnet import launcher
+from im2colnet.errors import agreed
 from im2colnet.parallel import mpi
 from im2colnet.training.agreement import Agreement
 
@@ -41,11 +42,6 @@ def collective() -> Iterator[None]:
         if not agreed(error):
             mpi.failed(error)
         raise
-
-
-def agreed(error: BaseException) -> bool:
-    """Return whether all ranks know of an error."""
-    return getattr(error, "agreed", False)
 
 
 @contextmanager

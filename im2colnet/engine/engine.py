@@ -15,7 +15,7 @@ from im2colnet.engine.binding import BoundBatch, Name
 from im2colnet.engine.crew import Crew
 from im2colnet.engine.memory import Memory
 from im2colnet.engine.program import Moment, Update, Worker
-from im2colnet.errors import Im2colnetError, NonFiniteError, ShapeError, memory_for
+from im2colnet.errors import Im2colnetError, NonFiniteError, ShapeError, mark_agreed, memory_for
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layout import one_or_tuple
@@ -298,10 +298,8 @@ class Engine:
             ranks.agree(failure)
 
     def _of_all(self, error: Exception) -> Exception:
-        """Mark an error that every rank raises alike."""
-        if self._ranks is not None:
-            error.agreed = True  # type: ignore[attr-defined]
-        return error
+        """Mark an error that every rank raises alike, if there are ranks."""
+        return error if self._ranks is None else mark_agreed(error)
 
     def _drain(self, name: Name, ranks: Ranks, error: Exception) -> bool:
         """Return whether the other ranks have learned that this one has failed.

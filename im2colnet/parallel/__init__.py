@@ -11,7 +11,7 @@ made along a *fixed binary tree*, so that they do not depend on how many ranks a
 from im2colnet.launcher import launched
 from im2colnet.parallel.communicator import Communicator, SharedCommunicator
 from im2colnet.parallel.threads import Team, ThreadCommunicator
-from im2colnet.parallel.tree import partition, tree_sum
+from im2colnet.parallel.tree import bounds, partition, tree_sum
 from im2colnet.settings import get_num_threads, get_workers, num_threads, set_num_threads, set_workers
 
 if launched() > 1:  # from now on a rank that fails ends the job
@@ -22,6 +22,7 @@ __all__ = [
     "SharedCommunicator",
     "Team",
     "ThreadCommunicator",
+    "bounds",
     "get_num_threads",
     "get_workers",
     "num_threads",

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from im2colnet.errors import ShapeError, TrainingWarning, WorkerError, install
+from im2colnet.errors import ShapeError, TrainingWarning, WorkerError, agreed, install
 from im2colnet.launcher import launched, mark, slurm_tasks
 from im2colnet.parallel.ranks import END, Ranks
 from im2colnet.settings import forbid_forks, set_own_cores
@@ -386,10 +386,10 @@ class Job:
 
     def show(self, kind: Any, error: Any, trace: Any) -> None:
         """Show an error that nobody has caught, on one rank if all of them know it; else it is going to end the job."""
-        agreed, first = getattr(error, "agreed", False), not any(ranks.rank for ranks in self.ranks)
-        if self.is_forked() or first or not (agreed or isinstance(error, KeyboardInterrupt)):
+        known, first = agreed(error), not any(ranks.rank for ranks in self.ranks)
+        if self.is_forked() or first or not (known or isinstance(error, KeyboardInterrupt)):
             self._show_before(kind, error, trace)
-        if not agreed and os.getpid() == self._process:
+        if not known and os.getpid() == self._process:
             self.fail(error)
             if self.ranks and self.ranks[0].size > 1:
                 how = "was interrupted" if isinstance(error, KeyboardInterrupt) else "has failed"

@@ -24,7 +24,7 @@ from math import prod
 from typing import Any
 
 from im2colnet.backend.registry import backend_of
-from im2colnet.errors import Im2colnetError, ShapeError, WorkerError
+from im2colnet.errors import Im2colnetError, ShapeError, WorkerError, mark_agreed
 from im2colnet.host import np
 from im2colnet.parallel.communicator import Communicator
 from im2colnet.parallel.tree import across, add_pairs, nodes, pairs, partition
@@ -263,13 +263,13 @@ class Ranks:
             told = kind, what.removeprefix(f"{Im2colnetError.__module__}."), _traceback(failure)
         failures = self._call("whether all of them have succeeded", self.comm.allgather, told)
         if failure is not None:
-            raise _agreed(failure)
+            raise mark_agreed(failure)
         for rank, failed in enumerate(failures):
             if failed is not None:
                 kind, what, trace = failed
                 error: Im2colnetError = kind(f"rank {rank} failed: {what}")
                 error.add_note(f"on rank {rank}:\n{trace}")
-                raise _agreed(error)
+                raise mark_agreed(error)
 
     # ------------------------------------------------------------------ waiting and memory
 
@@ -388,9 +388,3 @@ def _to_device(array: Any, host: np.ndarray) -> None:
 
 def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
-
-
-def _agreed(error: BaseException) -> BaseException:
-    """Mark an error that every rank knows of."""
-    error.agreed = True  # type: ignore[attr-defined]
-    return error

@@ -21,6 +21,11 @@ def partition(count: int, rank: int, size: int) -> range:
     return range(count * rank // size, count * (rank + 1) // size)
 
 
+def bounds(count: int, size: int) -> list[int]:
+    """Return where the part of each of ``size`` workers begins in ``range(count)``, and the end."""
+    return [count * rank // size for rank in range(size + 1)]
+
+
 def tree_sum(parts: Sequence[Array | None], start: int = 0, stop: int | None = None) -> None:
     """Sum elements ``start:stop`` of ``parts`` into ``parts[0]`` along the fixed tree; None is summed already."""
     add_pairs(parts, _additions(len(parts)), start, stop)

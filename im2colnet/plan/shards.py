@@ -11,7 +11,7 @@ from im2colnet.errors import ShapeError
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.passes import lowered
 from im2colnet.layout import channels, internal_shape
-from im2colnet.parallel import partition
+from im2colnet.parallel import bounds, partition
 from im2colnet.plan.steps import Kind, Plan
 from im2colnet.types import HALF, ITEM_BYTES, Spec, accumulator
 
@@ -140,8 +140,8 @@ class BatchPlan:
         }
 
     def bounds(self, offsets: Sequence[int]) -> list[int]:
-        """Return for each rank, and for the end, the offset of its first shard; ``offsets`` has one for each shard."""
-        return [offsets[partition(self.count, rank, self.ranks).start] for rank in range(self.ranks)] + [offsets[-1]]
+        """Return the offset of each rank's first shard, and the end, of the offsets of all shards and their end."""
+        return [offsets[shard] for shard in bounds(self.count, self.ranks)]
 
     def memory(self) -> dict[str, int]:
         """Return the bytes of all arrays of a run, by purpose, without the parameters and the optimiser's state."""

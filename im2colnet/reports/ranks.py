@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.errors import install
-from im2colnet.parallel import get_num_threads, get_workers, partition
+from im2colnet.parallel import bounds, get_num_threads, get_workers
 from im2colnet.settings import forks_forbidden
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def examine(ranks: Ranks) -> dict[str, Any]:
 
     rank, size, comm = ranks.rank, ranks.size, ranks.comm
     everyone = comm.allgather((platform.node(), get_num_threads()))
-    bounds = [partition(LARGE, q, size).start for q in range(size)] + [LARGE]
+    ends = bounds(LARGE, size)
 
     def parts(array: Any) -> list[Any]:
         """Of one shard for each rank, this rank's."""
@@ -54,8 +54,8 @@ def examine(ranks: Ranks) -> dict[str, Any]:
     few_total, total = np.empty_like(few), np.empty_like(many)
 
     def large_join() -> None:
-        ranks.scatter_sum(parts(many), total, bounds)
-        ranks.all_gather(total, bounds)
+        ranks.scatter_sum(parts(many), total, ends)
+        ranks.all_gather(total, ends)
 
     found = lowest(
         comm,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from im2colnet.errors import WorkerError
+from im2colnet.errors import WorkerError, agreed, mark_agreed
 from im2colnet.host import np
 from im2colnet.launcher import launched, slurm_tasks
 from im2colnet.lazy import LazyArray
@@ -110,7 +110,7 @@ class Agreement:
 
     def tell(self, operation: int, error: BaseException) -> None:
         """Raise an error of this rank on every rank, unless all of them know it."""
-        if self.ranks is None or getattr(error, "agreed", False):
+        if self.ranks is None or agreed(error):
             return
         if getattr(error, "alone", False):  # the others wait for sums
             self._lose(error)
@@ -123,22 +123,10 @@ class Agreement:
         met = ranks.meet(operation, failed, self.wish(), *facts.values())
         if any(numbers[1] for numbers in met):
             ranks.agree(error)
-        doing = [NAMES.get(numbers[0], "does something else") for numbers in met]
-        self._check_same(doing)
-        for position, name in enumerate(facts, 3):
-            values = [numbers[position] for numbers in met]
-            what = [f"{mine} with {name.replace('_', ' ')} {value}" for mine, value in zip(doing, values, strict=True)]
-            self._check_same(what)
+        for rank, numbers in enumerate(met):
+            if (numbers[0], *numbers[3:]) != (met[0][0], *met[0][3:]):
+                raise _differ(rank, numbers, met[0], [*facts])
         self.heard = next((numbers[2] for numbers in met if numbers[2]), 0)
-
-    def _check_same(self, told: list[str]) -> None:
-        """Raise on every rank if one of them tells something else than rank 0."""
-        for rank, text in enumerate(told):
-            if text != told[0]:
-                raise _known(
-                    f"rank {rank} {text}, and rank 0 {told[0]}: every rank must make the same calls, in the same order,"
-                    f" with the same data; {ALONE}"
-                )
 
     def compare(self, facts: Mapping[str, Any]) -> None:
         """Raise on every rank if the facts, which are compared as texts, are not the same on all of them."""
@@ -190,7 +178,7 @@ class Agreement:
 
     def _lose(self, error: BaseException) -> None:
         """Note that this rank has failed where the others cannot learn it: the end of Python ends the job."""
-        if self.ranks is not None and not getattr(error, "agreed", False):
+        if self.ranks is not None and not agreed(error):
             from im2colnet.parallel import mpi
 
             mpi.failed(error)
@@ -223,8 +211,18 @@ def checksum(labels: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view("uint8")[:MOST_BYTES].tobytes())
 
 
+def _differ(rank: int, numbers: Sequence[int], of_first: Sequence[int], names: list[str]) -> WorkerError:
+    """Return the error of a rank that does something else than rank 0, or the same with something else."""
+    mine, first = (NAMES.get(each[0], "does something else") for each in (numbers, of_first))
+    if mine == first:
+        name, a, b = next(fact for fact in zip(names, numbers[3:], of_first[3:], strict=True) if fact[1] != fact[2])
+        mine, first = (f"{mine} with {name.replace('_', ' ')} {value}" for value in (a, b))
+    return _known(
+        f"rank {rank} {mine}, and rank 0 {first}: every rank must make the same calls, in the same order, with the same"
+        f" data; {ALONE}"
+    )
+
+
 def _known(text: str) -> WorkerError:
     """Return an error that every rank raises."""
-    error = WorkerError(text)
-    error.agreed = True  # type: ignore[attr-defined]
-    return error
+    return mark_agreed(WorkerError(text))

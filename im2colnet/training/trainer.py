@@ -26,6 +26,7 @@ from im2colnet.errors import (
     NonFiniteError,
     ShapeError,
     TrainingWarning,
+    mark_agreed,
 )
 from im2colnet.interrupt import Interruption, deferred
 from im2colnet.layout import internal_shape
@@ -494,7 +495,10 @@ class Trainer:
         return loss
 
     def _own_part(self, images: Any, samples: int | None) -> tuple[Any, int]:
-        """Return the images of this rank, and the batch size."""
+        """Return the images of this rank, and the batch size.
+
+        The batch is planned here, before the ranks meet, so that images of a wrong shape are an error on every rank.
+        """
         if samples is not None:
             return images, samples
         return images[self._engine.part(tuple(images.shape[1:]), len(images))], len(images)
@@ -951,7 +955,8 @@ class Trainer:
         try:
             interrupted.act()
         except BaseException as end:
-            end.agreed = agreed.heard > 0  # type: ignore[attr-defined]
+            if agreed.heard > 0:
+                mark_agreed(end)
             raise
         return self.history
 

@@ -20,7 +20,7 @@ from im2colnet.graph.choosing import chosen
 from im2colnet.graph.nodes import Graph
 from im2colnet.graph.parameters import Parameters, names
 from im2colnet.optim import Optimizer
-from im2colnet.parallel import Communicator, partition
+from im2colnet.parallel import Communicator, bounds
 from im2colnet.parallel.ranks import Ranks
 from im2colnet.types import Array
 
@@ -145,15 +145,13 @@ class Update:
 
     def _chunk_bounds(self, ranks: int) -> list[int]:
         count = self._squares.size
-        if not self._elementwise:
-            return [0] + [count] * ranks
-        return [partition(count, rank, ranks).start for rank in range(ranks)] + [count]
+        return bounds(count, ranks) if self._elementwise else [0] + [count] * ranks
 
     def gather(self, ranks: Ranks) -> None:
         """Get what other ranks keep of the parameters that they update."""
-        bounds = self.bounds(ranks.size)
+        ends = self.bounds(ranks.size)
         for vector in [*self.slots.values(), *([] if self.sum is None else [self.sum])]:
-            ranks.all_gather(vector, bounds)
+            ranks.all_gather(vector, ends)
 
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float = 1.0) -> bool:
         """Change a worker's range of parameters; the first worker changes all if the optimiser must see all.
