@@ -8,7 +8,8 @@ from im2colnet.parallel import get_num_threads
 from im2colnet.text import count
 from im2colnet.training.trainer import Trainer
 
-LARGE = 1 << 14  #: a batch of so many images has shards of the largest size
+#: number of images of a batch whose shards have the largest size
+LARGE = 1 << 14
 
 
 def shards_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
@@ -56,7 +57,7 @@ def idle_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
         shard = -(-batch // many)
         fits.append(f"--shard {shard if -(-batch // shard) == many else batch // many}")
     largest = max(_sizes(trainer, LARGE, shape))
-    if largest < LARGE:  # or the whole batch is one shard, as on a GPU
+    if largest == max(_sizes(trainer, 2 * LARGE, shape)):  # on a GPU a shard is a part of the batch, however large
         fits.append(f"--batch-size {many * largest}")
     idle = f"{many - shards} of {many} {who} {'has' if many - shards == 1 else 'have'} nothing to do"
     return (
@@ -67,7 +68,7 @@ def idle_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
 
 
 def _sizes(trainer: Trainer, batch: int, shape: Sequence[int]) -> list[int]:
-    return trainer.net.plan(batch, shape, shard=trainer.shard).sizes
+    return trainer.engine.shard_sizes(tuple(shape), batch)
 
 
 def _workers(trainer: Trainer) -> int:

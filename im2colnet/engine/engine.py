@@ -159,6 +159,10 @@ class Engine:
         with self._lock, working(), self._memory.backend.context():
             yield
 
+    def shard_sizes(self, sample: tuple[int, ...], n: int) -> list[int]:
+        """Return the number of samples in each shard of a batch of ``n`` samples of this shape."""
+        return self._memory.plan(sample, n).sizes
+
     def part(self, sample: tuple[int, ...], n: int) -> slice:
         """Return which samples of a batch of ``n`` samples of this shape this rank computes."""
         if self._ranks is None:

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+import strict_cupy
+from fake_ranks import run_ranks
 
 import im2colnet as ic
 from im2colnet.cli.shards import idle_text, shards_text
@@ -69,6 +71,23 @@ def test_warning_of_idle_ranks_names_numbers_that_fit(make, ranks, workers, batc
             assert len(better.net.plan(batch, SHAPE, shard=better.shard).sizes) >= ranks
         larger = make(ranks, shard).net.plan(int(fits["batch-size"]), SHAPE, shard=shard).sizes
         assert len(larger) == (ranks * workers if "workers" in said else ranks)
+
+
+def test_a_device_divides_its_batch_into_eighths():
+    """What is said is what the engine does; a larger batch would have as many shards."""
+    backend = strict_cupy.cupy_backend()
+
+    def work(comm):
+        net = ic.Sequential([ic.Flatten(), ic.Linear(8, 3)]).init(0, backend=backend)
+        trainer = ic.Trainer(net, ranks=comm)
+        return shards_text(trainer, 64, (2, 2, 2)), idle_text(trainer, 64, (2, 2, 2))
+
+    assert run_ranks(2, work) == [("64 images in 8 shards on 2 ranks x 1 worker", "")] * 2
+    for said, warning in run_ranks(12, work):
+        assert said == "64 images in 8 shards on 12 ranks x 1 worker"
+        assert warning.startswith("4 of 12 ranks have nothing to do: a batch of 64 images makes 8 shards")
+        assert "--shard 5" in warning
+        assert "--batch-size" not in warning
 
 
 def test_nobody_is_warned_where_all_have_work_or_there_are_no_ranks(make):
