@@ -1,0 +1,63 @@
+"""The site: ``python -m pip install -e '.[docs]' && python -m sphinx -W docs docs/_build``."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "_ext")]
+
+with (HERE.parent / "pyproject.toml").open("rb") as file:
+    about = tomllib.load(file)["project"]
+
+project = about["name"]
+author = "the authors of im2colnet"
+copyright = f"2026, {author}"
+from im2colnet import __version__ as release  # noqa: E402
+
+version = release
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "mathml",
+    "repository",
+]
+exclude_patterns = ["_build", "examples/*.ipynb", "guide.md"]
+root_doc = "index"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "attrs_block", "attrs_inline"]
+myst_heading_anchors = 4
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240
+nb_merge_streams = True
+nb_execution_show_tb = True
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+add_module_names = False
+html_math_renderer = "mathml"
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"im2colnet {release}"
+html_static_path = ["_static"]
+html_css_files = ["im2colnet.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "icon_links": [{"name": "Source", "url": about["urls"]["Source"], "icon": "fa-brands fa-github"}],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
