@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import im2colnet as ic
+import im2colnet.functional as F
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,8 +41,8 @@ def run(*sources):
 
 @pytest.mark.parametrize("module", SESSIONS)
 def test_docstrings(module):
-    """As ``python -m pytest --doctest-modules im2colnet`` runs them."""
-    found = doctest.testmod(import_module(module))
+    """With the names that the site's reference says they take for granted."""
+    found = doctest.testmod(import_module(module), extraglobs={"np": np, "ic": ic, "F": F})
     assert found.attempted > 0
     assert found.failed == 0
 
