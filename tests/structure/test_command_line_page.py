@@ -1,0 +1,56 @@
+"""The page of the command line is made of the parsers, so every command and option of the help stands on it."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from im2colnet.cli import main
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page as HTML, made alone with the extension."""
+    application = pytest.importorskip("sphinx.application")
+    pytest.importorskip("myst_parser")
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "index.md").write_text("# Page\n\n```{commands}\n```\n\n{option}`im2colnet train --epochs`\n")
+    settings = {"extensions": ["myst_parser", "command_line"], "myst_heading_anchors": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS / "_ext"))
+        made = application.Sphinx(
+            folder, None, folder / "out", folder / "trees", "html", settings, status=None, warningiserror=True
+        )
+        made.build()
+    sys.modules.pop("command_line", None)
+    return (folder / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def help_of(capsys, *arguments):
+    assert main([*arguments, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_command_and_option(page, capsys):
+    commands = re.findall(r"^    ([a-z][a-z-]+)(?: {2,}\S|$)", help_of(capsys), re.MULTILINE)
+    assert len(commands) >= 11 and "check-backend" in commands
+    for command in commands:
+        assert f'<section id="{command}">' in page
+        options = set(re.findall(r"^  (?:-\w, )?(--[a-z][a-z-]+)", help_of(capsys, command), re.MULTILINE)) - {"--help"}
+        assert options
+        for option in options:
+            assert f'id="cmdoption-im2colnet-{command}{option[1:]}"' in page, (command, option)
+
+
+def test_options_are_code_and_links_reach_them(page):
+    assert "–" not in re.sub(r"<title>.*?</title>", "", page)  # no dash has been made of two hyphens
+    assert 'href="#cmdoption-im2colnet-train-epochs"' in page
+
+
+def test_lines_fit(page):
+    blocks = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
+    lines = [re.sub("<.*?>", "", line) for block in blocks for line in block.splitlines()]
+    assert max(map(len, lines)) < 120  # with &gt; and the like; they are broken at 76
