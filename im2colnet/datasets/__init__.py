@@ -5,6 +5,7 @@
 
 from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.folder import from_csv, from_folder
+from im2colnet.datasets.images import read_images
 from im2colnet.datasets.inputs import Inputs
 from im2colnet.datasets.items import from_items
 from im2colnet.datasets.readers import kind_of, load, read_idx
@@ -19,5 +20,6 @@ __all__ = [
     "kind_of",
     "load",
     "read_idx",
+    "read_images",
     "stratified_split",
 ]

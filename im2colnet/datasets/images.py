@@ -25,12 +25,12 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
 GREY = ("1", "L", "LA", "La", "I", "F")  # modes without colours
 
 
-def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray | LazyArray:
+def read_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndarray | LazyArray:
     """Return the images of a file as (N, C, H, W).
 
     Parameters
     ----------
-    path : Path
+    path : path
         An ``.npy`` file, an ``.npz`` with the array ``images``, or a picture (which needs Pillow): BMP, GIF, JPEG, PNG,
         PPM, TIFF or WebP.
     shape : (C, H, W)
@@ -50,7 +50,19 @@ def read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray | LazyArray:
         If the file is missing or damaged, or holds something else. Also for a picture whose scale is not known:
         of 32-bit integers, of floating-point numbers beyond [0, 1], or of 16 bits that use no more than 12 and do not
         say so.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import im2colnet as ic
+    >>> file = Path(tempfile.mkdtemp()) / "two.npy"
+    >>> np.save(file, np.zeros((2, 3, 8, 8), np.uint8))
+    >>> ic.datasets.read_images(file, (3, 8, 8)).shape
+    (2, 3, 8, 8)
     """
+    path = Path(path)
     check_regular(path)
     if path.suffix.lower() not in (".npy", ".npz"):
         return _read_picture(path, shape)

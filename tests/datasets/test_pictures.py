@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+import im2colnet as ic
 from im2colnet.datasets.images import read_images
 from im2colnet.errors import DataError
 from im2colnet.lazy import LazyArray
@@ -185,3 +186,10 @@ def test_a_large_array_is_read_when_it_is_needed(tmp_path, dtype):
         file.truncate(1 << 20)
     with pytest.raises(DataError, match=r"a\.npy: cannot be read \(it has .* but its header announces"):
         read_images(tmp_path / "a.npy", (1, 500, 500))
+
+
+def test_read_images_is_public_and_takes_a_path_as_text(tmp_path):
+    """So a program of one's own reads new pictures as training has read its own."""
+    black(GREY, "L").save(tmp_path / "a.png")
+    found = ic.datasets.read_images(str(tmp_path / "a.png"), (3, 8, 8))
+    np.testing.assert_array_equal(found, np.broadcast_to(GREY, (1, 3, 8, 8)))
