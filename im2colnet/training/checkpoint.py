@@ -80,6 +80,7 @@ def _described(value: Any) -> Any:
         replaced = {name: _described(layer) for name, layer in getattr(value, "replaced", {}).items()}
         return {
             "type": _name(cls),
+            **({} if _is_own(cls) else {"foreign": True}),
             "arguments": {name: _described(given.get(name, getattr(value, name, None))) for name in names},
             **({"replaced": replaced} if replaced else {}),
         }
@@ -121,7 +122,7 @@ def rebuild(description: Any, place: str = "it") -> Any:
         return {key: rebuild(v, f"{place}.{key}") for key, v in pairs}
     entry("type", description, str, place)
     given = entry("arguments", description, dict, place)
-    cls = _find(description["type"], place)
+    cls = _find(description["type"], entry("foreign", {"foreign": False} | description, bool, place), place)
     values = {k: rebuild(v, f"{place}.arguments.{k}") for k, v in given.items()}
     replaced = entry("replaced", {"replaced": {}} | description, dict, place)
     layers = {k: rebuild_as(Layer, v, f"{place}.replaced.{k}") for k, v in replaced.items()}
@@ -161,11 +162,7 @@ def known_classes() -> dict[str, list[type[Any]]]:
     If the library has a class of a short name, that name means only this class. If a class was defined several times,
     as by running a notebook's cell again, only the newest definition is included.
     """
-    definitions: dict[str, dict[type[Any], None]] = {}
-    for base in _bases():
-        for cls in (base, *_subclasses(base)):
-            definitions.setdefault(_full(cls), {})[cls] = None
-    newest = {full: _newest(list(classes)) for full, classes in definitions.items()}
+    newest = _newest_classes()
     names: dict[str, list[type[Any]]] = {}
     for cls in sorted(newest.values(), key=lambda cls: not _is_own(cls)):
         if cls.__name__ not in names or not _is_own(names[cls.__name__][0]):
@@ -173,7 +170,17 @@ def known_classes() -> dict[str, list[type[Any]]]:
     return names | {full: [cls] for full, cls in newest.items()}
 
 
+def _newest_classes() -> dict[str, type[Any]]:
+    """Return the newest definition of each class, by its full name with the module."""
+    definitions: dict[str, dict[type[Any], None]] = {}
+    for base in _bases():
+        for cls in (base, *_subclasses(base)):
+            definitions.setdefault(_full(cls), {})[cls] = None
+    return {full: _newest(list(classes)) for full, classes in definitions.items()}
+
+
 def _is_own(cls: type[Any]) -> bool:
+    """Tell whether a class is one of the library's."""
     return cls.__module__.startswith("im2colnet.")
 
 
@@ -197,9 +204,16 @@ def _name(cls: type[Any]) -> str:
     return cls.__name__ if [_full(other) for other in namesakes] == [_full(cls)] else _full(cls)
 
 
-def _find(name: str, place: str) -> type[Any]:
+def _find(name: str, foreign: bool, place: str) -> type[Any]:
+    """Return the class of a name.
+
+    A foreign one is none of the library's: not even of a later version that has a class of this name itself. Files of
+    version 0.1 do not say which classes are foreign.
+    """
     known = known_classes()
     found = known.get(name, [])
+    if foreign and found and _is_own(found[0]):
+        found = [cls for cls in _newest_classes().values() if cls.__name__ == name and not _is_own(cls)]
     if len(found) > 1:
         raise CheckpointError(
             f"{place}: the checkpoint has a {name!r}, of which there are several here"

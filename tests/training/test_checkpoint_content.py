@@ -440,6 +440,31 @@ def test_a_class_named_like_one_of_the_library(module, tmp_path):
         ic.Trainer.load(tmp_path / "c")
 
 
+def test_a_class_of_a_user_is_never_one_that_a_later_version_of_the_library_has(module, tmp_path):
+    """The file was written when the library had no class of that name, so it has only the short name."""
+    space = module("module_f")
+    cls = run_cell(space, 3, "Fade")
+    trainer = train_with(cls(factor=2.0), tmp_path / "a")
+    later = type("Fade", (ic.Layer,), {"__module__": "im2colnet.layers.later", "forward": None, "backward": None})
+    again = ic.Trainer.load(tmp_path / "a")
+    assert type(again.net.layers[0]) is cls is not later
+    assert_same_bits(again.net.state_dict(), trainer.net.state_dict())
+    content = header(tmp_path / "a")["__metadata__"]["im2colnet"]
+    assert content.count('"foreign": true') == 1
+    for name, match in (("Fled", "'Fled', unknown here"), ("ReLU", "'ReLU', unknown here")):
+        write(tmp_path / "b", json.loads(content.replace('"Fade"', f'"{name}"')), load_file(tmp_path / "a"))
+        with pytest.raises(ic.CheckpointError, match=match):
+            ic.Trainer.load(tmp_path / "b")
+    for damaged in ("1", '"yes"', "null"):
+        write(
+            tmp_path / "b",
+            json.loads(content.replace('"foreign": true', f'"foreign": {damaged}')),
+            load_file(tmp_path / "a"),
+        )
+        with pytest.raises(ic.CheckpointError, match=r"layers\.0\.foreign"):
+            ic.Trainer.load(tmp_path / "b")
+
+
 # Folders ------------------------------------------------------------------------------------------------------------
 def fit(trainer, directory, epochs):
     return trainer.fit((IMAGES, LABELS), epochs, 10, directory=directory)
