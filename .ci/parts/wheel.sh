@@ -5,6 +5,7 @@ section "The wheel, and one from the source distribution"
 need_wheel
 "$dev/bin/python" -m build --outdir "$work/sdist" . >"$work/build.log" 2>&1 || { cat "$work/build.log"; fail "no sdist"; }
 "$dev/bin/python" .ci/check_wheel.py "$wheel" "$work"/sdist/*.whl
+"$dev/bin/python" -m twine check --strict "$work"/sdist/*
 
 section "The wheel in an empty environment, away from the checkout"
 need_user
