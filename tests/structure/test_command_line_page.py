@@ -36,7 +36,8 @@ def help_of(capsys, *arguments):
 
 def test_every_command_and_option(page, capsys):
     commands = re.findall(r"^    ([a-z][a-z-]+)(?: {2,}\S|$)", help_of(capsys), re.MULTILINE)
-    assert len(commands) >= 11 and "check-backend" in commands
+    assert len(commands) >= 11
+    assert "check-backend" in commands
     for command in commands:
         assert f'<section id="{command}">' in page
         options = set(re.findall(r"^  (?:-\w, )?(--[a-z][a-z-]+)", help_of(capsys, command), re.MULTILINE)) - {"--help"}
