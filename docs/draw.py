@@ -1,0 +1,264 @@
+"""Draw the pictures of the tour, of how-it-works.md and of design.md: ``python docs/draw.py`` writes ``docs/pictures/*.svg``.
+
+The numbers in the pictures of the tour are those that its programs compute: this script runs them.
+"""
+
+import contextlib
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+INK, GREY, LINE, GROUND, WHITE = "#0f172a", "#475569", "#94a3b8", "#f8fafc", "#ffffff"
+#: outlines, and the pale colors of the same kind; they can be told apart by eyes that see few colors
+STRONG = ["#0072b2", "#d55e00", "#00805e", "#a8488c"]
+PALE = ["#d6eaf8", "#fde3cf", "#d2f1e6", "#f6dcec"]
+MARK = "#ffe066"
+
+
+class Sheet:
+    """A picture in SVG: it begins empty, and each method adds something. Lengths are in pixels, from the upper left."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height, self.parts = width, height, []
+
+    def text(self, x: float, y: float, words: object, size: float = 15, color: str = INK, at: str = "start", bold: bool = False,
+             mono: bool = False, turn: float = 0) -> None:
+        """Write words: ``at`` is start, middle or end, and y the line that they stand on."""
+        escaped = str(words).replace("&", "&amp;").replace("<", "&lt;").replace("-", "−" if not mono and re.fullmatch(r"-\d+", str(words)) else "-")
+        more = ' font-weight="bold"' * bold + ' font-family="ui-monospace, monospace"' * mono
+        more += f' transform="rotate({turn:g} {x:g} {y:g})"' if turn else ""
+        self.parts.append(f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="{color}" text-anchor="{at}"{more}>{escaped}</text>')
+
+    def box(self, x: float, y: float, width: float, height: float, fill: str = "none", stroke: str = LINE, thick: float = 1,
+            round: float = 0, dash: str = "") -> None:
+        more = f' rx="{round:g}"' * bool(round) + f' stroke-dasharray="{dash}"' * bool(dash)
+        self.parts.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{fill}" stroke="{stroke}"'
+                          f' stroke-width="{thick:g}"{more}/>')
+
+    def path(self, path: str, color: str = GREY, thick: float = 1.5, arrow: bool = False, dash: str = "") -> None:
+        """Draw a line along a path of SVG, with the head of an arrow at its end."""
+        more = ' marker-end="url(#head)"' * arrow + f' stroke-dasharray="{dash}"' * bool(dash)
+        self.parts.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{thick:g}"{more}/>')
+
+    def arrow(self, x0: float, y0: float, x1: float, y1: float, color: str = GREY, thick: float = 1.5) -> None:
+        self.path(f"M{x0:g} {y0:g} L{x1:g} {y1:g}", color, thick, arrow=True)
+
+    def grid(self, x: float, y: float, numbers: np.ndarray, w: float = 32, h: float = 32, size: float = 15,
+             fill: Callable[[int, int], str] = lambda r, c: WHITE, bold: Callable[[int, int], bool] = lambda r, c: False) -> None:
+        """Draw a matrix: a cell for each number."""
+        for r, row in enumerate(numbers):
+            for c, number in enumerate(row):
+                self.box(x + c * w, y + r * h, w, h, fill(r, c))
+                shown = f"{number:g}" if isinstance(number, (int, float, np.number)) else number
+                self.text(x + (c + 0.5) * w, y + (r + 0.5) * h + size * 0.35, shown, size, at="middle", bold=bold(r, c))
+
+    def bracket(self, x0: float, x1: float, y: float, depth: float, color: str) -> None:
+        """Draw a bracket from x0 to x1; its ends point to y, from ``depth`` below it (above it if that is negative)."""
+        self.path(f"M{x0:g} {y:g} V{y + depth:g} H{x1:g} V{y:g}", color, 2)
+
+    def __str__(self) -> str:
+        head = '<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+        head = f'<defs>{head}<path d="M0 0 L10 5 L0 10 z" fill="{GREY}"/></marker></defs>\n' * any("#head" in part for part in self.parts)
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" width="{self.width:g}"'
+            f' height="{self.height:g}" font-family="system-ui, sans-serif">\n{head}'
+            f'<rect width="{self.width:g}" height="{self.height:g}" rx="10" fill="{GROUND}"/>\n' + "\n".join(self.parts) + "\n</svg>\n"
+        )
+
+
+def cells(page: str) -> list[str]:
+    """Return the programs of a page's cells, in their order."""
+    found = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [re.sub(r"\A(---\n.*?^---\n|(:[^\n]*\n)+)", "", cell, flags=re.DOTALL | re.MULTILINE) for cell in found]
+
+
+def run(page: Path) -> dict:
+    """Run the programs of a page, and return their names."""
+    names: dict = {"__name__": "tour"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for cell in cells(page.read_text(encoding="utf-8")):
+            exec(compile(cell, page.name, "exec"), names)
+    return names
+
+
+def signed(number: float) -> str:
+    """Return a factor as it is written in a product."""
+    return f"(−{-number:g})" if number < 0 else f"{number:g}"
+
+
+def convolution(tour: dict) -> Sheet:
+    x, w, y = tour["x"], tour["w"], tour["y"]
+    s, r, c = Sheet(600, 252), 0, 1
+    inside = lambda i, j: MARK if r <= i < r + 3 and c <= j < c + 3 else WHITE  # noqa: E731
+    for at, title in ((90, "image"), (310, "kernel"), (510, "output")):
+        s.text(at, 28, title, at="middle", bold=True)
+    s.grid(26, 42, x, fill=inside)
+    s.box(26 + 32 * c, 42 + 32 * r, 96, 96, stroke=STRONG[1], thick=3)
+    s.grid(262, 58, w)
+    s.text(208, 112, "laid over", 14, GREY, "middle")
+    s.text(408, 112, "gives", 14, GREY, "middle")
+    s.grid(478, 74, y, fill=lambda i, j: MARK if (i, j) == (r, c) else WHITE)
+    s.box(478 + 32 * c, 74 + 32 * r, 32, 32, stroke=STRONG[1], thick=3)
+    lines = [" + ".join(f"{signed(w[i, j])}·{signed(x[r + i, c + j])}" for j in range(3)) for i in range(3)]
+    s.text(300, 206, " + ".join(lines[:2]) + " +", at="middle")
+    s.text(300, 232, f"{lines[2]} = {y[r, c]:g}", at="middle")
+    return s
+
+
+def outlines(s: Sheet, x: float, y: float, side: float) -> None:
+    """Draw the outlines of the four windows of 3×3 in an image of 4×4."""
+    for p in range(4):
+        inset = 2 + 3 * p
+        r, c = divmod(p, 2)
+        s.box(x + c * side + inset, y + r * side + inset, 3 * side - 2 * inset, 3 * side - 2 * inset, stroke=STRONG[p], thick=2.5)
+
+
+def im2col(tour: dict) -> Sheet:
+    s = Sheet(600, 340)
+    s.text(112, 56, "image", at="middle", bold=True)
+    s.grid(28, 72, tour["x"], 42, 42, 17)
+    outlines(s, 28, 72, 42)
+    s.arrow(216, 156, 290, 156)
+    s.text(253, 146, "im2col", 14, GREY, "middle")
+    s.text(475, 28, "matrix of windows", at="middle", bold=True)
+    for p, name in enumerate(("0, 0", "0, 1", "1, 0", "1, 1")):
+        s.text(407 + 46 * p, 54, name, 14, STRONG[p], "middle", bold=True)
+    for k in range(9):
+        s.text(374, 82 + 28 * k, f"{k // 3}, {k % 3}", 14, GREY, "end")
+    s.text(316, 192, "place in the window", 14, GREY, "middle", turn=-90)
+    s.grid(384, 62, tour["columns"], 46, 28, 16, fill=lambda r, c: PALE[c])
+    s.text(112, 268, "window at row, column:", 14, GREY, "middle")
+    for p, name in enumerate(("0, 0", "0, 1", "1, 0", "1, 1")):
+        s.text(40 + 48 * p, 292, name, 14, STRONG[p], "middle", bold=True)
+    return s
+
+
+def how_often(tour: dict) -> Sheet:
+    s, reads = Sheet(600, 320), tour["reads"]
+    often = np.bincount(reads.ravel()).reshape(4, 4)
+    shade = {1: "#e6f1f8", 2: "#b3d5ea", 4: "#66acd4"}
+    s.text(132, 56, "how often each pixel is read", at="middle", bold=True)
+    s.grid(48, 72, often, 42, 42, 17, fill=lambda r, c: shade[int(often[r, c])])
+    s.box(48 + 42, 72 + 42, 42, 42, stroke=STRONG[1], thick=3.5)
+    s.text(132, 268, "marked: pixel 5, read 4 times", 14, STRONG[1], "middle", bold=True)
+    s.text(440, 28, "which pixel each entry holds", at="middle", bold=True)
+    s.grid(348, 46, reads, 46, 28, 16, fill=lambda r, c: MARK if reads[r, c] == 5 else WHITE)
+    for k, p in np.argwhere(reads == 5):
+        s.box(348 + 46 * p, 46 + 28 * k, 46, 28, stroke=STRONG[1], thick=3)
+    return s
+
+
+def product(tour: dict) -> Sheet:
+    s, w, columns, y = Sheet(640, 320), tour["w"], tour["columns"], tour["y"]
+    s.text(134, 140, "kernel", at="middle", bold=True)
+    s.grid(26, 152, w.reshape(1, 9), 24, 28, fill=lambda r, c: MARK)
+    s.text(258, 171, "·", 22, at="middle")
+    s.text(340, 28, "matrix of windows", at="middle", bold=True)
+    s.grid(272, 40, columns, 34, 28, fill=lambda r, c: MARK if c == 1 else PALE[c])
+    s.text(426, 172, "=", 20, at="middle")
+    s.grid(444, 152, y.reshape(1, 4), 34, 28, fill=lambda r, c: MARK if c == 1 else PALE[c])
+    s.path("M512 184 V220", arrow=True)
+    s.text(524, 206, "reshape", 14, GREY)
+    s.grid(478, 226, y, 34, 34, fill=lambda r, c: MARK if (r, c) == (0, 1) else PALE[2 * r + c])
+    s.text(512, 140, "output", at="middle", bold=True)
+    return s
+
+
+def pooling(tour: dict) -> Sheet:
+    s, x, taps = Sheet(600, 214), tour["x"], tour["small_taps"]
+    winners = taps.argmax(axis=0)
+    s.text(100, 30, "image", at="middle", bold=True)
+    s.grid(28, 44, x, 36, 36, 16, fill=lambda r, c: PALE[2 * (r // 2) + c // 2])
+    for p in range(4):
+        s.box(28 + 72 * (p % 2) + 1.5, 44 + 72 * (p // 2) + 1.5, 69, 69, stroke=STRONG[p], thick=2.5)
+    s.arrow(186, 116, 246, 116)
+    s.text(350, 30, "matrix of windows", at="middle", bold=True)
+    s.grid(262, 44, taps, 44, 36, 16, fill=lambda r, c: MARK if winners[c] == r else PALE[c], bold=lambda r, c: bool(winners[c] == r))
+    s.arrow(450, 116, 494, 116)
+    s.text(472, 106, "max", 14, GREY, "middle")
+    s.text(542, 30, "output", at="middle", bold=True)
+    s.grid(506, 80, taps.max(axis=0).reshape(2, 2), 36, 36, 16, fill=lambda r, c: PALE[2 * r + c])
+    return s
+
+
+def backward(tour: dict) -> Sheet:
+    s, w, dy, columns = Sheet(660, 500), tour["w"], tour["dy"], tour["columns"]
+    s.text(330, 30, "the gradient by the kernel: dw = dy · columnsᵀ", 16, at="middle", bold=True)
+    s.grid(20, 93, dy.reshape(1, 4), 28, 28, fill=lambda r, c: PALE[c])
+    s.text(76, 84, "dy", 14, GREY, "middle")
+    s.text(146, 113, "·", 22, at="middle")
+    s.grid(160, 52, columns.T, 25, 28, fill=lambda r, c: PALE[r])
+    s.text(272, 184, "the windows, as rows", 14, GREY, "middle")
+    s.text(402, 114, "=", 20, at="middle")
+    s.grid(420, 94, tour["dw"].reshape(1, 9), 25, 28, fill=lambda r, c: MARK)
+    s.text(532, 84, "dw", 14, GREY, "middle")
+    s.text(330, 224, "the gradient by the matrix: dcolumns = wᵀ · dy", 16, at="middle", bold=True)
+    s.grid(140, 240, w.reshape(9, 1), 30, 26, fill=lambda r, c: MARK)
+    s.text(155, 490, "w", 14, GREY, "middle")
+    s.text(192, 364, "·", 22, at="middle")
+    s.grid(212, 344, dy.reshape(1, 4), 30, 28, fill=lambda r, c: PALE[c])
+    s.text(272, 336, "dy", 14, GREY, "middle")
+    s.text(354, 364, "=", 20, at="middle")
+    s.grid(376, 240, tour["dcolumns"], 36, 26, fill=lambda r, c: PALE[c])
+    s.text(448, 490, "dcolumns", 14, GREY, "middle")
+    return s
+
+
+def col2im(tour: dict) -> Sheet:
+    s, reads, columns, dx = Sheet(600, 320), tour["reads"], tour["dcolumns"], tour["dx"]
+    entries = np.argwhere(reads == 5)[::-1]
+    for k, p in entries:  # the cells are drawn over the lines, which so come out at the right of the matrix
+        s.path(f"M{84 + 46 * p} {60 + 28 * k} H222 C 310 {60 + 28 * k} 310 135 394 135 H436", STRONG[p], 2.5)
+    s.text(130, 30, "dcolumns", at="middle", bold=True)
+    s.grid(38, 46, columns, 46, 28, 16, fill=lambda r, c: MARK if reads[r, c] == 5 else WHITE)
+    s.text(478, 56, "gradient by the image", at="middle", bold=True)
+    s.grid(394, 72, dx, 42, 42, 17, fill=lambda r, c: MARK if (r, c) == (1, 1) else WHITE)
+    for k, p in entries:
+        s.box(38 + 46 * p, 46 + 28 * k, 46, 28, stroke=STRONG[p], thick=3)
+    s.box(394 + 42, 72 + 42, 42, 42, stroke=INK, thick=3)
+    terms = " ".join(f"{'−' if n < 0 else '+'} {abs(n):g}" for n in (columns[k, p] for k, p in entries))
+    s.text(478, 272, f"{terms.removeprefix('+ ')} = {dx[1, 1]:g}", 16, at="middle", bold=True)
+    return s
+
+
+def rows(tour: dict) -> Sheet:
+    s, x, L = Sheet(640, 560), tour["x"], tour["L"]
+    s.text(92, 28, "image", at="middle", bold=True)
+    s.grid(28, 40, x, 32, 32, fill=lambda r, c: PALE[r])
+    for at, words in enumerate(["Each row is copied three times:", "from column 0, from column 1, from column 2,", "two numbers each. In memory:"]):
+        s.text(190, 84 + 24 * at, words)
+    s.bracket(22, 468, 218, -14, INK)
+    s.text(24, 196, "window of output row 0: 18 numbers", at="start", bold=True)
+    s.grid(20, 222, L.reshape(1, 24), 25, 30, 14, fill=lambda r, c: PALE[c // 6])
+    for h in range(4):
+        s.box(20 + 150 * h, 222, 150, 30, stroke=STRONG[h], thick=2.5)
+        s.text(95 + 150 * h, 272, f"row {h} of the image", 13, STRONG[h], "middle", bold=True)
+    s.bracket(172, 618, 282, 14, INK)
+    s.text(616, 316, "window of output row 1: the same, 6 numbers further on", at="end", bold=True)
+    for r in range(2):
+        left = 60 + 320 * r
+        s.text(left + 82, 354, f"row {r} of the output", 14, GREY, "middle")
+        s.text(left + 22, 460, "w  ·", 18, at="middle")
+        s.grid(left + 52, 364, L[r : r + 3].reshape(9, 2), 30, 20, 13, fill=lambda k, c: PALE[r + k // 3])
+        s.text(left + 132, 460, "=", 20, at="middle")
+        s.grid(left + 150, 440, tour["y"][r : r + 1], 30, 28, fill=lambda k, c: MARK)
+    return s
+
+
+TOUR = [convolution, im2col, how_often, product, pooling, backward, col2im, rows]
+
+
+def pictures(tour: dict) -> dict[str, str]:
+    """Return all pictures by the names of their files."""
+    return {f"{draw.__name__.replace('_', '-')}.svg": str(draw(tour)) for draw in TOUR}
+
+
+if __name__ == "__main__":
+    (HERE / "pictures").mkdir(exist_ok=True)
+    for name, picture in pictures(run(HERE / "tour.md")).items():
+        (HERE / "pictures" / name).write_text(picture, encoding="utf-8")
+        print(name)
