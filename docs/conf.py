@@ -27,6 +27,7 @@ extensions = [
     "sphinx_design",
     "command_line",
     "mathml",
+    "notebook",
     "repository",
 ]
 exclude_patterns = ["_build", "examples/*.ipynb", "guide.md"]
@@ -46,6 +47,7 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 add_module_names = False
 html_math_renderer = "mathml"
+pages_site = about["urls"]["Documentation"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"im2colnet {release}"

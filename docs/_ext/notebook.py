@@ -1,0 +1,90 @@
+"""A page that can be downloaded as a notebook: with its outputs, its pictures in it, and plain Markdown.
+
+The role ``{notebook}`words``` is a link to the page as a notebook. When the site is built, the notebook that the build has
+executed is made readable where MyST's roles and directives are not known, and stored beside the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxRole
+
+PAGES = "pages_as_notebooks"
+
+
+class Notebook(SphinxRole):
+    """A link to this page as a notebook."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the link, and note that the notebook is wanted."""
+        page = self.env.docname
+        wanted = self.env.domaindata.setdefault(PAGES, {"version": 0, "names": []})["names"]
+        if page not in wanted:
+            wanted.append(page)
+        link = nodes.reference("", self.text, refuri=f"{Path(page).name}.ipynb", internal=False)
+        return [link], []
+
+
+def plain(text: str, folder: Path, site: str) -> str:
+    """Return MyST as Markdown that every notebook shows: pictures as data, other pages by their address on the web."""
+    text = re.sub(r"^:::.*\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\{\w+\}`([^`<]+?)(?:\s*<[^`>]*>)?`", r"\1", text)
+
+    def target(match: re.Match[str]) -> str:
+        words, link = re.sub(r"\s+", " ", match[2]), match[3]
+        file, _, anchor = link.partition("#")
+        if "://" in link or not file:
+            return f"{match[1]}[{words}]({link})"
+        if match[1]:
+            data = base64.b64encode((folder / file).read_bytes()).decode("ascii")
+            return f"![{words}](data:image/svg+xml;base64,{data})"
+        if not file.endswith(".md"):
+            return words
+        address = f"{site}{quote(file.removesuffix('.md'))}.html" + (f"#{anchor}" if anchor else "")
+        return f"[{words}]({address})"
+
+    return re.sub(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)", target, text)
+
+
+def convert(notebook: dict[str, Any], folder: Path, site: str) -> dict[str, Any]:
+    """Return an executed notebook of MyST as one that can be opened anywhere."""
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            source = plain(source, folder, site)
+        cell["source"] = source.splitlines(keepends=True)
+        cell["metadata"] = {}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return notebook
+
+
+def write(app: Sphinx, exception: Exception | None) -> None:
+    """Store the notebooks beside the pages."""
+    if exception or app.builder.format != "html":
+        return
+    site = app.config.pages_site.rstrip("/") + "/"
+    for page in app.env.domaindata.get(PAGES, {"names": []})["names"]:
+        executed = Path(app.env.mystnb_config.output_folder) / f"{page}.ipynb"
+        if not executed.exists():
+            continue
+        folder = Path(app.env.doc2path(page)).parent
+        made = convert(json.loads(executed.read_text(encoding="utf-8")), folder, site)
+        target = Path(app.outdir) / f"{page}.ipynb"
+        target.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Make the role known, and write the notebooks at the end of a build."""
+    app.add_config_value("pages_site", "", "html", str)
+    app.add_role("notebook", Notebook())
+    app.connect("build-finished", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
