@@ -472,7 +472,7 @@ class GLU(AlongAxis):
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         (a, b), (copy, *rest) = self._halves(x), ctx.scratch["glu"]  # kernels of a device want whole arrays
-        gate, *rest = [ctx.saved["gate"], *rest] if ctx.training else rest
+        gate, *rest = [ctx.saved["gate"], *rest] if ctx.saved else rest
         yield partial(setitem, copy, ..., b)
         yield from ctx.backend.activation.prepare(copy, "sigmoid", out=gate, scratch=rest)
         yield partial(ctx.xp.multiply, a, gate, out=ctx.y)

@@ -769,7 +769,7 @@ class LocalResponseNorm(Layer):
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterator[Call]:
         xp, (squares, power, *base_of_evaluation) = ctx.xp, ctx.scratch["local_response"]
-        base = ctx.saved["base"] if ctx.training else base_of_evaluation[0]
+        base = ctx.saved["base"] if ctx.saved else base_of_evaluation[0]
         yield partial(setitem, squares, ..., x)
         yield partial(xp.square, squares, out=squares)
         yield from self._sums(xp, squares, base, self.size // 2)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from im2colnet.arrays import host_array
 from im2colnet.backend import Backend
 from im2colnet.backend.registry import get_backend
 from im2colnet.checks import arguments, truth_value, whole
@@ -27,7 +28,7 @@ from im2colnet.graph.parameters import (
 )
 from im2colnet.layers import Layer
 from im2colnet.layers.base import GraphBuilder
-from im2colnet.layout import internal_shape
+from im2colnet.layout import internal_axes, internal_shape, one_or_tuple, user_axes
 from im2colnet.normalization import Normalization
 from im2colnet.types import Array, Shape
 
@@ -710,6 +711,73 @@ class Network(Layer):
         self.knows_shape(images)
         made = dict(zip(distinct, found if len(distinct) > 1 else [found], strict=True))
         return made[values[0]] if isinstance(layers, str) else {k: made[v] for k, v in zip(names, values, strict=True)}
+
+    def input_gradient(self, images: Any, doutput: Any, layer: str | None = None) -> Any:
+        """Return the gradient of the images, in evaluation mode, from that of the output: how each pixel changes it.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) array
+            As for :meth:`predict`.
+        doutput : (N, classes) array, or callable
+            The gradient of the output, of its shape; of several outputs a tuple. Or a function that is given the output
+            as :meth:`predict` returns it, and returns that. With 1 at a class and 0 elsewhere the result says how the
+            score of the class depends on each pixel (Simonyan, Vedaldi & Zisserman 2013, arXiv:1312.6034).
+        layer : str, optional
+            The name of a layer whose output is taken in place of the network's.
+
+        Returns
+        -------
+        (N, C, H, W) array
+            In the array module of ``images``, or of NumPy. Of uint8 images it is the gradient of the pixels after they
+            were scaled to [0, 1], and always of those before :attr:`normalization`.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such layer, or ``doutput`` has another shape than the output.
+
+        Examples
+        --------
+        >>> import im2colnet as ic
+        >>> train, test = ic.datasets.load("digits")
+        >>> net = ic.models.notebook(classes=10).init(seed=0)
+        >>> import numpy as np
+        >>> net.input_gradient(test.images[:5], np.eye(10)[test.labels[:5]]).shape
+        (5, 1, 8, 8)
+        """
+        from im2colnet.engine.passes import Passes
+
+        images = self._check_alike(images, least=1)
+        self.check_unchanged()
+        backend, own = self.backend, self.backend.owns(images)
+        graph = self.graph if layer is None else self.graph.part([self._value_of(layer)])
+        with memory_for():
+            passes = Passes(graph, self.held, images)
+            outputs = [passes.values[v].transpose(user_axes(passes.values[v].ndim)) for v in graph.outputs]
+            shown = outputs if own else [backend.to_numpy(output.copy()) for output in outputs]
+            given = doutput(one_or_tuple(shown)) if callable(doutput) else doutput
+            gradients: dict[int, Any] = {}
+            for value, y, dy in zip(graph.outputs, outputs, self._each_output(given, len(outputs)), strict=True):
+                dy = backend.asarray(dy if backend.owns(dy) else host_array("doutput", dy), self.dtype)
+                if dy.shape != y.shape:
+                    raise ShapeError(f"doutput has shape {tuple(dy.shape)}, but the output has {tuple(y.shape)}")
+                rows = backend.empty(passes.values[value].shape, self.dtype)
+                rows[...] = dy.transpose(internal_axes(dy.ndim))
+                gradients[value] = rows if value not in gradients else gradients[value] + rows
+            passes.backward(gradients)
+            found = passes.of_images()
+            found = found.transpose(user_axes(found.ndim)).copy()
+        self.knows_shape(images)
+        return found if own else backend.to_numpy(found)
+
+    def _each_output(self, given: Any, count: int) -> Sequence[Any]:
+        """Return something for each of ``count`` outputs, of a user who gives it alone if there is one."""
+        if count == 1:
+            return [given]
+        if not isinstance(given, (tuple, list)) or len(given) != count:
+            raise ShapeError(f"the network has {count} outputs: doutput must be a tuple of {count} arrays")
+        return given
 
     def _value_of(self, name: str) -> int:
         """Return the value in the graph that a layer or network of this name makes."""

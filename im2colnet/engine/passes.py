@@ -1,0 +1,192 @@
+"""Both passes through a graph in evaluation mode, with every value and its gradient in an array of its own.
+
+Training has its own backward pass, which is planned, and in which values share memory. This one is for looking at a
+network: what a layer was given, what it made, and how a score depends on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from types import MappingProxyType
+from typing import Any
+
+from im2colnet.errors import LayerError, NonFiniteError, ShapeError
+from im2colnet.graph.nodes import Graph, Node, locate
+from im2colnet.graph.parameters import Parameters
+from im2colnet.layers import Context, Layer, Needs
+from im2colnet.layers.base import Scratch
+from im2colnet.layout import channel_axis, channels, internal_shape
+from im2colnet.memory import working
+from im2colnet.types import Array
+
+#: the gradients of a node's parameters, by the parameters' names in the layer
+Gradients = Mapping[str, Array]
+
+
+class Passes:
+    """The values of a graph for some images in evaluation mode, and after :meth:`backward` their gradients.
+
+    Batch norms normalise by their running statistics, which do not depend on the images, and dropout passes everything
+    on: the outputs are those of :meth:`im2colnet.Network.predict`, but for rounding, since no layers are joined.
+
+    Parameters
+    ----------
+    graph : Graph
+        The parameters' graph, or a part of it.
+    parameters : Parameters
+    images : (N, ...) array of the host or of the backend
+        uint8 is scaled to [0, 1], then all are normalised, if the network does that.
+
+    Attributes
+    ----------
+    values : list of Array
+        Every value of the graph, as the library stores it; value 0 is the images.
+    gradients : list of Array or None
+        For each value the gradient, after :meth:`backward`; None where nothing depends on it.
+    """
+
+    def __init__(self, graph: Graph, parameters: Parameters, images: Any) -> None:
+        self.graph, self.backend, self._dtype = graph, parameters.backend, parameters.dtype
+        self._parameters = parameters
+        self.gradients: list[Any] = []
+        self._steps: list[tuple[Node, Context, Needs]] = []
+        with working(), self.backend.context(), self.backend.errstate():
+            self.values = [self._load(images)]
+            for node in graph.nodes:
+                with locate(node):
+                    self.values.append(self._forward(node))
+
+    def _load(self, images: Any) -> Array:
+        backend, given = self.backend, self.backend.asarray(images)
+        x = backend.to_rows(given, out=self._empty(internal_shape(given.shape[1:], given.shape[0])))
+        if given.dtype.kind == "f" and not backend.all_finite(x):
+            raise NonFiniteError("the images hold NaN or infinity")
+        normalization = self._parameters.normalization
+        if normalization is not None:
+            x -= self._of_channels(normalization.mean, x)
+            x /= self._of_channels(normalization.std, x)
+        return x
+
+    def _of_channels(self, numbers: Sequence[float], x: Array) -> Array:
+        shape = [-1 if axis == channel_axis(x.shape) else 1 for axis in range(x.ndim)]
+        return self.backend.xp.asarray(numbers, dtype=x.dtype).reshape(shape)
+
+    def _empty(self, shape: Sequence[int]) -> Array:
+        return self.backend.empty(tuple(shape), self._dtype)
+
+    def _scratch(self, kernels: Scratch) -> dict[str, list[Array]]:
+        return {kernel: [self.backend.empty(*spec) for spec in specs] for kernel, specs in kernels.items()}
+
+    # ------------------------------------------------------------------ forward
+
+    def _forward(self, node: Node) -> Array:
+        layer, xs = settled(node.layer), tuple(self.values[v] for v in node.inputs)
+        y: Any = layer.output_shape(*(x.shape for x in xs))
+        x: Any = xs[0].shape if len(xs) == 1 else tuple(x.shape for x in xs)
+        needs = layer.needs(x, y, self._dtype, self.backend, False)
+        if not needs.view:  # dropout is a view in evaluation alone; all others keep what their gradients need
+            needs = layer.needs(x, y, self._dtype, self.backend, True)
+        ctx = Context()
+        ctx.backend, ctx.training, ctx.activation = self.backend, False, None
+        ctx.xs, ctx.samples, ctx.key = xs, xs[0].shape[-1], (0, 0, 0, 0)
+        ctx.params, ctx.buffers = node.params, node.buffers
+        self._steps.append((node, ctx, needs))
+        if needs.view:
+            ctx.y = xs[0].reshape(y)
+            return ctx.y
+        ctx.y, ctx.saved = self._empty(y), {name: self.backend.empty(*spec) for name, spec in needs.saved.items()}
+        if layer.joins_batch(training=False):
+            self._sum(layer.shard_sums, layer.batch_sums, needs.sums, ctx.x, ctx)
+            ctx.sums = layer.join_sums([ctx.sums], [ctx.samples], ctx)
+            layer.use_sums([ctx])
+        ctx.scratch = self._scratch(needs.forward)
+        ctx.y = self._as_planned("forward", layer.forward(ctx.x, ctx), ctx.y)
+        return ctx.y
+
+    def _sum(
+        self, write: Callable[[Array, Context], None], count: int, scratch: Scratch, x: Array, ctx: Context
+    ) -> None:
+        ctx.sums, ctx.scratch = self.backend.empty((count, channels(ctx.x.shape)), "float64"), self._scratch(scratch)
+        write(x, ctx)
+
+    def _as_planned(self, what: str, found: Any, out: Array) -> Array:
+        """Return an array that a layer has returned, in the memory that was made for it."""
+        if found is not out:
+            if found is None or found.shape != out.shape:
+                got = "None" if found is None else found.shape
+                raise ShapeError(f"{what} returned {got}, expected an array of shape {out.shape}")
+            out[...] = found
+        return out
+
+    # ------------------------------------------------------------------ backward
+
+    def backward(self, gradients: Mapping[int, Array], flat: Array | None = None) -> None:
+        """Find the gradient of every value from those of some, by the number of the value in the graph.
+
+        Parameters
+        ----------
+        gradients : dict of int to Array
+            As the library stores the values.
+        flat : Array, optional
+            Where the gradients of all parameters are written; zeros for those that nothing depends on.
+        """
+        with working(), self.backend.context(), self.backend.errstate():
+            self.gradients = [None] * len(self.values)
+            for value, gradient in gradients.items():
+                self.gradients[value] = gradient
+            flat = self.backend.empty(self._parameters.flat.shape, self._dtype) if flat is None else flat
+            flat[...] = 0
+            for node, ctx, needs in reversed(self._steps):
+                if self.gradients[node.output] is not None:
+                    with locate(node):
+                        self._backward(node, ctx, needs, flat)
+
+    def _backward(self, node: Node, ctx: Context, needs: Needs, flat: Array) -> None:
+        dy = self.gradients[node.output]
+        if needs.view or needs.gradient_passes:
+            found = [dy.reshape(x.shape) for x in ctx.xs]
+        else:
+            found = self._made(settled(node.layer), ctx, needs, dy, self._parameters.views(node, flat))
+        for value, gradient in zip(node.inputs, found, strict=True):
+            before = self.gradients[value]
+            self.gradients[value] = gradient if before is None else before + gradient
+
+    def _made(self, layer: Layer, ctx: Context, needs: Needs, dy: Array, grads: Gradients) -> list[Array]:
+        """Return the gradient of each input of a layer, and write those of its parameters."""
+        ctx.grads, ctx.dxs = MappingProxyType({**grads}), [self._empty(x.shape) for x in ctx.xs]
+        if layer.joins_batch(training=False):
+            self._sum(layer.shard_grad_sums, layer.batch_sums, needs.grad_sums, dy, ctx)
+        elif layer.joins_batch(training=True):
+            raise LayerError(
+                "its backward pass is that of training, with the sums of a batch: in evaluation mode its gradient is"
+                " not known, unless its class says skips_frozen"
+            )
+        ctx.scratch = self._scratch(needs.backward)
+        results = layer.backward(dy, ctx)
+        if len(ctx.dxs) == 1 or not isinstance(results, (tuple, list)):
+            results = [results]
+        if len(results) != len(ctx.dxs):
+            raise ShapeError(f"backward returned {len(results)} gradients for {len(ctx.dxs)} inputs")
+        return [self._as_planned("backward", result, dx) for result, dx in zip(results, ctx.dxs, strict=True)]
+
+    def of_images(self) -> Array:
+        """Return the gradient of the images before they were normalised, as the library stores it.
+
+        Zeros, if nothing depends on them.
+        """
+        found, normalization = self.gradients[0], self._parameters.normalization
+        if found is None:
+            found = self._empty(self.values[0].shape)
+            found[...] = 0
+        if normalization is not None:
+            found = found / self._of_channels(normalization.std, found)
+        return found
+
+
+def settled(layer: Layer) -> Layer:
+    """Return a layer whose two passes are those of evaluation: running statistics normalise, as if they were frozen."""
+    if layer.state() and layer.skips_frozen and layer.keeps_backward("skips_frozen"):
+        layer = copy(layer)
+        layer.skipped = frozenset(layer.state())
+    return layer
