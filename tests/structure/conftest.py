@@ -1,0 +1,3 @@
+"""Fixtures of the tests of pages."""
+
+from pages import prepared, trained  # noqa: F401
