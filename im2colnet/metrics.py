@@ -53,9 +53,21 @@ def accuracy(outputs: Any, targets: Any, ignore_index: int = IGNORED) -> float:
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
+        What the network gave.
     targets : (N, ...) integers, or (N, C, ...) answers
+        What is right.
     ignore_index : int
         A target that does not count.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> ic.metrics.accuracy([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [0, 1, 1])
+    0.6666666666666666
     """
     guesses, labels, _ = _compared(outputs, targets, ignore_index)
     return float(_ratio(np.count_nonzero(guesses == labels), labels.size))
@@ -69,10 +81,24 @@ def top_k_accuracy(outputs: Any, targets: Any, k: int = 5, ignore_index: int = I
     Parameters
     ----------
     outputs : (N, C, ...) scores
+        What the network gave.
     targets : (N, ...) integers
+        The right classes.
     k : int
+        How many classes count.
     ignore_index : int
         A target that does not count.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> scores = [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]
+    >>> [ic.metrics.top_k_accuracy(scores, [0, 1], k) for k in (1, 2)]
+    [0.5, 1.0]
     """
     scores, labels = host_array("outputs", outputs), host_array("targets", targets)
     if scores.ndim != labels.ndim + 1:
@@ -91,7 +117,9 @@ def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
+        What the network gave.
     targets : (N, ...) integers, or (N, C, ...) answers
+        What is right.
     average : {"macro", "weighted", "micro"}, optional
         The mean over the classes that occur in targets or predictions, and over all answers; the mean weighted by how
         often each occurs in the targets; or the fraction of all counts together. None returns an array with the value
@@ -102,6 +130,13 @@ def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_
     Returns
     -------
     float, or (C,) array
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> guesses, labels = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    >>> ic.metrics.precision(guesses, labels, average=None)
+    array([0.66666667, 1.        ])
     """
     found = _Counts.of(outputs, targets, ignore_index)
     return found.score(found.right, found.predicted, average)
@@ -110,7 +145,27 @@ def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_
 def recall(outputs: Any, targets: Any, average: str | None = "macro", ignore_index: int = IGNORED) -> Any:
     """Return the recall, ``TP / (TP + FN)``: which part of a class is found.
 
-    Arguments are those of :func:`precision`.
+    Parameters
+    ----------
+    outputs : (N, C, ...) scores, or (N, ...) classes
+        What the network gave.
+    targets : (N, ...) integers, or (N, C, ...) answers
+        What is right.
+    average : {"macro", "weighted", "micro"}, optional
+        As for :func:`precision`.
+    ignore_index : int
+        A target that does not count.
+
+    Returns
+    -------
+    float, or (C,) array
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> guesses, labels = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    >>> ic.metrics.recall(guesses, labels, average=None)
+    array([1. , 0.5])
     """
     found = _Counts.of(outputs, targets, ignore_index)
     return found.score(found.right, found.support, average)
@@ -119,7 +174,27 @@ def recall(outputs: Any, targets: Any, average: str | None = "macro", ignore_ind
 def f1_score(outputs: Any, targets: Any, average: str | None = "macro", ignore_index: int = IGNORED) -> Any:
     """Return F1, ``2 TP / (2 TP + FP + FN)``, the harmonic mean of precision and recall.
 
-    Arguments are those of :func:`precision`.
+    Parameters
+    ----------
+    outputs : (N, C, ...) scores, or (N, ...) classes
+        What the network gave.
+    targets : (N, ...) integers, or (N, C, ...) answers
+        What is right.
+    average : {"macro", "weighted", "micro"}, optional
+        As for :func:`precision`.
+    ignore_index : int
+        A target that does not count.
+
+    Returns
+    -------
+    float, or (C,) array
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> guesses, labels = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    >>> ic.metrics.f1_score(guesses, labels, average=None)
+    array([0.8       , 0.66666667])
     """
     found = _Counts.of(outputs, targets, ignore_index)
     return found.score(2 * found.right, found.predicted + found.support, average)
@@ -128,7 +203,30 @@ def f1_score(outputs: Any, targets: Any, average: str | None = "macro", ignore_i
 def dice(outputs: Any, targets: Any, average: str | None = "macro", ignore_index: int = IGNORED) -> Any:
     """Return the Dice coefficient of regions, ``2 |A ∩ B| / (|A| + |B|)``, which is F1 of their pixels.
 
-    The pixels of all samples are counted together. Arguments are those of :func:`precision`.
+    The pixels of all samples are counted together.
+
+    Parameters
+    ----------
+    outputs : (N, C, H, W) scores, or (N, H, W) classes
+        What the network gave.
+    targets : (N, H, W) integers, or (N, C, H, W) answers
+        What is right.
+    average : {"macro", "weighted", "micro"}, optional
+        As for :func:`precision`.
+    ignore_index : int
+        A target that does not count.
+
+    Returns
+    -------
+    float, or (C,) array
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> mask, truth = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
+    >>> mask[0, :2], truth[0, 1:3] = True, True  # one common row of two
+    >>> ic.metrics.dice(mask.astype(int), truth.astype(int), average=None)
+    array([0.5, 0.5])
     """
     return f1_score(outputs, targets, average, ignore_index)
 
@@ -136,7 +234,30 @@ def dice(outputs: Any, targets: Any, average: str | None = "macro", ignore_index
 def iou(outputs: Any, targets: Any, average: str | None = "macro", ignore_index: int = IGNORED) -> Any:
     """Return the intersection over union of regions, ``TP / (TP + FP + FN)``, also called the Jaccard index.
 
-    The pixels of all samples are counted together. Arguments are those of :func:`precision`.
+    The pixels of all samples are counted together.
+
+    Parameters
+    ----------
+    outputs : (N, C, H, W) scores, or (N, H, W) classes
+        What the network gave.
+    targets : (N, H, W) integers, or (N, C, H, W) answers
+        What is right.
+    average : {"macro", "weighted", "micro"}, optional
+        As for :func:`precision`.
+    ignore_index : int
+        A target that does not count.
+
+    Returns
+    -------
+    float, or (C,) array
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> mask, truth = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
+    >>> mask[0, :2], truth[0, 1:3] = True, True  # one row of three
+    >>> ic.metrics.iou(mask.astype(int), truth.astype(int), average=None)
+    array([0.33333333, 0.33333333])
     """
     found = _Counts.of(outputs, targets, ignore_index)
     return found.score(found.right, found.predicted + found.support - found.right, average)
@@ -148,7 +269,9 @@ def confusion_matrix(outputs: Any, targets: Any, classes: int | None = None, ign
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
+        What the network gave.
     targets : (N, ...) integers
+        The right classes.
     classes : int, optional
         The number of classes. The default is what the outputs tell apart, or the largest class and 1.
     ignore_index : int
@@ -158,6 +281,13 @@ def confusion_matrix(outputs: Any, targets: Any, classes: int | None = None, ign
     -------
     (C, C) array of integers
         ``[i, j]`` is the number of samples of class i that were taken for class j.
+
+    Examples
+    --------
+    >>> ic.metrics.confusion_matrix([0, 0, 1, 2], [0, 1, 1, 2])
+    array([[1, 0, 0],
+           [1, 1, 0],
+           [0, 0, 1]])
     """
     guesses, labels, found = _compared(outputs, targets, ignore_index)
     if guesses.ndim > 1 and guesses.shape[1] > 1:
@@ -185,6 +315,13 @@ def class_report(matrix: Any, classes: Sequence[str] = ()) -> list[dict[str, Any
         ``class``; ``images`` and ``support``, the number of its images; ``correct``, how many of them are recognised;
         ``accuracy``, their share, None without images; ``precision``, ``recall``, ``f1``; the class that the others are
         most often ``mistaken_for``, and how many ``times``.
+
+    Examples
+    --------
+    >>> for row in ic.metrics.class_report([[8, 2], [0, 5]], ["cat", "dog"]):
+    ...     print(row["class"], row["recall"], row["mistaken_for"])
+    cat 0.8 dog
+    dog 1.0 None
     """
     matrix = host_array("matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(classes) > len(matrix):
@@ -219,7 +356,23 @@ def class_report(matrix: Any, classes: Sequence[str] = ()) -> list[dict[str, Any
 
 
 def mean_absolute_error(outputs: Any, targets: Any) -> float:
-    """Return the mean of ``|output - target|`` over all numbers, of outputs and targets of one shape."""
+    """Return the mean of ``|output - target|`` over all numbers.
+
+    Parameters
+    ----------
+    outputs, targets : (N,), (N, outputs) or (N, C, H, W)
+        Numbers of one shape.
+
+    Returns
+    -------
+    float
+        In the unit of the targets.
+
+    Examples
+    --------
+    >>> ic.metrics.mean_absolute_error([1.0, 2.0], [1.0, 5.0])
+    1.5
+    """
     return float(np.abs(np.subtract(*_numbers(outputs, targets))).mean())
 
 
@@ -230,6 +383,16 @@ def root_mean_squared_error(outputs: Any, targets: Any) -> float:
     ----------
     outputs, targets : (N,), (N, outputs) or (N, C, H, W)
         The root is taken for each output, or channel; the result is their mean, as scikit-learn's.
+
+    Returns
+    -------
+    float
+        In the unit of the targets.
+
+    Examples
+    --------
+    >>> ic.metrics.root_mean_squared_error([4.0, 2.0], [1.0, 6.0])
+    3.5355339059327378
     """
     squares = np.square(np.subtract(*_numbers(outputs, targets)))
     return float(np.sqrt(squares.mean(axis=0)).mean())
@@ -243,6 +406,16 @@ def r2_score(outputs: Any, targets: Any) -> float:
     outputs, targets : (N,), (N, outputs) or (N, C, H, W)
         The fraction is taken for each output, or channel; the result is their mean, as scikit-learn's. Of targets that
         are all equal it is 1 if the outputs are equal to them, else 0.
+
+    Returns
+    -------
+    float
+        1 is perfect, 0 what the mean would give; it may be negative.
+
+    Examples
+    --------
+    >>> ic.metrics.r2_score([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
+    0.5
     """
     found, wanted = _numbers(outputs, targets)
     residual = np.square(found - wanted).sum(axis=0)

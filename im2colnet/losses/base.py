@@ -22,6 +22,20 @@ class Loss:
 
     A class that is derived from it defines :meth:`targets` and :meth:`__call__`. Like a layer, it keeps the arguments
     of its constructor as attributes of the same names, so that checkpoints hold them.
+
+    Examples
+    --------
+    >>> class Squared(ic.Loss):
+    ...     def targets(self, labels, output_shape):
+    ...         return np.asarray(labels, "float32").reshape(output_shape)
+    ...
+    ...     def __call__(self, output, targets, scale, metrics, doutput, backend):
+    ...         difference = output - targets.T  # the batch is the last axis
+    ...         metrics[0] = scale * (difference**2).sum()
+    ...         if doutput is not None:
+    ...             doutput[...] = 2 * scale * difference
+    >>> Squared().measure(np.array([[1.0], [2.0]]), [0, 0])
+    {'loss': 2.5}
     """
 
     #: names of what :meth:`__call__` counts beside the loss; its mean over the samples is reported by that name
@@ -92,9 +106,18 @@ class Loss:
         Parameters
         ----------
         output : (features, n) or (H, C, W, n) array
+            Output of the network, batch last.
         targets : (n, ...) array
-            As :meth:`__call__` gets them.
+            What :meth:`targets` returned for these samples, on the backend.
         backend : Backend
+            ``backend.xp`` is the array module.
+
+        Returns
+        -------
+        losses : array
+            The single losses.
+        weights : array or None
+            The weight of each one in the mean.
         """
         raise NotImplementedError(f"{type(self).__name__} must define each(output, targets, backend)")
 
@@ -112,7 +135,9 @@ class Loss:
         Returns
         -------
         divisor : number
+            What the sum of the loss is divided by.
         counted : int, or a sequence with a number for each of ``metrics``
+            How many things were counted.
         """
         n = len(targets[0] if self.several_outputs else targets)
         return n, n
@@ -125,6 +150,12 @@ class Loss:
         output : (N, ...) array
             What :meth:`im2colnet.Network.predict` returned: of several outputs a tuple.
         labels : (N, ...) array_like
+            What the network is to give.
+
+        Returns
+        -------
+        dict of str to float
+            ``"loss"``, and each of ``metrics``, such as ``"accuracy"``.
         """
         outputs = output if isinstance(output, tuple) else (output,)
         metrics = np.zeros(1 + len(self.metrics))
@@ -137,17 +168,40 @@ class Loss:
         return dict(zip(("loss", *self.metrics), metrics.tolist(), strict=True))
 
     def probabilities(self, output: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the classes (N, classes) for a network's output, if the loss is a classifier's.
+        """Return the probabilities of the classes for a network's output, if the loss is a classifier's.
+
+        Parameters
+        ----------
+        output : (N, classes) or (N, classes, ...) array
+            The network's output, a NumPy array.
+
+        Returns
+        -------
+        (N, classes) or (N, classes, ...) array
+            Probabilities in float64.
 
         Raises
         ------
         ShapeError
-            If it is not.
+            If the loss is no classifier's.
         """
         raise ShapeError(f"the network was trained with {self!r}, which gives no probabilities of classes")
 
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Return labels that suit a network's output (N, ...), for a step whose time is measured: normal numbers."""
+        """Return labels that suit a network's output, for a step whose time is measured: normal numbers.
+
+        Parameters
+        ----------
+        output_shape : tuple of int, (N, ...)
+            Shape of the network's output.
+        rng : numpy.random.Generator
+            Where the numbers come from.
+
+        Returns
+        -------
+        (N, ...) array
+            Labels for :meth:`targets`.
+        """
         return rng.standard_normal(output_shape, dtype=np.float32)
 
 

@@ -17,19 +17,28 @@ __all__ = ["BCEWithLogitsLoss"]
 
 
 class BCEWithLogitsLoss(ElementwiseLoss):
-    """Mean of ``-[pos_weight · t · log σ(x) + (1 - t) · log(1 - σ(x))]`` for scores x and targets t from 0 to 1.
+    """Binary cross-entropy of scores: yes or no, for each of several questions or for each pixel.
 
-    σ is the sigmoid. Never log(0), no overflow; PyTorch's. Targets have the shape of the network's output, (N, classes)
-    or (N, classes, H, W). The accuracy is the share of all numbers for which the score is above 0 where the target is
-    above 0.5.
+    It is the mean of ``-[pos_weight · t · log σ(x) + (1 - t) · log(1 - σ(x))]`` for scores x and targets t from 0 to 1,
+    where σ is the sigmoid. Never log(0), no overflow; PyTorch's. Targets have the shape of the network's output, (N,
+    classes) or (N, classes, H, W). The accuracy is the share of all numbers for which the score is above 0 where the
+    target is above 0.5.
 
     Parameters
     ----------
     weight : (classes,) sequence of float, optional
         Multiplies the loss of each class.
     reduction : {"mean", "sum"}
+        Whether the losses are averaged over batch and classes, or added up.
     pos_weight : (classes,) sequence of float, optional
         Multiplies the first term, that of the positive answer.
+
+    Examples
+    --------
+    >>> scores, answers = np.array([[2.0, -1.0]]), [[1, 1]]
+    >>> found = ic.BCEWithLogitsLoss().measure(scores, answers)
+    >>> round(found["loss"], 3), found["accuracy"]
+    (0.72, 0.5)
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)

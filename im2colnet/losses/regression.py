@@ -100,6 +100,12 @@ class MSELoss(DifferenceLoss):
     Parameters
     ----------
     reduction : {"mean", "sum"}
+        Whether the squares are averaged or added up.
+
+    Examples
+    --------
+    >>> ic.MSELoss().measure(np.array([[1.0, 2.0]]), [[0.0, 4.0]])
+    {'loss': 2.5}
     """
 
     def _value(self, xp: Any, difference: Array) -> Array:
@@ -117,6 +123,12 @@ class L1Loss(DifferenceLoss):
     Parameters
     ----------
     reduction : {"mean", "sum"}
+        Whether the differences are averaged or added up.
+
+    Examples
+    --------
+    >>> ic.L1Loss().measure(np.array([[1.0, 2.0]]), [[0.0, 4.0]])
+    {'loss': 1.5}
     """
 
     def _value(self, xp: Any, difference: Array) -> Array:
@@ -127,14 +139,24 @@ class L1Loss(DifferenceLoss):
 
 
 class HuberLoss(DifferenceLoss):
-    """``d²/2`` of the difference d where |d| is at most ``delta``, ``delta · (|d| - delta/2)`` beyond (Huber 1964).
+    """Squared error for small differences, absolute error for large ones, so that outliers count less (Huber 1964).
 
-    It is averaged over the batch and all numbers of a sample. Targets are as for :class:`MSELoss`.
+    It is the mean, over the batch and all numbers of a sample, of ``d²/2`` of the difference ``d`` where ``|d|`` is at
+    most ``delta``, and of ``delta · (|d| - delta/2)`` beyond (doi:10.1214/aoms/1177703732). Targets are as for
+    :class:`MSELoss`.
 
     Parameters
     ----------
     reduction : {"mean", "sum"}
+        Whether the losses are averaged or added up.
     delta : float
+        Above 0: the difference from which on the loss grows linearly, in the unit of the targets.
+
+    Examples
+    --------
+    >>> outputs, targets = np.array([[0.5], [10.0]]), [[0.0], [0.0]]
+    >>> ic.HuberLoss(delta=1.0).measure(outputs, targets)  # 0.125 and 9.5
+    {'loss': 4.8125}
     """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
@@ -156,15 +178,24 @@ def _huber(xp: Any, difference: Array, delta: float) -> Array:
 
 
 class SmoothL1Loss(DifferenceLoss):
-    """``d²/(2 beta)`` of the difference d where |d| is less than ``beta``, ``|d| - beta/2`` beyond.
+    """The Huber loss over ``beta``: its slope is 1 for large differences (Girshick 2015, arXiv:1504.08083, equation 3).
 
-    It is the Huber loss over ``beta`` (Girshick 2015, arXiv:1504.08083, equation 3), and with ``beta=0`` the L1 loss.
-    It is averaged over the batch and all numbers of a sample. Targets are as for :class:`MSELoss`.
+    It is the mean, over the batch and all numbers of a sample, of ``d²/(2 beta)`` of the difference ``d`` where ``|d|``
+    is less than ``beta``, and of ``|d| - beta/2`` beyond. With ``beta=0`` it is the L1 loss. Targets are as for
+    :class:`MSELoss`.
 
     Parameters
     ----------
     reduction : {"mean", "sum"}
+        Whether the losses are averaged or added up.
     beta : float
+        At least 0: the difference from which on the loss grows linearly, in the unit of the targets.
+
+    Examples
+    --------
+    >>> outputs, targets = np.array([[1.0], [10.0]]), [[0.0], [0.0]]
+    >>> ic.SmoothL1Loss(beta=2.0).measure(outputs, targets)  # 0.25 and 9
+    {'loss': 4.625}
     """
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:

@@ -16,10 +16,12 @@ __all__ = ["DiceLoss"]
 
 
 class DiceLoss(ClassLoss):
-    """``1 - (2 Σ p·t + smooth) / (Σ p + Σ t + smooth)``, averaged over the classes and the batch (arXiv:1606.04797).
+    """One minus the overlap of regions, for segmentations in which a class takes few pixels (Milletari 2016).
 
-    The sums run over the pixels of an image, p are the probabilities of a class, the softmax of the network's output
-    (N, classes, H, W), and t is 1 where the label (N, H, W) is that class. The output can also be (N, classes).
+    It is ``1 - (2 Σ p·t + smooth) / (Σ p + Σ t + smooth)``, averaged over the classes and the batch. The sums run over
+    the pixels of an image, p are the probabilities of a class, the softmax of the network's output (N, classes, H, W),
+    and t is 1 where the label (N, H, W) is that class. The output can also be (N, classes). The paper
+    (arXiv:1606.04797, section 3) has squares in the denominator and no ``smooth``.
 
     Parameters
     ----------
@@ -28,7 +30,15 @@ class DiceLoss(ClassLoss):
     ignore_index : int
         A label that counts neither in the loss nor in the accuracy.
     reduction : {"mean", "sum"}
-        Over the batch.
+        Whether the losses of the images are averaged or added up.
+
+    Examples
+    --------
+    >>> labels = np.array([[[0, 0], [0, 1]]])  # an image of 2×2 pixels
+    >>> right = 20.0 * np.stack([labels == 0, labels == 1], axis=1)
+    >>> dice = ic.DiceLoss().measure
+    >>> [round(dice(scores, labels)["loss"], 3) for scores in (right, -right)]
+    [0.0, 0.8]
     """
 
     def __init__(self, smooth: float = 1.0, ignore_index: int = -100, reduction: str = "mean") -> None:

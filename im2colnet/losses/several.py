@@ -15,7 +15,7 @@ __all__ = ["SumLoss"]
 
 
 class SumLoss(Loss):
-    """``Σ weight · loss`` of a network with several outputs: a loss for each of them.
+    """The weighted sum of several losses, for a network with several outputs: a loss for each of them.
 
     The labels are a tuple, in the order of the network's outputs. What a loss counts is reported with the place of its
     output after the name, such as ``"accuracy_0"``.
@@ -23,8 +23,17 @@ class SumLoss(Loss):
     Parameters
     ----------
     losses : sequence of Loss
+        One for each output, in the order of ``outputs``; two or more.
     weights : sequence of float, optional
         By default 1 for each loss.
+
+    Examples
+    --------
+    >>> loss = ic.SumLoss([ic.CrossEntropyLoss(), ic.MSELoss()], [1, 4])
+    >>> outputs = np.array([[9.0, 0.0]]), np.array([[0.5]])
+    >>> found = loss.measure(outputs, ([0], [[0.0]]))
+    >>> round(found["loss"], 2), found["accuracy_0"]
+    (1.0, 1.0)
     """
 
     several_outputs: ClassVar[bool] = True

@@ -15,11 +15,33 @@ __all__ = ["Adam", "AdamW"]
 
 @frozen
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1); ``weight_decay`` is added to the gradient.
+    """Adam: each number moves by about the learning rate (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
 
-    ``m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g²; p -= lr·(m / (1-β1ᵗ)) / (√(v / (1-β2ᵗ)) + eps)``. With ``amsgrad`` the
-    largest v so far takes its place in the last expression (Reddi et al. 2018, arXiv:1904.09237). With ``maximize`` the
-    gradient's sign is changed first.
+    ``m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g²; p -= lr·(m / (1-β1ᵗ)) / (√(v / (1-β2ᵗ)) + eps)``.
+
+    Parameters
+    ----------
+    lr : float, Schedule, or callable
+        The learning rate.
+    betas : pair of float
+        β1 and β2, from 0 to below 1: how slowly the means of the gradient and of its square change.
+    eps : float
+        What keeps the quotient finite where the gradient is 0.
+    weight_decay : float
+        At least 0: which part of the parameter is added to its gradient. :class:`AdamW` does it apart from the
+        gradient.
+    amsgrad : bool
+        Whether the largest v so far takes its place in the last expression (Reddi et al. 2018, arXiv:1904.09237).
+    maximize : bool
+        Whether the gradient's sign is changed first, so that the loss grows.
+
+    Examples
+    --------
+    >>> p, g = np.zeros(2), np.array([100.0, -0.001])
+    >>> state = {"mean": np.zeros(2), "square": np.zeros(2)}
+    >>> ic.Adam(lr=0.01).update(p, g, state, 0.01, 1, np.empty(2), np)
+    >>> p.round(4)  # whatever the gradient's size
+    array([-0.01,  0.01])
     """
 
     lr: Any = 1e-3
@@ -77,7 +99,31 @@ class Adam(Optimizer):
 
 @frozen
 class AdamW(Adam):
-    """Adam with decoupled weight decay, ``p *= 1 - lr·weight_decay`` (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+    """Adam with decoupled weight decay, ``p *= 1 - lr·weight_decay`` (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+    Parameters
+    ----------
+    lr : float, Schedule, or callable
+        The learning rate.
+    betas : pair of float
+        As for :class:`Adam`.
+    eps : float
+        As for :class:`Adam`.
+    weight_decay : float
+        At least 0: times the learning rate it is the part of the parameter that is taken away in each step.
+    amsgrad : bool
+        As for :class:`Adam`.
+    maximize : bool
+        As for :class:`Adam`; the decay stays a decay.
+
+    Examples
+    --------
+    >>> adamw, p, g = ic.AdamW(lr=0.1, weight_decay=0.5), np.ones(1), np.zeros(1)
+    >>> state = {"mean": np.zeros(1), "square": np.zeros(1)}
+    >>> adamw.update(p, g, state, 0.1, 1, np.empty(1), np)
+    >>> p  # no gradient: the decay alone
+    array([0.95])
+    """
 
     weight_decay: float = 1e-2
     decoupled: ClassVar[bool] = True

@@ -13,11 +13,35 @@ __all__ = ["Adagrad", "RMSprop"]
 
 @frozen
 class RMSprop(Optimizer):
-    """RMSprop (Hinton 2012, lecture 6e), in PyTorch's form.
+    """RMSprop: the gradient over the root of the mean of its square (Hinton 2012, lecture 6e), in PyTorch's form.
 
-    ``g += weight_decay·p; s = alpha·s + (1-alpha)·g²; v = momentum·v + g / (√s + eps); p -= lr·v``. With ``centered``
-    √(s - m²) takes the place of √s, where ``m = alpha·m + (1-alpha)·g`` (Graves 2013, arXiv:1308.0850, equation 40).
-    With ``maximize`` the gradient's sign is changed first.
+    ``g += weight_decay·p; s = alpha·s + (1-alpha)·g²; v = momentum·v + g / (√s + eps); p -= lr·v``.
+
+    Parameters
+    ----------
+    lr : float, Schedule, or callable
+        The learning rate.
+    alpha : float
+        From 0 to below 1: how slowly the mean of the square changes.
+    eps : float
+        What keeps the quotient finite where the gradient is 0.
+    weight_decay : float
+        At least 0: which part of the parameter is added to its gradient.
+    momentum : float
+        From 0 to below 1: which part of the last update is made again.
+    centered : bool
+        Whether √(s - m²) takes the place of √s, where ``m = alpha·m + (1-alpha)·g`` (Graves 2013, arXiv:1308.0850,
+        equation 40).
+    maximize : bool
+        Whether the gradient's sign is changed first, so that the loss grows.
+
+    Examples
+    --------
+    >>> p, g, state = np.zeros(2), np.array([100.0, -0.1]), {"square": np.zeros(2)}
+    >>> rmsprop = ic.RMSprop(lr=0.01, alpha=0.99)
+    >>> rmsprop.update(p, g, state, 0.01, 1, np.empty(2), np)
+    >>> p.round(4)  # lr / √(1 - alpha), whatever the gradient's size
+    array([-0.1,  0.1])
     """
 
     lr: Any = 1e-2
@@ -76,10 +100,34 @@ class RMSprop(Optimizer):
 
 @frozen
 class Adagrad(Optimizer):
-    """Adagrad (Duchi et al. 2011, JMLR 12), in PyTorch's form.
+    """Adagrad: the gradient over the root of the sum of all its squares (Duchi et al. 2011, JMLR 12); PyTorch's form.
 
-    ``g += weight_decay·p; s += g²; p -= lr / (1 + (t-1)·lr_decay) · g / (√s + eps)``, where s begins as
-    ``initial_accumulator_value``. With ``maximize`` the gradient's sign is changed first.
+    ``g += weight_decay·p; s += g²; p -= lr / (1 + (t-1)·lr_decay) · g / (√s + eps)``.
+
+    Parameters
+    ----------
+    lr : float, Schedule, or callable
+        The learning rate.
+    lr_decay : float
+        At least 0: how fast the rate falls with the number t of the update.
+    weight_decay : float
+        At least 0: which part of the parameter is added to its gradient.
+    initial_accumulator_value : float
+        At least 0: what s begins as.
+    eps : float
+        What keeps the quotient finite where the gradient is 0.
+    maximize : bool
+        Whether the gradient's sign is changed first, so that the loss grows.
+
+    Examples
+    --------
+    >>> adagrad, p, state = ic.Adagrad(0.1), np.zeros(1), {"sum": np.zeros(1)}
+    >>> for t in 1, 2, 3:  # the gradient is 5 each time
+    ...     adagrad.update(p, np.array([5.0]), state, 0.1, t, np.empty(1), np)
+    ...     print(p.round(3))
+    [-0.1]
+    [-0.171]
+    [-0.228]
     """
 
     lr: Any = 1e-2

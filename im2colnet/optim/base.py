@@ -20,13 +20,28 @@ def _constant(lr: float) -> Constant:
 
 @frozen
 class Optimizer:
-    """Base of the optimisers.
+    """Base of the optimisers: the rule that changes the parameters, given their gradient.
+
+    A class that is derived from it defines :meth:`update`, and :meth:`state_slots` if it keeps anything from step to
+    step. It is a frozen dataclass: its arguments cannot be changed, a changed copy is made by ``dataclasses.replace``.
 
     Parameters
     ----------
     lr : float, Schedule, or callable
         The learning rate, or what gives that of each step when it is called as a :class:`Schedule` is. Checkpoints hold
         numbers and schedules, but no other callables.
+
+    Examples
+    --------
+    >>> class Signs(ic.Optimizer):  # signSGD, arXiv:1802.04434
+    ...     elementwise = True
+    ...
+    ...     def update(self, p, g, state, lr, t, work, xp):
+    ...         p -= lr * xp.sign(g)
+    >>> p = np.array([1.0, 2.0])
+    >>> Signs(0.1).update(p, np.array([3.0, -0.5]), {}, 0.1, 1, None, np)
+    >>> p
+    array([0.9, 2.1])
     """
 
     lr: Any
@@ -49,7 +64,13 @@ class Optimizer:
 
     @classmethod
     def works_elementwise(cls) -> bool:
-        """Whether ``update`` may be called for pieces: what its class says, or one derived from that."""
+        """Whether ``update`` may be called for pieces: what its class says, or one derived from that.
+
+        Returns
+        -------
+        bool
+            True if each number's update depends on nothing but its own parameter, gradient and state.
+        """
         return bool(cls._said_of_update("elementwise"))
 
     def kernel(self) -> str | None:
@@ -83,7 +104,13 @@ class Optimizer:
             g += work
 
     def state_slots(self) -> tuple[str, ...]:
-        """Return the names of the vectors, as long as the parameters, that the update keeps; they begin as zeros."""
+        """Return the names of the vectors, as long as the parameters, that the update keeps; they begin as zeros.
+
+        Returns
+        -------
+        tuple of str
+            Such as ``("velocity",)``; empty by default.
+        """
         return ()
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:

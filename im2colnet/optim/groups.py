@@ -13,19 +13,24 @@ def decay_weights_only(net: Any) -> dict[str, dict[str, Any]]:
     A bias, or a norm's scale, has one number for each channel, which weight decay would only pull away from what suits
     the data (He et al. 2019, arXiv:1812.01187, section 3.1).
 
-    >>> import im2colnet as ic
-    >>> net = ic.Sequential([ic.Conv2d(1, 8, 3), ic.BatchNorm2d(8)])
-    >>> ic.optim.decay_weights_only(net)
-    {'0.bias': {'weight_decay': 0.0}, '1.weight': {'weight_decay': 0.0}, '1.bias': {'weight_decay': 0.0}}
-
     Parameters
     ----------
     net : Network
+        The network whose parameters are divided.
 
     Returns
     -------
     dict of str to dict
         The ``groups`` of a :class:`~im2colnet.Trainer`: all parameters that have one axis or belong to a norm.
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.Conv2d(1, 8, 3), ic.BatchNorm2d(8)])
+    >>> groups = ic.optim.decay_weights_only(net)
+    >>> [*groups]
+    ['0.bias', '1.weight', '1.bias']
+    >>> sgd = ic.SGD(0.1, weight_decay=5e-4)
+    >>> trainer = ic.Trainer(net, optimizer=sgd, groups=groups)
     """
     return {
         f"{node.name}.{key}": {"weight_decay": 0.0}

@@ -31,7 +31,19 @@ class Schedule:
     them.
 
     With the class attribute ``needs_history = True`` it is called with a third argument, the
-    :class:`~im2colnet.training.History` of the epochs that are completed.
+    :class:`~im2colnet.History` of the epochs that are completed.
+
+    Examples
+    --------
+    >>> class Triangle(ic.Schedule):
+    ...     def __init__(self, lr, period):
+    ...         self.lr, self.period = lr, period
+    ...
+    ...     def __call__(self, step, total):
+    ...         place = 2 * (step % self.period) / self.period
+    ...         return self.lr * (1 - abs(place - 1))
+    >>> [Triangle(1.0, 4)(step, None) for step in range(6)]
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.5]
     """
 
     needs_history: ClassVar[bool] = False
@@ -46,6 +58,11 @@ class Schedule:
         total : float or None
             ``step / total`` is the progress of the training, epochs done of epochs asked for. It is the number of all
             steps where all epochs have equally many, and None where no epochs are asked for (``Trainer.step`` alone).
+
+        Returns
+        -------
+        float
+            The learning rate, at least 0.
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__(step, total)")
 
@@ -85,7 +102,20 @@ def _in_steps(schedule: Schedule, moments: Sequence[float], total: float | None)
 
 @frozen
 class Constant(Schedule):
-    """``lr``, reached linearly within the first ``warmup`` steps."""
+    """A constant rate ``lr``, reached linearly within the first ``warmup`` steps.
+
+    Parameters
+    ----------
+    lr : float
+        The learning rate.
+    warmup : int
+        The number of steps in which the rate grows, whatever the batch size.
+
+    Examples
+    --------
+    >>> [ic.Constant(0.4, warmup=3)(step, 6) for step in range(6)]
+    [0.1, 0.2, 0.30000000000000004, 0.4, 0.4, 0.4]
+    """
 
     lr: float
     warmup: int = 0
@@ -105,12 +135,19 @@ class Cosine(Schedule):
     Parameters
     ----------
     lr : float
+        The highest rate.
     warmup : int
-        Steps, whatever the batch size.
+        The number of steps in which the rate grows, whatever the batch size.
     final : float
+        The rate at the end.
     steps : int, optional
         Length of the whole schedule in steps, whatever number of epochs ``fit`` is asked for. By default the schedule
         follows the progress of the training, so that it ends with the last epoch asked for.
+
+    Examples
+    --------
+    >>> [round(ic.Cosine(0.1, warmup=1)(step, 5), 4) for step in range(6)]
+    [0.05, 0.1, 0.0854, 0.05, 0.0146, 0.0]
     """
 
     lr: float
@@ -139,6 +176,20 @@ class StepLR(Schedule):
 
     PyTorch's, but that a step is one batch: for epochs multiply by their number of batches, or use
     :class:`MultiStepLR` with parts of the training.
+
+    Parameters
+    ----------
+    lr : float
+        The first rate.
+    step_size : int
+        The number of steps with one rate.
+    gamma : float
+        What the rate is multiplied by then.
+
+    Examples
+    --------
+    >>> [ic.StepLR(8.0, step_size=2, gamma=0.5)(step, 6) for step in range(6)]
+    [8.0, 8.0, 4.0, 4.0, 2.0, 2.0]
     """
 
     lr: float
@@ -161,9 +212,16 @@ class MultiStepLR(Schedule):
     Parameters
     ----------
     lr : float
+        The first rate.
     milestones : sequence of int, or of float
         Integers are steps, one batch each; numbers between 0 and 1 are parts of the training, such as ``[0.5, 0.75]``.
     gamma : float
+        What the rate is multiplied by.
+
+    Examples
+    --------
+    >>> [ic.MultiStepLR(8.0, [0.5, 0.75], 0.5)(step, 8) for step in range(8)]
+    [8.0, 8.0, 8.0, 8.0, 4.0, 4.0, 2.0, 2.0]
     """
 
     lr: float
@@ -181,7 +239,20 @@ class MultiStepLR(Schedule):
 
 @frozen
 class ExponentialLR(Schedule):
-    """``lr · gamma^step``, a step being one batch; for ``g`` each epoch give ``gamma = g ** (1 / batches)``."""
+    """``lr · gamma^step``, a step being one batch; for ``g`` each epoch give ``gamma = g ** (1 / batches)``.
+
+    Parameters
+    ----------
+    lr : float
+        The first rate.
+    gamma : float
+        What the rate is multiplied by in each step.
+
+    Examples
+    --------
+    >>> [ic.ExponentialLR(8.0, gamma=0.5)(step, None) for step in range(4)]
+    [8.0, 4.0, 2.0, 1.0]
+    """
 
     lr: float
     gamma: float
@@ -201,9 +272,16 @@ class PolynomialLR(Schedule):
     Parameters
     ----------
     lr : float
+        The first rate.
     steps : int, optional
         Length in steps; by default that of the training.
     power : float
+        1 is a straight line; with a larger number the rate falls sooner.
+
+    Examples
+    --------
+    >>> [ic.PolynomialLR(8.0, power=2.0)(step, 4) for step in range(5)]
+    [8.0, 4.5, 2.0, 0.5, 0.0]
     """
 
     lr: float
@@ -230,15 +308,23 @@ class OneCycleLR(Schedule):
     Parameters
     ----------
     max_lr : float
+        The highest rate.
     steps : int, optional
         Length in steps; by default that of the training.
     pct_start : float
         The part of the steps in which the rate grows.
     anneal_strategy : {"cos", "linear"}
+        How the rate grows and falls: as half a cosine, or in a straight line.
     div_factor, final_div_factor : float
         The first rate is ``max_lr / div_factor``, the last one that over ``final_div_factor``.
     three_phase : bool
         Whether the rate falls to the first one as it has grown, and then to the last one.
+
+    Examples
+    --------
+    >>> cycle = ic.OneCycleLR(1.0, pct_start=0.4, div_factor=10)
+    >>> [round(cycle(step, 10), 3) for step in range(10)]
+    [0.1, 0.325, 0.775, 1.0, 0.933, 0.75, 0.5, 0.25, 0.067, 0.0]
     """
 
     max_lr: float
@@ -290,6 +376,13 @@ class SequentialLR(Schedule):
         Numbers are constant rates.
     milestones : sequence of int, or of float
         Where each schedule but the first begins: integers are steps, numbers between 0 and 1 parts of the training.
+
+    Examples
+    --------
+    >>> falling = ic.ExponentialLR(4.0, gamma=0.5)
+    >>> both = ic.SequentialLR([8.0, falling], milestones=[2])
+    >>> [both(step, 5) for step in range(5)]
+    [8.0, 8.0, 4.0, 2.0, 1.0]
     """
 
     schedules: tuple[Any, ...]
@@ -325,21 +418,33 @@ class ReduceLROnPlateau(Schedule):
     Parameters
     ----------
     lr : float
+        The first rate.
     mode : {"min", "max"}
         Whether less or more is better.
     factor : float
+        What the rate is multiplied by, from 0 to below 1.
     patience : int
         The number of epochs without an improvement that are allowed; after one more the rate falls.
     threshold : float
         What counts as an improvement: better than the best by this part of it, or with ``threshold_mode="abs"`` by this
         number.
     threshold_mode : {"rel", "abs"}
+        Whether ``threshold`` is a part of the best figure or a number.
     cooldown : int
         The number of epochs after the rate has fallen in which nothing is counted.
     min_lr : float
+        The rate does not fall below it.
     monitor : str, optional
         The key of the history, such as "validation_accuracy" (with ``mode="max"``). By default "validation_loss",
         or "loss" without validation.
+
+    Examples
+    --------
+    >>> plateau = ic.ReduceLROnPlateau(0.4, factor=0.5, patience=1)
+    >>> losses = [1.0, 0.7, 0.8, 0.9, 0.6]
+    >>> epochs = [{"loss": loss} for loss in losses]
+    >>> [plateau(0, None, epochs[:done]) for done in range(1, 6)]
+    [0.4, 0.4, 0.4, 0.2, 0.2]
     """
 
     lr: float

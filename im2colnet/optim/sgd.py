@@ -17,7 +17,33 @@ class SGD(Optimizer):
     """Stochastic gradient descent (momentum as in Sutskever et al. 2013, in PyTorch's form).
 
     ``g += weight_decay·p; v = momentum·v + (1 - dampening)·g; p -= lr·v``, or with ``nesterov``
-    ``p -= lr·(g + momentum·v)``; in the first step ``v = g``. With ``maximize`` the gradient's sign is changed first.
+    ``p -= lr·(g + momentum·v)``; in the first step ``v = g``.
+
+    Parameters
+    ----------
+    lr : float, Schedule, or callable
+        The learning rate.
+    momentum : float
+        From 0 to below 1: which part of the last update is made again.
+    weight_decay : float
+        At least 0: which part of the parameter is added to its gradient.
+    nesterov : bool
+        Whether the momentum is that of Nesterov, which looks one step ahead; it needs a momentum and no dampening.
+    dampening : float
+        Which part of the gradient is left out of the momentum.
+    maximize : bool
+        Whether the gradient's sign is changed first, so that the loss grows.
+
+    Examples
+    --------
+    >>> sgd = ic.SGD(lr=0.1, momentum=0.9)
+    >>> p, state = np.array([1.0]), {"velocity": np.zeros(1)}
+    >>> for t in 1, 2, 3:  # the gradient is 1 each time
+    ...     sgd.update(p, np.array([1.0]), state, 0.1, t, np.empty(1), np)
+    ...     print(p.round(3))
+    [0.9]
+    [0.71]
+    [0.439]
     """
 
     lr: Any
