@@ -1,13 +1,20 @@
-"""The programs in the documentation run, in the order in which they stand there."""
+"""The programs in the documentation run, in the order in which they stand there.
+
+For one page: ``python -m pytest tests/structure/test_documentation.py -k own-images``. The programs of a page share a
+namespace, in a folder with what :func:`pages.prepare` makes. The cells of notebook pages run where the site is built;
+of those whose results are compared here, they run as plain Python.
+"""
 
 import doctest
-import re
 import runpy
+import shutil
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
+from pages import programs
 
 import im2colnet as ic
 import im2colnet.functional as F
@@ -23,8 +30,8 @@ SESSIONS = [
 ]
 
 
-def programs(page):
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+WRITTEN_ANEW = {"docs/how-it-works.md"}
+PAGES = [pages.name(page) for page in pages.blocks.pages() if programs(page) and pages.name(page) not in WRITTEN_ANEW]
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +39,28 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def run(*sources):
-    names = {"__name__": "documentation"}
-    for source in sources:
-        exec(compile(source, "<documentation>", "exec"), names)
-    return names
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory):
+    """Run the programs of a page, or the cells of a notebook page, and return their names; once for all tests."""
+    results = {}
+
+    def run(page, cells=False):
+        if page not in results:
+            folder = tmp_path_factory.mktemp("page")
+            shutil.copytree(prepared, folder, dirs_exist_ok=True)
+            with pytest.MonkeyPatch.context() as patch, ic.num_threads(1):
+                patch.chdir(folder)
+                patch.setenv("MPLBACKEND", "agg")
+                patch.syspath_prepend(str((ROOT / page).parent))
+                results[page] = pages.run_programs(*programs(page, cells), page=page) | {"__folder__": folder}
+        return results[page]
+
+    return run
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_programs(page, run):
+    run(page)
 
 
 @pytest.mark.parametrize("module", SESSIONS)
@@ -47,18 +71,15 @@ def test_docstrings(module):
     assert found.failed == 0
 
 
-def test_readme():
-    names = run(*programs("README.md"))
+def test_readme(run):
+    names = run("README.md")
     assert names["trainer"].evaluate(names["test"])["accuracy"] > 0.97
 
 
 @pytest.fixture(scope="module")
-def guide(tmp_path_factory):
+def guide(run):
     """What the guide's programs have made."""
-    pytest.importorskip("PIL")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("guide"))
-        return run(*programs("docs/guide.md"))
+    return run("docs/guide.md")
 
 
 def test_guide(guide):
@@ -83,21 +104,24 @@ def test_label_smoothing_of_the_guide(guide):
         assert gradient[i] == pytest.approx((loss(logits + step) - loss(logits - step)) / (2 * h), abs=1e-8)
 
 
-def test_onnx():
-    names = run(*programs("docs/onnx.md"))
+def test_onnx(run):
+    names = run("docs/onnx.md")
     assert names["facts"]["missing"] == []
     images = names["test"].images[:3]
     np.testing.assert_allclose(
-        ic.onnx.load("tuned.onnx").predict(images), names["imported"].predict(images), rtol=0, atol=1e-5
+        ic.onnx.load(names["__folder__"] / "tuned.onnx").predict(images),
+        names["imported"].predict(images),
+        rtol=0,
+        atol=1e-5,
     )
     np.testing.assert_allclose(
-        ic.onnx.load("own.onnx").predict(images), names["own"].predict(images), rtol=0, atol=1e-6
+        ic.onnx.load(names["__folder__"] / "own.onnx").predict(images), names["own"].predict(images), rtol=0, atol=1e-6
     )
 
 
 def test_how_it_works():
     layers = [p for p in programs("docs/how-it-works.md") if "ic.Layer" in p or "check_layer" in p]
-    names = run(*layers)
+    names = pages.run_programs(*layers)
     net = ic.Sequential(
         [
             ic.Conv2d(1, 8, 3, padding=1),
