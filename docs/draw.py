@@ -249,12 +249,253 @@ def rows(tour: dict) -> Sheet:
     return s
 
 
-TOUR = [convolution, im2col, how_often, product, pooling, backward, col2im, rows]
+def row_layout(tour: dict) -> Sheet:
+    s = Sheet(640, 484)
+    s.text(320, 28, "a lowered row of the images, in memory", 16, at="middle", bold=True)
+    for j in range(3):
+        for c in range(3):
+            x = 29 + 194 * j + 64 * c
+            s.box(x, 62, 64, 34, PALE[j])
+            s.text(x + 32, 84, f"c = {c}", 14, at="middle")
+        s.box(29 + 194 * j, 62, 192, 34, stroke=STRONG[j], thick=2.5)
+        s.text(125 + 194 * j, 52, f"j = {j}: from column {j} on", 14, STRONG[j], "middle", bold=True)
+    s.bracket(31, 91, 102, 10, INK)
+    s.text(29, 132, "a run: OW·N numbers", 14)
+    s.text(611, 132, "KW·C runs", 14, GREY, "end")
+    s.text(150, 176, "lowered rows", at="middle", bold=True)
+    s.text(480, 176, "rows 0 to 2 as a matrix", at="middle", bold=True)
+    for h in range(5):
+        s.box(70, 192 + 46 * h, 160, 42, WHITE)
+        for k in range(9):
+            s.box(73 + 17.2 * k, 196 + 46 * h, 16, 34, PALE[k // 3], stroke="none")
+        s.text(60, 218 + 46 * h, f"h = {h}", 14, GREY, "end")
+    for r, x in ((0, 240), (1, 262)):
+        top = 194 + 46 * r
+        s.path(f"M{x} {top} h10 V{top + 134} h-10", STRONG[3] if r else INK, 2)
+    s.text(280, 444, "output row 0 reads rows 0 to 2", 14, INK, "end", bold=True)
+    s.text(280, 468, "output row 1 reads rows 1 to 3", 14, STRONG[3], "end", bold=True)
+    for k in range(27):
+        s.box(420, 192 + 7.4 * k, 120, 7.4, PALE[k // 3 % 3], stroke="none")
+    for h in range(3):
+        s.box(420, 192 + 66.6 * h, 120, 66.6, stroke=LINE)
+        s.text(410, 230 + 66.6 * h, f"h = {h}", 14, GREY, "end")
+    s.text(480, 412, "OW·N columns", 14, GREY, "middle")
+    s.text(562, 292, "KH·KW·C rows", 14, GREY, "middle", turn=90)
+    s.arrow(292, 262, 356, 262)
+    return s
+
+
+def winograd(tour: dict) -> Sheet:
+    s = Sheet(640, 342)
+
+    def tile(x: float, y: float, n: int, cell: float, fill: str, stroke: str) -> None:
+        for r in range(n):
+            for c in range(n):
+                s.box(x + cell * c, y + cell * r, cell, cell, fill)
+        s.box(x, y, cell * n, cell * n, stroke=stroke, thick=2.5)
+
+    s.text(84, 28, "image", at="middle", bold=True)
+    tile(24, 42, 6, 20, PALE[0], STRONG[0])
+    s.box(104, 42, 120, 120, stroke=STRONG[0], thick=1.5, dash="5 4")
+    s.text(164, 178, "the next tile", 13, STRONG[0], "middle")
+    s.text(64, 178, "6×6", 14, GREY, "middle")
+    s.text(84, 220, "kernel", at="middle", bold=True)
+    tile(54, 234, 3, 20, PALE[1], STRONG[1])
+    s.text(84, 312, "3×3", 14, GREY, "middle")
+    s.arrow(232, 92, 296, 92)
+    s.text(264, 80, "Bᵀ d B", 15, INK, "middle")
+    s.arrow(126, 264, 296, 264)
+    s.text(211, 252, "G w Gᵀ", 15, INK, "middle")
+    tile(304, 32, 6, 20, PALE[0], STRONG[0])
+    tile(304, 204, 6, 20, PALE[1], STRONG[1])
+    s.path("M430 92 H448 V172", arrow=True)
+    s.path("M430 264 H448 V184", arrow=True)
+    s.text(364, 184, "36 multiplications", 14, INK, "middle", bold=True)
+    s.text(462, 184, "⊙", 20, INK, "middle")
+    s.arrow(474, 178, 536, 178)
+    s.text(505, 166, "Aᵀ · A", 15, INK, "middle")
+    tile(544, 138, 4, 20, PALE[2], STRONG[2])
+    s.text(584, 124, "outputs", at="middle", bold=True)
+    s.text(584, 240, "4×4", 14, GREY, "middle")
+    return s
+
+
+def depthwise(tour: dict) -> Sheet:
+    s = Sheet(600, 300)
+    band = [[f"k{c - r}" if 0 <= c - r < 3 else "0" for c in range(6)] for r in range(4)]
+    s.text(148, 34, "the kernel along", 15, INK, "middle", bold=True)
+    s.text(148, 56, "the diagonal", 15, INK, "middle", bold=True)
+    s.grid(28, 72, band, 40, 44, 16, fill=lambda r, c: PALE[c - r] if 0 <= c - r < 3 else WHITE, bold=lambda r, c: 0 <= c - r < 3)
+    s.text(284, 164, "·", 22, at="middle")
+    s.text(362, 30, "lowered rows", at="middle", bold=True)
+    s.grid(304, 44, [[f"row {h}"] for h in range(6)], 116, 38, 15)
+    s.text(440, 166, "=", 20, at="middle")
+    s.text(518, 56, "output", at="middle", bold=True)
+    s.grid(460, 72, [[f"row {r}"] for r in range(4)], 116, 44, 15, fill=lambda r, c: MARK)
+    return s
+
+
+def shards(tour: dict) -> Sheet:
+    s = Sheet(640, 372)
+    y = {1: 270, 2: 200, 4: 130, 8: 60}
+
+    def node(first: int, count: int) -> None:
+        x = 46 + 78 * (first + (count - 1) / 2)
+        whose = 0 if first + count <= 4 else 1 if first >= 4 else None
+        for half in (first, first + count // 2) if count > 1 else ():
+            s.path(f"M{46 + 78 * (half + (count / 2 - 1) / 2):g} {y[count // 2] - 18} L{x:g} {y[count] + 18}", GREY)
+        words = f"{first}" if count == 1 else f"{first} + {first + 1}" if count == 2 else f"{first} to {first + count - 1}"
+        wide = 62 if count == 1 else 84
+        s.box(x - wide / 2, y[count] - 18, wide, 36, MARK if whose is None else PALE[whose], LINE if whose is None else STRONG[whose], 2, 6)
+        s.text(x, y[count] + 5, words, 15, at="middle", bold=count == 8)
+
+    for count in (8, 4, 2, 1):
+        for first in range(0, 8, count):
+            node(first, count)
+    s.text(319, 28, "sum of the batch", at="middle", bold=True)
+    for w in range(2):
+        s.bracket(20 + 312 * w, 306 + 312 * w, 298, 14, STRONG[w])
+        s.text(163 + 312 * w, 336, f"shards of worker {w}", 15, STRONG[w], "middle", bold=True)
+    s.text(320, 360, "with one worker, or eight, the additions are the same", 14, GREY, "middle")
+    return s
+
+
+def stages(tour: dict) -> Sheet:
+    s = Sheet(640, 250)
+    for w in range(2):
+        y = 72 + 66 * w
+        s.text(20, y + 26, f"worker {w}", 15, STRONG[w], bold=True)
+        for stage, x in enumerate((104, 312)):
+            for k in range(2):
+                s.box(x + 86 * k, y, 80, 42, PALE[w], STRONG[w], 1.5, 5)
+                s.text(x + 40 + 86 * k, y + 26, f"shard {2 * w + k}", 14, at="middle")
+        s.box(520, y, 100, 42, MARK, LINE, 1.5, 5)
+        s.text(570, y + 26, f"update {w + 1}/2", 14, at="middle")
+    for x, words in ((290, "sums of batch norm"), (498, "gradients")):
+        s.box(x - 5, 58, 10, 136, INK, "none")
+        s.text(x, 214, "join:", 14, INK, "middle", bold=True)
+        s.text(x, 234, words, 14, INK, "middle", bold=True)
+    s.text(187, 46, "stage 1", at="middle", bold=True)
+    s.text(395, 46, "stage 2", at="middle", bold=True)
+    s.arrow(20, 24, 620, 24)
+    s.text(608, 18, "time", 13, GREY, "end")
+    return s
+
+
+def ranks(tour: dict) -> Sheet:
+    s = Sheet(660, 480)
+    s.text(330, 30, "each rank adds up its own shards: its node of the tree", 15, at="middle", bold=True)
+    for q in range(4):
+        x = 30 + 156 * q
+        s.text(x + 66, 58, f"rank {q}", 15, STRONG[q], "middle", bold=True)
+        for k in range(2):
+            s.box(x + 68 * k, 68, 64, 30, PALE[q], LINE, 1, 4)
+            s.text(x + 32 + 68 * k, 88, f"shard {2 * q + k}", 13, at="middle")
+            s.path(f"M{x + 32 + 68 * k} 98 L{x + 66} 118", GREY)
+        s.box(x + 26, 118, 80, 30, PALE[q], STRONG[q], 2.5, 4)
+        s.text(x + 66, 138, "node", 14, at="middle", bold=True)
+    s.path("M330 168 V466", LINE, 1)
+    s.text(165, 186, "a small sum", at="middle", bold=True)
+    s.text(165, 208, "all nodes go to every rank;", 14, GREY, "middle")
+    s.text(165, 226, "each adds them along the tree", 14, GREY, "middle")
+    for q in range(4):
+        y = 246 + 54 * q
+        s.text(20, y + 25, f"rank {q}", 14, STRONG[q], bold=True)
+        for k in range(4):
+            s.box(74 + 38 * k, y, 34, 38, PALE[k], STRONG[k], 1.5, 4)
+        s.text(230, y + 25, "→ sum", 14)
+    s.text(495, 186, "the gradient", at="middle", bold=True)
+    s.text(495, 208, "each rank gets its quarter of all nodes,", 14, GREY, "middle")
+    s.text(495, 226, "adds it, and updates these parameters", 14, GREY, "middle")
+    for q in range(4):
+        y = 246 + 54 * q
+        s.text(345, y + 25, f"rank {q}", 14, STRONG[q], bold=True)
+        for k in range(4):
+            s.box(400, y + 9.5 * k, 96, 9.5, WHITE, LINE, 0.8)
+            s.box(400 + 24 * q, y + 9.5 * k, 24, 9.5, PALE[k], STRONG[k], 1)
+        s.text(506, y + 25, "→", 15)
+        s.box(528, y + 4, 112, 30, WHITE, LINE, 1)
+        s.box(528 + 28 * q, y + 4, 28, 30, MARK, INK, 1.5)
+    return s
+
+
+def plan(tour: dict) -> Sheet:
+    import im2colnet as ic
+
+    layers = [ic.Conv2d(1, 8, 3, padding=1), ic.ReLU(), ic.MaxPool2d(2), ic.Conv2d(8, 16, 3, padding=1), ic.ReLU(), ic.Flatten(), ic.Linear(256, 10)]
+    net = ic.Sequential(layers).init(seed=0, backend="numpy")
+    shard = net.plan(64, (1, 8, 8), threads=1).largest
+    steps, top = len(shard.steps), max(b.offset + b.nbytes for b in shard.buffers)
+    s = Sheet(640, 470)
+    left, wide, base, scale = 58, 562 / steps, 372, 300 / top
+    names = {0: "conv", 2: "pool", 3: "conv", 5: "flatten", 6: "linear", 1: "ReLU", 4: "ReLU"}
+    for b in shard.buffers:
+        kind = 3 if "scratch" in b.what else 1 if "gradient" in b.what else 0
+        fill = ["#d6eaf8", "#fde3cf", "", "#e2e8f0"][kind]
+        s.box(left + wide * b.start, base - scale * (b.offset + b.nbytes), wide * (b.end - b.start + 1), scale * b.nbytes, fill,
+              [STRONG[0], STRONG[1], "", GREY][kind], 1.2)
+        who, _, what = b.what.partition(" ")
+        label = "input" if b.what == "input" else f"{names.get(int(who), '')} output" if what == "output" and names.get(int(who)) else ""
+        if label and label != "flatten output" and scale * b.nbytes > 14 and b.end > b.start + 1:
+            s.text(left + wide * (b.start + b.end + 1) / 2, base - scale * (b.offset + b.nbytes / 2) + 5, label, 13, at="middle")
+    for t, step in enumerate(shard.steps):
+        x = left + wide * (t + 0.5)
+        s.text(x + 4, base + 12, "loss" if step.kind == "loss" else names[step.node] or "", 13, GREY, "end", turn=-60)
+    loss = [step.kind for step in shard.steps].index("loss")
+    for a, b, words in ((0, loss, "forward"), (loss + 1, steps, "backward")):
+        s.bracket(left + wide * a + 2, left + wide * b - 2, base + 52, 8, INK)
+        s.text(left + wide * (a + b) / 2, base + 78, words, 15, at="middle", bold=True)
+    s.path(f"M{left} {base} V58", GREY, 1.5, arrow=True)
+    s.text(44, 216, f"memory: {top / 1024:.0f} KiB in all", 14, GREY, "middle", turn=-90)
+    for x, fill, color, words in ((70, "#d6eaf8", STRONG[0], "outputs"), (190, "#fde3cf", STRONG[1], "gradients"), (330, "#e2e8f0", GREY, "scratch")):
+        s.box(x, 20, 20, 16, fill, color, 1.2)
+        s.text(x + 28, 34, words, 14)
+    return s
+
+
+def walk(tour: dict) -> Sheet:
+    s = Sheet(640, 640)
+    rooms = [
+        (24, "training", "Trainer.fit", "epochs, learning rate, callbacks"),
+        (98, "datasets", "Loader", "batches, augmented and read ahead"),
+        (172, "network", "checks of images, targets from the loss", ""),
+        (246, "plan", "shards, stages, a place for each array", "once for a batch size"),
+        (320, "engine", "arrays bound to calls of kernels", "once for a batch size"),
+    ]
+    for k, (y, room, what, more) in enumerate(rooms):
+        s.box(24, y, 592, 54, PALE[0] if k < 3 else PALE[2], STRONG[0] if k < 3 else STRONG[2], 1.5, 6)
+        s.text(40, y + 33, room, 15, bold=True, mono=True)
+        s.text(150, y + 33, what, 15)
+        s.text(600, y + 33, more, 13, GREY, "end")
+        s.arrow(320, y + 54, 320, y + 72)
+    s.box(24, 394, 592, 124, PALE[1], STRONG[1], 1.5, 6)
+    s.text(40, 420, "each worker, for each of its shards", 15, bold=True)
+    for k, (words, more) in enumerate([("copy in", "(H, C, W, N)"), ("forward", "layers"), ("loss", "losses"), ("backward", "layers")]):
+        x = 40 + 142 * k
+        s.box(x, 434, 126, 44, WHITE, LINE, 1, 5)
+        s.text(x + 63, 452, words, 15, at="middle", bold=True)
+        s.text(x + 63, 470, more, 13, GREY, "middle", mono=True)
+        if k < 3:
+            s.arrow(x + 126, 456, x + 142, 456)
+    s.text(320, 503, "every call is a kernel of the backend; workers meet where samples do", 14, GREY, "middle")
+    s.arrow(320, 518, 320, 536)
+    for x, room, words in ((24, "parallel", "join: gradients along the tree"), (328, "optim", "update: each worker its range")):
+        s.box(x, 538, 288, 54, PALE[3], STRONG[3], 1.5, 6)
+        s.text(x + 14, 560, room, 15, bold=True, mono=True)
+        s.text(x + 14, 580, words, 14)
+    s.arrow(312, 565, 326, 565)
+    s.path("M472 592 V618 H10 V125 H22", GREY, 1.5, arrow=True)
+    s.text(240, 612, "the next batch", 14, GREY, "middle")
+    return s
+
+
+PICTURES = [convolution, im2col, how_often, product, pooling, backward, col2im, rows]  # of the tour
+PICTURES += [row_layout, winograd, depthwise, shards, stages, ranks, plan, walk]  # of how it works, how it runs and the design
 
 
 def pictures(tour: dict) -> dict[str, str]:
     """Return all pictures by the names of their files."""
-    return {f"{draw.__name__.replace('_', '-')}.svg": str(draw(tour)) for draw in TOUR}
+    return {f"{draw.__name__.replace('_', '-')}.svg": str(draw(tour)) for draw in PICTURES}
 
 
 if __name__ == "__main__":
