@@ -405,8 +405,8 @@ def ranks(tour: dict) -> Sheet:
             s.box(74 + 38 * k, y, 34, 38, PALE[k], STRONG[k], 1.5, 4)
         s.text(230, y + 25, "→ sum", 14)
     s.text(495, 186, "the gradient", at="middle", bold=True)
-    s.text(495, 208, "each rank gets its quarter of all nodes,", 14, GREY, "middle")
-    s.text(495, 226, "adds it, and updates these parameters", 14, GREY, "middle")
+    s.text(495, 208, "a rank gets its quarter of all nodes,", 14, GREY, "middle")
+    s.text(495, 226, "adds it, updates these parameters", 14, GREY, "middle")
     for q in range(4):
         y = 246 + 54 * q
         s.text(345, y + 25, f"rank {q}", 14, STRONG[q], bold=True)

@@ -20,7 +20,7 @@ FLOORS = [
 BESIDE = {"layers": ["im2colnet_numpy", "im2colnet_cupy"], "graph": ["im2colnet_numba"]}    # backends; the last stands on NumPy's
 COLORS = ["#dbeafe", "#e0e7ff", "#ede9fe", "#fae8ff", "#fce7f3", "#ffe4e6", "#ffedd5", "#fef3c7", "#ecfccb",
           "#dcfce7", "#ccfbf1", "#e2e8f0"]
-WIDTH, ROW, TOP, LEFT, LETTER = 830, 42, 46, 54, 8.2
+WIDTH, ROW, HIGH, TOP, LEFT, LETTER = 670, 58, 28, 46, 44, 7.8
 
 parts = []
 
@@ -32,10 +32,10 @@ def text(x: float, y: float, words: str, **how: str) -> None:
 
 def box(x: float, y: float, name: str, fill: str) -> float:
     """Draw a room, and return where the next one may begin."""
-    width = len(name) * LETTER + 22
-    parts.append(f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{ROW - 10}" rx="5" fill="{fill}" stroke="#475569"/>')
-    text(x + width / 2, y + ROW / 2 - 0.5, name, text_anchor="middle", font_family="monospace", font_size="13.5", fill="#0f172a")
-    return x + width + 8
+    width = len(name) * LETTER + 12
+    parts.append(f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{HIGH}" rx="5" fill="{fill}" stroke="#475569"/>')
+    text(x + width / 2, y + HIGH / 2 + 4.5, name, text_anchor="middle", font_family="monospace", font_size="13", fill="#0f172a")
+    return x + width + 6
 
 
 height = TOP + ROW * len(FLOORS) + 16
@@ -45,12 +45,11 @@ for floor, ((rooms, meaning), color) in enumerate(zip(FLOORS, COLORS)):
     for room in rooms:
         x = box(x, y, room, color)
     if beside := BESIDE.get(rooms[0], []):
-        parts.append(f'<line x1="{x + 4:.0f}" y1="{y - 3}" x2="{x + 4:.0f}" y2="{y + ROW - 7}" stroke="#475569" stroke-dasharray="3 3"/>')
-        x += 16
+        parts.append(f'<line x1="{x + 4:.0f}" y1="{y - 3}" x2="{x + 4:.0f}" y2="{y + HIGH + 3}" stroke="#475569" stroke-dasharray="3 3"/>')
+        x += 14
         for room in beside:
             x = box(x, y, room, "#ffffff")
-    if rooms[0] != "layers":
-        text(max(LEFT + 226, x + 6), y + ROW / 2 - 0.5, meaning, font_size="14", fill="#1e293b")
+    text(LEFT, y + HIGH + 17, meaning, font_size="13.5", fill="#1e293b")
 middle = TOP + ROW * len(FLOORS) - 14
 parts.append(f'<path d="M28 {TOP + 4} V{middle} m-6 -10 l6 10 l6 -10" fill="none" stroke="#475569" stroke-width="2"/>')
 svg = (

@@ -28,10 +28,7 @@ SESSIONS = [
     for path in sorted((ROOT / "im2colnet").rglob("*.py"))
     if ">>> " in path.read_text(encoding="utf-8")
 ]
-
-
-WRITTEN_ANEW = {"docs/how-it-works.md"}
-PAGES = [pages.name(page) for page in pages.blocks.pages() if programs(page) and pages.name(page) not in WRITTEN_ANEW]
+PAGES = [pages.name(page) for page in pages.blocks.pages() if programs(page)]
 
 
 @pytest.fixture(autouse=True)
@@ -119,8 +116,8 @@ def test_onnx(run):
     )
 
 
-def test_how_it_works():
-    layers = [p for p in programs("docs/how-it-works.md") if "ic.Layer" in p or "check_layer" in p]
+def test_how_it_runs():
+    layers = [p for p in programs("docs/how-it-runs.md") if "ic.Layer" in p or "check_layer" in p]
     names = pages.run_programs(*layers)
     net = ic.Sequential(
         [

@@ -15,7 +15,7 @@ TEXT = (DOCS / "tour.md").read_text(encoding="utf-8")
 DRAW = runpy.run_path(str(DOCS / "draw.py"), run_name="draw")
 CELLS = DRAW["cells"](TEXT)
 FIGURE = re.compile(r"^:::\{figure-md\}\n!\[([^\]]*)\]\(([^)\s]+)\)\n\n(.*?)\n:::$", re.DOTALL | re.MULTILINE)
-PAGES = ["tour.md"]
+PAGES = ["tour.md", "how-it-works.md", "how-it-runs.md", "design.md"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
