@@ -54,8 +54,8 @@ def test_the_narrow_module_has_nothing_else():
 
 
 def test_the_documentation_has_the_lists():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text.split("### What an array module must have")[1].split("\n### ")[0]
+    text = (ROOT / "docs/guides/backend-contract.md").read_text(encoding="utf-8")
+    section = text.split("## What an array module must have")[1].split("\n## ")[0]
     words = set(re.findall(r"`(\w+)", section))
     assert set(FUNCTIONS) | set(ATTRIBUTES) <= words
     joined = " ".join(section.split())
@@ -226,13 +226,13 @@ def test_a_whole_training_gives_numpy_s_bits():
 
 # The example of the documentation ------------------------------------------------------------------------------------
 def test_the_example_is_a_backend():
-    """PyTorch's arrays, as CONTRIBUTING.md shows it. It is one test, since PyTorch takes long to start."""
-    pytest.importorskip("torch._numpy", reason="the example of CONTRIBUTING.md needs PyTorch")
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    """PyTorch's arrays, as the documentation shows it. It is one test, since PyTorch takes long to start."""
+    pytest.importorskip("torch._numpy", reason="the example of the documentation needs PyTorch")
+    text = (ROOT / "docs/guides/backend-contract.md").read_text(encoding="utf-8")
     (program,) = (p for p in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "torch._numpy" in p)
     assert program.count("\n") < 30
     names = {"__name__": "my_backend"}
-    exec(compile(program, "CONTRIBUTING.md", "exec"), names)
+    exec(compile(program, "backend-contract.md", "exec"), names)
     backend = ic.get_backend(names["TorchBackend"]())
     slow = "layers.convolution", "layers.pooling", "layers.activation", "layers.normalization", "losses", "training"
     quick = [name for name in ic.testing.check_names() if name not in (*slow, "workers")]
