@@ -1,6 +1,7 @@
 """What an array module must have: the textbook kernels, the losses and the optimisers ask for nothing else.
 
-The lists are also what ``docs/guides/backend-contract.md`` says, and the tests run on an array module that refuses every other name.
+The lists are also what ``docs/guides/backend-contract.md`` says, and the tests run on an array module that refuses
+every other name.
 """
 
 from __future__ import annotations
@@ -156,6 +157,6 @@ def _said(error: Exception) -> str:
 def _unsuitable(backend: Arrays, wrong: list[str]) -> str:
     return (
         f"its array module {backend.module_name()!r} does not suit: {'; '.join(wrong)}. Set xp to a module that has"
-        " all that docs/guides/backend-contract.md lists under 'What an array module must have', such as one of your own"
-        " that takes the rest from this one, or define the backend's asarray, to_numpy and owns for its arrays"
+        " all that docs/guides/backend-contract.md lists under 'What an array module must have', such as one of your"
+        " own that takes the rest from this one, or define the backend's asarray, to_numpy and owns for its arrays"
     )

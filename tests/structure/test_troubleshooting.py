@@ -519,7 +519,7 @@ def _(settings):
 def _(settings):
     settings.setenv("PMI_SIZE", "2")
     settings.setenv("PMI_RANK", "0")
-    code = "import sys; sys.modules['mpi4py'] = None; import im2colnet as ic; ic.Trainer(ic.Sequential([ic.Linear(2, 2)]))"
+    code = "import sys; sys.modules['mpi4py'] = None; import im2colnet as ic; ic.Trainer(ic.Linear(2, 2))"
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "backends")]))
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     return done.stderr.split("WorkerError: ")[-1]
