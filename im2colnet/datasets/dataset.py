@@ -59,6 +59,15 @@ class Dataset:
 
     Images that do not fit into memory are read when they are needed: `images` is then no array of NumPy, but is indexed
     along its first axis as one, and `numpy.asarray` reads all of it.
+
+    Examples
+    --------
+    >>> images = np.zeros((4, 3, 8, 8), np.uint8)
+    >>> data = ic.Dataset(images, ["cat", "dog", "dog", "cat"], "pets")
+    >>> data
+    Dataset('pets': 4 images 3×8×8 uint8, 2 classes)
+    >>> data.classes, data[1:3].labels
+    (('cat', 'dog'), array([1, 1]))
     """
 
     images: Any

@@ -83,7 +83,7 @@ def from_folder(
 
     Parameters
     ----------
-    path : path
+    path : str or path
         The folder. Its folders are the classes, in the order of their names, and hold pictures (BMP, GIF, JPEG, PNG,
         PPM, TIFF, WebP), also in folders of their own. If it holds the folders `train` (or `training`) and `test` (or
         `testing`, `val`, `valid`, `validation`) instead, the classes are in these. Where there are both a test set and
@@ -136,6 +136,19 @@ def from_folder(
     -----
     Hidden files and what file managers leave (Thumbs.db, desktop.ini) are not looked at. Links are followed, but not in
     circles. Several threads decode pictures, as many as :func:`im2colnet.set_num_threads` allows.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for name, brightness in ("dark", 60), ("light", 200):
+    ...     Path("pictures", name).mkdir(parents=True)
+    ...     for number in range(10):
+    ...         picture = Image.new("L", (40, 30), brightness)
+    ...         picture.save(f"pictures/{name}/{number}.png")
+    >>> train, test = ic.datasets.from_folder("pictures", 16, progress=False)
+    >>> train, test.classes
+    (Dataset('pictures': 16 images 1×16×16 uint8, 2 classes), ('dark', 'light'))
     """
     root = os.path.expanduser(os.fsdecode(path))
     arguments = _Arguments(size, color, split, seed, keep, progress)
@@ -159,25 +172,38 @@ def from_csv(
     keep: Keep = "auto",
     progress: bool = True,
 ) -> tuple[Dataset, Dataset]:
-    """Read pictures and their labels from a CSV file.
+    r"""Read pictures and their labels from a CSV file.
 
     Parameters
     ----------
-    path : path
+    path : str or path
         A text file in UTF-8 with a line for each picture: its file, relative to the folder of the CSV file, and its
         label, separated by commas, semicolons or tabs. If the first line is a header, the columns are found by their
         names: `file`, `filename`, `path` or `image`, and `label`, `class` or `category`; otherwise they are the first
         and the second one. Other columns are not read.
+    size : int or (height, width), optional
+        As for :func:`from_folder`, and so are `color`, `split` and `seed`.
+    color : {"grey", "rgb", "rgba"}, optional
+        The number of channels.
+    split : float
+        The part of each class that is held out as the test set.
+    seed : int
+        What the choice of these pictures depends on.
     targets : bool
         Whether the labels are numbers to be predicted, for a loss such as :class:`im2colnet.MSELoss`: all columns but
         the file's are then read as numbers, and the labels are (N, columns) of float32. Otherwise labels are names of
         classes; if all are whole numbers they are ordered as numbers, else by the alphabet.
-    size, color, split, seed, classes, keep, progress
-        As of :func:`from_folder`.
+    classes : sequence of str, optional
+        The classes in the order of their labels, where it is known already.
+    keep : {"auto", "memory", "disk", "none"}
+        Where the decoded images are kept.
+    progress : bool
+        Whether to say on stderr what was chosen, and how far the decoding is.
 
     Returns
     -------
     train, test : Dataset
+        As of :func:`from_folder`.
 
     Raises
     ------
@@ -188,6 +214,17 @@ def from_csv(
     -----
     InputWarning
         If pictures cannot be read: they are left out.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for number in range(10):
+    ...     Image.new("L", (8, 8), 20 * number).save(f"{number}.png")
+    >>> lines = [f"{number}.png,{number / 10}" for number in range(10)]
+    >>> _ = Path("grey.csv").write_text("file,brightness\n" + "\n".join(lines))
+    >>> ic.datasets.from_csv("grey.csv", targets=True, progress=False)[0]
+    Dataset('grey': 8 images 1×8×8 uint8, targets (1,))
     """
     where = os.path.expanduser(os.fsdecode(path))
     arguments = _Arguments(size, color, split, seed, keep, progress)

@@ -41,11 +41,17 @@ class Inputs:
     usual : (float, float)
         Between which 98% of the numbers lie, of a sample: what one broken pixel does not change.
     mean, std : float
-        Of a sample.
+        Mean and standard deviation, of a sample.
     shape : tuple of int
         Of one image.
     classes : tuple of str
         The names of the classes, by label.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> print(ic.datasets.Inputs.of(train))
+    uint8, scaled to 0 to 1 (mean 0.305, deviation 0.376)
     """
 
     kind: str
@@ -63,6 +69,16 @@ class Inputs:
 
         Images that are read when they are needed are read once. Of an object that may give other images each time (see
         :func:`im2colnet.datasets.from_items`) at most 1,024 are measured.
+
+        Parameters
+        ----------
+        data : Dataset or array
+            The images; of a data set also the names of its classes.
+
+        Returns
+        -------
+        Inputs
+            What they are.
 
         Raises
         ------
@@ -121,6 +137,7 @@ class Inputs:
         what : str
             Names the images that are given.
         given : Inputs
+            What the images that are given are.
         trained : str
             How the message tells of these inputs.
 

@@ -57,6 +57,7 @@ def from_items(items: Any, name: str = "data") -> Dataset:
         the keys `image` and `label`. An image is an array (C, H, W), or (H, W), or uint8 (H, W, C); a tensor; or a
         picture of Pillow. A label is a class, as a number or a string, or an array, the targets.
     name : str
+        What reports and errors call it.
 
     Returns
     -------
@@ -69,6 +70,12 @@ def from_items(items: Any, name: str = "data") -> Dataset:
     ------
     DataError, ShapeError, DTypeError
         If an item is no such pair, or images differ in shape or type.
+
+    Examples
+    --------
+    >>> pairs = [(np.zeros((8, 8)), "left"), (np.ones((8, 8)), "right")]
+    >>> ic.datasets.from_items(pairs, "arrows")
+    Dataset('arrows': 2 images 1×8×8 float64, 2 classes)
     """
     if not len(items):
         raise ShapeError(f"{name}: there is no image")

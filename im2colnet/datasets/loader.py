@@ -54,6 +54,15 @@ class Loader:
     Notes
     -----
     `len(loader)` is the number of batches of an epoch.
+
+    Examples
+    --------
+    >>> data = ic.Dataset(np.zeros((5, 1, 2, 2)), [0, 1, 2, 3, 4])
+    >>> loader = ic.Loader(data, batch_size=2, seed=0)
+    >>> for epoch in range(2):
+    ...     print([labels.tolist() for images, labels in loader.epoch(epoch)])
+    [[3, 2], [1, 0], [4]]
+    [[4, 1], [2, 0], [3]]
     """
 
     def __init__(
@@ -111,11 +120,11 @@ class Loader:
             then overwritten when the second batch after it is requested; copy what you keep. By default each batch has
             arrays of its own.
 
-        Yields
-        ------
-        images : array, (N, C, H, W) or (N, features)
-            With ``part`` only the images of that part.
-        labels : array, (N,)
+        Returns
+        -------
+        generator of pairs (images, labels)
+            Images (N, C, H, W) or (N, features), with ``part`` only those of that part; labels (N,), those of the whole
+            batch.
 
         Raises
         ------

@@ -92,6 +92,17 @@ def load(
     ------
     DataError
         If the name is unknown, or if files are missing, damaged or too large for this machine's memory.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> train
+    Dataset('digits': 1438 images 1×8×8 uint8, 10 classes)
+    >>> images, labels = np.zeros((10, 8, 8), np.uint8), [0, 1] * 5
+    >>> np.savez("mine.npz", images=images, labels=labels)
+    >>> train, test = ic.datasets.load("mine.npz")
+    >>> len(train), len(test)
+    (8, 2)
     """
     kind, path = kind_of(name, folder), os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(name))
     if kind in ("folder", "csv"):
@@ -133,7 +144,25 @@ def load(
 def kind_of(
     name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
 ) -> Literal["name", "npz", "csv", "folder"]:
-    """Return what names a data set: the name of a known one, or the path of a file or of a folder."""
+    """Return what names a data set: the name of a known one, or the path of a file or of a folder.
+
+    Parameters
+    ----------
+    name : str or path
+        As for :func:`load`.
+    folder : str or path, optional
+        The folder that a relative path starts from.
+
+    Returns
+    -------
+    {"name", "npz", "csv", "folder"}
+        What :func:`load` would take it for; a "name" may be unknown.
+
+    Examples
+    --------
+    >>> [*map(ic.datasets.kind_of, ["digits", "mine.npz", "labels.csv"])]
+    ['name', 'npz', 'csv']
+    """
     ending = os.path.splitext(os.fspath(name))[1].lower()
     if ending in (".npz", ".csv"):
         return "npz" if ending == ".npz" else "csv"
@@ -162,6 +191,14 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     ------
     DataError
         If the file is missing, is no IDX file, or is shorter or longer than its header says.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> header = bytes([0, 0, 8, 1, 0, 0, 0, 3])  # uint8, (3,)
+    >>> _ = Path("labels-idx1-ubyte").write_bytes(header + bytes([7, 2, 1]))
+    >>> ic.datasets.read_idx("labels-idx1-ubyte")
+    array([7, 2, 1], dtype=uint8)
     """
     import gzip
     import zlib

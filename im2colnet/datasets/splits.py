@@ -38,6 +38,13 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     ------
     ShapeError
         If `labels` is not one-dimensional or `fraction` not between 0 and 1.
+
+    Examples
+    --------
+    >>> labels = np.array([0] * 10 + [1] * 5)
+    >>> train, test = ic.datasets.stratified_split(labels, 0.2, seed=0)
+    >>> test, labels[test]
+    (array([ 2,  3, 11]), array([0, 0, 1]))
     """
     labels = np.asarray(labels)
     if labels.ndim != 1:

@@ -56,6 +56,17 @@ class Transform:
     A transform is called with a whole batch, and with a *key* for each image. All that is random it makes of the keys,
     by :func:`uniform`. A key depends on seed, epoch, the sample's place in the data set, and the transform's place in
     its list, so the result depends neither on the order of the samples, nor on batch size or workers.
+
+    Examples
+    --------
+    >>> class Brighter(ic.transforms.Transform):
+    ...     moves_pixels = False
+    ...
+    ...     def transform(self, images, keys):
+    ...         more = 50 * ic.transforms.uniform(keys, 1).reshape(-1, 1, 1, 1)
+    ...         return np.clip(images + more, 0, 255).astype(images.dtype)
+    >>> Brighter()(np.zeros((3, 1, 2, 2), np.uint8))[:, 0, 0, 0]
+    array([23, 39, 26], dtype=uint8)
     """
 
     #: whether it moves pixels. Such a transform is refused where each pixel has a label, which would stay where it was
@@ -85,10 +96,12 @@ class Transform:
         images : (N, C, H, W) array, or (N, ...)
             uint8 or floating point.
         keys : (N,) array of uint64
+            What all that is random is made of: see :func:`uniform`.
 
         Returns
         -------
         (N, ...) array
+            Of the type of ``images``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define transform(images, keys)")
 

@@ -45,6 +45,12 @@ class ColorJitter(ImageTransform):
     Images are uint8, or numbers from 0 to 1. The brightness of a pixel is ``0.2989 R + 0.587 G + 0.114 B``; of images
     with another number of channels than 3 it is their mean. torchvision draws the order of the three, and cuts off the
     fractions of uint8, which here are rounded at the end.
+
+    Examples
+    --------
+    >>> grey = np.full((4, 1, 2, 2), 100, np.uint8)
+    >>> ic.transforms.ColorJitter(brightness=0.5)(grey)[:, 0, 0, 0]
+    array([ 97, 128, 103, 118], dtype=uint8)
     """
 
     moves_pixels: bool = False
@@ -121,6 +127,17 @@ class RandomErasing(ImageTransform):
         Height by width is between these two, and its logarithm uniform.
     value : number, or a sequence of numbers
         The value of the rectangle's pixels, or one for each channel, in the unit of the images: 0 to 255 for uint8.
+
+    Examples
+    --------
+    >>> white = np.full((1, 1, 6, 6), 255, np.uint8)
+    >>> ic.transforms.RandomErasing(p=1.0)(white)[0, 0]
+    array([[255, 255, 255, 255, 255, 255],
+           [255, 255, 255, 255, 255, 255],
+           [255,   0, 255, 255, 255, 255],
+           [255,   0, 255, 255, 255, 255],
+           [255,   0, 255, 255, 255, 255],
+           [255, 255, 255, 255, 255, 255]], dtype=uint8)
     """
 
     moves_pixels: bool = False

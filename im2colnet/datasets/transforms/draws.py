@@ -46,6 +46,14 @@ def keys(seed: int, epoch: int, samples: Any, position: int = 0) -> np.ndarray:
     Returns
     -------
     (N,) array of uint64
+        Output of the generator SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
+
+    Examples
+    --------
+    >>> key = ic.transforms.keys(seed=0, epoch=3, samples=[0, 1])
+    >>> ic.transforms.uniform(key, 2).round(3)
+    array([[0.175, 0.311],
+           [0.634, 0.119]])
     """
     seed, words = whole("seed", seed, least=0), []
     while seed >= WORD:
@@ -64,11 +72,21 @@ def uniform(keys: np.ndarray, count: int) -> np.ndarray:
     Parameters
     ----------
     keys : (N,) array of uint64
+        What :func:`keys` returns, or what :meth:`Transform.transform` gets.
     count : int
+        How many numbers each key gets.
 
     Returns
     -------
     (N, count) array of float64
+        The same for the same key, on every machine.
+
+    Examples
+    --------
+    >>> key = ic.transforms.keys(seed=0, epoch=0, samples=[0, 1])
+    >>> ic.transforms.uniform(key, 3).round(3)
+    array([[0.471, 0.725, 0.303],
+           [0.782, 0.192, 0.153]])
     """
     bits = output(keys[:, None], np.arange(count, dtype=np.uint64))
     numbers: np.ndarray = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -41,6 +41,14 @@ class RandomCrop(ImageTransform):
         The value of the pixels that are added, or one for each channel, in the unit of the images: 0 to 255 for uint8.
     padding_mode : {"constant", "edge", "reflect", "symmetric"}
         What is added: ``fill``; the pixel at the edge; the image mirrored there, without that pixel or with it.
+
+    Examples
+    --------
+    >>> image = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
+    >>> ic.transforms.RandomCrop(padding=1)(image)[0, 0]
+    array([[2, 3, 0],
+           [5, 6, 0],
+           [8, 9, 0]], dtype=uint8)
     """
 
     def __init__(self, size: Any = None, padding: int = 0, fill: Any = 0.0, padding_mode: str = "constant") -> None:
@@ -114,6 +122,14 @@ class RandomHorizontalFlip(Flip):
     ----------
     p : float
         The probability.
+
+    Examples
+    --------
+    >>> image = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
+    >>> ic.transforms.RandomHorizontalFlip(p=1.0)(image)[0, 0]
+    array([[3, 2, 1],
+           [6, 5, 4],
+           [9, 8, 7]], dtype=uint8)
     """
 
     axis = 3
@@ -126,6 +142,14 @@ class RandomVerticalFlip(Flip):
     ----------
     p : float
         The probability.
+
+    Examples
+    --------
+    >>> image = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
+    >>> ic.transforms.RandomVerticalFlip(p=1.0)(image)[0, 0]
+    array([[7, 8, 9],
+           [4, 5, 6],
+           [1, 2, 3]], dtype=uint8)
     """
 
     axis = 2
@@ -152,6 +176,14 @@ class RandomAffine(ImageTransform):
     -----
     ``fill`` is interpolated with the pixels at the edge. torchvision does the same where ``fill`` is None, and with a
     number it weights these pixels twice. Its ``interpolation`` is "nearest" by default.
+
+    Examples
+    --------
+    >>> image = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
+    >>> ic.transforms.RandomAffine((90, 90))(image)[0, 0]  # clockwise
+    array([[7, 4, 1],
+           [8, 5, 2],
+           [9, 6, 3]], dtype=uint8)
     """
 
     def __init__(

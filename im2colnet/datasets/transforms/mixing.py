@@ -73,6 +73,16 @@ class MixUp(Mixing):
     -----
     torchvision draws one share for a whole batch, and mixes within the batch. Here the other image is any of the data
     set, in the form that the transforms before this one give it in the same epoch.
+
+    Examples
+    --------
+    >>> data = ic.Dataset(np.array([[[[0.0]]], [[[1.0]]]]), [0, 1])
+    >>> mix = ic.transforms.MixUp()
+    >>> mixed = ic.Loader(data, 2, shuffle=False, transform=mix)
+    >>> images, labels = next(mixed.epoch(0))
+    >>> images.ravel().round(3), labels.round(3)
+    (array([0.275, 0.192]), array([[0.725, 0.275],
+           [0.808, 0.192]], dtype=float32))
     """
 
     def mix(self, images: np.ndarray, others: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,6 +113,19 @@ class CutMix(Mixing):
     Notes
     -----
     torchvision draws one rectangle for a whole batch, and mixes within the batch; see :class:`MixUp`.
+
+    Examples
+    --------
+    >>> images = np.stack([np.zeros((1, 4, 4)), np.ones((1, 4, 4))])
+    >>> data = ic.Dataset(images, [0, 1])
+    >>> mix = ic.transforms.CutMix()
+    >>> mixed = ic.Loader(data, 2, shuffle=False, transform=mix)
+    >>> images, labels = next(mixed.epoch(0))
+    >>> images[0, 0], labels[0]
+    (array([[1., 1., 0., 0.],
+           [1., 1., 0., 0.],
+           [0., 0., 0., 0.],
+           [0., 0., 0., 0.]]), array([0.75, 0.25], dtype=float32))
     """
 
     images_only: bool = True
@@ -126,6 +149,13 @@ class RandomChoice(Transform):
     ----------
     transforms : sequence of Transform
         Such as ``[MixUp(0.2), CutMix(1.0)]``.
+
+    Examples
+    --------
+    >>> T, image = ic.transforms, np.array([[1, 2], [3, 4]], np.uint8)
+    >>> either = T.RandomChoice([T.RandomHorizontalFlip(1), T.RandomVerticalFlip(1)])
+    >>> either(np.stack([image, image])[:, None])[:, 0].tolist()
+    [[[2, 1], [4, 3]], [[3, 4], [1, 2]]]
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
