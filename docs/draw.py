@@ -6,12 +6,16 @@ The numbers in the pictures of the tour are those that its programs compute: thi
 import contextlib
 import io
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "_ext")]
+from blocks import programs  # noqa: E402
+
 INK, GREY, LINE, GROUND, WHITE = "#0f172a", "#475569", "#94a3b8", "#f8fafc", "#ffffff"
 #: outlines, and the pale colors of the same kind; they can be told apart by eyes that see few colors
 STRONG = ["#0072b2", "#d55e00", "#00805e", "#a8488c"]
@@ -70,18 +74,12 @@ class Sheet:
         )
 
 
-def cells(page: str) -> list[str]:
-    """Return the programs of a page's cells, in their order."""
-    found = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    return [re.sub(r"\A(---\n.*?^---\n|(:[^\n]*\n)+)", "", cell, flags=re.DOTALL | re.MULTILINE) for cell in found]
-
-
 def run(page: Path) -> dict:
     """Run the programs of a page, and return their names."""
     names: dict = {"__name__": "tour"}
     with contextlib.redirect_stdout(io.StringIO()):
-        for cell in cells(page.read_text(encoding="utf-8")):
-            exec(compile(cell, page.name, "exec"), names)
+        for cell in programs(page, cells=True):
+            exec(compile(cell.text, page.name, "exec"), names)
     return names
 
 
@@ -187,7 +185,7 @@ def pooling(tour: dict) -> Sheet:
 
 def backward(tour: dict) -> Sheet:
     s, w, dy, columns = Sheet(660, 500), tour["w"], tour["dy"], tour["columns"]
-    s.text(330, 30, "the gradient by the kernel: dw = dy · columnsᵀ", 16, at="middle", bold=True)
+    s.text(330, 30, "the gradient of the kernel: dw = dy · columnsᵀ", 16, at="middle", bold=True)
     s.grid(20, 93, dy.reshape(1, 4), 28, 28, fill=lambda r, c: PALE[c])
     s.text(76, 84, "dy", 14, GREY, "middle")
     s.text(146, 113, "·", 22, at="middle")
@@ -196,7 +194,7 @@ def backward(tour: dict) -> Sheet:
     s.text(402, 114, "=", 20, at="middle")
     s.grid(420, 94, tour["dw"].reshape(1, 9), 25, 28, fill=lambda r, c: MARK)
     s.text(532, 84, "dw", 14, GREY, "middle")
-    s.text(330, 224, "the gradient by the matrix: dcolumns = wᵀ · dy", 16, at="middle", bold=True)
+    s.text(330, 224, "the gradient of the matrix: dcolumns = wᵀ · dy", 16, at="middle", bold=True)
     s.grid(140, 240, w.reshape(9, 1), 30, 26, fill=lambda r, c: MARK)
     s.text(155, 490, "w", 14, GREY, "middle")
     s.text(192, 364, "·", 22, at="middle")
@@ -215,7 +213,7 @@ def col2im(tour: dict) -> Sheet:
         s.path(f"M{84 + 46 * p} {60 + 28 * k} H222 C 310 {60 + 28 * k} 310 135 394 135 H436", STRONG[p], 2.5)
     s.text(130, 30, "dcolumns", at="middle", bold=True)
     s.grid(38, 46, columns, 46, 28, 16, fill=lambda r, c: MARK if reads[r, c] == 5 else WHITE)
-    s.text(478, 56, "gradient by the image", at="middle", bold=True)
+    s.text(478, 56, "gradient of the image", at="middle", bold=True)
     s.grid(394, 72, dx, 42, 42, 17, fill=lambda r, c: MARK if (r, c) == (1, 1) else WHITE)
     for k, p in entries:
         s.box(38 + 46 * p, 46 + 28 * k, 46, 28, stroke=STRONG[p], thick=3)

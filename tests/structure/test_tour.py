@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "tour.md").read_text(encoding="utf-8")
 DRAW = runpy.run_path(str(DOCS / "draw.py"), run_name="draw")
-CELLS = DRAW["cells"](TEXT)
+CELLS = pages.programs(DOCS / "tour.md", cells=True)
 FIGURE = re.compile(r"^:::\{figure-md\}\n!\[([^\]]*)\]\(([^)\s]+)\)\n\n(.*?)\n:::$", re.DOTALL | re.MULTILINE)
 PAGES = ["tour.md", "how-it-works.md", "how-it-runs.md", "design.md"]
 pytestmark = pytest.mark.usefixtures("one_thread")
