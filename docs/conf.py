@@ -27,6 +27,7 @@ extensions = [
     "sphinx_design",
     "command_line",
     "mathml",
+    "not_run",
     "notebook",
     "repository",
 ]
@@ -47,6 +48,7 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 add_module_names = False
 html_math_renderer = "mathml"
+repository = about["urls"]["Source"]
 pages_site = about["urls"]["Documentation"]
 
 html_theme = "pydata_sphinx_theme"
@@ -60,7 +62,7 @@ html_theme_options = {
     "show_prev_next": True,
     "show_toc_level": 2,
     "navigation_with_keys": False,
-    "icon_links": [{"name": "Source", "url": about["urls"]["Source"], "icon": "fa-brands fa-github"}],
+    "icon_links": [{"name": "Source", "url": repository, "icon": "fa-brands fa-github"}],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
