@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from im2colnet import torch as torch
     from im2colnet.datasets import Dataset, transforms
     from im2colnet.datasets.loader import Loader
+    from im2colnet.reports.explain import explain
     from im2colnet.training import callbacks
     from im2colnet.training.callbacks.base import Callback
     from im2colnet.training.history import History
@@ -86,6 +87,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "explain",
     "functional",
     "get_backend",
     "get_num_threads",
@@ -112,6 +114,7 @@ LAZY = {
     "Loader": "im2colnet.datasets.loader:Loader",
     "Trainer": "im2colnet.training.trainer:Trainer",
     "callbacks": "im2colnet.training.callbacks",
+    "explain": "im2colnet.reports.explain:explain",
     "load_weights": "im2colnet.weights:load_weights",
     "save_weights": "im2colnet.weights:save_weights",
     "transforms": "im2colnet.datasets.transforms",

@@ -30,6 +30,8 @@ HOST = {
     "sklearn.py",
     "parallel/ranks.py",
     "parallel/state.py",
+    "reports/explain.py",
+    "reports/windows.py",
     "testing",
     "training/agreement.py",
     "weights.py",
