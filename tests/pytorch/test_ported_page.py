@@ -1,29 +1,29 @@
 """The module of docs/guides/pytorch.md and the network beside it give the same, and take each other's weights."""
 
 import re
-import runpy
-from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 
 torch = pytest.importorskip("torch")
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/guides/pytorch.md"
+PAGE = "docs/guides/pytorch.md"
 
 
 @pytest.fixture(scope="module")
 def ported():
     """What the page's programs have made."""
-    return runpy.run_path(str(ROOT / "docs/draw.py"), run_name="draw")["run"](PAGE)
+    return pages.run_programs(*pages.programs(PAGE, cells=True), page=PAGE)
 
 
 @pytest.fixture(scope="module")
 def module(ported):
     """The page's module of PyTorch with the weights of the page's file."""
-    (source,) = re.findall(r"```text\n(import torch\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (source,) = re.findall(
+        r"```text\n(import torch\n.*?)```", (pages.ROOT / PAGE).read_text(encoding="utf-8"), re.DOTALL
+    )
     names = {"__name__": "module"}
-    exec(compile(source, PAGE.name, "exec"), names)
+    exec(compile(source, PAGE, "exec"), names)
     module = names["Classifier"]().eval()
     state = {name: torch.from_numpy(np.array(value)) for name, value in ported["state"].items()}
     module.load_state_dict(state)
