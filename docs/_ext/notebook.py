@@ -17,7 +17,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
-PAGES = "pages_as_notebooks"
+#: what the metadata of a page say if it is wanted as a notebook
+WANTED = "notebook"
 
 
 class Notebook(SphinxRole):
@@ -26,9 +27,7 @@ class Notebook(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the link, and note that the notebook is wanted."""
         page = self.env.docname
-        wanted = self.env.domaindata.setdefault(PAGES, {"version": 0, "names": []})["names"]
-        if page not in wanted:
-            wanted.append(page)
+        self.env.metadata[page][WANTED] = True
         link = nodes.reference("", self.text, refuri=f"{Path(page).name}.ipynb", internal=False)
         return [link], []
 
@@ -72,7 +71,7 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
     site = app.config.pages_site.rstrip("/") + "/"
-    for page in app.env.domaindata.get(PAGES, {"names": []})["names"]:
+    for page in [name for name, facts in app.env.metadata.items() if WANTED in facts]:
         executed = Path(app.env.mystnb_config.output_folder) / f"{page}.ipynb"
         if not executed.exists():
             continue
