@@ -54,14 +54,34 @@ def metrics_text(measured: Mapping[str, float]) -> str:
 
 @dataclass
 class Progress:
-    """How far a training has come."""
+    """How far a training has come.
 
-    epoch: int  #: from 1
+    Parameters
+    ----------
+    epoch : int
+        The epoch under way, from 1.
+    epochs : int
+        The number of epochs in all.
+    batch : int
+        How many batches of this epoch are done.
+    batches : int
+        The number of batches of an epoch.
+    loss : float
+        The mean loss over the epoch so far.
+    metrics : dict of str to float
+        Means over the epoch so far of what the loss counts, such as ``accuracy``.
+    images_per_second : float
+        The speed over the epoch so far.
+    seconds_left : float
+        How long the whole training will take from here, at this speed.
+    """
+
+    epoch: int
     epochs: int
-    batch: int  #: how many batches of this epoch are done
+    batch: int
     batches: int
-    loss: float  #: the mean over the epoch so far
-    metrics: Mapping[str, float]  #: means over the epoch so far of what the loss counts, such as ``accuracy``
+    loss: float
+    metrics: Mapping[str, float]
     images_per_second: float
     seconds_left: float
 

@@ -21,6 +21,23 @@ class History(list[dict[str, float]]):
     rate of the last step), ``seconds``, ``images_per_second``; and what callbacks have added.
 
     ``print(history)`` prints it as a table, and :meth:`plot` draws it.
+
+    Parameters
+    ----------
+    iterable : iterable of dict, optional
+        The records, as for a list.
+
+    Examples
+    --------
+    >>> records = {"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.5}
+    >>> history = ic.History(records)
+    >>> history["loss"]
+    [0.9, 0.5]
+    >>> print(history)
+    epoch    loss
+    ─────────────
+        1  0.9000
+        2  0.5000
     """
 
     def __getitem__(self, key: Any) -> Any:
@@ -51,7 +68,7 @@ class History(list[dict[str, float]]):
 
         Parameters
         ----------
-        path : path, optional
+        path : str or path, optional
             A PNG file that the picture is written to.
 
         Returns

@@ -61,16 +61,36 @@ def finite(measured: Mapping[str, float], metrics: Mapping[str, Metric], epoch: 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that a classifier takes for another class."""
+    """An image that a classifier takes for another class.
 
-    index: int  #: in the data set
-    file: str  #: the name of the image's file, relative to the folder of the data set; empty if there is none
-    label: int  #: its class
+    Parameters
+    ----------
+    index : int
+        The image's number in the data set.
+    file : str
+        The name of the image's file, relative to the folder of the data set; empty if there is none.
+    label : int
+        Its class.
+    label_name : str
+        The name of its class.
+    predicted : int
+        The class that it is taken for.
+    predicted_name : str
+        The name of that class.
+    probability : float
+        The probability of the class that it is taken for, from 0 to 1.
+    label_probability : float
+        The probability of its own class.
+    """
+
+    index: int
+    file: str
+    label: int
     label_name: str
-    predicted: int  #: the class that it is taken for
+    predicted: int
     predicted_name: str
-    probability: float  #: of the predicted class
-    label_probability: float  #: of its own class
+    probability: float
+    label_probability: float
 
 
 def worst_mistakes(loss: Loss, data: Dataset, outputs: Any, count: int) -> list[Mistake]:

@@ -95,7 +95,7 @@ def _takes_a_pair(method: Callable[Concatenate[Trainer, P], R]) -> Callable[Conc
 
 
 class Trainer:
-    """Trains a network.
+    """Trains a network: steps, epochs, evaluation, checkpoints.
 
     Parameters
     ----------
@@ -140,6 +140,25 @@ class Trainer:
         default the environment variable ``IM2COLNET_RANKS`` says it, else all of them: "auto". With "none" each process
         trains on its own. The result is that of one process, bit for bit. All ranks must make the same trainer and
         call its collective methods in the same order; those are marked so below.
+
+    Attributes
+    ----------
+    history : History
+        The records of all epochs so far.
+    fitting : Fitting or None
+        What the present or last call of :meth:`fit` was asked for, and how it ended.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> net = ic.Sequential([ic.Flatten(), ic.Linear(64, 10)])
+    >>> trainer = ic.Trainer(net, optimizer=ic.Adam(1e-2), seed=0)
+    >>> history = trainer.fit(train, epochs=5, validation=test, progress=False)
+    >>> trainer.evaluate(test)["accuracy"] > 0.9
+    True
+    >>> trainer.save("digits.safetensors")
+    >>> ic.Trainer.load("digits.safetensors").epoch
+    5
     """
 
     def __init__(
@@ -222,13 +241,33 @@ class Trainer:
     def on_first(self, function: Callable[[], R]) -> R:
         """Return what the function returns on rank 0, the only rank that calls it. Collective.
 
-        It is for what must happen once, such as writing a file. An error of the function is raised on every rank. What
-        it returns is pickled for the other ranks.
+        It is for what must happen once, such as writing a file. An error of the function is raised on every rank.
+
+        Parameters
+        ----------
+        function : callable
+            Called without arguments.
+
+        Returns
+        -------
+        object
+            What the function returned; it is pickled for the other ranks.
         """
         return self._agreement.on_first(function)
 
     def of_first(self, value: R) -> R:
-        """Return rank 0's value on every rank, such as a decision that depends on the time. Collective."""
+        """Return rank 0's value on every rank, such as a decision that depends on the time. Collective.
+
+        Parameters
+        ----------
+        value : object
+            What this rank would say; it is pickled for the other ranks.
+
+        Returns
+        -------
+        object
+            What rank 0 says.
+        """
         return self._agreement.of_first(value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -528,8 +567,10 @@ class Trainer:
 
         Parameters
         ----------
-        images, labels
-            As for :meth:`step`.
+        images : (N, C, H, W) array, or (N, features)
+            The images. Values of type uint8 are scaled to [0, 1].
+        labels : (N, ...) array
+            The labels that the loss takes.
 
         Returns
         -------
@@ -718,6 +759,11 @@ class Trainer:
         """Give the network other weights until the next step, such as averages or those of the best epoch.
 
         Those that are trained are kept meanwhile, also in a checkpoint, and the next step goes on with them.
+
+        Parameters
+        ----------
+        weights : Weights
+            What a callback has kept: see :meth:`Callback.weights`.
         """
         self._check_network()
         own = self._own or Weights(self._parameters)
@@ -760,6 +806,7 @@ class Trainer:
         Parameters
         ----------
         data : Dataset, or (images, labels)
+            The images, and the classes that are right.
         count : int
             How many to return at most.
 
@@ -814,16 +861,17 @@ class Trainer:
 
         Parameters
         ----------
-        train, validation : Dataset, or (images, labels)
-            The training data, and optionally data to evaluate after every epoch. Any object with a length whose items
-            are pairs (image, label) is taken too (see :func:`im2colnet.datasets.from_items`). To train, batches are
-            taken as well: an iterable of pairs (images, labels), such as PyTorch's DataLoader, or a function that
-            returns one and may take the number of the epoch, from 0.
+        train : Dataset, or (images, labels)
+            The training data. Any object with a length whose items are pairs (image, label) is taken too (see
+            :func:`im2colnet.datasets.from_items`), and so are batches: an iterable of pairs (images, labels), such as
+            PyTorch's DataLoader, or a function that returns one and may take the number of the epoch, from 0.
         epochs : int
             The total number of epochs. If they are completed already, ``fit`` does nothing.
         batch_size : int
             The number of images in a batch. The last batch of an epoch may be smaller, see ``drop_last``.
-        directory : path, optional
+        validation : Dataset, or (images, labels), optional
+            Data that are evaluated after every epoch, and not trained on.
+        directory : str or path, optional
             The folder that ``checkpoint.safetensors`` and ``metrics.jsonl`` are written to after every epoch. An
             existing checkpoint is overwritten; it must be one that this trainer has written or was loaded from.
         display : Display, optional
@@ -860,14 +908,6 @@ class Trainer:
         History
             The records of all epochs so far.
 
-        Warns
-        -----
-        TrainingWarning
-            If ``epochs`` has changed, so that the learning rate differs from the planned one; or if training stopped
-            within an epoch and continues with other batches, so that this epoch begins again; or if a callback is
-            missing that kept something until now. A callback or display with a method ``say`` shows these texts
-            instead.
-
         Raises
         ------
         ShapeError, DTypeError, NonFiniteError
@@ -881,6 +921,14 @@ class Trainer:
             A second Ctrl-C stops at once.
         InterruptedStepError
             If an earlier step was interrupted while it changed the parameters. Load a checkpoint then.
+
+        Warns
+        -----
+        TrainingWarning
+            If ``epochs`` has changed, so that the learning rate differs from the planned one; or if training stopped
+            within an epoch and continues with other batches, so that this epoch begins again; or if a callback is
+            missing that kept something until now. A callback or display with a method ``say`` shows these texts
+            instead.
         """
         from im2colnet.datasets.transforms.augmentation import as_transforms
 
@@ -974,6 +1022,11 @@ class Trainer:
         """End the training of :meth:`fit` after the present step, or after the present epoch if its steps are done.
 
         For callbacks. Another ``fit`` goes on from there.
+
+        Parameters
+        ----------
+        reason : str
+            Why, for those who read ``trainer.fitting.reason``.
         """
         if self.fitting is not None:
             self.fitting.reason = str(reason)
@@ -1106,7 +1159,7 @@ class Trainer:
 
         Parameters
         ----------
-        path : path
+        path : str or path
             The file. An existing file is overwritten.
 
         Raises
@@ -1185,7 +1238,7 @@ class Trainer:
 
         Parameters
         ----------
-        path : path
+        path : str or path
             The file. Training continues in the checkpoint's precision if the backend has that precision.
         net : Network, optional
             The network to load into. It must have the same parameters as the checkpoint. By default a network is made
@@ -1193,12 +1246,13 @@ class Trainer:
         backend : str or Backend, optional
             The backend of a network that has no parameters yet. Another one than that of a network that has is an
             error.
-        ranks : optional
+        ranks : {"auto", "mpi", "none"} or communicator of mpi4py, optional
             As for the constructor.
 
         Returns
         -------
         Trainer
+            With the network, the optimiser's state and the history of the file.
 
         Raises
         ------

@@ -47,6 +47,16 @@ class EMA(Averages):
     ----------
     decay : float
         At least 0 and less than 1. About ``1 / (1 - decay)`` steps count: 0.999 suits some thousands of steps.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> net = ic.Sequential([ic.Flatten(), ic.Linear(64, 10)])
+    >>> trainer = ic.Trainer(net, optimizer=ic.SGD(0.5), seed=0)
+    >>> average = ic.callbacks.EMA(0.98)
+    >>> history = trainer.fit(train, 3, callbacks=[average], progress=False)
+    >>> trainer.uses_others                     # the network has the averages
+    True
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -89,6 +99,16 @@ class SWA(Averages):
     ----------
     start : float or int
         The first epoch whose weights count: a number from 1, or a part of the training below 1, such as 0.75.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> net = ic.Sequential([ic.Flatten(), ic.Linear(64, 10)])
+    >>> trainer = ic.Trainer(net, optimizer=ic.SGD(0.5), seed=0)
+    >>> mean = ic.callbacks.SWA(start=2)        # of the epochs 2 and 3
+    >>> history = trainer.fit(train, 3, callbacks=[mean], progress=False)
+    >>> mean.count
+    2
     """
 
     def __init__(self, start: float = 0.75) -> None:

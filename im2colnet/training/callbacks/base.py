@@ -52,54 +52,116 @@ class Callback:
         """Begin: called once, before the first step. ``trainer.fitting`` says what `fit` was asked for.
 
         An object that has been used before forgets that here; if the training goes on, :meth:`load_state` follows.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            The trainer, which the callback may keep.
         """
 
     def step(self, progress: Progress) -> None:
-        """After each step. The network has the weights that are trained."""
+        """After each step. The network has the weights that are trained.
+
+        Parameters
+        ----------
+        progress : Progress
+            How far the training is, with the mean loss of the epoch so far.
+        """
 
     def validate(self) -> None:
         """After the last step of an epoch, before its validation. It may be called again if the validation fails."""
 
     def weights(self) -> Any:
-        """Return the :class:`Weights` that are evaluated and saved in place of those that are trained, or None."""
+        """Return the weights that are evaluated and saved in place of those that are trained, or None.
+
+        Returns
+        -------
+        Weights or None
+            An object of ``im2colnet.training.weights``, a copy of all parameters and state; of one callback at most.
+        """
 
     def epoch(self, record: dict[str, float]) -> None:
-        """After the validation of an epoch, before its record is in the history. Numbers may be added to the record.
+        """After the validation of an epoch, before its record is in the history.
 
         The network has the weights that were evaluated: the averages, if a callback keeps any.
+
+        Parameters
+        ----------
+        record : dict of str to float
+            What was measured: see :class:`History`. Numbers may be added to it.
         """
 
     def after_epoch(self, record: dict[str, float]) -> None:
-        """After the record is in the history, before the checkpoint is written."""
+        """After the record is in the history, before the checkpoint is written.
+
+        Parameters
+        ----------
+        record : dict of str to float
+            What was measured, with all that callbacks have added.
+        """
 
     def end(self) -> None:
         """Clean up, whatever the end: ``trainer.fitting.outcome`` says how the training ended."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: a dict of what JSON can hold, and of NumPy arrays of floats."""
+        """Return what a checkpoint keeps: a dict of what JSON can hold, and of NumPy arrays of floats.
+
+        Returns
+        -------
+        dict of str to object
+            Empty by default.
+        """
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` returned; called after :meth:`start` if a training goes on."""
+        """Go on from what :meth:`state` returned; called after :meth:`start` if a training goes on.
+
+        Parameters
+        ----------
+        state : dict of str to object
+            What a checkpoint has kept.
+        """
 
     def say(self, text: str) -> None:
-        """Take a text about how the training goes on, or why it ends. Displays show it."""
+        """Take a text about how the training goes on, or why it ends. Displays show it.
+
+        Parameters
+        ----------
+        text : str
+            A sentence.
+        """
 
 
 @dataclass
 class Fitting:
-    """What a call of `Trainer.fit` was asked for, and how it ended: ``trainer.fitting``, for callbacks."""
+    """What a call of `Trainer.fit` was asked for, and how it ended: ``trainer.fitting``, for callbacks.
 
-    #: the :class:`~im2colnet.Loader` of the training data, whose length is the number of batches of an epoch; None when
-    #: the training has ended
+    Parameters
+    ----------
+    loader : Loader or None
+        Gives the training data; its length is the number of batches of an epoch. None when the training has ended.
+    epochs : int
+        The number of epochs in all.
+    validation : Dataset or None
+        The data of the validation; None also when the training has ended.
+    directory : str or None
+        The folder of the checkpoint.
+    outcome : {"completed", "stopped", "interrupted", "failed"}
+        How it ended: "stopped" by ``trainer.stop``, "interrupted" by Ctrl-C or SIGTERM; "failed" until it ends
+        otherwise.
+    reason : str or None
+        Why ``trainer.stop`` was called.
+    heeds_steps : bool
+        Whether there are callbacks that may stop the training after a step.
+    """
+
     loader: Any
     epochs: int
-    validation: Any = None  #: the data set of the validation, or None; None when the training has ended
-    directory: str | None = None  #: the folder of the checkpoint
-    #: "completed", "stopped" (by ``trainer.stop``) or "interrupted" (Ctrl-C, SIGTERM); "failed" until it ends so
+    validation: Any = None
+    directory: str | None = None
     outcome: str = "failed"
-    reason: str | None = None  #: why ``trainer.stop`` was called
-    heeds_steps: bool = False  #: whether there are callbacks that may stop the training after a step
+    reason: str | None = None
+    heeds_steps: bool = False
 
 
 class Callbacks:

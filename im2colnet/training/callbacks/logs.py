@@ -26,8 +26,18 @@ class CSVLog(Callback):
 
     Parameters
     ----------
-    path : path
+    path : str or path
         The file. One that is there is overwritten.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
+    >>> log = ic.callbacks.CSVLog("history.csv")
+    >>> history = trainer.fit(train, 2, callbacks=[log], progress=False)
+    >>> with open("history.csv") as file:
+    ...     print(file.readline().strip())
+    epoch,loss,accuracy,lr,seconds,images_per_second
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -63,10 +73,15 @@ class TensorBoard(Callback):
 
     Parameters
     ----------
-    folder : path, optional
+    folder : str or path, optional
         Where the files are. The default is the folder ``tensorboard`` in that of the training.
     every : int, optional
         Write the loss so far within an epoch too, as ``loss/step``, each time after this number of steps.
+
+    Examples
+    --------
+    >>> curves = ic.callbacks.TensorBoard("logs/first", every=100)
+    >>> trainer.fit(train, epochs=5, callbacks=[curves])  # doctest: +SKIP
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, every: int | None = None) -> None:

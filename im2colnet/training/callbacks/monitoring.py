@@ -98,6 +98,17 @@ class EarlyStopping(Monitor):
         The checkpoint has them too, beside those that training can go on with.
     mode : {"min", "max"}, optional
         Whether less or more is better. By default more is for names that end in "accuracy", "f1" and the like.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
+    >>> patient = ic.callbacks.EarlyStopping("validation_accuracy", patience=2)
+    >>> history = trainer.fit(
+    ...     train, 50, validation=test, callbacks=[patient], progress=False
+    ... )
+    >>> trainer.fitting.outcome, trainer.epoch - patient.best_epoch
+    ('stopped', 2)
     """
 
     def __init__(
@@ -160,8 +171,20 @@ class KeepBest(Monitor):
         The name of the number in the history.
     mode : {"min", "max"}, optional
         Whether less or more is better. By default more is for names that end in "accuracy", "f1" and the like.
-    path : path, optional
+    path : str or path, optional
         Another file; one that is there is overwritten.
+
+    Examples
+    --------
+    >>> train, test = ic.datasets.load("digits")
+    >>> trainer = ic.Trainer(ic.Sequential([ic.Flatten(), ic.Linear(64, 10)]))
+    >>> best = ic.callbacks.KeepBest("validation_accuracy", "max", "best.safetensors")
+    >>> history = trainer.fit(
+    ...     train, 5, validation=test, callbacks=[best], progress=False
+    ... )
+    >>> kept = ic.Trainer.load("best.safetensors")
+    >>> kept.evaluate(test)["accuracy"] == max(history["validation_accuracy"])
+    True
     """
 
     def __init__(
