@@ -41,120 +41,555 @@ __all__ = [
 # Of each number ------------------------------------------------------------------------------------------------------
 @on_arrays("input")
 def relu(backend: Backend, input: Array) -> Array:
-    """``max(x, 0)``."""
+    """Rectified linear unit, ``max(x, 0)``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.ReLU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.relu(np.array([-2.0, 0.0, 3.0]))
+    array([0., 0., 3.])
+    """
     return apply_to_numbers(layers.ReLU(), input, backend)
 
 
 @on_arrays("input")
 def leaky_relu(backend: Backend, input: Array, negative_slope: float = 0.01) -> Array:
-    """``x`` where x is positive, else ``negative_slope · x``; the slope is at least 0."""
+    """Leaky ReLU, ``x`` where x is positive, else ``negative_slope · x``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    negative_slope : float
+        At least 0.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If a number is outside of its range.
+
+    See Also
+    --------
+    im2colnet.LeakyReLU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.leaky_relu(np.array([-2.0, 0.0, 3.0]), 0.1)
+    array([-0.2,  0. ,  3. ])
+    """
     return apply_to_numbers(layers.LeakyReLU(negative_slope), input, backend)
 
 
 @on_arrays("input")
 def sigmoid(backend: Backend, input: Array) -> Array:
-    """``1 / (1 + exp(-x))``."""
+    """Sigmoid, the logistic function ``1 / (1 + exp(-x))``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.Sigmoid : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.sigmoid(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([0.119, 0.5  , 0.953])
+    """
     return apply_to_numbers(layers.Sigmoid(), input, backend)
 
 
 @on_arrays("input")
 def tanh(backend: Backend, input: Array) -> Array:
-    """``tanh(x)``."""
+    """Hyperbolic tangent, ``tanh(x)``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.Tanh : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.tanh(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-0.964,  0.   ,  0.995])
+    """
     return apply_to_numbers(layers.Tanh(), input, backend)
 
 
 @on_arrays("input")
 def silu(backend: Backend, input: Array) -> Array:
-    """``x / (1 + exp(-x))``."""
+    """Sigmoid linear unit (swish), ``x / (1 + exp(-x))``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.SiLU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.silu(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-0.238,  0.   ,  2.858])
+    """
     return apply_to_numbers(layers.SiLU(), input, backend)
 
 
 @on_arrays("input")
 def elu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
-    """``x`` where x is positive, else ``alpha · (exp(x) - 1)``."""
+    """Exponential linear unit, ``x`` where x is positive, else ``alpha · (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    alpha : float
+        At least 0.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If a number is outside of its range.
+
+    See Also
+    --------
+    im2colnet.ELU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.elu(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-0.865,  0.   ,  3.   ])
+    """
     return apply_to_numbers(layers.ELU(alpha), input, backend)
 
 
 @on_arrays("input")
 def selu(backend: Backend, input: Array) -> Array:
-    """ELU with the constants of :class:`im2colnet.SELU`, which keep mean 0 and variance 1."""
+    """Scaled ELU, with constants that keep mean 0 and variance 1 from layer to layer.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.SELU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.selu(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-1.52 ,  0.   ,  3.152])
+    """
     return apply_to_numbers(layers.SELU(), input, backend)
 
 
 @on_arrays("input")
 def celu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
-    """``x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)``."""
+    """ELU whose slope is continuous, ``x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    alpha : float
+        More than 0.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If a number is outside of its range.
+
+    See Also
+    --------
+    im2colnet.CELU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.celu(np.array([-2.0, 0.0, 3.0]), alpha=0.5).round(3)
+    array([-0.491,  0.   ,  3.   ])
+    """
     return apply_to_numbers(layers.CELU(alpha), input, backend)
 
 
 @on_arrays("input")
 def gelu(backend: Backend, input: Array, approximate: str = "none") -> Array:
-    """``x · Φ(x)`` with the normal distribution Φ, or what is near it if ``approximate`` is "tanh"."""
+    """Gaussian error linear unit, ``x · Φ(x)`` with the normal distribution Φ.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    approximate : {"none", "tanh"}
+        "tanh" takes ``(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`` for Φ.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If ``approximate`` is anything else.
+
+    See Also
+    --------
+    im2colnet.GELU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.gelu(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-0.046,  0.   ,  2.996])
+    """
     return apply_to_numbers(layers.GELU(approximate), input, backend)
 
 
 @on_arrays("input")
 def mish(backend: Backend, input: Array) -> Array:
-    """``x · tanh(log(1 + exp(x)))``."""
+    """Mish, ``x · tanh(log(1 + exp(x)))``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.Mish : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.mish(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-0.253,  0.   ,  2.987])
+    """
     return apply_to_numbers(layers.Mish(), input, backend)
 
 
 @on_arrays("input")
 def softplus(backend: Backend, input: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
-    """``log(1 + exp(beta · x)) / beta``, and ``x`` where ``beta · x`` is above ``threshold``."""
+    """Smooth ReLU, ``log(1 + exp(beta · x)) / beta``, and ``x`` where ``beta · x`` is above ``threshold``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    beta : float
+        More than 0; the larger, the nearer to ReLU.
+    threshold : float
+        At least 0.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If a number is outside of its range.
+
+    See Also
+    --------
+    im2colnet.Softplus : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.softplus(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([0.127, 0.693, 3.049])
+    """
     return apply_to_numbers(layers.Softplus(beta, threshold), input, backend)
 
 
 @on_arrays("input")
 def softsign(backend: Backend, input: Array) -> Array:
-    """``x / (1 + |x|)``."""
+    """Softsign, ``x / (1 + |x|)``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.Softsign : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.softsign(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-0.667,  0.   ,  0.75 ])
+    """
     return apply_to_numbers(layers.Softsign(), input, backend)
 
 
 @on_arrays("input")
 def logsigmoid(backend: Backend, input: Array) -> Array:
-    """``-log(1 + exp(-x))``."""
+    """Logarithm of the sigmoid, ``-log(1 + exp(-x))``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.LogSigmoid : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.logsigmoid(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-2.127, -0.693, -0.049])
+    """
     return apply_to_numbers(layers.LogSigmoid(), input, backend)
 
 
 @on_arrays("input")
 def hardtanh(backend: Backend, input: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
-    """``x``, but at least ``min_val`` and at most ``max_val``."""
+    """Clip: ``x``, but at least ``min_val`` and at most ``max_val``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    min_val, max_val : float
+        The least and the largest output.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If a number is outside of its range.
+
+    See Also
+    --------
+    im2colnet.Hardtanh : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.hardtanh(np.array([-2.0, 0.5, 3.0]))
+    array([-1. ,  0.5,  1. ])
+    """
     return apply_to_numbers(layers.Hardtanh(min_val, max_val), input, backend)
 
 
 @on_arrays("input")
 def relu6(backend: Backend, input: Array) -> Array:
-    """``x``, but at least 0 and at most 6."""
+    """ReLU that ends at 6: ``x``, but at least 0 and at most 6.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.ReLU6 : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.relu6(np.array([-2.0, 3.0, 8.0]))
+    array([0., 3., 6.])
+    """
     return apply_to_numbers(layers.ReLU6(), input, backend)
 
 
 @on_arrays("input")
 def hardsigmoid(backend: Backend, input: Array) -> Array:
-    """``(x + 3) / 6``, but at least 0 and at most 1."""
+    """Sigmoid of straight lines: ``(x + 3) / 6``, but at least 0 and at most 1.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.Hardsigmoid : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.hardsigmoid(np.array([-4.0, 0.0, 1.5]))
+    array([0.  , 0.5 , 0.75])
+    """
     return apply_to_numbers(layers.Hardsigmoid(), input, backend)
 
 
 @on_arrays("input")
 def hardswish(backend: Backend, input: Array) -> Array:
-    """``x · hardsigmoid(x)``."""
+    """Swish of straight lines and a parabola: ``x · hardsigmoid(x)``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    See Also
+    --------
+    im2colnet.Hardswish : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.hardswish(np.array([-2.0, 0.0, 3.0])).round(3)
+    array([-0.333,  0.   ,  3.   ])
+    """
     return apply_to_numbers(layers.Hardswish(), input, backend)
 
 
 @on_arrays("input")
 def threshold(backend: Backend, input: Array, threshold: float, value: float) -> Array:
-    """``x`` where x is above ``threshold``, else ``value``."""
+    """``x`` where x is above ``threshold``, else ``value``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    threshold : float
+        What x must be above to be kept.
+    value : float
+        The result where it is not.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If a number is outside of its range.
+
+    See Also
+    --------
+    im2colnet.Threshold : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.threshold(np.array([-2.0, 1.0, 3.0]), 1.0, -5.0)
+    array([-5., -5.,  3.])
+    """
     return apply_to_numbers(layers.Threshold(threshold, value), input, backend)
 
 
 @on_arrays("input", "weight")
 def prelu(backend: Backend, input: Array, weight: Array) -> Array:
-    """``x`` where x is positive, else ``weight · x``.
+    """ReLU with a slope for each channel, ``x`` where x is positive, else ``weight · x``.
 
     Parameters
     ----------
-    input : (N, C, ...), or any shape if there is one weight
-    weight : (1,) or (C,)
+    input : Array, (N, C, ...)
+        Of any shape if there is one weight.
+    weight : Array, (1,) or (C,)
+        The slopes.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If there is neither one weight nor one for each channel.
+
+    See Also
+    --------
+    im2colnet.PReLU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.prelu(np.array([[-2.0, -2.0], [3.0, 3.0]]), np.array([0.1, 0.5]))
+    array([[-0.2, -1. ],
+           [ 3. ,  3. ]])
     """
     weights = weight.reshape(-1)
     if weight.ndim > 1 or weight.size not in (1, input.shape[1] if input.ndim > 1 else 1):
@@ -169,19 +604,95 @@ def prelu(backend: Backend, input: Array, weight: Array) -> Array:
 # Along an axis -------------------------------------------------------------------------------------------------------
 @on_arrays("input")
 def softmax(backend: Backend, input: Array, dim: int) -> Array:
-    """``exp(x)`` divided by its sum along the axis ``dim``."""
+    """Probabilities of scores: ``exp(x)`` divided by its sum along the axis ``dim``.
+
+    Parameters
+    ----------
+    input : Array
+        Scores, of any shape.
+    dim : int
+        The axis whose numbers add up to 1 in the result.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis.
+
+    Examples
+    --------
+    >>> F.softmax(np.array([[0.0, 1.0, 3.0], [5.0, 5.0, 5.0]]), dim=1).round(3)
+    array([[0.042, 0.114, 0.844],
+           [0.333, 0.333, 0.333]])
+    """
     return _apply_along(layers.Softmax(2), input, dim, backend)
 
 
 @on_arrays("input")
 def log_softmax(backend: Backend, input: Array, dim: int) -> Array:
-    """``x - log Σ exp(x)``, the sum along the axis ``dim``: the logarithm of :func:`softmax`."""
+    """Logarithm of :func:`softmax`, ``x - log Σ exp(x)`` with the sum along the axis ``dim``.
+
+    It is exact where the probability itself would be rounded to 0.
+
+    Parameters
+    ----------
+    input : Array
+        Scores, of any shape.
+    dim : int
+        The axis along which the probabilities add up to 1.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis.
+
+    Examples
+    --------
+    >>> F.log_softmax(np.array([[0.0, 1000.0]]), dim=1)
+    array([[-1000.,     0.]])
+    """
     return _apply_along(layers.LogSoftmax(2), input, dim, backend)
 
 
 @on_arrays("input")
 def glu(backend: Backend, input: Array, dim: int = -1) -> Array:
-    """``a · sigmoid(b)`` of the two halves a and b of the axis ``dim``."""
+    """Gated linear unit, ``a · sigmoid(b)`` of the two halves a and b of the axis ``dim``.
+
+    Parameters
+    ----------
+    input : Array
+        Of any shape.
+    dim : int
+        The axis, whose length is even.
+
+    Returns
+    -------
+    Array
+        Of the shape of ``input``, but half as long along ``dim``.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or its length is odd.
+
+    See Also
+    --------
+    im2colnet.GLU : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.glu(np.array([1.0, 2.0, 0.0, 100.0]))
+    array([0.5, 2. ])
+    """
     axis = axis_of(input, dim)
     if not input.ndim or input.shape[axis] % 2:
         raise ShapeError(f"the axis dim={dim} of input must have two halves, got shape {input.shape}")

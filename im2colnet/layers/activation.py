@@ -53,7 +53,10 @@ __all__ = [
 
 
 class Activation(Layer):
-    """``y = f(x)`` for each number; f is the formula of the class's ``kind``."""
+    """``y = f(x)`` for each number; f is the formula of the class's ``kind``.
+
+    Input and output have the same shape, whatever it is. The gradient is ``dx = f'(x) · dy``.
+    """
 
     kind: str  #: the formula's name, and its constants after a colon
 
@@ -101,14 +104,44 @@ class Activation(Layer):
 
 
 class ReLU(Activation):
-    """``y = max(x, 0)``; the gradient passes where the input was positive."""
+    """Rectified linear unit, ``y = max(x, 0)``; the gradient passes where the input was positive.
+
+    Notes
+    -----
+    Nair & Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ReLU()]).init().predict([[-2.0, 0.0, 3.0]])
+    array([[0., 0., 3.]], dtype=float32)
+    """
 
     kind = "relu"
 
 
 @dataclass(eq=False, repr=False)
 class LeakyReLU(Activation):
-    """``y = x`` where x is positive, else ``negative_slope · x``; the slope is at least 0."""
+    """Leaky ReLU, ``y = x`` where x is positive, else ``negative_slope · x``.
+
+    Parameters
+    ----------
+    negative_slope : float
+        At least 0.
+
+    Raises
+    ------
+    ShapeError
+        If the slope is negative.
+
+    Notes
+    -----
+    Maas, Hannun & Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.LeakyReLU(0.1)]).init().predict([[-2.0, 0.0, 3.0]])
+    array([[-0.2,  0. ,  3. ]], dtype=float32)
+    """
 
     negative_slope: float = 0.01
     fixed: ClassVar[frozenset[str]] = frozenset({"negative_slope"})
@@ -119,26 +152,68 @@ class LeakyReLU(Activation):
 
 
 class Sigmoid(Activation):
-    """``y = 1 / (1 + exp(-x))``."""
+    """Sigmoid, the logistic function ``y = 1 / (1 + exp(-x))``.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Sigmoid()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[0.119, 0.5  , 0.953]], dtype=float32)
+    """
 
     kind = "sigmoid"
 
 
 class Tanh(Activation):
-    """``y = tanh(x)``."""
+    """Hyperbolic tangent, ``y = tanh(x)``.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Tanh()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.964,  0.   ,  0.995]], dtype=float32)
+    """
 
     kind = "tanh"
 
 
 class SiLU(Activation):
-    """``y = x / (1 + exp(-x))`` (Elfwing, Uchibe & Doya 2017, arXiv:1702.03118)."""
+    """Sigmoid linear unit (swish), ``y = x / (1 + exp(-x))``.
+
+    Notes
+    -----
+    Elfwing, Uchibe & Doya 2017 (arXiv:1702.03118); as "swish" in Ramachandran, Zoph & Le 2017 (arXiv:1710.05941).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.SiLU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.238,  0.   ,  2.858]], dtype=float32)
+    """
 
     kind = "silu"
 
 
 @dataclass(eq=False, repr=False)
 class ELU(Activation):
-    """``y = x`` where x is positive, else ``alpha · (exp(x) - 1)`` (Clevert et al. 2015, arXiv:1511.07289)."""
+    """Exponential linear unit, ``y = x`` where x is positive, else ``alpha · (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    alpha : float
+        At least 0; the output of very negative inputs is ``-alpha``.
+
+    Raises
+    ------
+    ShapeError
+        If alpha is negative.
+
+    Notes
+    -----
+    Clevert, Unterthiner & Hochreiter 2015 (arXiv:1511.07289).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ELU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.865,  0.   ,  3.   ]], dtype=float32)
+    """
 
     alpha: float = 1.0
     fixed: ClassVar[frozenset[str]] = frozenset({"alpha"})
@@ -149,14 +224,44 @@ class ELU(Activation):
 
 
 class SELU(Activation):
-    """ELU with constants that keep mean 0 and variance 1 (Klambauer et al. 2017, arXiv:1706.02515)."""
+    """Scaled ELU, ``y = scale · ELU(x)`` with constants that keep mean 0 and variance 1 from layer to layer.
+
+    Notes
+    -----
+    ``scale = 1.0507…`` and ``alpha = 1.6733…`` (Klambauer et al. 2017, arXiv:1706.02515, equation 2).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.SELU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-1.52 ,  0.   ,  3.152]], dtype=float32)
+    """
 
     kind = "selu"
 
 
 @dataclass(eq=False, repr=False)
 class CELU(Activation):
-    """``y = x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)`` (Barron 2017, arXiv:1704.07483)."""
+    """ELU whose slope is continuous, ``y = x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)``.
+
+    Parameters
+    ----------
+    alpha : float
+        More than 0; the output of very negative inputs is ``-alpha``.
+
+    Raises
+    ------
+    ShapeError
+        If alpha is not positive.
+
+    Notes
+    -----
+    Barron 2017 (arXiv:1704.07483).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.CELU(0.5)]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.491,  0.   ,  3.   ]], dtype=float32)
+    """
 
     alpha: float = 1.0
     fixed: ClassVar[frozenset[str]] = frozenset({"alpha"})
@@ -168,12 +273,26 @@ class CELU(Activation):
 
 @dataclass(eq=False, repr=False)
 class GELU(Activation):
-    """``y = x · Φ(x)``, with the normal distribution Φ (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+    """Gaussian error linear unit, ``y = x · Φ(x)``, with the normal distribution Φ.
 
     Parameters
     ----------
     approximate : {"none", "tanh"}
         "tanh" takes ``(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`` for Φ.
+
+    Raises
+    ------
+    ShapeError
+        If ``approximate`` is anything else.
+
+    Notes
+    -----
+    Hendrycks & Gimpel 2016 (arXiv:1606.08415, section 2).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.GELU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.046,  0.   ,  2.996]], dtype=float32)
     """
 
     approximate: str = "none"
@@ -184,14 +303,46 @@ class GELU(Activation):
 
 
 class Mish(Activation):
-    """``y = x · tanh(log(1 + exp(x)))`` (Misra 2019, arXiv:1908.08681)."""
+    """Mish, ``y = x · tanh(log(1 + exp(x)))``.
+
+    Notes
+    -----
+    Misra 2019 (arXiv:1908.08681).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Mish()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.253,  0.   ,  2.987]], dtype=float32)
+    """
 
     kind = "mish"
 
 
 @dataclass(eq=False, repr=False)
 class Softplus(Activation):
-    """``y = log(1 + exp(beta · x)) / beta``, and ``x`` where ``beta · x`` is above ``threshold``."""
+    """Smooth ReLU, ``y = log(1 + exp(beta · x)) / beta``, and ``x`` where ``beta · x`` is above ``threshold``.
+
+    Parameters
+    ----------
+    beta : float
+        More than 0; the larger, the nearer to ReLU.
+    threshold : float
+        Where the function is taken to be the straight line that it is nearly; at least 0.
+
+    Raises
+    ------
+    ShapeError
+        If beta is not positive, or the threshold is negative.
+
+    Notes
+    -----
+    Dugas et al. 2001, "Incorporating second-order functional knowledge for better option pricing".
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Softplus()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[0.127, 0.693, 3.049]], dtype=float32)
+    """
 
     beta: float = 1.0
     threshold: float = 20.0
@@ -204,20 +355,52 @@ class Softplus(Activation):
 
 
 class Softsign(Activation):
-    """``y = x / (1 + |x|)``."""
+    """Softsign, ``y = x / (1 + |x|)``.
+
+    Notes
+    -----
+    Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", section 3.3.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Softsign()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.667,  0.   ,  0.75 ]], dtype=float32)
+    """
 
     kind = "softsign"
 
 
 class LogSigmoid(Activation):
-    """``y = -log(1 + exp(-x))``."""
+    """Logarithm of the sigmoid, ``y = -log(1 + exp(-x))``.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.LogSigmoid()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-2.127, -0.693, -0.049]], dtype=float32)
+    """
 
     kind = "log_sigmoid"
 
 
 @dataclass(eq=False, repr=False)
 class Hardtanh(Activation):
-    """``x``, but at least ``min_val`` and at most ``max_val``."""
+    """Clip: ``y = x``, but at least ``min_val`` and at most ``max_val``.
+
+    Parameters
+    ----------
+    min_val, max_val : float
+        The least and the largest output.
+
+    Raises
+    ------
+    ShapeError
+        Unless min_val is less than max_val.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Hardtanh()]).init().predict([[-2.0, 0.5, 3.0]])
+    array([[-1. ,  0.5,  1. ]], dtype=float32)
+    """
 
     min_val: float = -1.0
     max_val: float = 1.0
@@ -231,26 +414,74 @@ class Hardtanh(Activation):
 
 
 class ReLU6(Activation):
-    """``x``, but at least 0 and at most 6."""
+    """ReLU that ends at 6: ``y = x``, but at least 0 and at most 6.
+
+    Notes
+    -----
+    Krizhevsky 2010, "Convolutional deep belief networks on CIFAR-10".
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ReLU6()]).init().predict([[-2.0, 3.0, 8.0]])
+    array([[0., 3., 6.]], dtype=float32)
+    """
 
     kind = "relu6"
 
 
 class Hardsigmoid(Activation):
-    """``(x + 3) / 6``, but at least 0 and at most 1."""
+    """Sigmoid of straight lines: ``y = (x + 3) / 6``, but at least 0 and at most 1.
+
+    Notes
+    -----
+    Howard et al. 2019 (arXiv:1905.02244, section 5.2).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Hardsigmoid()]).init().predict([[-4.0, 0.0, 1.5]])
+    array([[0.  , 0.5 , 0.75]], dtype=float32)
+    """
 
     kind = "hardsigmoid"
 
 
 class Hardswish(Activation):
-    """``x · hardsigmoid(x)`` (Howard et al. 2019, arXiv:1905.02244, section 5.2)."""
+    """Swish of straight lines and a parabola: ``y = x · hardsigmoid(x)``.
+
+    Notes
+    -----
+    Howard et al. 2019 (arXiv:1905.02244, section 5.2).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Hardswish()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.333,  0.   ,  3.   ]], dtype=float32)
+    """
 
     kind = "hardswish"
 
 
 @dataclass(eq=False, repr=False)
 class Threshold(Activation):
-    """``x`` where x is above ``threshold``, else ``value``."""
+    """``y = x`` where x is above ``threshold``, else ``value``.
+
+    Parameters
+    ----------
+    threshold : float
+        What x must be above to be kept.
+    value : float
+        The output where it is not.
+
+    Raises
+    ------
+    ShapeError
+        If one of them is no number.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Threshold(1.0, -5.0)]).init().predict([[-2.0, 1.0, 3.0]])
+    array([[-5., -5.,  3.]], dtype=float32)
+    """
 
     threshold: float
     value: float
@@ -263,61 +494,121 @@ class Threshold(Activation):
 
 
 class Exp(Activation):
-    """``y = exp(x)``."""
+    """Exponential function, ``y = exp(x)``.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Exp()]).init().predict([[-1.0, 0.0, 1.0]]).round(3)
+    array([[0.368, 1.   , 2.718]], dtype=float32)
+    """
 
     kind = "exp"
 
 
 class Log(Activation):
-    """``y = log(x)``, the natural logarithm, of positive numbers."""
+    """Natural logarithm, ``y = log(x)``, of positive numbers.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Log()]).init().predict([[0.5, 1.0, 2.0]]).round(3)
+    array([[-0.693,  0.   ,  0.693]], dtype=float32)
+    """
 
     kind = "log"
 
 
 class Sqrt(Activation):
-    """``y = √x``, of numbers that are not negative."""
+    """Square root, ``y = √x``, of numbers that are not negative.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Sqrt()]).init().predict([[0.0, 2.25, 9.0]])
+    array([[0. , 1.5, 3. ]], dtype=float32)
+    """
 
     kind = "sqrt"
 
 
 class Abs(Activation):
-    """``y = |x|``; the gradient at 0 is 0."""
+    """Absolute value, ``y = |x|``; the gradient at 0 is 0.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Abs()]).init().predict([[-2.0, 0.0, 3.0]])
+    array([[2., 0., 3.]], dtype=float32)
+    """
 
     kind = "abs"
 
 
 class Neg(Activation):
-    """``y = -x``."""
+    """Negative, ``y = -x``.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Neg()]).init().predict([[-2.0, 1.0, 3.0]])
+    array([[ 2., -1., -3.]], dtype=float32)
+    """
 
     kind = "neg"
 
 
 class Reciprocal(Activation):
-    """``y = 1 / x``."""
+    """Reciprocal, ``y = 1 / x``.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Reciprocal()]).init().predict([[-2.0, 1.0, 4.0]])
+    array([[-0.5 ,  1.  ,  0.25]], dtype=float32)
+    """
 
     kind = "reciprocal"
 
 
 class Square(Activation):
-    """``y = x²``."""
+    """Square, ``y = x²``.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Square()]).init().predict([[-2.0, 0.0, 3.0]])
+    array([[4., 0., 9.]], dtype=float32)
+    """
 
     kind = "square"
 
 
 class Erf(Activation):
-    """``y = 2/√π · ∫ exp(-t²) dt`` from 0 to x, the error function."""
+    """Error function, ``y = 2/√π · ∫ exp(-t²) dt`` from 0 to x.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Erf()]).init().predict([[-1.0, 0.0, 2.0]]).round(3)
+    array([[-0.843,  0.   ,  0.995]], dtype=float32)
+    """
 
     kind = "erf"
 
 
 class Sin(Activation):
-    """``y = sin(x)``."""
+    """Sine, ``y = sin(x)``, of angles in radians.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Sin()]).init().predict([[-np.pi / 2, 0.0, np.pi / 6]]).round(3)
+    array([[-1. ,  0. ,  0.5]], dtype=float32)
+    """
 
     kind = "sin"
 
 
 class Cos(Activation):
-    """``y = cos(x)``."""
+    """Cosine, ``y = cos(x)``, of angles in radians.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Cos()]).init().predict([[-np.pi, 0.0, np.pi / 3]]).round(3)
+    array([[-1. ,  1. ,  0.5]], dtype=float32)
+    """
 
     kind = "cos"
 
@@ -340,12 +631,24 @@ class AlongAxis(Layer):
 
 @dataclass(eq=False, repr=False)
 class Softmax(AlongAxis):
-    """``exp(x)`` divided by its sum along an axis.
+    """Probabilities of scores: ``exp(x)`` divided by its sum along an axis.
+
+    Input and output have the same shape. A :class:`CrossEntropyLoss` takes scores, so no such layer goes before it.
 
     Parameters
     ----------
     dim : int
         The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or it is the batch.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Softmax(dim=1)]).init().predict([[0.0, 1.0, 3.0]]).round(3)
+    array([[0.042, 0.114, 0.844]], dtype=float32)
     """
 
     dim: int
@@ -386,12 +689,24 @@ class Softmax(AlongAxis):
 
 @dataclass(eq=False, repr=False)
 class LogSoftmax(AlongAxis):
-    """Logarithm of :class:`Softmax`, ``x - log Σ exp(x)`` along an axis.
+    """Logarithm of :class:`Softmax`, ``y = x - log Σ exp(x)`` along an axis.
+
+    Input and output have the same shape.
 
     Parameters
     ----------
     dim : int
         The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or it is the batch.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.LogSoftmax(dim=1)]).init().predict([[0.0, 1.0, 3.0]]).round(3)
+    array([[-3.17, -2.17, -0.17]], dtype=float32)
     """
 
     dim: int
@@ -431,12 +746,28 @@ class LogSoftmax(AlongAxis):
 
 @dataclass(eq=False, repr=False)
 class GLU(AlongAxis):
-    """``a · sigmoid(b)`` of the two halves of an axis (Dauphin et al. 2016, arXiv:1612.08083).
+    """Gated linear unit, ``y = a · sigmoid(b)`` of the two halves a and b of an axis.
+
+    Input and output have the same shape but for that axis, of which half is left.
 
     Parameters
     ----------
     dim : int
         The axis, as users see it: 1 is that of the channels or features; PyTorch's default is the last one.
+
+    Raises
+    ------
+    ShapeError
+        If the axis is the batch, or its length is odd.
+
+    Notes
+    -----
+    Dauphin et al. 2016 (arXiv:1612.08083, equation 1).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.GLU()]).init().predict([[1.0, 2.0, 0.0, 100.0]])
+    array([[0.5, 2. ]], dtype=float32)
     """
 
     dim: int = -1
@@ -500,7 +831,9 @@ def largest(x: Array, axis: int, out: Array, xp: Any) -> Iterator[Call]:
 
 @dataclass(eq=False, repr=False)
 class PReLU(Layer):
-    """``y = x`` where x is positive, else ``weight · x``, which is learned (He et al. 2015, arXiv:1502.01852).
+    """ReLU with a learned slope: ``y = x`` where x is positive, else ``weight · x``.
+
+    Input and output have the same shape. The ``weight`` is (num_parameters,).
 
     Parameters
     ----------
@@ -508,6 +841,20 @@ class PReLU(Layer):
         1 for one weight, or as many as there are channels or features.
     init : float
         What the weights begin as.
+
+    Raises
+    ------
+    ShapeError
+        If num_parameters is neither 1 nor the number of channels.
+
+    Notes
+    -----
+    He et al. 2015 (arXiv:1502.01852, equation 1).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.PReLU()]).init().predict([[-2.0, 0.0, 3.0]])
+    array([[-0.5,  0. ,  3. ]], dtype=float32)
     """
 
     num_parameters: int = 1
