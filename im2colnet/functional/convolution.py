@@ -39,9 +39,39 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Array:
-    """Cross-correlate sequences (N, C, L) or (C, L) with filters (F, C / groups, K): images of one row.
+    """1-D convolution of sequences with filters (cross-correlation): images of one row.
 
-    ``bias`` is (F,), the other arguments are those of :class:`im2colnet.Conv1d`.
+    Parameters
+    ----------
+    input : Array, (N, C, L) or (C, L)
+        Sequences.
+    weight : Array, (F, C / groups, K)
+        Filters.
+    bias : Array, (F,), optional
+        Added to the output channels.
+    stride : int
+        Step of the window.
+    padding : int, ((left, right),), "same" or "valid"
+        Zeros before and after the sequence.
+    dilation : int
+        Distance of a window's places from each other.
+    groups : int
+        Each group of C / groups channels meets its own F / groups filters.
+
+    Returns
+    -------
+    Array, (N, F, OL) or (F, OL)
+        ``OL = (L + padding - dilation·(K - 1) - 1) // stride + 1``, where padding counts both sides.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.conv1d(np.array([[0.0, 1.0, 4.0, 9.0, 16.0]]), np.array([[[-1.0, 1.0]]]))
+    array([[1., 3., 5., 7.]])
     """
     check_sequences(input=input)
     check_weight(weight, "F", "C / groups", "K")
@@ -64,9 +94,41 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Array:
-    """Transposed convolution of sequences (N, C, L) or (C, L) with filters (C, F / groups, K): images of one row.
+    """1-D transposed convolution of sequences: images of one row.
 
-    ``bias`` is (F,), the other arguments are those of :class:`im2colnet.ConvTranspose1d`.
+    Parameters
+    ----------
+    input : Array, (N, C, L) or (C, L)
+        Sequences.
+    weight : Array, (C, F / groups, K)
+        Filters.
+    bias : Array, (F,), optional
+        Added to the output channels.
+    stride : int
+        Distance of the places where the filter is added.
+    padding : int, ((left, right),), "same" or "valid"
+        Places that are cut off the output.
+    output_padding : int
+        Additional places behind the output; less than the stride or the dilation.
+    groups : int
+        Each group of C / groups channels makes its own F / groups channels.
+    dilation : int
+        Distance of the filter's places from each other.
+
+    Returns
+    -------
+    Array, (N, F, OL) or (F, OL)
+        ``OL = (L - 1)·stride - padding + dilation·(K - 1) + output_padding + 1``, where padding counts both sides.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.conv_transpose1d(np.array([[1.0, 10.0]]), np.array([[[1.0, 2.0, 3.0]]]), stride=2)
+    array([[ 1.,  2., 13., 20., 30.]])
     """
     check_sequences(input=input)
     check_weight(weight, "C", "F / groups", "K")
@@ -89,32 +151,54 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Array:
-    """Cross-correlate images with filters.
+    """2-D convolution of images with filters (cross-correlation).
 
     Parameters
     ----------
-    input : (N, C, H, W) or (C, H, W)
-    weight : (F, C / groups, KH, KW)
-    bias : (F,), optional
-    stride, dilation : int or (height, width)
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    weight : Array, (F, C / groups, KH, KW)
+        Filters.
+    bias : Array, (F,), optional
+        Added to the output channels.
+    stride : int or (height, width)
+        Step of the window, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Zeros around the image.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
     groups : int
         Each group of C / groups channels meets its own F / groups filters.
 
     Returns
     -------
-    (N, F, OH, OW) or (F, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``.
+    Array, (N, F, OH, OW) or (F, OH, OW)
+        ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding counts both sides.
 
     Raises
     ------
     ShapeError, DTypeError, BackendError
         If the arguments do not fit together; the message names them.
 
+    See Also
+    --------
+    im2colnet.Conv2d : The layer, with its sources.
+    conv2d_input, conv2d_weight : The gradients.
+    unfold : The lowered matrix.
+
     Notes
     -----
     NaN and infinity reach the outputs whose windows hold them and no other. A finite outlier, however large, changes
     other outputs by less than 1e-3 of the largest of these: 3×3 to 7×7 kernels in float32 may take Winograd's
     algorithm (docs/how-it-works.md says where, and what remains), unless ``IM2COLNET_WINOGRAD=0`` is set.
+
+    Examples
+    --------
+    >>> image = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> F.conv2d(image, np.array([[[[-1.0, 1.0], [0.0, 0.0]]]]))
+    array([[[[1., 1., 1.],
+             [1., 1., 1.],
+             [1., 1., 1.]]]])
     """
     check_images(input=input)
     check_weight(weight, "F", "C / groups", "KH", "KW")
@@ -137,7 +221,43 @@ def conv2d_input(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Array:
-    """Gradient of :func:`conv2d` with respect to its input of shape ``input_size``, for that of its output."""
+    """Gradient of :func:`conv2d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : (N, C, H, W)
+        Shape of the input.
+    weight : Array, (F, C / groups, KH, KW)
+        Filters.
+    grad_output : Array, (N, F, OH, OW)
+        Gradient of the output.
+    stride, padding, dilation, groups
+        As of :func:`conv2d`.
+
+    Returns
+    -------
+    Array, (N, C, H, W)
+        Gradient of the input.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Notes
+    -----
+    ``dx = col2im(wᵀ · dy)``, computed as a convolution of ``dy`` with the flipped filters: nothing is added at random
+    places, so the result is the same each time.
+
+    Examples
+    --------
+    How often a 2×2 window reads each pixel of a 3×3 image:
+
+    >>> F.conv2d_input((1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)))
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
     check_weight(weight, "F", "C / groups", "KH", "KW")
     check_images(grad_output=grad_output)
     N, _, H, W = check_sizes(input_size, "input_size")
@@ -161,7 +281,40 @@ def conv2d_weight(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Array:
-    """Gradient of :func:`conv2d` with respect to its weight of shape ``weight_size``, for that of its output."""
+    """Gradient of :func:`conv2d` with respect to its weight.
+
+    Parameters
+    ----------
+    input : Array, (N, C, H, W)
+        Images.
+    weight_size : (F, C / groups, KH, KW)
+        Shape of the weight.
+    grad_output : Array, (N, F, OH, OW)
+        Gradient of the output.
+    stride, padding, dilation, groups
+        As of :func:`conv2d`.
+
+    Returns
+    -------
+    Array, (F, C / groups, KH, KW)
+        Gradient of the weight, summed over the images; that of the bias is ``grad_output.sum((0, 2, 3))``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Notes
+    -----
+    ``dw = dy · im2col(x)ᵀ``.
+
+    Examples
+    --------
+    >>> image = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> F.conv2d_weight(image, (1, 1, 2, 2), np.ones((1, 1, 2, 2)))
+    array([[[[ 8., 12.],
+             [20., 24.]]]])
+    """
     check_images(input=input, grad_output=grad_output)
     F, _, KH, KW = check_sizes(weight_size, "weight_size", least=1)
     groups = check_channels(input.shape, weight_size, groups, "input", "weight_size")
@@ -184,35 +337,51 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Array:
-    """Transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
+    """2-D transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
 
     Parameters
     ----------
-    input : (N, C, H, W) or (C, H, W)
-    weight : (C, F / groups, KH, KW)
-    bias : (F,), optional
-    stride, dilation : int or (height, width)
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    weight : Array, (C, F / groups, KH, KW)
+        Filters.
+    bias : Array, (F,), optional
+        Added to the output channels.
+    stride : int or (height, width)
+        Distance of the places where the filter is added, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
         Rows and columns that are cut off the output.
     output_padding : int or (height, width)
         Rows and columns more at the bottom and on the right: less than the stride or the dilation.
     groups : int
         Each group of C / groups channels makes its own F / groups channels.
+    dilation : int or (height, width)
+        Distance of the filter's pixels from each other.
 
     Returns
     -------
-    (N, F, OH, OW), with ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``; padding counts both
-    sides.
+    Array, (N, F, OH, OW) or (F, OH, OW)
+        ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides.
 
     Raises
     ------
     ShapeError, DTypeError, BackendError
         If the arguments do not fit together; the message names them.
 
+    See Also
+    --------
+    im2colnet.ConvTranspose2d : The layer, with its source.
+
     Notes
     -----
     Its gradients are :func:`conv2d` of the output's gradient with ``weight``, of which the first H rows and W columns
     count, and :func:`conv2d_weight` with that gradient for the images and ``input`` for the gradient of their output.
+
+    Examples
+    --------
+    >>> F.conv_transpose2d(np.array([[[1.0, 2.0]]]), np.array([[[[1.0, 0.0], [0.0, 1.0]]]]), stride=2)
+    array([[[1., 0., 2., 0.],
+            [0., 1., 0., 2.]]])
     """
     check_images(input=input)
     check_weight(weight, "C", "F / groups", "KH", "KW")

@@ -22,13 +22,29 @@ def dropout(backend: Backend, input: Array, p: float = 0.5, training: bool = Tru
 
     Parameters
     ----------
-    input : Array of any shape
+    input : Array
+        Of any shape.
     p : float
         From 0 to 1.
     training : bool
         A copy of the input is returned if it is False.
     seed : int, optional
         An integer of at least 0, for which the same numbers are set to zero each time. By default others each time.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If p or seed is out of range.
+
+    Examples
+    --------
+    >>> F.dropout(np.ones(8), p=0.25, seed=0).round(2)
+    array([1.33, 0.  , 1.33, 0.  , 1.33, 1.33, 1.33, 1.33])
     """
     return _dropped(Dropout, input, (input.size,), p, training, seed, backend)
 
@@ -41,10 +57,32 @@ def dropout2d(
 
     Parameters
     ----------
-    input : (N, C, ...)
+    input : Array, (N, C, ...)
         Each channel of each sample is drawn on its own.
-    p, training, seed
-        As of :func:`dropout`.
+    p : float
+        From 0 to 1.
+    training : bool
+        A copy of the input is returned if it is False.
+    seed : int, optional
+        An integer of at least 0, for which the same channels are set to zero each time. By default others each time.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError
+        If p or seed is out of range, or the input has no channels.
+
+    Examples
+    --------
+    >>> F.dropout2d(np.ones((1, 4, 2)), seed=2)
+    array([[[2., 2.],
+            [0., 0.],
+            [2., 2.],
+            [0., 0.]]])
     """
     if input.ndim < 2:
         raise ShapeError(f"input must have channels, (N, C, ...), got shape {input.shape}")

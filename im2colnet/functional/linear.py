@@ -14,17 +14,32 @@ __all__ = ["linear"]
 
 @on_arrays("input", "weight", "bias")
 def linear(backend: Backend, input: Array, weight: Array, bias: Array | None = None) -> Array:
-    """``y = x Wᵀ + b`` of each vector x along the last axis.
+    """Product with a matrix, ``y = x Wᵀ + b``, of each vector x along the last axis.
 
     Parameters
     ----------
-    input : (..., in_features)
-    weight : (out_features, in_features)
-    bias : (out_features,), optional
+    input : Array, (..., in_features)
+        Vectors.
+    weight : Array, (out_features, in_features)
+        The matrix W.
+    bias : Array, (out_features,), optional
+        Added to each result.
 
     Returns
     -------
-    (..., out_features)
+    Array, (..., out_features)
+        The products.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.linear(np.array([[2.0, 3.0], [0.0, 1.0]]), np.array([[1.0, 10.0]]), np.array([0.5]))
+    array([[32.5],
+           [10.5]])
     """
     check_rank("weight", weight, 2, meaning=", (out_features, in_features)")
     if not input.ndim or input.shape[-1] != weight.shape[1]:

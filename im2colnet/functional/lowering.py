@@ -17,7 +17,44 @@ __all__ = ["fold", "unfold"]
 def unfold(
     backend: Backend, input: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Array:
-    """im2col: the windows of images (N, C, H, W) as columns, (N, C·KH·KW, OH·OW)."""
+    """im2col: the windows of images as columns of a matrix.
+
+    Parameters
+    ----------
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    kernel_size, dilation : int or (height, width)
+        Size of the window, and the distance of its pixels from each other.
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Zeros around the image.
+    stride : int or (height, width)
+        Step of the window, in pixels.
+
+    Returns
+    -------
+    Array, (N, C·KH·KW, OH·OW) or (C·KH·KW, OH·OW)
+        Row ``(c·KH + i)·KW + j`` holds pixel (i, j) of each window in channel c.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    fold : The adjoint.
+    conv2d : What ``weight.reshape(F, -1) @ unfold(input, ...)`` is.
+
+    Examples
+    --------
+    The four 2×2 windows of a 3×3 image:
+
+    >>> F.unfold(np.arange(9.0).reshape(1, 3, 3), 2)
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
+    """
     check_images(input=input)
     window = make_window(kernel_size, stride, padding, dilation)
     if not len(input):
@@ -38,7 +75,44 @@ def fold(
     padding: Any = 0,
     stride: Any = 1,
 ) -> Array:
-    """col2im, the adjoint of :func:`unfold`: add columns (N, C·KH·KW, OH·OW) up to images (N, C, *output_size)."""
+    """col2im, the adjoint of :func:`unfold`: add columns up to images.
+
+    Parameters
+    ----------
+    input : Array, (N, C·KH·KW, OH·OW) or (C·KH·KW, OH·OW)
+        Columns, in the order of :func:`unfold`.
+    output_size : int or (height, width)
+        Size of the images.
+    kernel_size, dilation : int or (height, width)
+        Size of the window, and the distance of its pixels from each other.
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Pixels around the image, whose numbers are dropped.
+    stride : int or (height, width)
+        Step of the window, in pixels.
+
+    Returns
+    -------
+    Array, (N, C, H, W) or (C, H, W)
+        Each pixel is the sum of the numbers that :func:`unfold` would take from it.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Notes
+    -----
+    The adjoint is the map for which ``(unfold(x) * c).sum() == (x * fold(c)).sum()`` for all x and c.
+
+    Examples
+    --------
+    How often a 2×2 window reads each pixel of a 3×3 image:
+
+    >>> F.fold(np.ones((4, 4)), 3, 2)
+    array([[[1., 2., 1.],
+            [2., 4., 2.],
+            [1., 2., 1.]]])
+    """
     check_rank("input", input, 3, meaning=", (N, C·KH·KW, L), or 2 without N")
     window, size = make_window(kernel_size, stride, padding, dilation), pair(output_size, "output_size")
     (OH, OW), (KH, KW), (N, K, L) = window.output_size(size), window.kernel, input.shape

@@ -48,7 +48,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalisation of each channel over the batch and all places (Ioffe & Szegedy 2015, algorithm 1).
+    """Batch normalisation: each channel over the batch and all places.
 
     ``weight · (x - mean) / √(var + eps) + bias``. While training, mean and (biased) variance are the batch's, and the
     running ones, if they are given, are changed in place: ``running = (1 - momentum) · running + momentum · batch``,
@@ -56,19 +56,38 @@ def batch_norm(
 
     Parameters
     ----------
-    input : (N, C, ...)
-    running_mean, running_var : (C,) or None
+    input : Array, (N, C, ...)
+        Images, sequences or features.
+    running_mean, running_var : Array, (C,), or None
         None only while training.
-    weight, bias : (C,), optional
+    weight, bias : Array, (C,), optional
+        Applied after the normalisation.
     training : bool
+        Whether to normalise by the batch.
     momentum, eps : float
+        The constants of the formulas.
+
+    Returns
+    -------
+    Array, (N, C, ...)
+        Of the shape and type of ``input``.
 
     Raises
     ------
     ShapeError, DTypeError
-        Also while training on a single number for each channel.
+        If the arguments do not fit together, also while training on a single number for each channel.
     NonFiniteError
         If mean or variance of the batch is not finite, on a backend of the CPU.
+
+    See Also
+    --------
+    im2colnet.BatchNorm2d : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.batch_norm(np.array([[1.0, 10.0], [3.0, 50.0]]), None, None, training=True).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
     """
     C = _channels(input)
     _check_affine(C, weight, bias)
@@ -127,18 +146,42 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalisation of each channel of each sample by itself (Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022).
+    """Instance normalisation: each channel of each sample by itself.
+
+    ``weight · (x - mean) / √(var + eps) + bias``, with mean and (biased) variance of each sample's channel.
 
     Parameters
     ----------
-    input : (N, C, ...)
+    input : Array, (N, C, ...)
         With more than one place.
-    running_mean, running_var : (C,), optional
+    running_mean, running_var : Array, (C,), optional
         Changed in place by the mean of the samples' statistics, as :func:`batch_norm` does it.
-    weight, bias : (C,), optional
+    weight, bias : Array, (C,), optional
+        Applied after the normalisation.
     use_input_stats : bool
         If it is False, the running statistics normalise, in place of each sample's own.
     momentum, eps : float
+        The constants of the formulas.
+
+    Returns
+    -------
+    Array, (N, C, ...)
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.InstanceNorm2d : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.instance_norm(np.array([[[1.0, 3.0], [10.0, 50.0]]])).round(3)
+    array([[[-1.,  1.],
+            [-1.,  1.]]])
     """
     C = _channels(input)
     if not truth_value("use_input_stats", use_input_stats):
@@ -166,17 +209,39 @@ def group_norm(
     bias: Array | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalisation of each sample's groups of channels, each over all places (Wu & He 2018, arXiv:1803.08494).
+    """Group normalisation: each sample's groups of channels, each over all places.
 
     ``weight · (x - mean) / √(var + eps) + bias``.
 
     Parameters
     ----------
-    input : (N, C, ...)
+    input : Array, (N, C, ...)
+        Images, sequences or features.
     num_groups : int
         Divides the channels.
-    weight, bias : (C,), optional
+    weight, bias : Array, (C,), optional
+        Applied after the normalisation.
     eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    Array, (N, C, ...)
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.GroupNorm : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.group_norm(np.array([[1.0, 3.0, 10.0, 50.0]]), 2).round(3)
+    array([[-1.,  1., -1.,  1.]])
     """
     C = _channels(input)
     _check_affine(C, weight, bias)
@@ -194,16 +259,38 @@ def layer_norm(
     bias: Array | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalisation over the last axes (Ba, Kiros & Hinton 2016, arXiv:1607.06450).
-
-    ``weight · (x - mean) / √(var + eps) + bias``.
+    """Layer normalisation over the last axes, ``weight · (x - mean) / √(var + eps) + bias``.
 
     Parameters
     ----------
-    input : (..., *normalized_shape)
+    input : Array, (..., *normalized_shape)
+        Anything that ends in these axes.
     normalized_shape : int or tuple of int
-    weight, bias : of shape normalized_shape, optional
+        The sizes of the axes that are normalised over.
+    weight, bias : Array, normalized_shape, optional
+        Applied after the normalisation.
     eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.LayerNorm : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.layer_norm(np.array([[1.0, 2.0, 3.0], [10.0, 30.0, 50.0]]), 3).round(3)
+    array([[-1.225,  0.   ,  1.225],
+           [-1.225,  0.   ,  1.225]])
     """
     return _over_last_axes(LayerNorm(normalized_shape, eps), input, backend, weight=weight, bias=bias)
 
@@ -212,17 +299,37 @@ def layer_norm(
 def rms_norm(
     backend: Backend, input: Array, normalized_shape: Any, weight: Array | None = None, eps: float | None = None
 ) -> Array:
-    """Division by the root mean square over the last axes (Zhang & Sennrich 2019, arXiv:1910.07467).
-
-    ``weight · x / √(mean(x²) + eps)``.
+    """Division by the root mean square over the last axes, ``weight · x / √(mean(x²) + eps)``.
 
     Parameters
     ----------
-    input : (..., *normalized_shape)
+    input : Array, (..., *normalized_shape)
+        Anything that ends in these axes.
     normalized_shape : int or tuple of int
-    weight : of shape normalized_shape, optional
+        The sizes of the axes that are normalised over.
+    weight : Array, normalized_shape, optional
+        Applied after the normalisation.
     eps : float, optional
         By default the distance from 1 to the next number of the type that is computed in.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.RMSNorm : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.rms_norm(np.array([[1.0, 1.0, 1.0, 3.0]]), 4).round(3)
+    array([[0.577, 0.577, 0.577, 1.732]])
     """
     return _over_last_axes(RMSNorm(normalized_shape, eps), input, backend, weight=weight)
 
@@ -247,9 +354,37 @@ def _over_last_axes(layer: Any, input: Array, backend: Backend, **parameters: Ar
 def local_response_norm(
     backend: Backend, input: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Array:
-    """Division of each number by those at its place in the nearest channels (Krizhevsky et al. 2012, section 3.3).
+    """Local response normalisation: each number divided by those at its place in the nearest channels.
 
-    ``x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels of ``input`` (N, C, ...).
+    ``x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels.
+
+    Parameters
+    ----------
+    input : Array, (N, C, ...)
+        Images or sequences.
+    size : int
+        Number of channels, of which ``size // 2`` come before.
+    alpha, beta, k : float
+        The constants of the formula.
+
+    Returns
+    -------
+    Array, (N, C, ...)
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.LocalResponseNorm : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.local_response_norm(np.ones((1, 3, 1)), 2, alpha=1.0).ravel().round(3)
+    array([0.738, 0.595, 0.595])
     """
     _channels(input)
     layer = LocalResponseNorm(size, alpha, beta, k)
@@ -258,15 +393,34 @@ def local_response_norm(
 
 @on_arrays("input")
 def normalize(backend: Backend, input: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Array:
-    """Division by the norm along an axis: ``x / max(‖x‖ₚ, eps)``.
+    """Division by the norm along an axis, ``x / max(‖x‖ₚ, eps)``, so that each vector has length 1.
 
     Parameters
     ----------
-    input : Array of any shape
+    input : Array
+        Of any shape.
     p : float
         The exponent of the norm, 0 for the number of those that are not 0, infinity for the largest.
     dim : int
+        The axis of the vectors.
     eps : float
+        The least number that is divided by.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If there is no such axis, or p is out of range.
+
+    Examples
+    --------
+    >>> F.normalize(np.array([[3.0, 4.0], [0.0, 2.0]]))
+    array([[0.6, 0.8],
+           [0. , 1. ]])
     """
     axis = axis_of(input, dim)
     exponent, xp = inf if p == inf else number("p", p), backend.xp

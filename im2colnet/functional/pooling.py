@@ -59,11 +59,44 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Largest value of each window of images (N, C, H, W) or (C, H, W); ``stride`` defaults to ``kernel_size``.
+    """2-D max pooling: the largest value of each window of images.
 
-    With ``return_indices`` also its position in the flattened image, ``row · W + column``: the first if there are
-    several, of NaN the last. A window that meets padding alone (where its dilation is wide) is -infinity, and names a
-    pixel of the image that is nearest to it.
+    Parameters
+    ----------
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+    padding : int, (height, width) or ((top, bottom), (left, right))
+        Pixels around the image, at most half of the kernel, as in PyTorch; padding never wins.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+    return_indices : bool
+        Whether to return the places of the maxima too, for :func:`max_unpool2d`.
+
+    Returns
+    -------
+    Array, (N, C, OH, OW) or (C, OH, OW)
+        The maxima, ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``.
+        With ``return_indices`` a pair: also an array of integers, each maximum's place in its flattened image,
+        ``row · W + column``: the first if there are several, of NaN the last.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Notes
+    -----
+    A window that meets padding alone (where its dilation is wide) is -infinity, and names a pixel of the image that is
+    nearest to it.
+
+    Examples
+    --------
+    >>> F.max_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2, return_indices=True)
+    (array([[[4., 8.]]]), array([[[5, 7]]]))
     """
     check_images(input=input)
     window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
@@ -98,9 +131,39 @@ def max_pool2d_input(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """Gradient of :func:`max_pool2d` with respect to ``input``: that of a window goes to its first maximum.
+    """Gradient of :func:`max_pool2d` with respect to its input: that of a window goes to its first maximum.
 
-    In a window with NaN it goes to the last NaN, as in PyTorch; in one that meets padding alone to no pixel.
+    Parameters
+    ----------
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    grad_output : Array, (N, C, OH, OW) or (C, OH, OW)
+        Gradient of the output.
+    kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+    padding : int, (height, width) or ((top, bottom), (left, right))
+        Pixels around the image, at most half of the kernel, as in PyTorch.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+
+    Returns
+    -------
+    Array, (N, C, H, W) or (C, H, W)
+        Gradient of the input. In a window with NaN it goes to the last NaN, as in PyTorch; in one that meets padding
+        alone to no pixel.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.max_pool2d_input(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), np.array([[[10.0, 20.0]]]), 2)
+    array([[[ 0.,  0.,  0.,  0.],
+            [ 0., 10.,  0., 20.]]])
     """
     check_images(input=input, grad_output=grad_output)
     window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
@@ -126,18 +189,34 @@ def max_unpool2d(
 
     Parameters
     ----------
-    input : (N, C, OH, OW) or (C, OH, OW)
-    indices : array of integers like ``input``
+    input : Array, (N, C, OH, OW) or (C, OH, OW)
+        The values.
+    indices : Array of int, like ``input``
         What ``max_pool2d(..., return_indices=True)`` returned beside it.
     kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
     padding : int, (height, width) or ((top, bottom), (left, right))
+        That of the pooling.
     output_size : (H, W), optional
         By default the smallest image that has these windows. The size may also be that of the whole output, (N, C, H,
         W).
 
     Returns
     -------
-    (N, C, H, W) or (C, H, W). Where several windows have the same pixel, the last one of them counts.
+    Array, (N, C, H, W) or (C, H, W)
+        The images. Where several windows have the same pixel, the last one of them counts.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> largest, places = F.max_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2, return_indices=True)
+    >>> F.max_unpool2d(largest, places, 2)
+    array([[[0., 0., 0., 0.],
+            [0., 4., 0., 8.]]])
     """
     check_images(input=input)
     window = make_window(kernel_size, kernel_size if stride is None else stride, padding)
@@ -175,10 +254,39 @@ def avg_pool2d(
     *,
     dilation: Any = 1,
 ) -> Array:
-    """Mean of each window of images (N, C, H, W) or (C, H, W); ``stride`` defaults to ``kernel_size``.
+    """2-D average pooling: the mean of each window of images.
 
-    Where there is a ``divisor_override``, it is the sum of each window, divided by that. ``dilation``, which PyTorch
-    does not have, is the distance of a window's pixels from each other.
+    Parameters
+    ----------
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+    padding : int, (height, width) or ((top, bottom), (left, right))
+        Pixels around the image, at most half of the kernel, as in PyTorch.
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+    count_include_pad : bool
+        Whether padding counts in what the sum of a window is divided by.
+    divisor_override : int, optional
+        Divide the sum of a window by this number, in place of the number of its pixels.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other, which PyTorch does not have.
+
+    Returns
+    -------
+    Array, (N, C, OH, OW) or (C, OH, OW)
+        The means, ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.avg_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2)
+    array([[[2.5, 2. ]]])
     """
     check_images(input=input)
     window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
@@ -202,7 +310,43 @@ def avg_pool2d_input(
     *,
     dilation: Any = 1,
 ) -> Array:
-    """Gradient of :func:`avg_pool2d` with respect to its input of shape ``input_size``, for that of its output."""
+    """Gradient of :func:`avg_pool2d` with respect to its input: each pixel of a window gets an equal part.
+
+    Parameters
+    ----------
+    input_size : (N, C, H, W)
+        Shape of the input.
+    grad_output : Array, (N, C, OH, OW)
+        Gradient of the output.
+    kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+    padding : int, (height, width) or ((top, bottom), (left, right))
+        Pixels around the image, at most half of the kernel, as in PyTorch.
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+    count_include_pad : bool
+        Whether padding counts in what the sum of a window is divided by.
+    divisor_override : int, optional
+        Divide the sum of a window by this number, in place of the number of its pixels.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
+
+    Returns
+    -------
+    Array, (N, C, H, W)
+        Gradient of the input.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.avg_pool2d_input((1, 1, 2, 4), np.array([[[[4.0, 8.0]]]]), 2)
+    array([[[[1., 1., 2., 2.],
+             [1., 1., 2., 2.]]]])
+    """
     check_images(grad_output=grad_output)
     window = pooling_window(kernel_size, stride, padding, dilation, ceil_mode)
     N, C, H, W = check_sizes(input_size, "input_size")
@@ -221,10 +365,29 @@ def _divisor(divisor_override: int | None) -> list[int]:
 
 @on_arrays("input", samples=4)
 def adaptive_avg_pool2d(backend: Backend, input: Array, output_size: Any) -> Array:
-    """Means of the pixels that belong to each output, of images (N, C, H, W) or (C, H, W).
+    """Adaptive average pooling of images to a given size.
 
-    ``output_size`` is a number or (height, width), in which None leaves an axis as it is; the windows are those of
-    :class:`im2colnet.AdaptiveAvgPool2d`.
+    Parameters
+    ----------
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    output_size : int or (height, width)
+        Size of the output; None for an axis leaves it as it is.
+
+    Returns
+    -------
+    Array, (N, C, OH, OW) or (C, OH, OW)
+        The means of the windows of :class:`im2colnet.AdaptiveAvgPool2d`.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.adaptive_avg_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), (1, 3))
+    array([[[2.5, 1.5, 2. ]]])
     """
     check_images(input=input)
     return apply_to_samples(AdaptiveAvgPool2d(output_size), input, backend)
@@ -232,10 +395,32 @@ def adaptive_avg_pool2d(backend: Backend, input: Array, output_size: Any) -> Arr
 
 @on_arrays("input", samples=4)
 def adaptive_max_pool2d(backend: Backend, input: Array, output_size: Any, return_indices: bool = False) -> Any:
-    """Largest of the pixels that belong to each output, of images (N, C, H, W) or (C, H, W).
+    """Adaptive max pooling of images to a given size.
 
-    ``output_size`` is a number or (height, width), in which None leaves an axis as it is; the windows are those of
-    :class:`im2colnet.AdaptiveMaxPool2d`. ``return_indices`` is that of :func:`max_pool2d`.
+    Parameters
+    ----------
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    output_size : int or (height, width)
+        Size of the output; None for an axis leaves it as it is.
+    return_indices : bool
+        Whether to return the places of the maxima too, as of :func:`max_pool2d`.
+
+    Returns
+    -------
+    Array, (N, C, OH, OW) or (C, OH, OW)
+        The maxima of the windows of :class:`im2colnet.AdaptiveMaxPool2d`; with
+        ``return_indices`` a pair.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.adaptive_max_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), (1, 3))
+    array([[[4., 4., 8.]]])
     """
     check_images(input=input)
     layer = AdaptiveMaxPool2d(output_size)
@@ -271,9 +456,33 @@ def lp_pool2d(
     stride: Any = None,
     ceil_mode: bool = False,
 ) -> Array:
-    """``(Σ x^p)^(1/p)`` of each window of images (N, C, H, W) or (C, H, W), p = ``norm_type``.
+    """2-D power-average pooling, ``(Σ x^p)^(1/p)`` of each window of images, p = ``norm_type``.
 
-    The arguments are those of :class:`im2colnet.LPPool2d`.
+    Parameters
+    ----------
+    input : Array, (N, C, H, W) or (C, H, W)
+        Images.
+    norm_type : float
+        More than 0; if it is no even number, the pixels should not be negative.
+    kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+
+    Returns
+    -------
+    Array, (N, C, OH, OW) or (C, OH, OW)
+        See :class:`im2colnet.LPPool2d`.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.lp_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2, 2).round(2)
+    array([[[5.48, 8.  ]]])
     """
     check_images(input=input)
     return apply_to_samples(LPPool2d(norm_type, kernel_size, stride, ceil_mode), input, backend)
@@ -289,7 +498,36 @@ def max_pool1d(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """Largest value of each window of sequences (N, C, L) or (C, L); ``stride`` defaults to ``kernel_size``."""
+    """1-D max pooling: the largest value of each window of sequences.
+
+    Parameters
+    ----------
+    input : Array, (N, C, L) or (C, L)
+        Sequences.
+    kernel_size, stride : int
+        Length of the window, and its step; the stride is by default the kernel's length.
+    padding : int or ((left, right),)
+        Places before and after the sequence, less than the window (PyTorch: at most half of it); padding never wins.
+    dilation : int
+        Distance of a window's places from each other.
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+
+    Returns
+    -------
+    Array, (N, C, OL) or (C, OL)
+        The maxima.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.max_pool1d(np.array([[1.0, 3.0, 5.0, 4.0, 9.0]]), 2)
+    array([[3., 5.]])
+    """
     return _of_sequences(MaxPool1d(kernel_size, stride, padding, dilation, ceil_mode), input, backend)
 
 
@@ -303,19 +541,94 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Array:
-    """Mean of each window of sequences (N, C, L) or (C, L); ``stride`` defaults to ``kernel_size``."""
+    """1-D average pooling: the mean of each window of sequences.
+
+    Parameters
+    ----------
+    input : Array, (N, C, L) or (C, L)
+        Sequences.
+    kernel_size, stride : int
+        Length of the window, and its step; the stride is by default the kernel's length.
+    padding : int or ((left, right),)
+        Places before and after the sequence, less than the window (PyTorch: at most half of it).
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+    count_include_pad : bool
+        Whether padding counts in what the sum of a window is divided by.
+
+    Returns
+    -------
+    Array, (N, C, OL) or (C, OL)
+        The means.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.avg_pool1d(np.array([[1.0, 3.0, 5.0, 4.0, 9.0]]), 2)
+    array([[2. , 4.5]])
+    """
     return _of_sequences(AvgPool1d(kernel_size, stride, padding, ceil_mode, count_include_pad), input, backend)
 
 
 @on_arrays("input", samples=3)
 def adaptive_avg_pool1d(backend: Backend, input: Array, output_size: Any) -> Array:
-    """Means of the places that belong to each output, of sequences (N, C, L) or (C, L)."""
+    """Adaptive average pooling of sequences to a given length.
+
+    Parameters
+    ----------
+    input : Array, (N, C, L) or (C, L)
+        Sequences.
+    output_size : int
+        Length of the output.
+
+    Returns
+    -------
+    Array, (N, C, OL) or (C, OL)
+        The means of windows that are as equal as possible.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.adaptive_avg_pool1d(np.array([[1.0, 3.0, 5.0, 4.0, 9.0]]), 2)
+    array([[3., 6.]])
+    """
     return _of_sequences(AdaptiveAvgPool1d(output_size), input, backend)
 
 
 @on_arrays("input", samples=3)
 def adaptive_max_pool1d(backend: Backend, input: Array, output_size: Any) -> Array:
-    """Largest of the places that belong to each output, of sequences (N, C, L) or (C, L)."""
+    """Adaptive max pooling of sequences to a given length.
+
+    Parameters
+    ----------
+    input : Array, (N, C, L) or (C, L)
+        Sequences.
+    output_size : int
+        Length of the output.
+
+    Returns
+    -------
+    Array, (N, C, OL) or (C, OL)
+        The maxima of windows that are as equal as possible.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.adaptive_max_pool1d(np.array([[1.0, 3.0, 5.0, 4.0, 9.0]]), 2)
+    array([[5., 9.]])
+    """
     return _of_sequences(AdaptiveMaxPool1d(output_size), input, backend)
 
 

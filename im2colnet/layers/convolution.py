@@ -101,24 +101,50 @@ class Filters(Layer):
 
 @dataclass(eq=False, repr=False)
 class Conv2d(Filters):
-    """Convolution (cross-correlation, as everywhere in deep learning).
+    """2-D convolution of images (cross-correlation, as everywhere in deep learning).
 
-    ``y = w · im2col(x) + b``; weight (out_channels, in_channels / groups, KH, KW), bias (out_channels,).
+    ``y = w · im2col(x) + b``: images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
+    ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding counts both sides, and OW likewise. The
+    ``weight`` is (out_channels, in_channels / groups, KH, KW), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-    kernel_size, stride, dilation : int or (height, width)
+        Channels of the images, and the number of filters.
+    kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Pixels around the image. "same" gives ``ceil(size / stride)`` outputs, "valid" is no padding.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
     groups : int
         Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
     bias : bool
+        Whether a number is added to each output channel.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
         What the padding shows: zeros, or what the layer of that name makes of the image, :class:`ReflectionPad2d`,
         :class:`ReplicationPad2d` or :class:`CircularPad2d`.
     init : {"default", "he"}
         How ``net.init`` draws the parameters: weight and bias uniform in ±1/√(fan-in), as PyTorch does; or the weight
         in ±√(6/fan-in) and the bias 0 (He et al. 2015, arXiv:1502.01852), for many layers with ReLU and no batch norm.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if its images have other channels, or are too small.
+
+    Notes
+    -----
+    As a product of matrices: Chellapilla, Puri & Simard 2006, "High performance convolutional neural networks for
+    document processing". Kernels of 3 to 7 pixels may take Winograd's algorithm (Lavin & Gray 2015, arXiv:1509.09308).
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.Conv2d(3, 8, 3, stride=2, padding=1)]).init()
+    >>> net.predict(np.zeros((1, 3, 32, 32))).shape
+    (1, 8, 16, 16)
+    >>> {name: weight.shape for name, weight in net.parameters().items()}
+    {'0.weight': (8, 3, 3, 3), '0.bias': (8,)}
     """
 
     in_channels: int
@@ -307,19 +333,18 @@ class NormalizedConv2d(Layer):
 
 @dataclass(eq=False, repr=False)
 class ConvTranspose2d(Filters):
-    """Transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
+    """2-D transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
 
-    ``y = col2im(wᵀ · x) + b``, the gradient of the input of a convolution that has the same weight and window, and x as
-    the gradient of its output (Dumoulin, Visin 2016, https://arxiv.org/abs/1603.07285). So ``dx`` is that convolution
-    of ``dy``, and the weight's gradient is its own, of images ``dy`` and a gradient x. H becomes
-    ``(H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides.
-
-    Weight (in_channels, out_channels / groups, KH, KW), bias (out_channels,).
+    ``y = col2im(wᵀ · x) + b``: images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
+    ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides. The
+    ``weight`` is (in_channels, out_channels / groups, KH, KW), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-    kernel_size, stride, dilation : int or (height, width)
+        Channels of the images, and of the output.
+    kernel_size, stride : int or (height, width)
+        Size of the filter, and the distance of the places where it is added, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
         Rows and columns that are cut off the output.
     output_padding : int or (height, width)
@@ -327,10 +352,30 @@ class ConvTranspose2d(Filters):
     groups : int
         Groups of channels that do not see each other.
     bias : bool
+        Whether a number is added to each output channel.
+    dilation : int or (height, width)
+        Distance of the filter's pixels from each other.
     padding_mode : {"zeros"}
+        There is no other one.
     init : {"default", "he"}
         How ``net.init`` draws the parameters; see :class:`Conv2d`. The fan-in is ``out_channels / groups·KH·KW``, as in
         PyTorch.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if its images have other channels.
+
+    Notes
+    -----
+    It is the gradient of the input of a convolution that has the same weight and window, for x as the gradient of its
+    output (Dumoulin & Visin 2016, arXiv:1603.07285). So ``dx`` is that convolution of ``dy``, and the weight's gradient
+    is its own, of images ``dy`` and a gradient x.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ConvTranspose2d(8, 3, 2, stride=2)]).init().predict(np.zeros((1, 8, 16, 16))).shape
+    (1, 3, 32, 32)
     """
 
     in_channels: int
@@ -454,20 +499,39 @@ class FiltersOfOneRow(OneRow):
 
 
 class Conv1d(FiltersOfOneRow, Conv2d):
-    """Convolution of sequences (N, C, L), which are images of one row; weight (out_channels, in_channels / groups, K).
+    """1-D convolution of sequences, which are images of one row.
 
-    What is said of :class:`Conv2d` is true of it too.
+    Sequences (N, in_channels, L) to (N, out_channels, OL), with OL as OH of :class:`Conv2d`. The ``weight`` is
+    (out_channels, in_channels / groups, K), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-    kernel_size, stride, dilation : int
+        Channels of the sequences, and the number of filters.
+    kernel_size, stride : int
+        Length of the window, and its step.
     padding : int, ((left, right),), "same" or "valid"
+        Places before and after the sequence.
+    dilation : int
+        Distance of a window's places from each other.
     groups : int
         Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
     bias : bool
+        Whether a number is added to each output channel.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding shows; see :class:`Conv2d`.
     init : {"default", "he"}
+        How ``net.init`` draws the parameters; see :class:`Conv2d`.
+
+    Raises
+    ------
+    ShapeError
+        As :class:`Conv2d`.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Conv1d(2, 4, 5, padding="same")]).init().predict(np.zeros((1, 2, 100))).shape
+    (1, 4, 100)
     """
 
     fuses: ClassVar[bool] = True
@@ -485,14 +549,17 @@ class Conv1d(FiltersOfOneRow, Conv2d):
 
 
 class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
-    """Transposed convolution of sequences (N, C, L), which are images of one row.
+    """1-D transposed convolution of sequences, which are images of one row.
 
-    What is said of :class:`ConvTranspose2d` is true of it too. Weight (in_channels, out_channels / groups, K).
+    Sequences (N, in_channels, L) to (N, out_channels, OL), with OL as OH of :class:`ConvTranspose2d`. The ``weight`` is
+    (in_channels, out_channels / groups, K), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-    kernel_size, stride, dilation : int
+        Channels of the sequences, and of the output.
+    kernel_size, stride : int
+        Length of the filter, and the distance of the places where it is added.
     padding : int, ((left, right),), "same" or "valid"
         Places that are cut off the output.
     output_padding : int
@@ -500,8 +567,23 @@ class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
     groups : int
         Groups of channels that do not see each other.
     bias : bool
+        Whether a number is added to each output channel.
+    dilation : int
+        Distance of the filter's places from each other.
     padding_mode : {"zeros"}
+        There is no other one.
     init : {"default", "he"}
+        How ``net.init`` draws the parameters; see :class:`ConvTranspose2d`.
+
+    Raises
+    ------
+    ShapeError
+        As :class:`ConvTranspose2d`.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ConvTranspose1d(4, 2, 4, stride=2, padding=1)]).init().predict(np.zeros((1, 4, 50))).shape
+    (1, 2, 100)
     """
 
     skips_frozen: ClassVar[bool] = True

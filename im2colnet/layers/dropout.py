@@ -17,7 +17,30 @@ __all__ = ["Dropout", "Dropout2d", "StochasticDepth"]
 
 @dataclass(eq=False, repr=False)
 class Dropout(Layer):
-    """While training, set each value to zero with probability ``p`` and scale the rest by 1 / (1 - p)."""
+    """While training, set each value to zero with probability ``p`` and scale the rest by 1 / (1 - p).
+
+    Input and output have the same shape. In prediction the layer does nothing.
+
+    Parameters
+    ----------
+    p : float
+        From 0 to less than 1.
+
+    Raises
+    ------
+    ShapeError
+        If p is out of range.
+
+    Notes
+    -----
+    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting". What is dropped depends
+    on the trainer's seed, the step and the shard alone, so that any number of workers drops the same.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Dropout(0.5)]).init().predict([[1.0, 2.0]])
+    array([[1., 2.]], dtype=float32)
+    """
 
     p: float = 0.5
 
@@ -60,7 +83,26 @@ class Dropout(Layer):
 class Dropout2d(Dropout):
     """While training, set whole channels of a sample to zero with probability ``p``, scale the rest by 1 / (1 - p).
 
+    Input and output are images (N, C, H, W). In prediction the layer does nothing.
+
+    Parameters
+    ----------
+    p : float
+        From 0 to less than 1.
+
+    Raises
+    ------
+    ShapeError
+        If p is out of range.
+
+    Notes
+    -----
     From Tompson et al. 2015 (arXiv:1411.4280): neighbouring pixels say much the same, so that one alone is not missed.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Dropout2d(0.5)]).init().predict([[[[1.0, 2.0]]]])
+    array([[[[1., 2.]]]], dtype=float32)
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -75,14 +117,30 @@ class Dropout2d(Dropout):
 class StochasticDepth(Dropout):
     """While training, set whole samples to zero with probability ``p``, and scale the rest by 1 / (1 - p).
 
-    At the end of a residual block's body it leaves the block out for these samples (Huang et al. 2016,
-    arXiv:1603.09382). It is torchvision's.
+    At the end of a residual block's body it leaves the block out for these samples. Input and output have the same
+    shape. In prediction the layer does nothing. It is torchvision's.
 
     Parameters
     ----------
     p : float
+        From 0 to less than 1.
     mode : {"row", "batch"}
         Whether each sample is drawn on its own, or all samples of a batch at once.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Huang et al. 2016 (arXiv:1603.09382).
+
+    Examples
+    --------
+    >>> body = ic.Sequential([ic.Conv2d(8, 8, 3, padding=1), ic.StochasticDepth(0.2)])
+    >>> ic.Sequential([ic.Residual(body), ic.ReLU()]).init().predict(np.zeros((1, 8, 4, 4))).shape
+    (1, 8, 4, 4)
     """
 
     mode: str = "row"

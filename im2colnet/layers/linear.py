@@ -22,14 +22,33 @@ __all__ = ["Linear", "MatMul"]
 
 @dataclass(eq=False, repr=False)
 class Linear(Layer):
-    """``y = W x + b`` of features, or of each vector along the last axis; weight (out_features, in_features).
+    """Fully connected (dense) layer, ``y = W x + b``.
+
+    Features (N, in_features) to (N, out_features); of a value with more axes it is applied to each vector along the
+    last one. The ``weight`` is (out_features, in_features), the ``bias`` (out_features,).
 
     Parameters
     ----------
     in_features, out_features : int
+        Numbers of each sample before and after.
     bias : bool
+        Whether b is added.
     init : {"default", "he"}
         How ``net.init`` draws the parameters; see :class:`Conv2d`.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input has another number of features, or is
+        images, which :class:`Flatten` makes features of.
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.Linear(2, 1)])
+    >>> report = net.load_state_dict({"0.weight": [[1.0, 10.0]], "0.bias": [0.5]})
+    >>> net.predict([[2.0, 3.0], [0.0, 1.0]])
+    array([[32.5],
+           [10.5]], dtype=float32)
     """
 
     in_features: int
@@ -105,7 +124,22 @@ def _write_columns(x: Array, out: Array) -> Iterator[Call]:
 class MatMul(Layer):
     """Products of two values' matrices, which are the last two axes of each: ``x @ other``.
 
-    Axes before these must be equal, or 1 in one of the values.
+    (N, ..., R, K) and (N, ..., K, C) give (N, ..., R, C). Axes before the matrices' must be equal, or 1 in one of the
+    values.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    Each matrix times its transpose:
+
+    >>> layers = {"t": (ic.Transpose(1, 2), "input"), "product": (ic.MatMul(), "input", "t")}
+    >>> ic.Net(layers).init().predict([[[1.0, 0.0, 2.0], [0.0, 3.0, 1.0]]])
+    array([[[ 5.,  2.],
+            [ 2., 10.]]], dtype=float32)
     """
 
     def output_shape(self, *x: Shape) -> Shape:

@@ -302,16 +302,18 @@ class BatchNorm(RunningNorm):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm2d(BatchNorm):
-    """Batch normalisation over the whole batch and image (Ioffe & Szegedy 2015, algorithm 1).
+    """2-D batch normalisation: each channel over the whole batch and image.
 
     ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel, with the batch's mean and (biased) variance
-    while training and the running ones otherwise. The statistics are of the whole batch however it is divided among
-    workers: each shard gives its sums, the sums are joined, and only then is the shard normalised.
+    while training and the running ones otherwise. Input and output are images (N, num_features, H, W); ``weight``,
+    ``bias``, ``running_mean`` and ``running_var`` are (num_features,).
 
     Parameters
     ----------
     num_features : int
+        Channels of the images.
     eps : float
+        Added to the variance.
     momentum : float or None
         ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance. None for the mean of all
         batches: the momentum is then 1 / ``num_batches_tracked``, which belongs to the state.
@@ -322,6 +324,24 @@ class BatchNorm2d(BatchNorm):
         what is predicted together.
     bias : bool
         False for no ``bias`` beside the weight.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if there are other channels, or in training only one
+        number of a channel.
+
+    Notes
+    -----
+    Ioffe & Szegedy 2015 (arXiv:1502.03167, algorithm 1). The statistics are of the whole batch however it is divided
+    among workers: each shard gives its sums, the sums are joined, and only then is the shard normalised. In evaluation a
+    convolution before the layer takes it over.
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.BatchNorm2d(3)]).init()
+    >>> {name: array.tolist() for name, array in net.state_dict().items()}
+    {'0.weight': [1.0, 1.0, 1.0], '0.bias': [0.0, 0.0, 0.0], '0.running_mean': [0.0, 0.0, 0.0], '0.running_var': [1.0, 1.0, 1.0]}
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -333,19 +353,37 @@ class BatchNorm2d(BatchNorm):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm1d(BatchNorm):
-    """Batch normalisation of features (N, F), or of sequences (N, C, L) over the batch and all places.
+    """1-D batch normalisation of features (N, F), or of sequences (N, C, L) over the batch and all places.
 
-    What is said of :class:`BatchNorm2d` is true of it too.
+    Input and output have the same shape. What is said of :class:`BatchNorm2d` is true of it too.
 
     Parameters
     ----------
     num_features : int
+        Number of features, or channels of the sequences.
     eps : float
+        Added to the variance.
     momentum : float or None
+        Of the running statistics; None for the mean of all batches.
     affine : bool
         Learn a ``weight``, and a ``bias`` if there is one.
     track_running_stats : bool
+        False for no running statistics.
     bias : bool
+        False for no ``bias`` beside the weight.
+
+    Raises
+    ------
+    ShapeError
+        As :class:`BatchNorm2d`.
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.BatchNorm1d(2)]).init()
+    >>> report = net.load_state_dict(net.state_dict() | {"0.running_mean": [1.0, 10.0], "0.running_var": [4.0, 100.0]})
+    >>> net.predict([[3.0, 10.0], [1.0, 30.0]]).round(3)
+    array([[1., 0.],
+           [0., 2.]], dtype=float32)
     """
 
     def output_shape(self, x: Shape) -> Shape:
@@ -475,22 +513,38 @@ def _affine(shape: Shape, weight: bool = True, bias: bool = True) -> dict[str, P
 
 @dataclass(eq=False, repr=False)
 class GroupNorm(ByChannels):
-    """Normalisation of each sample's groups of channels, each over its whole image (Wu & He 2018, arXiv:1803.08494).
+    """Group normalisation: each sample's groups of channels, each over its whole image.
 
     ``y = weight · (x - mean) / √(var + eps) + bias`` with mean and (biased) variance of the group, weight and bias of
-    the channel. Takes images (N, C, H, W), features (N, C), and whatever else has channels after the batch. Training
-    and evaluation are the same.
+    the channel. Input and output are images (N, C, H, W), features (N, C), and whatever else has channels after the
+    batch. Training and evaluation are the same.
 
     Parameters
     ----------
     num_groups : int
         Divides the channels.
     num_channels : int
+        Channels of the input.
     eps : float
+        Added to the variance.
     affine : bool
         Learn a ``weight``, and a ``bias`` if there is one.
     bias : bool
         False for no ``bias`` beside the weight.
+
+    Raises
+    ------
+    ShapeError
+        If the groups do not divide the channels; when a network is used also if there are other channels.
+
+    Notes
+    -----
+    Wu & He 2018 (arXiv:1803.08494).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.GroupNorm(2, 4)]).init().predict([[1.0, 3.0, 10.0, 50.0]]).round(3)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
     num_groups: int
@@ -522,15 +576,18 @@ class GroupNorm(ByChannels):
 
 @dataclass(eq=False, repr=False)
 class InstanceNorm2d(RunningNorm, ByChannels):
-    """Normalisation of each channel of each image by itself (Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022).
+    """2-D instance normalisation: each channel of each image by itself.
 
     ``y = weight · (x - mean) / √(var + eps) + bias``, with mean and (biased) variance of each image's channel. Training
-    and evaluation are the same, unless running statistics are kept: these normalise in evaluation.
+    and evaluation are the same, unless running statistics are kept: these normalise in evaluation. Input and output are
+    images (N, num_features, H, W).
 
     Parameters
     ----------
     num_features : int
+        Channels of the images.
     eps : float
+        Added to the variance.
     momentum : float or None
         ``running = (1 - momentum) · running + momentum · new``, where ``new`` is the mean over the batch of the images'
         means, or of their unbiased variances. None for 0, as in PyTorch: the running statistics stay as they are.
@@ -540,6 +597,22 @@ class InstanceNorm2d(RunningNorm, ByChannels):
         Keep running statistics; not by default, as in PyTorch.
     bias : bool
         False for no ``bias`` beside the weight.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if there are other channels, or one pixel alone.
+
+    Notes
+    -----
+    Ulyanov, Vedaldi & Lempitsky 2016 (arXiv:1607.08022).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.InstanceNorm2d(2)]).init().predict([[[[1.0, 3.0]], [[10.0, 50.0]]]]).round(3)
+    array([[[[-1.,  1.]],
+    <BLANKLINE>
+            [[-1.,  1.]]]], dtype=float32)
     """
 
     num_features: int
@@ -652,19 +725,36 @@ class OverLastAxes(WithinSample):
 
 @dataclass(eq=False, repr=False)
 class LayerNorm(OverLastAxes):
-    """Normalisation of each sample over its last axes (Ba, Kiros & Hinton 2016, arXiv:1607.06450).
+    """Layer normalisation: each sample over its last axes.
 
-    Training and evaluation are the same.
+    ``y = weight · (x - mean) / √(var + eps) + bias``. Input and output have the same shape. Training and evaluation are
+    the same.
 
     Parameters
     ----------
     normalized_shape : int or tuple of int
         The sizes of the axes that are normalised over, the last of (N, C, H, W) or (N, features); never the batch.
     eps : float
+        Added to the variance.
     elementwise_affine : bool
-        Learn a ``weight`` of that shape,
+        Learn a ``weight`` of that shape, and a ``bias`` if there is one.
     bias : bool
-        and a ``bias``.
+        False for no ``bias`` beside the weight.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the last axes have other sizes.
+
+    Notes
+    -----
+    Ba, Kiros & Hinton 2016 (arXiv:1607.06450).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.LayerNorm(3)]).init().predict([[1.0, 2.0, 3.0], [10.0, 30.0, 50.0]]).round(3)
+    array([[-1.225,  0.   ,  1.225],
+           [-1.225,  0.   ,  1.225]], dtype=float32)
     """
 
     normalized_shape: Any
@@ -685,9 +775,9 @@ class LayerNorm(OverLastAxes):
 
 @dataclass(eq=False, repr=False)
 class RMSNorm(OverLastAxes):
-    """Division of each sample by its root mean square over the last axes (Zhang & Sennrich 2019, arXiv:1910.07467).
+    """Root mean square normalisation: each sample divided by its root mean square over the last axes.
 
-    ``y = weight · x / √(mean(x²) + eps)``. Training and evaluation are the same.
+    ``y = weight · x / √(mean(x²) + eps)``. Input and output have the same shape. Training and evaluation are the same.
 
     Parameters
     ----------
@@ -698,6 +788,20 @@ class RMSNorm(OverLastAxes):
         numbers have 16 bits, as in PyTorch.
     elementwise_affine : bool
         Learn a ``weight`` of that shape.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the last axes have other sizes.
+
+    Notes
+    -----
+    Zhang & Sennrich 2019 (arXiv:1910.07467).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.RMSNorm(4)]).init().predict([[1.0, 1.0, 1.0, 3.0]]).round(3)
+    array([[0.577, 0.577, 0.577, 1.732]], dtype=float32)
     """
 
     normalized_shape: Any
@@ -723,15 +827,32 @@ class RMSNorm(OverLastAxes):
 
 @dataclass(eq=False, repr=False)
 class LocalResponseNorm(Layer):
-    """Division of each number by those at its place in the nearest channels (Krizhevsky et al. 2012, section 3.3).
+    """Local response normalisation: each number divided by those at its place in the nearest channels.
 
     ``y = x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels, from ``size // 2`` before to
-    ``(size - 1) // 2`` after; those that there are not count as 0. Training and evaluation are the same.
+    ``(size - 1) // 2`` after; those that there are not count as 0. Input and output have the same shape. Training and
+    evaluation are the same.
 
     Parameters
     ----------
     size : int
+        Number of channels.
     alpha, beta, k : float
+        The constants of the formula.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks", section 3.3.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.LocalResponseNorm(2, alpha=1.0)]).init().predict(np.ones((1, 3, 1, 1))).ravel().round(3)
+    array([0.738, 0.595, 0.595], dtype=float32)
     """
 
     size: int

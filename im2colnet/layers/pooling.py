@@ -37,16 +37,31 @@ __all__ = [
 
 @dataclass(eq=False, repr=False)
 class MaxPool2d(Layer):
-    """Largest value of each window; the gradient goes to the first maximum.
+    """2-D max pooling: the largest value of each window; the gradient goes to the first maximum.
+
+    Images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
+    where padding counts both sides.
 
     Parameters
     ----------
-    kernel_size, stride, dilation : int or (height, width)
-        The stride defaults to the kernel.
+    kernel_size, stride : int or (height, width)
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Less than the window (PyTorch: at most half of it); padding never wins.
+        Pixels around the image, less than the window (PyTorch: at most half of it); padding never wins.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
     ceil_mode : bool
-        Round the output's size up.
+        Round the output's size up, so that the last window may reach beyond the padding.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.MaxPool2d(2)]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[[[4., 8.]]]], dtype=float32)
     """
 
     kernel_size: Any
@@ -97,21 +112,35 @@ class MaxPool2d(Layer):
 
 @dataclass(eq=False, repr=False)
 class AvgPool2d(Layer):
-    """Mean of each window; ``count_include_pad`` says whether padding counts in the divisor.
+    """2-D average pooling: the mean of each window.
+
+    Images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
+    where padding counts both sides.
 
     Parameters
     ----------
     kernel_size, stride : int or (height, width)
-        The stride defaults to the kernel.
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Less than the window (PyTorch: at most half of it).
+        Pixels around the image, less than the window (PyTorch: at most half of it).
     ceil_mode : bool
-        Round the output's size up.
+        Round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
+        Whether padding counts in what the sum of a window is divided by.
     divisor_override : int, optional
-        Divide the sum of a window by this number, in place of its pixels' number.
+        Divide the sum of a window by this number, in place of the number of its pixels.
     dilation : int or (height, width)
-        The distance of a window's pixels from each other, which PyTorch's layer does not have.
+        Distance of a window's pixels from each other, which PyTorch's layer does not have.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.AvgPool2d(2)]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[[[2.5, 2. ]]]], dtype=float32)
     """
 
     kernel_size: Any
@@ -161,19 +190,35 @@ class AvgPool2d(Layer):
 
 @dataclass(eq=False, repr=False)
 class LPPool2d(Layer):
-    """``(Σ x^p)^(1/p)`` of each window, p = ``norm_type``: the sum for 1, nearly the maximum for large p (PyTorch's).
+    """2-D power-average pooling, ``(Σ x^p)^(1/p)`` of each window, p = ``norm_type``.
 
-    As PyTorch's, the sum is the mean times the size of the kernel, where a window that ``ceil_mode`` lets reach beyond
-    the image has the mean of what it sees. The gradient ``dy · (x / y)^(p-1)`` is 0 where y is.
+    It is the sum for p = 1, and nearly the maximum for large p. Images (N, C, H, W) to (N, C, OH, OW), as of
+    :class:`AvgPool2d`.
 
     Parameters
     ----------
     norm_type : float
         More than 0; if it is no even number, the pixels should not be negative.
     kernel_size, stride : int or (height, width)
-        The stride defaults to the kernel.
+        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
     ceil_mode : bool
-        Round the output's size up.
+        Round the output's size up, so that the last window may reach beyond the padding.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Notes
+    -----
+    Sermanet, Chintala & LeCun 2012 (arXiv:1204.3968). As PyTorch's, the sum is the mean times the size of the kernel,
+    where a window that ``ceil_mode`` lets reach beyond the image has the mean of what it sees. The gradient
+    ``dy · (x / y)^(p-1)`` is 0 where y is.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.LPPool2d(2, 2)]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]]).round(2)
+    array([[[[5.48, 8.  ]]]], dtype=float32)
     """
 
     norm_type: float
@@ -239,7 +284,19 @@ def raise_to(exponent: float, x: Array, xp: Any) -> Iterator[Call]:
 
 @dataclass(eq=False, repr=False)
 class GlobalAvgPool2d(Layer):
-    """Mean of each channel over the whole image, (N, C, 1, 1): PyTorch's ``AdaptiveAvgPool2d(1)``."""
+    """Global average pooling: the mean of each channel over the whole image.
+
+    Images (N, C, H, W) to (N, C, 1, 1): PyTorch's ``AdaptiveAvgPool2d(1)``.
+
+    Notes
+    -----
+    Lin, Chen & Yan 2013 (arXiv:1312.4400, section 3.2).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.GlobalAvgPool2d()]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[[[2.25]]]], dtype=float32)
+    """
 
     def output_shape(self, x: Shape) -> Shape:
         _, C, _, N = _images(x)
@@ -332,14 +389,29 @@ class Adaptive(Layer):
 
 
 class AdaptiveAvgPool2d(Adaptive):
-    """Average pooling to an output of this size: the windows are as equal as possible, and may overlap by a row.
+    """Adaptive average pooling to an output of a given size.
 
+    Images (N, C, H, W) to (N, C, OH, OW). The windows are as equal as possible, and may overlap by a row or a column.
     With ``output_size=1`` it is :class:`GlobalAvgPool2d`.
 
     Parameters
     ----------
     output_size : int or (height, width)
-        None for an axis leaves it as it is.
+        Size of the output; None for an axis leaves it as it is.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Notes
+    -----
+    Output i is of the pixels from ``floor(i·H / OH)`` to ``ceil((i + 1)·H / OH)``, and of columns likewise.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.AdaptiveAvgPool2d((1, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[[[2.5, 1.5, 2. ]]]], dtype=float32)
     """
 
     def _pooling(self, kernel: tuple[int, int]) -> Layer:
@@ -384,12 +456,28 @@ class AdaptiveAvgPool2d(Adaptive):
 
 
 class AdaptiveMaxPool2d(Adaptive):
-    """Max pooling to an output of this size; the gradient of a window goes to its first maximum.
+    """Adaptive max pooling to an output of a given size; the gradient of a window goes to its first maximum.
+
+    Images (N, C, H, W) to (N, C, OH, OW). The windows are as equal as possible, and may overlap by a row or a column.
 
     Parameters
     ----------
     output_size : int or (height, width)
-        None for an axis leaves it as it is.
+        Size of the output; None for an axis leaves it as it is.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Notes
+    -----
+    Output i is of the pixels from ``floor(i·H / OH)`` to ``ceil((i + 1)·H / OH)``, and of columns likewise.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.AdaptiveMaxPool2d((1, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[[[4., 4., 8.]]]], dtype=float32)
     """
 
     def _pooling(self, kernel: tuple[int, int]) -> Layer:
@@ -429,52 +517,110 @@ class AdaptiveMaxPool2d(Adaptive):
 
 
 class MaxPool1d(OneRow, MaxPool2d):
-    """Largest value of each window of sequences (N, C, L); the gradient goes to the first maximum.
+    """1-D max pooling of sequences: the largest value of each window; the gradient goes to the first maximum.
+
+    Sequences (N, C, L) to (N, C, OL), with OL as OH of :class:`MaxPool2d`.
 
     Parameters
     ----------
-    kernel_size, stride, dilation : int
-        The stride defaults to the kernel.
+    kernel_size, stride : int
+        Length of the window, and its step; the stride is by default the kernel's length.
     padding : int or ((left, right),)
-        Less than the window (PyTorch: at most half of it); padding never wins.
+        Places before and after the sequence, less than the window (PyTorch: at most half of it); padding never wins.
+    dilation : int
+        Distance of a window's places from each other.
     ceil_mode : bool
-        Round the output's length up.
+        Round the output's size up, so that the last window may reach beyond the padding.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.MaxPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    array([[[3., 5.]]], dtype=float32)
     """
 
     band = _same_rows  # the first axis of sequences, (C, L, N), is that of the channels
 
 
 class AvgPool1d(OneRow, AvgPool2d):
-    """Mean of each window of sequences (N, C, L); ``count_include_pad`` says whether padding counts in the divisor.
+    """1-D average pooling of sequences: the mean of each window.
+
+    Sequences (N, C, L) to (N, C, OL), with OL as OH of :class:`AvgPool2d`.
 
     Parameters
     ----------
     kernel_size, stride : int
-        The stride defaults to the kernel.
+        Length of the window, and its step; the stride is by default the kernel's length.
     padding : int or ((left, right),)
-        Less than the window (PyTorch: at most half of it).
-    ceil_mode, count_include_pad, divisor_override, dilation
-        As of :class:`AvgPool2d`.
+        Places before and after the sequence, less than the window (PyTorch: at most half of it).
+    ceil_mode : bool
+        Round the output's size up, so that the last window may reach beyond the padding.
+    count_include_pad : bool
+        Whether padding counts in what the sum of a window is divided by.
+    divisor_override : int, optional
+        Divide the sum of a window by this number, in place of the number of its places.
+    dilation : int
+        Distance of a window's places from each other, which PyTorch's layer does not have.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.AvgPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    array([[[2. , 4.5]]], dtype=float32)
     """
 
     band = _same_rows
 
 
 class AdaptiveAvgPool1d(OneRow, AdaptiveAvgPool2d):
-    """Average pooling of sequences (N, C, L) to this length: the windows are as equal as possible, and may overlap.
+    """Adaptive average pooling of sequences to a given length.
+
+    Sequences (N, C, L) to (N, C, output_size). The windows are as equal as possible, and may overlap by a place.
 
     Parameters
     ----------
     output_size : int
+        Length of the output.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.AdaptiveAvgPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    array([[[3., 6.]]], dtype=float32)
     """
 
 
 class AdaptiveMaxPool1d(OneRow, AdaptiveMaxPool2d):
-    """Max pooling of sequences (N, C, L) to this length; the gradient of a window goes to its first maximum.
+    """Adaptive max pooling of sequences to a given length; the gradient of a window goes to its first maximum.
+
+    Sequences (N, C, L) to (N, C, output_size). The windows are as equal as possible, and may overlap by a place.
 
     Parameters
     ----------
     output_size : int
+        Length of the output.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.AdaptiveMaxPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    array([[[5., 9.]]], dtype=float32)
     """
 
 
@@ -557,12 +703,24 @@ class Reduction(Layer):
 class Sum(Reduction):
     """Sum of each sample's numbers along one axis or several: ``x.sum(dim, keepdim)``.
 
+    The axes are left out of the output's shape, or have length 1.
+
     Parameters
     ----------
     dim : int or sequence of int
         The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
     keepdim : bool
         Whether the axes stay, with the length 1.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or it is the batch.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Sum((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[18.]], dtype=float32)
     """
 
     dim: Any
@@ -591,12 +749,24 @@ class Sum(Reduction):
 class Mean(Sum):
     """Mean of each sample's numbers along one axis or several: ``x.mean(dim, keepdim)``.
 
+    The axes are left out of the output's shape, or have length 1.
+
     Parameters
     ----------
     dim : int or sequence of int
         The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
     keepdim : bool
         Whether the axes stay, with the length 1.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or it is the batch.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Mean((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[2.25]], dtype=float32)
     """
 
     def _divisor(self, x: Shape) -> int:
@@ -607,6 +777,7 @@ class Mean(Sum):
 class Amax(Reduction):
     """Largest of each sample's numbers along one axis or several: ``x.amax(dim, keepdim)``.
 
+    The axes are left out of the output's shape, or have length 1.
     Numbers that are equally large share the gradient, as in PyTorch.
 
     Parameters
@@ -615,6 +786,16 @@ class Amax(Reduction):
         The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
     keepdim : bool
         Whether the axes stay, with the length 1.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or it is the batch.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Amax((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[8.]], dtype=float32)
     """
 
     dim: Any
@@ -645,6 +826,7 @@ class Amax(Reduction):
 class Amin(Amax):
     """Smallest of each sample's numbers along one axis or several: ``x.amin(dim, keepdim)``.
 
+    The axes are left out of the output's shape, or have length 1.
     Numbers that are equally small share the gradient, as in PyTorch.
 
     Parameters
@@ -653,6 +835,16 @@ class Amin(Amax):
         The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
     keepdim : bool
         Whether the axes stay, with the length 1.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or it is the batch.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Amin((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    array([[0.]], dtype=float32)
     """
 
     _best = "min"
