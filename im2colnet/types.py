@@ -39,7 +39,20 @@ def run(calls: Iterable[Call]) -> None:
 
 
 class Spec(NamedTuple):
-    """Shape and element type of an array that does not exist yet."""
+    """Shape and element type of an array that does not exist yet.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        As the library stores arrays: rows (H, C, W, N), features (features, N).
+    dtype : str
+        Name of the element type, such as "float32".
+
+    Examples
+    --------
+    >>> ic.Spec((28, 16, 28, 64), "float32")
+    Spec(shape=(28, 16, 28, 64), dtype='float32')
+    """
 
     shape: Shape
     dtype: str

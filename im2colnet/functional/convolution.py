@@ -231,8 +231,14 @@ def conv2d_input(
         Filters.
     grad_output : Array, (N, F, OH, OW)
         Gradient of the output.
-    stride, padding, dilation, groups
-        As of :func:`conv2d`.
+    stride : int or (height, width)
+        Step of the window, in pixels.
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Zeros around the image.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
+    groups : int
+        Groups of channels that do not see each other.
 
     Returns
     -------
@@ -291,8 +297,14 @@ def conv2d_weight(
         Shape of the weight.
     grad_output : Array, (N, F, OH, OW)
         Gradient of the output.
-    stride, padding, dilation, groups
-        As of :func:`conv2d`.
+    stride : int or (height, width)
+        Step of the window, in pixels.
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        Zeros around the image.
+    dilation : int or (height, width)
+        Distance of a window's pixels from each other.
+    groups : int
+        Groups of channels that do not see each other.
 
     Returns
     -------

@@ -49,14 +49,15 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Array:
-    """``-log softmax(input)[target]``.
+    """Cross-entropy of scores and labels, ``-log softmax(input)[target]``.
 
     Parameters
     ----------
-    input : (N, classes), (N, classes, ...) or (classes,)
-        Scores.
-    target : (N,), (N, ...) or () integers, or probabilities like ``input``
-    weight : (classes,), optional
+    input : Array, (N, classes), (N, classes, ...) or (classes,)
+        Scores (logits).
+    target : array of int, (N,), (N, ...) or (), or array like ``input``
+        Labels from 0 to classes - 1, or how probable each class is.
+    weight : sequence of float, (classes,), optional
         Of each class, in the sum and in what it is divided by.
     ignore_index : int
         A label whose loss is 0, and which does not count in the mean.
@@ -64,6 +65,25 @@ def cross_entropy(
         "none" returns the loss of each label. The mean of no labels is NaN, as in PyTorch.
     label_smoothing : float
         This part of each label is spread evenly over all classes.
+
+    Returns
+    -------
+    Array
+        One number, or one for each label for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        If the arguments do not fit together, or a label is no class.
+
+    See Also
+    --------
+    im2colnet.CrossEntropyLoss : The loss of a training, with its sources.
+
+    Examples
+    --------
+    >>> F.cross_entropy(np.array([[2.0, 0.0, 0.0], [0.0, 0.0, 4.0]]), [0, 2], reduction="none").round(4)
+    array([0.2395, 0.036 ])
     """
     loss = CrossEntropyLoss(_numbers(weight), ignore_index, label_smoothing=label_smoothing)
     return _of_classes(loss, input, target, reduction, backend)
@@ -79,7 +99,40 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Array:
-    """``-input[target]`` for log-probabilities; the arguments are those of :func:`cross_entropy`."""
+    """Negative log-likelihood, ``-input[target]`` for log-probabilities.
+
+    Parameters
+    ----------
+    input : Array, (N, classes), (N, classes, ...) or (classes,)
+        Log-probabilities, as of :func:`log_softmax`.
+    target : array of int, (N,), (N, ...) or ()
+        Labels from 0 to classes - 1.
+    weight : sequence of float, (classes,), optional
+        Of each class, in the sum and in what it is divided by.
+    ignore_index : int
+        A label whose loss is 0, and which does not count in the mean.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each label.
+
+    Returns
+    -------
+    Array
+        One number, or one for each label for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        If the arguments do not fit together, or a label is no class.
+
+    See Also
+    --------
+    im2colnet.NLLLoss : The loss of a training.
+
+    Examples
+    --------
+    >>> F.nll_loss(np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])), [0, 2]).round(4)
+    np.float64(0.4581)
+    """
     return _of_classes(NLLLoss(_numbers(weight), ignore_index), input, target, reduction, backend)
 
 
@@ -94,9 +147,41 @@ def focal_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Array:
-    """``-(1 - p)**gamma · log p`` for the probability p of the label: see :class:`im2colnet.FocalLoss`.
+    """Focal loss, ``-(1 - p)**gamma · log p`` for the probability p of the label: labels that are easy count little.
 
-    The other arguments are those of :func:`cross_entropy`; the mean is divided by the number of labels.
+    Parameters
+    ----------
+    input : Array, (N, classes), (N, classes, ...) or (classes,)
+        Scores (logits).
+    target : array of int, (N,), (N, ...) or ()
+        Labels from 0 to classes - 1.
+    gamma : float
+        0 for the cross-entropy.
+    weight : sequence of float, (classes,), optional
+        Factor of each class.
+    ignore_index : int
+        A label whose loss is 0, and which does not count in the mean.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each label. The mean is divided by the number of labels.
+
+    Returns
+    -------
+    Array
+        One number, or one for each label for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        If the arguments do not fit together, or a label is no class.
+
+    See Also
+    --------
+    im2colnet.FocalLoss : The loss of a training, with its source.
+
+    Examples
+    --------
+    >>> F.focal_loss(np.array([[2.0, 0.0, 0.0], [0.0, 0.0, 4.0]]), [0, 2], reduction="none").round(4)
+    array([0.0109, 0.    ])
     """
     return _of_classes(FocalLoss(gamma, _numbers(weight), ignore_index), input, target, reduction, backend)
 
@@ -111,16 +196,40 @@ def dice_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Array:
-    """One less the overlap of the regions of each class: see :class:`im2colnet.DiceLoss`.
+    """Dice loss, one less the overlap of the regions of each class.
 
     Parameters
     ----------
-    input : (N, classes, H, W) or (N, classes)
-    target : (N, H, W) or (N,) integers
+    input : Array, (N, classes, H, W) or (N, classes)
+        Scores (logits).
+    target : array of int, (N, H, W) or (N,)
+        Labels from 0 to classes - 1.
     smooth : float
+        Added to the numerator and the denominator of the overlap.
     ignore_index : int
+        A label of pixels that do not count.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each sample.
+
+    Returns
+    -------
+    Array
+        One number, or one for each sample for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        If the arguments do not fit together, or a label is no class.
+
+    See Also
+    --------
+    im2colnet.DiceLoss : The loss of a training, with its formula and its source.
+
+    Examples
+    --------
+    >>> scores = np.array([[[[9.0, -9.0]], [[-9.0, 9.0]]]])
+    >>> F.dice_loss(scores, [[[0, 1]]]).round(3), F.dice_loss(scores, [[[1, 0]]]).round(3)
+    (np.float64(0.0), np.float64(0.667))
     """
     return _of_classes(DiceLoss(smooth, ignore_index), input, target, reduction, backend, each_label=False)
 
@@ -172,15 +281,39 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Array | None = None,
 ) -> Array:
-    """``-[pos_weight · t · log σ(x) + (1 - t) · log(1 - σ(x))]`` for scores x and targets t from 0 to 1.
+    """Binary cross-entropy, ``-[pos_weight · t · log σ(x) + (1 - t) · log(1 - σ(x))]`` of scores x and targets t.
 
     Parameters
     ----------
-    input : Array of any shape
-    target : array like ``input``
-    weight, pos_weight : Array, optional
-        Broadcast to ``input``: the factor of each loss, and that of its first term.
+    input : Array
+        Scores (logits), of any shape.
+    target : array, like ``input``
+        Numbers from 0 to 1.
+    weight : Array, optional
+        Broadcast to ``input``: the factor of each loss.
     reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each number.
+    pos_weight : Array, optional
+        Broadcast to ``input``: the factor of the first term.
+
+    Returns
+    -------
+    Array
+        One number, or one for each number of ``input`` for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.BCEWithLogitsLoss : The loss of a training.
+
+    Examples
+    --------
+    >>> F.binary_cross_entropy_with_logits(np.array([3.0, -3.0]), [1, 1], reduction="none").round(3)
+    array([0.049, 3.049])
     """
     for name, given in {"weight": weight, "pos_weight": pos_weight}.items():
         if given is not None and not _can_be_broadcast(given.shape, input.shape):
@@ -198,33 +331,144 @@ def _can_be_broadcast(shape: Shape, to: Shape) -> bool:
 
 @on_arrays("input")
 def mse_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean") -> Array:
-    """``(input - target)²`` of arrays of one shape.
+    """Squared error, ``(input - target)²``.
 
-    ``reduction`` is "mean", "sum", or "none" for the loss of each number.
+    Parameters
+    ----------
+    input : Array
+        Numbers, of any shape.
+    target : array, like ``input``
+        What they should be.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each number.
+
+    Returns
+    -------
+    Array
+        One number, or one for each number of ``input`` for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.MSELoss : The loss of a training.
+
+    Examples
+    --------
+    >>> F.mse_loss(np.array([1.0, 2.0, 6.0]), [1.0, 1.5, 3.0], reduction="none")
+    array([0.  , 0.25, 9.  ])
     """
     return _of_numbers(MSELoss(), input, target, reduction, backend)
 
 
 @on_arrays("input")
 def l1_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean") -> Array:
-    """``|input - target|`` of arrays of one shape; ``reduction`` is as of :func:`mse_loss`."""
+    """Absolute error, ``|input - target|``.
+
+    Parameters
+    ----------
+    input : Array
+        Numbers, of any shape.
+    target : array, like ``input``
+        What they should be.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each number.
+
+    Returns
+    -------
+    Array
+        One number, or one for each number of ``input`` for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.L1Loss : The loss of a training.
+
+    Examples
+    --------
+    >>> F.l1_loss(np.array([1.0, 2.0, 6.0]), [1.0, 1.5, 3.0], reduction="none")
+    array([0. , 0.5, 3. ])
+    """
     return _of_numbers(L1Loss(), input, target, reduction, backend)
 
 
 @on_arrays("input")
 def smooth_l1_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Array:
-    """``d²/(2 beta)`` of the difference d where |d| is less than ``beta``, ``|d| - beta/2`` beyond.
+    """Smooth L1 loss of the difference d: ``d²/(2 beta)`` where |d| is below ``beta``, ``|d| - beta/2`` beyond.
 
-    ``reduction`` is as of :func:`mse_loss`.
+    Parameters
+    ----------
+    input : Array
+        Numbers, of any shape.
+    target : array, like ``input``
+        What they should be.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each number.
+    beta : float
+        Where the parabola ends; 0 for :func:`l1_loss`.
+
+    Returns
+    -------
+    Array
+        One number, or one for each number of ``input`` for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.SmoothL1Loss : The loss of a training.
+
+    Examples
+    --------
+    >>> F.smooth_l1_loss(np.array([1.0, 2.0, 6.0]), [1.0, 1.5, 3.0], reduction="none")
+    array([0.   , 0.125, 2.5  ])
     """
     return _of_numbers(SmoothL1Loss(beta=beta), input, target, reduction, backend)
 
 
 @on_arrays("input")
 def huber_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "mean", delta: float = 1.0) -> Array:
-    """``d²/2`` of the difference d where |d| is at most ``delta``, ``delta · (|d| - delta/2)`` beyond.
+    """Huber loss of the difference d: ``d²/2`` where |d| is at most ``delta``, ``delta · (|d| - delta/2)`` beyond.
 
-    ``reduction`` is as of :func:`mse_loss`.
+    Parameters
+    ----------
+    input : Array
+        Numbers, of any shape.
+    target : array, like ``input``
+        What they should be.
+    reduction : {"mean", "sum", "none"}
+        "none" returns the loss of each number.
+    delta : float
+        Where the parabola ends.
+
+    Returns
+    -------
+    Array
+        One number, or one for each number of ``input`` for "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.HuberLoss : The loss of a training.
+
+    Examples
+    --------
+    >>> F.huber_loss(np.array([1.0, 2.0, 6.0]), [1.0, 1.5, 3.0], reduction="none")
+    array([0.   , 0.125, 2.5  ])
     """
     return _of_numbers(HuberLoss(delta=delta), input, target, reduction, backend)
 

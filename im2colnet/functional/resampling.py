@@ -24,19 +24,41 @@ def interpolate(
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
 ) -> Array:
-    """Images of another size, each pixel taken from the nearest ones of the input.
+    """Images of another size (resizing), each pixel taken from the nearest ones of the input.
 
     Parameters
     ----------
-    input : (N, C, H, W)
+    input : Array, (N, C, H, W)
+        Images.
     size : int or (height, width), optional
+        Size of the result.
     scale_factor : float or (height, width), optional
         In place of ``size``, which is its product with that of the input, rounded down.
     mode : {"nearest", "bilinear", "bicubic"}
+        How a pixel is made of the input's.
     align_corners : bool, optional
         Of "bilinear" and "bicubic": see :class:`im2colnet.Upsample`.
     recompute_scale_factor : bool, optional
         Whether the output's pixels lie evenly over the input, and not ``1 / scale_factor`` of its pixels apart.
+
+    Returns
+    -------
+    Array, (N, C, OH, OW)
+        The images in their new size.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.Upsample : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.interpolate(np.array([[[[0.0, 8.0]]]]), scale_factor=(1, 2), mode="bilinear")
+    array([[[[0., 2., 6., 8.]]]])
     """
     check_rank("input", input, 4, meaning=", (N, C, H, W)")
     check_filled("input", input, input.shape[1:])

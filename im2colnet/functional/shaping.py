@@ -29,7 +29,7 @@ PADDINGS = {"reflect": ReflectionPad2d, "replicate": ReplicationPad2d, "circular
 
 @on_arrays("input")
 def pad(backend: Backend, input: Array, pad: Any, mode: str = "constant", value: float | None = None) -> Array:
-    """Numbers around an array.
+    """Numbers around an array (padding).
 
     Parameters
     ----------
@@ -44,6 +44,21 @@ def pad(backend: Backend, input: Array, pad: Any, mode: str = "constant", value:
         with the image itself.
     value : float, optional
         The number for "constant", by default 0.
+
+    Returns
+    -------
+    Array
+        The padded array.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.pad(np.array([[1.0, 2.0, 3.0]]), (2, 1), mode="reflect")
+    array([[3., 2., 1., 2., 3., 2.]])
     """
     sides = _sides(pad, input.ndim)
     if one_of("mode", mode, "constant", *PADDINGS) == "constant":
@@ -94,9 +109,30 @@ def _padded_with(value: float, backend: Backend, x: Array, sides: list[tuple[int
 
 @on_arrays("input")
 def pixel_shuffle(backend: Backend, input: Array, upscale_factor: int) -> Array:
-    """Channels to pixels: (..., C·r², H, W) to (..., C, H·r, W·r), with r = ``upscale_factor``.
+    """Channels to pixels (sub-pixel convolution): (..., C·r², H, W) to (..., C, H·r, W·r).
 
-    The formula is that of :class:`im2colnet.PixelShuffle`.
+    Parameters
+    ----------
+    input : Array, (..., C·r², H, W)
+        Images.
+    upscale_factor : int
+        The factor r.
+
+    Returns
+    -------
+    Array, (..., C, H·r, W·r)
+        The larger images; the formula is that of :class:`im2colnet.PixelShuffle`.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.pixel_shuffle(np.arange(4.0).reshape(4, 1, 1), 2)
+    array([[[0., 1.],
+            [2., 3.]]])
     """
     layer, images = PixelShuffle(upscale_factor), _as_images(input)
     y = apply_to_samples(layer, images, backend)
@@ -105,7 +141,30 @@ def pixel_shuffle(backend: Backend, input: Array, upscale_factor: int) -> Array:
 
 @on_arrays("input")
 def pixel_unshuffle(backend: Backend, input: Array, downscale_factor: int) -> Array:
-    """Pixels to channels, the inverse of :func:`pixel_shuffle`: (..., C, H·r, W·r) to (..., C·r², H, W)."""
+    """Pixels to channels, the inverse of :func:`pixel_shuffle`: (..., C, H·r, W·r) to (..., C·r², H, W).
+
+    Parameters
+    ----------
+    input : Array, (..., C, H·r, W·r)
+        Images.
+    downscale_factor : int
+        The factor r.
+
+    Returns
+    -------
+    Array, (..., C·r², H, W)
+        The smaller images.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    Examples
+    --------
+    >>> F.pixel_unshuffle(np.arange(4.0).reshape(1, 2, 2), 2).ravel()
+    array([0., 1., 2., 3.])
+    """
     layer, images = PixelUnshuffle(downscale_factor), _as_images(input)
     y = apply_to_samples(layer, images, backend)
     return y.reshape(*input.shape[:-3], *y.shape[1:])
@@ -119,9 +178,33 @@ def _as_images(input: Array) -> Array:
 
 @on_arrays("input")
 def channel_shuffle(backend: Backend, input: Array, groups: int) -> Array:
-    """Channels of (N, C, ...) reordered: the first one of each group, then all second ones.
+    """Channels reordered: the first one of each group, then all second ones.
 
-    ``groups`` must divide the number of channels.
+    Parameters
+    ----------
+    input : Array, (N, C, ...)
+        Images, or whatever else has channels.
+    groups : int
+        Divides the number of channels.
+
+    Returns
+    -------
+    Array
+        Of the shape and type of ``input``.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the arguments do not fit together; the message names them.
+
+    See Also
+    --------
+    im2colnet.ChannelShuffle : The layer, with its source.
+
+    Examples
+    --------
+    >>> F.channel_shuffle(np.arange(6.0).reshape(1, 6, 1), 2).ravel()
+    array([0., 3., 1., 4., 2., 5.])
     """
     if input.ndim < 3:
         raise ShapeError(f"input must have channels and places, (N, C, ...), got shape {input.shape}")

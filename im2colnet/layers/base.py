@@ -35,15 +35,24 @@ Scratch = dict[str, list[Spec]]
 class Parameter(NamedTuple):
     """Shape and initial value of a parameter: uniform in ±bound around ``value``.
 
-    Attributes
+    Parameters
     ----------
     shape : tuple of int
-    bound, value : float
+        As users see it, such as (F, C / groups, KH, KW).
+    bound : float
+        Half the width of the range that the numbers are drawn from.
+    value : float
+        Its middle.
     order : {"filter"} or None
         "filter" for the weight of a convolution, (F, C/G, KH, KW) or (F, C/G, K): it is stored in the order of memory
         that the backend's kernels take. Any other parameter is stored in the order of its shape.
     precise : bool
         Whether it stays float32 where the network computes in 16 bits.
+
+    Examples
+    --------
+    >>> ic.Linear(4, 2).parameters()["weight"]
+    Parameter(shape=(2, 4), bound=0.5, value=0.0, order=None, precise=False)
     """
 
     shape: Shape
@@ -63,16 +72,42 @@ BOUNDS: dict[str, Callable[[int], tuple[float, float]]] = {
 
 @dataclass
 class Needs:
-    """What a layer asks the planner for; the default suits a layer that allocates for itself."""
+    """What a layer asks the planner for; the default suits a layer that allocates for itself.
 
-    input: bool = True  #: backward reads the layer's input
-    output: bool = True  #: backward reads the layer's output
-    inplace: bool = False  #: the output may overwrite the input, and dx may overwrite dy
-    view: bool = False  #: the output is the input reshaped: neither pass is called
-    gradient_passes: bool = False  #: the gradient of each input is that of the output: no backward is called
-    saved: dict[str, Spec] = field(default_factory=dict)  #: kept from forward to backward
-    forward: Scratch = field(default_factory=dict)  #: scratch of the kernels that each pass calls,
-    backward: Scratch = field(default_factory=dict)  #: one after the other, so they share memory
+    Parameters
+    ----------
+    input, output : bool
+        Whether backward reads the layer's input, and its output.
+    inplace : bool
+        Whether the output may overwrite the input, and dx may overwrite dy.
+    view : bool
+        Whether the output is the input reshaped: neither pass is called then.
+    gradient_passes : bool
+        Whether the gradient of each input is that of the output: no backward is called then.
+    saved : dict of str to Spec
+        Arrays that are kept from forward to backward.
+    forward, backward, sums, grad_sums : dict of str to list of Spec
+        Scratch of the kernels that a pass calls, by their names. They are called one after the other, so they share
+        memory.
+
+    See Also
+    --------
+    Layer.needs : Returns it.
+
+    Examples
+    --------
+    >>> ic.Needs(input=False, saved={"mask": ic.Spec((8, 4, 8, 64), "bool")}).saved
+    {'mask': Spec(shape=(8, 4, 8, 64), dtype='bool')}
+    """
+
+    input: bool = True
+    output: bool = True
+    inplace: bool = False
+    view: bool = False
+    gradient_passes: bool = False
+    saved: dict[str, Spec] = field(default_factory=dict)
+    forward: Scratch = field(default_factory=dict)
+    backward: Scratch = field(default_factory=dict)
     sums: Scratch = field(default_factory=dict)
     grad_sums: Scratch = field(default_factory=dict)
 
@@ -84,22 +119,25 @@ class Context:
 
     Attributes
     ----------
-    backend, xp
-        The backend and its array module.
+    backend : Backend
+        What computes.
+    xp : module
+        The array module of the backend.
     training : bool
+        Whether it is a training step.
     activation : str or None
         The elementwise function that follows, which ``forward`` applies too (only layers that ``fuses`` are asked).
-    x, y : Array
-        The layer's input (all of them: ``xs``) and output. ``forward`` writes ``y`` and returns it, or returns an array
-        of its own.
-    dx : Array or None
-        Where ``backward`` writes the gradient of the input and returns it, or it returns an array of its own. None if
-        nobody needs it.
+    xs : tuple of Array
+        The layer's inputs; ``x`` is the first of them.
+    y : Array
+        The layer's output. ``forward`` writes and returns it, or returns an array of its own.
     dxs : list of Array or None
-        The same for each input; a layer with several inputs returns them all, or arrays of its own in their place.
+        Where ``backward`` writes the gradients of the inputs and returns them, or it returns arrays of its own in their
+        place. None where nobody needs one. ``dx`` is the first of them, which a layer of one input returns.
     params, buffers : dict of str to Array
         The layer's parameters and its state.
     saved : dict of str to Array
+        What :class:`Needs` asks for by the same name.
     scratch : dict of str to list of Array
         The scratch of each kernel, by the kernel's name.
     grads : dict of str to Array
@@ -116,6 +154,18 @@ class Context:
         Samples in the whole batch.
     key : tuple of int
         Seeds random numbers: (seed, step, layer, shard).
+
+    Examples
+    --------
+    >>> class Swish(ic.Layer):
+    ...     def forward(self, x, ctx):
+    ...         ctx.gate = 1 / (1 + ctx.xp.exp(-x))
+    ...         return x * ctx.gate
+    ...
+    ...     def backward(self, dy, ctx):
+    ...         return dy * ctx.gate * (1 + ctx.x * (1 - ctx.gate))
+    >>> ic.Sequential([Swish()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    array([[-0.238,  0.   ,  2.858]], dtype=float32)
     """
 
     backend: Backend
@@ -185,19 +235,46 @@ class Layer:
     """Base class of all layers.
 
     A layer of your own needs only ``forward`` and ``backward``, and ``output_shape`` if the shape changes. To be
-    stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name.
+    stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name. Its arrays are as
+    the library stores them: images are rows (H, C, W, N), features (features, N).
+
+    Attributes
+    ----------
+    batch_sums : int
+        How many float64 sums over the whole batch each channel needs in each pass (see :class:`BatchNorm2d`).
+    sums_in_evaluation : bool
+        Whether the layer needs these sums in evaluation too, where its result then depends on the whole batch.
+    step_sums : int
+        How many such sums each channel needs at the end of a training step, for ``finish_step``.
+    fuses : bool
+        Whether ``forward`` applies the elementwise function that follows, where ``ctx.activation`` names one.
+    stateless : bool
+        Whether nothing of the object changes while it works, but what is in the context: then worker processes may do
+        its work. Each class of your own says it for itself; one that does not is watched, and works on threads.
+
+    See Also
+    --------
+    im2colnet.testing.check_layer : Checks a layer of your own: its gradients, and all that it promises.
+
+    Examples
+    --------
+    >>> class Times(ic.Layer):
+    ...     def __init__(self, factor):
+    ...         self.factor = factor
+    ...
+    ...     def forward(self, x, ctx):
+    ...         return self.factor * x
+    ...
+    ...     def backward(self, dy, ctx):
+    ...         return self.factor * dy
+    >>> ic.Sequential([Times(10.0)]).init().predict([[1.0, 2.0]])
+    array([[10., 20.]], dtype=float32)
     """
 
-    #: how many float64 sums over the whole batch each channel needs in each pass (see ``BatchNorm2d``)
     batch_sums: ClassVar[int] = 0
-    #: whether the layer needs these sums in evaluation too, where its result then depends on the whole batch
     sums_in_evaluation: bool = False
-    #: how many float64 sums over the whole batch each channel needs at the end of a training step, for ``finish_step``
     step_sums: int = 0
-    #: whether ``forward`` applies the elementwise function that follows, where ``ctx.activation`` names one
     fuses: ClassVar[bool] = False
-    #: whether nothing of the object changes while it works, but what is in the context: then worker processes may do
-    #: its work. Each class of your own says it for itself; one that does not is watched, and works on threads
     stateless: ClassVar[bool] = True
     #: whether the backward pass leaves out the gradients of parameters in :attr:`skipped`
     skips_frozen: ClassVar[bool] = False
@@ -262,19 +339,65 @@ class Layer:
         return graph.add(self, name, *inputs)
 
     def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters' shapes and initial values, by name."""
+        """Return the parameters' shapes and initial values, by name.
+
+        Returns
+        -------
+        dict of str to Parameter
+            Empty by default.
+        """
         return {}
 
     def state(self) -> dict[str, Parameter]:
-        """Return what is learned without a gradient, such as running statistics."""
+        """Return what is learned without a gradient, such as running statistics.
+
+        Returns
+        -------
+        dict of str to Parameter
+            Empty by default.
+        """
         return {}
 
     def output_shape(self, x: Shape) -> Shape:
-        """Shape of the output for an input of shape ``x``, or a ShapeError that says what is wrong."""
+        """Return the shape of the output; by default it is that of the input.
+
+        Parameters
+        ----------
+        x : tuple of int
+            Shape of the input as the library stores it, (H, C, W, N) or (features, N); of several inputs one after the
+            other.
+
+        Returns
+        -------
+        tuple of int
+            Shape of the output.
+
+        Raises
+        ------
+        ShapeError
+            If the layer does not take such an input; the message says what is wrong.
+        """
         return x
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        """Say which arrays a run must provide."""
+        """Say which arrays a run must provide; by default none, so that the passes allocate for themselves.
+
+        Parameters
+        ----------
+        x, y : tuple of int
+            Shapes of the input and the output.
+        dtype : str
+            Their element type.
+        backend : Backend
+            What computes.
+        training : bool
+            Whether there will be a backward pass.
+
+        Returns
+        -------
+        Needs
+            Which arrays are read, kept, and written.
+        """
         return Needs()
 
     def needs_with_slope(self, x: Shape, y: Shape, dtype: str, backend: Backend, activation: str) -> Needs | None:
@@ -286,7 +409,18 @@ class Layer:
         return None
 
     def flops(self, x: Shape, y: Shape) -> int:
-        """Floating-point operations of a forward pass; a multiply-add counts as two."""
+        """Return the floating-point operations of a forward pass; a multiply-add counts as two.
+
+        Parameters
+        ----------
+        x, y : tuple of int
+            Shapes of the input and the output.
+
+        Returns
+        -------
+        int
+            By default one for each number of the output.
+        """
         return prod(y)
 
     def algorithm(self, x: Shape, y: Shape, dtype: str, backend: Backend) -> Choice:
@@ -361,10 +495,29 @@ class Layer:
         return None
 
     def check_batch(self, x: Shape) -> None:
-        """Raise a ShapeError if a batch of shape ``x`` fits, but has too few samples to train on."""
+        """Raise a ShapeError if a batch fits, but has too few samples to train on.
+
+        Parameters
+        ----------
+        x : tuple of int
+            Shape of the batch.
+        """
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        """Compute the output."""
+        """Compute the output.
+
+        Parameters
+        ----------
+        x : Array
+            The input, which must not be changed; all inputs are ``ctx.xs``.
+        ctx : Context
+            What the run gives.
+
+        Returns
+        -------
+        Array
+            ``ctx.y``, written, or an array of the layer's own.
+        """
         run(self.prepare_forward(x, ctx))
         return ctx.y
 
@@ -372,22 +525,67 @@ class Layer:
         """Return what ``forward`` does as calls that can be made again: they read ``x`` and write ``ctx.y`` each time.
 
         Where the layer's own class defines it, and no ``forward``, a run makes these calls instead.
+
+        Parameters
+        ----------
+        x : Array
+            The input.
+        ctx : Context
+            What the run gives.
+
+        Returns
+        -------
+        iterable of callable
+            Calls without arguments, in their order.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
     def backward(self, dy: Array, ctx: Context) -> Any:
-        """Compute the gradients of the parameters, into ``ctx.grads``, and of the input, or of each input."""
+        """Compute the gradients of the parameters, into ``ctx.grads``, and of the input, or of each input.
+
+        Parameters
+        ----------
+        dy : Array
+            Gradient of the output, which must not be changed.
+        ctx : Context
+            The context that the forward pass had.
+
+        Returns
+        -------
+        Array or list of Array
+            ``ctx.dx``, written, or an array of the layer's own; of several inputs ``ctx.dxs``, or such arrays.
+        """
         run(self.prepare_backward(dy, ctx))
         return ctx.dx if len(ctx.dxs) == 1 else ctx.dxs
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``."""
+        """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``.
+
+        Parameters
+        ----------
+        dy : Array
+            Gradient of the output.
+        ctx : Context
+            The context that the forward pass had.
+
+        Returns
+        -------
+        iterable of callable
+            Calls without arguments, in their order.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
 
     def shard_sums(self, x: Array, ctx: Context) -> None:
         """Write a shard's sums to ``ctx.sums`` (batch_sums, C).
 
         Afterwards ``forward`` finds the sums of the whole batch there, joined by :meth:`join_sums`.
+
+        Parameters
+        ----------
+        x : Array
+            The shard's input.
+        ctx : Context
+            The shard's context.
         """
         raise NotImplementedError(f"{type(self).__name__} has batch_sums: it must define shard_sums(x, ctx)")
 
@@ -402,6 +600,11 @@ class Layer:
             The number of samples in each shard.
         ctx : Context
             The context of one of the shards.
+
+        Returns
+        -------
+        Array
+            The sums, (batch_sums, C).
         """
         joined = parts[0].copy()
         for part in parts[1:]:
@@ -418,11 +621,25 @@ class Layer:
         """
 
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
-        """Write a shard's sums for ``backward`` to ``ctx.sums``, and the parameters' gradients to ``ctx.grads``."""
+        """Write a shard's sums for ``backward`` to ``ctx.sums``, and the parameters' gradients to ``ctx.grads``.
+
+        Parameters
+        ----------
+        dy : Array
+            Gradient of the shard's output.
+        ctx : Context
+            The shard's context.
+        """
         raise NotImplementedError(f"{type(self).__name__} has batch_sums: it must define shard_grad_sums(dy, ctx)")
 
     def finish_step(self, ctx: Context) -> None:
-        """After a training step, once: change the state, such as running statistics."""
+        """After a training step, once: change the state, such as running statistics.
+
+        Parameters
+        ----------
+        ctx : Context
+            The context of one of the shards, with the sums of the whole batch.
+        """
 
 
 def _images(x: Shape) -> tuple[int, int, int, int]:

@@ -183,46 +183,143 @@ def _gradient(
 
 
 class Add(Elementwise):
-    """Sum of two values, such as the branches of a :class:`Residual`. Its gradient passes to both."""
+    """Sum of two values, such as the branches of a :class:`Residual`. Its gradient passes to both.
+
+    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
+    >>> ic.Net(layers | {"y": (ic.Add(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 20.0]])
+    array([[11., 22.]], dtype=float32)
+    """
 
     operation = "add"
 
 
 class Sub(Elementwise):
-    """Difference of two values, the second taken from the first."""
+    """Difference of two values, the second taken from the first.
+
+    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
+    >>> ic.Net(layers | {"y": (ic.Sub(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 20.0]])
+    array([[ -9., -18.]], dtype=float32)
+    """
 
     operation = "sub"
 
 
 class Mul(Elementwise):
-    """Product of two values: ``dx₁ = x₂ · dy`` and ``dx₂ = x₁ · dy``, summed where an axis was broadcast."""
+    """Product of two values: ``dx₁ = x₂ · dy`` and ``dx₂ = x₁ · dy``, summed where an axis was broadcast.
+
+    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
+    >>> ic.Net(layers | {"y": (ic.Mul(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 20.0]])
+    array([[10., 40.]], dtype=float32)
+    """
 
     operation = "mul"
 
 
 class Div(Elementwise):
-    """Quotient of two values, the first divided by the second."""
+    """Quotient of two values, the first divided by the second.
+
+    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
+    >>> ic.Net(layers | {"y": (ic.Div(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 40.0]])
+    array([[0.1 , 0.05]], dtype=float32)
+    """
 
     operation = "div"
 
 
 class Pow(Elementwise):
-    """Power of two values, the first to the second; it is a number where the base is negative only for whole exponents.
+    """Power of two values, the first to the second.
 
-    A base that is 0 gives the exponent no gradient.
+    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+
+    It is a number where the base is negative only for whole exponents. A base that is 0 gives the exponent no gradient.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
+    >>> ic.Net(layers | {"y": (ic.Pow(), "left", "right")}).init().predict([[3.0, 4.0, 2.0, 0.5]])
+    array([[9., 2.]], dtype=float32)
     """
 
     operation = "pow"
 
 
 class Maximum(Elementwise):
-    """The larger of two values; where they are equal each gets half of the gradient, as in PyTorch."""
+    """The larger of two values; where they are equal each gets half of the gradient, as in PyTorch.
+
+    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
+    >>> ic.Net(layers | {"y": (ic.Maximum(), "left", "right")}).init().predict([[1.0, 5.0, 2.0, 4.0]])
+    array([[2., 5.]], dtype=float32)
+    """
 
     operation = "maximum"
 
 
 class Minimum(Elementwise):
-    """The smaller of two values; where they are equal each gets half of the gradient, as in PyTorch."""
+    """The smaller of two values; where they are equal each gets half of the gradient, as in PyTorch.
+
+    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+
+    Raises
+    ------
+    ShapeError
+        When a network is used, if the values' shapes do not fit together.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
+    >>> ic.Net(layers | {"y": (ic.Minimum(), "left", "right")}).init().predict([[1.0, 5.0, 2.0, 4.0]])
+    array([[1., 4.]], dtype=float32)
+    """
 
     operation = "minimum"
 
@@ -233,11 +330,12 @@ class WithConstant(Layer):
 
     The constant belongs to the state, ``constant``: it is saved with the parameters, and training leaves it alone. In
     evaluation mode a convolution before the layer takes over ``+``, ``-``, ``*`` and ``/`` of one number, or of one for
-    each channel.
+    each channel. Input and output have the same shape.
 
     Parameters
     ----------
     operation : {"add", "sub", "mul", "div", "pow", "maximum", "minimum"}
+        The function.
     shape : sequence of int, optional
         Shape of the constant, (C, H, W) or that of any other sample. Axes of length 1 are broadcast, and axes that are
         missing in front are taken as such. None for a number that is no part of the state: ``value``.
@@ -245,6 +343,16 @@ class WithConstant(Layer):
         What the constant is to begin with.
     reverse : bool
         Whether the constant comes first, as in ``constant - x``.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the constant has more axes than a sample.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.WithConstant("sub", None, 10.0, reverse=True)]).init().predict([[1.0, 2.0]])
+    array([[9., 8.]], dtype=float32)
     """
 
     operation: str
@@ -341,10 +449,23 @@ class WithConstant(Layer):
 class Concat(Layer):
     """The values after each other along an axis, by default the channels: PyTorch's ``torch.cat(values, dim)``.
 
+    Values (N, C₁, H, W), (N, C₂, H, W), ... to (N, C₁ + C₂ + ..., H, W). Each gets its part of the gradient.
+
     Parameters
     ----------
     dim : int
         The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+
+    Raises
+    ------
+    ShapeError
+        If the axis is the batch; when a network is used also if the values differ along other axes.
+
+    Examples
+    --------
+    >>> layers = {"left": (ic.Slice(1, 0, 1), "input"), "right": (ic.Slice(1, 1, 3), "input")}
+    >>> ic.Net(layers | {"y": (ic.Concat(), "right", "left")}).init().predict([[1.0, 2.0, 3.0]])
+    array([[2., 3., 1.]], dtype=float32)
     """
 
     dim: int = 1

@@ -110,7 +110,9 @@ def shown_pixels(pixels: Any, n: int) -> Any:
 
 @dataclass(eq=False, repr=False)
 class Upsample(Resampling):
-    """Images of another size, each pixel taken from the nearest ones of the input: PyTorch's ``Upsample``.
+    """Images of another size (upsampling), each pixel taken from the nearest ones of the input: PyTorch's ``Upsample``.
+
+    Images (N, C, H, W) to (N, C, OH, OW), which is ``size``, or ``floor(H · scale_factor)`` and likewise.
 
     Parameters
     ----------
@@ -127,6 +129,11 @@ class Upsample(Resampling):
         Whether the output's pixels lie evenly over the input, as for a ``size``. By default they are
         ``1 / scale_factor`` of its pixels apart, which is not the same if the size of the output was rounded down.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or both a size and a factor are given.
+
     Notes
     -----
     As in PyTorch, the output's pixels lie evenly in any case along an axis whose size stays the same, unless the mode
@@ -134,6 +141,11 @@ class Upsample(Resampling):
 
     All but "nearest" to a size that is a multiple are products with a matrix along each axis, whose rows hold the
     weights of the input's pixels.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Upsample(size=(1, 4), mode="bilinear")]).init().predict([[[[0.0, 8.0]]]])
+    array([[[[0., 2., 6., 8.]]]], dtype=float32)
     """
 
     scale_factor: float | tuple[float, float] | None = None
@@ -256,7 +268,8 @@ COORDINATES: dict[str, Callable[[Any, int, int, float], Any]] = {
 class Resize(Resampling):
     """Images of another size, by one of the many rules that other libraries have: ONNX's ``Resize``.
 
-    For PyTorch's rules use :class:`Upsample`, which is faster where pixels are repeated.
+    Images (N, C, H, W) to (N, C, OH, OW). For PyTorch's rules use :class:`Upsample`, which is faster where pixels are
+    repeated.
 
     Parameters
     ----------
@@ -266,6 +279,7 @@ class Resize(Resampling):
         What the input's size is multiplied by. The size of the output is the product, rounded down, unless ``size`` is
         given too; by default the factor is that of the sizes.
     mode : {"nearest", "linear", "cubic"}
+        How an output pixel is made of the input's.
     coordinates : str
         Where the output's pixels lie: "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners",
         "asymmetric" or "tf_half_pixel_for_nn", ONNX's ``coordinate_transformation_mode``.
@@ -277,6 +291,16 @@ class Resize(Resampling):
         Whether pixels outside of the image have no weight; else they show what its outermost pixels do.
     antialias : bool
         Whether an image that becomes smaller is a mean of all its pixels, each weighted by its distance in the output.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or neither a size nor a factor is given.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Resize((1, 4), mode="linear")]).init().predict([[[[0.0, 8.0]]]])
+    array([[[[0., 2., 6., 8.]]]], dtype=float32)
     """
 
     size: int | tuple[int, int] | None = None

@@ -84,7 +84,13 @@ def reshaped(x: Array, y: Array, *scratch: Array) -> Iterator[Call]:
 
 @dataclass(eq=False, repr=False)
 class Flatten(Reshaping):
-    """Images (N, C, H, W) to features (N, C·H·W)."""
+    """Images to features, (N, C, H, W) to (N, C·H·W), and likewise of any other shape.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Flatten()]).init().predict(np.zeros((5, 3, 4, 4))).shape
+    (5, 48)
+    """
 
     def _reshaped(self, x: Shape) -> Sequence[int]:
         return (prod(x[:-1]),)
@@ -98,6 +104,16 @@ class Reshape(Reshaping):
     ----------
     shape : sequence of int
         The lengths of a sample's axes, without the batch; -1 for one of them is what is left.
+
+    Raises
+    ------
+    ShapeError
+        If the lengths are no such integers; when a network is used also if a sample has another number of numbers.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Reshape((3, -1))]).init().predict(np.zeros((5, 12))).shape
+    (5, 3, 4)
     """
 
     shape: Any
@@ -130,6 +146,16 @@ class Unflatten(Reshaping):
         The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
     unflattened_size : sequence of int
         The lengths of the new axes; -1 for one of them is what is left.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if the axis has another length.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Unflatten(1, (3, 2, 2))]).init().predict(np.zeros((5, 12))).shape
+    (5, 3, 2, 2)
     """
 
     dim: int
@@ -176,7 +202,31 @@ def filled(sizes: Sequence[int], numbers: int) -> tuple[int, ...] | None:
 
 @dataclass(eq=False, repr=False)
 class ZeroPadShortcut(Layer):
-    """Every ``stride``-th pixel, and zeros for the new channels: option A of He et al. 2015 (arXiv:1512.03385)."""
+    """Shortcut without parameters: every ``stride``-th pixel, and zeros for the new channels.
+
+    Images (N, in_channels, H, W) to (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels before and after; there are no fewer after.
+    stride : int
+        Step in pixels, along both axes.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if there are other channels.
+
+    Notes
+    -----
+    He et al. 2015 (arXiv:1512.03385), option A of section 4.1.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ZeroPadShortcut(16, 32, stride=2)]).init().predict(np.ones((1, 16, 8, 8))).shape
+    (1, 32, 4, 4)
+    """
 
     in_channels: int
     out_channels: int
@@ -235,9 +285,29 @@ class Exchange(Layer):
 
 @dataclass(eq=False, repr=False)
 class PixelShuffle(Exchange):
-    """Channels to pixels, (N, C·r², H, W) to (N, C, H·r, W·r), r = ``upscale_factor`` (Shi et al. 2016).
+    """Channels to pixels (sub-pixel convolution), (N, C·r², H, W) to (N, C, H·r, W·r), r = ``upscale_factor``.
 
-    Output pixel (h·r + i, w·r + j) of channel c is input pixel (h, w) of channel c·r² + i·r + j (arXiv:1609.05158).
+    Output pixel (h·r + i, w·r + j) of channel c is input pixel (h, w) of channel c·r² + i·r + j.
+
+    Parameters
+    ----------
+    upscale_factor : int
+        By what height and width are multiplied.
+
+    Raises
+    ------
+    ShapeError
+        If the factor is less than 1; when a network is used also if its square does not divide the channels.
+
+    Notes
+    -----
+    Shi et al. 2016 (arXiv:1609.05158).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.PixelShuffle(2)]).init().predict([[[[1.0]], [[2.0]], [[3.0]], [[4.0]]]])
+    array([[[[1., 2.],
+             [3., 4.]]]], dtype=float32)
     """
 
     upscale_factor: int
@@ -265,9 +335,28 @@ class PixelShuffle(Exchange):
 
 @dataclass(eq=False, repr=False)
 class ChannelShuffle(Exchange):
-    """Channels reordered: the first one of each group, then all second ones (Zhang et al. 2017, arXiv:1707.01083).
+    """Channels reordered: the first one of each group, then all second ones.
 
-    ``groups`` must divide the number of channels.
+    Input and output have the same shape.
+
+    Parameters
+    ----------
+    groups : int
+        Divides the number of channels.
+
+    Raises
+    ------
+    ShapeError
+        If it does not.
+
+    Notes
+    -----
+    Zhang et al. 2017 (arXiv:1707.01083).
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ChannelShuffle(2)]).init().predict(np.arange(6.0).reshape(1, 6, 1, 1)).ravel()
+    array([0., 3., 1., 4., 2., 5.], dtype=float32)
     """
 
     groups: int
@@ -294,6 +383,21 @@ class PixelUnshuffle(Exchange):
     """Pixels to channels, (N, C, H·r, W·r) to (N, C·r², H, W), r = ``downscale_factor``: the opposite of PixelShuffle.
 
     Output pixel (h, w) of channel c·r² + i·r + j is input pixel (h·r + i, w·r + j) of channel c.
+
+    Parameters
+    ----------
+    downscale_factor : int
+        By what height and width are divided.
+
+    Raises
+    ------
+    ShapeError
+        If the factor is less than 1; when a network is used also if it does not divide height and width.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.PixelUnshuffle(2)]).init().predict([[[[1.0, 2.0], [3.0, 4.0]]]]).ravel()
+    array([1., 2., 3., 4.], dtype=float32)
     """
 
     downscale_factor: int
@@ -434,12 +538,24 @@ def _fill_around(x: Array, inside: Mapping[int, slice], value: float) -> Iterato
 
 
 class ZeroPad2d(Filled):
-    """Zeros around the image.
+    """Zeros around the image (zero padding).
+
+    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        A negative number cuts pixels off.
+        Of all sides, or of each. A negative number cuts pixels off.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the padding leaves nothing of the image.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ZeroPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    array([[[[0., 0., 1., 2., 3., 0.]]]], dtype=float32)
     """
 
     value = 0.0
@@ -449,11 +565,24 @@ class ZeroPad2d(Filled):
 class ConstantPad2d(Filled):
     """One number around the image.
 
+    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        A negative number cuts pixels off.
+        Of all sides, or of each. A negative number cuts pixels off.
     value : float
+        The number.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the padding leaves nothing of the image.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ConstantPad2d((2, 1, 0, 0), 9.0)]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    array([[[[9., 9., 1., 2., 3., 9.]]]], dtype=float32)
     """
 
     value: float
@@ -545,10 +674,22 @@ def _one_to_one(places: slice, pixels: slice, length: int) -> Iterator[Part]:
 class ReflectionPad2d(Repeating):
     """The image mirrored at its outermost pixels, which are not repeated.
 
+    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
         Less than the image's width and height. A negative number cuts pixels off.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the padding leaves nothing of the image, or is too wide for it.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ReflectionPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    array([[[[3., 2., 1., 2., 3., 2.]]]], dtype=float32)
     """
 
     def check_axis(self, what: str, sides: Sides, length: int) -> None:
@@ -564,10 +705,22 @@ class ReflectionPad2d(Repeating):
 class ReplicationPad2d(Repeating):
     """The image's outermost pixels repeated.
 
+    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        A negative number cuts pixels off.
+        Of all sides, or of each. A negative number cuts pixels off.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the padding leaves nothing of the image.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.ReplicationPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    array([[[[1., 1., 1., 2., 3., 3.]]]], dtype=float32)
     """
 
     def _around(self, before: int, after: int, kept: slice, length: int) -> tuple[slice, slice]:
@@ -577,10 +730,22 @@ class ReplicationPad2d(Repeating):
 class CircularPad2d(Repeating):
     """The image repeated, as if its last pixel were before the first one: PyTorch's ``CircularPad2d``.
 
+    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
         At most the image's width and height. A negative number cuts pixels off, and what is left is repeated.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the padding leaves nothing of the image, or is too wide for it.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.CircularPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    array([[[[2., 3., 1., 2., 3., 1.]]]], dtype=float32)
     """
 
     def check_axis(self, what: str, sides: Sides, length: int) -> None:
@@ -606,6 +771,8 @@ MODES: dict[str, Callable[[float], Padding]] = {
 class Pad(Layer):
     """Numbers around each sample, along any of its axes.
 
+    Each axis becomes longer by what stands before and after it.
+
     Parameters
     ----------
     padding : sequence of (before, after)
@@ -615,6 +782,16 @@ class Pad(Layer):
         :class:`CircularPad2d` make of images.
     value : float
         The number for "constant".
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the padding leaves nothing of an axis or is too wide for it.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Pad([(1, 2)])]).init().predict([[1.0, 2.0, 3.0]])
+    array([[0., 1., 2., 3., 0., 0.]], dtype=float32)
     """
 
     padding: Any
@@ -684,6 +861,16 @@ class Permute(Reordering):
     ----------
     dims : sequence of int
         All axes, as users see them, in their new order. The first is 0, the batch, which stays where it is.
+
+    Raises
+    ------
+    ShapeError
+        If these are not all axes, each of them once, or the batch does not come first.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Permute((0, 2, 3, 1))]).init().predict(np.zeros((5, 3, 4, 6))).shape
+    (5, 4, 6, 3)
     """
 
     dims: Any
@@ -715,6 +902,16 @@ class Transpose(Reordering):
     ----------
     dim0, dim1 : int
         The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or it is the batch.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Transpose(2, 3)]).init().predict(np.zeros((5, 3, 4, 6))).shape
+    (5, 3, 6, 4)
     """
 
     dim0: int
@@ -746,6 +943,17 @@ class Slice(Layer):
     start, stop : int or None
         Negative numbers count from the end.
     step : int
+        Any number but 0.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range; when a network is used also if nothing is left.
+
+    Examples
+    --------
+    >>> ic.Sequential([ic.Slice(1, -2, None)]).init().predict([[1.0, 2.0, 3.0, 4.0]])
+    array([[3., 4.]], dtype=float32)
     """
 
     dim: int

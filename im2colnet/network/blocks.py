@@ -9,9 +9,10 @@ from im2colnet.network.network import Network
 
 
 class SqueezeExcitation(Network):
-    """Scales each channel by a number that is computed of all channels' means (Hu et al. 2018, arXiv:1709.01507).
+    """Squeeze and excitation: each channel is multiplied by a number that is computed of all channels' means.
 
-    ``y = x · scale_activation(fc2(activation(fc1(mean(x)))))``. It is torchvision's, with its names.
+    ``y = x · scale_activation(fc2(activation(fc1(mean(x)))))``. Input and output are images (N, input_channels, H, W).
+    It is torchvision's, with its names.
 
     Parameters
     ----------
@@ -19,6 +20,16 @@ class SqueezeExcitation(Network):
         Channels of the images, and between the two 1×1 convolutions.
     activation, scale_activation : Layer, optional
         By default :class:`ReLU` and :class:`Sigmoid`.
+
+    Notes
+    -----
+    Hu et al. 2018 (arXiv:1709.01507).
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.SqueezeExcitation(16, 4)]).init()
+    >>> net.predict(np.ones((1, 16, 8, 8))).shape, [*net.parameters()]
+    ((1, 16, 8, 8), ['0.fc1.weight', '0.fc1.bias', '0.fc2.weight', '0.fc2.bias'])
     """
 
     def __init__(
@@ -39,19 +50,40 @@ class SqueezeExcitation(Network):
 
 
 class SeparableConv2d(Network):
-    """A convolution of each channel by itself, then a 1×1 convolution of all (Howard et al. 2017, arXiv:1704.04861).
+    """Depthwise separable convolution: one of each channel by itself, then a 1×1 convolution of all.
 
-    Its parts are ``depthwise`` and ``pointwise``.
+    Its parts are ``depthwise`` and ``pointwise``. Images (N, in_channels, H, W) to (N, out_channels, OH, OW), as of
+    :class:`Conv2d`.
 
     Parameters
     ----------
     in_channels, out_channels : int
-    kernel_size, stride, padding, dilation
-        Those of the first convolution; see :class:`Conv2d`.
+        Channels of the images, and the number of filters of the second convolution.
+    kernel_size, stride : int or (height, width)
+        Those of the first convolution.
+    padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
+        That of the first convolution.
+    dilation : int or (height, width)
+        That of the first convolution.
     depth_multiplier : int
         How many filters there are for each channel in the first convolution.
     bias : bool
         Whether the second convolution has a bias; the first has none, since the second one's holds it.
+
+    Raises
+    ------
+    ShapeError
+        As :class:`Conv2d`.
+
+    Notes
+    -----
+    Howard et al. 2017 (arXiv:1704.04861).
+
+    Examples
+    --------
+    >>> separable, whole = ic.SeparableConv2d(32, 64, 3).init(), ic.Sequential([ic.Conv2d(32, 64, 3)]).init()
+    >>> [sum(p.size for p in net.parameters().values()) for net in (separable, whole)]
+    [2400, 18496]
     """
 
     def __init__(

@@ -22,6 +22,22 @@ class Sequential(Network):
     Parameters
     ----------
     layers : sequence of Layer
+        The layers, which may be networks.
+    *more : Layer
+        Refused: give the layers as a list.
+
+    Raises
+    ------
+    ShapeError
+        If there is no layer, or something is none.
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.Conv2d(1, 4, 3, padding=1), ic.ReLU(), ic.Flatten(), ic.Linear(256, 10)])
+    >>> net.init(seed=0).predict(np.zeros((5, 1, 8, 8))).shape
+    (5, 10)
+    >>> net[0]
+    Conv2d(1, 4, 3, padding=1)
     """
 
     def __init__(self, layers: Sequence[Layer], *more: Layer) -> None:
@@ -59,13 +75,32 @@ class Sequential(Network):
 
 
 class Residual(Network):
-    """``y = body(x) + shortcut(x)`` (He et al. 2015, arXiv:1512.03385); its parts are ``body`` and ``shortcut``.
+    """Residual block, ``y = body(x) + shortcut(x)``; its parts are ``body`` and ``shortcut``.
+
+    Both branches give the same shape.
 
     Parameters
     ----------
     body : Layer
+        The branch that learns; a :class:`Sequential` of several layers.
     shortcut : Layer, optional
         By default the input itself.
+
+    Raises
+    ------
+    ShapeError
+        If a part is no layer; when the network is used also if the branches give different shapes.
+
+    Notes
+    -----
+    He et al. 2015 (arXiv:1512.03385, equation 1).
+
+    Examples
+    --------
+    >>> body = ic.Sequential([ic.Conv2d(8, 8, 3, padding=1), ic.BatchNorm2d(8)])
+    >>> net = ic.Sequential([ic.Residual(body), ic.ReLU()]).init()
+    >>> [*net.parameters()]
+    ['0.body.0.weight', '0.body.0.bias', '0.body.1.weight', '0.body.1.bias']
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
@@ -102,16 +137,6 @@ class ResidualAdd(Add):
 class Net(Network):
     """Any graph of layers, by names.
 
-    >>> import im2colnet as ic
-    >>> net = ic.Net(
-    ...     {
-    ...         "stem": ic.Conv2d(3, 8, 3, padding=1),
-    ...         "left": (ic.Conv2d(8, 8, 3, padding=1), "stem"),
-    ...         "right": (ic.Conv2d(8, 8, 1), "stem"),
-    ...         "join": (ic.Concat(), "left", "right"),
-    ...     }
-    ... )
-
     Parameters
     ----------
     layers : dict of str to Layer or (Layer, str, ...)
@@ -128,6 +153,19 @@ class Net(Network):
     ------
     ShapeError
         If a name is unknown, or nothing reads a layer.
+
+    Examples
+    --------
+    >>> net = ic.Net(
+    ...     {
+    ...         "stem": ic.Conv2d(3, 8, 3, padding=1),
+    ...         "left": (ic.Conv2d(8, 8, 3, padding=1), "stem"),
+    ...         "right": (ic.Conv2d(8, 8, 1), "stem"),
+    ...         "join": (ic.Concat(), "left", "right"),
+    ...     }
+    ... )
+    >>> net.init().predict(np.zeros((1, 3, 8, 8))).shape
+    (1, 16, 8, 8)
     """
 
     def __init__(

@@ -46,9 +46,17 @@ class Network(Layer):
     """Base of all networks: parameters, state, prediction, planning.
 
     A network of your own has its layers as attributes, alone, in lists or in dicts, and a method ``define``, which is
-    called once with a symbolic value:
+    called once with a symbolic value. Its parameters are named after the attributes, as those of a PyTorch module.
 
-    >>> import im2colnet as ic
+    Attributes
+    ----------
+    input_shape : tuple of int or None
+        (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch.
+    inputs : Inputs or None
+        What images it was trained on, kept by ``Trainer.fit`` and in checkpoints.
+
+    Examples
+    --------
     >>> class Block(ic.Network):
     ...     def __init__(self, channels):
     ...         self.conv = ic.Conv2d(channels, channels, 3, padding=1)
@@ -60,9 +68,7 @@ class Network(Layer):
     ['conv.weight', 'conv.bias']
     """
 
-    #: (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch
     input_shape: tuple[int, ...] | None = None
-    #: what images it was trained on, kept by `Trainer.fit` and in checkpoints
     inputs: Inputs | None = None
     _graph: Graph | None = None
     #: what the graph was built of: networks, their attributes, and the layers there
@@ -131,6 +137,16 @@ class Network(Layer):
 
         Layers are called with them, ``self.conv(x)``, and values of equal shapes are added and multiplied. It is called
         once, when the graph is made.
+
+        Parameters
+        ----------
+        *inputs : symbolic value
+            The network's input; of a network within another one its inputs.
+
+        Returns
+        -------
+        symbolic value or tuple
+            What the layers have made of it.
         """
         raise NotImplementedError(f"{type(self).__name__} must have a method define(self, x)")
 
@@ -285,6 +301,7 @@ class Network(Layer):
         seed : int
             The parameters depend on it alone, not on the backend or ``dtype``.
         dtype : {"float32", "float64"}
+            Type of the parameters.
         backend : str or Backend, optional
             Where they live; see :func:`im2colnet.get_backend`.
 
@@ -362,11 +379,23 @@ class Network(Layer):
         return self.held.views(node, flat)
 
     def parameters(self) -> dict[str, Any]:
-        """Return every parameter by name, as an array of the backend (not a copy)."""
+        """Return every parameter by name, as an array of the backend (not a copy).
+
+        Returns
+        -------
+        dict of str to Array
+            By PyTorch's names, such as ``"0.weight"``.
+        """
         return self.held.named()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return parameters and running statistics as NumPy arrays (copies), with PyTorch's names and layouts."""
+        """Return parameters and running statistics as NumPy arrays (copies), with PyTorch's names and layouts.
+
+        Returns
+        -------
+        dict of str to array
+            What :meth:`load_state_dict` takes.
+        """
         return self.held.state_dict()
 
     def check_finite(self) -> None:
@@ -414,7 +443,13 @@ class Network(Layer):
         return report
 
     def state_shapes(self) -> dict[str, Shape]:
-        """Return the shapes of all parameters and running statistics by name, without making them."""
+        """Return the shapes of all parameters and running statistics by name, without making them.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            As users see them, such as (F, C / groups, KH, KW).
+        """
         return state_shapes(self.graph)
 
     def check_state(self, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -497,6 +532,7 @@ class Network(Layer):
             The name of the layer, which is the part before the last dot of its parameters' names, such as ``"fc"`` of
             ``"fc.weight"``. The first column of :meth:`summary` has the names.
         layer : Layer
+            The new layer.
         seed : int
             The new layer's parameters depend on it.
 
@@ -512,9 +548,10 @@ class Network(Layer):
 
         Examples
         --------
-        >>> import im2colnet as ic
-        >>> net = ic.models.resnet18(classes=10).init(seed=0)
-        >>> net = net.replace("fc", ic.Linear(512, 5))
+        >>> net = ic.models.lenet5(classes=10).init(seed=0)
+        >>> last = [*net.parameters()][-1].rpartition(".")[0]
+        >>> net.replace(last, ic.Linear(84, 5)).predict(np.zeros((1, 1, 28, 28))).shape
+        (1, 5)
         """
         if not isinstance(layer, Layer):
             raise ShapeError(f"layer must be a layer such as ic.Linear(512, 10), got {layer!r:.80}")
@@ -592,11 +629,18 @@ class Network(Layer):
         Parameters
         ----------
         batch : int
-        input_shape
+            The number of samples.
+        input_shape : sequence of int, optional
             (C, H, W); by default the one the network was made for, or that of its first batch.
         training : bool
+            Whether it is a training step, or a prediction.
         threads, shard : int, optional
             Workers and samples in a shard; by default as in training.
+
+        Returns
+        -------
+        BatchPlan
+            The plan, which ``im2colnet plan`` prints.
         """
         from im2colnet.parallel import get_num_threads
         from im2colnet.plan import BatchPlan
@@ -621,10 +665,15 @@ class Network(Layer):
 
         Parameters
         ----------
-        input_shape
+        input_shape : sequence of int, optional
             (C, H, W); by default the one the network was made for, or that of its first batch.
-        batch
+        batch : int
             Number of images that shapes, FLOPs and memory are for.
+
+        Returns
+        -------
+        str
+            The table, to be printed.
         """
         from im2colnet.network.summary import summary_text
 
@@ -639,24 +688,26 @@ class Network(Layer):
         return facts | {"normalization": self._normalization and [*map(list, self._normalization)], "scores": scores}
 
     def predict(self, images: Any, scores: bool = False) -> Any:
-        """Apply the network in evaluation mode.
+        """Apply the network in evaluation mode; ``net(images)`` does the same.
 
         Parameters
         ----------
-        images : (N, C, H, W) array
-            uint8 is scaled to [0, 1]; other numbers are taken as they are. Of NumPy, or of the network's backend, or
-            what NumPy can read (lists, PyTorch tensors).
+        images : array, (N, C, H, W)
+            Of uint8, which is scaled to [0, 1], or other numbers, which are taken as they are. Of NumPy, or of the
+            network's backend, or what NumPy can read (lists, PyTorch tensors).
         scores : bool
             Whether to return what a loss is given: the outputs, but of a :class:`Net` with ``scores`` those.
 
         Returns
         -------
-        (N, classes) array
+        array, (N, classes)
             The network's output (logits, where it ends with a linear layer), of the array module of ``images``, or of
             NumPy. A tuple of a network with several outputs.
 
         Raises
         ------
+        ShapeError
+            If the network has no parameters yet, or does not take images of this shape; the message names the layer.
         DataError
             If the images are uint8 and :attr:`inputs` says that the network was trained on numbers of another scale
             than [0, 1]. The range of floating-point images is not compared.
@@ -675,7 +726,7 @@ class Network(Layer):
 
         Parameters
         ----------
-        images : (N, C, H, W) array
+        images : array, (N, C, H, W)
             As for :meth:`predict`.
         layers : str, or sequence of str
             The name of a layer as in :meth:`summary`, or of a network in this one, or several names.
@@ -692,7 +743,6 @@ class Network(Layer):
 
         Examples
         --------
-        >>> import im2colnet as ic
         >>> train, test = ic.datasets.load("digits")
         >>> net = ic.models.notebook(classes=10).init(seed=0)
         >>> net.features(test.images[:5], "0").shape
@@ -790,7 +840,22 @@ class Network(Layer):
         return found
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
-        """Return the mean loss over images, in evaluation mode, and the sums of what the loss counts."""
+        """Return the mean loss over images, in evaluation mode, and the sums of what the loss counts.
+
+        Parameters
+        ----------
+        images : array, (N, C, H, W)
+            As for :meth:`predict`.
+        labels : array
+            What the loss takes: of classes (N,) integers.
+        loss : Loss
+            Such as :class:`CrossEntropyLoss`.
+
+        Returns
+        -------
+        tuple of float
+            The mean loss, then a sum for each of ``loss.metrics``, such as the number of images that were right.
+        """
         return self.evaluated(images, labels, loss, keep=False)[0]
 
     def evaluated(
