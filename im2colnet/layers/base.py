@@ -235,8 +235,8 @@ class Layer:
     """Base class of all layers.
 
     A layer of your own needs only ``forward`` and ``backward``, and ``output_shape`` if the shape changes. To be
-    stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name. Its arrays are as
-    the library stores them: images are rows (H, C, W, N), features (features, N).
+    stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name. Its arrays are
+    as the library stores them: images are rows (H, C, W, N), features (features, N).
 
     Attributes
     ----------

@@ -48,6 +48,11 @@ class Network(Layer):
     A network of your own has its layers as attributes, alone, in lists or in dicts, and a method ``define``, which is
     called once with a symbolic value. Its parameters are named after the attributes, as those of a PyTorch module.
 
+    Parameters
+    ----------
+    *args, **options : any
+        What the constructor of a network of your own takes.
+
     Attributes
     ----------
     input_shape : tuple of int or None
