@@ -587,7 +587,8 @@ def prelu(backend: Backend, input: Array, weight: Array) -> Array:
 
     Examples
     --------
-    >>> F.prelu(np.array([[-2.0, -2.0], [3.0, 3.0]]), np.array([0.1, 0.5]))
+    >>> x = np.array([[-2.0, -2.0], [3.0, 3.0]])
+    >>> F.prelu(x, np.array([0.1, 0.5]))
     array([[-0.2, -1. ],
            [ 3. ,  3. ]])
     """
@@ -625,7 +626,8 @@ def softmax(backend: Backend, input: Array, dim: int) -> Array:
 
     Examples
     --------
-    >>> F.softmax(np.array([[0.0, 1.0, 3.0], [5.0, 5.0, 5.0]]), dim=1).round(3)
+    >>> x = np.array([[0.0, 1.0, 3.0], [5.0, 5.0, 5.0]])
+    >>> F.softmax(x, dim=1).round(3)
     array([[0.042, 0.114, 0.844],
            [0.333, 0.333, 0.333]])
     """

@@ -70,7 +70,8 @@ def conv1d(
 
     Examples
     --------
-    >>> F.conv1d(np.array([[0.0, 1.0, 4.0, 9.0, 16.0]]), np.array([[[-1.0, 1.0]]]))
+    >>> x = np.array([[0.0, 1.0, 4.0, 9.0, 16.0]])
+    >>> F.conv1d(x, np.array([[[-1.0, 1.0]]]))
     array([[1., 3., 5., 7.]])
     """
     check_sequences(input=input)
@@ -127,7 +128,8 @@ def conv_transpose1d(
 
     Examples
     --------
-    >>> F.conv_transpose1d(np.array([[1.0, 10.0]]), np.array([[[1.0, 2.0, 3.0]]]), stride=2)
+    >>> x = np.array([[1.0, 10.0]])
+    >>> F.conv_transpose1d(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2)
     array([[ 1.,  2., 13., 20., 30.]])
     """
     check_sequences(input=input)
@@ -259,7 +261,8 @@ def conv2d_input(
     --------
     How often a 2×2 window reads each pixel of a 3×3 image:
 
-    >>> F.conv2d_input((1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)))
+    >>> ones = np.ones((1, 1, 2, 2))
+    >>> F.conv2d_input((1, 1, 3, 3), ones, ones)
     array([[[[1., 2., 1.],
              [2., 4., 2.],
              [1., 2., 1.]]]])
@@ -391,7 +394,9 @@ def conv_transpose2d(
 
     Examples
     --------
-    >>> F.conv_transpose2d(np.array([[[1.0, 2.0]]]), np.array([[[[1.0, 0.0], [0.0, 1.0]]]]), stride=2)
+    >>> filters = np.eye(2).reshape(1, 1, 2, 2)
+    >>> x = np.array([[[1.0, 2.0]]])
+    >>> F.conv_transpose2d(x, filters, stride=2)
     array([[[1., 0., 2., 0.],
             [0., 1., 0., 2.]]])
     """

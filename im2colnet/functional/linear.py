@@ -37,7 +37,8 @@ def linear(backend: Backend, input: Array, weight: Array, bias: Array | None = N
 
     Examples
     --------
-    >>> F.linear(np.array([[2.0, 3.0], [0.0, 1.0]]), np.array([[1.0, 10.0]]), np.array([0.5]))
+    >>> x = np.array([[2.0, 3.0], [0.0, 1.0]])
+    >>> F.linear(x, np.array([[1.0, 10.0]]), np.array([0.5]))
     array([[32.5],
            [10.5]])
     """

@@ -85,7 +85,8 @@ def batch_norm(
 
     Examples
     --------
-    >>> F.batch_norm(np.array([[1.0, 10.0], [3.0, 50.0]]), None, None, training=True).round(3)
+    >>> x = np.array([[1.0, 10.0], [3.0, 50.0]])
+    >>> F.batch_norm(x, None, None, training=True).round(3)
     array([[-1., -1.],
            [ 1.,  1.]])
     """
@@ -179,7 +180,8 @@ def instance_norm(
 
     Examples
     --------
-    >>> F.instance_norm(np.array([[[1.0, 3.0], [10.0, 50.0]]])).round(3)
+    >>> x = np.array([[[1.0, 3.0], [10.0, 50.0]]])
+    >>> F.instance_norm(x).round(3)
     array([[[-1.,  1.],
             [-1.,  1.]]])
     """
@@ -263,8 +265,8 @@ def layer_norm(
 
     Parameters
     ----------
-    input : Array, (..., *normalized_shape)
-        Anything that ends in these axes.
+    input : Array
+        Its last axes are those of ``normalized_shape``.
     normalized_shape : int or tuple of int
         The sizes of the axes that are normalised over.
     weight, bias : Array, normalized_shape, optional
@@ -288,7 +290,8 @@ def layer_norm(
 
     Examples
     --------
-    >>> F.layer_norm(np.array([[1.0, 2.0, 3.0], [10.0, 30.0, 50.0]]), 3).round(3)
+    >>> x = np.array([[1.0, 2.0, 3.0], [10.0, 30.0, 50.0]])
+    >>> F.layer_norm(x, 3).round(3)
     array([[-1.225,  0.   ,  1.225],
            [-1.225,  0.   ,  1.225]])
     """
@@ -303,8 +306,8 @@ def rms_norm(
 
     Parameters
     ----------
-    input : Array, (..., *normalized_shape)
-        Anything that ends in these axes.
+    input : Array
+        Its last axes are those of ``normalized_shape``.
     normalized_shape : int or tuple of int
         The sizes of the axes that are normalised over.
     weight : Array, normalized_shape, optional
@@ -383,7 +386,8 @@ def local_response_norm(
 
     Examples
     --------
-    >>> F.local_response_norm(np.ones((1, 3, 1)), 2, alpha=1.0).ravel().round(3)
+    >>> x = np.ones((1, 3, 1))
+    >>> F.local_response_norm(x, 2, alpha=1.0).ravel().round(3)
     array([0.738, 0.595, 0.595])
     """
     _channels(input)

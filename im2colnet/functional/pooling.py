@@ -95,7 +95,8 @@ def max_pool2d(
 
     Examples
     --------
-    >>> F.max_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2, return_indices=True)
+    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> F.max_pool2d(x, 2, return_indices=True)
     (array([[[4., 8.]]]), array([[[5, 7]]]))
     """
     check_images(input=input)
@@ -161,7 +162,8 @@ def max_pool2d_input(
 
     Examples
     --------
-    >>> F.max_pool2d_input(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), np.array([[[10.0, 20.0]]]), 2)
+    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> F.max_pool2d_input(x, np.array([[[10.0, 20.0]]]), 2)
     array([[[ 0.,  0.,  0.,  0.],
             [ 0., 10.,  0., 20.]]])
     """
@@ -213,7 +215,8 @@ def max_unpool2d(
 
     Examples
     --------
-    >>> largest, places = F.max_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2, return_indices=True)
+    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> largest, places = F.max_pool2d(x, 2, return_indices=True)
     >>> F.max_unpool2d(largest, places, 2)
     array([[[0., 0., 0., 0.],
             [0., 4., 0., 8.]]])
@@ -285,7 +288,8 @@ def avg_pool2d(
 
     Examples
     --------
-    >>> F.avg_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2)
+    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> F.avg_pool2d(x, 2)
     array([[[2.5, 2. ]]])
     """
     check_images(input=input)
@@ -386,7 +390,8 @@ def adaptive_avg_pool2d(backend: Backend, input: Array, output_size: Any) -> Arr
 
     Examples
     --------
-    >>> F.adaptive_avg_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), (1, 3))
+    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> F.adaptive_avg_pool2d(x, (1, 3))
     array([[[2.5, 1.5, 2. ]]])
     """
     check_images(input=input)
@@ -419,7 +424,8 @@ def adaptive_max_pool2d(backend: Backend, input: Array, output_size: Any, return
 
     Examples
     --------
-    >>> F.adaptive_max_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), (1, 3))
+    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> F.adaptive_max_pool2d(x, (1, 3))
     array([[[4., 4., 8.]]])
     """
     check_images(input=input)
@@ -481,7 +487,8 @@ def lp_pool2d(
 
     Examples
     --------
-    >>> F.lp_pool2d(np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]), 2, 2).round(2)
+    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> F.lp_pool2d(x, 2, 2).round(2)
     array([[[5.48, 8.  ]]])
     """
     check_images(input=input)
@@ -597,7 +604,8 @@ def adaptive_avg_pool1d(backend: Backend, input: Array, output_size: Any) -> Arr
 
     Examples
     --------
-    >>> F.adaptive_avg_pool1d(np.array([[1.0, 3.0, 5.0, 4.0, 9.0]]), 2)
+    >>> x = np.array([[1.0, 3.0, 5.0, 4.0, 9.0]])
+    >>> F.adaptive_avg_pool1d(x, 2)
     array([[3., 6.]])
     """
     return _of_sequences(AdaptiveAvgPool1d(output_size), input, backend)
@@ -626,7 +634,8 @@ def adaptive_max_pool1d(backend: Backend, input: Array, output_size: Any) -> Arr
 
     Examples
     --------
-    >>> F.adaptive_max_pool1d(np.array([[1.0, 3.0, 5.0, 4.0, 9.0]]), 2)
+    >>> x = np.array([[1.0, 3.0, 5.0, 4.0, 9.0]])
+    >>> F.adaptive_max_pool1d(x, 2)
     array([[5., 9.]])
     """
     return _of_sequences(AdaptiveMaxPool1d(output_size), input, backend)

@@ -57,7 +57,8 @@ def interpolate(
 
     Examples
     --------
-    >>> F.interpolate(np.array([[[[0.0, 8.0]]]]), scale_factor=(1, 2), mode="bilinear")
+    >>> x = np.array([[[[0.0, 8.0]]]])
+    >>> F.interpolate(x, scale_factor=(1, 2), mode="bilinear")
     array([[[[0., 2., 6., 8.]]]])
     """
     check_rank("input", input, 4, meaning=", (N, C, H, W)")

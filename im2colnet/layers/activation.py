@@ -112,7 +112,8 @@ class ReLU(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ReLU()]).init().predict([[-2.0, 0.0, 3.0]])
+    >>> net = ic.Sequential([ic.ReLU()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]])
     array([[0., 0., 3.]], dtype=float32)
     """
 
@@ -139,7 +140,8 @@ class LeakyReLU(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.LeakyReLU(0.1)]).init().predict([[-2.0, 0.0, 3.0]])
+    >>> net = ic.Sequential([ic.LeakyReLU(0.1)]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]])
     array([[-0.2,  0. ,  3. ]], dtype=float32)
     """
 
@@ -156,7 +158,8 @@ class Sigmoid(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Sigmoid()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.Sigmoid()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[0.119, 0.5  , 0.953]], dtype=float32)
     """
 
@@ -168,7 +171,8 @@ class Tanh(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Tanh()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.Tanh()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.964,  0.   ,  0.995]], dtype=float32)
     """
 
@@ -184,7 +188,8 @@ class SiLU(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.SiLU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.SiLU()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.238,  0.   ,  2.858]], dtype=float32)
     """
 
@@ -211,7 +216,8 @@ class ELU(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ELU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.ELU()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.865,  0.   ,  3.   ]], dtype=float32)
     """
 
@@ -232,7 +238,8 @@ class SELU(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.SELU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.SELU()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-1.52 ,  0.   ,  3.152]], dtype=float32)
     """
 
@@ -259,7 +266,8 @@ class CELU(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.CELU(0.5)]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.CELU(0.5)]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.491,  0.   ,  3.   ]], dtype=float32)
     """
 
@@ -291,7 +299,8 @@ class GELU(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.GELU()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.GELU()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.046,  0.   ,  2.996]], dtype=float32)
     """
 
@@ -311,7 +320,8 @@ class Mish(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Mish()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.Mish()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.253,  0.   ,  2.987]], dtype=float32)
     """
 
@@ -340,7 +350,8 @@ class Softplus(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Softplus()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.Softplus()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[0.127, 0.693, 3.049]], dtype=float32)
     """
 
@@ -363,7 +374,8 @@ class Softsign(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Softsign()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.Softsign()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.667,  0.   ,  0.75 ]], dtype=float32)
     """
 
@@ -375,7 +387,8 @@ class LogSigmoid(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.LogSigmoid()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.LogSigmoid()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-2.127, -0.693, -0.049]], dtype=float32)
     """
 
@@ -398,7 +411,8 @@ class Hardtanh(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Hardtanh()]).init().predict([[-2.0, 0.5, 3.0]])
+    >>> net = ic.Sequential([ic.Hardtanh()]).init()
+    >>> net.predict([[-2.0, 0.5, 3.0]])
     array([[-1. ,  0.5,  1. ]], dtype=float32)
     """
 
@@ -422,7 +436,8 @@ class ReLU6(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ReLU6()]).init().predict([[-2.0, 3.0, 8.0]])
+    >>> net = ic.Sequential([ic.ReLU6()]).init()
+    >>> net.predict([[-2.0, 3.0, 8.0]])
     array([[0., 3., 6.]], dtype=float32)
     """
 
@@ -438,7 +453,8 @@ class Hardsigmoid(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Hardsigmoid()]).init().predict([[-4.0, 0.0, 1.5]])
+    >>> net = ic.Sequential([ic.Hardsigmoid()]).init()
+    >>> net.predict([[-4.0, 0.0, 1.5]])
     array([[0.  , 0.5 , 0.75]], dtype=float32)
     """
 
@@ -454,7 +470,8 @@ class Hardswish(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Hardswish()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.Hardswish()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.333,  0.   ,  3.   ]], dtype=float32)
     """
 
@@ -479,7 +496,8 @@ class Threshold(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Threshold(1.0, -5.0)]).init().predict([[-2.0, 1.0, 3.0]])
+    >>> net = ic.Sequential([ic.Threshold(1.0, -5.0)]).init()
+    >>> net.predict([[-2.0, 1.0, 3.0]])
     array([[-5., -5.,  3.]], dtype=float32)
     """
 
@@ -498,7 +516,8 @@ class Exp(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Exp()]).init().predict([[-1.0, 0.0, 1.0]]).round(3)
+    >>> net = ic.Sequential([ic.Exp()]).init()
+    >>> net.predict([[-1.0, 0.0, 1.0]]).round(3)
     array([[0.368, 1.   , 2.718]], dtype=float32)
     """
 
@@ -510,7 +529,8 @@ class Log(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Log()]).init().predict([[0.5, 1.0, 2.0]]).round(3)
+    >>> net = ic.Sequential([ic.Log()]).init()
+    >>> net.predict([[0.5, 1.0, 2.0]]).round(3)
     array([[-0.693,  0.   ,  0.693]], dtype=float32)
     """
 
@@ -522,7 +542,8 @@ class Sqrt(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Sqrt()]).init().predict([[0.0, 2.25, 9.0]])
+    >>> net = ic.Sequential([ic.Sqrt()]).init()
+    >>> net.predict([[0.0, 2.25, 9.0]])
     array([[0. , 1.5, 3. ]], dtype=float32)
     """
 
@@ -534,7 +555,8 @@ class Abs(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Abs()]).init().predict([[-2.0, 0.0, 3.0]])
+    >>> net = ic.Sequential([ic.Abs()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]])
     array([[2., 0., 3.]], dtype=float32)
     """
 
@@ -546,7 +568,8 @@ class Neg(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Neg()]).init().predict([[-2.0, 1.0, 3.0]])
+    >>> net = ic.Sequential([ic.Neg()]).init()
+    >>> net.predict([[-2.0, 1.0, 3.0]])
     array([[ 2., -1., -3.]], dtype=float32)
     """
 
@@ -558,7 +581,8 @@ class Reciprocal(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Reciprocal()]).init().predict([[-2.0, 1.0, 4.0]])
+    >>> net = ic.Sequential([ic.Reciprocal()]).init()
+    >>> net.predict([[-2.0, 1.0, 4.0]])
     array([[-0.5 ,  1.  ,  0.25]], dtype=float32)
     """
 
@@ -570,7 +594,8 @@ class Square(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Square()]).init().predict([[-2.0, 0.0, 3.0]])
+    >>> net = ic.Sequential([ic.Square()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]])
     array([[4., 0., 9.]], dtype=float32)
     """
 
@@ -582,7 +607,8 @@ class Erf(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Erf()]).init().predict([[-1.0, 0.0, 2.0]]).round(3)
+    >>> net = ic.Sequential([ic.Erf()]).init()
+    >>> net.predict([[-1.0, 0.0, 2.0]]).round(3)
     array([[-0.843,  0.   ,  0.995]], dtype=float32)
     """
 
@@ -594,7 +620,8 @@ class Sin(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Sin()]).init().predict([[-np.pi / 2, 0.0, np.pi / 6]]).round(3)
+    >>> net = ic.Sequential([ic.Sin()]).init()
+    >>> net.predict([[-np.pi / 2, 0.0, np.pi / 6]]).round(3)
     array([[-1. ,  0. ,  0.5]], dtype=float32)
     """
 
@@ -606,7 +633,8 @@ class Cos(Activation):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Cos()]).init().predict([[-np.pi, 0.0, np.pi / 3]]).round(3)
+    >>> net = ic.Sequential([ic.Cos()]).init()
+    >>> net.predict([[-np.pi, 0.0, np.pi / 3]]).round(3)
     array([[-1. ,  1. ,  0.5]], dtype=float32)
     """
 
@@ -647,7 +675,8 @@ class Softmax(AlongAxis):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Softmax(dim=1)]).init().predict([[0.0, 1.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.Softmax(dim=1)]).init()
+    >>> net.predict([[0.0, 1.0, 3.0]]).round(3)
     array([[0.042, 0.114, 0.844]], dtype=float32)
     """
 
@@ -705,7 +734,8 @@ class LogSoftmax(AlongAxis):
 
     Examples
     --------
-    >>> ic.Sequential([ic.LogSoftmax(dim=1)]).init().predict([[0.0, 1.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.LogSoftmax(dim=1)]).init()
+    >>> net.predict([[0.0, 1.0, 3.0]]).round(3)
     array([[-3.17, -2.17, -0.17]], dtype=float32)
     """
 
@@ -766,7 +796,8 @@ class GLU(AlongAxis):
 
     Examples
     --------
-    >>> ic.Sequential([ic.GLU()]).init().predict([[1.0, 2.0, 0.0, 100.0]])
+    >>> net = ic.Sequential([ic.GLU()]).init()
+    >>> net.predict([[1.0, 2.0, 0.0, 100.0]])
     array([[0.5, 2. ]], dtype=float32)
     """
 
@@ -853,7 +884,8 @@ class PReLU(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.PReLU()]).init().predict([[-2.0, 0.0, 3.0]])
+    >>> net = ic.Sequential([ic.PReLU()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]])
     array([[-0.5,  0. ,  3. ]], dtype=float32)
     """
 

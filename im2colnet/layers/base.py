@@ -96,7 +96,8 @@ class Needs:
 
     Examples
     --------
-    >>> ic.Needs(input=False, saved={"mask": ic.Spec((8, 4, 8, 64), "bool")}).saved
+    >>> mask = ic.Spec((8, 4, 8, 64), "bool")
+    >>> ic.Needs(input=False, saved={"mask": mask}).saved
     {'mask': Spec(shape=(8, 4, 8, 64), dtype='bool')}
     """
 
@@ -164,7 +165,8 @@ class Context:
     ...
     ...     def backward(self, dy, ctx):
     ...         return dy * ctx.gate * (1 + ctx.x * (1 - ctx.gate))
-    >>> ic.Sequential([Swish()]).init().predict([[-2.0, 0.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([Swish()]).init()
+    >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.238,  0.   ,  2.858]], dtype=float32)
     """
 
@@ -267,7 +269,8 @@ class Layer:
     ...
     ...     def backward(self, dy, ctx):
     ...         return self.factor * dy
-    >>> ic.Sequential([Times(10.0)]).init().predict([[1.0, 2.0]])
+    >>> net = ic.Sequential([Times(10.0)]).init()
+    >>> net.predict([[1.0, 2.0]])
     array([[10., 20.]], dtype=float32)
     """
 

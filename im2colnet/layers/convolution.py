@@ -140,10 +140,11 @@ class Conv2d(Filters):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Conv2d(3, 8, 3, stride=2, padding=1)]).init()
+    >>> conv = ic.Conv2d(3, 8, 3, stride=2, padding=1)
+    >>> net = ic.Sequential([conv]).init()
     >>> net.predict(np.zeros((1, 3, 32, 32))).shape
     (1, 8, 16, 16)
-    >>> {name: weight.shape for name, weight in net.parameters().items()}
+    >>> {name: p.shape for name, p in net.parameters().items()}
     {'0.weight': (8, 3, 3, 3), '0.bias': (8,)}
     """
 
@@ -374,7 +375,9 @@ class ConvTranspose2d(Filters):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ConvTranspose2d(8, 3, 2, stride=2)]).init().predict(np.zeros((1, 8, 16, 16))).shape
+    >>> up = ic.ConvTranspose2d(8, 3, 2, stride=2)
+    >>> net = ic.Sequential([up]).init()
+    >>> net.predict(np.zeros((1, 8, 16, 16))).shape
     (1, 3, 32, 32)
     """
 
@@ -530,7 +533,8 @@ class Conv1d(FiltersOfOneRow, Conv2d):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Conv1d(2, 4, 5, padding="same")]).init().predict(np.zeros((1, 2, 100))).shape
+    >>> net = ic.Sequential([ic.Conv1d(2, 4, 5, padding="same")]).init()
+    >>> net.predict(np.zeros((1, 2, 100))).shape
     (1, 4, 100)
     """
 
@@ -582,7 +586,9 @@ class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ConvTranspose1d(4, 2, 4, stride=2, padding=1)]).init().predict(np.zeros((1, 4, 50))).shape
+    >>> up = ic.ConvTranspose1d(4, 2, 4, stride=2, padding=1)
+    >>> net = ic.Sequential([up]).init()
+    >>> net.predict(np.zeros((1, 4, 50))).shape
     (1, 2, 100)
     """
 

@@ -38,7 +38,8 @@ class Dropout(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Dropout(0.5)]).init().predict([[1.0, 2.0]])
+    >>> net = ic.Sequential([ic.Dropout(0.5)]).init()
+    >>> net.predict([[1.0, 2.0]])
     array([[1., 2.]], dtype=float32)
     """
 
@@ -101,7 +102,8 @@ class Dropout2d(Dropout):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Dropout2d(0.5)]).init().predict([[[[1.0, 2.0]]]])
+    >>> net = ic.Sequential([ic.Dropout2d(0.5)]).init()
+    >>> net.predict([[[[1.0, 2.0]]]])
     array([[[[1., 2.]]]], dtype=float32)
     """
 
@@ -138,8 +140,10 @@ class StochasticDepth(Dropout):
 
     Examples
     --------
-    >>> body = ic.Sequential([ic.Conv2d(8, 8, 3, padding=1), ic.StochasticDepth(0.2)])
-    >>> ic.Sequential([ic.Residual(body), ic.ReLU()]).init().predict(np.zeros((1, 8, 4, 4))).shape
+    >>> conv = ic.Conv2d(8, 8, 3, padding=1)
+    >>> body = ic.Sequential([conv, ic.StochasticDepth(0.2)])
+    >>> net = ic.Sequential([ic.Residual(body)]).init()
+    >>> net.predict(np.zeros((1, 8, 4, 4))).shape
     (1, 8, 4, 4)
     """
 

@@ -45,7 +45,8 @@ class Linear(Layer):
     Examples
     --------
     >>> net = ic.Sequential([ic.Linear(2, 1)])
-    >>> report = net.load_state_dict({"0.weight": [[1.0, 10.0]], "0.bias": [0.5]})
+    >>> state = {"0.weight": [[1.0, 10.0]], "0.bias": [0.5]}
+    >>> report = net.load_state_dict(state)
     >>> net.predict([[2.0, 3.0], [0.0, 1.0]])
     array([[32.5],
            [10.5]], dtype=float32)
@@ -136,8 +137,9 @@ class MatMul(Layer):
     --------
     Each matrix times its transpose:
 
-    >>> layers = {"t": (ic.Transpose(1, 2), "input"), "product": (ic.MatMul(), "input", "t")}
-    >>> ic.Net(layers).init().predict([[[1.0, 0.0, 2.0], [0.0, 3.0, 1.0]]])
+    >>> layers = {"t": ic.Transpose(1, 2), "y": (ic.MatMul(), "input", "t")}
+    >>> net = ic.Net(layers).init()
+    >>> net.predict([[[1.0, 0.0, 2.0], [0.0, 3.0, 1.0]]])
     array([[[ 5.,  2.],
             [ 2., 10.]]], dtype=float32)
     """

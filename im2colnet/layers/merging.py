@@ -194,9 +194,9 @@ class Add(Elementwise):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
-    >>> ic.Net(layers | {"y": (ic.Add(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 20.0]])
-    array([[11., 22.]], dtype=float32)
+    >>> layers = {"r": ic.ReLU(), "y": (ic.Add(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    array([[-2.,  8.]], dtype=float32)
     """
 
     operation = "add"
@@ -214,9 +214,9 @@ class Sub(Elementwise):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
-    >>> ic.Net(layers | {"y": (ic.Sub(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 20.0]])
-    array([[ -9., -18.]], dtype=float32)
+    >>> layers = {"r": ic.ReLU(), "y": (ic.Sub(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    array([[-2.,  0.]], dtype=float32)
     """
 
     operation = "sub"
@@ -234,9 +234,9 @@ class Mul(Elementwise):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
-    >>> ic.Net(layers | {"y": (ic.Mul(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 20.0]])
-    array([[10., 40.]], dtype=float32)
+    >>> layers = {"r": ic.Square(), "y": (ic.Mul(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    array([[-8., 64.]], dtype=float32)
     """
 
     operation = "mul"
@@ -254,9 +254,9 @@ class Div(Elementwise):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
-    >>> ic.Net(layers | {"y": (ic.Div(), "left", "right")}).init().predict([[1.0, 2.0, 10.0, 40.0]])
-    array([[0.1 , 0.05]], dtype=float32)
+    >>> layers = {"r": ic.Square(), "y": (ic.Div(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    array([[-0.5 ,  0.25]], dtype=float32)
     """
 
     operation = "div"
@@ -276,9 +276,9 @@ class Pow(Elementwise):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
-    >>> ic.Net(layers | {"y": (ic.Pow(), "left", "right")}).init().predict([[3.0, 4.0, 2.0, 0.5]])
-    array([[9., 2.]], dtype=float32)
+    >>> layers = {"r": ic.Abs(), "y": (ic.Pow(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    array([[  4., 256.]], dtype=float32)
     """
 
     operation = "pow"
@@ -296,9 +296,9 @@ class Maximum(Elementwise):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
-    >>> ic.Net(layers | {"y": (ic.Maximum(), "left", "right")}).init().predict([[1.0, 5.0, 2.0, 4.0]])
-    array([[2., 5.]], dtype=float32)
+    >>> layers = {"r": ic.Neg(), "y": (ic.Maximum(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    array([[2., 4.]], dtype=float32)
     """
 
     operation = "maximum"
@@ -316,9 +316,9 @@ class Minimum(Elementwise):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 2), "input"), "right": (ic.Slice(1, 2, 4), "input")}
-    >>> ic.Net(layers | {"y": (ic.Minimum(), "left", "right")}).init().predict([[1.0, 5.0, 2.0, 4.0]])
-    array([[1., 4.]], dtype=float32)
+    >>> layers = {"r": ic.Neg(), "y": (ic.Minimum(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    array([[-2., -4.]], dtype=float32)
     """
 
     operation = "minimum"
@@ -351,7 +351,9 @@ class WithConstant(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.WithConstant("sub", None, 10.0, reverse=True)]).init().predict([[1.0, 2.0]])
+    >>> layer = ic.WithConstant("sub", None, 10.0, reverse=True)
+    >>> net = ic.Sequential([layer]).init()
+    >>> net.predict([[1.0, 2.0]])
     array([[9., 8.]], dtype=float32)
     """
 
@@ -463,9 +465,9 @@ class Concat(Layer):
 
     Examples
     --------
-    >>> layers = {"left": (ic.Slice(1, 0, 1), "input"), "right": (ic.Slice(1, 1, 3), "input")}
-    >>> ic.Net(layers | {"y": (ic.Concat(), "right", "left")}).init().predict([[1.0, 2.0, 3.0]])
-    array([[2., 3., 1.]], dtype=float32)
+    >>> layers = {"r": ic.Neg(), "y": (ic.Concat(), "input", "r")}
+    >>> ic.Net(layers).init().predict([[1.0, 2.0]])
+    array([[ 1.,  2., -1., -2.]], dtype=float32)
     """
 
     dim: int = 1

@@ -380,7 +380,8 @@ class BatchNorm1d(BatchNorm):
     Examples
     --------
     >>> net = ic.Sequential([ic.BatchNorm1d(2)]).init()
-    >>> report = net.load_state_dict(net.state_dict() | {"0.running_mean": [1.0, 10.0], "0.running_var": [4.0, 100.0]})
+    >>> new = {"0.running_mean": [1.0, 10.0], "0.running_var": [4.0, 100.0]}
+    >>> report = net.load_state_dict(net.state_dict() | new)
     >>> net.predict([[3.0, 10.0], [1.0, 30.0]]).round(3)
     array([[1., 0.],
            [0., 2.]], dtype=float32)
@@ -543,7 +544,8 @@ class GroupNorm(ByChannels):
 
     Examples
     --------
-    >>> ic.Sequential([ic.GroupNorm(2, 4)]).init().predict([[1.0, 3.0, 10.0, 50.0]]).round(3)
+    >>> net = ic.Sequential([ic.GroupNorm(2, 4)]).init()
+    >>> net.predict([[1.0, 3.0, 10.0, 50.0]]).round(3)
     array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
@@ -609,7 +611,8 @@ class InstanceNorm2d(RunningNorm, ByChannels):
 
     Examples
     --------
-    >>> ic.Sequential([ic.InstanceNorm2d(2)]).init().predict([[[[1.0, 3.0]], [[10.0, 50.0]]]]).ravel().round(3)
+    >>> net = ic.Sequential([ic.InstanceNorm2d(2)]).init()
+    >>> net.predict([[[[1.0, 3.0]], [[10.0, 50.0]]]]).ravel().round(3)
     array([-1.,  1., -1.,  1.], dtype=float32)
     """
 
@@ -750,7 +753,8 @@ class LayerNorm(OverLastAxes):
 
     Examples
     --------
-    >>> ic.Sequential([ic.LayerNorm(3)]).init().predict([[1.0, 2.0, 3.0], [10.0, 30.0, 50.0]]).round(3)
+    >>> net = ic.Sequential([ic.LayerNorm(3)]).init()
+    >>> net.predict([[1.0, 2.0, 3.0], [10.0, 30.0, 50.0]]).round(3)
     array([[-1.225,  0.   ,  1.225],
            [-1.225,  0.   ,  1.225]], dtype=float32)
     """
@@ -798,7 +802,8 @@ class RMSNorm(OverLastAxes):
 
     Examples
     --------
-    >>> ic.Sequential([ic.RMSNorm(4)]).init().predict([[1.0, 1.0, 1.0, 3.0]]).round(3)
+    >>> net = ic.Sequential([ic.RMSNorm(4)]).init()
+    >>> net.predict([[1.0, 1.0, 1.0, 3.0]]).round(3)
     array([[0.577, 0.577, 0.577, 1.732]], dtype=float32)
     """
 
@@ -849,7 +854,8 @@ class LocalResponseNorm(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.LocalResponseNorm(2, alpha=1.0)]).init().predict(np.ones((1, 3, 1, 1))).ravel().round(3)
+    >>> net = ic.Sequential([ic.LocalResponseNorm(2, alpha=1.0)]).init()
+    >>> net.predict(np.ones((1, 3, 1, 1))).ravel().round(3)
     array([0.738, 0.595, 0.595], dtype=float32)
     """
 

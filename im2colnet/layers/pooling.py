@@ -60,7 +60,8 @@ class MaxPool2d(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.MaxPool2d(2)]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.MaxPool2d(2)]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[[[4., 8.]]]], dtype=float32)
     """
 
@@ -139,7 +140,8 @@ class AvgPool2d(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.AvgPool2d(2)]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.AvgPool2d(2)]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[[[2.5, 2. ]]]], dtype=float32)
     """
 
@@ -217,7 +219,8 @@ class LPPool2d(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.LPPool2d(2, 2)]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]]).round(2)
+    >>> net = ic.Sequential([ic.LPPool2d(2, 2)]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]]).round(2)
     array([[[[5.48, 8.  ]]]], dtype=float32)
     """
 
@@ -294,7 +297,8 @@ class GlobalAvgPool2d(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.GlobalAvgPool2d()]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.GlobalAvgPool2d()]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[[[2.25]]]], dtype=float32)
     """
 
@@ -410,7 +414,8 @@ class AdaptiveAvgPool2d(Adaptive):
 
     Examples
     --------
-    >>> ic.Sequential([ic.AdaptiveAvgPool2d((1, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.AdaptiveAvgPool2d((1, 3))]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[[[2.5, 1.5, 2. ]]]], dtype=float32)
     """
 
@@ -476,7 +481,8 @@ class AdaptiveMaxPool2d(Adaptive):
 
     Examples
     --------
-    >>> ic.Sequential([ic.AdaptiveMaxPool2d((1, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.AdaptiveMaxPool2d((1, 3))]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[[[4., 4., 8.]]]], dtype=float32)
     """
 
@@ -539,7 +545,8 @@ class MaxPool1d(OneRow, MaxPool2d):
 
     Examples
     --------
-    >>> ic.Sequential([ic.MaxPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    >>> net = ic.Sequential([ic.MaxPool1d(2)]).init()
+    >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[3., 5.]]], dtype=float32)
     """
 
@@ -573,7 +580,8 @@ class AvgPool1d(OneRow, AvgPool2d):
 
     Examples
     --------
-    >>> ic.Sequential([ic.AvgPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    >>> net = ic.Sequential([ic.AvgPool1d(2)]).init()
+    >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[2. , 4.5]]], dtype=float32)
     """
 
@@ -597,7 +605,8 @@ class AdaptiveAvgPool1d(OneRow, AdaptiveAvgPool2d):
 
     Examples
     --------
-    >>> ic.Sequential([ic.AdaptiveAvgPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    >>> net = ic.Sequential([ic.AdaptiveAvgPool1d(2)]).init()
+    >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[3., 6.]]], dtype=float32)
     """
 
@@ -619,7 +628,8 @@ class AdaptiveMaxPool1d(OneRow, AdaptiveMaxPool2d):
 
     Examples
     --------
-    >>> ic.Sequential([ic.AdaptiveMaxPool1d(2)]).init().predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
+    >>> net = ic.Sequential([ic.AdaptiveMaxPool1d(2)]).init()
+    >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[5., 9.]]], dtype=float32)
     """
 
@@ -719,7 +729,8 @@ class Sum(Reduction):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Sum((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Sum((2, 3))]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[18.]], dtype=float32)
     """
 
@@ -765,7 +776,8 @@ class Mean(Sum):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Mean((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Mean((2, 3))]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[2.25]], dtype=float32)
     """
 
@@ -794,7 +806,8 @@ class Amax(Reduction):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Amax((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Amax((2, 3))]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[8.]], dtype=float32)
     """
 
@@ -843,7 +856,8 @@ class Amin(Amax):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Amin((2, 3))]).init().predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Amin((2, 3))]).init()
+    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
     array([[0.]], dtype=float32)
     """
 

@@ -144,7 +144,9 @@ class Upsample(Resampling):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Upsample(size=(1, 4), mode="bilinear")]).init().predict([[[[0.0, 8.0]]]])
+    >>> layer = ic.Upsample(size=(1, 4), mode="bilinear")
+    >>> net = ic.Sequential([layer]).init()
+    >>> net.predict([[[[0.0, 8.0]]]])
     array([[[[0., 2., 6., 8.]]]], dtype=float32)
     """
 
@@ -299,7 +301,8 @@ class Resize(Resampling):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Resize((1, 4), mode="linear")]).init().predict([[[[0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Resize((1, 4), mode="linear")]).init()
+    >>> net.predict([[[[0.0, 8.0]]]])
     array([[[[0., 2., 6., 8.]]]], dtype=float32)
     """
 

@@ -88,7 +88,8 @@ class Flatten(Reshaping):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Flatten()]).init().predict(np.zeros((5, 3, 4, 4))).shape
+    >>> net = ic.Sequential([ic.Flatten()]).init()
+    >>> net.predict(np.zeros((5, 3, 4, 4))).shape
     (5, 48)
     """
 
@@ -112,7 +113,8 @@ class Reshape(Reshaping):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Reshape((3, -1))]).init().predict(np.zeros((5, 12))).shape
+    >>> net = ic.Sequential([ic.Reshape((3, -1))]).init()
+    >>> net.predict(np.zeros((5, 12))).shape
     (5, 3, 4)
     """
 
@@ -154,7 +156,8 @@ class Unflatten(Reshaping):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Unflatten(1, (3, 2, 2))]).init().predict(np.zeros((5, 12))).shape
+    >>> net = ic.Sequential([ic.Unflatten(1, (3, 2, 2))]).init()
+    >>> net.predict(np.zeros((5, 12))).shape
     (5, 3, 2, 2)
     """
 
@@ -224,7 +227,8 @@ class ZeroPadShortcut(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ZeroPadShortcut(16, 32, stride=2)]).init().predict(np.ones((1, 16, 8, 8))).shape
+    >>> net = ic.Sequential([ic.ZeroPadShortcut(16, 32, stride=2)]).init()
+    >>> net.predict(np.ones((1, 16, 8, 8))).shape
     (1, 32, 4, 4)
     """
 
@@ -305,7 +309,8 @@ class PixelShuffle(Exchange):
 
     Examples
     --------
-    >>> ic.Sequential([ic.PixelShuffle(2)]).init().predict([[[[1.0]], [[2.0]], [[3.0]], [[4.0]]]])
+    >>> net = ic.Sequential([ic.PixelShuffle(2)]).init()
+    >>> net.predict([[[[1.0]], [[2.0]], [[3.0]], [[4.0]]]])
     array([[[[1., 2.],
              [3., 4.]]]], dtype=float32)
     """
@@ -355,7 +360,8 @@ class ChannelShuffle(Exchange):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ChannelShuffle(2)]).init().predict(np.arange(6.0).reshape(1, 6, 1, 1)).ravel()
+    >>> net = ic.Sequential([ic.ChannelShuffle(2)]).init()
+    >>> net.predict(np.arange(6.0).reshape(1, 6, 1, 1)).ravel()
     array([0., 3., 1., 4., 2., 5.], dtype=float32)
     """
 
@@ -396,7 +402,8 @@ class PixelUnshuffle(Exchange):
 
     Examples
     --------
-    >>> ic.Sequential([ic.PixelUnshuffle(2)]).init().predict([[[[1.0, 2.0], [3.0, 4.0]]]]).ravel()
+    >>> net = ic.Sequential([ic.PixelUnshuffle(2)]).init()
+    >>> net.predict([[[[1.0, 2.0], [3.0, 4.0]]]]).ravel()
     array([1., 2., 3., 4.], dtype=float32)
     """
 
@@ -554,7 +561,8 @@ class ZeroPad2d(Filled):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ZeroPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    >>> net = ic.Sequential([ic.ZeroPad2d((2, 1, 0, 0))]).init()
+    >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[0., 0., 1., 2., 3., 0.]]]], dtype=float32)
     """
 
@@ -581,7 +589,8 @@ class ConstantPad2d(Filled):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ConstantPad2d((2, 1, 0, 0), 9.0)]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    >>> net = ic.Sequential([ic.ConstantPad2d((2, 1, 0, 0), 9.0)]).init()
+    >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[9., 9., 1., 2., 3., 9.]]]], dtype=float32)
     """
 
@@ -688,7 +697,8 @@ class ReflectionPad2d(Repeating):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ReflectionPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    >>> net = ic.Sequential([ic.ReflectionPad2d((2, 1, 0, 0))]).init()
+    >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[3., 2., 1., 2., 3., 2.]]]], dtype=float32)
     """
 
@@ -719,7 +729,8 @@ class ReplicationPad2d(Repeating):
 
     Examples
     --------
-    >>> ic.Sequential([ic.ReplicationPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    >>> net = ic.Sequential([ic.ReplicationPad2d((2, 1, 0, 0))]).init()
+    >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[1., 1., 1., 2., 3., 3.]]]], dtype=float32)
     """
 
@@ -744,7 +755,8 @@ class CircularPad2d(Repeating):
 
     Examples
     --------
-    >>> ic.Sequential([ic.CircularPad2d((2, 1, 0, 0))]).init().predict([[[[1.0, 2.0, 3.0]]]])
+    >>> net = ic.Sequential([ic.CircularPad2d((2, 1, 0, 0))]).init()
+    >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[2., 3., 1., 2., 3., 1.]]]], dtype=float32)
     """
 
@@ -790,7 +802,8 @@ class Pad(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Pad([(1, 2)])]).init().predict([[1.0, 2.0, 3.0]])
+    >>> net = ic.Sequential([ic.Pad([(1, 2)])]).init()
+    >>> net.predict([[1.0, 2.0, 3.0]])
     array([[0., 1., 2., 3., 0., 0.]], dtype=float32)
     """
 
@@ -869,7 +882,8 @@ class Permute(Reordering):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Permute((0, 2, 3, 1))]).init().predict(np.zeros((5, 3, 4, 6))).shape
+    >>> net = ic.Sequential([ic.Permute((0, 2, 3, 1))]).init()
+    >>> net.predict(np.zeros((5, 3, 4, 6))).shape
     (5, 4, 6, 3)
     """
 
@@ -910,7 +924,8 @@ class Transpose(Reordering):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Transpose(2, 3)]).init().predict(np.zeros((5, 3, 4, 6))).shape
+    >>> net = ic.Sequential([ic.Transpose(2, 3)]).init()
+    >>> net.predict(np.zeros((5, 3, 4, 6))).shape
     (5, 3, 6, 4)
     """
 
@@ -952,7 +967,8 @@ class Slice(Layer):
 
     Examples
     --------
-    >>> ic.Sequential([ic.Slice(1, -2, None)]).init().predict([[1.0, 2.0, 3.0, 4.0]])
+    >>> net = ic.Sequential([ic.Slice(1, -2, None)]).init()
+    >>> net.predict([[1.0, 2.0, 3.0, 4.0]])
     array([[3., 4.]], dtype=float32)
     """
 

@@ -33,11 +33,12 @@ class Sequential(Network):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Conv2d(1, 4, 3, padding=1), ic.ReLU(), ic.Flatten(), ic.Linear(256, 10)])
-    >>> net.init(seed=0).predict(np.zeros((5, 1, 8, 8))).shape
+    >>> layers = [ic.Conv2d(1, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(144, 10)]
+    >>> net = ic.Sequential(layers).init(seed=0)
+    >>> net.predict(np.zeros((5, 1, 8, 8))).shape
     (5, 10)
     >>> net[0]
-    Conv2d(1, 4, 3, padding=1)
+    Conv2d(1, 4, 3)
     """
 
     def __init__(self, layers: Sequence[Layer], *more: Layer) -> None:
@@ -97,10 +98,10 @@ class Residual(Network):
 
     Examples
     --------
-    >>> body = ic.Sequential([ic.Conv2d(8, 8, 3, padding=1), ic.BatchNorm2d(8)])
+    >>> body = ic.Conv2d(8, 8, 3, padding=1)
     >>> net = ic.Sequential([ic.Residual(body), ic.ReLU()]).init()
     >>> [*net.parameters()]
-    ['0.body.0.weight', '0.body.0.bias', '0.body.1.weight', '0.body.1.bias']
+    ['0.body.weight', '0.body.bias']
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:

@@ -555,7 +555,8 @@ class Network(Layer):
         --------
         >>> net = ic.models.lenet5(classes=10).init(seed=0)
         >>> last = [*net.parameters()][-1].rpartition(".")[0]
-        >>> net.replace(last, ic.Linear(84, 5)).predict(np.zeros((1, 1, 28, 28))).shape
+        >>> net = net.replace(last, ic.Linear(84, 5))
+        >>> net.predict(np.zeros((1, 1, 28, 28))).shape
         (1, 5)
         """
         if not isinstance(layer, Layer):
