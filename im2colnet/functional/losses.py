@@ -73,7 +73,7 @@ def cross_entropy(
 
     Raises
     ------
-    ShapeError, DTypeError, DataError
+    ShapeError, DTypeError
         If the arguments do not fit together, or a label is no class.
 
     See Also
@@ -122,7 +122,7 @@ def nll_loss(
 
     Raises
     ------
-    ShapeError, DTypeError, DataError
+    ShapeError, DTypeError
         If the arguments do not fit together, or a label is no class.
 
     See Also
@@ -173,7 +173,7 @@ def focal_loss(
 
     Raises
     ------
-    ShapeError, DTypeError, DataError
+    ShapeError, DTypeError
         If the arguments do not fit together, or a label is no class.
 
     See Also
@@ -221,7 +221,7 @@ def dice_loss(
 
     Raises
     ------
-    ShapeError, DTypeError, DataError
+    ShapeError, DTypeError
         If the arguments do not fit together, or a label is no class.
 
     See Also
