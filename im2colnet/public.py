@@ -38,7 +38,7 @@ from im2colnet.types import Spec
 from im2colnet.version import __version__
 
 if TYPE_CHECKING:
-    from im2colnet import datasets, functional, metrics, models, testing
+    from im2colnet import datasets, functional, metrics, models, testing, visualize
     from im2colnet import onnx as onnx
     from im2colnet import torch as torch
     from im2colnet.datasets import Dataset, transforms
@@ -103,6 +103,7 @@ __all__ = [
     "testing",
     "transforms",
     "use_backend",
+    "visualize",
 ]
 
 
@@ -118,6 +119,7 @@ LAZY = {
     "load_weights": "im2colnet.weights:load_weights",
     "save_weights": "im2colnet.weights:save_weights",
     "transforms": "im2colnet.datasets.transforms",
+    "visualize": "im2colnet.visualize",
 }
 
 

@@ -45,7 +45,7 @@ FLOORS = [
     {"network"},
     {"training", "models"},
     {"testing"},
-    {"reports", "onnx", "sklearn", "torch"},
+    {"reports", "onnx", "sklearn", "torch", "visualize"},
     {"cli"},
     {"im2colnet"},
 ]

@@ -34,6 +34,7 @@ HOST = {
     "reports/windows.py",
     "testing",
     "training/agreement.py",
+    "visualize.py",
     "weights.py",
 }
 #: what a training step can do without

@@ -1,0 +1,695 @@
+"use strict";
+// The page of an explanation: what is under the pointer, and what belongs to it, is lit everywhere.
+// Shapes: K rows of the lowered matrix (channel, kernel row, kernel column), T = KH * KW rows of one channel,
+// P positions of the window, row after row of the output.
+
+const facts = JSON.parse(document.getElementById("facts").textContent);
+const MOST_TERMS = 64; // a sum of more terms is told by its largest ones
+const LARGEST = 12; // how many of those
+const MOST_ROWS = 96; // a matrix with more rows is shown for one channel
+
+function numbers(name) {
+  if (!facts.arrays[name]) return null;
+  const { type, data } = facts.arrays[name];
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  return type === "int32" ? new Int32Array(bytes.buffer) : new Float32Array(bytes.buffer);
+}
+
+const input = numbers("input"); // (channels, H, W)
+const dinput = numbers("dinput");
+const output = numbers("output"); // (filters, P)
+const doutput = numbers("doutput");
+const sources = numbers("sources"); // (T, P): the pixel that an entry is read from, or -1
+const weight = numbers("weight"); // (filters, K)
+const bias = numbers("bias"); // (filters)
+const dcolumns = numbers("dcolumns"); // (groups or channels, K, P)
+const picked = numbers("picked"); // (channels, P)
+const divisors = numbers("divisors"); // (P)
+const { kind, channels, filters } = facts;
+const [H, W] = facts.size;
+const [OH, OW] = facts.out;
+const [top0, left0] = facts.origin;
+const [outTop, outLeft] = facts.outOrigin;
+const [KH, KW] = facts.kernel;
+const T = KH * KW, P = OH * OW;
+const lowered = sources !== null;
+const convolves = weight !== null;
+const isLinear = kind === "linear";
+const perGroup = facts.channelsPerGroup; // channels that one filter sees
+const K = convolves ? T * perGroup : T;
+
+const state = { backward: false, channel: 0, filter: 0, chosen: null, words: "" };
+const $ = (id) => document.getElementById(id);
+
+function say(value, digits = 4) {
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  const shown = size >= 1e5 || size < 1e-3 ? size.toExponential(2) : String(Number(size.toPrecision(digits)));
+  return (value < 0 ? "−" : "") + shown.replace("e-", "e−").replace("e+", "e");
+}
+
+function listed(values, most = 6) {
+  const shown = values.slice(0, most).join(", ");
+  return values.length > most ? `${shown} and ${values.length - most} more` : shown;
+}
+
+function span(values) {
+  const distinct = [...new Set(values)].sort((a, b) => a - b);
+  const even = distinct.every((value, i) => i === 0 || value === distinct[i - 1] + 1);
+  if (distinct.length === 1) return ` ${distinct[0]}`;
+  return even ? `s ${distinct[0]} to ${distinct[distinct.length - 1]}` : `s ${listed(distinct, 8)}`;
+}
+
+function inCell(value, power) {
+  // a number with two places behind the point, in units of 10 to this power
+  const scaled = value / 10 ** power;
+  const places = Math.abs(scaled) >= 100 ? 0 : Math.abs(scaled) >= 10 ? 1 : 2;
+  const shown = value === 0 ? "0" : Number.isInteger(value) && !power ? String(value) : scaled.toFixed(places);
+  return (Number(shown) === 0 ? shown.replace("-", "") : shown).replace("-", "−");
+}
+
+// ---------------------------------------------------------------- geometry
+
+const group = () => (convolves ? facts.groupOf[state.filter] : 0);
+const firstChannel = () => (convolves ? group() * perGroup : state.channel); // of the channels that are read
+const oneChannel = () => convolves && K > MOST_ROWS && perGroup > 1;
+const channelInGroup = () => (convolves ? state.channel - firstChannel() : 0);
+const firstRow = () => (oneChannel() ? channelInGroup() * T : 0);
+const shownRows = () => (oneChannel() ? T : K);
+const outputAt = (f, p) => output[f * P + p];
+
+// where the window at position p has its tap t, in pixels of the image that is shown; outside it there is padding
+function place(t, p) {
+  const source = sources[t * P + p];
+  if (facts.geometry) {
+    const [sh, sw] = facts.geometry.stride, [ph, pw] = facts.geometry.padding, [dh, dw] = facts.geometry.dilation;
+    const r = Math.floor(p / OW) + outTop, c = (p % OW) + outLeft;
+    return [r * sh - ph + Math.floor(t / KW) * dh - top0, c * sw - pw + (t % KW) * dw - left0];
+  }
+  return source < 0 ? null : [Math.floor(source / W), source % W];
+}
+
+const ring = { top: 0, left: 0, bottom: H, right: W }; // rows and columns of the image with its padding
+const origin = new Map(); // "row,column" of a place in the padding -> the pixel that it repeats, or -1
+const reads = Array.from({ length: H * W }, () => []); // pixel -> entries [t, p] that are read from it
+if (lowered) {
+  for (let t = 0; t < T; t++) {
+    for (let p = 0; p < P; p++) {
+      const source = sources[t * P + p], at = place(t, p);
+      if (source >= 0) reads[source].push([t, p]);
+      if (at === null) continue;
+      ring.top = Math.min(ring.top, at[0]);
+      ring.left = Math.min(ring.left, at[1]);
+      ring.bottom = Math.max(ring.bottom, at[0] + 1);
+      ring.right = Math.max(ring.right, at[1] + 1);
+      if (at[0] < 0 || at[1] < 0 || at[0] >= H || at[1] >= W) origin.set(`${at}`, source);
+    }
+  }
+}
+
+function pixelAt(r, c) {
+  // the index of the pixel whose value is at this place, or -1 for zero padding, or null where nothing is read
+  if (r >= 0 && c >= 0 && r < H && c < W) return r * W + c < facts.features ? r * W + c : null;
+  return origin.has(`${[r, c]}`) ? origin.get(`${[r, c]}`) : null;
+}
+
+const atPixel = (values, channel, pixel) => (pixel < 0 ? 0 : values[channel * H * W + pixel]);
+
+function entry(k, p) {
+  // one number of the lowered matrix: of its values, or of its gradient
+  if (state.backward) {
+    const block = convolves ? group() : state.channel;
+    return dcolumns[(block * K + k) * P + p];
+  }
+  return atPixel(input, firstChannel() + Math.floor(k / T), sources[(k % T) * P + p]);
+}
+
+const outputWords = (p) => {
+  const where = isLinear ? `${facts.filters[state.filter]}` : `(${Math.floor(p / OW) + outTop}, ${(p % OW) + outLeft})`;
+  return `output ${where}`;
+};
+const columnOf = (p) => (Math.floor(p / OW) + outTop) * facts.fullOut[1] + (p % OW) + outLeft;
+const pixelWords = (pixel) =>
+  isLinear ? `${pixel}` : `(${Math.floor(pixel / W) + top0}, ${(pixel % W) + left0})`;
+
+// ---------------------------------------------------------------- grids of numbers
+
+const grids = [];
+
+class Grid {
+  // a grid of numbers: the numbers are drawn once, what is lit lies on a second canvas above
+  constructor(id, name, shape, value, choose, label) {
+    Object.assign(this, { id, name, shape, value, choose, label, cursor: [0, 0] });
+    this.box = $(id);
+    if (!this.box) return;
+    this.base = document.createElement("canvas");
+    this.over = document.createElement("canvas");
+    this.base.setAttribute("aria-hidden", "true");
+    this.over.tabIndex = 0;
+    this.over.setAttribute("role", "application");
+    this.over.setAttribute("aria-roledescription", "grid of numbers");
+    this.over.setAttribute("aria-describedby", "keys");
+    this.over.dataset.lit = "[]";
+    this.over.dataset.near = "[]";
+    this.box.append(this.base, this.over);
+    this.over.addEventListener("pointermove", (event) => this.pointed(event));
+    this.over.addEventListener("pointerdown", (event) => this.pointed(event));
+    this.over.addEventListener("keydown", (event) => this.pressed(event));
+    this.over.addEventListener("focus", () => {
+      if (this.over.matches(":focus-visible")) this.pick(...this.cursor);
+    });
+    grids.push(this);
+  }
+
+  get hidden() {
+    return !this.box || this.box.closest("[hidden]") !== null;
+  }
+
+  pointed(event) {
+    const edge = this.over.getBoundingClientRect();
+    const c = Math.floor(((event.clientX - edge.left) / edge.width) * this.columns);
+    const r = Math.floor(((event.clientY - edge.top) / edge.height) * this.rows);
+    if (r >= 0 && c >= 0 && r < this.rows && c < this.columns) this.pick(r, c);
+  }
+
+  pressed(event) {
+    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    let [r, c] = this.cursor;
+    if (event.key === "Home") c = 0;
+    else if (event.key === "End") c = this.columns - 1;
+    else if (steps[event.key]) [r, c] = [r + steps[event.key][0], c + steps[event.key][1]];
+    else return;
+    event.preventDefault();
+    this.pick(Math.min(Math.max(r, 0), this.rows - 1), Math.min(Math.max(c, 0), this.columns - 1));
+  }
+
+  pick(r, c) {
+    this.cursor = [r, c];
+    const found = this.choose(r, c);
+    if (found && JSON.stringify(found) !== JSON.stringify(state.chosen)) {
+      state.chosen = found;
+      light(this);
+    }
+  }
+
+  measure() {
+    [this.rows, this.columns] = this.shape();
+    this.cursor = [Math.min(this.cursor[0], this.rows - 1), Math.min(this.cursor[1], this.columns - 1)];
+    this.side = this.size();
+    const scale = Math.min(window.devicePixelRatio || 1, 4096 / Math.max(this.rows, this.columns) / this.side);
+    this.scale = Math.max(scale, 0.5);
+    for (const canvas of [this.base, this.over]) {
+      canvas.width = Math.round(this.columns * this.side * this.scale);
+      canvas.height = Math.round(this.rows * this.side * this.scale);
+      canvas.style.width = `${this.columns * this.side}px`;
+      canvas.style.height = `${this.rows * this.side}px`;
+    }
+    this.over.setAttribute("aria-label", `${this.label()}, ${this.rows} rows, ${this.columns} columns`);
+  }
+
+  size() {
+    const [most, least, room] = { image: [34, 6, 330], kernel: [40, 14, 200], output: [34, 6, 330] }[this.name] || [
+      34, 11, 0,
+    ];
+    if (room) return Math.min(most, Math.max(least, Math.floor(Math.min(room, page()) / Math.max(this.rows, this.columns))));
+    return cellOfMatrix();
+  }
+
+  draw(ink) {
+    if (this.hidden) return;
+    this.measure();
+    const values = [];
+    for (let r = 0; r < this.rows; r++) for (let c = 0; c < this.columns; c++) values.push(this.value(r, c));
+    const known = values.filter((value) => typeof value === "number");
+    const largest = Math.max(1e-12, known.reduce((most, value) => Math.max(most, Math.abs(value)), 0));
+    const signed = known.some((value) => value < 0);
+    const power = Math.floor(Math.log10(largest));
+    this.power = power < -1 || power > 3 ? power : 0;
+    const unit = ["strip", "row"].includes(this.name) ? null : this.box.closest("section").querySelector(".unit");
+    if (unit) unit.textContent = this.power && this.side >= 28 && largest > 1e-12 ? `, in units of ${say(10 ** this.power)}` : "";
+    const pen = this.base.getContext("2d");
+    pen.setTransform(this.scale, 0, 0, this.scale, 0, 0);
+    pen.clearRect(0, 0, this.columns * this.side, this.rows * this.side);
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    values.forEach((value, i) => this.cell(pen, ink, value, Math.floor(i / this.columns), i % this.columns, largest, signed));
+  }
+
+  cell(pen, ink, value, r, c, largest, signed) {
+    const s = this.side, x = c * s, y = r * s, gap = s > 8 ? 1 : 0;
+    if (value === null) return;
+    if (value === "padding") {
+      pen.fillStyle = ink.pad;
+      pen.fillRect(x, y, s - gap, s - gap);
+      pen.strokeStyle = ink.line;
+      pen.beginPath();
+      pen.moveTo(x, y + s - gap);
+      pen.lineTo(x + s - gap, y);
+      pen.stroke();
+      return;
+    }
+    const part = Math.min(1, Math.abs(value) / largest);
+    const end = !signed ? ink.white : value < 0 ? ink.negative : ink.positive;
+    const start = signed ? ink.zero : ink.black;
+    const colour = start.map((from, i) => Math.round(from + (end[i] - from) * part));
+    pen.fillStyle = `rgb(${colour})`;
+    pen.fillRect(x, y, s - gap, s - gap);
+    if (s >= 28) {
+      const light = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140;
+      pen.fillStyle = light ? "#000000" : "#ffffff";
+      pen.font = `${Math.floor(s / 3.3)}px system-ui, sans-serif`;
+      pen.fillText(this.power && ["strip", "row"].includes(this.name) ? say(value, 1) : inCell(value, this.power), x + s / 2 - 0.5, y + s / 2);
+    }
+  }
+
+  mark(ink, lit, near) {
+    if (this.hidden) return;
+    const pen = this.over.getContext("2d"), s = this.side;
+    pen.setTransform(this.scale, 0, 0, this.scale, 0, 0);
+    pen.clearRect(0, 0, this.columns * s, this.rows * s);
+    const [r0, c0] = this.first ? this.first() : [0, 0];
+    pen.strokeStyle = ink.lit;
+    pen.lineWidth = 1;
+    for (const [r, c] of near) pen.strokeRect((c - c0) * s + 0.5, (r - r0) * s + 0.5, s - 2, s - 2);
+    pen.lineWidth = Math.max(2, Math.min(3, s / 8));
+    const half = pen.lineWidth / 2;
+    for (const [r, c] of lit) {
+      const x = (c - c0) * s, y = (r - r0) * s;
+      pen.globalAlpha = s < 28 ? 0.45 : 0.2;
+      pen.fillStyle = ink.lit;
+      pen.fillRect(x, y, s - 1, s - 1);
+      pen.globalAlpha = 1;
+      pen.strokeRect(x + half, y + half, s - 1 - 2 * half, s - 1 - 2 * half);
+    }
+    const shift = this.shift ? this.shift() : [0, 0];
+    const told = (cells) => JSON.stringify(cells.map(([r, c]) => [r + shift[0], c + shift[1]]));
+    this.over.dataset.lit = told(lit);
+    this.over.dataset.near = told(near);
+    if (lit.length) this.cursor = [lit[0][0] - r0, lit[0][1] - c0];
+  }
+}
+
+const page = () => document.querySelector("main").clientWidth - 8;
+const cellOfMatrix = () => Math.min(shownRows() > 2 * LARGEST ? 18 : 34, Math.max(11, Math.floor((page() - 60) / (P + 2))));
+
+function inks() {
+  const style = getComputedStyle(document.documentElement);
+  const plain = (name) => style.getPropertyValue(name).trim();
+  const parts = (name) => [1, 3, 5].map((i) => parseInt(plain(name).slice(i, i + 2), 16));
+  return {
+    lit: plain("--lit"), line: plain("--line"), pad: plain("--pad"), zero: parts("--zero"), negative: parts("--negative"),
+    positive: parts("--positive"), black: parts("--black"), white: parts("--white"),
+  };
+}
+
+const image = new Grid(
+  "image", "image",
+  () => [ring.bottom - ring.top, ring.right - ring.left],
+  (r, c) => {
+    const pixel = pixelAt(r + ring.top, c + ring.left);
+    const inside = r + ring.top >= 0 && c + ring.left >= 0 && r + ring.top < H && c + ring.left < W;
+    if (pixel === null || (state.backward && !inside)) return pixel === null ? null : "padding";
+    return pixel < 0 ? "padding" : atPixel(state.backward ? dinput : input, state.channel, pixel);
+  },
+  (r, c) => (pixelAt(r + ring.top, c + ring.left) === null ? null : ["pixel", r + ring.top, c + ring.left]),
+  () => $("imageName").textContent,
+);
+image.first = () => [ring.top, ring.left];
+image.shift = () => [top0, left0];
+
+const kernel = new Grid(
+  "kernel", "kernel",
+  () => [KH, KW],
+  (r, c) => weight[state.filter * K + channelInGroup() * T + r * KW + c],
+  (r, c) => ["tap", channelInGroup() * T + r * KW + c],
+  () => $("kernelName").textContent,
+);
+
+const strip = new Grid(
+  "strip", "strip",
+  () => [shownRows(), 1],
+  (r) => weight[state.filter * K + firstRow() + r],
+  (r) => ["tap", firstRow() + r],
+  () => "the filter's row of the weight, written downwards",
+);
+strip.first = () => [firstRow(), 0];
+
+const matrix = new Grid(
+  "matrix", "matrix",
+  () => [shownRows(), P],
+  (r, c) => {
+    const k = firstRow() + r;
+    return sources[(k % T) * P + c] < 0 ? "padding" : entry(k, c);
+  },
+  (r, c) => ["entry", firstRow() + r, c],
+  () => $("matrixName").textContent,
+);
+matrix.first = () => [firstRow(), 0];
+
+const told = () => (state.backward ? doutput : output);
+const across = () => (isLinear ? filters.length : P);
+
+const row = new Grid(
+  "row", "row",
+  () => [1, P],
+  (r, c) => told()[(convolves ? state.filter : state.channel) * P + c],
+  (r, c) => ["output", c],
+  () => "the output's row below the matrix",
+);
+
+const map = new Grid(
+  "map", "output",
+  () => (isLinear ? [Math.ceil(across() / 10), Math.min(10, across())] : [OH, OW]),
+  (r, c) => {
+    if (isLinear) return r * 10 + c < across() ? told()[r * 10 + c] : null;
+    return told()[(convolves ? state.filter : outChannel()) * P + r * OW + c];
+  },
+  (r, c) => {
+    if (!isLinear) return ["output", r * OW + c];
+    return r * 10 + c < across() ? ["output", 0, r * 10 + c] : null;
+  },
+  () => $("mapName").textContent,
+);
+map.shift = () => (isLinear ? [0, 0] : [outTop, outLeft]);
+const outChannel = () => Math.min(state.channel, filters.length - 1);
+
+// ---------------------------------------------------------------- what belongs to what is chosen
+
+function rowsOf(t) {
+  // rows of the matrix that read this tap and are shown for the chosen channel
+  return convolves ? [channelInGroup() * T + t] : [t];
+}
+
+function allRows() {
+  return Array.from({ length: shownRows() }, (_, i) => firstRow() + i);
+}
+
+function sum(name, terms, rest, total) {
+  // a sum: its terms in words and as numbers; of many terms only the largest
+  let shown = terms, other = null;
+  if (terms.length > MOST_TERMS) {
+    shown = [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, LARGEST);
+    other = terms.reduce((all, term) => all + term.value, 0) - shown.reduce((all, term) => all + term.value, 0);
+  }
+  return { name, shown, other, count: terms.length - shown.length, rest, total };
+}
+
+function shortSum(found) {
+  const parts = found.shown.slice(0, 9).map((term) => term.short);
+  const more = found.shown.length + found.count - parts.length;
+  if (more > 0) parts.push(`${more} more terms`);
+  for (const [name, value] of found.rest) parts.push(`${name} ${say(value)}`);
+  return parts.map((part, i) => (i === 0 ? part : part[0] === "−" ? ` − ${part.slice(1)}` : ` + ${part}`)).join("");
+}
+
+function forOutput(p) {
+  const lit = { image: [], near: [] };
+  const taps = Array.from({ length: T }, (_, t) => t);
+  const places = taps.map((t) => place(t, p)).filter((at) => at !== null);
+  const reading = taps.filter((t) => sources[t * P + p] >= 0).length;
+  const channel = convolves ? state.filter : state.channel;
+  const value = told()[channel * P + p];
+  const entries = allRows().map((k) => [k, p]);
+  const window = isLinear
+    ? "all inputs"
+    : `window row${span(places.map((at) => at[0] + top0))}, column${span(places.map((at) => at[1] + left0))}` +
+      (facts.features && reading < T ? ` (${T - reading} of ${T} in the padding)` : "");
+  let words, found;
+  if (state.backward) {
+    words =
+      `gradient of ${outputWords(p)}: ${say(value)}; column ${columnOf(p)} of the gradient of the matrix is` +
+      ` ${convolves ? "the weight, transposed, times the gradients of all filters here" : "what the window's pixels get of it"};` +
+      ` it is added to ${window}`;
+    found = sum(
+      "What is added to the pixels",
+      entries
+        .filter(([k]) => sources[(k % T) * P + p] >= 0)
+        .map(([k]) => ({ short: "", words: `row ${k}, to pixel ${pixelWords(sources[(k % T) * P + p])}`, value: entry(k, p) })),
+      [], null,
+    );
+  } else if (convolves) {
+    const terms = [];
+    for (let k = 0; k < K; k++) {
+      const w = weight[state.filter * K + k], x = atPixel(input, firstChannel() + Math.floor(k / T), sources[(k % T) * P + p]);
+      terms.push({ short: `${say(w, 3)}·${say(x, 3)}`, words: `row ${k}: ${say(w)} · ${say(x)}`, value: w * x });
+    }
+    found = sum(`Row ${facts.filters[state.filter]} of the weight times column ${columnOf(p)}`, terms, bias ? [["bias", bias[state.filter]]] : [], value);
+    words = `${outputWords(p)} of filter ${facts.filters[state.filter]}: ${window}; column ${columnOf(p)} of the matrix; value ${say(value)} = ${shortSum(found)}`;
+    if (isLinear) words = `${outputWords(p)}: row ${facts.filters[state.filter]} of the weight; value ${say(value)} = ${shortSum(found)}`;
+  } else if (picked) {
+    const k = picked[state.channel * P + p];
+    words =
+      `${outputWords(p)} of channel ${channels[state.channel]}: ${window}; column ${columnOf(p)} of the matrix;` +
+      ` the maximum ${say(value)} is in row ${k}, pixel ${pixelWords(sources[k * P + p])}`;
+    found = sum(`Column ${columnOf(p)}, of which the maximum is taken`, taps
+      .filter((t) => sources[t * P + p] >= 0)
+      .map((t) => ({ short: "", words: `row ${t}${t === k ? ", the maximum" : ""}`, value: entry(t, p) })), [], null);
+  } else {
+    const terms = taps
+      .filter((t) => sources[t * P + p] >= 0)
+      .map((t) => ({ short: say(entry(t, p), 3), words: `row ${t}: ${say(entry(t, p))} / ${say(divisors[p])}`, value: entry(t, p) / divisors[p] }));
+    found = sum(`The mean of column ${columnOf(p)}`, terms, [], value);
+    words = `${outputWords(p)} of channel ${channels[state.channel]}: ${window}; column ${columnOf(p)} of the matrix; value ${say(value)} = (${shortSum(found)}) / ${say(divisors[p])}`;
+  }
+  const best = picked && !state.backward ? [picked[state.channel * P + p]] : null;
+  const strong = best || (picked && state.backward ? [picked[state.channel * P + p]] : taps);
+  return {
+    image: strong.map((t) => place(t, p)).filter((at) => at !== null),
+    imageNear: places,
+    matrix: best || (picked && state.backward) ? [[strong[0], p]] : entries,
+    matrixNear: entries,
+    outputs: [p],
+    taps: convolves ? allRows() : [],
+    words, found,
+  };
+}
+
+function forPixel(r, c) {
+  const pixel = pixelAt(r, c);
+  const inside = r >= 0 && c >= 0 && r < H && c < W;
+  const entries = [];
+  if (inside) for (const [t, p] of reads[pixel]) entries.push([t, p]);
+  else
+    for (let t = 0; t < T; t++)
+      for (let p = 0; p < P; p++) {
+        const at = place(t, p);
+        if (at && at[0] === r && at[1] === c) entries.push([t, p]);
+      }
+  const cells = entries.flatMap(([t, p]) => rowsOf(t).map((k) => [k, p]));
+  const name = isLinear ? `input ${pixel}` : `${inside ? "pixel" : "padding"} (${r + top0}, ${c + left0}) of channel ${channels[state.channel]}`;
+  const often = entries.length === 1 ? "once" : `${entries.length} times`;
+  const seen = listed(cells.map(([k, p]) => `(row ${k}, column ${columnOf(p)})`));
+  const crop = facts.cropped ? " in the part that is shown" : "";
+  let words, found = null;
+  if (state.backward) {
+    const gradient = inside ? atPixel(dinput, state.channel, pixel) : 0;
+    const terms = cells.map(([k, p]) => ({ short: say(entry(k, p), 3), words: `row ${k}, column ${columnOf(p)}`, value: entry(k, p) }));
+    const missing = gradient - terms.reduce((all, term) => all + term.value, 0);
+    const rest = inside && facts.cropped ? [["windows that are not shown", missing]] : [];
+    found = sum(`The gradient of ${name}`, terms, rest, inside ? gradient : null);
+    words = inside
+      ? `gradient of ${name}: ${say(gradient)}${cells.length ? " = " + shortSum(found) : ""}; the sum of ${entries.length} entries of the matrix${crop}`
+      : `${name}: what arrives here is dropped`;
+  } else {
+    const value = pixel === null || pixel < 0 ? 0 : atPixel(input, state.channel, pixel);
+    words = `${name}, value ${say(value)}: read ${entries.length ? often : "by no window"}${crop}${cells.length ? `: ${seen}` : ""}`;
+  }
+  return {
+    image: [[r, c]], imageNear: [], matrix: cells, matrixNear: [], outputs: [...new Set(entries.map(([, p]) => p))],
+    taps: convolves ? [...new Set(cells.map(([k]) => k))] : [], words, found,
+  };
+}
+
+function forEntry(k, p) {
+  const t = k % T, at = place(t, p), source = sources[t * P + p];
+  const channel = convolves ? firstChannel() + Math.floor(k / T) : state.channel;
+  const from = isLinear
+    ? `input ${source}`
+    : `channel ${channels[channel]}, kernel row ${Math.floor(t / KW)}, kernel column ${t % KW}; ` +
+      (source < 0 ? "it lies in the padding" : `pixel ${pixelWords(source)}`);
+  const column = allRows().map((each) => [each, p]);
+  let words, found = null;
+  if (state.backward && convolves) {
+    const block = facts.groupOf[state.filter], terms = [];
+    filters.forEach((name, f) => {
+      if (facts.groupOf[f] !== block) return;
+      const w = weight[f * K + k], dy = doutput[f * P + p];
+      terms.push({ short: `${say(w, 3)}·${say(dy, 3)}`, words: `filter ${name}: ${say(w)} · ${say(dy)}`, value: w * dy });
+    });
+    const rest = terms.length < facts.filtersPerGroup ? [["filters that are not shown", entry(k, p) - terms.reduce((all, term) => all + term.value, 0)]] : [];
+    found = sum(`Row ${k}, column ${columnOf(p)}: column ${k} of the weight times the gradients here`, terms, rest, entry(k, p));
+    words = `row ${k}, column ${columnOf(p)} of the gradient of the matrix: ${say(entry(k, p))} = ${shortSum(found)}; ${source < 0 ? "" : "added to "}${from}`;
+  } else if (state.backward) {
+    words = `row ${k}, column ${columnOf(p)} of the gradient of the matrix: ${say(entry(k, p))}; ${source < 0 ? "" : "added to "}${from}`;
+  } else {
+    const w = convolves ? weight[state.filter * K + k] : null;
+    words = `row ${k}, column ${columnOf(p)} of the matrix: ${say(entry(k, p))}, ${from}`;
+    if (convolves) words += `; times the weight ${say(w)} it adds ${say(w * entry(k, p))} to ${outputWords(p)}`;
+    else words += `; a number of the window of ${outputWords(p)}`;
+  }
+  return {
+    image: at === null || channel !== state.channel ? [] : [at],
+    imageNear: Array.from({ length: T }, (_, each) => place(each, p)).filter((each) => each !== null),
+    matrix: [[k, p]], matrixNear: column, outputs: [p], taps: convolves ? [k] : [], words, found,
+  };
+}
+
+function forTap(k) {
+  const t = k % T, channel = firstChannel() + Math.floor(k / T);
+  const positions = Array.from({ length: P }, (_, p) => p);
+  const w = weight[state.filter * K + k];
+  const name = isLinear ? `input ${t}` : `channel ${channels[channel]}, kernel row ${Math.floor(t / KW)}, kernel column ${t % KW}`;
+  return {
+    image: channel === state.channel ? positions.map((p) => place(t, p)).filter((at) => at !== null) : [],
+    imageNear: [],
+    matrix: positions.map((p) => [k, p]), matrixNear: [], outputs: [], taps: [k],
+    words: `weight ${say(w)} of ${name}, filter ${facts.filters[state.filter]}: it multiplies row ${k} of the matrix, a number for each of ${P} outputs`,
+    found: null,
+  };
+}
+
+function forPlain(r, c, isOutput) {
+  // a layer without a window: where the shapes are the same, a number of the output belongs to one of the input
+  const same = H === OH && W === OW && channels.length === filters.length;
+  const values = isOutput ? told() : state.backward ? dinput : input;
+  const wide = isOutput ? OW : W, deep = isOutput ? P : H * W;
+  const channel = isOutput ? outChannel() : state.channel;
+  const what = state.backward ? "gradient of " : "";
+  const name = (left) => `${left} (${r}, ${c}) of channel ${left === "output" ? filters[outChannel()] : channels[state.channel]}`;
+  let words = `${what}${name(isOutput ? "output" : "input")}: ${say(values[channel * deep + r * wide + c])}`;
+  if (same) {
+    const other = isOutput ? (state.backward ? dinput : input) : told();
+    words += `; ${what}${name(isOutput ? "input" : "output")}: ${say(other[channel * deep + r * wide + c])}`;
+  }
+  return {
+    image: !isOutput || same ? [[r, c]] : [], imageNear: [], matrix: [], matrixNear: [],
+    outputs: isOutput || same ? [r * OW + c] : [], taps: [], words, found: null,
+  };
+}
+
+function light(by) {
+  if (!state.chosen) return;
+  const [what, a, b] = state.chosen;
+  if (what === "output" && b !== undefined && b !== state.filter) {
+    state.filter = b;
+    $("filter").value = String(b);
+    return show(by);
+  }
+  const ink = inks();
+  let found;
+  if (!lowered) found = forPlain(what === "pixel" ? a : Math.floor(a / OW), what === "pixel" ? b : a % OW, what === "output");
+  else if (what === "pixel") found = forPixel(a, b);
+  else if (what === "output") found = forOutput(a);
+  else if (what === "entry") found = forEntry(a, b);
+  else found = forTap(a);
+  const shown = new Set(allRows());
+  const rows = (cells) => cells.filter(([k]) => shown.has(k));
+  image.mark(ink, found.image, found.imageNear);
+  matrix.mark(ink, rows(found.matrix), rows(found.matrixNear));
+  strip.mark(ink, found.taps.filter((k) => shown.has(k)).map((k) => [k, 0]), []);
+  row.mark(ink, found.outputs.map((p) => [0, p]), []);
+  map.mark(ink, isLinear ? (found.outputs.length ? [[Math.floor(state.filter / 10), state.filter % 10]] : []) : found.outputs.map((p) => [Math.floor(p / OW), p % OW]), []);
+  const first = channelInGroup() * T;
+  kernel.mark(ink, found.taps.filter((k) => k >= first && k < first + T).map((k) => [Math.floor((k - first) / KW), (k - first) % KW]), []);
+  $("said").textContent = found.words;
+  write(found.found);
+  const scroll = $("scroll");
+  if (scroll && by !== matrix && by !== row && found.matrix.length) {
+    const at = found.matrix[0][1] * matrix.side;
+    if (at < scroll.scrollLeft || at + 3 * matrix.side > scroll.scrollLeft + scroll.clientWidth - 60)
+      scroll.scrollLeft = Math.max(0, at - scroll.clientWidth / 2);
+  }
+}
+
+function write(found) {
+  const list = $("terms");
+  list.replaceChildren();
+  $("sumName").textContent = found ? found.name : "";
+  $("sum").hidden = !found || !found.shown.length;
+  if (!found) return;
+  const line = (words, value, kind) => {
+    const tr = document.createElement("tr");
+    tr.className = kind || "";
+    const name = document.createElement("td"), number = document.createElement("td");
+    name.textContent = words;
+    number.textContent = say(value);
+    number.className = "right";
+    tr.append(name, number);
+    list.append(tr);
+  };
+  for (const term of found.shown) line(term.words, term.value);
+  if (found.other !== null) line(`the ${found.count} other terms together`, found.other);
+  for (const [name, value] of found.rest) line(name, value);
+  if (found.total !== null) line("sum", found.total, "last");
+}
+
+// ---------------------------------------------------------------- names, choices, themes
+
+function names() {
+  const of = convolves ? ` of filter ${facts.filters[state.filter]}` : "";
+  const what = isLinear ? "input" : `input, channel ${channels[state.channel]}`;
+  $("imageName").textContent = state.backward ? `Gradient of the ${what}` : `The ${what}`;
+  if (convolves && !isLinear) $("kernelName").textContent = `Kernel${of}, channel ${channels[state.channel]}`;
+  const plain = isLinear ? "output" : `output${convolves ? of : `, channel ${facts.filters[outChannel()]}`}`;
+  $("mapName").textContent = state.backward ? `Gradient of the ${plain}` : `The ${plain}`;
+  if (lowered) {
+    const rows = oneChannel() ? `rows ${firstRow()} to ${firstRow() + T - 1} of ${K}: channel ${channels[state.channel]}` : `${K} rows`;
+    const part = facts.groups > 1 && convolves ? `, group ${group()}` : "";
+    const name = isLinear ? "input as a column" : "lowered matrix";
+    $("matrixName").textContent =
+      `The ${state.backward ? "gradient of the " : ""}${name}${part}: ${rows}, ${P} column${P === 1 ? "" : "s"}`;
+    $("how").textContent = facts.how[state.backward ? 1 : 0];
+  }
+}
+
+function show(by) {
+  // the channel that is shown is one that the filter reads
+  if (convolves && (state.channel < firstChannel() || state.channel >= firstChannel() + perGroup)) {
+    state.channel = firstChannel();
+    $("channel").value = String(state.channel);
+  }
+  names();
+  const ink = inks();
+  for (const grid of grids) grid.draw(ink);
+  light(by);
+}
+
+function fill(id, values, name) {
+  const select = $(id);
+  if (!select) return;
+  values.forEach((value, i) => select.add(new Option(`${name} ${value}`, String(i))));
+  select.addEventListener("change", () => {
+    state[id] = Number(select.value);
+    if (id === "channel" && convolves && facts.groups > 1) {
+      const wanted = Math.floor(state.channel / perGroup);
+      if (group() !== wanted) {
+        state.filter = Math.max(0, facts.groupOf.indexOf(wanted));
+        $("filter").value = String(state.filter);
+      }
+    }
+    show();
+  });
+}
+
+fill("channel", channels, "channel");
+if (convolves) fill("filter", filters, isLinear ? "output" : "filter");
+for (const button of document.querySelectorAll("input[name=way]"))
+  button.addEventListener("change", () => {
+    state.backward = $("backward").checked;
+    document.body.classList.toggle("backward", state.backward);
+    show();
+  });
+state.filter = facts.start.filter;
+if (convolves) $("filter").value = String(state.filter);
+else state.channel = facts.start.filter;
+if ($("channel")) $("channel").value = String(state.channel);
+state.chosen = ["output", facts.start.position];
+let waiting = 0;
+const again = () => {
+  cancelAnimationFrame(waiting);
+  waiting = requestAnimationFrame(() => show());
+};
+window.addEventListener("resize", again);
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+show();

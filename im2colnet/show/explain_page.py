@@ -1,0 +1,451 @@
+"""The interactive page of an explanation: one file of HTML that shows which numbers of a layer belong together.
+
+The page holds its own script, which the page's policy allows by its hash and nothing else: no font, picture or script
+comes from elsewhere. Numbers are kept in float32. Of a large layer the page has a part, and says which.
+
+Here ``F`` are filters, ``K = C / groups * KH * KW`` the rows of the lowered matrix, ``T = KH * KW`` those of one
+channel, and ``P = OH * OW`` the positions of the window.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Protocol
+
+from im2colnet.host import np
+from im2colnet.show.html import text
+
+#: how many numbers of each kind a page has at most, so that it is smaller than 2 MB
+MOST_COLUMNS = 90_000
+MOST_WEIGHTS = 50_000
+MOST_PIXELS = 40_000
+MOST_OUTPUTS = 25_000
+MOST_FILTERS = 64
+MOST_SIDE = 32  #: positions of the window along an axis
+
+FORWARD = {
+    "convolution": "Each column is the window of one output, each row what one weight multiplies. The number below a"
+    " column is the filter's row of the weight times the column, plus the bias.",
+    "linear": "The input is the only column. The number below it is the output's row of the weight times the input,"
+    " plus the bias.",
+    "pooling": "Each column is the window of one output, each row one place in the window. The number below a column is"
+    " what the layer makes of its numbers.",
+}
+BACKWARD = {
+    "convolution": "Each column is the transposed weight times the gradients of all filters at one output. Each number"
+    " is added to the pixel that the forward pass read it from (col2im); what belongs to the padding is dropped.",
+    "linear": "The column is the transposed weight times the gradients of all outputs: it is the input's gradient.",
+    "pooling": "Each column is what the numbers of a window get of the gradient below it. Each is added to the pixel"
+    " that the forward pass read it from (col2im).",
+}
+
+
+class Explained(Protocol):
+    """What the page reads of an explanation; see :class:`im2colnet.reports.explain.Explanation`."""
+
+    layer: str
+    kind: str
+    title: str
+    formula: str
+    inputs: Any
+    output: Any
+    score: Any
+    doutput: Any
+    dinputs: Any
+    parameters: Any
+    window: Any
+    columns: Any
+    sources: Any
+    weight: Any
+    dcolumns: Any
+    picked: Any
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of a layer that a page shows: ranges of groups, filters, output positions and input pixels."""
+
+    groups: int
+    filters: int
+    rows: slice
+    columns: slice
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def explanation_page(explained: Explained, position: Sequence[int] | None = None, channel: int = 0) -> str:
+    """Return the page of an explanation, a whole file of HTML.
+
+    Parameters
+    ----------
+    explained : Explanation
+        Of a convolution, a pooling or a linear layer the page shows the lowered matrix; of another layer, its input
+        and its output. Of several inputs it shows the first.
+    position : (int, int), optional
+        The output that is lit first; by default the one in the middle.
+    channel : int
+        The output's channel that is shown first.
+    """
+    facts = _facts(explained, position, channel)
+    style, script = _file("css"), _file("js")
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
+        " base-uri 'none'; form-action 'none'"
+    )
+    # the text of a JSON block is data and never markup
+    data = json.dumps(facts, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
+    title = f"{explained.title} of {explained.layer!r}"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{text(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        + _body(explained, facts)
+        + f'<script type="application/json" id="facts">{data}</script>\n<script>{script}</script>\n</body>\n</html>\n'
+    )
+
+
+@cache
+def _file(suffix: str) -> str:
+    return files("im2colnet.show").joinpath(f"explain_page.{suffix}").read_text(encoding="utf-8")
+
+
+def _digest(content: str) -> str:
+    return f"sha256-{b64encode(sha256(content.encode()).digest()).decode()}"
+
+
+def _array(values: Any, kind: str = "float32") -> dict[str, str]:
+    """Return an array for the page: little-endian numbers in base64."""
+    found = np.ascontiguousarray(values, dtype=np.dtype(kind).newbyteorder("<"))
+    return {"type": kind, "data": b64encode(found.tobytes()).decode()}
+
+
+def _image(values: Any) -> Any:
+    """Return values as an image (C, H, W): features become rows, and an axis that is missing has length 1."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim == 1:
+        wide = min(len(values), MOST_SIDE)
+        padded = np.zeros(-(-len(values) // wide) * wide)
+        padded[: len(values)] = values
+        return padded.reshape(1, -1, wide)
+    if values.ndim == 2:
+        return values[:, None]
+    return values.reshape(values.shape[0], values.shape[1], -1)
+
+
+def _facts(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
+    """Return what the script reads: numbers, names, and where they are in the whole layer."""
+    if getattr(e, "sources", None) is not None and e.kind in ("convolution", "pooling"):
+        return _windowed(e, position, channel)
+    if e.kind == "linear" and np.ndim(e.inputs[0]) == 1:
+        return _linear(e, channel)
+    return _plain(e, position, channel)
+
+
+def _common(
+    e: Explained, image: Any, dimage: Any, output: Any, doutput: Any, features: int | None = None
+) -> dict[str, Any]:
+    return {
+        "kind": e.kind,
+        "size": image.shape[1:],
+        "out": output.shape[1:],
+        "fullOut": output.shape[1:],
+        "origin": (0, 0),
+        "outOrigin": (0, 0),
+        "kernel": (1, 1),
+        "channels": [*range(len(image))],
+        "filters": [*range(len(output))],
+        "features": features or image[0].size,
+        "groups": 1,
+        "groupOf": [0] * len(output),
+        "channelsPerGroup": len(image),
+        "filtersPerGroup": len(output),
+        "geometry": None,
+        "cropped": False,
+        "notes": [],
+        "how": [FORWARD.get(e.kind, ""), BACKWARD.get(e.kind, "")],
+        "arrays": {
+            "input": _array(image),
+            "dinput": _array(dimage),
+            "output": _array(output),
+            "doutput": _array(doutput),
+        },
+    }
+
+
+def _start(shape: Sequence[int], position: Sequence[int] | None) -> tuple[int, int]:
+    """Return the output that is lit first, within the output's height and width."""
+    if position is None:
+        return shape[0] // 2, shape[1] // 2
+    r, c = (position[0], position[-1]) if len(position) > 1 else (0, position[0])
+    return min(max(int(r), 0), shape[0] - 1), min(max(int(c), 0), shape[1] - 1)
+
+
+def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
+    """Return the facts of a layer that has no lowered matrix."""
+    image, dimage = _image(e.inputs[0]), _image(e.dinputs[0])
+    output, doutput = _image(e.output), _image(e.doutput)
+    notes = []
+    if len(e.inputs) > 1:
+        notes.append(f"The layer has {len(e.inputs)} inputs; the page shows the first.")
+    channels, filters = (max(1, min(len(a), MOST_PIXELS // a[0].size)) for a in (image, output))
+    if image.shape == output.shape:
+        channels = filters = min(channels, filters)
+    if channels < len(image) or filters < len(output):
+        notes.append(
+            f"The page shows {channels} of {len(image)} channels of the input and {filters} of {len(output)} of the"
+            " output."
+        )
+    high, wide = (min(size, 2 * MOST_SIDE) for size in image.shape[1:])
+    up, across = (min(size, 2 * MOST_SIDE) for size in output.shape[1:])
+    if (high, wide) != image.shape[1:] or (up, across) != output.shape[1:]:
+        notes.append("The page shows the upper left part of the maps.")
+    facts = _common(
+        e,
+        image[:channels, :high, :wide],
+        dimage[:channels, :high, :wide],
+        output[:filters, :up, :across],
+        doutput[:filters, :up, :across],
+    )
+    r, c = _start((up, across), position)
+    start = {"position": r * across + c, "filter": min(max(channel, 0), filters - 1)}
+    return facts | {"notes": notes, "start": start}
+
+
+def _linear(e: Explained, channel: int) -> dict[str, Any]:
+    """Return the facts of a linear layer: a product with one column."""
+    features, outputs = len(e.inputs[0]), len(e.output)
+    shown = max(1, min(outputs, MOST_FILTERS, 2 * MOST_WEIGHTS // features))
+    facts = _common(
+        e,
+        _image(e.inputs[0]),
+        _image(e.dinputs[0]),
+        np.asarray(e.output)[:shown, None, None],
+        np.asarray(e.doutput)[:shown, None, None],
+        features,
+    )
+    if shown < outputs:
+        facts["notes"] = [f"The page shows {shown} of {outputs} outputs."]
+    weight = np.asarray(e.weight).reshape(outputs, features)
+    bias = np.asarray(getattr(e, "bias", None) if getattr(e, "bias", None) is not None else np.zeros(outputs))
+    facts["kernel"] = (1, features)
+    facts["filtersPerGroup"] = outputs
+    facts["arrays"] |= {
+        "sources": _array(np.arange(features), "int32"),
+        "weight": _array(weight[:shown]),
+        "bias": _array(bias[:shown]),
+        "dcolumns": _array(e.dinputs[0]),
+    }
+    return facts | {"start": {"position": 0, "filter": min(max(channel, 0), shown - 1)}}
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    """Return a number for each of two axes."""
+    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    return (1, int(pair[0])) if len(pair) == 1 else (int(pair[0]), int(pair[1]))
+
+
+def _geometry(e: Explained, H: int, W: int, OH: int, OW: int, KH: int, KW: int) -> dict[str, Any] | None:
+    """Return stride, padding before and dilation, or None if they do not tell what is read, as in adaptive pooling."""
+    window = e.window
+    if getattr(window, "stride", None) is None:
+        return None
+    stride, dilation = _pair(window.stride), _pair(window.dilation)
+    top, _, left, _ = np.ravel(window.padding) if np.size(window.padding) == 4 else (0, 0, 0, 0)
+    i, j = np.divmod(np.arange(KH * KW)[:, None], KW)
+    r, c = np.divmod(np.arange(OH * OW)[None], OW)
+    h, w = r * stride[0] - top + i * dilation[0], c * stride[1] - left + j * dilation[1]
+    inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
+    if not np.array_equal(np.where(inside, h * W + w, -1), np.where(inside, e.sources, -1)):
+        return None
+    return {"stride": stride, "padding": (int(top), int(left)), "dilation": dilation}
+
+
+def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
+    """Return the facts of a convolution or a pooling."""
+    image, dimage, output, doutput = (_image(a) for a in (e.inputs[0], e.dinputs[0], e.output, e.doutput))
+    (C, H, W), (F, OH, OW) = image.shape, output.shape
+    KH, KW = _pair(e.window.kernel_size)
+    T = KH * KW
+    sources = np.asarray(e.sources).reshape(T, OH * OW)
+    groups = int(getattr(e.window, "groups", 1)) if e.weight is not None else C
+    r, c = _start((OH, OW), position)
+    part = _part(sources.reshape(T, OH, OW), (C, H, W), F, groups, e.weight is not None, (r, c))
+    deep = part.groups * C // groups  # channels
+    P = (part.rows.stop - part.rows.start) * (part.columns.stop - part.columns.start)
+    facts = _common(
+        e,
+        image[:deep, part.top : part.bottom, part.left : part.right],
+        dimage[:deep, part.top : part.bottom, part.left : part.right],
+        output[: part.filters, part.rows, part.columns],
+        doutput[: part.filters, part.rows, part.columns],
+    )
+    high, wide = part.bottom - part.top, part.right - part.left
+    here = sources.reshape(T, OH, OW)[:, part.rows, part.columns].reshape(T, P)
+    h, w = np.divmod(here, W)
+    here = np.where(here < 0, -1, (h - part.top) * wide + w - part.left)
+    arrays = {"sources": _array(here, "int32")}
+    if e.weight is not None:
+        per = F // groups
+        weight = np.asarray(e.weight).reshape(F, -1)
+        bias = e.parameters.get("bias")
+        bias = np.zeros(F) if bias is None else np.asarray(bias)
+        dcolumns = np.asarray(e.dcolumns).reshape(groups, -1, OH, OW)
+        arrays |= {"weight": _array(weight[: part.filters]), "bias": _array(bias[: part.filters])}
+    else:
+        per = 1
+        dcolumns = _pooled(e, sources, doutput.reshape(C, -1)).reshape(C, T, OH, OW)
+        if e.picked is not None:
+            picked = np.asarray(e.picked).reshape(C, OH, OW)
+            arrays["picked"] = _array(picked[:deep, part.rows, part.columns], "int32")
+        else:
+            divisors = _divisors(e, sources, output.reshape(C, -1)).reshape(OH, OW)
+            arrays["divisors"] = _array(divisors[part.rows, part.columns])
+    arrays["dcolumns"] = _array(dcolumns[: part.groups, :, part.rows, part.columns])
+    facts["arrays"] |= arrays
+    notes = []
+    if part.filters < F or deep < C:
+        what = f"filters 0 to {part.filters - 1} of {F}" if e.weight is not None else "channels"
+        notes.append(f"The page shows {what}, and channels 0 to {deep - 1} of {C}.")
+    cropped = OH * OW != P
+    if cropped:
+        notes.append(
+            f"The page shows a part of the layer: output rows {part.rows.start} to {part.rows.stop - 1} of {OH},"
+            f" columns {part.columns.start} to {part.columns.stop - 1} of {OW}, and what they read of an image of"
+            f" {H} x {W}."
+        )
+    elif (high, wide) != (H, W):
+        notes.append(f"No window reads rows from {part.bottom} or columns from {part.right} on; they are not shown.")
+    return facts | {
+        "origin": (part.top, part.left),
+        "outOrigin": (part.rows.start, part.columns.start),
+        "fullOut": (OH, OW),
+        "kernel": (KH, KW),
+        "groups": groups if e.weight is not None else 1,
+        "groupOf": [f // per for f in range(part.filters)],
+        "channelsPerGroup": C // groups,
+        "filtersPerGroup": per,
+        "geometry": _geometry(e, H, W, OH, OW, KH, KW),
+        "cropped": cropped,
+        "notes": notes,
+        "start": {
+            "position": (r - part.rows.start) * (part.columns.stop - part.columns.start) + c - part.columns.start,
+            "filter": min(max(channel, 0), part.filters - 1),
+        },
+    }
+
+
+def _part(
+    sources: Any, image: tuple[int, int, int], F: int, groups: int, convolves: bool, at: tuple[int, int]
+) -> _Part:
+    """Return the part of a layer that a page can hold, around an output position."""
+    T, OH, OW = sources.shape
+    C, H, W = image
+    K, per = C // groups * T, F // groups
+    filters = max(1, min(F, MOST_FILTERS, MOST_WEIGHTS // K)) if convolves else F
+    shown = min(groups, -(-filters // per), max(1, MOST_COLUMNS // (16 * K)))  # groups; some room for positions
+    filters = min(filters, shown * per)
+    deep = shown * C // groups
+    high, wide = min(OH, MOST_SIDE), min(OW, MOST_SIDE)
+
+    def cut(high: int, wide: int) -> _Part:
+        top, left = (min(max(a - n // 2, 0), size - n) for a, n, size in zip(at, (high, wide), (OH, OW), strict=True))
+        rows, columns = slice(top, top + high), slice(left, left + wide)
+        read = sources[:, rows, columns]
+        h, w = np.divmod(read[read >= 0], W)
+        if not h.size:  # padding alone
+            h = w = np.zeros(1, int)
+        whole = (high, wide) == (OH, OW) and deep * H * W <= MOST_PIXELS
+        edges = (0, H, 0, W) if whole else (int(h.min()), int(h.max()) + 1, int(w.min()), int(w.max()) + 1)
+        return _Part(shown, filters, rows, columns, *edges)
+
+    while True:
+        part = cut(high, wide)
+        pixels = deep * (part.bottom - part.top) * (part.right - part.left)
+        fits = shown * K * high * wide <= MOST_COLUMNS and filters * high * wide <= MOST_OUTPUTS
+        if (fits and pixels <= MOST_PIXELS) or high == wide == 1:
+            return part
+        high, wide = (high - (high + 7) // 8, wide) if high >= wide else (high, wide - (wide + 7) // 8)
+        high, wide = max(high, 1), max(wide, 1)
+
+
+def _divisors(e: Explained, sources: Any, output: Any) -> Any:
+    """Return what each window's sum is divided by in average pooling: all its places, or those within the image."""
+    T = len(sources)
+    inside = np.maximum((sources >= 0).sum(axis=0), 1)
+    total = np.asarray(e.columns).reshape(-1, T, sources.shape[1]).sum(axis=1)  # (C, P)
+    scale = np.abs(total).max(axis=0)
+    at = np.abs(total).argmax(axis=0), np.arange(total.shape[1])
+    made = np.asarray(output)[at]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = total[at] / made
+    return np.where((scale > 0) & np.isfinite(ratio) & (ratio > 0), np.rint(ratio), inside)
+
+
+def _pooled(e: Explained, sources: Any, doutput: Any) -> Any:
+    """Return what each place of a window gets of the gradient of its output, (C, T, P)."""
+    if e.picked is not None:
+        rows = np.arange(len(sources))[None, :, None]
+        return (np.asarray(e.picked)[:, None, :] == rows) * doutput[:, None, :]
+    divisors = _divisors(e, sources, _image(e.output).reshape(len(doutput), -1))
+    return (sources >= 0)[None] * (doutput / divisors)[:, None, :]
+
+
+def _body(e: Explained, facts: Mapping[str, Any]) -> str:
+    """Return the page's headings, choices and empty grids, which the script fills."""
+    lowered, convolves = "sources" in facts["arrays"], "weight" in facts["arrays"]
+    name, value = e.score
+    shapes = " x ".join(map(str, np.shape(e.inputs[0]))), " x ".join(map(str, np.shape(e.output)))
+    top = [
+        "<main>",
+        f"<h1>{text(e.title)}</h1>",
+        f'<p class="soft">Layer {text(e.layer)}: from {shapes[0]} to {shapes[1]}, for one image. Gradients are those of'
+        f" {text(name)}, which is {text(f'{value:.4g}')}.</p>",
+        f'<p class="formula">{text(e.formula)}</p>',
+        '<p class="soft" id="keys">Point at a number, or move with the arrow keys: what belongs to it is framed in all'
+        " grids. Hatched cells are padding.</p>",
+        *(f'<p class="note">{text(note)}</p>' for note in facts["notes"]),
+        '<noscript><p class="note">This page draws its numbers with a script that is in it; allow it.</p></noscript>',
+        '<form autocomplete="off"><fieldset><label><input type="radio" name="way" id="forward" checked> forward</label>'
+        '<label><input type="radio" name="way" id="backward"> backward</label></fieldset>',
+    ]
+    if len(facts["channels"]) > 1:
+        top.append('<label>image <select id="channel"></select></label>')
+    if convolves:
+        top.append(f'<label>{"row" if facts["kind"] == "linear" else "kernel"} <select id="filter"></select></label>')
+    top.append('</form><div class="row">')
+    top.append(_grid("image"))
+    if convolves and facts["kind"] != "linear":
+        top.append(_grid("kernel"))
+    top.append(f"{_grid('map')}</div>")
+    if lowered:
+        strip, corner, kind = (_cells("strip"), "<div></div>", "") if convolves else ("", "", " one")
+        inner = f"{strip}{_cells('matrix')}{corner}{_cells('row')}"
+        top.append(
+            f'<section>{_heading("matrix")}<p class="soft" id="how"></p>'
+            f'<div class="scroll" id="scroll" tabindex="0" role="group" aria-labelledby="matrixName">'
+            f'<div class="product{kind}">{inner}</div></div></section>'
+        )
+    top.append('<section id="sum" hidden><h2 id="sumName"></h2><table><tbody id="terms"></tbody></table></section>')
+    top.append('</main>\n<div class="said"><p id="said" role="status" aria-live="polite"></p></div>\n')
+    return "\n".join(top)
+
+
+def _heading(name: str) -> str:
+    return f'<h2><span id="{name}Name"></span><span class="unit"></span></h2>'
+
+
+def _cells(name: str) -> str:
+    return f'<div class="grid" id="{name}"></div>'
+
+
+def _grid(name: str) -> str:
+    return f"<section>{_heading(name)}{_cells(name)}</section>"
