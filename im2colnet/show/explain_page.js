@@ -195,6 +195,7 @@ class Grid {
 
   measure() {
     [this.rows, this.columns] = this.shape();
+    Object.assign(this.over.dataset, { rows: this.rows, columns: this.columns });
     this.cursor = [Math.min(this.cursor[0], this.rows - 1), Math.min(this.cursor[1], this.columns - 1)];
     this.side = this.size();
     const scale = Math.min(window.devicePixelRatio || 1, 4096 / Math.max(this.rows, this.columns) / this.side);
@@ -445,6 +446,9 @@ function forOutput(p) {
     found = sum(`Column ${columnOf(p)}, of which the maximum is taken`, taps
       .filter((t) => sources[t * P + p] >= 0)
       .map((t) => ({ short: "", words: `row ${t}${t === k ? ", the maximum" : ""}`, value: entry(t, p) })), [], null);
+  } else if (!divisors) {
+    words = `${outputWords(p)} of channel ${channels[state.channel]}: ${window}; column ${columnOf(p)} of the matrix; the layer makes ${say(value)} of it`;
+    found = null;
   } else {
     const terms = taps
       .filter((t) => sources[t * P + p] >= 0)

@@ -58,13 +58,13 @@ class Explained(Protocol):
     score: Any
     doutput: Any
     dinputs: Any
-    parameters: Any
     window: Any
-    columns: Any
     sources: Any
     weight: Any
+    bias: Any
     dcolumns: Any
     picked: Any
+    divisors: Any
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ def _image(values: Any) -> Any:
 
 def _facts(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
     """Return what the script reads: numbers, names, and where they are in the whole layer."""
-    if getattr(e, "sources", None) is not None and e.kind in ("convolution", "pooling"):
+    if e.sources is not None and e.kind in ("convolution", "pooling"):
         return _windowed(e, position, channel)
-    if e.kind == "linear" and np.ndim(e.inputs[0]) == 1:
+    if e.kind == "linear" and np.shape(e.weight) == (*np.shape(e.output), *np.shape(e.inputs[0])):
         return _linear(e, channel)
     return _plain(e, position, channel)
 
@@ -235,7 +235,7 @@ def _linear(e: Explained, channel: int) -> dict[str, Any]:
     if shown < outputs:
         facts["notes"] = [f"The page shows {shown} of {outputs} outputs."]
     weight = np.asarray(e.weight).reshape(outputs, features)
-    bias = np.asarray(getattr(e, "bias", None) if getattr(e, "bias", None) is not None else np.zeros(outputs))
+    bias = np.zeros(outputs) if e.bias is None else np.asarray(e.bias)
     facts["kernel"] = (1, features)
     facts["filtersPerGroup"] = outputs
     facts["arrays"] |= {
@@ -247,36 +247,29 @@ def _linear(e: Explained, channel: int) -> dict[str, Any]:
     return facts | {"start": {"position": 0, "filter": min(max(channel, 0), shown - 1)}}
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    """Return a number for each of two axes."""
-    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    return (1, int(pair[0])) if len(pair) == 1 else (int(pair[0]), int(pair[1]))
-
-
 def _geometry(e: Explained, H: int, W: int, OH: int, OW: int, KH: int, KW: int) -> dict[str, Any] | None:
     """Return stride, padding before and dilation, or None if they do not tell what is read, as in adaptive pooling."""
     window = e.window
-    if getattr(window, "stride", None) is None:
+    if window.stride is None:
         return None
-    stride, dilation = _pair(window.stride), _pair(window.dilation)
-    top, _, left, _ = np.ravel(window.padding) if np.size(window.padding) == 4 else (0, 0, 0, 0)
+    stride, dilation, (top, _, left, _) = window.stride, window.dilation, window.padding
     i, j = np.divmod(np.arange(KH * KW)[:, None], KW)
     r, c = np.divmod(np.arange(OH * OW)[None], OW)
     h, w = r * stride[0] - top + i * dilation[0], c * stride[1] - left + j * dilation[1]
     inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
     if not np.array_equal(np.where(inside, h * W + w, -1), np.where(inside, e.sources, -1)):
         return None
-    return {"stride": stride, "padding": (int(top), int(left)), "dilation": dilation}
+    return {"stride": stride, "padding": (top, left), "dilation": dilation}
 
 
 def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
     """Return the facts of a convolution or a pooling."""
     image, dimage, output, doutput = (_image(a) for a in (e.inputs[0], e.dinputs[0], e.output, e.doutput))
     (C, H, W), (F, OH, OW) = image.shape, output.shape
-    KH, KW = _pair(e.window.kernel_size)
+    KH, KW = e.window.kernel_size
     T = KH * KW
     sources = np.asarray(e.sources).reshape(T, OH * OW)
-    groups = int(getattr(e.window, "groups", 1)) if e.weight is not None else C
+    groups = e.window.groups if e.weight is not None else C
     r, c = _start((OH, OW), position)
     part = _part(sources.reshape(T, OH, OW), (C, H, W), F, groups, e.weight is not None, (r, c))
     deep = part.groups * C // groups  # channels
@@ -296,18 +289,17 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
     if e.weight is not None:
         per = F // groups
         weight = np.asarray(e.weight).reshape(F, -1)
-        bias = e.parameters.get("bias")
-        bias = np.zeros(F) if bias is None else np.asarray(bias)
+        bias = np.zeros(F) if e.bias is None else np.asarray(e.bias)
         dcolumns = np.asarray(e.dcolumns).reshape(groups, -1, OH, OW)
         arrays |= {"weight": _array(weight[: part.filters]), "bias": _array(bias[: part.filters])}
     else:
         per = 1
-        dcolumns = _pooled(e, sources, doutput.reshape(C, -1)).reshape(C, T, OH, OW)
+        dcolumns = np.asarray(e.dcolumns).reshape(C, T, OH, OW)
         if e.picked is not None:
             picked = np.asarray(e.picked).reshape(C, OH, OW)
             arrays["picked"] = _array(picked[:deep, part.rows, part.columns], "int32")
-        else:
-            divisors = _divisors(e, sources, output.reshape(C, -1)).reshape(OH, OW)
+        elif e.divisors is not None:
+            divisors = np.asarray(e.divisors).reshape(OH, OW)
             arrays["divisors"] = _array(divisors[part.rows, part.columns])
     arrays["dcolumns"] = _array(dcolumns[: part.groups, :, part.rows, part.columns])
     facts["arrays"] |= arrays
@@ -377,38 +369,15 @@ def _part(
         high, wide = max(high, 1), max(wide, 1)
 
 
-def _divisors(e: Explained, sources: Any, output: Any) -> Any:
-    """Return what each window's sum is divided by in average pooling: all its places, or those within the image."""
-    T = len(sources)
-    inside = np.maximum((sources >= 0).sum(axis=0), 1)
-    total = np.asarray(e.columns).reshape(-1, T, sources.shape[1]).sum(axis=1)  # (C, P)
-    scale = np.abs(total).max(axis=0)
-    at = np.abs(total).argmax(axis=0), np.arange(total.shape[1])
-    made = np.asarray(output)[at]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = total[at] / made
-    return np.where((scale > 0) & np.isfinite(ratio) & (ratio > 0), np.rint(ratio), inside)
-
-
-def _pooled(e: Explained, sources: Any, doutput: Any) -> Any:
-    """Return what each place of a window gets of the gradient of its output, (C, T, P)."""
-    if e.picked is not None:
-        rows = np.arange(len(sources))[None, :, None]
-        return (np.asarray(e.picked)[:, None, :] == rows) * doutput[:, None, :]
-    divisors = _divisors(e, sources, _image(e.output).reshape(len(doutput), -1))
-    return (sources >= 0)[None] * (doutput / divisors)[:, None, :]
-
-
 def _body(e: Explained, facts: Mapping[str, Any]) -> str:
     """Return the page's headings, choices and empty grids, which the script fills."""
     lowered, convolves = "sources" in facts["arrays"], "weight" in facts["arrays"]
-    name, value = e.score
     shapes = " x ".join(map(str, np.shape(e.inputs[0]))), " x ".join(map(str, np.shape(e.output)))
     top = [
         "<main>",
         f"<h1>{text(e.title)}</h1>",
         f'<p class="soft">Layer {text(e.layer)}: from {shapes[0]} to {shapes[1]}, for one image. Gradients are those of'
-        f" {text(name)}, which is {text(f'{value:.4g}')}.</p>",
+        f" {text(e.score.name)}, which is {e.score.value:.4g}.</p>",
         f'<p class="formula">{text(e.formula)}</p>',
         '<p class="soft" id="keys">Point at a number, or move with the arrow keys: what belongs to it is framed in all'
         " grids. Hatched cells are padding.</p>",
