@@ -19,6 +19,7 @@ MODULES = [
     "im2colnet",
     "im2colnet.functional",
     "im2colnet.metrics",
+    "im2colnet.visualize",
     "im2colnet.models",
     "im2colnet.datasets",
     "im2colnet.datasets.transforms",
