@@ -5,7 +5,7 @@ from pathlib import Path
 #: rooms of a floor, and what they are for, from the top down
 FLOORS = [
     (["cli"], "what a terminal sees: a module for each command"),
-    (["reports", "onnx", "torch", "sklearn"], "facts, then their text; ONNX; PyTorch; scikit-learn"),
+    (["reports", "visualize", "onnx", "torch", "sklearn"], "facts, then their text; pictures of a network; ONNX; PyTorch; scikit-learn"),
     (["testing"], "what is promised, as tests: oracles, cases, checks"),
     (["training", "models"], "steps, epochs, checkpoints; ready-made networks"),
     (["network"], "what users hold: Sequential, Residual, Net, classes"),
