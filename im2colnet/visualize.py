@@ -39,6 +39,7 @@ def filters(net: Network, layer: str | int) -> np.ndarray:
     Parameters
     ----------
     net : Network
+        With parameters.
     layer : str or int
         The layer's name as in :meth:`im2colnet.Network.summary`, or its position as in ``net[i]``.
 
@@ -81,6 +82,7 @@ def feature_maps(net: Network, layer: str | int, image: Any) -> np.ndarray:
     Parameters
     ----------
     net : Network
+        With parameters.
     layer : str or int
         The layer's name as in :meth:`im2colnet.Network.summary`, or its position as in ``net[i]``.
     image : (C, H, W) or (N, C, H, W) array
@@ -214,6 +216,7 @@ def maximize(
     position : (int, int), optional
         The output whose number becomes large; by default the mean over all of the channel.
     steps : int
+        How many steps the ascent makes.
     lr : float
         The length of the first step, as a part of the range; it falls to 0 in a straight line.
     decay, smooth : float

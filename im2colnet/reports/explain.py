@@ -484,6 +484,7 @@ def explain(
     Returns
     -------
     Explanation
+        Its attributes are arrays of the layer's input, output, parameters and gradients, and the lowered matrix.
 
     Raises
     ------
