@@ -31,6 +31,7 @@ extensions = [
     "not_run",
     "notebook",
     "repository",
+    "signatures",
 ]
 exclude_patterns = ["_build", "jupyter_execute", "examples/*.ipynb", "guide.md"]
 root_doc = "index"

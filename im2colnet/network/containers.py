@@ -33,10 +33,10 @@ class Sequential(Network):
 
     Examples
     --------
-    >>> layers = [ic.Conv2d(1, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(144, 10)]
+    >>> layers = [ic.Conv2d(1, 4, 3), ic.ReLU(), ic.MaxPool2d(2)]
     >>> net = ic.Sequential(layers).init(seed=0)
     >>> net.predict(np.zeros((5, 1, 8, 8))).shape
-    (5, 10)
+    (5, 4, 3, 3)
     >>> net[0]
     Conv2d(1, 4, 3)
     """

@@ -63,8 +63,8 @@ class Network(Layer):
     Examples
     --------
     >>> class Block(ic.Network):
-    ...     def __init__(self, channels):
-    ...         self.conv = ic.Conv2d(channels, channels, 3, padding=1)
+    ...     def __init__(self, n):
+    ...         self.conv = ic.Conv2d(n, n, 3, padding=1)
     ...         self.relu = ic.ReLU()
     ...
     ...     def define(self, x):

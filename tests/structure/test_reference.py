@@ -76,7 +76,9 @@ def entries():
             for line in block.split("\n"):
                 if match := re.match(r"\.\. (?:currentmodule|automodule):: (\S+)", line):
                     module = match[1]
-                elif match := re.match(r"\.\. auto(?:class|function|exception|method|attribute)\w*:: (\S+)", line):
+                elif match := re.match(
+                    r"\.\. auto(?:class|function|exception|method|attribute|property)\w*:: (\S+)", line
+                ):
                     name = f"{module}.{match[1]}"
                     assert name not in found, f"{name} stands on {found[name]} and again on {page.name}"
                     found[name] = page.name
