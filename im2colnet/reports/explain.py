@@ -158,7 +158,7 @@ class Explanation:
             return None
         if self.kind == "transposed convolution":
             return np.einsum("gck,gcp->gkp", self.weight, self._of_groups(self.inputs[0]))
-        columns = gather(self._image(self.inputs[0]), self.sources, -np.inf if self.takes_maximum else 0.0)
+        columns = gather(self.as_image(self.inputs[0]), self.sources, -np.inf if self.takes_maximum else 0.0)
         return columns if self.weight is None else columns.reshape(len(self.weight), -1, columns.shape[-1])
 
     @cached_property
@@ -171,11 +171,11 @@ class Explanation:
         if self.window is None:
             return None
         if self.kind == "transposed convolution":
-            columns = gather(self._image(self.doutput), self.sources)
+            columns = gather(self.as_image(self.doutput), self.sources)
             return columns.reshape(*self.columns.shape)
         if self.weight is not None:
             return np.einsum("gfk,gfp->gkp", self.weight, self._of_groups(self.doutput))
-        return self.shares_of_windows * self._image(self.doutput).reshape(len(self.output), 1, -1)
+        return self.shares_of_windows * self.as_image(self.doutput).reshape(len(self.output), 1, -1)
 
     @cached_property
     def picked(self) -> Any:
@@ -191,7 +191,7 @@ class Explanation:
         if self.takes_maximum:
             return (self.picked[:, None] == rows[:, None]) * inside.astype(float)
         if isinstance(self.made_by, LPPool2d):
-            p, y = self.made_by.norm_type, self._image(self.output).reshape(len(self.output), 1, -1)
+            p, y = self.made_by.norm_type, self.as_image(self.output).reshape(len(self.output), 1, -1)
             with np.errstate(divide="ignore", invalid="ignore"):
                 slopes = (self.columns / y) ** (p - 1) * (len(rows) / inside.sum(axis=0))
             return np.where(inside & (y != 0), slopes, 0.0)
@@ -230,13 +230,13 @@ class Explanation:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the input; a sequence is an image of one row."""
-        _, H, W = self._image(self.inputs[0]).shape
+        _, H, W = self.as_image(self.inputs[0]).shape
         return H, W
 
     @property
     def output_image_size(self) -> tuple[int, int]:
         """Height and width of the output."""
-        _, OH, OW = self._image(self.output).shape
+        _, OH, OW = self.as_image(self.output).shape
         return OH, OW
 
     def fold(self, columns: Any) -> Array:
@@ -247,7 +247,7 @@ class Explanation:
         return scatter(np.asarray(columns).reshape(-1, *self.sources.shape), self.sources, size)
 
     @staticmethod
-    def _image(array: Array) -> Any:
+    def as_image(array: Array) -> Any:
         """Return a value as an image (C, H, W): a sequence (C, L) has one row, features are channels of one pixel."""
         if array.ndim > 2:
             return array
@@ -257,10 +257,50 @@ class Explanation:
         """Return an image as (G, channels of a group, pixels)."""
         return array.reshape(len(self.weight), len(array) // len(self.weight), -1)
 
+    # ------------------------------------------------------------------ parts, which large layers are shown by
+
+    def group_of(self, channel: int) -> int:
+        """Return the group of the lowered matrix that a channel of the output is made of; of pooling the channel."""
+        if self.window is None or self.weight is None:
+            return channel
+        return channel * self.window.groups // len(self.output)
+
+    def channels_of(self, channel: int) -> slice:
+        """Return the channels of the input that a channel of the output is made of."""
+        if self.kind == "pooling":
+            return slice(channel, channel + 1)
+        per = len(self.inputs[0]) // (1 if self.window is None else self.window.groups)
+        return slice(per * self.group_of(channel), per * (self.group_of(channel) + 1))
+
+    def columns_at(self, channel: int, positions: Any) -> Any:
+        """Return some columns of the lowered matrix of a channel's group, (K, len(positions)).
+
+        Of a large layer the whole matrix would take long, and much memory.
+        """
+        if self.kind == "transposed convolution":
+            x = self._of_groups(self.inputs[0])[self.group_of(channel)][:, positions]
+            return self.weight[self.group_of(channel)].T @ x
+        outside = -np.inf if self.takes_maximum else 0.0
+        image = self.as_image(self.inputs[0])[self.channels_of(channel)]
+        return gather(image, self.sources[:, positions], outside).reshape(-1, len(positions))
+
+    def dcolumns_at(self, channel: int, positions: Any) -> Any:
+        """Return how the score changes with :meth:`columns_at`."""
+        group = self.group_of(channel)
+        if self.kind == "transposed convolution":
+            per = len(self.output) // len(self.weight)
+            image = self.as_image(self.doutput)[per * group : per * (group + 1)]
+            return gather(image, self.sources[:, positions]).reshape(-1, len(positions))
+        if self.weight is not None:
+            return self.weight[group].T @ self._of_groups(self.doutput)[group][:, positions]
+        return self.shares_of_windows[channel][:, positions] * self.as_image(self.doutput)[channel].ravel()[positions]
+
     # ------------------------------------------------------------------ positions
 
-    def position(self, position: Sequence[int] | int | None = None) -> tuple[int, int]:
-        """Return a position of the window, by default the one in the middle.
+    def position(self, position: Sequence[int] | int | None = None, channel: int = 0) -> tuple[int, int]:
+        """Return a position of the window, by default the one whose output in a channel the score depends on most.
+
+        Of a transposed convolution it is the pixel of the input that the score depends on most.
 
         Raises
         ------
@@ -269,7 +309,12 @@ class Explanation:
         """
         OH, OW = self.output_image_size if self.window is None else self.window.output_size
         if position is None:
-            return OH // 2, OW // 2
+            slopes = np.abs(self.as_image(self.doutput)[channel])
+            if self.kind == "transposed convolution":
+                slopes = np.abs(self.as_image(self.dinputs[0])).sum(axis=0)
+            # where rounding alone decides, it is the first
+            row, column = np.unravel_index(int((slopes >= (1 - 1e-9) * slopes.max()).argmax()), slopes.shape)
+            return (int(row), int(column)) if slopes.any() else (OH // 2, OW // 2)
         given = [position] if isinstance(position, int) else [*position]
         places = [whole("position", n, least=0) for n in given]
         if len(places) == 1 and OH == 1:
@@ -281,8 +326,17 @@ class Explanation:
             )
         return places[0], places[1]
 
-    def channel(self, channel: int) -> int:
-        """Return a channel of the output, or raise a ShapeError that says which there are."""
+    def channel(self, channel: int | None = None) -> int:
+        """Return a channel of the output, by default the one that the score depends on most.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such channel; the message says which there are.
+        """
+        if channel is None:
+            sums = np.abs(self.doutput).reshape(len(self.doutput), -1).sum(axis=1)
+            return int((sums >= (1 - 1e-9) * sums.max()).argmax())
         found = whole("channel", channel, least=0)
         if found >= len(self.output):
             raise ShapeError(
@@ -290,6 +344,10 @@ class Explanation:
                 f" {self.layer!r}: give 0 to {len(self.output) - 1}"
             )
         return found
+
+    def _place(self, position: Any, channel: int | None) -> tuple[tuple[int, int], int]:
+        number = self.channel(channel)
+        return self.position(position, number), number
 
     # ------------------------------------------------------------------ forms
 
@@ -303,7 +361,7 @@ class Explanation:
         self,
         width: int | None = None,
         position: Sequence[int] | int | None = None,
-        channel: int = 0,
+        channel: int | None = None,
         color: bool = False,
     ) -> str:
         """Return the explanation as a text.
@@ -313,15 +371,15 @@ class Explanation:
         width : int, optional
             Columns of the terminal; by default 100.
         position : (row, column), optional
-            The position of the window that is worked out; by default the one in the middle.
-        channel : int
-            The channel of the output.
+            The position of the window that is worked out; by default that of :meth:`position`.
+        channel : int, optional
+            The channel of the output; by default the one that the score depends on most.
         color : bool
             Whether the window is marked by colours, beside its brackets.
         """
         from im2colnet.show.explain_text import explanation_text
 
-        return explanation_text(self, width or 100, self.position(position), self.channel(channel), color)
+        return explanation_text(self, width or 100, *self._place(position, channel), color)
 
     def facts(self) -> dict[str, Any]:
         """Return everything as numbers, lists and texts, as JSON has them; infinity and NaN are None.
@@ -352,7 +410,9 @@ class Explanation:
             **lowered,
         }
 
-    def plot(self, part: str | None = None, position: Sequence[int] | int | None = None, channel: int = 0) -> Figure:
+    def plot(
+        self, part: str | None = None, position: Sequence[int] | int | None = None, channel: int | None = None
+    ) -> Figure:
         """Draw the explanation, with Matplotlib (the extra ``viz``).
 
         Parameters
@@ -366,9 +426,9 @@ class Explanation:
             - "gradient": the way back: the output's gradient, that of the columns, and col2im of it.
             - "rows": the lowering of the library, along the width alone, and the window of a row of outputs in it.
         position : (row, column), optional
-            The position of the window; by default the one in the middle.
-        channel : int
-            The channel of the output.
+            The position of the window; by default that of :meth:`position`.
+        channel : int, optional
+            The channel of the output; by default the one that the score depends on most.
 
         Returns
         -------
@@ -382,7 +442,7 @@ class Explanation:
             If the layer has no such part, position or channel.
         """
         draw: Any = import_module("im2colnet.show.explain_plots").draw
-        figure: Figure = draw(self, part, self.position(position), self.channel(channel))
+        figure: Figure = draw(self, part, *self._place(position, channel))
         return figure
 
     def save(
@@ -390,7 +450,7 @@ class Explanation:
         path: str | os.PathLike[str],
         part: str | None = None,
         position: Sequence[int] | int | None = None,
-        channel: int = 0,
+        channel: int | None = None,
     ) -> None:
         """Write the explanation to a file, whole or not at all.
 
@@ -421,7 +481,7 @@ class Explanation:
         elif ending == ".html":
             page = import_module("im2colnet.show.explain_page")
 
-            content = page.explanation_page(self, self.position(position), self.channel(channel)).encode()
+            content = page.explanation_page(self, *self._place(position, channel)).encode()
         elif ending == ".json":
             content = json.dumps(self.facts(), allow_nan=False).encode()
         else:
