@@ -1,4 +1,4 @@
-"""docs/ranks.md: its programs run, and it names what is collective."""
+"""docs/ranks.md and docs/ranks-in-detail.md: their programs run, and they name what is collective."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from starting import ROOT
 
 from im2colnet.training.trainer import Trainer
 
-PAGE = (ROOT / "docs" / "ranks.md").read_text(encoding="utf-8")
+PAGE = "".join((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("ranks", "ranks-in-detail"))
 
 
 def blocks(kind):
@@ -30,6 +30,19 @@ def test_every_collective_method_is_in_the_table():
     ]
     assert {"step", "fit", "evaluate", "predict", "save", "load"} <= {*marked_so}
     assert [name for name in marked_so if not re.search(rf"[tT]rainer\.{name}\b", table)] == []
+
+
+def test_the_program_gives_the_bits_of_one_process_on_any_number_of_ranks(tmp_path):
+    (program,) = blocks("python")
+    found = []
+    for count in (1, 2, 3):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        run(count, script=program, folder=folder)
+        found.append(load_file(folder / "digits.safetensors"))
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        assert all(other[name].tobytes() == array.tobytes() for name, array in found[0].items())
 
 
 def test_two_trainings_in_one_job(tmp_path):
