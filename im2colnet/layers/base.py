@@ -407,7 +407,23 @@ class Layer:
         """Say which arrays training needs if the backward pass begins with the gradient of the activation that follows.
 
         That is, the first of ``shard_grad_sums`` and ``backward`` also writes :attr:`Context.dz`, and ``y`` is kept for
-        it. None if it does not: then the activation's layer makes its gradient. Only a layer that ``fuses`` is asked.
+        it. Only a layer that ``fuses`` is asked.
+
+        Parameters
+        ----------
+        x, y : tuple of int
+            Shapes of the input and the output.
+        dtype : str
+            Their element type.
+        backend : Backend
+            What computes.
+        activation : str
+            The elementwise function that follows.
+
+        Returns
+        -------
+        Needs or None
+            None if it does not: then the activation's layer makes its gradient.
         """
         return None
 
@@ -431,23 +447,53 @@ class Layer:
         return Choice("", "")
 
     def epilogue(self, training: bool) -> str | None:
-        """Return the elementwise function that this layer is, if the layer before it may apply it; else None.
+        """Return the elementwise function that this layer is, if the layer before it may apply it.
 
-        In training that is so only where the gradient needs the output alone.
+        Parameters
+        ----------
+        training : bool
+            In training that is so only where the gradient needs the output alone.
+
+        Returns
+        -------
+        str or None
+            The function's name; None if it is none.
         """
         return None
 
     def absorb(self, following: Layer) -> Layer | None:
-        """Return a layer that in evaluation mode does what this one and the one that follows do; None if there is none.
+        """Return a layer that in evaluation mode does what this one and the one that follows do.
 
         It has the parameters of this layer, and as its state the parameters and the state of the other.
+
+        Parameters
+        ----------
+        following : Layer
+            The layer that follows.
+
+        Returns
+        -------
+        Layer or None
+            None if there is none.
         """
         return None
 
     def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
-        """Return a and c of ``y = a·x + c`` for each channel, (C,) float64: of a layer that is that when it evaluates.
+        """Return a and c of ``y = a·x + c`` for each channel, of a layer that is such a line when it evaluates.
 
-        They are (1,) if they are the same for all channels. It is absorbed by a convolution before it.
+        It is absorbed by a convolution before it.
+
+        Parameters
+        ----------
+        params, state : dict of str to Array
+            The layer's parameters and its state.
+        xp : module
+            The array module.
+
+        Returns
+        -------
+        tuple of Array
+            Both (C,) float64, or (1,) if they are the same for all channels.
         """
         raise NotImplementedError(f"{type(self).__name__} is no line for each channel")
 
@@ -491,9 +537,21 @@ class Layer:
         return next((name for base in derived for name in names if name in vars(base)), None)
 
     def band(self, rows: slice, x: Shape) -> Band:
-        """Return a layer that makes only these rows of the output for an input of shape ``x``, and the rows it reads.
+        """Return a layer that makes only some rows of the output, and the rows that it reads.
 
-        None if there is no such layer. Used where several workers share an image.
+        Used where several workers share an image.
+
+        Parameters
+        ----------
+        rows : slice
+            Rows of the output.
+        x : tuple of int
+            Shape of the input.
+
+        Returns
+        -------
+        (Layer, slice) or None
+            None if there is no such layer.
         """
         return None
 
