@@ -13,7 +13,7 @@ from im2colnet.text import printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 9.0  #: inches
+WIDTH = 6.5  #: inches
 TITLE = 0.3  #: inches above a picture that has a title
 
 
@@ -24,7 +24,7 @@ def draw_arrays(
     columns = min(columns, len(arrays))
     rows = -(-len(arrays) // columns)
     tiles = [_tile(array) for array in arrays]
-    cell = min(WIDTH / columns, 2.4)
+    cell = min(WIDTH / columns, 2.0)
     tallest = max(tile.shape[0] / tile.shape[1] for tile in tiles)
     figure = _figure(height=rows * (min(tallest, 2) * cell + (TITLE if any(titles) else 0.05)), width=cell * columns)
     places = figure.subplots(rows, columns, squeeze=False).ravel()
