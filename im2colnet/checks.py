@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import inf, nan
 from operator import index
 from typing import Any, TypeVar, dataclass_transform
@@ -160,8 +161,14 @@ def set_frozen(frozen: Any, **values: Any) -> None:
         object.__setattr__(frozen, name, value)
 
 
-def _values(thing: Any) -> tuple[Any, ...]:
-    return tuple(getattr(thing, field.name) for field in fields(thing))
+@lru_cache(maxsize=256)
+def _names(cls: type[Any]) -> tuple[str, ...]:
+    """Return the fields, and what a derived class with a constructor of its own takes beside them."""
+    return tuple(dict.fromkeys([*(field.name for field in fields(cls)), *arguments(cls)]))
+
+
+def _values(thing: Any) -> dict[str, Any]:
+    return {name: getattr(thing, name, None) for name in _names(type(thing))}
 
 
 def _equal(one: Any, other: Any) -> Any:
@@ -169,11 +176,11 @@ def _equal(one: Any, other: Any) -> Any:
 
 
 def _hash(thing: Any) -> int:
-    return hash(_values(thing))
+    return hash(tuple(getattr(thing, field.name) for field in fields(thing)))
 
 
 def _text(thing: Any) -> str:
-    values = (f"{field.name}={getattr(thing, field.name)!r}" for field in fields(thing))
+    values = (f"{name}={value!r}" for name, value in _values(thing).items())
     return f"{type(thing).__qualname__}({', '.join(values)})"
 
 

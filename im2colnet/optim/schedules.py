@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from math import cos, inf, pi
 from typing import Any, ClassVar
 
-from im2colnet.checks import frozen, more_than_zero, number, one_of, set_frozen, truth_value, whole
+from im2colnet.checks import frozen, more_than_zero, number, one_of, set_frozen, shown, truth_value, whole
 from im2colnet.errors import ShapeError
 
 __all__ = [
@@ -47,6 +47,9 @@ class Schedule:
     """
 
     needs_history: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     def __call__(self, step: int, total: float | None) -> float:
         """Return the learning rate of a step.

@@ -257,6 +257,22 @@ def test_a_schedule_of_one_s_own(lr):
     assert trainer.optimizer.schedule is lr
 
 
+class Drifting(ic.Optimizer):
+    """Has an argument of its own."""
+
+    def __init__(self, lr, drift=0.9):
+        super().__init__(lr)
+        self.drift = drift
+
+
+def test_classes_of_one_s_own_are_shown_and_compared_with_their_own_arguments():
+    assert repr(Halving(0.1)) == "Halving(0.1)"
+    assert repr(Drifting(Halving(0.1), 0.5)) == "Drifting(lr=Halving(0.1), drift=0.5)"
+    assert Drifting(0.1, 0.5) == Drifting(0.1, 0.5)
+    assert Drifting(0.1, 0.5) != Drifting(0.1, 0.7)
+    assert repr(ic.SGD(0.1)).startswith("SGD(lr=0.1, momentum=0.0,")
+
+
 def test_a_checkpoint_holds_schedules_but_no_functions(tmp_path):
     images, labels = normal(8, 1, 8, 8), np.arange(8) % 2
     trainer = ic.Trainer(ic.models.notebook(), optimizer=ic.SGD(Halving(0.2), momentum=0.9))
