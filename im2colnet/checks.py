@@ -168,7 +168,7 @@ def _names(cls: type[Any]) -> tuple[str, ...]:
 
 
 def _values(thing: Any) -> dict[str, Any]:
-    return {name: getattr(thing, name, None) for name in _names(type(thing))}
+    return {name: getattr(thing, name, None) for name in _names(type(thing))}  # type: ignore[arg-type]
 
 
 def _equal(one: Any, other: Any) -> Any:
