@@ -74,17 +74,12 @@ def test_readme(run):
 
 
 @pytest.fixture(scope="module")
-def guide(run):
-    """What the guide's programs have made."""
-    return run("docs/guide.md")
+def own_parts(run):
+    """What the cells of the guide to own parts have made."""
+    return run("docs/guides/own-parts.md", cells=True)
 
 
-def test_guide(guide):
-    assert guide["scores"].shape == (5, 2)
-    assert guide["columns"].shape == (2, 27, 49)
-
-
-def test_label_smoothing_of_the_guide(guide):
+def test_label_smoothing_of_the_guide(own_parts):
     logits, labels, eps, h = np.random.default_rng(0).standard_normal((4, 3)), np.array([1, 3, 0]), 0.3, 1e-6
 
     def loss(z):
@@ -93,7 +88,7 @@ def test_label_smoothing_of_the_guide(guide):
         return -(target * np.log(p)).sum() / 3
 
     metrics, gradient = np.empty(2), np.empty((4, 3))
-    guide["Smoothed"](eps)(logits, labels, 1 / 3, metrics, gradient, ic.get_backend("numpy"))
+    own_parts["Smoothed"](eps)(logits, labels, 1 / 3, metrics, gradient, ic.get_backend("numpy"))
     assert metrics[0] == pytest.approx(loss(logits), rel=1e-12)
     for i in np.ndindex(4, 3):
         step = np.zeros((4, 3))
@@ -116,9 +111,8 @@ def test_onnx(run):
     )
 
 
-def test_how_it_runs():
-    layers = [p for p in programs("docs/how-it-runs.md") if "ic.Layer" in p or "check_layer" in p]
-    names = pages.run_programs(*layers)
+def test_layers_of_the_guide(own_parts):
+    names = own_parts
     net = ic.Sequential(
         [
             ic.Conv2d(1, 8, 3, padding=1),
@@ -133,6 +127,26 @@ def test_how_it_runs():
     trainer = ic.Trainer(net, optimizer=ic.SGD(0.05, 0.9))
     trainer.fit(train, 3)
     assert trainer.evaluate(test)["accuracy"] > 0.8
+
+
+def test_what_the_guides_have_learned(run):
+    """The numbers that their text takes for granted."""
+    pytest.importorskip("matplotlib")
+    names = run("docs/guides/regression.md", cells=True)
+    found = abs(names["net"].predict(names["test"][0]) - names["test"][1]).mean(axis=0)
+    assert (found < [1, 1, 0.05]).all()
+    names = run("docs/guides/segmentation.md", cells=True)
+    assert names["iou"].min() > 0.6
+
+
+@pytest.mark.filterwarnings("ignore:.* cannot be read and are left out")
+def test_the_mistake_that_the_guide_to_own_images_finds(run):
+    """It is the picture that lies in the folder of another class."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("PIL")
+    names = run("docs/guides/own-images.md", cells=True)
+    assert [mistake.file for mistake in names["trainer"].mistakes(names["test"])[:1]] == ["square/18.png"]
+    assert names["trainer"].evaluate(names["test"])["accuracy"] > 0.9
 
 
 def test_the_tables_are_those_of_the_code():
