@@ -30,6 +30,7 @@ extensions = [
     "mathml",
     "not_run",
     "notebook",
+    "explained",
     "repository",
     "signatures",
 ]

@@ -32,9 +32,11 @@ class Notebook(SphinxRole):
         return [link], []
 
 
-def plain(text: str, folder: Path, site: str) -> str:
+def plain(text: str, page: Path, site: str) -> str:
     """Return MyST as Markdown that every notebook shows: pictures as data, other pages by their address on the web."""
+    folder = page.parent
     text = re.sub(r"^:::.*\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\{explained\}`([^`]+)`", rf"[\1]({site}{quote(page.stem)}-explained.html)", text)
     text = re.sub(r"\{\w+\}`([^`<]+?)(?:\s*<[^`>]*>)?`", r"\1", text)
 
     def target(match: re.Match[str]) -> str:
@@ -53,15 +55,20 @@ def plain(text: str, folder: Path, site: str) -> str:
     return re.sub(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)", target, text)
 
 
-def convert(notebook: dict[str, Any], folder: Path, site: str) -> dict[str, Any]:
-    """Return an executed notebook of MyST as one that can be opened anywhere."""
-    for cell in notebook["cells"]:
+def convert(notebook: dict[str, Any], page: Path, site: str) -> dict[str, Any]:
+    """Return an executed notebook of MyST, from a page in the root of the site, as one that can be opened anywhere."""
+    cells = []
+    for number, cell in enumerate(notebook["cells"]):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            source = plain(source, folder, site)
-        cell["source"] = source.splitlines(keepends=True)
-        cell["metadata"] = {}
+            source = plain(source, page, site)
+        caption = cell["metadata"].get("mystnb", {}).get("figure", {}).get("caption")
+        cells.append({**cell, "source": source.splitlines(keepends=True), "metadata": {}})
+        if caption:
+            below = {"cell_type": "markdown", "id": f"caption-{number}", "metadata": {}, "source": [plain(caption, page, site)]}
+            cells.append(below)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook["cells"] = cells
     notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return notebook
 
@@ -75,8 +82,7 @@ def write(app: Sphinx, exception: Exception | None) -> None:
         executed = Path(app.env.mystnb_config.output_folder) / f"{page}.ipynb"
         if not executed.exists():
             continue
-        folder = Path(app.env.doc2path(page)).parent
-        made = convert(json.loads(executed.read_text(encoding="utf-8")), folder, site)
+        made = convert(json.loads(executed.read_text(encoding="utf-8")), Path(app.env.doc2path(page)), site)
         target = Path(app.outdir) / f"{page}.ipynb"
         target.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -46,6 +46,23 @@ def test_a_cell_is_shorter_than_15_lines_and_fits_the_page(number):
     assert max(map(len, lines)) <= 72
 
 
+def test_what_cells_draw_has_a_caption_and_says_in_words_what_is_to_be_seen():
+    cells = [block.text for block in pages.blocks.page_blocks(DOCS / "tour.md") if ".plot(" in block.text]
+    assert cells
+    wanted = r"---
+mystnb:
+  image:
+    alt: (.*?)
+  figure:
+    caption: (.*?)
+---
+"
+    for cell in cells:
+        about = re.match(wanted, cell, re.DOTALL)
+        assert about, cell
+        assert all(len(words) > 40 and words.endswith(".") for words in about.groups())
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_each_picture_has_a_caption_and_says_in_words_what_is_to_be_seen(page):
     text = (DOCS / page).read_text(encoding="utf-8")
@@ -114,10 +131,13 @@ def test_the_notebook_to_download_is_plain_markdown_with_its_pictures():
     finally:
         sys.path.remove(str(DOCS / "_ext"))
     cell = {"cell_type": "markdown", "metadata": {"x": 1}, "source": [TEXT.split("---\n", 2)[2]]}
-    made = notebook.convert({"cells": [cell], "nbformat": 4, "nbformat_minor": 5}, DOCS, "https://example.org/")
+    made = notebook.convert(
+        {"cells": [cell], "nbformat": 4, "nbformat_minor": 5}, DOCS / "tour.md", "https://example.org/"
+    )
     text = "".join(json.loads(json.dumps(made))["cells"][0]["source"])
     assert ":::" not in text
-    assert "{term}" not in text
+    assert re.search(r"\{\w+\}`", text) is None
+    assert "](https://example.org/tour-explained.html)" in text
     assert "](pictures/" not in text
     assert text.count("](data:image/svg+xml;base64,") == len(FIGURE.findall(TEXT))
     assert "](https://example.org/how-it-works.html#" in text
