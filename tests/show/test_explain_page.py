@@ -41,7 +41,7 @@ class Page:
 
     def __init__(self, browser, folder, explained, **options):
         self.browser, self.driver, self.folder = browser, browser.driver, folder
-        explained.save(folder / "page.html", **options)
+        explained.save(folder / "page.html", **{"channel": 0} | options)
         self.driver.get(f"file://{folder}/page.html")
 
     def __enter__(self):
