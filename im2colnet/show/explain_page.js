@@ -639,7 +639,7 @@ function names() {
   $("mapName").textContent = state.backward ? `Gradient of the ${plain}` : `The ${plain}`;
   if (lowered) {
     const rows = oneChannel() ? `rows ${firstRow()} to ${firstRow() + T - 1} of ${K}: channel ${channels[state.channel]}` : `${K} rows`;
-    const part = facts.groups > 1 && convolves ? `, group ${group()}` : "";
+    const part = facts.groups > 1 && convolves ? `, group ${group() + facts.firstGroup}` : "";
     const name = isLinear ? "input as a column" : "lowered matrix";
     $("matrixName").textContent =
       `The ${state.backward ? "gradient of the " : ""}${name}${part}: ${rows}, ${P} column${P === 1 ? "" : "s"}`;

@@ -71,8 +71,8 @@ class Explained(Protocol):
 class _Part:
     """The part of a layer that a page shows: ranges of groups, filters, output positions and input pixels."""
 
-    groups: int
-    filters: int
+    groups: slice
+    filters: slice
     rows: slice
     columns: slice
     top: int
@@ -151,8 +151,15 @@ def _facts(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
 
 
 def _common(
-    e: Explained, image: Any, dimage: Any, output: Any, doutput: Any, features: int | None = None
+    e: Explained,
+    image: Any,
+    dimage: Any,
+    output: Any,
+    doutput: Any,
+    first: tuple[int, int] = (0, 0),
+    features: int | None = None,
 ) -> dict[str, Any]:
+    """Return what all pages have; ``first`` are the first channel of the input and of the output that are shown."""
     return {
         "kind": e.kind,
         "size": image.shape[1:],
@@ -161,10 +168,11 @@ def _common(
         "origin": (0, 0),
         "outOrigin": (0, 0),
         "kernel": (1, 1),
-        "channels": [*range(len(image))],
-        "filters": [*range(len(output))],
+        "channels": [*range(first[0], first[0] + len(image))],
+        "filters": [*range(first[1], first[1] + len(output))],
         "features": features or image[0].size,
         "groups": 1,
+        "firstGroup": 0,
         "groupOf": [0] * len(output),
         "channelsPerGroup": len(image),
         "filtersPerGroup": len(output),
@@ -196,13 +204,17 @@ def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
     notes = []
     if len(e.inputs) > 1:
         notes.append(f"The layer has {len(e.inputs)} inputs; the page shows the first.")
-    channels, filters = (max(1, min(len(a), MOST_PIXELS // a[0].size)) for a in (image, output))
+    if np.ndim(e.output) == 1:  # its features lie in rows
+        position, channel = divmod(channel, output.shape[2]), 0
+    inputs, outputs = (max(1, min(len(a), MOST_PIXELS // a[0].size)) for a in (image, output))
     if image.shape == output.shape:
-        channels = filters = min(channels, filters)
-    if channels < len(image) or filters < len(output):
+        inputs = outputs = min(inputs, outputs)
+    filters = _around(channel, outputs, len(output))
+    channels = filters if image.shape == output.shape else _around(0, inputs, len(image))
+    if inputs < len(image) or outputs < len(output):
         notes.append(
-            f"The page shows {channels} of {len(image)} channels of the input and {filters} of {len(output)} of the"
-            " output."
+            f"The page shows {_span('channel', channels)} of {len(image)} of the input, and"
+            f" {_span('channel', filters)} of {len(output)} of the output."
         )
     high, wide = (min(size, 2 * MOST_SIDE) for size in image.shape[1:])
     up, across = (min(size, 2 * MOST_SIDE) for size in output.shape[1:])
@@ -210,13 +222,14 @@ def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
         notes.append("The page shows the upper left part of the maps.")
     facts = _common(
         e,
-        image[:channels, :high, :wide],
-        dimage[:channels, :high, :wide],
-        output[:filters, :up, :across],
-        doutput[:filters, :up, :across],
+        image[channels, :high, :wide],
+        dimage[channels, :high, :wide],
+        output[filters, :up, :across],
+        doutput[filters, :up, :across],
+        (channels.start, filters.start),
     )
     r, c = _start((up, across), position)
-    start = {"position": r * across + c, "filter": min(max(channel, 0), filters - 1)}
+    start = {"position": r * across + c, "filter": channel - filters.start}
     return facts | {"notes": notes, "start": start}
 
 
@@ -224,27 +237,29 @@ def _linear(e: Explained, channel: int) -> dict[str, Any]:
     """Return the facts of a linear layer: a product with one column."""
     features, outputs = len(e.inputs[0]), len(e.output)
     shown = max(1, min(outputs, MOST_FILTERS, 2 * MOST_WEIGHTS // features))
+    rows = _around(channel, shown, outputs)
     facts = _common(
         e,
         _image(e.inputs[0]),
         _image(e.dinputs[0]),
-        np.asarray(e.output)[:shown, None, None],
-        np.asarray(e.doutput)[:shown, None, None],
+        np.asarray(e.output)[rows, None, None],
+        np.asarray(e.doutput)[rows, None, None],
+        (0, rows.start),
         features,
     )
     if shown < outputs:
-        facts["notes"] = [f"The page shows {shown} of {outputs} outputs."]
+        facts["notes"] = [f"The page shows {_span('output', rows)} of {outputs}."]
     weight = np.asarray(e.weight).reshape(outputs, features)
     bias = np.zeros(outputs) if e.bias is None else np.asarray(e.bias)
     facts["kernel"] = (1, features)
     facts["filtersPerGroup"] = outputs
     facts["arrays"] |= {
         "sources": _array(np.arange(features), "int32"),
-        "weight": _array(weight[:shown]),
-        "bias": _array(bias[:shown]),
+        "weight": _array(weight[rows]),
+        "bias": _array(bias[rows]),
         "dcolumns": _array(e.dinputs[0]),
     }
-    return facts | {"start": {"position": 0, "filter": min(max(channel, 0), shown - 1)}}
+    return facts | {"start": {"position": 0, "filter": channel - rows.start}}
 
 
 def _geometry(e: Explained, H: int, W: int, OH: int, OW: int, KH: int, KW: int) -> dict[str, Any] | None:
@@ -271,15 +286,16 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
     sources = np.asarray(e.sources).reshape(T, OH * OW)
     groups = e.window.groups if e.weight is not None else C
     r, c = _start((OH, OW), position)
-    part = _part(sources.reshape(T, OH, OW), (C, H, W), F, groups, e.weight is not None, (r, c))
-    deep = part.groups * C // groups  # channels
+    part = _part(sources.reshape(T, OH, OW), (C, H, W), F, groups, e.weight is not None, (channel, r, c))
+    channels = slice(part.groups.start * C // groups, part.groups.stop * C // groups)
     P = (part.rows.stop - part.rows.start) * (part.columns.stop - part.columns.start)
     facts = _common(
         e,
-        image[:deep, part.top : part.bottom, part.left : part.right],
-        dimage[:deep, part.top : part.bottom, part.left : part.right],
-        output[: part.filters, part.rows, part.columns],
-        doutput[: part.filters, part.rows, part.columns],
+        image[channels, part.top : part.bottom, part.left : part.right],
+        dimage[channels, part.top : part.bottom, part.left : part.right],
+        output[part.filters, part.rows, part.columns],
+        doutput[part.filters, part.rows, part.columns],
+        (channels.start, part.filters.start),
     )
     high, wide = part.bottom - part.top, part.right - part.left
     here = sources.reshape(T, OH, OW)[:, part.rows, part.columns].reshape(T, P)
@@ -291,22 +307,27 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
         weight = np.asarray(e.weight).reshape(F, -1)
         bias = np.zeros(F) if e.bias is None else np.asarray(e.bias)
         dcolumns = np.asarray(e.dcolumns).reshape(groups, -1, OH, OW)
-        arrays |= {"weight": _array(weight[: part.filters]), "bias": _array(bias[: part.filters])}
+        arrays |= {"weight": _array(weight[part.filters]), "bias": _array(bias[part.filters])}
     else:
         per = 1
         dcolumns = np.asarray(e.dcolumns).reshape(C, T, OH, OW)
         if e.picked is not None:
             picked = np.asarray(e.picked).reshape(C, OH, OW)
-            arrays["picked"] = _array(picked[:deep, part.rows, part.columns], "int32")
+            arrays["picked"] = _array(picked[channels, part.rows, part.columns], "int32")
         elif e.divisors is not None:
             divisors = np.asarray(e.divisors).reshape(OH, OW)
             arrays["divisors"] = _array(divisors[part.rows, part.columns])
-    arrays["dcolumns"] = _array(dcolumns[: part.groups, :, part.rows, part.columns])
+    arrays["dcolumns"] = _array(dcolumns[part.groups, :, part.rows, part.columns])
     facts["arrays"] |= arrays
     notes = []
-    if part.filters < F or deep < C:
-        what = f"filters 0 to {part.filters - 1} of {F}" if e.weight is not None else "channels"
-        notes.append(f"The page shows {what}, and channels 0 to {deep - 1} of {C}.")
+    shown, deep = len(range(F)[part.filters]), len(range(C)[channels])
+    if e.weight is None and deep < C:
+        notes.append(f"The page shows {_span('channel', channels)} of {C}.")
+    elif shown < F:
+        notes.append(
+            f"The page shows {_span('filter', part.filters)} of {F}, and {_span('channel', channels)} of {C}, which"
+            " they read."
+        )
     cropped = OH * OW != P
     if cropped:
         notes.append(
@@ -322,7 +343,8 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
         "fullOut": (OH, OW),
         "kernel": (KH, KW),
         "groups": groups if e.weight is not None else 1,
-        "groupOf": [f // per for f in range(part.filters)],
+        "firstGroup": part.groups.start,
+        "groupOf": [f // per - part.groups.start for f in range(F)[part.filters]],
         "channelsPerGroup": C // groups,
         "filtersPerGroup": per,
         "geometry": _geometry(e, H, W, OH, OW, KH, KW),
@@ -330,26 +352,45 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
         "notes": notes,
         "start": {
             "position": (r - part.rows.start) * (part.columns.stop - part.columns.start) + c - part.columns.start,
-            "filter": min(max(channel, 0), part.filters - 1),
+            "filter": channel - part.filters.start,
         },
     }
 
 
+def _around(index: int, count: int, size: int) -> slice:
+    """Return ``count`` of ``size`` things, with one of them near the middle."""
+    start = min(max(index - count // 2, 0), size - count)
+    return slice(start, start + count)
+
+
+def _span(what: str, part: slice) -> str:
+    """Return in words which things are shown, such as "channels 3 to 7"."""
+    return f"{what} {part.start}" if part.stop == part.start + 1 else f"{what}s {part.start} to {part.stop - 1}"
+
+
 def _part(
-    sources: Any, image: tuple[int, int, int], F: int, groups: int, convolves: bool, at: tuple[int, int]
+    sources: Any, image: tuple[int, int, int], F: int, groups: int, convolves: bool, at: tuple[int, int, int]
 ) -> _Part:
-    """Return the part of a layer that a page can hold, around an output position."""
+    """Return the part of a layer that a page can hold, around a channel and a position of the output."""
     T, OH, OW = sources.shape
     C, H, W = image
     K, per = C // groups * T, F // groups
-    filters = max(1, min(F, MOST_FILTERS, MOST_WEIGHTS // K)) if convolves else F
-    shown = min(groups, -(-filters // per), max(1, MOST_COLUMNS // (16 * K)))  # groups; some room for positions
-    filters = min(filters, shown * per)
-    deep = shown * C // groups
+    group, inside = divmod(at[0], per)
+    count = max(1, min(MOST_FILTERS, MOST_WEIGHTS // K)) if convolves else F
+    if count < per:  # a part of the channel's group
+        shown, some = slice(group, group + 1), _around(inside, count, per)
+        filters = slice(group * per + some.start, group * per + some.stop)
+    else:  # there is room for a few positions at least
+        shown = _around(group, min(groups, count // per, max(1, MOST_COLUMNS // (16 * K))), groups)
+        filters = slice(shown.start * per, shown.stop * per)
+    number, depth = len(range(F)[filters]), len(range(groups)[shown])
+    deep = depth * C // groups
     high, wide = min(OH, MOST_SIDE), min(OW, MOST_SIDE)
 
     def cut(high: int, wide: int) -> _Part:
-        top, left = (min(max(a - n // 2, 0), size - n) for a, n, size in zip(at, (high, wide), (OH, OW), strict=True))
+        top, left = (
+            min(max(a - n // 2, 0), size - n) for a, n, size in zip(at[1:], (high, wide), (OH, OW), strict=True)
+        )
         rows, columns = slice(top, top + high), slice(left, left + wide)
         read = sources[:, rows, columns]
         h, w = np.divmod(read[read >= 0], W)
@@ -362,7 +403,7 @@ def _part(
     while True:
         part = cut(high, wide)
         pixels = deep * (part.bottom - part.top) * (part.right - part.left)
-        fits = shown * K * high * wide <= MOST_COLUMNS and filters * high * wide <= MOST_OUTPUTS
+        fits = depth * K * high * wide <= MOST_COLUMNS and number * high * wide <= MOST_OUTPUTS
         if (fits and pixels <= MOST_PIXELS) or high == wide == 1:
             return part
         high, wide = (high - (high + 7) // 8, wide) if high >= wide else (high, wide - (wide + 7) // 8)

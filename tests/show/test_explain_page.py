@@ -377,35 +377,43 @@ def test_both_themes_and_a_phone(browser, tmp_path):
 
 
 LARGE = {
-    "deep": (ic.Conv2d(64, 96, 3, padding=1), (64, 40, 40), (20, 31)),
-    "wide": (ic.Conv2d(3, 16, 7, stride=2, padding=3), (3, 224, 224), (50, 60)),
-    "depthwise": (ic.Conv2d(512, 512, 3, padding=1, groups=512), (512, 14, 14), (7, 7)),
-    "pooling": (ic.MaxPool2d(2), (64, 112, 112), (55, 0)),
+    "deep": (ic.Conv2d(64, 96, 3, padding=1), (64, 40, 40), (20, 31), 95),
+    "wide": (ic.Conv2d(3, 16, 7, stride=2, padding=3), (3, 224, 224), (50, 60), 0),
+    "in groups": (ic.Conv2d(256, 512, 3, padding=1, groups=2), (256, 14, 14), (0, 13), 300),
+    "in many groups": (ic.Conv2d(96, 192, 5, padding=2, groups=32), (96, 28, 28), (14, 13), 100),
+    "depthwise": (ic.Conv2d(512, 512, 3, padding=1, groups=512), (512, 14, 14), (7, 7), 200),
+    "pooling": (ic.MaxPool2d(2), (64, 112, 112), (55, 0), 63),
 }
 
 
 @pytest.mark.parametrize("name", LARGE)
 def test_of_a_large_layer_the_page_has_a_part(browser, tmp_path, name):
-    layer, shape, position = LARGE[name]
+    layer, shape, position, channel = LARGE[name]
     net = ic.Sequential([layer, ic.AdaptiveAvgPool2d(1), ic.Flatten()]).init(0)
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     e = ic.explain(net, 0, image)
-    with Page(browser, tmp_path, e, position=position) as page:
+    first = (
+        channel * getattr(layer, "groups", shape[0]) // len(e.output) * (shape[0] // getattr(layer, "groups", shape[0]))
+    )
+    with Page(browser, tmp_path, e, position=position, channel=channel) as page:
         assert (tmp_path / "page.html").stat().st_size < 2_000_000
         assert "The page shows" in page.driver.find_element("css selector", ".note").text
         assert page.lit("map") == [position]
         at = plain(layer, shape[1:])
         window = window_of(at, *position)
+        value = e.output[channel][position]
         if isinstance(layer, ic.MaxPool2d):
             assert page.lit("image", near=True) == sorted(window)
-            assert page.number("the maximum") == pytest.approx(e.output[0][position], rel=1e-3)
+            assert page.number("the maximum") == pytest.approx(value, rel=1e-3)
         else:
             assert page.lit("image") == sorted(window)
-            assert page.number("value") == pytest.approx(e.output[0][position], rel=1e-3)
+            assert page.number(f"of filter {channel}: .*?value") == pytest.approx(value, rel=1e-3)
         page.backward()
-        h, w = window[0]
+        h, w = window[len(window) // 2]
         page.hover_pixel(h, w)
-        assert page.number("gradient of pixel .*?:") == pytest.approx(e.dinputs[0][0, h, w], rel=1e-3, abs=1e-7)
+        assert f"of channel {first}" in page.said()
+        expected = e.dinputs[0][first, h, w]
+        assert page.number("gradient of pixel .*?:") == pytest.approx(expected, rel=1e-3, abs=1e-7)
 
 
 # ---------------------------------------------------------------------- without a browser
