@@ -49,14 +49,7 @@ def test_a_cell_is_shorter_than_15_lines_and_fits_the_page(number):
 def test_what_cells_draw_has_a_caption_and_says_in_words_what_is_to_be_seen():
     cells = [block.text for block in pages.blocks.page_blocks(DOCS / "tour.md") if ".plot(" in block.text]
     assert cells
-    wanted = r"---
-mystnb:
-  image:
-    alt: (.*?)
-  figure:
-    caption: (.*?)
----
-"
+    wanted = r"---\nmystnb:\n  image:\n    alt: (.*?)\n  figure:\n    caption: (.*?)\n---\n"
     for cell in cells:
         about = re.match(wanted, cell, re.DOTALL)
         assert about, cell
