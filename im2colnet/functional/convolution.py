@@ -128,8 +128,8 @@ def conv_transpose1d(
 
     Examples
     --------
-    >>> x = np.array([[1.0, 10.0]])
-    >>> F.conv_transpose1d(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2)
+    >>> x, w = np.array([[1.0, 10.0]]), np.array([[[1.0, 2.0, 3.0]]])
+    >>> F.conv_transpose1d(x, w, stride=2)
     array([[ 1.,  2., 13., 20., 30.]])
     """
     check_sequences(input=input)

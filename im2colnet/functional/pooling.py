@@ -347,7 +347,8 @@ def avg_pool2d_input(
 
     Examples
     --------
-    >>> F.avg_pool2d_input((1, 1, 2, 4), np.array([[[[4.0, 8.0]]]]), 2)
+    >>> dy = np.array([[[[4.0, 8.0]]]])
+    >>> F.avg_pool2d_input((1, 1, 2, 4), dy, 2)
     array([[[[1., 1., 2., 2.],
              [1., 1., 2., 2.]]]])
     """

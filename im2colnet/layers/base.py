@@ -51,8 +51,8 @@ class Parameter(NamedTuple):
 
     Examples
     --------
-    >>> ic.Linear(4, 2).parameters()["weight"]
-    Parameter(shape=(2, 4), bound=0.5, value=0.0, order=None, precise=False)
+    >>> ic.Linear(4, 2).parameters()["weight"].bound
+    0.5
     """
 
     shape: Shape

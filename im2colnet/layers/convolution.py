@@ -533,7 +533,8 @@ class Conv1d(FiltersOfOneRow, Conv2d):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Conv1d(2, 4, 5, padding="same")]).init()
+    >>> conv = ic.Conv1d(2, 4, 5, padding="same")
+    >>> net = ic.Sequential([conv]).init()
     >>> net.predict(np.zeros((1, 2, 100))).shape
     (1, 4, 100)
     """

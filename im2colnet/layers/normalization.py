@@ -380,8 +380,10 @@ class BatchNorm1d(BatchNorm):
     Examples
     --------
     >>> net = ic.Sequential([ic.BatchNorm1d(2)]).init()
-    >>> new = {"0.running_mean": [1.0, 10.0], "0.running_var": [4.0, 100.0]}
-    >>> report = net.load_state_dict(net.state_dict() | new)
+    >>> state = net.state_dict()
+    >>> state["0.running_mean"] = [1.0, 10.0]
+    >>> state["0.running_var"] = [4.0, 100.0]
+    >>> report = net.load_state_dict(state)
     >>> net.predict([[3.0, 10.0], [1.0, 30.0]]).round(3)
     array([[1., 0.],
            [0., 2.]], dtype=float32)
@@ -854,7 +856,8 @@ class LocalResponseNorm(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.LocalResponseNorm(2, alpha=1.0)]).init()
+    >>> layer = ic.LocalResponseNorm(2, alpha=1.0)
+    >>> net = ic.Sequential([layer]).init()
     >>> net.predict(np.ones((1, 3, 1, 1))).ravel().round(3)
     array([0.738, 0.595, 0.595], dtype=float32)
     """

@@ -301,7 +301,8 @@ class Resize(Resampling):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Resize((1, 4), mode="linear")]).init()
+    >>> layer = ic.Resize((1, 4), mode="linear")
+    >>> net = ic.Sequential([layer]).init()
     >>> net.predict([[[[0.0, 8.0]]]])
     array([[[[0., 2., 6., 8.]]]], dtype=float32)
     """

@@ -227,7 +227,8 @@ class ZeroPadShortcut(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ZeroPadShortcut(16, 32, stride=2)]).init()
+    >>> layer = ic.ZeroPadShortcut(16, 32, stride=2)
+    >>> net = ic.Sequential([layer]).init()
     >>> net.predict(np.ones((1, 16, 8, 8))).shape
     (1, 32, 4, 4)
     """
@@ -589,7 +590,8 @@ class ConstantPad2d(Filled):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ConstantPad2d((2, 1, 0, 0), 9.0)]).init()
+    >>> layer = ic.ConstantPad2d((2, 1, 0, 0), 9.0)
+    >>> net = ic.Sequential([layer]).init()
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[9., 9., 1., 2., 3., 9.]]]], dtype=float32)
     """
@@ -697,7 +699,8 @@ class ReflectionPad2d(Repeating):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ReflectionPad2d((2, 1, 0, 0))]).init()
+    >>> layer = ic.ReflectionPad2d((2, 1, 0, 0))
+    >>> net = ic.Sequential([layer]).init()
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[3., 2., 1., 2., 3., 2.]]]], dtype=float32)
     """
@@ -729,7 +732,8 @@ class ReplicationPad2d(Repeating):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ReplicationPad2d((2, 1, 0, 0))]).init()
+    >>> layer = ic.ReplicationPad2d((2, 1, 0, 0))
+    >>> net = ic.Sequential([layer]).init()
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[1., 1., 1., 2., 3., 3.]]]], dtype=float32)
     """

@@ -81,8 +81,10 @@ class SeparableConv2d(Network):
 
     Examples
     --------
+    The number of parameters, of which a Conv2d has 18496:
+
     >>> net = ic.SeparableConv2d(32, 64, 3).init()
-    >>> sum(p.size for p in net.parameters().values())  # of Conv2d 18496
+    >>> sum(p.size for p in net.parameters().values())
     2400
     """
 

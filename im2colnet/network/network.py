@@ -795,11 +795,10 @@ class Network(Layer):
 
         Examples
         --------
-        >>> import im2colnet as ic
         >>> train, test = ic.datasets.load("digits")
         >>> net = ic.models.notebook(classes=10).init(seed=0)
-        >>> import numpy as np
-        >>> net.input_gradient(test.images[:5], np.eye(10)[test.labels[:5]]).shape
+        >>> of_label = np.eye(10)[test.labels[:5]]
+        >>> net.input_gradient(test.images[:5], of_label).shape
         (5, 1, 8, 8)
         """
         from im2colnet.engine.passes import Passes
