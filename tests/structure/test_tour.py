@@ -3,7 +3,7 @@
 import json
 import re
 import runpy
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -116,13 +116,24 @@ def test_nothing_in_a_picture_lies_outside_of_it(tour):
             assert float(size) <= float(y) + 2 <= height, (name, words)
 
 
-def test_the_notebook_to_download_is_plain_markdown_with_its_pictures():
+@pytest.fixture
+def extension(monkeypatch):
+    """Import an extension of the site."""
     pytest.importorskip("sphinx")
-    sys.path.insert(0, str(DOCS / "_ext"))
-    try:
-        import notebook
-    finally:
-        sys.path.remove(str(DOCS / "_ext"))
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    return import_module
+
+
+def test_the_page_to_point_at_shows_the_numbers_of_the_pencil(extension, tour):
+    seen = extension("explained").explanation(DOCS / "tour.md")
+    np.testing.assert_array_equal(seen.output[0], tour["y"])
+    np.testing.assert_array_equal(seen.columns[0], tour["columns"])
+    np.testing.assert_array_equal(seen.dcolumns[0], tour["dcolumns"])
+    np.testing.assert_array_equal(seen.dinputs[0][0], tour["dx"])
+
+
+def test_the_notebook_to_download_is_plain_markdown_with_its_pictures(extension):
+    notebook = extension("notebook")
     cell = {"cell_type": "markdown", "metadata": {"x": 1}, "source": [TEXT.split("---\n", 2)[2]]}
     made = notebook.convert(
         {"cells": [cell], "nbformat": 4, "nbformat_minor": 5}, DOCS / "tour.md", "https://example.org/"
