@@ -67,6 +67,9 @@ html_static_path = ["_static"]
 html_css_files = ["im2colnet.css"]
 html_copy_source = False
 html_show_sourcelink = False
+#: pages that stand alone have no pages beside them to list
+alone = "benchmarks changelog comparison contributing design how-it-runs how-it-works index not-run performance scaling tour upgrade"
+html_sidebars = {page: [] for page in alone.split()}
 html_theme_options = {
     "navbar_align": "left",
     "show_prev_next": True,
