@@ -65,12 +65,17 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"im2colnet {release}"
 html_static_path = ["_static"]
 html_css_files = ["im2colnet.css"]
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
 html_copy_source = False
 html_show_sourcelink = False
 #: pages that stand alone have no pages beside them to list
 alone = "benchmarks changelog comparison contributing design how-it-runs how-it-works index not-run performance scaling tour upgrade"
 html_sidebars = {page: [] for page in alone.split()}
 html_theme_options = {
+    "logo": {"text": "im2colnet", "alt_text": "im2colnet: the first page"},
+    "header_links_before_dropdown": 5,
+    "navbar_persistent": ["search-button"],
     "navbar_align": "left",
     "show_prev_next": True,
     "show_toc_level": 2,
