@@ -8,6 +8,10 @@ const MOST_TERMS = 64; // a sum of more terms is told by its largest ones
 const LARGEST = 12; // how many of those
 const MOST_ROWS = 96; // a matrix with more rows is shown for one channel
 
+const scatters = () => state.backward !== turned; // whether numbers are added to pixels, not read from them
+const slope = () => (state.backward ? "gradient of " : "");
+const theMatrix = () => (state.backward ? "the gradient of the matrix" : "the matrix");
+
 function numbers(name) {
   if (!facts.arrays[name]) return null;
   const { type, data } = facts.arrays[name];
@@ -35,6 +39,9 @@ const T = KH * KW, P = OH * OW;
 const lowered = sources !== null;
 const convolves = weight !== null;
 const isLinear = kind === "linear";
+// A transposed convolution is the way back of a convolution: forward it adds a matrix to the pixels of its output.
+// Below, "input" is what windows read, and "output" has a number for each window, whichever of the two the layer makes.
+const turned = kind === "transposed convolution";
 const perGroup = facts.channelsPerGroup; // channels that one filter sees
 const K = convolves ? T * perGroup : T;
 
@@ -118,16 +125,18 @@ const atPixel = (values, channel, pixel) => (pixel < 0 ? 0 : values[channel * H 
 
 function entry(k, p) {
   // one number of the lowered matrix: of its values, or of its gradient
-  if (state.backward) {
+  if (scatters()) {
     const block = convolves ? group() : state.channel;
     return dcolumns[(block * K + k) * P + p];
   }
   return atPixel(input, firstChannel() + Math.floor(k / T), sources[(k % T) * P + p]);
 }
 
+const madeNames = turned ? ["output", "input"] : ["input", "output"];
+const filterName = turned ? "channel" : "filter";
 const outputWords = (p) => {
   const where = isLinear ? `${facts.filters[state.filter]}` : `(${Math.floor(p / OW) + outTop}, ${(p % OW) + outLeft})`;
-  return `output ${where}`;
+  return `${madeNames[1]} ${where}`;
 };
 const columnOf = (p) => (Math.floor(p / OW) + outTop) * facts.fullOut[1] + (p % OW) + outLeft;
 const pixelWords = (pixel) =>
@@ -259,7 +268,7 @@ class Grid {
     if (s >= 28) {
       const light = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140;
       pen.fillStyle = light ? "#000000" : "#ffffff";
-      pen.font = `${Math.floor(s / 3.3)}px system-ui, sans-serif`;
+      pen.font = `${Math.min(11, Math.floor(s / 3.3))}px system-ui, sans-serif`;
       pen.fillText(this.power && ["strip", "row"].includes(this.name) ? say(value, 1) : inCell(value, this.power), x + s / 2 - 0.5, y + s / 2);
     }
   }
@@ -310,8 +319,8 @@ const image = new Grid(
   (r, c) => {
     const pixel = pixelAt(r + ring.top, c + ring.left);
     const inside = r + ring.top >= 0 && c + ring.left >= 0 && r + ring.top < H && c + ring.left < W;
-    if (pixel === null || (state.backward && !inside)) return pixel === null ? null : "padding";
-    return pixel < 0 ? "padding" : atPixel(state.backward ? dinput : input, state.channel, pixel);
+    if (pixel === null || (scatters() && !inside)) return pixel === null ? null : "padding";
+    return pixel < 0 ? "padding" : atPixel(scatters() ? dinput : input, state.channel, pixel);
   },
   (r, c) => (pixelAt(r + ring.top, c + ring.left) === null ? null : ["pixel", r + ring.top, c + ring.left]),
   () => $("imageName").textContent,
@@ -348,7 +357,7 @@ const matrix = new Grid(
 );
 matrix.first = () => [firstRow(), 0];
 
-const told = () => (state.backward ? doutput : output);
+const told = () => (scatters() ? doutput : output);
 const across = () => (isLinear ? filters.length : P);
 
 const row = new Grid(
@@ -364,9 +373,11 @@ const map = new Grid(
   () => (isLinear ? [Math.ceil(across() / 10), Math.min(10, across())] : [OH, OW]),
   (r, c) => {
     if (isLinear) return r * 10 + c < across() ? told()[r * 10 + c] : null;
+    if (facts.flatOutput && r * OW + c >= facts.flatOutput) return null;
     return told()[(convolves ? state.filter : outChannel()) * P + r * OW + c];
   },
   (r, c) => {
+    if (facts.flatOutput && r * OW + c >= facts.flatOutput) return null;
     if (!isLinear) return ["output", r * OW + c];
     return r * 10 + c < across() ? ["output", 0, r * 10 + c] : null;
   },
@@ -405,7 +416,6 @@ function shortSum(found) {
 }
 
 function forOutput(p) {
-  const lit = { image: [], near: [] };
   const taps = Array.from({ length: T }, (_, t) => t);
   const places = taps.map((t) => place(t, p)).filter((at) => at !== null);
   const reading = taps.filter((t) => sources[t * P + p] >= 0).length;
@@ -417,11 +427,11 @@ function forOutput(p) {
     : `window row${span(places.map((at) => at[0] + top0))}, column${span(places.map((at) => at[1] + left0))}` +
       (facts.features && reading < T ? ` (${T - reading} of ${T} in the padding)` : "");
   let words, found;
-  if (state.backward) {
+  if (scatters()) {
+    const all = turned ? "the numbers of all input channels here" : "the gradients of all filters here";
     words =
-      `gradient of ${outputWords(p)}: ${say(value)}; column ${columnOf(p)} of the gradient of the matrix is` +
-      ` ${convolves ? "the weight, transposed, times the gradients of all filters here" : "what the window's pixels get of it"};` +
-      ` it is added to ${window}`;
+      `${slope()}${outputWords(p)}${turned ? ` of channel ${filters[channel]}` : ""}: ${say(value)}; column ${columnOf(p)} of ${theMatrix()} is` +
+      ` ${convolves ? `the weight, transposed, times ${all}` : "what the window's pixels get of it"}; it is added to ${window}`;
     found = sum(
       "What is added to the pixels",
       entries
@@ -435,8 +445,8 @@ function forOutput(p) {
       const w = weight[state.filter * K + k], x = atPixel(input, firstChannel() + Math.floor(k / T), sources[(k % T) * P + p]);
       terms.push({ short: `${say(w, 3)}·${say(x, 3)}`, words: `row ${k}: ${say(w)} · ${say(x)}`, value: w * x });
     }
-    found = sum(`Row ${facts.filters[state.filter]} of the weight times column ${columnOf(p)}`, terms, bias ? [["bias", bias[state.filter]]] : [], value);
-    words = `${outputWords(p)} of filter ${facts.filters[state.filter]}: ${window}; column ${columnOf(p)} of the matrix; value ${say(value)} = ${shortSum(found)}`;
+    found = sum(`Row ${facts.filters[state.filter]} of the weight times column ${columnOf(p)}`, terms, bias && !turned ? [["bias", bias[state.filter]]] : [], value);
+    words = `${slope()}${outputWords(p)} of ${filterName} ${facts.filters[state.filter]}: ${window}; column ${columnOf(p)} of ${theMatrix()}; value ${say(value)} = ${shortSum(found)}`;
     if (isLinear) words = `${outputWords(p)}: row ${facts.filters[state.filter]} of the weight; value ${say(value)} = ${shortSum(found)}`;
   } else if (picked) {
     const k = picked[state.channel * P + p];
@@ -456,12 +466,11 @@ function forOutput(p) {
     found = sum(`The mean of column ${columnOf(p)}`, terms, [], value);
     words = `${outputWords(p)} of channel ${channels[state.channel]}: ${window}; column ${columnOf(p)} of the matrix; value ${say(value)} = (${shortSum(found)}) / ${say(divisors[p])}`;
   }
-  const best = picked && !state.backward ? [picked[state.channel * P + p]] : null;
-  const strong = best || (picked && state.backward ? [picked[state.channel * P + p]] : taps);
+  const strong = picked ? [picked[state.channel * P + p]] : taps;
   return {
     image: strong.map((t) => place(t, p)).filter((at) => at !== null),
     imageNear: places,
-    matrix: best || (picked && state.backward) ? [[strong[0], p]] : entries,
+    matrix: picked ? [[strong[0], p]] : entries,
     matrixNear: entries,
     outputs: [p],
     taps: convolves ? allRows() : [],
@@ -481,23 +490,25 @@ function forPixel(r, c) {
         if (at && at[0] === r && at[1] === c) entries.push([t, p]);
       }
   const cells = entries.flatMap(([t, p]) => rowsOf(t).map((k) => [k, p]));
-  const name = isLinear ? `input ${pixel}` : `${inside ? "pixel" : "padding"} (${r + top0}, ${c + left0}) of channel ${channels[state.channel]}`;
+  const name = isLinear ? `input ${pixel}` : `${inside ? (turned ? "output" : "pixel") : "padding"} (${r + top0}, ${c + left0}) of channel ${channels[state.channel]}`;
   const often = entries.length === 1 ? "once" : `${entries.length} times`;
   const seen = listed(cells.map(([k, p]) => `(row ${k}, column ${columnOf(p)})`));
   const crop = facts.cropped ? " in the part that is shown" : "";
   let words, found = null;
-  if (state.backward) {
+  if (scatters()) {
     const gradient = inside ? atPixel(dinput, state.channel, pixel) : 0;
     const terms = cells.map(([k, p]) => ({ short: say(entry(k, p), 3), words: `row ${k}, column ${columnOf(p)}`, value: entry(k, p) }));
     const missing = gradient - terms.reduce((all, term) => all + term.value, 0);
-    const rest = inside && facts.cropped ? [["windows that are not shown", missing]] : [];
-    found = sum(`The gradient of ${name}`, terms, rest, inside ? gradient : null);
+    const added = turned ? bias[state.channel] : 0;
+    const rest = turned ? [["bias", added]] : [];
+    if (inside && facts.cropped) rest.push(["windows that are not shown", missing - added]);
+    found = sum(`The ${slope()}${name}`, terms, rest, inside ? gradient : null);
     words = inside
-      ? `gradient of ${name}: ${say(gradient)}${cells.length ? " = " + shortSum(found) : ""}; the sum of ${entries.length} entries of the matrix${crop}`
+      ? `${slope()}${name}: ${say(gradient)}${cells.length ? " = " + shortSum(found) : ""}; the sum of ${entries.length} entries of ${theMatrix()}${crop}`
       : `${name}: what arrives here is dropped`;
   } else {
     const value = pixel === null || pixel < 0 ? 0 : atPixel(input, state.channel, pixel);
-    words = `${name}, value ${say(value)}: read ${entries.length ? often : "by no window"}${crop}${cells.length ? `: ${seen}` : ""}`;
+    words = `${slope()}${name}, value ${say(value)}: read ${entries.length ? often : "by no window"}${crop}${cells.length ? `: ${seen}` : ""}`;
   }
   return {
     image: [[r, c]], imageNear: [], matrix: cells, matrixNear: [], outputs: [...new Set(entries.map(([, p]) => p))],
@@ -514,22 +525,22 @@ function forEntry(k, p) {
       (source < 0 ? "it lies in the padding" : `pixel ${pixelWords(source)}`);
   const column = allRows().map((each) => [each, p]);
   let words, found = null;
-  if (state.backward && convolves) {
+  if (scatters() && convolves) {
     const block = facts.groupOf[state.filter], terms = [];
     filters.forEach((name, f) => {
       if (facts.groupOf[f] !== block) return;
       const w = weight[f * K + k], dy = doutput[f * P + p];
-      terms.push({ short: `${say(w, 3)}·${say(dy, 3)}`, words: `filter ${name}: ${say(w)} · ${say(dy)}`, value: w * dy });
+      terms.push({ short: `${say(w, 3)}·${say(dy, 3)}`, words: `${filterName} ${name}: ${say(w)} · ${say(dy)}`, value: w * dy });
     });
-    const rest = terms.length < facts.filtersPerGroup ? [["filters that are not shown", entry(k, p) - terms.reduce((all, term) => all + term.value, 0)]] : [];
-    found = sum(`Row ${k}, column ${columnOf(p)}: column ${k} of the weight times the gradients here`, terms, rest, entry(k, p));
-    words = `row ${k}, column ${columnOf(p)} of the gradient of the matrix: ${say(entry(k, p))} = ${shortSum(found)}; ${source < 0 ? "" : "added to "}${from}`;
-  } else if (state.backward) {
+    const rest = terms.length < facts.filtersPerGroup ? [[`${filterName}s that are not shown`, entry(k, p) - terms.reduce((all, term) => all + term.value, 0)]] : [];
+    found = sum(`Row ${k}, column ${columnOf(p)}: column ${k} of the weight times the ${turned ? "numbers" : "gradients"} here`, terms, rest, entry(k, p));
+    words = `row ${k}, column ${columnOf(p)} of ${theMatrix()}: ${say(entry(k, p))} = ${shortSum(found)}; ${source < 0 ? "" : "added to "}${from}`;
+  } else if (scatters()) {
     words = `row ${k}, column ${columnOf(p)} of the gradient of the matrix: ${say(entry(k, p))}; ${source < 0 ? "" : "added to "}${from}`;
   } else {
     const w = convolves ? weight[state.filter * K + k] : null;
-    words = `row ${k}, column ${columnOf(p)} of the matrix: ${say(entry(k, p))}, ${from}`;
-    if (convolves) words += `; times the weight ${say(w)} it adds ${say(w * entry(k, p))} to ${outputWords(p)}`;
+    words = `row ${k}, column ${columnOf(p)} of ${theMatrix()}: ${say(entry(k, p))}, ${from}`;
+    if (convolves) words += `; times the weight ${say(w)} it adds ${say(w * entry(k, p))} to the ${slope()}${outputWords(p)}`;
     else words += `; a number of the window of ${outputWords(p)}`;
   }
   return {
@@ -548,7 +559,7 @@ function forTap(k) {
     image: channel === state.channel ? positions.map((p) => place(t, p)).filter((at) => at !== null) : [],
     imageNear: [],
     matrix: positions.map((p) => [k, p]), matrixNear: [], outputs: [], taps: [k],
-    words: `weight ${say(w)} of ${name}, filter ${facts.filters[state.filter]}: it multiplies row ${k} of the matrix, a number for each of ${P} outputs`,
+    words: `weight ${say(w)} of ${name}, ${filterName} ${facts.filters[state.filter]}: it multiplies row ${k} of the matrix, a number for each of ${P} outputs`,
     found: null,
   };
 }
@@ -556,14 +567,17 @@ function forTap(k) {
 function forPlain(r, c, isOutput) {
   // a layer without a window: where the shapes are the same, a number of the output belongs to one of the input
   const same = H === OH && W === OW && channels.length === filters.length;
-  const values = isOutput ? told() : state.backward ? dinput : input;
+  const values = isOutput ? told() : scatters() ? dinput : input;
   const wide = isOutput ? OW : W, deep = isOutput ? P : H * W;
   const channel = isOutput ? outChannel() : state.channel;
-  const what = state.backward ? "gradient of " : "";
-  const name = (left) => `${left} (${r}, ${c}) of channel ${left === "output" ? filters[outChannel()] : channels[state.channel]}`;
+  const what = slope();
+  const name = (left) => {
+    if (left === "output" ? facts.flatOutput : facts.flatInput) return `${left} ${r * wide + c}`;
+    return `${left} (${r}, ${c}) of channel ${left === "output" ? filters[outChannel()] : channels[state.channel]}`;
+  };
   let words = `${what}${name(isOutput ? "output" : "input")}: ${say(values[channel * deep + r * wide + c])}`;
   if (same) {
-    const other = isOutput ? (state.backward ? dinput : input) : told();
+    const other = isOutput ? (scatters() ? dinput : input) : told();
     words += `; ${what}${name(isOutput ? "input" : "output")}: ${say(other[channel * deep + r * wide + c])}`;
   }
   return {
@@ -631,11 +645,11 @@ function write(found) {
 // ---------------------------------------------------------------- names, choices, themes
 
 function names() {
-  const of = convolves ? ` of filter ${facts.filters[state.filter]}` : "";
-  const what = isLinear ? "input" : `input, channel ${channels[state.channel]}`;
+  const filter = `${filterName} ${facts.filters[state.filter]}`, channel = `channel ${channels[state.channel]}`;
+  const what = isLinear || facts.flatInput ? "input" : `${madeNames[0]}, ${channel}`;
   $("imageName").textContent = state.backward ? `Gradient of the ${what}` : `The ${what}`;
-  if (convolves && !isLinear) $("kernelName").textContent = `Kernel${of}, channel ${channels[state.channel]}`;
-  const plain = isLinear ? "output" : `output${convolves ? of : `, channel ${facts.filters[outChannel()]}`}`;
+  if (convolves && !isLinear) $("kernelName").textContent = turned ? `Kernel from ${filter} to ${channel}` : `Kernel of ${filter}, ${channel}`;
+  const plain = isLinear || facts.flatOutput ? "output" : turned ? `input, ${filter}` : convolves ? `output of ${filter}` : `output, channel ${facts.filters[outChannel()]}`;
   $("mapName").textContent = state.backward ? `Gradient of the ${plain}` : `The ${plain}`;
   if (lowered) {
     const rows = oneChannel() ? `rows ${firstRow()} to ${firstRow() + T - 1} of ${K}: channel ${channels[state.channel]}` : `${K} rows`;
@@ -677,18 +691,20 @@ function fill(id, values, name) {
 }
 
 fill("channel", channels, "channel");
-if (convolves) fill("filter", filters, isLinear ? "output" : "filter");
+if (convolves) fill("filter", filters, isLinear ? "output" : filterName);
 for (const button of document.querySelectorAll("input[name=way]"))
   button.addEventListener("change", () => {
     state.backward = $("backward").checked;
-    document.body.classList.toggle("backward", state.backward);
+    document.body.classList.toggle("scatters", scatters());
     show();
   });
 state.filter = facts.start.filter;
 if (convolves) $("filter").value = String(state.filter);
-else state.channel = facts.start.filter;
+else state.channel = Math.min(facts.start.filter, channels.length - 1);
+if (facts.start.channel) state.channel = facts.start.channel;
 if ($("channel")) $("channel").value = String(state.channel);
 state.chosen = ["output", facts.start.position];
+document.body.classList.toggle("scatters", scatters());
 let waiting = 0;
 const again = () => {
   cancelAnimationFrame(waiting);

@@ -32,6 +32,9 @@ MOST_SIDE = 32  #: positions of the window along an axis
 FORWARD = {
     "convolution": "Each column is the window of one output, each row what one weight multiplies. The number below a"
     " column is the filter's row of the weight times the column, plus the bias.",
+    "transposed convolution": "Each column is the transposed weight times the channels of the input at one pixel. Each"
+    " number is added to a pixel of the output (col2im), and the bias to all of them; what belongs to the padding is"
+    " dropped.",
     "linear": "The input is the only column. The number below it is the output's row of the weight times the input,"
     " plus the bias.",
     "pooling": "Each column is the window of one output, each row one place in the window. The number below a column is"
@@ -40,6 +43,8 @@ FORWARD = {
 BACKWARD = {
     "convolution": "Each column is the transposed weight times the gradients of all filters at one output. Each number"
     " is added to the pixel that the forward pass read it from (col2im); what belongs to the padding is dropped.",
+    "transposed convolution": "Each column is a window of the output's gradient (im2col). The number below a column is"
+    " the input channel's row of the weight times the column: the gradient of one pixel of the input.",
     "linear": "The column is the transposed weight times the gradients of all outputs: it is the input's gradient.",
     "pooling": "Each column is what the numbers of a window get of the gradient below it. Each is added to the pixel"
     " that the forward pass read it from (col2im).",
@@ -143,7 +148,7 @@ def _image(values: Any) -> Any:
 
 def _facts(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
     """Return what the script reads: numbers, names, and where they are in the whole layer."""
-    if e.sources is not None and e.kind in ("convolution", "pooling"):
+    if e.sources is not None and e.kind in ("convolution", "transposed convolution", "pooling"):
         return _windowed(e, position, channel)
     if e.kind == "linear" and np.shape(e.weight) == (*np.shape(e.output), *np.shape(e.inputs[0])):
         return _linear(e, channel)
@@ -177,6 +182,8 @@ def _common(
         "channelsPerGroup": len(image),
         "filtersPerGroup": len(output),
         "geometry": None,
+        "flatInput": 0,
+        "flatOutput": 0,
         "cropped": False,
         "notes": [],
         "how": [FORWARD.get(e.kind, ""), BACKWARD.get(e.kind, "")],
@@ -220,6 +227,8 @@ def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
     up, across = (min(size, 2 * MOST_SIDE) for size in output.shape[1:])
     if (high, wide) != image.shape[1:] or (up, across) != output.shape[1:]:
         notes.append("The page shows the upper left part of the maps.")
+    features = len(e.inputs[0]) if np.ndim(e.inputs[0]) == 1 else None
+    flat = {"flatInput": features or 0, "flatOutput": len(e.output) if np.ndim(e.output) == 1 else 0}
     facts = _common(
         e,
         image[channels, :high, :wide],
@@ -227,10 +236,11 @@ def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
         output[filters, :up, :across],
         doutput[filters, :up, :across],
         (channels.start, filters.start),
+        features,
     )
     r, c = _start((up, across), position)
     start = {"position": r * across + c, "filter": channel - filters.start}
-    return facts | {"notes": notes, "start": start}
+    return facts | flat | {"notes": notes, "start": start}
 
 
 def _linear(e: Explained, channel: int) -> dict[str, Any]:
@@ -280,6 +290,10 @@ def _geometry(e: Explained, H: int, W: int, OH: int, OW: int, KH: int, KW: int) 
 def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
     """Return the facts of a convolution or a pooling."""
     image, dimage, output, doutput = (_image(a) for a in (e.inputs[0], e.dinputs[0], e.output, e.doutput))
+    added, begin = e.dcolumns, channel
+    if e.kind == "transposed convolution":  # the windows read the output's gradient, and their columns make the output
+        image, dimage, output, doutput, added = doutput, output, dimage, image, e.columns
+        channel = begin * e.window.groups // len(image) * (len(output) // e.window.groups)
     (C, H, W), (F, OH, OW) = image.shape, output.shape
     KH, KW = e.window.kernel_size
     T = KH * KW
@@ -305,12 +319,13 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
     if e.weight is not None:
         per = F // groups
         weight = np.asarray(e.weight).reshape(F, -1)
-        bias = np.zeros(F) if e.bias is None else np.asarray(e.bias)
-        dcolumns = np.asarray(e.dcolumns).reshape(groups, -1, OH, OW)
-        arrays |= {"weight": _array(weight[part.filters]), "bias": _array(bias[part.filters])}
+        bias = np.zeros(len(e.output)) if e.bias is None else np.asarray(e.bias)
+        bias = bias[channels] if e.kind == "transposed convolution" else bias[part.filters]
+        dcolumns = np.asarray(added).reshape(groups, -1, OH, OW)
+        arrays |= {"weight": _array(weight[part.filters]), "bias": _array(bias)}
     else:
         per = 1
-        dcolumns = np.asarray(e.dcolumns).reshape(C, T, OH, OW)
+        dcolumns = np.asarray(added).reshape(C, T, OH, OW)
         if e.picked is not None:
             picked = np.asarray(e.picked).reshape(C, OH, OW)
             arrays["picked"] = _array(picked[channels, part.rows, part.columns], "int32")
@@ -323,6 +338,11 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
     shown, deep = len(range(F)[part.filters]), len(range(C)[channels])
     if e.weight is None and deep < C:
         notes.append(f"The page shows {_span('channel', channels)} of {C}.")
+    elif shown < F and e.kind == "transposed convolution":
+        notes.append(
+            f"The page shows {_span('channel', part.filters)} of {F} of the input, and {_span('channel', channels)} of"
+            f" {C} of the output."
+        )
     elif shown < F:
         notes.append(
             f"The page shows {_span('filter', part.filters)} of {F}, and {_span('channel', channels)} of {C}, which"
@@ -331,9 +351,9 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
     cropped = OH * OW != P
     if cropped:
         notes.append(
-            f"The page shows a part of the layer: output rows {part.rows.start} to {part.rows.stop - 1} of {OH},"
-            f" columns {part.columns.start} to {part.columns.stop - 1} of {OW}, and what they read of an image of"
-            f" {H} x {W}."
+            f"The page shows a part of the layer: {_end(e, 1)} rows {part.rows.start} to {part.rows.stop - 1} of {OH},"
+            f" columns {part.columns.start} to {part.columns.stop - 1} of {OW}, and what belongs to them of the"
+            f" {_end(e, 0)} of {H} x {W}."
         )
     elif (high, wide) != (H, W):
         notes.append(f"No window reads rows from {part.bottom} or columns from {part.right} on; they are not shown.")
@@ -353,8 +373,14 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
         "start": {
             "position": (r - part.rows.start) * (part.columns.stop - part.columns.start) + c - part.columns.start,
             "filter": channel - part.filters.start,
+            "channel": begin - channels.start if e.kind == "transposed convolution" else 0,
         },
     }
+
+
+def _end(e: Explained, which: int) -> str:
+    """Return what the windows read (0), or have one number each of (1): input or output."""
+    return ("input", "output")[which != (e.kind == "transposed convolution")]
 
 
 def _around(index: int, count: int, size: int) -> slice:
@@ -413,6 +439,7 @@ def _part(
 def _body(e: Explained, facts: Mapping[str, Any]) -> str:
     """Return the page's headings, choices and empty grids, which the script fills."""
     lowered, convolves = "sources" in facts["arrays"], "weight" in facts["arrays"]
+    names = {"linear": ("input", "row"), "transposed convolution": ("output", "input")}.get(e.kind, ("image", "kernel"))
     shapes = " x ".join(map(str, np.shape(e.inputs[0]))), " x ".join(map(str, np.shape(e.output)))
     top = [
         "<main>",
@@ -428,9 +455,9 @@ def _body(e: Explained, facts: Mapping[str, Any]) -> str:
         '<label><input type="radio" name="way" id="backward"> backward</label></fieldset>',
     ]
     if len(facts["channels"]) > 1:
-        top.append('<label>image <select id="channel"></select></label>')
+        top.append(f'<label>{names[0]} <select id="channel"></select></label>')
     if convolves:
-        top.append(f'<label>{"row" if facts["kind"] == "linear" else "kernel"} <select id="filter"></select></label>')
+        top.append(f'<label>{names[1]} <select id="filter"></select></label>')
     top.append('</form><div class="row">')
     top.append(_grid("image"))
     if convolves and facts["kind"] != "linear":

@@ -294,9 +294,7 @@ def test_a_linear_layer(browser, tmp_path):
         assert page.number("input 7, value") == pytest.approx(image.ravel()[7], rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "layers", [[ic.ReLU()], [ic.BatchNorm2d(3)], [ic.ConvTranspose2d(3, 2, 3, stride=2)], [ic.Upsample(2)]]
-)
+@pytest.mark.parametrize("layers", [[ic.ReLU()], [ic.BatchNorm2d(3)], [ic.GroupNorm(3, 3)], [ic.Upsample(2)]])
 def test_layers_without_a_lowered_matrix_show_input_and_output(browser, tmp_path, layers):
     net = ic.Sequential([*layers, ic.AdaptiveAvgPool2d(1), ic.Flatten()]).init(0, "float64")
     image = np.random.default_rng(0).standard_normal((3, 4, 5))
@@ -312,6 +310,59 @@ def test_layers_without_a_lowered_matrix_show_input_and_output(browser, tmp_path
         assert page.number(r"gradient of input \(2, 3\) of channel 1") == pytest.approx(
             e.dinputs[0][1, 2, 3], rel=1e-3, abs=1e-6
         )
+
+
+def test_features_lie_in_rows(browser, tmp_path):
+    net = ic.Sequential([ic.Flatten(), ic.Linear(12, 40), ic.Tanh(), ic.Linear(40, 3)]).init(0, "float64")
+    e = ic.explain(net, 2, np.random.default_rng(0).standard_normal((1, 3, 4)))
+    with Page(browser, tmp_path, e, channel=35) as page:
+        assert page.number("output 35") == pytest.approx(e.output[35], rel=1e-3)
+        page.hover("map", 1, 7)
+        assert page.number("output 39") == pytest.approx(e.output[39], rel=1e-3)
+        assert page.number("input 39") == pytest.approx(e.inputs[0][39], rel=1e-3)
+        before = page.said()
+        page.hover("map", 1, 20)  # after the last
+        assert page.said() == before
+
+
+@pytest.mark.parametrize("channel", [0, 3])
+def test_a_transposed_convolution_is_the_way_back_of_a_convolution(browser, tmp_path, channel):
+    layer, shape, stride, top = ic.ConvTranspose2d(6, 4, 3, stride=2, padding=1, groups=2), (6, 3, 4), 2, 1
+    net = ic.Sequential([layer, ic.Tanh(), ic.Flatten(), ic.Linear(4 * 5 * 7, 3)]).init(0, "float64")
+    image = np.random.default_rng(0).standard_normal(shape)
+    e, weight = ic.explain(net, 0, image), net.parameters()["0.weight"]
+    group = channel // 2
+    with Page(browser, tmp_path, e, channel=channel, position=(1, 2)) as page:
+        # forward: every pixel of the input is multiplied with a kernel, which is added to the output
+        assert page.lit("map") == [(1, 2)]
+        assert page.lit("image") == [(h, w) for h in (1, 2, 3) for w in (3, 4, 5)]
+        h, w = 2, 3
+        page.hover_pixel(h, w)
+        entries, value = [], net.parameters()["0.bias"][channel]
+        for r, c, i, j in product(range(3), range(4), range(3), range(3)):
+            if (r * stride - top + i, c * stride - top + j) == (h, w):
+                entries.append((channel % 2 * 9 + 3 * i + j, r * 4 + c))
+                for x in range(3 * group, 3 * group + 3):
+                    value += image[x, r, c] * weight[x, channel % 2, i, j]
+        assert page.lit("matrix") == page.painted("matrix") == sorted(entries)
+        assert page.number(rf"output \({h}, {w}\) of channel {channel}:") == pytest.approx(value, rel=1e-3)
+        assert value == pytest.approx(e.output[channel, h, w])
+        k, p = entries[0]
+        page.hover("matrix", k, p)
+        entry = sum(
+            image[x].ravel()[p] * weight[x, channel % 2].ravel()[k % 9] for x in range(3 * group, 3 * group + 3)
+        )
+        assert page.number(f"row {k}, column {p} of the matrix:") == pytest.approx(entry, rel=1e-3)
+        # backward: a window of the output's gradient times the kernel is the gradient of a pixel of the input
+        page.backward()
+        page.choose("filter", 3 * group)
+        page.hover("map", 1, 1)
+        assert page.number(r"gradient of input \(1, 1\) of .*?value") == pytest.approx(
+            e.dinputs[0][3 * group, 1, 1], rel=1e-3
+        )
+        page.hover_pixel(h, w)
+        assert page.number("gradient of output .*?value") == pytest.approx(e.doutput[channel, h, w], rel=1e-3, abs=1e-6)
+        assert page.lit("matrix") == sorted(entries)
 
 
 def test_arrow_keys_move_and_the_focus_is_seen(browser, tmp_path):
