@@ -64,6 +64,7 @@ class Explained(Protocol):
     doutput: Any
     dinputs: Any
     window: Any
+    columns: Any
     sources: Any
     weight: Any
     bias: Any
