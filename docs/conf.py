@@ -34,7 +34,7 @@ extensions = [
     "repository",
     "signatures",
 ]
-exclude_patterns = ["_build", "jupyter_execute", "examples/*.ipynb", "guide.md"]
+exclude_patterns = ["_build", "jupyter_execute", "examples/*.ipynb"]
 root_doc = "index"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "attrs_block", "attrs_inline"]
