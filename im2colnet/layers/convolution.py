@@ -114,7 +114,7 @@ class Conv2d(Filters):
     kernel_size, stride : int or (height, width)
         Size of the window, and its step, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Pixels around the image. "same" gives ``ceil(size / stride)`` outputs, "valid" is no padding.
+        Pixels around the image. "same" keeps its size, which needs stride 1; "valid" is no padding.
     dilation : int or (height, width)
         Distance of a window's pixels from each other.
     groups : int
