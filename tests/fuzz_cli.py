@@ -318,6 +318,8 @@ class Bench:
                 ["report", checkpoint, "--out", "r.html", "--steps", "1"],
                 ["plan", "--checkpoint", checkpoint],
                 ["summary", "--checkpoint", checkpoint],
+                ["explain", checkpoint, "one.npy"],
+                ["explain", checkpoint, "--layer", "0", "--out", "layer.html"],
                 ["train", "--resume", checkpoint, "--epochs", "2", "--threads", "1"],
                 ["train", "--resume", checkpoint],
             )

@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -250,7 +249,7 @@ class Explanation:
     def as_image(array: Array) -> Any:
         """Return a value as an image (C, H, W): a sequence (C, L) has one row, features are channels of one pixel."""
         if array.ndim > 2:
-            return array
+            return array.reshape(len(array), -1, array.shape[-1])
         return array[:, None] if array.ndim == 2 else array[:, None, None]
 
     def _of_groups(self, array: Array) -> Any:
@@ -441,9 +440,9 @@ class Explanation:
         ShapeError
             If the layer has no such part, position or channel.
         """
-        draw: Any = import_module("im2colnet.show.explain_plots").draw
-        figure: Figure = draw(self, part, *self._place(position, channel))
-        return figure
+        from im2colnet.show.explain_plots import draw
+
+        return draw(self, part, *self._place(position, channel))
 
     def save(
         self,
@@ -475,13 +474,14 @@ class Explanation:
         if ending not in ENDINGS:
             raise ShapeError(f"the file must end with one of {', '.join(ENDINGS)}, got {os.fspath(path)!r}")
         if ending in (".svg", ".png"):
-            content = import_module("im2colnet.show.explain_plots").rendered(
-                self.plot(part, position, channel), ending[1:]
-            )
-        elif ending == ".html":
-            page = import_module("im2colnet.show.explain_page")
+            from im2colnet.show.explain_plots import rendered
 
-            content = page.explanation_page(self, *self._place(position, channel)).encode()
+            content = rendered(self.plot(part, position, channel), ending[1:])
+        elif ending == ".html":
+            from im2colnet.show.explain_page import explanation_page
+
+            this: Any = self
+            content = explanation_page(this, *self._place(position, channel)).encode()
         elif ending == ".json":
             content = json.dumps(self.facts(), allow_nan=False).encode()
         else:

@@ -89,7 +89,8 @@ def _head(e: Any, width: int) -> str:
         facts["columns"] = f"{size_text(K)}{per}: one for each " + ("pixel of the input" if transposed else "window")
         low, high = int(e.reads.min()), int(e.reads.max())
         what = "is added to by" if transposed else "is read by"
-        facts["pixels"] = f"each {what} {low if low == high else f'{low} to {high}'} windows"
+        many = count(low, "window") if low == high else f"{low} to {high} windows"
+        facts["pixels"] = f"each {what} {many}"
     facts["output"] = size_text(e.output.shape)
     size = sum(array.size for array in e.parameters.values())
     facts["work"] = f"{amount(e.flops, 1000).strip()} FLOPs, {count(size, 'parameter')}"
@@ -148,7 +149,7 @@ def _strongest(e: Any, position: tuple[int, int], channel: int) -> int:
 def _image(
     value: Any, marked: set[tuple[int, int]], e: Any, width: int, color: bool, channel: int, position: Any = None
 ) -> str:
-    """Return a channel of an image as numbers around what is marked, after the whole of it as shades if that is more."""
+    """Return a channel of an image as numbers around what is marked, and the whole of it as shades if that is more."""
     images = e.as_image(value)
     image = images[channel]
     H, W = image.shape
@@ -156,7 +157,7 @@ def _image(
     shown = numbers(image.ravel())
     wide = max(map(len, shown)) + 2
     ruler = len(str(H - 1))
-    columns = max(1, min(W, (width - ruler - 1) // wide))
+    columns = max(1, min(W, (width - ruler - 2) // wide))
     rows = min(H, MOST_ROWS)
     middle = sorted(marked)[len(marked) // 2] if marked else (0, 0)
     top, left = (
@@ -167,7 +168,9 @@ def _image(
     if (rows, columns) != (H, W):
         title += f" (rows {top} to {top + rows - 1} of {H}, columns {left} to {left + columns - 1} of {W})"
     lines = [_wrapped(title, width)]
-    lines.append(" " * ruler + "".join(str(w).rjust(wide - 1) + " " for w in range(left, left + columns)).rstrip())
+    lines.append(
+        " " * (ruler + 1) + "".join(str(w).rjust(wide - 1) + " " for w in range(left, left + columns)).rstrip()
+    )
     for h in range(top, top + rows):
         cells = []
         for w in range(left, left + columns):
@@ -177,7 +180,7 @@ def _image(
                 cells.append(f"{COLORED}{cell}{PLAIN}" if color else cell)
             else:
                 cells.append(f"{text:>{wide - 1}} ")
-        lines.append(f"{h:>{ruler}}" + "".join(cells).rstrip())
+        lines.append(f"{h:>{ruler}} " + "".join(cells).rstrip())
     if (rows, columns) != (H, W) and width >= W and H <= 2 * MOST_ROWS:
         lines = [f"the input{several}", *_shades(image), "", *lines]
     return "\n".join(lines)
@@ -250,11 +253,23 @@ def _product(e: Any, position: tuple[int, int], channel: int, width: int) -> str
     names = ["k", *(["channel"] if several else []), "tap (i, j)", "pixel", "x", "w", "x · w"]
     first_number = len(names) - 3
     cells = _columns_of_numbers(rows, names, first_number)
+    terms = f"\n\n{_wrapped(_sum(x, w, e.bias if e.bias is None else e.bias[channel], y), width)}" * (not others)
     title = (
         f"the product: column {at} of the lowered matrix, the window, times filter {channel}, row {channel} of the"
         f" weight, is output {(channel, *position)}"
     )
-    return f"{_wrapped(title, width)}\n{table(cells, range(first_number, len(names)), True, width)}"
+    return f"{_wrapped(title, width)}\n{table(cells, range(first_number, len(names)), True, width)}{terms}"
+
+
+def _sum(x: Any, w: Any, bias: float | None, y: float) -> str:
+    """Return a sum of products, written out."""
+    xs, ws = numbers(x), numbers(w)
+    terms = [f"{a}·{f'({b})' if b.startswith('-') else b}" for a, b in zip(xs, ws, strict=True)]
+    (total,) = numbers([y])
+    if bias is not None:
+        terms += numbers([bias])
+    found = " + ".join(terms).replace("+ -", "- ")
+    return f"{found} = {total}"
 
 
 def _pooled(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
@@ -310,8 +325,8 @@ def _way_back(e: Any, position: tuple[int, int], channel: int, width: int) -> st
         else "it is shared out as dy/dx says"
     )
     title = (
-        f"the way back: the gradient of {e.score.name} with respect to output {(channel, *position)} is {dy}; {made},"
-        " and col2im adds up those of all windows that read a pixel"
+        f"the way back: the gradient of the score by output {(channel, *position)} is {dy}; {made}, and col2im adds up"
+        " those of all windows that read a pixel"
     )
     return f"{_wrapped(title, width)}\n{table(cells, range(first_number, len(names)), False, width)}"
 
@@ -354,14 +369,14 @@ def _linear(e: Any, channel: int, width: int) -> str:
     cells = _columns_of_numbers(rows, ["feature", "x", "w", "x · w", "gradient of x"], 1)
     dy = numbers([float(e.doutput[channel])])[0]
     title = (
-        f"the product: the input times row {channel} of the weight is output {channel}. The gradient of"
-        f" {e.score.name} with respect to it is {dy}; Wᵀ times those of all outputs is the input's"
+        f"the product: the input times row {channel} of the weight is output {channel}. The gradient of the score by it"
+        f" is {dy}; Wᵀ times those of all outputs is the input's"
     )
     return f"{_wrapped(title, width)}\n{table(cells, range(1, 5), True, width)}"
 
 
 def _values(e: Any, width: int) -> str:
-    """Return some numbers of a layer that is no matrix product: what it was given, what it made, and their gradients."""
+    """Return some numbers of a layer that is no matrix product, and their gradients."""
     alike = [x for x in e.inputs if x.shape == e.output.shape]
     notes = []
     if not alike or len(alike) < len(e.inputs):
@@ -370,8 +385,8 @@ def _values(e: Any, width: int) -> str:
         notes += _ranges(e)
         return "\n".join(_wrapped(note, width) for note in notes)
     order = np.argsort(e.inputs[0], axis=None, kind="stable")
-    places = np.unique(order[np.linspace(0, len(order) - 1, min(MOST_SAMPLES, len(order))).round().astype(int)])
-    places = sorted(places.tolist(), key=lambda i: float(e.inputs[0].ravel()[i]))
+    some = np.linspace(0, len(order) - 1, min(MOST_SAMPLES, len(order))).round().astype(int)
+    places = [*dict.fromkeys(order[some].tolist())]
     several = len(e.inputs) > 1
     names = ["at", *([f"x{i}" for i in range(len(e.inputs))] if several else ["x"]), "y", "gradient of y"]
     names += [f"of x{i}" for i in range(len(e.inputs))] if several else ["of x"]
@@ -382,9 +397,12 @@ def _values(e: Any, width: int) -> str:
         arrays = [*e.inputs, e.output, e.doutput, *e.dinputs]
         rows.append([shown, *(float(array[index]) for array in arrays)])
     cells = _columns_of_numbers(rows, names, 1)
-    title = f"{len(rows)} of {prod(e.output.shape):,} numbers, from the smallest input to the largest; gradients of {e.score.name}"
+    size = prod(e.output.shape)
+    title = (
+        f"{len(rows)} of {size:,} numbers, from the smallest input to the largest; the gradients are those of the score"
+    )
     found = f"{_wrapped(title, width)}\n{table(cells, range(1, len(names)), False, width)}"
-    return "\n\n".join([_statistics(e, width), found] if _statistics(e, width) else [found])
+    return "\n\n".join(part for part in (_statistics(e, width), found) if part)
 
 
 def _statistics(e: Any, width: int) -> str:

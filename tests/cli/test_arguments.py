@@ -28,8 +28,8 @@ def test_help(run, command):
 def test_help_lists_the_commands_and_the_exit_codes(run):
     out, _ = run("--help")
     listed = re.findall("^    ([a-z-]+)(?: |$)", out, re.MULTILINE)
-    assert listed[:9] == ["train", "evaluate", "predict", "report", "plan", "summary", "onnx", "profile", "doctor"]
-    assert listed[9:] == ["backends", "check-backend"]
+    assert listed[:7] == ["train", "evaluate", "predict", "report", "plan", "summary", "explain"]
+    assert listed[7:] == ["onnx", "profile", "doctor", "backends", "check-backend"]
     assert sorted(listed) == command_names()
     assert "exit codes" in out
 

@@ -1,0 +1,220 @@
+"""``im2colnet explain``: show what a layer does with an image."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from im2colnet.cli.arguments import (
+    Commands,
+    UsageError,
+    add_command,
+    add_machine,
+    add_network,
+    file_ending,
+    need_matplotlib,
+    number,
+    text,
+)
+from im2colnet.cli.data import load_data, load_for
+from im2colnet.cli.networks import find_subject
+from im2colnet.cli.report import Report
+from im2colnet.cli.run_folder import RunRecord, checkpoint_of
+from im2colnet.datasets.dataset import Dataset
+from im2colnet.datasets.images import read_images
+from im2colnet.errors import DataError
+from im2colnet.host import np
+from im2colnet.network import Network
+from im2colnet.reports.explain import ENDINGS, explain
+from im2colnet.text import printable
+from im2colnet.training.trainer import Trainer
+
+ORDER = 52
+PICTURES = (".svg", ".png")
+WIDTH = 100  #: of the text where there is no terminal
+
+
+class Shown(NamedTuple):
+    """An image, and where it is from."""
+
+    image: Any
+    source: str
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "explain",
+        run,
+        "show what a layer does with an image: the lowered matrix, the product, and the gradient's way back",
+        """
+        im2colnet explain
+        im2colnet explain runs/digits-resnet20-1 --layer conv1
+        im2colnet explain runs/mine-resnet20-1 cat.png --layer layer1.0.conv1 --output cat --out layer.html
+        im2colnet explain --model lenet5 --data digits --layer 0 --position 3,4
+        """,
+        "[RUN] [IMAGE]",
+        more="\n\nwithout a run it is a network with new parameters: by default the first convolution of the model"
+        "\n`notebook`, and the first test image of the digits",
+    )
+    parser.add_argument("operands", nargs="*", metavar="[RUN] [IMAGE]", help=argparse.SUPPRESS)
+    group = parser.add_argument_group("what is shown")
+    group.add_argument(
+        "--layer",
+        type=text,
+        metavar="NAME",
+        help="the layer's name, as in the first column of `im2colnet summary` (default: the first convolution)",
+    )
+    group.add_argument(
+        "--output",
+        type=text,
+        metavar="CLASS",
+        help="the class, by its name or number, whose score the gradients are of (default: that of the largest score)",
+    )
+    group.add_argument(
+        "--position",
+        type=position,
+        metavar="ROW,COLUMN",
+        help="the position of the window that is worked out (default: the one that the score depends on most)",
+    )
+    group.add_argument(
+        "--channel",
+        type=number(int, lambda v: v >= 0, "of at least 0"),
+        metavar="N",
+        help="the channel of the output (default: the one that the score depends on most)",
+    )
+    group.add_argument(
+        "--index",
+        type=number(int, lambda v: v >= 0, "of at least 0"),
+        metavar="N",
+        help="the number of the image among the test images, or in the file IMAGE (default: 0)",
+    )
+    group.add_argument(
+        "--out",
+        type=file_ending(*ENDINGS),
+        metavar="FILE",
+        help="write it to a file: .html is an interactive page, .svg and .png are pictures (they need Matplotlib),"
+        " .json has all numbers, .txt is the text",
+    )
+    add_network(parser)
+    add_machine(parser, threads=False)
+
+
+def position(value: str) -> tuple[int, ...]:
+    """Read a position: row and column, or of a sequence its place."""
+    parts = value.split(",")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
+        raise argparse.ArgumentTypeError(f"must be a row and a column such as 3,4, got {value!r}")
+    return tuple(map(int, parts))
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Explain a layer."""
+    file = _operands(args)
+    if args.out and args.out.lower().endswith(PICTURES):
+        need_matplotlib("a layer (--out)")
+    name, net, shown = _from_run(args, file) if args.checkpoint else _new(args, file)
+    layer = args.layer or _first_layer(net)
+    found = explain(net, layer, shown.image, output=args.output)
+    place = found.channel(args.channel)
+    at = found.position(args.position, place)
+    if args.out:
+        found.save(args.out, position=at, channel=place)
+    facts = {"network": name, "image": shown.source, "out": args.out, "position": list(at), "channel": place}
+    if args.json:
+        facts |= found.facts()
+
+    def describe(facts: dict[str, Any], width: int | None) -> str:
+        if args.out:
+            open_it = ": open it in a browser" if args.out.lower().endswith((".html", ".svg")) else ""
+            return f"layer {layer} of {name} with {shown.source} is in {args.out}{open_it}"
+        head = textwrap.fill(printable(f"{name}, {shown.source}"), width or WIDTH, break_long_words=False) + "\n\n"
+        return head + found.text(width or WIDTH, at, place, color=width is not None and colored())
+
+    return Report(facts, describe)
+
+
+def colored() -> bool:
+    """Return whether a terminal is to be sent codes of colours: see https://no-color.org."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb") and sys.stdout.isatty()
+
+
+def _operands(args: argparse.Namespace) -> str | None:
+    """Note the run that the operands name; return the file of the image, if one is named."""
+    given = list(args.operands)
+    if given and (len(given) > 1 or os.path.isdir(given[0]) or given[0].lower().endswith(".safetensors")):
+        if args.checkpoint:
+            raise UsageError("the network is named twice, by RUN and by --checkpoint: leave one of them out")
+        args.checkpoint = given.pop(0)
+    if len(given) > 1:
+        raise UsageError(f"give a run and one image, got {len(given) + 1} operands")
+    if args.checkpoint:
+        args.checkpoint = checkpoint_of(args.checkpoint)
+    return given[0] if given else None
+
+
+def _from_run(args: argparse.Namespace, file: str | None) -> tuple[str, Network, Shown]:
+    """Return the name of a checkpoint, its network, and the image."""
+    if args.model or args.width or args.input_shape:
+        raise UsageError("the checkpoint already names the network: leave out --model, --width and --input-shape")
+    trainer, record = Trainer.load(args.checkpoint), RunRecord.beside(args.checkpoint)
+    net = trainer.net
+    if file is not None:
+        return args.checkpoint, net, _of_file(args, file, net)
+    if not args.data and record is None:
+        raise UsageError("which image? There is no record of the data beside the checkpoint: give an image, or --data")
+    return args.checkpoint, net, _of_data(args, load_for(args, record, net)[1])
+
+
+def _new(args: argparse.Namespace, file: str | None) -> tuple[str, Network, Shown]:
+    """Return the name of a model, a network with new parameters, and the image."""
+    if not (args.model or args.data or args.input_shape):
+        args.model = "notebook"
+    if file is None and not args.input_shape:
+        args.data = args.data or "digits"
+    args.batch_size = None
+    subject = find_subject(args)
+    net = subject.net.init(seed=0)
+    name = f"{subject.name} with new parameters"
+    if file is not None:
+        return name, net, _of_file(args, file, net)
+    if not args.data:
+        raise UsageError("which image? Give the file of one, or --data")
+    return name, net, _of_data(args, load_data(args)[1])
+
+
+def _of_file(args: argparse.Namespace, file: str, net: Network) -> Shown:
+    if args.data and args.checkpoint:
+        raise UsageError(f"two images are named, {file} and those of --data: leave one of them out")
+    images = read_images(Path(file), net.check_shape(None))
+    return Shown(
+        _one(images, args.index or 0, file), file if len(images) == 1 else f"image {args.index or 0} of {file}"
+    )
+
+
+def _of_data(args: argparse.Namespace, data: Dataset) -> Shown:
+    index = args.index or 0
+    image = _one(data.images, index, f"the test images of {data.name}")
+    label = f", of class {data.classes[int(data.labels[index])]}" if data.classes else ""
+    return Shown(image, f"test image {index} of {data.name}{label}")
+
+
+def _one(images: Any, index: int, where: str) -> Any:
+    if index >= len(images):
+        raise DataError(f"there is no image {index}: {where} has the images 0 to {len(images) - 1}")
+    return np.asarray(images[index : index + 1])[0]
+
+
+def _first_layer(net: Network) -> str:
+    """Return the name of the first convolution, or else of the first layer."""
+    nodes = net.graph.nodes
+    return next((node.name for node in nodes if _is_convolution(node.layer)), nodes[0].name)
+
+
+def _is_convolution(layer: Any) -> bool:
+    return hasattr(layer, "window") and hasattr(layer, "out_channels")
