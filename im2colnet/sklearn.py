@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from math import ceil, prod
 from typing import Any, ClassVar, TypeAlias
 
@@ -39,12 +39,13 @@ from im2colnet.optim import Adam, Cosine, Optimizer
 from im2colnet.settings import chosen_num_threads, get_num_threads, num_threads
 from im2colnet.training.history import History
 from im2colnet.training.trainer import Trainer
+from im2colnet.types import Array, Shape
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils import check_random_state, compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 except ImportError as error:
     raise ImportError(f"im2colnet.sklearn needs scikit-learn 1.6 or newer: {install('sklearn')}") from error
 
@@ -52,6 +53,8 @@ __all__ = ["CNNClassifier", "CNNRegressor"]
 
 #: a name, a function that builds a network, layers, or a network to begin with
 Model: TypeAlias = str | Callable[..., Any] | Sequence[Layer]
+#: the weight of each sample in float64, above 0 and not all equal; or None
+Weights: TypeAlias = np.ndarray | None
 #: with epochs="auto" a training has about this number of steps
 STEPS = 500
 #: with epochs="auto" a training has at least this number of epochs
@@ -84,7 +87,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
     # ------------------------------------------------------------------ what differs
 
     @abstractmethod
-    def _learn_targets(self, y: Any, classes: Any = None) -> int:
+    def _learn_targets(self, y: Any, weights: Weights, classes: Any = None) -> int:
         """Keep what the targets are, and return how many numbers the network gives for an image."""
 
     @abstractmethod
@@ -92,15 +95,15 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         """Return the targets as the network's loss takes them."""
 
     @abstractmethod
-    def _loss(self, targets: np.ndarray) -> Loss:
-        """Return the loss for these targets."""
+    def _loss(self, targets: np.ndarray, weights: Weights) -> tuple[Loss, np.ndarray]:
+        """Return the loss for these targets, and the targets with their weights, if they have any."""
 
     def _class_names(self) -> tuple[str, ...]:
         return ()
 
     # ------------------------------------------------------------------ training
 
-    def fit(self, X: Any, y: Any) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train a new network; with ``warm_start``, train the network of the last ``fit`` further.
 
         Under ``mpiexec`` each process trains on its own, since a search gives other data to each.
@@ -112,39 +115,47 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
             The images.
         y : (n_samples,) array, or (n_samples, n_outputs) for a regressor
             The classes, of any type that NumPy can sort, or the numbers to predict.
+        sample_weight : (n_samples,) array, optional
+            What each image counts in the loss, and in the means and deviations of columns and of numbers to predict.
+            Only the ratios of the weights count. Images with the weight 0 are left out.
 
         Returns
         -------
         self
         """
         again = self.warm_start and hasattr(self, "net_")
-        images, targets, net = self._prepare(X, y, again)
+        images, targets, weights, net = self._prepare(X, y, again, sample_weight)
         batch_size, epochs = self._batch_size(), self.epochs
         if epochs == "auto":
             epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, ceil(STEPS / ceil(len(images) / batch_size))))
-        trainer = self._trainer(net, targets, Adam(Cosine(LEARNING_RATE)))
+        loss, targets = self._loss(targets, weights)
+        trainer = self._trainer(net, loss, Adam(Cosine(LEARNING_RATE)))
         net.inputs = None  # another fit may have other images
         with _cores():
             trainer.fit(
-                Dataset(images, targets, "X", self._class_names()),
+                self._dataset(images, targets),
                 whole("epochs", epochs),
                 batch_size,
                 progress=bool(self.verbose),
                 augment=self.augment,
             )
+        if net.inputs is not None:  # targets with weights have no names
+            net.inputs = replace(net.inputs, classes=self._class_names())
         self.net_, self.history_, self.n_iter_ = net, trainer.history, trainer.epoch
         self._partial: Trainer | None = None  # the trainer of partial_fit
         return self
 
-    def _learn_a_part(self, X: Any, y: Any, classes: Any = None) -> Any:
+    def _learn_a_part(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         """Train for one epoch on a part of the data."""
         again = hasattr(self, "net_")
-        images, targets, net = self._prepare(X, y, again, classes)
+        images, targets, weights, net = self._prepare(X, y, again, sample_weight, classes)
+        loss, targets = self._loss(targets, weights)
         if not again:
             self._partial, self.history_, self.n_iter_ = None, History(), 0
         if self._partial is None:
-            self._partial = self._trainer(net, targets, Adam(LEARNING_RATE))
-        data = Dataset(images, targets, "X", self._class_names())
+            self._partial = self._trainer(net, loss, Adam(LEARNING_RATE))
+        self._partial.loss = loss
+        data = self._dataset(images, targets)
         loader = Loader(data, self._batch_size(), self._partial.seed, transform=self.augment)
         with _cores():
             for some, their_targets in loader.epoch(self.n_iter_):
@@ -152,18 +163,29 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         self.net_, self.n_iter_ = net, self.n_iter_ + 1
         return self
 
-    def _prepare(self, X: Any, y: Any, again: bool, classes: Any = None) -> tuple[np.ndarray, np.ndarray, Network]:
-        """Check the data; return images, targets and the network, which is a new one unless there is one already."""
+    def _prepare(
+        self, X: Any, y: Any, again: bool, sample_weight: Any, classes: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, Weights, Network]:
+        """Check the data; return images, targets, weights, and the network: a new one, unless there is one already."""
         X, y = self._validate(X, y=y, reset=not again, **self._checks)
+        weights = _weights(sample_weight, X)
+        if weights is not None and not weights.all():
+            X, y, weights = (array[weights > 0] for array in (X, y, weights))
+        if weights is not None and (weights == weights[0]).all():
+            weights = None
         if not again:
             self.image_shape_ = self._find_shape(X)
-            self._outputs = self._learn_targets(y, classes)
+            self._outputs = self._learn_targets(y, weights, classes)
             self._uint8 = X.dtype == np.uint8
-            self._measure(self._reshaped(X))
+            self._measure(self._reshaped(X), weights)
         images, targets, net = self._images(X), self._targets(y), self.net_ if again else self._build()
         if truth_value("normalize", self.normalize) and not self._is_row and net.normalization is None:
             net.normalization = channel_statistics(images)
-        return images, targets, net
+        return images, targets, weights, net
+
+    def _dataset(self, images: np.ndarray, targets: np.ndarray) -> Dataset:
+        """Return the training data; targets that hold weights are no labels that have names."""
+        return Dataset(images, targets, "X", self._class_names() if targets.ndim == 1 else ())
 
     def _validate(self, X: Any, **options: Any) -> Any:
         rank = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
@@ -175,9 +197,9 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
     def _batch_size(self) -> int:
         return whole("batch_size", self.batch_size)
 
-    def _trainer(self, net: Network, targets: np.ndarray, optimizer: Optimizer) -> Trainer:
+    def _trainer(self, net: Network, loss: Loss, optimizer: Optimizer) -> Trainer:
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        return Trainer(net, self._loss(targets), self.optimizer or optimizer, seed, self.backend, ranks="none")
+        return Trainer(net, loss, self.optimizer or optimizer, seed, self.backend, ranks="none")
 
     def _build(self) -> Network:
         """Return a new network for the images."""
@@ -232,10 +254,10 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
             )
         return X.reshape(len(X), *self.image_shape_)
 
-    def _measure(self, images: np.ndarray) -> None:
+    def _measure(self, images: np.ndarray, weights: Weights) -> None:
         """Keep mean and standard deviation of each column of rows; images are standardised by the network."""
         if self.normalize and self._is_row:
-            self.mean_, self.scale_ = _moments(images)
+            self.mean_, self.scale_ = _moments(images, weights)
 
     @property
     def _is_row(self) -> bool:
@@ -316,14 +338,14 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     Notes
     -----
-    In the processes of ``GridSearchCV(n_jobs=2)`` and the like a network uses its share of the cores. There is
-    no ``sample_weight``. Whatever can be pickled can be an argument; an estimator is then pickled with its network.
+    In the processes of ``GridSearchCV(n_jobs=2)`` and the like a network uses its share of the cores. Whatever can be
+    pickled can be an argument; an estimator is then pickled with its network.
     """
 
     _: KW_ONLY
     class_weight: Any = None
 
-    def _learn_targets(self, y: Any, classes: Any = None) -> int:
+    def _learn_targets(self, y: Any, weights: Weights, classes: Any = None) -> int:
         check_classification_targets(y)
         self.classes_ = np.unique(column_or_1d(y, warn=True) if classes is None else column_or_1d(classes))
         return len(self.classes_)
@@ -338,16 +360,23 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         targets: np.ndarray = np.searchsorted(self.classes_, y)
         return targets
 
-    def _loss(self, targets: np.ndarray) -> Loss:
-        if self.class_weight is None:
-            return CrossEntropyLoss()
-        labels = self.classes_[targets]
-        return CrossEntropyLoss(weight=compute_class_weight(self.class_weight, classes=self.classes_, y=labels))
+    def _loss(self, targets: np.ndarray, weights: Weights) -> tuple[Loss, np.ndarray]:
+        of_classes = None
+        if self.class_weight is not None:
+            labels = self.classes_[targets]
+            of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+        if weights is None:
+            return CrossEntropyLoss(weight=of_classes), targets
+        if of_classes is not None:
+            weights = weights * of_classes[targets]
+        each = np.zeros((len(targets), len(self.classes_)), np.float32)
+        each[np.arange(len(targets)), targets] = weights / weights.mean()
+        return WeightedCrossEntropy(), each
 
     def _class_names(self) -> tuple[str, ...]:
         return tuple(map(str, self.classes_))
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train for one epoch on a part of the data; the first call begins with a new network, unless ``fit`` has run.
 
         Parameters
@@ -356,12 +385,14 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         y : (n_samples,) array
         classes : (n_classes,) array, optional
             All classes; needed by the first call if its ``y`` does not hold all of them.
+        sample_weight : (n_samples,) array, optional
+            As of :meth:`fit`: the ratios within this part count.
 
         Returns
         -------
         self
         """
-        return self._learn_a_part(X, y, classes)
+        return self._learn_a_part(X, y, sample_weight, classes)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (n_samples, n_classes), in the order of ``classes_``."""
@@ -388,30 +419,34 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
 
     _checks: ClassVar[dict[str, Any]] = {"y_numeric": True, "multi_output": True}
 
-    def _learn_targets(self, y: Any, classes: Any = None) -> int:
+    def _learn_targets(self, y: Any, weights: Weights, classes: Any = None) -> int:
         rows = y.reshape(len(y), -1)
-        (self.y_mean_, self.y_scale_), self._flat = _moments(rows), y.ndim == 1
+        (self.y_mean_, self.y_scale_), self._flat = _moments(rows, weights), y.ndim == 1
         return int(rows.shape[1])
 
     def _targets(self, y: Any) -> np.ndarray:
         return _as_float32((y.reshape(len(y), -1) - self.y_mean_) / self.y_scale_)
 
-    def _loss(self, targets: np.ndarray) -> Loss:
-        return MSELoss()
+    def _loss(self, targets: np.ndarray, weights: Weights) -> tuple[Loss, np.ndarray]:
+        if weights is None:
+            return MSELoss(), targets
+        return WeightedMSE(), np.column_stack([targets, (weights / weights.mean()).astype(np.float32)])
 
-    def partial_fit(self, X: Any, y: Any) -> Any:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train for one epoch on a part of the data; the first call begins with a new network, unless ``fit`` has run.
 
         Parameters
         ----------
         X : (n_samples, n_features) or (n_samples, C, H, W) array
         y : (n_samples,) or (n_samples, n_outputs) array
+        sample_weight : (n_samples,) array, optional
+            As of :meth:`fit`: the ratios within this part count.
 
         Returns
         -------
         self
         """
-        return self._learn_a_part(X, y)
+        return self._learn_a_part(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the numbers of each image, (n_samples,) or (n_samples, n_outputs)."""
@@ -424,12 +459,53 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         return tags
 
 
-def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class WeightedCrossEntropy(CrossEntropyLoss):
+    """Cross-entropy of labels with a weight each: targets are (N, classes), the weight where the label is."""
+
+    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
+        """Return the targets as they are: this module makes them."""
+        found: np.ndarray = labels
+        return found
+
+
+class WeightedMSE(Loss):
+    """Mean squared error of samples with a weight each: targets are (N, outputs + 1), the weight is the last number."""
+
+    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
+        """Return the targets as they are: this module makes them."""
+        found: np.ndarray = labels
+        return found
+
+    def __call__(
+        self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
+    ) -> None:
+        """Set ``metrics`` to [scale · Σ weight · mean((output - target)²)] and ``doutput`` to the gradient of that."""
+        difference, weight = output - targets[:, :-1].T, targets[:, -1] * (scale / len(output))  # (outputs, n), (n,)
+        metrics[0] = (weight * difference * difference).sum()
+        if doutput is not None:
+            doutput[...] = 2 * weight * difference
+
+
+def _weights(given: Any, X: np.ndarray) -> Weights:
+    """Return the weights of the samples in float64, if there are any."""
+    if given is None:
+        return None
+    weights: np.ndarray = _check_sample_weight(given, X, dtype=np.float64)
+    if weights.min() < 0 or not weights.any():
+        raise ShapeError("sample_weight must be 0 or more for each sample, and more than 0 for at least one")
+    return weights
+
+
+def _moments(rows: np.ndarray, weights: Weights = None) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each column; the deviation is 1 where all numbers are equal."""
     largest = np.abs(rows.astype(np.float64)).max(axis=0)
     largest[largest == 0] = 1
     shares = rows / largest  # so that no square is too large or too small
-    mean, std = shares.mean(axis=0), shares.std(axis=0)
+    if weights is None:
+        mean, std = shares.mean(axis=0), shares.std(axis=0)
+    else:
+        mean = np.average(shares, axis=0, weights=weights)
+        std = np.sqrt(np.average((shares - mean) ** 2, axis=0, weights=weights))
     equal = std <= 10 * np.finfo(np.float64).eps * np.abs(mean)  # rounding may leave a deviation that is not quite 0
     return mean * largest, np.where(equal, 1.0, std * largest)
 

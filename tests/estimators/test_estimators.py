@@ -25,6 +25,14 @@ SMALL = [ic.Conv2d(1, 4, 3), ic.ReLU(), ic.Flatten(), ic.Linear(144, 10)]
 ESTIMATORS = [CNNClassifier, CNNRegressor]
 
 
+#: batches are drawn, so an image of weight 2 is not in the same steps as an image that is given twice;
+#: test_weights_are_those_of_repeated_images compares them where a batch is all images
+NOT_EXACT = {
+    "check_sample_weight_equivalence_on_dense_data": "batches are drawn",
+    "check_sample_weight_equivalence_on_sparse_data": "batches are drawn",
+}
+
+
 def small(**options):
     """A classifier of digits that trains fast."""
     given = {"model": SMALL, "image_shape": (8, 8), "epochs": 2, "optimizer": ic.Adam(1e-2), "random_state": 0}
@@ -40,7 +48,7 @@ def few_layers(classes, in_channels, input_size):
 def test_scikit_learns_own_checks(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some checks warn, whatever the estimator does
-        found = check_estimator(estimator(), on_skip=None, on_fail=None)
+        found = check_estimator(estimator(), on_skip=None, on_fail=None, expected_failed_checks=NOT_EXACT)
     failed = {each["check_name"]: str(each["exception"]) for each in found if each["status"] == "failed"}
     assert not failed
     assert sum(each["status"] == "passed" for each in found) > 45
@@ -346,3 +354,81 @@ def test_images_of_another_size():
     fitted = CNNClassifier(few_layers, epochs=1).fit(np.zeros((4, 1, 6, 6)), [0, 1, 0, 1])
     with pytest.raises(ic.ShapeError, match=r"\(1, 6, 6\) has 36 numbers, but X has the shape \(2, 1, 7, 6\)"):
         fitted.predict(np.zeros((2, 1, 7, 6)))
+
+
+# ------------------------------------------------------------------ weights of samples
+
+
+def repeated(counts, *arrays):
+    """Each entry of the arrays as often as the counts say."""
+    return [np.repeat(array, counts, axis=0) for array in arrays]
+
+
+def one_batch(estimator, **options):
+    """An estimator whose batch is all images, so that only the loss knows of weights."""
+    return estimator(
+        [ic.Flatten(), ic.Linear(64, 16), ic.Tanh(), ic.Linear(16, options.pop("outputs"))],
+        image_shape=(8, 8),
+        epochs=60,
+        batch_size=1000,
+        optimizer=ic.SGD(0.05),
+        normalize=False,
+        random_state=0,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 1: 1.0, 2: 0.5}])
+def test_weights_are_those_of_repeated_images(class_weight):
+    images, labels = X[:60] / 16, DIGITS[:60] % 3
+    counts = np.random.default_rng(0).integers(0, 4, 60)
+    if class_weight == "balanced":  # balanced by the number of images, repeated ones too
+        counts = np.where(labels == 0, 1, np.where(labels == 1, 2, 3))
+        class_weight = {0: 1.0, 1: 2.0, 2: 1.5}
+    weighed = one_batch(CNNClassifier, outputs=3, class_weight=class_weight).fit(images, labels, 0.25 * counts)
+    expected = one_batch(CNNClassifier, outputs=3, class_weight=class_weight).fit(*repeated(counts, images, labels))
+    np.testing.assert_allclose(weighed.predict_proba(images), expected.predict_proba(images), rtol=1e-4, atol=1e-6)
+    plain = one_batch(CNNClassifier, outputs=3, class_weight=class_weight).fit(images, labels)
+    assert abs(plain.predict_proba(images) - expected.predict_proba(images)).max() > 1e-2
+    assert weighed.net_.inputs.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_weights_of_a_regression(outputs):
+    images, numbers = X[:60] / 16, 50 + 9 * X[:60, 20 : 20 + outputs]
+    counts = np.random.default_rng(1).integers(0, 4, 60)
+    weighed = one_batch(CNNRegressor, outputs=outputs).fit(images, numbers, sample_weight=counts)
+    expected = one_batch(CNNRegressor, outputs=outputs).fit(*repeated(counts, images, numbers))
+    np.testing.assert_allclose(weighed.y_mean_, expected.y_mean_, rtol=1e-12)
+    np.testing.assert_allclose(weighed.y_scale_, expected.y_scale_, rtol=1e-12)
+    np.testing.assert_allclose(weighed.predict(images), expected.predict(images), rtol=1e-4)
+
+
+def test_columns_are_standardised_with_the_weights():
+    rows, numbers = X[:40, 20:23], X[:40, 30]
+    counts = np.random.default_rng(2).integers(0, 3, 40)
+    weighed = CNNRegressor(epochs=1, random_state=0).fit(rows, numbers, counts)
+    expected = CNNRegressor(epochs=1, random_state=0).fit(*repeated(counts, rows, numbers))
+    np.testing.assert_allclose(weighed.mean_, expected.mean_, rtol=1e-12)
+    np.testing.assert_allclose(weighed.scale_, expected.scale_, rtol=1e-12)
+
+
+def test_equal_weights_change_nothing():
+    one = small().fit(X[:100], DIGITS[:100])
+    other = small().fit(X[:100], DIGITS[:100], sample_weight=np.full(100, 7.0))
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+def test_weights_in_a_pipeline_in_parts_and_in_a_pickle():
+    weights = 1.0 + (DIGITS[:200] == 8)
+    pipeline = make_pipeline(MinMaxScaler(), small()).fit(X[:200], DIGITS[:200], cnnclassifier__sample_weight=weights)
+    assert pipeline.score(X[:200], DIGITS[:200], sample_weight=weights) > 0.5
+    parts = small().partial_fit(X[:200], DIGITS[:200], np.arange(10), weights)
+    parts = pickle.loads(pickle.dumps(parts)).partial_fit(X[200:400], DIGITS[200:400])
+    assert parts.partial_fit(X[:200], DIGITS[:200], sample_weight=weights).n_iter_ == 3
+
+
+@pytest.mark.parametrize("weights", [[-1.0] + [1.0] * 19, [0.0] * 20, [1.0] * 19, [np.nan] + [1.0] * 19])
+def test_wrong_weights_are_refused(weights):
+    with pytest.raises(ValueError, match=r"sample.?weight|Sample weights|NaN"):
+        small().fit(X[:20], DIGITS[:20], weights)
