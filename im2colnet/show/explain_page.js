@@ -45,7 +45,7 @@ const turned = kind === "transposed convolution";
 const perGroup = facts.channelsPerGroup; // channels that one filter sees
 const K = convolves ? T * perGroup : T;
 
-const state = { backward: false, channel: 0, filter: 0, chosen: null, words: "" };
+const state = { backward: false, channel: 0, filter: 0, chosen: null };
 const $ = (id) => document.getElementById(id);
 
 function say(value, digits = 4) {
@@ -207,8 +207,9 @@ class Grid {
     Object.assign(this.over.dataset, { rows: this.rows, columns: this.columns });
     this.cursor = [Math.min(this.cursor[0], this.rows - 1), Math.min(this.cursor[1], this.columns - 1)];
     this.side = this.size();
-    const scale = Math.min(window.devicePixelRatio || 1, 4096 / Math.max(this.rows, this.columns) / this.side);
-    this.scale = Math.max(scale, 0.5);
+    const [high, wide] = [this.rows * this.side, this.columns * this.side];
+    // browsers refuse larger canvases
+    this.scale = Math.min(window.devicePixelRatio || 1, 16384 / Math.max(high, wide), Math.sqrt(16e6 / (high * wide)));
     for (const canvas of [this.base, this.over]) {
       canvas.width = Math.round(this.columns * this.side * this.scale);
       canvas.height = Math.round(this.rows * this.side * this.scale);
@@ -468,8 +469,8 @@ function forOutput(p) {
   }
   const strong = picked ? [picked[state.channel * P + p]] : taps;
   return {
-    image: strong.map((t) => place(t, p)).filter((at) => at !== null),
-    imageNear: places,
+    image: isLinear ? [] : strong.map((t) => place(t, p)).filter((at) => at !== null), // all of them, or those
+    imageNear: isLinear ? [] : places,
     matrix: picked ? [[strong[0], p]] : entries,
     matrixNear: entries,
     outputs: [p],

@@ -27,6 +27,7 @@ MOST_WEIGHTS = 50_000
 MOST_PIXELS = 40_000
 MOST_OUTPUTS = 25_000
 MOST_FILTERS = 64
+MOST_ROWS = 1024  #: of a linear layer's input, as a column
 MOST_SIDE = 32  #: positions of the window along an axis
 
 FORWARD = {
@@ -138,7 +139,7 @@ def _image(values: Any) -> Any:
     """Return values as an image (C, H, W): features become rows, and an axis that is missing has length 1."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim == 1:
-        wide = min(len(values), MOST_SIDE)
+        wide = min(len(values), MOST_SIDE if len(values) <= MOST_ROWS else 2 * MOST_SIDE)
         padded = np.zeros(-(-len(values) // wide) * wide)
         padded[: len(values)] = values
         return padded.reshape(1, -1, wide)
@@ -247,7 +248,7 @@ def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
 def _linear(e: Explained, channel: int) -> dict[str, Any]:
     """Return the facts of a linear layer: a product with one column."""
     features, outputs = len(e.inputs[0]), len(e.output)
-    shown = max(1, min(outputs, MOST_FILTERS, 2 * MOST_WEIGHTS // features))
+    shown = max(1, min(outputs, MOST_FILTERS, 4 * MOST_WEIGHTS // features))
     rows = _around(channel, shown, outputs)
     facts = _common(
         e,
@@ -259,7 +260,9 @@ def _linear(e: Explained, channel: int) -> dict[str, Any]:
         features,
     )
     if shown < outputs:
-        facts["notes"] = [f"The page shows {_span('output', rows)} of {outputs}."]
+        facts["notes"] += [f"The page shows {_span('output', rows)} of {outputs}."]
+    if features > MOST_ROWS:
+        facts["notes"] += [f"The {features} inputs are not drawn as a column, and of a sum the largest terms are told."]
     weight = np.asarray(e.weight).reshape(outputs, features)
     bias = np.zeros(outputs) if e.bias is None else np.asarray(e.bias)
     facts["kernel"] = (1, features)
@@ -440,6 +443,7 @@ def _part(
 def _body(e: Explained, facts: Mapping[str, Any]) -> str:
     """Return the page's headings, choices and empty grids, which the script fills."""
     lowered, convolves = "sources" in facts["arrays"], "weight" in facts["arrays"]
+    hidden = " hidden" if facts["kind"] == "linear" and facts["features"] > MOST_ROWS else ""
     names = {"linear": ("input", "row"), "transposed convolution": ("output", "input")}.get(e.kind, ("image", "kernel"))
     shapes = " x ".join(map(str, np.shape(e.inputs[0]))), " x ".join(map(str, np.shape(e.output)))
     top = [
@@ -468,7 +472,7 @@ def _body(e: Explained, facts: Mapping[str, Any]) -> str:
         strip, corner, kind = (_cells("strip"), "<div></div>", "") if convolves else ("", "", " one")
         inner = f"{strip}{_cells('matrix')}{corner}{_cells('row')}"
         top.append(
-            f'<section>{_heading("matrix")}<p class="soft" id="how"></p>'
+            f'<section{hidden}>{_heading("matrix")}<p class="soft" id="how"></p>'
             f'<div class="scroll" id="scroll" tabindex="0" role="group" aria-labelledby="matrixName">'
             f'<div class="product{kind}">{inner}</div></div></section>'
         )
