@@ -110,7 +110,15 @@ def install(extra: str) -> str:
 
 
 class memory_for:
-    """Within the block a lack of memory is an OutOfMemoryError, which says for what if that is given."""
+    """Within the block a lack of memory is an OutOfMemoryError, which says for what if that is given.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the array that the memory is for.
+    dtype : str
+        The name of its element type; without it the shape is not named either.
+    """
 
     def __init__(self, shape: Shape = (), dtype: str = "") -> None:
         self.shape, self.dtype = shape, dtype

@@ -26,6 +26,19 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         The number of cores, from 1.
+
+    Raises
+    ------
+    ShapeError
+        If it is no whole number from 1 on.
+
+    Examples
+    --------
+    >>> before = ic.get_num_threads()
+    >>> ic.set_num_threads(2)
+    >>> ic.get_num_threads()
+    2
+    >>> ic.set_num_threads(before)
     """
     global _num_threads
     _num_threads = whole("n", n)
@@ -39,6 +52,17 @@ def num_threads(n: int) -> Iterator[None]:
     ----------
     n : int
         The number of cores, from 1.
+
+    Returns
+    -------
+    context manager
+        It gives nothing.
+
+    Examples
+    --------
+    >>> with ic.num_threads(1):
+    ...     ic.get_num_threads()
+    1
     """
     global _num_threads
     before = _num_threads
@@ -54,6 +78,16 @@ def get_num_threads() -> int:
 
     By default it is the number of cores that this process may run on. The ranks of an MPI job on one machine divide
     these among themselves.
+
+    Returns
+    -------
+    int
+        From 1.
+
+    Examples
+    --------
+    >>> ic.get_num_threads() >= 1
+    True
     """
     if _num_threads is not None:
         return _num_threads
@@ -99,13 +133,42 @@ def set_workers(kind: str) -> None:
         uses threads also for ranks that may send to each other by RDMA (InfiniBand, EFA), which does not go together
         with forked processes. The environment variable ``IM2COLNET_WORKERS`` sets the default, which is "auto". Results
         do not depend on the kind.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such kind.
+
+    Examples
+    --------
+    >>> before = ic.get_workers()
+    >>> ic.set_workers("threads")
+    >>> ic.get_workers()
+    'threads'
+    >>> ic.set_workers(before)
     """
     global _workers
     _workers = _checked_workers(kind)
 
 
 def get_workers() -> str:
-    """Return the kind of workers that is set: "auto", "processes" or "threads"."""
+    """Return the kind of workers that is set.
+
+    Returns
+    -------
+    {"auto", "processes", "threads"}
+        What :func:`set_workers` or the environment variable ``IM2COLNET_WORKERS`` says.
+
+    Raises
+    ------
+    ShapeError
+        If the environment variable names no kind.
+
+    Examples
+    --------
+    >>> ic.get_workers() in ("auto", "processes", "threads")
+    True
+    """
     return _checked_workers(_workers)
 
 

@@ -28,12 +28,29 @@ ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector; a plan's bu
 
 
 def accumulator(dtype: str) -> str:
-    """Name of the type that sums of ``dtype`` are taken in, and parameters of such a network are kept in."""
+    """Return the name of the type that sums of ``dtype`` are taken in, and parameters of such a network are kept in.
+
+    Parameters
+    ----------
+    dtype : str
+        The name of an element type.
+
+    Returns
+    -------
+    str
+        "float32" for types of 16 bits, else ``dtype``.
+    """
     return "float32" if dtype in HALF else dtype
 
 
 def run(calls: Iterable[Call]) -> None:
-    """Make calls, one after the other."""
+    """Make calls, one after the other.
+
+    Parameters
+    ----------
+    calls : iterable of callable
+        What a kernel's ``prepare`` returned.
+    """
     for call in calls:
         call()
 
@@ -59,7 +76,15 @@ class Spec(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """An algorithm, and why it is taken."""
+    """An algorithm, and why it is taken.
+
+    Parameters
+    ----------
+    name : str
+        Such as "rows" or "winograd".
+    why : str
+        A sentence for ``im2colnet doctor`` and the like.
+    """
 
     name: str
     why: str

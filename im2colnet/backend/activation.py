@@ -22,19 +22,43 @@ LARGEST_EXPONENT = {"float16": 11.0, "bfloat16": 88.0, "float32": 88.0, "float64
 
 
 class Formula(NamedTuple):
-    """One elementwise function, as expressions over arrays that allocate nothing."""
+    """One elementwise function, as expressions over arrays that allocate nothing.
 
-    value: Callable[..., Any]  #: value(xp, x, y, *spare) writes f(x) into y, which may be x
-    slope: Callable[..., Any]  #: slope(xp, read, s, *spare) writes f'(x) into s
-    reads: Literal["x", "y"]  #: what ``read`` is: the input of f, or its output
-    mask: bool = False  #: whether the slope is 0 or 1
-    value_spare: int = 0  #: number of spare arrays that value needs
-    slope_spare: int = 0  #: number of spare arrays that slope needs
-    constants: tuple[float, ...] = ()  #: c and d of value and slope, where the kind gives no others
-    #: both(xp, x, y, s, *spare) writes f(x) into y, which may be x, and f'(x) into s; what they share is computed once
+    Parameters
+    ----------
+    value : callable
+        ``value(xp, x, y, *spare)`` writes f(x) into y, which may be x.
+    slope : callable
+        ``slope(xp, read, s, *spare)`` writes f'(x) into s.
+    reads : {"x", "y"}
+        What ``read`` is: the input of f, or its output.
+    mask : bool
+        Whether the slope is 0 or 1.
+    value_spare : int
+        Number of spare arrays that ``value`` needs.
+    slope_spare : int
+        Number of spare arrays that ``slope`` needs.
+    constants : tuple of float
+        c and d of ``value`` and ``slope``, where the kind gives no others.
+    both : callable, optional
+        ``both(xp, x, y, s, *spare)`` writes f(x) into y, which may be x, and f'(x) into s; what they share is computed
+        once.
+    both_spare : int
+        Number of spare arrays that ``both`` needs.
+    positive : bool
+        Whether it is a function of positive numbers alone, or has a pole at 0.
+    """
+
+    value: Callable[..., Any]
+    slope: Callable[..., Any]
+    reads: Literal["x", "y"]
+    mask: bool = False
+    value_spare: int = 0
+    slope_spare: int = 0
+    constants: tuple[float, ...] = ()
     both: Callable[..., Any] | None = None
-    both_spare: int = 0  #: number of spare arrays that both needs
-    positive: bool = False  #: whether it is a function of positive numbers alone, or has a pole at 0
+    both_spare: int = 0
+    positive: bool = False
 
 
 def _relu(xp: Any, x: Array, y: Array) -> None:
@@ -627,7 +651,23 @@ FORMULAS = {
 
 @lru_cache(maxsize=256)
 def formula(kind: str) -> Formula:
-    """Return the formula of a kind, with its constants, or raise a BackendError if there is none."""
+    """Return the formula of a kind of function, with its constants.
+
+    Parameters
+    ----------
+    kind : str
+        A name of :data:`FORMULAS`, and after a colon its constants, as in "leaky_relu:0.2".
+
+    Returns
+    -------
+    Formula
+        With the constants filled in.
+
+    Raises
+    ------
+    BackendError
+        If there is no such function, or there are too many constants.
+    """
     name, _, constants = kind.partition(":")
     if name not in FORMULAS:
         raise BackendError(f"there is no activation {name!r}; there are: {', '.join(FORMULAS)}")

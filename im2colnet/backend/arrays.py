@@ -95,7 +95,23 @@ class Arrays:
         return self.started_as or self.name
 
     def with_precision(self, precision: str) -> Self:
-        """Return this backend computing in ``precision``."""
+        """Return this backend computing in ``precision``.
+
+        Parameters
+        ----------
+        precision : str
+            One of ``precisions``.
+
+        Returns
+        -------
+        Backend
+            Itself, or another object of its class.
+
+        Raises
+        ------
+        BackendError
+            If it cannot compute so.
+        """
         if precision not in self.precisions:
             raise BackendError(
                 f"the backend {self.name!r} computes in {' or '.join(self.precisions)}, not in {precision!r}"
@@ -140,7 +156,13 @@ class Arrays:
     # ------------------------------------------------------------------ arrays
 
     def versions(self) -> dict[str, str]:
-        """What it runs on, by name: for reports."""
+        """Return what it runs on, by name: for reports.
+
+        Returns
+        -------
+        dict of str to str
+            Such as ``{"numpy": "2.4.6"}``.
+        """
         return {self.module_name(): str(getattr(self.xp, "__version__", "of no version"))}
 
     def module_name(self) -> str:
@@ -161,11 +183,35 @@ class Arrays:
         return self.division.shard_size(batch, numbers) if self.threads else batch
 
     def owns(self, array: Any) -> bool:
-        """Whether ``array`` is one of this backend's arrays."""
+        """Whether ``array`` is one of this backend's arrays.
+
+        Parameters
+        ----------
+        array : object
+            Anything.
+
+        Returns
+        -------
+        bool
+            By default whether it is of the class ``xp.ndarray``.
+        """
         return isinstance(array, self.xp.ndarray)
 
     def asarray(self, array: Any, dtype: str | None = None) -> Array:
-        """Bring a host array (or one of its own) to the backend; copies only if it must."""
+        """Bring a host array (or one of its own) to the backend; copies only if it must.
+
+        Parameters
+        ----------
+        array : array_like
+            Of NumPy, or of the backend.
+        dtype : str, optional
+            The name of the element type; by default that of the array.
+
+        Returns
+        -------
+        array
+            Of the backend.
+        """
         return self.xp.asarray(array, dtype=dtype)
 
     def prefetch(self, array: Any) -> Callable[[], Any]:
@@ -176,7 +222,18 @@ class Arrays:
         return lambda: array
 
     def to_numpy(self, array: Array) -> Any:
-        """Bring an array to the host, as a NumPy array."""
+        """Bring an array to the host, as a NumPy array.
+
+        Parameters
+        ----------
+        array : array
+            Of the backend.
+
+        Returns
+        -------
+        numpy.ndarray
+            It may share the memory of ``array``.
+        """
         return array
 
     def empty(self, shape: Shape, dtype: str) -> Array:
@@ -212,7 +269,20 @@ class Arrays:
         """Wait until all queued work is done (nothing to do where work is not queued)."""
 
     def random(self, key: Sequence[int], out: Array) -> Array:
-        """Fill ``out`` with numbers uniform in [0, 1) that depend only on ``key``: drawn on the host."""
+        """Fill ``out`` with numbers uniform in [0, 1) that depend only on ``key``: drawn on the host.
+
+        Parameters
+        ----------
+        key : sequence of int
+            The seed and what else distinguishes the numbers; not negative.
+        out : array
+            Floating point, of the backend; written.
+
+        Returns
+        -------
+        array
+            ``out``.
+        """
         from im2colnet.host import np
 
         draws = np.random.Generator(np.random.SFC64(list(key))).random(out.shape, dtype=out.dtype.name)

@@ -10,12 +10,24 @@ from im2colnet.backend.updates import Updates
 
 
 class Backend(Convolution, Pooling, Normalization, Losses, Updates):
-    """The generic backend over the array module ``xp``.
+    """The generic backend over the array module ``xp``: textbook kernels, which a subclass may override.
 
     Subclasses set ``name`` and ``xp`` (a NumPy-like module with mutable arrays and ``out=`` arguments).
 
     Parameters
     ----------
-    device
+    device : str, optional
         What follows the colon in a name such as ``"cupy:1"``; backends without devices refuse it.
+
+    Examples
+    --------
+    >>> class Textbook(ic.Backend):
+    ...     name = "textbook"
+    ...     xp = np
+    >>> from im2colnet.window import Window
+    >>> x = np.ones((4, 1, 4, 1))  # (H, C, W, N)
+    >>> w = np.ones((1, 1, 3, 3))  # (F, C, KH, KW)
+    >>> Textbook().conv2d(x, w, None, Window(kernel=(3, 3)))[:, 0, :, 0]
+    array([[9., 9.],
+           [9., 9.]])
     """

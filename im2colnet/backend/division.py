@@ -11,34 +11,69 @@ class Division:
 
     Sums are grouped by shards and bands, so results depend on these sizes in their last bits, and on nothing of the
     machine. Those of inference on processes decide only who does the work.
+
+    Parameters
+    ----------
+    shard_max_numbers : int
+        A shard of more than 32 samples holds at most this many numbers in all layers together, which fit a cache.
+    shard_min_numbers : int
+        A shard of fewer than 8 samples is made larger until it holds this many: calls would take longer than the work.
+    bands : int
+        Bands of rows that a layer of inference is divided into, where one shard is all.
+    band_min_flops : int
+        FLOPs of a layer, its written outputs included, from which on it is divided into bands.
+    flops_per_output : int
+        FLOPs that writing one output counts for.
+    steps_before_fork : int
+        Steps or predictions of one batch size that run on threads before processes are forked for it.
+    max_copied_bytes : int
+        Bytes of a batch, at most, that is copied to where other processes see it.
     """
 
-    #: a shard of more than 32 samples holds at most this many numbers in all layers together, which fit a cache
     shard_max_numbers: int = 1 << 20
-    #: a shard of fewer than 8 samples is made larger until it holds this many: calls would take longer than the work
     shard_min_numbers: int = 1 << 18
-    #: bands of rows that a layer of inference is divided into, where one shard is all
     bands: int = 2
-    #: FLOPs of a layer, its written outputs included, from which on it is divided into bands
     band_min_flops: int = 50_000_000
-    #: FLOPs that writing one output counts for
     flops_per_output: int = 100
-    #: steps or predictions of one batch size that run on threads before processes are forked for it
     steps_before_fork: int = 3
-    #: bytes of a batch, at most, that is copied to where other processes see it
     max_copied_bytes: int = 1 << 26
 
     def shard_size(self, batch: int, numbers: int) -> int:
-        """Return how many samples a shard should have, if one sample makes this many numbers in all layers together.
+        """Return how many samples a shard should have.
 
         That is half of the batch, so that there is work for two; but not more than fit into the cache, or 32, and not
         so few that the calls take longer than the work.
+
+        Parameters
+        ----------
+        batch : int
+            The number of samples.
+        numbers : int
+            How many numbers one sample makes in all layers together.
+
+        Returns
+        -------
+        int
+            At least 1.
         """
         most, least = max(32, self.shard_max_numbers // numbers), max(8, self.shard_min_numbers // numbers)
         return max(least, min(most, -(-batch // 2)))
 
 
 def shard_sizes(batch: int, shard: int) -> list[int]:
-    """Divide a batch into the fewest shards of at most ``shard`` samples, as equal as can be."""
+    """Divide a batch into the fewest shards, as equal as can be.
+
+    Parameters
+    ----------
+    batch : int
+        The number of samples.
+    shard : int
+        The largest number of samples of a shard.
+
+    Returns
+    -------
+    list of int
+        The number of samples of each shard.
+    """
     count = -(-batch // shard)
     return [batch * (i + 1) // count - batch * i // count for i in range(count)]

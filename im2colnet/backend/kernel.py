@@ -37,28 +37,71 @@ def kernel(
 
     Parameters
     ----------
-    result
-        Returns the :class:`Spec` of ``out`` for the kernel's arguments; by default that of the kernel it overrides.
-    scratch
+    result : callable, optional
+        Returns the :class:`~im2colnet.Spec` of ``out`` for the kernel's arguments; by default that of the kernel it
+        overrides.
+    scratch : callable, optional
         Returns those of the arrays in ``scratch``; by default those of the kernel it overrides, or none.
-    writes
+    writes : sequence of str
         Names of the other arrays that it writes to; by default those of the kernel it overrides, or none.
+
+    Returns
+    -------
+    callable
+        A decorator, which makes a :class:`Kernel` of a function.
     """
     return lambda function: Kernel(function, result, scratch, writes)
 
 
 def like(name: str) -> ResultRule:
-    """Return the rule of a result that has shape and element type of the argument ``name``."""
+    """Return the rule of a result that has shape and element type of an argument.
+
+    Parameters
+    ----------
+    name : str
+        The argument.
+
+    Returns
+    -------
+    callable
+        A rule for ``@kernel(result=...)``.
+    """
     return lambda backend, **arguments: arguments[name]
 
 
 def one_like(name: str) -> ScratchRule:
-    """Return the rule of one scratch array that has shape and element type of the argument ``name``."""
+    """Return the rule of one scratch array that has shape and element type of an argument.
+
+    Parameters
+    ----------
+    name : str
+        The argument.
+
+    Returns
+    -------
+    callable
+        A rule for ``@kernel(scratch=...)``.
+    """
     return lambda backend, **arguments: [arguments[name]]
 
 
 class Kernel(Generic[P]):
-    """A kernel of a class of backends; ``backend.name`` is it for one backend, a :class:`BoundKernel`."""
+    """A kernel of a class of backends; ``backend.name`` is it for one backend, a :class:`BoundKernel`.
+
+    ``backend.conv2d(...)`` computes, ``backend.conv2d.prepare(..., out=y)`` returns the calls that do so, again and
+    again, and ``backend.conv2d.scratch(...)`` the scratch that they need.
+
+    Parameters
+    ----------
+    function : callable
+        The generator of calls; its first parameter is the backend.
+    result : callable, optional
+        As for :func:`kernel`.
+    scratch : callable, optional
+        As for :func:`kernel`.
+    writes : sequence of str
+        As for :func:`kernel`.
+    """
 
     __name__: str
 

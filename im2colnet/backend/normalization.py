@@ -15,7 +15,17 @@ from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
 
 class Statistics(NamedTuple):
-    """What batch norm computes from a batch's sums, for each channel, (C,) float64: ``y = scale·x + shift``."""
+    """What batch norm computes from a batch's sums, for each channel: ``y = scale·x + shift``.
+
+    Parameters
+    ----------
+    mean, var : (C,) float64 array
+        Mean and biased variance of the batch.
+    inverse : (C,) float64 array
+        ``1 / √(var + eps)``.
+    scale, shift : (C,) float64 array
+        The line that the channel is mapped by.
+    """
 
     mean: Array
     var: Array
@@ -345,7 +355,20 @@ def _mean(xp: Any, x: Array, over: tuple[int, ...], sums: Array, out: Array) -> 
 
 
 def normalizing(mean: Array, inverse: Array, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:
-    """Scale and shift of ``y = weight·(x - mean)·inverse + bias``, as one map for each channel."""
+    """Return scale and shift of ``y = weight·(x - mean)·inverse + bias``, as one map for each channel.
+
+    Parameters
+    ----------
+    mean, inverse : (C,) array
+        The mean, and ``1 / √(var + eps)``.
+    weight, bias : (C,) array or None
+        The learned scale and shift.
+
+    Returns
+    -------
+    scale, shift : (C,) array
+        So that ``y = scale·x + shift``.
+    """
     scale = inverse if weight is None else inverse * weight
     shift = -mean * scale
     return scale, shift if bias is None else bias + shift

@@ -32,7 +32,18 @@ def _pixels(backend: Any, x: Spec | None, **others: Any) -> Spec:
 
 
 def position_type(window: Window) -> str:
-    """Return the narrowest integer type that numbers the taps of a window."""
+    """Return the narrowest integer type that numbers the taps of a window.
+
+    Parameters
+    ----------
+    window : Window
+        The window of a pooling.
+
+    Returns
+    -------
+    {"uint8", "int16", "int32"}
+        The name of the type.
+    """
     taps = prod(window.kernel)
     return "uint8" if taps <= 1 << 8 else "int16" if taps <= 1 << 15 else "int32"
 

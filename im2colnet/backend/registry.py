@@ -48,18 +48,29 @@ class BackendInfo(NamedTuple):
 
 
 def get_backend(name: str | Backend | None = None) -> Backend:
-    """Return a backend, started.
+    """Return a backend, started, with the process prepared for it.
 
     Parameters
     ----------
-    name
-        ``"numpy"``, the name of an installed plug-in, either with a device as in ``"cupy:1"``, or a backend.
-        By default the one of :func:`use_backend`, of ``IM2COLNET_BACKEND``, or ``numpy``.
+    name : str or Backend, optional
+        A name such as "numpy", "numba", "cupy" or "cupy:1"; by default that of the innermost :func:`use_backend`, else
+        that of the environment variable ``IM2COLNET_BACKEND``, else "numpy".
+
+    Returns
+    -------
+    Backend
+        The same object each time.
 
     Raises
     ------
     BackendError
         If there is no such backend, or it cannot start; there is never a fall-back to another one.
+
+    Examples
+    --------
+    >>> backend = ic.get_backend("numpy")
+    >>> backend.name, backend.xp.__name__
+    ('numpy', 'numpy')
     """
     backend = _find(name)
     backend.prepare_process()
@@ -88,7 +99,33 @@ def _find(name: str | Backend | None = None) -> Backend:
 
 @contextmanager
 def use_backend(name: str | Backend) -> Iterator[Backend]:
-    """Use a backend within a ``with`` block."""
+    """Use a backend within a ``with`` block.
+
+    It holds for networks that get their parameters there, and for :func:`get_backend` without a name; in other threads
+    the selection is what it was.
+
+    Parameters
+    ----------
+    name : str or Backend
+        As for :func:`get_backend`.
+
+    Returns
+    -------
+    context manager
+        It gives the backend.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, or it cannot start.
+
+    Examples
+    --------
+    >>> with ic.use_backend("numpy") as backend:
+    ...     net = ic.Sequential([ic.Linear(4, 2)]).init(seed=0)
+    >>> net.backend is backend
+    True
+    """
     backend = get_backend(name)
     token = _context.set(backend)
     try:
@@ -98,7 +135,19 @@ def use_backend(name: str | Backend) -> Iterator[Backend]:
 
 
 def list_backends() -> list[BackendInfo]:
-    """Every backend that is installed, whether it starts here, and if not, why."""
+    """Return every backend that is installed, whether it starts here, and if not, why.
+
+    Returns
+    -------
+    list of BackendInfo
+        Named tuples of ``name``; ``source``, "built-in" or the distribution that provides it; ``available``; and
+        ``reason``, why it does not start.
+
+    Examples
+    --------
+    >>> [row.available for row in ic.list_backends() if row.name == "numpy"]
+    [True]
+    """
     rows = []
     for name, source in sorted(_sources().items()):
         try:

@@ -44,7 +44,33 @@ def _dense_block(channels: int, number: int) -> Net:
 
 @model(recipe=Recipe(12, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
 def densenet121(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
-    """Build DenseNet-121 (Huang et al. 2017, table 1), with torchvision's names of parameters."""
+    """Build DenseNet-121 (Huang et al. 2017, table 1), with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.densenet121(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (606, 'features.conv0.weight', 'classifier.bias')
+    """
     features: dict[str, Layer] = {
         "conv0": Conv2d(in_channels, 64, 7, 2, padding=3, bias=False),
         "norm0": BatchNorm2d(64),

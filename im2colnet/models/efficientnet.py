@@ -28,11 +28,30 @@ def efficientnet_b0(
 
     Parameters
     ----------
-    classes, in_channels : int
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
-        Height and width of the images.
+        Height and width of the images in pixels, at least 32; one number is both.
     stochastic_depth : float
         The probability with which a block is left out while training, growing from 0 to nearly this number.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.efficientnet_b0(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (311, 'features.0.0.weight', 'classifier.1.bias')
     """
     features: list[Layer] = [conv_norm(in_channels, 32, 3, 2, activation=SiLU())]
     channels, done, total = 32, 0, sum(number for *_, number in STAGES)

@@ -40,18 +40,32 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: Size = 64, width: i
 
     Parameters
     ----------
-    classes, in_channels : int
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
-        Height and width of the images that it is made for.
+        Height and width of the images in pixels; one number is both.
     width : int
         Filters at full resolution, 64 in the paper; each level below has twice as many.
     depth : int
         Number of levels below.
 
+    Returns
+    -------
+    Net
+        Without parameters: ``init`` or a trainer makes them.
+
     Raises
     ------
     ShapeError
         If height or width is no multiple of 2^depth.
+
+    Examples
+    --------
+    >>> net = ic.models.unet(classes=3, width=4, depth=2).init(seed=0)
+    >>> net.predict(np.zeros((1, 1, 64, 64))).shape
+    (1, 3, 64, 64)
     """
     positive(classes=classes, in_channels=in_channels, width=width, depth=depth)
     size = sides("input_size", input_size)
@@ -83,12 +97,29 @@ def autoencoder(in_channels: int = 1, input_size: Size = 28, features: int = 32,
     Parameters
     ----------
     in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
-        Height and width of the images.
+        Height and width of the images in pixels; one number is both.
     features : int
         Numbers that the encoder makes of an image.
     width : int
         Filters of the first convolution; the second one has twice as many.
+
+    Returns
+    -------
+    Net
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If height or width is no multiple of 4.
+
+    Examples
+    --------
+    >>> net = ic.models.autoencoder(features=8).init(seed=0)
+    >>> net.predict(np.zeros((2, 1, 28, 28))).shape
+    (2, 1, 28, 28)
     """
     positive(in_channels=in_channels, features=features, width=width)
     size = sides("input_size", input_size)

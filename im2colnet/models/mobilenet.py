@@ -34,11 +34,30 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: Size = 32, wi
 
     Parameters
     ----------
-    classes, in_channels : int
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
-        Height and width of the images.
+        Height and width of the images in pixels, at least 4; one number is both.
     width : float
         Multiplies the number of filters of every layer; 4.2 million parameters for 1 and 1,000 classes.
+
+    Returns
+    -------
+    Sequential
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 4×4, or a number is not positive.
+
+    Examples
+    --------
+    >>> net = ic.models.mobilenet(classes=5).init(seed=0)
+    >>> net.predict(np.zeros((2, 3, 32, 32))).shape
+    (2, 5)
     """
     if not isinstance(width, (int, float)) or not 0 < width <= 4:
         raise ShapeError(f"width must be above 0 and at most 4, got {width!r}")
@@ -66,7 +85,33 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: Size = 32, wi
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
 def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
-    """Build MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2), with torchvision's names of parameters."""
+    """Build MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2), with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.mobilenet_v2(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (262, 'features.0.0.weight', 'classifier.1.bias')
+    """
     features: list[Layer] = [conv_norm(in_channels, 32, 3, 2, activation=ReLU6())]
     channels = 32
     #: how many times as many channels inside of a block, filters, number of blocks, stride of the first one
@@ -93,7 +138,33 @@ def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: Size = 224
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
 def mobilenet_v3_small(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
-    """Build MobileNetV3-Small (Howard et al. 2019, arXiv:1905.02244, table 2), with torchvision's parameter names."""
+    """Build MobileNetV3-Small (Howard et al. 2019, arXiv:1905.02244, table 2), with torchvision's parameter names.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.mobilenet_v3_small(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (210, 'features.0.0.weight', 'classifier.3.bias')
+    """
     block_of = partial(conv_norm, eps=1e-3, momentum=0.01)
     features: list[Layer] = [block_of(in_channels, 16, 3, 2, activation=Hardswish())]
     channels = 16

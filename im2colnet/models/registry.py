@@ -19,7 +19,23 @@ Size: TypeAlias = int | tuple[int, int]
 
 
 class Recipe(NamedTuple):
-    """How a model is trained unless somebody says otherwise."""
+    """How a model is trained unless somebody says otherwise.
+
+    Parameters
+    ----------
+    epochs : int
+        The number of epochs.
+    batch_size : int
+        The number of images in a training step.
+    optimizer : Optimizer
+        The optimiser with its highest learning rate, which the command line lets fall as a cosine.
+
+    Examples
+    --------
+    >>> recipe = ic.models.MODELS["lenet5"].recipe
+    >>> recipe.epochs, recipe.batch_size
+    (15, 64)
+    """
 
     epochs: int
     batch_size: int
@@ -35,8 +51,17 @@ class Model:
     build : callable
         ``build(classes, in_channels, input_size, **options)`` returns the network.
     recipe : Recipe
+        How it is best trained.
     smallest : int
         The smallest height and width of an image.
+
+    Examples
+    --------
+    >>> lenet = ic.models.MODELS["lenet5"]
+    >>> lenet.smallest, lenet(classes=3).input_shape
+    (12, (1, 28, 28))
+    >>> ic.models.MODELS["resnet18"].options
+    ('stem',)
     """
 
     build: Callable[..., Network]
@@ -58,10 +83,32 @@ MODELS: dict[str, Model] = {}
 
 
 def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[P, N]]:
-    """Make a model of a function ``f(classes, in_channels, input_size, ...)``, which has a default for each.
+    """Make a model of a function ``f(classes, in_channels, input_size, ...)``, which has a default for each argument.
 
-    ``input_size`` is the height and width of an image: a number, or for images that are not square a pair. The function
-    returns the network; its ``input_shape`` is set here.
+    The function returns the network; its ``input_shape`` is set here. The model gets the function's name, which the
+    command line knows in this process.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How it is best trained.
+    smallest : int
+        The smallest height and width of an image.
+
+    Returns
+    -------
+    callable
+        A decorator, which returns a function that checks the arguments and builds the network.
+
+    Examples
+    --------
+    >>> @ic.models.model(ic.models.Recipe(5, 32, ic.Adam()), smallest=8)
+    ... def tiny(classes=10, in_channels=1, input_size=8):
+    ...     pooled = [ic.GlobalAvgPool2d(), ic.Flatten()]
+    ...     return ic.Sequential([*pooled, ic.Linear(in_channels, classes)])
+    >>> ic.models.make("tiny", 4, 3, 16).input_shape
+    (3, 16, 16)
+    >>> _ = ic.models.MODELS.pop("tiny")        # so that it is known no more
     """
 
     def register(function: Callable[P, N]) -> Callable[P, N]:
@@ -92,16 +139,31 @@ def make(name: str, classes: int, in_channels: int, input_size: Size, **argument
     Parameters
     ----------
     name : str
-    classes, in_channels : int
+        One of :data:`MODELS`.
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
         Height and width of the images; one number for both if they are equal.
     **arguments
         Those of the model.
 
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
     Raises
     ------
     ShapeError
         If there is no such model, or it cannot take images of that size.
+
+    Examples
+    --------
+    >>> net = ic.models.make("resnet20", 10, 1, (28, 28))
+    >>> net.input_shape
+    (1, 28, 28)
     """
     if name not in MODELS:
         raise ShapeError(f"there is no model {name!r}; there are: {', '.join(MODELS)}")

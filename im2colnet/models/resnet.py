@@ -39,6 +39,31 @@ def resnet20(classes: int = 10, in_channels: int = 3, input_size: Size = 32) -> 
     """Build ResNet-20 for small images (He et al. 2015, arXiv:1512.03385, section 4.2), with parameter-free shortcuts.
 
     0.27 million parameters (269,722 for ten classes of 3×32×32 images).
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 4; one number is both.
+
+    Returns
+    -------
+    Sequential
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 4×4, or a number is not positive.
+
+    Examples
+    --------
+    >>> net = ic.models.resnet20(classes=5).init(seed=0)
+    >>> net.predict(np.zeros((2, 3, 32, 32))).shape
+    (2, 5)
     """
     layers: list[Layer] = [_conv3x3(in_channels, 16), BatchNorm2d(16), ReLU()]
     channels = 16
@@ -100,24 +125,99 @@ def resnet18(classes: int = 10, in_channels: int = 3, input_size: Size = 64, ste
 
     Parameters
     ----------
-    classes, in_channels : int
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
-        Height and width of the images.
+        Height and width of the images in pixels, at least 8; one number is both.
     stem : {"small", "large"}
         A 3×3 convolution for small images; or torchvision's 7×7 convolution of stride 2 and max pooling.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 8×8, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.resnet18(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (102, 'conv1.weight', 'fc.bias')
     """
     return _resnet(_basic, 1, (2, 2, 2, 2), classes, in_channels, stem)
 
 
 @model(recipe=SMALL_IMAGES, smallest=8)
 def resnet34(classes: int = 10, in_channels: int = 3, input_size: Size = 64, stem: str = "small") -> Network:
-    """Build ResNet-34 (He et al. 2015, table 1), with torchvision's names of parameters; see :func:`resnet18`."""
+    """Build ResNet-34 (He et al. 2015, table 1), with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 8; one number is both.
+    stem : {"small", "large"}
+        A 3×3 convolution for small images; or torchvision's 7×7 convolution of stride 2 and max pooling.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 8×8, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.resnet34(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (182, 'conv1.weight', 'fc.bias')
+    """
     return _resnet(_basic, 1, (3, 4, 6, 3), classes, in_channels, stem)
 
 
 @model(recipe=SMALL_IMAGES, smallest=8)
 def resnet50(classes: int = 10, in_channels: int = 3, input_size: Size = 64, stem: str = "small") -> Network:
-    """Build ResNet-50 (He et al. 2015, table 1), with torchvision's names of parameters; see :func:`resnet18`."""
+    """Build ResNet-50 (He et al. 2015, table 1), with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 8; one number is both.
+    stem : {"small", "large"}
+        A 3×3 convolution for small images; or torchvision's 7×7 convolution of stride 2 and max pooling.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 8×8, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.resnet50(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (267, 'conv1.weight', 'fc.bias')
+    """
     return _resnet(_bottleneck, 4, (3, 4, 6, 3), classes, in_channels, stem)
 
 
@@ -134,15 +234,34 @@ def wide_resnet(
 
     Parameters
     ----------
-    classes, in_channels : int
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
-        Height and width of the images.
+        Height and width of the images in pixels, at least 4; one number is both.
     depth : int
         6·n + 4 for 3·n blocks.
     widen_factor : int
         Multiplies the number of filters; 10 with a depth of 28 is the paper's best network.
     dropout : float
         The probability of :class:`~im2colnet.Dropout` between the two convolutions of a block.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 4×4, or a number is not positive.
+
+    Examples
+    --------
+    >>> net = ic.models.wide_resnet(classes=5).init(seed=0)
+    >>> net.predict(np.zeros((2, 3, 32, 32))).shape
+    (2, 5)
     """
     positive(depth=depth, widen_factor=widen_factor)
     if depth < 10 or (depth - 4) % 6:

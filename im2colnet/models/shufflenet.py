@@ -52,7 +52,33 @@ def _unit(channels: int, filters: int, stride: int) -> Net:
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=1e-4)), smallest=32)
 def shufflenet_v2_x1_0(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
-    """Build ShuffleNet V2 of width 1 (Ma et al. 2018, table 5), with torchvision's names of parameters."""
+    """Build ShuffleNet V2 of width 1 (Ma et al. 2018, table 5), with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.shufflenet_v2_x1_0(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (282, 'conv1.0.weight', 'fc.bias')
+    """
     layers: dict[str, Layer] = {
         "conv1": conv_norm(in_channels, 24, 3, 2, activation=ReLU()),
         "maxpool": MaxPool2d(3, 2, padding=1),

@@ -25,7 +25,33 @@ def _fire(channels: int, squeeze: int, expand: int) -> Net:
 
 @model(recipe=Recipe(20, 64, Adam(5e-4)), smallest=32)
 def squeezenet1_1(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
-    """Build SqueezeNet 1.1, which pools earlier than the paper's 1.0, with torchvision's names of parameters."""
+    """Build SqueezeNet 1.1, which pools earlier than the paper's 1.0, with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.squeezenet1_1(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (52, 'features.0.weight', 'classifier.1.bias')
+    """
     features: list[Layer] = [Conv2d(in_channels, 64, 3, 2, init="he"), ReLU(), MaxPool2d(3, 2, ceil_mode=True)]
     channels = 64
     for fires in ([(16, 64), (16, 64)], [(32, 128), (32, 128)], [(48, 192), (48, 192), (64, 256), (64, 256)]):

@@ -16,7 +16,33 @@ NORMALIZED = Recipe(12, 64, SGD(0.02, momentum=0.9, weight_decay=5e-4))
 
 @model(recipe=Recipe(15, 64, Adam(2e-3)), smallest=8)
 def vgg8(classes: int = 10, in_channels: int = 3, input_size: Size = 32) -> Sequential:
-    """Build a small VGG (Simonyan & Zisserman 2015): three pairs of 3×3 convolutions with 32, 64, 128 filters."""
+    """Build a small VGG (Simonyan & Zisserman 2015): three pairs of 3×3 convolutions with 32, 64, 128 filters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 8; one number is both.
+
+    Returns
+    -------
+    Sequential
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 8×8, or a number is not positive.
+
+    Examples
+    --------
+    >>> net = ic.models.vgg8(classes=5).init(seed=0)
+    >>> net.predict(np.zeros((2, 3, 32, 32))).shape
+    (2, 5)
+    """
     H, W = (side // 8 for side in sides("input_size", input_size))
     layers: list[Layer] = []
     channels = in_channels
@@ -54,13 +80,32 @@ def vgg11(
 
     Parameters
     ----------
-    classes, in_channels : int
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
     input_size : int, or (int, int)
-        Height and width of the images.
+        Height and width of the images in pixels, at least 32; one number is both.
     hidden : int
         Features between the linear layers, in which most of the parameters are.
     dropout : float
         The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.vgg11(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (22, 'features.0.weight', 'classifier.6.bias')
     """
     return _vgg(A, False, classes, in_channels, hidden, dropout)
 
@@ -69,7 +114,37 @@ def vgg11(
 def vgg11_bn(
     classes: int = 10, in_channels: int = 3, input_size: Size = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> Network:
-    """Build VGG-11 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
+    """Build VGG-11 with batch norm after each convolution, and torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+    hidden : int
+        Features between the linear layers, in which most of the parameters are.
+    dropout : float
+        The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.vgg11_bn(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (54, 'features.0.weight', 'classifier.6.bias')
+    """
     return _vgg(A, True, classes, in_channels, hidden, dropout)
 
 
@@ -77,7 +152,37 @@ def vgg11_bn(
 def vgg16(
     classes: int = 10, in_channels: int = 3, input_size: Size = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> Network:
-    """Build VGG-16, configuration D, with torchvision's names of parameters; see :func:`vgg11`."""
+    """Build VGG-16, configuration D, with torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+    hidden : int
+        Features between the linear layers, in which most of the parameters are.
+    dropout : float
+        The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.vgg16(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (32, 'features.0.weight', 'classifier.6.bias')
+    """
     return _vgg(D, False, classes, in_channels, hidden, dropout)
 
 
@@ -85,5 +190,35 @@ def vgg16(
 def vgg16_bn(
     classes: int = 10, in_channels: int = 3, input_size: Size = 224, hidden: int = 4096, dropout: float = 0.5
 ) -> Network:
-    """Build VGG-16 with batch norm after each convolution, and torchvision's names of parameters: see :func:`vgg11`."""
+    """Build VGG-16 with batch norm after each convolution, and torchvision's names of parameters.
+
+    Parameters
+    ----------
+    classes : int
+        The number of classes: what the network gives for an image.
+    in_channels : int
+        The channels of an image: 1 for grey, 3 for colors.
+    input_size : int, or (int, int)
+        Height and width of the images in pixels, at least 32; one number is both.
+    hidden : int
+        Features between the linear layers, in which most of the parameters are.
+    dropout : float
+        The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
+
+    Returns
+    -------
+    Network
+        Without parameters: ``init`` or a trainer makes them.
+
+    Raises
+    ------
+    ShapeError
+        If an image is smaller than 32×32, or a number is not positive.
+
+    Examples
+    --------
+    >>> shapes = ic.models.vgg16_bn(classes=5).state_shapes()
+    >>> len(shapes), [*shapes][0], [*shapes][-1]  # torchvision's
+    (84, 'features.0.weight', 'classifier.6.bias')
+    """
     return _vgg(D, True, classes, in_channels, hidden, dropout)
