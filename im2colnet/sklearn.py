@@ -122,6 +122,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         Returns
         -------
         self
+            The estimator.
         """
         again = self.warm_start and hasattr(self, "net_")
         images, targets, weights, net = self._prepare(X, y, again, sample_weight)
@@ -287,7 +288,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
 
 @dataclass(eq=False, repr=False)
 class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
-    """A classifier that is a convolutional network.
+    """A convolutional network as a classifier of scikit-learn, for pipelines and searches.
 
     Parameters
     ----------
@@ -309,8 +310,6 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     normalize : bool
         Whether to standardise the images: each channel of images, each column of rows, by its mean and standard
         deviation over the training data.
-    class_weight : dict, "balanced" or None
-        The weight of each class in the loss, as for scikit-learn's classifiers.
     backend : str or Backend, optional
         What computes: see :func:`im2colnet.get_backend`.
     random_state : int, RandomState or None
@@ -319,16 +318,20 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         Whether ``fit`` goes on from the network of the last ``fit``.
     verbose : bool or int
         Whether to show the progress of ``fit``.
+    class_weight : dict, "balanced" or None
+        The weight of each class in the loss, as for scikit-learn's classifiers.
 
     Attributes
     ----------
     classes_ : (n_classes,) array
+        The classes, sorted.
     net_ : Network
         The network. It takes images, which its :attr:`~im2colnet.Network.normalization` standardises; or rows that are
         standardised, as images of one row.
     mean_, scale_ : (1, 1, n_features) arrays
         Mean and standard deviation of each column, if X is rows.
     image_shape_ : (C, H, W)
+        The shape of an image.
     history_ : History
         The loss and accuracy of each epoch.
     n_iter_ : int
@@ -340,6 +343,15 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     -----
     In the processes of ``GridSearchCV(n_jobs=2)`` and the like a network uses its share of the cores. Whatever can be
     pickled can be an argument; an estimator is then pickled with its network.
+
+    Examples
+    --------
+    >>> from im2colnet.sklearn import CNNClassifier
+    >>> train, test = ic.datasets.load("digits")
+    >>> cnn = CNNClassifier(epochs=2, random_state=0)
+    >>> cnn = cnn.fit(train.images, train.labels)
+    >>> cnn.score(test.images, test.labels) > 0.9
+    True
     """
 
     _: KW_ONLY
@@ -382,7 +394,9 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         Parameters
         ----------
         X : (n_samples, n_features) or (n_samples, C, H, W) array
+            The images.
         y : (n_samples,) array
+            Their classes.
         classes : (n_classes,) array, optional
             All classes; needed by the first call if its ``y`` does not hold all of them.
         sample_weight : (n_samples,) array, optional
@@ -391,30 +405,86 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         Returns
         -------
         self
+            The estimator.
         """
         return self._learn_a_part(X, y, sample_weight, classes)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class, (n_samples, n_classes), in the order of ``classes_``."""
+        """Return the probability of each class, in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) or (n_samples, C, H, W) array
+            The images.
+
+        Returns
+        -------
+        (n_samples, n_classes) array
+            Probabilities in float64.
+        """
         return CrossEntropyLoss().probabilities(self._predict(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each image."""
+        """Return the most probable class of each image.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) or (n_samples, C, H, W) array
+            The images.
+
+        Returns
+        -------
+        (n_samples,) array
+            Classes, of the type of those in ``fit``.
+        """
         best = self._predict(X).argmax(axis=1)
         classes: np.ndarray = self.classes_[best]
         return classes
 
 
 class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
-    """A regressor that is a convolutional network: it predicts a number, or several, for each image.
+    """A convolutional network as a regressor of scikit-learn: it predicts a number, or several, for each image.
 
-    Its parameters and attributes are those of :class:`CNNClassifier`, without ``class_weight`` and ``classes_``. The
-    loss is the mean squared error of standardised targets.
+    The loss is the mean squared error of standardised targets.
+
+    Parameters
+    ----------
+    model : "auto", str, callable, sequence of Layer, or Network
+        As for :class:`CNNClassifier`, and so are all others.
+    image_shape : (H, W) or (C, H, W), optional
+        The shape of an image, if X is rows.
+    epochs : int or "auto"
+        The number of epochs.
+    batch_size : int
+        The number of images in a batch.
+    optimizer : Optimizer, optional
+        The optimiser.
+    augment : Transform, or list of Transform, optional
+        Random changes of the training images.
+    normalize : bool
+        Whether to standardise the images.
+    backend : str or Backend, optional
+        What computes.
+    random_state : int, RandomState or None
+        The seed of everything that is drawn.
+    warm_start : bool
+        Whether ``fit`` goes on from the network of the last ``fit``.
+    verbose : bool or int
+        Whether to show the progress of ``fit``.
 
     Attributes
     ----------
     y_mean_, y_scale_ : (n_outputs,) arrays
-        Mean and standard deviation of the targets of the training.
+        Mean and standard deviation of the targets of the training; the others are those of :class:`CNNClassifier`.
+
+    Examples
+    --------
+    >>> from im2colnet.sklearn import CNNRegressor
+    >>> images = np.random.default_rng(0).random((200, 1, 8, 8))
+    >>> ink = images.mean(axis=(1, 2, 3))
+    >>> cnn = CNNRegressor(epochs=20, random_state=0).fit(images, ink)
+    >>> cnn.score(images, ink) > 0.9
+    True
     """
 
     _checks: ClassVar[dict[str, Any]] = {"y_numeric": True, "multi_output": True}
@@ -438,18 +508,32 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         Parameters
         ----------
         X : (n_samples, n_features) or (n_samples, C, H, W) array
+            The images.
         y : (n_samples,) or (n_samples, n_outputs) array
+            The numbers to predict.
         sample_weight : (n_samples,) array, optional
             As of :meth:`fit`: the ratios within this part count.
 
         Returns
         -------
         self
+            The estimator.
         """
         return self._learn_a_part(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the numbers of each image, (n_samples,) or (n_samples, n_outputs)."""
+        """Return the numbers of each image.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) or (n_samples, C, H, W) array
+            The images.
+
+        Returns
+        -------
+        (n_samples,) or (n_samples, n_outputs) array
+            As the targets were given.
+        """
         predicted: np.ndarray = self._predict(X) * self.y_scale_ + self.y_mean_
         return predicted[:, 0] if self._flat else predicted
 

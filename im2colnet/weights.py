@@ -39,12 +39,20 @@ def save_weights(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None
     ----------
     state : dict of str to array
         Such as ``net.state_dict()``; what :meth:`Network.load_state_dict` takes.
-    path : path
+    path : str or path
+        The file.
 
     Raises
     ------
     CheckpointError
         If it cannot be written, or an entry is no array of real numbers.
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.Linear(2, 1)]).init(seed=0)
+    >>> ic.save_weights(net.state_dict(), "weights.safetensors")
+    >>> [*ic.load_weights("weights.safetensors")]
+    ['0.bias', '0.weight']
     """
     check_is_dict(state)
     arrays = {str(name): _storable(host_array(name, array)) for name, array in state.items()}
@@ -72,7 +80,8 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Parameters
     ----------
-    path : path
+    path : str or path
+        The file.
 
     Returns
     -------
@@ -83,6 +92,13 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     CheckpointError
         If the file is missing, damaged, or of another kind, such as a pickle: to read one runs code that it holds.
+
+    Examples
+    --------
+    >>> halves = {"weight": np.ones((2, 2), "float16")}
+    >>> ic.save_weights(halves, "half.safetensors")
+    >>> ic.load_weights("half.safetensors")["weight"].dtype
+    dtype('float16')
     """
     check_regular(path)
     name, package = os.fspath(path), safetensors()

@@ -38,6 +38,7 @@ def load(
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
+        The file, its content, or what the package onnx has read of it.
     input_shape : (C, H, W), (C, L) or (features,), optional
         Shape of a sample, where the file does not say it. The channels are first, whatever the file's order is.
     max_bytes : int
@@ -48,6 +49,7 @@ def load(
     Returns
     -------
     Net
+        With the file's weights.
 
     Raises
     ------
@@ -58,6 +60,14 @@ def load(
     -----
     InputWarning
         If something is read in another sense than the file says, such as a batch norm in training mode.
+
+    Examples
+    --------
+    >>> net = ic.models.lenet5(classes=3).init(seed=0)
+    >>> ic.onnx.save(net, "lenet5.onnx")
+    >>> again, x = ic.onnx.load("lenet5.onnx"), np.ones((2, 1, 28, 28))
+    >>> bool(abs(again.predict(x) - net.predict(x)).max() < 1e-5)
+    True
     """
     model = read(source, max_bytes)
     found = translate(model, input_shape, max_bytes)
@@ -71,5 +81,17 @@ def load(
 
 
 def supported() -> list[Importer]:
-    """Return a row for each operator that :func:`load` reads: its opsets, the layers that it becomes, and limits."""
+    """Return a row for each operator that :func:`load` reads: its opsets, the layers that it becomes, and limits.
+
+    Returns
+    -------
+    list of Importer
+        Objects with ``operator``, ``opsets``, ``becomes`` and ``limits``, in the order of the operators' names.
+
+    Examples
+    --------
+    >>> rows = {row.operator: row for row in ic.onnx.supported()}
+    >>> "Conv" in rows, "LSTM" in rows
+    (True, False)
+    """
     return sorted(IMPORTERS.values(), key=lambda row: row.operator.lower())

@@ -30,6 +30,7 @@ def inspect(
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
+        The file, its content, or what the package onnx has read of it.
     input_shape : (C, H, W), (C, L) or (features,), optional
         Shape of a sample, where the file does not say it.
     batch_size : int
@@ -50,6 +51,13 @@ def inspect(
     ------
     ModelError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> ic.onnx.save(ic.models.lenet5().init(seed=0), "lenet5.onnx")
+    >>> facts = ic.onnx.inspect("lenet5.onnx")
+    >>> facts["missing"], facts["parameters"], facts["outputs"][0]["shape"]
+    ([], 61706, ['N', 10])
     """
     batch_size = whole("batch_size", batch_size)
     model = read(source, max_bytes)

@@ -51,7 +51,7 @@ def save(
     net : Network
         With parameters.
     path : str or path
-        It is written whole or not at all.
+        It is written whole or not at all; a file that is there is overwritten.
     input_shape : tuple of int, optional
         (C, H, W) of the images; by default the one that the network was made for, or that of its first batch. The file
         is for this size.
@@ -74,8 +74,9 @@ def save(
 
     Examples
     --------
-    >>> import im2colnet as ic
-    >>> ic.onnx.save(ic.models.lenet5().init(seed=0), "lenet5.onnx")  # doctest: +SKIP
+    >>> ic.onnx.save(ic.models.lenet5().init(seed=0), "lenet5.onnx")
+    >>> ic.onnx.inspect("lenet5.onnx")["inputs"]
+    [{'name': 'input', 'shape': ['N', 1, 28, 28], 'type': 'float32'}]
     """
     one_of("external_data", external_data, None, True, False)
     model, arrays = written(net, input_shape, opset)

@@ -56,15 +56,39 @@ class FaultResult:
 
 @dataclass(frozen=True)
 class BackendReport:
-    """What :func:`check_backend` has found."""
+    """What :func:`check_backend` has found.
 
-    backend: str  #: the name, with the device
-    version: str  #: of the distribution that provides it
-    module: str  #: the array module, with its version
-    versions: dict[str, str]  #: of the software and hardware that compute, by name
+    Parameters
+    ----------
+    backend : str
+        The name, with the device.
+    version : str
+        The version of the distribution that provides it.
+    module : str
+        The array module, with its version.
+    versions : dict of str to str
+        Of the software and hardware that compute, by name.
+    seed : int
+        Of the numbers and shapes that were drawn.
+    results : tuple of CheckResult
+        For each check its ``name``, ``dtypes``, ``error`` (empty if nothing is wrong), ``seconds``, and ``ok``.
+    left_out : dict of str to str
+        Precisions that cannot be had here, and why.
+
+    Examples
+    --------
+    >>> report = ic.testing.check_backend("numpy", only=["to_rows"])
+    >>> [(result.name, result.ok) for result in report.results]
+    [('to_rows', True)]
+    """
+
+    backend: str
+    version: str
+    module: str
+    versions: dict[str, str]
     seed: int
     results: tuple[CheckResult, ...]
-    left_out: dict[str, str] = field(default_factory=dict)  #: precisions that cannot be had here, and why
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def certified(self) -> bool:
@@ -78,7 +102,13 @@ class BackendReport:
         return [dtype for dtype in found if "int" not in dtype]
 
     def facts(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold."""
+        """Return the report as what JSON can hold.
+
+        Returns
+        -------
+        dict of str to object
+            What ``im2colnet check-backend --json`` prints.
+        """
         return {
             "backend": self.backend,
             "version": self.version,
@@ -96,7 +126,18 @@ class BackendReport:
 
 
 def check_names() -> list[str]:
-    """Return the names of all checks."""
+    """Return the names of all checks.
+
+    Returns
+    -------
+    list of str
+        For the argument ``only`` of :func:`check_backend`.
+
+    Examples
+    --------
+    >>> "conv2d" in ic.testing.check_names()
+    True
+    """
     return [check.name for check in CHECKS]
 
 
@@ -141,6 +182,12 @@ def check_backend(
     ------
     BackendError
         If there is no such backend, it cannot start, or there is no check of a name.
+
+    Examples
+    --------
+    >>> report = ic.testing.check_backend("numpy", only=["matmul", "to_rows"])
+    >>> report.certified, report.dtypes
+    (True, ['float32', 'float64'])
     """
     subject, seed, results = get_backend(backend), whole("seed", seed, least=0), []
     precisions, left_out = precisions_of(subject)
@@ -199,7 +246,29 @@ def plant_faults(
 ) -> list[FaultResult]:
     """Plant one fault after the other in a backend, and see whether the check of that kernel finds it.
 
-    The backend itself is not changed. Parameters are those of :func:`check_backend`.
+    The backend itself is not changed.
+
+    Parameters
+    ----------
+    backend : str or Backend, optional
+        As for :func:`check_backend`.
+    seed : int
+        As for :func:`check_backend`.
+    only : iterable of str, optional
+        Names of the checks whose faults are planted.
+    done : callable, optional
+        Is called with each :class:`FaultResult` as soon as there is one.
+
+    Returns
+    -------
+    list of FaultResult
+        For each fault ``check``, ``about``, what the check ``found``, and whether that is ``ok``.
+
+    Examples
+    --------
+    >>> planted = ic.testing.plant_faults("numpy", only=["matmul"])
+    >>> all(fault.ok for fault in planted)
+    True
     """
     subject, results = get_backend(backend), []
     checks = {check.name: check for check in chosen(only)}

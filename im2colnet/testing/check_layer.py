@@ -67,6 +67,7 @@ def check_layer(
     seed : int
         Of the input, the parameters, and the directions.
     backend : str or Backend, optional
+        By default the one that is selected.
     expected : callable, optional
         ``expected(layer, state, *inputs)`` computes in float64 what ``forward`` must give for inputs (N, C, H, W) or
         (N, features), such as :attr:`im2colnet.testing.cases.LayerCase.forward`; ``state`` is a
@@ -80,6 +81,19 @@ def check_layer(
     ------
     LayerError
         Which is an AssertionError too: with the first thing that is wrong, and what to do about it.
+
+    Examples
+    --------
+    >>> class Halve(ic.Layer):
+    ...     def forward(self, x, ctx):
+    ...         return x / 2
+    ...
+    ...     def backward(self, dy, ctx):
+    ...         return dy                # it should be dy / 2
+    >>> ic.testing.check_layer(Halve(), (2, 3, 3))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    im2colnet.errors.LayerError: ...gradient...
     """
     if not isinstance(layer, Layer):
         raise ShapeError(f"layer must be a layer such as ic.ReLU(), got {layer!r}")

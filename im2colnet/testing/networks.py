@@ -54,12 +54,63 @@ def values(net: Network, x: Array, training: bool = False, own: Own = ()) -> lis
 
 
 def evaluate(net: Network, x: Array, training: bool = False, own: Own = ()) -> Array:
-    """Return the output of a network for a batch; the parameters are those of :func:`values`."""
+    """Return the output of a network for a batch, computed by naive loops in float64.
+
+    Parameters
+    ----------
+    net : Network
+        Initialised.
+    x : (N, C, H, W) array, or (N, features)
+        The images, scaled.
+    training : bool
+        Whether batch norms take the statistics of this batch.
+    own : iterable of LayerCase
+        For layers that are not the library's.
+
+    Returns
+    -------
+    (N, ...) array
+        In float64.
+
+    Examples
+    --------
+    >>> net = ic.models.notebook().init(seed=0)
+    >>> x = np.random.default_rng(0).random((2, 1, 8, 8))
+    >>> bool(abs(ic.testing.evaluate(net, x) - net.predict(x)).max() < 1e-5)
+    True
+    """
     return values(net, x, training, own)[-1]
 
 
 def differentiate(net: Network, x: Array, dy: Array, own: Own = ()) -> tuple[Array, dict[str, Array]]:
-    """Return the gradients of ``<dy, output>`` in training: that of ``x``, and those of the parameters by name."""
+    """Return the gradients of ``<dy, output>`` in training, computed by naive loops in float64.
+
+    Parameters
+    ----------
+    net : Network
+        Initialised.
+    x : (N, C, H, W) array, or (N, features)
+        The images, scaled.
+    dy : (N, ...) array
+        What each number of the output counts.
+    own : iterable of LayerCase
+        For layers that are not the library's.
+
+    Returns
+    -------
+    dx : (N, ...) array
+        The gradient of ``x``.
+    gradients : dict of str to array
+        Those of the parameters by name.
+
+    Examples
+    --------
+    >>> net = ic.Sequential([ic.Flatten(), ic.Linear(4, 2)]).init(seed=0)
+    >>> x, dy = np.ones((1, 1, 2, 2)), np.array([[1.0, 0.0]])
+    >>> dx, gradients = ic.testing.differentiate(net, x, dy)
+    >>> gradients["1.bias"]
+    array([1., 0.])
+    """
     found, states = values(net, x, True, own), states_of(net, True)
     gradients: dict[str, Array] = {}
     slopes = [np.zeros_like(value) for value in found]

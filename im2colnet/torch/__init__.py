@@ -52,6 +52,7 @@ def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend 
     Returns
     -------
     Net
+        With the module's weights and names.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend 
 
     Examples
     --------
-    ::
+    PyTorch is no part of the library's environment, so these lines are not run as tests::
 
         module = torchvision.models.resnet18(weights="DEFAULT")
         net = ic.torch.from_module(module, input_shape=(3, 224, 224))

@@ -4,6 +4,7 @@ import doctest
 import inspect
 import io
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -125,13 +126,15 @@ def is_error(thing):
 
 def problems(name):
     """What numpydoc finds in a docstring, of :data:`CHECKS`."""
-    validate = pytest.importorskip("numpydoc.validate").validate
+    checks = pytest.importorskip("numpydoc.validate")
     thing, left_out = resolved(name), set()
     if is_error(thing) or isinstance(thing, property) or not callable(getattr(thing, "__func__", thing)):
         left_out = {"EX01", "PR01", "RT01"}
     elif name not in PUBLIC:  # a method of a class whose docstring has an example
         left_out = {"EX01"}
-    return [f"{code}: {text}" for code, text in validate(name)["errors"] if code in CHECKS - left_out]
+    shadowed = name in sys.modules  # a module of the same name, which numpydoc would look at
+    found = checks.validate(checks.get_doc_object(thing) if shadowed else name)["errors"]
+    return [f"{code}: {text}" for code, text in found if code in CHECKS - left_out]
 
 
 WANTED = sorted(PUBLIC.keys() | ENTRIES.keys())
