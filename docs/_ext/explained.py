@@ -15,8 +15,10 @@ from typing import Any
 from blocks import CELL, cell_source, page_blocks
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
+logger = logging.getLogger(__name__)
 #: what the metadata of a page say if it has such a link
 WANTED = "explained"
 TAGGED = re.compile(r"^:tags:.*\bexplained\b", re.MULTILINE)
@@ -34,13 +36,13 @@ class Explained(SphinxRole):
 
 
 def explanation(page: Path) -> Any:
-    """Return what the tagged cells of a page leave as ``seen``."""
+    """Return what the tagged cells of a page leave as ``seen``, or None."""
     names: dict[str, Any] = {"__name__": "page"}
     with contextlib.redirect_stdout(io.StringIO()):
         for block in page_blocks(page):
             if block.language == CELL and TAGGED.search(block.text):
                 exec(compile(cell_source(block.text), page.name, "exec"), names)
-    return names["seen"]
+    return names.get("seen")
 
 
 def write(app: Sphinx, exception: Exception | None) -> None:
@@ -48,7 +50,11 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
     for page in [name for name, facts in app.env.metadata.items() if WANTED in facts]:
-        explanation(Path(app.env.doc2path(page))).save(Path(app.outdir) / f"{page}-explained.html")
+        seen = explanation(Path(app.env.doc2path(page)))
+        if seen is None:
+            logger.warning("no cell with the tag 'explained' leaves an explanation as 'seen'", location=page)
+        else:
+            seen.save(Path(app.outdir) / f"{page}-explained.html")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
