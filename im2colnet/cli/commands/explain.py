@@ -29,9 +29,11 @@ from im2colnet.datasets.images import read_images
 from im2colnet.errors import DataError
 from im2colnet.host import np
 from im2colnet.network import Network
-from im2colnet.reports.explain import ENDINGS, explain
+from im2colnet.reports.explain import ENDINGS, Score, explain
+from im2colnet.show.plots import save
 from im2colnet.text import printable
 from im2colnet.training.trainer import Trainer
+from im2colnet.visualize import overlay, saliency, sheet
 
 ORDER = 52
 PICTURES = (".svg", ".png")
@@ -101,6 +103,13 @@ def register(commands: Commands) -> None:
         help="write it to a file: .html is an interactive page, .svg and .png are pictures (they need Matplotlib),"
         " .json has all numbers, .txt is the text",
     )
+    group.add_argument(
+        "--saliency",
+        type=file_ending(".png"),
+        metavar="FILE",
+        help="write a picture of the pixels that the class's score depends on, by the gradient and by covering patches"
+        " (needs Matplotlib)",
+    )
     add_network(parser)
     add_machine(parser, threads=False)
 
@@ -118,6 +127,8 @@ def run(args: argparse.Namespace) -> Report:
     file = _operands(args)
     if args.out and args.out.lower().endswith(PICTURES):
         need_matplotlib("a layer (--out)")
+    if args.saliency:
+        need_matplotlib("the saliency (--saliency)")
     name, net, shown = _from_run(args, file) if args.checkpoint else _new(args, file)
     layer = args.layer or _first_layer(net)
     found = explain(net, layer, shown.image, output=args.output)
@@ -125,11 +136,17 @@ def run(args: argparse.Namespace) -> Report:
     at = found.position(args.position, place)
     if args.out:
         found.save(args.out, position=at, channel=place)
+    if args.saliency:
+        _draw_saliency(net, shown.image, found.score, args.saliency)
     facts = {"network": name, "image": shown.source, "out": args.out, "position": list(at), "channel": place}
+    if args.saliency:
+        facts["saliency"] = args.saliency
     if args.json:
         facts |= found.facts()
 
     def describe(facts: dict[str, Any], width: int | None) -> str:
+        if args.saliency and not args.out:
+            return f"the pixels of {shown.source} that {found.score.name} of {name} depends on are in {args.saliency}"
         if args.out:
             open_it = ": open it in a browser" if args.out.lower().endswith((".html", ".svg")) else ""
             return f"layer {layer} of {name} with {shown.source} is in {args.out}{open_it}"
@@ -137,6 +154,14 @@ def run(args: argparse.Namespace) -> Report:
         return head + found.text(width or WIDTH, at, place, color=width is not None and colored())
 
     return Report(facts, describe)
+
+
+def _draw_saliency(net: Network, image: Any, score: Score, path: str) -> None:
+    """Draw an image, the gradient of a class's score, and by how much the score falls where patches are covered."""
+    target = score.place[0]
+    falls = saliency(net, image, target, "occlusion")
+    pictures = [image, saliency(net, image, target), falls, overlay(image, falls)]
+    save(sheet(pictures, [score.name, "gradient", "occlusion", "occlusion, on the image"], columns=4), path)
 
 
 def colored() -> bool:
