@@ -128,7 +128,7 @@ def conv_transpose1d(
 
     Examples
     --------
-    >>> x, w = np.array([[1.0, 10.0]]), np.array([[[1.0, 2.0, 3.0]]])
+    >>> x, w = np.array([[1.0, 10.0]]), np.array([[[1.0, 2, 3]]])
     >>> F.conv_transpose1d(x, w, stride=2)
     array([[ 1.,  2., 13., 20., 30.]])
     """

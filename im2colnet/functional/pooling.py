@@ -95,7 +95,7 @@ def max_pool2d(
 
     Examples
     --------
-    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> x = np.array([[[1.0, 2, 0, 0], [3, 4, 0, 8]]])
     >>> F.max_pool2d(x, 2, return_indices=True)
     (array([[[4., 8.]]]), array([[[5, 7]]]))
     """
@@ -162,7 +162,7 @@ def max_pool2d_input(
 
     Examples
     --------
-    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> x = np.array([[[1.0, 2, 0, 0], [3, 4, 0, 8]]])
     >>> F.max_pool2d_input(x, np.array([[[10.0, 20.0]]]), 2)
     array([[[ 0.,  0.,  0.,  0.],
             [ 0., 10.,  0., 20.]]])
@@ -215,7 +215,7 @@ def max_unpool2d(
 
     Examples
     --------
-    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> x = np.array([[[1.0, 2, 0, 0], [3, 4, 0, 8]]])
     >>> largest, places = F.max_pool2d(x, 2, return_indices=True)
     >>> F.max_unpool2d(largest, places, 2)
     array([[[0., 0., 0., 0.],
@@ -288,8 +288,7 @@ def avg_pool2d(
 
     Examples
     --------
-    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
-    >>> F.avg_pool2d(x, 2)
+    >>> F.avg_pool2d(np.array([[[1.0, 2, 0, 0], [3, 4, 0, 8]]]), 2)
     array([[[2.5, 2. ]]])
     """
     check_images(input=input)
@@ -391,7 +390,7 @@ def adaptive_avg_pool2d(backend: Backend, input: Array, output_size: Any) -> Arr
 
     Examples
     --------
-    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> x = np.array([[[1.0, 2, 0, 0], [3, 4, 0, 8]]])
     >>> F.adaptive_avg_pool2d(x, (1, 3))
     array([[[2.5, 1.5, 2. ]]])
     """
@@ -425,7 +424,7 @@ def adaptive_max_pool2d(backend: Backend, input: Array, output_size: Any, return
 
     Examples
     --------
-    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> x = np.array([[[1.0, 2, 0, 0], [3, 4, 0, 8]]])
     >>> F.adaptive_max_pool2d(x, (1, 3))
     array([[[4., 4., 8.]]])
     """
@@ -488,7 +487,7 @@ def lp_pool2d(
 
     Examples
     --------
-    >>> x = np.array([[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]])
+    >>> x = np.array([[[1.0, 2, 0, 0], [3, 4, 0, 8]]])
     >>> F.lp_pool2d(x, 2, 2).round(2)
     array([[[5.48, 8.  ]]])
     """

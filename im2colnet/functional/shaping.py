@@ -162,7 +162,7 @@ def pixel_unshuffle(backend: Backend, input: Array, downscale_factor: int) -> Ar
 
     Examples
     --------
-    >>> F.pixel_unshuffle(np.arange(4.0).reshape(1, 2, 2), 2).ravel()
+    >>> F.pixel_unshuffle(np.array([[[0.0, 1], [2, 3]]]), 2).ravel()
     array([0., 1., 2., 3.])
     """
     layer, images = PixelUnshuffle(downscale_factor), _as_images(input)
@@ -203,8 +203,9 @@ def channel_shuffle(backend: Backend, input: Array, groups: int) -> Array:
 
     Examples
     --------
-    >>> F.channel_shuffle(np.arange(6.0).reshape(1, 6, 1), 2).ravel()
-    array([0., 3., 1., 4., 2., 5.])
+    >>> x = np.array([[[0.0], [1], [2], [3]]])
+    >>> F.channel_shuffle(x, 2).ravel()
+    array([0., 2., 1., 3.])
     """
     if input.ndim < 3:
         raise ShapeError(f"input must have channels and places, (N, C, ...), got shape {input.shape}")

@@ -112,8 +112,7 @@ class ReLU(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ReLU()]).init()
-    >>> net.predict([[-2.0, 0.0, 3.0]])
+    >>> ic.Sequential([ic.ReLU()]).predict([[-2.0, 0.0, 3.0]])
     array([[0., 0., 3.]], dtype=float32)
     """
 
@@ -140,7 +139,7 @@ class LeakyReLU(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.LeakyReLU(0.1)]).init()
+    >>> net = ic.Sequential([ic.LeakyReLU(0.1)])
     >>> net.predict([[-2.0, 0.0, 3.0]])
     array([[-0.2,  0. ,  3. ]], dtype=float32)
     """
@@ -158,7 +157,7 @@ class Sigmoid(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Sigmoid()]).init()
+    >>> net = ic.Sequential([ic.Sigmoid()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[0.119, 0.5  , 0.953]], dtype=float32)
     """
@@ -171,7 +170,7 @@ class Tanh(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Tanh()]).init()
+    >>> net = ic.Sequential([ic.Tanh()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.964,  0.   ,  0.995]], dtype=float32)
     """
@@ -188,7 +187,7 @@ class SiLU(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.SiLU()]).init()
+    >>> net = ic.Sequential([ic.SiLU()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.238,  0.   ,  2.858]], dtype=float32)
     """
@@ -216,7 +215,7 @@ class ELU(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ELU()]).init()
+    >>> net = ic.Sequential([ic.ELU()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.865,  0.   ,  3.   ]], dtype=float32)
     """
@@ -238,7 +237,7 @@ class SELU(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.SELU()]).init()
+    >>> net = ic.Sequential([ic.SELU()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-1.52 ,  0.   ,  3.152]], dtype=float32)
     """
@@ -266,7 +265,7 @@ class CELU(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.CELU(0.5)]).init()
+    >>> net = ic.Sequential([ic.CELU(0.5)])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.491,  0.   ,  3.   ]], dtype=float32)
     """
@@ -299,7 +298,7 @@ class GELU(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.GELU()]).init()
+    >>> net = ic.Sequential([ic.GELU()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.046,  0.   ,  2.996]], dtype=float32)
     """
@@ -320,7 +319,7 @@ class Mish(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Mish()]).init()
+    >>> net = ic.Sequential([ic.Mish()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.253,  0.   ,  2.987]], dtype=float32)
     """
@@ -350,7 +349,7 @@ class Softplus(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Softplus()]).init()
+    >>> net = ic.Sequential([ic.Softplus()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[0.127, 0.693, 3.049]], dtype=float32)
     """
@@ -374,7 +373,7 @@ class Softsign(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Softsign()]).init()
+    >>> net = ic.Sequential([ic.Softsign()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.667,  0.   ,  0.75 ]], dtype=float32)
     """
@@ -387,7 +386,7 @@ class LogSigmoid(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.LogSigmoid()]).init()
+    >>> net = ic.Sequential([ic.LogSigmoid()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-2.127, -0.693, -0.049]], dtype=float32)
     """
@@ -411,8 +410,7 @@ class Hardtanh(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Hardtanh()]).init()
-    >>> net.predict([[-2.0, 0.5, 3.0]])
+    >>> ic.Sequential([ic.Hardtanh()]).predict([[-2.0, 0.5, 3.0]])
     array([[-1. ,  0.5,  1. ]], dtype=float32)
     """
 
@@ -436,8 +434,7 @@ class ReLU6(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ReLU6()]).init()
-    >>> net.predict([[-2.0, 3.0, 8.0]])
+    >>> ic.Sequential([ic.ReLU6()]).predict([[-2.0, 3.0, 8.0]])
     array([[0., 3., 6.]], dtype=float32)
     """
 
@@ -453,7 +450,7 @@ class Hardsigmoid(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Hardsigmoid()]).init()
+    >>> net = ic.Sequential([ic.Hardsigmoid()])
     >>> net.predict([[-4.0, 0.0, 1.5]])
     array([[0.  , 0.5 , 0.75]], dtype=float32)
     """
@@ -470,7 +467,7 @@ class Hardswish(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Hardswish()]).init()
+    >>> net = ic.Sequential([ic.Hardswish()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.333,  0.   ,  3.   ]], dtype=float32)
     """
@@ -496,7 +493,7 @@ class Threshold(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Threshold(1.0, -5.0)]).init()
+    >>> net = ic.Sequential([ic.Threshold(1.0, -5.0)])
     >>> net.predict([[-2.0, 1.0, 3.0]])
     array([[-5., -5.,  3.]], dtype=float32)
     """
@@ -516,7 +513,7 @@ class Exp(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Exp()]).init()
+    >>> net = ic.Sequential([ic.Exp()])
     >>> net.predict([[-1.0, 0.0, 1.0]]).round(3)
     array([[0.368, 1.   , 2.718]], dtype=float32)
     """
@@ -529,7 +526,7 @@ class Log(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Log()]).init()
+    >>> net = ic.Sequential([ic.Log()])
     >>> net.predict([[0.5, 1.0, 2.0]]).round(3)
     array([[-0.693,  0.   ,  0.693]], dtype=float32)
     """
@@ -542,8 +539,7 @@ class Sqrt(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Sqrt()]).init()
-    >>> net.predict([[0.0, 2.25, 9.0]])
+    >>> ic.Sequential([ic.Sqrt()]).predict([[0.0, 2.25, 9.0]])
     array([[0. , 1.5, 3. ]], dtype=float32)
     """
 
@@ -555,8 +551,7 @@ class Abs(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Abs()]).init()
-    >>> net.predict([[-2.0, 0.0, 3.0]])
+    >>> ic.Sequential([ic.Abs()]).predict([[-2.0, 0.0, 3.0]])
     array([[2., 0., 3.]], dtype=float32)
     """
 
@@ -568,8 +563,7 @@ class Neg(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Neg()]).init()
-    >>> net.predict([[-2.0, 1.0, 3.0]])
+    >>> ic.Sequential([ic.Neg()]).predict([[-2.0, 1.0, 3.0]])
     array([[ 2., -1., -3.]], dtype=float32)
     """
 
@@ -581,8 +575,7 @@ class Reciprocal(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Reciprocal()]).init()
-    >>> net.predict([[-2.0, 1.0, 4.0]])
+    >>> ic.Sequential([ic.Reciprocal()]).predict([[-2.0, 1.0, 4.0]])
     array([[-0.5 ,  1.  ,  0.25]], dtype=float32)
     """
 
@@ -594,8 +587,7 @@ class Square(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Square()]).init()
-    >>> net.predict([[-2.0, 0.0, 3.0]])
+    >>> ic.Sequential([ic.Square()]).predict([[-2.0, 0.0, 3.0]])
     array([[4., 0., 9.]], dtype=float32)
     """
 
@@ -607,7 +599,7 @@ class Erf(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Erf()]).init()
+    >>> net = ic.Sequential([ic.Erf()])
     >>> net.predict([[-1.0, 0.0, 2.0]]).round(3)
     array([[-0.843,  0.   ,  0.995]], dtype=float32)
     """
@@ -620,7 +612,7 @@ class Sin(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Sin()]).init()
+    >>> net = ic.Sequential([ic.Sin()])
     >>> net.predict([[-np.pi / 2, 0.0, np.pi / 6]]).round(3)
     array([[-1. ,  0. ,  0.5]], dtype=float32)
     """
@@ -633,7 +625,7 @@ class Cos(Activation):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Cos()]).init()
+    >>> net = ic.Sequential([ic.Cos()])
     >>> net.predict([[-np.pi, 0.0, np.pi / 3]]).round(3)
     array([[-1. ,  1. ,  0.5]], dtype=float32)
     """
@@ -675,7 +667,7 @@ class Softmax(AlongAxis):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Softmax(dim=1)]).init()
+    >>> net = ic.Sequential([ic.Softmax(dim=1)])
     >>> net.predict([[0.0, 1.0, 3.0]]).round(3)
     array([[0.042, 0.114, 0.844]], dtype=float32)
     """
@@ -734,7 +726,7 @@ class LogSoftmax(AlongAxis):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.LogSoftmax(dim=1)]).init()
+    >>> net = ic.Sequential([ic.LogSoftmax(dim=1)])
     >>> net.predict([[0.0, 1.0, 3.0]]).round(3)
     array([[-3.17, -2.17, -0.17]], dtype=float32)
     """
@@ -796,8 +788,7 @@ class GLU(AlongAxis):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.GLU()]).init()
-    >>> net.predict([[1.0, 2.0, 0.0, 100.0]])
+    >>> ic.Sequential([ic.GLU()]).predict([[1.0, 2.0, 0.0, 100.0]])
     array([[0.5, 2. ]], dtype=float32)
     """
 

@@ -165,7 +165,7 @@ class Context:
     ...
     ...     def backward(self, dy, ctx):
     ...         return dy * ctx.gate * (1 + ctx.x * (1 - ctx.gate))
-    >>> net = ic.Sequential([Swish()]).init()
+    >>> net = ic.Sequential([Swish()])
     >>> net.predict([[-2.0, 0.0, 3.0]]).round(3)
     array([[-0.238,  0.   ,  2.858]], dtype=float32)
     """
@@ -269,8 +269,7 @@ class Layer:
     ...
     ...     def backward(self, dy, ctx):
     ...         return self.factor * dy
-    >>> net = ic.Sequential([Times(10.0)]).init()
-    >>> net.predict([[1.0, 2.0]])
+    >>> ic.Sequential([Times(10.0)]).predict([[1.0, 2.0]])
     array([[10., 20.]], dtype=float32)
     """
 

@@ -38,8 +38,7 @@ class Dropout(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Dropout(0.5)]).init()
-    >>> net.predict([[1.0, 2.0]])
+    >>> ic.Sequential([ic.Dropout(0.5)]).predict([[1.0, 2.0]])
     array([[1., 2.]], dtype=float32)
     """
 
@@ -102,8 +101,7 @@ class Dropout2d(Dropout):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Dropout2d(0.5)]).init()
-    >>> net.predict([[[[1.0, 2.0]]]])
+    >>> ic.Sequential([ic.Dropout2d(0.5)]).predict([[[[1.0, 2.0]]]])
     array([[[[1., 2.]]]], dtype=float32)
     """
 

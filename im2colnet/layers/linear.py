@@ -138,7 +138,7 @@ class MatMul(Layer):
     Each matrix times its transpose:
 
     >>> product = (ic.MatMul(), "input", "t")
-    >>> net = ic.Net({"t": ic.Transpose(1, 2), "y": product}).init()
+    >>> net = ic.Net({"t": ic.Transpose(1, 2), "y": product})
     >>> net.predict([[[1.0, 0.0, 2.0], [0.0, 3.0, 1.0]]])
     array([[[ 5.,  2.],
             [ 2., 10.]]], dtype=float32)

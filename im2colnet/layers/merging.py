@@ -195,7 +195,7 @@ class Add(Elementwise):
     Examples
     --------
     >>> layers = {"r": ic.ReLU(), "y": (ic.Add(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    >>> ic.Net(layers).predict([[-2.0, 4.0]])
     array([[-2.,  8.]], dtype=float32)
     """
 
@@ -215,7 +215,7 @@ class Sub(Elementwise):
     Examples
     --------
     >>> layers = {"r": ic.ReLU(), "y": (ic.Sub(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    >>> ic.Net(layers).predict([[-2.0, 4.0]])
     array([[-2.,  0.]], dtype=float32)
     """
 
@@ -235,7 +235,7 @@ class Mul(Elementwise):
     Examples
     --------
     >>> layers = {"r": ic.Square(), "y": (ic.Mul(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    >>> ic.Net(layers).predict([[-2.0, 4.0]])
     array([[-8., 64.]], dtype=float32)
     """
 
@@ -255,7 +255,7 @@ class Div(Elementwise):
     Examples
     --------
     >>> layers = {"r": ic.Square(), "y": (ic.Div(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    >>> ic.Net(layers).predict([[-2.0, 4.0]])
     array([[-0.5 ,  0.25]], dtype=float32)
     """
 
@@ -277,7 +277,7 @@ class Pow(Elementwise):
     Examples
     --------
     >>> layers = {"r": ic.Abs(), "y": (ic.Pow(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    >>> ic.Net(layers).predict([[-2.0, 4.0]])
     array([[  4., 256.]], dtype=float32)
     """
 
@@ -297,7 +297,7 @@ class Maximum(Elementwise):
     Examples
     --------
     >>> layers = {"r": ic.Neg(), "y": (ic.Maximum(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    >>> ic.Net(layers).predict([[-2.0, 4.0]])
     array([[2., 4.]], dtype=float32)
     """
 
@@ -317,7 +317,7 @@ class Minimum(Elementwise):
     Examples
     --------
     >>> layers = {"r": ic.Neg(), "y": (ic.Minimum(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[-2.0, 4.0]])
+    >>> ic.Net(layers).predict([[-2.0, 4.0]])
     array([[-2., -4.]], dtype=float32)
     """
 
@@ -352,8 +352,7 @@ class WithConstant(Layer):
     Examples
     --------
     >>> layer = ic.WithConstant("sub", None, 10.0, reverse=True)
-    >>> net = ic.Sequential([layer]).init()
-    >>> net.predict([[1.0, 2.0]])
+    >>> ic.Sequential([layer]).predict([[1.0, 2.0]])
     array([[9., 8.]], dtype=float32)
     """
 
@@ -466,7 +465,7 @@ class Concat(Layer):
     Examples
     --------
     >>> layers = {"r": ic.Neg(), "y": (ic.Concat(), "input", "r")}
-    >>> ic.Net(layers).init().predict([[1.0, 2.0]])
+    >>> ic.Net(layers).predict([[1.0, 2.0]])
     array([[ 1.,  2., -1., -2.]], dtype=float32)
     """
 

@@ -613,8 +613,8 @@ class InstanceNorm2d(RunningNorm, ByChannels):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.InstanceNorm2d(2)]).init()
-    >>> net.predict([[[[1.0, 3.0]], [[10.0, 50.0]]]]).ravel().round(3)
+    >>> net = ic.Sequential([ic.InstanceNorm2d(2)])
+    >>> net.predict([[[[1.0, 3]], [[10, 50]]]]).ravel().round(3)
     array([-1.,  1., -1.,  1.], dtype=float32)
     """
 
@@ -857,7 +857,7 @@ class LocalResponseNorm(Layer):
     Examples
     --------
     >>> layer = ic.LocalResponseNorm(2, alpha=1.0)
-    >>> net = ic.Sequential([layer]).init()
+    >>> net = ic.Sequential([layer])
     >>> net.predict(np.ones((1, 3, 1, 1))).ravel().round(3)
     array([0.738, 0.595, 0.595], dtype=float32)
     """

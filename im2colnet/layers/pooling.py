@@ -60,8 +60,8 @@ class MaxPool2d(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.MaxPool2d(2)]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.MaxPool2d(2)])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[[[4., 8.]]]], dtype=float32)
     """
 
@@ -140,8 +140,8 @@ class AvgPool2d(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.AvgPool2d(2)]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.AvgPool2d(2)])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[[[2.5, 2. ]]]], dtype=float32)
     """
 
@@ -219,7 +219,7 @@ class LPPool2d(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.LPPool2d(2, 2)]).init()
+    >>> net = ic.Sequential([ic.LPPool2d(2, 2)])
     >>> net.predict([[[[3.0, 4.0], [0.0, 0.0]]]])
     array([[[[5.]]]], dtype=float32)
     """
@@ -297,8 +297,8 @@ class GlobalAvgPool2d(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.GlobalAvgPool2d()]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.GlobalAvgPool2d()])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[[[2.25]]]], dtype=float32)
     """
 
@@ -414,8 +414,8 @@ class AdaptiveAvgPool2d(Adaptive):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.AdaptiveAvgPool2d((1, 3))]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.AdaptiveAvgPool2d((1, 3))])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[[[2.5, 1.5, 2. ]]]], dtype=float32)
     """
 
@@ -481,8 +481,8 @@ class AdaptiveMaxPool2d(Adaptive):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.AdaptiveMaxPool2d((1, 3))]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.AdaptiveMaxPool2d((1, 3))])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[[[4., 4., 8.]]]], dtype=float32)
     """
 
@@ -545,7 +545,7 @@ class MaxPool1d(OneRow, MaxPool2d):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.MaxPool1d(2)]).init()
+    >>> net = ic.Sequential([ic.MaxPool1d(2)])
     >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[3., 5.]]], dtype=float32)
     """
@@ -580,7 +580,7 @@ class AvgPool1d(OneRow, AvgPool2d):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.AvgPool1d(2)]).init()
+    >>> net = ic.Sequential([ic.AvgPool1d(2)])
     >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[2. , 4.5]]], dtype=float32)
     """
@@ -605,7 +605,7 @@ class AdaptiveAvgPool1d(OneRow, AdaptiveAvgPool2d):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.AdaptiveAvgPool1d(2)]).init()
+    >>> net = ic.Sequential([ic.AdaptiveAvgPool1d(2)])
     >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[3., 6.]]], dtype=float32)
     """
@@ -628,7 +628,7 @@ class AdaptiveMaxPool1d(OneRow, AdaptiveMaxPool2d):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.AdaptiveMaxPool1d(2)]).init()
+    >>> net = ic.Sequential([ic.AdaptiveMaxPool1d(2)])
     >>> net.predict([[[1.0, 3.0, 5.0, 4.0, 9.0]]])
     array([[[5., 9.]]], dtype=float32)
     """
@@ -729,8 +729,8 @@ class Sum(Reduction):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Sum((2, 3))]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Sum((2, 3))])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[18.]], dtype=float32)
     """
 
@@ -776,8 +776,8 @@ class Mean(Sum):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Mean((2, 3))]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Mean((2, 3))])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[2.25]], dtype=float32)
     """
 
@@ -806,8 +806,8 @@ class Amax(Reduction):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Amax((2, 3))]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Amax((2, 3))])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[8.]], dtype=float32)
     """
 
@@ -856,8 +856,8 @@ class Amin(Amax):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Amin((2, 3))]).init()
-    >>> net.predict([[[[1.0, 2.0, 0.0, 0.0], [3.0, 4.0, 0.0, 8.0]]]])
+    >>> net = ic.Sequential([ic.Amin((2, 3))])
+    >>> net.predict([[[[1.0, 2, 0, 0], [3, 4, 0, 8]]]])
     array([[0.]], dtype=float32)
     """
 

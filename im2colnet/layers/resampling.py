@@ -145,8 +145,7 @@ class Upsample(Resampling):
     Examples
     --------
     >>> layer = ic.Upsample(size=(1, 4), mode="bilinear")
-    >>> net = ic.Sequential([layer]).init()
-    >>> net.predict([[[[0.0, 8.0]]]])
+    >>> ic.Sequential([layer]).predict([[[[0.0, 8.0]]]])
     array([[[[0., 2., 6., 8.]]]], dtype=float32)
     """
 
@@ -302,7 +301,7 @@ class Resize(Resampling):
     Examples
     --------
     >>> layer = ic.Resize((1, 4), mode="linear")
-    >>> net = ic.Sequential([layer]).init()
+    >>> net = ic.Sequential([layer])
     >>> net.predict([[[[0.0, 8.0]]]])
     array([[[[0., 2., 6., 8.]]]], dtype=float32)
     """

@@ -88,7 +88,7 @@ class Flatten(Reshaping):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Flatten()]).init()
+    >>> net = ic.Sequential([ic.Flatten()])
     >>> net.predict(np.zeros((5, 3, 4, 4))).shape
     (5, 48)
     """
@@ -113,7 +113,7 @@ class Reshape(Reshaping):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Reshape((3, -1))]).init()
+    >>> net = ic.Sequential([ic.Reshape((3, -1))])
     >>> net.predict(np.zeros((5, 12))).shape
     (5, 3, 4)
     """
@@ -156,7 +156,7 @@ class Unflatten(Reshaping):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Unflatten(1, (3, 2, 2))]).init()
+    >>> net = ic.Sequential([ic.Unflatten(1, (3, 2, 2))])
     >>> net.predict(np.zeros((5, 12))).shape
     (5, 3, 2, 2)
     """
@@ -228,7 +228,7 @@ class ZeroPadShortcut(Layer):
     Examples
     --------
     >>> layer = ic.ZeroPadShortcut(16, 32, stride=2)
-    >>> net = ic.Sequential([layer]).init()
+    >>> net = ic.Sequential([layer])
     >>> net.predict(np.ones((1, 16, 8, 8))).shape
     (1, 32, 4, 4)
     """
@@ -310,7 +310,7 @@ class PixelShuffle(Exchange):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.PixelShuffle(2)]).init()
+    >>> net = ic.Sequential([ic.PixelShuffle(2)])
     >>> net.predict([[[[1.0]], [[2.0]], [[3.0]], [[4.0]]]])
     array([[[[1., 2.],
              [3., 4.]]]], dtype=float32)
@@ -361,7 +361,7 @@ class ChannelShuffle(Exchange):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ChannelShuffle(2)]).init()
+    >>> net = ic.Sequential([ic.ChannelShuffle(2)])
     >>> net.predict(np.arange(6.0).reshape(1, 6, 1, 1)).ravel()
     array([0., 3., 1., 4., 2., 5.], dtype=float32)
     """
@@ -403,7 +403,7 @@ class PixelUnshuffle(Exchange):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.PixelUnshuffle(2)]).init()
+    >>> net = ic.Sequential([ic.PixelUnshuffle(2)])
     >>> net.predict([[[[1.0, 2.0], [3.0, 4.0]]]]).ravel()
     array([1., 2., 3., 4.], dtype=float32)
     """
@@ -562,7 +562,7 @@ class ZeroPad2d(Filled):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.ZeroPad2d((2, 1, 0, 0))]).init()
+    >>> net = ic.Sequential([ic.ZeroPad2d((2, 1, 0, 0))])
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[0., 0., 1., 2., 3., 0.]]]], dtype=float32)
     """
@@ -591,7 +591,7 @@ class ConstantPad2d(Filled):
     Examples
     --------
     >>> layer = ic.ConstantPad2d((2, 1, 0, 0), 9.0)
-    >>> net = ic.Sequential([layer]).init()
+    >>> net = ic.Sequential([layer])
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[9., 9., 1., 2., 3., 9.]]]], dtype=float32)
     """
@@ -700,7 +700,7 @@ class ReflectionPad2d(Repeating):
     Examples
     --------
     >>> layer = ic.ReflectionPad2d((2, 1, 0, 0))
-    >>> net = ic.Sequential([layer]).init()
+    >>> net = ic.Sequential([layer])
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[3., 2., 1., 2., 3., 2.]]]], dtype=float32)
     """
@@ -733,7 +733,7 @@ class ReplicationPad2d(Repeating):
     Examples
     --------
     >>> layer = ic.ReplicationPad2d((2, 1, 0, 0))
-    >>> net = ic.Sequential([layer]).init()
+    >>> net = ic.Sequential([layer])
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[1., 1., 1., 2., 3., 3.]]]], dtype=float32)
     """
@@ -759,7 +759,7 @@ class CircularPad2d(Repeating):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.CircularPad2d((2, 1, 0, 0))]).init()
+    >>> net = ic.Sequential([ic.CircularPad2d((2, 1, 0, 0))])
     >>> net.predict([[[[1.0, 2.0, 3.0]]]])
     array([[[[2., 3., 1., 2., 3., 1.]]]], dtype=float32)
     """
@@ -806,8 +806,7 @@ class Pad(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Pad([(1, 2)])]).init()
-    >>> net.predict([[1.0, 2.0, 3.0]])
+    >>> ic.Sequential([ic.Pad([(1, 2)])]).predict([[1.0, 2.0, 3.0]])
     array([[0., 1., 2., 3., 0., 0.]], dtype=float32)
     """
 
@@ -886,7 +885,7 @@ class Permute(Reordering):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Permute((0, 2, 3, 1))]).init()
+    >>> net = ic.Sequential([ic.Permute((0, 2, 3, 1))])
     >>> net.predict(np.zeros((5, 3, 4, 6))).shape
     (5, 4, 6, 3)
     """
@@ -928,7 +927,7 @@ class Transpose(Reordering):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Transpose(2, 3)]).init()
+    >>> net = ic.Sequential([ic.Transpose(2, 3)])
     >>> net.predict(np.zeros((5, 3, 4, 6))).shape
     (5, 3, 6, 4)
     """
@@ -971,7 +970,7 @@ class Slice(Layer):
 
     Examples
     --------
-    >>> net = ic.Sequential([ic.Slice(1, -2, None)]).init()
+    >>> net = ic.Sequential([ic.Slice(1, -2, None)])
     >>> net.predict([[1.0, 2.0, 3.0, 4.0]])
     array([[3., 4.]], dtype=float32)
     """

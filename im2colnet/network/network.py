@@ -271,6 +271,8 @@ class Network(Layer):
     @property
     def held(self) -> Parameters:
         """The parameters and the state, as the library holds them."""
+        if self._parameters is None and not self.state_shapes():
+            self._make(0)  # there is nothing to draw or to load
         if self._parameters is None:
             raise ShapeError("the network has no parameters yet: call net.init(seed=0) first, or load a state_dict")
         return self._parameters

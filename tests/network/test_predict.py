@@ -22,6 +22,14 @@ def test_a_network_must_have_parameters():
     assert_same_bits(ic.Trainer(plain(), seed=4).net.state_dict(), plain().init(4).state_dict())
 
 
+def test_a_network_that_has_none_needs_no_init():
+    net = ic.Sequential([ic.ReLU(), ic.MaxPool2d(2)])
+    assert_allclose(net.predict(GOOD), oracles.max_pool2d(np.maximum(GOOD, 0), kernel_size=2), rtol=0, atol=0)
+    assert net.state_dict() == {}
+    with pytest.raises(ic.ShapeError, match=r"net\.init"):  # a constant is none to learn, but it may be loaded
+        ic.Sequential([ic.WithConstant("add")]).predict(GOOD)
+
+
 def test_a_first_batch_tells_the_shape():
     net = plain().init(0)
     assert net.input_shape is None

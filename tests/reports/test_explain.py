@@ -361,7 +361,7 @@ def test_what_is_no_network_or_has_no_parameters_is_refused():
     with pytest.raises(ic.ShapeError, match="takes a network"):
         ic.explain(ic.ReLU(), 0, IMAGE)
     with pytest.raises(ic.ShapeError, match="no parameters yet"):
-        ic.explain(ic.Sequential([ic.ReLU()]), 0, IMAGE)
+        ic.explain(ic.Sequential([ic.Conv2d(1, 2, 3)]), 0, IMAGE)
     net = ic.Sequential([ic.Residual(ic.Sequential([ic.Conv2d(2, 2, 1), ic.ReLU()]))]).init()
     with pytest.raises(ic.ShapeError, match=r"network of 3 layers: name one of them, such as '0\.body"):
         ic.explain(net, 0, IMAGE)
