@@ -500,8 +500,8 @@ function forPixel(r, c) {
     const gradient = inside ? atPixel(dinput, state.channel, pixel) : 0;
     const terms = cells.map(([k, p]) => ({ short: say(entry(k, p), 3), words: `row ${k}, column ${columnOf(p)}`, value: entry(k, p) }));
     const missing = gradient - terms.reduce((all, term) => all + term.value, 0);
-    const added = turned ? bias[state.channel] : 0;
-    const rest = turned ? [["bias", added]] : [];
+    const added = turned && bias ? bias[state.channel] : 0;
+    const rest = turned && bias ? [["bias", added]] : [];
     if (inside && facts.cropped) rest.push(["windows that are not shown", missing - added]);
     found = sum(`The ${slope()}${name}`, terms, rest, inside ? gradient : null);
     words = inside

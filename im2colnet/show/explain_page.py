@@ -264,15 +264,15 @@ def _linear(e: Explained, channel: int) -> dict[str, Any]:
     if features > MOST_ROWS:
         facts["notes"] += [f"The {features} inputs are not drawn as a column, and of a sum the largest terms are told."]
     weight = np.asarray(e.weight).reshape(outputs, features)
-    bias = np.zeros(outputs) if e.bias is None else np.asarray(e.bias)
     facts["kernel"] = (1, features)
     facts["filtersPerGroup"] = outputs
     facts["arrays"] |= {
         "sources": _array(np.arange(features), "int32"),
         "weight": _array(weight[rows]),
-        "bias": _array(bias[rows]),
         "dcolumns": _array(e.dinputs[0]),
     }
+    if e.bias is not None:
+        facts["arrays"]["bias"] = _array(e.bias[rows])
     return facts | {"start": {"position": 0, "filter": channel - rows.start}}
 
 
@@ -323,10 +323,10 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
     if e.weight is not None:
         per = F // groups
         weight = np.asarray(e.weight).reshape(F, -1)
-        bias = np.zeros(len(e.output)) if e.bias is None else np.asarray(e.bias)
-        bias = bias[channels] if e.kind == "transposed convolution" else bias[part.filters]
         dcolumns = np.asarray(added).reshape(groups, -1, OH, OW)
-        arrays |= {"weight": _array(weight[part.filters]), "bias": _array(bias)}
+        arrays["weight"] = _array(weight[part.filters])
+        if e.bias is not None:
+            arrays["bias"] = _array(e.bias[channels if e.kind == "transposed convolution" else part.filters])
     else:
         per = 1
         dcolumns = np.asarray(added).reshape(C, T, OH, OW)
@@ -456,14 +456,15 @@ def _body(e: Explained, facts: Mapping[str, Any]) -> str:
         " grids. Hatched cells are padding.</p>",
         *(f'<p class="note">{text(note)}</p>' for note in facts["notes"]),
         '<noscript><p class="note">This page draws its numbers with a script that is in it; allow it.</p></noscript>',
-        '<form autocomplete="off"><fieldset><label><input type="radio" name="way" id="forward" checked> forward</label>'
-        '<label><input type="radio" name="way" id="backward"> backward</label></fieldset>',
+        '<div class="choices"><fieldset><legend>way</legend>'
+        '<label><input type="radio" name="way" id="forward" autocomplete="off" checked> forward</label>'
+        '<label><input type="radio" name="way" id="backward" autocomplete="off"> backward</label></fieldset>',
     ]
     if len(facts["channels"]) > 1:
-        top.append(f'<label>{names[0]} <select id="channel"></select></label>')
+        top.append(f'<label>{names[0]} <select id="channel" autocomplete="off"></select></label>')
     if convolves:
-        top.append(f'<label>{names[1]} <select id="filter"></select></label>')
-    top.append('</form><div class="row">')
+        top.append(f'<label>{names[1]} <select id="filter" autocomplete="off"></select></label>')
+    top.append('</div><div class="row">')
     top.append(_grid("image"))
     if convolves and facts["kind"] != "linear":
         top.append(_grid("kernel"))

@@ -325,6 +325,16 @@ def test_features_lie_in_rows(browser, tmp_path):
         assert page.said() == before
 
 
+@pytest.mark.parametrize("layer", [ic.Conv2d(1, 2, 2, bias=False), ic.ConvTranspose2d(1, 2, 2, bias=False)])
+def test_without_a_bias_none_is_told(browser, tmp_path, layer):
+    net = ic.Sequential([layer, ic.AdaptiveAvgPool2d(1), ic.Flatten()]).init(0, "float64")
+    e = ic.explain(net, 0, np.random.default_rng(0).standard_normal((1, 4, 5)))
+    with Page(browser, tmp_path, e) as page:
+        page.hover("image" if isinstance(layer, ic.ConvTranspose2d) else "map", 1, 2)
+        assert page.number(r"(?:output \(1, 2\) of channel 0|value)") == pytest.approx(e.output[0, 1, 2], rel=1e-3)
+        assert "bias" not in page.said()
+
+
 @pytest.mark.parametrize("channel", [0, 3])
 def test_a_transposed_convolution_is_the_way_back_of_a_convolution(browser, tmp_path, channel):
     layer, shape, stride, top = ic.ConvTranspose2d(6, 4, 3, stride=2, padding=1, groups=2), (6, 3, 4), 2, 1
