@@ -59,7 +59,7 @@ pages_site = about["urls"]["Documentation"]
 checks_exempt_pages = """
 backends design guides/backend-contract guides/own-backend how-it-runs onnx performance ranks scaling
 """.split()
-checks_exempt_names = [r"im2colnet\..*"]
+checks_exempt_names: list[str] = []
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"im2colnet {release}"
