@@ -76,7 +76,7 @@ def table(title, base, module):
         if issubclass(cls, base) and cls is not base and (base is ic.Network or not issubclass(cls, ic.Network)):
             parameters = list(inspect.signature(cls).parameters.values())
             arguments = f"`{shown(parameters)}`" if parameters else ""
-            yield f"| `{name}` | {arguments} | {sentence(cls)} | {difference(name, parameters, TORCH[module])} |"
+            yield f"| {{class}}`~im2colnet.{name}` | {arguments} | {sentence(cls)} | {difference(name, parameters, TORCH[module])} |"
 
 
 def functions():
@@ -90,7 +90,8 @@ def functions():
         parameters = list(inspect.signature(getattr(F, name)).parameters.values())
         named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         arguments = ", ".join(filter(None, [shown(parameters[: len(parameters) - len(named)]), "*" * bool(named), shown(named)]))
-        yield f"| `{name}` | `{arguments}` | {sentence(getattr(F, name))} | {difference(name, parameters, theirs, 'function')} |"
+        row = [f"{{func}}`~im2colnet.functional.{name}`", f"`{arguments}`", sentence(getattr(F, name))]
+        yield f"| {' | '.join([*row, difference(name, parameters, theirs, 'function')])} |"
 
 
 def metrics():
@@ -102,7 +103,7 @@ def metrics():
     for name in ic.metrics.__all__:
         if inspect.isfunction(function := getattr(ic.metrics, name)):
             arguments = shown(inspect.signature(function).parameters.values())
-            yield f"| `{name}` | `{arguments}` | {sentence(function)} |"
+            yield f"| {{func}}`~im2colnet.metrics.{name}` | `{arguments}` | {sentence(function)} |"
 
 
 def transforms():
@@ -113,7 +114,8 @@ def transforms():
     yield "|---|---|---|"
     for name in ic.transforms.__all__:
         if inspect.isclass(cls := getattr(ic.transforms, name)) and cls is not ic.transforms.Transform:
-            yield f"| `{name}` | `{shown(inspect.signature(cls).parameters.values())}` | {sentence(cls)} |"
+            arguments = shown(inspect.signature(cls).parameters.values())
+            yield f"| {{class}}`~im2colnet.datasets.transforms.{name}` | `{arguments}` | {sentence(cls)} |"
 
 
 def compared(name, build, options):
@@ -136,7 +138,7 @@ def models():
     builders |= {name: (getattr(ic.models, name), "–") for name in ("autoencoder", "unet")}
     for name, (build, smallest) in sorted(builders.items()):
         parameters = inspect.signature(build).parameters
-        row = [f"`{name}`", f"`{shown(parameters.values())}`", sentence(build), f"{build().graph.size:,}", smallest]
+        row = [f"{{func}}`~im2colnet.models.{name}`", f"`{shown(parameters.values())}`", sentence(build), f"{build().graph.size:,}", smallest]
         yield f"| {' | '.join([*row, compared(name, build, parameters)])} |"
 
 
