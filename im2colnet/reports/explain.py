@@ -88,7 +88,7 @@ class Explanation:
     ``str(explanation)`` is a text for a terminal, :meth:`plot` a picture, and :meth:`save` writes either, or an
     interactive page.
 
-    Attributes
+    Parameters
     ----------
     layer : str
         The layer's name.
@@ -102,14 +102,19 @@ class Explanation:
     inputs : list of (C, H, W), (C, L) or (features,) arrays
         What the layer is given; of the first layer the image, scaled and normalised as the network does it.
     output : array
+        What the layer makes of it.
     score : Score
-        The number that the gradients are of.
+        The number that the gradients are of: its name, its value, and its place in the network's output.
     doutput : array
         How the score changes with each number of the output.
     dinputs : list of arrays
         How it changes with each number of the inputs.
-    parameters, gradients, state : dict of str to array
-        The layer's parameters by PyTorch's names, how the score changes with them, and the layer's state.
+    parameters : dict of str to array
+        The layer's parameters by PyTorch's names.
+    gradients : dict of str to array
+        How the score changes with each of them.
+    state : dict of str to array
+        The layer's state, such as running statistics.
     flops : int
         Floating-point operations of the forward pass for this image.
     window : WindowFacts or None
@@ -121,8 +126,22 @@ class Explanation:
         The weight as the matrix that it is in the product. Of a transposed convolution (G, C/G, K), the weight of the
         convolution that it is the gradient of.
     bias : array or None
-    picked : (C, P) array of int, or None
-        Of max pooling, the row of the lowered matrix where each maximum is.
+        The layer's bias.
+    made_by : Layer
+        The layer itself.
+
+    Examples
+    --------
+    >>> import im2colnet as ic
+    >>> train, test = ic.datasets.load("digits")
+    >>> net = ic.models.notebook(classes=10).init(seed=0)
+    >>> seen = ic.explain(net, 0, test.images[0])
+    >>> seen.columns.shape, seen.dcolumns.shape
+    ((1, 9, 36), (1, 9, 36))
+    >>> error = abs(seen.fold(seen.dcolumns) - seen.dinputs[0]).max()  # col2im of them is the input's gradient
+    >>> print(error < 1e-12)
+    True
+    >>> seen.save("layer.html")  # to open in a browser
     """
 
     layer: str
@@ -239,7 +258,23 @@ class Explanation:
         return OH, OW
 
     def fold(self, columns: Any) -> Array:
-        """Return col2im of a matrix of the shape of :attr:`columns`: images to whose pixels the numbers are added."""
+        """Return col2im of a matrix of the shape of :attr:`columns`: images to whose pixels the numbers are added.
+
+        Parameters
+        ----------
+        columns : (G, K, P) array
+            A lowered matrix of this layer, or its gradient.
+
+        Returns
+        -------
+        (C, H, W) array
+            Of the input's shape; of a transposed convolution of the output's, without the bias.
+
+        Raises
+        ------
+        ShapeError
+            If the layer has no window.
+        """
         if self.window is None:
             raise ShapeError(f"layer {self.layer!r}, {self.title}, has no window: there is no col2im")
         size = self.output_image_size if self.kind == "transposed convolution" else self.image_size
@@ -375,6 +410,11 @@ class Explanation:
             The channel of the output; by default the one that the score depends on most.
         color : bool
             Whether the window is marked by colours, beside its brackets.
+
+        Returns
+        -------
+        str
+            Lines of at most ``width`` characters.
         """
         from im2colnet.show.explain_text import explanation_text
 
@@ -383,6 +423,13 @@ class Explanation:
     def facts(self) -> dict[str, Any]:
         """Return everything as numbers, lists and texts, as JSON has them; infinity and NaN are None.
 
+        Returns
+        -------
+        dict
+            By the names of the attributes.
+
+        Notes
+        -----
         ``columns``, ``sources`` and ``dcolumns`` are left out if the lowered matrix has more than a million numbers.
         """
         window = self.window and self.window._asdict()
@@ -432,6 +479,7 @@ class Explanation:
         Returns
         -------
         matplotlib.figure.Figure
+            A notebook shows it; its ``savefig`` writes it.
 
         Raises
         ------
@@ -458,7 +506,11 @@ class Explanation:
         path : path
             Its end says what is written: ``.html`` an interactive page, ``.svg`` or ``.png`` the picture of
             :meth:`plot`, ``.json`` the :meth:`facts`, ``.txt`` the text.
-        part, position, channel
+        part : str, optional
+            Of a picture, as of :meth:`plot`.
+        position : (row, column), optional
+            As of :meth:`plot`; what the page and the picture begin with.
+        channel : int, optional
             As of :meth:`plot`.
 
         Raises
