@@ -27,6 +27,7 @@ extensions = [
     "sphinx_design",
     "checks",
     "command_line",
+    "dashboard",
     "mathml",
     "not_run",
     "notebook",
