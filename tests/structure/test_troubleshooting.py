@@ -516,14 +516,38 @@ def _(settings):
 # ------------------------------------------------------------------ ranks
 
 
+def rank(started, before="pass"):
+    """What a process says on stderr that a launcher has started, by the variables that it sets."""
+    others = ("PMI", "OMPI", "SLURM", "IM2COLNET")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(others)} | started
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
+    code = f"import sys; {before}; import im2colnet as ic; ic.Trainer(ic.Sequential([ic.Linear(2, 2)]))"
+    line = [sys.executable, "-c", code]
+    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=120, check=False).stderr
+
+
 @case("mpi4py is not installed")
 def _(settings):
-    settings.setenv("PMI_SIZE", "2")
-    settings.setenv("PMI_RANK", "0")
-    code = "import sys; sys.modules['mpi4py'] = None; import im2colnet as ic; ic.Trainer(ic.Linear(2, 2))"
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "backends")]))
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    return done.stderr.split("WorkerError: ")[-1]
+    return rank({"PMI_SIZE": "2", "PMI_RANK": "0"}, "sys.modules['mpi4py'] = None")
+
+
+@case("mpi4py finds no library of MPI")
+def _(settings):
+    Path("mpi4py").mkdir()
+    Path("mpi4py/__init__.py").write_text("import types\nrc = types.SimpleNamespace(initialize=True)\n")
+    Path("mpi4py/MPI.py").write_text("raise RuntimeError('cannot load MPI library')\n")
+    return rank({"PMI_SIZE": "2", "PMI_RANK": "0"}, "sys.path.insert(0, '.')")
+
+
+@case("srun has started tasks without MPI")
+def _(settings):
+    return rank({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"})
+
+
+@case("IM2COLNET_RANK_TIMEOUT must be a number of seconds")
+def _(settings):
+    pytest.importorskip("mpi4py")
+    return rank({"IM2COLNET_RANKS": "mpi", "IM2COLNET_RANK_TIMEOUT": "ten"})
 
 
 # ------------------------------------------------------------------ ONNX
