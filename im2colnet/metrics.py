@@ -64,6 +64,13 @@ def accuracy(outputs: Any, targets: Any, ignore_index: int = IGNORED) -> float:
     float
         From 0 to 1.
 
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, or a class is not among those that there are.
+    DTypeError
+        If targets are not integers where classes are compared.
+
     Examples
     --------
     >>> ic.metrics.accuracy([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [0, 1, 1])
@@ -93,6 +100,13 @@ def top_k_accuracy(outputs: Any, targets: Any, k: int = 5, ignore_index: int = I
     -------
     float
         From 0 to 1.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, or a class is not among those that there are.
+    DTypeError
+        If targets are not integers where classes are compared.
 
     Examples
     --------
@@ -132,6 +146,13 @@ def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_
     float, or (C,) array
         From 0 to 1.
 
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+    DTypeError
+        If targets are not integers where classes are compared.
+
     Examples
     --------
     >>> guesses, labels = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
@@ -161,6 +182,13 @@ def recall(outputs: Any, targets: Any, average: str | None = "macro", ignore_ind
     float, or (C,) array
         From 0 to 1.
 
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+    DTypeError
+        If targets are not integers where classes are compared.
+
     Examples
     --------
     >>> guesses, labels = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
@@ -189,6 +217,13 @@ def f1_score(outputs: Any, targets: Any, average: str | None = "macro", ignore_i
     -------
     float, or (C,) array
         From 0 to 1.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+    DTypeError
+        If targets are not integers where classes are compared.
 
     Examples
     --------
@@ -221,6 +256,13 @@ def dice(outputs: Any, targets: Any, average: str | None = "macro", ignore_index
     float, or (C,) array
         From 0 to 1.
 
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+    DTypeError
+        If targets are not integers where classes are compared.
+
     Examples
     --------
     >>> mask, truth = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
@@ -252,6 +294,13 @@ def iou(outputs: Any, targets: Any, average: str | None = "macro", ignore_index:
     float, or (C,) array
         From 0 to 1.
 
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+    DTypeError
+        If targets are not integers where classes are compared.
+
     Examples
     --------
     >>> mask, truth = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
@@ -281,6 +330,13 @@ def confusion_matrix(outputs: Any, targets: Any, classes: int | None = None, ign
     -------
     (C, C) array of integers
         ``[i, j]`` is the number of samples of class i that were taken for class j.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not go together, or a class is not among those that there are.
+    DTypeError
+        If targets are not integers where classes are compared.
 
     Examples
     --------
@@ -315,6 +371,11 @@ def class_report(matrix: Any, classes: Sequence[str] = ()) -> list[dict[str, Any
         ``class``; ``images`` and ``support``, the number of its images; ``correct``, how many of them are recognised;
         ``accuracy``, their share, None without images; ``precision``, ``recall``, ``f1``; the class that the others are
         most often ``mistaken_for``, and how many ``times``.
+
+    Raises
+    ------
+    ShapeError
+        If the matrix is not square, or there are more names than classes.
 
     Examples
     --------
@@ -368,6 +429,11 @@ def mean_absolute_error(outputs: Any, targets: Any) -> float:
     float
         In the unit of the targets.
 
+    Raises
+    ------
+    ShapeError
+        If outputs and targets have different shapes, or none.
+
     Examples
     --------
     >>> ic.metrics.mean_absolute_error([1.0, 2.0], [1.0, 5.0])
@@ -388,6 +454,11 @@ def root_mean_squared_error(outputs: Any, targets: Any) -> float:
     -------
     float
         In the unit of the targets.
+
+    Raises
+    ------
+    ShapeError
+        If outputs and targets have different shapes, or none.
 
     Examples
     --------
@@ -411,6 +482,11 @@ def r2_score(outputs: Any, targets: Any) -> float:
     -------
     float
         1 is perfect, 0 what the mean would give; it may be negative.
+
+    Raises
+    ------
+    ShapeError
+        If outputs and targets have different shapes, or none.
 
     Examples
     --------

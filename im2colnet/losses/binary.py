@@ -33,6 +33,16 @@ class BCEWithLogitsLoss(ElementwiseLoss):
     pos_weight : (classes,) sequence of float, optional
         Multiplies the first term, that of the positive answer.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if targets are not from 0 to 1, or have another shape than
+        the output.
+    DTypeError
+        In training, if targets are no numbers.
+    NonFiniteError
+        In training, if targets hold NaN.
+
     Examples
     --------
     >>> scores, answers = np.array([[2.0, -1.0]]), [[1, 1]]

@@ -219,6 +219,15 @@ class CrossEntropyLoss(ClassLoss):
         This part of each label, from 0 to 1, is spread evenly over all classes (Szegedy et al. 2016, arXiv:1512.00567,
         section 7).
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if labels or weights do not suit the network's output.
+    DTypeError
+        In training, if labels are neither integers nor probabilities.
+    NonFiniteError
+        In training, if probabilities hold NaN or infinity, or the weights of a batch's labels add up to 0.
+
     Examples
     --------
     >>> sure, undecided = [9.0, 0.0, 0.0], [0.0, 0.0, 0.0]
@@ -279,6 +288,13 @@ class NLLLoss(ClassLoss):
     reduction : {"mean", "sum"}
         Whether the losses of all labels are averaged or added up.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if labels or weights do not suit the network's output.
+    DTypeError
+        In training, if labels are not integers.
+
     Examples
     --------
     >>> probabilities = np.array([[0.5, 0.25, 0.25]])
@@ -306,6 +322,13 @@ class FocalLoss(ClassLoss):
         A label that counts neither in the loss nor in the accuracy.
     reduction : {"mean", "sum"}
         Whether the losses of all labels are averaged or added up.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if labels or weights do not suit the network's output.
+    DTypeError
+        In training, if labels are not integers.
 
     Examples
     --------

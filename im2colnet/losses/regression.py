@@ -102,6 +102,15 @@ class MSELoss(DifferenceLoss):
     reduction : {"mean", "sum"}
         Whether the squares are averaged or added up.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if targets have another shape than the output.
+    DTypeError
+        In training, if targets are no numbers.
+    NonFiniteError
+        In training, if targets hold NaN or infinity.
+
     Examples
     --------
     >>> ic.MSELoss().measure(np.array([[1.0, 2.0]]), [[0.0, 4.0]])
@@ -124,6 +133,15 @@ class L1Loss(DifferenceLoss):
     ----------
     reduction : {"mean", "sum"}
         Whether the differences are averaged or added up.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if targets have another shape than the output.
+    DTypeError
+        In training, if targets are no numbers.
+    NonFiniteError
+        In training, if targets hold NaN or infinity.
 
     Examples
     --------
@@ -151,6 +169,15 @@ class HuberLoss(DifferenceLoss):
         Whether the losses are averaged or added up.
     delta : float
         Above 0: the difference from which on the loss grows linearly, in the unit of the targets.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if targets have another shape than the output.
+    DTypeError
+        In training, if targets are no numbers.
+    NonFiniteError
+        In training, if targets hold NaN or infinity.
 
     Examples
     --------
@@ -190,6 +217,15 @@ class SmoothL1Loss(DifferenceLoss):
         Whether the losses are averaged or added up.
     beta : float
         At least 0: the difference from which on the loss grows linearly, in the unit of the targets.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if targets have another shape than the output.
+    DTypeError
+        In training, if targets are no numbers.
+    NonFiniteError
+        In training, if targets hold NaN or infinity.
 
     Examples
     --------

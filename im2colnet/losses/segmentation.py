@@ -32,6 +32,13 @@ class DiceLoss(ClassLoss):
     reduction : {"mean", "sum"}
         Whether the losses of the images are averaged or added up.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training also if labels do not suit the network's output.
+    DTypeError
+        In training, if labels are not integers.
+
     Examples
     --------
     >>> labels = np.array([[[0, 0], [0, 1]]])  # an image of 2×2 pixels

@@ -27,6 +27,12 @@ class SumLoss(Loss):
     weights : sequence of float, optional
         By default 1 for each loss.
 
+    Raises
+    ------
+    ShapeError
+        If there are fewer than two losses, or another number of weights; in training also if the network has another
+        number of outputs, or labels are no tuple of as many.
+
     Examples
     --------
     >>> loss = ic.SumLoss([ic.CrossEntropyLoss(), ic.MSELoss()], [1, 4])

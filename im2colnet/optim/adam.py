@@ -35,6 +35,11 @@ class Adam(Optimizer):
     maximize : bool
         Whether the gradient's sign is changed first, so that the loss grows.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+
     Examples
     --------
     >>> p, g = np.zeros(2), np.array([100.0, -0.001])
@@ -115,6 +120,11 @@ class AdamW(Adam):
         As for :class:`Adam`.
     maximize : bool
         As for :class:`Adam`; the decay stays a decay.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
 
     Examples
     --------

@@ -35,6 +35,11 @@ class RMSprop(Optimizer):
     maximize : bool
         Whether the gradient's sign is changed first, so that the loss grows.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+
     Examples
     --------
     >>> p, g, state = np.zeros(2), np.array([100.0, -0.1]), {"square": np.zeros(2)}
@@ -118,6 +123,11 @@ class Adagrad(Optimizer):
         What keeps the quotient finite where the gradient is 0.
     maximize : bool
         Whether the gradient's sign is changed first, so that the loss grows.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
 
     Examples
     --------

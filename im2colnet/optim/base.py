@@ -31,6 +31,11 @@ class Optimizer:
         The learning rate, or what gives that of each step when it is called as a :class:`Schedule` is. Checkpoints hold
         numbers and schedules, but no other callables.
 
+    Raises
+    ------
+    ShapeError
+        If the learning rate is neither a number of at least 0 nor callable.
+
     Examples
     --------
     >>> class Signs(ic.Optimizer):  # signSGD, arXiv:1802.04434

@@ -114,6 +114,11 @@ class Constant(Schedule):
     warmup : int
         The number of steps in which the rate grows, whatever the batch size.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+
     Examples
     --------
     >>> [ic.Constant(0.4, warmup=3)(step, 6) for step in range(6)]
@@ -146,6 +151,11 @@ class Cosine(Schedule):
     steps : int, optional
         Length of the whole schedule in steps, whatever number of epochs ``fit`` is asked for. By default the schedule
         follows the progress of the training, so that it ends with the last epoch asked for.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; when it is called, if neither it nor the training has a length.
 
     Examples
     --------
@@ -189,6 +199,11 @@ class StepLR(Schedule):
     gamma : float
         What the rate is multiplied by then.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+
     Examples
     --------
     >>> [ic.StepLR(8.0, step_size=2, gamma=0.5)(step, 6) for step in range(6)]
@@ -221,6 +236,12 @@ class MultiStepLR(Schedule):
     gamma : float
         What the rate is multiplied by.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range, or the milestones do not grow; when it is called, if they are parts of a
+        training without a length.
+
     Examples
     --------
     >>> [ic.MultiStepLR(8.0, [0.5, 0.75], 0.5)(step, 8) for step in range(8)]
@@ -251,6 +272,11 @@ class ExponentialLR(Schedule):
     gamma : float
         What the rate is multiplied by in each step.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+
     Examples
     --------
     >>> [ic.ExponentialLR(8.0, gamma=0.5)(step, None) for step in range(4)]
@@ -280,6 +306,11 @@ class PolynomialLR(Schedule):
         Length in steps; by default that of the training.
     power : float
         1 is a straight line; with a larger number the rate falls sooner.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; when it is called, if neither it nor the training has a length.
 
     Examples
     --------
@@ -322,6 +353,11 @@ class OneCycleLR(Schedule):
         The first rate is ``max_lr / div_factor``, the last one that over ``final_div_factor``.
     three_phase : bool
         Whether the rate falls to the first one as it has grown, and then to the last one.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; when it is called, if neither it nor the training has a length.
 
     Examples
     --------
@@ -379,6 +415,11 @@ class SequentialLR(Schedule):
         Numbers are constant rates.
     milestones : sequence of int, or of float
         Where each schedule but the first begins: integers are steps, numbers between 0 and 1 parts of the training.
+
+    Raises
+    ------
+    ShapeError
+        If there is not one milestone between two schedules, or they do not grow.
 
     Examples
     --------
@@ -440,6 +481,11 @@ class ReduceLROnPlateau(Schedule):
     monitor : str, optional
         The key of the history, such as "validation_accuracy" (with ``mode="max"``). By default "validation_loss",
         or "loss" without validation.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; when it is called, if the history has no such key.
 
     Examples
     --------

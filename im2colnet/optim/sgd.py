@@ -34,6 +34,11 @@ class SGD(Optimizer):
     maximize : bool
         Whether the gradient's sign is changed first, so that the loss grows.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; or if ``nesterov`` comes without a momentum, or with dampening.
+
     Examples
     --------
     >>> sgd = ic.SGD(lr=0.1, momentum=0.9)

@@ -40,6 +40,13 @@ class ColorJitter(ImageTransform):
     brightness, contrast, saturation : float or (float, float)
         The factor is between these two, or between ``1 - value`` (at least 0) and ``1 + value``. With 0 it is 1.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+    DataError
+        For floating-point images with numbers beyond 0 to 1.
+
     Notes
     -----
     Images are uint8, or numbers from 0 to 1. The brightness of a pixel is ``0.2989 R + 0.587 G + 0.114 B``; of images
@@ -127,6 +134,13 @@ class RandomErasing(ImageTransform):
         Height by width is between these two, and its logarithm uniform.
     value : number, or a sequence of numbers
         The value of the rectangle's pixels, or one for each channel, in the unit of the images: 0 to 255 for uint8.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+    DTypeError
+        For uint8 images, if the value that is filled in is no whole number from 0 to 255.
 
     Examples
     --------

@@ -42,6 +42,13 @@ class RandomCrop(ImageTransform):
     padding_mode : {"constant", "edge", "reflect", "symmetric"}
         What is added: ``fill``; the pixel at the edge; the image mirrored there, without that pixel or with it.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range, or nothing would change; for images that are smaller than the part.
+    DTypeError
+        For uint8 images, if the value that is filled in is no whole number from 0 to 255.
+
     Examples
     --------
     >>> image = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
@@ -123,6 +130,11 @@ class RandomHorizontalFlip(Flip):
     p : float
         The probability.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+
     Examples
     --------
     >>> image = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
@@ -142,6 +154,11 @@ class RandomVerticalFlip(Flip):
     ----------
     p : float
         The probability.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
 
     Examples
     --------
@@ -171,6 +188,13 @@ class RandomAffine(ImageTransform):
         default there is none.
     fill : number, or a sequence of numbers
         What lies outside of the image: the value of its pixels, or one for each channel, in the unit of the images.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+    DTypeError
+        For uint8 images, if the value that is filled in is no whole number from 0 to 255.
 
     Notes
     -----

@@ -69,6 +69,13 @@ class MixUp(Mixing):
         The share is drawn for each image from the distribution Beta(alpha, alpha). The paper has 0.1 to 0.4 for
         ImageNet, and 1 for CIFAR-10.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+    DTypeError
+        In training, if each sample has several integers as labels.
+
     Notes
     -----
     torchvision draws one share for a whole batch, and mixes within the batch. Here the other image is any of the data
@@ -110,6 +117,13 @@ class CutMix(Mixing):
         The share of the image that is left is drawn for each image from the distribution Beta(alpha, alpha), before
         the rectangle is cut off at the image's edges. The paper has 1.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
+    DTypeError
+        In training, if each sample has several integers as labels.
+
     Notes
     -----
     torchvision draws one rectangle for a whole batch, and mixes within the batch; see :class:`MixUp`.
@@ -149,6 +163,11 @@ class RandomChoice(Transform):
     ----------
     transforms : sequence of Transform
         Such as ``[MixUp(0.2), CutMix(1.0)]``.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range.
 
     Examples
     --------

@@ -48,6 +48,11 @@ class EMA(Averages):
     decay : float
         At least 0 and less than 1. About ``1 / (1 - decay)`` steps count: 0.999 suits some thousands of steps.
 
+    Raises
+    ------
+    ShapeError
+        If the decay is out of its range, or another callback averages too.
+
     Examples
     --------
     >>> train, test = ic.datasets.load("digits")
@@ -99,6 +104,11 @@ class SWA(Averages):
     ----------
     start : float or int
         The first epoch whose weights count: a number from 1, or a part of the training below 1, such as 0.75.
+
+    Raises
+    ------
+    ShapeError
+        If the start is out of its range or would never come, or another callback averages too.
 
     Examples
     --------

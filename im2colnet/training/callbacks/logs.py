@@ -29,6 +29,11 @@ class CSVLog(Callback):
     path : str or path
         The file. One that is there is overwritten.
 
+    Raises
+    ------
+    CheckpointError
+        In training, if the folder does not exist, or the file cannot be written.
+
     Examples
     --------
     >>> train, test = ic.datasets.load("digits")
@@ -77,6 +82,13 @@ class TensorBoard(Callback):
         Where the files are. The default is the folder ``tensorboard`` in that of the training.
     every : int, optional
         Write the loss so far within an epoch too, as ``loss/step``, each time after this number of steps.
+
+    Raises
+    ------
+    Im2colnetError
+        In training, if tensorboardX is not installed.
+    ShapeError
+        In training, if there is no folder to write to.
 
     Examples
     --------
@@ -141,6 +153,11 @@ class Function(Callback):
         Called with the trainer before the first step.
     on_end : callable, optional
         Called without arguments when the training has ended.
+
+    Raises
+    ------
+    ShapeError
+        If one of them is no function.
 
     Examples
     --------

@@ -99,6 +99,11 @@ class EarlyStopping(Monitor):
     mode : {"min", "max"}, optional
         Whether less or more is better. By default more is for names that end in "accuracy", "f1" and the like.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training, if the history has no such number.
+
     Examples
     --------
     >>> train, test = ic.datasets.load("digits")
@@ -173,6 +178,14 @@ class KeepBest(Monitor):
         Whether less or more is better. By default more is for names that end in "accuracy", "f1" and the like.
     path : str or path, optional
         Another file; one that is there is overwritten.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of its range; in training, if there is no folder to write to, or the history has no such
+        number.
+    CheckpointError
+        In training, if the folder has the best checkpoint of another training.
 
     Examples
     --------
