@@ -138,8 +138,8 @@ class Explanation:
     >>> seen = ic.explain(net, 0, test.images[0])
     >>> seen.columns.shape, seen.dcolumns.shape
     ((1, 9, 36), (1, 9, 36))
-    >>> error = abs(seen.fold(seen.dcolumns) - seen.dinputs[0]).max()  # col2im of them is the input's gradient
-    >>> print(error < 1e-12)
+    >>> dx = seen.fold(seen.dcolumns)  # col2im: the input's gradient
+    >>> print(abs(dx - seen.dinputs[0]).max() < 1e-12)
     True
     >>> seen.save("layer.html")  # to open in a browser
     """

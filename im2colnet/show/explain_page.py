@@ -242,7 +242,7 @@ def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
     )
     r, c = _start((up, across), position)
     start = {"position": r * across + c, "filter": channel - filters.start}
-    return facts | flat | {"notes": notes, "start": start}
+    return facts | flat | {"kind": "plain", "notes": notes, "start": start}
 
 
 def _linear(e: Explained, channel: int) -> dict[str, Any]:

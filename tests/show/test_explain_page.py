@@ -10,6 +10,8 @@ import pytest
 from browser import Browser, need
 
 import im2colnet as ic
+from im2colnet.testing.cases import LAYERS
+from im2colnet.testing.inputs import input_shape_of, network_of
 
 #: chromium reports a colour with its share of opacity, of 255, in the middle of a cell that is lit
 LIT = 40
@@ -475,6 +477,33 @@ def test_of_a_large_layer_the_page_has_a_part(browser, tmp_path, name):
         assert f"of channel {first}" in page.said()
         expected = e.dinputs[0][first, h, w]
         assert page.number("gradient of pixel .*?:") == pytest.approx(expected, rel=1e-3, abs=1e-7)
+
+
+EVERYTHING = """
+const said = () => document.getElementById("said").textContent, found = [said()];
+for (const way of ["backward", "forward"]) {
+  document.getElementById(way).click();
+  found.push(said());
+  for (const grid of grids.filter((grid) => !grid.hidden))
+    for (const [r, c] of [[0, 0], [grid.rows - 1, grid.columns - 1]]) {
+      grid.pick(r, c);
+      found.push(said());
+    }
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: type(case.examples[0][0]).__name__)
+def test_every_layer_has_a_page(browser, tmp_path, case):
+    layer, *shapes = case.examples[-1]
+    net = network_of(layer, *shapes).init(0, "float64")
+    image = case.domain(np.random.default_rng(0).standard_normal((1, *input_shape_of(*shapes))))[0]
+    name = next(node.name for node in net.graph.nodes if repr(node.layer) == repr(layer))
+    with Page(browser, tmp_path, ic.explain(net, name, image)) as page:
+        for words in page.driver.execute_script(EVERYTHING):
+            assert words
+            assert not re.search("NaN|undefined|Infinity", words)
 
 
 # ---------------------------------------------------------------------- without a browser
