@@ -352,7 +352,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Array:
-    """2-D transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
+    """2-D transposed convolution (deconvolution): each pixel adds its multiple of the filter to the output.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Batch normalisation: each channel over the batch and all places.
+    """Batch normalization: each channel over the batch and all places.
 
     ``weight · (x - mean) / √(var + eps) + bias``. While training, mean and (biased) variance are the batch's, and the
     running ones, if they are given, are changed in place: ``running = (1 - momentum) · running + momentum · batch``,
@@ -61,9 +61,9 @@ def batch_norm(
     running_mean, running_var : Array, (C,), or None
         None only while training.
     weight, bias : Array, (C,), optional
-        Applied after the normalisation.
+        Applied after the normalization.
     training : bool
-        Whether to normalise by the batch.
+        Whether to normalize by the batch.
     momentum, eps : float
         The constants of the formulas.
 
@@ -147,7 +147,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Instance normalisation: each channel of each sample by itself.
+    """Instance normalization: each channel of each sample by itself.
 
     ``weight · (x - mean) / √(var + eps) + bias``, with mean and (biased) variance of each sample's channel.
 
@@ -158,9 +158,9 @@ def instance_norm(
     running_mean, running_var : Array, (C,), optional
         Changed in place by the mean of the samples' statistics, as :func:`batch_norm` does it.
     weight, bias : Array, (C,), optional
-        Applied after the normalisation.
+        Applied after the normalization.
     use_input_stats : bool
-        If it is False, the running statistics normalise, in place of each sample's own.
+        If it is False, the running statistics normalize, in place of each sample's own.
     momentum, eps : float
         The constants of the formulas.
 
@@ -211,7 +211,7 @@ def group_norm(
     bias: Array | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    """Group normalisation: each sample's groups of channels, each over all places.
+    """Group normalization: each sample's groups of channels, each over all places.
 
     ``weight · (x - mean) / √(var + eps) + bias``.
 
@@ -222,7 +222,7 @@ def group_norm(
     num_groups : int
         Divides the channels.
     weight, bias : Array, (C,), optional
-        Applied after the normalisation.
+        Applied after the normalization.
     eps : float
         Added to the variance.
 
@@ -261,16 +261,16 @@ def layer_norm(
     bias: Array | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    """Layer normalisation over the last axes, ``weight · (x - mean) / √(var + eps) + bias``.
+    """Layer normalization over the last axes, ``weight · (x - mean) / √(var + eps) + bias``.
 
     Parameters
     ----------
     input : Array
         Its last axes are those of ``normalized_shape``.
     normalized_shape : int or tuple of int
-        The sizes of the axes that are normalised over.
+        The sizes of the axes that are normalized over.
     weight, bias : Array, normalized_shape, optional
-        Applied after the normalisation.
+        Applied after the normalization.
     eps : float
         Added to the variance.
 
@@ -309,9 +309,9 @@ def rms_norm(
     input : Array
         Its last axes are those of ``normalized_shape``.
     normalized_shape : int or tuple of int
-        The sizes of the axes that are normalised over.
+        The sizes of the axes that are normalized over.
     weight : Array, normalized_shape, optional
-        Applied after the normalisation.
+        Applied after the normalization.
     eps : float, optional
         By default the distance from 1 to the next number of the type that is computed in.
 
@@ -357,7 +357,7 @@ def _over_last_axes(layer: Any, input: Array, backend: Backend, **parameters: Ar
 def local_response_norm(
     backend: Backend, input: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Array:
-    """Local response normalisation: each number divided by those at its place in the nearest channels.
+    """Local response normalization: each number divided by those at its place in the nearest channels.
 
     ``x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels.
 

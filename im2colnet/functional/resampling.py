@@ -24,7 +24,7 @@ def interpolate(
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
 ) -> Array:
-    """Images of another size (resizing), each pixel taken from the nearest ones of the input.
+    """Images of another size (interpolation), each pixel taken from the nearest ones of the input.
 
     Parameters
     ----------

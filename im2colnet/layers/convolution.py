@@ -334,7 +334,7 @@ class NormalizedConv2d(Layer):
 
 @dataclass(eq=False, repr=False)
 class ConvTranspose2d(Filters):
-    """2-D transposed convolution: each pixel adds its multiple of the filter to the output, at every stride-th place.
+    """2-D transposed convolution (deconvolution): each pixel adds its multiple of the filter to the output.
 
     ``y = col2im(wᵀ · x) + b``: images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
     ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides. The

@@ -448,7 +448,7 @@ class WithConstant(Layer):
 
 @dataclass(eq=False, repr=False)
 class Concat(Layer):
-    """The values after each other along an axis, by default the channels: PyTorch's ``torch.cat(values, dim)``.
+    """Concatenation of values along an axis, by default the channels: PyTorch's ``torch.cat(values, dim)``.
 
     Values (N, C₁, H, W), (N, C₂, H, W), ... to (N, C₁ + C₂ + ..., H, W). Each gets its part of the gradient.
 

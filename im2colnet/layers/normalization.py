@@ -302,7 +302,7 @@ class BatchNorm(RunningNorm):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm2d(BatchNorm):
-    """2-D batch normalisation: each channel over the whole batch and image.
+    """2-D batch normalization: each channel over the whole batch and image.
 
     ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel, with the batch's mean and (biased) variance
     while training and the running ones otherwise. Input and output are images (N, num_features, H, W); ``weight``,
@@ -320,7 +320,7 @@ class BatchNorm2d(BatchNorm):
     affine : bool
         Learn a ``weight``, and a ``bias`` if there is one.
     track_running_stats : bool
-        False for no running statistics: the batch is normalised by its own in evaluation too, so predictions depend on
+        False for no running statistics: the batch is normalized by its own in evaluation too, so predictions depend on
         what is predicted together.
     bias : bool
         False for no ``bias`` beside the weight.
@@ -334,7 +334,7 @@ class BatchNorm2d(BatchNorm):
     Notes
     -----
     Ioffe & Szegedy 2015 (arXiv:1502.03167, algorithm 1). The statistics are of the whole batch however it is divided
-    among workers: each shard gives its sums, the sums are joined, and only then is the shard normalised. In evaluation
+    among workers: each shard gives its sums, the sums are joined, and only then is the shard normalized. In evaluation
     a convolution before the layer takes it over.
 
     Examples
@@ -353,7 +353,7 @@ class BatchNorm2d(BatchNorm):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm1d(BatchNorm):
-    """1-D batch normalisation of features (N, F), or of sequences (N, C, L) over the batch and all places.
+    """1-D batch normalization of features (N, F), or of sequences (N, C, L) over the batch and all places.
 
     Input and output have the same shape. What is said of :class:`BatchNorm2d` is true of it too.
 
@@ -516,7 +516,7 @@ def _affine(shape: Shape, weight: bool = True, bias: bool = True) -> dict[str, P
 
 @dataclass(eq=False, repr=False)
 class GroupNorm(ByChannels):
-    """Group normalisation: each sample's groups of channels, each over its whole image.
+    """Group normalization: each sample's groups of channels, each over its whole image.
 
     ``y = weight · (x - mean) / √(var + eps) + bias`` with mean and (biased) variance of the group, weight and bias of
     the channel. Input and output are images (N, C, H, W), features (N, C), and whatever else has channels after the
@@ -580,10 +580,10 @@ class GroupNorm(ByChannels):
 
 @dataclass(eq=False, repr=False)
 class InstanceNorm2d(RunningNorm, ByChannels):
-    """2-D instance normalisation: each channel of each image by itself.
+    """2-D instance normalization: each channel of each image by itself.
 
     ``y = weight · (x - mean) / √(var + eps) + bias``, with mean and (biased) variance of each image's channel. Training
-    and evaluation are the same, unless running statistics are kept: these normalise in evaluation. Input and output are
+    and evaluation are the same, unless running statistics are kept: these normalize in evaluation. Input and output are
     images (N, num_features, H, W).
 
     Parameters
@@ -728,7 +728,7 @@ class OverLastAxes(WithinSample):
 
 @dataclass(eq=False, repr=False)
 class LayerNorm(OverLastAxes):
-    """Layer normalisation: each sample over its last axes.
+    """Layer normalization: each sample over its last axes.
 
     ``y = weight · (x - mean) / √(var + eps) + bias``. Input and output have the same shape. Training and evaluation are
     the same.
@@ -736,7 +736,7 @@ class LayerNorm(OverLastAxes):
     Parameters
     ----------
     normalized_shape : int or tuple of int
-        The sizes of the axes that are normalised over, the last of (N, C, H, W) or (N, features); never the batch.
+        The sizes of the axes that are normalized over, the last of (N, C, H, W) or (N, features); never the batch.
     eps : float
         Added to the variance.
     elementwise_affine : bool
@@ -779,7 +779,7 @@ class LayerNorm(OverLastAxes):
 
 @dataclass(eq=False, repr=False)
 class RMSNorm(OverLastAxes):
-    """Root mean square normalisation: each sample divided by its root mean square over the last axes.
+    """Root mean square normalization: each sample divided by its root mean square over the last axes.
 
     ``y = weight · x / √(mean(x²) + eps)``. Input and output have the same shape. Training and evaluation are the same.
 
@@ -832,7 +832,7 @@ class RMSNorm(OverLastAxes):
 
 @dataclass(eq=False, repr=False)
 class LocalResponseNorm(Layer):
-    """Local response normalisation: each number divided by those at its place in the nearest channels.
+    """Local response normalization: each number divided by those at its place in the nearest channels.
 
     ``y = x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels, from ``size // 2`` before to
     ``(size - 1) // 2`` after; those that there are not count as 0. Input and output have the same shape. Training and

@@ -110,7 +110,7 @@ def shown_pixels(pixels: Any, n: int) -> Any:
 
 @dataclass(eq=False, repr=False)
 class Upsample(Resampling):
-    """Images of another size (upsampling), each pixel taken from the nearest ones of the input: PyTorch's ``Upsample``.
+    """Images of another size (upsampling by interpolation), each pixel taken from the nearest ones: PyTorch's.
 
     Images (N, C, H, W) to (N, C, OH, OW), which is ``size``, or ``floor(H · scale_factor)`` and likewise.
 

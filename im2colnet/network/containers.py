@@ -76,7 +76,7 @@ class Sequential(Network):
 
 
 class Residual(Network):
-    """Residual block, ``y = body(x) + shortcut(x)``; its parts are ``body`` and ``shortcut``.
+    """Residual block with a skip connection, ``y = body(x) + shortcut(x)``; its parts are ``body`` and ``shortcut``.
 
     Both branches give the same shape.
 
