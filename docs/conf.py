@@ -51,6 +51,7 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 add_module_names = False
+default_role = "code"  # of docstrings, in which one backtick stands for code
 smartquotes = False  # names, options and texts of programs keep their quotes and dashes
 html_math_renderer = "mathml"
 repository = about["urls"]["Source"]
