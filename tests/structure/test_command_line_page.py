@@ -1,12 +1,14 @@
 """The page of the command line is made of the parsers, so every command and option of the help stands on it."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from im2colnet.cli import main
+from im2colnet.cli.command_line import make_parser
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -34,8 +36,12 @@ def help_of(capsys, *arguments):
     return capsys.readouterr().out
 
 
+def commands_of(help_text):
+    return re.findall(r"^    ([a-z][a-z-]+)(?: {2,}\S|$)", help_text, re.MULTILINE)
+
+
 def test_every_command_and_option(page, capsys):
-    commands = re.findall(r"^    ([a-z][a-z-]+)(?: {2,}\S|$)", help_of(capsys), re.MULTILINE)
+    commands = commands_of(help_of(capsys))
     assert len(commands) >= 11
     assert "check-backend" in commands
     for command in commands:
@@ -44,6 +50,19 @@ def test_every_command_and_option(page, capsys):
         assert options
         for option in options:
             assert f'id="cmdoption-im2colnet-{command}{option[1:]}"' in page, (command, option)
+
+
+def test_the_examples_parse(capsys):
+    """The examples at the end of each help, which the page shows, are what the parser understands."""
+    parsed = 0
+    for command in commands_of(help_of(capsys)):
+        examples = help_of(capsys, command).partition("examples:\n")[2].partition("\n\n")[0]
+        for line in examples.replace("\\\n", " ").splitlines():
+            words = shlex.split(line)
+            words = words[words.index("im2colnet") + 1 :]
+            assert make_parser(words).parse_args(words).run, line
+            parsed += 1
+    assert parsed >= 30
 
 
 def test_options_are_code_and_links_reach_them(page):
