@@ -57,12 +57,6 @@ html_math_renderer = "mathml"
 repository = about["urls"]["Source"]
 pages_site = about["urls"]["Documentation"]
 
-# Pages and names that the checks in _ext/checks.py leave out until they are written; none in the end.
-checks_exempt_pages = """
-backends design guides/backend-contract guides/own-backend how-it-runs onnx performance ranks scaling
-""".split()
-checks_exempt_names: list[str] = []
-
 html_theme = "pydata_sphinx_theme"
 html_title = f"im2colnet {release}"
 html_static_path = ["_static"]

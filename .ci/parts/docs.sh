@@ -19,7 +19,7 @@ echo "installed and built in $((SECONDS - began)) s"
 [ -e docs/_build/dashboard/regressions.json ] || fail "the dashboard is not a part of the site"
 
 section "Its size"
-size=$(du -sm --exclude dashboard docs/_build | cut -f1)
+size=$(du -sm --exclude dashboard --exclude .doctrees docs/_build | cut -f1)
 echo "$size MB, and the dashboard $(du -sm docs/_build/dashboard | cut -f1) MB"
 [ "$size" -lt 15 ] || fail "the site is larger than 15 MB"
 

@@ -188,7 +188,7 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
     notes = notes_of(env)
     terms = {term for page in notes["terms"].values() for term in page}
     for page, first in sorted(notes["first"].items()):
-        if first is None or page in app.config.checks_exempt_pages:
+        if first is None:
             continue
         line, text, linked = first
         for term in unlinked(text, linked, terms):
@@ -201,14 +201,11 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
             )
     described = {name for name, *_ in env.domains["py"].get_objects()}
     for name in undocumented(described, public_names()):
-        if not any(re.fullmatch(pattern, name) for pattern in app.config.checks_exempt_names):
-            logger.warning("no page of the reference describes %s", name, type="checks", subtype="name")
+        logger.warning("no page of the reference describes %s", name, type="checks", subtype="name")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the checks."""
-    app.add_config_value("checks_exempt_pages", [], "env", list)
-    app.add_config_value("checks_exempt_names", [], "env", list)
     app.connect("doctree-read", read)
     app.connect("env-purge-doc", forget)
     app.connect("env-check-consistency", check)
