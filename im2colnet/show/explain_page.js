@@ -223,8 +223,8 @@ class Grid {
     const [most, least, room] = { image: [34, 6, 330], kernel: [40, 14, 200], output: [34, 6, 330] }[this.name] || [
       34, 11, 0,
     ];
-    if (room) return Math.min(most, Math.max(least, Math.floor(Math.min(room, page()) / Math.max(this.rows, this.columns))));
-    return cellOfMatrix();
+    const fits = Math.floor(Math.min(room, page()) / Math.max(this.rows, this.columns));
+    return room ? Math.min(most, Math.max(least, fits)) : cellOfMatrix();
   }
 
   draw(ink) {
@@ -238,13 +238,16 @@ class Grid {
     const power = Math.floor(Math.log10(largest));
     this.power = power < -1 || power > 3 ? power : 0;
     const unit = ["strip", "row"].includes(this.name) ? null : this.box.closest("section").querySelector(".unit");
-    if (unit) unit.textContent = this.power && this.side >= 28 && largest > 1e-12 ? `, in units of ${say(10 ** this.power)}` : "";
+    const told = this.power && this.side >= 28 && largest > 1e-12;
+    if (unit) unit.textContent = told ? `, in units of ${say(10 ** this.power)}` : "";
     const pen = this.base.getContext("2d");
     pen.setTransform(this.scale, 0, 0, this.scale, 0, 0);
     pen.clearRect(0, 0, this.columns * this.side, this.rows * this.side);
     pen.textAlign = "center";
     pen.textBaseline = "middle";
-    values.forEach((value, i) => this.cell(pen, ink, value, Math.floor(i / this.columns), i % this.columns, largest, signed));
+    values.forEach((value, i) => {
+      this.cell(pen, ink, value, Math.floor(i / this.columns), i % this.columns, largest, signed);
+    });
   }
 
   cell(pen, ink, value, r, c, largest, signed) {
@@ -270,7 +273,8 @@ class Grid {
       const light = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 140;
       pen.fillStyle = light ? "#000000" : "#ffffff";
       pen.font = `${Math.min(11, Math.floor(s / 3.3))}px system-ui, sans-serif`;
-      pen.fillText(this.power && ["strip", "row"].includes(this.name) ? say(value, 1) : inCell(value, this.power), x + s / 2 - 0.5, y + s / 2);
+      const alone = this.power && ["strip", "row"].includes(this.name); // no heading tells their unit
+      pen.fillText(alone ? say(value, 1) : inCell(value, this.power), x + s / 2 - 0.5, y + s / 2);
     }
   }
 
@@ -302,15 +306,25 @@ class Grid {
 }
 
 const page = () => document.querySelector("main").clientWidth - 8;
-const cellOfMatrix = () => Math.min(shownRows() > 2 * LARGEST ? 18 : 34, Math.max(11, Math.floor((page() - 60) / (P + 2))));
+
+function cellOfMatrix() {
+  const most = shownRows() > 2 * LARGEST ? 18 : 34;
+  return Math.min(most, Math.max(11, Math.floor((page() - 60) / (P + 2))));
+}
 
 function inks() {
   const style = getComputedStyle(document.documentElement);
   const plain = (name) => style.getPropertyValue(name).trim();
   const parts = (name) => [1, 3, 5].map((i) => parseInt(plain(name).slice(i, i + 2), 16));
   return {
-    lit: plain("--lit"), line: plain("--line"), pad: plain("--pad"), zero: parts("--zero"), negative: parts("--negative"),
-    positive: parts("--positive"), black: parts("--black"), white: parts("--white"),
+    lit: plain("--lit"),
+    line: plain("--line"),
+    pad: plain("--pad"),
+    zero: parts("--zero"),
+    negative: parts("--negative"),
+    positive: parts("--positive"),
+    black: parts("--black"),
+    white: parts("--white"),
   };
 }
 
@@ -389,23 +403,24 @@ const outChannel = () => Math.min(state.channel, filters.length - 1);
 
 // ---------------------------------------------------------------- what belongs to what is chosen
 
-function rowsOf(t) {
-  // rows of the matrix that read this tap and are shown for the chosen channel
-  return convolves ? [channelInGroup() * T + t] : [t];
-}
+// The lists of cells that each of these functions returns: lit strongly, or near it, in each of the grids.
 
-function allRows() {
-  return Array.from({ length: shownRows() }, (_, i) => firstRow() + i);
-}
+const countTo = (n) => Array.from({ length: n }, (_, i) => i);
+const total = (terms) => terms.reduce((all, term) => all + term.value, 0);
+const allRows = () => countTo(shownRows()).map((i) => firstRow() + i);
+const placesOf = (p) => countTo(T).map((t) => place(t, p)).filter((at) => at !== null);
+const filterWords = () => `${filterName} ${filters[state.filter]}`;
+const columnWords = (p) => `column ${columnOf(p)} of ${theMatrix()}`;
+const tapWords = (t) => `kernel row ${Math.floor(t / KW)}, kernel column ${t % KW}`;
 
-function sum(name, terms, rest, total) {
+function sum(name, terms, rest, whole) {
   // a sum: its terms in words and as numbers; of many terms only the largest
   let shown = terms, other = null;
   if (terms.length > MOST_TERMS) {
     shown = [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, LARGEST);
-    other = terms.reduce((all, term) => all + term.value, 0) - shown.reduce((all, term) => all + term.value, 0);
+    other = total(terms) - total(shown);
   }
-  return { name, shown, other, count: terms.length - shown.length, rest, total };
+  return { name, shown, other, count: terms.length - shown.length, rest, whole };
 }
 
 function shortSum(found) {
@@ -413,154 +428,197 @@ function shortSum(found) {
   const more = found.shown.length + found.count - parts.length;
   if (more > 0) parts.push(`${more} more terms`);
   for (const [name, value] of found.rest) parts.push(`${name} ${say(value)}`);
-  return parts.map((part, i) => (i === 0 ? part : part[0] === "−" ? ` − ${part.slice(1)}` : ` + ${part}`)).join("");
+  const signed = (part) => (part[0] === "−" ? ` − ${part.slice(1)}` : ` + ${part}`);
+  return parts.length ? parts[0] + parts.slice(1).map(signed).join("") : "0";
+}
+
+function windowWords(p) {
+  if (isLinear) return "all inputs";
+  const places = placesOf(p), outside = countTo(T).filter((t) => sources[t * P + p] < 0).length;
+  const rows = span(places.map((at) => at[0] + top0)), columns = span(places.map((at) => at[1] + left0));
+  return `window row${rows}, column${columns}${outside ? ` (${outside} of ${T} in the padding)` : ""}`;
+}
+
+function addedAt(p, value) {
+  // a number whose column is added to the pixels of its window
+  const all = turned ? "the numbers of all input channels here" : "the gradients of all filters here";
+  const column = convolves ? `the weight, transposed, times ${all}` : "what the window's pixels get of it";
+  const terms = allRows()
+    .filter((k) => sources[(k % T) * P + p] >= 0)
+    .map((k) => {
+      const to = pixelWords(sources[(k % T) * P + p]);
+      return { short: "", words: `row ${k}, to pixel ${to}`, value: entry(k, p) };
+    });
+  const name = `${slope()}${outputWords(p)}${turned ? ` of ${filterWords()}` : ""}`;
+  return {
+    words: `${name}: ${say(value)}; ${columnWords(p)} is ${column}; it is added to ${windowWords(p)}`,
+    found: sum("What is added to the pixels", terms, [], null),
+  };
+}
+
+function productAt(p, value) {
+  // a number that is a row of the weight times a column
+  const terms = countTo(K).map((k) => {
+    const w = weight[state.filter * K + k];
+    const x = atPixel(input, firstChannel() + Math.floor(k / T), sources[(k % T) * P + p]);
+    return { short: `${say(w, 3)}·${say(x, 3)}`, words: `row ${k}: ${say(w)} · ${say(x)}`, value: w * x };
+  });
+  const row = `row ${filters[state.filter]} of the weight`;
+  const rest = bias && !turned ? [["bias", bias[state.filter]]] : [];
+  const found = sum(`The ${row} times column ${columnOf(p)}`, terms, rest, value);
+  const where = isLinear
+    ? `${outputWords(p)}: ${row}`
+    : `${slope()}${outputWords(p)} of ${filterWords()}: ${windowWords(p)}; ${columnWords(p)}`;
+  return { words: `${where}; value ${say(value)} = ${shortSum(found)}`, found };
+}
+
+function pooledAt(p, value) {
+  // the maximum of a column, or its mean, or another number that is made of it
+  const where = `${outputWords(p)} of channel ${channels[state.channel]}: ${windowWords(p)}; ${columnWords(p)}`;
+  const inside = countTo(T).filter((t) => sources[t * P + p] >= 0);
+  if (picked) {
+    const best = picked[state.channel * P + p];
+    const note = (t) => (t === best ? ", the maximum" : "");
+    const terms = inside.map((t) => ({ short: "", words: `row ${t}${note(t)}`, value: entry(t, p) }));
+    return {
+      words: `${where}; the maximum ${say(value)} is in row ${best}, pixel ${pixelWords(sources[best * P + p])}`,
+      found: sum(`Column ${columnOf(p)}, of which the maximum is taken`, terms, [], null),
+    };
+  }
+  if (!inside.length) return { words: `${where}; the value is ${say(value)}`, found: null };
+  if (!divisors) return { words: `${where}; the layer makes ${say(value)} of it`, found: null };
+  const divisor = say(divisors[p]);
+  const terms = inside.map((t) => {
+    const x = entry(t, p);
+    return { short: say(x, 3), words: `row ${t}: ${say(x)} / ${divisor}`, value: x / divisors[p] };
+  });
+  const found = sum(`The mean of column ${columnOf(p)}`, terms, [], value);
+  return { words: `${where}; value ${say(value)} = (${shortSum(found)}) / ${divisor}`, found };
 }
 
 function forOutput(p) {
-  const taps = Array.from({ length: T }, (_, t) => t);
-  const places = taps.map((t) => place(t, p)).filter((at) => at !== null);
-  const reading = taps.filter((t) => sources[t * P + p] >= 0).length;
-  const channel = convolves ? state.filter : state.channel;
-  const value = told()[channel * P + p];
-  const entries = allRows().map((k) => [k, p]);
-  const window = isLinear
-    ? "all inputs"
-    : `window row${span(places.map((at) => at[0] + top0))}, column${span(places.map((at) => at[1] + left0))}` +
-      (facts.features && reading < T ? ` (${T - reading} of ${T} in the padding)` : "");
-  let words, found;
-  if (scatters()) {
-    const all = turned ? "the numbers of all input channels here" : "the gradients of all filters here";
-    words =
-      `${slope()}${outputWords(p)}${turned ? ` of channel ${filters[channel]}` : ""}: ${say(value)}; column ${columnOf(p)} of ${theMatrix()} is` +
-      ` ${convolves ? `the weight, transposed, times ${all}` : "what the window's pixels get of it"}; it is added to ${window}`;
-    found = sum(
-      "What is added to the pixels",
-      entries
-        .filter(([k]) => sources[(k % T) * P + p] >= 0)
-        .map(([k]) => ({ short: "", words: `row ${k}, to pixel ${pixelWords(sources[(k % T) * P + p])}`, value: entry(k, p) })),
-      [], null,
-    );
-  } else if (convolves) {
-    const terms = [];
-    for (let k = 0; k < K; k++) {
-      const w = weight[state.filter * K + k], x = atPixel(input, firstChannel() + Math.floor(k / T), sources[(k % T) * P + p]);
-      terms.push({ short: `${say(w, 3)}·${say(x, 3)}`, words: `row ${k}: ${say(w)} · ${say(x)}`, value: w * x });
-    }
-    found = sum(`Row ${facts.filters[state.filter]} of the weight times column ${columnOf(p)}`, terms, bias && !turned ? [["bias", bias[state.filter]]] : [], value);
-    words = `${slope()}${outputWords(p)} of ${filterName} ${facts.filters[state.filter]}: ${window}; column ${columnOf(p)} of ${theMatrix()}; value ${say(value)} = ${shortSum(found)}`;
-    if (isLinear) words = `${outputWords(p)}: row ${facts.filters[state.filter]} of the weight; value ${say(value)} = ${shortSum(found)}`;
-  } else if (picked) {
-    const k = picked[state.channel * P + p];
-    words =
-      `${outputWords(p)} of channel ${channels[state.channel]}: ${window}; column ${columnOf(p)} of the matrix;` +
-      ` the maximum ${say(value)} is in row ${k}, pixel ${pixelWords(sources[k * P + p])}`;
-    found = sum(`Column ${columnOf(p)}, of which the maximum is taken`, taps
-      .filter((t) => sources[t * P + p] >= 0)
-      .map((t) => ({ short: "", words: `row ${t}${t === k ? ", the maximum" : ""}`, value: entry(t, p) })), [], null);
-  } else if (!divisors) {
-    words = `${outputWords(p)} of channel ${channels[state.channel]}: ${window}; column ${columnOf(p)} of the matrix; the layer makes ${say(value)} of it`;
-    found = null;
-  } else {
-    const terms = taps
-      .filter((t) => sources[t * P + p] >= 0)
-      .map((t) => ({ short: say(entry(t, p), 3), words: `row ${t}: ${say(entry(t, p))} / ${say(divisors[p])}`, value: entry(t, p) / divisors[p] }));
-    found = sum(`The mean of column ${columnOf(p)}`, terms, [], value);
-    words = `${outputWords(p)} of channel ${channels[state.channel]}: ${window}; column ${columnOf(p)} of the matrix; value ${say(value)} = (${shortSum(found)}) / ${say(divisors[p])}`;
-  }
-  const strong = picked ? [picked[state.channel * P + p]] : taps;
+  const value = told()[(convolves ? state.filter : state.channel) * P + p];
+  const tell = scatters() ? addedAt : convolves ? productAt : pooledAt;
+  const best = picked ? picked[state.channel * P + p] : null;
+  const column = allRows().map((k) => [k, p]);
+  const places = isLinear ? [] : placesOf(p); // of a linear layer they are all inputs
   return {
-    image: isLinear ? [] : strong.map((t) => place(t, p)).filter((at) => at !== null), // all of them, or those
-    imageNear: isLinear ? [] : places,
-    matrix: picked ? [[strong[0], p]] : entries,
-    matrixNear: entries,
+    image: best === null ? places : [place(best, p)],
+    imageNear: places,
+    matrix: best === null ? column : [[best, p]],
+    matrixNear: column,
     outputs: [p],
     taps: convolves ? allRows() : [],
-    words, found,
+    ...tell(p, value),
   };
+}
+
+function entriesAt(r, c) {
+  // rows and columns of the matrix that lie at a place of the image or its padding, of the channel that is shown
+  const inside = r >= 0 && c >= 0 && r < H && c < W, found = inside ? reads[r * W + c] : [];
+  if (!inside)
+    for (let t = 0; t < T; t++)
+      for (let p = 0; p < P; p++) if (`${place(t, p)}` === `${[r, c]}`) found.push([t, p]);
+  const first = convolves ? channelInGroup() * T : 0;
+  return found.map(([t, p]) => [first + t, p]);
 }
 
 function forPixel(r, c) {
-  const pixel = pixelAt(r, c);
-  const inside = r >= 0 && c >= 0 && r < H && c < W;
-  const entries = [];
-  if (inside) for (const [t, p] of reads[pixel]) entries.push([t, p]);
-  else
-    for (let t = 0; t < T; t++)
-      for (let p = 0; p < P; p++) {
-        const at = place(t, p);
-        if (at && at[0] === r && at[1] === c) entries.push([t, p]);
-      }
-  const cells = entries.flatMap(([t, p]) => rowsOf(t).map((k) => [k, p]));
-  const name = isLinear ? `input ${pixel}` : `${inside ? (turned ? "output" : "pixel") : "padding"} (${r + top0}, ${c + left0}) of channel ${channels[state.channel]}`;
-  const often = entries.length === 1 ? "once" : `${entries.length} times`;
-  const seen = listed(cells.map(([k, p]) => `(row ${k}, column ${columnOf(p)})`));
+  const pixel = pixelAt(r, c), inside = r >= 0 && c >= 0 && r < H && c < W;
+  const cells = entriesAt(r, c), often = cells.length === 1 ? "once" : `${cells.length} times`;
+  const noun = inside ? (turned ? "output" : "pixel") : "padding";
+  const at = `(${r + top0}, ${c + left0}) of channel ${channels[state.channel]}`;
+  const name = isLinear ? `input ${pixel}` : `${noun} ${at}`;
   const crop = facts.cropped ? " in the part that is shown" : "";
   let words, found = null;
-  if (scatters()) {
-    const gradient = inside ? atPixel(dinput, state.channel, pixel) : 0;
-    const terms = cells.map(([k, p]) => ({ short: say(entry(k, p), 3), words: `row ${k}, column ${columnOf(p)}`, value: entry(k, p) }));
-    const missing = gradient - terms.reduce((all, term) => all + term.value, 0);
-    const added = turned && bias ? bias[state.channel] : 0;
-    const rest = turned && bias ? [["bias", added]] : [];
-    if (inside && facts.cropped) rest.push(["windows that are not shown", missing - added]);
-    found = sum(`The ${slope()}${name}`, terms, rest, inside ? gradient : null);
-    words = inside
-      ? `${slope()}${name}: ${say(gradient)}${cells.length ? " = " + shortSum(found) : ""}; the sum of ${entries.length} entries of ${theMatrix()}${crop}`
-      : `${name}: what arrives here is dropped`;
+  if (!scatters()) {
+    const value = pixel < 0 ? 0 : atPixel(input, state.channel, pixel);
+    const seen = listed(cells.map(([k, p]) => `(row ${k}, column ${columnOf(p)})`));
+    const read = `read ${cells.length ? often : "by no window"}${crop}`;
+    words = `${slope()}${name}, value ${say(value)}: ${read}${cells.length ? `: ${seen}` : ""}`;
+  } else if (!inside) {
+    words = `${name}: what arrives here is dropped`;
   } else {
-    const value = pixel === null || pixel < 0 ? 0 : atPixel(input, state.channel, pixel);
-    words = `${slope()}${name}, value ${say(value)}: read ${entries.length ? often : "by no window"}${crop}${cells.length ? `: ${seen}` : ""}`;
+    const value = atPixel(dinput, state.channel, pixel), added = turned && bias ? bias[state.channel] : 0;
+    const terms = cells.map(([k, p]) => {
+      const x = entry(k, p);
+      return { short: say(x, 3), words: `row ${k}, column ${columnOf(p)}`, value: x };
+    });
+    const rest = turned && bias ? [["bias", added]] : [];
+    if (facts.cropped) rest.push(["windows that are not shown", value - total(terms) - added]);
+    found = sum(`The ${slope()}${name}`, terms, rest, value);
+    const equals = cells.length ? ` = ${shortSum(found)}` : "";
+    words = `${slope()}${name}: ${say(value)}${equals}; the sum of ${cells.length} entries of ${theMatrix()}${crop}`;
   }
   return {
-    image: [[r, c]], imageNear: [], matrix: cells, matrixNear: [], outputs: [...new Set(entries.map(([, p]) => p))],
-    taps: convolves ? [...new Set(cells.map(([k]) => k))] : [], words, found,
+    image: [[r, c]],
+    imageNear: [],
+    matrix: cells,
+    matrixNear: [],
+    outputs: [...new Set(cells.map(([, p]) => p))],
+    taps: convolves ? [...new Set(cells.map(([k]) => k))] : [],
+    words,
+    found,
   };
 }
 
+function transposedAt(k, p) {
+  // a number of the matrix that is a column of the weight times the numbers of all filters of the group
+  const value = entry(k, p);
+  const terms = [];
+  filters.forEach((name, f) => {
+    if (facts.groupOf[f] !== group()) return;
+    const w = weight[f * K + k], y = doutput[f * P + p];
+    const words = `${filterName} ${name}: ${say(w)} · ${say(y)}`;
+    terms.push({ short: `${say(w, 3)}·${say(y, 3)}`, words, value: w * y });
+  });
+  const missing = terms.length < facts.filtersPerGroup;
+  const rest = missing ? [[`${filterName}s that are not shown`, value - total(terms)]] : [];
+  const what = `column ${k} of the weight times the ${turned ? "numbers" : "gradients"} here`;
+  return sum(`Row ${k}, column ${columnOf(p)}: ${what}`, terms, rest, value);
+}
+
 function forEntry(k, p) {
-  const t = k % T, at = place(t, p), source = sources[t * P + p];
+  const t = k % T, at = place(t, p), source = sources[t * P + p], value = entry(k, p);
   const channel = convolves ? firstChannel() + Math.floor(k / T) : state.channel;
-  const from = isLinear
-    ? `input ${source}`
-    : `channel ${channels[channel]}, kernel row ${Math.floor(t / KW)}, kernel column ${t % KW}; ` +
-      (source < 0 ? "it lies in the padding" : `pixel ${pixelWords(source)}`);
-  const column = allRows().map((each) => [each, p]);
-  let words, found = null;
-  if (scatters() && convolves) {
-    const block = facts.groupOf[state.filter], terms = [];
-    filters.forEach((name, f) => {
-      if (facts.groupOf[f] !== block) return;
-      const w = weight[f * K + k], dy = doutput[f * P + p];
-      terms.push({ short: `${say(w, 3)}·${say(dy, 3)}`, words: `${filterName} ${name}: ${say(w)} · ${say(dy)}`, value: w * dy });
-    });
-    const rest = terms.length < facts.filtersPerGroup ? [[`${filterName}s that are not shown`, entry(k, p) - terms.reduce((all, term) => all + term.value, 0)]] : [];
-    found = sum(`Row ${k}, column ${columnOf(p)}: column ${k} of the weight times the ${turned ? "numbers" : "gradients"} here`, terms, rest, entry(k, p));
-    words = `row ${k}, column ${columnOf(p)} of ${theMatrix()}: ${say(entry(k, p))} = ${shortSum(found)}; ${source < 0 ? "" : "added to "}${from}`;
-  } else if (scatters()) {
-    words = `row ${k}, column ${columnOf(p)} of the gradient of the matrix: ${say(entry(k, p))}; ${source < 0 ? "" : "added to "}${from}`;
+  const where = source < 0 ? "it lies in the padding" : `pixel ${pixelWords(source)}`;
+  const from = isLinear ? `input ${source}` : `channel ${channels[channel]}, ${tapWords(t)}; ${where}`;
+  const found = scatters() && convolves ? transposedAt(k, p) : null;
+  let words = `row ${k}, ${columnWords(p)}: ${say(value)}`;
+  if (scatters()) {
+    words += `${found ? ` = ${shortSum(found)}` : ""}; ${source < 0 ? "" : "added to "}${from}`;
+  } else if (convolves) {
+    const w = weight[state.filter * K + k];
+    const goal = `the ${slope()}${outputWords(p)}`;
+    words += `, ${from}; times the weight ${say(w)} it adds ${say(w * value)} to ${goal}`;
   } else {
-    const w = convolves ? weight[state.filter * K + k] : null;
-    words = `row ${k}, column ${columnOf(p)} of ${theMatrix()}: ${say(entry(k, p))}, ${from}`;
-    if (convolves) words += `; times the weight ${say(w)} it adds ${say(w * entry(k, p))} to the ${slope()}${outputWords(p)}`;
-    else words += `; a number of the window of ${outputWords(p)}`;
+    words += `, ${from}; a number of the window of ${outputWords(p)}`;
   }
   return {
     image: at === null || channel !== state.channel ? [] : [at],
-    imageNear: Array.from({ length: T }, (_, each) => place(each, p)).filter((each) => each !== null),
-    matrix: [[k, p]], matrixNear: column, outputs: [p], taps: convolves ? [k] : [], words, found,
+    imageNear: isLinear ? [] : placesOf(p),
+    matrix: [[k, p]],
+    matrixNear: allRows().map((each) => [each, p]),
+    outputs: [p],
+    taps: convolves ? [k] : [],
+    words,
+    found,
   };
 }
 
 function forTap(k) {
-  const t = k % T, channel = firstChannel() + Math.floor(k / T);
-  const positions = Array.from({ length: P }, (_, p) => p);
-  const w = weight[state.filter * K + k];
-  const name = isLinear ? `input ${t}` : `channel ${channels[channel]}, kernel row ${Math.floor(t / KW)}, kernel column ${t % KW}`;
+  const t = k % T, channel = firstChannel() + Math.floor(k / T), w = weight[state.filter * K + k];
+  const places = countTo(P).map((p) => place(t, p)).filter((at) => at !== null);
+  const name = isLinear ? `input ${t}` : `channel ${channels[channel]}, ${tapWords(t)}`;
+  const use = `it multiplies row ${k} of the matrix, a number for each of ${P} outputs`;
   return {
-    image: channel === state.channel ? positions.map((p) => place(t, p)).filter((at) => at !== null) : [],
+    image: channel === state.channel ? places : [],
     imageNear: [],
-    matrix: positions.map((p) => [k, p]), matrixNear: [], outputs: [], taps: [k],
-    words: `weight ${say(w)} of ${name}, ${filterName} ${facts.filters[state.filter]}: it multiplies row ${k} of the matrix, a number for each of ${P} outputs`,
+    matrix: countTo(P).map((p) => [k, p]),
+    matrixNear: [],
+    outputs: [],
+    taps: [k],
+    words: `weight ${say(w)} of ${name}, ${filterWords()}: ${use}`,
     found: null,
   };
 }
@@ -597,7 +655,8 @@ function light(by) {
   }
   const ink = inks();
   let found;
-  if (!lowered) found = forPlain(what === "pixel" ? a : Math.floor(a / OW), what === "pixel" ? b : a % OW, what === "output");
+  if (!lowered && what === "pixel") found = forPlain(a, b, false);
+  else if (!lowered) found = forPlain(Math.floor(a / OW), a % OW, true);
   else if (what === "pixel") found = forPixel(a, b);
   else if (what === "output") found = forOutput(a);
   else if (what === "entry") found = forEntry(a, b);
@@ -608,9 +667,13 @@ function light(by) {
   matrix.mark(ink, rows(found.matrix), rows(found.matrixNear));
   strip.mark(ink, found.taps.filter((k) => shown.has(k)).map((k) => [k, 0]), []);
   row.mark(ink, found.outputs.map((p) => [0, p]), []);
-  map.mark(ink, isLinear ? (found.outputs.length ? [[Math.floor(state.filter / 10), state.filter % 10]] : []) : found.outputs.map((p) => [Math.floor(p / OW), p % OW]), []);
+  const inMap = isLinear
+    ? found.outputs.map(() => [Math.floor(state.filter / 10), state.filter % 10])
+    : found.outputs.map((p) => [Math.floor(p / OW), p % OW]);
+  map.mark(ink, inMap, []);
   const first = channelInGroup() * T;
-  kernel.mark(ink, found.taps.filter((k) => k >= first && k < first + T).map((k) => [Math.floor((k - first) / KW), (k - first) % KW]), []);
+  const taps = found.taps.map((k) => k - first).filter((t) => t >= 0 && t < T);
+  kernel.mark(ink, taps.map((t) => [Math.floor(t / KW), t % KW]), []);
   $("said").textContent = found.words;
   write(found.found);
   const scroll = $("scroll");
@@ -640,20 +703,24 @@ function write(found) {
   for (const term of found.shown) line(term.words, term.value);
   if (found.other !== null) line(`the ${found.count} other terms together`, found.other);
   for (const [name, value] of found.rest) line(name, value);
-  if (found.total !== null) line("sum", found.total, "last");
+  if (found.whole !== null) line("sum", found.whole, "last");
 }
 
 // ---------------------------------------------------------------- names, choices, themes
 
 function names() {
-  const filter = `${filterName} ${facts.filters[state.filter]}`, channel = `channel ${channels[state.channel]}`;
-  const what = isLinear || facts.flatInput ? "input" : `${madeNames[0]}, ${channel}`;
-  $("imageName").textContent = state.backward ? `Gradient of the ${what}` : `The ${what}`;
-  if (convolves && !isLinear) $("kernelName").textContent = turned ? `Kernel from ${filter} to ${channel}` : `Kernel of ${filter}, ${channel}`;
-  const plain = isLinear || facts.flatOutput ? "output" : turned ? `input, ${filter}` : convolves ? `output of ${filter}` : `output, channel ${facts.filters[outChannel()]}`;
-  $("mapName").textContent = state.backward ? `Gradient of the ${plain}` : `The ${plain}`;
+  const channel = `channel ${channels[state.channel]}`, way = state.backward ? "Gradient of the" : "The";
+  const read = isLinear || facts.flatInput ? "input" : `${madeNames[0]}, ${channel}`;
+  let made = "output";
+  if (turned) made = `input, ${filterWords()}`;
+  else if (convolves && !isLinear) made = `output of ${filterWords()}`;
+  else if (!isLinear && !facts.flatOutput) made = `output, channel ${filters[outChannel()]}`;
+  $("imageName").textContent = `${way} ${read}`;
+  $("mapName").textContent = `${way} ${made}`;
+  const kernelWords = turned ? `Kernel from ${filterWords()} to ${channel}` : `Kernel of ${filterWords()}, ${channel}`;
+  if (convolves && !isLinear) $("kernelName").textContent = kernelWords;
   if (lowered) {
-    const rows = oneChannel() ? `rows ${firstRow()} to ${firstRow() + T - 1} of ${K}: channel ${channels[state.channel]}` : `${K} rows`;
+    const rows = oneChannel() ? `rows ${firstRow()} to ${firstRow() + T - 1} of ${K}: ${channel}` : `${K} rows`;
     const part = facts.groups > 1 && convolves ? `, group ${group() + facts.firstGroup}` : "";
     const name = isLinear ? "input as a column" : "lowered matrix";
     $("matrixName").textContent =
