@@ -16,7 +16,7 @@ _num_threads: int | None = None
 _own_cores: int | None = None
 #: why workers must not be forked from this process; empty if they may be
 _no_forks = ""
-_workers = os.environ.get("IM2COLNET_WORKERS", "auto")
+_workers = os.environ.get("IM2COLNET_WORKERS") or "auto"
 
 
 def set_num_threads(n: int) -> None:

@@ -72,7 +72,7 @@ class CupyBackend(
     precisions = ("float32", "tf32", *HALF)
 
     def __init__(self, device: str | None = None) -> None:
-        precision = os.environ.get("IM2COLNET_PRECISION", "float32")
+        precision = os.environ.get("IM2COLNET_PRECISION") or "float32"
         if precision not in self.precisions:
             raise BackendError(f"IM2COLNET_PRECISION must be one of {', '.join(self.precisions)}, it is {precision!r}")
         self._device, self._copies = _device(device), local()

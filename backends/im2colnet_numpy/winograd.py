@@ -58,7 +58,7 @@ FEWEST_TAPS, MOST_TAPS = 3, 7  # of a kernel along an axis
 
 def enabled() -> bool:
     """Whether it may be used: not with ``IM2COLNET_WINOGRAD=0``."""
-    value = os.environ.get("IM2COLNET_WINOGRAD", "1")
+    value = os.environ.get("IM2COLNET_WINOGRAD") or "1"
     if value not in ("0", "1"):
         raise BackendError(f"IM2COLNET_WINOGRAD must be 0 or 1, it is {value!r}")
     return value == "1"

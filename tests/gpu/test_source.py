@@ -255,6 +255,8 @@ def test_a_precision_that_there_is_not(monkeypatch):
     monkeypatch.setenv("IM2COLNET_PRECISION", "int4")
     with pytest.raises(ic.BackendError, match="IM2COLNET_PRECISION must be one of float32, tf32, float16, bfloat16"):
         backend()
+    monkeypatch.setenv("IM2COLNET_PRECISION", "")
+    assert backend().precision == "float32"
 
 
 def test_bfloat16_needs_a_gpu_that_has_it_and_its_package(monkeypatch):

@@ -1,7 +1,10 @@
 """The page of environment variables has every one that the source reads, and no other."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,18 @@ def test_faults_are_found(tmp_path):
     source = 'import os\nos.environ.get("ALPHA")\nos.environ["BETA"]\n"GAMMA" in os.environ\nDELTA = "DELTA_EPSILON"\n'
     (tmp_path / "module.py").write_text(source)
     assert read_by(tmp_path / "module.py") == {"ALPHA", "BETA", "GAMMA", "DELTA_EPSILON"}
+
+
+def test_a_variable_that_is_empty_is_not_set(tmp_path):
+    """As the page says; tests/gpu has IM2COLNET_PRECISION."""
+    own = [name for name in shown(PAGE.partition("## Of other programs")[0]) if name.startswith("IM2COLNET_")]
+    program = (
+        "import numpy as np, im2colnet as ic\n"
+        "net = ic.Sequential([ic.Conv2d(16, 16, 3, padding=1)]).init(seed=0)\n"
+        "print(net.predict(np.ones((64, 16, 32, 32))).shape[1], ic.get_workers(), ic.get_backend().name)"
+    )
+    environment = os.environ | dict.fromkeys(own, "") | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}"}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout.split() == ["16", "auto", "numpy"], run.stderr
