@@ -84,7 +84,6 @@ const oneChannel = () => convolves && K > MOST_ROWS && perGroup > 1;
 const channelInGroup = () => (convolves ? state.channel - firstChannel() : 0);
 const firstRow = () => (oneChannel() ? channelInGroup() * T : 0);
 const shownRows = () => (oneChannel() ? T : K);
-const outputAt = (f, p) => output[f * P + p];
 
 // where the window at position p has its tap t, in pixels of the image that is shown; outside it there is padding
 function place(t, p) {
@@ -399,7 +398,7 @@ const map = new Grid(
   () => $("mapName").textContent,
 );
 map.shift = () => (isLinear ? [0, 0] : [outTop, outLeft]);
-const outChannel = () => Math.min(state.channel, filters.length - 1);
+const outChannel = () => (facts.toOutput ? facts.toOutput[state.channel] : Math.min(state.channel, filters.length - 1));
 
 // ---------------------------------------------------------------- what belongs to what is chosen
 
@@ -625,23 +624,25 @@ function forTap(k) {
 
 function forPlain(r, c, isOutput) {
   // a layer without a window: where the shapes are the same, a number of the output belongs to one of the input
-  const same = H === OH && W === OW && channels.length === filters.length;
-  const values = isOutput ? told() : scatters() ? dinput : input;
-  const wide = isOutput ? OW : W, deep = isOutput ? P : H * W;
-  const channel = isOutput ? outChannel() : state.channel;
-  const what = slope();
-  const name = (left) => {
-    if (left === "output" ? facts.flatOutput : facts.flatInput) return `${left} ${r * wide + c}`;
-    return `${left} (${r}, ${c}) of channel ${left === "output" ? filters[outChannel()] : channels[state.channel]}`;
+  const same = H === OH && W === OW && (facts.toOutput || channels.length === filters.length);
+  const wide = isOutput ? OW : W;
+  const told = (left) => {
+    const made = left === "output", channel = made ? outChannel() : state.channel;
+    const values = made ? (scatters() ? doutput : output) : scatters() ? dinput : input;
+    const value = say(values[channel * (made ? P : H * W) + r * wide + c]);
+    if (made ? facts.flatOutput : facts.flatInput) return `${slope()}${left} ${r * wide + c}: ${value}`;
+    return `${slope()}${left} (${r}, ${c}) of channel ${made ? filters[channel] : channels[channel]}: ${value}`;
   };
-  let words = `${what}${name(isOutput ? "output" : "input")}: ${say(values[channel * deep + r * wide + c])}`;
-  if (same) {
-    const other = isOutput ? (scatters() ? dinput : input) : told();
-    words += `; ${what}${name(isOutput ? "input" : "output")}: ${say(other[channel * deep + r * wide + c])}`;
-  }
+  const sides = isOutput ? ["output", "input"] : ["input", "output"];
   return {
-    image: !isOutput || same ? [[r, c]] : [], imageNear: [], matrix: [], matrixNear: [],
-    outputs: isOutput || same ? [r * OW + c] : [], taps: [], words, found: null,
+    image: !isOutput || same ? [[r, c]] : [],
+    imageNear: [],
+    matrix: [],
+    matrixNear: [],
+    outputs: isOutput || same ? [r * OW + c] : [],
+    taps: [],
+    words: sides.slice(0, same ? 2 : 1).map(told).join("; "),
+    found: null,
   };
 }
 

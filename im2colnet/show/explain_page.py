@@ -184,6 +184,7 @@ def _common(
         "channelsPerGroup": len(image),
         "filtersPerGroup": len(output),
         "geometry": None,
+        "toOutput": None,
         "flatInput": 0,
         "flatOutput": 0,
         "cropped": False,
@@ -208,8 +209,11 @@ def _start(shape: Sequence[int], position: Sequence[int] | None) -> tuple[int, i
 
 def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
     """Return the facts of a layer that has no lowered matrix."""
-    image, dimage = _image(e.inputs[0]), _image(e.dinputs[0])
     output, doutput = _image(e.output), _image(e.doutput)
+    several = _several(e, output)
+    if several is not None:
+        return several
+    image, dimage = _image(e.inputs[0]), _image(e.dinputs[0])
     notes = []
     if len(e.inputs) > 1:
         notes.append(f"The layer has {len(e.inputs)} inputs; the page shows the first.")
@@ -243,6 +247,24 @@ def _plain(e: Explained, position: Sequence[int] | None, channel: int) -> dict[s
     r, c = _start((up, across), position)
     start = {"position": r * across + c, "filter": channel - filters.start}
     return facts | flat | {"kind": "plain", "notes": notes, "start": start}
+
+
+def _several(e: Explained, output: Any) -> dict[str, Any] | None:
+    """Return the facts of a small layer whose inputs have the output's size, as a sum or a concatenation has."""
+    images = [_image(x) for x in e.inputs]
+    sizes = {image.shape[1:] for image in images} | {output.shape[1:]}
+    depths = [len(image) for image in images]
+    alike = sum(depths) == len(output) or set(depths) == {len(output)}
+    if len(images) == 1 or len(sizes) > 1 or np.ndim(e.output) == 1 or not alike:
+        return None
+    image, dimage = np.concatenate(images), np.concatenate([_image(dx) for dx in e.dinputs])
+    if image.size > MOST_PIXELS:
+        return None
+    facts = _common(e, image, dimage, output, _image(e.doutput))
+    facts["channels"] = [f"{c} of input {i}" for i, depth in enumerate(depths) for c in range(depth)]
+    facts["toOutput"] = [c % len(output) for c in range(len(image))]
+    r, c = _start(output.shape[1:], None)
+    return facts | {"kind": "plain", "start": {"position": r * output.shape[2] + c, "filter": 0}}
 
 
 def _linear(e: Explained, channel: int) -> dict[str, Any]:

@@ -314,6 +314,25 @@ def test_layers_without_a_lowered_matrix_show_input_and_output(browser, tmp_path
         )
 
 
+@pytest.mark.parametrize("layer", [ic.Add(), ic.Concat(), ic.Mul()], ids=repr)
+def test_several_inputs_of_one_size(browser, tmp_path, layer):
+    layers = {"one": ic.Conv2d(1, 2, 3, padding=1), "two": (ic.Conv2d(1, 2, 3, padding=1), "input")}
+    layers |= {"join": (layer, "one", "two"), "end": ic.AdaptiveAvgPool2d(1), "flat": ic.Flatten()}
+    net = ic.Net(layers).init(0, "float64")
+    e = ic.explain(net, "join", np.random.default_rng(0).standard_normal((1, 4, 5)))
+    with Page(browser, tmp_path, e) as page:
+        page.choose("channel", 3)
+        page.hover("image", 2, 4)
+        assert page.number(r"input \(2, 4\) of channel 1 of input 1") == pytest.approx(e.inputs[1][1, 2, 4], rel=1e-3)
+        out = 3 if isinstance(layer, ic.Concat) else 1
+        assert page.number(rf"output \(2, 4\) of channel {out}") == pytest.approx(e.output[out, 2, 4], rel=1e-3)
+        assert page.lit("map") == [(2, 4)]
+        page.backward()
+        assert page.number(r"gradient of input \(2, 4\) of channel 1 of input 1") == pytest.approx(
+            e.dinputs[1][1, 2, 4], rel=1e-3, abs=1e-6
+        )
+
+
 def test_features_lie_in_rows(browser, tmp_path):
     net = ic.Sequential([ic.Flatten(), ic.Linear(12, 40), ic.Tanh(), ic.Linear(40, 3)]).init(0, "float64")
     e = ic.explain(net, 2, np.random.default_rng(0).standard_normal((1, 3, 4)))
