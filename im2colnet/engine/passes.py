@@ -37,6 +37,9 @@ class Passes:
     parameters : Parameters
     images : (N, ...) array of the host or of the backend
         uint8 is scaled to [0, 1], then all are normalised, if the network does that.
+    learning : str, optional
+        The name of the node whose parameters' gradients are wanted. Those of others are not computed, where the layers
+        can do without.
 
     Attributes
     ----------
@@ -46,9 +49,9 @@ class Passes:
         For each value the gradient, after :meth:`backward`; None where nothing depends on it.
     """
 
-    def __init__(self, graph: Graph, parameters: Parameters, images: Any) -> None:
+    def __init__(self, graph: Graph, parameters: Parameters, images: Any, learning: str | None = None) -> None:
         self.graph, self.backend, self._dtype = graph, parameters.backend, parameters.dtype
-        self._parameters = parameters
+        self._parameters, self._learning = parameters, learning
         self.gradients: list[Any] = []
         self._steps: list[tuple[Node, Context, Needs]] = []
         with working(), self.backend.context(), self.backend.errstate():
@@ -75,13 +78,26 @@ class Passes:
     def _empty(self, shape: Sequence[int]) -> Array:
         return self.backend.empty(tuple(shape), self._dtype)
 
+    def _settled(self, node: Node) -> Layer:
+        """Return a layer whose passes are those of evaluation: running statistics normalise, as if they were frozen.
+
+        It does not compute gradients of parameters that nobody wants.
+        """
+        layer = node.layer
+        if not (layer.skips_frozen and layer.keeps_backward("skips_frozen")):
+            return layer
+        layer = copy(layer)
+        unwanted = () if node.name == self._learning else layer.parameters()
+        layer.skipped = frozenset((*layer.state(), *unwanted))
+        return layer
+
     def _scratch(self, kernels: Scratch) -> dict[str, list[Array]]:
         return {kernel: [self.backend.empty(*spec) for spec in specs] for kernel, specs in kernels.items()}
 
     # ------------------------------------------------------------------ forward
 
     def _forward(self, node: Node) -> Array:
-        layer, xs = settled(node.layer), tuple(self.values[v] for v in node.inputs)
+        layer, xs = self._settled(node), tuple(self.values[v] for v in node.inputs)
         y: Any = layer.output_shape(*(x.shape for x in xs))
         x: Any = xs[0].shape if len(xs) == 1 else tuple(x.shape for x in xs)
         needs = layer.needs(x, y, self._dtype, self.backend, False)
@@ -121,7 +137,7 @@ class Passes:
 
     # ------------------------------------------------------------------ backward
 
-    def backward(self, gradients: Mapping[int, Array], flat: Array | None = None) -> None:
+    def backward(self, gradients: Mapping[int, Array], flat: Array | None = None) -> list[Array]:
         """Find the gradient of every value from those of some, by the number of the value in the graph.
 
         Parameters
@@ -129,7 +145,14 @@ class Passes:
         gradients : dict of int to Array
             As the library stores the values.
         flat : Array, optional
-            Where the gradients of all parameters are written; zeros for those that nothing depends on.
+            A vector as long as the parameters, where the gradients of those that learn are written; zeros if nothing
+            depends on them.
+
+        Returns
+        -------
+        list of Array
+            Of the node that learns, the gradient of each of its inputs by way of this node alone; the pass ends there.
+            Without such a node nothing.
         """
         with working(), self.backend.context(), self.backend.errstate():
             self.gradients = [None] * len(self.values)
@@ -138,19 +161,24 @@ class Passes:
             flat = self.backend.empty(self._parameters.flat.shape, self._dtype) if flat is None else flat
             flat[...] = 0
             for node, ctx, needs in reversed(self._steps):
+                found = []
                 if self.gradients[node.output] is not None:
                     with locate(node):
-                        self._backward(node, ctx, needs, flat)
+                        found = self._backward(node, ctx, needs, flat)
+                if node.name == self._learning:
+                    return found or [self.backend.xp.zeros_like(x) for x in ctx.xs]
+        return []
 
-    def _backward(self, node: Node, ctx: Context, needs: Needs, flat: Array) -> None:
+    def _backward(self, node: Node, ctx: Context, needs: Needs, flat: Array) -> list[Array]:
         dy = self.gradients[node.output]
         if needs.view or needs.gradient_passes:
             found = [dy.reshape(x.shape) for x in ctx.xs]
         else:
-            found = self._made(settled(node.layer), ctx, needs, dy, self._parameters.views(node, flat))
+            found = self._made(self._settled(node), ctx, needs, dy, self._parameters.views(node, flat))
         for value, gradient in zip(node.inputs, found, strict=True):
             before = self.gradients[value]
             self.gradients[value] = gradient if before is None else before + gradient
+        return found
 
     def _made(self, layer: Layer, ctx: Context, needs: Needs, dy: Array, grads: Gradients) -> list[Array]:
         """Return the gradient of each input of a layer, and write those of its parameters."""
@@ -182,11 +210,3 @@ class Passes:
         if normalization is not None:
             found = found / self._of_channels(normalization.std, found)
         return found
-
-
-def settled(layer: Layer) -> Layer:
-    """Return a layer whose two passes are those of evaluation: running statistics normalise, as if they were frozen."""
-    if layer.state() and layer.skips_frozen and layer.keeps_backward("skips_frozen"):
-        layer = copy(layer)
-        layer.skipped = frozenset(layer.state())
-    return layer

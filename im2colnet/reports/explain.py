@@ -108,7 +108,7 @@ class Explanation:
     doutput : array
         How the score changes with each number of the output.
     dinputs : list of arrays
-        How it changes with each number of the inputs.
+        How it changes with each number of the inputs, by way of this layer.
     parameters : dict of str to array
         The layer's parameters by PyTorch's names.
     gradients : dict of str to array
@@ -627,12 +627,12 @@ def explain(
     parameters = Parameters(graph, held.backend if backend is None else get_backend(backend), "float64", seed=None)
     parameters.normalization = held.normalization
     parameters.load_state_dict(held.state_dict())
-    passes = Passes(graph, parameters, images)
+    passes = Passes(graph, parameters, images, learning=name)
     value, score = _score(net, graph, passes, output)
     flat = parameters.backend.empty(parameters.flat.shape, "float64")
-    passes.backward(_one_hot(passes, value, score.place), flat)
+    dinputs = passes.backward(_one_hot(passes, value, score.place), flat)
     (node,) = (node for node in graph.nodes if node.name == name)
-    return _explanation(node, passes, score, parameters, flat)
+    return _explanation(node, passes, score, dinputs, parameters.views(node, flat))
 
 
 def _name_of(net: Network, layer: Any) -> str:
@@ -750,11 +750,10 @@ def _host(passes: Passes, array: Any) -> Any:
     return np.array(passes.backend.to_numpy(array.copy())).transpose(user_axes(array.ndim))[0].copy()
 
 
-def _explanation(node: Node, passes: Passes, score: Score, parameters: Parameters, flat: Array) -> Explanation:
-    values, slopes = passes.values, passes.gradients
-
-    def gradient(value: int) -> Any:
-        return _host(passes, values[value] * 0.0 if slopes[value] is None else slopes[value])
+def _explanation(
+    node: Node, passes: Passes, score: Score, dinputs: Sequence[Array], gradients: dict[str, Array]
+) -> Explanation:
+    values, doutput = passes.values, passes.gradients[node.output]
 
     def numbers(arrays: dict[str, Array]) -> dict[str, Any]:
         return {key: np.array(passes.backend.to_numpy(array), order="C") for key, array in arrays.items()}
@@ -769,10 +768,10 @@ def _explanation(node: Node, passes: Passes, score: Score, parameters: Parameter
         [_host(passes, x) for x in inputs],
         _host(passes, values[node.output]),
         score,
-        gradient(node.output),
-        [gradient(v) for v in node.inputs],
+        _host(passes, values[node.output] * 0.0 if doutput is None else doutput),
+        [_host(passes, dx) for dx in dinputs],
         numbers(node.params),
-        numbers(parameters.views(node, flat)),
+        numbers(gradients),
         numbers(node.buffers),
         layer.flops(inputs[0].shape if len(inputs) == 1 else tuple(x.shape for x in inputs), values[node.output].shape),
         made_by=layer,

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 MARK = "#d9731a"
 INK = "#222222"
-WIDTH = 9.0  #: of a picture, in inches
-MOST_ACROSS = 14  #: cells beside each other that have their numbers
+WIDTH = 8.4  #: of a picture, in inches
+MOST_ACROSS = 16  #: cells beside each other that have their numbers
+LETTERS = 4.6, 8.5  #: the smallest and the largest size of the letters of such numbers, in points
 MOST_NUMBERS = 260  #: cells of a picture that have their numbers
 MOST_PIXELS = 40  #: rows and columns of an image beside its lowered matrix
 MOST_COLUMNS = 100  #: columns of the lowered matrix
@@ -51,7 +52,7 @@ class Crop(NamedTuple):
         ):
             if length < whole:
                 found.append(f"{what} {start}-{start + length - 1} of {whole}")
-        return ", ".join(found)
+        return ",\n".join(found)
 
 
 def draw(e: Any, part: str | None, position: tuple[int, int], channel: int) -> Figure:
@@ -136,13 +137,12 @@ def number_text(values: Any) -> Callable[[float], str]:
     return write
 
 
-def cells(
-    axes: Axes, crop: Crop, gradient: bool = False, numbers: bool | None = None, like: Any = None, title: str = ""
-) -> None:
+def cells(axes: Axes, crop: Crop, gradient: bool = False, like: Any = None, title: str = "", room: float = 2.0) -> None:
     """Draw an array as coloured cells, with its numbers if there are few.
 
     Numbers are from white to blue; a gradient, or what else has both signs, is blue where negative and red where
-    positive, and white at 0. ``like`` is an array whose range of colours it shares.
+    positive, and white at 0. ``like`` is an array whose range of colours it shares;
+    ``room`` is how wide the cells are drawn, in inches.
     """
     values = np.where(np.isfinite(crop.cells), crop.cells, np.nan)
     of = np.asarray(values if like is None else like)
@@ -171,12 +171,14 @@ def cells(
     axes.tick_params(length=0, labelsize=7, colors="#666666")
     for spine in axes.spines.values():
         spine.set_color("#bbbbbb")
-    if numbers is None:
-        numbers = across <= MOST_ACROSS and values.size <= MOST_NUMBERS
-    if numbers:
-        write = number_text(crop.cells)
+    write = number_text(crop.cells)
+    texts = [[write(value) for value in row] for row in crop.cells] if values.size <= MOST_NUMBERS else [[""]]
+    longest = max(len(text) for row in texts for text in row)
+    letters = 72 * room / across / (0.68 * max(longest, 2))  # a letter is about 0.6 of its height wide
+    if longest and across <= MOST_ACROSS and letters >= LETTERS[0]:
         for i, j in np.ndindex(rows, across):
-            axes.text(crop.left + j, crop.top + i, write(crop.cells[i, j]), ha="center", va="center", fontsize=6.5)
+            size = min(letters, LETTERS[1])
+            axes.text(crop.left + j, crop.top + i, texts[i][j], ha="center", va="center", fontsize=size)
         axes.set_xticks(np.arange(crop.left - 0.5, crop.left + across), minor=True)
         axes.set_yticks(np.arange(crop.top - 0.5, crop.top + rows), minor=True)
         axes.grid(which="minor", color="white", linewidth=0.8)
@@ -272,8 +274,8 @@ def reads(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
     def paint(place: SubFigure) -> None:
         left, right = place.subplots(1, 2)
-        cells(left, whole(image[number]), title=name)
-        cells(right, whole(e.reads), title=count, numbers=None)
+        cells(left, whole(image[number]), title=name, room=3.2)
+        cells(right, whole(e.reads), title=count, room=3.2)
 
     shape = "×".join(map(str, image.shape))
     facts = e.window
@@ -304,9 +306,9 @@ def columns(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
     def paint(place: SubFigure) -> None:
         left, right = place.subplots(1, 2, width_ratios=[1, 2])
-        cells(left, crop, title=f"{name}:\nthe window of position {position}")
+        cells(left, crop, title=f"{name}:\nthe window of position {position}", room=2.0)
         mark_taps(left, e, at, crop, image)
-        cells(right, matrix, title=f"the lowered matrix, {K}×{matrix.whole[1]}: column {at} is the window")
+        cells(right, matrix, title=f"the lowered matrix, {K}×{matrix.whole[1]}: column {at} is the window", room=4.8)
         right.set_aspect("auto")
         right.set_xlabel("p: position of the window", fontsize=7.5, color=INK)
         right.set_ylabel("k = (i, j)" if e.kind == "pooling" else "k = (channel, i, j)", fontsize=7.5, color=INK)
@@ -340,10 +342,10 @@ def product(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
     def paint(place: SubFigure) -> None:
         axes = place.subplots(1, 4, width_ratios=[1, 1, 1, 1.6])
-        cells(axes[0], whole(column[strongest]), title=f"window at {position}{of}")
-        cells(axes[1], whole(weight[strongest]), title=f"filter {channel}{of}", like=weight)
-        cells(axes[2], whole(products[strongest]), title="their products", like=products)
-        cells(axes[3], output, title=f"output, channel {channel} of {len(e.output)}")
+        cells(axes[0], whole(column[strongest]), title=f"window at {position}{of}", room=1.3)
+        cells(axes[1], whole(weight[strongest]), title=f"filter {channel}{of}", like=weight, room=1.3)
+        cells(axes[2], whole(products[strongest]), title="their products", like=products, room=1.3)
+        cells(axes[3], output, title=f"output, channel {channel} of {len(e.output)}", room=1.7)
         frame(axes[3], position[0], position[1], 1, 1)
         for one, sign in zip(axes, ("×", "=", "→"), strict=False):
             one.text(1.06, 0.5, sign, transform=one.transAxes, fontsize=13, ha="left", va="center", color=INK)
@@ -411,12 +413,12 @@ def way_back(e: Any, position: tuple[int, int], channel: int) -> Panel:
     def paint(place: SubFigure) -> None:
         axes = place.subplots(1, 3, width_ratios=[1, 1.6, 1])
         first, last = (axes[2], axes[0]) if transposed else (axes[0], axes[2])
-        cells(first, there, gradient=True, title=f"gradient of the {what}, channel {number} of {count}")
+        cells(first, there, gradient=True, title=f"gradient of the {what},\nchannel {number} of {count}")
         frame(first, position[0], position[1], 1, 1)
-        cells(axes[1], matrix, gradient=True, title=f"of the lowered matrix, {K}×{matrix.whole[1]}")
+        cells(axes[1], matrix, gradient=True, title=f"of the lowered matrix, {K}×{matrix.whole[1]}", room=3.2)
         axes[1].set_aspect("auto")
         frame(axes[1], 0, at, len(matrix.cells), 1)
-        cells(last, crop, gradient=True, title=name)
+        cells(last, crop, gradient=True, title=name.replace(", ", ",\n"))
         mark_taps(last, e, at, crop, image)
 
     how = {
@@ -446,7 +448,7 @@ def row_layout(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
     def paint(place: SubFigure) -> None:
         above, below = place.subplots(2, 1, height_ratios=[1.25, 1])
-        cells(above, crop, title=f"L[h, j, c, ow] = x[{down}, c, {across}]")
+        cells(above, crop, title=f"L[h, j, c, ow] = x[{down}, c, {across}]", room=7.5)
         above.set_aspect("auto")
         above.set_ylabel("h", fontsize=7.5, color=INK)
         above.set_xlabel(f"(j, c, ow): {KW}·{C}·{OW} numbers, one row of memory", fontsize=7.5, color=INK)
@@ -456,7 +458,7 @@ def row_layout(e: Any, position: tuple[int, int], channel: int) -> Panel:
         for tap in taps:
             frame(above, tap, 0, 1, part.shape[1], linewidth=1.5)
         text = f"the marked stretch, read as a matrix ({len(window)}, {OW})"
-        cells(below, shown, title=f"{text}: w times it is row {r} of the output")
+        cells(below, shown, title=f"{text}: w times it is row {r} of the output", room=7.5)
         below.set_aspect("auto")
         below.set_ylabel("(i, j, c)", fontsize=7.5, color=INK)
         below.set_xlabel("ow", fontsize=7.5, color=INK)

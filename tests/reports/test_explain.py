@@ -207,6 +207,15 @@ def test_what_a_layer_gives_is_what_the_next_one_gets():
     assert_allclose(all_of_them[0].dinputs[0], net.input_gradient(IMAGE[None], np.eye(3)[2:])[0], rtol=1e-9)
 
 
+def test_an_input_that_other_layers_read_has_the_gradient_by_way_of_this_layer():
+    layers = {"stem": ic.Conv2d(2, 4, 3, padding=1), "conv": (ic.Conv2d(4, 4, 3, padding=1), "stem")}
+    net = ic.Net({**layers, "sum": (ic.Add(), "conv", "stem"), "flat": (ic.Flatten(), "sum")}).init(0, "float64")
+    conv, stem, added = (ic.explain(net, name, IMAGE, output=30) for name in ("conv", "stem", "sum"))
+    assert_allclose(conv.fold(conv.dcolumns), conv.dinputs[0], rtol=1e-10, atol=1e-14)
+    assert_allclose(stem.doutput, conv.dinputs[0] + added.dinputs[1], rtol=1e-10, atol=1e-14)
+    assert_allclose(stem.dinputs[0], net.input_gradient(IMAGE[None], np.eye(96)[30:31])[0], rtol=1e-9, atol=1e-14)
+
+
 def test_a_batch_norm_is_explained_by_itself_though_inference_folds_it_into_the_convolution():
     net = small()
     conv, norm = ic.explain(net, "0", IMAGE), ic.explain(net, "1", IMAGE)
