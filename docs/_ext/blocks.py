@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,}|:{3,}) *(?P<info>[^`]*)$")
-MARK = re.compile(r"<!-- not run: (?P<reason>.*?) -->\s*\Z", re.DOTALL)
+MARK = re.compile(r"<!-- not run: (?P<reason>(?:(?!-->).)*?) -->\s*\Z", re.DOTALL)
 LINE_MARK = re.compile(r"\s#(?:[^#]*[;,])?\s*not run: (?P<reason>.*)$")
 #: the languages by which pages name commands
 COMMANDS = {"console", "sh", "bash", "shell"}

@@ -63,6 +63,11 @@ def test_a_page_with_a_command_that_fails_is_found(tmp_path, prepared, capsys, m
     assert [terminal.run(command.text)[0] for command in found[1:5]] == [1, 1, 0, 0]
 
 
+def test_a_mark_is_of_the_next_block_alone():
+    text = "<!-- not run: a GPU -->\n```sh\na\n```\nWords.\n\n<!-- a comment -->\n```sh\nb\n```\n\n" * 2
+    assert [block.reason for block in pages.blocks.blocks(text)] == ["a GPU", None] * 2
+
+
 def test_marks_within_boxes_are_seen_and_examples_of_marks_are_not():
     text = (
         ":::{note}\n<!-- not run: a GPU -->\n```python\nimport cupy\n```\n:::\n\n````text\n<!-- not run: no mark -->\n"
