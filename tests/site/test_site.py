@@ -4,6 +4,7 @@ import re
 from urllib.parse import unquote
 
 import pytest
+from pages import blocks
 
 PAGES = ["index.html", "start/pictures.html", "guides/own-images.html", "reference/convolution.html", "tour.html"]
 #: blocks of code that are wider than their place, and what they begin with
@@ -155,6 +156,18 @@ def test_every_picture_has_a_text(site, pages):
         if not re.search(r'\balt="[^"]+"', tag)
     ]
     assert mute == []
+
+
+def test_what_is_not_run_is_listed(site):
+    listed = (site / "not-run.html").read_text(encoding="utf-8")
+    marked = sum(len(blocks.not_run(page)) for page in blocks.pages())
+    assert marked > 10
+    assert len(re.findall(r"<tr\b", listed)) == marked + 1
+
+
+def test_the_dashboard_is_a_click_away(site):
+    assert 'href="dashboard/index.html"' in (site / "benchmarks.html").read_text(encoding="utf-8")
+    assert (site / "dashboard" / "index.html").exists()
 
 
 def test_no_place_of_this_machine_is_on_a_page(site, pages):
