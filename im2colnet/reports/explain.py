@@ -442,7 +442,7 @@ class Explanation:
             "kind": self.kind,
             "title": self.title,
             "formula": self.formula,
-            "score": self.score._asdict(),
+            "score": self.score._asdict() | {"value": _plain(self.score.value)},
             "flops": self.flops,
             "window": window,
             "inputs": [_plain(x) for x in self.inputs],

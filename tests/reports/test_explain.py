@@ -394,6 +394,15 @@ def test_the_network_is_as_it_was():
     assert np.array_equal(net.predict(IMAGE[None]), output)
 
 
+def test_numbers_that_are_not_finite_are_shown_as_such(tmp_path):
+    net = small()
+    net.load_state_dict(net.state_dict() | {"0.weight": np.full((4, 2, 3, 3), np.nan)})
+    e = ic.explain(net, 0, IMAGE)
+    assert "nan" in str(e)
+    e.save(tmp_path / "e.json")
+    assert json.loads((tmp_path / "e.json").read_text())["score"]["value"] is None
+
+
 def test_saving_by_the_end_of_the_name(tmp_path):
     e = ic.explain(small(), 3, IMAGE)
     e.save(tmp_path / "e.json")

@@ -20,8 +20,8 @@ from im2colnet.cli.arguments import (
     number,
     text,
 )
-from im2colnet.cli.data import load_data, load_for
-from im2colnet.cli.networks import find_subject
+from im2colnet.cli.data import check_folder, load_data, load_for
+from im2colnet.cli.networks import default_model, find_subject, make_model
 from im2colnet.cli.report import Report
 from im2colnet.cli.run_folder import RunRecord, checkpoint_of
 from im2colnet.datasets.dataset import Dataset
@@ -202,15 +202,19 @@ def _new(args: argparse.Namespace, file: str | None) -> tuple[str, Network, Show
         args.model = "notebook"
     if file is None and not args.input_shape:
         args.data = args.data or "digits"
+    if args.data:
+        check_folder(args)
+        train, test = load_data(args)
+        name = args.model or default_model(train)
+        net = make_model(args, name, train).init(seed=0)
+        shown = _of_data(args, test) if file is None else _of_file(args, file, net)
+        return f"{name} with new parameters", net, shown
+    if file is None:
+        raise UsageError("which image? Give the file of one, or --data")
     args.batch_size = None
     subject = find_subject(args)
     net = subject.net.init(seed=0)
-    name = f"{subject.name} with new parameters"
-    if file is not None:
-        return name, net, _of_file(args, file, net)
-    if not args.data:
-        raise UsageError("which image? Give the file of one, or --data")
-    return name, net, _of_data(args, load_data(args)[1])
+    return f"{subject.name} with new parameters", net, _of_file(args, file, net)
 
 
 def _of_file(args: argparse.Namespace, file: str, net: Network) -> Shown:
