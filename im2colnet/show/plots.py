@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from im2colnet.errors import ShapeError
+from im2colnet.errors import ShapeError, install
 from im2colnet.files import replace_file
 from im2colnet.show.display import VALIDATION, form, quantities
 from im2colnet.text import printable, shortened
@@ -266,9 +266,11 @@ def _ending(text: str, most: int) -> str:
 
 
 def _figure(height: float, width: float = 9) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"to draw a picture, install Matplotlib: {install('viz')}") from error
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)  # pyplot would keep the figure and choose a window system
     return figure

@@ -416,7 +416,7 @@ def _(settings):
 
 @case("unknown here: define or import that class first")
 def _(settings):
-    made = type("Mine", (Counting,), {"__module__": "elsewhere"})
+    made = type("Blur", (Counting,), {"__module__": "elsewhere"})
     trainer = ic.Trainer(small(made()))
     with warnings.catch_warnings(action="ignore"):
         trainer.step(*drawn())
