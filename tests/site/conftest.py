@@ -11,14 +11,17 @@ from browser import ROOT, Browser, need
 
 BUILT = "IM2COLNET_SITE"  # a folder with the site, where it has been built before
 
+NEEDED = ("sphinx", "myst_nb", "pydata_sphinx_theme", "sphinx_copybutton", "sphinx_design")  # for a build
+
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site: that of IM2COLNET_SITE, or one that is built now, which takes minutes."""
     if BUILT in os.environ:
         return Path(os.environ[BUILT]).resolve()
-    if not importlib.util.find_spec("sphinx"):
-        pytest.skip(f"no site is named in {BUILT}, and sphinx is missing: python -m pip install -e '.[docs]'")
+    missing = [name for name in NEEDED if not importlib.util.find_spec(name)]
+    if missing:
+        pytest.skip(f"no site is named in {BUILT}, and {missing[0]} is missing: python -m pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site") / "html"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "backends")))}
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", str(folder)]
