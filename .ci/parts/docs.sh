@@ -30,4 +30,4 @@ echo "$((SECONDS - began)) s"
 
 section "It is looked at in a browser, and its checks find what is planted"
 "$docs/bin/python" -m pip install --quiet -e '.[docs,test]' 'selenium>=4.20'
-IM2COLNET_SITE=docs/_build IM2COLNET_REQUIRE_BROWSER=1 "$docs/bin/python" -m pytest -rs tests/site
+IM2COLNET_SITE=docs/_build IM2COLNET_REQUIRE_BROWSER=1 "$docs/bin/python" -m pytest -rs tests/site tests/structure/test_command_line_page.py tests/structure/test_tour.py
