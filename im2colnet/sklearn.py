@@ -98,6 +98,9 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
     def _loss(self, targets: np.ndarray, weights: Weights) -> tuple[Loss, np.ndarray]:
         """Return the loss for these targets, and the targets with their weights, if they have any."""
 
+    def _weigh_classes(self, targets: np.ndarray) -> None:
+        """Keep the weights of the classes, when a training begins."""
+
     def _class_names(self) -> tuple[str, ...]:
         return ()
 
@@ -129,6 +132,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         batch_size, epochs = self._batch_size(), self.epochs
         if epochs == "auto":
             epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, ceil(STEPS / ceil(len(images) / batch_size))))
+        self._weigh_classes(targets)
         loss, targets = self._loss(targets, weights)
         trainer = self._trainer(net, loss, Adam(Cosine(LEARNING_RATE)))
         net.inputs = None  # another fit may have other images
@@ -150,12 +154,15 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         """Train for one epoch on a part of the data."""
         again = hasattr(self, "net_")
         images, targets, weights, net = self._prepare(X, y, again, sample_weight, classes)
-        loss, targets = self._loss(targets, weights)
         if not again:
             self._partial, self.history_, self.n_iter_ = None, History(), 0
         if self._partial is None:
+            self._weigh_classes(targets)
+        loss, targets = self._loss(targets, weights)
+        if self._partial is None:
             self._partial = self._trainer(net, loss, Adam(LEARNING_RATE))
-        self._partial.loss = loss
+        else:
+            self._partial.loss = loss  # the parts before may have had no weights
         data = self._dataset(images, targets)
         loader = Loader(data, self._batch_size(), self._partial.seed, transform=self.augment)
         with _cores():
@@ -319,7 +326,8 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     verbose : bool or int
         Whether to show the progress of ``fit``.
     class_weight : dict, "balanced" or None
-        The weight of each class in the loss, as for scikit-learn's classifiers.
+        The weight of each class in the loss, as for scikit-learn's classifiers. ``partial_fit`` balances the classes by
+        the part that it begins with.
 
     Attributes
     ----------
@@ -372,15 +380,17 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         targets: np.ndarray = np.searchsorted(self.classes_, y)
         return targets
 
-    def _loss(self, targets: np.ndarray, weights: Weights) -> tuple[Loss, np.ndarray]:
-        of_classes = None
+    def _weigh_classes(self, targets: np.ndarray) -> None:
+        self._of_classes = None
         if self.class_weight is not None:
             labels = self.classes_[targets]
-            of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+            self._of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+
+    def _loss(self, targets: np.ndarray, weights: Weights) -> tuple[Loss, np.ndarray]:
         if weights is None:
-            return CrossEntropyLoss(weight=of_classes), targets
-        if of_classes is not None:
-            weights = weights * of_classes[targets]
+            return CrossEntropyLoss(weight=self._of_classes), targets
+        if self._of_classes is not None:
+            weights = weights * self._of_classes[targets]
         each = np.zeros((len(targets), len(self.classes_)), np.float32)
         each[np.arange(len(targets)), targets] = weights / weights.mean()
         return WeightedCrossEntropy(), each

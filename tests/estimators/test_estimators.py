@@ -413,6 +413,21 @@ def test_columns_are_standardised_with_the_weights():
     np.testing.assert_allclose(weighed.scale_, expected.scale_, rtol=1e-12)
 
 
+def test_classes_are_balanced_by_the_first_part():
+    images, labels = X[:120] / 16, DIGITS[:120] % 3
+    labels[:30] = 0
+    some = labels[60:] < 2  # a later part may lack a class
+    counts = np.bincount(labels[:60], minlength=3)
+
+    def in_parts(class_weight):
+        estimator = small(model=[ic.Flatten(), ic.Linear(64, 3)], class_weight=class_weight)
+        estimator.partial_fit(images[:60], labels[:60]).partial_fit(images[60:][some], labels[60:][some])
+        return estimator.predict_proba(images)
+
+    np.testing.assert_allclose(in_parts("balanced"), in_parts(dict(enumerate(20 / counts))), rtol=1e-5)
+    assert abs(in_parts("balanced") - in_parts(None)).max() > 1e-2
+
+
 def test_equal_weights_change_nothing():
     one = small().fit(X[:100], DIGITS[:100])
     other = small().fit(X[:100], DIGITS[:100], sample_weight=np.full(100, 7.0))
