@@ -553,22 +553,21 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         return tags
 
 
-class WeightedCrossEntropy(CrossEntropyLoss):
+class _Weighted(Loss):
+    """Base of the losses whose targets hold the weights of the samples."""
+
+    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
+        """Return the targets as they are: this module makes them."""
+        found: np.ndarray = labels
+        return found
+
+
+class WeightedCrossEntropy(_Weighted, CrossEntropyLoss):
     """Cross-entropy of labels with a weight each: targets are (N, classes), the weight where the label is."""
 
-    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
-        """Return the targets as they are: this module makes them."""
-        found: np.ndarray = labels
-        return found
 
-
-class WeightedMSE(Loss):
+class WeightedMSE(_Weighted):
     """Mean squared error of samples with a weight each: targets are (N, outputs + 1), the weight is the last number."""
-
-    def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
-        """Return the targets as they are: this module makes them."""
-        found: np.ndarray = labels
-        return found
 
     def __call__(
         self, output: Array, targets: Array, scale: float, metrics: Array, doutput: Array | None, backend: Backend
