@@ -30,7 +30,7 @@ def read_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndar
 
     Parameters
     ----------
-    path : path
+    path : str or path
         An ``.npy`` file, an ``.npz`` with the array ``images``, or a picture (which needs Pillow): BMP, GIF, JPEG, PNG,
         PPM, TIFF or WebP.
     shape : (C, H, W)
@@ -53,13 +53,8 @@ def read_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndar
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> import im2colnet as ic
-    >>> file = Path(tempfile.mkdtemp()) / "two.npy"
-    >>> np.save(file, np.zeros((2, 3, 8, 8), np.uint8))
-    >>> ic.datasets.read_images(file, (3, 8, 8)).shape
+    >>> np.save("two.npy", np.zeros((2, 3, 8, 8), np.uint8))
+    >>> ic.datasets.read_images("two.npy", (3, 8, 8)).shape
     (2, 3, 8, 8)
     """
     path = Path(path)

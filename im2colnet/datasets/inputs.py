@@ -137,7 +137,7 @@ class Inputs:
         what : str
             Names the images that are given.
         given : Inputs
-            What the images that are given are.
+            What these images are.
         trained : str
             How the message tells of these inputs.
 

@@ -84,7 +84,7 @@ def leaky_relu(backend: Backend, input: Array, negative_slope: float = 0.01) -> 
     Raises
     ------
     ShapeError
-        If a number is outside of its range.
+        If the slope is negative.
 
     See Also
     --------
@@ -195,7 +195,7 @@ def elu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
     Raises
     ------
     ShapeError
-        If a number is outside of its range.
+        If alpha is negative.
 
     See Also
     --------
@@ -254,7 +254,7 @@ def celu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
     Raises
     ------
     ShapeError
-        If a number is outside of its range.
+        If alpha is not positive.
 
     See Also
     --------
@@ -348,7 +348,7 @@ def softplus(backend: Backend, input: Array, beta: float = 1.0, threshold: float
     Raises
     ------
     ShapeError
-        If a number is outside of its range.
+        If beta is not positive, or the threshold is negative.
 
     See Also
     --------
@@ -433,7 +433,7 @@ def hardtanh(backend: Backend, input: Array, min_val: float = -1.0, max_val: flo
     Raises
     ------
     ShapeError
-        If a number is outside of its range.
+        Unless min_val is less than max_val.
 
     See Also
     --------
@@ -546,7 +546,7 @@ def threshold(backend: Backend, input: Array, threshold: float, value: float) ->
     Raises
     ------
     ShapeError
-        If a number is outside of its range.
+        If threshold or value is no number.
 
     See Also
     --------

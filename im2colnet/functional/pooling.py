@@ -414,8 +414,7 @@ def adaptive_max_pool2d(backend: Backend, input: Array, output_size: Any, return
     Returns
     -------
     Array, (N, C, OH, OW) or (C, OH, OW)
-        The maxima of the windows of :class:`im2colnet.AdaptiveMaxPool2d`; with
-        ``return_indices`` a pair.
+        The maxima of the windows of :class:`im2colnet.AdaptiveMaxPool2d`; with ``return_indices`` a pair.
 
     Raises
     ------

@@ -489,7 +489,7 @@ class Threshold(Activation):
     Raises
     ------
     ShapeError
-        If one of them is no number.
+        If threshold or value is no number.
 
     Examples
     --------

@@ -39,8 +39,8 @@ class Linear(Layer):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input has another number of features, or is
-        images, which :class:`Flatten` makes features of.
+        If an argument is out of range; when a network is used also if the input's last axis has another length. Images
+        are made features by :class:`Flatten`.
 
     Examples
     --------

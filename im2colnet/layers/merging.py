@@ -267,7 +267,7 @@ class Pow(Elementwise):
 
     Values of equal shapes, or of such as can be broadcast, to one of that shape.
 
-    It is a number where the base is negative only for whole exponents. A base that is 0 gives the exponent no gradient.
+    The power of a negative base is a number only for whole exponents. A base that is 0 gives the exponent no gradient.
 
     Raises
     ------

@@ -410,7 +410,8 @@ class AdaptiveAvgPool2d(Adaptive):
 
     Notes
     -----
-    Output i is of the pixels from ``floor(i·H / OH)`` to ``ceil((i + 1)·H / OH)``, and of columns likewise.
+    Row i of the output is of the rows from ``floor(i·H / OH)`` up to, but without, ``ceil((i + 1)·H / OH)``; columns
+    likewise.
 
     Examples
     --------
@@ -477,7 +478,8 @@ class AdaptiveMaxPool2d(Adaptive):
 
     Notes
     -----
-    Output i is of the pixels from ``floor(i·H / OH)`` to ``ceil((i + 1)·H / OH)``, and of columns likewise.
+    Row i of the output is of the rows from ``floor(i·H / OH)`` up to, but without, ``ceil((i + 1)·H / OH)``; columns
+    likewise.
 
     Examples
     --------

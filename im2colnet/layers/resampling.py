@@ -112,7 +112,8 @@ def shown_pixels(pixels: Any, n: int) -> Any:
 class Upsample(Resampling):
     """Images of another size (upsampling by interpolation), each pixel taken from the nearest ones: PyTorch's.
 
-    Images (N, C, H, W) to (N, C, OH, OW), which is ``size``, or ``floor(H · scale_factor)`` and likewise.
+    Images (N, C, H, W) to (N, C, OH, OW), where (OH, OW) is ``size``, or OH is ``floor(H · scale_factor)`` and OW
+    likewise.
 
     Parameters
     ----------

@@ -353,7 +353,7 @@ class ChannelShuffle(Exchange):
     Raises
     ------
     ShapeError
-        If it does not.
+        When a network is used, if ``groups`` does not divide the channels.
 
     Notes
     -----

@@ -294,6 +294,8 @@ class NLLLoss(ClassLoss):
         If an argument is out of its range; in training also if labels or weights do not suit the network's output.
     DTypeError
         In training, if labels are not integers.
+    NonFiniteError
+        In training, if the weights of a batch's labels add up to 0.
 
     Examples
     --------

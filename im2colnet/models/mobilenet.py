@@ -41,7 +41,7 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: Size = 32, wi
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 4; one number is both.
     width : float
-        Multiplies the number of filters of every layer; 4.2 million parameters for 1 and 1,000 classes.
+        Multiplies the number of filters of every layer, by 4 at most; 4.2 million parameters for 1 and 1,000 classes.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: Size = 32, wi
     Raises
     ------
     ShapeError
-        If an image is smaller than 4×4, or a number is not positive.
+        If an image is smaller than 4×4, a number is not positive, or the width is above 4.
 
     Examples
     --------

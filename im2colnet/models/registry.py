@@ -51,7 +51,7 @@ class Model:
     build : callable
         ``build(classes, in_channels, input_size, **options)`` returns the network.
     recipe : Recipe
-        How it is best trained.
+        How it is trained unless somebody says otherwise.
     smallest : int
         The smallest height and width of an image.
 
@@ -91,7 +91,7 @@ def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[
     Parameters
     ----------
     recipe : Recipe
-        How it is best trained.
+        How it is trained unless somebody says otherwise.
     smallest : int
         The smallest height and width of an image.
 

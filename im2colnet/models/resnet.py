@@ -255,7 +255,7 @@ def wide_resnet(
     Raises
     ------
     ShapeError
-        If an image is smaller than 4×4, or a number is not positive.
+        If an image is smaller than 4×4, a number is not positive, or the depth is not 6·n + 4.
 
     Examples
     --------
