@@ -7,16 +7,21 @@ user=$work/user   # the environment of a user: the wheel and nothing else
 away=$work/away   # a folder without the checkout
 mkdir -p "$away"
 
-# of the tests those that say most, in two or three minutes, of another Python or of other packages
+# Another Python and other packages are tried with the tests that say most about them; all tests would take too long.
 fast_tests=(
   tests
   --hypothesis-profile few
-  -k "not cupy and not stand-in"      # on the host, which is the same with every NumPy
+  -k "not cupy and not stand-in"               # the CUDA backend without a GPU
   --ignore tests/backend
+  --ignore tests/cli/test_doctor_command.py    # it trains ResNet-20 for some 20 seconds
+  --deselect tests/cli/test_train_command.py::test_the_default_learns_the_digits
   --ignore tests/dashboard
   --ignore tests/estimators
   --ignore tests/gpu
+  --ignore tests/layers/test_layer_cases.py    # of layers, tests/reference has PyTorch's values
   --ignore tests/models
+  --ignore tests/network/test_input_gradient.py
+  --deselect tests/network/test_random_networks.py::test_random_networks
   --ignore tests/onnx_files/test_conformance.py
   --ignore tests/onnx_files/test_fold.py       # the evaluator of onnx that they compare with has faults in old versions
   --ignore tests/onnx_files/test_light_graphs.py
@@ -24,24 +29,19 @@ fast_tests=(
   --ignore tests/onnx_files/test_out_and_in.py
   --ignore tests/onnx_files/test_write_layers.py
   --ignore tests/onnx_files/test_write_networks.py
+  --ignore tests/parallel/test_forks.py
   --ignore tests/plan/test_memory.py
+  --ignore tests/reports/test_explain.py
+  --ignore tests/site
   --ignore tests/structure
   --ignore tests/testing/test_check_backend.py
   --ignore tests/training/test_averages.py
   --ignore tests/training/test_checkpoint.py
   --ignore tests/training/test_checkpoint_content.py
   --ignore tests/training/test_freezing.py
-  --deselect tests/cli/test_train_command.py::test_the_default_learns_the_digits
-  --deselect tests/network/test_random_networks.py::test_random_networks
-  --ignore tests/cli/test_doctor_command.py    # it trains ResNet-20 for some 20 seconds
-  --ignore-glob 'tests/*/test_ranks_*.py'      # stand-ins for MPI
-  --ignore tests/layers/test_layer_cases.py    # of layers, tests/reference has PyTorch's values
-  --ignore tests/network/test_input_gradient.py
-  --ignore tests/parallel/test_forks.py
-  --ignore tests/reports/test_explain.py
-  --ignore tests/site
   --ignore tests/training/test_interruption.py
   --ignore tests/visualize
+  --ignore-glob 'tests/*/test_ranks_*.py'      # stand-ins for MPI
 )
 
 section() { printf '\n=== %s\n' "$*"; }
@@ -62,6 +62,14 @@ install_debian() {
   { "${as[@]}" timeout 300 apt-get -q update && "${as[@]}" env DEBIAN_FRONTEND=noninteractive \
     timeout 300 apt-get -qy install --no-install-recommends "$@"; } >"$work/apt.log" 2>&1 ||
     { tail -n 5 "$work/apt.log"; echo "apt-get could not install $*"; return 1; }
+}
+
+# Install what is missing of some programs, each given as PROGRAM:PACKAGE of Debian.
+need_programs() {
+  local need
+  for need in "$@"; do
+    command -v "${need%:*}" >/dev/null || install_debian "${need#*:}" || fail "${need%:*} is missing"
+  done
 }
 
 # Make a new environment, by another Python than python3 if it is named.

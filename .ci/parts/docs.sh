@@ -6,9 +6,7 @@ command="python -m pip install -e '.[docs]' && python -m sphinx -W docs docs/_bu
 for page in README.md CONTRIBUTING.md .github/workflows/site.yml; do
   grep -qF "$command" "$page" || fail "$page does not have the command: $command"
 done
-for need in chromium:chromium chromedriver:chromium-driver npm:npm; do
-  command -v "${need%:*}" >/dev/null || install_debian "${need#*:}" || fail "${need%:*} is missing"
-done
+need_programs chromium:chromium chromedriver:chromium-driver npm:npm
 docs=$work/docs
 make_environment "$docs"
 rm -rf docs/_build docs/jupyter_execute

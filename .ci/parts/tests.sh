@@ -6,9 +6,7 @@ if [ ! -d /usr/share/datasets/fashion-mnist ] && ! install_debian dataset-fashio
   echo "WARNING: without Debian's package dataset-fashion-mnist the test on the real data set is skipped"
 fi
 # the CUDA kernels are tested on the host; the dashboard is looked at in a real browser, and npm brings what its pages load
-for need in g++:g++ chromium:chromium chromedriver:chromium-driver npm:npm; do
-  command -v "${need%:*}" >/dev/null || install_debian "${need#*:}" || fail "${need%:*} is missing"
-done
+need_programs g++:g++ chromium:chromium chromedriver:chromium-driver npm:npm
 
 section "Tests, by the README's command in a new environment"
 start="python -m pip install -e '.[test]' && python -m pytest"
