@@ -1,4 +1,4 @@
-# Every benchmark runs, and one whose backend is required and missing fails.
+# Every benchmark runs, and one whose backend is required and missing fails; and the tests that want PyTorch.
 . .ci/common.sh
 need_dev
 # an environment that has the developer's packages, and PyTorch, which the other parts are not to see
@@ -10,9 +10,22 @@ if "$bench/bin/python" -m pip install --quiet torch==2.13.0; then
   torch=,torch
 else
   torch=
-  echo "WARNING: without PyTorch 2.13.0 the comparisons with it are not run"
+  echo "WARNING: without PyTorch 2.13.0 neither the comparisons with it nor the tests that want it are run"
 fi
 "$bench/bin/python" -m pip install --quiet mpi4py==4.1.2 mpich==5.0.2    # its mpiexec lies beside this Python
+
+section "Tests that want PyTorch, or mpiexec"
+wanting=(
+  tests/backend/test_array_module.py::test_the_example_is_a_backend
+  tests/dashboard/test_benchmarks.py::test_a_kernel_that_is_wrong_is_not_compared
+  tests/dashboard/test_benchmarks.py::test_a_net_that_is_drawn_does_what_pytorch_s_does
+  tests/dashboard/test_benchmarks.py::test_what_is_compared_on_a_gpu
+  tests/dashboard/test_libraries.py::test_a_library_is_measured
+  tests/dashboard/test_ranks_compared.py::test_two_ranks_are_measured
+  tests/pytorch
+  "tests/structure/test_troubleshooting.py::test_the_message_is_the_one_of_the_page[IM2COLNET_RANK_TIMEOUT must be a number of seconds]"
+)
+IM2COLNET_REQUIRE_MPI=1 "$bench/bin/python" -m pytest -rs "${wanting[@]}"
 
 section "Every benchmark runs on NumPy"
 git clone --quiet "$root" "$work/suite"    # asv writes to the results even in a dry run
