@@ -10,16 +10,21 @@ import pytest
 
 import im2colnet as ic
 from im2colnet.cli import main
+from im2colnet.cli.predictions import Maps, Numbers, Regions
 
 safetensors = pytest.importorskip("safetensors")
 PAGE = (Path(__file__).resolve().parents[2] / "docs/reference/files.md").read_text(encoding="utf-8")
 
 
-def names(before, stop="\n\n"):
+def table_rows(before):
+    """The names in the first column of the table that follows a text, row by row."""
+    table = PAGE[PAGE.index(before) :].partition("\n|---")[2].partition("\n\n")[0]
+    return [re.findall(r"`([^`]+)`", line.split(" | ")[0]) for line in table.splitlines()[1:]]
+
+
+def names(before):
     """The names in the first column of the table that follows a text."""
-    table = PAGE[PAGE.index(before) :].partition("\n|---")[2].partition(stop)[0]
-    first = [line.split(" | ")[0] for line in table.splitlines()[1:]]
-    return [name for cell in first for name in re.findall(r"`([^`]+)`", cell)]
+    return [name for row in table_rows(before) for name in row]
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +55,16 @@ def test_checkpoint(run, tmp_path):
     assert found == set(names("**Tensors** are"))
 
 
-def test_formats():
+def test_formats(tmp_path):
     """The number of the format with and without a normalisation."""
     said = re.search(r"`format` \| the number of the format: (\d+), or (\d+) if the network normalises", PAGE).groups()
     for normalization, number in zip([None, ((0.5,), (0.5,))], said, strict=True):
         net = ic.Sequential([ic.Flatten(), ic.Linear(4, 2)]).init(seed=0)
         net.normalization = normalization
-        assert format_of(net) == int(number)
-
-
-def format_of(net):
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/net.safetensors"
         trainer = ic.Trainer(net, seed=0)
         trainer.step(np.zeros((2, 1, 2, 2)), [0, 1])
-        trainer.save(path)
-        return json.loads(opened(path)[0]["im2colnet"])["format"]
+        trainer.save(tmp_path / "net.safetensors")
+        assert json.loads(opened(tmp_path / "net.safetensors")[0]["im2colnet"])["format"] == int(number)
 
 
 def test_weights(tmp_path):
@@ -91,18 +88,13 @@ def test_run_folder(run):
 
 
 def test_arrays_that_are_read(tmp_path):
-    both, four, classes = (row for row in table_rows("read a file of `numpy.savez`"))
+    both, four, classes = table_rows("read a file of `numpy.savez`")
     images, labels = np.zeros((20, 1, 6, 6), np.uint8), np.arange(20) % 2
     np.savez(tmp_path / "one.npz", **dict(zip(both, [images, labels], strict=True)), **{classes[0]: ["a", "b"]})
     train, test = ic.datasets.load(str(tmp_path / "one.npz"))
     assert (len(train), len(test), train.classes) == (16, 4, ("a", "b"))
     np.savez(tmp_path / "two.npz", **dict(zip(four, [images, labels, images[:6], labels[:6]], strict=True)))
     assert [len(part) for part in ic.datasets.load(str(tmp_path / "two.npz"))] == [20, 6]
-
-
-def table_rows(before):
-    table = PAGE[PAGE.index(before) :].partition("\n|---")[2].partition("\n\n")[0]
-    return [re.findall(r"`([^`]+)`", line.split(" | ")[0]) for line in table.splitlines()[1:]]
 
 
 def test_predictions(run, tmp_path, capsys):
@@ -117,8 +109,6 @@ def test_predictions(run, tmp_path, capsys):
     assert set(np.load(tmp_path / "found.npz")) == set(names("`.npz` has"))
     assert np.load(tmp_path / "found.npy").dtype == np.float32
     assert "probabilities" in json.loads((tmp_path / "found.jsonl").read_text().splitlines()[0])
-    from im2colnet.cli.predictions import Maps, Numbers, Regions
-
     assert Numbers(1).columns == vector
     assert [name.replace("NAME", "cat") for name in shares] == Regions(("cat",)).columns
     assert Maps().columns == maps

@@ -29,7 +29,6 @@ MODULES = [
     "im2colnet.onnx",
     "im2colnet.torch",
     "im2colnet.sklearn",
-    "im2colnet.visualize",
 ]
 #: what the examples take for granted, as the site says
 ASSUMED = {"np": np, "ic": ic, "F": F}
