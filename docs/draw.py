@@ -15,7 +15,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext")]
-from blocks import programs  # noqa: E402
+from blocks import programs, run_programs  # noqa: E402
 
 INK, GREY, LINE, GROUND, WHITE = "#0f172a", "#475569", "#94a3b8", "#f8fafc", "#ffffff"
 #: outlines, and the pale colors of the same kind; they can be told apart by eyes that see few colors
@@ -77,13 +77,10 @@ class Sheet:
 
 def run(page: Path) -> dict:
     """Run the programs of a page, and return their names; what Matplotlib draws is left out where it is missing."""
-    names: dict = {"__name__": "tour"}
+    drawn = find_spec("matplotlib") is not None
+    cells = [cell.text for cell in programs(page, cells=True) if drawn or ".plot(" not in cell.text]
     with contextlib.redirect_stdout(io.StringIO()):
-        for cell in programs(page, cells=True):
-            if ".plot(" in cell.text and not find_spec("matplotlib"):
-                continue
-            exec(compile(cell.text, page.name, "exec"), names)
-    return names
+        return run_programs(cells, page.name)
 
 
 def signed(number: float) -> str:

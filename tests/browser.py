@@ -1,4 +1,7 @@
-"""What the tests of the dashboard and of the site share: what they need, and a real browser (Debian's chromium, driven by selenium)."""
+"""What the tests of the dashboard and of the site share: what they need, and a real browser.
+
+It is Debian's chromium, driven by selenium.
+"""
 
 import importlib.util
 import json

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import blocks
 import numpy as np
 import pytest
 from short_trainings import short
@@ -21,15 +22,11 @@ from im2colnet import cli
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("circle", "square", "stripes")
 SIDE = 16
-#: modules and programs that commands may want and an environment may lack: a pattern of the command, what it needs
+#: modules that commands want and an environment may lack, by a pattern of the command
 NEEDS = {
     r"\bnumba\b": "numba",
-    r"\bmpiexec\b": "mpiexec",
     r"--(confusion|mistakes|picture)\b|\bexplain\b.*\.(png|svg)": "matplotlib",
     r"\.onnx\b|--onnx\b": "onnx",
-    r"--tensorboard\b": "tensorboardX",
-    r"\bjq\b": "jq",
-    r"\bfashion-mnist\b": "/usr/share/datasets/fashion-mnist",
 }
 #: what changes more than a folder, or asks the network: no test runs it
 OUTSIDE = re.compile(
@@ -41,17 +38,6 @@ REPORTS = (["doctor"], ["backends"], ["check-backend"])
 SHELL = re.compile(r"[|&;<>$`(){}\n]|\\\n")
 
 
-def _blocks():
-    spec = importlib.util.spec_from_file_location("blocks", ROOT / "docs" / "_ext" / "blocks.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["blocks"] = module  # a dataclass looks its module up
-    spec.loader.exec_module(module)
-    return module
-
-
-blocks = sys.modules.get("blocks") or _blocks()
-
-
 def name(page):
     """The name of a page in the repository, such as docs/guides/own-images.md."""
     return page.relative_to(ROOT).as_posix()
@@ -60,14 +46,6 @@ def name(page):
 def programs(page, cells=False):
     """The sources of a page's programs, or of the cells of a notebook page, that are not marked as not run."""
     return [block.text for block in blocks.programs(ROOT / page, cells=cells)]
-
-
-def run_programs(*sources, page="documentation"):
-    """Run programs one after the other, in one namespace, and return it."""
-    names = {"__name__": "documentation"}
-    for source in sources:
-        exec(compile(source, f"<{page}>", "exec"), names)
-    return names
 
 
 # The folder ---------------------------------------------------------------------------------------------------------
@@ -135,21 +113,11 @@ def environment(folder):
     }
 
 
-def _program(name):
-    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-
-
-def _module(name):
-    return "/" not in name and importlib.util.find_spec(name)
-
-
 # The commands -------------------------------------------------------------------------------------------------------
 def lacking(command):
-    """What this environment lacks to run a command; empty if nothing."""
-    for pattern, what in NEEDS.items():
-        if re.search(pattern, command) and not any(there(what) for there in (os.path.exists, _program, _module)):
-            return what
-    return ""
+    """The module that this environment lacks to run a command; empty if none."""
+    needed = (module for pattern, module in NEEDS.items() if re.search(pattern, command))
+    return next((module for module in needed if not importlib.util.find_spec(module)), "")
 
 
 def bare(command):

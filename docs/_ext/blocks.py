@@ -7,9 +7,10 @@ A mark is the comment ``<!-- not run: REASON -->`` before a block. In a block of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,}|:{3,}) *(?P<info>[^`]*)$")
@@ -71,6 +72,14 @@ def programs(page: Path, *, cells: bool = False) -> list[Block]:
     """Return the programs of a page that are to run: its ``python`` blocks, or the cells of a notebook page."""
     wanted = [block for block in page_blocks(page) if block.language in ({CELL} if cells else {"python"})]
     return [replace(block, text=cell_source(block.text)) for block in wanted if block.reason is None]
+
+
+def run_programs(sources: Iterable[str], page: str) -> dict[str, Any]:
+    """Run the programs of a page one after the other, in one namespace, and return it."""
+    names: dict[str, Any] = {"__name__": "documentation"}
+    for source in sources:
+        exec(compile(source, f"<{page}>", "exec"), names)
+    return names
 
 
 def statements(block: Block) -> list[Block]:

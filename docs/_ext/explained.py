@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from blocks import CELL, cell_source, page_blocks
+from blocks import CELL, cell_source, page_blocks, run_programs
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -37,12 +37,9 @@ class Explained(SphinxRole):
 
 def explanation(page: Path) -> Any:
     """Return what the tagged cells of a page leave as ``seen``, or None."""
-    names: dict[str, Any] = {"__name__": "page"}
+    cells = [block.text for block in page_blocks(page) if block.language == CELL and TAGGED.search(block.text)]
     with contextlib.redirect_stdout(io.StringIO()):
-        for block in page_blocks(page):
-            if block.language == CELL and TAGGED.search(block.text):
-                exec(compile(cell_source(block.text), page.name, "exec"), names)
-    return names.get("seen")
+        return run_programs(map(cell_source, cells), page.name).get("seen")
 
 
 def write(app: Sphinx, exception: Exception | None) -> None:

@@ -13,7 +13,7 @@ PAGE = "docs/guides/pytorch.md"
 @pytest.fixture(scope="module")
 def ported():
     """What the page's programs have made."""
-    return pages.run_programs(*pages.programs(PAGE, cells=True), page=PAGE)
+    return pages.blocks.run_programs(pages.programs(PAGE, cells=True), PAGE)
 
 
 @pytest.fixture(scope="module")

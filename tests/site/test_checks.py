@@ -8,6 +8,8 @@ from browser import ROOT
 
 pytest.importorskip("sphinx")
 pytest.importorskip("myst_parser")
+import repository
+
 GOOD = {
     "index.md": "# Title\n\nA {term}`window`, many {term}`windows <window>`, a `kernel` and a size.\n\n"
     "![a square](a.svg)\n\n```{raw} html\n<svg><title>a square</title></svg>\n<svg aria-hidden='true'></svg>\n"
@@ -76,11 +78,6 @@ def test_nothing_is_said_of_a_good_page_and_faults_are_found(build):
 
 
 def test_links_lead_to_the_site_or_to_the_repository():
-    sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-    try:
-        import repository
-    finally:
-        sys.path.pop(0)
     docs, where = ROOT / "docs", "https://example.org/i"
     page, top = docs / "guides" / "own-images.md", ROOT / "CONTRIBUTING.md"
     text = (

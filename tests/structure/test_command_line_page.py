@@ -2,15 +2,11 @@
 
 import re
 import shlex
-import sys
-from pathlib import Path
 
 import pytest
 
 from im2colnet.cli import main
 from im2colnet.cli.command_line import make_parser
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +17,10 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "index.md").write_text("# Page\n\n```{commands}\n```\n\n{option}`im2colnet train --epochs`\n")
     settings = {"extensions": ["myst_parser", "command_line"], "myst_heading_anchors": 3}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(DOCS / "_ext"))
-        made = application.Sphinx(
-            folder, None, folder / "out", folder / "trees", "html", settings, status=None, warningiserror=True
-        )
-        made.build()
-    sys.modules.pop("command_line", None)
+    made = application.Sphinx(
+        folder, None, folder / "out", folder / "trees", "html", settings, status=None, warningiserror=True
+    )
+    made.build()
     return (folder / "out" / "index.html").read_text(encoding="utf-8")
 
 

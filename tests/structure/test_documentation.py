@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pages
 import pytest
+from blocks import run_programs
 from pages import programs
 
 import im2colnet as ic
@@ -49,7 +50,7 @@ def run(prepared, tmp_path_factory):
                 patch.chdir(folder)
                 patch.setenv("MPLBACKEND", "agg")
                 patch.syspath_prepend(str((ROOT / page).parent))
-                results[page] = pages.run_programs(*programs(page, cells), page=page) | {"__folder__": folder}
+                results[page] = run_programs(programs(page, cells), page) | {"__folder__": folder}
         return results[page]
 
     return run

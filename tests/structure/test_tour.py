@@ -116,15 +116,13 @@ def test_nothing_in_a_picture_lies_outside_of_it(tour):
             assert float(size) <= float(y) + 2 <= height, (name, words)
 
 
-@pytest.fixture
-def extension(monkeypatch):
+def extension(name):
     """Import an extension of the site."""
     pytest.importorskip("sphinx")
-    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
-    return import_module
+    return import_module(name)
 
 
-def test_the_page_to_point_at_shows_the_numbers_of_the_pencil(extension, tour):
+def test_the_page_to_point_at_shows_the_numbers_of_the_pencil(tour):
     seen = extension("explained").explanation(DOCS / "tour.md")
     np.testing.assert_array_equal(seen.output[0], tour["y"])
     np.testing.assert_array_equal(seen.columns[0], tour["columns"])
@@ -132,7 +130,7 @@ def test_the_page_to_point_at_shows_the_numbers_of_the_pencil(extension, tour):
     np.testing.assert_array_equal(seen.dinputs[0][0], tour["dx"])
 
 
-def test_the_notebook_to_download_is_plain_markdown_with_its_pictures(extension):
+def test_the_notebook_to_download_is_plain_markdown_with_its_pictures():
     notebook = extension("notebook")
     cell = {"cell_type": "markdown", "metadata": {"x": 1}, "source": [TEXT.split("---\n", 2)[2]]}
     made = notebook.convert(
