@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from im2colnet import __version__
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext")]
 
@@ -15,9 +17,7 @@ with (HERE.parent / "pyproject.toml").open("rb") as file:
 project = about["name"]
 author = "the authors of im2colnet"
 copyright = f"2026, {author}"
-from im2colnet import __version__ as release  # noqa: E402
-
-version = release
+version = release = __version__
 
 extensions = [
     "myst_nb",

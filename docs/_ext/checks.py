@@ -125,12 +125,7 @@ def public_names() -> dict[str, Any]:
     """Return all public names of the library that are no modules, and what they stand for."""
     names: dict[str, Any] = {}
     for module in MODULES:
-        try:
-            found = import_module(module)
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("im2colnet"):
-                raise
-            continue
+        found = import_module(module)
         for name in found.__all__:
             value = getattr(found, name)
             if not ismodule(value):

@@ -78,8 +78,8 @@ class CommandDirective(SphinxDirective):
             actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
             if not actions:
                 continue
-            title = TITLES.get(group.title or "", f"{group.title or ''}".capitalize())
-            found.append(nodes.rubric("", title))
+            title = group.title or ""
+            found.append(nodes.rubric("", TITLES.get(title, title.capitalize())))
             if group.description:
                 found.append(paragraph(group.description))
             items = [self.entry(name, action, parser) for action in actions]

@@ -1,4 +1,4 @@
-"""What is not Python and stands beside it: the version in its places, workflows, templates of issues."""
+"""What is not Python and stands beside it: the version in its places, the notes of a release, templates of issues."""
 
 import re
 import subprocess
@@ -60,16 +60,3 @@ def test_templates_of_issues_ask_for_the_doctor(path):
     fields = {field["id"]: field["attributes"] for field in form["body"]}
     assert "im2colnet doctor" in fields["doctor"]["label"]
     assert all(field["type"] == "textarea" for field in form["body"])
-
-
-def test_workflows_call_what_there_is():
-    """They cannot be run here, but the commands in them are those of the project."""
-    yaml = pytest.importorskip("yaml")
-    release = yaml.safe_load(text(".github/workflows/release.yml"))
-    commands = [step["run"] for job in release["jobs"].values() for step in job["steps"] if "run" in step]
-    assert "python -m twine check --strict dist/*" in commands
-    assert any(".ci/release_notes.py" in command for command in commands)
-    assert release["jobs"]["publish"]["permissions"] == {"id-token": "write"}
-    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
-        assert "never run" in path.read_text(encoding="utf-8") or "never been run" in path.read_text(encoding="utf-8")
-        assert yaml.safe_load(path.read_text(encoding="utf-8"))["permissions"]
