@@ -12,27 +12,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from beside import Beside, wanted
 from blocks import CELL, cell_source, page_blocks, run_programs
-from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxRole
 
 logger = logging.getLogger(__name__)
-#: what the metadata of a page say if it has such a link
-WANTED = "explained"
+ENDING = "-explained.html"
 TAGGED = re.compile(r"^:tags:.*\bexplained\b", re.MULTILINE)
-
-
-class Explained(SphinxRole):
-    """A link to the interactive page."""
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        """Return the link, and note that the interactive page is wanted."""
-        page = self.env.docname
-        self.env.metadata[page][WANTED] = True
-        link = nodes.reference("", self.text, refuri=f"{Path(page).name}-explained.html", internal=False)
-        return [link], []
 
 
 def explanation(page: Path) -> Any:
@@ -46,16 +33,16 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     """Store the interactive pages beside the pages."""
     if exception or app.builder.format != "html":
         return
-    for page in [name for name, facts in app.env.metadata.items() if WANTED in facts]:
+    for page, target in wanted(app, ENDING).items():
         seen = explanation(Path(app.env.doc2path(page)))
         if seen is None:
             logger.warning("no cell with the tag 'explained' leaves an explanation as 'seen'", location=page)
         else:
-            seen.save(Path(app.outdir) / f"{page}-explained.html")
+            seen.save(target)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Make the role known, and write the pages at the end of a build."""
-    app.add_role("explained", Explained())
+    app.add_role("explained", Beside(ENDING))
     app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

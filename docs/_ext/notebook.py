@@ -13,30 +13,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from docutils import nodes
+from beside import Beside, wanted
+from explained import ENDING as EXPLAINED
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxRole
 
-#: what the metadata of a page say if it is wanted as a notebook
-WANTED = "notebook"
-
-
-class Notebook(SphinxRole):
-    """A link to this page as a notebook."""
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        """Return the link, and note that the notebook is wanted."""
-        page = self.env.docname
-        self.env.metadata[page][WANTED] = True
-        link = nodes.reference("", self.text, refuri=f"{Path(page).name}.ipynb", internal=False)
-        return [link], []
+ENDING = ".ipynb"
 
 
 def plain(text: str, page: Path, site: str) -> str:
     """Return MyST as Markdown that every notebook shows: pictures as data, other pages by their address on the web."""
     folder = page.parent
     text = re.sub(r"^:::.*\n?", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\{explained\}`([^`]+)`", rf"[\1]({site}{quote(page.stem)}-explained.html)", text)
+    text = re.sub(r"\{explained\}`([^`]+)`", rf"[\1]({site}{quote(page.stem)}{EXPLAINED})", text)
     text = re.sub(r"\{\w+\}`([^`<]+?)(?:\s*<[^`>]*>)?`", r"\1", text)
 
     def target(match: re.Match[str]) -> str:
@@ -78,18 +66,17 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
     site = app.config.pages_site.rstrip("/") + "/"
-    for page in [name for name, facts in app.env.metadata.items() if WANTED in facts]:
+    for page, target in wanted(app, ENDING).items():
         executed = Path(app.env.mystnb_config.output_folder) / f"{page}.ipynb"
         if not executed.exists():
             continue
         made = convert(json.loads(executed.read_text(encoding="utf-8")), Path(app.env.doc2path(page)), site)
-        target = Path(app.outdir) / f"{page}.ipynb"
         target.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Make the role known, and write the notebooks at the end of a build."""
     app.add_config_value("pages_site", "", "html", str)
-    app.add_role("notebook", Notebook())
+    app.add_role("notebook", Beside(ENDING))
     app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
