@@ -45,7 +45,7 @@ MODULES = (
 
 # Pictures -----------------------------------------------------------------------------------------------------------
 class Pictures(HTMLParser):
-    """Counts the pictures of a piece of HTML that say nothing to who does not see them."""
+    """Finds the pictures in a piece of HTML that have no text for those who do not see them."""
 
     def __init__(self) -> None:
         super().__init__()

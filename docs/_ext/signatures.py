@@ -1,4 +1,4 @@
-"""Signatures of classes are those of their constructors, also where ``__new__`` takes anything: of networks."""
+"""The signature of a network's class is that of its constructor: Sphinx would show ``__new__``, which takes anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sphinx.util.inspect import stringify_signature
 def of_constructor(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, str] | None:
-    """Return what Python says of a class, without types."""
+    """Return the constructor's signature, without types, for a class whose ``__new__`` takes anything."""
     if what != "class" or signature != "(*args, **options)":
         return None
     return stringify_signature(inspect.signature(thing), show_annotation=False, show_return_annotation=False), ""
