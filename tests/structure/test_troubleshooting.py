@@ -501,7 +501,7 @@ class Killing(ic.Layer):
 def _(settings):
     if not processes.available():
         pytest.skip("workers are processes on Linux on x86-64")
-    Killing.at = os.getpid()
+    settings.setattr(Killing, "at", os.getpid())
     images, labels = drawn(256)
     with ic.num_threads(2):
         trainer = ic.Trainer(small(Killing()), shard=16)
