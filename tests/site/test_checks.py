@@ -50,9 +50,9 @@ def build(tmp_path):
         (tmp_path / "conf.py").write_text(
             CONF.format(ext=str(ROOT / "docs" / "_ext"), folder=str(tmp_path)), encoding="utf-8"
         )
-        done = subprocess.run(
-            [sys.executable, "-m", "sphinx", "-q", "-E", ".", "_build"], cwd=tmp_path, capture_output=True, text=True
-        )
+        # -B: of two builds within a second the later one would take the module that the earlier one has compiled
+        command = [sys.executable, "-B", "-m", "sphinx", "-q", "-E", ".", "_build"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return [line.partition("WARNING: ")[2] for line in done.stderr.splitlines() if "WARNING: " in line]
 
