@@ -14,13 +14,12 @@ else
 fi
 "$bench/bin/python" -m pip install --quiet mpi4py==4.1.2 mpich==5.0.2    # its mpiexec lies beside this Python
 
-section "Tests that want PyTorch, or mpiexec"
+section "Tests that want PyTorch, or mpiexec"    # those of torchvision, and one that takes long: .ci/run long
 wanting=(
   tests/backend/test_array_module.py::test_the_example_is_a_backend
   tests/dashboard/test_benchmarks.py::test_a_kernel_that_is_wrong_is_not_compared
   tests/dashboard/test_benchmarks.py::test_a_net_that_is_drawn_does_what_pytorch_s_does
-  tests/dashboard/test_benchmarks.py::test_what_is_compared_on_a_gpu
-  tests/dashboard/test_libraries.py::test_a_library_is_measured
+  "tests/dashboard/test_libraries.py::test_a_library_is_measured[pytorch]"
   tests/dashboard/test_ranks_compared.py::test_two_ranks_are_measured
   tests/pytorch
   "tests/structure/test_troubleshooting.py::test_the_message_is_the_one_of_the_page[IM2COLNET_RANK_TIMEOUT must be a number of seconds]"

@@ -10,8 +10,8 @@ section "Tests of drawn cases, with cases that the suite has not seen"
 mapfile -t drawn < <(git grep -l "from hypothesis import" -- tests)
 for seed in 1 2 3 4 5; do "$dev/bin/python" -m pytest --hypothesis-seed=$seed "${drawn[@]}"; done
 
-section "Modules of PyTorch as networks"
-"$dev/bin/python" -m pytest tests/pytorch
+section "Modules of PyTorch as networks, and comparisons with PyTorch where a GPU is stood in for"
+"$dev/bin/python" -m pytest tests/pytorch tests/dashboard/test_benchmarks.py::test_what_is_compared_on_a_gpu
 
 section "Every comparison with PyTorch"
 "$dev/bin/python" -m benchmarks.compare --threads 1 2
