@@ -11,7 +11,8 @@ from copy import copy
 from types import MappingProxyType
 from typing import Any
 
-from im2colnet.errors import LayerError, NonFiniteError, ShapeError
+from im2colnet.engine import binding
+from im2colnet.errors import LayerError, NonFiniteError
 from im2colnet.graph.nodes import Graph, Node, locate
 from im2colnet.graph.parameters import Parameters
 from im2colnet.layers import Context, Layer, Needs
@@ -53,7 +54,7 @@ class Passes:
         self.graph, self.backend, self._dtype = graph, parameters.backend, parameters.dtype
         self._parameters, self._learning = parameters, learning
         self.gradients: list[Any] = []
-        self._steps: list[tuple[Node, Context, Needs]] = []
+        self._steps: list[tuple[Node, Layer, Context, Needs]] = []
         with working(), self.backend.context(), self.backend.errstate():
             self.values = [self._load(images)]
             for node in graph.nodes:
@@ -107,7 +108,7 @@ class Passes:
         ctx.backend, ctx.training, ctx.activation = self.backend, False, None
         ctx.xs, ctx.samples, ctx.key = xs, xs[0].shape[-1], (0, 0, 0, 0)
         ctx.params, ctx.buffers = node.params, node.buffers
-        self._steps.append((node, ctx, needs))
+        self._steps.append((node, layer, ctx, needs))
         if needs.view:
             ctx.y = xs[0].reshape(y)
             return ctx.y
@@ -117,7 +118,7 @@ class Passes:
             ctx.sums = layer.join_sums([ctx.sums], [ctx.samples], ctx)
             layer.use_sums([ctx])
         ctx.scratch = self._scratch(needs.forward)
-        ctx.y = self._as_planned("forward", layer.forward(ctx.x, ctx), ctx.y)
+        binding.forward(layer, ctx, None)
         return ctx.y
 
     def _sum(
@@ -125,15 +126,6 @@ class Passes:
     ) -> None:
         ctx.sums, ctx.scratch = self.backend.empty((count, channels(ctx.x.shape)), "float64"), self._scratch(scratch)
         write(x, ctx)
-
-    def _as_planned(self, what: str, found: Any, out: Array) -> Array:
-        """Return an array that a layer has returned, in the memory that was made for it."""
-        if found is not out:
-            if found is None or found.shape != out.shape:
-                got = "None" if found is None else found.shape
-                raise ShapeError(f"{what} returned {got}, expected an array of shape {out.shape}")
-            out[...] = found
-        return out
 
     # ------------------------------------------------------------------ backward
 
@@ -160,21 +152,21 @@ class Passes:
                 self.gradients[value] = gradient
             flat = self.backend.empty(self._parameters.flat.shape, self._dtype) if flat is None else flat
             flat[...] = 0
-            for node, ctx, needs in reversed(self._steps):
+            for node, layer, ctx, needs in reversed(self._steps):
                 found = []
                 if self.gradients[node.output] is not None:
                     with locate(node):
-                        found = self._backward(node, ctx, needs, flat)
+                        found = self._backward(node, layer, ctx, needs, flat)
                 if node.name == self._learning:
                     return found or [self.backend.xp.zeros_like(x) for x in ctx.xs]
         return []
 
-    def _backward(self, node: Node, ctx: Context, needs: Needs, flat: Array) -> list[Array]:
+    def _backward(self, node: Node, layer: Layer, ctx: Context, needs: Needs, flat: Array) -> list[Array]:
         dy = self.gradients[node.output]
         if needs.view or needs.gradient_passes:
             found = [dy.reshape(x.shape) for x in ctx.xs]
         else:
-            found = self._made(self._settled(node), ctx, needs, dy, self._parameters.views(node, flat))
+            found = self._made(layer, ctx, needs, dy, self._parameters.views(node, flat))
         for value, gradient in zip(node.inputs, found, strict=True):
             before = self.gradients[value]
             self.gradients[value] = gradient if before is None else before + gradient
@@ -191,12 +183,8 @@ class Passes:
                 " not known, unless its class says skips_frozen"
             )
         ctx.scratch = self._scratch(needs.backward)
-        results = layer.backward(dy, ctx)
-        if len(ctx.dxs) == 1 or not isinstance(results, (tuple, list)):
-            results = [results]
-        if len(results) != len(ctx.dxs):
-            raise ShapeError(f"backward returned {len(results)} gradients for {len(ctx.dxs)} inputs")
-        return [self._as_planned("backward", result, dx) for result, dx in zip(results, ctx.dxs, strict=True)]
+        binding.backward(layer, ctx, binding.BackwardArrays(dy, dy, ctx.dxs, []), None)
+        return ctx.dxs
 
     def of_images(self) -> Array:
         """Return the gradient of the images before they were normalised, as the library stores it.
