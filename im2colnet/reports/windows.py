@@ -44,6 +44,21 @@ class WindowFacts(NamedTuple):
     groups: int
     output_size: Pair
 
+    def column(self, position: Pair) -> int:
+        """Return the number of the column that belongs to a window, by its row and column among the windows.
+
+        Parameters
+        ----------
+        position : (int, int)
+            From (0, 0) on.
+
+        Returns
+        -------
+        int
+            The position's number, row after row.
+        """
+        return position[0] * self.output_size[1] + position[1]
+
 
 def windows_of(layer: Layer, image: Pair, output: Pair) -> tuple[WindowFacts, Array] | None:
     """Return how a layer's window slides, and what it reads; None if the layer has no window.

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from im2colnet.host import np
-from im2colnet.text import amount, count, printable, size_text, table
+from im2colnet.text import amount, count, fields, printable, size_text, table
 
 MOST_TERMS = 18  #: rows of a table of products
 LARGEST = 12  #: products that are shown of more
@@ -80,13 +80,11 @@ def _head(e: Any, width: int) -> str:
         how += f", dilation {_pair(w.dilation)}" if w.dilation != (1, 1) else ""
         how += f", {w.groups} groups" if w.groups > 1 else ""
         facts["windows"] = how
-        K = (e.weight.shape[2] if e.weight is not None else len(e.sources)), e.sources.shape[1]
-        per = (
-            ""
-            if w.groups == 1 and e.weight is not None
-            else " for each " + ("group" if e.weight is not None else "channel")
-        )
-        facts["columns"] = f"{size_text(K)}{per}: one for each " + ("pixel of the input" if transposed else "window")
+        rows, per = len(e.sources), " for each channel"
+        if e.weight is not None:
+            rows, per = e.weight.shape[2], " for each group" if w.groups > 1 else ""
+        made_of = "pixel of the input" if transposed else "window"
+        facts["columns"] = f"{size_text((rows, e.sources.shape[1]))}{per}: one for each {made_of}"
         low, high = int(e.reads.min()), int(e.reads.max())
         what = "is added to by" if transposed else "is read by"
         many = count(low, "window") if low == high else f"{low} to {high} windows"
@@ -95,18 +93,7 @@ def _head(e: Any, width: int) -> str:
     size = sum(array.size for array in e.parameters.values())
     facts["work"] = f"{amount(e.flops, 1000).strip()} FLOPs, {count(size, 'parameter')}"
     facts["score"] = f"{e.score.name} = {numbers([e.score.value])[0]}"
-    lines = []
-    for name, value in facts.items():
-        lines.append(
-            textwrap.fill(
-                f"{name:9}{printable(value)}",
-                width,
-                subsequent_indent=" " * 9,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
-    return "\n".join(lines)
+    return fields(facts, width)
 
 
 def _pair(pair: Sequence[int]) -> str:
@@ -126,7 +113,7 @@ def _padding(padding: Sequence[int]) -> str:
 def _windowed_image(e: Any, position: tuple[int, int], channel: int, width: int, color: bool) -> str:
     """Return the image that a window reads, with the window in brackets."""
     W = e.image_size[1]
-    at = position[0] * e.window.output_size[1] + position[1]
+    at = e.window.column(position)
     read = {divmod(int(s), W) for s in e.sources[:, at] if s >= 0}
     return _image(e.inputs[0], read, e, width, color, _strongest(e, position, channel), position)
 
@@ -136,7 +123,7 @@ def _strongest(e: Any, position: tuple[int, int], channel: int) -> int:
     channels = e.channels_of(channel)
     if channels.stop - channels.start == 1:
         return int(channels.start)
-    at = position[0] * e.window.output_size[1] + position[1]
+    at = e.window.column(position)
     group, per = e.group_of(channel), len(e.output) // e.window.groups
     if e.kind == "transposed convolution":
         sizes = np.abs(e.as_image(e.inputs[0])[channels, position[0], position[1]])
@@ -226,7 +213,7 @@ def _pixel(e: Any, k: int, at: int, W: int) -> str:
 
 def _product(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
     """Return the column of a window beside the filter, their products and their sum."""
-    at, W = position[0] * e.window.output_size[1] + position[1], e.image_size[1]
+    at, W = e.window.column(position), e.image_size[1]
     group, per, first = e.group_of(channel), len(e.output) // e.window.groups, e.channels_of(channel).start
     x, w = e.columns_at(channel, [at])[:, 0], e.weight[group, channel % per]
     products, several = x * w, len(x) > len(e.sources)
@@ -274,29 +261,31 @@ def _sum(x: Any, w: Any, bias: float | None, y: float) -> str:
 
 def _pooled(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
     """Return the column of a window of a pooling, and what is made of it."""
-    at, W = position[0] * e.window.output_size[1] + position[1], e.image_size[1]
+    at, W = e.window.column(position), e.image_size[1]
     x, share = e.columns_at(channel, [at])[:, 0], e.shares_of_windows[channel][:, at]
     y = float(e.as_image(e.output)[channel][position])
-    shown, others = _chosen(np.where(np.isfinite(x), share * np.where(np.isfinite(x), x, 0) + 1e-12 * share, 0))
+    # of pixels that are 0, those that the output depends on come before the others
+    shown, others = _chosen(share * (np.where(np.isfinite(x), x, 0) + 1e-12))
     rows: list[list[Any]] = []
     for k in shown:
         pixel = _pixel(e, k, at, W)
         rows.append([k, _tap(e, k), pixel, None if pixel == "padding" else x[k], share[k]])
     if others:
         rows.append([f"{len(others)} more", "", "", None, None])
-    what = "largest" if e.takes_maximum else "mean" if e.divisors is not None else "norm"
+    what, how = "norm", "the norm"
+    if e.takes_maximum:
+        what, how = "largest", "the largest number"
+    elif e.divisors is not None:
+        what, how = "mean", f"the sum divided by {e.divisors[at]}"
     rows.append([what, "", "", y, None])
     cells = _columns_of_numbers(rows, ["k", "tap (i, j)", "pixel", "x", "dy/dx"], 3)
-    how = "the largest number" if e.takes_maximum else "the mean" if e.divisors is not None else "the norm"
-    if e.divisors is not None:
-        how = f"the sum divided by {e.divisors[at]}"
     title = f"{how} of the window, column {at} of the lowered matrix, is output {(channel, *position)}"
     return f"{_wrapped(title, width)}\n{table(cells, (3, 4), True, width)}"
 
 
 def _way_back(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
     """Return the gradient of a column, and that of its pixels."""
-    at, W = position[0] * e.window.output_size[1] + position[1], e.image_size[1]
+    at, W = e.window.column(position), e.image_size[1]
     first, dcolumn = e.channels_of(channel).start, e.dcolumns_at(channel, [at])[:, 0]
     several, pixels = len(dcolumn) > len(e.sources), e.as_image(e.dinputs[0])
     shown, others = _chosen(dcolumn)
@@ -333,7 +322,7 @@ def _way_back(e: Any, position: tuple[int, int], channel: int, width: int) -> st
 
 def _spread(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
     """Return what a pixel of a transposed convolution's input adds to the output."""
-    at, W = position[0] * e.window.output_size[1] + position[1], e.output_image_size[1]
+    at, W = e.window.column(position), e.output_image_size[1]
     per = len(e.output) // e.window.groups
     T, out, y = len(e.sources), channel % per, e.as_image(e.output)[channel].ravel()
     column = e.columns_at(channel, [at])[out * T : (out + 1) * T, 0]
