@@ -6,13 +6,13 @@ a window, its column, its row of the weight, its output.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from im2colnet.errors import ShapeError, install
+from im2colnet.errors import ShapeError
 from im2colnet.host import np
+from im2colnet.show.plots import figure_bytes, new_figure
+from im2colnet.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,11 +57,6 @@ class Crop(NamedTuple):
 
 def draw(e: Any, part: str | None, position: tuple[int, int], channel: int) -> Figure:
     """Draw parts of an explanation; see :meth:`im2colnet.reports.explain.Explanation.plot`."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(f"to draw a layer, install Matplotlib: {install('viz')}") from error
     drawn = parts_of(e)
     if part is not None and part not in PARTS:
         raise ShapeError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
@@ -69,16 +64,14 @@ def draw(e: Any, part: str | None, position: tuple[int, int], channel: int) -> F
         raise ShapeError(f"layer {e.layer!r}, {e.title}, has no part {part!r}: there are {', '.join(map(repr, drawn))}")
     chosen = [name for name in drawn if name != "rows"] if part is None else [part]
     panels = [drawn[name](e, position, channel) for name in chosen]
-    figure = Figure(figsize=(WIDTH, sum(panel.height for panel in panels)), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)  # pyplot would keep the figure and choose a window system
-    figure.set_facecolor("white")
     heights = [panel.height for panel in panels]
+    figure = new_figure(sum(heights), WIDTH, dpi=120)
+    figure.set_facecolor("white")
     places: Any = figure.subfigures(len(panels), 1, height_ratios=heights, squeeze=False)
     for panel, place in zip(panels, places[:, 0], strict=True):
         panel.draw(place)
-        place.suptitle(panel.title, fontsize=9.5, fontweight="bold", x=0.01, ha="left", color=INK)
-    # a notebook that has not imported pyplot does not know by itself how to show a figure
-    figure._repr_png_ = partial(rendered, figure, "png")  # type: ignore[attr-defined]
+        title = printable(panel.title, keep="\n")
+        place.suptitle(title, fontsize=9.5, fontweight="bold", x=0.01, ha="left", color=INK, parse_math=False)
     return figure
 
 
@@ -86,11 +79,9 @@ def rendered(figure: Figure, kind: str) -> bytes:
     """Return a figure as the bytes of a "png" or "svg" file, the same for the same figure."""
     import matplotlib
 
-    picture = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else None
     with matplotlib.rc_context({"svg.hashsalt": "im2colnet", "image.composite_image": False}):
-        figure.savefig(picture, format=kind, facecolor="white", metadata=metadata)
-    return picture.getvalue()
+        return figure_bytes(figure, format=kind, facecolor="white", metadata=metadata)
 
 
 class Panel(NamedTuple):
@@ -227,11 +218,11 @@ def mark_taps(axes: Axes, e: Any, at: int, crop: Crop, image: tuple[int, int]) -
         r, c = divmod(at, facts.output_size[1])
         top, left = r * facts.stride[0] - facts.padding[0], c * facts.stride[1] - facts.padding[2]
         (KH, KW), (dh, dw) = facts.kernel_size, facts.dilation
-        frame(axes, top, left, dh * (KH - 1) + 1, dw * (KW - 1) + 1)
+        high, wide = dh * (KH - 1) + 1, dw * (KW - 1) + 1
+        frame(axes, top, left, high, wide)
+        widen(axes, crop, top, left, high, wide)
         if (dh, dw) == (1, 1):
-            widen(axes, crop, top, left, KH, KW)
             return
-        widen(axes, crop, top, left, dh * (KH - 1) + 1, dw * (KW - 1) + 1)
     for h, w in inside:
         frame(axes, h, w, 1, 1, linewidth=1.6)
 
@@ -254,7 +245,7 @@ def pixels(e: Any, channel: int, position: tuple[int, int], gradient: bool = Fal
     else:
         array, number, name = (e.dinputs[0] if gradient else e.inputs[0]), e.channels_of(channel).start, "input"
     image = e.as_image(array)
-    at = position[0] * e.window.output_size[1] + position[1]
+    at = e.window.column(position)
     read = e.sources[:, at]
     read = read[read >= 0]
     middle = divmod(int(read[len(read) // 2]), image.shape[2]) if read.size else (0, 0)
@@ -292,7 +283,7 @@ def height_of(shape: Sequence[int], across: float, least: float = 1.5) -> float:
 def some_columns(e: Any, position: tuple[int, int], channel: int, gradient: bool = False) -> tuple[Crop, int, int]:
     """Return a part of the lowered matrix around a position, the position's column, and the number of rows."""
     P = e.sources.shape[1]
-    at = position[0] * e.window.output_size[1] + position[1]
+    at = e.window.column(position)
     start = min(max(at - MOST_COLUMNS // 2, 0), max(P - MOST_COLUMNS, 0))
     positions = np.arange(start, min(start + MOST_COLUMNS, P))
     matrix = (e.dcolumns_at if gradient else e.columns_at)(channel, positions)
@@ -325,8 +316,7 @@ def product(e: Any, position: tuple[int, int], channel: int) -> Panel:
     """Draw the product for one position: window, filter, their products, and the output."""
     if e.kind == "pooling":
         return pooled(e, position, channel)
-    (KH, KW), OW = e.window.kernel_size, e.window.output_size[1]
-    at = position[0] * OW + position[1]
+    (KH, KW), at = e.window.kernel_size, e.window.column(position)
     group, per = e.group_of(channel), len(e.output) // e.window.groups
     column = e.columns_at(channel, [at])[:, 0].reshape(-1, KH, KW)
     weight = e.weight[group, channel % per].reshape(-1, KH, KW)
@@ -356,7 +346,7 @@ def product(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
 def pooled(e: Any, position: tuple[int, int], channel: int) -> Panel:
     """Draw a window of a pooling, and the output."""
-    at = position[0] * e.window.output_size[1] + position[1]
+    at = e.window.column(position)
     column = e.columns_at(channel, [at])[:, 0].reshape(e.window.kernel_size)
     share = e.shares_of_windows[channel][:, at].reshape(e.window.kernel_size)
     y = float(e.as_image(e.output)[channel][position])
@@ -380,8 +370,8 @@ def pooled(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
 def spread(e: Any, position: tuple[int, int], channel: int) -> Panel:
     """Draw one pixel of a transposed convolution's input, the filter, and what is added to the output."""
-    (KH, KW), OW = e.window.kernel_size, e.window.output_size[1]
-    at, group = position[0] * OW + position[1], e.group_of(channel)
+    KH, KW = e.window.kernel_size
+    at, group = e.window.column(position), e.group_of(channel)
     per, out_per = len(e.inputs[0]) // e.window.groups, len(e.output) // e.window.groups
     x = e.as_image(e.inputs[0])[:, position[0], position[1]][group * per : (group + 1) * per]
     weight = e.weight[group].reshape(per, out_per, KH, KW)[:, channel % out_per]

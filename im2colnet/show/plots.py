@@ -59,14 +59,12 @@ def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     drawn = quantities(history)
     across = min(MOST_ACROSS, len(drawn))
     down = -(-len(drawn) // across)
-    figure = _figure(height=3.6 * down)
+    figure = new_figure(height=3.6 * down)
     places = figure.subplots(down, across, squeeze=False).ravel()
     for axes, quantity in zip(places, drawn, strict=False):
         _draw_curves(axes, history, quantity)
     for axes in places[len(drawn) :]:
         axes.remove()
-    # a notebook that has not imported pyplot does not know by itself how to show a figure
-    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
 
 
@@ -79,10 +77,10 @@ def curves_svg(history: Sequence[Mapping[str, float]]) -> list[str]:
 
     drawings = []
     for quantity in quantities(history):
-        figure = _figure(height=3.2, width=4.8)
+        figure = new_figure(height=3.2, width=4.8)
         _draw_curves(figure.subplots(), history, quantity)
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": quantity}):
-            drawing = _rendered(figure, format="svg", transparent=True, metadata={"Date": None}).decode()
+            drawing = figure_bytes(figure, format="svg", transparent=True, metadata={"Date": None}).decode()
         svg = re.sub(r'<metadata>.*?</metadata>| id="[a-z0-9.]+_[0-9]+"', "", drawing, flags=re.DOTALL)
         svg = svg[svg.index("<svg") :]
         for colour, named in (("#000000", "currentColor"), ("#dddddd", "var(--line)"), ("#1f5fa8", "var(--accent)")):
@@ -147,7 +145,7 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     CheckpointError
         If the file cannot be written.
     """
-    figure = _figure(height=5.2)
+    figure = new_figure(height=5.2)
     axes, gemm, copy = figure.subplots(), report["gemm"] / 1e9, report["copy"] / 1e9
     kinds = ("forward", "backward")
     shortest = MIN_SHARE * sum(layer[kind]["seconds"] for layer in report["layers"] for kind in kinds)
@@ -215,7 +213,7 @@ def save_confusion(matrix: Any, names: Sequence[str], path: str | os.PathLike[st
     size = len(counts)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(16.0, 3.2 + 0.42 * size)
-    figure = _figure(height=side, width=side + 1)
+    figure = new_figure(height=side, width=side + 1)
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     step = -(-size // MOST_TICKS)  # of very many classes not each has its name
@@ -249,7 +247,7 @@ def save_sheet(pictures: Sequence[Any], texts: Sequence[str], path: str | os.Pat
         If the file cannot be written.
     """
     rows = -(-len(pictures) // COLUMNS)
-    figure = _figure(height=2.5 * rows)
+    figure = new_figure(height=2.5 * rows)
     cells = [*figure.subplots(rows, COLUMNS, squeeze=False).flat]
     for axes in cells:
         axes.axis("off")
@@ -265,14 +263,17 @@ def _ending(text: str, most: int) -> str:
     return text if len(text) <= most else f"...{text[3 - most :]}"
 
 
-def _figure(height: float, width: float = 9) -> Figure:
+def new_figure(height: float, width: float = 9, dpi: int = 150) -> Figure:
+    """Return a figure with nothing in it, its height and width in inches; a notebook shows it."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(f"to draw a picture, install Matplotlib: {install('viz')}") from error
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)  # pyplot would keep the figure and choose a window system
+    # a notebook that has not imported pyplot does not know by itself how to show a figure
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
 
 
@@ -287,10 +288,11 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def _png(figure: Figure) -> bytes:
-    return _rendered(figure, format="png")
+    return figure_bytes(figure, format="png")
 
 
-def _rendered(figure: Figure, **how: Any) -> bytes:
+def figure_bytes(figure: Figure, **how: Any) -> bytes:
+    """Return a figure as the bytes of a file, by arguments of its ``savefig``."""
     picture = io.BytesIO()
     with warnings.catch_warnings():  # a name may have letters that the font lacks: boxes stand for them
         warnings.filterwarnings("ignore", "Glyph .* missing from")

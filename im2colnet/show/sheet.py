@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from im2colnet.host import np
-from im2colnet.show.plots import _figure, _png
+from im2colnet.show.plots import new_figure
 from im2colnet.text import printable
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def draw_arrays(
     tiles = [_tile(array) for array in arrays]
     cell = min(WIDTH / columns, 2.0)
     tallest = max(tile.shape[0] / tile.shape[1] for tile in tiles)
-    figure = _figure(height=rows * (min(tallest, 2) * cell + (TITLE if any(titles) else 0.05)), width=cell * columns)
+    figure = new_figure(height=rows * (min(tallest, 2) * cell + (TITLE if any(titles) else 0.05)), width=cell * columns)
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     plain = [tile for tile in tiles if tile.ndim == 2]
     every = _limits(np.concatenate([tile.ravel() for tile in plain]), low, high) if shared and plain else None
@@ -40,8 +39,6 @@ def draw_arrays(
             first, last, colours = every or _limits(tile, low, high)
             axes.imshow(tile, cmap=colours, vmin=first, vmax=last, interpolation="nearest")
         axes.set_title(printable(title), fontsize=8, parse_math=False)
-    # a notebook that has not imported pyplot does not know by itself how to show a figure
-    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
 
 

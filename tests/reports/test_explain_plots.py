@@ -100,6 +100,14 @@ def test_a_large_layer_is_drawn_in_part_and_quickly():
         assert any(f"rows 0-63 of {len(e.columns_at(0, [0]))}" in text for text in titles(figure)) == (layer == 1)
 
 
+def test_the_name_of_a_class_is_no_formula():
+    e = explained(KINDS[0], (4, 9, 8))
+    e.score = e.score._replace(name="class $\\frac$\a")
+    figure = e.plot("gradient")
+    figure.canvas.draw()
+    assert any(text.startswith(r"the way back of class $\frac$\x07 = ") for text in titles(figure))
+
+
 def test_parts_that_a_layer_has_not_are_named():
     e = explained(ic.ReLU(), (4, 6, 5))
     with pytest.raises(ic.ShapeError, match="has no part 'columns': there are 'input', 'product', 'gradient'"):
