@@ -26,7 +26,8 @@ from im2colnet.graph.choosing import similar
 from im2colnet.graph.nodes import Graph, Node
 from im2colnet.graph.parameters import Parameters
 from im2colnet.host import np
-from im2colnet.layers import AvgPool2d, Layer, LPPool2d
+from im2colnet.layers import AvgPool2d, ConvTranspose2d, Layer, LPPool2d, MatMul
+from im2colnet.layers.activation import AlongAxis
 from im2colnet.layers.pooling import AdaptiveMaxPool2d, MaxPool2d, Reduction
 from im2colnet.layout import internal_axes, internal_shape, user_axes
 from im2colnet.network import Network, Sequential
@@ -161,7 +162,7 @@ class Explanation:
     sources: Any = None
     weight: Any = None
     bias: Any = None
-    made_by: Any = None  #: the layer
+    made_by: Any = None
 
     # ------------------------------------------------------------------ what is made of these
 
@@ -430,13 +431,15 @@ class Explanation:
 
         Notes
         -----
-        ``columns``, ``sources`` and ``dcolumns`` are left out if the lowered matrix has more than a million numbers.
+        ``columns``, ``sources``, ``dcolumns`` and ``picked`` are None if the lowered matrix has more than a million
+        numbers.
         """
         window = self.window and self.window._asdict()
-        large = self.window is not None and self.sources.size * len(self.inputs[0]) > MOST_IN_JSON
         lowered: dict[str, Any] = dict.fromkeys(("columns", "sources", "dcolumns", "picked"))
-        if self.window is not None and not large:
-            lowered = {name: _plain(getattr(self, name)) for name in lowered}
+        if self.window is not None:
+            channels = len(self.output if self.kind == "transposed convolution" else self.inputs[0])
+            if self.sources.size * channels <= MOST_IN_JSON:
+                lowered = {name: _plain(getattr(self, name)) for name in lowered}
         return {
             "layer": self.layer,
             "kind": self.kind,
@@ -621,8 +624,9 @@ def explain(
     held = net.held
     name = _name_of(net, layer)
     images = _one_image(net, image)
-    graph, known = net.graph.for_loss(), {node.name for node in net.graph.for_loss().nodes}
-    graph = graph if name in known else net.graph  # after the scores nothing has a gradient of them
+    graph = net.graph.for_loss()
+    if all(node.name != name for node in graph.nodes):
+        graph = net.graph  # the scores do not depend on the layers after them
     graph = graph.part(graph.outputs)  # with nodes of its own
     parameters = Parameters(graph, held.backend if backend is None else get_backend(backend), "float64", seed=None)
     parameters.normalization = held.normalization
@@ -706,12 +710,12 @@ def _score(net: Network, graph: Graph, passes: Passes, output: Any) -> tuple[int
     classes = classes if len(classes) == len(numbers) else ()
     index = _index(numbers, classes, output)
     where = f" of {made[value]}" if several else ""
-    if numbers.ndim == 1:
-        name = f"class {classes[index[0]]}" if classes else f"output {index[0]}"
-        if not several and not classes and len(numbers) > 1:
-            name = f"class {index[0]}"
-    else:
+    if numbers.ndim > 1:
         name = f"output {index}"
+    elif classes:
+        name = f"class {classes[index[0]]}"
+    else:
+        name = f"{'output' if several or len(numbers) == 1 else 'class'} {index[0]}"
     return value, Score(name + where, float(numbers[index]), index)
 
 
@@ -783,10 +787,9 @@ def _explanation(
             found.kind = "other"
             return found
         found.window, found.sources = windows
-    if kind in ("convolution", "transposed convolution"):
-        groups = found.window.groups if found.window is not None else 1
-        weight = found.parameters["weight"]
-        found.weight = weight.reshape(groups, len(weight) // groups, -1)
+        if kind != "pooling":
+            groups, weight = windows[0].groups, found.parameters["weight"]
+            found.weight = weight.reshape(groups, len(weight) // groups, -1)
     elif kind == "linear":
         found.weight = found.parameters["weight"]
     return found
@@ -805,12 +808,12 @@ def _kind(layer: Layer) -> str:
     home = _defining(layer).__module__
     if "forward" in vars(layer) or not home.startswith("im2colnet.layers"):
         return "other"
-    family = type(layer).__mro__
-    names = {base.__name__ for base in family}
-    if names & {"ConvTranspose2d"}:
+    if isinstance(layer, ConvTranspose2d):
         return "transposed convolution"
-    if isinstance(layer, Reduction) or names & {"AlongAxis", "MatMul"}:
-        return "merging" if "MatMul" in names else "other"
+    if isinstance(layer, MatMul):
+        return "merging"
+    if isinstance(layer, (Reduction, AlongAxis)):
+        return "other"
     return KINDS.get(_family(layer), "other")
 
 

@@ -403,6 +403,16 @@ def test_numbers_that_are_not_finite_are_shown_as_such(tmp_path):
     assert json.loads((tmp_path / "e.json").read_text())["score"]["value"] is None
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(ic.Conv2d(64, 1, 8), (64, 27, 27)), (ic.ConvTranspose2d(1, 64, 8), (1, 20, 20))], ids=repr
+)
+def test_a_lowered_matrix_of_more_than_a_million_numbers_is_not_among_the_facts(layer, shape):
+    e = explained(layer, shape)
+    assert e.columns.size > 1_000_000
+    facts = e.facts()
+    assert [facts[name] for name in ("columns", "sources", "dcolumns", "picked")] == [None] * 4
+
+
 def test_saving_by_the_end_of_the_name(tmp_path):
     e = ic.explain(small(), 3, IMAGE)
     e.save(tmp_path / "e.json")
