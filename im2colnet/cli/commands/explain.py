@@ -28,6 +28,7 @@ from im2colnet.datasets.dataset import Dataset
 from im2colnet.datasets.images import read_images
 from im2colnet.errors import DataError
 from im2colnet.host import np
+from im2colnet.layers import Conv2d, ConvTranspose2d
 from im2colnet.network import Network
 from im2colnet.reports.explain import ENDINGS, Score, explain
 from im2colnet.show.plots import save
@@ -242,8 +243,4 @@ def _one(images: Any, index: int, where: str) -> Any:
 def _first_layer(net: Network) -> str:
     """Return the name of the first convolution, or else of the first layer."""
     nodes = net.graph.nodes
-    return next((node.name for node in nodes if _is_convolution(node.layer)), nodes[0].name)
-
-
-def _is_convolution(layer: Any) -> bool:
-    return hasattr(layer, "window") and hasattr(layer, "out_channels")
+    return next((node.name for node in nodes if isinstance(node.layer, (Conv2d, ConvTranspose2d))), nodes[0].name)
