@@ -96,6 +96,7 @@ function place(t, p) {
   return source < 0 ? null : [Math.floor(source / W), source % W];
 }
 
+const within = (r, c) => r >= 0 && c >= 0 && r < H && c < W; // whether a place is in the image, not in its padding
 const ring = { top: 0, left: 0, bottom: H, right: W }; // rows and columns of the image with its padding
 const origin = new Map(); // "row,column" of a place in the padding -> the pixel that it repeats, or -1
 const reads = Array.from({ length: H * W }, () => []); // pixel -> entries [t, p] that are read from it
@@ -109,15 +110,15 @@ if (lowered) {
       ring.left = Math.min(ring.left, at[1]);
       ring.bottom = Math.max(ring.bottom, at[0] + 1);
       ring.right = Math.max(ring.right, at[1] + 1);
-      if (at[0] < 0 || at[1] < 0 || at[0] >= H || at[1] >= W) origin.set(`${at}`, source);
+      if (!within(...at)) origin.set(`${at}`, source);
     }
   }
 }
 
 function pixelAt(r, c) {
   // the index of the pixel whose value is at this place, or -1 for zero padding, or null where nothing is read
-  if (r >= 0 && c >= 0 && r < H && c < W) return r * W + c < facts.features ? r * W + c : null;
-  return origin.has(`${[r, c]}`) ? origin.get(`${[r, c]}`) : null;
+  if (within(r, c)) return r * W + c < facts.features ? r * W + c : null;
+  return origin.get(`${[r, c]}`) ?? null;
 }
 
 const atPixel = (values, channel, pixel) => (pixel < 0 ? 0 : values[channel * H * W + pixel]);
@@ -331,10 +332,10 @@ const image = new Grid(
   "image", "image",
   () => [ring.bottom - ring.top, ring.right - ring.left],
   (r, c) => {
-    const pixel = pixelAt(r + ring.top, c + ring.left);
-    const inside = r + ring.top >= 0 && c + ring.left >= 0 && r + ring.top < H && c + ring.left < W;
-    if (pixel === null || (scatters() && !inside)) return pixel === null ? null : "padding";
-    return pixel < 0 ? "padding" : atPixel(scatters() ? dinput : input, state.channel, pixel);
+    const [h, w] = [r + ring.top, c + ring.left], pixel = pixelAt(h, w);
+    if (pixel === null) return null;
+    if (pixel < 0 || (scatters() && !within(h, w))) return "padding";
+    return atPixel(scatters() ? dinput : input, state.channel, pixel);
   },
   (r, c) => (pixelAt(r + ring.top, c + ring.left) === null ? null : ["pixel", r + ring.top, c + ring.left]),
   () => $("imageName").textContent,
@@ -514,7 +515,7 @@ function forOutput(p) {
 
 function entriesAt(r, c) {
   // rows and columns of the matrix that lie at a place of the image or its padding, of the channel that is shown
-  const inside = r >= 0 && c >= 0 && r < H && c < W, found = inside ? reads[r * W + c] : [];
+  const inside = within(r, c), found = inside ? reads[r * W + c] : [];
   if (!inside)
     for (let t = 0; t < T; t++)
       for (let p = 0; p < P; p++) if (`${place(t, p)}` === `${[r, c]}`) found.push([t, p]);
@@ -523,7 +524,7 @@ function entriesAt(r, c) {
 }
 
 function forPixel(r, c) {
-  const pixel = pixelAt(r, c), inside = r >= 0 && c >= 0 && r < H && c < W;
+  const pixel = pixelAt(r, c), inside = within(r, c);
   const cells = entriesAt(r, c), often = cells.length === 1 ? "once" : `${cells.length} times`;
   const noun = inside ? (turned ? "output" : "pixel") : "padding";
   const at = `(${r + top0}, ${c + left0}) of channel ${channels[state.channel]}`;

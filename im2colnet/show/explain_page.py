@@ -316,10 +316,11 @@ def _geometry(e: Explained, H: int, W: int, OH: int, OW: int, KH: int, KW: int) 
 def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dict[str, Any]:
     """Return the facts of a convolution or a pooling."""
     image, dimage, output, doutput = (_image(a) for a in (e.inputs[0], e.dinputs[0], e.output, e.doutput))
-    added, begin = e.dcolumns, channel
+    begin = channel
     if e.kind == "transposed convolution":  # the windows read the output's gradient, and their columns make the output
-        image, dimage, output, doutput, added = doutput, output, dimage, image, e.columns
+        image, dimage, output, doutput = doutput, output, dimage, image
         channel = begin * e.window.groups // len(image) * (len(output) // e.window.groups)
+    added = e.columns if e.kind == "transposed convolution" else e.dcolumns
     (C, H, W), (F, OH, OW) = image.shape, output.shape
     KH, KW = e.window.kernel_size
     T = KH * KW

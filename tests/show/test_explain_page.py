@@ -133,7 +133,6 @@ CONVOLUTIONS = {
 
 
 def explained(layer, shape, seed=0):
-    net = ic.Sequential([layer, ic.Tanh(), ic.Flatten()])
     features = int(np.prod(layer.output_shape((*shape[1:2], shape[0], shape[2], 1))))
     net = ic.Sequential([layer, ic.Tanh(), ic.Flatten(), ic.Linear(features, 3)]).init(seed, "float64")
     image = np.random.default_rng(seed).standard_normal(shape)
@@ -474,9 +473,8 @@ def test_of_a_large_layer_the_page_has_a_part(browser, tmp_path, name):
     net = ic.Sequential([layer, ic.AdaptiveAvgPool2d(1), ic.Flatten()]).init(0)
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     e = ic.explain(net, 0, image)
-    first = (
-        channel * getattr(layer, "groups", shape[0]) // len(e.output) * (shape[0] // getattr(layer, "groups", shape[0]))
-    )
+    groups = getattr(layer, "groups", shape[0])
+    first = channel * groups // len(e.output) * (shape[0] // groups)
     with Page(browser, tmp_path, e, position=position, channel=channel) as page:
         assert (tmp_path / "page.html").stat().st_size < 2_000_000
         assert "The page shows" in page.driver.find_element("css selector", ".note").text
