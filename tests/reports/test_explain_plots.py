@@ -15,7 +15,11 @@ from im2colnet.testing.inputs import input_shape_of, network_of
 
 pytest.importorskip("matplotlib")
 
-FIRST = [pytest.param(case, *case.examples[0], id=case.kind.__name__) for case in cases.LAYERS if case.examples]
+FIRST = [
+    pytest.param(case, layer, shapes, id=case.kind.__name__)
+    for case in cases.LAYERS
+    for layer, *shapes in case.examples[:1]
+]
 KINDS = [
     ic.Conv2d(4, 5, 3, stride=(2, 1), padding=((2, 0), (1, 3)), dilation=(1, 2)),
     ic.Conv2d(4, 8, 3, padding="same", groups=4),
@@ -41,9 +45,9 @@ def titles(figure):
     return [*found, *(part.get_suptitle() for part in figure.subfigs)]
 
 
-@pytest.mark.parametrize(("case", "layer", "shape", "more"), [(*p.values[:3], p.values[3:]) for p in FIRST])
-def test_every_layer_is_drawn(case, layer, shape, more):
-    e = explained(layer, shape, *more, domain=case.domain)
+@pytest.mark.parametrize(("case", "layer", "shapes"), FIRST)
+def test_every_layer_is_drawn(case, layer, shapes):
+    e = explained(layer, *shapes, domain=case.domain)
     figure = e.plot()
     assert len(figure.subfigs) == len([part for part in parts_of(e) if part != "rows"])
     for part in parts_of(e):
