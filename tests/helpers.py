@@ -15,13 +15,30 @@ import im2colnet as ic
 from im2colnet.backend import Division, shard_sizes
 from im2colnet.layers import Layer, Parameter
 from im2colnet.layout import user_shape
-from im2colnet.testing.cases import LayerCase
+from im2colnet.testing.cases import LAYERS, LayerCase
 from im2colnet.testing.conformance.base import images, rows
+from im2colnet.testing.inputs import input_shape_of, network_of
 
 
 def normal(*shape, seed=0, dtype="float64"):
     """Normal numbers."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def layer_examples(most=None):
+    """Parameters of a test of every layer, or of ``most`` of each class: its case, the layer, its inputs' shapes."""
+    return [
+        pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
+        for case in LAYERS
+        for layer, *shapes in case.examples[:most]
+    ]
+
+
+def explained(layer, *shapes, domain=lambda x: x, backend=None):
+    """The explanation of a layer in a network around it, for an image of normal numbers."""
+    net = network_of(layer, *shapes).init(0, "float64")
+    (name,) = (node.name for node in net.graph.nodes if node.layer is layer)
+    return ic.explain(net, name, domain(normal(1, *input_shape_of(*shapes)))[0], backend=backend)
 
 
 def numba_backend(**sizes):

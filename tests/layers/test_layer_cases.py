@@ -1,7 +1,7 @@
 """Every layer of the library keeps its contract and computes what its oracle does, on every backend."""
 
 import pytest
-from helpers import OFFSET, Probe, divided, normal
+from helpers import OFFSET, Probe, divided, layer_examples, normal
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
@@ -9,11 +9,7 @@ from im2colnet.testing import check_layer, differentiate
 from im2colnet.testing.cases import LAYERS
 from im2colnet.testing.inputs import PART, input_shape_of, network_of
 
-EXAMPLES = [
-    pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
-    for case in LAYERS
-    for layer, *shapes in case.examples
-]
+EXAMPLES = layer_examples()
 
 
 def random(case, layer, shapes):

@@ -2,18 +2,13 @@
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import layer_examples, normal
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
-from im2colnet.testing.cases import LAYERS
 from im2colnet.testing.inputs import input_shape_of, network_of
 
-EXAMPLES = [
-    pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
-    for case in LAYERS
-    for layer, *shapes in case.examples
-]
+EXAMPLES = layer_examples()
 STEP = 1e-6  # small, since maxima have kinks
 
 

@@ -5,19 +5,14 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-from helpers import assert_same_bits, normal
+from helpers import assert_same_bits, layer_examples, normal
 from onnx_written import model_of, part, seeded, small_model  # noqa: F401 - part is a fixture
 
 import im2colnet as ic
 from im2colnet.onnx.kept import KEY
-from im2colnet.testing.cases import LAYERS
 from im2colnet.testing.inputs import input_shape_of, network_of
 
-EXAMPLES = [
-    pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
-    for case in LAYERS
-    for layer, *shapes in case.examples
-]
+EXAMPLES = layer_examples()
 
 
 def loaded(model):

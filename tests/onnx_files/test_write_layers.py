@@ -1,20 +1,15 @@
 """Every layer as ONNX, by its examples: another program computes the same."""
 
 import pytest
-from helpers import normal
+from helpers import layer_examples, normal
 from onnx_written import assert_computes, model_of, part, seeded  # noqa: F401 - part is a fixture
 
 import im2colnet as ic
 from im2colnet.errors import ModelError
 from im2colnet.onnx.exporters import EXPORTERS, exporter_of
-from im2colnet.testing.cases import LAYERS
 from im2colnet.testing.inputs import input_shape_of, network_of
 
-EXAMPLES = [
-    pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
-    for case in LAYERS
-    for layer, *shapes in case.examples
-]
+EXAMPLES = layer_examples()
 
 
 def written(case, layer, shapes, opset=22):

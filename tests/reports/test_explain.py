@@ -5,33 +5,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import explained, layer_examples, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
 from im2colnet.testing import cases
-from im2colnet.testing.inputs import input_shape_of, network_of
 
-EXAMPLES = [
-    pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
-    for case in cases.LAYERS
-    for layer, *shapes in case.examples
-]
+EXAMPLES = layer_examples()
 
 
 def images(array):
     """A value as an image (C, H, W)."""
     return array if array.ndim == 3 else array.reshape(len(array), 1, -1)
-
-
-def explained(layer, *shapes, domain=lambda x: x, backend=None):
-    """The explanation of a layer in a network around it, for an image of normal numbers."""
-    net = network_of(layer, *shapes).init(0, "float64")
-    (name,) = (node.name for node in net.graph.nodes if node.layer is layer)
-    image = domain(normal(1, *input_shape_of(*shapes)))[0]
-    return ic.explain(net, name, image, backend=backend)
 
 
 def read(x, layer, c, r, w, i, j):

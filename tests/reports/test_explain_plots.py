@@ -5,21 +5,14 @@ import time
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import explained, layer_examples
 from numpy.testing import assert_allclose
 
 import im2colnet as ic
 from im2colnet.show.explain_plots import PARTS, lowered_rows, number_text, parts_of
-from im2colnet.testing import cases
-from im2colnet.testing.inputs import input_shape_of, network_of
 
 pytest.importorskip("matplotlib")
 
-FIRST = [
-    pytest.param(case, layer, shapes, id=case.kind.__name__)
-    for case in cases.LAYERS
-    for layer, *shapes in case.examples[:1]
-]
 KINDS = [
     ic.Conv2d(4, 5, 3, stride=(2, 1), padding=((2, 0), (1, 3)), dilation=(1, 2)),
     ic.Conv2d(4, 8, 3, padding="same", groups=4),
@@ -33,19 +26,13 @@ KINDS = [
 ]
 
 
-def explained(layer, *shapes, domain=lambda x: x):
-    net = network_of(layer, *shapes).init(0, "float64")
-    (name,) = (node.name for node in net.graph.nodes if node.layer is layer)
-    return ic.explain(net, name, domain(normal(1, *input_shape_of(*shapes)))[0])
-
-
 def titles(figure):
     """All titles in a figure."""
     found = [axes.get_title("left") for axes in figure.axes]
     return [*found, *(part.get_suptitle() for part in figure.subfigs)]
 
 
-@pytest.mark.parametrize(("case", "layer", "shapes"), FIRST)
+@pytest.mark.parametrize(("case", "layer", "shapes"), layer_examples(most=1))
 def test_every_layer_is_drawn(case, layer, shapes):
     e = explained(layer, *shapes, domain=case.domain)
     figure = e.plot()

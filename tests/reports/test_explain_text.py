@@ -2,18 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import normal
+from helpers import explained, layer_examples, normal
 
 import im2colnet as ic
 from im2colnet.show.explain_text import numbers
-from im2colnet.testing import cases
-from im2colnet.testing.inputs import input_shape_of, network_of
 
-EXAMPLES = [
-    pytest.param(case, layer, shapes, id=f"{layer!r} of {', '.join(map(str, shapes))}")
-    for case in cases.LAYERS
-    for layer, *shapes in case.examples[:4]
-]
+EXAMPLES = layer_examples(most=4)
 
 #: the windows of [[1, 2, 3], [4, 5, 6], [7, 8, 9]] by [[1, 2], [3, -1]] give 12, 17, 27, 32, and the score is
 #: 12 - 17 + 2·27; so the gradient of the output is [[1, -1], [2, 0]], and that of the pixel 4, to take one, is
@@ -88,11 +82,9 @@ def test_the_window_is_coloured_where_that_is_wanted():
 @pytest.mark.parametrize("width", [100, 60])
 @pytest.mark.parametrize(("case", "layer", "shapes"), EXAMPLES)
 def test_every_layer_has_a_text_that_keeps_to_the_width(case, layer, shapes, width):
-    net = network_of(layer, *shapes).init(0, "float64")
-    (name,) = (node.name for node in net.graph.nodes if node.layer is layer)
-    e = ic.explain(net, name, case.domain(normal(1, *input_shape_of(*shapes)))[0])
+    e = explained(layer, *shapes, domain=case.domain)
     text = e.text(width)
-    assert text.startswith(f"layer    {name}: ")
+    assert text.startswith(f"layer    {e.layer}: ")
     assert max(map(len, text.split("\n"))) <= width
     assert "nan" not in text.lower() or np.isnan(e.output).any()
 
