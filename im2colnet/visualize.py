@@ -64,10 +64,10 @@ def filters(net: Network, layer: str | int) -> np.ndarray:
     (2, 1, 3, 3)
     """
     name = _name(net, layer)
-    parameters = net.state_dict()
+    parameters = net.parameters()
     weight = parameters.get(f"{name}.weight")
     if weight is not None and weight.ndim >= 3:
-        return np.array(weight)
+        return np.array(net.backend.to_numpy(weight), order="C")
     names = [node.name for node in net.graph.nodes]
     if name not in names:
         raise ShapeError(f"the network has no layer {name!r}; {similar(name, names)}")
