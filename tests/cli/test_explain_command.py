@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -27,6 +28,16 @@ def test_without_arguments_it_explains_a_convolution_of_a_digit(run):
     assert np.allclose(facts["columns"], e.columns)
     assert np.allclose(facts["dinputs"][0], e.dinputs[0])
     assert facts["score"]["name"] == e.score.name
+
+
+def test_the_layers_of_the_help_s_examples_are_there(run):
+    """With the model that each names, itself or by its run folder."""
+    help_, _ = run("explain", "--help")
+    found = re.findall(r"(?:--model |runs/\w+-)(\w+).* --layer (\S+)", help_[help_.index("examples:") :])
+    assert len(found) == 3
+    for model, layer in found:
+        facts = json.loads(run("explain", "--model", model, "--layer", layer, "--json")[0])
+        assert (facts["layer"], facts["kind"]) == (layer, "convolution")
 
 
 def test_a_run_s_layers_with_its_test_images(run, trained):

@@ -57,9 +57,9 @@ def register(commands: Commands) -> None:
         "show what a layer does with an image: the lowered matrix, the product, and the gradient's way back",
         """
         im2colnet explain
-        im2colnet explain runs/digits-resnet20-1 --layer conv1
-        im2colnet explain runs/mine-resnet20-1 cat.png --layer layer1.0.conv1 --output cat --out layer.html
-        im2colnet explain --model lenet5 --data digits --layer 0 --position 3,4
+        im2colnet explain runs/digits-resnet20-1 --layer 3.body.0
+        im2colnet explain runs/mine-resnet20-1 cat.png --layer 5.body.3 --output cat --out layer.html
+        im2colnet explain --model notebook --data digits --layer 0 --position 3,4
         """,
         "[RUN] [IMAGE]",
         more="\n\nwithout a run it is a network with new parameters: by default the first convolution of the model"
