@@ -334,7 +334,7 @@ Rows = list[list[str]]
 
 def milliseconds(time: float) -> str:
     """Return a time with as many digits as it deserves."""
-    return f"{1e3 * time:#.2g}".rstrip(".") if time < 0.1 else f"{1e3 * time:.0f}"
+    return f"{1e3 * time:#.2g}".rstrip(".") if time < 0.0995 else f"{1e3 * time:.0f}"
 
 
 def cell(found: Step) -> str:

@@ -22,6 +22,16 @@ MACHINE = Machine("by hand", {"lenet5-b256": 2.0}, add=0.5, call=4.0, barrier=7.
 FREE = Machine("additions and calls cost nothing", {}, 0.0, 0.0, 0.0, 0.0)
 
 
+def test_milliseconds_have_no_exponent():
+    assert [scaling.milliseconds(time) for time in (0.00123, 0.0123, 0.0994, 0.0999, 1.234)] == [
+        "1.2",
+        "12",
+        "99",
+        "100",
+        "1234",
+    ]
+
+
 @pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
 @pytest.mark.parametrize("way", [*WAYS, *OTHERS])
 def test_one_rank_sends_nothing(way, link):
