@@ -1,5 +1,7 @@
 """What tests of several folders share."""
 
+import signal
+
 import pytest
 import strict_cupy
 from helpers import divided, numba_backend
@@ -16,6 +18,10 @@ from im2colnet.cli.command_line import DEBUG, FAULT
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 settings.register_profile("few", settings.get_profile("untimed"), max_examples=10)  # pytest --hypothesis-profile few
+
+# Tests that are started in the background of a shell script would ignore Ctrl-C, which many of them send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
