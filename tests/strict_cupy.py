@@ -312,7 +312,7 @@ def build(source, flags=("-O1",)):
     folder.mkdir(exist_ok=True, mode=0o700)
     library = folder / f"{digest[:16]}.so"
     if not library.exists():
-        made = library.with_suffix(f".{os.getpid()}")
+        made = library.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         command = [
             "g++",
             "-std=c++17",
