@@ -1,6 +1,6 @@
-"""Draw the pictures of the tour, of how-it-works.md and of design.md: ``python docs/draw.py`` writes ``docs/pictures/*.svg``.
+"""Draw the pictures of tour.md, how-it-works.md, how-it-runs.md and design.md: ``python docs/draw.py`` writes them.
 
-The numbers in the pictures of the tour are those that its programs compute: this script runs them.
+The files are ``docs/pictures/*.svg``. The tour's programs compute the numbers in its pictures: this script runs them.
 """
 
 import contextlib
@@ -97,7 +97,7 @@ def convolution(tour: dict) -> Sheet:
     s.grid(26, 42, x, fill=inside)
     s.box(26 + 32 * c, 42 + 32 * r, 96, 96, stroke=STRONG[1], thick=3)
     s.grid(262, 58, w)
-    s.text(208, 112, "laid over", 14, GREY, "middle")
+    s.text(208, 112, "convolved with", 13, GREY, "middle")
     s.text(408, 112, "gives", 14, GREY, "middle")
     s.grid(478, 74, y, fill=lambda i, j: MARK if (i, j) == (r, c) else WHITE)
     s.box(478 + 32 * c, 74 + 32 * r, 32, 32, stroke=STRONG[1], thick=3)
@@ -127,7 +127,7 @@ def im2col(tour: dict) -> Sheet:
         s.text(407 + 46 * p, 54, name, 14, STRONG[p], "middle", bold=True)
     for k in range(9):
         s.text(374, 82 + 28 * k, f"{k // 3}, {k % 3}", 14, GREY, "end")
-    s.text(316, 192, "place in the window", 14, GREY, "middle", turn=-90)
+    s.text(316, 192, "position in the window", 14, GREY, "middle", turn=-90)
     s.grid(384, 62, tour["columns"], 46, 28, 16, fill=lambda r, c: PALE[c])
     s.text(112, 268, "window at row, column:", 14, GREY, "middle")
     for p, name in enumerate(("0, 0", "0, 1", "1, 0", "1, 1")):
@@ -236,7 +236,7 @@ def rows(tour: dict) -> Sheet:
         s.box(20 + 150 * h, 222, 150, 30, stroke=STRONG[h], thick=2.5)
         s.text(95 + 150 * h, 272, f"row {h} of the image", 13, STRONG[h], "middle", bold=True)
     s.bracket(172, 618, 282, 14, INK)
-    s.text(616, 316, "window of output row 1: the same, 6 numbers further on", at="end", bold=True)
+    s.text(616, 316, "window of output row 1: begins 6 numbers later", at="end", bold=True)
     for r in range(2):
         left = 60 + 320 * r
         s.text(left + 82, 354, f"row {r} of the output", 14, GREY, "middle")
@@ -371,7 +371,7 @@ def stages(tour: dict) -> Sheet:
         s.text(570, y + 26, f"update {w + 1}/2", 14, at="middle")
     for x, words in ((290, "sums of batch norm"), (498, "gradients")):
         s.box(x - 5, 58, 10, 136, INK, "none")
-        s.text(x, 214, "join:", 14, INK, "middle", bold=True)
+        s.text(x, 214, "add up:", 14, INK, "middle", bold=True)
         s.text(x, 234, words, 14, INK, "middle", bold=True)
     s.text(187, 46, "stage 1", at="middle", bold=True)
     s.text(395, 46, "stage 2", at="middle", bold=True)
@@ -403,8 +403,8 @@ def ranks(tour: dict) -> Sheet:
             s.box(74 + 38 * k, y, 34, 38, PALE[k], STRONG[k], 1.5, 4)
         s.text(230, y + 25, "→ sum", 14)
     s.text(495, 186, "the gradient", at="middle", bold=True)
-    s.text(495, 208, "a rank gets its quarter of all nodes,", 14, GREY, "middle")
-    s.text(495, 226, "adds it, updates these parameters", 14, GREY, "middle")
+    s.text(495, 208, "a rank gets a quarter of every node,", 14, GREY, "middle")
+    s.text(495, 226, "adds these, updates its parameters", 14, GREY, "middle")
     for q in range(4):
         y = 246 + 54 * q
         s.text(345, y + 25, f"rank {q}", 14, STRONG[q], bold=True)
@@ -455,10 +455,10 @@ def walk(tour: dict) -> Sheet:
     s = Sheet(640, 640)
     rooms = [
         (24, "training", "Trainer.fit", "epochs, learning rate, callbacks"),
-        (98, "datasets", "Loader", "batches, augmented and read ahead"),
+        (98, "datasets", "Loader", "batches, augmented and prefetched"),
         (172, "network", "checks of images, targets from the loss", ""),
-        (246, "plan", "shards, stages, a place for each array", "once for a batch size"),
-        (320, "engine", "arrays bound to calls of kernels", "once for a batch size"),
+        (246, "plan", "shards, stages, a place for each array", "once for each batch size"),
+        (320, "engine", "arrays bound to calls of kernels", "once for each batch size"),
     ]
     for k, (y, room, what, more) in enumerate(rooms):
         s.box(24, y, 592, 54, PALE[0] if k < 3 else PALE[2], STRONG[0] if k < 3 else STRONG[2], 1.5, 6)
@@ -475,9 +475,9 @@ def walk(tour: dict) -> Sheet:
         s.text(x + 63, 470, more, 13, GREY, "middle", mono=True)
         if k < 3:
             s.arrow(x + 126, 456, x + 142, 456)
-    s.text(320, 503, "every call is a kernel of the backend; workers meet where samples do", 14, GREY, "middle")
+    s.text(320, 503, "each call runs a kernel of the backend; workers wait after each stage", 14, GREY, "middle")
     s.arrow(320, 518, 320, 536)
-    for x, room, words in ((24, "parallel", "join: gradients along the tree"), (328, "optim", "update: each worker its range")):
+    for x, room, words in ((24, "parallel", "gradients are added along the tree"), (328, "optim", "each worker updates its range")):
         s.box(x, 538, 288, 54, PALE[3], STRONG[3], 1.5, 6)
         s.text(x + 14, 560, room, 15, bold=True, mono=True)
         s.text(x + 14, 580, words, 14)
