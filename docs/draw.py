@@ -97,7 +97,8 @@ def convolution(tour: dict) -> Sheet:
     s.grid(26, 42, x, fill=inside)
     s.box(26 + 32 * c, 42 + 32 * r, 96, 96, stroke=STRONG[1], thick=3)
     s.grid(262, 58, w)
-    s.text(208, 112, "convolved with", 13, GREY, "middle")
+    s.text(208, 104, "convolved", 14, GREY, "middle")
+    s.text(208, 122, "with", 14, GREY, "middle")
     s.text(408, 112, "gives", 14, GREY, "middle")
     s.grid(478, 74, y, fill=lambda i, j: MARK if (i, j) == (r, c) else WHITE)
     s.box(478 + 32 * c, 74 + 32 * r, 32, 32, stroke=STRONG[1], thick=3)
@@ -457,7 +458,7 @@ def walk(tour: dict) -> Sheet:
         (24, "training", "Trainer.fit", "epochs, learning rate, callbacks"),
         (98, "datasets", "Loader", "batches, augmented and prefetched"),
         (172, "network", "checks of images, targets from the loss", ""),
-        (246, "plan", "shards, stages, a place for each array", "once for each batch size"),
+        (246, "plan", "shards, stages, the place of arrays", "once for each batch size"),
         (320, "engine", "arrays bound to calls of kernels", "once for each batch size"),
     ]
     for k, (y, room, what, more) in enumerate(rooms):
