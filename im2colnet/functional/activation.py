@@ -46,16 +46,16 @@ def relu(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.ReLU : The layer, with its source.
+    im2colnet.ReLU : The layer, with references.
 
     Examples
     --------
@@ -72,14 +72,14 @@ def leaky_relu(backend: Backend, input: Array, negative_slope: float = 0.01) -> 
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     negative_slope : float
         At least 0.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def leaky_relu(backend: Backend, input: Array, negative_slope: float = 0.01) -> 
 
     See Also
     --------
-    im2colnet.LeakyReLU : The layer, with its source.
+    im2colnet.LeakyReLU : The layer, with references.
 
     Examples
     --------
@@ -105,16 +105,16 @@ def sigmoid(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.Sigmoid : The layer, with its source.
+    im2colnet.Sigmoid : The layer, with references.
 
     Examples
     --------
@@ -131,16 +131,16 @@ def tanh(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.Tanh : The layer, with its source.
+    im2colnet.Tanh : The layer, with references.
 
     Examples
     --------
@@ -157,16 +157,16 @@ def silu(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.SiLU : The layer, with its source.
+    im2colnet.SiLU : The layer, with references.
 
     Examples
     --------
@@ -183,14 +183,14 @@ def elu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     alpha : float
         At least 0.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def elu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
 
     See Also
     --------
-    im2colnet.ELU : The layer, with its source.
+    im2colnet.ELU : The layer, with references.
 
     Examples
     --------
@@ -216,16 +216,16 @@ def selu(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.SELU : The layer, with its source.
+    im2colnet.SELU : The layer, with references.
 
     Examples
     --------
@@ -242,14 +242,14 @@ def celu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     alpha : float
         More than 0.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def celu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
 
     See Also
     --------
-    im2colnet.CELU : The layer, with its source.
+    im2colnet.CELU : The layer, with references.
 
     Examples
     --------
@@ -275,14 +275,14 @@ def gelu(backend: Backend, input: Array, approximate: str = "none") -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     approximate : {"none", "tanh"}
         "tanh" takes ``(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`` for Φ.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -291,7 +291,7 @@ def gelu(backend: Backend, input: Array, approximate: str = "none") -> Array:
 
     See Also
     --------
-    im2colnet.GELU : The layer, with its source.
+    im2colnet.GELU : The layer, with references.
 
     Examples
     --------
@@ -308,16 +308,16 @@ def mish(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.Mish : The layer, with its source.
+    im2colnet.Mish : The layer, with references.
 
     Examples
     --------
@@ -334,7 +334,7 @@ def softplus(backend: Backend, input: Array, beta: float = 1.0, threshold: float
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     beta : float
         More than 0; the larger, the nearer to ReLU.
     threshold : float
@@ -343,7 +343,7 @@ def softplus(backend: Backend, input: Array, beta: float = 1.0, threshold: float
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -352,7 +352,7 @@ def softplus(backend: Backend, input: Array, beta: float = 1.0, threshold: float
 
     See Also
     --------
-    im2colnet.Softplus : The layer, with its source.
+    im2colnet.Softplus : The layer, with references.
 
     Examples
     --------
@@ -369,16 +369,16 @@ def softsign(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.Softsign : The layer, with its source.
+    im2colnet.Softsign : The layer, with references.
 
     Examples
     --------
@@ -395,16 +395,16 @@ def logsigmoid(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.LogSigmoid : The layer, with its source.
+    im2colnet.LogSigmoid : The layer, with references.
 
     Examples
     --------
@@ -421,14 +421,14 @@ def hardtanh(backend: Backend, input: Array, min_val: float = -1.0, max_val: flo
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     min_val, max_val : float
         The least and the largest output.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -437,7 +437,7 @@ def hardtanh(backend: Backend, input: Array, min_val: float = -1.0, max_val: flo
 
     See Also
     --------
-    im2colnet.Hardtanh : The layer, with its source.
+    im2colnet.Hardtanh : The layer, with references.
 
     Examples
     --------
@@ -454,16 +454,16 @@ def relu6(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.ReLU6 : The layer, with its source.
+    im2colnet.ReLU6 : The layer, with references.
 
     Examples
     --------
@@ -480,16 +480,16 @@ def hardsigmoid(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.Hardsigmoid : The layer, with its source.
+    im2colnet.Hardsigmoid : The layer, with references.
 
     Examples
     --------
@@ -506,16 +506,16 @@ def hardswish(backend: Backend, input: Array) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
 
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     See Also
     --------
-    im2colnet.Hardswish : The layer, with its source.
+    im2colnet.Hardswish : The layer, with references.
 
     Examples
     --------
@@ -532,7 +532,7 @@ def threshold(backend: Backend, input: Array, threshold: float, value: float) ->
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     threshold : float
         What x must be above to be kept.
     value : float
@@ -541,7 +541,7 @@ def threshold(backend: Backend, input: Array, threshold: float, value: float) ->
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -550,7 +550,7 @@ def threshold(backend: Backend, input: Array, threshold: float, value: float) ->
 
     See Also
     --------
-    im2colnet.Threshold : The layer, with its source.
+    im2colnet.Threshold : The layer, with references.
 
     Examples
     --------
@@ -574,7 +574,7 @@ def prelu(backend: Backend, input: Array, weight: Array) -> Array:
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -583,7 +583,7 @@ def prelu(backend: Backend, input: Array, weight: Array) -> Array:
 
     See Also
     --------
-    im2colnet.PReLU : The layer, with its source.
+    im2colnet.PReLU : The layer, with references.
 
     Examples
     --------
@@ -617,12 +617,12 @@ def softmax(backend: Backend, input: Array, dim: int) -> Array:
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
     ShapeError
-        If there is no such axis.
+        If the input has no such axis.
 
     Examples
     --------
@@ -650,12 +650,12 @@ def log_softmax(backend: Backend, input: Array, dim: int) -> Array:
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
     ShapeError
-        If there is no such axis.
+        If the input has no such axis.
 
     Examples
     --------
@@ -672,7 +672,7 @@ def glu(backend: Backend, input: Array, dim: int = -1) -> Array:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     dim : int
         The axis, whose length is even.
 
@@ -684,11 +684,11 @@ def glu(backend: Backend, input: Array, dim: int = -1) -> Array:
     Raises
     ------
     ShapeError
-        If there is no such axis, or its length is odd.
+        If the input has no such axis, or its length is odd.
 
     See Also
     --------
-    im2colnet.GLU : The layer, with its source.
+    im2colnet.GLU : The layer, with references.
 
     Examples
     --------

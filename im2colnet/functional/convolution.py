@@ -52,16 +52,16 @@ def conv1d(
     stride : int
         Step of the window.
     padding : int, ((left, right),), "same" or "valid"
-        Zeros before and after the sequence.
+        Number of zeros added before and after the sequence.
     dilation : int
-        Distance of a window's places from each other.
+        Spacing between the positions that a window reads; 1 means adjacent positions.
     groups : int
-        Each group of C / groups channels meets its own F / groups filters.
+        Number of groups. Each group of C / groups channels is convolved with its own F / groups filters.
 
     Returns
     -------
     Array, (N, F, OL) or (F, OL)
-        ``OL = (L + padding - dilation·(K - 1) - 1) // stride + 1``, where padding counts both sides.
+        ``OL = (L + padding - dilation·(K - 1) - 1) // stride + 1``, where padding is the sum of both sides.
 
     Raises
     ------
@@ -112,14 +112,14 @@ def conv_transpose1d(
     output_padding : int
         Additional places behind the output; less than the stride or the dilation.
     groups : int
-        Each group of C / groups channels makes its own F / groups channels.
+        Number of groups. Each group of C / groups channels gives its own F / groups channels.
     dilation : int
-        Distance of the filter's places from each other.
+        Spacing between the positions of the filter; 1 means adjacent positions.
 
     Returns
     -------
     Array, (N, F, OL) or (F, OL)
-        ``OL = (L - 1)·stride - padding + dilation·(K - 1) + output_padding + 1``, where padding counts both sides.
+        ``OL = (L - 1)·stride - padding + dilation·(K - 1) + output_padding + 1``, where padding is the sum of both sides.
 
     Raises
     ------
@@ -166,16 +166,16 @@ def conv2d(
     stride : int or (height, width)
         Step of the window, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Zeros around the image.
+        Number of zeros added around the image.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
     groups : int
-        Each group of C / groups channels meets its own F / groups filters.
+        Number of groups. Each group of C / groups channels is convolved with its own F / groups filters.
 
     Returns
     -------
     Array, (N, F, OH, OW) or (F, OH, OW)
-        ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding counts both sides.
+        ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding is the sum of both sides.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def conv2d(
 
     See Also
     --------
-    im2colnet.Conv2d : The layer, with its sources.
+    im2colnet.Conv2d : The layer, with references.
     conv2d_input, conv2d_weight : The gradients.
     unfold : The lowered matrix.
 
@@ -236,11 +236,11 @@ def conv2d_input(
     stride : int or (height, width)
         Step of the window, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Zeros around the image.
+        Number of zeros added around the image.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
     groups : int
-        Groups of channels that do not see each other.
+        Number of groups of channels. An output channel depends only on the input channels of its group.
 
     Returns
     -------
@@ -303,11 +303,11 @@ def conv2d_weight(
     stride : int or (height, width)
         Step of the window, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Zeros around the image.
+        Number of zeros added around the image.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
     groups : int
-        Groups of channels that do not see each other.
+        Number of groups of channels. An output channel depends only on the input channels of its group.
 
     Returns
     -------
@@ -369,14 +369,14 @@ def conv_transpose2d(
     output_padding : int or (height, width)
         Rows and columns more at the bottom and on the right: less than the stride or the dilation.
     groups : int
-        Each group of C / groups channels makes its own F / groups channels.
+        Number of groups. Each group of C / groups channels gives its own F / groups channels.
     dilation : int or (height, width)
-        Distance of the filter's pixels from each other.
+        Spacing between the pixels of the filter; 1 means adjacent pixels.
 
     Returns
     -------
     Array, (N, F, OH, OW) or (F, OH, OW)
-        ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides.
+        ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding is the sum of both sides.
 
     Raises
     ------
@@ -385,7 +385,7 @@ def conv_transpose2d(
 
     See Also
     --------
-    im2colnet.ConvTranspose2d : The layer, with its source.
+    im2colnet.ConvTranspose2d : The layer, with references.
 
     Notes
     -----

@@ -23,7 +23,7 @@ def dropout(backend: Backend, input: Array, p: float = 0.5, training: bool = Tru
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     p : float
         From 0 to 1.
     training : bool
@@ -34,7 +34,7 @@ def dropout(backend: Backend, input: Array, p: float = 0.5, training: bool = Tru
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def dropout2d(
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------

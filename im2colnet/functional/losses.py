@@ -58,9 +58,9 @@ def cross_entropy(
     target : array of int, (N,), (N, ...) or (), or array like ``input``
         Labels from 0 to classes - 1, or how probable each class is.
     weight : sequence of float, (classes,), optional
-        Of each class, in the sum and in what it is divided by.
+        Weight of each class, in the sum and in the divisor of the mean.
     ignore_index : int
-        A label whose loss is 0, and which does not count in the mean.
+        Label that is ignored: its loss is 0, and it does not count in the mean.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each label. The mean of no labels is NaN, as in PyTorch.
     label_smoothing : float
@@ -69,16 +69,16 @@ def cross_entropy(
     Returns
     -------
     Array
-        One number, or one for each label for "none".
+        One number; with "none" one number for each label.
 
     Raises
     ------
     ShapeError, DTypeError
-        If the arguments do not fit together, or a label is no class.
+        If the arguments do not fit together, or a label is not a class.
 
     See Also
     --------
-    im2colnet.CrossEntropyLoss : The loss of a training, with its sources.
+    im2colnet.CrossEntropyLoss : The loss class for training, with references.
 
     Examples
     --------
@@ -109,25 +109,25 @@ def nll_loss(
     target : array of int, (N,), (N, ...) or ()
         Labels from 0 to classes - 1.
     weight : sequence of float, (classes,), optional
-        Of each class, in the sum and in what it is divided by.
+        Weight of each class, in the sum and in the divisor of the mean.
     ignore_index : int
-        A label whose loss is 0, and which does not count in the mean.
+        Label that is ignored: its loss is 0, and it does not count in the mean.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each label.
 
     Returns
     -------
     Array
-        One number, or one for each label for "none".
+        One number; with "none" one number for each label.
 
     Raises
     ------
     ShapeError, DTypeError
-        If the arguments do not fit together, or a label is no class.
+        If the arguments do not fit together, or a label is not a class.
 
     See Also
     --------
-    im2colnet.NLLLoss : The loss of a training.
+    im2colnet.NLLLoss : The loss class for training.
 
     Examples
     --------
@@ -162,23 +162,23 @@ def focal_loss(
     weight : sequence of float, (classes,), optional
         Factor of each class.
     ignore_index : int
-        A label whose loss is 0, and which does not count in the mean.
+        Label that is ignored: its loss is 0, and it does not count in the mean.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each label. The mean is divided by the number of labels.
 
     Returns
     -------
     Array
-        One number, or one for each label for "none".
+        One number; with "none" one number for each label.
 
     Raises
     ------
     ShapeError, DTypeError
-        If the arguments do not fit together, or a label is no class.
+        If the arguments do not fit together, or a label is not a class.
 
     See Also
     --------
-    im2colnet.FocalLoss : The loss of a training, with its source.
+    im2colnet.FocalLoss : The loss class for training, with references.
 
     Examples
     --------
@@ -217,16 +217,16 @@ def dice_loss(
     Returns
     -------
     Array
-        One number, or one for each sample for "none".
+        One number; with "none" one number for each sample.
 
     Raises
     ------
     ShapeError, DTypeError
-        If the arguments do not fit together, or a label is no class.
+        If the arguments do not fit together, or a label is not a class.
 
     See Also
     --------
-    im2colnet.DiceLoss : The loss of a training, with its formula and its source.
+    im2colnet.DiceLoss : The loss class for training, with its formula and references.
 
     Examples
     --------
@@ -302,7 +302,7 @@ def binary_cross_entropy_with_logits(
     Returns
     -------
     Array
-        One number, or one for each number of ``input`` for "none".
+        One number; with "none" one number for each number of ``input``.
 
     Raises
     ------
@@ -311,7 +311,7 @@ def binary_cross_entropy_with_logits(
 
     See Also
     --------
-    im2colnet.BCEWithLogitsLoss : The loss of a training.
+    im2colnet.BCEWithLogitsLoss : The loss class for training.
 
     Examples
     --------
@@ -342,14 +342,14 @@ def mse_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "m
     input : Array
         Numbers, of any shape.
     target : array, like ``input``
-        What they should be.
+        The target values.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
 
     Returns
     -------
     Array
-        One number, or one for each number of ``input`` for "none".
+        One number; with "none" one number for each number of ``input``.
 
     Raises
     ------
@@ -358,7 +358,7 @@ def mse_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "m
 
     See Also
     --------
-    im2colnet.MSELoss : The loss of a training.
+    im2colnet.MSELoss : The loss class for training.
 
     Examples
     --------
@@ -378,14 +378,14 @@ def l1_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "me
     input : Array
         Numbers, of any shape.
     target : array, like ``input``
-        What they should be.
+        The target values.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
 
     Returns
     -------
     Array
-        One number, or one for each number of ``input`` for "none".
+        One number; with "none" one number for each number of ``input``.
 
     Raises
     ------
@@ -394,7 +394,7 @@ def l1_loss(backend: Backend, input: Array, target: Any, *, reduction: str = "me
 
     See Also
     --------
-    im2colnet.L1Loss : The loss of a training.
+    im2colnet.L1Loss : The loss class for training.
 
     Examples
     --------
@@ -414,7 +414,7 @@ def smooth_l1_loss(backend: Backend, input: Array, target: Any, *, reduction: st
     input : Array
         Numbers, of any shape.
     target : array, like ``input``
-        What they should be.
+        The target values.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
     beta : float
@@ -423,7 +423,7 @@ def smooth_l1_loss(backend: Backend, input: Array, target: Any, *, reduction: st
     Returns
     -------
     Array
-        One number, or one for each number of ``input`` for "none".
+        One number; with "none" one number for each number of ``input``.
 
     Raises
     ------
@@ -432,7 +432,7 @@ def smooth_l1_loss(backend: Backend, input: Array, target: Any, *, reduction: st
 
     See Also
     --------
-    im2colnet.SmoothL1Loss : The loss of a training.
+    im2colnet.SmoothL1Loss : The loss class for training.
 
     Examples
     --------
@@ -452,7 +452,7 @@ def huber_loss(backend: Backend, input: Array, target: Any, *, reduction: str = 
     input : Array
         Numbers, of any shape.
     target : array, like ``input``
-        What they should be.
+        The target values.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
     delta : float
@@ -461,7 +461,7 @@ def huber_loss(backend: Backend, input: Array, target: Any, *, reduction: str = 
     Returns
     -------
     Array
-        One number, or one for each number of ``input`` for "none".
+        One number; with "none" one number for each number of ``input``.
 
     Raises
     ------
@@ -470,7 +470,7 @@ def huber_loss(backend: Backend, input: Array, target: Any, *, reduction: str = 
 
     See Also
     --------
-    im2colnet.HuberLoss : The loss of a training.
+    im2colnet.HuberLoss : The loss class for training.
 
     Examples
     --------

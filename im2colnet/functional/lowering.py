@@ -24,9 +24,9 @@ def unfold(
     input : Array, (N, C, H, W) or (C, H, W)
         Images.
     kernel_size, dilation : int or (height, width)
-        Size of the window, and the distance of its pixels from each other.
+        Size of the window, and the spacing between the pixels that it reads.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Zeros around the image.
+        Number of zeros added around the image.
     stride : int or (height, width)
         Step of the window, in pixels.
 
@@ -84,7 +84,7 @@ def fold(
     output_size : int or (height, width)
         Size of the images.
     kernel_size, dilation : int or (height, width)
-        Size of the window, and the distance of its pixels from each other.
+        Size of the window, and the spacing between the pixels that it reads.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
         Pixels around the image, whose numbers are dropped.
     stride : int or (height, width)

@@ -70,7 +70,7 @@ def batch_norm(
     Returns
     -------
     Array, (N, C, ...)
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def batch_norm(
 
     See Also
     --------
-    im2colnet.BatchNorm2d : The layer, with its source.
+    im2colnet.BatchNorm2d : The layer, with references.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def instance_norm(
     Returns
     -------
     Array, (N, C, ...)
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def instance_norm(
 
     See Also
     --------
-    im2colnet.InstanceNorm2d : The layer, with its source.
+    im2colnet.InstanceNorm2d : The layer, with references.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def group_norm(
     Returns
     -------
     Array, (N, C, ...)
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def group_norm(
 
     See Also
     --------
-    im2colnet.GroupNorm : The layer, with its source.
+    im2colnet.GroupNorm : The layer, with references.
 
     Examples
     --------
@@ -277,7 +277,7 @@ def layer_norm(
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -286,7 +286,7 @@ def layer_norm(
 
     See Also
     --------
-    im2colnet.LayerNorm : The layer, with its source.
+    im2colnet.LayerNorm : The layer, with references.
 
     Examples
     --------
@@ -318,7 +318,7 @@ def rms_norm(
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -327,7 +327,7 @@ def rms_norm(
 
     See Also
     --------
-    im2colnet.RMSNorm : The layer, with its source.
+    im2colnet.RMSNorm : The layer, with references.
 
     Examples
     --------
@@ -373,7 +373,7 @@ def local_response_norm(
     Returns
     -------
     Array, (N, C, ...)
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -382,7 +382,7 @@ def local_response_norm(
 
     See Also
     --------
-    im2colnet.LocalResponseNorm : The layer, with its source.
+    im2colnet.LocalResponseNorm : The layer, with references.
 
     Examples
     --------
@@ -402,7 +402,7 @@ def normalize(backend: Backend, input: Array, p: float = 2.0, dim: int = 1, eps:
     Parameters
     ----------
     input : Array
-        Of any shape.
+        Array of any shape.
     p : float
         The exponent of the norm, 0 for the number of those that are not 0, infinity for the largest.
     dim : int
@@ -413,12 +413,12 @@ def normalize(backend: Backend, input: Array, p: float = 2.0, dim: int = 1, eps:
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
     ShapeError, DTypeError
-        If there is no such axis, or p is out of range.
+        If the input has no such axis, or p is out of range.
 
     Examples
     --------

@@ -66,13 +66,14 @@ def max_pool2d(
     input : Array, (N, C, H, W) or (C, H, W)
         Images.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Pixels around the image, at most half of the kernel, as in PyTorch; padding never wins.
+        Number of pixels added around the image, at most half of the kernel size, as in PyTorch. The padding is never
+        the maximum.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
     return_indices : bool
         Whether to return the places of the maxima too, for :func:`max_unpool2d`.
 
@@ -141,13 +142,13 @@ def max_pool2d_input(
     grad_output : Array, (N, C, OH, OW) or (C, OH, OW)
         Gradient of the output.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Pixels around the image, at most half of the kernel, as in PyTorch.
+        Number of pixels added around the image, at most half of the kernel size, as in PyTorch.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
 
     Returns
     -------
@@ -196,7 +197,7 @@ def max_unpool2d(
     indices : Array of int, like ``input``
         What ``max_pool2d(..., return_indices=True)`` returned beside it.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
         That of the pooling.
     output_size : (H, W), optional
@@ -264,17 +265,17 @@ def avg_pool2d(
     input : Array, (N, C, H, W) or (C, H, W)
         Images.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Pixels around the image, at most half of the kernel, as in PyTorch.
+        Number of pixels added around the image, at most half of the kernel size, as in PyTorch.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether padding counts in what the sum of a window is divided by.
+        Whether the mean of a window counts the padding.
     divisor_override : int, optional
-        Divide the sum of a window by this number, in place of the number of its pixels.
+        Number that the sum of a window is divided by, in place of the number of its pixels.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other, which PyTorch does not have.
+        Spacing between the pixels that a window reads; PyTorch does not have this argument.
 
     Returns
     -------
@@ -322,17 +323,17 @@ def avg_pool2d_input(
     grad_output : Array, (N, C, OH, OW)
         Gradient of the output.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Pixels around the image, at most half of the kernel, as in PyTorch.
+        Number of pixels added around the image, at most half of the kernel size, as in PyTorch.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether padding counts in what the sum of a window is divided by.
+        Whether the mean of a window counts the padding.
     divisor_override : int, optional
-        Divide the sum of a window by this number, in place of the number of its pixels.
+        Number that the sum of a window is divided by, in place of the number of its pixels.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
 
     Returns
     -------
@@ -376,7 +377,7 @@ def adaptive_avg_pool2d(backend: Backend, input: Array, output_size: Any) -> Arr
     input : Array, (N, C, H, W) or (C, H, W)
         Images.
     output_size : int or (height, width)
-        Size of the output; None for an axis leaves it as it is.
+        Size of the output. None for an axis keeps the size of the input.
 
     Returns
     -------
@@ -407,7 +408,7 @@ def adaptive_max_pool2d(backend: Backend, input: Array, output_size: Any, return
     input : Array, (N, C, H, W) or (C, H, W)
         Images.
     output_size : int or (height, width)
-        Size of the output; None for an axis leaves it as it is.
+        Size of the output. None for an axis keeps the size of the input.
     return_indices : bool
         Whether to return the places of the maxima too, as of :func:`max_pool2d`.
 
@@ -470,9 +471,9 @@ def lp_pool2d(
     norm_type : float
         More than 0; if it is no even number, the pixels should not be negative.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
 
     Returns
     -------
@@ -511,13 +512,14 @@ def max_pool1d(
     input : Array, (N, C, L) or (C, L)
         Sequences.
     kernel_size, stride : int
-        Length of the window, and its step; the stride is by default the kernel's length.
+        Length of the window and its step. The stride defaults to the kernel size.
     padding : int or ((left, right),)
-        Places before and after the sequence, less than the window (PyTorch: at most half of it); padding never wins.
+        Number of positions added before and after the sequence, less than the window size (PyTorch: at most half of
+        the kernel size). The padding is never the maximum.
     dilation : int
-        Distance of a window's places from each other.
+        Spacing between the positions that a window reads; 1 means adjacent positions.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
 
     Returns
     -------
@@ -554,13 +556,14 @@ def avg_pool1d(
     input : Array, (N, C, L) or (C, L)
         Sequences.
     kernel_size, stride : int
-        Length of the window, and its step; the stride is by default the kernel's length.
+        Length of the window and its step. The stride defaults to the kernel size.
     padding : int or ((left, right),)
-        Places before and after the sequence, less than the window (PyTorch: at most half of it).
+        Number of zeros added before and after the sequence, less than the window size (PyTorch: at most half of the
+        kernel size).
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether padding counts in what the sum of a window is divided by.
+        Whether the mean of a window counts the padding.
 
     Returns
     -------

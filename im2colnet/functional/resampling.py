@@ -53,7 +53,7 @@ def interpolate(
 
     See Also
     --------
-    im2colnet.Upsample : The layer, with its source.
+    im2colnet.Upsample : The layer, with references.
 
     Examples
     --------

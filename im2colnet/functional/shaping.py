@@ -190,7 +190,7 @@ def channel_shuffle(backend: Backend, input: Array, groups: int) -> Array:
     Returns
     -------
     Array
-        Of the shape and type of ``input``.
+        Array with the shape and type of ``input``.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def channel_shuffle(backend: Backend, input: Array, groups: int) -> Array:
 
     See Also
     --------
-    im2colnet.ChannelShuffle : The layer, with its source.
+    im2colnet.ChannelShuffle : The layer, with references.
 
     Examples
     --------

@@ -658,12 +658,12 @@ class Softmax(AlongAxis):
     Parameters
     ----------
     dim : int
-        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+        The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
 
     Raises
     ------
     ShapeError
-        If there is no such axis, or it is the batch.
+        If the input has no such axis, or the axis is the batch.
 
     Examples
     --------
@@ -717,12 +717,12 @@ class LogSoftmax(AlongAxis):
     Parameters
     ----------
     dim : int
-        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+        The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
 
     Raises
     ------
     ShapeError
-        If there is no such axis, or it is the batch.
+        If the input has no such axis, or the axis is the batch.
 
     Examples
     --------

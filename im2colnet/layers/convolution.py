@@ -104,7 +104,7 @@ class Conv2d(Filters):
     """2-D convolution of images (cross-correlation, as everywhere in deep learning).
 
     ``y = w · im2col(x) + b``: images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
-    ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding counts both sides, and OW likewise. The
+    ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding is the sum of both sides, and OW likewise. The
     ``weight`` is (out_channels, in_channels / groups, KH, KW), the ``bias`` (out_channels,).
 
     Parameters
@@ -112,15 +112,16 @@ class Conv2d(Filters):
     in_channels, out_channels : int
         Channels of the images, and the number of filters.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels.
+        Size of the window and its step, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
         Pixels around the image. "same" keeps its size, which needs stride 1; "valid" is no padding.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
     groups : int
-        Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
+        Number of groups of channels. An output channel depends only on the input channels of its group;
+        ``groups=in_channels`` is a depthwise convolution.
     bias : bool
-        Whether a number is added to each output channel.
+        Whether to add a learned number to each output channel.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
         What the padding shows: zeros, or what the layer of that name makes of the image, :class:`ReflectionPad2d`,
         :class:`ReplicationPad2d` or :class:`CircularPad2d`.
@@ -131,7 +132,7 @@ class Conv2d(Filters):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if its images have other channels, or are too small.
+        If an argument is out of range; when a network runs, also if its images have other channels, or are too small.
 
     Notes
     -----
@@ -337,7 +338,7 @@ class ConvTranspose2d(Filters):
     """2-D transposed convolution (deconvolution): each pixel adds its multiple of the filter to the output.
 
     ``y = col2im(wᵀ · x) + b``: images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
-    ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding counts both sides. The
+    ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding is the sum of both sides. The
     ``weight`` is (in_channels, out_channels / groups, KH, KW), the ``bias`` (out_channels,).
 
     Parameters
@@ -351,11 +352,11 @@ class ConvTranspose2d(Filters):
     output_padding : int or (height, width)
         Additional rows at the bottom and columns on the right of the output; less than the stride or the dilation.
     groups : int
-        Groups of channels that do not see each other.
+        Number of groups of channels. An output channel depends only on the input channels of its group.
     bias : bool
-        Whether a number is added to each output channel.
+        Whether to add a learned number to each output channel.
     dilation : int or (height, width)
-        Distance of the filter's pixels from each other.
+        Spacing between the pixels of the filter; 1 means adjacent pixels.
     padding_mode : {"zeros"}
         There is no other one.
     init : {"default", "he"}
@@ -365,7 +366,7 @@ class ConvTranspose2d(Filters):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if its images have other channels.
+        If an argument is out of range; when a network runs, also if its images have other channels.
 
     Notes
     -----
@@ -512,15 +513,16 @@ class Conv1d(FiltersOfOneRow, Conv2d):
     in_channels, out_channels : int
         Channels of the sequences, and the number of filters.
     kernel_size, stride : int
-        Length of the window, and its step.
+        Length of the window and its step.
     padding : int, ((left, right),), "same" or "valid"
         Places before and after the sequence.
     dilation : int
-        Distance of a window's places from each other.
+        Spacing between the positions that a window reads; 1 means adjacent positions.
     groups : int
-        Groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
+        Number of groups of channels. An output channel depends only on the input channels of its group;
+        ``groups=in_channels`` is a depthwise convolution.
     bias : bool
-        Whether a number is added to each output channel.
+        Whether to add a learned number to each output channel.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
         What the padding shows; see :class:`Conv2d`.
     init : {"default", "he"}
@@ -570,11 +572,11 @@ class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
     output_padding : int
         Additional places behind the output; less than the stride or the dilation.
     groups : int
-        Groups of channels that do not see each other.
+        Number of groups of channels. An output channel depends only on the input channels of its group.
     bias : bool
-        Whether a number is added to each output channel.
+        Whether to add a learned number to each output channel.
     dilation : int
-        Distance of the filter's places from each other.
+        Spacing between the positions of the filter; 1 means adjacent positions.
     padding_mode : {"zeros"}
         There is no other one.
     init : {"default", "he"}

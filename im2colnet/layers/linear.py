@@ -39,7 +39,7 @@ class Linear(Layer):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input's last axis has another length. Images
+        If an argument is out of range; when a network runs, also if the input's last axis has another length. Images
         are made features by :class:`Flatten`.
 
     Examples
@@ -131,7 +131,7 @@ class MatMul(Layer):
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------

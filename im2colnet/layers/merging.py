@@ -185,12 +185,12 @@ def _gradient(
 class Add(Elementwise):
     """Sum of two values, such as the branches of a :class:`Residual`. Its gradient passes to both.
 
-    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+    The values have equal shapes, or shapes that can be broadcast.
 
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------
@@ -205,12 +205,12 @@ class Add(Elementwise):
 class Sub(Elementwise):
     """Difference of two values, the second taken from the first.
 
-    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+    The values have equal shapes, or shapes that can be broadcast.
 
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------
@@ -225,12 +225,12 @@ class Sub(Elementwise):
 class Mul(Elementwise):
     """Product of two values: ``dx₁ = x₂ · dy`` and ``dx₂ = x₁ · dy``, summed where an axis was broadcast.
 
-    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+    The values have equal shapes, or shapes that can be broadcast.
 
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------
@@ -245,12 +245,12 @@ class Mul(Elementwise):
 class Div(Elementwise):
     """Quotient of two values, the first divided by the second.
 
-    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+    The values have equal shapes, or shapes that can be broadcast.
 
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------
@@ -265,14 +265,14 @@ class Div(Elementwise):
 class Pow(Elementwise):
     """Power of two values, the first to the second.
 
-    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+    The values have equal shapes, or shapes that can be broadcast.
 
     The power of a negative base is a number only for whole exponents. A base that is 0 gives the exponent no gradient.
 
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------
@@ -287,12 +287,12 @@ class Pow(Elementwise):
 class Maximum(Elementwise):
     """The larger of two values; where they are equal each gets half of the gradient, as in PyTorch.
 
-    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+    The values have equal shapes, or shapes that can be broadcast.
 
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------
@@ -307,12 +307,12 @@ class Maximum(Elementwise):
 class Minimum(Elementwise):
     """The smaller of two values; where they are equal each gets half of the gradient, as in PyTorch.
 
-    Values of equal shapes, or of such as can be broadcast, to one of that shape.
+    The values have equal shapes, or shapes that can be broadcast.
 
     Raises
     ------
     ShapeError
-        When a network is used, if the values' shapes do not fit together.
+        When a network runs, if the shapes of the values do not match.
 
     Examples
     --------
@@ -347,7 +347,7 @@ class WithConstant(Layer):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the constant has more axes than a sample.
+        If an argument is out of range; when a network runs, also if the constant has more axes than a sample.
 
     Examples
     --------
@@ -455,12 +455,12 @@ class Concat(Layer):
     Parameters
     ----------
     dim : int
-        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+        The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
 
     Raises
     ------
     ShapeError
-        If the axis is the batch; when a network is used also if the values differ along other axes.
+        If the axis is the batch; when a network runs, also if the values differ along other axes.
 
     Examples
     --------

@@ -318,17 +318,17 @@ class BatchNorm2d(BatchNorm):
         ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance. None for the mean of all
         batches: the momentum is then 1 / ``num_batches_tracked``, which belongs to the state.
     affine : bool
-        Learn a ``weight``, and a ``bias`` if there is one.
+        Whether to learn a ``weight`` and, unless ``bias`` is False, a ``bias``.
     track_running_stats : bool
         False for no running statistics: the batch is normalized by its own in evaluation too, so predictions depend on
         what is predicted together.
     bias : bool
-        False for no ``bias`` beside the weight.
+        Whether to learn a ``bias`` too.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if there are other channels, or in training only one
+        If an argument is out of range; when a network runs, also if the number of channels differs, or in training only one
         number of a channel.
 
     Notes
@@ -366,11 +366,11 @@ class BatchNorm1d(BatchNorm):
     momentum : float or None
         Of the running statistics; None for the mean of all batches.
     affine : bool
-        Learn a ``weight``, and a ``bias`` if there is one.
+        Whether to learn a ``weight`` and, unless ``bias`` is False, a ``bias``.
     track_running_stats : bool
         False for no running statistics.
     bias : bool
-        False for no ``bias`` beside the weight.
+        Whether to learn a ``bias`` too.
 
     Raises
     ------
@@ -531,14 +531,14 @@ class GroupNorm(ByChannels):
     eps : float
         Added to the variance.
     affine : bool
-        Learn a ``weight``, and a ``bias`` if there is one.
+        Whether to learn a ``weight`` and, unless ``bias`` is False, a ``bias``.
     bias : bool
-        False for no ``bias`` beside the weight.
+        Whether to learn a ``bias`` too.
 
     Raises
     ------
     ShapeError
-        If the groups do not divide the channels; when a network is used also if there are other channels.
+        If the groups do not divide the channels; when a network runs, also if the number of channels differs.
 
     Notes
     -----
@@ -600,12 +600,12 @@ class InstanceNorm2d(RunningNorm, ByChannels):
     track_running_stats : bool
         Keep running statistics; not by default, as in PyTorch.
     bias : bool
-        False for no ``bias`` beside the weight.
+        Whether to learn a ``bias`` too.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if there are other channels, or one pixel alone.
+        If an argument is out of range; when a network runs, also if the number of channels differs, or one pixel alone.
 
     Notes
     -----
@@ -742,12 +742,12 @@ class LayerNorm(OverLastAxes):
     elementwise_affine : bool
         Learn a ``weight`` of that shape, and a ``bias`` if there is one.
     bias : bool
-        False for no ``bias`` beside the weight.
+        Whether to learn a ``bias`` too.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the last axes have other sizes.
+        If an argument is out of range; when a network runs, also if the last axes have other sizes.
 
     Notes
     -----
@@ -796,7 +796,7 @@ class RMSNorm(OverLastAxes):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the last axes have other sizes.
+        If an argument is out of range; when a network runs, also if the last axes have other sizes.
 
     Notes
     -----

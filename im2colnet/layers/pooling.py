@@ -40,23 +40,25 @@ class MaxPool2d(Layer):
     """2-D max pooling: the largest value of each window; the gradient goes to the first maximum.
 
     Images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
-    where padding counts both sides.
+    where padding is the sum of both sides.
 
     Parameters
     ----------
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Pixels around the image, less than the window (PyTorch: at most half of it); padding never wins.
+        Number of pixels added around the image, less than the window size (PyTorch: at most half of the kernel
+        size). The padding is never the maximum.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other.
+        Spacing between the pixels that a window reads; 1 means adjacent pixels.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Examples
     --------
@@ -116,27 +118,28 @@ class AvgPool2d(Layer):
     """2-D average pooling: the mean of each window.
 
     Images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
-    where padding counts both sides.
+    where padding is the sum of both sides.
 
     Parameters
     ----------
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        Pixels around the image, less than the window (PyTorch: at most half of it).
+        Number of zeros added around the image, less than the window size (PyTorch: at most half of the kernel size).
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether padding counts in what the sum of a window is divided by.
+        Whether the mean of a window counts the padding.
     divisor_override : int, optional
-        Divide the sum of a window by this number, in place of the number of its pixels.
+        Number that the sum of a window is divided by, in place of the number of its pixels.
     dilation : int or (height, width)
-        Distance of a window's pixels from each other, which PyTorch's layer does not have.
+        Spacing between the pixels that a window reads; PyTorch's layer does not have this argument.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Examples
     --------
@@ -202,14 +205,15 @@ class LPPool2d(Layer):
     norm_type : float
         More than 0; if it is no even number, the pixels should not be negative.
     kernel_size, stride : int or (height, width)
-        Size of the window, and its step, in pixels; the stride is by default the kernel's size.
+        Size of the window and its step, in pixels. The stride defaults to the kernel size.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Notes
     -----
@@ -401,17 +405,18 @@ class AdaptiveAvgPool2d(Adaptive):
     Parameters
     ----------
     output_size : int or (height, width)
-        Size of the output; None for an axis leaves it as it is.
+        Size of the output. None for an axis keeps the size of the input.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Notes
     -----
-    Row i of the output is of the rows from ``floor(i·H / OH)`` up to, but without, ``ceil((i + 1)·H / OH)``; columns
-    likewise.
+    Row i of the output is computed from the rows from ``floor(i·H / OH)`` up to, but not including,
+    ``ceil((i + 1)·H / OH)``; the same holds for columns.
 
     Examples
     --------
@@ -469,17 +474,18 @@ class AdaptiveMaxPool2d(Adaptive):
     Parameters
     ----------
     output_size : int or (height, width)
-        Size of the output; None for an axis leaves it as it is.
+        Size of the output. None for an axis keeps the size of the input.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Notes
     -----
-    Row i of the output is of the rows from ``floor(i·H / OH)`` up to, but without, ``ceil((i + 1)·H / OH)``; columns
-    likewise.
+    Row i of the output is computed from the rows from ``floor(i·H / OH)`` up to, but not including,
+    ``ceil((i + 1)·H / OH)``; the same holds for columns.
 
     Examples
     --------
@@ -532,18 +538,20 @@ class MaxPool1d(OneRow, MaxPool2d):
     Parameters
     ----------
     kernel_size, stride : int
-        Length of the window, and its step; the stride is by default the kernel's length.
+        Length of the window and its step. The stride defaults to the kernel size.
     padding : int or ((left, right),)
-        Places before and after the sequence, less than the window (PyTorch: at most half of it); padding never wins.
+        Number of positions added before and after the sequence, less than the window size (PyTorch: at most half of
+        the kernel size). The padding is never the maximum.
     dilation : int
-        Distance of a window's places from each other.
+        Spacing between the positions that a window reads; 1 means adjacent positions.
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Examples
     --------
@@ -563,22 +571,24 @@ class AvgPool1d(OneRow, AvgPool2d):
     Parameters
     ----------
     kernel_size, stride : int
-        Length of the window, and its step; the stride is by default the kernel's length.
+        Length of the window and its step. The stride defaults to the kernel size.
     padding : int or ((left, right),)
-        Places before and after the sequence, less than the window (PyTorch: at most half of it).
+        Number of zeros added before and after the sequence, less than the window size (PyTorch: at most half of the
+        kernel size).
     ceil_mode : bool
-        Round the output's size up, so that the last window may reach beyond the padding.
+        Whether to round the output's size up, so that the last window may reach beyond the padding.
     count_include_pad : bool
-        Whether padding counts in what the sum of a window is divided by.
+        Whether the mean of a window counts the padding.
     divisor_override : int, optional
-        Divide the sum of a window by this number, in place of the number of its places.
+        Number that the sum of a window is divided by, in place of the number of its positions.
     dilation : int
-        Distance of a window's places from each other, which PyTorch's layer does not have.
+        Spacing between the positions that a window reads; PyTorch's layer does not have this argument.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Examples
     --------
@@ -603,7 +613,8 @@ class AdaptiveAvgPool1d(OneRow, AdaptiveAvgPool2d):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Examples
     --------
@@ -626,7 +637,8 @@ class AdaptiveMaxPool1d(OneRow, AdaptiveMaxPool2d):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the input is too small or has other axes.
+        If an argument is out of range; when a network runs, also if the input is too small or has the wrong number of
+        axes.
 
     Examples
     --------
@@ -715,19 +727,19 @@ class Reduction(Layer):
 class Sum(Reduction):
     """Sum of each sample's numbers along one axis or several: ``x.sum(dim, keepdim)``.
 
-    The axes are left out of the output's shape, or have length 1.
+    The output has no such axes, or has them with length 1.
 
     Parameters
     ----------
     dim : int or sequence of int
-        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+        The axes: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     keepdim : bool
-        Whether the axes stay, with the length 1.
+        Whether the output keeps the axes, with length 1.
 
     Raises
     ------
     ShapeError
-        If there is no such axis, or it is the batch.
+        If the input has no such axis, or the axis is the batch.
 
     Examples
     --------
@@ -762,19 +774,19 @@ class Sum(Reduction):
 class Mean(Sum):
     """Mean of each sample's numbers along one axis or several: ``x.mean(dim, keepdim)``.
 
-    The axes are left out of the output's shape, or have length 1.
+    The output has no such axes, or has them with length 1.
 
     Parameters
     ----------
     dim : int or sequence of int
-        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+        The axes: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     keepdim : bool
-        Whether the axes stay, with the length 1.
+        Whether the output keeps the axes, with length 1.
 
     Raises
     ------
     ShapeError
-        If there is no such axis, or it is the batch.
+        If the input has no such axis, or the axis is the batch.
 
     Examples
     --------
@@ -791,20 +803,20 @@ class Mean(Sum):
 class Amax(Reduction):
     """Largest of each sample's numbers along one axis or several: ``x.amax(dim, keepdim)``.
 
-    The axes are left out of the output's shape, or have length 1.
+    The output has no such axes, or has them with length 1.
     Numbers that are equally large share the gradient, as in PyTorch.
 
     Parameters
     ----------
     dim : int or sequence of int
-        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+        The axes: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     keepdim : bool
-        Whether the axes stay, with the length 1.
+        Whether the output keeps the axes, with length 1.
 
     Raises
     ------
     ShapeError
-        If there is no such axis, or it is the batch.
+        If the input has no such axis, or the axis is the batch.
 
     Examples
     --------
@@ -841,20 +853,20 @@ class Amax(Reduction):
 class Amin(Amax):
     """Smallest of each sample's numbers along one axis or several: ``x.amin(dim, keepdim)``.
 
-    The axes are left out of the output's shape, or have length 1.
+    The output has no such axes, or has them with length 1.
     Numbers that are equally small share the gradient, as in PyTorch.
 
     Parameters
     ----------
     dim : int or sequence of int
-        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+        The axes: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     keepdim : bool
-        Whether the axes stay, with the length 1.
+        Whether the output keeps the axes, with length 1.
 
     Raises
     ------
     ShapeError
-        If there is no such axis, or it is the batch.
+        If the input has no such axis, or the axis is the batch.
 
     Examples
     --------

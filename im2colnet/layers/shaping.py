@@ -109,7 +109,7 @@ class Reshape(Reshaping):
     Raises
     ------
     ShapeError
-        If the lengths are no such integers; when a network is used also if a sample has another number of numbers.
+        If the lengths are no such integers; when a network runs, also if a sample has another number of numbers.
 
     Examples
     --------
@@ -145,14 +145,14 @@ class Unflatten(Reshaping):
     Parameters
     ----------
     dim : int
-        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+        The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     unflattened_size : sequence of int
         The lengths of the new axes; -1 for one of them is what is left.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if the axis has another length.
+        If an argument is out of range; when a network runs, also if the axis has another length.
 
     Examples
     --------
@@ -219,7 +219,7 @@ class ZeroPadShortcut(Layer):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if there are other channels.
+        If an argument is out of range; when a network runs, also if the number of channels differs.
 
     Notes
     -----
@@ -302,7 +302,7 @@ class PixelShuffle(Exchange):
     Raises
     ------
     ShapeError
-        If the factor is less than 1; when a network is used also if its square does not divide the channels.
+        If the factor is less than 1; when a network runs, also if its square does not divide the channels.
 
     Notes
     -----
@@ -399,7 +399,7 @@ class PixelUnshuffle(Exchange):
     Raises
     ------
     ShapeError
-        If the factor is less than 1; when a network is used also if it does not divide height and width.
+        If the factor is less than 1; when a network runs, also if it does not divide height and width.
 
     Examples
     --------
@@ -918,12 +918,12 @@ class Transpose(Reordering):
     Parameters
     ----------
     dim0, dim1 : int
-        The axes, as users see them: 1 is that of the channels or features. Any but the batch, 0.
+        The axes: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
 
     Raises
     ------
     ShapeError
-        If there is no such axis, or it is the batch.
+        If the input has no such axis, or the axis is the batch.
 
     Examples
     --------
@@ -957,7 +957,7 @@ class Slice(Layer):
     Parameters
     ----------
     dim : int
-        The axis, as users see it: 1 is that of the channels or features. Any but the batch, 0.
+        The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     start, stop : int or None
         Negative numbers count from the end.
     step : int
@@ -966,7 +966,7 @@ class Slice(Layer):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network is used also if nothing is left.
+        If an argument is out of range; when a network runs, also if nothing is left.
 
     Examples
     --------
