@@ -85,7 +85,9 @@ def check_dim(dim: Any) -> int:
     if found is None:
         raise ShapeError(f"dim must be an integer, such as 1 for the channels; got {dim!r}")
     if found == 0:
-        raise ShapeError("dim=0 is the batch, whose samples stay apart: 1 is the axis of channels or features")
+        raise ShapeError(
+            "dim=0 is the batch axis, and a layer must not mix samples: 1 is the axis of channels or features"
+        )
     return found
 
 

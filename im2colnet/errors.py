@@ -12,7 +12,7 @@ Error = TypeVar("Error", bound=BaseException)
 
 
 class Im2colnetError(Exception):
-    """Base of every error below; the command line prints it without a traceback."""
+    """Base class of all errors of the library; the command line prints them without a traceback."""
 
 
 def agreed(error: BaseException) -> bool:
@@ -27,11 +27,11 @@ def mark_agreed(error: Error) -> Error:
 
 
 class ShapeError(Im2colnetError, ValueError):
-    """An array or an argument has a shape, rank, size or value that the operation cannot use."""
+    """An array or an argument has a shape, number of axes, size or value that the operation cannot use."""
 
 
 class DTypeError(Im2colnetError, TypeError):
-    """An array has an element type that the operation does not take."""
+    """An array has an element type that the operation does not support."""
 
 
 class BackendError(Im2colnetError, RuntimeError):
@@ -39,31 +39,31 @@ class BackendError(Im2colnetError, RuntimeError):
 
 
 class OutOfMemoryError(BackendError, MemoryError):
-    """There is no room for an array, in the machine's memory or on a device."""
+    """There is not enough memory for an array, on the machine or on a device."""
 
 
 class DataError(Im2colnetError, ValueError):
-    """A data set is unknown, its files are missing or damaged, or its images are not what a network was trained on."""
+    """A data set is unknown, its files are missing or damaged, or its images differ from those of the training."""
 
 
 class CheckpointError(Im2colnetError, ValueError):
-    """A checkpoint cannot be read, written, or belongs to another network."""
+    """A checkpoint cannot be read or written, or it belongs to another network."""
 
 
 class ModelError(Im2colnetError, ValueError):
-    """The file of a network from elsewhere cannot be used: it is damaged, or asks for what the library lacks."""
+    """The file of a network from another program is damaged, or needs features that the library does not have."""
 
 
 class WorkerError(Im2colnetError, RuntimeError):
-    """A worker's process has ended or failed with an error that could not be sent, or a rank of a job has failed."""
+    """A worker process has ended, or failed with an error that could not be sent, or a rank of a job has failed."""
 
 
 class LayerError(Im2colnetError, AssertionError):
-    """A layer does not keep to what a run relies on, or its gradient is wrong (:mod:`im2colnet.testing`)."""
+    """A layer violates a requirement of a run, or its gradient is wrong (:mod:`im2colnet.testing`)."""
 
 
 class ConformanceError(BackendError, AssertionError):
-    """A backend does something else than it must (:func:`im2colnet.testing.check_backend`)."""
+    """A backend violates its contract (:func:`im2colnet.testing.check_backend`)."""
 
 
 class NonFiniteError(Im2colnetError, FloatingPointError):
@@ -71,23 +71,23 @@ class NonFiniteError(Im2colnetError, FloatingPointError):
 
 
 class InterruptedStepError(Im2colnetError, RuntimeError):
-    """A training step ended while it changed the parameters, so they may be half new: load a checkpoint."""
+    """A training step was interrupted while it changed the parameters, so they may be partly new: load a checkpoint."""
 
 
 class FrozenError(Im2colnetError, AttributeError):
-    """An attribute was assigned that cannot change any more, since something else has been built from it."""
+    """An attribute was assigned that cannot change any more, since other objects depend on it."""
 
 
 class WorkerWarning(UserWarning):
-    """Work is done by fewer cores, or by threads instead of processes, since a layer of the user's may keep state."""
+    """The work is slower than it could be: on fewer cores, on threads instead of processes, or on a shared GPU."""
 
 
 class TrainingWarning(UserWarning):
-    """A training goes on in another way than it began."""
+    """A training differs from what you may expect: it resumes with other settings, or a metric is not finite."""
 
 
 class InputWarning(UserWarning):
-    """Images or labels may not be what a network needs: another scale, a class without images."""
+    """Images or labels may be wrong for the network: another scale, or a class without images."""
 
 
 #: what is optional: the extra's name, and what of it pip has to install
@@ -110,14 +110,14 @@ def install(extra: str) -> str:
 
 
 class memory_for:
-    """Within the block a lack of memory is an OutOfMemoryError, which says for what if that is given.
+    """Context manager that turns a lack of memory into an OutOfMemoryError, which names the array if it is given.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of the array that the memory is for.
+        Shape of the array to allocate.
     dtype : str
-        The name of its element type; without it the shape is not named either.
+        Name of the array's element type. Without it the message does not name the shape either.
     """
 
     def __init__(self, shape: Shape = (), dtype: str = "") -> None:

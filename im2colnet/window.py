@@ -46,17 +46,17 @@ class Window(NamedTuple):
 
     @property
     def axes(self) -> int:
-        """How many axes of what it slides over users see: 2 of images."""
+        """The number of axes that the window slides over, as users see them: 2 for images."""
         return 2
 
     @property
     def names(self) -> tuple[str, str]:
-        """What users call height and width."""
+        """The names of the two axes in error messages."""
         return NAMES[self.axes]
 
     @property
     def extent(self) -> Pair:
-        """Inputs from the first tap to the last: dilation * (kernel - 1) + 1."""
+        """The number of inputs from the first tap to the last: dilation * (kernel - 1) + 1."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
 
@@ -83,9 +83,9 @@ class Window(NamedTuple):
         return Window(self.kernel, (1, 1), ((eh - top, eh - bottom), (ew - left, ew - right)), self.dilation)
 
     def band(self, rows: slice, H: int) -> tuple[Window, slice] | None:
-        """The window by which only these ``rows`` of the output are made, and the rows of an input of H that it reads.
+        """Return the window that computes only these ``rows`` of the output, and the input rows (of H) that it reads.
 
-        There is none if they see padding alone.
+        The result is None if these rows depend on padding alone.
         """
         (top, _), across = self.padding
         first = rows.start * self.stride[0] - top
@@ -109,10 +109,9 @@ class Window(NamedTuple):
         return self._axis_size(0, size[0]), self._axis_size(1, size[1])
 
     def image_size(self, size: Pair, more: Pair = (0, 0)) -> Pair:
-        """Height and width of the image that ``size`` (H, W) windows make, each adding where it reaches.
+        """Height and width of a transposed convolution's output for an input of ``size`` (H, W).
 
-        ``(size - 1) * stride + extent - padding``, and so many rows and columns ``more``: the size of a transposed
-        convolution's output.
+        ``(size - 1) * stride + extent - padding + more``, where ``more`` are the additional rows and columns.
 
         Raises
         ------
@@ -160,9 +159,9 @@ class Window(NamedTuple):
         return tuple(found)
 
     def counts(self, size: Pair, padding: bool) -> tuple[list[int], list[int]]:
-        """For each output row, and for each output column, how many taps meet the image, or with ``padding`` also that.
+        """For each output row and each output column, the number of taps inside the image, or the padded image.
 
-        What a window reaches beyond the padding, because of ``ceil_mode``, never counts.
+        Taps beyond the padding, which ``ceil_mode`` allows, never count.
         """
         found = []
         for axis, (n, out) in enumerate(zip(size, self.output_size(size), strict=True)):
@@ -221,13 +220,14 @@ def make_window(
 ) -> Window:
     """Build a :class:`Window` from arguments as users write them.
 
-    Padding is a number, (height, width), ((top, bottom), (left, right)), "same" or "valid"; the others are a number or
-    (height, width). With ``axes=1`` it is that of sequences, and there is no height: padding may be ((left, right),).
+    Padding is a number, (height, width), ((top, bottom), (left, right)), "same" or "valid"; the other arguments are a
+    number or (height, width). With ``axes=1`` the window is for sequences and has no height: padding may be
+    ((left, right),).
 
     Raises
     ------
     ShapeError
-        If an argument is of no such form, or out of range.
+        If an argument does not have one of these forms, or is out of range.
     """
     kernel = pair(kernel_size, "kernel_size", axes=axes)
     steps, spread = pair(stride, "stride", axes=axes), pair(dilation, "dilation", axes=axes)
@@ -235,9 +235,9 @@ def make_window(
 
 
 def make_output_padding(output_padding: Any, window: Window) -> Pair:
-    """Read the rows and columns that a transposed convolution's output has more: less than stride or dilation.
+    """Read the additional rows and columns of a transposed convolution's output: less than the stride or dilation.
 
-    So many sizes of an image have the same number of windows; a pixel more than that is met by no window.
+    Images whose sizes differ by less than the stride have the same number of windows. A further pixel is in no window.
     """
     found = pair(output_padding, "output_padding", 0, window.axes)
     for what, more, s, d in zip(window.names, found, window.stride, window.dilation, strict=True):
@@ -280,7 +280,8 @@ def pooling_window(
 ) -> Window:
     """Build a pooling window: the stride defaults to the kernel.
 
-    Padding is at most half of the kernel, as in PyTorch, or else less than the window, so that each sees the image.
+    Padding is at most half of the kernel, as in PyTorch, or else less than the window, so that each window sees the
+    image.
     """
     window = make_window(kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode, axes)
     for what, pads, k, extent in zip(window.names, window.padding, window.kernel, window.extent, strict=True):

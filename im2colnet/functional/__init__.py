@@ -1,23 +1,23 @@
 """Functions on plain arrays of any backend, with the arguments and results of ``torch.nn.functional``.
 
 Convolution, pooling and their gradients, lowering (im2col), activations, normalisation, padding, resampling and losses,
-for those who have arrays and no network. Names, order and defaults of arguments are PyTorch's, so a line that calls
-``torch.nn.functional`` calls this module too; gradients are those of ``torch.nn.grad``, and of pooling by the same
-pattern. ``padding`` of a window may also be "same", "valid" or ((top, bottom), (left, right)).
+for arrays without a network. Names, order and defaults of arguments are PyTorch's, so the same call works with
+``torch.nn.functional``. Gradients are named as in ``torch.nn.grad``; those of pooling follow the same pattern.
+``padding`` of a window may also be "same", "valid" or ((top, bottom), (left, right)).
 
 The backend is the one that owns the arrays: NumPy's, or CuPy's on a GPU. float32 and float64 keep their type; float16
-is computed in float32 and comes back as float16. Inputs are never changed, but the running statistics of a batch norm,
-and may have any strides; results are new and C-contiguous. Where PyTorch takes one image (C, H, W) in place of a batch,
-so do these functions. A batch of no images gives a result of none, and gradients of weights that are 0; no other
-dimension of images may be 0. Where there is not enough memory, an OutOfMemoryError says so.
+is computed in float32 and comes back as float16. Inputs may have any strides and are never changed, except the running
+statistics of a batch norm; results are new and C-contiguous. Where PyTorch accepts one image (C, H, W) in place of a
+batch, these functions do too. An empty batch gives an empty result, and gradients of weights that are 0; no other
+dimension of images may be 0. If there is not enough memory, the functions raise an OutOfMemoryError.
 
-A function computes in the thread that calls it, and its products are those of the array module. On NumPy that is BLAS,
-whose threads are left as they are: by default as many as there are cores. After ``ic.set_num_threads(n)`` they are at
-most n while a function computes, and as before when it has returned. (Only a network, or a backend that is asked for
-by name, limits BLAS to one thread for the whole process, since workers of the library call it at once.) With another
-number of threads BLAS may add in another order, so the last bits of a result may differ; with
-``ic.set_num_threads(1)`` they do not. Several threads of your own that call functions at once should set it so:
-OpenBLAS with several threads does not bear it (numpy#29391).
+A function computes in the thread that calls it, and the array module computes its matrix products. NumPy uses BLAS,
+whose number of threads is not changed: by default it is the number of cores. After ``ic.set_num_threads(n)`` BLAS uses
+at most n threads while a function computes. (Only a network, or a backend that is requested by name, limits BLAS to one
+thread for the whole process, since several workers of the library call BLAS at the same time.) With another number of
+threads BLAS may add in another order, so the last bits of a result may differ; with ``ic.set_num_threads(1)`` they do
+not. If several threads of your program call functions at the same time, use ``ic.set_num_threads(1)``: OpenBLAS with
+several threads is not thread-safe there (numpy#29391).
 """
 
 from im2colnet.functional.activation import (

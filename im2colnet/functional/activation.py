@@ -74,7 +74,7 @@ def leaky_relu(backend: Backend, input: Array, negative_slope: float = 0.01) -> 
     input : Array
         Array of any shape.
     negative_slope : float
-        At least 0.
+        The slope for negative x, at least 0.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def elu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
     input : Array
         Array of any shape.
     alpha : float
-        At least 0.
+        The scale of the negative part, at least 0.
 
     Returns
     -------
@@ -237,14 +237,14 @@ def selu(backend: Backend, input: Array) -> Array:
 
 @on_arrays("input")
 def celu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
-    """ELU whose slope is continuous, ``x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)``.
+    """Continuously differentiable ELU, ``x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)``.
 
     Parameters
     ----------
     input : Array
         Array of any shape.
     alpha : float
-        More than 0.
+        The scale of the negative part, more than 0.
 
     Returns
     -------
@@ -270,14 +270,14 @@ def celu(backend: Backend, input: Array, alpha: float = 1.0) -> Array:
 
 @on_arrays("input")
 def gelu(backend: Backend, input: Array, approximate: str = "none") -> Array:
-    """Gaussian error linear unit, ``x · Φ(x)`` with the normal distribution Φ.
+    """Gaussian error linear unit, ``x · Φ(x)``, with the distribution function Φ of the normal distribution.
 
     Parameters
     ----------
     input : Array
         Array of any shape.
     approximate : {"none", "tanh"}
-        "tanh" takes ``(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`` for Φ.
+        "tanh" approximates Φ by ``(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2``; "none" computes Φ itself.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def gelu(backend: Backend, input: Array, approximate: str = "none") -> Array:
     Raises
     ------
     ShapeError
-        If ``approximate`` is anything else.
+        If ``approximate`` has another value.
 
     See Also
     --------
@@ -336,9 +336,9 @@ def softplus(backend: Backend, input: Array, beta: float = 1.0, threshold: float
     input : Array
         Array of any shape.
     beta : float
-        More than 0; the larger, the nearer to ReLU.
+        Sharpness, more than 0. The larger it is, the closer the function is to ReLU.
     threshold : float
-        At least 0.
+        Value of ``beta · x``, at least 0, above which the result is x itself.
 
     Returns
     -------
@@ -416,14 +416,14 @@ def logsigmoid(backend: Backend, input: Array) -> Array:
 
 @on_arrays("input")
 def hardtanh(backend: Backend, input: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
-    """Clip: ``x``, but at least ``min_val`` and at most ``max_val``.
+    """Clip to a range: ``x``, but at least ``min_val`` and at most ``max_val``.
 
     Parameters
     ----------
     input : Array
         Array of any shape.
     min_val, max_val : float
-        The least and the largest output.
+        The smallest and the largest output.
 
     Returns
     -------
@@ -433,7 +433,7 @@ def hardtanh(backend: Backend, input: Array, min_val: float = -1.0, max_val: flo
     Raises
     ------
     ShapeError
-        Unless min_val is less than max_val.
+        If min_val is not less than max_val.
 
     See Also
     --------
@@ -449,7 +449,7 @@ def hardtanh(backend: Backend, input: Array, min_val: float = -1.0, max_val: flo
 
 @on_arrays("input")
 def relu6(backend: Backend, input: Array) -> Array:
-    """ReLU that ends at 6: ``x``, but at least 0 and at most 6.
+    """ReLU with a maximum of 6: ``x``, but at least 0 and at most 6.
 
     Parameters
     ----------
@@ -475,7 +475,7 @@ def relu6(backend: Backend, input: Array) -> Array:
 
 @on_arrays("input")
 def hardsigmoid(backend: Backend, input: Array) -> Array:
-    """Sigmoid of straight lines: ``(x + 3) / 6``, but at least 0 and at most 1.
+    """Piecewise linear sigmoid: ``(x + 3) / 6``, but at least 0 and at most 1.
 
     Parameters
     ----------
@@ -501,7 +501,7 @@ def hardsigmoid(backend: Backend, input: Array) -> Array:
 
 @on_arrays("input")
 def hardswish(backend: Backend, input: Array) -> Array:
-    """Swish of straight lines and a parabola: ``x · hardsigmoid(x)``.
+    """Piecewise approximation of swish: ``x · hardsigmoid(x)``.
 
     Parameters
     ----------
@@ -534,9 +534,9 @@ def threshold(backend: Backend, input: Array, threshold: float, value: float) ->
     input : Array
         Array of any shape.
     threshold : float
-        What x must be above to be kept.
+        The result is x if x is above this number.
     value : float
-        The result where it is not.
+        The result otherwise.
 
     Returns
     -------
@@ -546,7 +546,7 @@ def threshold(backend: Backend, input: Array, threshold: float, value: float) ->
     Raises
     ------
     ShapeError
-        If threshold or value is no number.
+        If threshold or value is not a number.
 
     See Also
     --------
@@ -567,9 +567,9 @@ def prelu(backend: Backend, input: Array, weight: Array) -> Array:
     Parameters
     ----------
     input : Array, (N, C, ...)
-        Of any shape if there is one weight.
+        Array; of any shape if there is only one weight.
     weight : Array, (1,) or (C,)
-        The slopes.
+        The slopes for negative x.
 
     Returns
     -------
@@ -579,7 +579,7 @@ def prelu(backend: Backend, input: Array, weight: Array) -> Array:
     Raises
     ------
     ShapeError
-        If there is neither one weight nor one for each channel.
+        If the number of weights is neither 1 nor the number of channels.
 
     See Also
     --------
@@ -605,14 +605,14 @@ def prelu(backend: Backend, input: Array, weight: Array) -> Array:
 # Along an axis -------------------------------------------------------------------------------------------------------
 @on_arrays("input")
 def softmax(backend: Backend, input: Array, dim: int) -> Array:
-    """Probabilities of scores: ``exp(x)`` divided by its sum along the axis ``dim``.
+    """Softmax, which turns scores into probabilities: ``exp(x)`` divided by its sum along the axis ``dim``.
 
     Parameters
     ----------
     input : Array
         Scores, of any shape.
     dim : int
-        The axis whose numbers add up to 1 in the result.
+        The axis along which the result sums to 1.
 
     Returns
     -------
@@ -638,14 +638,14 @@ def softmax(backend: Backend, input: Array, dim: int) -> Array:
 def log_softmax(backend: Backend, input: Array, dim: int) -> Array:
     """Logarithm of :func:`softmax`, ``x - log Σ exp(x)`` with the sum along the axis ``dim``.
 
-    It is exact where the probability itself would be rounded to 0.
+    It stays accurate where the probability itself would be rounded to 0.
 
     Parameters
     ----------
     input : Array
         Scores, of any shape.
     dim : int
-        The axis along which the probabilities add up to 1.
+        The axis along which the probabilities sum to 1.
 
     Returns
     -------
@@ -674,12 +674,12 @@ def glu(backend: Backend, input: Array, dim: int = -1) -> Array:
     input : Array
         Array of any shape.
     dim : int
-        The axis, whose length is even.
+        The axis to split; its length must be even.
 
     Returns
     -------
     Array
-        Of the shape of ``input``, but half as long along ``dim``.
+        Array with the shape of ``input``, but half as long along ``dim``.
 
     Raises
     ------
@@ -697,7 +697,7 @@ def glu(backend: Backend, input: Array, dim: int = -1) -> Array:
     """
     axis = axis_of(input, dim)
     if not input.ndim or input.shape[axis] % 2:
-        raise ShapeError(f"the axis dim={dim} of input must have two halves, got shape {input.shape}")
+        raise ShapeError(f"the axis dim={dim} of input must have an even length, got shape {input.shape}")
     return _apply_along(layers.GLU(2), input, dim, backend)
 
 

@@ -39,7 +39,7 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Array:
-    """1-D convolution of sequences with filters (cross-correlation): images of one row.
+    """1-D convolution of sequences with filters (cross-correlation).
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def conv1d(
     weight : Array, (F, C / groups, K)
         Filters.
     bias : Array, (F,), optional
-        Added to the output channels.
+        Number to add to each output channel.
     stride : int
         Step of the window.
     padding : int, ((left, right),), "same" or "valid"
@@ -95,7 +95,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Array:
-    """1-D transposed convolution of sequences: images of one row.
+    """1-D transposed convolution of sequences.
 
     Parameters
     ----------
@@ -104,13 +104,13 @@ def conv_transpose1d(
     weight : Array, (C, F / groups, K)
         Filters.
     bias : Array, (F,), optional
-        Added to the output channels.
+        Number to add to each output channel.
     stride : int
-        Distance of the places where the filter is added.
+        Distance between the positions where the filter is added.
     padding : int, ((left, right),), "same" or "valid"
-        Places that are cut off the output.
+        Number of positions that are removed from the output.
     output_padding : int
-        Additional places behind the output; less than the stride or the dilation.
+        Number of additional positions at the end of the output; less than the stride or the dilation.
     groups : int
         Number of groups. Each group of C / groups channels gives its own F / groups channels.
     dilation : int
@@ -119,7 +119,8 @@ def conv_transpose1d(
     Returns
     -------
     Array, (N, F, OL) or (F, OL)
-        ``OL = (L - 1)·stride - padding + dilation·(K - 1) + output_padding + 1``, where padding is the sum of both sides.
+        ``OL = (L - 1)·stride - padding + dilation·(K - 1) + output_padding + 1``, where padding is the sum of both
+        sides.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def conv2d(
     weight : Array, (F, C / groups, KH, KW)
         Filters.
     bias : Array, (F,), optional
-        Added to the output channels.
+        Number to add to each output channel.
     stride : int or (height, width)
         Step of the window, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
@@ -190,9 +191,9 @@ def conv2d(
 
     Notes
     -----
-    NaN and infinity reach the outputs whose windows hold them and no other. A finite outlier, however large, changes
-    other outputs by less than 1e-3 of the largest of these: 3×3 to 7×7 kernels in float32 may take Winograd's
-    algorithm (docs/how-it-works.md says where, and what remains), unless ``IM2COLNET_WINOGRAD=0`` is set.
+    NaN and infinity only change the outputs whose windows contain them. A finite outlier, however large, changes other
+    outputs by less than 1e-3 of the largest of these: 3×3 to 7×7 kernels in float32 may use Winograd's algorithm (see
+    docs/how-it-works.md), unless ``IM2COLNET_WINOGRAD=0`` is set.
 
     Examples
     --------
@@ -254,8 +255,8 @@ def conv2d_input(
 
     Notes
     -----
-    ``dx = col2im(wᵀ · dy)``, computed as a convolution of ``dy`` with the flipped filters: nothing is added at random
-    places, so the result is the same each time.
+    ``dx = col2im(wᵀ · dy)``, computed as a convolution of ``dy`` with the flipped filters. The order of the
+    additions is fixed, so the result is the same each time.
 
     Examples
     --------
@@ -312,7 +313,7 @@ def conv2d_weight(
     Returns
     -------
     Array, (F, C / groups, KH, KW)
-        Gradient of the weight, summed over the images; that of the bias is ``grad_output.sum((0, 2, 3))``.
+        Gradient of the weight, summed over the images. The gradient of the bias is ``grad_output.sum((0, 2, 3))``.
 
     Raises
     ------
@@ -352,7 +353,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Array:
-    """2-D transposed convolution (deconvolution): each pixel adds its multiple of the filter to the output.
+    """2-D transposed convolution (deconvolution): each pixel adds a multiple of the filter to the output.
 
     Parameters
     ----------
@@ -361,13 +362,13 @@ def conv_transpose2d(
     weight : Array, (C, F / groups, KH, KW)
         Filters.
     bias : Array, (F,), optional
-        Added to the output channels.
+        Number to add to each output channel.
     stride : int or (height, width)
-        Distance of the places where the filter is added, in pixels.
+        Distance between the positions where the filter is added, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Rows and columns that are cut off the output.
+        Number of rows and columns that are removed from the output.
     output_padding : int or (height, width)
-        Rows and columns more at the bottom and on the right: less than the stride or the dilation.
+        Number of additional rows at the bottom and columns on the right; less than the stride or the dilation.
     groups : int
         Number of groups. Each group of C / groups channels gives its own F / groups channels.
     dilation : int or (height, width)
@@ -376,7 +377,8 @@ def conv_transpose2d(
     Returns
     -------
     Array, (N, F, OH, OW) or (F, OH, OW)
-        ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding is the sum of both sides.
+        ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding is the sum of both
+        sides.
 
     Raises
     ------
@@ -389,8 +391,9 @@ def conv_transpose2d(
 
     Notes
     -----
-    Its gradients are :func:`conv2d` of the output's gradient with ``weight``, of which the first H rows and W columns
-    count, and :func:`conv2d_weight` with that gradient for the images and ``input`` for the gradient of their output.
+    The gradient of the input is :func:`conv2d` of the output's gradient with ``weight``, cropped to the first H rows
+    and W columns. The gradient of the weight is :func:`conv2d_weight`, with the output's gradient as images and
+    ``input`` as ``grad_output``.
 
     Examples
     --------

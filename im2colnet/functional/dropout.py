@@ -25,11 +25,12 @@ def dropout(backend: Backend, input: Array, p: float = 0.5, training: bool = Tru
     input : Array
         Array of any shape.
     p : float
-        From 0 to 1.
+        Probability, from 0 to 1.
     training : bool
-        A copy of the input is returned if it is False.
+        If False, the function returns a copy of the input.
     seed : int, optional
-        An integer of at least 0, for which the same numbers are set to zero each time. By default others each time.
+        Integer of at least 0. With the same seed the same numbers are set to zero. By default each call drops other
+        numbers.
 
     Returns
     -------
@@ -58,13 +59,14 @@ def dropout2d(
     Parameters
     ----------
     input : Array, (N, C, ...)
-        Each channel of each sample is drawn on its own.
+        Array with channels. Each channel of each sample is dropped independently.
     p : float
-        From 0 to 1.
+        Probability, from 0 to 1.
     training : bool
-        A copy of the input is returned if it is False.
+        If False, the function returns a copy of the input.
     seed : int, optional
-        An integer of at least 0, for which the same channels are set to zero each time. By default others each time.
+        Integer of at least 0. With the same seed the same channels are set to zero. By default each call drops other
+        channels.
 
     Returns
     -------

@@ -14,7 +14,7 @@ __all__ = ["linear"]
 
 @on_arrays("input", "weight", "bias")
 def linear(backend: Backend, input: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Product with a matrix, ``y = x Wᵀ + b``, of each vector x along the last axis.
+    """Linear map ``y = x Wᵀ + b`` of each vector x along the last axis.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def linear(backend: Backend, input: Array, weight: Array, bias: Array | None = N
     weight : Array, (out_features, in_features)
         The matrix W.
     bias : Array, (out_features,), optional
-        Added to each result.
+        Vector b, which is added to each product.
 
     Returns
     -------

@@ -56,7 +56,7 @@ def cross_entropy(
     input : Array, (N, classes), (N, classes, ...) or (classes,)
         Scores (logits).
     target : array of int, (N,), (N, ...) or (), or array like ``input``
-        Labels from 0 to classes - 1, or how probable each class is.
+        Labels from 0 to classes - 1, or the probability of each class.
     weight : sequence of float, (classes,), optional
         Weight of each class, in the sum and in the divisor of the mean.
     ignore_index : int
@@ -64,7 +64,7 @@ def cross_entropy(
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each label. The mean of no labels is NaN, as in PyTorch.
     label_smoothing : float
-        This part of each label is spread evenly over all classes.
+        Part of each label, from 0 to 1, that is spread evenly over all classes.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def nll_loss(
     Parameters
     ----------
     input : Array, (N, classes), (N, classes, ...) or (classes,)
-        Log-probabilities, as of :func:`log_softmax`.
+        Log-probabilities, such as the result of :func:`log_softmax`.
     target : array of int, (N,), (N, ...) or ()
         Labels from 0 to classes - 1.
     weight : sequence of float, (classes,), optional
@@ -149,7 +149,7 @@ def focal_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Array:
-    """Focal loss, ``-(1 - p)**gamma · log p`` for the probability p of the label: labels that are easy count little.
+    """Focal loss, ``-(1 - p)**gamma · log p`` for the probability p of the label, so easy labels count little.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def focal_loss(
     target : array of int, (N,), (N, ...) or ()
         Labels from 0 to classes - 1.
     gamma : float
-        0 for the cross-entropy.
+        Exponent of the factor; with 0 the loss is the cross-entropy.
     weight : sequence of float, (classes,), optional
         Factor of each class.
     ignore_index : int
@@ -199,7 +199,7 @@ def dice_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Array:
-    """Dice loss, one less the overlap of the regions of each class.
+    """Dice loss: 1 minus the overlap of the predicted and the true region, for each class.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def dice_loss(
     smooth : float
         Added to the numerator and the denominator of the overlap.
     ignore_index : int
-        A label of pixels that do not count.
+        Label that is ignored: pixels with this label do not count.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each sample.
 
@@ -293,11 +293,11 @@ def binary_cross_entropy_with_logits(
     target : array, like ``input``
         Numbers from 0 to 1.
     weight : Array, optional
-        Broadcast to ``input``: the factor of each loss.
+        Factor of each loss; it is broadcast to ``input``.
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
     pos_weight : Array, optional
-        Broadcast to ``input``: the factor of the first term.
+        Factor of the first term; it is broadcast to ``input``.
 
     Returns
     -------
@@ -418,7 +418,7 @@ def smooth_l1_loss(backend: Backend, input: Array, target: Any, *, reduction: st
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
     beta : float
-        Where the parabola ends; 0 for :func:`l1_loss`.
+        Difference at which the quadratic part ends; with 0 the loss is :func:`l1_loss`.
 
     Returns
     -------
@@ -456,7 +456,7 @@ def huber_loss(backend: Backend, input: Array, target: Any, *, reduction: str = 
     reduction : {"mean", "sum", "none"}
         "none" returns the loss of each number.
     delta : float
-        Where the parabola ends.
+        Difference at which the quadratic part ends.
 
     Returns
     -------

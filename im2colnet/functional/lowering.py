@@ -17,7 +17,7 @@ __all__ = ["fold", "unfold"]
 def unfold(
     backend: Backend, input: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Array:
-    """im2col: the windows of images as columns of a matrix.
+    """im2col: write the windows of images as columns of a matrix.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def unfold(
     See Also
     --------
     fold : The adjoint.
-    conv2d : What ``weight.reshape(F, -1) @ unfold(input, ...)`` is.
+    conv2d : Equal to ``weight.reshape(F, -1) @ unfold(input, ...)``, except for the shape.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def fold(
     kernel_size, dilation : int or (height, width)
         Size of the window, and the spacing between the pixels that it reads.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Pixels around the image, whose numbers are dropped.
+        Number of pixels around the image; their numbers are discarded.
     stride : int or (height, width)
         Step of the window, in pixels.
 

@@ -48,22 +48,23 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Batch normalization: each channel over the batch and all places.
+    """Batch normalization: normalize each channel over the batch and all positions.
 
-    ``weight · (x - mean) / √(var + eps) + bias``. While training, mean and (biased) variance are the batch's, and the
-    running ones, if they are given, are changed in place: ``running = (1 - momentum) · running + momentum · batch``,
-    with the unbiased variance. Else they are the running ones.
+    ``weight · (x - mean) / √(var + eps) + bias``. With ``training=True`` the mean and (biased) variance of the batch
+    are used, and the running statistics, if they are given, are updated in place:
+    ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance. Otherwise the running
+    statistics are used.
 
     Parameters
     ----------
     input : Array, (N, C, ...)
         Images, sequences or features.
     running_mean, running_var : Array, (C,), or None
-        None only while training.
+        The running statistics. None is allowed only with ``training=True``.
     weight, bias : Array, (C,), optional
-        Applied after the normalization.
+        Scale and shift, applied after the normalization.
     training : bool
-        Whether to normalize by the batch.
+        Whether to use the statistics of the batch.
     momentum, eps : float
         The constants of the formulas.
 
@@ -75,9 +76,9 @@ def batch_norm(
     Raises
     ------
     ShapeError, DTypeError
-        If the arguments do not fit together, also while training on a single number for each channel.
+        If the arguments do not fit together, or if ``training`` is True and each channel has only one number.
     NonFiniteError
-        If mean or variance of the batch is not finite, on a backend of the CPU.
+        If the mean or the variance of the batch is not finite; only on CPU backends.
 
     See Also
     --------
@@ -147,20 +148,21 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Instance normalization: each channel of each sample by itself.
+    """Instance normalization: normalize each channel of each sample.
 
-    ``weight · (x - mean) / √(var + eps) + bias``, with mean and (biased) variance of each sample's channel.
+    ``weight · (x - mean) / √(var + eps) + bias``, with the mean and (biased) variance of one channel of one sample.
 
     Parameters
     ----------
     input : Array, (N, C, ...)
-        With more than one place.
+        Images or sequences with more than one number per channel.
     running_mean, running_var : Array, (C,), optional
-        Changed in place by the mean of the samples' statistics, as :func:`batch_norm` does it.
+        The running statistics. They are updated in place, as in :func:`batch_norm`, with the mean of the samples'
+        statistics.
     weight, bias : Array, (C,), optional
-        Applied after the normalization.
+        Scale and shift, applied after the normalization.
     use_input_stats : bool
-        If it is False, the running statistics normalize, in place of each sample's own.
+        Whether to use each sample's statistics; with False the running statistics are used.
     momentum, eps : float
         The constants of the formulas.
 
@@ -190,7 +192,7 @@ def instance_norm(
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     momentum = number("momentum", momentum)
     if prod(input.shape[2:]) == 1:
-        raise ShapeError(f"input must have more than one place for each channel, got shape {input.shape}")
+        raise ShapeError(f"input must have more than one value per channel, got shape {input.shape}")
     _check_affine(C, weight, bias)
     running = _running(backend, C, running_mean=running_mean, running_var=running_var)
     params = _given(weight=weight, bias=bias)
@@ -211,7 +213,7 @@ def group_norm(
     bias: Array | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    """Group normalization: each sample's groups of channels, each over all places.
+    """Group normalization: normalize each group of channels of each sample over all positions.
 
     ``weight · (x - mean) / √(var + eps) + bias``.
 
@@ -220,9 +222,9 @@ def group_norm(
     input : Array, (N, C, ...)
         Images, sequences or features.
     num_groups : int
-        Divides the channels.
+        Number of groups; it must divide the number of channels.
     weight, bias : Array, (C,), optional
-        Applied after the normalization.
+        Scale and shift, applied after the normalization.
     eps : float
         Added to the variance.
 
@@ -266,11 +268,11 @@ def layer_norm(
     Parameters
     ----------
     input : Array
-        Its last axes are those of ``normalized_shape``.
+        Array whose last axes have the shape ``normalized_shape``.
     normalized_shape : int or tuple of int
-        The sizes of the axes that are normalized over.
+        The sizes of the axes to normalize over.
     weight, bias : Array, normalized_shape, optional
-        Applied after the normalization.
+        Scale and shift, applied after the normalization.
     eps : float
         Added to the variance.
 
@@ -302,18 +304,18 @@ def layer_norm(
 def rms_norm(
     backend: Backend, input: Array, normalized_shape: Any, weight: Array | None = None, eps: float | None = None
 ) -> Array:
-    """Division by the root mean square over the last axes, ``weight · x / √(mean(x²) + eps)``.
+    """Root mean square normalization over the last axes, ``weight · x / √(mean(x²) + eps)``.
 
     Parameters
     ----------
     input : Array
-        Its last axes are those of ``normalized_shape``.
+        Array whose last axes have the shape ``normalized_shape``.
     normalized_shape : int or tuple of int
-        The sizes of the axes that are normalized over.
+        The sizes of the axes to normalize over.
     weight : Array, normalized_shape, optional
-        Applied after the normalization.
+        Scale, applied after the normalization.
     eps : float, optional
-        By default the distance from 1 to the next number of the type that is computed in.
+        Added to the mean square. By default the machine epsilon of the type in which the function computes.
 
     Returns
     -------
@@ -357,16 +359,16 @@ def _over_last_axes(layer: Any, input: Array, backend: Backend, **parameters: Ar
 def local_response_norm(
     backend: Backend, input: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Array:
-    """Local response normalization: each number divided by those at its place in the nearest channels.
+    """Local response normalization over neighbouring channels.
 
-    ``x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels.
+    ``x / (k + alpha · mean(x²))**beta``, where the mean is over ``size`` channels at the same position.
 
     Parameters
     ----------
     input : Array, (N, C, ...)
         Images or sequences.
     size : int
-        Number of channels, of which ``size // 2`` come before.
+        Number of channels in the mean, ``size // 2`` of them before the channel of x.
     alpha, beta, k : float
         The constants of the formula.
 
@@ -397,18 +399,18 @@ def local_response_norm(
 
 @on_arrays("input")
 def normalize(backend: Backend, input: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Array:
-    """Division by the norm along an axis, ``x / max(‖x‖ₚ, eps)``, so that each vector has length 1.
+    """Divide vectors along an axis by their norm, ``x / max(‖x‖ₚ, eps)``.
 
     Parameters
     ----------
     input : Array
         Array of any shape.
     p : float
-        The exponent of the norm, 0 for the number of those that are not 0, infinity for the largest.
+        The exponent of the norm. 0 means the number of elements that are not 0, infinity the largest absolute value.
     dim : int
         The axis of the vectors.
     eps : float
-        The least number that is divided by.
+        Smallest divisor.
 
     Returns
     -------

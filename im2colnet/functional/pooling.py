@@ -75,14 +75,14 @@ def max_pool2d(
     ceil_mode : bool
         Whether to round the output's size up, so that the last window may reach beyond the padding.
     return_indices : bool
-        Whether to return the places of the maxima too, for :func:`max_unpool2d`.
+        Whether to return the positions of the maxima too, for :func:`max_unpool2d`.
 
     Returns
     -------
     Array, (N, C, OH, OW) or (C, OH, OW)
         The maxima, ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``.
-        With ``return_indices`` a pair: also an array of integers, each maximum's place in its flattened image,
-        ``row · W + column``: the first if there are several, of NaN the last.
+        With ``return_indices`` the result is a pair. The second array has the integer position of each maximum in its
+        flattened image, ``row · W + column``: the first position if several are equal, the last position for NaN.
 
     Raises
     ------
@@ -91,8 +91,8 @@ def max_pool2d(
 
     Notes
     -----
-    A window that meets padding alone (where its dilation is wide) is -infinity, and names a pixel of the image that is
-    nearest to it.
+    If a window contains only padding (possible with a large dilation), its maximum is -infinity and its index is that
+    of the nearest pixel of the image.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def max_pool2d_input(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """Gradient of :func:`max_pool2d` with respect to its input: that of a window goes to its first maximum.
+    """Gradient of :func:`max_pool2d` with respect to its input: each window's gradient goes to its first maximum.
 
     Parameters
     ----------
@@ -153,8 +153,8 @@ def max_pool2d_input(
     Returns
     -------
     Array, (N, C, H, W) or (C, H, W)
-        Gradient of the input. In a window with NaN it goes to the last NaN, as in PyTorch; in one that meets padding
-        alone to no pixel.
+        Gradient of the input. In a window with NaN it goes to the last NaN, as in PyTorch; in a window with only
+        padding it is dropped.
 
     Raises
     ------
@@ -195,19 +195,19 @@ def max_unpool2d(
     input : Array, (N, C, OH, OW) or (C, OH, OW)
         The values.
     indices : Array of int, like ``input``
-        What ``max_pool2d(..., return_indices=True)`` returned beside it.
+        The second result of ``max_pool2d(..., return_indices=True)``.
     kernel_size, stride : int or (height, width)
         Size of the window and its step, in pixels. The stride defaults to the kernel size.
     padding : int, (height, width) or ((top, bottom), (left, right))
-        That of the pooling.
+        The padding of the pooling.
     output_size : (H, W), optional
-        By default the smallest image that has these windows. The size may also be that of the whole output, (N, C, H,
-        W).
+        Size of the result; by default the size of the smallest image that has these windows. The shape of the whole
+        result, (N, C, H, W), is also accepted.
 
     Returns
     -------
     Array, (N, C, H, W) or (C, H, W)
-        The images. Where several windows have the same pixel, the last one of them counts.
+        The images. If several windows have the same pixel as maximum, the value of the last window is used.
 
     Raises
     ------
@@ -410,7 +410,7 @@ def adaptive_max_pool2d(backend: Backend, input: Array, output_size: Any, return
     output_size : int or (height, width)
         Size of the output. None for an axis keeps the size of the input.
     return_indices : bool
-        Whether to return the places of the maxima too, as of :func:`max_pool2d`.
+        Whether to return the positions of the maxima too, as in :func:`max_pool2d`.
 
     Returns
     -------
@@ -469,7 +469,7 @@ def lp_pool2d(
     input : Array, (N, C, H, W) or (C, H, W)
         Images.
     norm_type : float
-        More than 0; if it is no even number, the pixels should not be negative.
+        The exponent p, more than 0. If it is not an even number, the pixels should not be negative.
     kernel_size, stride : int or (height, width)
         Size of the window and its step, in pixels. The stride defaults to the kernel size.
     ceil_mode : bool

@@ -24,7 +24,7 @@ def interpolate(
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
 ) -> Array:
-    """Images of another size (interpolation), each pixel taken from the nearest ones of the input.
+    """Resize images by interpolation.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ def interpolate(
     size : int or (height, width), optional
         Size of the result.
     scale_factor : float or (height, width), optional
-        In place of ``size``, which is its product with that of the input, rounded down.
+        Factor of the input's size, in place of ``size``. The size of the result is the product, rounded down.
     mode : {"nearest", "bilinear", "bicubic"}
-        How a pixel is made of the input's.
+        How a pixel is interpolated from the input's pixels.
     align_corners : bool, optional
-        Of "bilinear" and "bicubic": see :class:`im2colnet.Upsample`.
+        For "bilinear" and "bicubic": see :class:`im2colnet.Upsample`.
     recompute_scale_factor : bool, optional
-        Whether the output's pixels lie evenly over the input, and not ``1 / scale_factor`` of its pixels apart.
+        Whether to compute the scale again from the sizes of input and result: see :class:`im2colnet.Upsample`.
 
     Returns
     -------

@@ -29,21 +29,21 @@ PADDINGS = {"reflect": ReflectionPad2d, "replicate": ReplicationPad2d, "circular
 
 @on_arrays("input")
 def pad(backend: Backend, input: Array, pad: Any, mode: str = "constant", value: float | None = None) -> Array:
-    """Numbers around an array (padding).
+    """Pad an array.
 
     Parameters
     ----------
     input : Array
-        Of any shape for "constant"; else (N, C, H, W), (C, H, W) and, for a pad of the last axis alone, (N, C, L) or
-        (C, L).
+        Array of any shape for "constant". For the other modes its shape is (N, C, H, W) or (C, H, W), or, if only the
+        last axis is padded, (N, C, L) or (C, L).
     pad : sequence of int
-        (before, after) of the last axis, then of the last but one, and so on: (left, right, top, bottom) of images. A
-        negative number cuts off.
+        Pairs (before, after), first for the last axis, then for the second to last, and so on: (left, right, top,
+        bottom) for images. A negative number removes elements.
     mode : {"constant", "reflect", "replicate", "circular"}
-        "reflect" mirrors at the outermost pixels, which are not repeated; "replicate" repeats them; "circular" goes on
-        with the image itself.
+        "constant" pads with ``value``; "reflect" mirrors at the outermost pixels, which are not repeated; "replicate"
+        repeats them; "circular" uses the pixels of the opposite side.
     value : float, optional
-        The number for "constant", by default 0.
+        The padding value for "constant", by default 0.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def _padded_with(value: float, backend: Backend, x: Array, sides: list[tuple[int
 
 @on_arrays("input")
 def pixel_shuffle(backend: Backend, input: Array, upscale_factor: int) -> Array:
-    """Channels to pixels (sub-pixel convolution): (..., C·r², H, W) to (..., C, H·r, W·r).
+    """Rearrange channels into pixels (sub-pixel convolution): (..., C·r², H, W) to (..., C, H·r, W·r).
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def pixel_shuffle(backend: Backend, input: Array, upscale_factor: int) -> Array:
     Returns
     -------
     Array, (..., C, H·r, W·r)
-        The larger images; the formula is that of :class:`im2colnet.PixelShuffle`.
+        The larger images; see :class:`im2colnet.PixelShuffle` for the formula.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def pixel_shuffle(backend: Backend, input: Array, upscale_factor: int) -> Array:
 
 @on_arrays("input")
 def pixel_unshuffle(backend: Backend, input: Array, downscale_factor: int) -> Array:
-    """Pixels to channels, the inverse of :func:`pixel_shuffle`: (..., C, H·r, W·r) to (..., C·r², H, W).
+    """Rearrange pixels into channels, the inverse of :func:`pixel_shuffle`: (..., C, H·r, W·r) to (..., C·r², H, W).
 
     Parameters
     ----------
@@ -178,14 +178,14 @@ def _as_images(input: Array) -> Array:
 
 @on_arrays("input")
 def channel_shuffle(backend: Backend, input: Array, groups: int) -> Array:
-    """Channels reordered: the first one of each group, then all second ones.
+    """Shuffle channels: first the first channel of each group, then the second channel of each group, and so on.
 
     Parameters
     ----------
     input : Array, (N, C, ...)
-        Images, or whatever else has channels.
+        Images, or other arrays with channels.
     groups : int
-        Divides the number of channels.
+        Number of groups; it must divide the number of channels.
 
     Returns
     -------
@@ -208,5 +208,5 @@ def channel_shuffle(backend: Backend, input: Array, groups: int) -> Array:
     array([0., 2., 1., 3.])
     """
     if input.ndim < 3:
-        raise ShapeError(f"input must have channels and places, (N, C, ...), got shape {input.shape}")
+        raise ShapeError(f"input must have channels and spatial axes, (N, C, ...), got shape {input.shape}")
     return apply(ChannelShuffle(groups), beside_channels(backend, input), backend).reshape(input.shape)

@@ -55,7 +55,7 @@ __all__ = [
 class Activation(Layer):
     """``y = f(x)`` for each number; f is the formula of the class's ``kind``.
 
-    Input and output have the same shape, whatever it is. The gradient is ``dx = f'(x) · dy``.
+    The input may have any shape, and the output has the same shape. The gradient is ``dx = f'(x) · dy``.
     """
 
     kind: str  #: the formula's name, and its constants after a colon
@@ -104,7 +104,7 @@ class Activation(Layer):
 
 
 class ReLU(Activation):
-    """Rectified linear unit, ``y = max(x, 0)``; the gradient passes where the input was positive.
+    """Rectified linear unit, ``y = max(x, 0)``. The gradient is ``dy`` where the input is positive, else 0.
 
     Notes
     -----
@@ -126,7 +126,7 @@ class LeakyReLU(Activation):
     Parameters
     ----------
     negative_slope : float
-        At least 0.
+        The slope for negative x, at least 0.
 
     Raises
     ------
@@ -202,7 +202,7 @@ class ELU(Activation):
     Parameters
     ----------
     alpha : float
-        At least 0; the output of very negative inputs is ``-alpha``.
+        The scale of the negative part, at least 0. The output for very negative inputs is ``-alpha``.
 
     Raises
     ------
@@ -247,12 +247,12 @@ class SELU(Activation):
 
 @dataclass(eq=False, repr=False)
 class CELU(Activation):
-    """ELU whose slope is continuous, ``y = x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)``.
+    """Continuously differentiable ELU, ``y = x`` where x is positive, else ``alpha · (exp(x / alpha) - 1)``.
 
     Parameters
     ----------
     alpha : float
-        More than 0; the output of very negative inputs is ``-alpha``.
+        The scale of the negative part, more than 0. The output for very negative inputs is ``-alpha``.
 
     Raises
     ------
@@ -280,17 +280,17 @@ class CELU(Activation):
 
 @dataclass(eq=False, repr=False)
 class GELU(Activation):
-    """Gaussian error linear unit, ``y = x · Φ(x)``, with the normal distribution Φ.
+    """Gaussian error linear unit, ``y = x · Φ(x)``, with the distribution function Φ of the normal distribution.
 
     Parameters
     ----------
     approximate : {"none", "tanh"}
-        "tanh" takes ``(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`` for Φ.
+        "tanh" approximates Φ by ``(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2``; "none" computes Φ itself.
 
     Raises
     ------
     ShapeError
-        If ``approximate`` is anything else.
+        If ``approximate`` has another value.
 
     Notes
     -----
@@ -334,9 +334,9 @@ class Softplus(Activation):
     Parameters
     ----------
     beta : float
-        More than 0; the larger, the nearer to ReLU.
+        Sharpness, more than 0. The larger it is, the closer the function is to ReLU.
     threshold : float
-        Where the function is taken to be the straight line that it is nearly; at least 0.
+        Value of ``beta · x``, at least 0, above which the output is x itself.
 
     Raises
     ------
@@ -396,17 +396,17 @@ class LogSigmoid(Activation):
 
 @dataclass(eq=False, repr=False)
 class Hardtanh(Activation):
-    """Clip: ``y = x``, but at least ``min_val`` and at most ``max_val``.
+    """Clip to a range: ``y = x``, but at least ``min_val`` and at most ``max_val``.
 
     Parameters
     ----------
     min_val, max_val : float
-        The least and the largest output.
+        The smallest and the largest output.
 
     Raises
     ------
     ShapeError
-        Unless min_val is less than max_val.
+        If min_val is not less than max_val.
 
     Examples
     --------
@@ -426,7 +426,7 @@ class Hardtanh(Activation):
 
 
 class ReLU6(Activation):
-    """ReLU that ends at 6: ``y = x``, but at least 0 and at most 6.
+    """ReLU with a maximum of 6: ``y = x``, but at least 0 and at most 6.
 
     Notes
     -----
@@ -442,7 +442,7 @@ class ReLU6(Activation):
 
 
 class Hardsigmoid(Activation):
-    """Sigmoid of straight lines: ``y = (x + 3) / 6``, but at least 0 and at most 1.
+    """Piecewise linear sigmoid: ``y = (x + 3) / 6``, but at least 0 and at most 1.
 
     Notes
     -----
@@ -459,7 +459,7 @@ class Hardsigmoid(Activation):
 
 
 class Hardswish(Activation):
-    """Swish of straight lines and a parabola: ``y = x · hardsigmoid(x)``.
+    """Piecewise approximation of swish: ``y = x · hardsigmoid(x)``.
 
     Notes
     -----
@@ -482,14 +482,14 @@ class Threshold(Activation):
     Parameters
     ----------
     threshold : float
-        What x must be above to be kept.
+        The output is x if x is above this number.
     value : float
-        The output where it is not.
+        The output otherwise.
 
     Raises
     ------
     ShapeError
-        If threshold or value is no number.
+        If threshold or value is not a number.
 
     Examples
     --------
@@ -522,7 +522,7 @@ class Exp(Activation):
 
 
 class Log(Activation):
-    """Natural logarithm, ``y = log(x)``, of positive numbers.
+    """Natural logarithm, ``y = log(x)``, for positive x.
 
     Examples
     --------
@@ -535,7 +535,7 @@ class Log(Activation):
 
 
 class Sqrt(Activation):
-    """Square root, ``y = √x``, of numbers that are not negative.
+    """Square root, ``y = √x``, for x that is not negative.
 
     Examples
     --------
@@ -547,7 +547,7 @@ class Sqrt(Activation):
 
 
 class Abs(Activation):
-    """Absolute value, ``y = |x|``; the gradient at 0 is 0.
+    """Absolute value, ``y = |x|``. The gradient at 0 is 0.
 
     Examples
     --------
@@ -608,7 +608,7 @@ class Erf(Activation):
 
 
 class Sin(Activation):
-    """Sine, ``y = sin(x)``, of angles in radians.
+    """Sine, ``y = sin(x)``, with x in radians.
 
     Examples
     --------
@@ -621,7 +621,7 @@ class Sin(Activation):
 
 
 class Cos(Activation):
-    """Cosine, ``y = cos(x)``, of angles in radians.
+    """Cosine, ``y = cos(x)``, with x in radians.
 
     Examples
     --------
@@ -651,9 +651,9 @@ class AlongAxis(Layer):
 
 @dataclass(eq=False, repr=False)
 class Softmax(AlongAxis):
-    """Probabilities of scores: ``exp(x)`` divided by its sum along an axis.
+    """Softmax, which turns scores into probabilities: ``exp(x)`` divided by its sum along an axis.
 
-    Input and output have the same shape. A :class:`CrossEntropyLoss` takes scores, so no such layer goes before it.
+    Input and output have the same shape. Do not use it before a :class:`CrossEntropyLoss`, which needs the scores.
 
     Parameters
     ----------
@@ -770,12 +770,12 @@ class LogSoftmax(AlongAxis):
 class GLU(AlongAxis):
     """Gated linear unit, ``y = a · sigmoid(b)`` of the two halves a and b of an axis.
 
-    Input and output have the same shape but for that axis, of which half is left.
+    Input and output have the same shape, except that the output is half as long along that axis.
 
     Parameters
     ----------
     dim : int
-        The axis, as users see it: 1 is that of the channels or features; PyTorch's default is the last one.
+        The axis: 1 is the axis of the channels or features. The default is the last axis, as in PyTorch.
 
     Raises
     ------
@@ -801,7 +801,7 @@ class GLU(AlongAxis):
         axis = inner_axis(self.dim, x)
         if x[axis] % 2:
             raise ShapeError(
-                f"the axis dim={self.dim} must have two halves, got {x[axis]}: input shape {user_shape(x)}"
+                f"the axis dim={self.dim} must have an even length, got {x[axis]}: input shape {user_shape(x)}"
             )
         return *x[:axis], x[axis] // 2, *x[axis + 1 :]
 
@@ -860,9 +860,9 @@ class PReLU(Layer):
     Parameters
     ----------
     num_parameters : int
-        1 for one weight, or as many as there are channels or features.
+        Number of weights: 1, or the number of channels or features.
     init : float
-        What the weights begin as.
+        Initial value of the weights.
 
     Raises
     ------

@@ -33,21 +33,21 @@ Scratch = dict[str, list[Spec]]
 
 
 class Parameter(NamedTuple):
-    """Shape and initial value of a parameter: uniform in ±bound around ``value``.
+    """Shape and initial values of a parameter: uniform in ±``bound`` around ``value``.
 
     Parameters
     ----------
     shape : tuple of int
-        As users see it, such as (F, C / groups, KH, KW).
+        Shape in PyTorch's layout, such as (F, C / groups, KH, KW).
     bound : float
-        Half the width of the range that the numbers are drawn from.
+        Half the width of the range from which the initial values are drawn.
     value : float
-        Its middle.
+        The middle of this range.
     order : {"filter"} or None
-        "filter" for the weight of a convolution, (F, C/G, KH, KW) or (F, C/G, K): it is stored in the order of memory
-        that the backend's kernels take. Any other parameter is stored in the order of its shape.
+        "filter" for the weight of a convolution, (F, C/G, KH, KW) or (F, C/G, K): it is stored in the memory order that
+        the backend's kernels need. All other parameters are C-contiguous.
     precise : bool
-        Whether it stays float32 where the network computes in 16 bits.
+        Whether the parameter stays float32 if the network computes in 16 bits.
 
     Examples
     --------
@@ -72,27 +72,27 @@ BOUNDS: dict[str, Callable[[int], tuple[float, float]]] = {
 
 @dataclass
 class Needs:
-    """What a layer asks the planner for; the default suits a layer that allocates for itself.
+    """Arrays that a layer needs in a run; the defaults suit a layer that allocates its own arrays.
 
     Parameters
     ----------
     input, output : bool
-        Whether backward reads the layer's input, and its output.
+        Whether the backward pass reads the layer's input, and whether it reads its output.
     inplace : bool
         Whether the output may overwrite the input, and dx may overwrite dy.
     view : bool
-        Whether the output is the input reshaped: neither pass is called then.
+        Whether the output is the reshaped input. If so, neither pass is called.
     gradient_passes : bool
-        Whether the gradient of each input is that of the output: no backward is called then.
+        Whether the gradient of each input equals the gradient of the output. If so, the backward pass is not called.
     saved : dict of str to Spec
-        Arrays that are kept from forward to backward.
+        Arrays that are kept from the forward pass to the backward pass.
     forward, backward, sums, grad_sums : dict of str to list of Spec
-        Scratch of the kernels that a pass calls, by their names. They are called one after the other, so they share
-        memory.
+        Scratch memory of the kernels that a pass calls, by the kernels' names. The kernels run one after the other, so
+        they share memory.
 
     See Also
     --------
-    Layer.needs : Returns it.
+    Layer.needs : Method that returns this object.
 
     Examples
     --------
@@ -114,47 +114,50 @@ class Needs:
 
 
 class Context:
-    """What a run gives to a layer for one shard of the batch.
+    """Arrays and settings that a run passes to a layer, for one shard of the batch.
 
-    A layer may keep its own values here from forward to backward, as attributes.
+    A layer may store its own values as attributes of this object, from the forward pass to the backward pass.
 
     Attributes
     ----------
     backend : Backend
-        What computes.
+        The backend that computes.
     xp : module
         The array module of the backend.
     training : bool
-        Whether it is a training step.
+        Whether the run is a training step.
     activation : str or None
-        The elementwise function that follows, which ``forward`` applies too (only layers that ``fuses`` are asked).
+        Name of the elementwise function that follows, which ``forward`` must apply too (only if the layer has
+        ``fuses = True``).
     xs : tuple of Array
         The layer's inputs; ``x`` is the first of them.
     y : Array
-        The layer's output. ``forward`` writes and returns it, or returns an array of its own.
+        The layer's output. ``forward`` writes to it and returns it, or returns its own array.
     dxs : list of Array or None
-        Where ``backward`` writes the gradients of the inputs and returns them, or it returns arrays of its own in their
-        place. None where nobody needs one. ``dx`` is the first of them, which a layer of one input returns.
+        Arrays for the gradients of the inputs. ``backward`` writes to them and returns them, or returns its own arrays.
+        An entry is None if this gradient is not needed. ``dx`` is the first of them, which a layer with one input
+        returns.
     params, buffers : dict of str to Array
-        The layer's parameters and its state.
+        The layer's parameters, and its state.
     saved : dict of str to Array
-        What :class:`Needs` asks for by the same name.
+        The arrays that :class:`Needs` requests under this name.
     scratch : dict of str to list of Array
-        The scratch of each kernel, by the kernel's name.
+        The scratch memory of each kernel, by the kernel's name.
     grads : dict of str to Array
-        Where ``backward`` writes the gradient of each parameter.
+        Arrays to which ``backward`` writes the gradient of each parameter.
     sums : Array
-        For a layer with ``batch_sums``: this shard's sums; after the join, the sums of the whole batch.
+        For a layer with ``batch_sums``: the sums of this shard; after they are joined, the sums of the whole batch.
     dz : Array or None
-        Where :meth:`Layer.needs_with_slope` has promised that the layer writes the gradient of what ``activation`` was
-        given: then ``dy`` is the gradient of ``y``, which the activation has made. It may be ``dy``.
+        Array for the gradient of the activation's input, if :meth:`Layer.needs_with_slope` has promised that the layer
+        writes it. Then ``dy`` is the gradient of ``y``, the output of the activation. It may be the same array as
+        ``dy``.
     step_sums : Array
-        For a layer with ``step_sums``: where ``forward`` writes this shard's sums, (step_sums, C), while training; in
-        ``finish_step`` the sums of the whole batch.
+        For a layer with ``step_sums``: array (step_sums, C) to which ``forward`` writes this shard's sums while
+        training; in ``finish_step`` it has the sums of the whole batch.
     samples : int
-        Samples in the whole batch.
+        Number of samples in the whole batch.
     key : tuple of int
-        Seeds random numbers: (seed, step, layer, shard).
+        Key of the random numbers: (seed, step, layer, shard).
 
     Examples
     --------
@@ -236,27 +239,28 @@ class GraphBuilder(Protocol):
 class Layer:
     """Base class of all layers.
 
-    A layer of your own needs only ``forward`` and ``backward``, and ``output_shape`` if the shape changes. To be
-    stored in a checkpoint it keeps each argument of its constructor as the attribute of the same name. Its arrays are
-    as the library stores them: images are rows (H, C, W, N), features (features, N).
+    Your own layer needs only ``forward`` and ``backward``, and ``output_shape`` if the shape changes. To be stored in a
+    checkpoint it must keep each argument of its constructor as an attribute of the same name. Its arrays have the
+    library's layout: images are (H, C, W, N), features (features, N).
 
     Attributes
     ----------
     batch_sums : int
-        How many float64 sums over the whole batch each channel needs in each pass (see :class:`BatchNorm2d`).
+        Number of float64 sums over the whole batch that each channel needs in each pass (see :class:`BatchNorm2d`).
     sums_in_evaluation : bool
-        Whether the layer needs these sums in evaluation too, where its result then depends on the whole batch.
+        Whether the layer needs these sums in evaluation too. If so, its result in evaluation depends on the whole
+        batch.
     step_sums : int
-        How many such sums each channel needs at the end of a training step, for ``finish_step``.
+        Number of such sums that each channel needs at the end of a training step, for ``finish_step``.
     fuses : bool
-        Whether ``forward`` applies the elementwise function that follows, where ``ctx.activation`` names one.
+        Whether ``forward`` also applies the elementwise function that follows, if ``ctx.activation`` names one.
     stateless : bool
-        Whether nothing of the object changes while it works, but what is in the context: then worker processes may do
-        its work. Each class of your own says it for itself; one that does not is watched, and works on threads.
+        Whether a pass changes no attribute of the layer, only the context. If so, worker processes may run the layer.
+        Set it in each of your own classes: a class without it is watched for changes and runs on threads.
 
     See Also
     --------
-    im2colnet.testing.check_layer : Checks a layer of your own: its gradients, and all that it promises.
+    im2colnet.testing.check_layer : Checks your own layer: its gradients, and all other requirements.
 
     Examples
     --------
@@ -296,8 +300,8 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.fixed and name in vars(self) and value is not vars(self)[name]:
             raise FrozenError(
-                f"{name} of a layer cannot be changed, since its shapes have been made of it: make a new"
-                f" {type(self).__name__}(..., {name}={value!r}), and a new network of it"
+                f"{name} of a layer cannot be changed, since the layer's shapes depend on it: make a new"
+                f" {type(self).__name__}(..., {name}={value!r}), and a new network with it"
             )
         super().__setattr__(name, value)
 
@@ -330,7 +334,7 @@ class Layer:
             if not hasattr(value, "scope"):
                 raise ShapeError(
                     f"a layer is called with symbolic values, within define(self, x) of a network, got a"
-                    f" {type(value).__name__}; to apply it to arrays make a network of it: ic.Sequential([layer])"
+                    f" {type(value).__name__}; to apply it to arrays make a network: ic.Sequential([layer])"
                 )
         if not inputs:
             raise ShapeError(f"{type(self).__name__} is called without a value")
@@ -341,7 +345,7 @@ class Layer:
         return graph.add(self, name, *inputs)
 
     def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters' shapes and initial values, by name.
+        """Return the shapes and initial values of the parameters, by name.
 
         Returns
         -------
@@ -351,7 +355,7 @@ class Layer:
         return {}
 
     def state(self) -> dict[str, Parameter]:
-        """Return what is learned without a gradient, such as running statistics.
+        """Return the shapes and initial values of the state, such as running statistics, by name.
 
         Returns
         -------
@@ -361,13 +365,13 @@ class Layer:
         return {}
 
     def output_shape(self, x: Shape) -> Shape:
-        """Return the shape of the output; by default it is that of the input.
+        """Return the shape of the output; by default the shape of the input.
 
         Parameters
         ----------
         x : tuple of int
-            Shape of the input as the library stores it, (H, C, W, N) or (features, N); of several inputs one after the
-            other.
+            Shape of the input in the library's layout, (H, C, W, N) or (features, N). A layer with several inputs gets
+            one argument for each.
 
         Returns
         -------
@@ -377,57 +381,57 @@ class Layer:
         Raises
         ------
         ShapeError
-            If the layer does not take such an input; the message says what is wrong.
+            If the layer cannot process an input of this shape; the message says what is wrong.
         """
         return x
 
     def needs(self, x: Shape, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
-        """Say which arrays a run must provide; by default none, so that the passes allocate for themselves.
+        """Return the arrays that a run must provide; by default none, so the passes allocate their own arrays.
 
         Parameters
         ----------
         x, y : tuple of int
             Shapes of the input and the output.
         dtype : str
-            Their element type.
+            The element type.
         backend : Backend
-            What computes.
+            The backend that computes.
         training : bool
             Whether there will be a backward pass.
 
         Returns
         -------
         Needs
-            Which arrays are read, kept, and written.
+            The arrays that the passes read, keep and write.
         """
         return Needs()
 
     def needs_with_slope(self, x: Shape, y: Shape, dtype: str, backend: Backend, activation: str) -> Needs | None:
-        """Say which arrays training needs if the backward pass begins with the gradient of the activation that follows.
+        """Return the arrays that training needs if the backward pass also computes the gradient of the next activation.
 
-        That is, the first of ``shard_grad_sums`` and ``backward`` also writes :attr:`Context.dz`, and ``y`` is kept for
-        it. Only a layer that ``fuses`` is asked.
+        Then ``shard_grad_sums``, or ``backward`` if the layer has none, also writes :attr:`Context.dz`, and ``y`` is
+        kept for it. The method is called only for a layer with ``fuses = True``.
 
         Parameters
         ----------
         x, y : tuple of int
             Shapes of the input and the output.
         dtype : str
-            Their element type.
+            The element type.
         backend : Backend
-            What computes.
+            The backend that computes.
         activation : str
-            The elementwise function that follows.
+            Name of the elementwise function that follows.
 
         Returns
         -------
         Needs or None
-            None if it does not: then the activation's layer makes its gradient.
+            None if the layer cannot do this. Then the activation's layer computes its gradient.
         """
         return None
 
     def flops(self, x: Shape, y: Shape) -> int:
-        """Return the floating-point operations of a forward pass; a multiply-add counts as two.
+        """Return the number of floating-point operations of a forward pass; a multiply-add counts as two.
 
         Parameters
         ----------
@@ -437,7 +441,7 @@ class Layer:
         Returns
         -------
         int
-            By default one for each number of the output.
+            The number of operations; by default one for each number of the output.
         """
         return prod(y)
 
@@ -446,24 +450,24 @@ class Layer:
         return Choice("", "")
 
     def epilogue(self, training: bool) -> str | None:
-        """Return the elementwise function that this layer is, if the layer before it may apply it.
+        """Return the name of the elementwise function that this layer computes, if the layer before it may apply it.
 
         Parameters
         ----------
         training : bool
-            In training that is so only where the gradient needs the output alone.
+            Whether the network trains: then it is allowed only if the gradient depends on the output alone.
 
         Returns
         -------
         str or None
-            The function's name; None if it is none.
+            The function's name; None if the layer is not such a function.
         """
         return None
 
     def absorb(self, following: Layer) -> Layer | None:
-        """Return a layer that in evaluation mode does what this one and the one that follows do.
+        """Return a layer that, in evaluation mode, computes this layer and the following layer together.
 
-        It has the parameters of this layer, and as its state the parameters and the state of the other.
+        Its parameters are those of this layer. Its state is the parameters and the state of the following layer.
 
         Parameters
         ----------
@@ -473,14 +477,14 @@ class Layer:
         Returns
         -------
         Layer or None
-            None if there is none.
+            None if there is no such layer.
         """
         return None
 
     def running_line(self, params: dict[str, Array], state: dict[str, Array], xp: Any) -> tuple[Array, Array]:
-        """Return a and c of ``y = a·x + c`` for each channel, of a layer that is such a line when it evaluates.
+        """Return a and c of a layer that computes ``y = a·x + c`` for each channel in evaluation mode.
 
-        It is absorbed by a convolution before it.
+        A convolution before such a layer absorbs it.
 
         Parameters
         ----------
@@ -492,7 +496,7 @@ class Layer:
         Returns
         -------
         tuple of Array
-            Both (C,) float64, or (1,) if they are the same for all channels.
+            a and c, both (C,) float64, or (1,) if they are the same for all channels.
         """
         raise NotImplementedError(f"{type(self).__name__} is no line for each channel")
 
@@ -536,14 +540,14 @@ class Layer:
         return next((name for base in derived for name in names if name in vars(base)), None)
 
     def band(self, rows: slice, x: Shape) -> Band:
-        """Return a layer that makes only some rows of the output, and the rows that it reads.
+        """Return a layer that computes only some rows of the output, and the input rows that it reads.
 
-        Used where several workers share an image.
+        It is used if several workers share an image.
 
         Parameters
         ----------
         rows : slice
-            Rows of the output.
+            The rows of the output.
         x : tuple of int
             Shape of the input.
 
@@ -555,7 +559,7 @@ class Layer:
         return None
 
     def check_batch(self, x: Shape) -> None:
-        """Raise a ShapeError if a batch fits, but has too few samples to train on.
+        """Raise a ShapeError if a batch has the right shape but too few samples for training.
 
         Parameters
         ----------
@@ -569,76 +573,77 @@ class Layer:
         Parameters
         ----------
         x : Array
-            The input, which must not be changed; all inputs are ``ctx.xs``.
+            The input, which must not be changed. A layer with several inputs finds all of them in ``ctx.xs``.
         ctx : Context
-            What the run gives.
+            Arrays and settings of the run.
 
         Returns
         -------
         Array
-            ``ctx.y``, written, or an array of the layer's own.
+            ``ctx.y`` with the output, or the layer's own array.
         """
         run(self.prepare_forward(x, ctx))
         return ctx.y
 
     def prepare_forward(self, x: Array, ctx: Context) -> Iterable[Call]:
-        """Return what ``forward`` does as calls that can be made again: they read ``x`` and write ``ctx.y`` each time.
+        """Return the forward pass as a list of functions that can be called again: they read ``x`` and write ``ctx.y``.
 
-        Where the layer's own class defines it, and no ``forward``, a run makes these calls instead.
+        If the layer's class defines this method and not ``forward``, a run makes these calls.
 
         Parameters
         ----------
         x : Array
             The input.
         ctx : Context
-            What the run gives.
+            Arrays and settings of the run.
 
         Returns
         -------
         iterable of callable
-            Calls without arguments, in their order.
+            Functions without arguments, in the order of the calls.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, ctx)")
 
     def backward(self, dy: Array, ctx: Context) -> Any:
-        """Compute the gradients of the parameters, into ``ctx.grads``, and of the input, or of each input.
+        """Compute the gradients of the parameters, which are written to ``ctx.grads``, and of each input.
 
         Parameters
         ----------
         dy : Array
             Gradient of the output, which must not be changed.
         ctx : Context
-            The context that the forward pass had.
+            The context of the forward pass.
 
         Returns
         -------
         Array or list of Array
-            ``ctx.dx``, written, or an array of the layer's own; of several inputs ``ctx.dxs``, or such arrays.
+            ``ctx.dx`` with the gradient of the input, or the layer's own array. A layer with several inputs returns
+            ``ctx.dxs``, or a list of its own arrays.
         """
         run(self.prepare_backward(dy, ctx))
         return ctx.dx if len(ctx.dxs) == 1 else ctx.dxs
 
     def prepare_backward(self, dy: Array, ctx: Context) -> Iterable[Call]:
-        """Return what ``backward`` does in the same way: calls that write ``ctx.dx`` and ``ctx.grads``.
+        """Return the backward pass as a list of functions: they write ``ctx.dx`` and ``ctx.grads``.
 
         Parameters
         ----------
         dy : Array
             Gradient of the output.
         ctx : Context
-            The context that the forward pass had.
+            The context of the forward pass.
 
         Returns
         -------
         iterable of callable
-            Calls without arguments, in their order.
+            Functions without arguments, in the order of the calls.
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy, ctx)")
 
     def shard_sums(self, x: Array, ctx: Context) -> None:
         """Write a shard's sums to ``ctx.sums`` (batch_sums, C).
 
-        Afterwards ``forward`` finds the sums of the whole batch there, joined by :meth:`join_sums`.
+        When ``forward`` is called, ``ctx.sums`` has the sums of the whole batch, joined by :meth:`join_sums`.
 
         Parameters
         ----------
@@ -655,7 +660,7 @@ class Layer:
         Parameters
         ----------
         parts : sequence of Array
-            The sums of each shard. Several workers read them, so they must not be changed.
+            The sums of each shard. Several workers read them, so do not change them.
         sizes : sequence of int
             The number of samples in each shard.
         ctx : Context
@@ -672,12 +677,12 @@ class Layer:
         return joined
 
     def use_sums(self, contexts: Sequence[Context]) -> None:
-        """Make of the sums of the whole batch what ``forward`` needs of them, once for the shards of a worker.
+        """Compute from the sums of the whole batch the values that ``forward`` needs, once for all shards of a worker.
 
         Parameters
         ----------
         contexts : sequence of Context
-            The contexts of the worker's shards; each has the joined sums.
+            The contexts of the worker's shards. Each has the joined sums.
         """
 
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
@@ -693,7 +698,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has batch_sums: it must define shard_grad_sums(dy, ctx)")
 
     def finish_step(self, ctx: Context) -> None:
-        """After a training step, once: change the state, such as running statistics.
+        """Update the state, such as running statistics. Called once after each training step.
 
         Parameters
         ----------

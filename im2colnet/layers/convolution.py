@@ -103,18 +103,19 @@ class Filters(Layer):
 class Conv2d(Filters):
     """2-D convolution of images (cross-correlation, as everywhere in deep learning).
 
-    ``y = w · im2col(x) + b``: images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
-    ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding is the sum of both sides, and OW likewise. The
-    ``weight`` is (out_channels, in_channels / groups, KH, KW), the ``bias`` (out_channels,).
+    ``y = w · im2col(x) + b`` maps images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
+    ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``, where padding is the sum of both sides; OW
+    has the same formula. The ``weight`` is (out_channels, in_channels / groups, KH, KW), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the images, and the number of filters.
+        Number of channels of the images, and number of filters.
     kernel_size, stride : int or (height, width)
         Size of the window and its step, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Pixels around the image. "same" keeps its size, which needs stride 1; "valid" is no padding.
+        Number of pixels added around the image. "same" keeps the image's size and needs stride 1; "valid" means no
+        padding.
     dilation : int or (height, width)
         Spacing between the pixels that a window reads; 1 means adjacent pixels.
     groups : int
@@ -123,16 +124,18 @@ class Conv2d(Filters):
     bias : bool
         Whether to add a learned number to each output channel.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the padding shows: zeros, or what the layer of that name makes of the image, :class:`ReflectionPad2d`,
-        :class:`ReplicationPad2d` or :class:`CircularPad2d`.
+        Values of the padding: zeros, or the same pixels as in the layers :class:`ReflectionPad2d`,
+        :class:`ReplicationPad2d` and :class:`CircularPad2d`.
     init : {"default", "he"}
         How ``net.init`` draws the parameters: weight and bias uniform in ±1/√(fan-in), as PyTorch does; or the weight
-        in ±√(6/fan-in) and the bias 0 (He et al. 2015, arXiv:1502.01852), for many layers with ReLU and no batch norm.
+        in ±√(6/fan-in) and the bias 0 (He et al. 2015, arXiv:1502.01852), for deep networks with ReLU and no batch
+        norm.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network runs, also if its images have other channels, or are too small.
+        If an argument is out of range; when a network runs, also if its images are too small, or have another number of
+        channels.
 
     Notes
     -----
@@ -335,22 +338,23 @@ class NormalizedConv2d(Layer):
 
 @dataclass(eq=False, repr=False)
 class ConvTranspose2d(Filters):
-    """2-D transposed convolution (deconvolution): each pixel adds its multiple of the filter to the output.
+    """2-D transposed convolution (deconvolution): each pixel adds a multiple of the filter to the output.
 
-    ``y = col2im(wᵀ · x) + b``: images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
-    ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding is the sum of both sides. The
-    ``weight`` is (in_channels, out_channels / groups, KH, KW), the ``bias`` (out_channels,).
+    ``y = col2im(wᵀ · x) + b`` maps images (N, in_channels, H, W) to (N, out_channels, OH, OW), with
+    ``OH = (H - 1)·stride - padding + dilation·(KH - 1) + output_padding + 1``, where padding is the sum of both sides.
+    The ``weight`` is (in_channels, out_channels / groups, KH, KW), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the images, and of the output.
+        Number of channels of the images, and of the output.
     kernel_size, stride : int or (height, width)
-        Size of the filter, and the distance of the places where it is added, in pixels.
+        Size of the filter, and the distance between the positions where it is added, in pixels.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        Rows and columns that are cut off the output.
+        Number of rows and columns that are removed from the output.
     output_padding : int or (height, width)
-        Additional rows at the bottom and columns on the right of the output; less than the stride or the dilation.
+        Number of additional rows at the bottom and columns on the right of the output; less than the stride or the
+        dilation.
     groups : int
         Number of groups of channels. An output channel depends only on the input channels of its group.
     bias : bool
@@ -358,7 +362,7 @@ class ConvTranspose2d(Filters):
     dilation : int or (height, width)
         Spacing between the pixels of the filter; 1 means adjacent pixels.
     padding_mode : {"zeros"}
-        There is no other one.
+        Only "zeros" is possible.
     init : {"default", "he"}
         How ``net.init`` draws the parameters; see :class:`Conv2d`. The fan-in is ``out_channels / groups·KH·KW``, as in
         PyTorch.
@@ -366,13 +370,13 @@ class ConvTranspose2d(Filters):
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network runs, also if its images have other channels.
+        If an argument is out of range; when a network runs, also if the number of channels differs.
 
     Notes
     -----
-    It is the gradient of the input of a convolution that has the same weight and window, for x as the gradient of its
-    output (Dumoulin & Visin 2016, arXiv:1603.07285). So ``dx`` is that convolution of ``dy``, and the weight's gradient
-    is its own, of images ``dy`` and a gradient x.
+    The layer computes the gradient of the input of a convolution with the same weight and window, if x is the gradient
+    of that convolution's output (Dumoulin & Visin 2016, arXiv:1603.07285). So ``dx`` is that convolution of ``dy``, and
+    the gradient of the weight is that convolution's weight gradient, for images ``dy`` and the output's gradient x.
 
     Examples
     --------
@@ -505,17 +509,17 @@ class FiltersOfOneRow(OneRow):
 class Conv1d(FiltersOfOneRow, Conv2d):
     """1-D convolution of sequences, which are images of one row.
 
-    Sequences (N, in_channels, L) to (N, out_channels, OL), with OL as OH of :class:`Conv2d`. The ``weight`` is
+    Maps sequences (N, in_channels, L) to (N, out_channels, OL), with OL like OH of :class:`Conv2d`. The ``weight`` is
     (out_channels, in_channels / groups, K), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the sequences, and the number of filters.
+        Number of channels of the sequences, and number of filters.
     kernel_size, stride : int
         Length of the window and its step.
     padding : int, ((left, right),), "same" or "valid"
-        Places before and after the sequence.
+        Number of positions added before and after the sequence.
     dilation : int
         Spacing between the positions that a window reads; 1 means adjacent positions.
     groups : int
@@ -524,14 +528,14 @@ class Conv1d(FiltersOfOneRow, Conv2d):
     bias : bool
         Whether to add a learned number to each output channel.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the padding shows; see :class:`Conv2d`.
+        Values of the padding; see :class:`Conv2d`.
     init : {"default", "he"}
         How ``net.init`` draws the parameters; see :class:`Conv2d`.
 
     Raises
     ------
     ShapeError
-        As :class:`Conv2d`.
+        As for :class:`Conv2d`.
 
     Examples
     --------
@@ -558,19 +562,19 @@ class Conv1d(FiltersOfOneRow, Conv2d):
 class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
     """1-D transposed convolution of sequences, which are images of one row.
 
-    Sequences (N, in_channels, L) to (N, out_channels, OL), with OL as OH of :class:`ConvTranspose2d`. The ``weight`` is
-    (in_channels, out_channels / groups, K), the ``bias`` (out_channels,).
+    Maps sequences (N, in_channels, L) to (N, out_channels, OL), with OL like OH of :class:`ConvTranspose2d`. The
+    ``weight`` is (in_channels, out_channels / groups, K), the ``bias`` (out_channels,).
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the sequences, and of the output.
+        Number of channels of the sequences, and of the output.
     kernel_size, stride : int
-        Length of the filter, and the distance of the places where it is added.
+        Length of the filter, and the distance between the positions where it is added.
     padding : int, ((left, right),), "same" or "valid"
-        Places that are cut off the output.
+        Number of positions that are removed from the output.
     output_padding : int
-        Additional places behind the output; less than the stride or the dilation.
+        Number of additional positions at the end of the output; less than the stride or the dilation.
     groups : int
         Number of groups of channels. An output channel depends only on the input channels of its group.
     bias : bool
@@ -578,14 +582,14 @@ class ConvTranspose1d(FiltersOfOneRow, ConvTranspose2d):
     dilation : int
         Spacing between the positions of the filter; 1 means adjacent positions.
     padding_mode : {"zeros"}
-        There is no other one.
+        Only "zeros" is possible.
     init : {"default", "he"}
         How ``net.init`` draws the parameters; see :class:`ConvTranspose2d`.
 
     Raises
     ------
     ShapeError
-        As :class:`ConvTranspose2d`.
+        As for :class:`ConvTranspose2d`.
 
     Examples
     --------

@@ -24,7 +24,7 @@ class Dropout(Layer):
     Parameters
     ----------
     p : float
-        From 0 to less than 1.
+        Probability, from 0 to less than 1.
 
     Raises
     ------
@@ -33,8 +33,8 @@ class Dropout(Layer):
 
     Notes
     -----
-    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting". What is dropped depends
-    on the trainer's seed, the step and the shard alone, so that any number of workers drops the same.
+    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting". The dropped
+    values depend only on the trainer's seed, the step and the shard, so they are the same for any number of workers.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class Dropout2d(Dropout):
     Parameters
     ----------
     p : float
-        From 0 to less than 1.
+        Probability, from 0 to less than 1.
 
     Raises
     ------
@@ -97,7 +97,7 @@ class Dropout2d(Dropout):
 
     Notes
     -----
-    From Tompson et al. 2015 (arXiv:1411.4280): neighbouring pixels say much the same, so that one alone is not missed.
+    Tompson et al. 2015 (arXiv:1411.4280): neighbouring pixels are similar, so dropping single pixels has little effect.
 
     Examples
     --------
@@ -117,15 +117,15 @@ class Dropout2d(Dropout):
 class StochasticDepth(Dropout):
     """While training, set whole samples to zero with probability ``p``, and scale the rest by 1 / (1 - p).
 
-    At the end of a residual block's body it leaves the block out for these samples. Input and output have the same
-    shape. In prediction the layer does nothing. It is torchvision's.
+    At the end of a residual block's body it skips the block for these samples. Input and output have the same shape. In
+    prediction the layer does nothing. It is the same as torchvision's ``StochasticDepth``.
 
     Parameters
     ----------
     p : float
-        From 0 to less than 1.
+        Probability, from 0 to less than 1.
     mode : {"row", "batch"}
-        Whether each sample is drawn on its own, or all samples of a batch at once.
+        "row" decides for each sample separately, "batch" for all samples of a batch together.
 
     Raises
     ------

@@ -24,23 +24,23 @@ __all__ = ["Linear", "MatMul"]
 class Linear(Layer):
     """Fully connected (dense) layer, ``y = W x + b``.
 
-    Features (N, in_features) to (N, out_features); of a value with more axes it is applied to each vector along the
-    last one. The ``weight`` is (out_features, in_features), the ``bias`` (out_features,).
+    Maps features (N, in_features) to (N, out_features). If a value has more axes, the layer is applied to each vector
+    along the last axis. The ``weight`` is (out_features, in_features), the ``bias`` (out_features,).
 
     Parameters
     ----------
     in_features, out_features : int
-        Numbers of each sample before and after.
+        Number of input features, and number of output features.
     bias : bool
-        Whether b is added.
+        Whether to add the learned bias b.
     init : {"default", "he"}
         How ``net.init`` draws the parameters; see :class:`Conv2d`.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network runs, also if the input's last axis has another length. Images
-        are made features by :class:`Flatten`.
+        If an argument is out of range; when a network runs, also if the last axis of the input has another
+        length. :class:`Flatten` turns images into features.
 
     Examples
     --------
@@ -123,10 +123,10 @@ def _write_columns(x: Array, out: Array) -> Iterator[Call]:
 
 
 class MatMul(Layer):
-    """Products of two values' matrices, which are the last two axes of each: ``x @ other``.
+    """Matrix product of two values, whose last two axes are matrices: ``x @ other``.
 
-    (N, ..., R, K) and (N, ..., K, C) give (N, ..., R, C). Axes before the matrices' must be equal, or 1 in one of the
-    values.
+    The product of (N, ..., R, K) and (N, ..., K, C) is (N, ..., R, C). The other axes must be equal, or have length 1
+    in one of the values.
 
     Raises
     ------

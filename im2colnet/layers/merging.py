@@ -141,7 +141,7 @@ class Elementwise(Layer):
             raise ShapeError(f"{self!r} reads two values, got {len(x)}")
         first, second = x
         if first[-1] != second[-1]:
-            raise ShapeError(f"{self!r} reads values of {first[-1]} and {second[-1]} samples")
+            raise ShapeError(f"{self!r} needs values with the same number of samples, got {first[-1]} and {second[-1]}")
         return _broadcast(self._row.sign, first, second)
 
     def needs(self, x: Any, y: Shape, dtype: str, backend: Backend, training: bool) -> Needs:
@@ -183,9 +183,9 @@ def _gradient(
 
 
 class Add(Elementwise):
-    """Sum of two values, such as the branches of a :class:`Residual`. Its gradient passes to both.
+    """Sum of two values, such as the branches of a :class:`Residual`. Each value gets the whole gradient.
 
-    The values have equal shapes, or shapes that can be broadcast.
+    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
 
     Raises
     ------
@@ -203,9 +203,9 @@ class Add(Elementwise):
 
 
 class Sub(Elementwise):
-    """Difference of two values, the second taken from the first.
+    """Difference of two values, the first minus the second.
 
-    The values have equal shapes, or shapes that can be broadcast.
+    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
 
     Raises
     ------
@@ -225,7 +225,7 @@ class Sub(Elementwise):
 class Mul(Elementwise):
     """Product of two values: ``dx₁ = x₂ · dy`` and ``dx₂ = x₁ · dy``, summed where an axis was broadcast.
 
-    The values have equal shapes, or shapes that can be broadcast.
+    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
 
     Raises
     ------
@@ -245,7 +245,7 @@ class Mul(Elementwise):
 class Div(Elementwise):
     """Quotient of two values, the first divided by the second.
 
-    The values have equal shapes, or shapes that can be broadcast.
+    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
 
     Raises
     ------
@@ -263,11 +263,12 @@ class Div(Elementwise):
 
 
 class Pow(Elementwise):
-    """Power of two values, the first to the second.
+    """Power of two values, the first raised to the second.
 
-    The values have equal shapes, or shapes that can be broadcast.
+    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
 
-    The power of a negative base is a number only for whole exponents. A base that is 0 gives the exponent no gradient.
+    The power of a negative base is NaN unless the exponent is an integer. Where the base is 0, the gradient of the
+    exponent is 0.
 
     Raises
     ------
@@ -287,7 +288,7 @@ class Pow(Elementwise):
 class Maximum(Elementwise):
     """The larger of two values; where they are equal each gets half of the gradient, as in PyTorch.
 
-    The values have equal shapes, or shapes that can be broadcast.
+    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
 
     Raises
     ------
@@ -307,7 +308,7 @@ class Maximum(Elementwise):
 class Minimum(Elementwise):
     """The smaller of two values; where they are equal each gets half of the gradient, as in PyTorch.
 
-    The values have equal shapes, or shapes that can be broadcast.
+    The values have equal shapes, or shapes that can be broadcast. The output has the broadcast shape.
 
     Raises
     ------
@@ -328,21 +329,21 @@ class Minimum(Elementwise):
 class WithConstant(Layer):
     """A function of each number and a constant, such as ``x - mean`` or ``scale * x``.
 
-    The constant belongs to the state, ``constant``: it is saved with the parameters, and training leaves it alone. In
-    evaluation mode a convolution before the layer takes over ``+``, ``-``, ``*`` and ``/`` of one number, or of one for
-    each channel. Input and output have the same shape.
+    The constant is saved as part of the state, under the name ``constant``, and training does not change it. In
+    evaluation mode a convolution before the layer computes ``+``, ``-``, ``*`` and ``/`` too, if the constant is one
+    number or has one number for each channel. Input and output have the same shape.
 
     Parameters
     ----------
     operation : {"add", "sub", "mul", "div", "pow", "maximum", "minimum"}
         The function.
     shape : sequence of int, optional
-        Shape of the constant, (C, H, W) or that of any other sample. Axes of length 1 are broadcast, and axes that are
-        missing in front are taken as such. None for a number that is no part of the state: ``value``.
+        Shape of the constant without the batch, such as (C, H, W). Axes of length 1 are broadcast, and missing axes in
+        front count as axes of length 1. With None the constant is the number ``value`` and not part of the state.
     value : float
-        What the constant is to begin with.
+        Initial value of the constant.
     reverse : bool
-        Whether the constant comes first, as in ``constant - x``.
+        Whether the constant is the first operand, as in ``constant - x``.
 
     Raises
     ------
@@ -450,7 +451,7 @@ class WithConstant(Layer):
 class Concat(Layer):
     """Concatenation of values along an axis, by default the channels: PyTorch's ``torch.cat(values, dim)``.
 
-    Values (N, C₁, H, W), (N, C₂, H, W), ... to (N, C₁ + C₂ + ..., H, W). Each gets its part of the gradient.
+    Maps values (N, C₁, H, W), (N, C₂, H, W), ... to (N, C₁ + C₂ + ..., H, W). Each value gets its part of the gradient.
 
     Parameters
     ----------

@@ -171,7 +171,7 @@ class BatchNorm(RunningNorm):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "momentum" and (value is None) != (vars(self).get(name, value) is None):
             raise FrozenError(
-                "momentum of a layer cannot become None or a number later, since only without a momentum the number of"
+                "momentum of a layer cannot change between None and a number, since only with None the number of"
                 f" batches is part of the state: make a new {type(self).__name__}(..., momentum={value!r})"
             )
         super().__setattr__(name, value)
@@ -302,40 +302,41 @@ class BatchNorm(RunningNorm):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm2d(BatchNorm):
-    """2-D batch normalization: each channel over the whole batch and image.
+    """2-D batch normalization: normalize each channel over the batch and all pixels.
 
-    ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel, with the batch's mean and (biased) variance
-    while training and the running ones otherwise. Input and output are images (N, num_features, H, W); ``weight``,
-    ``bias``, ``running_mean`` and ``running_var`` are (num_features,).
+    ``y = weight · (x - mean) / √(var + eps) + bias`` for each channel. Training uses the mean and the (biased) variance
+    of the batch, evaluation the running mean and variance. Input and output are images (N, num_features, H, W);
+    ``weight``, ``bias``, ``running_mean`` and ``running_var`` are (num_features,).
 
     Parameters
     ----------
     num_features : int
-        Channels of the images.
+        Number of channels of the images.
     eps : float
         Added to the variance.
     momentum : float or None
-        ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance. None for the mean of all
-        batches: the momentum is then 1 / ``num_batches_tracked``, which belongs to the state.
+        ``running = (1 - momentum) · running + momentum · batch``, with the unbiased variance. With None the running
+        statistics are the mean over all batches: the momentum is 1 / ``num_batches_tracked``, which is part of the
+        state.
     affine : bool
         Whether to learn a ``weight`` and, unless ``bias`` is False, a ``bias``.
     track_running_stats : bool
-        False for no running statistics: the batch is normalized by its own in evaluation too, so predictions depend on
-        what is predicted together.
+        Whether to keep running statistics. With False the statistics of the batch are used in evaluation too, so a
+        prediction depends on the other images of its batch.
     bias : bool
         Whether to learn a ``bias`` too.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network runs, also if the number of channels differs, or in training only one
-        number of a channel.
+        If an argument is out of range; when a network runs, also if the number of channels differs, or if a channel has
+        only one number in training.
 
     Notes
     -----
-    Ioffe & Szegedy 2015 (arXiv:1502.03167, algorithm 1). The statistics are of the whole batch however it is divided
-    among workers: each shard gives its sums, the sums are joined, and only then is the shard normalized. In evaluation
-    a convolution before the layer takes it over.
+    Ioffe & Szegedy 2015 (arXiv:1502.03167, algorithm 1). The statistics are those of the whole batch, for any number of
+    workers: each shard computes its sums, the sums are combined, and then each shard is normalized. In evaluation a
+    convolution before the layer also computes the normalization.
 
     Examples
     --------
@@ -353,29 +354,29 @@ class BatchNorm2d(BatchNorm):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm1d(BatchNorm):
-    """1-D batch normalization of features (N, F), or of sequences (N, C, L) over the batch and all places.
+    """1-D batch normalization of features (N, F), or of sequences (N, C, L) over the batch and all positions.
 
-    Input and output have the same shape. What is said of :class:`BatchNorm2d` is true of it too.
+    Input and output have the same shape. For the formulas and the other details see :class:`BatchNorm2d`.
 
     Parameters
     ----------
     num_features : int
-        Number of features, or channels of the sequences.
+        Number of features, or number of channels of the sequences.
     eps : float
         Added to the variance.
     momentum : float or None
-        Of the running statistics; None for the mean of all batches.
+        Momentum of the running statistics. With None they are the mean over all batches.
     affine : bool
         Whether to learn a ``weight`` and, unless ``bias`` is False, a ``bias``.
     track_running_stats : bool
-        False for no running statistics.
+        Whether to keep running statistics.
     bias : bool
         Whether to learn a ``bias`` too.
 
     Raises
     ------
     ShapeError
-        As :class:`BatchNorm2d`.
+        As for :class:`BatchNorm2d`.
 
     Examples
     --------
@@ -516,18 +517,18 @@ def _affine(shape: Shape, weight: bool = True, bias: bool = True) -> dict[str, P
 
 @dataclass(eq=False, repr=False)
 class GroupNorm(ByChannels):
-    """Group normalization: each sample's groups of channels, each over its whole image.
+    """Group normalization: normalize each group of channels of each sample.
 
     ``y = weight · (x - mean) / √(var + eps) + bias`` with mean and (biased) variance of the group, weight and bias of
-    the channel. Input and output are images (N, C, H, W), features (N, C), and whatever else has channels after the
-    batch. Training and evaluation are the same.
+    the channel. Input and output are images (N, C, H, W), features (N, C), or other values with the channels after the
+    batch. The result is the same in training and evaluation.
 
     Parameters
     ----------
     num_groups : int
-        Divides the channels.
+        Number of groups; it must divide the number of channels.
     num_channels : int
-        Channels of the input.
+        Number of channels of the input.
     eps : float
         Added to the variance.
     affine : bool
@@ -538,7 +539,7 @@ class GroupNorm(ByChannels):
     Raises
     ------
     ShapeError
-        If the groups do not divide the channels; when a network runs, also if the number of channels differs.
+        If ``num_groups`` does not divide ``num_channels``; when a network runs, also if the number of channels differs.
 
     Notes
     -----
@@ -580,32 +581,34 @@ class GroupNorm(ByChannels):
 
 @dataclass(eq=False, repr=False)
 class InstanceNorm2d(RunningNorm, ByChannels):
-    """2-D instance normalization: each channel of each image by itself.
+    """2-D instance normalization: normalize each channel of each image.
 
-    ``y = weight · (x - mean) / √(var + eps) + bias``, with mean and (biased) variance of each image's channel. Training
-    and evaluation are the same, unless running statistics are kept: these normalize in evaluation. Input and output are
-    images (N, num_features, H, W).
+    ``y = weight · (x - mean) / √(var + eps) + bias``, with the mean and (biased) variance of one channel of one image.
+    The result is the same in training and evaluation, unless running statistics are kept: evaluation uses them. Input
+    and output are images (N, num_features, H, W).
 
     Parameters
     ----------
     num_features : int
-        Channels of the images.
+        Number of channels of the images.
     eps : float
         Added to the variance.
     momentum : float or None
-        ``running = (1 - momentum) · running + momentum · new``, where ``new`` is the mean over the batch of the images'
-        means, or of their unbiased variances. None for 0, as in PyTorch: the running statistics stay as they are.
+        ``running = (1 - momentum) · running + momentum · new``, where ``new`` is the mean, over the images of the
+        batch, of their means or unbiased variances. None counts as 0, as in PyTorch: the running statistics do not
+        change.
     affine : bool
-        Learn a ``weight``, and a ``bias`` if there is one; not by default, as in PyTorch.
+        Whether to learn a ``weight`` and, unless ``bias`` is False, a ``bias``; by default False, as in PyTorch.
     track_running_stats : bool
-        Keep running statistics; not by default, as in PyTorch.
+        Whether to keep running statistics; by default False, as in PyTorch.
     bias : bool
         Whether to learn a ``bias`` too.
 
     Raises
     ------
     ShapeError
-        If an argument is out of range; when a network runs, also if the number of channels differs, or one pixel alone.
+        If an argument is out of range; when a network runs, also if the number of channels differs, or the images have
+        only one pixel.
 
     Notes
     -----
@@ -728,19 +731,19 @@ class OverLastAxes(WithinSample):
 
 @dataclass(eq=False, repr=False)
 class LayerNorm(OverLastAxes):
-    """Layer normalization: each sample over its last axes.
+    """Layer normalization: normalize each sample over its last axes.
 
-    ``y = weight · (x - mean) / √(var + eps) + bias``. Input and output have the same shape. Training and evaluation are
-    the same.
+    ``y = weight · (x - mean) / √(var + eps) + bias``. Input and output have the same shape. The result is the same in
+    training and evaluation.
 
     Parameters
     ----------
     normalized_shape : int or tuple of int
-        The sizes of the axes that are normalized over, the last of (N, C, H, W) or (N, features); never the batch.
+        The sizes of the axes to normalize over: the last axes of (N, C, H, W) or (N, features), but not the batch.
     eps : float
         Added to the variance.
     elementwise_affine : bool
-        Learn a ``weight`` of that shape, and a ``bias`` if there is one.
+        Whether to learn a ``weight`` of that shape and, unless ``bias`` is False, a ``bias``.
     bias : bool
         Whether to learn a ``bias`` too.
 
@@ -781,17 +784,18 @@ class LayerNorm(OverLastAxes):
 class RMSNorm(OverLastAxes):
     """Root mean square normalization: each sample divided by its root mean square over the last axes.
 
-    ``y = weight · x / √(mean(x²) + eps)``. Input and output have the same shape. Training and evaluation are the same.
+    ``y = weight · x / √(mean(x²) + eps)``. Input and output have the same shape. The result is the same in training
+    and evaluation.
 
     Parameters
     ----------
     normalized_shape : int or tuple of int
-        As of :class:`LayerNorm`.
+        As for :class:`LayerNorm`.
     eps : float or None
-        None for the distance from 1 to the next number, of the type that is computed in: float32 where a network's
-        numbers have 16 bits, as in PyTorch.
+        Added to the mean square. None means the machine epsilon of the type in which the layer computes: float32 for
+        networks in 16 bits, as in PyTorch.
     elementwise_affine : bool
-        Learn a ``weight`` of that shape.
+        Whether to learn a ``weight`` of that shape.
 
     Raises
     ------
@@ -832,16 +836,16 @@ class RMSNorm(OverLastAxes):
 
 @dataclass(eq=False, repr=False)
 class LocalResponseNorm(Layer):
-    """Local response normalization: each number divided by those at its place in the nearest channels.
+    """Local response normalization over neighbouring channels.
 
-    ``y = x / (k + alpha · mean(x²))**beta``, where the mean is of ``size`` channels, from ``size // 2`` before to
-    ``(size - 1) // 2`` after; those that there are not count as 0. Input and output have the same shape. Training and
-    evaluation are the same.
+    ``y = x / (k + alpha · mean(x²))**beta``, where the mean is over ``size`` channels at the same position, from
+    ``size // 2`` before to ``(size - 1) // 2`` after; missing channels count as 0. Input and output have the same
+    shape. The result is the same in training and evaluation.
 
     Parameters
     ----------
     size : int
-        Number of channels.
+        Number of channels in the mean.
     alpha, beta, k : float
         The constants of the formula.
 

@@ -39,7 +39,7 @@ __all__ = [
 class MaxPool2d(Layer):
     """2-D max pooling: the largest value of each window; the gradient goes to the first maximum.
 
-    Images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
+    Maps images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
     where padding is the sum of both sides.
 
     Parameters
@@ -117,7 +117,7 @@ class MaxPool2d(Layer):
 class AvgPool2d(Layer):
     """2-D average pooling: the mean of each window.
 
-    Images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
+    Maps images (N, C, H, W) to (N, C, OH, OW), with ``OH = (H + padding - dilation·(KH - 1) - 1) // stride + 1``,
     where padding is the sum of both sides.
 
     Parameters
@@ -197,13 +197,13 @@ class AvgPool2d(Layer):
 class LPPool2d(Layer):
     """2-D power-average pooling, ``(Σ x^p)^(1/p)`` of each window, p = ``norm_type``.
 
-    It is the sum for p = 1, and nearly the maximum for large p. Images (N, C, H, W) to (N, C, OH, OW), as of
-    :class:`AvgPool2d`.
+    It is the sum for p = 1, and close to the maximum for large p. It maps images (N, C, H, W) to (N, C, OH, OW), with
+    the sizes of :class:`AvgPool2d`.
 
     Parameters
     ----------
     norm_type : float
-        More than 0; if it is no even number, the pixels should not be negative.
+        The exponent p, more than 0. If it is not an even number, the pixels should not be negative.
     kernel_size, stride : int or (height, width)
         Size of the window and its step, in pixels. The stride defaults to the kernel size.
     ceil_mode : bool
@@ -217,9 +217,9 @@ class LPPool2d(Layer):
 
     Notes
     -----
-    Sermanet, Chintala & LeCun 2012 (arXiv:1204.3968). As PyTorch's, the sum is the mean times the size of the kernel,
-    where a window that ``ceil_mode`` lets reach beyond the image has the mean of what it sees. The gradient
-    ``dy · (x / y)^(p-1)`` is 0 where y is.
+    Sermanet, Chintala & LeCun 2012 (arXiv:1204.3968). As in PyTorch, the sum is computed as the mean times the kernel
+    size. A window that reaches beyond the image because of ``ceil_mode`` has the mean of the pixels inside the image.
+    The gradient ``dy · (x / y)^(p-1)`` is 0 where y is 0.
 
     Examples
     --------
@@ -293,7 +293,7 @@ def raise_to(exponent: float, x: Array, xp: Any) -> Iterator[Call]:
 class GlobalAvgPool2d(Layer):
     """Global average pooling: the mean of each channel over the whole image.
 
-    Images (N, C, H, W) to (N, C, 1, 1): PyTorch's ``AdaptiveAvgPool2d(1)``.
+    Maps images (N, C, H, W) to (N, C, 1, 1), like PyTorch's ``AdaptiveAvgPool2d(1)``.
 
     Notes
     -----
@@ -399,7 +399,8 @@ class Adaptive(Layer):
 class AdaptiveAvgPool2d(Adaptive):
     """Adaptive average pooling to an output of a given size.
 
-    Images (N, C, H, W) to (N, C, OH, OW). The windows are as equal as possible, and may overlap by a row or a column.
+    Maps images (N, C, H, W) to (N, C, OH, OW). The windows are as equal as possible, and may overlap by a row or a
+    column.
     With ``output_size=1`` it is :class:`GlobalAvgPool2d`.
 
     Parameters
@@ -469,7 +470,8 @@ class AdaptiveAvgPool2d(Adaptive):
 class AdaptiveMaxPool2d(Adaptive):
     """Adaptive max pooling to an output of a given size; the gradient of a window goes to its first maximum.
 
-    Images (N, C, H, W) to (N, C, OH, OW). The windows are as equal as possible, and may overlap by a row or a column.
+    Maps images (N, C, H, W) to (N, C, OH, OW). The windows are as equal as possible, and may overlap by a row or a
+    column.
 
     Parameters
     ----------
@@ -533,7 +535,7 @@ class AdaptiveMaxPool2d(Adaptive):
 class MaxPool1d(OneRow, MaxPool2d):
     """1-D max pooling of sequences: the largest value of each window; the gradient goes to the first maximum.
 
-    Sequences (N, C, L) to (N, C, OL), with OL as OH of :class:`MaxPool2d`.
+    Maps sequences (N, C, L) to (N, C, OL), with OL like OH of :class:`MaxPool2d`.
 
     Parameters
     ----------
@@ -566,7 +568,7 @@ class MaxPool1d(OneRow, MaxPool2d):
 class AvgPool1d(OneRow, AvgPool2d):
     """1-D average pooling of sequences: the mean of each window.
 
-    Sequences (N, C, L) to (N, C, OL), with OL as OH of :class:`AvgPool2d`.
+    Maps sequences (N, C, L) to (N, C, OL), with OL like OH of :class:`AvgPool2d`.
 
     Parameters
     ----------
@@ -603,7 +605,8 @@ class AvgPool1d(OneRow, AvgPool2d):
 class AdaptiveAvgPool1d(OneRow, AdaptiveAvgPool2d):
     """Adaptive average pooling of sequences to a given length.
 
-    Sequences (N, C, L) to (N, C, output_size). The windows are as equal as possible, and may overlap by a place.
+    Maps sequences (N, C, L) to (N, C, output_size). The windows are as equal as possible, and may overlap by one
+    position.
 
     Parameters
     ----------
@@ -627,7 +630,8 @@ class AdaptiveAvgPool1d(OneRow, AdaptiveAvgPool2d):
 class AdaptiveMaxPool1d(OneRow, AdaptiveMaxPool2d):
     """Adaptive max pooling of sequences to a given length; the gradient of a window goes to its first maximum.
 
-    Sequences (N, C, L) to (N, C, output_size). The windows are as equal as possible, and may overlap by a place.
+    Maps sequences (N, C, L) to (N, C, output_size). The windows are as equal as possible, and may overlap by one
+    position.
 
     Parameters
     ----------
@@ -707,7 +711,9 @@ class Reduction(Layer):
         gone = {dim % len(x) for dim in self._dims}
         left = [length for dim, length in enumerate(user_shape(kept)) if dim not in gone]
         if len(left) < 2:
-            raise ShapeError(f"dim={self.dim} leaves a sample no axis: give keepdim=True; input shape {user_shape(x)}")
+            raise ShapeError(
+                f"dim={self.dim} removes all axes of a sample: give keepdim=True; input shape {user_shape(x)}"
+            )
         return internal_shape(left[1:], left[0])
 
     def flops(self, x: Shape, y: Shape) -> int:
@@ -727,7 +733,7 @@ class Reduction(Layer):
 class Sum(Reduction):
     """Sum of each sample's numbers along one axis or several: ``x.sum(dim, keepdim)``.
 
-    The output has no such axes, or has them with length 1.
+    The output does not have these axes, or has them with length 1 if ``keepdim`` is True.
 
     Parameters
     ----------
@@ -774,7 +780,7 @@ class Sum(Reduction):
 class Mean(Sum):
     """Mean of each sample's numbers along one axis or several: ``x.mean(dim, keepdim)``.
 
-    The output has no such axes, or has them with length 1.
+    The output does not have these axes, or has them with length 1 if ``keepdim`` is True.
 
     Parameters
     ----------
@@ -803,8 +809,8 @@ class Mean(Sum):
 class Amax(Reduction):
     """Largest of each sample's numbers along one axis or several: ``x.amax(dim, keepdim)``.
 
-    The output has no such axes, or has them with length 1.
-    Numbers that are equally large share the gradient, as in PyTorch.
+    The output does not have these axes, or has them with length 1 if ``keepdim`` is True. If several numbers are
+    equally large, each gets an equal part of the gradient, as in PyTorch.
 
     Parameters
     ----------
@@ -853,8 +859,8 @@ class Amax(Reduction):
 class Amin(Amax):
     """Smallest of each sample's numbers along one axis or several: ``x.amin(dim, keepdim)``.
 
-    The output has no such axes, or has them with length 1.
-    Numbers that are equally small share the gradient, as in PyTorch.
+    The output does not have these axes, or has them with length 1 if ``keepdim`` is True. If several numbers are
+    equally small, each gets an equal part of the gradient, as in PyTorch.
 
     Parameters
     ----------

@@ -110,25 +110,26 @@ def shown_pixels(pixels: Any, n: int) -> Any:
 
 @dataclass(eq=False, repr=False)
 class Upsample(Resampling):
-    """Images of another size (upsampling by interpolation), each pixel taken from the nearest ones: PyTorch's.
+    """Resize images by interpolation (upsampling), with PyTorch's rules.
 
-    Images (N, C, H, W) to (N, C, OH, OW), where (OH, OW) is ``size``, or OH is ``floor(H · scale_factor)`` and OW
-    likewise.
+    Maps images (N, C, H, W) to (N, C, OH, OW), where (OH, OW) is ``size``, or OH is ``floor(H · scale_factor)`` and OW
+    is ``floor(W · scale_factor)``.
 
     Parameters
     ----------
     scale_factor : float or (height, width), optional
-        2 if no ``size`` is given. The size of the output is its product with that of the input, rounded down.
+        The size of the output is the size of the input times this factor, rounded down. By default 2 if there is no
+        ``size``.
     size : int or (height, width), optional
         Size of the output, in place of ``scale_factor``.
     mode : {"nearest", "bilinear", "bicubic"}
         "bicubic" is cubic convolution with a = -3/4 (Keys 1981).
     align_corners : bool, optional
-        Of "bilinear" and "bicubic": whether the corners of input and output are the middles of their corner pixels, and
-        not the corners of these. By default False.
+        For "bilinear" and "bicubic": whether to align the centers of the corner pixels of input and output, instead of
+        the corners of these pixels. By default False.
     recompute_scale_factor : bool, optional
-        Whether the output's pixels lie evenly over the input, as for a ``size``. By default they are
-        ``1 / scale_factor`` of its pixels apart, which is not the same if the size of the output was rounded down.
+        Whether to compute the scale again from the sizes of input and output, as for a given ``size``. By default
+        ``scale_factor`` itself is used, which makes a difference if the size of the output was rounded down.
 
     Raises
     ------
@@ -137,11 +138,11 @@ class Upsample(Resampling):
 
     Notes
     -----
-    As in PyTorch, the output's pixels lie evenly in any case along an axis whose size stays the same, unless the mode
-    is "bicubic", and for "nearest" along one whose size doubles.
+    As in PyTorch, the scale is always computed from the sizes along an axis whose size stays the same, unless the mode
+    is "bicubic", and for "nearest" also along an axis whose size doubles.
 
-    All but "nearest" to a size that is a multiple are products with a matrix along each axis, whose rows hold the
-    weights of the input's pixels.
+    Each axis is resized by a product with a matrix, whose rows hold the weights of the input's pixels. The exception is
+    "nearest" to a multiple of the size, which repeats the pixels.
 
     Examples
     --------
@@ -268,31 +269,32 @@ COORDINATES: dict[str, Callable[[Any, int, int, float], Any]] = {
 
 @dataclass(eq=False, repr=False)
 class Resize(Resampling):
-    """Images of another size, by one of the many rules that other libraries have: ONNX's ``Resize``.
+    """Resize images with the rules of ONNX's ``Resize``, which include those of other libraries.
 
-    Images (N, C, H, W) to (N, C, OH, OW). For PyTorch's rules use :class:`Upsample`, which is faster where pixels are
-    repeated.
+    Maps images (N, C, H, W) to (N, C, OH, OW). For PyTorch's rules use :class:`Upsample`, which is faster if it repeats
+    pixels.
 
     Parameters
     ----------
     size : int or (height, width), optional
         Size of the output.
     scale_factor : float or (height, width), optional
-        What the input's size is multiplied by. The size of the output is the product, rounded down, unless ``size`` is
-        given too; by default the factor is that of the sizes.
+        Factor of the input's size. The size of the output is the product, rounded down, unless ``size`` is given too.
+        By default the factor is the ratio of the sizes.
     mode : {"nearest", "linear", "cubic"}
-        How an output pixel is made of the input's.
+        How an output pixel is interpolated from the input's pixels.
     coordinates : str
-        Where the output's pixels lie: "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners",
-        "asymmetric" or "tf_half_pixel_for_nn", ONNX's ``coordinate_transformation_mode``.
+        Positions of the output's pixels in the input: "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric",
+        "align_corners", "asymmetric" or "tf_half_pixel_for_nn", ONNX's ``coordinate_transformation_mode``.
     rounding : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}
-        Of "nearest": which pixel is shown, ONNX's ``nearest_mode``.
+        For "nearest": how the position is rounded to a pixel, ONNX's ``nearest_mode``.
     cubic_coeff_a : float
         The constant a of cubic convolution (Keys 1981, equation 4).
     exclude_outside : bool
-        Whether pixels outside of the image have no weight; else they show what its outermost pixels do.
+        Whether pixels outside of the image have weight 0; otherwise they have the values of the image's outermost
+        pixels.
     antialias : bool
-        Whether an image that becomes smaller is a mean of all its pixels, each weighted by its distance in the output.
+        Whether, in downsampling, all pixels of the input contribute, weighted by their distance in the output's pixels.
 
     Raises
     ------

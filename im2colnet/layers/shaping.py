@@ -84,7 +84,7 @@ def reshaped(x: Array, y: Array, *scratch: Array) -> Iterator[Call]:
 
 @dataclass(eq=False, repr=False)
 class Flatten(Reshaping):
-    """Images to features, (N, C, H, W) to (N, C·H·W), and likewise of any other shape.
+    """Flatten images into features, (N, C, H, W) to (N, C·H·W); inputs of other shapes in the same way.
 
     Examples
     --------
@@ -99,17 +99,17 @@ class Flatten(Reshaping):
 
 @dataclass(eq=False, repr=False)
 class Reshape(Reshaping):
-    """Samples of another shape: ``x.reshape(N, *shape)``.
+    """Reshape each sample: ``x.reshape(N, *shape)``.
 
     Parameters
     ----------
     shape : sequence of int
-        The lengths of a sample's axes, without the batch; -1 for one of them is what is left.
+        The lengths of a sample's axes, without the batch. One length may be -1: it is computed from the other lengths.
 
     Raises
     ------
     ShapeError
-        If the lengths are no such integers; when a network runs, also if a sample has another number of numbers.
+        If the lengths are not such integers; when a network runs, also if a sample has a different number of elements.
 
     Examples
     --------
@@ -133,21 +133,21 @@ class Reshape(Reshaping):
         sizes = filled(self._sizes, prod(x[:-1]))
         if sizes is None:
             raise ShapeError(
-                f"a sample has {prod(x[:-1])} numbers, which are no {self._sizes}: input shape {user_shape(x)}"
+                f"a sample has {prod(x[:-1])} numbers, which do not fit {self._sizes}: input shape {user_shape(x)}"
             )
         return sizes
 
 
 @dataclass(eq=False, repr=False)
 class Unflatten(Reshaping):
-    """One axis as several, such as features (N, C·H·W) as images (N, C, H, W): the opposite of :class:`Flatten`.
+    """Split an axis into several, such as features (N, C·H·W) into images (N, C, H, W); inverse of :class:`Flatten`.
 
     Parameters
     ----------
     dim : int
         The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     unflattened_size : sequence of int
-        The lengths of the new axes; -1 for one of them is what is left.
+        The lengths of the new axes. One length may be -1: it is computed from the other lengths.
 
     Raises
     ------
@@ -170,7 +170,7 @@ class Unflatten(Reshaping):
         sizes = lengths("unflattened_size", self.unflattened_size)
         if not sizes:
             raise ShapeError(
-                "Unflatten takes an axis and the positive lengths of those that it becomes, one of which may be -1, got"
+                "Unflatten takes an axis and the positive lengths of the new axes, one of which may be -1, got"
                 f" {self.dim!r} and {self.unflattened_size!r}"
             )
         self._sizes = sizes
@@ -180,7 +180,7 @@ class Unflatten(Reshaping):
         sizes = filled(self._sizes, length)
         if sizes is None:
             raise ShapeError(
-                f"the axis dim={self.dim} has {length} numbers, which are no {self._sizes}: input shape {shape}"
+                f"the axis dim={self.dim} has {length} numbers, which do not fit {self._sizes}: input shape {shape}"
             )
         axis = self.dim % len(shape)
         return *shape[1:axis], *sizes, *shape[axis + 1 :]
@@ -207,14 +207,14 @@ def filled(sizes: Sequence[int], numbers: int) -> tuple[int, ...] | None:
 class ZeroPadShortcut(Layer):
     """Shortcut without parameters: every ``stride``-th pixel, and zeros for the new channels.
 
-    Images (N, in_channels, H, W) to (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    Maps images (N, in_channels, H, W) to (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels before and after; there are no fewer after.
+        Number of channels of the input, and of the output; the output has at least as many.
     stride : int
-        Step in pixels, along both axes.
+        Step in pixels, along height and width.
 
     Raises
     ------
@@ -290,14 +290,15 @@ class Exchange(Layer):
 
 @dataclass(eq=False, repr=False)
 class PixelShuffle(Exchange):
-    """Channels to pixels (sub-pixel convolution), (N, C·r², H, W) to (N, C, H·r, W·r), r = ``upscale_factor``.
+    """Rearrange channels into pixels, (N, C·r², H, W) to (N, C, H·r, W·r), with r = ``upscale_factor``.
 
-    Output pixel (h·r + i, w·r + j) of channel c is input pixel (h, w) of channel c·r² + i·r + j.
+    It is the last step of a sub-pixel convolution. Output pixel (h·r + i, w·r + j) of channel c is input pixel (h, w)
+    of channel c·r² + i·r + j.
 
     Parameters
     ----------
     upscale_factor : int
-        By what height and width are multiplied.
+        Factor of the height and the width.
 
     Raises
     ------
@@ -341,14 +342,14 @@ class PixelShuffle(Exchange):
 
 @dataclass(eq=False, repr=False)
 class ChannelShuffle(Exchange):
-    """Channels reordered: the first one of each group, then all second ones.
+    """Shuffle channels: first the first channel of each group, then the second channel of each group, and so on.
 
     Input and output have the same shape.
 
     Parameters
     ----------
     groups : int
-        Divides the number of channels.
+        Number of groups; it must divide the number of channels.
 
     Raises
     ------
@@ -387,14 +388,15 @@ class ChannelShuffle(Exchange):
 
 @dataclass(eq=False, repr=False)
 class PixelUnshuffle(Exchange):
-    """Pixels to channels, (N, C, H·r, W·r) to (N, C·r², H, W), r = ``downscale_factor``: the opposite of PixelShuffle.
+    """Rearrange pixels into channels, (N, C, H·r, W·r) to (N, C·r², H, W), with r = ``downscale_factor``.
 
-    Output pixel (h, w) of channel c·r² + i·r + j is input pixel (h·r + i, w·r + j) of channel c.
+    It is the inverse of :class:`PixelShuffle`. Output pixel (h, w) of channel c·r² + i·r + j is input pixel
+    (h·r + i, w·r + j) of channel c.
 
     Parameters
     ----------
     downscale_factor : int
-        By what height and width are divided.
+        Divisor of the height and the width.
 
     Raises
     ------
@@ -460,7 +462,7 @@ class Padding(Layer):
     def check_axis(self, what: str, sides: Sides, length: int) -> None:
         """Raise a ShapeError if an axis of this length cannot be padded so."""
         if length + min(sides[0], 0) + min(sides[1], 0) < 1:
-            raise ShapeError(f"padding {sides} along the {what} leaves nothing of the input's {length}")
+            raise ShapeError(f"padding {sides} along the {what} leaves nothing of the input, which is {length} long")
 
     def output_shape(self, x: Shape) -> Shape:
         H, _, W, _ = _images(x)
@@ -546,14 +548,14 @@ def _fill_around(x: Array, inside: Mapping[int, slice], value: float) -> Iterato
 
 
 class ZeroPad2d(Filled):
-    """Zeros around the image (zero padding).
+    """Pad images with zeros (zero padding).
 
-    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+    Maps images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        Of all sides, or of each. A negative number cuts pixels off.
+        Number of pixels on all sides, or on each side. A negative number removes pixels.
 
     Raises
     ------
@@ -572,16 +574,16 @@ class ZeroPad2d(Filled):
 
 @dataclass(eq=False, repr=False)
 class ConstantPad2d(Filled):
-    """One number around the image.
+    """Pad images with a constant number.
 
-    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+    Maps images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        Of all sides, or of each. A negative number cuts pixels off.
+        Number of pixels on all sides, or on each side. A negative number removes pixels.
     value : float
-        The number.
+        Value of the padding.
 
     Raises
     ------
@@ -683,14 +685,15 @@ def _one_to_one(places: slice, pixels: slice, length: int) -> Iterator[Part]:
 
 
 class ReflectionPad2d(Repeating):
-    """The image mirrored at its outermost pixels, which are not repeated.
+    """Pad images by reflection at the outermost pixels, which are not repeated.
 
-    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+    Maps images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        Less than the image's width and height. A negative number cuts pixels off.
+        Number of pixels on all sides, or on each side, less than the image's width and height. A negative number
+        removes pixels.
 
     Raises
     ------
@@ -716,14 +719,14 @@ class ReflectionPad2d(Repeating):
 
 
 class ReplicationPad2d(Repeating):
-    """The image's outermost pixels repeated.
+    """Pad images by repeating the outermost pixels.
 
-    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+    Maps images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        Of all sides, or of each. A negative number cuts pixels off.
+        Number of pixels on all sides, or on each side. A negative number removes pixels.
 
     Raises
     ------
@@ -743,14 +746,15 @@ class ReplicationPad2d(Repeating):
 
 
 class CircularPad2d(Repeating):
-    """The image repeated, as if its last pixel were before the first one: PyTorch's ``CircularPad2d``.
+    """Pad images circularly, with the pixels of the opposite side.
 
-    Images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
+    Maps images (N, C, H, W) to (N, C, top + H + bottom, left + W + right).
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        At most the image's width and height. A negative number cuts pixels off, and what is left is repeated.
+        Number of pixels on all sides, or on each side, at most the image's width and height. A negative number removes
+        pixels before the image is repeated.
 
     Raises
     ------
@@ -785,19 +789,20 @@ MODES: dict[str, Callable[[float], Padding]] = {
 
 @dataclass(eq=False, repr=False)
 class Pad(Layer):
-    """Numbers around each sample, along any of its axes.
+    """Pad each sample along any of its axes.
 
-    Each axis becomes longer by what stands before and after it.
+    Each axis becomes longer by the numbers of elements that are added before and after it.
 
     Parameters
     ----------
     padding : sequence of (before, after)
-        For each axis of a sample, of images ((0, 0), (top, bottom), (left, right)). A negative number cuts off.
+        One pair for each axis of a sample; for images ((0, 0), (top, bottom), (left, right)). A negative number removes
+        elements.
     mode : {"constant", "reflect", "replicate", "circular"}
-        What is shown: a number, or what the layers :class:`ReflectionPad2d`, :class:`ReplicationPad2d` and
-        :class:`CircularPad2d` make of images.
+        Values of the padding: a constant number, or the same elements as in the layers :class:`ReflectionPad2d`,
+        :class:`ReplicationPad2d` and :class:`CircularPad2d`.
     value : float
-        The number for "constant".
+        Value of the padding for "constant".
 
     Raises
     ------
@@ -871,17 +876,17 @@ class Reordering(Exchange):
 
 @dataclass(eq=False, repr=False)
 class Permute(Reordering):
-    """The axes of each sample in another order: ``x.permute(dims)``.
+    """Permute the axes of each sample: ``x.permute(dims)``.
 
     Parameters
     ----------
     dims : sequence of int
-        All axes, as users see them, in their new order. The first is 0, the batch, which stays where it is.
+        All axes in their new order. The first one is 0, the batch axis, which does not move.
 
     Raises
     ------
     ShapeError
-        If these are not all axes, each of them once, or the batch does not come first.
+        If ``dims`` does not contain each axis once, or the batch axis is not the first.
 
     Examples
     --------
@@ -913,7 +918,7 @@ class Permute(Reordering):
 
 @dataclass(eq=False, repr=False)
 class Transpose(Reordering):
-    """Two axes of each sample change places: ``x.transpose(dim0, dim1)``.
+    """Swap two axes of each sample: ``x.transpose(dim0, dim1)``.
 
     Parameters
     ----------
@@ -952,16 +957,16 @@ class Transpose(Reordering):
 
 @dataclass(eq=False, repr=False)
 class Slice(Layer):
-    """Part of an axis of each sample: ``x[:, start:stop:step]`` of the channels, as Python slices a list.
+    """Slice an axis of each sample, as Python slices a list: ``x[:, start:stop:step]`` for the channels.
 
     Parameters
     ----------
     dim : int
         The axis: 1 is the axis of the channels or features. The batch axis, 0, is not allowed.
     start, stop : int or None
-        Negative numbers count from the end.
+        First index, and the index after the last. Negative numbers count from the end.
     step : int
-        Any number but 0.
+        Any integer except 0.
 
     Raises
     ------
