@@ -17,7 +17,7 @@ at most n threads while a function computes. (Only a network, or a backend that 
 thread for the whole process, since several workers of the library call BLAS at the same time.) With another number of
 threads BLAS may add in another order, so the last bits of a result may differ; with ``ic.set_num_threads(1)`` they do
 not. If several threads of your program call functions at the same time, use ``ic.set_num_threads(1)``: OpenBLAS with
-several threads is not thread-safe there (numpy#29391).
+several threads is not thread-safe (numpy#29391).
 """
 
 from im2colnet.functional.activation import (

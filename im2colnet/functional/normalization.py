@@ -399,7 +399,7 @@ def local_response_norm(
 
 @on_arrays("input")
 def normalize(backend: Backend, input: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Array:
-    """Divide vectors along an axis by their norm, ``x / max(‖x‖ₚ, eps)``.
+    """Divide vectors along an axis by their norm, ``x / max(‖x‖ₚ, eps)``, so that each has length 1.
 
     Parameters
     ----------
