@@ -1,9 +1,9 @@
 """The layers: functions with parameters.
 
-A layer knows the shape of its output from that of its input, says which arrays it needs (:class:`Needs`), and has
-``forward`` and ``backward``. It holds no array: its parameters belong to the network, everything else to the run, and
-both reach it through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N), features
-(features, N).
+A layer computes the shape of its output from the shape of its input, declares which arrays it needs (:class:`Needs`),
+and has ``forward`` and ``backward``. It holds no array: its parameters belong to the network, everything else to the
+run, and both reach it through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N),
+features (features, N).
 
 Arguments, defaults and initialisation are PyTorch's.
 """
