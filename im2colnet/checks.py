@@ -123,7 +123,7 @@ def shown(thing: Any) -> str:
 
 
 def one_of(name: str, value: Any, *allowed: Any) -> Any:
-    """Return ``value`` if it is one of those that are allowed, or raise a ShapeError that names the argument."""
+    """Return ``value`` if it is one of the allowed values, or raise a ShapeError that names the argument."""
     if not any(type(value) is type(choice) and value == choice for choice in allowed):
         raise ShapeError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
     return value
@@ -165,7 +165,7 @@ def set_frozen(frozen: Any, **values: Any) -> None:
 
 @lru_cache(maxsize=256)
 def _names(cls: type[Any]) -> tuple[str, ...]:
-    """Return the fields, and what a derived class with a constructor of its own takes beside them."""
+    """Return the names of the fields, and of further arguments of a derived class's own constructor."""
     return tuple(dict.fromkeys([*(field.name for field in fields(cls)), *arguments(cls)]))
 
 

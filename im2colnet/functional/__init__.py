@@ -1,6 +1,6 @@
 """Functions on plain arrays of any backend, with the arguments and results of ``torch.nn.functional``.
 
-Convolution, pooling and their gradients, lowering (im2col), activations, normalisation, padding, resampling and losses,
+Convolution, pooling and their gradients, lowering (im2col), activations, normalization, padding, resampling and losses,
 for arrays without a network. Names, order and defaults of arguments are PyTorch's, so the same call works with
 ``torch.nn.functional``. Gradients are named as in ``torch.nn.grad``; those of pooling follow the same pattern.
 ``padding`` of a window may also be "same", "valid" or ((top, bottom), (left, right)).

@@ -94,7 +94,7 @@ def on_arrays(
 
 
 def _by_new_names(function: str, names: list[str], given: dict[str, Any], options: Any) -> Any:
-    """Return the arguments that were given by name, those of version 0.1's names by PyTorch's."""
+    """Return the arguments that were given by name, with version 0.1's names replaced by PyTorch's."""
     for old in RENAMED.keys() & options.keys():
         new = RENAMED[old]
         if old not in names and new in names and new not in given and new not in options:
@@ -118,7 +118,7 @@ def _check_types(arrays: dict[str, Array]) -> None:
 
 
 def computed(array: Array) -> Array:
-    """Return an array in the type that is computed in, and in the machine's byte order; files of others keep theirs."""
+    """Return an array in the type for computing and in the machine's byte order; files may have another order."""
     if array.dtype.name in HALF:
         return array.astype("float32")
     native = _native(array.dtype)
@@ -126,7 +126,7 @@ def computed(array: Array) -> Array:
 
 
 def _native(dtype: Any) -> Any:
-    """Return an element type in the machine's byte order; that of an array module other than NumPy's is always."""
+    """Return an element type in the machine's byte order; only NumPy has types in another byte order."""
     return dtype if getattr(dtype, "isnative", True) else dtype.newbyteorder("=")
 
 
@@ -206,7 +206,7 @@ def check_grad(grad_output: Array, shape: Shape) -> None:
 
 
 def axis_of(x: Array, dim: Any) -> int:
-    """Return which axis of an array is meant by ``dim``, or raise a ShapeError; a single number has an axis too."""
+    """Return the index of the axis that ``dim`` names, or raise a ShapeError; a scalar counts as having one axis."""
     axes = max(1, x.ndim)
     if is_truth_value(dim) or not hasattr(dim, "__index__") or not -axes <= dim < axes:
         raise ShapeError(f"dim must be an axis of input, whose shape is {x.shape}, got {dim!r}")

@@ -1,4 +1,4 @@
-"""Normalisation; the layers have the formulas."""
+"""Normalization; the layers have the formulas."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ and has ``forward`` and ``backward``. It holds no array: its parameters belong t
 run, and both reach it through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N),
 features (features, N).
 
-Arguments, defaults and initialisation are PyTorch's.
+Arguments, defaults and initialization are PyTorch's.
 """
 
 from im2colnet.layers import (

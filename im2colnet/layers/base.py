@@ -5,7 +5,7 @@ and has ``forward`` and ``backward``. It holds no array: its parameters belong t
 run, and both reach it through the :class:`Context`. Shapes are the library's own: images are rows (H, C, W, N),
 features (features, N).
 
-Arguments, defaults and initialisation are PyTorch's.
+Arguments, defaults and initialization are PyTorch's.
 """
 
 from __future__ import annotations
@@ -728,14 +728,14 @@ def check_input_channels(wanted: int, x: Shape) -> None:
 
 
 def rows_shape(x: Shape) -> tuple[int, int, int, int]:
-    """Shape of features (F, N), or of sequences (C, L, N), as that of images; that of images as it is."""
+    """Return the shape of features (F, N) or sequences (C, L, N) as a shape of images; image shapes are unchanged."""
     if len(x) == 2:
         return 1, x[0], 1, x[1]
     return (1, x[0], x[1], x[2]) if len(x) == 3 else (x[0], x[1], x[2], x[3])
 
 
 def as_rows(x: Array) -> Array:
-    """Return features, or sequences, as images, a view; images as they are."""
+    """Return features or sequences as images, a view; images are unchanged."""
     return x if len(x.shape) == 4 else x.reshape(rows_shape(x.shape))
 
 

@@ -272,10 +272,10 @@ class Conv2d(Filters):
 
 
 class NormalizedConv2d(Layer):
-    """A convolution and the normalisation that follows it, in evaluation mode, where the graph joins them.
+    """A convolution and the normalization that follows it, in evaluation mode, where the graph joins them.
 
-    ``a·(w * x + b) + c = (a·w) * x + (a·b + c)``: the weight is normalised, not the images, unless it is the larger.
-    Its parameters are the convolution's, its state is parameters and state of the normalisation.
+    ``a·(w * x + b) + c = (a·w) * x + (a·b + c)``: the weight is normalized, not the images, unless it is the larger.
+    Its parameters are the convolution's, its state is parameters and state of the normalization.
     """
 
     fuses: ClassVar[bool] = True

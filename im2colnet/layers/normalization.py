@@ -1,4 +1,4 @@
-"""Normalisation: over the batch (batch norm), or within a sample (the others)."""
+"""Normalization: over the batch (batch norm), or within a sample (the others)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNo
 class RunningNorm(Layer):
     """Base of the norms whose channels have a weight, a bias and running statistics.
 
-    The kernels see features as images of one pixel. Where the running statistics normalise, in evaluation, the layer
+    The kernels see features as images of one pixel. Where the running statistics normalize, in evaluation, the layer
     is a line ``y = a·x + c`` for each channel.
     """
 
@@ -62,7 +62,7 @@ class RunningNorm(Layer):
 
     @property
     def settled(self) -> bool:
-        """Whether the running statistics are frozen, so that they normalise in training too."""
+        """Whether the running statistics are frozen, so that they normalize in training too."""
         return "running_mean" in self.skipped
 
     def state(self) -> dict[str, Parameter]:
@@ -152,7 +152,7 @@ class RunningNorm(Layer):
 
 @dataclass(eq=False, repr=False)
 class BatchNorm(RunningNorm):
-    """What the layers that normalise over the batch have in common."""
+    """What the layers that normalize over the batch have in common."""
 
     num_features: int
     eps: float = 1e-5
@@ -263,7 +263,7 @@ class BatchNorm(RunningNorm):
         return first.backend.batch_norm_line.prepare(first.sums, first.n, eps, weight, bias, out=first.line)
 
     def shard_grad_sums(self, dy: Array, ctx: Context) -> None:
-        """``[Σdz, Σdz·(x - mean)]``, where dz is the gradient of what was normalised."""
+        """``[Σdz, Σdz·(x - mean)]``, where dz is the gradient of what was normalized."""
         run(ctx.prepared("grad_sums", (dy, ctx.sums, ctx.grads), partial(self._prepare_grad_sums, dy, ctx)))
 
     def _prepare_grad_sums(self, dy: Array, ctx: Context) -> Iterator[Call]:
@@ -406,7 +406,7 @@ def _with_channels(wanted: int, x: Shape) -> Shape:
 
 
 class Division(NamedTuple):
-    """How a value is divided into the sets of numbers that are normalised."""
+    """How a value is divided into the sets of numbers that are normalized."""
 
     shape: Shape  #: of the value, with an axis for groups
     over: tuple[int, ...]  #: the axes of a set
@@ -424,10 +424,10 @@ class Division(NamedTuple):
 
 
 class WithinSample(Layer):
-    """What normalises sets of numbers, each of one sample: ``y = (x - mean) / √(var + eps) · weight + bias``.
+    """What normalizes sets of numbers, each of one sample: ``y = (x - mean) / √(var + eps) · weight + bias``.
 
     With ``centres`` False there is no mean, and the mean square is in place of the variance. The backward pass keeps
-    the statistics alone, and normalises x again.
+    the statistics alone, and normalizes x again.
     """
 
     centres: ClassVar[bool] = True
@@ -497,7 +497,7 @@ class WithinSample(Layer):
 
 
 class ByChannels(WithinSample):
-    """Normalisation of groups of channels that follow each other; weight and bias have a number for each channel."""
+    """Normalization of groups of channels that follow each other; weight and bias have a number for each channel."""
 
     def _divided(self, x: Shape, channels: int, groups: int) -> Division:
         axis = channel_axis(x)
@@ -679,7 +679,7 @@ class InstanceNorm2d(RunningNorm, ByChannels):
             ctx.backend.batch_norm_running(of, H * W, self.momentum, state["running_mean"], state["running_var"])
 
     def _runs(self, training: bool) -> bool:
-        """Whether the running statistics normalise."""
+        """Whether the running statistics normalize."""
         return self.track_running_stats and (self.settled or not training)
 
     def _write_step_sums(self, ctx: Context) -> None:
@@ -701,7 +701,7 @@ class InstanceNorm2d(RunningNorm, ByChannels):
 
 
 class OverLastAxes(WithinSample):
-    """Normalisation over the last axes as users see them; the parameters have their shape."""
+    """Normalization over the last axes as users see them; the parameters have their shape."""
 
     normalized_shape: Any
 

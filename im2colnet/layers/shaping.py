@@ -187,7 +187,7 @@ class Unflatten(Reshaping):
 
 
 def lengths(name: str, given: Any) -> tuple[int, ...]:
-    """Return lengths of axes, one of which may be -1; () if they are none."""
+    """Return lengths of axes, one of which may be -1; () if ``given`` is not a list of lengths."""
     try:
         sizes = tuple(n if n == -1 else whole(name, n) for n in given)
     except (TypeError, ValueError):  # ShapeError is a ValueError
@@ -196,7 +196,7 @@ def lengths(name: str, given: Any) -> tuple[int, ...]:
 
 
 def filled(sizes: Sequence[int], numbers: int) -> tuple[int, ...] | None:
-    """Return lengths of axes that hold so many numbers, with the one that is -1 filled in; None if they do not."""
+    """Return lengths of axes for this number of elements, with a -1 replaced; None if they do not fit the number."""
     known = prod(n for n in sizes if n != -1)
     if numbers % known if -1 in sizes else numbers != known:
         return None

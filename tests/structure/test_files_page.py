@@ -57,7 +57,7 @@ def test_checkpoint(run, tmp_path):
 
 def test_formats(tmp_path):
     """The number of the format with and without a normalisation."""
-    said = re.search(r"`format` \| the number of the format: (\d+), or (\d+) if the network normalises", PAGE).groups()
+    said = re.search(r"`format` \| the number of the format: (\d+), or (\d+) if the network normalizes", PAGE).groups()
     for normalization, number in zip([None, ((0.5,), (0.5,))], said, strict=True):
         net = ic.Sequential([ic.Flatten(), ic.Linear(4, 2)]).init(seed=0)
         net.normalization = normalization
