@@ -127,9 +127,9 @@ class Conv2d(Filters):
         Values of the padding: zeros, or the same pixels as in the layers :class:`ReflectionPad2d`,
         :class:`ReplicationPad2d` and :class:`CircularPad2d`.
     init : {"default", "he"}
-        How ``net.init`` draws the parameters: weight and bias uniform in ±1/√(fan-in), as PyTorch does; or the weight
-        in ±√(6/fan-in) and the bias 0 (He et al. 2015, arXiv:1502.01852), for deep networks with ReLU and no batch
-        norm.
+        How ``net.init`` draws the parameters. "default": weight and bias uniform in ±1/√(fan-in), as in PyTorch. "he":
+        weight uniform in ±√(6/fan-in) and bias 0 (He et al. 2015, arXiv:1502.01852), for deep networks with ReLU and no
+        batch norm.
 
     Raises
     ------
