@@ -385,10 +385,10 @@ def batch_norm(machine: Machine, nets: Sequence[str] = ("resnet20-b64", "resnet1
             "network",
             "between machines",
             "ranks",
-            "added along the tree",
-            "of all shards, sent",
-            "of all shards, computed",
-            "workers wait",
+            "sums added along the tree",
+            "sums of all shards: sending",
+            "sums of all shards: combining",
+            "barriers of workers",
         ]
     ]
     shards = CORES
@@ -419,7 +419,7 @@ def gpus() -> Rows:
 def waits() -> Rows:
     """What is lost where the time of each stage varies by 2%."""
     lines = [["", "1 rank", *(f"{R} ranks" for R in RANKS)]]
-    for name, joins in (("resnet20: 39 stages, each joined", 39), ("as many stages, joined once", 1)):
+    for name, joins in (("resnet20: 39 stages, each joined", 39), ("39 stages, joined once", 1)):
         lines.append([name, *(f"{100 * jitter(R * CORES, joins, 39):.1f}%" for R in (1, *RANKS))])
     return lines
 
@@ -429,9 +429,9 @@ def of_machine(machine: Machine) -> Rows:
     figures = {f"training on an image, {short(net)}": f"{1e3 * t:.3g} ms" for net, t in machine.image.items()}
     figures |= {
         "additions": f"{1e-9 / machine.add:.2g} GB/s",
-        "a small message's calls": f"{1e6 * machine.call:.2g} µs",
+        "calls for a small message": f"{1e6 * machine.call:.2g} µs",
         f"a barrier of {CORES} workers": f"{1e6 * machine.barrier:.3g} µs",
-        "a shard's sums in batch norm": f"{1e6 * machine.shard_sums:.2g} µs",
+        "sums of a shard in batch norm": f"{1e6 * machine.shard_sums:.2g} µs",
     }
     return [["on one core", machine.name], *map(list, figures.items())]
 
@@ -462,13 +462,13 @@ def tables(machine: Machine) -> dict[str, Rows]:
 
 TITLES = {
     "machine": "Measured on this machine",
-    "links": "Taken for networks",
-    "weak": f"{SHARD} images a core, {SHARD * CORES} a rank: efficiency (ms alone + gradients + sums)",
-    "strong": f"{STRONG} images in all: efficiency (ms alone + gradients + sums)",
+    "links": "Figures of the networks between machines",
+    "weak": f"{SHARD} images per core, {SHARD * CORES} per rank: efficiency (ms alone + gradients + other sums)",
+    "strong": f"{STRONG} images in total: efficiency (ms alone + gradients + other sums)",
     "gradients": "The gradients alone, ms",
     "sums": "The other sums of a step, ms",
-    "gpus": "Eight GPUs: efficiency (ms alone + gradients + sums)",
-    "waits": "Lost by waiting for the slowest, if a stage varies by 2%",
+    "gpus": "Eight GPUs: efficiency (ms alone + gradients + other sums)",
+    "waits": "Time lost by waiting for the slowest worker, if the time of a stage varies by 2%",
 }
 
 

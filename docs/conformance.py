@@ -41,10 +41,10 @@ BETWEEN = {"Cast", "Constant", "Shape"}
 TRAINING = {"NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss", "Momentum", "Adam", "Adagrad"}
 #: cases whose outputs the library defines otherwise, and how
 DIFFERS = {
-    "test_batchnorm_example_training_mode": "the running variance is PyTorch's, that of a sample, n - 1",
-    "test_batchnorm_epsilon_training_mode": "the running variance is PyTorch's, that of a sample, n - 1",
-    "test_training_dropout": "its random numbers are the library's own",
-    "test_training_dropout_default": "its random numbers are the library's own",
+    "test_batchnorm_example_training_mode": "the running variance is divided by n - 1, as in PyTorch",
+    "test_batchnorm_epsilon_training_mode": "the running variance is divided by n - 1, as in PyTorch",
+    "test_training_dropout": "the library draws other random numbers",
+    "test_training_dropout_default": "the library draws other random numbers",
 }
 #: cases whose outputs are rounded to four digits
 ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad"}
@@ -134,10 +134,10 @@ def run(case):
         return Result(case.kind, case.name, case.operator, state, reason)
 
     if case.operator in TRAINING:
-        return result("missing", "it is no network: see the losses and optimisers of the library")
+        return result("missing", "it is not a network: see the losses and optimizers of the library")
     first = next(iter(case.inputs), None)
     if not isinstance(first, np.ndarray) or first.ndim == 0:
-        return result("missing", "no input of an array with a batch")
+        return result("missing", "it has no input array with a batch")
     if not np.issubdtype(first.dtype, np.floating) and first.dtype.name != "bfloat16":
         return result("missing", "its numbers are integers, and a network computes with floating-point numbers")
     reasons = []
@@ -250,7 +250,7 @@ def _short(error):
     """Return the reason of an error in one line, without the names of nodes."""
     text = " ".join(str(error).split())
     if "has an operator that im2colnet lacks" in text:
-        return "there is no such operator"
+        return "the operator is not supported"
     text = re.sub(r"^.*?: ", "", text, count=1) if "node" in text.split(":")[0] else text
     return text[:200]
 
@@ -266,13 +266,14 @@ def results(kinds=KINDS):
 def text(found):
     """Return the page."""
     lines = [
-        "# ONNX's own cases",
+        "# ONNX's own test cases",
         "",
-        "This page is written by [`docs/conformance.py`](conformance.py), which runs the cases that come with the package",
-        f"`onnx` {onnx.__version__}: each has a model, inputs, and the outputs that it must give. A case passes where",
-        "`ic.onnx.load(model)` makes a network of it whose outputs differ by at most 10⁻⁵ of the largest one. The first",
-        "input is the batch of images, and the others are constants; two inputs with the same batch are parts of one. The",
-        "operators are those of convolutional networks, in one and two dimensions. A test fails if a case no longer passes.",
+        "This page is written by [`docs/conformance.py`](conformance.py), which runs the test cases of the package",
+        f"`onnx` {onnx.__version__}: each has a model, inputs, and the expected outputs. A case passes if",
+        "`ic.onnx.load(model)` makes a network whose outputs differ from the expected ones by at most 10⁻⁵ of the largest",
+        "output. The first input is the batch of images, and the other inputs are constants; inputs that have the same batch",
+        "are joined to one. The operators are those of convolutional networks, in one and two dimensions. A test fails if a",
+        "case no longer passes.",
         "",
     ]
     for kind in KINDS:
@@ -280,8 +281,8 @@ def text(found):
         groups = [("", mine)]
         if kind == "node":
             groups = [
-                (": what a CNN is made of", [r for r in mine if r.operator in CORE]),
-                (": what stands around it", [r for r in mine if r.operator not in CORE]),
+                (": operators of convolutional networks", [r for r in mine if r.operator in CORE]),
+                (": other operators", [r for r in mine if r.operator not in CORE]),
             ]
         for title, some in groups:
             if some:
@@ -297,9 +298,9 @@ def _section(title, found):
         f"## {title}",
         "",
         f"{len(found)} cases: {counts['pass']} pass, {counts['differs']} differ by definition,"
-        f" {counts['missing']} are not there.",
+        f" {counts['missing']} are not supported.",
         "",
-        "| operator | cases | pass | differ | missing | why |",
+        "| operator | cases | pass | differ | not supported | reason |",
         "|---|---|---|---|---|---|",
     ]
     for operator, mine in by_operator.items():
@@ -311,7 +312,7 @@ def _section(title, found):
     passed = ", ".join(f"`{result.name.removeprefix('test_')}`" for result in found if result.state == "pass")
     others = [f"- `{r.name.removeprefix('test_')}`: {r.reason}" for r in found if r.state != "pass"]
     lines += ["", f"<details><summary>Each case of {title}</summary>", "", f"These pass: {passed}.", ""]
-    return [*lines, *(["These do not:", "", *others, ""] if others else []), "</details>", ""]
+    return [*lines, *(["These do not pass:", "", *others, ""] if others else []), "</details>", ""]
 
 
 def passing(page):

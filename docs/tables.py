@@ -20,9 +20,9 @@ TORCH = json.loads((ROOT / "tests/reference/torch_signatures.json").read_text())
 #: of each table its title, the base class of what it lists, and PyTorch's module of the same things
 TABLES = [
     ("Layers", ic.Layer, "torch.nn"),
-    ("Networks, and what they are made of", ic.Network, "torch.nn"),
+    ("Networks and their parts", ic.Network, "torch.nn"),
     ("Losses", ic.Loss, "torch.nn"),
-    ("Optimisers", ic.Optimizer, "torch.optim"),
+    ("Optimizers", ic.Optimizer, "torch.optim"),
     ("Schedules of the learning rate", ic.Schedule, "torch.optim.lr_scheduler"),
 ]
 
@@ -70,7 +70,7 @@ def table(title, base, module):
     """The lines of one table."""
     classes = {name: value for name in ic.__all__ if inspect.isclass(value := getattr(ic, name))}
     yield f"\n## {title}\n"
-    yield f"| class | arguments | what it is | `{module}` |"
+    yield f"| class | arguments | description | `{module}` |"
     yield "|---|---|---|---|"
     for name, cls in sorted(classes.items(), key=lambda item: item[0].lower()):
         if issubclass(cls, base) and cls is not base and (base is ic.Network or not issubclass(cls, ic.Network)):
@@ -83,8 +83,8 @@ def functions():
     """The lines of the table of functions."""
     theirs = TORCH["torch.nn.functional"] | TORCH["torch.nn.grad"]
     yield "\n## Functions\n"
-    yield "They are in `im2colnet.functional`. Arguments behind a star are given by name.\n"
-    yield "| function | arguments | what it is | `torch.nn.functional`, `torch.nn.grad` |"
+    yield "The functions are in `im2colnet.functional`. Arguments after `*` must be given by name.\n"
+    yield "| function | arguments | description | `torch.nn.functional`, `torch.nn.grad` |"
     yield "|---|---|---|---|"
     for name in sorted(F.__all__):
         parameters = list(inspect.signature(getattr(F, name)).parameters.values())
@@ -97,8 +97,8 @@ def functions():
 def metrics():
     """The lines of the table of metrics."""
     yield "\n## Metrics\n"
-    yield "They are in `im2colnet.metrics`, and have scikit-learn's values.\n"
-    yield "| function | arguments | what it is |"
+    yield "The metrics are in `im2colnet.metrics`, and give the same values as scikit-learn.\n"
+    yield "| function | arguments | description |"
     yield "|---|---|---|"
     for name in ic.metrics.__all__:
         if inspect.isfunction(function := getattr(ic.metrics, name)):
@@ -109,8 +109,8 @@ def metrics():
 def transforms():
     """The lines of the table of transforms."""
     yield "\n## Transforms of training images\n"
-    yield "They are in `im2colnet.transforms`, and have the names of `torchvision.transforms.v2`.\n"
-    yield "| class | arguments | what it is |"
+    yield "The transforms are in `im2colnet.transforms`, and have the names of `torchvision.transforms.v2`.\n"
+    yield "| class | arguments | description |"
     yield "|---|---|---|"
     for name in ic.transforms.__all__:
         if inspect.isclass(cls := getattr(ic.transforms, name)) and cls is not ic.transforms.Transform:
@@ -132,7 +132,7 @@ def compared(name, build, options):
 def models():
     """The lines of the table of models."""
     yield "\n## Models\n"
-    yield "| model | arguments | what it is | parameters | smallest image | torchvision 0.28 |"
+    yield "| model | arguments | description | parameters | smallest image | torchvision 0.28 |"
     yield "|---|---|---|---:|---:|---|"
     builders = {name: (model.build, str(model.smallest)) for name, model in MODELS.items()}
     builders |= {name: (getattr(ic.models, name), "–") for name in ("autoencoder", "unet")}
@@ -145,11 +145,11 @@ def models():
 def text():
     """The whole page."""
     lines = [
-        "# What there is, beside PyTorch's",
+        "# All layers, losses and functions, compared with PyTorch",
         "",
-        "This page is written by [`docs/tables.py`](tables.py) from the code. The last column compares with what has",
-        "the same name in PyTorch 2.13: whether it has other arguments, or other defaults. Arguments that say where or",
-        "how something is computed, such as `device`, `inplace` and `foreach`, are left out.",
+        "This page is written by [`docs/tables.py`](tables.py) from the code. The last column compares each name with the same",
+        "name in PyTorch 2.13. It lists arguments that only one of the libraries has, and PyTorch's defaults where they differ.",
+        "Arguments that say where or how something is computed, such as `device`, `inplace` and `foreach`, are left out.",
     ]
     for each in TABLES:
         lines += table(*each)

@@ -226,7 +226,7 @@ class Translation:
     def only_first_output(self, node: OnnxNode) -> None:
         """Refuse a node of which something reads another output than the first."""
         if any(map(self.is_read, node.outputs[1:])):
-            raise Refused("only its first output is there")
+            raise Refused("only its first output is supported")
 
     def note(self, node: OnnxNode, what: str) -> None:
         """Note in which other sense a node is read."""

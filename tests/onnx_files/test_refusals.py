@@ -100,7 +100,7 @@ def test_an_opset_may_be_too_old():
 REASONS = {
     "weight": (node("Conv", "x x", "y"), {}, "its weight is computed by the network, and must be a constant"),
     "three axes": (node("Softmax", "x", "y", axis=0), {}, "along the batch axis"),
-    "indices": (node("MaxPool", "x", "y z", kernel_shape=[2, 2]), {}, "only its first output is there"),
+    "indices": (node("MaxPool", "x", "y z", kernel_shape=[2, 2]), {}, "only its first output is supported"),
     "samples": (node("Add", "x c", "y"), {"c": normal(2, 3, 8, 8)}, "differs from sample to sample"),
     "axes": (node("Add", "x c", "y"), {"c": normal(1, 1, 3, 8, 8)}, "has more axes than its input"),
     "cast": (node("Cast", "x", "y", to=7), {}, "makes integers or truth values"),
