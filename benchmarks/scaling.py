@@ -56,7 +56,7 @@ LINKS = (
         20e-6,
         1 / (0.9 * 25e9 / 8),
         3e-6,
-        "assumed: 20 µs through two kernels, 90% of 25 Gb/s, 3 µs a message",
+        "assumed: 20 µs through two kernels, 90% of 25 Gb/s, 3 µs per message",
     ),
     Link(
         "100 Gb/s, RDMA",
@@ -65,7 +65,7 @@ LINKS = (
         0.4e-6,
         "1.93 µs and 93% of the line, measured by Cisco with Open MPI past the kernel"
         " (https://news-blogs.cisco.com/performance/mpi-over-40gb-ethernet); assumed: 95% of"
-        " 100 Gb/s, 0.4 µs a message",
+        " 100 Gb/s, 0.4 µs per message",
     ),
 )
 NVLINK = Link(
@@ -73,7 +73,7 @@ NVLINK = Link(
     15e-6,
     1 / 370e9,
     1e-6,
-    "370 GB/s of a ring (https://github.com/NVIDIA/nccl-tests/issues/212); assumed: 15 µs a collective operation on 8"
+    "370 GB/s of a ring (https://github.com/NVIDIA/nccl-tests/issues/212); assumed: 15 µs per collective operation on 8"
     " GPUs, where 2 take 6 µs within a graph (https://github.com/NVIDIA/nccl/issues/1259)",
 )
 ADD_ON_GPU = 3 / 2.5e12  # seconds a byte: two are read and one is written, at 2.5 TB/s (assumed)
@@ -408,7 +408,7 @@ def batch_norm(machine: Machine, nets: Sequence[str] = ("resnet20-b64", "resnet1
 
 def gpus() -> Rows:
     """Steps of eight GPUs."""
-    lines = [["network, 256 images a GPU", "ring of NCCL", "fixed tree", "fixed tree, batch norm not joined"]]
+    lines = [["network, 256 images per GPU", "ring of NCCL", "fixed tree", "fixed tree, batch norm not joined"]]
     for net in STEP_ON_GPU:
         of = work(net)
         ring_of, fixed = on_gpus(net, of).values()

@@ -81,8 +81,8 @@ def picture(figures):
     bottom = TOP + HEIGHT
     parts += [
         f'<path class="axis" fill="none" d="M{LEFT} {TOP}V{bottom}H{LEFT + WIDTH}"/>',
-        f'<text class="title" x="{LEFT}" y="24">Efficiency, calculated: {scaling.SHARD} images a core,'
-        f" {scaling.CORES} cores a rank</text>",
+        f'<text class="title" x="{LEFT}" y="24">Efficiency, calculated: {scaling.SHARD} images per core,'
+        f" {scaling.CORES} cores per rank</text>",
         f'<text x="{LEFT + WIDTH / 2}" y="{bottom + 42}" text-anchor="middle">ranks'
         f" (solid: {scaling.LINKS[1].name}; dashed: {scaling.LINKS[0].name})</text>",
     ]

@@ -108,7 +108,9 @@ def fitting(axes: Sequence[Axis], options: dict[str, Any]) -> Layer:
         if options[name] not in known:
             raise Refused(f"{ATTRIBUTES[name]} {options[name]!r} is not supported, {', '.join(known)} are")
     if options["coordinates"] == "align_corners" and any(abs(a.out - a.length * a.scale) > 1e-6 for a in axes):
-        raise Refused("align_corners with scales that do not give a whole size is not supported: libraries compute it differently")
+        raise Refused(
+            "align_corners with scales that do not give a whole size is not supported: libraries compute it differently"
+        )
     if any(axis.length * axis.out > MOST_WEIGHTS for axis in axes):
         raise Refused(f"it makes images of {[axis.out for axis in axes]} of {[axis.length for axis in axes]} pixels")
     size: Any = tuple(axis.out for axis in axes)
