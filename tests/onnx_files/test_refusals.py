@@ -109,7 +109,7 @@ REASONS = {
     "reshape": (
         node("Reshape", "x c", "y"),
         {"c": np.array([-1, 64])},
-        "it makes (N, 3, 8, 8) (-1, 64): it moves the batch axis",
+        "it reshapes (N, 3, 8, 8) to (-1, 64): it moves the batch axis",
     ),
     "slice": (node("Slice", "x c d", "y"), {"c": np.array([1]), "d": np.array([2])}, "takes a part of the batch"),
     "gather": (node("Gather", "x c", "y"), {"c": np.array([0])}, "takes samples out of the batch"),

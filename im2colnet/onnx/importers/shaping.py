@@ -54,7 +54,7 @@ def new_sample(t: Translation, shape: Sequence[Any], wanted: Sequence[Any]) -> l
         rest[rest.index(-1)] = numbers // known
     ok = first in (BATCH, -1, 1, t.file_batch)
     if not ok or any(not isinstance(n, int) or n < 1 for n in rest) or prod(rest) != numbers:
-        raise Refused(f"it makes {_shown(shape)} {_shown(wanted)}: {MOVES}")
+        raise Refused(f"it reshapes {_shown(shape)} to {_shown(wanted)}: {MOVES}")
     return rest
 
 
