@@ -1,4 +1,4 @@
-"""Image data sets: the built-in digits, MNIST-like IDX files, and `.npz` files of one's own.
+"""Image data sets: the built-in digits, IDX files such as MNIST, pictures in folders, and your own `.npz` files.
 
 `N, C, H, W`: images, channels, height, width.
 """

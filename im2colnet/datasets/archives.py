@@ -1,4 +1,4 @@
-"""NumPy's and gzip's files, read with bounds: what a file announces is compared with what it holds before it is read.
+"""Files of NumPy and gzip, read with bounds: the size that a header gives is checked against the file before reading.
 
 Nothing in a file is executed: arrays of Python objects, which are pickled, are refused.
 """
@@ -25,7 +25,7 @@ HARMLESS = 1 << 28
 
 
 def check_regular(path: str | os.PathLike[str]) -> int:
-    """Return the size of a file; raise a DataError if there is none, or it is no regular file (a pipe never ends)."""
+    """Return the size of a file; raise a DataError if it is missing or not a regular file (a pipe never ends)."""
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:
@@ -39,11 +39,11 @@ def check_regular(path: str | os.PathLike[str]) -> int:
 
 
 def check_size(size: int, stored: int) -> None:
-    """Raise a DataError for an array that has no room in memory, or that only a bomb could hold."""
+    """Raise a DataError for an array that does not fit into memory, or that only a decompression bomb holds."""
     if size > HARMLESS and size > MOST_EXPANSION * stored:
         raise DataError(
             f"{stored:,} compressed bytes announce {size:,}, {size // max(stored, 1):,} times as many, which is refused"
-            " as a likely decompression bomb; if it is meant, store it uncompressed (numpy.savez)"
+            " as a likely decompression bomb; if the file is right, store it uncompressed (numpy.savez)"
         )
     room = available_memory()
     if room is not None and size > room:
@@ -51,7 +51,7 @@ def check_size(size: int, stored: int) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that can be had without swapping, where the system tells."""
+    """Bytes of memory that are available without swapping, or None if the system does not report them."""
     try:
         with open("/proc/meminfo", "rb") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith(b"MemAvailable:"))
@@ -60,7 +60,7 @@ def available_memory() -> int | None:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read an ``.npy`` file; raises whatever NumPy raises on a damaged one."""
+    """Read an ``.npy`` file; for a damaged file, NumPy's errors are raised."""
     size = check_regular(path)
     with path.open("rb") as stream:
         _check_header(stream, size, size)
@@ -83,7 +83,7 @@ def read_npz(
     Raises
     ------
     DataError
-        If none is there, an array holds Python objects, or its size is not what the archive says.
+        If no set is complete, an array holds Python objects, or its size differs from the size in the archive.
     """
     if not zipfile.is_zipfile(stream):
         raise DataError("it is not a zip archive")
@@ -110,9 +110,9 @@ def read_npz(
 
 
 def _check_header(stream: IO[bytes], size: int, stored: int | None) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return what an ``.npy`` header says; raise a DataError unless the array has the size of what follows.
+    """Return the contents of an ``.npy`` header; raise a DataError if the sizes of array and data differ.
 
-    ``stored`` is the size in the file of an array that is read into memory, None of one that is not.
+    ``stored`` is the size in the file of an array that is read into memory, or None if it is not read into memory.
     """
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):

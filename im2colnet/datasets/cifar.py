@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from their binary files or from the files for Python.
 
-The files for Python are pickles, which in general can run code. These are read by an unpickler that knows three names,
-those of NumPy's arrays, and gives for each an object that only keeps numbers and bytes; all else is refused.
+The files for Python are pickles, which in general can run code. They are read by an unpickler that accepts only three
+names, the names of NumPy's arrays, and replaces each by an object that only stores numbers and bytes. Everything else
+is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _NAMES = """
     wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100 = tuple(_NAMES.split())
-#: for each set the folder of the binary files and that of the files for Python, with the files in them
+#: for each data set the folder of the binary files and the folder of the files for Python, with the files in them
 FILES: dict[str, list[tuple[str, list[str], list[str]]]] = {
     "cifar-10": [
         ("cifar-10-batches-bin", [f"data_batch_{number}.bin" for number in range(1, 6)], ["test_batch.bin"]),
@@ -80,11 +81,11 @@ def _joined(place: Path, files: list[str], name: str, read: Reader) -> Dataset:
 
 
 def read_binary(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a binary file: for each image its label, of CIFAR-100 the label of its group before it, and its pixels."""
+    """Read a binary file: for each image its label (in CIFAR-100 after the label of its group) and its pixels."""
     labels = 1 if name == "cifar-10" else 2
     size = check_regular(path)
     if not size or size % (labels + PIXELS):
-        raise DataError(f"{path}: has {size:,} bytes, which is no multiple of {labels + PIXELS}, those of an image")
+        raise DataError(f"{path}: has {size:,} bytes, which is no multiple of {labels + PIXELS}, the bytes of an image")
     check_size(size, size)
     records = np.fromfile(path, np.uint8).reshape(-1, labels + PIXELS)
     return _checked(path, name, records[:, labels:], records[:, labels - 1].astype(np.int64))
@@ -123,7 +124,7 @@ def _checked(path: Path, name: str, pixels: np.ndarray, labels: np.ndarray) -> t
 
 
 class _Kept:
-    """What stands in for an object of NumPy's: its arguments and its state, which are looked at afterwards."""
+    """A replacement for an object of NumPy: it stores the arguments and the state, which are checked afterwards."""
 
     __slots__ = ("arguments", "state")
 
@@ -134,7 +135,7 @@ class _Kept:
         self.state = state
 
 
-#: the names that a pickle may have, each with what stands in for it
+#: the names that a pickle may use, each with its replacement
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _Kept,
     ("numpy._core.multiarray", "_reconstruct"): _Kept,
@@ -144,7 +145,7 @@ ALLOWED = {
 
 
 def unpickle(path: Path) -> Any:
-    """Return what a pickle of protocol 2 holds; arrays are :class:`_Kept`, strings are bytes.
+    """Return the contents of a pickle of protocol 2; arrays are :class:`_Kept`, strings are bytes.
 
     Raises
     ------

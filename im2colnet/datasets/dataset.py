@@ -16,7 +16,7 @@ from im2colnet.show.pixels import as_pixels
 # The largest label gives the number of classes that have no names. A label beyond this bound is taken for a mistake.
 _MOST_CLASSES = 1 << 16
 
-#: how many images of a data set a notebook shows
+#: the number of images of a data set that a notebook shows
 _SHOWN = 20
 
 
@@ -27,38 +27,38 @@ class Dataset:
     Parameters
     ----------
     images : array, (N, C, H, W), or of sequences (N, C, L) or features (N, F)
-        uint8 (grey values or colours, 0 to 255) or floating point. Of NumPy, PyTorch, lists, or whatever else NumPy can
-        read.
+        The images, uint8 (grey values or colors, 0 to 255) or floating point: arrays of NumPy, tensors of PyTorch,
+        lists, or other objects that NumPy can read.
     labels : array, (N, ...)
-        Integers (N,) are class labels, from 0. Strings (N,) are names of classes, and so are False and True; the data
-        set keeps their numbers in `classes`. Other numbers, such as (N, outputs) or (N, C, H, W), are targets, which
-        the loss checks.
+        Integers (N,) are class labels, from 0. Strings (N,) and booleans (N,) are names of classes; the data set
+        replaces them by class labels and keeps the names in `classes`. Other numbers, such as (N, outputs) or (N, C, H,
+        W), are targets, which the loss checks.
     name : str
-        What reports call it.
+        The name of the data set in reports and messages.
     classes : tuple of str
-        The names of the classes; without them, the strings among the labels in alphabetical order, or the numbers from
-        0 to the largest label. They go into checkpoints. Targets have none.
+        The names of the classes. The default is the different strings in `labels` in alphabetical order, or the numbers
+        from 0 to the largest label. Checkpoints store the names. Targets have no classes.
     files : tuple of str
-        The name of each image's file, relative to the folder that was read; empty if there are none.
+        The name of each image's file, relative to the folder that was read; empty if the images have no files.
 
     Raises
     ------
     ShapeError
-        If the ranks or lengths are wrong or there is no image.
+        If the number of dimensions or the lengths are wrong, or there is no image.
     DTypeError
-        If the images are neither uint8 nor floating point, the labels are neither numbers nor strings, or not integers
-        although classes are given, or one of them is a masked array.
+        If the images are neither uint8 nor floating point, if the labels are neither numbers nor strings, if they are
+        not integers although classes are given, or if images or labels are a masked array.
     DataError
-        If a label is negative or has no class, or is larger than 65,535 and than the number of images while no classes
-        are given.
+        If a label is negative or has no class. If no classes are given, also if a label is larger than 65,535 and
+        larger than the number of images.
 
     Notes
     -----
-    `len(dataset)` is the number of images. `dataset[:100]`, `dataset[indices]` and `dataset[mask]` are data sets
-    again; a slice shares its arrays with the whole.
+    `len(dataset)` is the number of images. `dataset[:100]`, `dataset[indices]` and `dataset[mask]` are data sets again;
+    a slice shares its arrays with the original data set.
 
-    Images that do not fit into memory are read when they are needed: `images` is then no array of NumPy, but is indexed
-    along its first axis as one, and `numpy.asarray` reads all of it.
+    Images that do not fit into memory are read on demand. `images` is then not a NumPy array, but it can be indexed
+    along its first axis like one, and `numpy.asarray` reads all images.
 
     Examples
     --------

@@ -22,22 +22,22 @@ from im2colnet.errors import DataError, InputWarning, ShapeError
 from im2colnet.host import np
 from im2colnet.text import count, printable, shortened, size_text
 
-#: endings of pictures that are read; a file without an ending is tried too
+#: endings of the names of pictures that are read; a file without an ending is tried too
 ENDINGS = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-#: what file managers leave behind, beside names that begin with a dot
+#: files that file managers create, in addition to names that begin with a dot
 LITTER = ("__macosx", "@eadir", "desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db")
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 COLORS = {"grey": 1, "rgb": 3, "rgba": 4}
 SPELLINGS = {"gray": "grey", "grayscale": "grey", "greyscale": "grey", "color": "rgb", "colour": "rgb"}
-SPLIT = 0.2  #: the part that is held out, unless another one is given
-#: pictures whose sizes and colours are looked at, at most, to choose those of the images
+SPLIT = 0.2  #: the default of the part that is held out as the test set
+#: the largest number of pictures that are examined to choose the size and the color of the images
 LOOKED_AT = 2000
 #: the largest side that is chosen for pictures
 LARGEST = 64
-#: files that a warning names
+#: the largest number of files that a warning names
 NAMED = 5
 #: names of the columns of a CSV file
 FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "picture", "name")
@@ -49,8 +49,8 @@ class Listing:
     """Files with their labels, of one part of a data set."""
 
     root: str
-    names: list[str]  #: of the files, relative to the root
-    labels: Any  #: the name of each one's class, or its targets
+    names: list[str]  #: the names of the files, relative to the root
+    labels: Any  #: the name of the class of each file, or its targets
     classes: tuple[str, ...] = ()  #: the names of the classes in order
 
 
@@ -60,7 +60,7 @@ class Choice:
 
     size: tuple[int, int]  #: height and width
     color: str
-    said: str  #: what was chosen from the pictures; empty if nothing was
+    said: str  #: the message about what was chosen from the pictures; empty if nothing was chosen
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -84,58 +84,59 @@ def from_folder(
     Parameters
     ----------
     path : str or path
-        The folder. Its folders are the classes, in the order of their names, and hold pictures (BMP, GIF, JPEG, PNG,
-        PPM, TIFF, WebP), also in folders of their own. If it holds the folders `train` (or `training`) and `test` (or
-        `testing`, `val`, `valid`, `validation`) instead, the classes are in these. Where there are both a test set and
-        a validation set, the test set is read.
+        The folder. Its subfolders are the classes, in the order of their names, and contain pictures (BMP, GIF, JPEG,
+        PNG, PPM, TIFF, WebP), also in further subfolders. If it holds the folders `train` (or `training`) and `test`
+        (or `testing`, `val`, `valid`, `validation`) instead, the classes are in these folders. If there are both a test
+        set and a validation set, the test set is read.
     size : int or (height, width), optional
-        The size of the images in pixels; one number is both. A picture is scaled until its short side fits, and what
-        then juts out of its long side is cropped, as much on either side (torchvision's `Resize` and `CenterCrop`). By
-        default a square, chosen from the pictures: the median of their short sides, at most 64, rounded to a multiple
-        of 8 unless most pictures have just this size.
+        The size of the images in pixels; one number is both height and width. A picture is scaled so that its short
+        side fits, and its long side is cropped equally on both sides (torchvision's `Resize` and `CenterCrop`). The
+        default is a square, chosen from the pictures: the median of their short sides, at most 64, rounded to a
+        multiple of 8 unless most pictures have exactly this size.
     color : {"grey", "rgb", "rgba"}, optional
-        One, three or four channels. By default "grey" if all pictures are grey, else "rgb"; transparent parts are
-        white.
+        The channels of the images: one, three or four. The default is "grey" if all pictures are grey, else "rgb";
+        transparent parts become white.
     split : float
-        The part of each class that is held out as the test set, if the folder has none; 0 holds out nothing: the second
-        data set is then None.
+        The fraction of each class that is held out as the test set, if the folder has no test set. With 0 nothing is
+        held out, and the second data set is None.
     seed : int
-        Which pictures are held out depends on the seed, on their names, and on the number of pictures of each class. A
-        picture that is added or removed moves at most few others.
+        The seed of the split. Which pictures are held out depends on the seed, on their names, and on the number of
+        pictures of each class. If a picture is added or removed, only few others change between the sets.
     classes : sequence of str, optional
-        The classes in the order of their labels, where it is known already, such as those of a trained network. By
-        default the folders' names, sorted.
+        The classes in the order of their labels, such as the classes of a trained network. By default the names of the
+        folders, sorted.
     keep : {"auto", "memory", "disk", "none"}
-        Where the decoded images are kept: in memory, in a file, or nowhere, so that each picture is decoded whenever it
-        is needed. "auto" takes memory for up to 1 GiB, then the disk, if they have room. The file is in the folder that
-        the environment variable IM2COLNET_CACHE names, or else in `im2colnet` in XDG_CACHE_HOME or `~/.cache` (on macOS
-        `~/Library/Caches`, on Windows LOCALAPPDATA). It is used again as long as the names, sizes and times of the
-        pictures are the same, and may be deleted at any time.
+        Where the decoded images are stored: in memory, in a file on disk, or nowhere, so that each picture is decoded
+        whenever it is needed. "auto" uses memory for up to 1 GiB, else the disk, if they have room. The file is in the
+        folder that the environment variable IM2COLNET_CACHE names, or else in `im2colnet` in XDG_CACHE_HOME or
+        `~/.cache` (on macOS `~/Library/Caches`, on Windows LOCALAPPDATA). It is reused as long as the names, sizes and
+        times of the pictures do not change. You may delete it at any time.
     progress : bool
-        Whether to say on stderr what was chosen, and how far the decoding is.
+        Whether to print the chosen size and color and the progress of decoding, on stderr.
 
     Returns
     -------
     train, test : Dataset
-        Images are uint8; `files` has the names relative to `path`. Images that are not in memory are read when they are
-        needed, so a folder may be larger than the memory.
+        The images are uint8; `files` has the names relative to `path`. Images that are not in memory are read on
+        demand, so a folder may be larger than the memory.
 
     Raises
     ------
     DataError
-        If there is no such folder, there are fewer than two classes, or no picture of a class can be read.
+        If the folder does not exist, there are fewer than two classes, or no picture of a class can be read.
     ShapeError
         If an argument is wrong.
 
     Warns
     -----
     InputWarning
-        If files cannot be read: they are left out, and the first ones are named. If folders of classes are empty.
+        If files cannot be read: they are skipped, and the warning names the first of them. If folders of classes are
+        empty.
 
     Notes
     -----
-    Hidden files and what file managers leave (Thumbs.db, desktop.ini) are not looked at. Links are followed, but not in
-    circles. Several threads decode pictures, as many as :func:`im2colnet.set_num_threads` allows.
+    Hidden files and files of file managers (Thumbs.db, desktop.ini) are ignored. Links are followed, but not in
+    circles. Several threads decode pictures; :func:`im2colnet.set_num_threads` sets their number.
 
     Examples
     --------
@@ -180,40 +181,40 @@ def from_csv(
         A text file in UTF-8 with a line for each picture: its file, relative to the folder of the CSV file, and its
         label, separated by commas, semicolons or tabs. If the first line is a header, the columns are found by their
         names: `file`, `filename`, `path` or `image`, and `label`, `class` or `category`; otherwise they are the first
-        and the second one. Other columns are not read.
+        and the second column. Other columns are not read.
     size : int or (height, width), optional
-        As for :func:`from_folder`, and so are `color`, `split` and `seed`.
+        The size of the images in pixels, as for :func:`from_folder`.
     color : {"grey", "rgb", "rgba"}, optional
-        The number of channels.
+        The channels of the images, as for :func:`from_folder`.
     split : float
-        The part of each class that is held out as the test set.
+        The fraction of each class that is held out as the test set, as for :func:`from_folder`.
     seed : int
-        What the choice of these pictures depends on.
+        The seed of the split, as for :func:`from_folder`.
     targets : bool
-        Whether the labels are numbers to be predicted, for a loss such as :class:`im2colnet.MSELoss`: all columns but
-        the file's are then read as numbers, and the labels are (N, columns) of float32. Otherwise labels are names of
-        classes; if all are whole numbers they are ordered as numbers, else by the alphabet.
+        Whether the labels are numbers to predict, for a loss such as :class:`im2colnet.MSELoss`: all columns except the
+        file names are then read as numbers, and the labels are (N, columns) of float32. Otherwise the labels are names
+        of classes, sorted as numbers if all are whole numbers, else alphabetically.
     classes : sequence of str, optional
-        The classes in the order of their labels, where it is known already.
+        The classes in the order of their labels, such as the classes of a trained network.
     keep : {"auto", "memory", "disk", "none"}
-        Where the decoded images are kept.
+        Where the decoded images are stored, as for :func:`from_folder`.
     progress : bool
-        Whether to say on stderr what was chosen, and how far the decoding is.
+        Whether to print the chosen size and color and the progress of decoding, on stderr.
 
     Returns
     -------
     train, test : Dataset
-        As of :func:`from_folder`.
+        The data sets, as for :func:`from_folder`.
 
     Raises
     ------
     DataError
-        If the file cannot be read or a line has not the columns; the message names the line.
+        If the file cannot be read, or a line does not have all columns; the message names the line.
 
     Warns
     -----
     InputWarning
-        If pictures cannot be read: they are left out.
+        If pictures cannot be read: they are skipped.
 
     Examples
     --------
@@ -235,7 +236,7 @@ def from_csv(
 
 
 class _Arguments:
-    """The arguments that folders and CSV files have in common, checked."""
+    """The checked arguments that folders and CSV files have in common."""
 
     def __init__(
         self, size: int | tuple[int, int] | None, color: str | None, split: float, seed: int, keep: Keep, progress: bool
@@ -328,7 +329,7 @@ def _named(root: str) -> str:
 
 
 def _parts(root: str) -> list[str]:
-    """Return the folders that have the classes, relative to a folder: itself, or its training set and test set."""
+    """Return the folders that contain the classes, relative to a folder: itself, or its training set and test set."""
     folders = {name.lower(): name for name in _entries(root)[0]}
     train = next((folders[name] for name in TRAIN if name in folders), None)
     tests = [folders[name] for name in TEST if name in folders]
@@ -349,7 +350,9 @@ def _listing(root: str, part: str) -> Listing:
     empty = [name for name, names in found.items() if not any(map(_may_be_picture, names))]
     found = {name: names for name, names in found.items() if name not in empty}
     if not found:
-        hint = "put those of each class into a folder of its own" if loose else "it must have a folder for each class"
+        hint = (
+            "put the pictures of each class into their own folder" if loose else "it must have a folder for each class"
+        )
         inside = f"has {count(len(loose), 'picture')} but no folder with pictures" if loose else "has no pictures"
         raise DataError(f"{folder}: {inside}: {hint}, or name files and labels in a CSV file")
     if empty:
@@ -372,7 +375,7 @@ def _listing(root: str, part: str) -> Listing:
 
 
 def _entries(folder: str) -> tuple[list[str], list[str]]:
-    """Return the folders and the files in a folder, sorted, without hidden ones and litter."""
+    """Return the folders and the files in a folder, sorted, without hidden files and files of file managers."""
     try:
         with os.scandir(folder) as entries:
             found = sorted(
@@ -392,7 +395,7 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
 def walk(folder: str) -> Iterator[str]:
     """Yield the files within a folder and the folders in it, by their names relative to it.
 
-    Hidden ones and what file managers leave are left out; links are followed, but not in circles.
+    Hidden files and files of file managers are skipped; links are followed, but not in circles.
     """
     path = Path(os.path.abspath(folder))
     seen = {_identity(place) for place in path.parents}  # a link to them would make a circle
@@ -409,7 +412,7 @@ def walk(folder: str) -> Iterator[str]:
 
 
 def _identity(path: str | Path) -> Any:
-    """Return what two paths have in common if they lead to the same folder."""
+    """Return a key that is equal for two paths to the same folder."""
     try:
         found = os.stat(path)
     except OSError:
@@ -429,7 +432,7 @@ def _may_be_picture(name: str) -> bool:
 
 
 def _choose(parts: list[Listing], arguments: _Arguments) -> Choice:
-    """Choose the size and the colour that were not given."""
+    """Choose the size and the color if they were not given."""
     if arguments.size is not None and arguments.color is not None:
         return Choice(arguments.size, arguments.color, "")
     paths = [os.path.join(part.root, name) for part in parts for name in part.names]

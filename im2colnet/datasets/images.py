@@ -15,7 +15,7 @@ from im2colnet.errors import DataError, install
 from im2colnet.host import np
 from im2colnet.lazy import ArrayFile, LazyArray
 
-# Pillow opens others by starting programs (EPS by Ghostscript), whatever the file's name says.
+# Pillow starts programs to open some other formats (Ghostscript for EPS), whatever the name of the file is.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 1 << 27
 IN_MEMORY = 1 << 27  #: bytes of an array up to which a file is read at once
@@ -34,22 +34,22 @@ def read_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndar
         An ``.npy`` file, an ``.npz`` with the array ``images``, or a picture (which needs Pillow): BMP, GIF, JPEG, PNG,
         PPM, TIFF or WebP.
     shape : (C, H, W)
-        What the network takes. Arrays must have it; pictures are scaled until their short side fits, and what then
-        juts out of the long side is cropped, as much on either side.
+        The input shape of the network. Arrays must have this shape. Pictures are scaled so that their short side fits,
+        and their long side is cropped equally on both sides.
 
     Returns
     -------
     array, or LazyArray of an ``.npy`` file of more than 128 MiB
-        Of a picture uint8: turned as its EXIF data say, in grey or in colours as the network takes them, transparent
-        parts on white (unless the network takes four channels), of several frames the first. 16 bits are scaled to 8,
-        floating-point numbers from [0, 1].
+        The images. A picture becomes uint8: rotated according to its EXIF data, in grey or color as the network takes
+        them, transparent parts on white (unless the network takes four channels), and only the first of several frames.
+        16 bits are scaled to 8, and floating-point numbers from [0, 1].
 
     Raises
     ------
     DataError
-        If the file is missing or damaged, or holds something else. Also for a picture whose scale is not known:
-        of 32-bit integers, of floating-point numbers beyond [0, 1], or of 16 bits that use no more than 12 and do not
-        say so.
+        If the file is missing or damaged, or does not hold such images. Also for a picture with an unknown scale: with
+        32-bit integers, with floating-point numbers outside [0, 1], or with 16 bits of which only 12 are used, if the
+        file does not say so.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def read_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndar
 
 
 def _check_batch(path: Path, sizes: tuple[int, ...], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Raise a DataError unless an array has one of the shapes that can be meant by (N, C, H, W), and holds images."""
+    """Raise a DataError unless an array holds images and has a shape that can stand for (N, C, H, W)."""
     meant = [("N", *shape), shape]
     if len(shape) == 3 and shape[0] == 1:
         meant += [("N", *shape[1:]), shape[1:]]
@@ -100,7 +100,7 @@ def _check_batch(path: Path, sizes: tuple[int, ...], dtype: np.dtype[Any], shape
 def _read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Read a picture as one image of the network's shape."""
     if len(shape) != 3 or shape[0] not in MODES:
-        raise DataError(f"{path}: the network takes {shape}, which no picture is; give an .npy file")
+        raise DataError(f"{path}: the network takes {shape}, which no picture can be: give an .npy file")
     return read_picture(path, shape)[None]
 
 
@@ -120,7 +120,7 @@ def read_picture(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def picture_facts(path: str | Path) -> tuple[tuple[int, int], bool]:
-    """Return height and width of a picture as it is seen, and whether it is grey. Only a palette makes it decode it."""
+    """Return height and width of a picture as shown, and whether it is grey. Only a palette requires decoding."""
     with _opened(path) as picture:
         width, height = picture.size
         if picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # turned by 90 degrees
@@ -161,7 +161,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def _identified(stream: IO[bytes], path: str | Path) -> Any:
-    """Do what ``Image.open`` does, without its warning of large pictures, which threads cannot suppress safely."""
+    """Open a picture like ``Image.open``, without its warning of large pictures, which threads cannot suppress."""
     from PIL import Image
 
     prefix = stream.read(16)
@@ -170,9 +170,9 @@ def _identified(stream: IO[bytes], path: str | Path) -> Any:
             continue
         factory, accept = Image.OPEN[name]
         accepted = not accept or accept(prefix)
-        if accepted and not isinstance(accepted, str):  # a string says what this Pillow lacks
+        if accepted and not isinstance(accepted, str):  # a string is a message: this Pillow lacks a feature
             stream.seek(0)
-            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # how they say that it is another format
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # raised for another format
                 return factory(stream, os.fspath(path))
     raise DataError(f"its content is none of {', '.join(FORMATS)}" if prefix else "it is empty")
 
@@ -213,13 +213,13 @@ def _middle(given: tuple[int, int], size: tuple[int, int]) -> tuple[float, float
 
 
 def _enough(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Return a smaller size from which ``size`` still has four pixels for one, also if the picture lies on its side."""
+    """Return a smaller size that still has four pixels for each pixel of ``size``, even if the picture is rotated."""
     ratio = 4 * max(size) / min(given)
     return (math.ceil(given[0] * ratio), math.ceil(given[1] * ratio)) if ratio < 1 else given
 
 
 def _with_alpha(picture: Any) -> Any:
-    """Convert to RGBA; Pillow knows a way from every mode, but from some only in two steps."""
+    """Convert to RGBA; from some modes Pillow needs two steps."""
     steps = {"La": "LA", "RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "PA": "RGBA"}
     if picture.mode in steps:
         picture = picture.convert(steps[picture.mode])
@@ -228,7 +228,7 @@ def _with_alpha(picture: Any) -> Any:
 
 def _scaled(values: np.ndarray, mode: str, kind: str | None, tags: dict[int, Any]) -> np.ndarray:
     """Return the grey values of a picture with more than 8 bits as float32 from 0, black, to 1."""
-    remedy = "bring it to 8 bits, from 0 to 255, or give an .npy file"
+    remedy = "convert it to 8 bits, from 0 to 255, or give an .npy file"
     lowest, largest = values.min(), values.max()
     if mode == "F":
         if not 0 <= lowest <= largest <= 1:  # NaN neither
@@ -253,5 +253,5 @@ def _scaled(values: np.ndarray, mode: str, kind: str | None, tags: dict[int, Any
         if largest > white > 0:
             white = 65535
         scaled = (values / (white or 65535)).astype(np.float32)
-    # TIFF may store white as 0, which Pillow turns round for 8 bits only
+    # TIFF may store white as 0; Pillow inverts it for 8 bits only
     return 1 - scaled if kind == "TIFF" and tags.get(PHOTOMETRIC) == 0 else scaled

@@ -1,7 +1,8 @@
-"""What images a network was trained on: their kind, scale and classes, which its checkpoint keeps.
+"""A description of the images that a network was trained on: kind, scale and classes. Checkpoints store it.
 
-A network that learned from numbers of one scale gives nonsense for another. So `Trainer.fit` measures its images once,
-and whatever is evaluated or predicted later is compared with them. uint8 counts as what it is scaled to, 0 to 1.
+A network that was trained on images of one scale gives wrong results for images of another scale. So `Trainer.fit`
+measures its images once, and images that are evaluated or predicted later are compared with them. uint8 images are
+measured after they are scaled to [0, 1].
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from im2colnet.lazy import LazyArray
 if TYPE_CHECKING:
     from im2colnet.datasets.dataset import Dataset
 
-_SAMPLE = 1 << 18  # mean, deviation and percentiles are those of at least this many numbers, where there are more
-_BLOCK = 1 << 23  # numbers that are in memory at a time, of images that are read from a disk
-_IMAGES = 1024  # images that are measured of an object that may give others each time
-_PART = 1 << 18  # numbers whose mean and deviation are computed at a time
-_BEYOND = 8  # images have another scale if numbers lie further outside than this many ranges of the usual numbers
-_WITHIN = 32  # images may have another scale if their range is less than this part of the range of the usual numbers
+_SAMPLE = 1 << 18  # mean, deviation and percentiles are computed from a sample of at least this many numbers
+_BLOCK = 1 << 23  # the number of elements in memory at a time, for images that are read from a disk
+_IMAGES = 1024  # the number of images to measure, if an object may return different images each time
+_PART = 1 << 18  # the number of elements whose mean and deviation are computed at a time
+_BEYOND = 8  # images have another scale if numbers lie more than this multiple of the usual range outside of it
+_WITHIN = 32  # images may have another scale if the usual range is more than this multiple of their range
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Images as a network takes them.
+    """A description of the images that a network takes: their kind, scale, shape and classes.
 
     Parameters
     ----------
     kind : {"uint8", "float"}
-        uint8 is scaled to [0, 1]; all numbers below are after that.
+        The type of the images. uint8 is scaled to [0, 1]; all numbers below are measured after scaling.
     low, high : float
         The smallest and the largest number.
     usual : (float, float)
-        Between which 98% of the numbers lie, of a sample: what one broken pixel does not change.
+        The limits between which 98% of the numbers of a sample lie; a single broken pixel does not change them.
     mean, std : float
-        Mean and standard deviation, of a sample.
+        The mean and the standard deviation of a sample of the numbers.
     shape : tuple of int
-        Of one image.
+        The shape of one image.
     classes : tuple of str
         The names of the classes, by label.
 
@@ -67,23 +68,23 @@ class Inputs:
     def of(cls, data: Dataset | Any) -> Inputs:
         """Measure a data set, or an array of images.
 
-        Images that are read when they are needed are read once. Of an object that may give other images each time (see
-        :func:`im2colnet.datasets.from_items`) at most 1,024 are measured.
+        Images that are read on demand are read once. If an object may return different images each time (see
+        :func:`im2colnet.datasets.from_items`), at most 1,024 images are measured.
 
         Parameters
         ----------
         data : Dataset or array
-            The images; of a data set also the names of its classes.
+            The images; a data set gives the names of its classes too.
 
         Returns
         -------
         Inputs
-            What they are.
+            The description of the images.
 
         Raises
         ------
         NonFiniteError
-            If an image holds NaN or infinity; the message says which one.
+            If an image contains NaN or infinity; the message gives its number.
         """
         images, classes = getattr(data, "images", data), tuple(getattr(data, "classes", ()))
         images = _sample_of(host_array("images", images))
@@ -130,26 +131,27 @@ class Inputs:
             raise DataError(self._differs(what, "uint8, scaled to [0, 1]", "the network was trained on"))
 
     def compare(self, what: str, given: Inputs, trained: str = "the network was trained on") -> None:
-        """Compare images with those of the training.
+        """Compare images with the training images.
 
         Parameters
         ----------
         what : str
-            Names the images that are given.
+            The name of the given images in messages.
         given : Inputs
-            What these images are.
+            The description of the given images.
         trained : str
-            How the message tells of these inputs.
+            The words of the message before the description of these inputs.
 
         Raises
         ------
         DataError
-            If the scale is clearly another: uint8 for a network of standardised numbers, or most numbers far outside.
+            If the scale is clearly different: uint8 for a network that was trained on standardized numbers, or numbers
+            far outside the usual range.
 
         Warns
         -----
         InputWarning
-            If it may be another: all numbers within a small part of the range.
+            If the scale may be different: all numbers lie in a small part of the usual range.
         """
         message = self._differs(what, str(given), trained)
         if given.kind == "uint8" and not self.unit:
@@ -162,7 +164,7 @@ class Inputs:
             warnings.warn(message, InputWarning, stacklevel=3)
 
     def compare_classes(self, what: str, classes: tuple[str, ...]) -> None:
-        """Raise a DataError for the same classes in another order; warn for other names. Numbers are no names."""
+        """Raise a DataError for the same classes in another order; warn for other names. Numbers are not names."""
         own, given = self.classes, tuple(classes)
         if own == given or not (named(own) and named(given)):
             return
@@ -175,7 +177,7 @@ class Inputs:
         warnings.warn(message, InputWarning, stacklevel=3)
 
     def warn_unscaled(self) -> None:
-        """Warn of floating-point images of 0 to 255 and the like, from which networks learn badly."""
+        """Warn of floating-point images with a large range such as 0 to 255, on which networks train badly."""
         low, high = self.usual if self.usual[0] < self.usual[1] else (self.low, self.high)
         if self.kind == "float" and max(abs(low), abs(high)) > 30:
             far = self.high if abs(high) >= abs(low) else self.low
@@ -190,16 +192,16 @@ class Inputs:
         if self.unit:
             advice = "give uint8, or numbers from 0 to 1"
         else:
-            advice = "scale them as it was done for the training, and give floating-point numbers"
+            advice = "scale them as for the training, and give floating-point numbers"
         return f"{what}: the images are {given}, but {trained} {self}: {advice}"
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the description as JSON."""
         return asdict(self)
 
     @classmethod
     def read(cls, description: Any) -> Inputs | None:
-        """Inverse of :meth:`describe`; None for a checkpoint that has none.
+        """Read the result of :meth:`describe`; return None for a checkpoint without a description.
 
         Raises
         ------
@@ -221,12 +223,12 @@ class Inputs:
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
                 raise TypeError("classes that are no names")
         except (TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"it is damaged: what inputs the network had is unreadable ({error})") from error
+            raise CheckpointError(f"it is damaged: the description of the inputs is unreadable ({error})") from error
         return cls(kind=description["kind"], usual=(low, high), shape=shape, classes=tuple(classes), **numbers)
 
 
 def _blocks(images: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield images with the number of the first: all of an array in memory, or parts of what is read from a disk."""
+    """Yield images with the number of the first one: a whole array in memory, or blocks that are read from a disk."""
     size = len(images)
     if isinstance(images, (LazyArray, np.memmap)):
         size = max(1, _BLOCK * len(images) // images.size)
@@ -237,13 +239,13 @@ def _blocks(images: Any) -> Iterator[tuple[int, np.ndarray]]:
 def channel_statistics(data: Dataset | Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel over all images; uint8 is scaled to [0, 1].
 
-    Images are read once, a part at a time, and the moments of the parts are joined in float64 (Chan, Golub & LeVeque
-    1983, https://doi.org/10.1080/00031305.1983.10483115). The deviation of a channel that is constant is 1.
+    Images are read once, in parts, and the moments of the parts are combined in float64 (Chan, Golub & LeVeque 1983,
+    https://doi.org/10.1080/00031305.1983.10483115). The deviation of a channel that is constant is 1.
 
     Returns
     -------
     mean, std : tuple of float
-        A number for each channel (N, C, ...), rounded to float32.
+        A number for each channel C of the images (N, C, ...), rounded to float32.
     """
     images = _sample_of(host_array("images", getattr(data, "images", data)))
     scale, channels = 255 if images.dtype == np.uint8 else 1, images.shape[1]
@@ -268,7 +270,7 @@ def channel_statistics(data: Dataset | Any) -> tuple[tuple[float, ...], tuple[fl
 
 
 def _sample_of(images: Any) -> Any:
-    """Return images, or if they may be others each time that they are read, a part of them."""
+    """Return all images, or only a part of them if each reading may return different images."""
     if isinstance(images, LazyArray) and images.source.varies:
         return images.select(np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(np.intp))
     return images
@@ -289,7 +291,7 @@ def _range(numbers: np.ndarray) -> tuple[float, float]:
 
 
 def first_beyond(images: np.ndarray, limit: float = math.inf) -> int:
-    """Return which image is the first that holds NaN, infinity, or a number beyond a limit."""
+    """Return the index of the first image that holds NaN, infinity, or a number beyond a limit."""
     for i, image in enumerate(images):
         if not np.isfinite(image).all() or (np.abs(image) > limit).any():
             return i

@@ -1,4 +1,4 @@
-"""Data sets of others: any object with a length whose items are pairs (image, label), such as one of PyTorch's."""
+"""Data sets of other libraries: any object with a length whose items are pairs (image, label), such as in PyTorch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGE_KEYS, LABEL_KEYS = ("image", "img", "pixel_values"), ("label", "labels", "
 
 
 class Items:
-    """The images of such an object, which are taken from it when they are needed, by one thread at a time."""
+    """The images of such an object, which are read from it on demand, by one thread at a time."""
 
     checksums: np.ndarray | None = None
 
@@ -35,41 +35,41 @@ class Items:
         vars(self).update(state, _lock=Lock())
 
     def read(self, places: np.ndarray, out: np.ndarray) -> None:
-        """Take the images at these places."""
+        """Read the images at these places."""
         with self._lock:
             for row, place in enumerate(places.tolist()):
                 image, _ = item_of(self.items, place, self.name)
                 if image.shape != self.shape[1:] or image.dtype != self.dtype:
                     raise ShapeError(
                         f"{self.name}: image {place} is {size_text(image.shape)} of {image.dtype}, and image 0 is"
-                        f" {size_text(self.shape[1:])} of {self.dtype}: bring them to one size and type"
+                        f" {size_text(self.shape[1:])} of {self.dtype}: all images must have one size and type"
                     )
                 out[row] = image
 
 
 def from_items(items: Any, name: str = "data") -> Dataset:
-    """Make a data set of an object with a length whose items are pairs (image, label).
+    """Make a data set from an object with a length whose items are pairs (image, label).
 
     Parameters
     ----------
     items : object with ``__len__`` and ``__getitem__``
-        A data set of PyTorch or torchvision, a list of pairs, and the like. ``items[i]`` is a pair, or a mapping with
-        the keys `image` and `label`. An image is an array (C, H, W), or (H, W), or uint8 (H, W, C); a tensor; or a
-        picture of Pillow. A label is a class, as a number or a string, or an array, the targets.
+        A data set of PyTorch or torchvision, a list of pairs, or a similar object. ``items[i]`` is a pair, or a mapping
+        with the keys `image` and `label`. An image is an array or tensor (C, H, W), (H, W) or uint8 (H, W, C), or a
+        Pillow image. A label is a class, as a number or a string, or an array of targets.
     name : str
-        What reports and errors call it.
+        The name of the data set in reports and error messages.
 
     Returns
     -------
     Dataset
-        Images are taken from `items` when they are needed, by one thread at a time. If it has attributes `targets` or
-        `labels`, and `classes`, these are the labels and the names of the classes; otherwise all items are gone
-        through once for their labels.
+        The data set. Its images are read from `items` on demand, by one thread at a time. If `items` has an attribute
+        `targets` or `labels`, and `classes`, these are the labels and the names of the classes; otherwise all items are
+        read once for their labels.
 
     Raises
     ------
     DataError, ShapeError, DTypeError
-        If an item is no such pair, or images differ in shape or type.
+        If an item is not such a pair, or images differ in shape or type.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def is_item(value: Any) -> bool:
 
 
 def item_of(items: Any, place: int, name: str) -> tuple[np.ndarray, Any]:
-    """Return image and label of an item."""
+    """Return the image and the label of an item."""
     item = items[place]
     if isinstance(item, Mapping):
         keys = [next((key for key in keys if key in item), None) for keys in (IMAGE_KEYS, LABEL_KEYS)]
@@ -135,7 +135,7 @@ def _labels(items: Any, name: str) -> np.ndarray:
     for attribute in ("targets", "labels"):
         found = getattr(items, attribute, None)
         if found is not None and not callable(found) and hasattr(found, "__len__") and len(found) == len(items):
-            # it must be what the items say: some objects change labels on their way
+            # it must agree with the items: some objects change their labels when they return them
             labels = host_array(attribute, found)
             if all(np.array_equal(_label(item_of(items, i, name)[1]), labels[i]) for i in (0, len(items) - 1)):
                 return _targets(labels)
@@ -147,5 +147,5 @@ def _label(value: Any) -> Any:
 
 
 def _targets(labels: np.ndarray) -> np.ndarray:
-    """Return labels, where one number for each image that is no class is a column of targets."""
+    """Return labels; if they are one number for each image and not a class, they become a column of targets."""
     return labels[:, None] if labels.ndim == 1 and labels.dtype.kind == "f" else labels

@@ -1,4 +1,4 @@
-"""Shuffled batches of a data set, each gathered in the background while the one before is used."""
+"""Shuffled batches of a data set; the next batch is prepared in the background while the current one is used."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ __all__ = ["Loader"]
 
 
 class Loader:
-    """Batches of a data set, in an order that depends on the seed and the epoch only.
+    """Batches of a data set, in an order that depends only on the seed and the epoch.
 
     Parameters
     ----------
     dataset : Dataset
         The images and labels. Arrays that are not C-contiguous are copied once, here.
     batch_size : int
-        How many images a batch has; the last one of an epoch may have fewer.
+        The number of images in a batch; the last batch of an epoch may have fewer.
     seed : int
-        A non-negative number.
+        The seed of the order and of the transforms, not negative.
     shuffle : bool
         Whether to shuffle each epoch; otherwise the data set's order is kept.
     drop_last : bool
-        Whether to leave out a last batch with fewer images.
+        Whether to leave out the last batch of an epoch if it has fewer images than `batch_size`.
     transform : Transform, or list of Transform
-        Random changes of the images, see :mod:`im2colnet.datasets.transforms`. What happens to a sample in an epoch
-        depends on seed, epoch and its place in the data set only.
+        Random changes of the images, see :mod:`im2colnet.datasets.transforms`. The changes of a sample in an epoch
+        depend only on the seed, the epoch and its place in the data set.
     classes : int, optional
-        The number of columns that labels get where :class:`~im2colnet.datasets.transforms.MixUp` and the like make
-        shares of classes. By default the number of classes of the data set.
+        The number of columns of the labels, if a transform such as :class:`~im2colnet.datasets.transforms.MixUp` makes
+        shares of classes. The default is the number of classes of the data set.
     part : callable, optional
-        A function of the size of a batch that returns which of its samples are wanted, as a slice. Of the others the
-        images are neither read nor changed, unless a transform mixes samples; labels are those of the whole batch.
+        A function of the size of a batch that returns a slice: the samples of the batch whose images are returned. The
+        other images are neither read nor changed, unless a transform mixes samples. The labels are those of the whole
+        batch.
 
     Raises
     ------
     ShapeError
-        If `batch_size` is not a positive whole number or `seed` not a non-negative one, or if no batch would be left,
-        or if a transform does not suit the images or labels.
+        If `batch_size` is not a positive whole number, `seed` is not a whole number or is negative, no batch is left,
+        or a transform does not suit the images or labels.
 
     Notes
     -----
@@ -80,7 +81,7 @@ class Loader:
         self.batch_size = whole("batch_size", batch_size, least=1)
         self.seed = whole("seed", seed, least=0)
         self.shuffle, self.drop_last = shuffle, drop_last
-        # np.take would copy the whole of an array that is not so for each batch; of one that is read it calls `take`
+        # np.take would copy an array that is not C-contiguous for each batch; for a lazy array it calls its `take`
         self._images, self._labels = (
             array if isinstance(array, LazyArray) else np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
             for array in (dataset.images, dataset.labels)
@@ -96,7 +97,7 @@ class Loader:
         self.mixing = self._augmentation.mixing
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in vars(self):  # an epoch that is under way would go on with other batches
+        if name in vars(self):  # an epoch that is under way would continue with other batches
             raise FrozenError(f"a Loader keeps its {name}: make a new one, Loader(..., {name.lstrip('_')}=...)")
         super().__setattr__(name, value)
 
@@ -114,16 +115,15 @@ class Loader:
         epoch : int
             The number of the epoch, from 0; each has its own order.
         start : int
-            The number of the first batch to give, to go on within an epoch.
+            The number of the first batch to return, to continue within an epoch.
         reuse : bool
-            Whether to put every batch into one of the same three pairs of arrays, which allocates nothing: a batch is
-            then overwritten when the second batch after it is requested; copy what you keep. By default each batch has
-            arrays of its own.
+            Whether to reuse three pairs of arrays for all batches, which allocates nothing. A batch is then overwritten
+            when the second batch after it is requested: copy it to keep it. By default each batch has new arrays.
 
         Returns
         -------
         generator of pairs (images, labels)
-            Images (N, C, H, W) or (N, features), with ``part`` only those of that part; labels (N,), those of the whole
+            Images (N, C, H, W) or (N, features), with ``part`` only that part of the batch; labels (N,) of the whole
             batch.
 
         Raises
@@ -133,8 +133,8 @@ class Loader:
 
         Notes
         -----
-        One background thread gathers the next batch. It ends with the iterator, when that is exhausted, closed, or
-        no longer referred to; an error in it is raised by the iterator.
+        One background thread prepares the next batch. The thread ends when the iterator is exhausted, closed or
+        deleted. The iterator raises the errors of the thread.
         """
         epoch, start = whole("epoch", epoch, least=0), whole("start", start, least=0)
         if start > len(self):
@@ -147,8 +147,8 @@ class Loader:
         order = self._order(epoch)
         size = min(self.batch_size, len(order))
 
-        # Three, because one is being filled while the consumer has the latest batch and the one before.
-        sizes = {size, len(order) % self.batch_size}  # of a smaller batch a part may be larger
+        # Three, because one is being filled while the consumer has the latest two batches.
+        sizes = {size, len(order) % self.batch_size}  # a part of a smaller batch may be larger
         wanted = size if self._part is None else max(len(range(n)[self._part(n)]) for n in sizes if n)
         buffers = [self._allocate(wanted, size) for _ in range(3)] if reuse else []
 
@@ -168,15 +168,15 @@ class Loader:
                 coming = submit(pool, gather, number + 1) if number + 1 < len(self) else None
                 yield batch
         finally:
-            # Not waiting: the garbage collector may close an iterator in the very thread that is to end. And at the
-            # interpreter's end the thread is over, and what would end it may be gone.
+            # No waiting: the garbage collector may close an iterator in the very thread that is to end. And at the
+            # interpreter's exit the thread has ended already, and the objects needed here may be deleted.
             if not is_finalizing():
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _gather(self, chosen: np.ndarray, epoch: int, pair: Pair | None) -> Pair:
-        """Return images and labels of a batch as they are in an epoch."""
+        """Return the images and labels of a batch after the transforms of an epoch."""
         own = slice(None) if self._part is None else self._part(len(chosen))
-        if self.mixing is not None:  # a label depends on the samples that the image is mixed of
+        if self.mixing is not None:  # a label depends on the samples that are mixed
             images, labels = self._augmentation(*self._take(chosen), chosen, epoch)
             return images[own], labels
         images, labels = pair or self._allocate(len(chosen[own]), len(chosen))
@@ -204,9 +204,9 @@ class Loader:
         return images, labels
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Return where the images of an epoch are in the data set."""
+        """Return the order of the images in an epoch: their places in the data set."""
         if not self.shuffle:
             return np.arange(len(self.dataset), dtype=np.intp)
-        # raw bits, which NumPy promises to keep; what it makes of them may change with a version
+        # raw bits, which NumPy promises to keep; numbers derived from them may change with its version
         bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw(len(self.dataset))
         return np.argsort(bits, kind="stable")

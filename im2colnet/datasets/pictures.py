@@ -1,4 +1,4 @@
-"""Many pictures as one array: decoded by several threads, kept in memory, in a file, or read when they are needed.
+"""Many pictures as one array: decoded by several threads, stored in memory or in a file, or decoded on demand.
 
 `N, C, H, W`: images, channels, height, width.
 """
@@ -32,11 +32,11 @@ from im2colnet.text import amount
 #: where the decoded images are kept
 Keep: TypeAlias = Literal["auto", "memory", "disk", "none"]
 KEEPS = ("auto", "memory", "disk", "none")
-#: bytes of decoded images that are kept in memory at most, unless the user asks for it
+#: the most bytes of decoded images that are kept in memory, unless the user asks for memory
 MOST_IN_MEMORY = 1 << 30
-#: pictures that are given to the threads at a time, at most, and the bytes of their images
+#: the most pictures that the threads get at a time, and the most bytes of their images
 BLOCK, BLOCK_BYTES = 256, 1 << 23
-FORMAT = 1  #: of the files in the cache; it changes with what decoding gives
+FORMAT = 1  #: the format of the files in the cache; it changes when decoding gives other results
 
 T = TypeVar("T")
 
@@ -45,15 +45,15 @@ class Decoded(NamedTuple):
     """The images of a list of files."""
 
     images: Any  #: (N, C, H, W) of uint8, of the files that can be read: an array or a LazyArray
-    readable: np.ndarray  #: which files these are, (N,) integers
-    failed: dict[int, str]  #: why the others cannot be read
+    readable: np.ndarray  #: the numbers of the files that can be read, (N,) integers
+    failed: dict[int, str]  #: the reasons why the other files cannot be read
 
 
 # ---------------------------------------------------------------------- sources of lazy arrays
 
 
 class Pictures:
-    """Pictures that are decoded when they are needed, by as many threads as there are cores."""
+    """Pictures that are decoded on demand, by as many threads as there are cores."""
 
     varies = False
 
@@ -90,21 +90,21 @@ def in_threads(function: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T
 def decode(
     root: str, names: Sequence[str], shape: tuple[int, ...], keep: Keep = "auto", progress: bool = True
 ) -> Decoded:
-    """Decode pictures, once.
+    """Decode pictures once, and store the images.
 
     Parameters
     ----------
     root : str
-        The folder that they belong to, which names them in the cache.
+        The folder of the pictures, whose name is used in the cache.
     names : sequence of str
         The files, relative to the folder.
     shape : (C, H, W)
         The shape of each image.
     keep : {"auto", "memory", "disk", "none"}
-        Where the images are kept: in memory, in a file of the cache, or nowhere; then each picture is decoded whenever
-        it is needed. "auto" is the first of these that has enough room.
+        Where the images are stored: in memory, in a file of the cache, or nowhere, so that each picture is decoded
+        whenever it is needed. "auto" is the first of these that has enough room.
     progress : bool
-        Whether to show on stderr how far it is, if it takes long.
+        Whether to show the progress on stderr, if decoding takes long.
     """
     total = len(names) * math.prod(shape)
     room = available_memory()
@@ -115,8 +115,8 @@ def decode(
         keep = "disk" if total <= cache.room() or cache.is_whole() else "none"
         if keep == "none":
             warnings.warn(
-                f"{amount(total, 1024)}B of decoded images have no room in memory or in {cache.folder}, so pictures are"
-                f" decoded whenever they are needed, which is slower: set {CACHE} to a folder that has room",
+                f"{amount(total, 1024)}B of decoded images do not fit into memory or into {cache.folder}, so pictures"
+                f" are decoded whenever they are needed, which is slower: set {CACHE} to a folder that has room",
                 InputWarning,
                 stacklevel=4,
             )
@@ -137,7 +137,7 @@ def _in_memory(paths: Sequence[str], shape: tuple[int, ...], progress: bool) -> 
 
 
 def _decoded(paths: Sequence[str], shape: tuple[int, ...], progress: bool) -> Iterator[np.ndarray | str]:
-    """Yield each picture as an image, or why it cannot be read."""
+    """Yield each picture as an image, or the reason why it cannot be read."""
 
     def attempt(path: str) -> np.ndarray | str:
         try:
@@ -162,9 +162,9 @@ def _without(count: int, failed: dict[int, str]) -> np.ndarray:
 class Cache:
     """The decoded images of one folder at one size, in a file.
 
-    Two files belong together. The ``.npy`` file has the images; its name has a digest of the pictures' names, sizes and
-    times, so it never holds others. The ``.json`` file is written after it, whole, and says which pictures could not be
-    read; without it the other one is not used.
+    The cache has two files. The ``.npy`` file contains the images; its name contains a digest of the pictures' names,
+    sizes and times, so it never holds images of other pictures. The ``.json`` file is written after it, in one piece,
+    and lists the pictures that could not be read; without it the ``.npy`` file is not used.
     """
 
     def __init__(self, root: str, names: Sequence[str], shape: tuple[int, ...]) -> None:
@@ -189,7 +189,7 @@ class Cache:
         return found.hexdigest()
 
     def room(self) -> int:
-        """Return the bytes that may be written into the folder, which perhaps does not exist yet; 0 if none may be."""
+        """Return the number of bytes that can be written into the folder, which may not exist yet; 0 if none can."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return int(shutil.disk_usage(self.folder).free * 0.8) if os.access(self.folder, os.W_OK) else 0
@@ -197,12 +197,12 @@ class Cache:
             return 0
 
     def is_whole(self) -> bool:
-        """Whether the images are in the cache already."""
+        """Whether all images are in the cache already."""
         known = self._known()
         return known is not None and self._array(known) is not None
 
     def decoded(self, store: bool, progress: bool) -> Decoded:
-        """Return the images: from the cache, or decoded and, if that is wanted and possible, stored there."""
+        """Return the images: from the cache, or decoded and, with ``store``, written to the cache if possible."""
         known = self._known()
         images = self._array(known) if known and store else None
         if known is None or (store and images is None):
@@ -224,7 +224,7 @@ class Cache:
         return stream.getvalue()
 
     def _array(self, known: tuple[dict[int, str], np.ndarray]) -> LazyArray | None:
-        """Return the images of the array file, or None if it is not there, or not whole."""
+        """Return the images of the array file, or None if it is missing or incomplete."""
         shape, header = (len(known[1]), *self.shape), self._header(len(known[1]))
         try:
             with open(self.array, "rb") as file:
@@ -236,7 +236,7 @@ class Cache:
             return None
 
     def _known(self) -> tuple[dict[int, str], np.ndarray] | None:
-        """Return what the index says of exactly these pictures: the failed ones, and the checksums of the others."""
+        """Return the entries of the index for these pictures: the failed pictures, and the checksums of the others."""
         try:
             found = json.loads(self.index.read_bytes())
             if found["digest"] != self.digest:
@@ -285,7 +285,7 @@ class Cache:
             self._make_folder()
             replace_file(self.index, json.dumps(index).encode())
         with suppress(OSError):
-            for old in self.folder.glob(f"{self.stem}-*.npy"):  # of the same folder as it was before
+            for old in self.folder.glob(f"{self.stem}-*.npy"):  # the cache of an earlier state of the same folder
                 if old != self.array:
                     old.unlink()
             for left in self.folder.glob(".im2colnet-*.tmp"):  # by a process that was killed

@@ -1,4 +1,4 @@
-"""Data sets by name and from files."""
+"""Loading data sets by name and from files."""
 
 from __future__ import annotations
 
@@ -56,26 +56,27 @@ def load(
     Parameters
     ----------
     name : str or path
-        - "digits": 1,797 handwritten digits of 8×8 pixels, which come with the library (see
+        - "digits": 1,797 handwritten digits of 8×8 pixels, which are included in the library (see
           `im2colnet/datasets/data/ATTRIBUTION.md`). The original values 0 to 16 become grey values 0 to 255.
         - "cifar-10" or "cifar-100": the files `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, or
-          `train.bin` and `test.bin`, from `cifar-10-binary.tar.gz` and `cifar-100-binary.tar.gz`, or those of the
-          archives for Python (https://www.cs.toronto.edu/~kriz/cifar.html), unpacked. CIFAR-100 has its 100 classes.
+          `train.bin` and `test.bin`, from `cifar-10-binary.tar.gz` and `cifar-100-binary.tar.gz`, or the files
+          of the archives for Python (https://www.cs.toronto.edu/~kriz/cifar.html), unpacked. CIFAR-100 has its 100
+          classes.
         - "emnist-letters", "emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits" or "emnist-mnist":
           the four IDX files `emnist-letters-train-images-idx3-ubyte` and so on
-          (https://www.nist.gov/itl/products-and-services/emnist-dataset). Their images are stored on their side, and
+          (https://www.nist.gov/itl/products-and-services/emnist-dataset). The files store the images rotated; they
           are turned upright. The letters, 1 to 26 in the files, have the labels 0 to 25.
         - "fashion-mnist", "mnist" or "kmnist" (http://codh.rois.ac.jp/kmnist): the four IDX files
           `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
           The names of IDX files may end in `.gz`, and may have `.` instead of `-` before `idx`.
         - the path of an `.npz` file with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as in Keras, or
-          `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; those for
-          training and for testing must have the same scale (see `im2colnet.inputs`). An array `classes` of strings
+          `images` and `labels`. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels; training
+          and test images must have the same scale (see `im2colnet.inputs`). An array `classes` of strings
           names the classes; without it there must not be more classes than images.
         - the path of a folder with a folder of pictures for each class: see :func:`from_folder`.
         - the path of a `.csv` file with a picture's file and its label in each line: see :func:`from_csv`.
     folder : str or path, optional
-        The folder of the IDX files, or the folder that a relative path starts from. By default IDX files are
+        The folder of the IDX or CIFAR files, or the folder to which a relative path is relative. By default files are
         searched in the subfolder `name` of the folder that the environment variable IM2COLNET_DATA names, then in that
         folder itself, then, for "fashion-mnist", in the folder of Debian's package `dataset-fashion-mnist`. The files
         of "mnist", "fashion-mnist" and "kmnist" have the same names: keep them in subfolders.
@@ -85,8 +86,9 @@ def load(
     Returns
     -------
     train, test : Dataset
-        For "digits", and for an `.npz` file with only `images` and `labels`, `stratified_split` with the seed 0 puts
-        20% of each class into the test set, always the same images. A class with one image stays in the training set.
+        The data sets. For "digits", and for an `.npz` file with only `images` and `labels`, `stratified_split` with the
+        seed 0 puts 20% of each class into the test set, always the same images. A class with only one image stays in
+        the training set.
 
     Raises
     ------
@@ -144,19 +146,19 @@ def load(
 def kind_of(
     name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
 ) -> Literal["name", "npz", "csv", "folder"]:
-    """Return what names a data set: the name of a known one, or the path of a file or of a folder.
+    """Return the kind of a data set's name: a known name, or the path of a file or of a folder.
 
     Parameters
     ----------
     name : str or path
-        As for :func:`load`.
+        The name or path, as for :func:`load`.
     folder : str or path, optional
-        The folder that a relative path starts from.
+        The folder to which a relative path is relative.
 
     Returns
     -------
     {"name", "npz", "csv", "folder"}
-        What :func:`load` would take it for; a "name" may be unknown.
+        The kind of data set that :func:`load` would read; a "name" may be unknown.
 
     Examples
     --------
@@ -170,7 +172,7 @@ def kind_of(
     return "folder" if str(name) not in _CLASSES and os.path.isdir(path) else "name"
 
 
-#: the element types of IDX by their code, all big-endian: http://yann.lecun.com/exdb/mnist
+#: the element types of IDX files by their code, all big-endian: http://yann.lecun.com/exdb/mnist
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -180,7 +182,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : str or path
-        The file. Its first bytes, not its name, tell whether it is compressed.
+        The file. Its first bytes, not its name, decide whether it is read as compressed.
 
     Returns
     -------
@@ -190,7 +192,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, is no IDX file, or is shorter or longer than its header says.
+        If the file is missing, is not an IDX file, or is shorter or longer than its header says.
 
     Examples
     --------
@@ -251,7 +253,7 @@ class SupportsRead(Protocol):
 def _read(stream: SupportsRead, count: int) -> bytes:
     """Read ``count`` bytes, or fewer if the stream ends.
 
-    ``stream.read(count)`` would allocate ``count`` bytes before it knows how many there are.
+    ``stream.read(count)`` would allocate ``count`` bytes even if the stream is shorter.
     """
     parts = []
     while count and (part := stream.read(min(count, 1 << 20))):
@@ -261,7 +263,7 @@ def _read(stream: SupportsRead, count: int) -> bytes:
 
 
 def _idx_stems(name: str) -> tuple[tuple[str, str], ...]:
-    """Return the names of the four IDX files of a data set, without their ends."""
+    """Return the names of the four IDX files of a data set, without their endings."""
     begin, test = (f"{name}-", "test") if name.startswith("emnist") else ("", "t10k")
     return tuple(
         (f"{begin}{part}-{what}", f"idx{axes}-ubyte")
@@ -271,7 +273,7 @@ def _idx_stems(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def _folders(name: str, folder: str | os.PathLike[str] | None) -> list[Path]:
-    """Return where the files of a data set may be: the folder that is given, or those that the variable names."""
+    """Return the folders to search for a data set: the given folder, or the folders from the environment variable."""
     if folder is not None:
         return [Path(os.path.expanduser(folder))]  # expanduser leaves "~name" as it is if there is no such user
     variable = os.environ.get("IM2COLNET_DATA")
@@ -281,9 +283,9 @@ def _folders(name: str, folder: str | os.PathLike[str] | None) -> list[Path]:
 
 
 def find_idx_files(name: str, folder: str | os.PathLike[str] | None, installed: Path = DEBIAN) -> list[Path]:
-    """Return the images and labels for training and those for testing, from the first folder that has all four.
+    """Return the four files, images and labels for training and for testing, of the first folder that has all of them.
 
-    ``installed`` is where the system's package puts Fashion-MNIST.
+    ``installed`` is the folder of Fashion-MNIST in the system's package.
     """
     variable, stems = os.environ.get("IM2COLNET_DATA"), _idx_stems(name)
     folders = _folders(name, folder) + [installed] * (name == "fashion-mnist" and folder is None)
@@ -330,7 +332,7 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset]:
         _dataset(images, labels, path.stem, classes, path)
         for images, labels in zip(arrays[::2], arrays[1::2], strict=True)
     ]
-    largest = max(sets, key=lambda part: len(part.classes))  # one of the two sets may lack the last classes
+    largest = max(sets, key=lambda part: len(part.classes))  # one of the two sets may have no image of the last classes
     if not classes and len(largest.classes) > sum(map(len, sets)):
         raise DataError(
             f"{path}: {_largest(largest.labels)}, which would make {len(largest.classes):,} classes of "

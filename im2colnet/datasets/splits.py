@@ -1,4 +1,4 @@
-"""Dividing a data set."""
+"""Splitting a data set into a training set and a test set."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from im2colnet.datasets.dataset import Dataset
 from im2colnet.errors import ShapeError
 from im2colnet.host import np
 
-#: the part of a data set that is held out as its test set, if it comes without one
+#: the fraction of a data set that is held out as the test set, if the data set has no test set
 _TEST_FRACTION = 0.2
-#: seeds the choice of these images
+#: the seed for the choice of these images
 _TEST_SEED = 0
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out the same fraction of each class.
+    """Hold out the same fraction of each class. Of N labels, `round(fraction · N)` are held out.
 
-    Of N labels, `round(fraction · N)` are held out. Each class gives the whole part of its share, and those with the
-    largest remainders one more (on equal remainders, the smaller label). No class gives all it has: one sample of it
-    stays, so that of many small classes fewer than `round(fraction · N)` may be held out. Which ones depends on `seed`
-    only.
+    Of a class with n samples, the whole part of `fraction · n` is held out; the classes with the largest remainders
+    give one more sample (on equal remainders, the smaller label). At least one sample of each class stays, so with many
+    small classes fewer than `round(fraction · N)` samples may be held out. The choice depends on `seed` only.
 
     Parameters
     ----------
     labels : array, (N,)
         The class of each sample.
     fraction : float
-        What part to hold out, between 0 and 1.
+        The fraction to hold out, between 0 and 1.
     seed : int
-        A non-negative number.
+        The seed of the choice, not negative.
 
     Returns
     -------
     train_index, test_index : arrays of integers
-        Where the samples that stay and those held out are, ascending.
+        The indices of the samples that stay, and of the samples that are held out, in ascending order.
 
     Raises
     ------

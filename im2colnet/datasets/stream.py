@@ -1,4 +1,4 @@
-"""Batches that an iterable or a function of the user's gives, in place of those of a data set."""
+"""Batches from an iterable or a function of the user, in place of the batches of a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 def checked(batch: Any, name: str) -> Batch:
-    """Return a batch as arrays, or raise an error that says what is wrong with it."""
+    """Return a batch as arrays, or raise an error that says what is wrong."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise DataError(f"{name}: a batch must be a pair (images, labels), got {type(batch).__name__}")
     images, labels = host_array("images", batch[0]), host_array("labels", batch[1])
@@ -38,25 +38,25 @@ class Stream:
     Parameters
     ----------
     batches : iterable, or a function that returns one
-        An iterable that can be gone through again, such as PyTorch's DataLoader, begins anew in every epoch; so does a
-        function, which gets the number of the epoch, from 0, if it takes an argument. A generator goes on where it
-        stands.
+        An iterable that can be iterated over repeatedly, such as PyTorch's DataLoader, is started again in every epoch.
+        A function is called in every epoch; it gets the number of the epoch, from 0, if it takes an argument. A
+        generator continues with its next batch.
     steps : int, optional
-        How many batches an epoch has; by default ``len(batches)``.
+        The number of batches in an epoch; by default ``len(batches)``.
     name : str
-        What errors call it.
+        The name of the batches in error messages.
     part : callable, optional
-        As for :class:`im2colnet.Loader`: each batch is made as a whole, and this part of its images is given.
+        See :class:`im2colnet.Loader`. Each batch is made as a whole, and only this part of its images is returned.
 
     Attributes
     ----------
     once : bool
-        Whether it can be gone through only once, so that no batch can be given again.
+        Whether the batches can be iterated over only once, so that no batch can be repeated.
 
     Raises
     ------
     ShapeError
-        If `steps` is needed and was not given.
+        If `steps` is required and was not given.
     """
 
     drop_last = False
@@ -72,7 +72,7 @@ class Stream:
         self.name, self._batches, self._part = name, batches, part
         self.once = not callable(batches) and iter(batches) is batches
         if steps is None and not hasattr(batches, "__len__"):
-            raise ShapeError(f"{name}: how many batches has an epoch? Give steps=..., since this has no length")
+            raise ShapeError(f"{name}: how many batches are an epoch? Give steps=..., because there is no length")
         self._steps = whole("steps", len(batches) if steps is None else steps, least=1)
         # the epoch that has been opened, and its batches after those in self._given
         self._begun: tuple[int, Iterator[Any]] | None = (0, self._open(0))
@@ -80,7 +80,7 @@ class Stream:
         if first is None:
             raise DataError(f"{name}: gives no batch")
         images, labels = checked(first, name)
-        #: the first batch, by which the network and the loss are checked
+        #: the first batch, with which the network and the loss are checked
         self.first = Dataset(images, labels, name)
         self.batch_size = len(images)
         #: an image and its label
@@ -100,10 +100,10 @@ class Stream:
         return iter(self._batches(epoch) if wants else self._batches())
 
     def epoch(self, epoch: int, start: int = 0, reuse: bool = False) -> Generator[Batch, None, None]:
-        """Iterate over the batches of an epoch, from the number ``start`` on; those before are gone through again.
+        """Iterate over the batches of an epoch, from number ``start`` on; earlier batches are computed and dropped.
 
-        The next batch is prepared by a thread while the one before is used; but not that of a generator, of which none
-        may be lost when a training is interrupted.
+        A thread prepares the next batch while the current one is used. Not for a generator: no batch of it may be lost
+        when a training is interrupted.
 
         Raises
         ------
@@ -136,8 +136,8 @@ class Stream:
                 yield images if self._part is None else images[self._part(len(images))], labels
         finally:
             if pool:
-                # by the thread, which may be about to make a batch; not waiting, since it may itself be the one that
-                # comes here, as the garbage collector does
+                # the thread closes it, because it may be making a batch; no waiting, because this code may run in
+                # that very thread, in its garbage collector
                 with suppress(RuntimeError):  # at the interpreter's end
                     submit(pool, getattr(source, "close", tuple))
                 pool.shutdown(wait=False)

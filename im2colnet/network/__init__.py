@@ -1,4 +1,4 @@
-"""Networks: layers joined to a static graph, and the parameters that they share in one flat vector."""
+"""Networks: layers that form a static graph, with all their parameters in one flat vector."""
 
 from im2colnet.graph.nodes import Graph, Node, locate
 from im2colnet.layout import internal_shape, user_shape

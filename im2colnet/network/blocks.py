@@ -1,4 +1,4 @@
-"""Small networks that others are made of."""
+"""Small networks that are the building blocks of larger ones."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from im2colnet.network.network import Network
 
 
 class SqueezeExcitation(Network):
-    """Squeeze and excitation: each channel is multiplied by a number that is computed of all channels' means.
+    """Squeeze and excitation: each channel is multiplied by a number that is computed from the means of all channels.
 
     ``y = x · scale_activation(fc2(activation(fc1(mean(x)))))``. Input and output are images (N, input_channels, H, W).
-    It is torchvision's, with its names.
+    It is the same block as in torchvision, with the same names.
 
     Parameters
     ----------
     input_channels, squeeze_channels : int
-        Channels of the images, and between the two 1×1 convolutions.
+        The number of channels of the images, and of channels between the two 1×1 convolutions.
     activation, scale_activation : Layer, optional
-        By default :class:`ReLU` and :class:`Sigmoid`.
+        The activations after the first and the second convolution. The default is :class:`ReLU` and :class:`Sigmoid`.
 
     Notes
     -----
@@ -50,25 +50,26 @@ class SqueezeExcitation(Network):
 
 
 class SeparableConv2d(Network):
-    """Depthwise separable convolution: one of each channel by itself, then a 1×1 convolution of all.
+    """Depthwise separable convolution: a convolution of each channel by itself, then a 1×1 convolution of all channels.
 
-    Its parts are ``depthwise`` and ``pointwise``. Images (N, in_channels, H, W) to (N, out_channels, OH, OW), as of
-    :class:`Conv2d`.
+    Its two layers are ``depthwise`` and ``pointwise``. It maps images (N, in_channels, H, W) to (N, out_channels, OH,
+    OW), as :class:`Conv2d` does.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the images, and the number of filters of the second convolution.
+        The number of channels of the images, and the number of filters of the second convolution.
     kernel_size, stride : int or (height, width)
-        Those of the first convolution.
+        The kernel size and the stride of the first convolution.
     padding : int, (height, width), ((top, bottom), (left, right)), "same" or "valid"
-        That of the first convolution.
+        The padding of the first convolution.
     dilation : int or (height, width)
-        That of the first convolution.
+        The dilation of the first convolution.
     depth_multiplier : int
-        How many filters there are for each channel in the first convolution.
+        The number of filters for each channel in the first convolution.
     bias : bool
-        Whether the second convolution has a bias; the first has none, since the second one's holds it.
+        Whether the second convolution has a bias; the first has none, because the bias of the second makes it
+        superfluous.
 
     Raises
     ------
@@ -81,7 +82,7 @@ class SeparableConv2d(Network):
 
     Examples
     --------
-    The number of parameters, of which a Conv2d has 18496:
+    The number of parameters, where a Conv2d of the same size has 18496:
 
     >>> net = ic.SeparableConv2d(32, 64, 3).init()
     >>> sum(p.size for p in net.parameters().values())

@@ -1,4 +1,4 @@
-"""Networks that are written as data: layers one after the other, a shortcut around them, or any graph by names."""
+"""Networks from given layers: layers in a sequence, layers with a skip connection, or any graph by names."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from im2colnet.types import Shape
 
 
 class Sequential(Network):
-    """Layers one after the other; layer ``i`` has the name ``"i"``.
+    """A sequence of layers, applied one after the other; layer ``i`` has the name ``"i"``.
 
-    ``net[i]`` is a layer, ``net[a:b]`` a new network of some layers, without parameters, ``len(net)`` their number.
-    ``net["3.conv"]`` is a layer by its name, also one of a network in this one.
+    ``net[i]`` is a layer, ``net[a:b]`` a new network of some of the layers, without parameters, and ``len(net)`` the
+    number of layers. ``net["3.conv"]`` is a layer by its name, here a layer of a network in this network.
 
     Parameters
     ----------
     layers : sequence of Layer
         The layers, which may be networks.
     *more : Layer
-        Refused: give the layers as a list.
+        Not accepted: give the layers as a list.
 
     Raises
     ------
     ShapeError
-        If there is no layer, or something is none.
+        If the list is empty, or an element is not a layer.
 
     Examples
     --------
@@ -83,14 +83,14 @@ class Residual(Network):
     Parameters
     ----------
     body : Layer
-        The branch that learns; a :class:`Sequential` of several layers.
+        The main branch: a layer, or a :class:`Sequential` of several layers.
     shortcut : Layer, optional
-        By default the input itself.
+        The skip connection; by default the input itself.
 
     Raises
     ------
     ShapeError
-        If a part is no layer; when the network is used also if the branches give different shapes.
+        If a part is not a layer; or, when the network is used, if the branches give different shapes.
 
     Notes
     -----
@@ -136,24 +136,26 @@ class ResidualAdd(Add):
 
 
 class Net(Network):
-    """Any graph of layers, by names.
+    """A network of any graph of layers, which refer to each other by names.
 
     Parameters
     ----------
     layers : dict of str to Layer or (Layer, str, ...)
-        In an order in which each comes after those that it reads. A layer alone reads the one before it, the first one
-        the network's input; a tuple names what its layer reads: layers of the dict, or "input".
+        The layers by name, each after the layers whose outputs it reads. A layer without a tuple reads the output of
+        the layer before it; the first layer reads the network's input. A tuple names the inputs of its layer: layers of
+        the dict, or "input".
     outputs : sequence of str, optional
-        The layers that give the network's outputs; by default the last one. Of several, :meth:`predict` gives a tuple.
+        The layers that give the network's outputs; by default the last layer. With several outputs :meth:`predict`
+        returns a tuple.
     scores : sequence of str, optional
-        The layers whose values a loss is given in place of the outputs, one for each output: such as the layer before
-        a :class:`Softmax`, for a :class:`CrossEntropyLoss`. By default the outputs. Training and evaluation then leave
-        out the layers that come after, which may have no parameters.
+        The layers whose outputs the loss gets in place of the network's outputs, one for each output: for example the
+        layer before a :class:`Softmax`, for a :class:`CrossEntropyLoss`. By default the loss gets the outputs. Training
+        and evaluation skip the layers after the scores; these layers must have no parameters.
 
     Raises
     ------
     ShapeError
-        If a name is unknown, or nothing reads a layer.
+        If a name is unknown, or no layer and no output reads the output of a layer.
 
     Examples
     --------
@@ -190,7 +192,7 @@ class Net(Network):
             parts = name.split(".")
             for i in range(1, len(parts)):
                 if (outer := ".".join(parts[:i])) in self.layers:
-                    raise ShapeError(f"the names {outer!r} and {name!r} cannot be those of two layers: rename one")
+                    raise ShapeError(f"the names {outer!r} and {name!r} cannot both be names of layers: rename one")
         self.outputs = [next(reversed(self.layers))] if outputs is None else self._check_names("outputs", outputs)
         self.scores = None if scores is None else self._check_names("scores", scores)
 
@@ -199,7 +201,7 @@ class Net(Network):
         for name in names:
             if name not in self.layers:
                 raise ShapeError(
-                    f"{what} name a layer {name!r}, which there is not; there are: {', '.join(self.layers)}"
+                    f"{what} name a layer {name!r}, which does not exist; there are: {', '.join(self.layers)}"
                 )
         if not names or len({*names}) < len(names):
             raise ShapeError(f"{what} must name layers, each of them once, got {names}")

@@ -1,4 +1,4 @@
-"""The network that is being made of a model: layers by name, what they read, and the numbers that they begin with."""
+"""A network that is being built from a model file: layers by name, their inputs, and their initial weights."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Entry:
 
     layer: Layer
     reads: tuple[str, ...]
-    shape: tuple[int, ...]  #: of a sample of its output, as users see it: (C, H, W) of images
-    before: tuple[int, ...]  #: of the first value that it reads
+    shape: tuple[int, ...]  #: the shape of one sample of its output, as users see it: (C, H, W) of images
+    before: tuple[int, ...]  #: the shape of one sample of its first input
     weights: dict[str, Any] = field(default_factory=dict)
-    own_name: bool = False  #: whether its name is that of its weights in the file
+    own_name: bool = False  #: whether its name is the name of its weights in the file
 
 
 class Draft:
-    """Layers by name, in an order in which each comes after those that it reads.
+    """Layers by name, each after the layers whose outputs it reads.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Draft:
         self.input_shape = tuple(input_shape)
         self.entries: dict[str, Entry] = {}
         self.outputs: list[str] = []
-        self._counts: Counter[str] = Counter()  # how often a name was asked for
+        self._counts: Counter[str] = Counter()  # how often each name was requested
         self._outer: set[str] = set()  # what comes before a dot in the names, such as "layer1.0" of "layer1.0.conv1"
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -50,14 +50,14 @@ class Draft:
         return self.input_shape if name == INPUT else self.entries[name].shape
 
     def output_shape(self, layer: Layer, reads: Sequence[str]) -> tuple[int, ...]:
-        """Return the shape of a sample of what a layer makes of these values, or raise a ShapeError."""
+        """Return the shape of one sample of a layer's output for these inputs, or raise a ShapeError."""
         made = layer.output_shape(*(internal_shape(self.shape(read), 1) for read in reads))
         return user_shape(made)[1:]
 
     def add(
         self, name: str, layer: Layer, reads: Sequence[str], weights: Mapping[str, Any] = {}, own_name: bool = False
     ) -> str:
-        """Append a layer, and return its name: the one that is asked for, or one like it that is free."""
+        """Append a layer, and return its name: the requested name, or a similar name that is free."""
         name = self.free_name(name)
         self.put(name, layer, reads, weights)
         self.entries[name].own_name = own_name
@@ -69,7 +69,7 @@ class Draft:
         self._outer |= {".".join(parts[:i]) for i in range(1, len(parts))}
 
     def free_name(self, name: str) -> str:
-        """Return a name that no layer has, nor the first part of a layer's name."""
+        """Return a name that is not the name of a layer, nor the first part of a layer's name."""
         parts = name.split(".")
         taken = any(".".join(parts[:i]) in self.entries for i in range(1, len(parts)))  # a layer, not a part of a name
         wanted = name.replace(".", "_") if taken else name
@@ -82,7 +82,7 @@ class Draft:
     # ------------------------------------------------------------------ what passes need
 
     def readers(self) -> Counter[str]:
-        """Count who reads each value: layers, and whoever gets the network's outputs."""
+        """Count the readers of each value: layers, and the network's outputs."""
         return Counter([*(read for entry in self.entries.values() for read in entry.reads), *self.outputs])
 
     def readers_of(self, name: str) -> list[str]:
@@ -90,7 +90,7 @@ class Draft:
         return [reader for reader, entry in self.entries.items() if name in entry.reads]
 
     def put(self, name: str, layer: Layer, reads: Sequence[str], weights: Mapping[str, Any] = {}) -> None:
-        """Put a layer in the place of another, or a new one at the end."""
+        """Put a layer in the place of another layer, or at the end."""
         own_name = name in self.entries and self.entries[name].own_name
         before = self.shape(reads[0])
         self.entries[name] = Entry(
@@ -98,19 +98,19 @@ class Draft:
         )
 
     def redirect(self, old: str, new: str) -> None:
-        """Let all that read one value read another."""
+        """Let all readers of one value read another value."""
         for entry in self.entries.values():
             entry.reads = tuple(new if read == old else read for read in entry.reads)
         self.outputs = [new if name == old else name for name in self.outputs]
 
     def rename(self, old: str, new: str) -> None:
-        """Give a layer another name, at its place."""
+        """Rename a layer, which keeps its place."""
         self.entries = {new if name == old else name: entry for name, entry in self.entries.items()}
         self._note_name(new)
         self.redirect(old, new)
 
     def prune(self) -> None:
-        """Drop the layers that no output depends on."""
+        """Remove the layers on which no output depends."""
         needed, open_ = {*self.outputs}, [*self.outputs]
         while open_:
             name = open_.pop()
@@ -120,7 +120,7 @@ class Draft:
         self.entries = {name: entry for name, entry in self.entries.items() if name in needed}
 
     def sort(self) -> None:
-        """Bring the layers into an order in which each comes after those that it reads."""
+        """Sort the layers so that each comes after the layers whose outputs it reads."""
         found: dict[str, Entry] = {}
         for start in self.entries:
             stack = [start]
@@ -137,14 +137,14 @@ class Draft:
     # ------------------------------------------------------------------ the network
 
     def scores(self) -> Iterator[str]:
-        """Yield for each output the value that a loss is given: for a softmax of the classes, what it reads."""
+        """Yield for each output the value that a loss gets: for a softmax over classes, its input."""
         for name in self.outputs:
             entry = self.entries[name]
             is_last = isinstance(entry.layer, Softmax) and entry.layer.dim % (len(entry.shape) + 1) == 1
             yield entry.reads[0] if is_last and entry.reads[0] != INPUT else name
 
     def size(self) -> int:
-        """Return how many numbers all parameters and the state of the layers have."""
+        """Return the number of elements of all parameters and of the state of the layers."""
         layers = [entry.layer for entry in self.entries.values()]
         return sum(prod(p.shape) for layer in layers for p in (*layer.parameters().values(), *layer.state().values()))
 
@@ -158,7 +158,7 @@ class Draft:
         return net
 
     def network(self, backend: str | Backend | None = None, dtype: str = "float32") -> Net:
-        """Return the network, with its parameters, which are of the type "float32" or "float64"."""
+        """Return the network, with its parameters of the type "float32" or "float64"."""
         net = self.net()
         weights = {f"{name}.{key}": w for name, entry in self.entries.items() for key, w in entry.weights.items()}
         with use_backend(get_backend(backend)):

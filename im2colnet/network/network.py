@@ -1,4 +1,4 @@
-"""A network: what users hold, a facade over a graph, its parameters, its plans and what runs them."""
+"""A network: the object that users work with, a facade over a graph, its parameters, its plans and its engines."""
 
 from __future__ import annotations
 
@@ -45,20 +45,22 @@ TOO_DEEP = "networks are nested in each other more deeply than Python can follow
 class Network(Layer):
     """Base of all networks: parameters, state, prediction, planning.
 
-    A network of your own has its layers as attributes, alone, in lists or in dicts, and a method ``define``, which is
-    called once with a symbolic value. Its parameters are named after the attributes, as those of a PyTorch module.
+    Your own network is a class derived from this one. It has its layers as attributes, alone, in lists or in dicts, and
+    a method ``define``, which is called once with a symbolic value. Its parameters are named after the attributes, as
+    in a PyTorch module.
 
     Parameters
     ----------
     *args, **options : any
-        What the constructor of a network of your own takes.
+        The arguments of the constructor of your own network.
 
     Attributes
     ----------
     input_shape : tuple of int or None
-        (C, H, W) of the images it is meant for, or (features,): set by the models, else by the first batch.
+        The shape of one sample, (C, H, W) of images or (features,). The models set it; otherwise the first batch sets
+        it.
     inputs : Inputs or None
-        What images it was trained on, kept by ``Trainer.fit`` and in checkpoints.
+        A description of the training images, set by ``Trainer.fit`` and stored in checkpoints.
 
     Examples
     --------
@@ -76,18 +78,18 @@ class Network(Layer):
     input_shape: tuple[int, ...] | None = None
     inputs: Inputs | None = None
     _graph: Graph | None = None
-    #: what the graph was built of: networks, their attributes, and the layers there
+    #: the parts that the graph was built from: networks, their attributes, and the layers there
     _built_of: Sequence[tuple[Network, str, Any]] = ()
     _parameters: Parameters | None = None
-    #: the engines of inference, by whether a loss is given what they make, and by the ranks that divide the images
+    #: the engines of inference, by whether a loss gets their results, and by the ranks that divide the images
     _engines: Mapping[tuple[bool, Ranks | None], Engine] = MappingProxyType({})
     _precision: str | None = None
     _normalization: Normalization | None = None
-    #: names of parameters and of state that training leaves as they are
+    #: the names of the frozen parameters and states, which training does not change
     _frozen: frozenset[str] = frozenset()
     #: the layers that :meth:`replace` has put in, by name
     replaced: Mapping[str, Layer] = MappingProxyType({})
-    #: what the constructor was called with
+    #: the arguments of the constructor
     _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
@@ -120,13 +122,15 @@ class Network(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Layer) and hasattr(Network, name):
-            raise FrozenError(f"a layer of a network cannot be called {name!r}, which networks have already: rename it")
+            raise FrozenError(
+                f"a layer of a network cannot be called {name!r}, an attribute of all networks: rename it"
+            )
         super().__setattr__(name, value)
 
     # ------------------------------------------------------------------ layers and graph
 
     def children(self) -> dict[str, Layer]:
-        """Return the layers that it is made of, by name: its attributes, and the members of those that hold several."""
+        """Return the layers of the network by name: its attributes, and the members of lists and dicts."""
         found: dict[str, Layer] = {}
         for name, value in _attributes(self).items():
             if isinstance(value, Layer):
@@ -140,34 +144,34 @@ class Network(Layer):
     def define(self, *inputs: Any) -> Any:
         """Compute the network's output, or several as a tuple, from symbolic values.
 
-        Layers are called with them, ``self.conv(x)``, and values of equal shapes are added and multiplied. It is called
-        once, when the graph is made.
+        Call layers with these values, such as ``self.conv(x)``, and add or multiply values of equal shapes. ``define``
+        is called once, when the graph is built.
 
         Parameters
         ----------
         *inputs : symbolic value
-            The network's input; of a network within another one its inputs.
+            The network's input; a network within another network may have several inputs.
 
         Returns
         -------
         symbolic value or tuple
-            What the layers have made of it.
+            The network's output, or a tuple of outputs.
         """
         raise NotImplementedError(f"{type(self).__name__} must have a method define(self, x)")
 
     def __call__(self, *inputs: Any) -> Any:
-        """Apply the network: to symbolic values within another network's ``define``, else as :meth:`predict`."""
+        """Apply the network as :meth:`predict` does, or to symbolic values within another network's ``define``."""
         if inputs and all(hasattr(value, "scope") for value in inputs):
             return super().__call__(*inputs)
         return self.predict(*inputs)
 
     def __getitem__(self, name: Any) -> Any:
-        """Return a layer by its name, such as ``net["conv"]``, or ``net["block.conv"]`` of a network in this one.
+        """Return a layer by its name: ``net["conv"]``, or ``net["block.conv"]`` of a network in this network.
 
         Raises
         ------
         ShapeError
-            If there is no such layer; the message lists names that are like it.
+            If there is no such layer; the message lists similar names.
         """
         if not isinstance(name, str):
             raise ShapeError(
@@ -191,14 +195,14 @@ class Network(Layer):
 
         try:
             if self.input_shape is not None:
-                shown = self if self._graph is not None else copy(self)  # to be shown must not fix the layers
+                shown = self if self._graph is not None else copy(self)  # showing the network must not fix its layers
                 return summary_html(shown.summary_facts(self.input_shape, 1))
         except Im2colnetError:
-            pass  # what is wrong is said where the network is used
+            pass  # the error is raised where the network is used
         return code(repr(self).split("\n"))
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments: attributes of the same names, or else what it was called with."""
+        """Return the constructor's arguments: attributes of the same names, or else the values of the call."""
         given, options = self._made_with
         bound = inspect.signature(type(self)).bind(*given, **options)
         bound.apply_defaults()
@@ -234,7 +238,7 @@ class Network(Layer):
         return self._graph
 
     def score_names(self) -> Sequence[str]:
-        """Return the layers whose values the loss is given in place of the outputs; none by default."""
+        """Return the layers whose outputs the loss gets in place of the network's outputs; none by default."""
         return ()
 
     def _warn_of_inner_normalization(self) -> None:
@@ -242,8 +246,9 @@ class Network(Layer):
         for network in inner.values():
             if network.normalization is not None and network.normalization != self._normalization:
                 warnings.warn(
-                    f"a {type(network).__name__} within this network normalises its images when it is alone, which"
-                    f" only the outermost network does: set net.normalization = {tuple(network.normalization)!r:.300}",
+                    f"a {type(network).__name__} within this network has a normalization that is ignored: only the"
+                    " outermost network normalizes its images. Set"
+                    f" net.normalization = {tuple(network.normalization)!r:.300}",
                     InputWarning,
                     stacklevel=4,
                 )
@@ -254,8 +259,8 @@ class Network(Layer):
             if vars(network).get(name) != held:
                 raise FrozenError(
                     f"{name} of the {type(network).__name__} was changed after the network was built, which still runs"
-                    " the layers that it was built of: make a new network of them. Equal layers' parameters move there"
-                    " by state_dict() and load_state_dict(...)"
+                    " the layers that it was built of: make a new network of them. Copy the parameters of layers that"
+                    " have not changed with state_dict() and load_state_dict(...)"
                 )
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -270,7 +275,7 @@ class Network(Layer):
 
     @property
     def held(self) -> Parameters:
-        """The parameters and the state, as the library holds them."""
+        """The parameters and the state, in the library's own layout."""
         if self._parameters is None and not self.state_shapes():
             self._make(0)  # there is nothing to draw or to load
         if self._parameters is None:
@@ -279,12 +284,12 @@ class Network(Layer):
 
     @property
     def flat(self) -> Array:
-        """All parameters, as one vector."""
+        """All parameters as one vector."""
         return self.held.flat
 
     @property
     def backend(self) -> Backend:
-        """Where the parameters are, and what computes with them."""
+        """The backend that holds the parameters and computes with them."""
         return self.held.backend
 
     @backend.setter
@@ -293,7 +298,7 @@ class Network(Layer):
 
     @property
     def dtype(self) -> str:
-        """Type of the parameters, "float32" or "float64"."""
+        """The type of the parameters, "float32" or "float64"."""
         return self.held.dtype
 
     @dtype.setter
@@ -301,16 +306,16 @@ class Network(Layer):
         raise FrozenError(_FROZEN.format("dtype"))
 
     def init(self, seed: int = 0, dtype: str = "float32", backend: str | Backend | None = None) -> Any:
-        """Draw new parameters.
+        """Initialize the network with new random parameters.
 
         Parameters
         ----------
         seed : int
-            The parameters depend on it alone, not on the backend or ``dtype``.
+            The seed of the random numbers. The parameters depend on the seed only, not on the backend or ``dtype``.
         dtype : {"float32", "float64"}
-            Type of the parameters.
+            The type of the parameters.
         backend : str or Backend, optional
-            Where they live; see :func:`im2colnet.get_backend`.
+            The backend that holds the parameters; see :func:`im2colnet.get_backend`.
 
         Returns
         -------
@@ -322,25 +327,25 @@ class Network(Layer):
         return self._make(seed, dtype, backend)
 
     def _make(self, seed: int | None = None, dtype: str = "float32", backend: str | Backend | None = None) -> Any:
-        """Make new parameters; without a seed they are not drawn, as they will be loaded."""
+        """Allocate new parameters; without a seed they get no random values, because they will be loaded."""
         self._parameters = Parameters(self.graph, get_backend(backend), str(dtype), seed, self._precision)
         self._parameters.normalization = self._normalization
         self.inputs = None
-        self._engines = {}  # those before are bound to the old parameters
+        self._engines = {}  # the existing engines are bound to the old parameters
         return self
 
     @property
     def precision(self) -> str:
-        """How the network computes: what its backend does by default, unless it is set.
+        """The precision of the computation; by default the precision of the backend.
 
-        "float32" (or "float64", of such parameters); "tf32", where products round the factors to 10 bits; "float16" or
-        "bfloat16", in which images, activations and their gradients are stored, and weights are multiplied. Parameters,
-        their gradients and all sums stay float32 (Micikevicius et al. 2018, arXiv:1710.03740).
+        "float32" (or "float64", if the parameters are float64); "tf32", where products round the factors to 10 bits;
+        "float16" or "bfloat16", the type in which images, activations and their gradients are stored and weights are
+        multiplied. Parameters, their gradients and all sums stay float32 (Micikevicius et al. 2018, arXiv:1710.03740).
 
         Raises
         ------
         BackendError, DTypeError
-            When it is set to what the backend cannot do, or parameters of float64 are not for.
+            If it is set to a precision that the backend does not have, or that parameters of float64 do not allow.
         """
         return self._precision or "float32" if self._parameters is None else self._parameters.precision
 
@@ -352,19 +357,19 @@ class Network(Layer):
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """How images are normalised before the first layer: a pair (mean of each channel, standard deviation), or None.
+        """The normalization of images before the first layer: (mean, standard deviation) of each channel, or None.
 
-        The network then computes with ``(x - mean) / std``, of images that are scaled to [0, 1] if they are uint8, in
-        training, evaluation and prediction. ``fit(..., normalize=True)`` measures both, or they are assigned, such as
-        ``((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))`` for weights of torchvision. Of features (N, F) each feature
-        is a channel. It is part of checkpoints, and no parameter: :meth:`state_dict` does not hold it and
-        :meth:`load_state_dict` does not change it, so assign it to a network that gets another one's weights. When new
-        parameters are drawn in place of old ones by :meth:`init`, it is forgotten.
+        The network computes with ``(x - mean) / std`` in training, evaluation and prediction; uint8 images are scaled
+        to [0, 1] before. ``fit(..., normalize=True)`` measures both. Or assign them, such as
+        ``((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))`` for weights of torchvision. For features (N, F) each feature
+        is a channel. The normalization is part of checkpoints, but it is not a parameter: :meth:`state_dict` does not
+        hold it and :meth:`load_state_dict` does not change it, so assign it to a network that gets the weights of
+        another network. If :meth:`init` replaces existing parameters, the normalization becomes None.
 
         Raises
         ------
         ShapeError
-            When it is set to anything else.
+            If it is set to any other value.
         """
         return self._normalization
 
@@ -378,7 +383,7 @@ class Network(Layer):
             self._parameters.normalization = normalization
 
     def computes(self) -> tuple[Backend, str]:
-        """Return the backend at the network's precision, and the type of a run's arrays."""
+        """Return the backend in the network's precision, and the type of the arrays between layers."""
         return self.held.computes()
 
     def views(self, node: Node, flat: Array) -> dict[str, Array]:
@@ -391,7 +396,7 @@ class Network(Layer):
         Returns
         -------
         dict of str to Array
-            By PyTorch's names, such as ``"0.weight"``.
+            The parameters, with PyTorch's names, such as ``"0.weight"``.
         """
         return self.held.named()
 
@@ -401,7 +406,7 @@ class Network(Layer):
         Returns
         -------
         dict of str to array
-            What :meth:`load_state_dict` takes.
+            The arrays by name, for :meth:`load_state_dict`.
         """
         return self.held.state_dict()
 
@@ -410,30 +415,30 @@ class Network(Layer):
         self.held.check_finite()
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> StateReport:
-        """Set parameters and running statistics by name; a network without parameters gets them first.
+        """Load parameters and running statistics by name. A network without parameters gets new ones first.
 
         Parameters
         ----------
         state : dict of str to array
             NumPy arrays, lists, or arrays and tensors of other modules, also those on a GPU, of half precision, sparse
-            ones, and ones that require a gradient. Entries called ``num_batches_tracked`` are left out where the
-            network has none: only a batch norm with ``momentum=None`` has.
+            ones, and ones that require a gradient. Entries called ``num_batches_tracked`` are ignored if the network
+            has no such entry: only a batch norm with ``momentum=None`` has one.
         strict : bool
-            Whether names and shapes must be the network's. With False the entries that fit are loaded, and the network
-            keeps what it has for the others, as it is wanted where a network has a new last layer.
+            Whether all names and shapes must match the network. With False the entries that match are loaded, and the
+            network keeps its values for all others: use this for a network with a new last layer.
 
         Returns
         -------
         StateReport
-            The names that were loaded, that are missing, that are not in the network, and whose shapes differ. It can
-            be printed.
+            The names that were loaded, the names that are missing, the names that are not in the network, and the names
+            whose shapes differ. It can be printed.
 
         Raises
         ------
         CheckpointError
-            If the names or shapes are not the network's; the message lists the differences. With ``strict=False`` only
-            if no entry fits. Or if something is no array of real numbers, has masked entries, or numbers too large for
-            the network's type; the message names it. Nothing is changed then.
+            If names or shapes do not match the network; the message lists the differences. With ``strict=False`` only
+            if no entry matches. Also if an entry is not an array of real numbers, has masked elements, or numbers too
+            large for the network's type; the message names the entry. The network is unchanged then.
         """
         given = host_arrays(state, self.graph)
         shapes = {name: array.shape for name, array in given.items()}
@@ -450,61 +455,61 @@ class Network(Layer):
         return report
 
     def state_shapes(self) -> dict[str, Shape]:
-        """Return the shapes of all parameters and running statistics by name, without making them.
+        """Return the shapes of all parameters and running statistics by name, without allocating them.
 
         Returns
         -------
         dict of str to tuple of int
-            As users see them, such as (F, C / groups, KH, KW).
+            The shapes of the arrays of :meth:`state_dict`, such as (F, C / groups, KH, KW).
         """
         return state_shapes(self.graph)
 
     def check_state(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Raise a CheckpointError that lists the differences unless a state of these shapes is this network's."""
+        """Raise a CheckpointError that lists the differences unless a state dict of these shapes fits this network."""
         check_state(self.graph, shapes)
 
     # ------------------------------------------------------------------ freezing and replacing
 
     def freeze(self, *patterns: str, statistics: bool = False) -> None:
-        """Keep parameters as they are: training computes no gradients of them, and does not change them.
+        """Freeze parameters: training computes no gradients of them, and does not change them.
 
-        The backward pass ends at the first layer that learns, so a step takes less time and memory. It may be called
-        between two steps or calls of ``fit``, and its effect is part of a checkpoint.
+        The backward pass ends at the first layer that is not frozen, so a step takes less time and memory. ``freeze``
+        may be called between two steps or calls of ``fit``. Checkpoints store which parameters are frozen.
 
         Parameters
         ----------
         *patterns : str
             Names such as ``"conv1.weight"``, or patterns such as ``"features.*"``, in which ``*`` stands for any text.
-            Without a pattern it is all parameters.
+            Without a pattern all parameters are frozen.
         statistics : bool
-            Whether to keep the running statistics of batch norms that the patterns match, too. They then normalise by
-            these in training as in prediction, as PyTorch's do after ``module.eval()``. By default, as in PyTorch, a
-            batch norm with frozen parameters normalises by the batch and renews its statistics. Keep them if the new
-            data are few, or the batches small.
+            Whether to freeze the running statistics of the matching batch norms too. These layers then use the running
+            statistics in training as in prediction, as in PyTorch after ``module.eval()``. By default, as in PyTorch, a
+            batch norm with frozen parameters uses the statistics of the batch and updates its running statistics.
+            Freeze them if the new data set is small, or the batches are small.
 
         Raises
         ------
         ShapeError
-            If a pattern matches no name; the message lists names that are like it.
+            If a pattern matches no name; the message lists similar names.
         """
         kinds = ("parameters", "state") if truth_value("statistics", statistics) else ("parameters",)
         self.freeze_only(self._frozen | self._chosen(patterns, *kinds))
 
     def unfreeze(self, *patterns: str) -> None:
-        """Let parameters learn again, and with them the running statistics that the patterns match.
+        """Unfreeze parameters, and the running statistics that the patterns match.
 
-        The optimiser's state of a parameter is as it was when the parameter was frozen.
+        The optimizer's state of a parameter is the state that it had when the parameter was frozen.
 
         Parameters
         ----------
         *patterns : str
-            See :meth:`freeze`. Without a pattern it is everything.
+            See :meth:`freeze`. Without a pattern everything is unfrozen.
         """
         self.freeze_only(self._frozen - self._chosen(patterns, "parameters", "state"))
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The names of the parameters and running statistics that :meth:`freeze` keeps as they are."""
+        """The names of the frozen parameters and running statistics, see :meth:`freeze`."""
         return tuple(name for name, _, _ in names(self.graph) if name in self._frozen)
 
     @frozen.setter
@@ -523,25 +528,26 @@ class Network(Layer):
         }
 
     def freeze_only(self, frozen: Iterable[str]) -> None:
-        """Make these names all that is frozen."""
+        """Freeze exactly these names."""
         self._frozen = frozenset(frozen)
         self.graph.freeze(self._frozen)
 
     def replace(self, name: str, layer: Layer, seed: int = 0) -> Any:
-        """Put a new layer in the place of another, such as a last layer for other classes; all other layers stay.
+        """Replace a layer by a new one, such as the last layer by a layer for other classes; all other layers stay.
 
-        The other layers keep their parameters and statistics, and stay frozen if they were. The names of the classes
-        are forgotten with the last layer. A trainer of the network belongs to the parameters before: make a new one.
+        The other layers keep their parameters and statistics, and stay frozen if they were. If the last layer is
+        replaced, the names of the classes are removed. An existing trainer of the network cannot be used any more: make
+        a new one.
 
         Parameters
         ----------
         name : str
-            The name of the layer, which is the part before the last dot of its parameters' names, such as ``"fc"`` of
+            The name of the layer: the part before the last dot in the names of its parameters, such as ``"fc"`` of
             ``"fc.weight"``. The first column of :meth:`summary` has the names.
         layer : Layer
             The new layer.
         seed : int
-            The new layer's parameters depend on it.
+            The seed of the new layer's parameters.
 
         Returns
         -------
@@ -551,7 +557,7 @@ class Network(Layer):
         Raises
         ------
         ShapeError
-            If there is no such layer, or the new one does not fit in its place. Nothing is changed then.
+            If there is no such layer, or the new layer does not fit in its place. The network is unchanged then.
 
         Examples
         --------
@@ -582,7 +588,7 @@ class Network(Layer):
             if self.input_shape is not None:
                 graph.shapes(internal_shape(self.input_shape, 1))
             if old is not None:
-                self._parameters = None  # so that init keeps the normalisation
+                self._parameters = None  # so that init keeps the normalization
                 self.init(seed, old.dtype, old.backend)
                 self.held.load_state_dict({k: v for k, v in old.state_dict().items() if elsewhere(k)})
             if inputs is not None:  # a new last layer is for other classes
@@ -594,7 +600,7 @@ class Network(Layer):
         return self
 
     def put(self, key: str, layer: Layer) -> None:
-        """Put a layer in the place of one of :meth:`children`, before the graph is built of them."""
+        """Replace one of :meth:`children`, before the graph is built."""
         for name, value in _attributes(self).items():
             if name == key:
                 setattr(self, name, layer)
@@ -639,11 +645,12 @@ class Network(Layer):
         batch : int
             The number of samples.
         input_shape : sequence of int, optional
-            (C, H, W); by default the one the network was made for, or that of its first batch.
+            The shape of one image, (C, H, W); by default the shape that the network was made for, or the shape of its
+            first batch.
         training : bool
-            Whether it is a training step, or a prediction.
+            Whether to plan a training step; otherwise a prediction.
         threads, shard : int, optional
-            Workers and samples in a shard; by default as in training.
+            The number of workers and the number of samples in a shard; by default as in training.
 
         Returns
         -------
@@ -662,7 +669,7 @@ class Network(Layer):
         return BatchPlan(graph, sample, batch, dtype, backend, training, shard, threads)
 
     def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
-        """Return the shape of one sample: the one given, or the network's."""
+        """Return the shape of one sample: the given shape, or the network's."""
         found = shape if shape is not None else self.input_shape
         if found is None:
             raise ShapeError("the input's shape is not known yet: give input_shape=(channels, height, width)")
@@ -674,9 +681,10 @@ class Network(Layer):
         Parameters
         ----------
         input_shape : sequence of int, optional
-            (C, H, W); by default the one the network was made for, or that of its first batch.
+            The shape of one image, (C, H, W); by default the shape that the network was made for, or the shape of its
+            first batch.
         batch : int
-            Number of images that shapes, FLOPs and memory are for.
+            The number of images for which shapes, FLOPs and memory are computed.
 
         Returns
         -------
@@ -688,7 +696,7 @@ class Network(Layer):
         return summary_text(self.summary_facts(self.check_shape(input_shape), batch))
 
     def summary_facts(self, input_shape: Sequence[int], batch: int) -> dict[str, Any]:
-        """Return what :meth:`summary` shows, as numbers."""
+        """Return the contents of :meth:`summary` as numbers."""
         from im2colnet.network.summary import summary
 
         facts = summary(self.graph, self.dtype if self.initialized else "float32", input_shape, batch)
@@ -701,16 +709,17 @@ class Network(Layer):
         Parameters
         ----------
         images : array, (N, C, H, W)
-            Of uint8, which is scaled to [0, 1], or other numbers, which are taken as they are. Of NumPy, or of the
-            network's backend, or what NumPy can read (lists, PyTorch tensors).
+            The images. uint8 is scaled to [0, 1]; other numbers are not scaled. An array of NumPy or of the network's
+            backend, or an object that NumPy can read (lists, PyTorch tensors).
         scores : bool
-            Whether to return what a loss is given: the outputs, but of a :class:`Net` with ``scores`` those.
+            Whether to return the values that a loss gets. They are the outputs, except for a :class:`Net` with
+            ``scores``.
 
         Returns
         -------
         array, (N, classes)
-            The network's output (logits, where it ends with a linear layer), of the array module of ``images``, or of
-            NumPy. A tuple of a network with several outputs.
+            The network's output (logits, if it ends with a linear layer), as an array of the same module as ``images``,
+            or of NumPy. A network with several outputs returns a tuple.
 
         Raises
         ------
@@ -723,31 +732,31 @@ class Network(Layer):
         return self.predicted(images, scores)
 
     def predicted(self, images: Any, scores: bool = False, ranks: Ranks | None = None) -> Any:
-        """Return what :meth:`predict` returns; the ranks divide the images, and all of them get the whole result."""
+        """Do the work of :meth:`predict`; the ranks divide the images, and all of them get the complete result."""
         images = self._check_alike(images, least=0)
         result = self.inference(scores, ranks).predict(images)
         self.knows_shape(images)
         return result
 
     def features(self, images: Any, layers: str | Sequence[str]) -> Any:
-        """Return what layers give, in evaluation mode: activations, feature maps.
+        """Return the outputs of layers in evaluation mode: activations, feature maps.
 
         Parameters
         ----------
         images : array, (N, C, H, W)
-            As for :meth:`predict`.
+            The images, as for :meth:`predict`.
         layers : str, or sequence of str
-            The name of a layer as in :meth:`summary`, or of a network in this one, or several names.
+            The name of a layer, as in :meth:`summary`, or of a network in this network; or several names.
 
         Returns
         -------
         array, or dict of str to array
-            (N, C, H, W), or (N, features) where the layer gives features. For several names a dict.
+            The output of the layer, (N, C, H, W) or (N, features). For several names a dict.
 
         Raises
         ------
         ShapeError
-            If there is no such layer; the message lists names that are like it.
+            If there is no such layer; the message lists similar names.
 
         Examples
         --------
@@ -771,29 +780,30 @@ class Network(Layer):
         return made[values[0]] if isinstance(layers, str) else {k: made[v] for k, v in zip(names, values, strict=True)}
 
     def input_gradient(self, images: Any, doutput: Any, layer: str | None = None) -> Any:
-        """Return the gradient of the images, in evaluation mode, from that of the output: how each pixel changes it.
+        """Return the gradient with respect to the images, in evaluation mode: how each pixel changes the output.
 
         Parameters
         ----------
         images : (N, C, H, W) array
-            As for :meth:`predict`.
+            The images, as for :meth:`predict`.
         doutput : (N, classes) array, or callable
-            The gradient of the output, of its shape; of several outputs a tuple. Or a function that is given the output
-            as :meth:`predict` returns it, and returns that. With 1 at a class and 0 elsewhere the result says how the
-            score of the class depends on each pixel (Simonyan, Vedaldi & Zisserman 2013, arXiv:1312.6034).
+            The gradient with respect to the output, in the shape of the output; a tuple for several outputs. Or a
+            function that takes the output of :meth:`predict` and returns this gradient. With 1 at a class and 0
+            elsewhere, the result says how the score of the class depends on each pixel (Simonyan, Vedaldi & Zisserman
+            2013, arXiv:1312.6034).
         layer : str, optional
-            The name of a layer whose output is taken in place of the network's.
+            The name of a layer whose output is used in place of the network's output.
 
         Returns
         -------
         (N, C, H, W) array
-            In the array module of ``images``, or of NumPy. Of uint8 images it is the gradient of the pixels after they
-            were scaled to [0, 1], and always of those before :attr:`normalization`.
+            The gradient, as an array of the same module as ``images``, or of NumPy. It is the gradient with respect to
+            the pixels before :attr:`normalization`, and for uint8 images after they are scaled to [0, 1].
 
         Raises
         ------
         ShapeError
-            If there is no such layer, or ``doutput`` has another shape than the output.
+            If there is no such layer, or the shape of ``doutput`` is not the shape of the output.
 
         Examples
         --------
@@ -829,7 +839,7 @@ class Network(Layer):
         return found if own else backend.to_numpy(found)
 
     def _each_output(self, given: Any, count: int) -> Sequence[Any]:
-        """Return something for each of ``count`` outputs, of a user who gives it alone if there is one."""
+        """Return ``given`` as a sequence with a value for each of ``count`` outputs; a single value needs no tuple."""
         if count == 1:
             return [given]
         if not isinstance(given, (tuple, list)) or len(given) != count:
@@ -837,7 +847,7 @@ class Network(Layer):
         return given
 
     def _value_of(self, name: str) -> int:
-        """Return the value in the graph that a layer or network of this name makes."""
+        """Return the value in the graph that is the output of the layer or network of this name."""
         found = self.graph.output_of(name)
         if found is None:
             inside = [node.name for node in self.graph.nodes if node.name.startswith(f"{name}.")]
@@ -847,30 +857,30 @@ class Network(Layer):
         return found
 
     def evaluate(self, images: Any, labels: Any, loss: Loss) -> tuple[float, ...]:
-        """Return the mean loss over images, in evaluation mode, and the sums of what the loss counts.
+        """Return the mean loss over images, in evaluation mode, and the sums of the metrics of the loss.
 
         Parameters
         ----------
         images : array, (N, C, H, W)
-            As for :meth:`predict`.
+            The images, as for :meth:`predict`.
         labels : array
-            What the loss takes: of classes (N,) integers.
+            The labels, in the form that the loss takes: for classes (N,) integers.
         loss : Loss
-            Such as :class:`CrossEntropyLoss`.
+            A loss such as :class:`CrossEntropyLoss`.
 
         Returns
         -------
         tuple of float
-            The mean loss, then a sum for each of ``loss.metrics``, such as the number of images that were right.
+            The mean loss, then a sum for each of ``loss.metrics``, such as the number of correctly classified images.
         """
         return self.evaluated(images, labels, loss, keep=False)[0]
 
     def evaluated(
         self, images: Any, labels: Any, loss: Loss, keep: bool, ranks: Ranks | None = None
     ) -> tuple[tuple[float, ...], tuple[Array, ...]]:
-        """Return what :meth:`evaluate` returns, and if ``keep``, the outputs that were measured, as NumPy arrays.
+        """Do the work of :meth:`evaluate`; with ``keep`` return the outputs too, as NumPy arrays.
 
-        The ranks divide the images, and all of them get the whole result.
+        The ranks divide the images, and all of them get the complete result.
         """
         images = self._check_alike(images, least=1)
         result = self.inference(scores=True, ranks=ranks).evaluate(images, labels, loss, keep)
@@ -878,7 +888,7 @@ class Network(Layer):
         return result
 
     def check_images(self, images: Any, least: int = 1) -> Any:
-        """Return ``images`` as an array of the host or of the network's backend, or raise what is wrong with it."""
+        """Return ``images`` as an array of the host or of the backend, or raise an error if they do not fit."""
         from im2colnet.engine.inputs import check_images
 
         with memory_for():
@@ -888,14 +898,14 @@ class Network(Layer):
         return images
 
     def _check_alike(self, images: Any, least: int) -> Any:
-        """Check images, also that they are of the kind that the network was trained on."""
+        """Check images, and that they are of the kind of the training images."""
         images = self.check_images(images, least)
         if self.inputs is not None:
             self.inputs.compare_kind("images", images.dtype.name == "uint8")
         return images
 
     def knows_shape(self, images: Any) -> None:
-        """Keep the shape of the first images that it has taken."""
+        """Store the shape of the first images."""
         if self.input_shape is None and len(images):
             self.input_shape = tuple(images.shape[1:])
 
@@ -912,12 +922,12 @@ class Network(Layer):
 
 
 _FROZEN = (
-    "{0} of a network with parameters cannot be changed: draw new ones by net.init(seed, {0}=...), and keep these by"
-    " net.state_dict() and net.load_state_dict(...)"
+    "{0} of a network with parameters cannot be changed: make new parameters with net.init(seed, {0}=...); to keep the"
+    " values, use net.state_dict() before and net.load_state_dict(...) after"
 )
 
 
-#: attributes that a network makes of the others
+#: attributes that a network computes from its other attributes
 _MADE = frozenset({"_graph", "_built_of", "_parameters", "_engines"})
 
 

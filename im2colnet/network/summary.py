@@ -23,7 +23,7 @@ def summary(graph: Graph, dtype: str, input_shape: Sequence[int], batch: int) ->
     ----------
     graph : Graph
     dtype : str
-        Type of the numbers between the layers.
+        The type of the numbers between the layers.
     input_shape : (C, H, W) or (features,)
     batch : int
         The batch size that the shapes, FLOPs and bytes are for.
@@ -55,12 +55,12 @@ def summary(graph: Graph, dtype: str, input_shape: Sequence[int], batch: int) ->
 
 
 def summary_text(report: dict[str, Any], width: int | None = None) -> str:
-    """Return what :func:`summary` found as a table for a terminal of ``width`` columns."""
+    """Return the result of :func:`summary` as a table for a terminal of ``width`` columns."""
     return f"{_title(report)}\n" + table(_rows(report), RIGHT, True, width)
 
 
 def summary_html(report: dict[str, Any]) -> str:
-    """Return what :func:`summary` found as a table in HTML."""
+    """Return the result of :func:`summary` as a table in HTML."""
     from im2colnet.show import html
 
     return html.paragraph(_title(report)) + html.table(_rows(report), RIGHT, last=True)
@@ -92,9 +92,7 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _title(report: dict[str, Any]) -> str:
     normalization = Normalization.of(report.get("normalization"))
-    normalized = f", normalised by {normalization}" if normalization else ""
+    normalized = f", normalized by {normalization}" if normalization else ""
     frozen = f", {report['frozen']:,} of {report['parameters']:,} parameters frozen" if report.get("frozen") else ""
-    scores = (
-        f"\nthe loss is given the scores that {' and '.join(report['scores'])} gives" if report.get("scores") else ""
-    )
+    scores = f"\nthe loss gets the output of {' and '.join(report['scores'])} as scores" if report.get("scores") else ""
     return f"input {shape_text(report['input_shape'])}{normalized}{frozen}{scores}"

@@ -1,4 +1,4 @@
-"""Symbolic values: what ``define`` of a network computes with, once, while its graph is made."""
+"""Symbolic values, with which ``define`` of a network computes once, while its graph is built."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from im2colnet.errors import ShapeError
 from im2colnet.layers import Abs, Add, Div, Layer, Mul, Neg, Pow, Square, Sub, WithConstant
 from im2colnet.layers.base import GraphBuilder
 
-#: the layers of what Python writes between two values
+#: the layers of Python's operators between two values
 OPERATIONS: dict[str, type[Layer]] = {"add": Add, "sub": Sub, "mul": Mul, "div": Div, "pow": Pow}
 
 
 class Value:
-    """A value of a graph that is being made: layers are called with it, and it stands in sums, products and the like.
+    """A value of a graph that is being built: an argument of layers, and an operand of sums, products and the like.
 
     Parameters
     ----------
@@ -79,16 +79,14 @@ class Value:
         return NotImplemented
 
     def __bool__(self) -> bool:
-        raise ShapeError(
-            "define is traced once, before there are numbers: what it does cannot depend on a symbolic value"
-        )
+        raise ShapeError("define is traced once, before there are numbers: it cannot branch on a symbolic value")
 
     def __repr__(self) -> str:
         return f"<symbolic value {self.index}>"
 
 
 class Scope:
-    """Where ``define`` of one network adds its layers.
+    """The place in a graph where ``define`` of one network adds its layers.
 
     Parameters
     ----------
@@ -105,7 +103,7 @@ class Scope:
         self._used = set(children)
 
     def apply(self, layer: Layer, inputs: Sequence[Value]) -> Any:
-        """Add a layer that reads these values; return the value it makes, or several."""
+        """Add a layer that reads these values; return its output, or several outputs."""
         if any(value.scope.graph is not self.graph for value in inputs):
             raise ShapeError(f"{layer!r} reads values of two networks")
         name = self._names.get(id(layer)) or self._new_name(layer)
@@ -117,7 +115,7 @@ class Scope:
         kind = type(layer).__name__
         if layer.parameters() or layer.state() or hasattr(layer, "children"):
             raise ShapeError(
-                f"define uses a {kind} that is no attribute of the network: make it in __init__,"
+                f"define uses a {kind} that is not an attribute of the network: make it in __init__,"
                 f" self.layer = {kind}(...), so that its parameters have a name"
             )
         count = 1

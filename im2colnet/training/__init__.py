@@ -1,4 +1,4 @@
-"""Training: steps, epochs, evaluation, and checkpoints from which training goes on exactly."""
+"""Training: steps, epochs, evaluation, and checkpoints from which training resumes exactly."""
 
 from im2colnet.show.display import Display, Progress
 from im2colnet.training.folder import CHECKPOINT, METRICS

@@ -1,4 +1,4 @@
-"""What the ranks of a training agree on: that all make the same calls with the same data, who has failed, who stops.
+"""The agreement of the ranks of a training: all make the same calls with the same data; failures and stops are shared.
 
 Each collective method of a trainer begins with a meeting, in which every rank gives a few numbers. So a rank that does
 something else, has other data or has failed is noticed before any rank waits for sums that do not come.
@@ -39,7 +39,7 @@ NAMES = {
 }
 #: the wish to stop that is not a signal's number
 STOP = -1
-#: what to do where ranks were meant to train on their own
+#: the end of an error message: what to do if each rank is meant to train on its own
 ALONE = "if each process is to train on its own, set IM2COLNET_RANKS=none or give Trainer(..., ranks='none')"
 #: the most bytes of labels whose checksum ranks compare in each step
 MOST_BYTES = 1 << 16
@@ -48,7 +48,7 @@ MOST_IMAGES = 64
 
 
 class Agreement:
-    """The connection of a trainer to those of the other ranks. Without ranks everything is agreed on.
+    """The connection of a trainer to the trainers of the other ranks. A single process needs no agreement.
 
     Parameters
     ----------
@@ -79,15 +79,16 @@ class Agreement:
         return Agreement(self.ranks or "none")
 
     def __reduce__(self) -> tuple[type, tuple[Any]]:
-        """Without its communicator, which belongs to this process: what is pickled trains on its own."""
+        """Leave out the communicator, which belongs to this process: a pickled trainer trains on its own."""
         return Agreement, (self._given if self._given is None or isinstance(self._given, str) else "none",)
 
     @contextmanager
     def collective(self, operation: int) -> Iterator[Callable[..., None]]:
-        """Within the block the ranks do the same; it gives the function that meets them, which the block calls once.
+        """Within the block all ranks do the same operation; the block calls the function that it gets, ``meet``, once.
 
-        Its arguments are the numbers that must be the same on all ranks, by the names that a message has for them. An
-        error before the meeting is raised on every rank; one after it must be made known by what is done there.
+        The arguments of ``meet`` are the numbers that must be the same on all ranks, by their names in error messages.
+        An error before the meeting is raised on every rank. An error after the meeting is not shared here: the code in
+        the block must share it.
         """
         met = False
 
@@ -104,7 +105,7 @@ class Agreement:
             raise
 
     def meet(self, operation: int, **facts: int) -> None:
-        """Meet the other ranks, which must be about to do the same, and hear whether any of them wants to stop."""
+        """Check that the other ranks do the same operation, and learn whether any of them wants to stop."""
         if self.ranks is not None:
             self._meet(operation, 0, facts)
 
@@ -166,7 +167,7 @@ class Agreement:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Within the block an error of this rank is raised on every rank, when they meet the next time."""
+        """Within the block an error of this rank is raised on every rank, at their next meeting."""
         try:
             yield
         except Exception as error:
@@ -195,7 +196,7 @@ def ranks_of(given: Any) -> Ranks | None:
 
 
 def checksum_of(data: Dataset) -> int | None:
-    """Return a checksum of a data set's labels and of some of its images; None of images that are never the same."""
+    """Return a checksum of a data set's labels and of some of its images; None if the images are never the same."""
     images = data.images
     if isinstance(images, LazyArray):
         some = None if images.source.varies else images.crc32()
@@ -212,7 +213,7 @@ def checksum(labels: Any) -> int:
 
 
 def _differ(rank: int, numbers: Sequence[int], of_first: Sequence[int], names: list[str]) -> WorkerError:
-    """Return the error of a rank that does something else than rank 0, or the same with something else."""
+    """Return the error of a rank that does another operation than rank 0, or the same operation with other numbers."""
     mine, first = (NAMES.get(each[0], "does something else") for each in (numbers, of_first))
     if mine == first:
         name, a, b = next(fact for fact in zip(names, numbers[3:], of_first[3:], strict=True) if fact[1] != fact[2])

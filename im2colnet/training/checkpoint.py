@@ -1,9 +1,9 @@
-"""Checkpoints: safetensors files with the network's description as JSON, written whole or not at all.
+"""Checkpoints: safetensors files with the network's description as JSON, written completely or not at all.
 
 The metadata hold the description under the key ``im2colnet`` and its checksum under ``im2colnet.crc32``. The
 description holds the number of the format, and under ``crc32`` the checksum of the tensors. So damage is found before
-the content is used. CRC-32 runs at several GB/s; it finds every error within 32 bits, and misses one in 4·10⁹ of the
-others. It is no protection against forged files.
+the content is used. CRC-32 runs at several GB/s; it finds every error within 32 bits, and misses one in 4·10⁹ of all
+other errors. It does not protect against forged files.
 
 A later version of the library may add entries, which this version ignores. The number of the format changes when this
 version could no longer read the files. Files of version 0.1, which have no checksums, can be read too.
@@ -47,9 +47,9 @@ NORMALIZED = 2
 CHECKSUM = "im2colnet.crc32"
 #: key of the description of a dict, which is stored as a list of pairs in the order of the dict
 DICT = "dict"
-#: how the names of the network's parameters and state begin
+#: the prefix of the names of the network's parameters and state
 NETWORK = "net."
-#: how the names of the arrays of callbacks begin
+#: the prefix of the names of the arrays of callbacks
 CALLBACKS = "callback."
 #: element types that a tensor may have
 FLOATS = ("F16", "F32", "F64")
@@ -207,8 +207,8 @@ def _name(cls: type[Any]) -> str:
 def _find(name: str, foreign: bool, place: str) -> type[Any]:
     """Return the class of a name.
 
-    A foreign one is none of the library's: not even of a later version that has a class of this name itself. Files of
-    version 0.1 do not say which classes are foreign.
+    A foreign class is not a class of the library, even if a later version of the library has a class of this name.
+    Files of version 0.1 do not say which classes are foreign.
     """
     known = known_classes()
     found = known.get(name, [])
@@ -216,8 +216,8 @@ def _find(name: str, foreign: bool, place: str) -> type[Any]:
         found = [cls for cls in _newest_classes().values() if cls.__name__ == name and not _is_own(cls)]
     if len(found) > 1:
         raise CheckpointError(
-            f"{place}: the checkpoint has a {name!r}, of which there are several here"
-            f" ({', '.join(map(_full, found))}): define or import only the one that is meant"
+            f"{place}: the checkpoint has a {name!r}, and there are several classes of this name here"
+            f" ({', '.join(map(_full, found))}): define or import only the right one"
         )
     if not found:
         others = [_full(cls) for cls in known.get(name.rpartition(".")[2], [])]
@@ -319,7 +319,7 @@ def divided(name: str, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     Raises
     ------
     CheckpointError
-        If it holds anything else, or arrays of other numbers than floats.
+        If the state holds any other values, or arrays of other numbers than floats.
     """
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise CheckpointError(f"the state of the callback {name} must be a dict with names, got {state!r:.80}")
@@ -381,9 +381,10 @@ def read_input_shape(shape: list[Any] | None) -> tuple[int, ...] | None:
 
 
 def check_shapes(shapes: dict[str, tuple[int, ...]], net: Network, vectors: Iterable[str]) -> None:
-    """Raise a CheckpointError unless a checkpoint's tensors have the shapes that are needed.
+    """Raise a CheckpointError unless a checkpoint's tensors have the required shapes.
 
-    These are the shapes of the network, and for each of ``vectors``, such as "optimizer.velocity", of all parameters.
+    These are the shapes of the network's parameters and state, and for each of ``vectors``, such as
+    "optimizer.velocity", the shapes of all parameters.
     """
     net.check_state(beneath(NETWORK, shapes))
     for vector in vectors:
@@ -419,7 +420,7 @@ def encode(tensors: Mapping[str, Any], information: Mapping[str, Any]) -> tuple[
 def format_of(information: Mapping[str, Any]) -> int:
     """Return the number of the format of a description.
 
-    Versions before networks had a normalisation would leave it out and compute something else: they must not read it.
+    Versions without the normalization of networks would ignore it and compute wrong outputs: they must not read it.
     """
     return NORMALIZED if information.get("normalization") else FORMAT
 
@@ -501,7 +502,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Contents]:
 
 @contextmanager
 def loading(path: str | os.PathLike[str]) -> Iterator[Contents]:
-    """Open a checkpoint within a ``with`` block, whose errors become such as name the file.
+    """Open a checkpoint within a ``with`` block; errors within the block are changed to errors that name the file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The data of a training: checks before the first step, and what a network knows of the images that it has seen."""
+"""The data of a training: checks before the first step, and what a network knows about its training images."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 #: the largest number that an array of this type can hold
 LARGEST = {"float16": 65504.0, "float32": 3.4028234e38, "bfloat16": 3.3895313e38}
-#: a data set, a pair (images, labels), or an object whose items are pairs (image, label), such as one of PyTorch's; for
-#: training also batches: an iterable, or a function that returns one
+#: a data set, a pair (images, labels), or an object whose items are pairs (image, label), such as a PyTorch data set;
+#: for training also batches: an iterable, or a function that returns one
 Data: TypeAlias = Any
 
 
 def as_dataset(name: str, data: Any) -> Dataset:
-    """Return a data set of what a user gives: a pair (images, labels), or something whose items are such pairs."""
+    """Return a data set made from a pair (images, labels), or from an object whose items are pairs (image, label)."""
     from im2colnet.datasets.dataset import Dataset
     from im2colnet.datasets.items import from_items, is_item
     from im2colnet.datasets.stream import joined
@@ -61,9 +61,9 @@ def training_data(
     steps: int | None,
     parts: Callable[[tuple[int, ...], int], slice] | None = None,
 ) -> tuple[Dataset, Loader | Stream]:
-    """Return the data set to train on and its batches; of batches that are given, the first one is the data set.
+    """Return the data set to train on and its batches; if ``data`` is batches, the first batch is the data set.
 
-    ``parts`` is a function of an image's shape and a batch size: it says which images of a batch are wanted.
+    ``parts`` is a function of an image's shape and a batch size: it returns the slice of a batch that this rank reads.
     """
     from im2colnet.datasets.stream import Stream
 
@@ -75,12 +75,12 @@ def training_data(
     wanted = None if parts is None else part
     given = callable(data) or (hasattr(data, "__iter__") and not hasattr(data, "__getitem__"))
     if given and transforms:
-        raise ShapeError("augment is for a data set: change the images of batches before you give them, and augment=[]")
+        raise ShapeError("augment is for a data set, not for batches: transform your batches yourself, with augment=[]")
     if given:
         batches = Stream(data, steps, part=wanted)
         return batches.first, batches
     if steps is not None:
-        raise ShapeError("steps is for batches, as of a generator: an epoch of a data set has all its images")
+        raise ShapeError("steps is for batches, such as from a generator: an epoch of a data set has all its images")
     dataset = as_dataset("train", data)
     batches = make_loader(net, dataset, batch_size, seed, drop_last, transforms, wanted)
     return dataset, batches
@@ -95,7 +95,7 @@ def make_loader(
     transforms: tuple[Transform, ...],
     part: Callable[[int], slice] | None = None,
 ) -> Loader:
-    """Return the batches of a training; labels that are mixed get a column for each output of the network."""
+    """Return the batches of a training; mixed labels get a column for each output of the network."""
     from im2colnet.datasets.loader import Loader
 
     make: Callable[..., Loader] = partial(
@@ -112,7 +112,7 @@ def make_loader(
 def check_fit(net: Network, loss: Loss, data: Dataset, loader: Loader | Stream | None = None) -> None:
     """Raise before the first step if a network or its loss cannot take these images or labels.
 
-    Of a loader with transforms the images are those that the transforms make.
+    If the loader has transforms, the transformed images are checked.
     """
     images = data.images[:1] if loader is None else loader.example[0]
     net.check_images(images)
@@ -123,8 +123,8 @@ def check_fit(net: Network, loss: Loss, data: Dataset, loader: Loader | Stream |
             loss.targets(labels, _output_shape(net, loss, images.shape))
         except (ShapeError, DTypeError) as error:
             raise type(error)(
-                f"{type(loader.mixing).__name__} makes shares of classes of the labels, which {loss!r} does not take"
-                f" ({error}): ic.CrossEntropyLoss() does"
+                f"{type(loader.mixing).__name__} makes shares of several classes in each label, which {loss!r} does not"
+                f" take ({error}): ic.CrossEntropyLoss() does"
             ) from error
 
 
@@ -169,7 +169,7 @@ def know_inputs(
 ) -> None:
     """Store the kind of a network's training images, or compare it with the kind that was stored before.
 
-    ``normalized`` says whether the network gets them normalised, so that their scale does not matter.
+    ``normalized`` says whether the network normalizes its images, so that their scale does not matter.
     """
     from im2colnet.datasets.inputs import check_training
     from im2colnet.datasets.loader import Loader
@@ -194,15 +194,15 @@ def statistics_of(train: Dataset, loader: Loader | Stream) -> tuple[tuple[float,
     Raises
     ------
     ShapeError
-        If only the first one of the batches is known.
+        If the training data are batches, so that only the first batch is known.
     """
     from im2colnet.datasets.inputs import channel_statistics
     from im2colnet.datasets.loader import Loader
 
     if not isinstance(loader, Loader):
         raise ShapeError(
-            "normalize=True measures the images of a data set, which batches are not: assign net.normalization = (mean"
-            " of each channel, standard deviation of each channel)"
+            "normalize=True measures the images of a data set, and cannot measure batches: assign net.normalization ="
+            " (mean of each channel, standard deviation of each channel)"
         )
     return channel_statistics(train)
 
@@ -215,7 +215,7 @@ def compare(net: Network, dtype: str, what: str, data: Dataset) -> None:
 
 
 def named_as_trained(net: Network, data: Dataset) -> Dataset:
-    """Return a data set with the names of the classes of the network's training, if its own classes are numbers."""
+    """Return a data set with the class names of the network's training data, if its own classes are numbers."""
     from im2colnet.datasets.inputs import named
 
     if net.inputs is None or named(data.classes):
@@ -224,12 +224,12 @@ def named_as_trained(net: Network, data: Dataset) -> Dataset:
     return replace(data, classes=known + data.classes[len(known) :])
 
 
-#: what was measured of images that are read when they are needed: the validation of each epoch compares them
+#: the measurements of images that are read on demand: the validation of each epoch compares them
 _measured: WeakKeyDictionary[Dataset, Inputs] = WeakKeyDictionary()
 
 
 def measure(what: str, data: Dataset, dtype: str) -> Inputs:
-    """Return kind and range of a data set's images, which must be finite as ``dtype`` too."""
+    """Return the kind and range of a data set's images, which must be finite in ``dtype`` too."""
     from im2colnet.datasets.inputs import Inputs, first_beyond
 
     try:

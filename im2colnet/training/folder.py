@@ -26,7 +26,7 @@ def make_folder(directory: str | os.PathLike[str]) -> str:
 def check_free(folder: str, marks: Container[str | None]) -> str:
     """Return the path of a folder's checkpoint, or raise a CheckpointError if it must not be overwritten.
 
-    ``marks`` are those of the checkpoints that the trainer has written or was loaded from.
+    ``marks`` are the checksums of the checkpoints that the trainer has written or was loaded from.
     """
     from im2colnet.training.checkpoint import mark_of
 
@@ -34,7 +34,7 @@ def check_free(folder: str, marks: Container[str | None]) -> str:
     if os.path.exists(path) and mark_of(path) not in marks:
         raise CheckpointError(
             f"{path} is not overwritten: it is not a checkpoint that this trainer has written or was loaded from."
-            f" Give another directory, or go on with that training by Trainer.load({path!r}), or move it away."
+            f" Give another directory, or continue that training with Trainer.load({path!r}), or move it away."
             " What this trainer has done is not lost: trainer.save(path) writes it elsewhere"
         )
     return path

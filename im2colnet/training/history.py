@@ -18,14 +18,14 @@ class History(list[dict[str, float]]):
 
     The keys are ``epoch`` (from 1); ``loss`` and the metrics of the loss, such as ``accuracy`` (means over the epoch,
     while the parameters change); with validation ``validation_loss``, ``validation_accuracy``; ``lr`` (the learning
-    rate of the last step), ``seconds``, ``images_per_second``; and what callbacks have added.
+    rate of the last step), ``seconds``, ``images_per_second``; and the numbers that callbacks have added.
 
     ``print(history)`` prints it as a table, and :meth:`plot` draws it.
 
     Parameters
     ----------
     iterable : iterable of dict, optional
-        The records, as for a list.
+        The records of the epochs.
 
     Examples
     --------
@@ -64,12 +64,12 @@ class History(list[dict[str, float]]):
         return f"<details><summary>History of {escape(self._summary())}</summary>{table(self._rows())}</details>"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the loss and what else was measured over the epochs, with Matplotlib (the extra ``viz``).
+        """Plot the loss and the other measurements over the epochs, with Matplotlib (the extra ``viz``).
 
         Parameters
         ----------
         path : str or path, optional
-            A PNG file that the picture is written to.
+            The PNG file to write the picture to. By default no file is written.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What is measured beside the loss: metrics of the user's, and the worst mistakes of a classifier."""
+"""Measurements in addition to the loss: the user's metrics, and the worst mistakes of a classifier."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_metrics(metrics: Any, loss: Loss) -> Mapping[str, Metric]:
 
 
 def measure_all(metrics: Mapping[str, Metric], outputs: Sequence[Any], labels: Any) -> dict[str, float]:
-    """Return what each metric finds for the outputs of a network."""
+    """Return the value of each metric for the outputs of a network."""
     found = {}
     for name, metric in metrics.items():
         value: Any = metric(one_or_tuple(outputs), labels)
@@ -48,7 +48,7 @@ def measure_all(metrics: Mapping[str, Metric], outputs: Sequence[Any], labels: A
 
 
 def finite(measured: Mapping[str, float], metrics: Mapping[str, Metric], epoch: int) -> dict[str, float]:
-    """Return what was measured after an epoch, without the metrics that are not finite; a warning names each of these.
+    """Return the measurements of an epoch without the metrics that are not finite; a warning names each of them.
 
     Checkpoints keep the history as JSON, which has no NaN.
     """
@@ -61,26 +61,26 @@ def finite(measured: Mapping[str, float], metrics: Mapping[str, Metric], epoch: 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that a classifier takes for another class.
+    """An image for which a classifier predicts a wrong class.
 
     Parameters
     ----------
     index : int
         The image's number in the data set.
     file : str
-        The name of the image's file, relative to the folder of the data set; empty if there is none.
+        The name of the image's file, relative to the folder of the data set; empty if the image has no file.
     label : int
-        Its class.
+        The true class of the image.
     label_name : str
-        The name of its class.
+        The name of the true class.
     predicted : int
-        The class that it is taken for.
+        The predicted class.
     predicted_name : str
-        The name of that class.
+        The name of the predicted class.
     probability : float
-        The probability of the class that it is taken for, from 0 to 1.
+        The probability of the predicted class, from 0 to 1.
     label_probability : float
-        The probability of its own class.
+        The probability of the true class.
     """
 
     index: int
@@ -99,17 +99,17 @@ def worst_mistakes(loss: Loss, data: Dataset, outputs: Any, count: int) -> list[
     Parameters
     ----------
     loss : Loss
-        The loss of a classifier, which knows the probabilities.
+        The loss of a classifier, which computes the probabilities.
     data : Dataset
     outputs : (N, classes) array
-        The network's output for its images.
+        The network's outputs for the images of the data set.
     count : int
-        How many to return at most. Of images with equal probabilities, the first ones come first.
+        The largest number of images to return. Images with equal probabilities stay in the order of the data set.
     """
     from im2colnet.host import np
 
     if not data.classes:
-        raise ShapeError(f"mistakes are those of a classifier, but {data.name} has targets and no classes")
+        raise ShapeError(f"mistakes are for classifiers, but {data.name} has targets and no classes")
     probabilities = loss.probabilities(outputs)
     loss.targets(data.labels, outputs.shape)  # raises if they do not suit the outputs
     labels = data.labels.astype(np.int64)

@@ -13,7 +13,7 @@ from im2colnet.errors import CheckpointError
 from im2colnet.optim.schedules import rate_at
 from im2colnet.training.history import History
 
-#: a schedule: of the step and the number of steps it makes the learning rate
+#: a schedule: a function of the step and the number of steps that returns the learning rate
 Rates = Callable[..., float]
 NEEDED = "step", "epoch", "total", "batch_size", "partial"  # entries that the state in every checkpoint has
 
@@ -23,7 +23,7 @@ class _Epoch:
     """Sums over the part of an epoch that is done."""
 
     batch: int = 0
-    steps: int = 0  #: batches of the whole epoch
+    steps: int = 0  #: the number of batches of the whole epoch
     loss: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)  #: the sums of the loss's metrics over all batches so far
     images: int = 0
@@ -42,7 +42,7 @@ class _Epoch:
         return {name: total / self.images for name, total in self.metrics.items()}
 
     def describe(self) -> dict[str, Any]:
-        """Return it as JSON, with ``correct`` for versions that do not know ``metrics``."""
+        """Return the sums as JSON, with ``correct`` for versions of the library that do not know ``metrics``."""
         return vars(self) | {"correct": self.metrics.get("accuracy", 0.0)}
 
 
@@ -67,7 +67,7 @@ class LossScale:
 class _State:
     step: int = 0
     epoch: int = 0  #: the number of completed epochs
-    #: number of steps of all epochs asked for, if each has as many as the present one; schedules are told it
+    #: the number of steps of all requested epochs, if each has as many as the present one; schedules get it
     total: int | None = None
     batch_size: int | None = None
     drop_last: bool = False
@@ -98,8 +98,9 @@ class _State:
 def rate_of(schedule: Rates, state: _State, history: History) -> float:
     """Return the learning rate of the step that comes next in ``state``.
 
-    A schedule's ``step`` is the trainer's own count. Its ``total`` is such that ``step / total`` is the progress of
-    the training: epochs done of epochs asked for. Where all epochs had equally many steps, that is their number.
+    The schedule gets the trainer's number of steps as ``step``. It gets such a ``total`` that ``step / total`` is the
+    progress of the training: the completed part of the requested epochs. If all epochs had the same number of steps,
+    ``total`` is the number of steps of all epochs.
     """
     total: float | None = state.total
     if total is not None and state.partial.steps:
@@ -107,7 +108,7 @@ def rate_of(schedule: Rates, state: _State, history: History) -> float:
         if done != state.step:
             total = state.step * total / done if done else math.inf
     rate = rate_at(schedule, state.step, total, history)
-    if type(rate) is float and 0 <= rate < math.inf:  # it is, so nothing need be put into words
+    if type(rate) is float and 0 <= rate < math.inf:  # the usual case, without the text of an error message
         return rate
     return number(f"the learning rate that {schedule!r} gives for step {state.step} of {total}", rate)
 
@@ -122,7 +123,8 @@ def lengthened(
     drop_last: bool,
     same: bool = True,
 ) -> tuple[_State, list[str]]:
-    """Return the state of a training that goes on to ``epochs`` epochs of ``steps`` batches, and what that changes.
+    """Return the state of a training that continues to ``epochs`` epochs of ``steps`` batches, and messages for the
+    user.
 
     ``same`` says whether the training images are changed by the same transforms as before.
     """
@@ -156,8 +158,8 @@ def lengthened(
             said.append(
                 f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for"
                 f" epochs={epochs} and was asked for epochs={planned} before (done: {state.epoch}). A training in"
-                " several calls of fit, such as one for each epoch, needs a schedule with a length of its own, as"
-                " Cosine(steps=...) is"
+                " several calls of fit, such as one for each epoch, needs a schedule with a length of its own,"
+                " such as Cosine(steps=...)"
             )
     return new, said
 

@@ -1,4 +1,4 @@
-"""Running statistics of batch norms, measured anew for weights that were not trained as they are, such as averages."""
+"""Running statistics of batch norms, computed again for weights that training did not produce, such as averages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from im2colnet.types import Array
 
 
 class Still:
-    """In place of an update: the parameters stay as they are."""
+    """A replacement for an update that leaves the parameters unchanged."""
 
     stateless: ClassVar[bool] = True
 
     def known(self) -> list[dict[str, Any]]:
-        """Return what forked workers must know: that this is another object than the update of the training."""
+        """Return the values that forked workers must know: this object is not the update of the training."""
         return [{"still": self}]
 
     def bounds(self, ranks: int) -> list[int]:
-        """Return that the first rank gets the whole gradient: there is no end to what it may have."""
+        """Return bounds that give the whole gradient to the first rank, whatever its size."""
         return [0] + [sys.maxsize] * ranks
 
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float) -> bool:
@@ -32,7 +32,7 @@ class Still:
 
 
 def renew_statistics(trainer: Any) -> bool:
-    """Set running means and variances to their means over the batches of an epoch, for the network's present weights.
+    """Set running means and variances to their means over the batches of an epoch, with the network's present weights.
 
     Each batch is one step of training whose update is left out. The order of the images is that of the present epoch.
 

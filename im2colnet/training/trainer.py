@@ -1,4 +1,4 @@
-"""Training: steps, epochs, evaluation, and checkpoints that training continues from exactly."""
+"""Training: steps, epochs, evaluation, and checkpoints from which training resumes exactly."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from im2colnet.metrics import Metric
 
 
-#: how the names of the weights that are trained begin in a checkpoint whose network has others
+#: the prefix of the trained weights' names in a checkpoint whose network has other weights
 OWN = "own."
-#: what is compared between ranks, of what a checkpoint says
+#: the entries of a checkpoint's description that ranks compare
 COMPARED = (
     *("dtype", "precision", "loss", "optimizer", "groups", "seed", "shard"),
     *("clip_norm", "clip_value", "accumulate", "frozen", "normalization"),
@@ -95,58 +95,63 @@ def _takes_a_pair(method: Callable[Concatenate[Trainer, P], R]) -> Callable[Conc
 
 
 class Trainer:
-    """Trains a network: steps, epochs, evaluation, checkpoints.
+    """Trains a network on images, evaluates it, and writes and reads checkpoints.
 
     Parameters
     ----------
     net : Network
         The network to train. If it has no parameters yet, ``net.init(seed)`` makes them.
     loss : Loss, optional
-        The loss, which decides what the labels are. The default is ``CrossEntropyLoss()``.
+        The loss function, which also decides what the labels are. The default is ``CrossEntropyLoss()``.
     optimizer : Optimizer, optional
         The optimiser, such as ``SGD``, ``Adam`` or ``AdamW``. The default is ``SGD(lr=0.1, momentum=0.9)``.
     seed : int
-        The seed of initialisation, shuffling and dropout. The same seed gives the same result, bit for bit, for any
-        number of threads.
+        The seed of the random numbers for initialization, shuffling and dropout. The same seed gives the same result,
+        bit for bit, for any number of threads.
     backend : str or Backend, optional
-        The backend of a network that has no parameters yet. Another one than that of a network that has is an error.
+        The backend on which a new network gets its parameters. A network that has parameters keeps its backend: naming
+        another one raises BackendError.
     shard : int, optional
-        The largest number of samples that go through the network together. It decides how sums are grouped, so the
-        last bits of a result depend on it, and so do the masks of dropout. The default on a CPU is half of the batch,
-        or fewer samples if these do not fit into the cache; on a GPU it is the whole batch. With more than two cores
-        a smaller shard can be faster.
+        The largest number of samples that go through the network together. It decides how sums are grouped, so the last
+        bits of a result depend on it, and so do the masks of dropout. The default on a CPU is half of the batch, or
+        fewer samples if half of the batch does not fit into the cache; on a GPU it is the whole batch. With more than
+        two cores a smaller shard can be faster.
     precision : {"float32", "tf32", "float16", "bfloat16"}, optional
-        The new :attr:`Network.precision`. On a GPU a lower precision can make a step faster. With "float16" the loss
-        is scaled, and a step whose gradient overflows changes only the scale.
+        The precision that is assigned to :attr:`Network.precision`; by default the network keeps its precision. On a
+        GPU a lower precision can make a step faster. With "float16" the loss is multiplied by a scale; a step whose
+        gradient overflows changes only this scale.
     metrics : dict of str to callable, optional
-        Functions ``metric(outputs, targets)`` by name, which :meth:`evaluate` measures beside the loss, and :meth:`fit`
-        on the validation data after every epoch. They are not in checkpoints: give them again after :meth:`load`.
+        Metrics by name: functions ``metric(outputs, targets)`` that return a number. :meth:`evaluate` computes them in
+        addition to the loss, and :meth:`fit` computes them on the validation data after every epoch. A checkpoint does
+        not hold them: assign :attr:`metrics` again after :meth:`load`.
     clip_norm : float, optional
-        The largest norm of the gradient of all parameters together. A longer one is scaled down to it, as by
-        :func:`torch.nn.utils.clip_grad_norm_`.
+        The largest norm of the gradient of all parameters together. A gradient with a larger norm is scaled down to
+        this norm, as by :func:`torch.nn.utils.clip_grad_norm_`.
     clip_value : float, optional
-        The largest absolute value in the gradient. What is beyond is set to it; then the norm is clipped.
+        The largest absolute value of the elements of the gradient. Larger elements are clipped to it, before the norm
+        is clipped.
     accumulate : int
-        The number of batches whose gradients are added up for one update of the parameters. The update is by their
-        mean, so without batch norm it is that of one batch of all their images. The last update of an epoch may have
-        fewer batches.
+        The number of batches whose gradients are accumulated for one update of the parameters. The update uses the mean
+        gradient, so without batch norm it equals the update of one batch with all these images. The last update of an
+        epoch may have fewer batches.
     groups : dict of str to dict, optional
-        What differs for some parameters: patterns of their names, and arguments of the optimiser, such as
-        ``{"*.bias": {"weight_decay": 0}, "features.*": {"lr": 0.01}}``. A learning rate is a number or a schedule.
-        Where several patterns match, all their arguments hold, and of one argument the last value.
-        :func:`im2colnet.optim.decay_weights_only` makes groups.
+        Parameter groups: optimizer arguments for the parameters whose names match a pattern, such as
+        ``{"*.bias": {"weight_decay": 0}, "features.*": {"lr": 0.01}}``. A learning rate is a number or a schedule. A
+        parameter that matches several patterns gets the arguments of all of them; if they give the same argument, the
+        value of the last pattern counts. :func:`im2colnet.optim.decay_weights_only` makes groups.
     ranks : {"auto", "mpi", "none"} or communicator of mpi4py, optional
-        The processes that train together, each with a part of every batch, if ``mpiexec`` has started several. By
-        default the environment variable ``IM2COLNET_RANKS`` says it, else all of them: "auto". With "none" each process
-        trains on its own. The result is that of one process, bit for bit. All ranks must make the same trainer and
-        call its collective methods in the same order; those are marked so below.
+        The processes (ranks) that train together, if ``mpiexec`` has started several; each computes a part of every
+        batch. With "auto" all processes train together, with "none" each process trains on its own. The default is the
+        environment variable ``IM2COLNET_RANKS``, or "auto" if it is not set. The result is bit for bit the result of
+        one process. All ranks must make the same trainer and call its collective methods in the same order; these
+        methods are marked "Collective" below.
 
     Attributes
     ----------
     history : History
         The records of all epochs so far.
     fitting : Fitting or None
-        What the present or last call of :meth:`fit` was asked for, and how it ended.
+        The arguments of the current or last call of :meth:`fit`, and how it ended.
 
     Examples
     --------
@@ -201,7 +206,7 @@ class Trainer:
             self._augment: tuple[Transform, ...] = ()
             #: the checksums of the checkpoints that this trainer has written or was loaded from
             self._marks: set[str] = set()
-            #: what the present or last call of `fit` was asked for
+            #: the arguments of the current or last call of `fit`, and how it ended
             self.fitting: Fitting | None = None
             self._callbacks = Callbacks([])
             #: the functions that return the states of the callbacks of the last `fit` or of a checkpoint, by name
@@ -230,7 +235,7 @@ class Trainer:
 
     @property
     def rank(self) -> int:
-        """The number of this process among those that train together, from 0; 0 where there are no others."""
+        """The rank of this process: its number, from 0, among the processes that train together."""
         return self._agreement.rank
 
     @property
@@ -239,19 +244,19 @@ class Trainer:
         return self._agreement.count
 
     def on_first(self, function: Callable[[], R]) -> R:
-        """Return what the function returns on rank 0, the only rank that calls it. Collective.
+        """Call a function on rank 0 only, and return its result on every rank. Collective.
 
-        It is for what must happen once, such as writing a file. An error of the function is raised on every rank.
+        Use it for work that must happen once, such as writing a file. An error of the function is raised on every rank.
 
         Parameters
         ----------
         function : callable
-            Called without arguments.
+            A function without arguments.
 
         Returns
         -------
         object
-            What the function returned; it is pickled for the other ranks.
+            The result of the function; it is pickled for the other ranks.
         """
         return self._agreement.on_first(function)
 
@@ -261,12 +266,12 @@ class Trainer:
         Parameters
         ----------
         value : object
-            What this rank would say; it is pickled for the other ranks.
+            The value of this rank. The value of rank 0 is pickled for the other ranks.
 
         Returns
         -------
         object
-            What rank 0 says.
+            The value of rank 0.
         """
         return self._agreement.of_first(value)
 
@@ -355,7 +360,7 @@ class Trainer:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """What is measured beside the loss: functions ``metric(outputs, targets)`` by name."""
+        """The metrics that are computed in addition to the loss: functions ``metric(outputs, targets)`` by name."""
         return self._metrics
 
     @metrics.setter
@@ -364,10 +369,10 @@ class Trainer:
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimiser. One that is assigned is used from the next step on, and continues with the present state.
+        """The optimizer. A new optimizer can be assigned; the next step uses it, with the present state.
 
-        After the first step it must therefore keep the same state: ``SGD`` with momentum can follow ``SGD`` with
-        momentum, and ``AdamW`` can follow ``Adam``.
+        After the first step, the new optimizer must therefore have the same state vectors: ``SGD`` with momentum can
+        follow ``SGD`` with momentum, and ``AdamW`` can follow ``Adam``.
         """
         return self._optimizer
 
@@ -377,7 +382,7 @@ class Trainer:
 
     @property
     def groups(self) -> dict[str, dict[str, Any]]:
-        """What differs for some parameters. Groups that are assigned are used from the next step on."""
+        """The parameter groups, see :class:`Trainer`. Groups that are assigned are used from the next step on."""
         return {pattern: dict(fields) for pattern, fields in self._groups.items()}
 
     @groups.setter
@@ -427,17 +432,17 @@ class Trainer:
 
     @property
     def gradient_norm(self) -> float | None:
-        """The norm of the gradient in the last update before it was clipped; None without ``clip_norm``."""
+        """The norm of the gradient of the last update, before clipping; None without ``clip_norm``."""
         return None if self.clip_norm is None else self._update.norm
 
     @property
     def updates(self) -> int:
-        """The number of updates of the parameters; each is after :attr:`accumulate` steps."""
+        """The number of updates of the parameters so far. With :attr:`accumulate` several steps make one update."""
         return self._state.updates
 
     @property
     def augment(self) -> tuple[Transform, ...]:
-        """The transforms of the training images in the last ``fit``, which the next one goes on with."""
+        """The transforms of the training images in the last ``fit``, which are the default of the next ``fit``."""
         return self._augment
 
     @property
@@ -448,16 +453,20 @@ class Trainer:
     # ------------------------------------------------------------------ steps
 
     def step(self, images: Any, labels: Any) -> float:
-        """Train on one batch. With :attr:`accumulate` each step adds a gradient, and the last one of several updates.
+        """Train on one batch: compute its loss and gradient, and update the parameters.
 
-        Collective: every rank is given the whole batch, and computes its part.
+        With :attr:`accumulate`, every step adds its gradient, and only the last of several steps updates the
+        parameters.
+
+        Collective: every rank gets the whole batch, and computes its part of it.
 
         Parameters
         ----------
         images : (N, C, H, W) array, or (N, features)
             The images. Values of type uint8 are scaled to [0, 1].
         labels : (N, ...) array
-            The labels that the loss takes: the class of each image as (N,) integers, or targets of the output's shape.
+            The labels, in the form that the loss takes: the class of each image as (N,) integers, or targets of the
+            output's shape.
 
         Returns
         -------
@@ -560,22 +569,22 @@ class Trainer:
         )
 
     def gradients(self, images: Any, labels: Any) -> dict[str, Array]:
-        """Return the gradient of the mean loss of a batch by each parameter, and change nothing. Collective.
+        """Return the gradient of a batch's mean loss with respect to each parameter, and change nothing. Collective.
 
-        It is what the next :meth:`step` would compute, before anything clips it: layers work as in training, and
-        dropout draws what it would draw then.
+        It is the gradient that the next :meth:`step` would compute for this batch, before clipping: layers work as in
+        training, and dropout draws the same masks as in that step.
 
         Parameters
         ----------
         images : (N, C, H, W) array, or (N, features)
             The images. Values of type uint8 are scaled to [0, 1].
         labels : (N, ...) array
-            The labels that the loss takes.
+            The labels, in the form that the loss takes.
 
         Returns
         -------
         dict of str to array
-            An array of the backend for each parameter that learns, with the names and shapes of
+            An array of the backend for each parameter that is not frozen, with the names and shapes of
             :meth:`Network.parameters`.
 
         Raises
@@ -601,7 +610,7 @@ class Trainer:
                 before.write()  # running statistics
         interruption.act()
         if gradient.flat is None or engine.overflowed:
-            raise NonFiniteError("the gradient overflows in float16: take precision='bfloat16', or another batch")
+            raise NonFiniteError("the gradient overflows in float16: use precision='bfloat16', or another batch")
         views = ((node, self.net.views(node, gradient.flat)) for node in self.net.graph.nodes)
         return {f"{node.name}.{key}": view[key] for node, view in views for key in node.learning}
 
@@ -623,15 +632,16 @@ class Trainer:
 
     @property
     def optimizer_state(self) -> dict[str, Array]:
-        """The vectors that the optimiser keeps, by name: arrays of the backend with one element for each parameter.
+        """The state of the optimizer: vectors by name, arrays of the backend with one element for each parameter.
 
-        Collective: each rank keeps those of the parameters that it updates, and gets the others here.
+        Collective: each rank keeps the state of the parameters that it updates, and gets the rest from the other ranks
+        here.
         """
         self._complete()
         return dict(self._update.slots)
 
     def _complete(self) -> None:
-        """Get what the other ranks keep of the parameters that they update."""
+        """Get the optimizer's state of the parameters that other ranks update."""
         ranks = self._agreement.ranks
         if ranks is not None:
             self._agreement.meet(agreement.STATE, step=self._state.step)
@@ -652,8 +662,8 @@ class Trainer:
     def workers(self) -> str:
         """The workers that ran the last step, such as "2 processes", "2 threads" or "1 worker".
 
-        "1 thread" means that one thread ran all shards in a fixed order, because a layer, loss or optimiser of yours
-        keeps state.
+        "1 thread" means that one thread ran all shards in a fixed order, because one of your own layers, losses or
+        optimizers keeps state.
         """
         return self._engine.workers_text
 
@@ -682,21 +692,21 @@ class Trainer:
     def evaluate(self, data: Data, metrics: Mapping[str, Metric] | None = None) -> dict[str, float]:
         """Return the mean loss, the metrics of the loss, and other metrics over a data set, in evaluation mode.
 
-        Collective: the ranks divide the data set, and all of them return the same.
+        Collective: the ranks divide the data set, and all of them return the same result.
 
         Parameters
         ----------
         data : Dataset, or (images, labels)
-            Or any object with a length whose items are pairs (image, label).
+            The data to evaluate on. Any object with a length whose items are pairs (image, label) works too.
         metrics : dict of str to callable, optional
-            Functions ``metric(outputs, targets)``, such as those of :mod:`im2colnet.metrics`, by the name of what they
-            return, a number. They get what the network gives for all samples and the labels of the data set, as NumPy
-            arrays. The default is the trainer's own :attr:`metrics`.
+            Functions ``metric(outputs, targets)`` that return a number, such as the functions of
+            :mod:`im2colnet.metrics`, by name. They get the network's outputs for all samples and the labels of the data
+            set, as NumPy arrays. The default is the trainer's :attr:`metrics`.
 
         Returns
         -------
         dict of str to float
-            For a classifier ``{"loss": ..., "accuracy": ...}``, and what each of ``metrics`` returned.
+            For a classifier ``{"loss": ..., "accuracy": ...}``, and the value of each of ``metrics``.
 
         Raises
         ------
@@ -721,20 +731,19 @@ class Trainer:
     def predict(self, images: Any, scores: bool = False) -> Any:
         """Apply the network in evaluation mode. Collective: the ranks divide the images, and all return the result.
 
-        Without other ranks it is :meth:`Network.predict`, which is never collective.
+        In a single process it does the same as :meth:`Network.predict`, which is never collective.
 
         Parameters
         ----------
         images : (N, C, H, W) array
-            The same on every rank.
+            The images; they must be the same on every rank.
         scores : bool
-            As for :meth:`Network.predict`.
+            See :meth:`Network.predict`.
 
         Returns
         -------
         (N, classes) array
-            The network's output, of the array module of ``images``, or of NumPy. A tuple of a network with several
-            outputs.
+            The network's output, see :meth:`Network.predict`.
         """
         with self._agreement.collective(agreement.PREDICT) as meet:
             self._check_whole()
@@ -743,27 +752,27 @@ class Trainer:
                 meet(number_of_images=len(images))
         return self.net.predicted(images, scores, self._agreement.ranks)
 
-    # ------------------------------------------------------------------ weights that are not those that are trained
+    # ------------------------------------------------------------------ other weights than the trained weights
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Within the block something changes that must change whole: if it does not end, the trainer refuses to go on.
+        """Within the block a change is made that must be complete: if the block fails, the trainer does not continue.
 
-        It is for callbacks that change arrays which training depends on, such as averages of the weights.
+        It is for callbacks that change arrays on which training depends, such as averages of the weights.
         """
         self._engine.changing = True
         yield
         self._engine.changing = False
 
     def use(self, weights: Weights) -> None:
-        """Give the network other weights until the next step, such as averages or those of the best epoch.
+        """Give the network other weights until the next step, such as averages or the weights of the best epoch.
 
-        Those that are trained are kept meanwhile, also in a checkpoint, and the next step goes on with them.
+        The trained weights are kept meanwhile, also in a checkpoint, and the next step continues with them.
 
         Parameters
         ----------
         weights : Weights
-            What a callback has kept: see :meth:`Callback.weights`.
+            The weights that a callback has kept: see :meth:`Callback.weights`.
         """
         self._check_network()
         own = self._own or Weights(self._parameters)
@@ -773,13 +782,13 @@ class Trainer:
 
     @property
     def uses_others(self) -> bool:
-        """Whether the network has other weights than those that are trained: see :meth:`use`."""
+        """Whether the network has other weights than the trained weights: see :meth:`use`."""
         return self._own is not None
 
     def train_own(self) -> None:
-        """Give the network the weights that are trained, if it has others: see :meth:`use`.
+        """Give the network the trained weights back, if it has other weights: see :meth:`use`.
 
-        Weights that ``net.load_state_dict`` has set meanwhile stay, and are trained from now on.
+        Weights that ``net.load_state_dict`` has loaded meanwhile stay, and are trained from now on.
         """
         if self._own is not None:
             with self.changing():
@@ -788,13 +797,13 @@ class Trainer:
                 self._own = None
 
     def _take_own(self, arrays: Mapping[str, Any]) -> None:
-        """Take the weights that are trained from arrays by name; the network has other weights."""
+        """Set the trained weights from arrays by name, while the network has other weights."""
         own = Weights(self._parameters)
         own.load_state_dict(arrays)
         self._own, self._loads = own, self._parameters.loads
 
     def _use_averages(self) -> None:
-        """Give the network the weights that a callback averages, unless it already has others than those trained."""
+        """Give the network the averages of a callback, unless it already has other weights than the trained weights."""
         weights = self._callbacks.weights() if self._own is None else None
         if weights is not None:
             self.use(weights)
@@ -806,21 +815,21 @@ class Trainer:
         Parameters
         ----------
         data : Dataset, or (images, labels)
-            The images, and the classes that are right.
+            The images and their true classes.
         count : int
-            How many to return at most.
+            The largest number of images to return.
 
         Returns
         -------
         list of Mistake
-            Each has the image's ``index`` in the data set, the name of its ``file``, its class as ``label`` and
-            ``label_name``, the class that it is taken for as ``predicted`` and ``predicted_name``, the ``probability``
-            of that, and ``label_probability``, that of its own class. The worst one is the first.
+            The worst mistake is the first. Each has the image's ``index`` in the data set, the name of its ``file``,
+            its true class as ``label`` and ``label_name``, the predicted class as ``predicted`` and ``predicted_name``,
+            the ``probability`` of the predicted class, and ``label_probability``, the probability of the true class.
 
         Raises
         ------
         ShapeError
-            If the network is no classifier of images, or the data set has targets.
+            If the network is not a classifier of images, or the data set has targets in place of classes.
         """
         data, count = as_dataset("data", data), whole("count", count)
         self._check_whole()
@@ -852,8 +861,8 @@ class Trainer:
     ) -> History:
         """Train until the trainer has completed ``epochs`` epochs in total, including those of a loaded checkpoint.
 
-        Collective: every rank is given the same data, and reads its part of each batch. Callbacks are called on every
-        rank; files are written and the progress is shown by rank 0.
+        Collective: every rank gets the same data, and reads its part of each batch. Every rank calls its callbacks;
+        only rank 0 writes files and shows the progress.
 
         The learning rate of a schedule such as :class:`~im2colnet.Cosine` depends on the fraction of ``epochs`` that is
         done. If ``epochs`` changes, the learning rate jumps: after 5 of 5 epochs, ``fit(..., epochs=10)`` continues in
@@ -862,46 +871,48 @@ class Trainer:
         Parameters
         ----------
         train : Dataset, or (images, labels)
-            The training data. Any object with a length whose items are pairs (image, label) is taken too (see
-            :func:`im2colnet.datasets.from_items`), and so are batches: an iterable of pairs (images, labels), such as
-            PyTorch's DataLoader, or a function that returns one and may take the number of the epoch, from 0.
+            The training data. Any object with a length whose items are pairs (image, label) works too (see
+            :func:`im2colnet.datasets.from_items`), and so do batches: an iterable of pairs (images, labels), such as
+            PyTorch's DataLoader, or a function that returns such an iterable. The function may take the number of the
+            epoch, from 0.
         epochs : int
             The total number of epochs. If they are completed already, ``fit`` does nothing.
         batch_size : int
             The number of images in a batch. The last batch of an epoch may be smaller, see ``drop_last``.
         validation : Dataset, or (images, labels), optional
-            Data that are evaluated after every epoch, and not trained on.
+            The validation data. The network is evaluated on them after every epoch, and not trained on them.
         directory : str or path, optional
-            The folder that ``checkpoint.safetensors`` and ``metrics.jsonl`` are written to after every epoch. An
-            existing checkpoint is overwritten; it must be one that this trainer has written or was loaded from.
+            The folder to which ``checkpoint.safetensors`` and ``metrics.jsonl`` are written after every epoch. An
+            existing checkpoint is overwritten if this trainer has written it or was loaded from it; otherwise ``fit``
+            raises CheckpointError.
         display : Display, optional
-            An object that shows the progress in place of what ``progress`` chooses.
+            An object that shows the progress, in place of the display that ``progress`` chooses.
         drop_last : bool
             Whether to leave out the last batch of an epoch if it has fewer images than ``batch_size``. The images are
             shuffled again in every epoch, so each epoch leaves out other images.
         metrics : dict of str to callable, optional
             The new :attr:`metrics`: functions ``metric(outputs, targets)`` that are measured on the validation data
-            after every epoch. ``history["validation_NAME"]`` are their values. One that is not finite, which a
-            TrainingWarning tells, is not in the record of its epoch.
+            after every epoch. The values are in ``history["validation_NAME"]``. A value that is not finite causes a
+            TrainingWarning, and the record of its epoch does not contain it.
         callbacks : sequence of Callback
-            Objects whose methods are called on the way, such as ``ic.callbacks.EarlyStopping(patience=5)``.
+            Objects whose methods are called during training, such as ``ic.callbacks.EarlyStopping(patience=5)``.
         progress : bool or "log"
             Whether to show the progress, on stderr: a live bar on a terminal and in a notebook, else a line for each
             epoch, and within a long epoch a line every 30 seconds. "log" chooses the lines everywhere.
         save_every : int or str, optional
-            Write the checkpoint within an epoch too: a number of steps, or a time such as "10 min" or "1 h", says
-            how often.
+            How often to write the checkpoint within an epoch too: a number of steps, or a time such as "10 min" or
+            "1 h". By default it is written only after every epoch.
         augment : Transform, or list of Transform, optional
             Random changes of the training images, such as ``[ic.transforms.RandomCrop(padding=4),
-            ic.transforms.RandomHorizontalFlip()]``, in this order. By default those of the last ``fit``, or of the
-            checkpoint that was loaded; an empty list for none.
+            ic.transforms.RandomHorizontalFlip()]``, in this order. The default is the transforms of the last ``fit``,
+            or of the loaded checkpoint; an empty list means no transforms.
         steps : int, optional
-            The number of batches of an epoch, where `train` is batches; needed if they have no length. A training that
-            was interrupted goes on exactly if the iterable or the function gives the same batches for an epoch again.
-            A generator cannot: it goes on where it stands, and the batch that was prepared is lost.
+            The number of batches in an epoch, if ``train`` is batches; required if they have no length. An interrupted
+            training resumes exactly if the iterable or the function gives the same batches for an epoch again. A
+            generator cannot do this: it continues with its next batch, and the batch that was already fetched is lost.
         normalize : bool
-            Whether to measure mean and standard deviation of each channel of the training images, for
-            :attr:`Network.normalization`, unless the network has them already. With False it keeps what it has.
+            Whether to compute the mean and standard deviation of each channel of the training images, and to assign
+            them to :attr:`Network.normalization`. A network that already has a normalization keeps it.
 
         Returns
         -------
@@ -926,8 +937,8 @@ class Trainer:
         -----
         TrainingWarning
             If ``epochs`` has changed, so that the learning rate differs from the planned one; or if training stopped
-            within an epoch and continues with other batches, so that this epoch begins again; or if a callback is
-            missing that kept something until now. A callback or display with a method ``say`` shows these texts
+            within an epoch and continues with other batches, so that this epoch begins again; or if a callback that has
+            kept a state is not in ``callbacks`` any more. A callback or display with a method ``say`` shows these texts
             instead.
         """
         from im2colnet.datasets.transforms.augmentation import as_transforms
@@ -999,7 +1010,7 @@ class Trainer:
         if agreed.heard > 0:  # a signal that another rank has got ends the training here too
             interrupted.number = agreed.heard
         if shown is not None and fitting.outcome == "interrupted":
-            shown.say(f"interrupted in epoch {self.epoch + 1}: fit with the same arguments goes on exactly there")
+            shown.say(f"interrupted in epoch {self.epoch + 1}: fit with the same arguments continues exactly there")
         try:
             interrupted.act()
         except BaseException as end:
@@ -1013,7 +1024,7 @@ class Trainer:
         return None if self._agreement.ranks is None else self._engine.part
 
     def _stops(self, fitting: Fitting, interrupted: Interruption) -> bool:
-        """Whether the training ends here: on all ranks after the step in which one of them has said so."""
+        """Whether the training ends here: on all ranks after the step in which one of them asked for it."""
         if self._agreement.ranks is None:
             return bool(interrupted) or fitting.reason is not None
         return self._agreement.heard != 0
@@ -1021,12 +1032,12 @@ class Trainer:
     def stop(self, reason: str) -> None:
         """End the training of :meth:`fit` after the present step, or after the present epoch if its steps are done.
 
-        For callbacks. Another ``fit`` goes on from there.
+        It is for callbacks. The next call of ``fit`` continues from there.
 
         Parameters
         ----------
         reason : str
-            Why, for those who read ``trainer.fitting.reason``.
+            The reason, which is kept as ``trainer.fitting.reason`` and shown with the progress.
         """
         if self.fitting is not None:
             self.fitting.reason = str(reason)
@@ -1101,7 +1112,7 @@ class Trainer:
                         )
                     )
                     self._check_progress(state)
-                if fitting.heeds_steps:  # what a callback says ends the training after this step, as in one process
+                if fitting.heeds_steps:  # a callback may end the training after this step, as in one process
                     self._agreement.meet(agreement.EPOCH)
                 if self._stops(fitting, interrupted):
                     break
@@ -1125,7 +1136,7 @@ class Trainer:
         last.partial.batch -= 1
         record["lr"] = rate_of(self.optimizer.schedule, last, self.history)
         record |= {"seconds": done.seconds, "images_per_second": done.images / done.seconds}
-        record = self._agreement.of_first(record)  # the ranks have other clocks
+        record = self._agreement.of_first(record)  # each rank has its own clock
         seam.epoch(record)
         self._check_progress(state)
         record = self._agreement.of_first(record)
@@ -1137,7 +1148,7 @@ class Trainer:
         self._check_progress(state)
 
     def _check_progress(self, state: _State) -> None:
-        """Raise if a callback has called :meth:`fit`, so that the epoch under way is no more."""
+        """Raise if a callback has called :meth:`fit`, which has replaced the epoch under way."""
         if self._state is not state:
             raise ShapeError("a callback must not call trainer.fit: trainer.stop(reason) ends the training")
 
@@ -1232,9 +1243,9 @@ class Trainer:
         backend: str | Backend | None = None,
         ranks: Any = None,
     ) -> Trainer:
-        """Read a checkpoint and return its trainer, which continues as if training had never stopped.
+        """Load a checkpoint and return its trainer, which continues as if training had never stopped.
 
-        Collective: every rank reads the file. The number of ranks may be another one than before.
+        Collective: every rank reads the file. The number of ranks may differ from the number before.
 
         Parameters
         ----------
@@ -1244,15 +1255,15 @@ class Trainer:
             The network to load into. It must have the same parameters as the checkpoint. By default a network is made
             from the checkpoint's description.
         backend : str or Backend, optional
-            The backend of a network that has no parameters yet. Another one than that of a network that has is an
-            error.
+            The backend on which a new network gets its parameters. A network that has parameters keeps its backend:
+            naming another one raises BackendError.
         ranks : {"auto", "mpi", "none"} or communicator of mpi4py, optional
-            As for the constructor.
+            See :class:`Trainer`.
 
         Returns
         -------
         Trainer
-            With the network, the optimiser's state and the history of the file.
+            A trainer with the network, the optimizer's state and the history of the file.
 
         Raises
         ------
@@ -1298,7 +1309,7 @@ class Trainer:
                 net.init(seed, dtype=dtype, backend=backend)
             _check_backend(net, backend)
             if net.dtype != dtype:
-                raise CheckpointError(f"it is {dtype}, the network given is {net.dtype}")
+                raise CheckpointError(f"its parameters are {dtype}, but the network's are {net.dtype}")
             net.load_state_dict(beneath(checkpoint.NETWORK, tensors))
             net.input_shape = shape
             # the checkpoint may come from a backend with other precisions
@@ -1338,7 +1349,7 @@ def _kept(states: dict[str, dict[str, Any]]) -> dict[str, Callable[[], dict[str,
 
 
 def _check_backend(net: Network, backend: str | Backend | None) -> None:
-    """Raise if the network's parameters are on another backend than the one that is asked for."""
+    """Raise if the network's parameters are not on the backend that is asked for."""
     if backend is None:
         return
     asked, held = get_backend(backend).full_name, net.backend.full_name
@@ -1353,7 +1364,7 @@ def _check_backend(net: Network, backend: str | Backend | None) -> None:
 def _check_loss(loss: Any) -> Loss:
     if not isinstance(loss, Loss):
         raise ShapeError(
-            f"loss must be one such as ic.CrossEntropyLoss(), of a class derived from ic.Loss, got {loss!r}"
+            f"loss must be an object such as ic.CrossEntropyLoss(), of a class derived from ic.Loss, got {loss!r}"
         )
     names = loss.metrics
     taken = [n for n in names if not str(n).isidentifier() or n in RECORDED or n.startswith(VALIDATION)]
@@ -1367,7 +1378,7 @@ def _check_loss(loss: Any) -> Loss:
 
 def _check_optimizer(optimizer: Any) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
-        raise ShapeError(f"optimizer must be one such as ic.SGD(lr=0.1), got {optimizer!r}")
+        raise ShapeError(f"optimizer must be an optimizer such as ic.SGD(lr=0.1), got {optimizer!r}")
     return optimizer
 
 

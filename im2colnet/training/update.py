@@ -1,7 +1,7 @@
-"""The update of the parameters: by which rule each is changed, and what happens to the gradient before.
+"""The update of the parameters: the rule that changes each of them, and the clipping of the gradient.
 
-Each worker updates a range of them. The ranges are made of chunks of one size, so that sums over a chunk do not depend
-on the number of workers.
+Each worker updates a range of the parameters. The ranges are made of chunks of one size, so that sums over a chunk do
+not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Groups = Mapping[str, Mapping[str, Any]]
 
 
 class Part(NamedTuple):
-    """Neighbouring elements of the vector of parameters that are updated alike."""
+    """Neighbouring elements of the vector of parameters that are updated by the same rule."""
 
     start: int
     stop: int
@@ -38,33 +38,34 @@ class Part(NamedTuple):
 
 
 class Update:
-    """An optimiser, and what it keeps of the parameters of one network.
+    """An optimizer, and its state for the parameters of one network.
 
     Parameters
     ----------
     optimizer : Optimizer
     parameters : Parameters
     groups : dict of str to dict, optional
-        For patterns of parameters' names the arguments of the optimiser that differ there. Where several patterns
-        match, all their arguments hold, and of one argument the last value.
+        The optimizer arguments that differ for the parameters whose names match a pattern. A parameter that matches
+        several patterns gets the arguments of all of them; the last value of an argument counts.
     missed : dict of str to int, optional
         The number of updates in which a parameter was frozen, by name.
 
     Attributes
     ----------
     rules : list of Optimizer
-        The optimiser, and those that are made of it for the groups.
+        The optimizer, and the optimizers that are made from it for the groups.
     parts : tuple of Part
-        All parameters that learn.
+        All parameters that are trained.
     frozen : list of str
-        The names of those that do not.
+        The names of the parameters that are not trained.
     slots : dict of str to (size,) array
         The vectors of :meth:`im2colnet.Optimizer.state_slots`, as long as the parameters. With ranks only the elements
         that a rank updates are valid, until :meth:`gather`.
     sum : (size,) array or None
-        The weighted sum of the gradients since the last update; None before the first use. As for the slots.
+        The weighted sum of the gradients since the last update; None before the first use. With ranks only a part is
+        valid, as of ``slots``.
     norm : float or None
-        The norm of the last gradient, before it was clipped by its norm.
+        The norm of the last gradient, before clipping by the norm.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Update:
         self.arrange(missed or {})
 
     def arrange(self, missed: Mapping[str, int]) -> None:
-        """Divide the parameters that learn into parts; ``missed`` has the updates that each was frozen in."""
+        """Divide the trained parameters into parts; ``missed`` holds the number of updates in which each was frozen."""
         found: list[Part] = []
         self.frozen: list[str] = []
         for name, node, key in names(self._parameters.graph, "parameters"):
@@ -108,7 +109,7 @@ class Update:
 
     @property
     def arranged(self) -> bool:
-        """Whether the parts are those of the parameters that learn now."""
+        """Whether the parts match the parameters that are trained now."""
         return self._arranged_for is self._parameters.graph.frozen
 
     def hold_sum(self) -> Array:
@@ -118,7 +119,7 @@ class Update:
         return self.sum
 
     def kept(self, held: float) -> dict[str, Array]:
-        """Return the vectors that are kept beside the parameters, by the beginning of their names in a checkpoint.
+        """Return the vectors that belong to the parameters, by the prefix of their names in a checkpoint.
 
         ``held`` is the weight of the gradients that were added up since the last update.
         """
@@ -148,15 +149,16 @@ class Update:
         return bounds(count, ranks) if self._elementwise else [0] + [count] * ranks
 
     def gather(self, ranks: Ranks) -> None:
-        """Get what other ranks keep of the parameters that they update."""
+        """Get the optimizer's state of the parameters that other ranks update."""
         ends = self.bounds(ranks.size)
         for vector in [*self.slots.values(), *([] if self.sum is None else [self.sum])]:
             ranks.all_gather(vector, ends)
 
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float = 1.0) -> bool:
-        """Change a worker's range of parameters; the first worker changes all if the optimiser must see all.
+        """Update a worker's range of parameters; the first worker updates all if the optimizer must see all.
 
-        The gradient becomes the mean of those since the last update; then its values are clipped, then its norm.
+        The gradient becomes the mean of the gradients since the last update. Then its values are clipped, then its
+        norm.
         """
         xp, pieces = self._parameters.backend.xp, self._mine(comm)
         slices = [slice(piece.start, piece.stop) for piece in pieces]
@@ -176,7 +178,9 @@ class Update:
         return finite
 
     def _add(self, gradient: Array, slices: list[slice], moment: Moment, weight: float) -> None:
-        """Add the gradient to the sum of those since the last update; the last one becomes their mean instead."""
+        """Add the gradient to the sum of gradients since the last update; the last gradient becomes their mean
+        instead.
+        """
         total, sums = moment.held + weight, self.hold_sum()
         for part in slices:
             g = gradient[part]
@@ -325,7 +329,7 @@ def slots_of(rules: Iterable[Optimizer]) -> tuple[str, ...]:
 
 
 def rules_of(optimizer: Optimizer, groups: Groups, graph: Graph) -> tuple[list[Optimizer], dict[str, int]]:
-    """Return the optimiser with those that groups make of it, and the number of each parameter's rule, by name."""
+    """Return the optimizer and its variants for the groups, and the number of each parameter's rule, by name."""
     known = [name for name, _, _ in names(graph, "parameters")]
     changes: dict[str, dict[str, Any]] = {name: {} for name in known}
     for pattern, fields in groups.items():
@@ -362,8 +366,8 @@ def check_groups(groups: Any) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(groups, Mapping) or not all(isinstance(fields, Mapping) for fields in groups.values()):
         raise ShapeError(
-            'groups must be a dict of patterns and of what differs there, such as {"*.bias": {"weight_decay": 0}}, got'
-            f" {groups!r:.80}"
+            'groups must be a dict of name patterns and optimizer arguments such as {"*.bias": {"weight_decay": 0}},'
+            f" got {groups!r:.80}"
         )
     return {pattern: {key: _plain(value) for key, value in fields.items()} for pattern, fields in groups.items()}
 

@@ -1,4 +1,4 @@
-"""A copy of all that a network has learned: its parameters and its state, such as running statistics."""
+"""A copy of a network's parameters and of its state, such as running statistics."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ class Weights:
                 copy[...] = array
 
     def write(self) -> None:
-        """Give the network the parameters and the state of this copy."""
+        """Copy this copy's parameters and state into the network."""
         with working(), self.parameters.backend.context():
             self.parameters.flat[...] = self.flat
             for copy, array in zip(self.state, self.live_state(), strict=True):
                 array[...] = copy
 
     def approach(self, rate: float) -> None:
-        """Move this copy by a part of its way to the network's parameters and state: ``w += rate · (network - w)``.
+        """Move this copy towards the network's parameters and state: ``w += rate · (network - w)``.
 
-        It is done in place, in pieces that fit the cache; a rate of 1 / n makes the mean of n networks.
+        It works in place, in pieces that fit the cache; a rate of 1 / n makes the mean of n networks.
         """
         backend = self.parameters.backend
         xp, size = backend.xp, max(1, min(backend.update_chunk, self.flat.size))

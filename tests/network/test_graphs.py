@@ -345,7 +345,7 @@ def network(define, **layers):
         ({"a": 3}, {}, "layer 'a' must be a layer such as"),
         ({"a": (conv(), "b")}, {}, "layer 'a' reads 'b'; before it there are: input"),
         ({"a": (conv(), "b"), "b": conv()}, {}, r"reads 'b' \(it comes later\)"),
-        ({"a": conv()}, {"outputs": ["b"]}, "outputs name a layer 'b', which there is not; there are: a"),
+        ({"a": conv()}, {"outputs": ["b"]}, "outputs name a layer 'b', which does not exist; there are: a"),
         ({"a": conv()}, {"outputs": []}, "outputs must name layers"),
         ({"a": conv()}, {"outputs": ["a", "a"]}, "each of them once"),
     ],

@@ -71,7 +71,7 @@ def test_it_is_kept_in_checkpoints(tmp_path):
 
 
 def test_the_summary_says_it():
-    assert "the loss is given the scores that body.fc gives" in with_softmax().summary((1, 8, 8))
+    assert "the loss gets the output of body.fc as scores" in with_softmax().summary((1, 8, 8))
     assert "the loss is given" not in plain().summary((1, 8, 8))
 
 

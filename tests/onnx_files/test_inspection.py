@@ -48,7 +48,7 @@ def test_the_costs_are_those_of_the_network():
         planned = net.plan(8, training=purpose == "training").memory()
         assert facts["memory"][purpose] == 4 * (net.graph.size + state) + sum(planned.values())
     assert facts["memory"]["batch_size"] == 8
-    assert "the loss is given the scores that fc gives" in net.summary()  # and so says its summary
+    assert "the loss gets the output of fc as scores" in net.summary()  # and so says its summary
 
 
 def lacking(shape=("N", 3, 8, 8)):

@@ -423,4 +423,4 @@ def test_an_interruption_says_how_to_go_on(capsys):
     trainer = new_trainer()
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(DATA, 3, 10, callbacks=[CtrlC(6)])  # 4 steps an epoch
-    assert "interrupted in epoch 2: fit with the same arguments goes on exactly there" in capsys.readouterr().err
+    assert "interrupted in epoch 2: fit with the same arguments continues exactly there" in capsys.readouterr().err

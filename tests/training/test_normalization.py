@@ -229,7 +229,7 @@ def test_the_summary_shows_it():
     net.normalization = IMAGENET
     first = net.summary((3, 8, 8)).partition("\n")[0]
     assert first == (
-        "input (1, 3, 8, 8), normalised by mean 0.485, 0.456, 0.406, standard deviation 0.229, 0.224, 0.225"
+        "input (1, 3, 8, 8), normalized by mean 0.485, 0.456, 0.406, standard deviation 0.229, 0.224, 0.225"
     )
     assert net.summary_facts((3, 8, 8), 1)["normalization"] == [list(each) for each in IMAGENET]
 

@@ -1,4 +1,4 @@
-"""Callbacks: objects whose methods a training calls on its way, for what it does beside its steps."""
+"""Callbacks: objects whose methods a training calls, such as to stop early, to average weights or to write logs."""
 
 from im2colnet.training.callbacks.averaging import EMA, SWA
 from im2colnet.training.callbacks.base import Callback

@@ -1,4 +1,4 @@
-"""Averages of the weights along the training, which often predict better than the weights of the last step."""
+"""Averages of the weights during training, which often predict better than the weights of the last step."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from im2colnet.training.callbacks.base import Callback
 from im2colnet.training.statistics import renew_statistics
 from im2colnet.training.weights import Weights, beneath
 
-#: how the names of weights begin in the state of a callback
+#: the prefix of the names of weights in the state of a callback
 WEIGHTS = "weights."
 
 
 class Averages(Callback):
-    """What EMA and SWA have in common: averaged weights, which are evaluated and saved in place of those trained."""
+    """Base of EMA and SWA: averaged weights, which are evaluated and saved in place of the trained weights."""
 
     def start(self, trainer: Any) -> None:
         self.trainer, self.averages = trainer, Weights(trainer.net.held)
-        self.count = 0  #: how many weights the average is of
+        self.count = 0  #: the number of weights in the average
 
     def weights(self) -> Weights | None:
         return self.averages if self.count else None
@@ -37,21 +37,22 @@ class Averages(Callback):
 class EMA(Averages):
     """Exponential moving average of the weights: after each update ``average = d · average + (1 - d) · weights``.
 
-    In validation, in checkpoints and after ``fit`` the network has the averages; training goes on with its own
+    In validation, in checkpoints and after ``fit`` the network has the averages. Training continues with the trained
     weights, which checkpoints hold too. The n-th update's ``d`` is the smaller of ``decay`` and ``(1 + n) / (10 + n)``,
-    so that the first weights, which are random, are soon forgotten. Running statistics of batch norms are averaged
-    like weights. (Polyak, Juditsky 1992, doi:10.1137/0330046; with these ``d`` and statistics Tan, Le 2019,
+    so that the first weights, which are random, are soon forgotten. Running statistics of batch norms are averaged like
+    weights. (Polyak, Juditsky 1992, doi:10.1137/0330046; with these ``d`` and statistics Tan, Le 2019,
     arXiv:1905.11946.)
 
     Parameters
     ----------
     decay : float
-        At least 0 and less than 1. About ``1 / (1 - decay)`` steps count: 0.999 suits some thousands of steps.
+        The decay rate, at least 0 and less than 1. The average covers about ``1 / (1 - decay)`` steps: 0.999 suits a
+        training of some thousands of steps.
 
     Raises
     ------
     ShapeError
-        If the decay is out of its range, or another callback averages too.
+        If the decay is out of its range, or another callback averages the weights too.
 
     Examples
     --------
@@ -69,7 +70,7 @@ class EMA(Averages):
 
     def start(self, trainer: Any) -> None:
         super().start(trainer)
-        self._step = trainer.updates  # the last one whose weights are in the average
+        self._step = trainer.updates  # the last update whose weights are in the average
 
     def step(self, progress: Progress) -> None:
         self._average()
@@ -94,21 +95,22 @@ class EMA(Averages):
 class SWA(Averages):
     """Stochastic weight averaging: the mean of the weights after each epoch from ``start`` on.
 
-    See Izmailov et al. 2018, arXiv:1803.05407; a learning rate that stays high in these epochs suits it, such as
-    ``ic.Constant``. In validation, in checkpoints and after ``fit`` the network has the averages; training goes on
-    with its own weights, which checkpoints hold too. The running statistics of batch norms are measured anew for the
-    averages, by going through the training images once more, as in the paper: that takes about as long as an epoch.
+    See Izmailov et al. 2018, arXiv:1803.05407. Use a learning rate that stays high in these epochs, such as
+    ``ic.Constant``. In validation, in checkpoints and after ``fit`` the network has the averages. Training continues
+    with the trained weights, which checkpoints hold too. The running statistics of batch norms are computed again for
+    the averages, in one more pass over the training images, as in the paper: this takes about as long as an epoch.
     Networks without batch norm need no such pass.
 
     Parameters
     ----------
     start : float or int
-        The first epoch whose weights count: a number from 1, or a part of the training below 1, such as 0.75.
+        The first epoch whose weights are averaged: its number as an int, from 1, or a fraction of the training as a
+        float below 1, such as 0.75.
 
     Raises
     ------
     ShapeError
-        If the start is out of its range or would never come, or another callback averages too.
+        If ``start`` is out of its range or after the last epoch, or another callback averages the weights too.
 
     Examples
     --------
@@ -127,7 +129,7 @@ class SWA(Averages):
 
     def start(self, trainer: Any) -> None:
         super().start(trainer)
-        self._epoch = 0  # the last one whose weights are in the average
+        self._epoch = 0  # the last epoch whose weights are in the average
         epochs = trainer.fitting.epochs
         self._first = self.first if isinstance(self.first, int) else 1 + int(self.first * epochs)
         if self._first > epochs:

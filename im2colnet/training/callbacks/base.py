@@ -1,4 +1,4 @@
-"""The one seam of a training: objects whose methods `Trainer.fit` calls."""
+"""The base class of callbacks: objects whose methods `Trainer.fit` calls."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ METHODS = ("start", "step", "validate", "weights", "epoch", "after_epoch", "end"
 
 
 class Callback:
-    """Base of the objects that `Trainer.fit(callbacks=[...])` calls. Override what you need: every method is optional.
+    """Base of the objects that `Trainer.fit(callbacks=[...])` calls. Every method is optional: override what you need.
 
     A callback may change the trainer's ``optimizer`` and ``loss``, freeze parameters, and add numbers to a record.
     ``trainer.stop(reason)`` ends the training after the present step or epoch. It may call ``trainer.evaluate``,
-    ``trainer.save`` and ``trainer.net.predict``, but not ``trainer.step`` or ``trainer.fit``. An error that a
-    callback raises ends the training and reaches the caller as it is; the next ``fit`` goes on from there.
+    ``trainer.save`` and ``trainer.net.predict``, but not ``trainer.step`` or ``trainer.fit``. An error that a callback
+    raises ends the training, and ``fit`` raises it; the next ``fit`` continues from there.
 
-    Callbacks are called in the order of the list: put those that measure before those that use what was measured.
+    Callbacks are called in the order of the list: put a callback that adds a number to the record before the callbacks
+    that use this number.
 
-    Under ``mpiexec`` every rank calls its own callbacks, and the history holds what those of rank 0 have added to a
-    record. A callback may call ``trainer.evaluate`` and other collective methods, if it does so on every rank. It
-    writes a file or prints a text where ``trainer.rank == 0``; ``trainer.on_first(function)`` does that too, and raises
-    an error of the function on every rank.
+    Under ``mpiexec`` every rank calls its own callbacks, and the history holds the numbers that the callbacks of rank 0
+    have added. A callback may call ``trainer.evaluate`` and other collective methods, if it does so on every rank. It
+    should write files and print only where ``trainer.rank == 0``, or use ``trainer.on_first(function)``, which also
+    raises an error of the function on every rank.
 
     Examples
     --------
@@ -45,13 +46,14 @@ class Callback:
 
     @property
     def name(self) -> str:
-        """The name under which a checkpoint keeps its state; a second callback of the same name gets a number."""
+        """The name of the callback's state in a checkpoint; a second callback of the same name gets a number."""
         return type(self).__name__
 
     def start(self, trainer: Any) -> None:
-        """Begin: called once, before the first step. ``trainer.fitting`` says what `fit` was asked for.
+        """Prepare for the training; called once, before the first step. ``trainer.fitting`` has the arguments of `fit`.
 
-        An object that has been used before forgets that here; if the training goes on, :meth:`load_state` follows.
+        A callback that was used before resets itself here; if the training continues, a call of :meth:`load_state`
+        follows.
 
         Parameters
         ----------
@@ -60,97 +62,99 @@ class Callback:
         """
 
     def step(self, progress: Progress) -> None:
-        """After each step. The network has the weights that are trained.
+        """Called after each step. The network has the trained weights.
 
         Parameters
         ----------
         progress : Progress
-            How far the training is, with the mean loss of the epoch so far.
+            The progress of the training, with the mean loss of the epoch so far.
         """
 
     def validate(self) -> None:
-        """After the last step of an epoch, before its validation. It may be called again if the validation fails."""
+        """Called after the last step of an epoch, before its validation; called again if the validation has failed."""
 
     def weights(self) -> Any:
-        """Return the weights that are evaluated and saved in place of those that are trained, or None.
+        """Return the weights that are evaluated and saved in place of the trained weights, or None.
 
         Returns
         -------
         Weights or None
-            An object of ``im2colnet.training.weights``, a copy of all parameters and state; of one callback at most.
+            An object of ``im2colnet.training.weights``, a copy of all parameters and state. At most one callback may
+            return weights.
         """
 
     def epoch(self, record: dict[str, float]) -> None:
-        """After the validation of an epoch, before its record is in the history.
+        """Called after the validation of an epoch, before its record is added to the history.
 
         The network has the weights that were evaluated: the averages, if a callback keeps any.
 
         Parameters
         ----------
         record : dict of str to float
-            What was measured: see :class:`History`. Numbers may be added to it.
+            The measurements of the epoch: see :class:`History`. The callback may add numbers to it.
         """
 
     def after_epoch(self, record: dict[str, float]) -> None:
-        """After the record is in the history, before the checkpoint is written.
+        """Called after the record is added to the history, before the checkpoint is written.
 
         Parameters
         ----------
         record : dict of str to float
-            What was measured, with all that callbacks have added.
+            The measurements of the epoch, with the numbers that callbacks have added.
         """
 
     def end(self) -> None:
-        """Clean up, whatever the end: ``trainer.fitting.outcome`` says how the training ended."""
+        """Clean up; always called at the end. ``trainer.fitting.outcome`` says how the training ended."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: a dict of what JSON can hold, and of NumPy arrays of floats.
+        """Return the state for a checkpoint: a dict of values that JSON can hold, and of NumPy arrays of floats.
 
         Returns
         -------
         dict of str to object
-            Empty by default.
+            The state; empty by default.
         """
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` returned; called after :meth:`start` if a training goes on.
+        """Restore the state that :meth:`state` returned; called after :meth:`start` if a training continues.
 
         Parameters
         ----------
         state : dict of str to object
-            What a checkpoint has kept.
+            The state that was kept, for example in a checkpoint.
         """
 
     def say(self, text: str) -> None:
-        """Take a text about how the training goes on, or why it ends. Displays show it.
+        """Receive a message about the training, for example why it ends. Displays show it.
 
         Parameters
         ----------
         text : str
-            A sentence.
+            The message.
         """
 
 
 @dataclass
 class Fitting:
-    """What a call of `Trainer.fit` was asked for, and how it ended: ``trainer.fitting``, for callbacks.
+    """The arguments of a call of `Trainer.fit`, and how it ended: ``trainer.fitting``, for callbacks.
 
     Parameters
     ----------
     loader : Loader or None
-        Gives the training data; its length is the number of batches of an epoch. None when the training has ended.
+        The batches of the training data; its length is the number of batches in an epoch. None after the training has
+        ended.
     epochs : int
-        The number of epochs in all.
+        The total number of epochs.
     validation : Dataset or None
-        The data of the validation; None also when the training has ended.
+        The validation data; None if there are none, and after the training has ended.
     directory : str or None
         The folder of the checkpoint.
     outcome : {"completed", "stopped", "interrupted", "failed"}
-        How it ended: "stopped" by ``trainer.stop``, "interrupted" by Ctrl-C or SIGTERM; "failed" until it ends
-        otherwise.
+        How the training ended: "stopped" by ``trainer.stop``, "interrupted" by Ctrl-C or SIGTERM, "failed" by an error.
+        It is "failed" too while the training runs.
     reason : str or None
-        Why ``trainer.stop`` was called.
+        The reason that ``trainer.stop`` was called with.
     heeds_steps : bool
         Whether there are callbacks that may stop the training after a step.
     """
@@ -208,7 +212,7 @@ class Callbacks:
             _call_all(self._ends)
 
     def start(self, trainer: Any, states: Mapping[str, dict[str, Any]]) -> None:
-        """Start each callback, and give it its state if there is one."""
+        """Start each callback, and restore its state if there is one."""
         self._trainer = trainer
         averaging = [name for name, get in self.having("weights") if _is_own(get, Callback.weights)]
         if len(averaging) > 1:
@@ -261,7 +265,7 @@ class Callbacks:
             after(record)
 
     def say(self, text: str) -> bool:
-        """Call each ``say``; return whether anybody has one of their own, so that somebody may have shown the text."""
+        """Call each ``say``; return whether any callback overrides it, and so may have shown the message."""
         shown = False
         for _, say in self.having("say"):
             say(text)
@@ -269,17 +273,17 @@ class Callbacks:
         return shown
 
     def states(self) -> dict[str, Callable[[], dict[str, Any]]]:
-        """Return for each callback that may have a state the function that returns it."""
+        """Return the function that returns the state, for each callback that may have a state."""
         return dict(self.having("state"))
 
 
 def _is_own(method: Any, base: Any) -> bool:
-    """Return whether a bound method is another one than that of the base class."""
+    """Return whether a bound method overrides the method of the base class."""
     return getattr(method, "__func__", None) is not base
 
 
 def _call_all(functions: Sequence[Callable[[], None]]) -> None:
-    """Call each function, even if another one raises; an error has those before it as its context."""
+    """Call each function, even if another function raises; an error has the earlier errors as its context."""
     if functions:
         try:
             functions[0]()
@@ -288,10 +292,10 @@ def _call_all(functions: Sequence[Callable[[], None]]) -> None:
 
 
 def lost(name: str) -> str:
-    """Return what `Trainer.fit` says where a callback is missing that has kept something so far."""
+    """Return the message of `Trainer.fit` about a missing callback that has kept a state."""
     return (
-        f"the callback {name} took part in this training, and fit was not given it again: what it has kept, such as"
-        " averages of the weights, is forgotten"
+        f"the callback {name} took part in this training, and fit was not given it again: its state, such as"
+        " averages of the weights, is lost"
     )
 
 

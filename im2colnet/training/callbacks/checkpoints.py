@@ -50,7 +50,7 @@ class Checkpoints(Callback):
 
     def end(self) -> None:
         trainer = self._trainer
-        # after restore_best or with averages the network has other weights than those of the last step
+        # after restore_best or with averages the network does not have the weights of the last step
         if trainer.fitting.outcome != "failed" and (trainer.steps != self._saved or trainer.uses_others):
             self._save()
 

@@ -1,4 +1,4 @@
-"""Callbacks that write down what the history holds, and one that calls functions."""
+"""Callbacks that write the history to files, and a callback that calls functions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from im2colnet.files import replace_file
 from im2colnet.show.display import VALIDATION, Progress
 from im2colnet.training.callbacks.base import Callback
 
-#: a spreadsheet takes a cell that begins so for a formula
+#: a spreadsheet takes a cell that begins with one of these characters for a formula
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class CSVLog(Callback):
-    """Writes the history as a table of comma-separated values, anew after each epoch, so that it is always whole.
+    """Writes the history to a CSV file. The file is rewritten after each epoch, so it is always complete.
 
-    The first line has the names of the numbers; a number that an epoch lacks is an empty cell.
+    The first line holds the names of the columns. If an epoch has no number of this name, its cell is empty.
 
     Parameters
     ----------
     path : str or path
-        The file. One that is there is overwritten.
+        The file. An existing file is overwritten.
 
     Raises
     ------
@@ -71,17 +71,18 @@ class CSVLog(Callback):
 
 
 class TensorBoard(Callback):
-    """Writes the numbers of each epoch for TensorBoard, by the package tensorboardX (the extra ``tensorboard``).
+    """Writes the numbers of each epoch for TensorBoard, with the package tensorboardX (the extra ``tensorboard``).
 
-    ``loss/training``, ``loss/validation`` and the like are drawn together; ``lr``, ``seconds`` and
-    ``images_per_second`` alone. A training that goes on continues its curves.
+    ``loss/training`` and ``loss/validation`` are next to each other, and so are the metrics; ``lr``, ``seconds`` and
+    ``images_per_second`` are separate. A training that is resumed continues its curves.
 
     Parameters
     ----------
     folder : str or path, optional
-        Where the files are. The default is the folder ``tensorboard`` in that of the training.
+        The folder of the files. The default is the folder ``tensorboard`` in the ``directory`` of `Trainer.fit`.
     every : int, optional
-        Write the loss so far within an epoch too, as ``loss/step``, each time after this number of steps.
+        The number of steps after which to write the mean loss of the epoch so far, as ``loss/step``. By default it is
+        not written.
 
     Raises
     ------
@@ -112,9 +113,9 @@ class TensorBoard(Callback):
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise Im2colnetError(f"the callback TensorBoard needs tensorboardX: {install('tensorboard')}") from error
-        # what a training has written that was killed, and that now does these epochs again, is not drawn twice
+        # if a training was killed and now repeats epochs, their earlier numbers are not drawn again
         again = {"purge_step": trainer.epoch + 1} if trainer.epoch else {}
-        suffix = f".{os.getpid()}.{trainer.steps}"  # beside host and second, which may be those of another file
+        suffix = f".{os.getpid()}.{trainer.steps}"  # host and second alone may be the same for two files
         self._writer = SummaryWriter(folder, filename_suffix=suffix, **again)
 
     def step(self, progress: Progress) -> None:
@@ -141,7 +142,7 @@ class TensorBoard(Callback):
 
 
 class Function(Callback):
-    """Calls functions on the way.
+    """Calls your own functions during training.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ class Function(Callback):
     Raises
     ------
     ShapeError
-        If one of them is no function.
+        If one of them is not a function.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Callbacks that watch a number of the records: they end a training that gets no better, and keep its best epoch."""
+"""Callbacks that monitor a number of the history: they end a training that does not improve, or keep its best epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from im2colnet.training.callbacks.base import Callback
 from im2colnet.training.folder import BEST, CHECKPOINT
 from im2colnet.training.weights import Weights
 
-#: if the name of a number ends so, a larger number is better; of all other numbers a smaller one is
+#: if a name ends with one of these words, a larger number is better; for all other names a smaller number is
 MORE_IS_BETTER = (
     *("accuracy", "precision", "recall", "f1", "f1_score", "iou", "dice", "r2", "r2_score", "auc", "score", "kappa"),
     *("top1", "top3", "top5", "top_k"),
@@ -23,7 +23,7 @@ MORE_IS_BETTER = (
 
 
 class Monitor(Callback):
-    """What callbacks have in common that compare a number of each epoch with the best one so far."""
+    """Base of the callbacks that compare a number of each epoch with the best number so far."""
 
     def __init__(self, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
         if not isinstance(monitor, str):
@@ -33,13 +33,13 @@ class Monitor(Callback):
 
     @property
     def more_is_better(self) -> bool:
-        """Whether the largest number is the best one."""
+        """Whether a larger number is better."""
         return self.mode == "max" if self.mode else self.monitor.endswith(MORE_IS_BETTER)
 
     def start(self, trainer: Any) -> None:
         self.trainer = trainer
         self.best: float | None = None  #: the best number so far
-        self.best_epoch = 0  #: its epoch, from 1; 0 before there is any
+        self.best_epoch = 0  #: the epoch of the best number, from 1; 0 before there is one
         known = [f"{VALIDATION}{name}" for name in ("loss", *trainer.loss.metrics, *trainer.metrics)]
         if self.monitor in known and trainer.fitting.validation is None:
             raise ShapeError(
@@ -48,7 +48,7 @@ class Monitor(Callback):
             )
 
     def is_best(self, record: dict[str, float]) -> bool:
-        """Return whether the number of a record is better than all before.
+        """Return whether the number of a record is better than all earlier numbers.
 
         A number that is not finite is in no record, and is no improvement.
         """
@@ -73,7 +73,7 @@ class Monitor(Callback):
     def load_state(self, state: dict[str, Any]) -> None:
         from im2colnet.training.checkpoint import entry
 
-        if state.get("monitor") == self.monitor:  # else the best number was one of another kind
+        if state.get("monitor") == self.monitor:  # else the best number was of another quantity
             place = f"callbacks.{self.name}"
             best = state.get("best")
             self.best = None if best is None else float(number(f"{place}.best", best, least=-inf))
@@ -81,23 +81,24 @@ class Monitor(Callback):
 
 
 class EarlyStopping(Monitor):
-    """Ends the training when a number has not improved for some epochs (Prechelt 1998, doi:10.1007/3-540-49430-8_3).
+    """Stops the training when a number has not improved for some epochs (Prechelt 1998, doi:10.1007/3-540-49430-8_3).
 
-    A training that it has ended can go on with more ``patience``, or without it.
+    A training that it has stopped can continue with a larger ``patience``, or without this callback.
 
     Parameters
     ----------
     monitor : str
-        The name of the number in the history.
+        The name of the number in the history, such as ``"validation_loss"``.
     patience : int
         The number of epochs without an improvement after which the training ends.
     min_delta : float
-        The number must improve by more than this.
+        The smallest improvement: only a number that is better by more than ``min_delta`` is an improvement.
     restore_best : bool
-        Whether the network has the weights of the best epoch when the training has ended, whether by this or not.
-        The checkpoint has them too, beside those that training can go on with.
+        Whether the network gets the weights of the best epoch at the end of the training, even if this callback did not
+        stop it. The checkpoint has them too, in addition to the trained weights, with which training can continue.
     mode : {"min", "max"}, optional
-        Whether less or more is better. By default more is for names that end in "accuracy", "f1" and the like.
+        Whether a smaller or a larger number is better. By default a larger number is better if the name ends in
+        "accuracy", "f1" and the like, and a smaller number for all other names.
 
     Raises
     ------
@@ -166,18 +167,20 @@ class EarlyStopping(Monitor):
 
 
 class KeepBest(Monitor):
-    """Writes ``best.safetensors`` into the folder of the training whenever a number is better than ever before.
+    """Saves the checkpoint of the best epoch: writes ``best.safetensors`` whenever a number has improved.
 
-    The file is a checkpoint like any other: of the end of its epoch, with the weights that were evaluated.
+    The file is in the ``directory`` of `Trainer.fit`. It is a checkpoint of the end of its epoch, with the weights that
+    were evaluated.
 
     Parameters
     ----------
     monitor : str
-        The name of the number in the history.
+        The name of the number in the history, such as ``"validation_loss"``.
     mode : {"min", "max"}, optional
-        Whether less or more is better. By default more is for names that end in "accuracy", "f1" and the like.
+        Whether a smaller or a larger number is better. By default a larger number is better if the name ends in
+        "accuracy", "f1" and the like, and a smaller number for all other names.
     path : str or path, optional
-        Another file; one that is there is overwritten.
+        Another path of the file; an existing file is overwritten.
 
     Raises
     ------
@@ -218,7 +221,7 @@ class KeepBest(Monitor):
     def _check_free(self, folder: str) -> None:
         from im2colnet.training.checkpoint import mark_of
 
-        # a checkpoint beside it is known to be this trainer's, or fit would have refused the folder
+        # a checkpoint in the same folder belongs to this trainer, or fit would have refused the folder
         owned = os.path.exists(os.path.join(folder, CHECKPOINT)) or mark_of(self._file) in self.trainer.marks
         if os.path.exists(self._file) and not owned:
             raise CheckpointError(
