@@ -1,15 +1,16 @@
 """Metrics: functions of a network's outputs and the targets, for :meth:`im2colnet.Trainer.evaluate` and ``fit``.
 
-N samples, C classes or channels. Every function takes the outputs first and the targets second. Those that compare
-classes understand three kinds of outputs:
+N samples, C classes or channels. Every function takes the outputs first and the targets second. The functions that
+compare classes accept three kinds of outputs:
 
-- scores (N, C, ...) for integer targets (N, ...): the class with the highest score is compared, of equal scores the
-  first; ``...`` is empty for images, (H, W) for pixels. With C = 1 there are two classes, and a score above 0 means 1;
-- floating-point scores, or truth values, of the targets' shape, (N, C) or (N, C, H, W): C answers, yes or no. A score
-  above 0 and a target above 0.5 say yes, as for :class:`im2colnet.BCEWithLogitsLoss`;
-- integers of the targets' shape: the classes themselves, as scikit-learn takes them.
+- scores (N, C, ...) for integer targets (N, ...): the predicted class is the class with the highest score, or the first
+  of several with equal scores; ``...`` is empty for images, (H, W) for pixels. With C = 1 there are two classes, and a
+  score above 0 means 1;
+- floating-point scores, or booleans, of the targets' shape, (N, C) or (N, C, H, W): C binary answers, yes or no. A
+  score above 0 and a target above 0.5 mean yes, as for :class:`im2colnet.BCEWithLogitsLoss`;
+- integers of the targets' shape: the predicted classes, as for scikit-learn.
 
-Values agree with scikit-learn's. A fraction 0/0, such as the precision of a class that was never predicted, is 0.
+The values agree with scikit-learn. A fraction 0/0, such as the precision of a class that was never predicted, is 0.
 """
 
 from __future__ import annotations
@@ -39,37 +40,37 @@ __all__ = [
     "top_k_accuracy",
 ]
 
-#: a function ``metric(outputs, targets)`` that returns a number; of several outputs it gets tuples
+#: a function ``metric(outputs, targets)`` that returns a number; for several outputs its arguments are tuples
 Metric: TypeAlias = Callable[[Any, Any], float]
-IGNORED = -100  #: the target that does not count, if no other is given, as in the losses
+IGNORED = -100  #: the default of the target that is ignored, as in the losses
 
 
 # ---------------------------------------------------------------------- classes
 
 
 def accuracy(outputs: Any, targets: Any, ignore_index: int = IGNORED) -> float:
-    """Return the share of right predictions, of images or of pixels.
+    """Return the accuracy: the fraction of correct predictions, of images or of pixels.
 
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
-        What the network gave.
+        The network's outputs.
     targets : (N, ...) integers, or (N, C, ...) answers
-        What is right.
+        The true classes or answers.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     float
-        From 0 to 1.
+        The value, from 0 to 1.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, or a class is not among those that there are.
+        If the shapes do not match, or a class is out of range.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -81,32 +82,32 @@ def accuracy(outputs: Any, targets: Any, ignore_index: int = IGNORED) -> float:
 
 
 def top_k_accuracy(outputs: Any, targets: Any, k: int = 5, ignore_index: int = IGNORED) -> float:
-    """Return the share of samples whose class is among the ``k`` classes with the highest scores.
+    """Return the fraction of samples whose class is among the ``k`` classes with the highest scores.
 
-    Of equal scores, the first class counts as the higher one, so that ``k=1`` is :func:`accuracy`.
+    Among equal scores the first class counts as the highest, so that ``k=1`` gives :func:`accuracy`.
 
     Parameters
     ----------
     outputs : (N, C, ...) scores
-        What the network gave.
+        The network's outputs.
     targets : (N, ...) integers
-        The right classes.
+        The true classes.
     k : int
-        How many classes count.
+        The number of classes with the highest scores that count.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     float
-        From 0 to 1.
+        The value, from 0 to 1.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, or a class is not among those that there are.
+        If the shapes do not match, or a class is out of range.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -126,32 +127,32 @@ def top_k_accuracy(outputs: Any, targets: Any, k: int = 5, ignore_index: int = I
 
 
 def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_index: int = IGNORED) -> Any:
-    """Return the precision, ``TP / (TP + FP)``: which part of the predictions of a class are right.
+    """Return the precision, ``TP / (TP + FP)``: the fraction of the predictions of a class that are correct.
 
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
-        What the network gave.
+        The network's outputs.
     targets : (N, ...) integers, or (N, C, ...) answers
-        What is right.
+        The true classes or answers.
     average : {"macro", "weighted", "micro"}, optional
-        The mean over the classes that occur in targets or predictions, and over all answers; the mean weighted by how
-        often each occurs in the targets; or the fraction of all counts together. None returns an array with the value
-        of each class.
+        "macro" is the mean over the classes that occur in targets or predictions, or over all answers. "weighted" is
+        the mean weighted by the number of targets of each class. "micro" is the fraction computed from the counts of
+        all classes together. None returns an array with the value of each class.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     float, or (C,) array
-        From 0 to 1.
+        The value, from 0 to 1.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+        If the shapes do not match, a class is out of range, or the average is unknown.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -164,30 +165,30 @@ def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_
 
 
 def recall(outputs: Any, targets: Any, average: str | None = "macro", ignore_index: int = IGNORED) -> Any:
-    """Return the recall, ``TP / (TP + FN)``: which part of a class is found.
+    """Return the recall, ``TP / (TP + FN)``: the fraction of the samples of a class that are found.
 
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
-        What the network gave.
+        The network's outputs.
     targets : (N, ...) integers, or (N, C, ...) answers
-        What is right.
+        The true classes or answers.
     average : {"macro", "weighted", "micro"}, optional
-        As for :func:`precision`.
+        The kind of average, see :func:`precision`.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     float, or (C,) array
-        From 0 to 1.
+        The value, from 0 to 1.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+        If the shapes do not match, a class is out of range, or the average is unknown.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -205,25 +206,25 @@ def f1_score(outputs: Any, targets: Any, average: str | None = "macro", ignore_i
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
-        What the network gave.
+        The network's outputs.
     targets : (N, ...) integers, or (N, C, ...) answers
-        What is right.
+        The true classes or answers.
     average : {"macro", "weighted", "micro"}, optional
-        As for :func:`precision`.
+        The kind of average, see :func:`precision`.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     float, or (C,) array
-        From 0 to 1.
+        The value, from 0 to 1.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+        If the shapes do not match, a class is out of range, or the average is unknown.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -243,25 +244,25 @@ def dice(outputs: Any, targets: Any, average: str | None = "macro", ignore_index
     Parameters
     ----------
     outputs : (N, C, H, W) scores, or (N, H, W) classes
-        What the network gave.
+        The network's outputs.
     targets : (N, H, W) integers, or (N, C, H, W) answers
-        What is right.
+        The true classes or answers.
     average : {"macro", "weighted", "micro"}, optional
-        As for :func:`precision`.
+        The kind of average, see :func:`precision`.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     float, or (C,) array
-        From 0 to 1.
+        The value, from 0 to 1.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+        If the shapes do not match, a class is out of range, or the average is unknown.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -281,25 +282,25 @@ def iou(outputs: Any, targets: Any, average: str | None = "macro", ignore_index:
     Parameters
     ----------
     outputs : (N, C, H, W) scores, or (N, H, W) classes
-        What the network gave.
+        The network's outputs.
     targets : (N, H, W) integers, or (N, C, H, W) answers
-        What is right.
+        The true classes or answers.
     average : {"macro", "weighted", "micro"}, optional
-        As for :func:`precision`.
+        The kind of average, see :func:`precision`.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     float, or (C,) array
-        From 0 to 1.
+        The value, from 0 to 1.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, a class is not among those that there are, or there is no such average.
+        If the shapes do not match, a class is out of range, or the average is unknown.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -313,30 +314,30 @@ def iou(outputs: Any, targets: Any, average: str | None = "macro", ignore_index:
 
 
 def confusion_matrix(outputs: Any, targets: Any, classes: int | None = None, ignore_index: int = IGNORED) -> np.ndarray:
-    """Return how often each class was predicted as which.
+    """Return the confusion matrix: how often each class was predicted as each class.
 
     Parameters
     ----------
     outputs : (N, C, ...) scores, or (N, ...) classes
-        What the network gave.
+        The network's outputs.
     targets : (N, ...) integers
-        The right classes.
+        The true classes.
     classes : int, optional
-        The number of classes. The default is what the outputs tell apart, or the largest class and 1.
+        The number of classes. The default is the number of classes of the scores, or the largest class plus 1.
     ignore_index : int
-        A target that does not count.
+        The target value that is ignored.
 
     Returns
     -------
     (C, C) array of integers
-        ``[i, j]`` is the number of samples of class i that were taken for class j.
+        ``[i, j]`` is the number of samples of class i that were predicted as class j.
 
     Raises
     ------
     ShapeError
-        If the shapes do not go together, or a class is not among those that there are.
+        If the shapes do not match, or a class is out of range.
     DTypeError
-        If targets are not integers where classes are compared.
+        If classes are compared and the targets are not integers.
 
     Examples
     --------
@@ -347,7 +348,9 @@ def confusion_matrix(outputs: Any, targets: Any, classes: int | None = None, ign
     """
     guesses, labels, found = _compared(outputs, targets, ignore_index)
     if guesses.ndim > 1 and guesses.shape[1] > 1:
-        raise ShapeError(f"a confusion matrix is of one question, here are {guesses.shape[1]}: give one of them")
+        raise ShapeError(
+            f"a confusion matrix needs one answer for each sample, got {guesses.shape[1]}: give one column"
+        )
     guesses, labels = guesses.reshape(-1), labels.reshape(-1)
     size = found if classes is None else whole("classes", classes)
     if max(labels.max(initial=0), guesses.max(initial=0)) >= size:
@@ -356,21 +359,22 @@ def confusion_matrix(outputs: Any, targets: Any, classes: int | None = None, ign
 
 
 def class_report(matrix: Any, classes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return for each class how well it is recognised.
+    """Return accuracy, precision, recall and F1 of each class.
 
     Parameters
     ----------
     matrix : (C, C) array
-        What :func:`confusion_matrix` returns.
+        The result of :func:`confusion_matrix`.
     classes : sequence of str
-        The names of the first classes; they are the ones that are reported. Without names all are, by their numbers.
+        The names of the first classes; only these classes are reported. Without names all classes are reported, by
+        their numbers.
 
     Returns
     -------
     list of dict
-        ``class``; ``images`` and ``support``, the number of its images; ``correct``, how many of them are recognised;
-        ``accuracy``, their share, None without images; ``precision``, ``recall``, ``f1``; the class that the others are
-        most often ``mistaken_for``, and how many ``times``.
+        A dict for each class: ``class``; ``images`` and ``support``, the number of images of the class; ``correct``,
+        the number of correctly predicted images; ``accuracy``, their fraction, None without images; ``precision``,
+        ``recall``, ``f1``; ``mistaken_for``, the most frequent wrong prediction, and ``times``, its number.
 
     Raises
     ------
@@ -417,17 +421,17 @@ def class_report(matrix: Any, classes: Sequence[str] = ()) -> list[dict[str, Any
 
 
 def mean_absolute_error(outputs: Any, targets: Any) -> float:
-    """Return the mean of ``|output - target|`` over all numbers.
+    """Return the mean absolute error, the mean of ``|output - target|`` over all elements.
 
     Parameters
     ----------
     outputs, targets : (N,), (N, outputs) or (N, C, H, W)
-        Numbers of one shape.
+        Two arrays of the same shape.
 
     Returns
     -------
     float
-        In the unit of the targets.
+        The error, in the unit of the targets.
 
     Raises
     ------
@@ -443,17 +447,18 @@ def mean_absolute_error(outputs: Any, targets: Any) -> float:
 
 
 def root_mean_squared_error(outputs: Any, targets: Any) -> float:
-    """Return the root of the mean of ``(output - target)²``.
+    """Return the root mean squared error, the square root of the mean of ``(output - target)²``.
 
     Parameters
     ----------
     outputs, targets : (N,), (N, outputs) or (N, C, H, W)
-        The root is taken for each output, or channel; the result is their mean, as scikit-learn's.
+        Two arrays of the same shape. The root is computed for each output or channel; the result is the mean of the
+        roots, as in scikit-learn.
 
     Returns
     -------
     float
-        In the unit of the targets.
+        The error, in the unit of the targets.
 
     Raises
     ------
@@ -470,18 +475,18 @@ def root_mean_squared_error(outputs: Any, targets: Any) -> float:
 
 
 def r2_score(outputs: Any, targets: Any) -> float:
-    """Return R², ``1 - Σ (output - target)² / Σ (target - mean)²``, the share of the variance that is explained.
+    """Return R², ``1 - Σ (output - target)² / Σ (target - mean)²``, the fraction of explained variance.
 
     Parameters
     ----------
     outputs, targets : (N,), (N, outputs) or (N, C, H, W)
-        The fraction is taken for each output, or channel; the result is their mean, as scikit-learn's. Of targets that
-        are all equal it is 1 if the outputs are equal to them, else 0.
+        Two arrays of the same shape. The fraction is computed for each output or channel; the result is the mean of the
+        fractions, as in scikit-learn. If all targets are equal, the fraction is 1 if the outputs equal them, else 0.
 
     Returns
     -------
     float
-        1 is perfect, 0 what the mean would give; it may be negative.
+        The value: 1 is perfect, 0 is as good as predicting the mean. It may be negative.
 
     Raises
     ------
@@ -518,7 +523,7 @@ def _numbers(outputs: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Counts(NamedTuple):
-    """For each class, or for each question, how often it was predicted, occurs, and both."""
+    """The counts of each class, or each question: predictions, occurrences, and both together."""
 
     right: np.ndarray  #: (C,) true positives
     predicted: np.ndarray  #: (C,) true and false positives
@@ -537,7 +542,7 @@ class _Counts(NamedTuple):
         return cls(right, predicted, support, predicted + support > 0)
 
     def score(self, numerator: np.ndarray, denominator: np.ndarray, average: str | None) -> Any:
-        """Return a fraction for each class, or the average that is asked for."""
+        """Return a fraction for each class, or the requested average."""
         one_of("average", average, "macro", "weighted", "micro", None)
         if average == "micro":
             return float(_ratio(numerator.sum(), denominator.sum()))
@@ -554,13 +559,13 @@ def _ratio(numerator: Any, denominator: Any) -> np.ndarray:
 
 
 def _compared(outputs: Any, targets: Any, ignore_index: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return what is compared, without the targets that are ignored.
+    """Return the arrays to compare, without ignored targets.
 
     Returns
     -------
     guesses, labels : (numbers,) integers, or of answers (numbers, questions) of type bool
     classes : int
-        How many there are.
+        The number of classes.
     """
     found, wanted = host_array("outputs", outputs), host_array("targets", targets)
     if found.shape == wanted.shape and found.ndim and found.dtype.kind in "fb":

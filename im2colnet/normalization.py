@@ -1,4 +1,4 @@
-"""Means and deviations by which the images of a network are normalised, channel by channel."""
+"""Means and standard deviations that normalize the images of a network, for each channel."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Normalization(NamedTuple):
 
     @classmethod
     def of(cls, given: Any) -> Normalization | None:
-        """Return a pair (mean per channel, std per channel) as a normalisation; None is none.
+        """Return a pair (mean per channel, std per channel) as a Normalization; None stays None.
 
         Raises
         ------
         ShapeError
-            If it is no such pair.
+            If the argument is not such a pair.
         """
         if given is None:
             return None
@@ -39,7 +39,7 @@ class Normalization(NamedTuple):
         return cls(mean, std)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise a ShapeError unless images of a shape (N, C, ...) have as many channels."""
+        """Raise a ShapeError unless images of a shape (N, C, ...) have the right number of channels."""
         if shape[1] != len(self.mean):
             raise ShapeError(
                 f"the images have {shape[1]} channels (shape {shape}), but net.normalization has {len(self.mean)} means"

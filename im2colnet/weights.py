@@ -16,9 +16,9 @@ from im2colnet.files import check_regular, replace_file
 
 #: key of a checkpoint's description in the file's metadata
 DESCRIPTION = "im2colnet"
-#: types of numbers that a network can take
+#: the types of numbers that a network can load
 TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
-#: how files begin that PyTorch's ``torch.save`` writes: an archive, and of old versions a pickle
+#: the first bytes of files of PyTorch's ``torch.save``: an archive, or from old versions a pickle
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -31,21 +31,21 @@ def safetensors(module: str = "safetensors") -> Any:
 
 
 def save_weights(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a state dict to a safetensors file, whole or not at all; a file that is there is overwritten.
+    """Write a state dict to a safetensors file, completely or not at all; an existing file is overwritten.
 
     PyTorch reads it: ``module.load_state_dict(safetensors.torch.load_file(path))``.
 
     Parameters
     ----------
     state : dict of str to array
-        Such as ``net.state_dict()``; what :meth:`Network.load_state_dict` takes.
+        The state dict, such as ``net.state_dict()``: anything that :meth:`Network.load_state_dict` takes.
     path : str or path
         The file.
 
     Raises
     ------
     CheckpointError
-        If it cannot be written, or an entry is no array of real numbers.
+        If the file cannot be written, or an entry is not an array of real numbers.
 
     Examples
     --------
@@ -60,14 +60,14 @@ def save_weights(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None
 
 
 def check_is_dict(state: Any) -> None:
-    """Raise a CheckpointError if a state is no dict."""
+    """Raise a CheckpointError if a state is not a dict."""
     if not isinstance(state, Mapping):
         hint = ": give its state_dict()" if hasattr(state, "state_dict") else ""
         raise CheckpointError(f"a state is a dict of arrays by name, got a {type(state).__name__}{hint}")
 
 
 def _storable(array: Any) -> Any:
-    """Return an array in the order of its axes, of a type that the format has."""
+    """Return an array in C order, of a type that the format supports."""
     kind = array.dtype.kind
     wider = "float32" if kind == "V" else "float64" if kind == "O" or (kind == "f" and array.itemsize > 8) else None
     return array.astype(wider or array.dtype, order="C", copy=False)
@@ -76,7 +76,7 @@ def _storable(array: Any) -> Any:
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a state dict from a safetensors file, for ``net.load_state_dict``.
 
-    PyTorch writes such a file: ``safetensors.torch.save_file(module.state_dict(), path)``.
+    PyTorch can write such a file: ``safetensors.torch.save_file(module.state_dict(), path)``.
 
     Parameters
     ----------
@@ -86,12 +86,13 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict of str to array
-        NumPy arrays; numbers of bfloat16, which NumPy does not have, as float32.
+        The NumPy arrays by name. NumPy has no bfloat16: such tensors become float32.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or of another kind, such as a pickle: to read one runs code that it holds.
+        If the file is missing, damaged, or of another kind, such as a pickle. Pickles are refused because reading one
+        runs code from the file.
 
     Examples
     --------
@@ -123,7 +124,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _bfloat16(name: str, keys: list[str]) -> dict[str, Any]:
-    """Read tensors of bfloat16, which are the upper halves of float32, from a file that has been checked."""
+    """Read tensors of bfloat16, the upper halves of float32 numbers, from a file that has been checked."""
     import json
 
     from im2colnet.host import np
@@ -141,14 +142,14 @@ def _bfloat16(name: str, keys: list[str]) -> dict[str, Any]:
 
 
 def reason(name: str, error: Exception, kind: str) -> str:
-    """Return why a file cannot be read that should be of this kind."""
+    """Return the reason why a file cannot be read as a file of this kind."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if _is_pickle(name):
         converted = f"{os.path.splitext(name)[0]}.safetensors"
         return (
-            f"it is damaged or no {kind}: it begins like a file of torch.save, a pickle, and to read one runs code that"
-            " it holds. Where PyTorch is installed, convert one that you trust:"
+            f"it is damaged or no {kind}: it begins like a file of torch.save, a pickle, and reading a pickle runs code"
+            " from the file. If you trust the file, convert it where PyTorch is installed:"
             f" safetensors.torch.save_file(torch.load({name!r}, weights_only=True), {converted!r})"
         )
     return f"it is damaged or no {kind} ({error})"
@@ -163,12 +164,12 @@ def _is_pickle(name: str) -> bool:
 
 
 def host_array(name: Any, value: Any) -> Any:
-    """Return an entry of a state as a NumPy array of real numbers, whatever module it is an array of.
+    """Return an entry of a state as a NumPy array of real numbers, from an array of any module.
 
     Raises
     ------
     CheckpointError
-        If it is no array of real numbers, or has masked entries.
+        If it is not an array of real numbers, or has masked entries.
     """
     from im2colnet.host import np
 

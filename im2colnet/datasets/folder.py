@@ -350,9 +350,7 @@ def _listing(root: str, part: str) -> Listing:
     empty = [name for name, names in found.items() if not any(map(_may_be_picture, names))]
     found = {name: names for name, names in found.items() if name not in empty}
     if not found:
-        hint = (
-            "put the pictures of each class into their own folder" if loose else "it must have a folder for each class"
-        )
+        hint = "put those of each class into a folder of its own" if loose else "it must have a folder for each class"
         inside = f"has {count(len(loose), 'picture')} but no folder with pictures" if loose else "has no pictures"
         raise DataError(f"{folder}: {inside}: {hint}, or name files and labels in a CSV file")
     if empty:

@@ -72,7 +72,7 @@ class Stream:
         self.name, self._batches, self._part = name, batches, part
         self.once = not callable(batches) and iter(batches) is batches
         if steps is None and not hasattr(batches, "__len__"):
-            raise ShapeError(f"{name}: how many batches are an epoch? Give steps=..., because there is no length")
+            raise ShapeError(f"{name}: how many batches does an epoch have? Give steps=..., because this has no length")
         self._steps = whole("steps", len(batches) if steps is None else steps, least=1)
         # the epoch that has been opened, and its batches after those in self._given
         self._begun: tuple[int, Iterator[Any]] | None = (0, self._open(0))

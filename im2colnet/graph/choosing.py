@@ -8,7 +8,7 @@ from typing import Any
 
 from im2colnet.errors import ShapeError
 
-#: how many names an error lists
+#: the largest number of names that an error lists
 MOST_NAMES = 8
 
 
@@ -18,7 +18,7 @@ def chosen(what: str, pattern: Any, names: Sequence[str]) -> list[str]:
     Parameters
     ----------
     what : str
-        What the pattern is, for errors.
+        The description of the pattern in error messages.
     pattern : str
         A pattern of :mod:`fnmatch`, or a name.
     names : sequence of str
@@ -26,7 +26,7 @@ def chosen(what: str, pattern: Any, names: Sequence[str]) -> list[str]:
     Raises
     ------
     ShapeError
-        If it matches no name; the message lists names that are like it.
+        If the pattern matches no name; the message lists similar names.
     """
     if not isinstance(pattern, str):
         raise ShapeError(f'{what} must be a pattern of names such as "features.*", got {pattern!r}')
@@ -37,7 +37,7 @@ def chosen(what: str, pattern: Any, names: Sequence[str]) -> list[str]:
 
 
 def similar(name: str, names: Sequence[str]) -> str:
-    """Return in words which names are most like ``name``, or else which there are."""
+    """Return a text that lists the names most similar to ``name``, or else the existing names."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, names, MOST_NAMES, 0.5)

@@ -21,12 +21,12 @@ class Node:
     name: str
     inputs: tuple[int, ...]
     output: int
-    activation: str | None = None  #: the elementwise function of the node after it, which it applies too
-    fused: bool = False  #: whether the node before applies it
-    offsets: dict[str, int] = field(default_factory=dict)  #: of each parameter in the flat vector
+    activation: str | None = None  #: the elementwise function of the next node, which this node applies too
+    fused: bool = False  #: whether the previous node applies this node's function
+    offsets: dict[str, int] = field(default_factory=dict)  #: the offset of each parameter in the flat vector
     params: dict[str, Array] = field(default_factory=dict)  #: the parameters, views of the flat vector
     buffers: dict[str, Array] = field(default_factory=dict)  #: the state
-    frozen: frozenset[str] = frozenset()  #: the parameters and the state that training leaves as they are
+    frozen: frozenset[str] = frozenset()  #: the parameters and the state that training does not change
 
     @property
     def learning(self) -> list[str]:
@@ -34,7 +34,7 @@ class Node:
         return [key for key in self.offsets if key not in self.frozen]
 
     def input_shape(self, shapes: Sequence[Shape]) -> Any:
-        """Return the shape of its input, of several inputs the tuple of their shapes; ``shapes`` are of all values."""
+        """Return the shape of its input, or a tuple for several inputs; ``shapes`` has the shape of every value."""
         return shapes[self.inputs[0]] if len(self.inputs) == 1 else tuple(shapes[v] for v in self.inputs)
 
 
@@ -43,21 +43,21 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self.size = 0  # of the flat vector of parameters
-        self._layers: set[int] = set()  # by identity
-        self.outputs: tuple[int, ...] = ()  # the values that the network gives
-        self.scores: tuple[int, ...] = ()  # the values that the loss is given in their place, if there are any
-        self.frozen: frozenset[str] = frozenset()  # names of parameters and of state that training leaves as they are
+        self.size = 0  # the size of the flat vector of parameters
+        self._layers: set[int] = set()  # the identities of the layers
+        self.outputs: tuple[int, ...] = ()  # the values that are the network's outputs
+        self.scores: tuple[int, ...] = ()  # the values that the loss gets in place of the outputs, if any
+        self.frozen: frozenset[str] = frozenset()  # the names of parameters and states that training does not change
 
     def add(self, layer: Layer, name: str, *inputs: int) -> int:
-        """Append a layer and return the value it makes."""
+        """Append a layer and return its output value."""
         if id(layer) in self._layers:
             raise ShapeError(f"layer {name!r} ({layer!r}) is already in the network; make a second layer instead")
         for value in inputs:
             if not isinstance(value, int) or not 0 <= value <= len(self.nodes):
                 raise ShapeError(
-                    f"layer {name!r} ({layer!r}) is to read {value!r}, which is no value of the graph: build must"
-                    " return what the last graph.add, or the build of a layer, returned"
+                    f"layer {name!r} ({layer!r}) is to read {value!r}, which is not a value of the graph: build"
+                    " must return the result of the last graph.add, or of the build of a layer"
                 )
         node = Node(layer, name, inputs, len(self.nodes) + 1)
         for key, parameter in layer.parameters().items():
@@ -68,21 +68,21 @@ class Graph:
         return node.output
 
     def freeze(self, names: frozenset[str]) -> None:
-        """Make these parameters and this state, by name, all that is frozen."""
+        """Freeze exactly these parameters and states, by name."""
         for node in self.nodes:
             keys = (*node.layer.parameters(), *node.layer.state())
             node.frozen = frozenset(key for key in keys if f"{node.name}.{key}" in names)
         self.frozen = names
 
     def output_of(self, name: str) -> int | None:
-        """Return the value of a layer, or of a network in this one, that others read; None unless it is one value."""
+        """Return the output value of a layer, or of a network in this network; None unless it is a single value."""
         inside = [node for node in self.nodes if f"{node.name}.".startswith(f"{name}.")]
         outside = {v for node in self.nodes if node not in inside for v in node.inputs} | {*self.outputs}
         made = [node.output for node in inside if node.output in outside]
         return made[0] if len(made) == 1 else None
 
     def part(self, outputs: Sequence[int]) -> Graph:
-        """Return the graph of what some values depend on; it shares layers, parameters and state with this one."""
+        """Return the part of the graph on which some values depend; it shares layers, parameters and state."""
         needed = {*outputs}
         for node in reversed(self.nodes):
             if node.output in needed:
@@ -97,13 +97,13 @@ class Graph:
         return found
 
     def for_loss(self) -> Graph:
-        """Return the graph of what the loss is given: this one, or the part of it that makes the scores."""
+        """Return the graph whose outputs the loss gets: this graph, or the part of it that computes the scores."""
         return self.part(self.scores) if self.scores else self
 
     def check(self, network: str) -> None:
-        """Raise a ShapeError if a network's outputs are no values of layers, or nothing reads the output of one.
+        """Raise a ShapeError if an output of the network is not a value of a layer, or nothing reads a layer's output.
 
-        Nor may the layers after the scores learn anything, which training does not run.
+        The layers after the scores must have no parameters, because training does not run them.
         """
         for output in self.outputs:
             if output not in range(1, len(self.nodes) + 1):
@@ -159,5 +159,5 @@ class locate:
             error.located = True  # type: ignore[attr-defined]
         elif isinstance(error, MemoryError):
             raise OutOfMemoryError(f"layer {self.node.name!r}, {self.node.layer!r}: {error}") from error
-        elif isinstance(error, Exception) and not isinstance(error, Im2colnetError):  # of a user's own layer
+        elif isinstance(error, Exception) and not isinstance(error, Im2colnetError):  # an error of a user's own layer
             error.add_note(f"in layer {self.node.name!r}, {self.node.layer!r}")

@@ -17,19 +17,19 @@ from im2colnet.normalization import Normalization
 from im2colnet.types import HALF, Array, Shape
 from im2colnet.weights import check_is_dict, host_array
 
-#: how many differences between two networks an error lists
+#: the largest number of differences between two networks that an error lists
 MOST_DIFFERENCES = 20
-#: how many numbers of a parameter are drawn at a time
+#: the number of elements of a parameter that are drawn at a time
 DRAW_CHUNK = 1 << 16
 
 
 class StateReport(NamedTuple):
-    """What :meth:`im2colnet.Network.load_state_dict` has done with the entries of a state."""
+    """The result of :meth:`im2colnet.Network.load_state_dict`: the names of loaded, missing and other entries."""
 
-    loaded: tuple[str, ...]  #: the names of the entries that the network has taken
-    missing: tuple[str, ...]  #: names of the network that are not in the state: their values stay
-    unexpected: tuple[str, ...]  #: names of the state that are not in the network
-    #: by name the shapes in the state and in the network, where they differ: the network's values stay
+    loaded: tuple[str, ...]  #: the names of the loaded entries
+    missing: tuple[str, ...]  #: the names of the network that are not in the state; their values do not change
+    unexpected: tuple[str, ...]  #: the names of the state that are not in the network
+    #: the shapes in the state and in the network, by name, if they differ; the network's values do not change
     mismatched: dict[str, tuple[Shape, Shape]]
 
     def __str__(self) -> str:
@@ -48,18 +48,20 @@ class StateReport(NamedTuple):
 
 
 class Parameters:
-    """The parameters of a graph in one flat vector, so that an optimiser updates them as one, and its state in another.
+    """The parameters of a graph in one flat vector, which an optimizer updates as a whole, and its state in another.
 
-    Making it draws the parameters; each node of the graph gets its own as views, ``node.params`` and ``node.buffers``.
+    The constructor initializes the parameters. Each node of the graph gets views of its parameters and its state,
+    ``node.params`` and ``node.buffers``.
 
     Parameters
     ----------
     graph : Graph
     backend : Backend
-        Where they live.
+        The backend that holds the parameters.
     dtype : {"float32", "float64"}
     seed : int or None
-        The parameters depend on it alone, not on the backend or ``dtype``. With None they are not drawn.
+        The seed of the initial values, which do not depend on the backend or ``dtype``. With None there are no initial
+        values.
     precision : str, optional
         See :attr:`precision`.
 
@@ -70,7 +72,7 @@ class Parameters:
     state : array of the backend
         The state of all nodes, such as running statistics, in the same order.
     loads : int
-        How often :meth:`load_state_dict` has set them.
+        The number of calls of :meth:`load_state_dict`.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Parameters:
             raise DTypeError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         rng = None if seed is None else np.random.Generator(np.random.PCG64(whole("seed", seed, least=0)))
         self.graph, self.backend, self.dtype = graph, backend, dtype
-        #: the means and deviations by which images are normalised before the first layer
+        #: the means and deviations that normalize images before the first layer
         self.normalization: Normalization | None = None
         self._precision: str | None = None
         self.loads = 0
@@ -107,7 +109,7 @@ class Parameters:
                     node.buffers[key][...] = p.value
 
     def _fill(self, parameter: Array, p: Parameter, rng: Any) -> None:
-        """Draw a parameter, a few rows at a time: what is freed after such large arrays the process would keep."""
+        """Draw a parameter, a few rows at a time: the process would keep the memory of large temporary arrays."""
         if rng is None or not p.bound:
             parameter[...] = p.value
             return
@@ -122,7 +124,7 @@ class Parameters:
 
     @property
     def precision(self) -> str:
-        """How a run computes: what the backend does by default, unless it is set."""
+        """The precision of a run; by default the precision of the backend."""
         if self._precision is not None:
             return self._precision
         return self.backend.precision if self.dtype == "float32" else self.dtype
@@ -176,7 +178,7 @@ class Parameters:
             return {name: np.array(self.backend.to_numpy(array), order="C") for name, array in self._arrays()}
 
     def load_state_dict(self, given: Mapping[str, Any]) -> None:
-        """Set parameters and state by name, from NumPy arrays that :func:`host_arrays` returns; others stay.
+        """Set parameters and state by name, from the arrays of :func:`host_arrays`; other entries do not change.
 
         Raises
         ------
@@ -186,7 +188,7 @@ class Parameters:
         from im2colnet.host import np
 
         arrays = {}
-        for name, array in given.items():  # all of them before any is changed
+        for name, array in given.items():  # all are converted before any is changed
             try:
                 with np.errstate(over="raise"):
                     arrays[name] = array.astype(self.dtype)
@@ -202,7 +204,7 @@ class Parameters:
 
     def check_finite(self) -> None:
         """Raise a NonFiniteError that names the first parameter or state with NaN or infinity, if there is one."""
-        parameters_are = self.backend.all_finite(self.flat)  # all of them at once
+        parameters_are = self.backend.all_finite(self.flat)  # all parameters at once
         for name, array in self._arrays(*["state"] if parameters_are else ["parameters", "state"]):
             if not self.backend.all_finite(array):
                 raise NonFiniteError(
@@ -218,7 +220,7 @@ class Parameters:
 def names(graph: Graph, *kinds: str) -> Iterator[tuple[str, Node, str]]:
     """Yield name, node and key of all "parameters", "state", or by default both, of a graph's layers.
 
-    For each node first its parameters, then its state.
+    Each node yields first its parameters, then its state.
     """
     for node in graph.nodes:
         for kind in kinds or ("parameters", "state"):
@@ -227,7 +229,7 @@ def names(graph: Graph, *kinds: str) -> Iterator[tuple[str, Node, str]]:
 
 
 def state_shapes(graph: Graph) -> dict[str, Shape]:
-    """Return the shapes of all parameters and of the state by name, in their order, without making them."""
+    """Return the shapes of all parameters and of the state by name, in their order, without allocating them."""
     return {name: tuple((node.layer.parameters() | node.layer.state())[key].shape) for name, node, key in names(graph)}
 
 
@@ -270,13 +272,13 @@ def check_some(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> StateReport
 
 
 def _first(lines: Sequence[str]) -> list[str]:
-    """Return the first lines of a list, and how many more there are."""
+    """Return the first lines of a list, and a line with the number of further lines."""
     more = len(lines) - MOST_DIFFERENCES
     return [*lines[:MOST_DIFFERENCES], *([f"... and {more} more"] if more > 0 else [])]
 
 
 def _numbered(wanted: Iterable[str], given: Iterable[str]) -> str:
-    """Return a hint if all names begin with numbers in the state, and none in the network."""
+    """Return a hint if all names in the state begin with numbers, and no name in the network does."""
     if not {*given} or not all(_begins_with_number(k) for k in given) or any(_begins_with_number(k) for k in wanted):
         return ""
     return (
@@ -291,15 +293,15 @@ def _begins_with_number(name: str) -> bool:
 
 
 def host_arrays(state: Any, graph: Graph) -> dict[str, Any]:
-    """Return the entries of a state as NumPy arrays of real numbers, whatever module's arrays they are.
+    """Return the entries of a state as NumPy arrays of real numbers, from arrays of any module.
 
-    Entries called ``num_batches_tracked`` that the graph does not have are left out: PyTorch's batch norms always have
-    them, those of this library only where the running statistics depend on them.
+    Entries called ``num_batches_tracked`` that the graph does not have are ignored: PyTorch's batch norms always have
+    them, but this library's batch norms have them only if the running statistics depend on them.
 
     Raises
     ------
     CheckpointError
-        If something is no array of real numbers, or has masked entries; the message names it.
+        If an entry is not an array of real numbers, or has masked elements; the message names the entry.
     """
     check_is_dict(state)
     own = {name for name, _, _ in names(graph, "state")}

@@ -1,4 +1,4 @@
-"""Passes over the graph: what is joined before it is planned."""
+"""Passes over the graph, which join layers before the graph is planned."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from im2colnet.parallel.state import stateless
 
 
 def lowered(graph: Graph, backend: Backend, training: bool) -> Graph:
-    """Return the graph as it is planned and run on a backend: layers joined that one can do for two.
+    """Return the graph as it is planned and run on a backend: two layers become one if one can do the work of both.
 
-    Its nodes have the parameters and the state of the graph's own. In training it has a node for each of those, in the
-    same order.
+    Its nodes share the parameters and the state of the given graph's nodes. In training it has a node for each node of
+    the given graph, in the same order.
     """
     return fused(settled(graph) if training else folded(graph), backend, training)
 
 
 def settled(graph: Graph) -> Graph:
-    """Return the graph for training, in which layers do not compute what only frozen parameters or state would need.
+    """Return the graph for training, in which layers skip computations for frozen parameters or state.
 
-    Such a layer is a copy. A layer that may keep state of its own is not copied: it goes on to write gradients of
-    frozen parameters, and nothing reads them.
+    A layer that skips something is a copy. A layer that may keep its own state is not copied: it still writes gradients
+    of frozen parameters, but nothing reads them.
 
     Raises
     ------
     ShapeError
-        If a layer that is not copied joins the batch, and its running statistics are frozen: it would normalise by the
-        batch's statistics instead.
+        If a layer that is not copied uses sums over the batch and its running statistics are frozen: it would normalize
+        with the batch's statistics instead.
     """
     if not graph.frozen:
         return graph
@@ -52,9 +52,9 @@ def settled(graph: Graph) -> Graph:
 
 
 def folded(graph: Graph) -> Graph:
-    """Return the graph in evaluation mode: where a layer absorbs the one that alone reads it, they are one."""
+    """Return the graph in evaluation mode: a layer and its only reader become one, if the layer can absorb it."""
     readers = _readers(graph)
-    found, values = Graph(), {0: 0}  # the value of the new graph for each of this one
+    found, values = Graph(), {0: 0}  # the value of the new graph for each value of this graph
     for node in graph.nodes:
         x = node.inputs[0]
         before = graph.nodes[x - 1].layer if x and readers[x] == 1 and len(node.inputs) == 1 else None
@@ -72,7 +72,7 @@ def folded(graph: Graph) -> Graph:
 
 
 def fused(graph: Graph, backend: Backend, training: bool) -> Graph:
-    """Return the graph where a layer that can apply the elementwise function after it does, if none else reads it."""
+    """Return the graph in which a layer applies the elementwise function after it, its only reader, if it can."""
     readers = _readers(graph)
     found = Graph()
     found.outputs, found.size = graph.outputs, graph.size
@@ -89,5 +89,5 @@ def fused(graph: Graph, backend: Backend, training: bool) -> Graph:
 
 
 def _readers(graph: Graph) -> Counter[int]:
-    """Count who reads each value: nodes, and whoever gets the network's outputs."""
+    """Count the readers of each value: nodes, and the network's outputs."""
     return Counter([*(v for node in graph.nodes for v in node.inputs), *graph.outputs])

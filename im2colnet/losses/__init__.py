@@ -1,4 +1,4 @@
-"""Loss functions: what a network learns to make small, and what is counted beside it."""
+"""Loss functions, which training minimizes, with the metrics that are computed together with them."""
 
 from im2colnet.losses import base, binary, classification, regression, segmentation, several
 from im2colnet.losses.base import *  # noqa: F403

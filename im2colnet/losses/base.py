@@ -1,4 +1,4 @@
-"""What a loss is."""
+"""The base class of losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Loss"]
 
 
 class Loss:
-    """Base of the losses: it says what targets it takes, and gives its value and gradient for a part of a batch.
+    """Base of the losses: it checks the targets, and computes its value and gradient for a part of a batch.
 
     A class that is derived from it defines :meth:`targets` and :meth:`__call__`. Like a layer, it keeps the arguments
     of its constructor as attributes of the same names, so that checkpoints hold them.
@@ -38,9 +38,9 @@ class Loss:
     {'loss': 2.5}
     """
 
-    #: names of what :meth:`__call__` counts beside the loss; its mean over the samples is reported by that name
+    #: the names of the metrics that :meth:`__call__` sums beside the loss; their means over the samples are reported
     metrics: ClassVar[tuple[str, ...]] = ()
-    #: whether it measures networks with several outputs: then it gets tuples in place of shapes, arrays and labels
+    #: whether the loss is for networks with several outputs: then it gets tuples of shapes, arrays and labels
     several_outputs: ClassVar[bool] = False
     #: see :attr:`im2colnet.Layer.stateless`
     stateless: ClassVar[bool] = True
@@ -49,26 +49,26 @@ class Loss:
         return shown(self)
 
     def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
-        """Check and convert what the network is to learn.
+        """Check the labels and convert them to targets.
 
-        It is called with the labels of every batch, and with those of a whole data set before the first step.
+        It is called with the labels of every batch, and with the labels of a whole data set before the first step.
 
         Parameters
         ----------
         labels : array_like, (N, ...)
-            What the user gave to :meth:`im2colnet.Trainer.step`, or a data set's ``labels``.
+            The argument of :meth:`im2colnet.Trainer.step`, or a data set's ``labels``.
         output_shape : tuple of int, (N, ...)
-            Shape of the network's output for these N samples, batch first.
+            The shape of the network's output for these N samples, batch first.
 
         Returns
         -------
         numpy.ndarray, (N, ...)
-            One entry for each sample: a worker gets those of its samples.
+            The targets, an entry for each sample. A worker gets the entries of its samples.
 
         Raises
         ------
         ShapeError, DTypeError, NonFiniteError
-            If the labels do not suit the loss, or the output of the network does not.
+            If the labels or the output of the network do not suit the loss.
         """
         raise NotImplementedError(f"{type(self).__name__} must define targets(labels, output_shape)")
 
@@ -80,17 +80,17 @@ class Loss:
         Parameters
         ----------
         output : (features, n) or (H, C, W, n) array
-            Output of the network, batch last.
+            The network's output, batch last.
         targets : (n, ...) array
-            What :meth:`targets` returned for these samples, on the backend.
+            The result of :meth:`targets` for these samples, on the backend.
         scale : float
-            1 / the divisor of the whole batch (see :meth:`totals`), times what keeps gradients of float16 from
-            vanishing. ``metrics[0]`` and ``doutput`` are multiplied by it, so that the sums over all parts of a batch
-            are its mean loss and the gradient of that.
+            1 / the divisor of the whole batch (see :meth:`totals`), times the loss scale of float16. ``metrics[0]`` and
+            ``doutput`` are multiplied by it, so that the sums over all parts of a batch are the mean loss and its
+            gradient.
         metrics : (1 + len(self.metrics),) float64 array, written
-            The loss, and the sum over the samples of everything that the class attribute ``metrics`` names.
+            The loss, then the sum over the samples of each metric that the class attribute ``metrics`` names.
         doutput : array like ``output``, or None, written
-            None for an evaluation.
+            The gradient with respect to ``output``; None in an evaluation.
         backend : Backend
             ``backend.xp`` is the array module.
         """
@@ -99,16 +99,16 @@ class Loss:
         )
 
     def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, Array | None]:
-        """Return the losses that the loss is the mean of, and their weights in it; None if these are equal.
+        """Return the single losses whose mean is the loss, and their weights in the mean, or None if all are equal.
 
-        It is for those who want single losses (:mod:`im2colnet.functional`): training does without.
+        :mod:`im2colnet.functional` uses it to return single losses. Training does not need it.
 
         Parameters
         ----------
         output : (features, n) or (H, C, W, n) array
-            Output of the network, batch last.
+            The network's output, batch last.
         targets : (n, ...) array
-            What :meth:`targets` returned for these samples, on the backend.
+            The result of :meth:`targets` for these samples, on the backend.
         backend : Backend
             ``backend.xp`` is the array module.
 
@@ -117,40 +117,40 @@ class Loss:
         losses : array
             The single losses.
         weights : array or None
-            The weight of each one in the mean.
+            The weight of each single loss in the mean.
         """
         raise NotImplementedError(f"{type(self).__name__} must define each(output, targets, backend)")
 
     def totals(self, targets: Any) -> tuple[Any, Any]:
-        """Return what the sum of the loss is divided by, and how many things each metric is the mean of.
+        """Return the divisor of the sum of the loss, and the divisor of the sum of each metric.
 
-        Both are for a whole batch, or data set. By default they are the number of samples. A loss that is the mean of
-        other things, such as pixels, returns their number, or the sum of their weights.
+        Both are for a whole batch, or data set. By default they are the number of samples. A loss that is a mean over
+        other elements, such as pixels, returns their number, or the sum of their weights.
 
         Parameters
         ----------
         targets : (N, ...) array
-            What :meth:`targets` returned, on the host.
+            The result of :meth:`targets`, on the host.
 
         Returns
         -------
         divisor : number
-            What the sum of the loss is divided by.
+            The divisor of the sum of the loss.
         counted : int, or a sequence with a number for each of ``metrics``
-            How many things were counted.
+            The number of elements that the metrics count.
         """
         n = len(targets[0] if self.several_outputs else targets)
         return n, n
 
     def measure(self, output: Any, labels: Any) -> dict[str, float]:
-        """Return the mean loss of what a network has given, and the means of what is counted beside it, by name.
+        """Return the mean loss for the outputs of a network, and the means of the metrics of the loss, by name.
 
         Parameters
         ----------
         output : (N, ...) array
-            What :meth:`im2colnet.Network.predict` returned: of several outputs a tuple.
+            The result of :meth:`im2colnet.Network.predict`; a tuple for several outputs.
         labels : (N, ...) array_like
-            What the network is to give.
+            The labels, in the form that the loss takes.
 
         Returns
         -------
@@ -168,7 +168,7 @@ class Loss:
         return dict(zip(("loss", *self.metrics), metrics.tolist(), strict=True))
 
     def probabilities(self, output: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the classes for a network's output, if the loss is a classifier's.
+        """Return the probabilities of the classes for a network's output, if the loss is for a classifier.
 
         Parameters
         ----------
@@ -178,24 +178,24 @@ class Loss:
         Returns
         -------
         (N, classes) or (N, classes, ...) array
-            Probabilities in float64.
+            The probabilities in float64.
 
         Raises
         ------
         ShapeError
-            If the loss is no classifier's.
+            If the loss is not for a classifier.
         """
         raise ShapeError(f"the network was trained with {self!r}, which gives no probabilities of classes")
 
     def random_targets(self, output_shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Return labels that suit a network's output, for a step whose time is measured: normal numbers.
+        """Return random labels that suit a network's output, to measure the time of a step; by default normal numbers.
 
         Parameters
         ----------
         output_shape : tuple of int, (N, ...)
-            Shape of the network's output.
+            The shape of the network's output.
         rng : numpy.random.Generator
-            Where the numbers come from.
+            The generator of the random numbers.
 
         Returns
         -------
@@ -206,7 +206,7 @@ class Loss:
 
 
 def wide(output: Array) -> Array:
-    """Return a network's output in the type in which sums are taken: float32 for 16 bits."""
+    """Return a network's output in the type of the sums: float32 for types of 16 bits."""
     of_sums = accumulator(output.dtype.name)
     return output if output.dtype.name == of_sums else output.astype(of_sums)
 
@@ -218,12 +218,12 @@ def of_classes(numbers: Sequence[float], like: Array, backend: Backend) -> Array
 
 
 def output_shape_for(loss: Loss, output_shapes: Sequence[Shape]) -> Any:
-    """Return the shapes of a network's outputs, (N, ...), as a loss gets them.
+    """Return the shapes of a network's outputs, (N, ...), in the form that a loss takes.
 
     Raises
     ------
     ShapeError
-        If the loss is not for networks with this number of outputs.
+        If the loss does not take this number of outputs.
     """
     if (len(output_shapes) > 1) != loss.several_outputs:
         raise ShapeError(

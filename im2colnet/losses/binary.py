@@ -1,4 +1,4 @@
-"""Losses of classifiers that answer yes or no, once or for each of several questions."""
+"""Losses for binary classification, and for several binary labels per sample."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ __all__ = ["BCEWithLogitsLoss"]
 
 
 class BCEWithLogitsLoss(ElementwiseLoss):
-    """Binary cross-entropy of scores: yes or no, for each of several questions or for each pixel.
+    """Binary cross-entropy of scores (logits), for one or several binary labels of each sample or pixel.
 
     It is the mean of ``-[pos_weight · t · log σ(x) + (1 - t) · log(1 - σ(x))]`` for scores x and targets t from 0 to 1,
-    where σ is the sigmoid. Never log(0), no overflow; PyTorch's. Targets have the shape of the network's output, (N,
-    classes) or (N, classes, H, W). The accuracy is the share of all numbers for which the score is above 0 where the
-    target is above 0.5.
+    where σ is the sigmoid, as in PyTorch. It is computed without log(0) and without overflow. Targets have the shape of
+    the network's output, (N, classes) or (N, classes, H, W). The accuracy is the fraction of all elements in which the
+    score is above 0 exactly if the target is above 0.5.
 
     Parameters
     ----------
     weight : (classes,) sequence of float, optional
-        Multiplies the loss of each class.
+        The factor of the loss of each class.
     reduction : {"mean", "sum"}
         Whether the losses are averaged over batch and classes, or added up.
     pos_weight : (classes,) sequence of float, optional
-        Multiplies the first term, that of the positive answer.
+        The factor of the first term, for positive targets, of each class.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; in training also if targets are not from 0 to 1, or have another shape than
+        If an argument is out of its range; in training also if targets are not from 0 to 1, or do not have the shape of
         the output.
     DTypeError
-        In training, if targets are no numbers.
+        In training, if targets are not numbers.
     NonFiniteError
         In training, if targets hold NaN.
 
@@ -94,7 +94,7 @@ class BCEWithLogitsLoss(ElementwiseLoss):
             doutput[...] = slope * share
 
     def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, None]:
-        """Return the losses of all numbers."""
+        """Return the losses of all elements."""
         x = wide(output)
         weight, pos_weight = (
             None if given is None else of_classes(given, x, backend) for given in (self.weight, self.pos_weight)
@@ -109,7 +109,7 @@ class BCEWithLogitsLoss(ElementwiseLoss):
 
 
 def binary_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Array | None) -> tuple[Array, Any, Array]:
-    """Return the losses of scores x and targets t, and of them the factor of -log σ(x) and exp(-|x|)."""
+    """Return the losses of scores x and targets t, the factor of -log σ(x), and exp(-|x|)."""
     tail = xp.exp(-xp.abs(x))  # σ(-|x|) is tail / (1 + tail)
     softplus = xp.log1p(tail) + xp.maximum(-x, 0)  # -log σ(x)
     factor = 1 if pos_weight is None else (pos_weight - 1) * t + 1

@@ -15,7 +15,7 @@ from im2colnet.types import Array, Shape
 
 __all__ = ["CrossEntropyLoss", "FocalLoss", "NLLLoss"]
 
-IGNORED = -1  # what stands in the targets for a label that is ignored
+IGNORED = -1  # the number that replaces ignored labels in the targets
 
 
 class ClassLoss(Loss):
@@ -27,9 +27,9 @@ class ClassLoss(Loss):
     Parameters
     ----------
     weight : (classes,) sequence of float, optional
-        Of each class, in the sum and in what it is divided by.
+        The weight of each class, in the sum and in its divisor.
     ignore_index : int
-        A label that counts neither in the loss nor in the accuracy. A batch that has no other has the loss 0.
+        A label that is ignored in the loss and the accuracy. A batch that has only this label has the loss 0.
     reduction : {"mean", "sum"}
     """
 
@@ -38,7 +38,7 @@ class ClassLoss(Loss):
     normalized: ClassVar[bool] = False
     #: whether the mean is divided by the sum of the labels' weights, and not by their number
     weighted_mean: ClassVar[bool] = True
-    # what holds for a class of the user's own that takes none of these arguments
+    # the defaults for a user's own class that does not take these arguments
     weight: tuple[float, ...] | None = None
     ignore_index: int = -100
     reduction: str = "mean"
@@ -52,7 +52,7 @@ class ClassLoss(Loss):
         self.reduction = one_of("reduction", reduction, "mean", "sum")
 
     def _value(self, xp: Any, z: Array) -> Array:
-        """Return the loss of the right class by its log-probability."""
+        """Return the loss as a function of the log-probability of the right class."""
         return -z
 
     def _slope(self, xp: Any, z: Array) -> Array:
@@ -62,7 +62,7 @@ class ClassLoss(Loss):
     def targets(self, labels: Any, output_shape: Shape) -> np.ndarray:
         """Return labels (N, 1, ...), 0 to classes - 1, and -1 for those that are ignored, as an array of the host.
 
-        For an output (N, classes) labels of which none is ignored are returned as (N,).
+        For an output (N, classes), labels without ignored ones are returned as (N,).
         """
         found = to_host("labels", labels)
         if found.dtype.kind not in "iu":
@@ -101,12 +101,12 @@ class ClassLoss(Loss):
             return 1, counted
         if self.weight is None or not self.weighted_mean:
             return counted or 1, counted
-        weights = np.array([*self.weight, 0.0])[targets]  # the last one is that of IGNORED, -1
+        weights = np.array([*self.weight, 0.0])[targets]  # the last one is the weight of IGNORED, -1
         total = float(weights.sum())
         if not total and weights.any():
             raise NonFiniteError(
                 "the weights of the batch's labels, some of which are negative, add up to 0, and the mean loss is"
-                " divided by their sum: take other weights, or reduction='sum'"
+                " divided by their sum: use other weights, or reduction='sum'"
             )
         return total or 1.0, counted
 
@@ -144,7 +144,7 @@ class ClassLoss(Loss):
         return z
 
     def _terms(self, xp: Any, q: Array, z: Array) -> Array:
-        """Return each class's term in the sum for its weight and its log-probability, which may be -infinity."""
+        """Return the term of each class in the sum, from its weight and its log-probability, which may be -infinity."""
         terms: Array = q * self._value(xp, xp.where(q != 0, z, 0))
         return terms
 
@@ -194,30 +194,31 @@ class ClassLoss(Loss):
 
 
 def labelled(targets: Array, output: Array, backend: Backend) -> tuple[Array, Array]:
-    """Return labels along the axes of the output, with one class, and whether each class is that of the label."""
+    """Return labels along the axes of the output, with one class, and whether each class is the class of the label."""
     labels = targets.reshape(len(targets), 1, *targets.shape[2:]).transpose(internal_axes(output.ndim))
     return labels, labels == of_classes(range(output.shape[channel_axis(output.shape)]), output, backend)
 
 
 class CrossEntropyLoss(ClassLoss):
-    """Cross-entropy: minus the logarithm of the probability that softmax gives to the right class.
+    """Cross-entropy: minus the logarithm of the softmax probability of the right class.
 
-    It is the mean of ``-log softmax(scores)[label]``, fused: never log(0), no overflow; PyTorch's. The network gives
-    scores of the classes, (N, classes) or (N, classes, ...). Labels are integers, (N,) or (N, ...), the class of each
-    image or pixel from 0; or probabilities of the classes, of the shape of the scores. Its gradient with respect to the
-    scores is ``softmax(scores) - onehot(label)``, divided by the number of labels.
+    It is the mean of ``-log softmax(scores)[label]``, as in PyTorch. Logarithm and softmax are computed together,
+    without log(0) and without overflow. The network's outputs are scores of the classes (logits), (N, classes) or (N,
+    classes, ...). Labels are integers, (N,) or (N, ...), the class of each image or pixel from 0; or probabilities of
+    the classes, in the shape of the scores. Its gradient with respect to the scores is
+    ``softmax(scores) - onehot(label)``, divided by the number of labels.
 
     Parameters
     ----------
     weight : (classes,) sequence of float, optional
-        Weight of each class. The mean is divided by the sum of the weights of the labels.
+        The weight of each class. The divisor of the mean is the sum of the weights of the labels.
     ignore_index : int
-        A label that counts neither in the loss nor in the accuracy. The loss of a batch that has no other is 0.
+        A label that is ignored in the loss and the accuracy. A batch that has only this label has the loss 0.
     reduction : {"mean", "sum"}
         Whether the losses of all labels are averaged or added up.
     label_smoothing : float
-        This part of each label, from 0 to 1, is spread evenly over all classes (Szegedy et al. 2016, arXiv:1512.00567,
-        section 7).
+        The fraction of each label, from 0 to 1, that is spread evenly over all classes (Szegedy et al. 2016,
+        arXiv:1512.00567, section 7).
 
     Raises
     ------
@@ -258,7 +259,7 @@ class CrossEntropyLoss(ClassLoss):
         return found.astype(np.promote_types(found.dtype.name, "float32"), copy=False)
 
     def totals(self, targets: np.ndarray) -> tuple[float, int]:
-        """Return the sum of the weights of the labels, for probabilities their number; and their number."""
+        """Return the sum of the weights of the labels (for probabilities, their number), and the number of labels."""
         if targets.dtype.kind != "f":
             return super().totals(targets)
         counted = targets.size // targets.shape[1]
@@ -274,17 +275,17 @@ class CrossEntropyLoss(ClassLoss):
 
 
 class NLLLoss(ClassLoss):
-    """Negative log-likelihood: cross-entropy for a network that gives log-probabilities, as after ``LogSoftmax``.
+    """Negative log-likelihood: cross-entropy for a network that outputs log-probabilities, as after ``LogSoftmax``.
 
-    It is the mean of ``-z[label]`` for log-probabilities ``z`` of the classes, (N, classes) or (N, classes, ...);
-    PyTorch's. :class:`CrossEntropyLoss` takes scores.
+    It is the mean of ``-z[label]`` for log-probabilities ``z`` of the classes, (N, classes) or (N, classes, ...), as in
+    PyTorch. For scores use :class:`CrossEntropyLoss`.
 
     Parameters
     ----------
     weight : (classes,) sequence of float, optional
-        Weight of each class. The mean is divided by the sum of the weights of the labels.
+        The weight of each class. The divisor of the mean is the sum of the weights of the labels.
     ignore_index : int
-        A label that counts neither in the loss nor in the accuracy.
+        A label that is ignored in the loss and the accuracy.
     reduction : {"mean", "sum"}
         Whether the losses of all labels are averaged or added up.
 
@@ -308,20 +309,20 @@ class NLLLoss(ClassLoss):
 
 
 class FocalLoss(ClassLoss):
-    """Cross-entropy in which labels that are easy count little (Lin et al. 2017, arXiv:1708.02002, equation 4).
+    """Focal loss: cross-entropy with less weight for easy labels (Lin et al. 2017, arXiv:1708.02002, equation 4).
 
     It is the mean of ``-(1 - p)^gamma · log p`` for the probability ``p`` of the label, the softmax of the scores. With
-    ``gamma=0`` it is the cross-entropy, but for the mean: that of this loss is divided by the number of labels,
-    whatever their weights.
+    ``gamma=0`` it is the cross-entropy, except that the divisor of the mean is the number of labels, whatever their
+    weights.
 
     Parameters
     ----------
     gamma : float
-        The power, at least 0: the larger it is, the less an easy label counts.
+        The exponent, at least 0. With a larger exponent, easy labels have less weight.
     weight : (classes,) sequence of float, optional
-        ``alpha`` of the paper, for each class.
+        The weight of each class, ``alpha`` in the paper.
     ignore_index : int
-        A label that counts neither in the loss nor in the accuracy.
+        A label that is ignored in the loss and the accuracy.
     reduction : {"mean", "sum"}
         Whether the losses of all labels are averaged or added up.
 

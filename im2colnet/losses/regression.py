@@ -1,4 +1,4 @@
-"""Losses that compare every number of the output with a target."""
+"""Losses that compare every element of the output with a target."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"]
 
 
 class ElementwiseLoss(Loss):
-    """Base of the losses that are a mean, over the batch and all numbers of a sample, of a function of two numbers.
+    """Base of the losses that are the mean of a function of output and target, over the batch and all elements.
 
-    Targets have the shape of the network's output, (N, features) or (N, C, H, W), and are taken as they are: integers
-    are not scaled, unlike images of uint8.
+    Targets have the shape of the network's output, (N, features) or (N, C, H, W), and are not scaled: integers stay as
+    they are, unlike images of uint8.
 
     Parameters
     ----------
     reduction : {"mean", "sum"}
     """
 
-    reduction: str = "mean"  # of a class of the user's own that takes no arguments
+    reduction: str = "mean"  # the default for a user's own class that takes no arguments
 
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = one_of("reduction", reduction, "mean", "sum")
@@ -51,14 +51,11 @@ class ElementwiseLoss(Loss):
         return targets
 
     def totals(self, targets: np.ndarray) -> tuple[float, int]:
-        """Return the number of samples, by which the mean over a sample's numbers is divided, and that of the numbers.
-
-        For the sum the first is 1.
-        """
+        """Return the number of samples, or 1 if the losses are added up, and the number of elements."""
         return 1 if self.reduction == "sum" else len(targets), targets.size
 
     def _share(self, scale: float, output: Array) -> float:
-        """What a single number is multiplied by in the sum."""
+        """Return the factor of a single element in the sum."""
         share: float = scale if self.reduction == "sum" else scale * output.shape[-1] / output.size
         return share
 
@@ -86,16 +83,16 @@ class DifferenceLoss(ElementwiseLoss):
             xp.multiply(difference, share, out=doutput)
 
     def each(self, output: Array, targets: Array, backend: Backend) -> tuple[Array, None]:
-        """Return the losses of all numbers in float64."""
+        """Return the losses of all elements in float64."""
         difference = output - targets.transpose(internal_axes(targets.ndim))
         return self._value(backend.xp, difference), None
 
 
 class MSELoss(DifferenceLoss):
-    """Mean squared error, ``mean((output - target)²)`` over the batch and all numbers of a sample.
+    """Mean squared error, ``mean((output - target)²)`` over the batch and all elements of a sample.
 
-    Targets have the shape of the network's output, (N, features) or (N, C, H, W), and are taken as they are: integers
-    are not scaled, unlike images of uint8.
+    Targets have the shape of the network's output, (N, features) or (N, C, H, W), and are not scaled: integers stay as
+    they are, unlike images of uint8.
 
     Parameters
     ----------
@@ -105,9 +102,9 @@ class MSELoss(DifferenceLoss):
     Raises
     ------
     ShapeError
-        If an argument is out of its range; in training also if targets have another shape than the output.
+        If an argument is out of its range; in training also if targets do not have the shape of the output.
     DTypeError
-        In training, if targets are no numbers.
+        In training, if targets are not numbers.
     NonFiniteError
         In training, if targets hold NaN or infinity.
 
@@ -125,7 +122,7 @@ class MSELoss(DifferenceLoss):
 
 
 class L1Loss(DifferenceLoss):
-    """Mean absolute error, ``mean(|output - target|)`` over the batch and all numbers of a sample.
+    """Mean absolute error, ``mean(|output - target|)`` over the batch and all elements of a sample.
 
     Its gradient is 0 where output and target are equal. Targets are as for :class:`MSELoss`.
 
@@ -137,9 +134,9 @@ class L1Loss(DifferenceLoss):
     Raises
     ------
     ShapeError
-        If an argument is out of its range; in training also if targets have another shape than the output.
+        If an argument is out of its range; in training also if targets do not have the shape of the output.
     DTypeError
-        In training, if targets are no numbers.
+        In training, if targets are not numbers.
     NonFiniteError
         In training, if targets hold NaN or infinity.
 
@@ -157,25 +154,25 @@ class L1Loss(DifferenceLoss):
 
 
 class HuberLoss(DifferenceLoss):
-    """Squared error for small differences, absolute error for large ones, so that outliers count less (Huber 1964).
+    """Huber loss: squared error for small differences, absolute error for large ones (Huber 1964).
 
-    It is the mean, over the batch and all numbers of a sample, of ``d²/2`` of the difference ``d`` where ``|d|`` is at
-    most ``delta``, and of ``delta · (|d| - delta/2)`` beyond (doi:10.1214/aoms/1177703732). Targets are as for
-    :class:`MSELoss`.
+    It is the mean, over the batch and all elements of a sample, of ``d²/2`` of the difference ``d`` where ``|d|`` is at
+    most ``delta``, and of ``delta · (|d| - delta/2)`` beyond (doi:10.1214/aoms/1177703732). So outliers have less
+    weight. Targets are as for :class:`MSELoss`.
 
     Parameters
     ----------
     reduction : {"mean", "sum"}
         Whether the losses are averaged or added up.
     delta : float
-        Above 0: the difference from which on the loss grows linearly, in the unit of the targets.
+        The difference, above 0, from which on the loss grows linearly, in the unit of the targets.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; in training also if targets have another shape than the output.
+        If an argument is out of its range; in training also if targets do not have the shape of the output.
     DTypeError
-        In training, if targets are no numbers.
+        In training, if targets are not numbers.
     NonFiniteError
         In training, if targets hold NaN or infinity.
 
@@ -207,8 +204,8 @@ def _huber(xp: Any, difference: Array, delta: float) -> Array:
 class SmoothL1Loss(DifferenceLoss):
     """The Huber loss over ``beta``: its slope is 1 for large differences (Girshick 2015, arXiv:1504.08083, equation 3).
 
-    It is the mean, over the batch and all numbers of a sample, of ``d²/(2 beta)`` of the difference ``d`` where ``|d|``
-    is less than ``beta``, and of ``|d| - beta/2`` beyond. With ``beta=0`` it is the L1 loss. Targets are as for
+    It is the mean, over the batch and all elements of a sample, of ``d²/(2 beta)`` of the difference ``d`` where
+    ``|d|`` is less than ``beta``, and of ``|d| - beta/2`` beyond. With ``beta=0`` it is the L1 loss. Targets are as for
     :class:`MSELoss`.
 
     Parameters
@@ -216,14 +213,14 @@ class SmoothL1Loss(DifferenceLoss):
     reduction : {"mean", "sum"}
         Whether the losses are averaged or added up.
     beta : float
-        At least 0: the difference from which on the loss grows linearly, in the unit of the targets.
+        The difference, at least 0, from which on the loss grows linearly, in the unit of the targets.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; in training also if targets have another shape than the output.
+        If an argument is out of its range; in training also if targets do not have the shape of the output.
     DTypeError
-        In training, if targets are no numbers.
+        In training, if targets are not numbers.
     NonFiniteError
         In training, if targets hold NaN or infinity.
 

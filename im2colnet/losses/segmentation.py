@@ -1,4 +1,4 @@
-"""Losses of the overlap of regions."""
+"""Losses of the overlap of regions, for segmentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["DiceLoss"]
 
 
 class DiceLoss(ClassLoss):
-    """One minus the overlap of regions, for segmentations in which a class takes few pixels (Milletari 2016).
+    """Dice loss: one minus the overlap of regions, for segmentation with classes of few pixels (Milletari 2016).
 
     It is ``1 - (2 Σ p·t + smooth) / (Σ p + Σ t + smooth)``, averaged over the classes and the batch. The sums run over
     the pixels of an image, p are the probabilities of a class, the softmax of the network's output (N, classes, H, W),
@@ -26,9 +26,9 @@ class DiceLoss(ClassLoss):
     Parameters
     ----------
     smooth : float
-        Keeps the fraction defined for classes that an image has not.
+        A number above 0 that keeps the fraction defined for classes that an image does not contain.
     ignore_index : int
-        A label that counts neither in the loss nor in the accuracy.
+        A label that is ignored in the loss and the accuracy.
     reduction : {"mean", "sum"}
         Whether the losses of the images are averaged or added up.
 
@@ -53,7 +53,7 @@ class DiceLoss(ClassLoss):
         self.smooth = more_than_zero("smooth", smooth)
 
     def totals(self, targets: np.ndarray) -> tuple[float, int]:
-        """Return the number of samples, and that of the labels that are not ignored."""
+        """Return the number of samples, and the number of labels that are not ignored."""
         _, counted = super().totals(targets)
         return 1 if self.reduction == "sum" else len(targets), counted
 
@@ -80,7 +80,7 @@ class DiceLoss(ClassLoss):
         return (1 - overlap / whole).reshape(-1, output.shape[-1]).mean(axis=0), None
 
     def _overlaps(self, output: Array, labels: Array, t: Array, xp: Any) -> tuple[Array, Array, Array, Array]:
-        """Return the probabilities, which labels count, and the fraction's two parts for each class and sample."""
+        """Return the probabilities, which labels count, and numerator and denominator for each class and sample."""
         axis = channel_axis(output.shape)
         pixels = tuple(i for i in range(output.ndim - 1) if i != axis)
         z = wide(output)

@@ -1,4 +1,4 @@
-"""Losses of networks with several outputs."""
+"""Losses for networks with several outputs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["SumLoss"]
 
 
 class SumLoss(Loss):
-    """The weighted sum of several losses, for a network with several outputs: a loss for each of them.
+    """The weighted sum of several losses, for a network with several outputs: one loss for each output.
 
-    The labels are a tuple, in the order of the network's outputs. What a loss counts is reported with the place of its
-    output after the name, such as ``"accuracy_0"``.
+    The labels are a tuple, in the order of the network's outputs. The metrics of a loss are reported with the index of
+    its output after the name, such as ``"accuracy_0"``.
 
     Parameters
     ----------
     losses : sequence of Loss
-        One for each output, in the order of ``outputs``; two or more.
+        The losses, one for each output, in the order of ``outputs``; two or more.
     weights : sequence of float, optional
-        By default 1 for each loss.
+        The weight of each loss; by default 1.
 
     Raises
     ------
     ShapeError
-        If there are fewer than two losses, or another number of weights; in training also if the network has another
-        number of outputs, or labels are no tuple of as many.
+        If there are fewer than two losses, or not one weight for each loss; in training also if the network does not
+        have one output for each loss, or the labels are not a tuple with one entry for each loss.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class SumLoss(Loss):
             position += len(loss.metrics)
 
     def totals(self, targets: Any) -> tuple[Any, Any]:
-        """Return what each loss divides its sum by, so that ``scale`` has a number for each; and what they count."""
+        """Return the divisor of each loss, so that ``scale`` has a number for each; and the divisors of the metrics."""
         divisors: list[Any] = []
         each: list[Any] = []
         for loss, target in zip(self.losses, targets, strict=True):

@@ -1,4 +1,4 @@
-"""Ready-made networks. Each knows its ``input_shape`` and starts without parameters (``net.init(seed)``)."""
+"""Ready-made networks. Each has an ``input_shape`` and starts without parameters (``net.init(seed)``)."""
 
 from im2colnet.models.classic import lenet5, notebook
 from im2colnet.models.densenet import densenet121

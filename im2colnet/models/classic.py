@@ -16,16 +16,16 @@ def notebook(classes: int = 2, in_channels: int = 1, input_size: Size = 8) -> Se
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 4; one number is both.
 
     Returns
     -------
     Sequential
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -45,23 +45,23 @@ def notebook(classes: int = 2, in_channels: int = 1, input_size: Size = 8) -> Se
 
 @model(recipe=Recipe(15, 64, SGD(0.05, momentum=0.9, weight_decay=5e-4)), smallest=12)
 def lenet5(classes: int = 10, in_channels: int = 1, input_size: Size = 28) -> Sequential:
-    """Build LeNet-5 (LeCun et al. 1998) as it is usual today: ReLU, max pooling, all maps connected.
+    """Build LeNet-5 (LeCun et al. 1998) in its usual modern form: ReLU, max pooling, all maps connected.
 
     61,706 parameters for 28×28 grey images.
 
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 12; one number is both.
 
     Returns
     -------
     Sequential
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

@@ -32,7 +32,7 @@ def _dense_layer(channels: int) -> Net:
 
 
 def _dense_block(channels: int, number: int) -> Net:
-    """Layers each of which reads what comes into the block and what all layers before it have made (figure 1)."""
+    """Layers, each of which reads the input of the block and the outputs of all layers before it (figure 1)."""
     layers: dict[str, Any] = {}
     joined = "input"
     for i in range(1, number + 1):
@@ -49,16 +49,16 @@ def densenet121(classes: int = 10, in_channels: int = 3, input_size: Size = 224)
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

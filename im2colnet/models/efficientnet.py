@@ -8,7 +8,7 @@ from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Sequential, SqueezeExcitation
 from im2colnet.optim import SGD
 
-#: how many times as many channels inside of a block, kernel, stride of the first block, filters, number of blocks
+#: the factor of the channels inside of a block, kernel, stride of the first block, filters, number of blocks
 STAGES = [
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -29,18 +29,19 @@ def efficientnet_b0(
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
     stochastic_depth : float
-        The probability with which a block is left out while training, growing from 0 to nearly this number.
+        The probability that a block is skipped in training. It grows from 0 at the first block to nearly this number at
+        the last block.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

@@ -31,35 +31,35 @@ def _convolutions(channels: int, filters: int) -> Sequential:
 
 
 def unet(classes: int = 2, in_channels: int = 1, input_size: Size = 64, width: int = 32, depth: int = 4) -> Net:
-    """Build a U-Net, which gives each pixel a score for each class (Ronneberger et al. 2015, arXiv:1505.04597).
+    """Build a U-Net, which computes a score of each class for each pixel (Ronneberger et al. 2015, arXiv:1505.04597).
 
-    Unlike the paper's, its convolutions are padded, so that input and output have the same size, and are followed by
-    batch norm. It takes images (N, in_channels, H, W) whose height and width are multiples of 2^depth, and gives
-    (N, classes, H, W): for :class:`~im2colnet.CrossEntropyLoss` with a class for each pixel, or with ``classes=1`` for
-    :class:`~im2colnet.BCEWithLogitsLoss` or :class:`~im2colnet.DiceLoss`.
+    Unlike in the paper, the convolutions are padded, so that input and output have the same size, and are followed by
+    batch norm. The network takes images (N, in_channels, H, W) whose height and width are multiples of 2^depth, and
+    returns scores (N, classes, H, W): for :class:`~im2colnet.CrossEntropyLoss` with a class for each pixel, or with
+    ``classes=1`` for :class:`~im2colnet.BCEWithLogitsLoss` or :class:`~im2colnet.DiceLoss`.
 
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for a pixel.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels; one number is both.
     width : int
-        Filters at full resolution, 64 in the paper; each level below has twice as many.
+        The number of filters at full resolution, 64 in the paper; each lower level has twice as many.
     depth : int
-        Number of levels below.
+        The number of levels below full resolution.
 
     Returns
     -------
     Net
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
     ShapeError
-        If height or width is no multiple of 2^depth.
+        If height or width is not a multiple of 2^depth.
 
     Examples
     --------
@@ -91,29 +91,29 @@ def unet(classes: int = 2, in_channels: int = 1, input_size: Size = 64, width: i
 def autoencoder(in_channels: int = 1, input_size: Size = 28, features: int = 32, width: int = 16) -> Net:
     """Build a convolutional autoencoder: an ``encoder`` to few features, and a ``decoder`` that gives images in [0, 1].
 
-    It is trained to give its input back: ``ic.Trainer(net, loss=ic.MSELoss()).step(images, images)``, with images of
+    Train it to reproduce its input: ``ic.Trainer(net, loss=ic.MSELoss()).step(images, images)``, with images of
     floating-point numbers. After Hinton & Salakhutdinov 2006 (doi:10.1126/science.1127647).
 
     Parameters
     ----------
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels; one number is both.
     features : int
-        Numbers that the encoder makes of an image.
+        The number of features that the encoder computes for an image.
     width : int
-        Filters of the first convolution; the second one has twice as many.
+        The number of filters of the first convolution; the second convolution has twice as many.
 
     Returns
     -------
     Net
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
     ShapeError
-        If height or width is no multiple of 4.
+        If height or width is not a multiple of 4.
 
     Examples
     --------

@@ -29,24 +29,25 @@ from im2colnet.optim import SGD
 def mobilenet(classes: int = 10, in_channels: int = 3, input_size: Size = 32, width: float = 1.0) -> Sequential:
     """Build MobileNet (Howard et al. 2017, arXiv:1704.04861, table 1): depthwise, then 1×1 convolutions.
 
-    For small images the first strides are 1, so that the last maps keep 4 rows and 4 columns; from 128×128 on it is
-    the paper's.
+    For small images the first strides are 1, so that the last maps keep 4 rows and 4 columns; from 128×128 pixels on
+    the strides are those of the paper.
 
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 4; one number is both.
     width : float
-        Multiplies the number of filters of every layer, by 4 at most; 4.2 million parameters for 1 and 1,000 classes.
+        The factor of the number of filters of every layer, at most 4. With 1 and 1,000 classes there are 4.2 million
+        parameters.
 
     Returns
     -------
     Sequential
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def mobilenet(classes: int = 10, in_channels: int = 3, input_size: Size = 32, wi
     halvings, smaller = 5, min(sides("input_size", input_size))
     while halvings and -(-smaller >> halvings) < 4:  # a stride of 2 halves and rounds up
         halvings -= 1
-    drop = 5 - halvings  # of the first strides
+    drop = 5 - halvings  # the number of first strides that become 1
     layers: list[Layer] = []
     channels = in_channels
     for filters, stride in table:
@@ -90,16 +91,16 @@ def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: Size = 224
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def mobilenet_v2(classes: int = 10, in_channels: int = 3, input_size: Size = 224
     """
     features: list[Layer] = [conv_norm(in_channels, 32, 3, 2, activation=ReLU6())]
     channels = 32
-    #: how many times as many channels inside of a block, filters, number of blocks, stride of the first one
+    #: the factor of the channels inside of a block, filters, number of blocks, stride of the first block
     for expansion, filters, number, stride in [
         (1, 16, 1, 1),
         (6, 24, 2, 2),
@@ -143,16 +144,16 @@ def mobilenet_v3_small(classes: int = 10, in_channels: int = 3, input_size: Size
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a ready-made network is: a function that builds it, with how it is best trained."""
+"""The registry of ready-made networks: functions that build them, with their default training settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Size: TypeAlias = int | tuple[int, int]
 
 
 class Recipe(NamedTuple):
-    """How a model is trained unless somebody says otherwise.
+    """The default training settings of a model.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Recipe(NamedTuple):
     batch_size : int
         The number of images in a training step.
     optimizer : Optimizer
-        The optimiser with its highest learning rate, which the command line lets fall as a cosine.
+        The optimizer with its highest learning rate; on the command line the rate falls as a cosine.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Model:
     build : callable
         ``build(classes, in_channels, input_size, **options)`` returns the network.
     recipe : Recipe
-        How it is trained unless somebody says otherwise.
+        The default training settings.
     smallest : int
         The smallest height and width of an image.
 
@@ -83,15 +83,15 @@ MODELS: dict[str, Model] = {}
 
 
 def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[P, N]]:
-    """Make a model of a function ``f(classes, in_channels, input_size, ...)``, which has a default for each argument.
+    """Register a function ``f(classes, in_channels, input_size, ...)`` as a model; each argument must have a default.
 
-    The function returns the network; its ``input_shape`` is set here. The model gets the function's name, which the
-    command line knows in this process.
+    The function returns the network; the decorator sets its ``input_shape``. The model gets the name of the function.
+    The command line knows this name if it runs in the same process.
 
     Parameters
     ----------
     recipe : Recipe
-        How it is trained unless somebody says otherwise.
+        The default training settings.
     smallest : int
         The smallest height and width of an image.
 
@@ -108,7 +108,7 @@ def model(recipe: Recipe, smallest: int) -> Callable[[Callable[P, N]], Callable[
     ...     return ic.Sequential([*pooled, ic.Linear(in_channels, classes)])
     >>> ic.models.make("tiny", 4, 3, 16).input_shape
     (3, 16, 16)
-    >>> _ = ic.models.MODELS.pop("tiny")        # so that it is known no more
+    >>> _ = ic.models.MODELS.pop("tiny")        # remove it from the registry
     """
 
     def register(function: Callable[P, N]) -> Callable[P, N]:
@@ -139,20 +139,20 @@ def make(name: str, classes: int, in_channels: int, input_size: Size, **argument
     Parameters
     ----------
     name : str
-        One of :data:`MODELS`.
+        The name of the model, a key of :data:`MODELS`.
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images; one number for both if they are equal.
     **arguments
-        Those of the model.
+        Further arguments of the model.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

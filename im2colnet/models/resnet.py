@@ -43,16 +43,16 @@ def resnet20(classes: int = 10, in_channels: int = 3, input_size: Size = 32) -> 
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 4; one number is both.
 
     Returns
     -------
     Sequential
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -126,18 +126,19 @@ def resnet18(classes: int = 10, in_channels: int = 3, input_size: Size = 64, ste
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 8; one number is both.
     stem : {"small", "large"}
-        A 3×3 convolution for small images; or torchvision's 7×7 convolution of stride 2 and max pooling.
+        The first layers: "small" is a 3×3 convolution for small images, "large" is torchvision's 7×7 convolution of
+        stride 2 and max pooling.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -160,18 +161,19 @@ def resnet34(classes: int = 10, in_channels: int = 3, input_size: Size = 64, ste
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 8; one number is both.
     stem : {"small", "large"}
-        A 3×3 convolution for small images; or torchvision's 7×7 convolution of stride 2 and max pooling.
+        The first layers: "small" is a 3×3 convolution for small images, "large" is torchvision's 7×7 convolution of
+        stride 2 and max pooling.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -194,18 +196,19 @@ def resnet50(classes: int = 10, in_channels: int = 3, input_size: Size = 64, ste
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 8; one number is both.
     stem : {"small", "large"}
-        A 3×3 convolution for small images; or torchvision's 7×7 convolution of stride 2 and max pooling.
+        The first layers: "small" is a 3×3 convolution for small images, "large" is torchvision's 7×7 convolution of
+        stride 2 and max pooling.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -235,22 +238,22 @@ def wide_resnet(
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 4; one number is both.
     depth : int
-        6·n + 4 for 3·n blocks.
+        The number of layers, 6·n + 4 for 3·n blocks.
     widen_factor : int
-        Multiplies the number of filters; 10 with a depth of 28 is the paper's best network.
+        The factor of the number of filters; 10 with a depth of 28 is the best network of the paper.
     dropout : float
         The probability of :class:`~im2colnet.Dropout` between the two convolutions of a block.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -279,7 +282,7 @@ def wide_resnet(
 
 
 def _preactivated(channels: int, filters: int, stride: int, dropout: float) -> Net:
-    """Batch norm and ReLU before each convolution; a shortcut that changes the shape reads what they give."""
+    """Batch norm and ReLU before each convolution; a convolution in the shortcut reads the output of the first ReLU."""
     layers: dict[str, Any] = {"bn1": BatchNorm2d(channels), "relu1": ReLU()}
     layers |= {"conv1": _conv3x3(channels, filters, stride), "bn2": BatchNorm2d(filters), "relu2": ReLU()}
     if dropout:

@@ -31,7 +31,7 @@ def _pointwise(channels: int, filters: int) -> list[Layer]:
 
 
 def _unit(channels: int, filters: int, stride: int) -> Net:
-    """One half of the channels passes; or with a stride both branches read all of them (figure 3, c and d)."""
+    """Half of the channels pass unchanged; with a stride both branches read all channels (figure 3, c and d)."""
     half = filters // 2
     if stride == 1:
         layers = {
@@ -57,16 +57,16 @@ def shufflenet_v2_x1_0(classes: int = 10, in_channels: int = 3, input_size: Size
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

@@ -25,21 +25,21 @@ def _fire(channels: int, squeeze: int, expand: int) -> Net:
 
 @model(recipe=Recipe(20, 64, Adam(5e-4)), smallest=32)
 def squeezenet1_1(classes: int = 10, in_channels: int = 3, input_size: Size = 224) -> Network:
-    """Build SqueezeNet 1.1, which pools earlier than the paper's 1.0, with torchvision's names of parameters.
+    """Build SqueezeNet 1.1, which pools earlier than version 1.0 of the paper, with torchvision's names of parameters.
 
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from im2colnet.models.registry import Recipe, Size, model
 from im2colnet.network import Net, Network, Sequential
 from im2colnet.optim import SGD, Adam
 
-#: of each network the number of convolutions with 64, 128, 256, 512 and 512 filters
+#: for each network the number of convolutions with 64, 128, 256, 512 and 512 filters
 A, D = (1, 1, 2, 2, 2), (2, 2, 3, 3, 3)
 PLAIN = Recipe(15, 64, Adam(1e-4))
 NORMALIZED = Recipe(12, 64, SGD(0.02, momentum=0.9, weight_decay=5e-4))
@@ -21,16 +21,16 @@ def vgg8(classes: int = 10, in_channels: int = 3, input_size: Size = 32) -> Sequ
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 8; one number is both.
 
     Returns
     -------
     Sequential
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -81,20 +81,20 @@ def vgg11(
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
     hidden : int
-        Features between the linear layers, in which most of the parameters are.
+        The number of features between the linear layers, which hold most of the parameters.
     dropout : float
         The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -119,20 +119,20 @@ def vgg11_bn(
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
     hidden : int
-        Features between the linear layers, in which most of the parameters are.
+        The number of features between the linear layers, which hold most of the parameters.
     dropout : float
         The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -157,20 +157,20 @@ def vgg16(
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
     hidden : int
-        Features between the linear layers, in which most of the parameters are.
+        The number of features between the linear layers, which hold most of the parameters.
     dropout : float
         The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------
@@ -195,20 +195,20 @@ def vgg16_bn(
     Parameters
     ----------
     classes : int
-        The number of classes: what the network gives for an image.
+        The number of classes, which is the number of outputs for an image.
     in_channels : int
-        The channels of an image: 1 for grey, 3 for colors.
+        The number of channels of an image: 1 for grey, 3 for color.
     input_size : int, or (int, int)
         Height and width of the images in pixels, at least 32; one number is both.
     hidden : int
-        Features between the linear layers, in which most of the parameters are.
+        The number of features between the linear layers, which hold most of the parameters.
     dropout : float
         The probability of :class:`~im2colnet.Dropout` after the first two linear layers.
 
     Returns
     -------
     Network
-        Without parameters: ``init`` or a trainer makes them.
+        The network, without parameters: ``init`` or a trainer makes them.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Optimisers and learning-rate schedules; the update rules are PyTorch's.
+"""Optimizers and learning-rate schedules, with the update rules of PyTorch.
 
-An optimiser works on flat vectors: ``p`` parameters, ``g`` gradient (overwritten). The library's optimisers work
+An optimizer works on flat vectors: ``p`` parameters, ``g`` gradient (overwritten). The library's optimisers work
 element by element, so that workers can divide the elements among them, and the result does not depend on the division.
 """
 

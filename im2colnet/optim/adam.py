@@ -15,7 +15,7 @@ __all__ = ["Adam", "AdamW"]
 
 @frozen
 class Adam(Optimizer):
-    """Adam: each number moves by about the learning rate (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
+    """Adam: each parameter moves by about the learning rate (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
 
     ``m = β1·m + (1-β1)·g; v = β2·v + (1-β2)·g²; p -= lr·(m / (1-β1ᵗ)) / (√(v / (1-β2ᵗ)) + eps)``.
 
@@ -24,16 +24,17 @@ class Adam(Optimizer):
     lr : float, Schedule, or callable
         The learning rate.
     betas : pair of float
-        β1 and β2, from 0 to below 1: how slowly the means of the gradient and of its square change.
+        The decay rates β1 and β2, from 0 to below 1, of the running means of the gradient and of its square.
     eps : float
-        What keeps the quotient finite where the gradient is 0.
+        A small number in the denominator, which keeps the quotient finite where the gradient is 0.
     weight_decay : float
-        At least 0: which part of the parameter is added to its gradient. :class:`AdamW` does it apart from the
-        gradient.
+        The weight decay, at least 0: this multiple of the parameter is added to its gradient. :class:`AdamW` applies
+        the decay separately from the gradient.
     amsgrad : bool
-        Whether the largest v so far takes its place in the last expression (Reddi et al. 2018, arXiv:1904.09237).
+        Whether the last expression uses the largest ``v`` so far in place of ``v`` (Reddi et al. 2018,
+        arXiv:1904.09237).
     maximize : bool
-        Whether the gradient's sign is changed first, so that the loss grows.
+        Whether to maximize the loss: the sign of the gradient is changed first.
 
     Raises
     ------
@@ -111,15 +112,15 @@ class AdamW(Adam):
     lr : float, Schedule, or callable
         The learning rate.
     betas : pair of float
-        As for :class:`Adam`.
+        See :class:`Adam`.
     eps : float
-        As for :class:`Adam`.
+        See :class:`Adam`.
     weight_decay : float
-        At least 0: times the learning rate it is the part of the parameter that is taken away in each step.
+        The weight decay, at least 0: each step multiplies the parameter by ``1 - lr·weight_decay``.
     amsgrad : bool
-        As for :class:`Adam`.
+        See :class:`Adam`.
     maximize : bool
-        As for :class:`Adam`; the decay stays a decay.
+        See :class:`Adam`; the weight decay is not reversed.
 
     Raises
     ------

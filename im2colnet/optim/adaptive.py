@@ -1,4 +1,4 @@
-"""Optimisers that divide each number's gradient by its usual size: RMSprop and Adagrad."""
+"""Optimizers that divide each element of the gradient by its usual size: RMSprop and Adagrad."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Adagrad", "RMSprop"]
 
 @frozen
 class RMSprop(Optimizer):
-    """RMSprop: the gradient over the root of the mean of its square (Hinton 2012, lecture 6e), in PyTorch's form.
+    """RMSprop: the gradient divided by the root of its mean square (Hinton 2012, lecture 6e), in PyTorch's form.
 
     ``g += weight_decay·p; s = alpha·s + (1-alpha)·g²; v = momentum·v + g / (√s + eps); p -= lr·v``.
 
@@ -22,18 +22,18 @@ class RMSprop(Optimizer):
     lr : float, Schedule, or callable
         The learning rate.
     alpha : float
-        From 0 to below 1: how slowly the mean of the square changes.
+        The decay rate of the mean square, from 0 to below 1.
     eps : float
-        What keeps the quotient finite where the gradient is 0.
+        A small number in the denominator, which keeps the quotient finite where the gradient is 0.
     weight_decay : float
-        At least 0: which part of the parameter is added to its gradient.
+        The weight decay, at least 0: this multiple of the parameter is added to its gradient.
     momentum : float
-        From 0 to below 1: which part of the last update is made again.
+        The momentum, from 0 to below 1: the factor of the previous ``v``.
     centered : bool
-        Whether √(s - m²) takes the place of √s, where ``m = alpha·m + (1-alpha)·g`` (Graves 2013, arXiv:1308.0850,
+        Whether to use √(s - m²) in place of √s, where ``m = alpha·m + (1-alpha)·g`` (Graves 2013, arXiv:1308.0850,
         equation 40).
     maximize : bool
-        Whether the gradient's sign is changed first, so that the loss grows.
+        Whether to maximize the loss: the sign of the gradient is changed first.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class RMSprop(Optimizer):
 
 @frozen
 class Adagrad(Optimizer):
-    """Adagrad: the gradient over the root of the sum of all its squares (Duchi et al. 2011, JMLR 12); PyTorch's form.
+    """Adagrad: the gradient divided by the root of the sum of its squares (Duchi et al. 2011, JMLR 12), as in PyTorch.
 
     ``g += weight_decay·p; s += g²; p -= lr / (1 + (t-1)·lr_decay) · g / (√s + eps)``.
 
@@ -114,15 +114,15 @@ class Adagrad(Optimizer):
     lr : float, Schedule, or callable
         The learning rate.
     lr_decay : float
-        At least 0: how fast the rate falls with the number t of the update.
+        The decay of the learning rate with the number t of the update, at least 0.
     weight_decay : float
-        At least 0: which part of the parameter is added to its gradient.
+        The weight decay, at least 0: this multiple of the parameter is added to its gradient.
     initial_accumulator_value : float
-        At least 0: what s begins as.
+        The initial value of ``s``, at least 0.
     eps : float
-        What keeps the quotient finite where the gradient is 0.
+        A small number in the denominator, which keeps the quotient finite where the gradient is 0.
     maximize : bool
-        Whether the gradient's sign is changed first, so that the loss grows.
+        Whether to maximize the loss: the sign of the gradient is changed first.
 
     Raises
     ------

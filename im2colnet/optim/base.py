@@ -1,4 +1,4 @@
-"""What an optimiser is."""
+"""The base class of optimizers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def _constant(lr: float) -> Constant:
 
 @frozen
 class Optimizer:
-    """Base of the optimisers: the rule that changes the parameters, given their gradient.
+    """Base of the optimizers: the rule that updates the parameters from their gradient.
 
-    A class that is derived from it defines :meth:`update`, and :meth:`state_slots` if it keeps anything from step to
-    step. It is a frozen dataclass: its arguments cannot be changed, a changed copy is made by ``dataclasses.replace``.
+    A derived class defines :meth:`update`, and :meth:`state_slots` if it has a state. An optimizer is a frozen
+    dataclass: its arguments cannot be changed. To get a changed copy, use ``dataclasses.replace``.
 
     Parameters
     ----------
     lr : float, Schedule, or callable
-        The learning rate, or what gives that of each step when it is called as a :class:`Schedule` is. Checkpoints hold
-        numbers and schedules, but no other callables.
+        The learning rate: a number, or a callable that returns the rate of each step, with the arguments of
+        :class:`Schedule`. Checkpoints can hold numbers and schedules, but no other callables.
 
     Raises
     ------
@@ -52,9 +52,9 @@ class Optimizer:
     lr: Any
     #: see :attr:`im2colnet.Layer.stateless`
     stateless: ClassVar[bool] = True
-    #: whether each number's update depends on nothing but its own parameter, gradient and state
+    #: whether the update of each element depends only on the parameter, gradient and state of this element
     elementwise: ClassVar[bool] = False
-    #: name of the update's rule, for backends that have a kernel for it, which takes the numbers of :meth:`scalars`
+    #: the name of the update rule, for backends with a kernel for it; :meth:`scalars` returns the kernel's arguments
     rule: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
@@ -69,12 +69,12 @@ class Optimizer:
 
     @classmethod
     def works_elementwise(cls) -> bool:
-        """Whether ``update`` may be called for pieces: what its class says, or one derived from that.
+        """Whether ``update`` may be called for pieces of the vectors, as its class declares by ``elementwise``.
 
         Returns
         -------
         bool
-            True if each number's update depends on nothing but its own parameter, gradient and state.
+            True if the update of each element depends only on the parameter, gradient and state of this element.
         """
         return bool(cls._said_of_update("elementwise"))
 
@@ -85,7 +85,7 @@ class Optimizer:
 
     @classmethod
     def _said_of_update(cls, attribute: str) -> Any:
-        """Return a class attribute, unless ``update`` is overridden by a class that does not say it again."""
+        """Return a class attribute, unless a class overrides ``update`` without setting the attribute again."""
         for kind in cls.__mro__:
             if attribute in vars(kind) or "update" in vars(kind):
                 return vars(kind).get(attribute)
@@ -97,7 +97,7 @@ class Optimizer:
 
     @property
     def _sign(self) -> float:
-        """Factor of the gradient: -1 with ``maximize``."""
+        """Return the factor of the gradient: -1 with ``maximize``, else 1."""
         return -1.0 if self.maximize else 1.0  # type: ignore[attr-defined]
 
     def whole_gradient(self, p: Array, g: Array, work: Array, xp: Any) -> None:
@@ -109,37 +109,37 @@ class Optimizer:
             g += work
 
     def state_slots(self) -> tuple[str, ...]:
-        """Return the names of the vectors, as long as the parameters, that the update keeps; they begin as zeros.
+        """Return the names of the optimizer's state vectors, which are as long as the parameters and begin as zeros.
 
         Returns
         -------
         tuple of str
-            Such as ``("velocity",)``; empty by default.
+            The names, such as ``("velocity",)``; empty by default.
         """
         return ()
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float, t: int, work: Array, xp: Any) -> None:
-        """Change ``p`` and ``state`` in place.
+        """Update the parameters ``p`` and ``state`` in place.
 
-        By default it is called once for each step, with all parameters of the network as one vector, so that it may
-        use what depends on all of them, such as the norm of the gradient. With the class attribute
-        ``elementwise = True`` it is called for pieces of the vectors, in any number and by several workers at once,
-        which is faster; each number's update must then depend on nothing but its own parameter, gradient and state.
-        The attribute holds for the ``update`` of its own class and of those that the class derives from: a class that
-        overrides ``update`` must say it again. The same holds for ``rule``.
+        By default it is called once for each step, with all parameters of the network as one vector, so that it may use
+        values that depend on all of them, such as the norm of the gradient. With the class attribute
+        ``elementwise = True`` it is called for pieces of the vectors, by several workers at once, which is faster. Then
+        the update of each element must depend only on the parameter, gradient and state of this element. The attribute
+        is not inherited by a class that overrides ``update``: such a class must set it again. The same holds for
+        ``rule``.
 
         Parameters
         ----------
         p, g : (n,) arrays
-            Parameters and gradient; the gradient may be overwritten.
+            The parameters and the gradient; the gradient may be overwritten.
         state : dict of str to (n,) array
             The vectors of :meth:`state_slots`.
         lr : float
             The learning rate of this step.
         t : int
-            The step's number, from 1.
+            The number of the update, from 1.
         work : (n,) array
-            Scratch.
+            An array for temporary values.
         xp : module
             The array module, such as NumPy.
         """

@@ -1,4 +1,4 @@
-"""Optimisers with the settings that suit most networks, by the names that the command line has for them."""
+"""Optimizers with settings that suit most networks, by their names on the command line."""
 
 from im2colnet.optim.adam import Adam, AdamW
 from im2colnet.optim.adaptive import Adagrad, RMSprop

@@ -1,4 +1,4 @@
-"""Groups of parameters that are usual."""
+"""Common groups of parameters."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ __all__ = ["decay_weights_only"]
 
 
 def decay_weights_only(net: Any) -> dict[str, dict[str, Any]]:
-    """Return groups in which biases, and the weights of norms, have no weight decay.
+    """Return parameter groups without weight decay for biases and for the weights of normalization layers.
 
-    A bias, or a norm's scale, has one number for each channel, which weight decay would only pull away from what suits
-    the data (He et al. 2019, arXiv:1812.01187, section 3.1).
+    A bias, or the scale of a normalization layer, has one number for each channel; weight decay would only move it away
+    from the best value (He et al. 2019, arXiv:1812.01187, section 3.1).
 
     Parameters
     ----------
     net : Network
-        The network whose parameters are divided.
+        The network whose parameters are grouped.
 
     Returns
     -------
     dict of str to dict
-        The ``groups`` of a :class:`~im2colnet.Trainer`: all parameters that have one axis or belong to a norm.
+        The argument ``groups`` of a :class:`~im2colnet.Trainer`, with all parameters that have one axis or belong to a
+        normalization layer.
 
     Examples
     --------

@@ -25,13 +25,13 @@ __all__ = [
 
 
 class Schedule:
-    """Base of the learning-rate schedules: an object that is called with the step and gives its learning rate.
+    """Base of the learning-rate schedules: a callable that returns the learning rate of a step.
 
     Like a layer, it keeps the arguments of its constructor as attributes of the same names, so that checkpoints hold
     them.
 
     With the class attribute ``needs_history = True`` it is called with a third argument, the
-    :class:`~im2colnet.History` of the epochs that are completed.
+    :class:`~im2colnet.History` of the completed epochs.
 
     Examples
     --------
@@ -57,10 +57,10 @@ class Schedule:
         Parameters
         ----------
         step : int
-            Number of the step, from 0, over all that the trainer has made.
+            The number of the step, from 0, among all steps of the trainer.
         total : float or None
-            ``step / total`` is the progress of the training, epochs done of epochs asked for. It is the number of all
-            steps where all epochs have equally many, and None where no epochs are asked for (``Trainer.step`` alone).
+            The number of all steps. ``step / total`` is the progress of the training: the completed part of the
+            requested epochs. It is None if no number of epochs is given (``Trainer.step`` alone).
 
         Returns
         -------
@@ -71,14 +71,14 @@ class Schedule:
 
 
 def _length(schedule: Schedule, steps: int | None, total: float | None) -> float:
-    """Return the number of steps of a schedule: its own one, or that of the training."""
+    """Return the number of steps of a schedule: its own length, or the length of the training."""
     if steps is None and total is None:
         raise ShapeError(f"{schedule!r} needs its length: give it steps=..., or train with fit(epochs=...)")
     return total if steps is None else steps  # type: ignore[return-value]
 
 
 def _moments(name: str, values: Any, least: int = 1) -> tuple[float, ...]:
-    """Return when something happens: integers are steps, numbers between 0 and 1 parts of the training."""
+    """Return points of time: integers are steps, numbers between 0 and 1 are fractions of the training."""
     try:
         given = tuple(values)
     except TypeError:
@@ -96,7 +96,7 @@ def _moments(name: str, values: Any, least: int = 1) -> tuple[float, ...]:
 
 
 def _in_steps(schedule: Schedule, moments: Sequence[float], total: float | None) -> list[float]:
-    """Return moments as numbers of steps."""
+    """Return points of time as numbers of steps."""
     if any(isinstance(moment, float) for moment in moments):
         total = _length(schedule, None, total)
         return [moment * total for moment in moments]
@@ -105,14 +105,14 @@ def _in_steps(schedule: Schedule, moments: Sequence[float], total: float | None)
 
 @frozen
 class Constant(Schedule):
-    """A constant rate ``lr``, reached linearly within the first ``warmup`` steps.
+    """A constant learning rate ``lr``, with a linear warm-up in the first ``warmup`` steps.
 
     Parameters
     ----------
     lr : float
         The learning rate.
     warmup : int
-        The number of steps in which the rate grows, whatever the batch size.
+        The number of warm-up steps, in which the learning rate grows. A step is one batch.
 
     Raises
     ------
@@ -143,19 +143,20 @@ class Cosine(Schedule):
     Parameters
     ----------
     lr : float
-        The highest rate.
+        The highest learning rate.
     warmup : int
-        The number of steps in which the rate grows, whatever the batch size.
+        The number of warm-up steps, in which the learning rate grows. A step is one batch.
     final : float
-        The rate at the end.
+        The learning rate at the end.
     steps : int, optional
-        Length of the whole schedule in steps, whatever number of epochs ``fit`` is asked for. By default the schedule
-        follows the progress of the training, so that it ends with the last epoch asked for.
+        The length of the whole schedule in steps, independent of the number of epochs in ``fit``. By default the
+        schedule follows the progress of the training, so that it ends with the last epoch.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; when it is called, if neither it nor the training has a length.
+        If an argument is out of its range; or, when it is called, if neither the schedule nor the training has a
+        length.
 
     Examples
     --------
@@ -185,19 +186,19 @@ class Cosine(Schedule):
 
 @frozen
 class StepLR(Schedule):
-    """``lr · gamma^⌊step / step_size⌋``: the rate falls after every ``step_size`` steps.
+    """``lr · gamma^⌊step / step_size⌋``: the learning rate falls after every ``step_size`` steps.
 
-    PyTorch's, but that a step is one batch: for epochs multiply by their number of batches, or use
-    :class:`MultiStepLR` with parts of the training.
+    As in PyTorch, except that a step is one batch. To count in epochs, multiply by the number of batches in an epoch,
+    or use :class:`MultiStepLR` with fractions of the training.
 
     Parameters
     ----------
     lr : float
-        The first rate.
+        The initial learning rate.
     step_size : int
-        The number of steps with one rate.
+        The number of steps between two changes.
     gamma : float
-        What the rate is multiplied by then.
+        The factor of the learning rate at each change.
 
     Raises
     ------
@@ -225,22 +226,23 @@ class StepLR(Schedule):
 
 @frozen
 class MultiStepLR(Schedule):
-    """The rate is multiplied by ``gamma`` at each milestone.
+    """The learning rate is multiplied by ``gamma`` at each milestone.
 
     Parameters
     ----------
     lr : float
-        The first rate.
+        The initial learning rate.
     milestones : sequence of int, or of float
-        Integers are steps, one batch each; numbers between 0 and 1 are parts of the training, such as ``[0.5, 0.75]``.
+        The milestones, in growing order. Integers are steps, one batch each; numbers between 0 and 1 are fractions of
+        the training, such as ``[0.5, 0.75]``.
     gamma : float
-        What the rate is multiplied by.
+        The factor of the learning rate at each milestone.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range, or the milestones do not grow; when it is called, if they are parts of a
-        training without a length.
+        If an argument is out of its range, or the milestones do not grow; or, when it is called, if they are fractions
+        of a training without a length.
 
     Examples
     --------
@@ -263,14 +265,14 @@ class MultiStepLR(Schedule):
 
 @frozen
 class ExponentialLR(Schedule):
-    """``lr · gamma^step``, a step being one batch; for ``g`` each epoch give ``gamma = g ** (1 / batches)``.
+    """``lr · gamma^step``, where a step is one batch; for a factor ``g`` per epoch give ``gamma = g ** (1 / batches)``.
 
     Parameters
     ----------
     lr : float
-        The first rate.
+        The initial learning rate.
     gamma : float
-        What the rate is multiplied by in each step.
+        The factor of the learning rate in each step.
 
     Raises
     ------
@@ -296,21 +298,22 @@ class ExponentialLR(Schedule):
 
 @frozen
 class PolynomialLR(Schedule):
-    """``lr · (1 - step / steps)^power``, and 0 from there on.
+    """``lr · (1 - step / steps)^power``, and 0 after ``steps`` steps.
 
     Parameters
     ----------
     lr : float
-        The first rate.
+        The initial learning rate.
     steps : int, optional
-        Length in steps; by default that of the training.
+        The length of the schedule in steps; by default the length of the training.
     power : float
-        1 is a straight line; with a larger number the rate falls sooner.
+        The exponent. 1 is a straight line; with a larger exponent the learning rate falls earlier.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; when it is called, if neither it nor the training has a length.
+        If an argument is out of its range; or, when it is called, if neither the schedule nor the training has a
+        length.
 
     Examples
     --------
@@ -335,29 +338,32 @@ class PolynomialLR(Schedule):
 
 @frozen
 class OneCycleLR(Schedule):
-    """From ``max_lr / div_factor`` up to ``max_lr``, then far below where it began (Smith & Topin 2017).
+    """One cycle: from ``max_lr / div_factor`` up to ``max_lr``, then down to far below the start (Smith & Topin 2017).
 
-    See arXiv:1708.07120. PyTorch's, but that the optimiser's momentum stays as it is.
+    See arXiv:1708.07120. As in PyTorch, except that the momentum of the optimizer does not change.
 
     Parameters
     ----------
     max_lr : float
-        The highest rate.
+        The highest learning rate.
     steps : int, optional
-        Length in steps; by default that of the training.
+        The length of the schedule in steps; by default the length of the training.
     pct_start : float
-        The part of the steps in which the rate grows.
+        The fraction of the steps in which the learning rate grows.
     anneal_strategy : {"cos", "linear"}
-        How the rate grows and falls: as half a cosine, or in a straight line.
+        The shape of the curve: half a cosine, or a straight line.
     div_factor, final_div_factor : float
-        The first rate is ``max_lr / div_factor``, the last one that over ``final_div_factor``.
+        The initial learning rate is ``max_lr / div_factor``; the final rate is the initial rate divided by
+        ``final_div_factor``.
     three_phase : bool
-        Whether the rate falls to the first one as it has grown, and then to the last one.
+        Whether the learning rate falls in two phases: to the initial rate, as fast as it has grown, and then to the
+        final rate.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; when it is called, if neither it nor the training has a length.
+        If an argument is out of its range; or, when it is called, if neither the schedule nor the training has a
+        length.
 
     Examples
     --------
@@ -407,19 +413,20 @@ class OneCycleLR(Schedule):
 
 @frozen
 class SequentialLR(Schedule):
-    """One schedule after the other; each begins at its step 0.
+    """Several schedules, one after the other; each begins at its step 0.
 
     Parameters
     ----------
     schedules : sequence of Schedule, or of float
-        Numbers are constant rates.
+        The schedules; numbers are constant learning rates.
     milestones : sequence of int, or of float
-        Where each schedule but the first begins: integers are steps, numbers between 0 and 1 parts of the training.
+        The start of each schedule except the first: integers are steps, numbers between 0 and 1 are fractions of the
+        training.
 
     Raises
     ------
     ShapeError
-        If there is not one milestone between two schedules, or they do not grow.
+        If the number of milestones is not the number of schedules minus 1, or the milestones do not grow.
 
     Examples
     --------
@@ -457,35 +464,35 @@ class SequentialLR(Schedule):
 
 @frozen
 class ReduceLROnPlateau(Schedule):
-    """The rate is multiplied by ``factor`` where a figure of the epochs has not improved for ``patience`` of them.
+    """The learning rate is multiplied by ``factor`` if a monitored value has not improved for ``patience`` epochs.
 
     Parameters
     ----------
     lr : float
-        The first rate.
+        The initial learning rate.
     mode : {"min", "max"}
-        Whether less or more is better.
+        Whether a smaller or a larger value is better.
     factor : float
-        What the rate is multiplied by, from 0 to below 1.
+        The factor of the learning rate, from 0 to below 1.
     patience : int
-        The number of epochs without an improvement that are allowed; after one more the rate falls.
+        The number of epochs without an improvement that are allowed; after one more such epoch the learning rate falls.
     threshold : float
-        What counts as an improvement: better than the best by this part of it, or with ``threshold_mode="abs"`` by this
-        number.
+        The smallest improvement: a value must be better than the best value by this fraction of it, or by this number
+        with ``threshold_mode="abs"``.
     threshold_mode : {"rel", "abs"}
-        Whether ``threshold`` is a part of the best figure or a number.
+        Whether ``threshold`` is a fraction of the best value or an absolute number.
     cooldown : int
-        The number of epochs after the rate has fallen in which nothing is counted.
+        The number of epochs after a change of the learning rate in which epochs without an improvement are not counted.
     min_lr : float
-        The rate does not fall below it.
+        The lowest learning rate.
     monitor : str, optional
-        The key of the history, such as "validation_accuracy" (with ``mode="max"``). By default "validation_loss",
-        or "loss" without validation.
+        The key of the monitored value in the history, such as "validation_accuracy" (with ``mode="max"``). The default
+        is "validation_loss", or "loss" without validation data.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; when it is called, if the history has no such key.
+        If an argument is out of its range; or, when it is called, if the history has no such key.
 
     Examples
     --------
@@ -544,5 +551,5 @@ class ReduceLROnPlateau(Schedule):
 
 
 def rate_at(schedule: Callable[..., float], step: int, total: float | None, history: Sequence[Any] = ()) -> float:
-    """Return the learning rate that a schedule, or any callable, gives for a step."""
+    """Return the learning rate of a step from a schedule or any other callable."""
     return schedule(step, total, history) if getattr(schedule, "needs_history", False) else schedule(step, total)

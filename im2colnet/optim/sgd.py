@@ -24,20 +24,20 @@ class SGD(Optimizer):
     lr : float, Schedule, or callable
         The learning rate.
     momentum : float
-        From 0 to below 1: which part of the last update is made again.
+        The momentum, from 0 to below 1: the factor of the previous ``v``.
     weight_decay : float
-        At least 0: which part of the parameter is added to its gradient.
+        The weight decay, at least 0: this multiple of the parameter is added to its gradient.
     nesterov : bool
-        Whether the momentum is that of Nesterov, which looks one step ahead; it needs a momentum and no dampening.
+        Whether to use Nesterov momentum, which looks one step ahead; it requires a momentum and no dampening.
     dampening : float
-        Which part of the gradient is left out of the momentum.
+        The fraction of the gradient that is left out of ``v``.
     maximize : bool
-        Whether the gradient's sign is changed first, so that the loss grows.
+        Whether to maximize the loss: the sign of the gradient is changed first.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range; or if ``nesterov`` comes without a momentum, or with dampening.
+        If an argument is out of its range; or if ``nesterov`` is used without a momentum, or with dampening.
 
     Examples
     --------

@@ -1,12 +1,12 @@
-"""Planning: before anything runs, the steps of a run, and where in memory each array lives and how long.
+"""Planning: the steps of a run, and the place and the lifetime of each array in memory, before anything runs.
 
 A run on one shard of the batch is a list of steps: forward through the layers, the loss, backward. It is cut into
-*stages* at the layers that need sums over the whole batch (batch norm): there every shard must have given its sums
-before any shard goes on.
+*stages* at the layers that need sums over the whole batch (batch norm): there every shard must have computed its sums
+before any shard continues.
 
-Each array is a :class:`Buffer` with a lifetime in steps. Those that live within one stage are laid out in an arena of
-the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In
-either, arrays whose lifetimes do not meet share memory.
+Each array is a :class:`Buffer` with a lifetime in steps. Arrays that live within one stage are in an arena of the
+worker, which all its shards use one after the other. Arrays that live across stages are in an arena of the shard. In
+both arenas, arrays whose lifetimes do not overlap share memory.
 """
 
 from im2colnet.plan.buffers import Buffer, Placed, lay_out, nbytes

@@ -61,7 +61,7 @@ class Occupied:
         self.some: list[list[int]] = [[] for _ in range(2 * self.leaves)]
 
     def _nodes(self, start: int, end: int) -> tuple[list[int], set[int]]:
-        """Return the fewest nodes that make up the steps ``start`` to ``end``, and all nodes above these."""
+        """Return the smallest set of nodes that covers the steps ``start`` to ``end``, and all nodes above them."""
         nodes, left, right = [], start + self.leaves, end + self.leaves + 1
         while left < right:
             if left % 2:

@@ -19,7 +19,7 @@ from im2colnet.types import HALF, ITEM_BYTES, Spec, accumulator
 MOST_SHARDS = 1 << 20
 #: the largest number of values that one sample makes in all layers; with more, planning alone takes minutes
 MOST_VALUES = 1 << 36
-#: shards of a batch on several ranks whose backend does not divide it, such as GPUs
+#: the number of shards of a batch on several ranks, if the backend does not divide the batch (a GPU)
 SHARDS_OF_DEVICES = 8
 
 
@@ -31,7 +31,7 @@ class BatchPlan:
     graph, dtype, backend, training
         See :class:`Plan`.
     sample : tuple of int
-        Shape of one sample, (C, H, W) or (features,).
+        The shape of one sample, (C, H, W) or (features,).
     batch : int
         The batch size.
     shard : int, optional
@@ -48,7 +48,7 @@ class BatchPlan:
     sizes, starts : list of int
         The number of samples in each shard, and the number of samples before each shard and before the end.
     own : range
-        The shards of this rank, all of them if it is the only one.
+        The shards of this rank; all shards if it is the only rank.
     samples : slice
         The samples of this rank.
     plans : dict of int to Plan
@@ -64,12 +64,12 @@ class BatchPlan:
     rows : int
         The number of rows of gradients.
     learning : slice
-        The range of the flat vector from the first to the last parameter that learns.
+        The range of the flat vector from the first to the last parameter that is not frozen.
     live : set of int
         The shards whose rows hold a sum when all workers are done.
     sums : dict
-        For each pass and node with batch sums, the array that a shard gives to the join. Those of the pass "forward",
-        which are joined at the end of a training step, are the last.
+        For each pass and node with batch sums, the array that a shard contributes to the join. The arrays of the pass
+        "forward", which are joined at the end of a training step, are the last.
     needs_batch_sums : bool
         Whether any layer needs sums over the whole batch.
     worker_bytes, shard_bytes : int
@@ -96,13 +96,13 @@ class BatchPlan:
         if values > MOST_VALUES:
             raise ShapeError(
                 f"one sample of the shape {sample} makes {values:,} numbers in all layers together, more than can be"
-                f" planned ({MOST_VALUES:,}): take a smaller input"
+                f" planned ({MOST_VALUES:,}): use a smaller input"
             )
         most = shard or shard_size(backend, batch, values, ranks)
         if batch > MOST_SHARDS * most:
             raise ShapeError(
                 f"a batch of {batch:,} samples makes more shards of {most:,} than can be planned ({MOST_SHARDS:,}):"
-                " take a smaller batch"
+                " use a smaller batch"
             )
         self.sizes = shard_sizes(batch, most)
         self.count, self.starts = len(self.sizes), list(accumulate(self.sizes, initial=0))
@@ -140,7 +140,7 @@ class BatchPlan:
         }
 
     def bounds(self, offsets: Sequence[int]) -> list[int]:
-        """Return the offset of each rank's first shard, and the end, of the offsets of all shards and their end."""
+        """Return the offset of each rank's first shard and the end, from the offsets of all shards and their end."""
         return [offsets[shard] for shard in bounds(self.count, self.ranks)]
 
     def memory(self) -> dict[str, int]:
@@ -158,20 +158,20 @@ class BatchPlan:
         } | ({"copy of the parameters": self.parameters * ITEM_BYTES[self.dtype]} if self.dtype in HALF else {})
 
     def at_end(self, counts: int) -> Spec:
-        """Return what is joined at the end of a training step: the sums for ``finish_step``, then the metrics."""
+        """Return the array to join at the end of a training step: the sums for ``finish_step``, then the metrics."""
         sums = sum(prod(shape) for (kind, _), (shape, _) in self.sums.items() if kind == "forward")
         return Spec((sums + counts,), "float64")
 
     def held(self, kind: Kind) -> range:
-        """Return whose parts of a join this rank holds: of "sums" those of all shards, since any formula joins them."""
+        """Return the shards whose parts of a join this rank holds; all for "sums", which any formula may join."""
         return range(self.count) if kind == "sums" else self.own
 
 
 def shard_size(backend: Backend, batch: int, values: int, ranks: int) -> int:
-    """Return how many samples a shard has by default, if one sample makes this many numbers in all layers together.
+    """Return the default number of samples in a shard, for a sample with this number of values in all layers together.
 
-    Where a backend would take the batch as one shard, such as a GPU, several ranks take an eighth, however many they
-    are: so each has work, and results do not depend on their number.
+    If a backend uses the batch as one shard, such as a GPU, several ranks use shards of an eighth of the batch,
+    whatever their number: so each rank has work, and results do not depend on the number of ranks.
     """
     if ranks > 1 and not backend.threads:
         return -(-batch // SHARDS_OF_DEVICES)

@@ -1,12 +1,12 @@
-"""Planning: before anything runs, the steps of a run, and where in memory each array lives and how long.
+"""Planning: the steps of a run, and the place and the lifetime of each array in memory, before anything runs.
 
 A run on one shard of the batch is a list of steps: forward through the layers, the loss, backward. It is cut into
-*stages* at the layers that need sums over the whole batch (batch norm): there every shard must have given its sums
-before any shard goes on.
+*stages* at the layers that need sums over the whole batch (batch norm): there every shard must have computed its sums
+before any shard continues.
 
-Each array is a :class:`Buffer` with a lifetime in steps. Those that live within one stage are laid out in an arena of
-the worker, which all its shards use one after the other; those that live across stages in an arena of the shard. In
-either, arrays whose lifetimes do not meet share memory.
+Each array is a :class:`Buffer` with a lifetime in steps. Arrays that live within one stage are in an arena of the
+worker, which all its shards use one after the other. Arrays that live across stages are in an arena of the shard. In
+both arenas, arrays whose lifetimes do not overlap share memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Stage:
 
 
 class Band(NamedTuple):
-    """A layer that makes a band of a node's output: some of its rows."""
+    """A layer that computes a band of a node's output: some of its rows."""
 
     layer: Layer
     inputs: slice
@@ -66,7 +66,7 @@ class Plan:
     ----------
     graph : Graph
     x : tuple of int
-        Shape of the shard's input as the library stores it, (H, C, W, n) or (features, n).
+        The shape of the shard's input as the library stores it, (H, C, W, n) or (features, n).
     dtype : {"float32", "float64"}
     backend : Backend
     training : bool
@@ -81,7 +81,7 @@ class Plan:
         The bands of each node; an empty list for a node that is not divided.
     stages : list of Stage
     shard_bytes, worker_bytes : int
-        Sizes of the two arenas.
+        The sizes of the two arenas.
     """
 
     def __init__(self, graph: Graph, x: Shape, dtype: str, backend: Backend, training: bool, count: int = 1) -> None:
@@ -119,7 +119,7 @@ class Plan:
         self.worker_bytes = lay_out([b for b in self.buffers if not b.across])
 
     def algorithm(self, i: int) -> Choice:
-        """Return the algorithm that node ``i`` uses; for a divided node, that of its first band."""
+        """Return the algorithm that node ``i`` uses; for a divided node, the algorithm of its first band."""
         node = self.graph.nodes[i]
         layer, x, y = node.layer, node.input_shape(self.shapes), self.shapes[node.output]
         for band in self.bands[i][:1]:
@@ -128,9 +128,9 @@ class Plan:
         return layer.algorithm(x, y, self.dtype, self.backend)
 
     def gradient_count(self, i: int) -> int:
-        """Return how many gradients the backward pass of node ``i`` computes: its input's, and its parameters'.
+        """Return the number of gradients that the backward pass of node ``i`` computes, of input and parameters.
 
-        Each takes about the FLOPs of the forward pass.
+        Each gradient takes about the FLOPs of the forward pass.
         """
         node = self.graph.nodes[i]
         return any(self.wanted[v] for v in node.inputs) + bool(node.learning)
@@ -142,7 +142,7 @@ class Plan:
             x, y = node.input_shape(self.shapes), self.shapes[node.output]
             needs = node.layer.needs(x, y, self.dtype, self.backend, self.training)
             if self.training and needs.inplace and len(node.inputs) > 1 and not needs.gradient_passes:
-                raise ShapeError("needs says inplace, but of several gradients only one can overwrite dy")
+                raise ShapeError("needs says inplace, but only one of several gradients can overwrite dy")
             samples = self.shapes[node.inputs[0]][-1]
             if y[-1] != samples:
                 raise ShapeError(
@@ -155,13 +155,13 @@ class Plan:
                 )
             if needs.gradient_passes and any(self.shapes[v] != y for v in node.inputs):
                 raise ShapeError(
-                    f"needs says gradient_passes, but the output has shape {y}, the input {x} (as stored): only the"
-                    " gradient of an input of the same shape can be that of the output"
+                    f"needs says gradient_passes, but the output has shape {y}, the input {x} (as stored): only if"
+                    " both have the same shape can the gradient of the output be used for the input"
                 )
             return needs
 
     def _join_slopes(self) -> None:
-        """Find the nodes that compute the gradient of the activation which they apply, and what they need for that."""
+        """Find the nodes that compute the gradient of the activation that they apply, and the required buffers."""
         nodes = self.graph.nodes
         for following, node in enumerate(nodes):
             if not (node.fused and node.layer.keeps_backward("epilogue") and "backward" not in vars(node.layer)):
@@ -196,7 +196,7 @@ class Plan:
         return bands
 
     def _wanted(self) -> list[bool]:
-        """Return for each value whether its gradient is needed: whether it depends on a parameter that learns."""
+        """Return for each value whether its gradient is needed: if it depends on a parameter that is not frozen."""
         wanted = [False]
         for node in self.graph.nodes:
             wanted.append(bool(node.learning) or any(wanted[v] for v in node.inputs))
@@ -241,7 +241,7 @@ class Plan:
 
     @staticmethod
     def learning_range(node: Node) -> tuple[int, int]:
-        """Return the range of the flat vector that holds the parameters of a node that learn; there must be some."""
+        """Return the range of the flat vector with the parameters of a node that are not frozen; there must be some."""
         shapes, start = node.layer.parameters(), node.offsets
         return min(start[key] for key in node.learning), max(
             start[key] + prod(shapes[key].shape) for key in node.learning
@@ -370,7 +370,7 @@ class Plan:
                 holders[dx] += 1
 
     def _sum_target(self, old: Buffer, new: Buffer, holders: dict[Buffer, int], v: int, t: int) -> Buffer:
-        """Return the buffer for the sum of two gradients: one of theirs if no other value uses it, else a new one."""
+        """Return the buffer for the sum of two gradients: one of theirs if no other value uses it, else a new buffer."""
         old.end = new.end = t
         holders[old] -= 1
         for buffer in (new, old):

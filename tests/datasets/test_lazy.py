@@ -272,7 +272,7 @@ def test_a_function_of_the_epoch_goes_on_exactly(tmp_path, after):
     [
         (lambda: iter([]), 5, DataError, "train: gives no batch"),
         ((x for x in ()), 5, DataError, "train: gives no batch"),
-        (lambda: loader().epoch(0), None, ShapeError, "how many batches has an epoch. Give steps"),
+        (lambda: loader().epoch(0), None, ShapeError, "how many batches does an epoch have. Give steps"),
         (lambda: loader().epoch(0), 7, DataError, "ends after batch 5 of the 7 of an epoch"),
         (lambda: loader().epoch(0), 0, ShapeError, "steps must be"),
         (lambda: iter([3]), 1, DataError, "a batch must be a pair"),

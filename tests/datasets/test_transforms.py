@@ -510,7 +510,7 @@ def test_refused_lists():
 def test_pixels_with_labels_are_not_moved():
     images = PICTURES["grey"]
     data = ic.Dataset(images, images[:, 0].astype(np.int64))
-    with pytest.raises(ic.ShapeError, match="RandomHorizontalFlip moves pixels, and labels of shape"):
+    with pytest.raises(ic.ShapeError, match="RandomHorizontalFlip moves pixels, but not labels, and labels of shape"):
         ic.Loader(data, 4, transform=T.RandomHorizontalFlip())
     next(ic.Loader(data, 4, transform=T.ColorJitter(0.1)).epoch(0))
     with pytest.raises(ic.DTypeError, match="MixUp mixes one class of each image"):

@@ -116,7 +116,7 @@ def test_a_pickle_is_refused_with_the_line_that_converts_it(tmp_path, start):
     path.write_bytes(start)
     with pytest.raises(ic.CheckpointError) as error:
         ic.load_weights(path)
-    assert "a pickle, and to read one runs code that it holds" in str(error.value)
+    assert "a pickle, and reading a pickle runs code from the file" in str(error.value)
     assert f"safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True)" in str(error.value)
     assert f"{str(tmp_path / 'model.safetensors')!r})" in str(error.value)
     with pytest.raises(ic.CheckpointError, match="a pickle"):

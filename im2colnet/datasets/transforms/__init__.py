@@ -1,8 +1,8 @@
-"""Random changes of training images: the names and arguments of torchvision's, where it has them.
+"""Random changes of training images (data augmentation), with the names and arguments of torchvision if it has them.
 
-A list of them is given to :meth:`im2colnet.Trainer.fit` as ``augment=[...]``. They run on the host, in the order of the
-list, before the images are scaled and normalised; uint8 images stay uint8. What happens to a sample depends on seed,
-epoch, and where the sample is in the data set, and on nothing else.
+Give a list of transforms to :meth:`im2colnet.Trainer.fit` as ``augment=[...]``. They run on the CPU, in the order of
+the list, before the images are scaled and normalized; uint8 images stay uint8. The changes of a sample depend only on
+the seed, the epoch and the place of the sample in the data set.
 """
 
 from im2colnet.datasets.transforms.base import Transform

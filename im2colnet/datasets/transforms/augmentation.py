@@ -1,4 +1,4 @@
-"""A list of transforms, applied to the batches of a data set."""
+"""Applying a list of transforms to the batches of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from im2colnet.host import np
 
 
 def as_transforms(name: str, given: Any) -> tuple[Transform, ...]:
-    """Return a transform, or a list of them, as a tuple; ``name`` is the argument's."""
+    """Return a transform, or a list of transforms, as a tuple; ``name`` is the name of the argument."""
     found = tuple(given) if isinstance(given, (list, tuple)) else () if given is None else (given,)
     for each in found:
         if not isinstance(each, Transform):
@@ -35,9 +35,9 @@ class Augmentation:
     count : int
         The number of samples in the data set.
     gather : callable
-        A function of places in the data set (N,), which returns images and labels of these samples as new arrays.
+        A function that takes places in the data set (N,) and returns images and labels of these samples as new arrays.
     classes : int
-        The number of columns that labels get where a transform mixes classes.
+        The number of columns of the labels, if a transform mixes classes.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Augmentation:
         self.mixing = next((each for each in transforms if each.mixes), None)
 
     def __call__(self, images: np.ndarray, labels: np.ndarray, samples: np.ndarray, epoch: int) -> Pair:
-        """Return images and labels of samples as they are in an epoch.
+        """Return images and labels of samples after the transforms of an epoch.
 
         Parameters
         ----------
         images, labels : (N, ...) arrays
-            What ``gather(samples)`` returns.
+            The result of ``gather(samples)``.
         samples : (N,) array of int
-            Where the samples are in the data set.
+            The places of the samples in the data set.
         epoch : int
         """
         return self._apply(images, labels, samples, epoch, len(self.transforms))
@@ -84,6 +84,6 @@ class Augmentation:
         for each in self.transforms:
             if each.moves_pixels:
                 raise ShapeError(
-                    f"{type(each).__name__} moves pixels, and labels of shape {labels.shape[1:]} for each sample, which"
-                    " may be for its pixels, would stay where they are: leave it out"
+                    f"{type(each).__name__} moves pixels, but not labels, and labels of shape {labels.shape[1:]} for each"
+                    " sample may belong to its pixels: leave the transform out"
                 )

@@ -1,4 +1,4 @@
-"""What a transform is."""
+"""The base class of transforms."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from im2colnet.host import np
 from im2colnet.text import size_text
 
 Pair = tuple[np.ndarray, np.ndarray]
-#: number of pixels of all channels that are computed at a time
+#: the number of elements (pixels of all channels) that are computed at a time
 PART = 1 << 16
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch on its way through a list of transforms.
+    """A batch between two transforms of a list.
 
     Parameters
     ----------
     images : (N, ...) array
     labels : (N, ...) array
     samples : (N,) array of int
-        Where the samples are in the data set.
+        The places of the samples in the data set.
     keys : (N,) array of uint64
         The key of each sample for the transform that gets this batch.
     count : int
         The number of samples in the data set.
     others : callable
-        A function of places in the data set (N,). It returns images and labels of these samples, as they are in this
-        epoch after the transforms before this one.
+        A function that takes places in the data set (N,) and returns images and labels of these samples in this epoch,
+        after the transforms before this one.
     """
 
     images: np.ndarray
@@ -48,14 +48,15 @@ class Batch:
 
 
 class Transform:
-    """Base of the transforms, which change training images at random, so that a network sees more of them.
+    """Base of the transforms, which change training images at random, so that a network is trained on more variants.
 
-    A class that is derived from it defines :meth:`transform`. It keeps the arguments of its constructor as attributes
-    of the same names, so that checkpoints hold them.
+    A derived class defines :meth:`transform`. It stores the arguments of its constructor as attributes of the same
+    names, so that checkpoints hold them.
 
-    A transform is called with a whole batch, and with a *key* for each image. All that is random it makes of the keys,
-    by :func:`uniform`. A key depends on seed, epoch, the sample's place in the data set, and the transform's place in
-    its list, so the result depends neither on the order of the samples, nor on batch size or workers.
+    A transform is called with a whole batch, and with a *key* for each image. It gets all its random numbers from the
+    keys, with :func:`uniform`. A key depends on the seed, the epoch, the sample's place in the data set, and the
+    transform's place in its list. So the result does not depend on the order of the samples, the batch size or the
+    number of workers.
 
     Examples
     --------
@@ -69,11 +70,11 @@ class Transform:
     array([23, 39, 26], dtype=uint8)
     """
 
-    #: whether it moves pixels. Such a transform is refused where each pixel has a label, which would stay where it was
+    #: whether it moves pixels. Such a transform is refused if each pixel has a label, because labels are not moved
     moves_pixels: bool = True
-    #: whether it is for images (N, C, H, W) alone, not for features or sequences
+    #: whether it is only for images (N, C, H, W), not for features or sequences
     images_only: bool = False
-    #: whether it mixes samples, so that labels of classes become shares of the classes
+    #: whether it mixes samples, so that class labels become shares of the classes
     mixes: bool = False
 
     def __repr__(self) -> str:
@@ -89,42 +90,42 @@ class Transform:
         return {name: getattr(self, name, None) for name in arguments(type(self))}
 
     def transform(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Return changed images; ``images`` itself stays as it is.
+        """Return changed images; ``images`` itself must not be changed.
 
         Parameters
         ----------
         images : (N, C, H, W) array, or (N, ...)
-            uint8 or floating point.
+            The images, uint8 or floating point.
         keys : (N,) array of uint64
-            What all that is random is made of: see :func:`uniform`.
+            The keys from which all random numbers are computed: see :func:`uniform`.
 
         Returns
         -------
         (N, ...) array
-            Of the type of ``images``.
+            The changed images, of the type of ``images``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define transform(images, keys)")
 
     def __call__(self, images: Any, keys: np.ndarray | None = None) -> np.ndarray:
-        """Return the images, each changed at random; the array that is given stays as it is.
+        """Return the images, each changed at random; ``images`` itself is not changed.
 
         Parameters
         ----------
         images : (N, C, H, W) array, or (N, ...)
-            uint8 or floating point.
+            The images, uint8 or floating point.
         keys : (N,) array of uint64, optional
-            What :func:`keys` returns. By default those of seed 0, epoch 0, and of samples 0 to N - 1.
+            The keys of the images, from :func:`keys`. By default the keys of seed 0, epoch 0 and samples 0 to N - 1.
 
         Returns
         -------
         (N, ...) array
-            Of the type of ``images``.
+            The changed images, of the type of ``images``.
         """
         name, images = type(self).__name__, host_array("images", images)
         if self.mixes:
             raise ShapeError(
                 f"{name} mixes the samples of a data set, and their labels with them: give it to"
-                " trainer.fit(..., augment=[...]), or to Loader(..., transform=[...]) to see what it makes"
+                " trainer.fit(..., augment=[...]), or to Loader(..., transform=[...]) to see the result"
             )
         check_image_type(f"{name}: images", images)
         self.check_rank(images)
@@ -135,7 +136,7 @@ class Transform:
         return found
 
     def check_rank(self, images: np.ndarray) -> None:
-        """Raise a ShapeError for features and sequences if the transform is for images alone."""
+        """Raise a ShapeError for features and sequences if the transform is only for images."""
         if self.images_only and images.ndim != 4:
             raise ShapeError(f"{type(self).__name__} is for images (N, C, H, W), got an array of shape {images.shape}")
 
@@ -145,7 +146,7 @@ class Transform:
 
 
 class ImageTransform(Transform):
-    """Base of transforms that are for images (N, C, H, W) alone."""
+    """Base of transforms that are only for images (N, C, H, W)."""
 
     images_only: bool = True
 
@@ -188,7 +189,7 @@ def colour(cls: str, name: str, value: Any) -> float | tuple[float, ...]:
 
 
 def colour_for(cls: str, name: str, value: float | tuple[float, ...], images: np.ndarray) -> np.ndarray:
-    """Return a colour in the type of the images (N, C, H, W), of shape (C, 1, 1) or ()."""
+    """Return a color in the type of the images (N, C, H, W), of shape (C, 1, 1) or ()."""
     if isinstance(value, tuple) and len(value) != images.shape[1]:
         raise ShapeError(f"{cls}: {name} has {len(value)} numbers, but the images have {images.shape[1]} channels")
     found = np.asarray(value)
@@ -218,12 +219,12 @@ def stored(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def parts(images: np.ndarray) -> Iterator[slice]:
-    """Yield slices of a batch, of about ``PART`` numbers each: what is computed of them stays in the cache."""
+    """Yield slices of a batch, of about ``PART`` numbers each, so that temporary arrays stay in the cache."""
     step = max(1, PART * len(images) // max(images.size, 1))
     for start in range(0, len(images), step):
         yield slice(start, start + step)
 
 
 def size_of(images: np.ndarray) -> str:
-    """Return the size of images as a message names it."""
+    """Return the size of images as a text for messages."""
     return size_text(images.shape[1:])

@@ -1,4 +1,4 @@
-"""Transforms that change the values of pixels where they are.
+"""Transforms that change the values of pixels, not their places.
 
 ``N, C, H, W``: images, channels, height, width.
 """
@@ -23,35 +23,36 @@ from im2colnet.datasets.transforms.draws import below, uniform, within
 from im2colnet.errors import DataError, ShapeError
 from im2colnet.host import np
 
-#: how much red, green and blue count for the brightness of a pixel, as in PIL and torchvision
+#: the weights of red, green and blue in the brightness of a pixel, as in PIL and torchvision
 LUMA = (0.2989, 0.587, 0.114)
-#: how often RandomErasing draws a rectangle that is too large, before it leaves an image as it is
+#: the number of rectangles that RandomErasing draws for an image; if all are too large, the image is unchanged
 ATTEMPTS = 10
 
 
 class ColorJitter(ImageTransform):
-    """Changes brightness, contrast and saturation by random factors; torchvision's, in this order.
+    """Changes brightness, contrast and saturation, in this order, by random factors (as in torchvision).
 
-    A factor f makes of a pixel p the pixel ``f · p + (1 - f) · q``, cut off at black and white: for brightness q is
-    black, for contrast it is the mean brightness of the image, and for saturation the pixel without its colour.
+    With a factor f, a pixel p becomes ``f · p + (1 - f) · q``, clipped to black and white. For brightness q is black,
+    for contrast it is the mean brightness of the image, and for saturation it is the pixel in grey.
 
     Parameters
     ----------
     brightness, contrast, saturation : float or (float, float)
-        The factor is between these two, or between ``1 - value`` (at least 0) and ``1 + value``. With 0 it is 1.
+        The limits of the factor; a single value means ``1 - value`` (at least 0) to ``1 + value``. With 0 the factor is
+        1.
 
     Raises
     ------
     ShapeError
         If an argument is out of its range.
     DataError
-        For floating-point images with numbers beyond 0 to 1.
+        For floating-point images with numbers outside 0 to 1.
 
     Notes
     -----
-    Images are uint8, or numbers from 0 to 1. The brightness of a pixel is ``0.2989 R + 0.587 G + 0.114 B``; of images
-    with another number of channels than 3 it is their mean. torchvision draws the order of the three, and cuts off the
-    fractions of uint8, which here are rounded at the end.
+    Images are uint8, or numbers from 0 to 1. The brightness of a pixel is ``0.2989 R + 0.587 G + 0.114 B``, or the mean
+    of the channels if their number is not 3. torchvision applies the three changes in random order, and truncates uint8
+    values; here they are rounded at the end.
 
     Examples
     --------
@@ -72,7 +73,7 @@ class ColorJitter(ImageTransform):
         if images.dtype != np.uint8 and images.size and not (images.min() >= 0 and images.max() <= 1.001):
             raise DataError(
                 f"ColorJitter is for uint8 images or numbers from 0 to 1, got {images.min():g} to {images.max():g}:"
-                " normalise after it, by fit(..., normalize=True)"
+                " normalize after it, with fit(..., normalize=True)"
             )
         found, draws = np.empty_like(images, order="C"), uniform(keys, 3)
         for part in parts(images):
@@ -107,7 +108,7 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
 
 def mean(pixels: np.ndarray) -> np.ndarray:
-    """Return the mean of each of (N, 1, H, W), as (N, 1, 1, 1); its bits do not depend on the other images."""
+    """Return the mean of each image (N, 1, H, W), as (N, 1, 1, 1); its bits do not depend on the other images."""
     means: np.ndarray = pixels.reshape(len(pixels), -1).astype(np.float64).mean(axis=1).astype(pixels.dtype)
     return means[:, None, None, None]
 
@@ -122,25 +123,26 @@ def _range(name: str, value: Any) -> float | tuple[float, float]:
 
 
 class RandomErasing(ImageTransform):
-    """Overwrites a random rectangle (Zhong et al. 2017, arXiv:1708.04896; cut-out, arXiv:1708.04552); torchvision's.
+    """Erases a random rectangle, as in torchvision (Zhong et al. 2017, arXiv:1708.04896; cut-out, arXiv:1708.04552).
 
     Parameters
     ----------
     p : float
-        The probability that an image gets a rectangle.
+        The probability that an image is changed.
     scale : (float, float)
-        The area of the rectangle, as a part of the image's, is between these two.
+        The limits of the area of the rectangle, as a fraction of the area of the image.
     ratio : (float, float)
-        Height by width is between these two, and its logarithm uniform.
+        The limits of height / width of the rectangle; its logarithm is uniform.
     value : number, or a sequence of numbers
-        The value of the rectangle's pixels, or one for each channel, in the unit of the images: 0 to 255 for uint8.
+        The value of the pixels in the rectangle, or a value for each channel, in the unit of the images: 0 to 255 for
+        uint8.
 
     Raises
     ------
     ShapeError
         If an argument is out of its range.
     DTypeError
-        For uint8 images, if the value that is filled in is no whole number from 0 to 255.
+        For uint8 images, if ``value`` is not a whole number from 0 to 255.
 
     Examples
     --------

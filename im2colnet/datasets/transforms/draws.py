@@ -1,8 +1,8 @@
-"""Random numbers that are a function of what they are for, so no order in which they are drawn changes them.
+"""Random numbers that are a function of their purpose, so that the order in which they are drawn does not matter.
 
 A *key* is a number of 64 bits, and the seed of a SplitMix64 generator (Steele, Lea & Flood 2014, "Fast splittable
-pseudorandom number generators", https://doi.org/10.1145/2660193.2660195). Output ``i`` of this generator is computed at
-once, without those before it: the key of a child, or a random number. So there is a tree of generators:
+pseudorandom number generators", https://doi.org/10.1145/2660193.2660195). Output ``i`` of this generator is computed
+directly, without the outputs before it: it is the key of a child, or a random number. So there is a tree of generators:
 
     seed -> epoch -> position of the transform -> sample -> the transform's random numbers
 
@@ -18,7 +18,7 @@ from im2colnet.checks import whole
 from im2colnet.host import np
 
 WORD = 1 << 64
-#: what SplitMix64 adds to its state for each output: 2^64 divided by the golden ratio, odd
+#: the number that SplitMix64 adds to its state for each output: 2^64 divided by the golden ratio, odd
 STEP = 0x9E3779B97F4A7C15
 
 
@@ -37,16 +37,16 @@ def keys(seed: int, epoch: int, samples: Any, position: int = 0) -> np.ndarray:
     Parameters
     ----------
     seed, epoch : int
-        Not negative.
+        The seed and the number of the epoch, not negative.
     samples : (N,) array of int
-        Where the samples are in the data set.
+        The places of the samples in the data set.
     position : int
-        Where the transform is in the list of transforms.
+        The place of the transform in the list of transforms.
 
     Returns
     -------
     (N,) array of uint64
-        Output of the generator SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
+        The keys: outputs of the generator SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
 
     Examples
     --------
@@ -72,14 +72,14 @@ def uniform(keys: np.ndarray, count: int) -> np.ndarray:
     Parameters
     ----------
     keys : (N,) array of uint64
-        What :func:`keys` returns, or what :meth:`Transform.transform` gets.
+        The keys: the result of :func:`keys`, or the argument of :meth:`Transform.transform`.
     count : int
-        How many numbers each key gets.
+        The number of random numbers for each key.
 
     Returns
     -------
     (N, count) array of float64
-        The same for the same key, on every machine.
+        The random numbers; the same key gives the same numbers on every machine.
 
     Examples
     --------
@@ -94,12 +94,12 @@ def uniform(keys: np.ndarray, count: int) -> np.ndarray:
 
 
 def within(limits: tuple[float, float], uniform: np.ndarray) -> np.ndarray:
-    """Return numbers that are uniform from ``limits[0]`` to ``limits[1]``, made of numbers uniform in [0, 1)."""
+    """Return numbers that are uniform from ``limits[0]`` to ``limits[1]``, from numbers uniform in [0, 1)."""
     low, high = limits
     return low + (high - low) * uniform
 
 
 def below(uniform: np.ndarray, bound: Any) -> np.ndarray:
-    """Return whole numbers from 0 to ``bound`` - 1, made of numbers that are uniform in [0, 1)."""
+    """Return whole numbers from 0 to ``bound`` - 1, from numbers that are uniform in [0, 1)."""
     found: np.ndarray = np.minimum(uniform * bound, np.asarray(bound) - 1).astype(np.intp)
     return found

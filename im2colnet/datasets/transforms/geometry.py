@@ -1,4 +1,4 @@
-"""Transforms that move pixels: cropping, mirroring, and affine maps.
+"""Transforms that move pixels: cropping, flipping, and affine maps.
 
 ``N, C, H, W``: images, channels, height, width.
 """
@@ -29,25 +29,27 @@ BAND = 1 << 14
 
 
 class RandomCrop(ImageTransform):
-    """Crops a part at a random place, of images that may be padded before; torchvision's.
+    """Crops images at a random place, after optional padding (as in torchvision).
 
     Parameters
     ----------
     size : int or (int, int), optional
-        Height and width of the part. By default those of the images.
+        Height and width of the result. By default the size of the images.
     padding : int
-        The number of pixels that are added on each side before. Each place where the part fits is equally likely.
+        The number of pixels that are added on each side before cropping. All possible places are equally likely.
     fill : number, or a sequence of numbers
-        The value of the pixels that are added, or one for each channel, in the unit of the images: 0 to 255 for uint8.
+        The value of the added pixels, or a value for each channel, in the unit of the images: 0 to 255 for uint8.
     padding_mode : {"constant", "edge", "reflect", "symmetric"}
-        What is added: ``fill``; the pixel at the edge; the image mirrored there, without that pixel or with it.
+        The kind of padding: "constant" is ``fill``, "edge" repeats the pixel at the edge, "reflect" mirrors the image
+        without the pixel at the edge, "symmetric" with it.
 
     Raises
     ------
     ShapeError
-        If an argument is out of its range, or nothing would change; for images that are smaller than the part.
+        If an argument is out of its range, or neither ``size`` nor ``padding`` is given; also for images that are
+        smaller than ``size``.
     DTypeError
-        For uint8 images, if the value that is filled in is no whole number from 0 to 255.
+        For uint8 images, if ``fill`` is not a whole number from 0 to 255.
 
     Examples
     --------
@@ -108,7 +110,7 @@ def framed(images: np.ndarray, p: int, fill: np.ndarray) -> np.ndarray:
 
 
 class Flip(ImageTransform):
-    """Base of the transforms that mirror images along one axis, with a probability."""
+    """Base of the transforms that flip images along one axis, with a given probability."""
 
     #: the axis of images (N, C, H, W)
     axis: int
@@ -123,12 +125,12 @@ class Flip(ImageTransform):
 
 
 class RandomHorizontalFlip(Flip):
-    """Mirrors images, left to right, with a probability; torchvision's.
+    """Flips images horizontally, left to right, with a given probability (as in torchvision).
 
     Parameters
     ----------
     p : float
-        The probability.
+        The probability that an image is flipped.
 
     Raises
     ------
@@ -148,12 +150,12 @@ class RandomHorizontalFlip(Flip):
 
 
 class RandomVerticalFlip(Flip):
-    """Mirrors images, top to bottom, with a probability; torchvision's.
+    """Flips images vertically, top to bottom, with a given probability (as in torchvision).
 
     Parameters
     ----------
     p : float
-        The probability.
+        The probability that an image is flipped.
 
     Raises
     ------
@@ -173,33 +175,34 @@ class RandomVerticalFlip(Flip):
 
 
 class RandomAffine(ImageTransform):
-    """Rotates, moves, scales and shears images about their centre, with bilinear interpolation; torchvision's.
+    """Rotates, translates, scales and shears images about their center, bilinearly interpolated (as in torchvision).
 
     Parameters
     ----------
     degrees : float or (float, float)
-        The angle is between these two, or between ``-degrees`` and ``degrees``, clockwise.
+        The limits of the rotation angle in degrees, clockwise; a single number means ``-degrees`` to ``degrees``.
     translate : (float, float), optional
-        Images move by at most this part of their width, and of their height, by whole pixels. By default they stay.
+        The largest translation, as a fraction of the width and of the height, in whole pixels. By default images are
+        not translated.
     scale : (float, float), optional
-        The factor is between these two. By default it is 1.
+        The limits of the scale factor. By default the factor is 1.
     shear : float or (float, float), optional
-        The angle in degrees of a shear along the rows is between these two, or between ``-shear`` and ``shear``. By
-        default there is none.
+        The limits of the angle, in degrees, of a shear along the rows; a single number means ``-shear`` to ``shear``.
+        By default images are not sheared.
     fill : number, or a sequence of numbers
-        What lies outside of the image: the value of its pixels, or one for each channel, in the unit of the images.
+        The value of the pixels outside of the image, or a value for each channel, in the unit of the images.
 
     Raises
     ------
     ShapeError
         If an argument is out of its range.
     DTypeError
-        For uint8 images, if the value that is filled in is no whole number from 0 to 255.
+        For uint8 images, if ``fill`` is not a whole number from 0 to 255.
 
     Notes
     -----
-    ``fill`` is interpolated with the pixels at the edge. torchvision does the same where ``fill`` is None, and with a
-    number it weights these pixels twice. Its ``interpolation`` is "nearest" by default.
+    ``fill`` is interpolated with the pixels at the edge. torchvision does the same if ``fill`` is None; with a number
+    it weights these pixels twice. Its ``interpolation`` is "nearest" by default.
 
     Examples
     --------
@@ -260,7 +263,7 @@ def _parts(value: Any) -> tuple[float, float]:
 def inverse(angle: np.ndarray, factor: np.ndarray, shear: np.ndarray) -> np.ndarray:
     """Return the inverse of rotation · scale · shear, as (N, 2, 2) matrices that act on (x, y).
 
-    Their numbers are rounded to multiples of 2^-24, so that the last bit of a platform's sine does not matter.
+    Their elements are rounded to multiples of 2^-24, so that the last bit of a platform's sine does not matter.
     """
     cos, sin, tan = np.cos(angle), np.sin(angle), np.tan(shear)
     # the shear [[1, -tan], [0, 1]] comes first, then the rotation [[cos, -sin], [sin, cos]]
@@ -271,16 +274,17 @@ def inverse(angle: np.ndarray, factor: np.ndarray, shear: np.ndarray) -> np.ndar
 
 
 def warped(images: np.ndarray, matrix: np.ndarray, right: np.ndarray, down: np.ndarray, fill: Any) -> np.ndarray:
-    """Return images whose pixel at ``p``, from the centre, is that at ``matrix @ (p - (right, down))``, interpolated.
+    """Return images whose pixel at ``p``, from the center, is the pixel at ``matrix @ (p - (right, down))``,
+    interpolated.
 
     Parameters
     ----------
     images : (N, C, H, W) array
     matrix : (N, 2, 2) array
     right, down : (N,) arrays
-        In pixels.
+        The translation in pixels.
     fill : float or tuple of float
-        What lies outside of the image.
+        The value outside of the image.
     """
     N, C, H, W = images.shape
     frame = framed(images, 1, colour_for("RandomAffine", "fill", fill, images))
@@ -292,7 +296,7 @@ def warped(images: np.ndarray, matrix: np.ndarray, right: np.ndarray, down: np.n
         y = (np.arange(H)[rows] - (H - 1) / 2) - down[some, None]  # (n, h)
         corner, fractions = [], []
         for (a, b), size in zip(matrix[some].transpose(1, 2, 0), (W, H), strict=True):
-            at = (a[:, None] * x)[:, None, :] + (b[:, None] * y)[:, :, None]  # (n, h, W): where the pixel comes from
+            at = (a[:, None] * x)[:, None, :] + (b[:, None] * y)[:, :, None]  # (n, h, W): the source of each pixel
             at += (size + 1) / 2  # from the centre of the frame's first pixel
             np.clip(at, 0, size + 1, out=at)
             first = np.minimum(np.floor(at), size)

@@ -1,4 +1,4 @@
-"""Transforms that mix samples, and their labels with them."""
+"""Transforms that mix samples together with their labels."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from im2colnet.datasets.transforms.draws import below, output, uniform
 from im2colnet.errors import DTypeError, ShapeError
 from im2colnet.host import np
 
-#: number of intervals in which the distribution of the shares is tabulated
+#: the number of intervals in the table of the distribution of the shares
 INTERVALS = 1 << 12
 
 
 class Mixing(Transform):
-    """Base of the transforms that mix each sample with another one of the data set, drawn at random.
+    """Base of the transforms that mix each sample with a random other sample of the data set.
 
     Parameters
     ----------
     alpha : float
-        The share of a sample in the mixture is drawn from the distribution Beta(alpha, alpha): with 1 each share is
-        equally likely, and less gives more mixtures that are nearly one of the two.
+        The share of a sample in the mixture is drawn from the distribution Beta(alpha, alpha). With 1 all shares are
+        equally likely. With a smaller number more mixtures are close to one of the two samples.
     """
 
     mixes: bool = True
@@ -32,12 +32,12 @@ class Mixing(Transform):
         self.alpha = more_than_zero(f"{type(self).__name__}: alpha", alpha)
 
     def mix(self, images: np.ndarray, others: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mixtures, and the share (N,) of each sample in its own.
+        """Return mixtures, and the share (N,) of each sample in its mixture.
 
         Parameters
         ----------
         images, others : (N, ...) arrays
-            Each sample, and the one that it is mixed with.
+            The samples, and the samples that they are mixed with.
         draws : (N, 3) array
             Uniform random numbers in [0, 1).
         """
@@ -53,20 +53,21 @@ class Mixing(Transform):
         return mixtures, batch.labels * share + labels * (1 - share)
 
     def shares(self, uniform: np.ndarray) -> np.ndarray:
-        """Return shares of the distribution Beta(alpha, alpha) for numbers that are uniform in [0, 1)."""
+        """Return shares with the distribution Beta(alpha, alpha) from numbers that are uniform in [0, 1)."""
         return beta(self.alpha, uniform)
 
 
 class MixUp(Mixing):
-    """Mixes the pixels of each image with those of another one (Zhang et al. 2017, arXiv:1710.09412).
+    """Mixes each image with another image, pixel by pixel (Zhang et al. 2017, arXiv:1710.09412).
 
-    The image is ``share · image + (1 - share) · other``, and so are the labels: classes become their shares, which
-    ``CrossEntropyLoss`` takes. The accuracy counts how often the class with the larger share is predicted.
+    The result is ``share · image + (1 - share) · other``. Labels are mixed in the same way: classes become shares of
+    classes, which ``CrossEntropyLoss`` takes. A prediction counts as correct in the accuracy if it is the class with
+    the larger share.
 
     Parameters
     ----------
     alpha : float
-        The share is drawn for each image from the distribution Beta(alpha, alpha). The paper has 0.1 to 0.4 for
+        The share is drawn for each image from the distribution Beta(alpha, alpha). The paper uses 0.1 to 0.4 for
         ImageNet, and 1 for CIFAR-10.
 
     Raises
@@ -74,12 +75,12 @@ class MixUp(Mixing):
     ShapeError
         If an argument is out of its range.
     DTypeError
-        In training, if each sample has several integers as labels.
+        In training, if the label of each sample is several integers.
 
     Notes
     -----
-    torchvision draws one share for a whole batch, and mixes within the batch. Here the other image is any of the data
-    set, in the form that the transforms before this one give it in the same epoch.
+    torchvision draws one share for a whole batch, and mixes within the batch. Here the other image is any image of the
+    data set, after the transforms before this one in the same epoch.
 
     Examples
     --------
@@ -106,23 +107,23 @@ class MixUp(Mixing):
 
 
 class CutMix(Mixing):
-    """Puts a rectangle of another image into each image (Yun et al. 2019, arXiv:1905.04899).
+    """Replaces a rectangle in each image by the same rectangle of another image (Yun et al. 2019, arXiv:1905.04899).
 
-    Labels are mixed by the areas: classes become their shares, which ``CrossEntropyLoss`` takes. The accuracy counts
-    how often the class with the larger share is predicted.
+    Labels are mixed in proportion to the areas: classes become shares of classes, which ``CrossEntropyLoss`` takes. A
+    prediction counts as correct in the accuracy if it is the class with the larger share.
 
     Parameters
     ----------
     alpha : float
-        The share of the image that is left is drawn for each image from the distribution Beta(alpha, alpha), before
-        the rectangle is cut off at the image's edges. The paper has 1.
+        The share of the area outside of the rectangle is drawn for each image from the distribution Beta(alpha, alpha),
+        before the rectangle is clipped at the edges of the image. The paper uses 1.
 
     Raises
     ------
     ShapeError
         If an argument is out of its range.
     DTypeError
-        In training, if each sample has several integers as labels.
+        In training, if the label of each sample is several integers.
 
     Notes
     -----
@@ -146,7 +147,9 @@ class CutMix(Mixing):
 
     def mix(self, images: np.ndarray, others: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         H, W = images.shape[2:]
-        side = 0.5 * np.sqrt(1 - self.shares(draws[:, 0]))  # half of it, as a part of the image's
+        side = 0.5 * np.sqrt(
+            1 - self.shares(draws[:, 0])
+        )  # half of the rectangle's side, as a fraction of the image's side
         edges = []
         for size, draw in ((H, draws[:, 1]), (W, draws[:, 2])):
             centre, half = below(draw, size), (side * size).astype(np.intp)
@@ -157,12 +160,12 @@ class CutMix(Mixing):
 
 
 class RandomChoice(Transform):
-    """Gives each sample to one of several transforms, drawn at random; torchvision's, which draws it for a batch.
+    """Applies a randomly chosen one of several transforms to each sample; torchvision chooses it for a whole batch.
 
     Parameters
     ----------
     transforms : sequence of Transform
-        Such as ``[MixUp(0.2), CutMix(1.0)]``.
+        The transforms, such as ``[MixUp(0.2), CutMix(1.0)]``.
 
     Raises
     ------
@@ -213,12 +216,12 @@ class RandomChoice(Transform):
 
 
 def beta(alpha: float, uniform: np.ndarray) -> np.ndarray:
-    """Return numbers of the distribution Beta(alpha, alpha) for numbers that are uniform in [0, 1).
+    """Return numbers with the distribution Beta(alpha, alpha) from numbers that are uniform in [0, 1).
 
-    The inverse of the distribution function is interpolated in a table of its lower half, the upper half is the mirror
-    image. Where alpha is less than 1 the density is infinite at 0, so the table is one of ``t = x**alpha``, in which
-    the density ``(1 - x)**(alpha - 1)`` is finite. The numbers are rounded to multiples of 2^-16, so that the last bit
-    of a platform's powers does not matter.
+    The inverse of the distribution function is interpolated in a table of its lower half; the upper half is the mirror
+    image. If alpha is less than 1 the density is infinite at 0, so the table uses ``t = x**alpha``, for which the
+    density ``(1 - x)**(alpha - 1)`` is finite. The numbers are rounded to multiples of 2^-16, so that the last bit of a
+    platform's powers does not matter.
     """
     power = min(alpha, 1.0)
     t = np.linspace(0, 0.5**power, INTERVALS + 1)
@@ -241,7 +244,7 @@ def as_shares(labels: np.ndarray, classes: int, name: str) -> np.ndarray:
     labels : (N, ...) array
     classes : int
     name : str
-        The transform that mixes them.
+        The name of the transform.
     """
     if labels.dtype.kind == "f":
         return labels
