@@ -426,7 +426,7 @@ def _may_be_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in (*ENDINGS, "")
 
 
-# ---------------------------------------------------------------------- size and colour
+# ---------------------------------------------------------------------- size and color
 
 
 def _choose(parts: list[Listing], arguments: _Arguments) -> Choice:

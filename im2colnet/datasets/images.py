@@ -22,7 +22,7 @@ IN_MEMORY = 1 << 27  #: bytes of an array up to which a file is read at once
 BITS, PHOTOMETRIC, LARGEST = 258, 262, 281  # tags of TIFF
 ORIENTATION = 274  # tag of EXIF
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
-GREY = ("1", "L", "LA", "La", "I", "F")  # modes without colours
+GREY = ("1", "L", "LA", "La", "I", "F")  # modes without colors
 
 
 def read_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndarray | LazyArray:
@@ -111,7 +111,7 @@ def read_picture(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     ----------
     path : path
     shape : (C, H, W)
-        C is 1 (grey), 3 (colours) or 4 (colours and opacity).
+        C is 1 (grey), 3 (colors) or 4 (colors and opacity).
     """
     C, H, W = shape
     with _opened(path) as picture:
@@ -126,9 +126,9 @@ def picture_facts(path: str | Path) -> tuple[tuple[int, int], bool]:
         if picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # turned by 90 degrees
             width, height = height, width
         grey = picture.mode in GREY or picture.mode.startswith("I;")
-        if picture.mode == "P":  # a palette may have colours that no pixel has
-            colours = np.array(picture.getpalette("RGB")).reshape(-1, 3)[np.unique(np.asarray(picture))]
-            grey = bool((colours == colours[:, :1]).all())
+        if picture.mode == "P":  # a palette may have colors that no pixel has
+            colors = np.array(picture.getpalette("RGB")).reshape(-1, 3)[np.unique(np.asarray(picture))]
+            grey = bool((colors == colors[:, :1]).all())
         return (height, width), grey
 
 
@@ -197,8 +197,8 @@ def _pixels(picture: Any, mode: str, size: tuple[int, int]) -> np.ndarray:
         small = np.asarray(Image.fromarray(grey).resize(size, box, middle))
         upright, middle = Image.fromarray(np.rint(small * 255).astype(np.uint8)), None
     elif mode != "RGBA" and ("A" in upright.getbands() or "a" in upright.getbands() or "transparency" in upright.info):
-        colours = upright if upright.mode == "RGBA" else _with_alpha(upright)
-        upright = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+        colors = upright if upright.mode == "RGBA" else _with_alpha(upright)
+        upright = Image.alpha_composite(Image.new("RGBA", colors.size, "white"), colors)
     if mode == "RGBA" and upright.mode != "RGBA":
         upright = _with_alpha(upright)
     return np.asarray(upright.convert(mode).resize(size, box, middle))

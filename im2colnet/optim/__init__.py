@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules, with the update rules of PyTorch.
 
-An optimizer works on flat vectors: ``p`` parameters, ``g`` gradient (overwritten). The library's optimisers work
+An optimizer works on flat vectors: ``p`` parameters, ``g`` gradient (overwritten). The library's optimizers work
 element by element, so that workers can divide the elements among them, and the result does not depend on the division.
 """
 

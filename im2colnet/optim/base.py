@@ -101,7 +101,7 @@ class Optimizer:
         return -1.0 if self.maximize else 1.0  # type: ignore[attr-defined]
 
     def whole_gradient(self, p: Array, g: Array, work: Array, xp: Any) -> None:
-        """Change the sign of the gradient if the optimiser has ``maximize``, then add ``weight_decay · p`` to it."""
+        """Change the sign of the gradient if the optimizer has ``maximize``, then add ``weight_decay · p`` to it."""
         if self.maximize:  # type: ignore[attr-defined]
             xp.negative(g, out=g)
         if self.weight_decay:  # type: ignore[attr-defined]

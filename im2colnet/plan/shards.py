@@ -144,7 +144,7 @@ class BatchPlan:
         return [offsets[shard] for shard in bounds(self.count, self.ranks)]
 
     def memory(self) -> dict[str, int]:
-        """Return the bytes of all arrays of a run, by purpose, without the parameters and the optimiser's state."""
+        """Return the bytes of all arrays of a run, by purpose, without the parameters and the optimizer's state."""
         joined = sum(
             max(1, len(self.held(kind))) * prod(spec.shape) * ITEM_BYTES[spec.dtype]
             for (kind, _), spec in self.sums.items()

@@ -370,7 +370,7 @@ class Plan:
                 holders[dx] += 1
 
     def _sum_target(self, old: Buffer, new: Buffer, holders: dict[Buffer, int], v: int, t: int) -> Buffer:
-        """Return the buffer for the sum of two gradients: one of theirs if no other value uses it, else a new buffer."""
+        """Return the buffer for the sum of two gradients: one of theirs if no other value uses it, else a new one."""
         old.end = new.end = t
         holders[old] -= 1
         for buffer in (new, old):

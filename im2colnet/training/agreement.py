@@ -35,7 +35,7 @@ NAMES = {
     FIT: "begins or ends trainer.fit",
     EPOCH: "is between two steps of trainer.fit",
     SAVE: "calls trainer.save",
-    STATE: "reads the optimiser's state, or copies a trainer",
+    STATE: "reads the optimizer's state, or copies a trainer",
 }
 #: the wish to stop that is not a signal's number
 STOP = -1

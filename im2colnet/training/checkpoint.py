@@ -41,7 +41,7 @@ from im2colnet.version import __version__
 from im2colnet.weights import DESCRIPTION, reason, safetensors
 
 FORMAT = 1
-#: the format of a network that normalises its images
+#: the format of a network that normalizes its images
 NORMALIZED = 2
 #: key of the description's checksum in the file's metadata
 CHECKSUM = "im2colnet.crc32"
@@ -59,11 +59,11 @@ LARGEST = 2**53
 T = TypeVar("T")
 
 
-# ---------------------------------------------------------------------- layers, losses and optimisers as JSON
+# ---------------------------------------------------------------------- layers, losses and optimizers as JSON
 
 
 def describe(value: Any) -> Any:
-    """Return a layer, loss or optimiser as JSON: its class's name and its constructor's arguments."""
+    """Return a layer, loss or optimizer as JSON: its class's name and its constructor's arguments."""
     try:
         return _described(value)
     except RecursionError:

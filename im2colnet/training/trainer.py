@@ -104,7 +104,7 @@ class Trainer:
     loss : Loss, optional
         The loss function, which also decides what the labels are. The default is ``CrossEntropyLoss()``.
     optimizer : Optimizer, optional
-        The optimiser, such as ``SGD``, ``Adam`` or ``AdamW``. The default is ``SGD(lr=0.1, momentum=0.9)``.
+        The optimizer, such as ``SGD``, ``Adam`` or ``AdamW``. The default is ``SGD(lr=0.1, momentum=0.9)``.
     seed : int
         The seed of the random numbers for initialization, shuffling and dropout. The same seed gives the same result,
         bit for bit, for any number of threads.
@@ -333,7 +333,7 @@ class Trainer:
 
     @net.setter
     def net(self, net: Network) -> None:
-        raise FrozenError("a trainer keeps its network, and the optimiser's state of it: make a new Trainer(net)")
+        raise FrozenError("a trainer keeps its network, and the optimizer's state of it: make a new Trainer(net)")
 
     @property
     def seed(self) -> int:
@@ -390,13 +390,13 @@ class Trainer:
         self._set_rules(self._optimizer, check_groups(groups))
 
     def _set_rules(self, optimizer: Optimizer, groups: dict[str, dict[str, Any]]) -> None:
-        """Change the optimiser and its groups, and keep the state of the optimiser before."""
+        """Change the optimizer and its groups, and keep the state of the optimizer before."""
         self._complete()
         before, update = self._update, Update(optimizer, self._parameters, groups, self._state.missed)
         found, wanted = (", ".join(names) or "nothing" for names in (before.slots, update.slots))
         if found != wanted and self._state.step:
             raise FrozenError(
-                f"the optimiser that has made {self._state.step} steps keeps {found} of each parameter,"
+                f"the optimizer that has made {self._state.step} steps keeps {found} of each parameter,"
                 f" {optimizer!r} keeps {wanted}: make a new Trainer(net, optimizer=...), which begins with zeros"
             )
         self._optimizer, self._groups, self._update = optimizer, groups, update
@@ -681,7 +681,7 @@ class Trainer:
     def _check_network(self) -> None:
         self._check_whole()
         if self.net.held is not self._parameters:
-            raise ShapeError("the network was initialised again after this trainer was made: make a new Trainer")
+            raise ShapeError("the network was initialized again after this trainer was made: make a new Trainer")
         if self._engine.precision != self.net.precision:
             self._engine = self._new_engine(self._engine.shard)
         self.net.check_unchanged()
@@ -1164,7 +1164,7 @@ class Trainer:
     # ------------------------------------------------------------------ checkpoints
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint (safetensors): the network, the optimiser and the progress of training.
+        """Write a checkpoint (safetensors): the network, the optimizer and the progress of training.
 
         Collective: rank 0 writes it.
 

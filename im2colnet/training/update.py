@@ -24,7 +24,7 @@ from im2colnet.parallel import Communicator, bounds
 from im2colnet.parallel.ranks import Ranks
 from im2colnet.types import Array
 
-#: patterns of parameters' names, and the arguments of the optimiser that differ there
+#: patterns of parameters' names, and the arguments of the optimizer that differ there
 Groups = Mapping[str, Mapping[str, Any]]
 
 
@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
     start: int
     stop: int
-    rule: int  #: the number of their optimiser
+    rule: int  #: the number of their optimizer
     missed: int  #: the number of updates in which they were frozen
 
 
@@ -324,7 +324,7 @@ class Gradient:
 
 
 def slots_of(rules: Iterable[Optimizer]) -> tuple[str, ...]:
-    """Return the names of the vectors that optimisers keep."""
+    """Return the names of the vectors that optimizers keep."""
     return tuple(dict.fromkeys(name for rule in rules for name in rule.state_slots()))
 
 
@@ -346,7 +346,7 @@ def rules_of(optimizer: Optimizer, groups: Groups, graph: Graph) -> tuple[list[O
 
 
 def changed(optimizer: Optimizer, fields: Mapping[str, Any], name: str) -> Optimizer:
-    """Return an optimiser of the same class with other arguments, for the parameter ``name``."""
+    """Return an optimizer of the same class with other arguments, for the parameter ``name``."""
     kept = {key: getattr(optimizer, key) for key in arguments(type(optimizer))}
     for key in fields:
         if key not in kept:

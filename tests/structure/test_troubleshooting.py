@@ -341,14 +341,14 @@ def _(settings):
     return raised(ic.TrainingWarning, trainer.fit, drawn(), epochs=4, progress=False)
 
 
-@case("the optimiser keeps nothing of each parameter")
+@case("the optimizer keeps nothing of each parameter")
 def _(settings):
     trainer = ic.Trainer(small(), optimizer=ic.SGD(0.01))
     trainer.step(*drawn())
     return raised(ic.FrozenError, setattr, trainer, "optimizer", ic.Adam())
 
 
-@case("the network was initialised again")
+@case("the network was initialized again")
 def _(settings):
     net = small()
     trainer = ic.Trainer(net)

@@ -84,6 +84,6 @@ class Augmentation:
         for each in self.transforms:
             if each.moves_pixels:
                 raise ShapeError(
-                    f"{type(each).__name__} moves pixels, but not labels, and labels of shape {labels.shape[1:]} for each"
-                    " sample may belong to its pixels: leave the transform out"
+                    f"{type(each).__name__} moves pixels, but not labels, and labels of shape {labels.shape[1:]} for"
+                    " each sample may belong to its pixels: leave the transform out"
                 )

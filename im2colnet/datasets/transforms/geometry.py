@@ -297,7 +297,7 @@ def warped(images: np.ndarray, matrix: np.ndarray, right: np.ndarray, down: np.n
         corner, fractions = [], []
         for (a, b), size in zip(matrix[some].transpose(1, 2, 0), (W, H), strict=True):
             at = (a[:, None] * x)[:, None, :] + (b[:, None] * y)[:, :, None]  # (n, h, W): the source of each pixel
-            at += (size + 1) / 2  # from the centre of the frame's first pixel
+            at += (size + 1) / 2  # from the center of the frame's first pixel
             np.clip(at, 0, size + 1, out=at)
             first = np.minimum(np.floor(at), size)
             fractions.append((at - first).astype(kind).reshape(len(x), 1, -1))

@@ -152,8 +152,8 @@ class CutMix(Mixing):
         )  # half of the rectangle's side, as a fraction of the image's side
         edges = []
         for size, draw in ((H, draws[:, 1]), (W, draws[:, 2])):
-            centre, half = below(draw, size), (side * size).astype(np.intp)
-            edges += [np.maximum(centre - half, 0), np.minimum(centre + half, size)]
+            center, half = below(draw, size), (side * size).astype(np.intp)
+            edges += [np.maximum(center - half, 0), np.minimum(center + half, size)]
         top, bottom, left, right = edges
         inside = rectangles(top, bottom, left, right, H, W)
         return np.where(inside, others, images), 1 - (bottom - top) * (right - left) / (H * W)
