@@ -101,7 +101,7 @@ def from_folder(
         held out, and the second data set is None.
     seed : int
         The seed of the split. Which pictures are held out depends on the seed, on their names, and on the number of
-        pictures of each class. If a picture is added or removed, only few others change between the sets.
+        pictures of each class. If a picture is added or removed, at most few others move from one set to the other.
     classes : sequence of str, optional
         The classes in the order of their labels, such as the classes of a trained network. By default the names of the
         folders, sorted.
@@ -457,7 +457,7 @@ def _choose(parts: list[Listing], arguments: _Arguments) -> Choice:
     smallest, largest = min(sizes), max(sizes)
     have = f"they have {size_text(smallest)}" + (f" to {size_text(largest)}" if smallest != largest else "")
     others = " and ".join(name for name in ("size", "color") if getattr(arguments, name) is None)
-    what = "grey" if color == "grey" else "colour"
+    what = "grey" if color == "grey" else "color"
     return Choice(size, color, f"as {what} images of {size_text(size)} pixels ({have}); give {others} to choose others")
 
 

@@ -48,8 +48,8 @@ def read_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndar
     ------
     DataError
         If the file is missing or damaged, or does not hold such images. Also for a picture with an unknown scale: with
-        32-bit integers, with floating-point numbers outside [0, 1], or with 16 bits of which only 12 are used, if the
-        file does not say so.
+        32-bit integers, with floating-point numbers outside [0, 1], or with 16 bits of which at most 12 are used, if
+        the file does not say so.
 
     Examples
     --------

@@ -76,10 +76,10 @@ def load(
         - the path of a folder with a folder of pictures for each class: see :func:`from_folder`.
         - the path of a `.csv` file with a picture's file and its label in each line: see :func:`from_csv`.
     folder : str or path, optional
-        The folder of the IDX or CIFAR files, or the folder to which a relative path is relative. By default files are
-        searched in the subfolder `name` of the folder that the environment variable IM2COLNET_DATA names, then in that
-        folder itself, then, for "fashion-mnist", in the folder of Debian's package `dataset-fashion-mnist`. The files
-        of "mnist", "fashion-mnist" and "kmnist" have the same names: keep them in subfolders.
+        The folder of the IDX or CIFAR files, or the base folder of a relative path. By default files are searched in
+        the subfolder `name` of the folder that the environment variable IM2COLNET_DATA names, then in that folder
+        itself, then, for "fashion-mnist", in the folder of Debian's package `dataset-fashion-mnist`. The files of
+        "mnist", "fashion-mnist" and "kmnist" have the same names: keep them in subfolders.
     **options
         `size`, `color`, `split`, `seed` and other options of :func:`from_folder` and :func:`from_csv`.
 
@@ -153,7 +153,7 @@ def kind_of(
     name : str or path
         The name or path, as for :func:`load`.
     folder : str or path, optional
-        The folder to which a relative path is relative.
+        The base folder of a relative path.
 
     Returns
     -------

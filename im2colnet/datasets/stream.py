@@ -102,8 +102,8 @@ class Stream:
     def epoch(self, epoch: int, start: int = 0, reuse: bool = False) -> Generator[Batch, None, None]:
         """Iterate over the batches of an epoch, from number ``start`` on; earlier batches are computed and dropped.
 
-        A thread prepares the next batch while the current one is used. Not for a generator: no batch of it may be lost
-        when a training is interrupted.
+        A thread prepares the next batch while the current one is used. It does not do so for a generator, whose next
+        batch would be lost if the training is interrupted.
 
         Raises
         ------

@@ -473,8 +473,8 @@ class Network(Layer):
     def freeze(self, *patterns: str, statistics: bool = False) -> None:
         """Freeze parameters: training computes no gradients of them, and does not change them.
 
-        The backward pass ends at the first layer that is not frozen, so a step takes less time and memory. ``freeze``
-        may be called between two steps or calls of ``fit``. Checkpoints store which parameters are frozen.
+        The backward pass ends at the first layer whose parameters are not frozen, so a step takes less time and memory.
+        ``freeze`` may be called between two steps or calls of ``fit``. Checkpoints store which parameters are frozen.
 
         Parameters
         ----------

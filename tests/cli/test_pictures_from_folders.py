@@ -34,7 +34,7 @@ def test_train_evaluate_and_go_on(run, pictures, monkeypatch):
     out, err = run(*TRAIN)
     facts = json.loads(out)
     assert "my pictures: 2 files cannot be read and are left out: <nacht>" in err
-    assert "my pictures: 40 pictures, read as colour images of" in err
+    assert "my pictures: 40 pictures, read as color images of" in err
     record = json.loads(Path("run/run.json").read_bytes())
     assert record["data"] == str(pictures)
     assert record["classes"] == ["<nacht>", "bright day"]

@@ -364,7 +364,7 @@ def test_a_layer_that_nobody_reads():
     ("define", "message"),
     [
         (lambda self, x: 3, "define of Mine must return symbolic values, got 3"),
-        (lambda self, x: self.a(x) if x else x, "cannot depend on a symbolic value"),
+        (lambda self, x: self.a(x) if x else x, "cannot branch on a symbolic value"),
         (lambda self, x: conv()(x), "make it in __init__, self.layer = Conv2d"),
         (lambda self, x: self.a(np.ones(3)), "called with symbolic values"),
         (lambda self, x: self.a(), "called without a value"),
