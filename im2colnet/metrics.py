@@ -136,9 +136,9 @@ def precision(outputs: Any, targets: Any, average: str | None = "macro", ignore_
     targets : (N, ...) integers, or (N, C, ...) answers
         The true classes or answers.
     average : {"macro", "weighted", "micro"}, optional
-        "macro" is the mean over the classes that occur in targets or predictions, or over all answers. "weighted" is
-        the mean weighted by the number of targets of each class. "micro" is the fraction computed from the counts of
-        all classes together. None returns an array with the value of each class.
+        "macro" is the mean over the classes that occur in targets or predictions, or over all binary answers.
+        "weighted" is the mean weighted by the number of targets of each class. "micro" is the fraction computed from
+        the counts of all classes together. None returns an array with the value of each class.
     ignore_index : int
         The target value that is ignored.
 

@@ -59,8 +59,8 @@ class Schedule:
         step : int
             The number of the step, from 0, among all steps of the trainer.
         total : float or None
-            The number of all steps. ``step / total`` is the progress of the training: the completed part of the
-            requested epochs. It is None if no number of epochs is given (``Trainer.step`` alone).
+            The number of all steps, or None if no number of epochs is given (``Trainer.step`` alone). If epochs differ
+            in their number of steps, ``step / total`` is still the progress: the completed fraction of the epochs.
 
         Returns
         -------
@@ -464,7 +464,7 @@ class SequentialLR(Schedule):
 
 @frozen
 class ReduceLROnPlateau(Schedule):
-    """The learning rate is multiplied by ``factor`` if a monitored value has not improved for ``patience`` epochs.
+    """The learning rate is multiplied by ``factor`` if a value has not improved for more than ``patience`` epochs.
 
     Parameters
     ----------

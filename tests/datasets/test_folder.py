@@ -435,7 +435,7 @@ def test_a_cache_that_exists_needs_no_room(folder, monkeypatch):
         monkeypatch.setattr(pictures.Cache, "room", lambda cache: free)
         return type(from_folder(folder, size=8, **QUIET)[0].images.source)
 
-    with pytest.warns(InputWarning, match=r"5\.62 KiB of decoded images have no room .* set IM2COLNET_CACHE"):
+    with pytest.warns(InputWarning, match=r"5\.62 KiB of decoded images do not fit .* set IM2COLNET_CACHE"):
         assert source(0) is pictures.Pictures
     assert [source(10**6), source(0)] == [pictures.ArrayFile, pictures.ArrayFile]
 

@@ -130,7 +130,12 @@ def test_the_report_of_the_classes():
             ic.ShapeError,
             "classes is 2, but there is a class 2",
         ),
-        (metrics.confusion_matrix, (np.zeros((3, 2)), np.zeros((3, 2))), ic.ShapeError, "one answer for each sample, got 2"),
+        (
+            metrics.confusion_matrix,
+            (np.zeros((3, 2)), np.zeros((3, 2))),
+            ic.ShapeError,
+            "one answer for each sample",
+        ),
         (metrics.top_k_accuracy, (np.arange(3), np.arange(3)), ic.ShapeError, "must be scores"),
         (
             metrics.top_k_accuracy,

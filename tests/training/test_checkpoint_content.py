@@ -411,8 +411,8 @@ def test_classes_of_one_name_in_two_modules(module, tmp_path):
         assert type(ic.Trainer.load(tmp_path / "a").net.layers[0]) is cls
     with pytest.raises(
         ic.CheckpointError,
-        match=r"alone: network\.arguments\.layers\.0: .*'Ripple', of which there are"
-        r" several here \(module_a\.Ripple, module_b\.Ripple\)",
+        match=r"alone: network\.arguments\.layers\.0: .*'Ripple', and there are several"
+        r" classes of this name here \(module_a\.Ripple, module_b\.Ripple\)",
     ):
         ic.Trainer.load(tmp_path / "alone")
 

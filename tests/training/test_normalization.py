@@ -237,7 +237,9 @@ def test_the_summary_shows_it():
 def test_a_network_within_a_network_says_so():
     inner = network().init(0)
     inner.normalization = IMAGENET
-    with pytest.warns(ic.InputWarning, match=r"a Sequential within this network normalises .*net.normalization = "):
+    with pytest.warns(
+        ic.InputWarning, match=r"a Sequential within this network has a normalization .*net.normalization = "
+    ):
         outer = ic.Sequential([inner, ic.ReLU()]).init(0)
     assert outer.normalization is None
     told = ic.Sequential([inner, ic.ReLU()])

@@ -383,8 +383,8 @@ def test_groups_change_between_steps():
         ({"features.*": {"lr": 1}}, r"matches no name; there are: 0.weight, 0.bias"),
         ({"0.weight": {"learning_rate": 1}}, r"'learning_rate' for 0.weight, which SGD does not have; it has: lr, mom"),
         ({"0.weight": {"lr": -1}}, r"for 0.weight: lr must be a number of at least 0"),
-        ({"0.weight": 3}, r"groups must be a dict of patterns"),
-        (["0.weight"], r"groups must be a dict of patterns"),
+        ({"0.weight": 3}, r"groups must be a dict of name patterns"),
+        (["0.weight"], r"groups must be a dict of name patterns"),
         ({3: {"lr": 1}}, r"must be a pattern of names"),
     ],
 )

@@ -30,7 +30,7 @@ ATTEMPTS = 10
 
 
 class ColorJitter(ImageTransform):
-    """Changes brightness, contrast and saturation, in this order, by random factors (as in torchvision).
+    """Changes brightness, then contrast, then saturation by random factors, with the arguments of torchvision.
 
     With a factor f, a pixel p becomes ``f · p + (1 - f) · q``, clipped to black and white. For brightness q is black,
     for contrast it is the mean brightness of the image, and for saturation it is the pixel in grey.
@@ -123,7 +123,8 @@ def _range(name: str, value: Any) -> float | tuple[float, float]:
 
 
 class RandomErasing(ImageTransform):
-    """Erases a random rectangle, as in torchvision (Zhong et al. 2017, arXiv:1708.04896; cut-out, arXiv:1708.04552).
+    """Overwrites a random rectangle, as in torchvision (Zhong et al. 2017, arXiv:1708.04896; cut-out,
+    arXiv:1708.04552).
 
     Parameters
     ----------

@@ -274,8 +274,7 @@ def inverse(angle: np.ndarray, factor: np.ndarray, shear: np.ndarray) -> np.ndar
 
 
 def warped(images: np.ndarray, matrix: np.ndarray, right: np.ndarray, down: np.ndarray, fill: Any) -> np.ndarray:
-    """Return images whose pixel at ``p``, from the center, is the pixel at ``matrix @ (p - (right, down))``,
-    interpolated.
+    """Return images with the pixel at ``p``, from the center, interpolated at ``matrix @ (p - (right, down))``.
 
     Parameters
     ----------

@@ -147,9 +147,8 @@ class CutMix(Mixing):
 
     def mix(self, images: np.ndarray, others: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         H, W = images.shape[2:]
-        side = 0.5 * np.sqrt(
-            1 - self.shares(draws[:, 0])
-        )  # half of the rectangle's side, as a fraction of the image's side
+        # half of the rectangle's side, as a fraction of the image's side
+        side = 0.5 * np.sqrt(1 - self.shares(draws[:, 0]))
         edges = []
         for size, draw in ((H, draws[:, 1]), (W, draws[:, 2])):
             center, half = below(draw, size), (side * size).astype(np.intp)
