@@ -227,7 +227,7 @@ def output_shape_for(loss: Loss, output_shapes: Sequence[Shape]) -> Any:
     """
     if (len(output_shapes) > 1) != loss.several_outputs:
         raise ShapeError(
-            f"the network has {count(len(output_shapes), 'output')}, for which {loss!r} is no loss: ic.SumLoss([...])"
+            f"the network has {count(len(output_shapes), 'output')}, which {loss!r} does not take: ic.SumLoss([...])"
             " takes a loss for each of several outputs"
         )
     return one_or_tuple(output_shapes)

@@ -137,7 +137,7 @@ def lengthened(
     if done.batch == done.steps:  # a check or the validation after the last batch has failed
         new.partial.batch = steps if done.batch else 0
     elif done.batch:
-        other = ""  # what is not as it was when the epoch began
+        other = ""  # the difference from the beginning of the epoch
         if (done.steps, state.batch_size, state.drop_last) != (steps, batch_size, drop_last):
             batches = f"{steps} batch{'es' * (steps != 1)}"
             other = f" of batch_size={state.batch_size}, and now there are {batches} of batch_size={batch_size}"
@@ -156,10 +156,10 @@ def lengthened(
         if rate != before:
             planned = state.total // done.steps
             said.append(
-                f"the learning rate goes on at {rate:.3g}, not at {before:.3g}, since fit is asked for"
-                f" epochs={epochs} and was asked for epochs={planned} before (done: {state.epoch}). A training in"
-                " several calls of fit, such as one for each epoch, needs a schedule with a length of its own,"
-                " such as Cosine(steps=...)"
+                f"the learning rate continues at {rate:.3g}, not at {before:.3g}, because fit is called with"
+                f" epochs={epochs} and was called with epochs={planned} before (done: {state.epoch}). A training in"
+                " several calls of fit, such as one for each epoch, needs a schedule with its own length, such as"
+                " Cosine(steps=...)"
             )
     return new, said
 

@@ -333,7 +333,9 @@ class Trainer:
 
     @net.setter
     def net(self, net: Network) -> None:
-        raise FrozenError("a trainer keeps its network, and the optimizer's state of it: make a new Trainer(net)")
+        raise FrozenError(
+            "the net of a trainer cannot be replaced, because the optimizer has a state for it: make a new Trainer(net)"
+        )
 
     @property
     def seed(self) -> int:
@@ -342,7 +344,9 @@ class Trainer:
 
     @seed.setter
     def seed(self, seed: int) -> None:
-        raise FrozenError("a trainer keeps its seed, which orders an epoch's images: make a new Trainer(net, seed=...)")
+        raise FrozenError(
+            "the seed of a trainer cannot be changed, because it orders the images: make a new Trainer(net, seed=...)"
+        )
 
     @property
     def shard(self) -> int | None:
@@ -390,14 +394,15 @@ class Trainer:
         self._set_rules(self._optimizer, check_groups(groups))
 
     def _set_rules(self, optimizer: Optimizer, groups: dict[str, dict[str, Any]]) -> None:
-        """Change the optimizer and its groups, and keep the state of the optimizer before."""
+        """Change the optimizer and its groups, and keep the state of the previous optimizer."""
         self._complete()
         before, update = self._update, Update(optimizer, self._parameters, groups, self._state.missed)
-        found, wanted = (", ".join(names) or "nothing" for names in (before.slots, update.slots))
+        found, wanted = (", ".join(names) or "empty" for names in (before.slots, update.slots))
         if found != wanted and self._state.step:
             raise FrozenError(
-                f"the optimizer that has made {self._state.step} steps keeps {found} of each parameter,"
-                f" {optimizer!r} keeps {wanted}: make a new Trainer(net, optimizer=...), which begins with zeros"
+                f"the optimizer cannot be replaced after {count(self._state.step, 'step')}: its state is {found}, but"
+                f" the state of {optimizer!r} is {wanted}: make a new Trainer(net, optimizer=...), which begins with"
+                " zeros"
             )
         self._optimizer, self._groups, self._update = optimizer, groups, update
         if found == wanted:
@@ -674,8 +679,8 @@ class Trainer:
     def _check_whole(self) -> None:
         if self._engine.changing:
             raise InterruptedStepError(
-                "a training step ended while it changed the parameters, so some are new and some are old: go on from a"
-                " checkpoint with ic.Trainer.load(path), or begin anew with net.init(seed) and a new Trainer"
+                "a training step ended while it changed the parameters, so some are new and some are old: continue from"
+                " a checkpoint with ic.Trainer.load(path), or start again with net.init(seed) and a new Trainer"
             )
 
     def _check_network(self) -> None:

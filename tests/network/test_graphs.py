@@ -265,9 +265,9 @@ def test_two_outputs_are_trained_together(shard, threads, tmp_path):
 
 def test_losses_of_the_wrong_number():
     x, labels = np.ones((2, 2, 4, 4)), np.zeros(2, int)
-    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, for which CrossEntropyLoss\(\) is no loss"):
+    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, which CrossEntropyLoss\(\) does not take"):
         ic.Trainer(two_heads()).step(x, labels)
-    with pytest.raises(ic.ShapeError, match=r"the network has 1 output, for which SumLoss"):
+    with pytest.raises(ic.ShapeError, match=r"the network has 1 output, which SumLoss"):
         ic.Trainer(two_heads(["scores"]), ic.SumLoss([ic.MSELoss(), ic.MSELoss()])).step(x, (labels, labels))
     with pytest.raises(ic.ShapeError, match="labels must be a tuple of 2"):
         ic.Trainer(two_heads(), ic.SumLoss([ic.CrossEntropyLoss(), ic.MSELoss()])).step(x, labels)
@@ -292,9 +292,9 @@ def test_a_prediction_of_several_outputs_is_measured():
     assert found["loss"] == pytest.approx(weights @ [one["loss"] for one in each], rel=1e-12)
     assert found["accuracy_0"] == each[0]["accuracy"]
     assert found["loss"] == pytest.approx(net.evaluate(x, (labels, images), loss)[0], rel=1e-12)
-    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, for which CrossEntropyLoss\(\) is no loss"):
+    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, which CrossEntropyLoss\(\) does not take"):
         ic.CrossEntropyLoss().measure(outputs, labels)
-    with pytest.raises(ic.ShapeError, match="the network has 1 output, for which SumLoss"):
+    with pytest.raises(ic.ShapeError, match="the network has 1 output, which SumLoss"):
         loss.measure(outputs[0], (labels, images))
 
 
@@ -304,7 +304,7 @@ def test_a_profile_of_several_outputs():
     assert report["loss_seconds"] > 0
     with pytest.raises(ic.ShapeError, match="there are 3 losses for 2 outputs"):
         profile(two_heads().init(0), (2, 4, 4), 6, ic.SGD(0.1), steps=1, loss=ic.SumLoss([ic.MSELoss()] * 3))
-    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, for which CrossEntropyLoss\(\) is no loss"):
+    with pytest.raises(ic.ShapeError, match=r"the network has 2 outputs, which CrossEntropyLoss\(\) does not take"):
         profile(two_heads().init(0), (2, 4, 4), 6, ic.SGD(0.1), steps=1)
 
 

@@ -334,14 +334,14 @@ def _(settings):
     return raised(ic.ShapeError, ic.Trainer(small(), optimizer=ic.SGD(ic.Cosine(0.1))).step, *drawn())
 
 
-@case("the learning rate goes on at")
+@case("the learning rate continues at")
 def _(settings):
     trainer = ic.Trainer(small(), optimizer=ic.SGD(ic.Cosine(0.01)))
     trainer.fit(drawn(), epochs=2, progress=False)
     return raised(ic.TrainingWarning, trainer.fit, drawn(), epochs=4, progress=False)
 
 
-@case("the optimizer keeps nothing of each parameter")
+@case("the optimizer cannot be replaced")
 def _(settings):
     trainer = ic.Trainer(small(), optimizer=ic.SGD(0.01))
     trainer.step(*drawn())

@@ -294,7 +294,7 @@ def test_a_callback_that_is_missing_is_told():
     trainer = new_trainer()
     fit(trainer, 1, [Counts(), Counts()])
     with (
-        pytest.warns(ic.TrainingWarning, match="epochs=2 and was asked for epochs=1"),
+        pytest.warns(ic.TrainingWarning, match="epochs=2 and was called with epochs=1"),
         pytest.warns(ic.TrainingWarning, match="the callback Counts-2 took part in this training"),
     ):
         fit(trainer, 2, [Counts()])

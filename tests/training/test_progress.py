@@ -162,7 +162,9 @@ def test_steps_of_one_s_own_before_fit_are_no_progress():
 def test_a_longer_training_says_that_the_rate_rises_again():
     trainer = ic.Trainer(linear(), optimizer=ic.SGD(ic.Cosine(0.1)))
     trainer.fit(data(), 5, 10)
-    with pytest.warns(ic.TrainingWarning, match=r"goes on at 0\.05, not at 0, .*epochs=10 .*epochs=5 .*Cosine\(steps"):
+    with pytest.warns(
+        ic.TrainingWarning, match=r"continues at 0\.05, not at 0, .*epochs=10 .*epochs=5 .*Cosine\(steps"
+    ):
         trainer.fit(data(), 10, 10)
     trainer = ic.Trainer(linear(), optimizer=ic.SGD(ic.Cosine(0.1)))
     trainer.fit(data(), 1, 10)
@@ -300,7 +302,7 @@ def test_another_optimizer_goes_on_with_the_state_or_is_refused():
     for each in (trainer, other):
         each.step(x, labels)
     for wrong in (ic.Adam(), ic.SGD(0.1)):
-        with pytest.raises(ic.FrozenError, match=r"1 steps? keeps velocity.*make a new Trainer"):
+        with pytest.raises(ic.FrozenError, match=r"after 1 step: its state is velocity.*make a new Trainer"):
             trainer.optimizer = wrong
     trainer.optimizer = ic.SGD(0.01, momentum=0.5)
     velocity = everything(trainer)["slot velocity"]
