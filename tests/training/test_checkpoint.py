@@ -258,7 +258,7 @@ def test_epochs_are_counted_in_all(tmp_path, uninterrupted):
     assert again.fit(data(), **FIT) == trainer.history
     assert_same_bits(everything(again), before)
     assert again.epoch == 3
-    with pytest.warns(ic.TrainingWarning, match="epochs=4 and was asked for epochs=3"):
+    with pytest.warns(ic.TrainingWarning, match="epochs=4 and was called with epochs=3"):
         assert len(again.fit(data(), **{**FIT, "epochs": 4})) == 4
 
 
