@@ -258,9 +258,9 @@ class Network(Layer):
         for network, name, held in self._built_of:
             if vars(network).get(name) != held:
                 raise FrozenError(
-                    f"{name} of the {type(network).__name__} was changed after the network was built, which still runs"
-                    " the layers that it was built of: make a new network of them. Copy the parameters of layers that"
-                    " have not changed with state_dict() and load_state_dict(...)"
+                    f"{name} of the {type(network).__name__} was changed after the network was built, and the network"
+                    " still runs its old layers: make a new network from the new layers. Copy the parameters of equal"
+                    " layers with state_dict() and load_state_dict(...)"
                 )
 
     def output_shape(self, *inputs: Shape) -> Shape:

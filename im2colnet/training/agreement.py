@@ -139,7 +139,7 @@ class Agreement:
             differ = [name for name, a, b in zip(facts, lines, told[0], strict=True) if a != b]
             if differ:
                 raise _known(
-                    f"rank {rank} has other {' and other '.join(differ)} than rank 0: give every rank the same network,"
+                    f"rank {rank} differs from rank 0 in {' and '.join(differ)}: give every rank the same network,"
                     f" seed, settings and data; {ALONE}"
                 )
 

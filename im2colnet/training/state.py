@@ -123,8 +123,7 @@ def lengthened(
     drop_last: bool,
     same: bool = True,
 ) -> tuple[_State, list[str]]:
-    """Return the state of a training that continues to ``epochs`` epochs of ``steps`` batches, and messages for the
-    user.
+    """Return the state of a training that continues to ``epochs`` epochs of ``steps`` batches, and messages.
 
     ``same`` says whether the training images are changed by the same transforms as before.
     """

@@ -178,9 +178,7 @@ class Update:
         return finite
 
     def _add(self, gradient: Array, slices: list[slice], moment: Moment, weight: float) -> None:
-        """Add the gradient to the sum of gradients since the last update; the last gradient becomes their mean
-        instead.
-        """
+        """Add the gradient to the sum since the last update; the last gradient becomes the mean instead."""
         total, sums = moment.held + weight, self.hold_sum()
         for part in slices:
             g = gradient[part]

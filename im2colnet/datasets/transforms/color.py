@@ -123,8 +123,9 @@ def _range(name: str, value: Any) -> float | tuple[float, float]:
 
 
 class RandomErasing(ImageTransform):
-    """Overwrites a random rectangle, as in torchvision (Zhong et al. 2017, arXiv:1708.04896; cut-out,
-    arXiv:1708.04552).
+    """Overwrites a random rectangle, with the arguments of torchvision (Zhong et al. 2017, arXiv:1708.04896).
+
+    A similar method is cutout (DeVries & Taylor 2017, arXiv:1708.04552).
 
     Parameters
     ----------
