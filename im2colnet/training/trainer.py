@@ -141,10 +141,11 @@ class Trainer:
         value of the last pattern counts. :func:`im2colnet.optim.decay_weights_only` makes groups.
     ranks : {"auto", "mpi", "none"} or communicator of mpi4py, optional
         The processes (ranks) that train together, if ``mpiexec`` has started several; each computes a part of every
-        batch. With "auto" all processes train together, with "none" each process trains on its own. The default is the
-        environment variable ``IM2COLNET_RANKS``, or "auto" if it is not set. The result is bit for bit the result of
-        one process. All ranks must make the same trainer and call its collective methods in the same order; these
-        methods are marked "Collective" below.
+        batch. With "auto" all processes train together, with "none" each process trains on its own. "mpi" takes the
+        processes that MPI sees, for launchers that "auto" does not recognize. A communicator has the processes of one
+        of several trainings. The default is the environment variable ``IM2COLNET_RANKS``, or "auto" if it is not set.
+        The result is bit for bit the result of one process. All ranks must make the same trainer and call its
+        collective methods in the same order; these methods are marked "Collective" below.
 
     Attributes
     ----------
