@@ -22,7 +22,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class UsageError(Exception):
-    """The arguments do not go together; the exit code is 2."""
+    """The arguments cannot be used together; the exit code is 2."""
 
 
 def add_command(
@@ -48,11 +48,11 @@ def add_command(
     examples : str
         Command lines for the end of its help.
     operands : str
-        The arguments that are no options, for the line of usage.
+        The arguments that are not options, for the usage line.
     more : str
         Text that follows the examples.
     collective : bool
-        Whether the ranks of an MPI job do the work together. Of another command rank 0 alone does the work.
+        Whether all ranks of an MPI job do the work together. Otherwise rank 0 alone does the work.
     """
     parser = commands.add_parser(
         name,
@@ -80,7 +80,7 @@ def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -
         " folder with a folder of pictures for each class, of a .csv file with files and labels, or of an .npz file"
         f" (default: {default})",
     )
-    group.add_argument("--folder", type=text, metavar="DIR", help="the folder of the data set's files")
+    group.add_argument("--folder", type=text, metavar="DIR", help="the folder that holds the data set's files")
     group.add_argument(
         "--size",
         type=image_size,
@@ -89,13 +89,13 @@ def add_data(parser: argparse.ArgumentParser, default: str, purpose: str = "") -
         " pictures)",
     )
     group.add_argument(
-        "--color", choices=COLORS, help="the colors of the images (default: grey if all pictures are, else rgb)"
+        "--color", choices=COLORS, help="the colors of the images (default: grey if all pictures are grey, else rgb)"
     )
     group.add_argument(
         "--split",
         type=number(float, lambda v: 0 < v < 1, "above 0 and below 1"),
         metavar="PART",
-        help=f"the part of the pictures that is held out as the test set (default: {SPLIT:g})",
+        help=f"the fraction of the pictures that is held out as the test set (default: {SPLIT:g})",
     )
 
 
@@ -104,8 +104,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="a file that training has written, or the run folder: then its best.safetensors, if it keeps the best"
-        " checkpoint, or else its checkpoint.safetensors",
+        help="a checkpoint file, or a run folder: its best.safetensors if the run keeps the best checkpoint, else its"
+        " checkpoint.safetensors",
     )
 
 
@@ -120,7 +120,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         choices=models.MODELS,
-        help="the network (default: one for the size of the images: lenet5 or resnet20)",
+        help="the model (default: lenet5 or resnet20, chosen by the size of the images)",
     )
     group.add_argument(
         "--width",
@@ -132,10 +132,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a network to report on."""
-    add_data(parser, "digits, if there is no --model either", "for the images' size and the number of classes: ")
+    add_data(parser, "digits, if --model is not given", "gives the image size and the number of classes: ")
     add_model(parser)
     parser.add_argument(
-        "--checkpoint", type=text, metavar="CHECKPOINT", help="report on the network of this file instead"
+        "--checkpoint", type=text, metavar="CHECKPOINT", help="report on the network of this checkpoint instead"
     )
     parser.add_argument(
         "--input-shape", type=image_shape, metavar="C,H,W", help="channels, height and width of an image"
@@ -148,7 +148,7 @@ def add_step(parser: argparse.ArgumentParser, optimizer: str) -> None:
         "--batch-size",
         type=positive,
         metavar="N",
-        help="batch size: number of images in a step (default: that of the model)",
+        help="batch size: number of images in a step (default: the model's batch size)",
     )
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help=optimizer)
     add_shard(parser)
@@ -160,10 +160,10 @@ def add_shard(parser: argparse._ActionsContainer) -> None:
         "--shard",
         type=positive,
         metavar="N",
-        help="the largest number of images of a batch that go through the network together. Ranks and CPU cores share"
-        " the shards of a batch, so a smaller shard gives work to more of them; it changes the last digits of the"
-        " result, and the masks of dropout (default: half of the batch, or fewer images if these do not fit into the"
-        " cache; on a GPU the whole batch)",
+        help="shard size: the largest number of images that go through the network together. The shards of a batch are"
+        " divided among the ranks and CPU cores, so smaller shards give work to more of them. The shard size changes"
+        " the last digits of the result, and the dropout masks (default: half of the batch, or fewer images if these"
+        " do not fit into the cache; on a GPU the whole batch)",
     )
 
 
@@ -185,7 +185,7 @@ def add_machine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
         "--backend",
         type=text,
         metavar="NAME",
-        help=f"the backend that computes (default: that of the environment variable {VARIABLE}, else numpy)",
+        help=f"the backend that computes (default: the one that the environment variable {VARIABLE} names, else numpy)",
     )
     if threads:
         group.add_argument(
@@ -213,7 +213,7 @@ def text(value: str) -> str:
 
 
 def file_ending(*endings: str) -> Callable[[str], str]:
-    """Return a type for argparse: the name of a file to write, which says by its end what it is."""
+    """Return a type for argparse: the name of a file to write, whose ending says its format."""
 
     def check(value: str) -> str:
         if not value.lower().endswith(endings):

@@ -36,30 +36,30 @@ def add_augmentation(parser: argparse.ArgumentParser) -> None:
         type=names,
         metavar="LIST",
         help=f"data augmentation: names of {', '.join(TRANSFORMS)}, separated by commas, which are applied in this"
-        f" order; 'standard', or nothing, stands for {','.join(STANDARD)}. crop moves an image by up to an eighth of"
-        " its size, flip mirrors it left to right, affine rotates, moves and scales it a little, color changes"
-        " brightness and contrast, erase (cut-out) overwrites a rectangle",
+        f" order; 'standard', or --augment without a LIST, stands for {','.join(STANDARD)}. crop moves an image by up"
+        " to an eighth of its size, flip mirrors it left to right, affine rotates, moves and scales it a little, color"
+        " changes brightness and contrast, erase (cut-out) overwrites a rectangle",
     )
     alpha = number(float, lambda v: 0 < v < math.inf, "above 0")
     group.add_argument(
         "--mixup",
         type=alpha,
         metavar="ALPHA",
-        help="mix each image, and its label, with another one; usual are 0.2 and 1",
+        help="mixup: mix each image and its label with another image and label; usual values are 0.2 and 1",
     )
     group.add_argument(
         "--cutmix",
         type=alpha,
         metavar="ALPHA",
-        help="put a rectangle of another image into each image, and mix the labels by area; usual is 1; with --mixup"
-        " each image gets one of the two",
+        help="cutmix: put a rectangle of another image into each image, and mix the labels by area; the usual value is"
+        " 1; with --mixup each image gets one of the two",
     )
     group.add_argument(
         "--normalize",
         action="store_true",
         default=None,
-        help="subtract the mean of each channel from all images, and divide by the standard deviation, which are"
-        " measured from the training images",
+        help="subtract the channel means of the training images from all images, and divide by the standard deviations"
+        " of the channels",
     )
 
 

@@ -20,7 +20,7 @@ KEPT = ("early_stopping", "monitor", "keep_best", "ema", "swa", "tensorboard", "
 def add_callbacks(parser: argparse.ArgumentParser) -> None:
     """Add the arguments; with ``--resume`` those of the run are the defaults."""
     group = parser.add_argument_group(
-        "stopping, averaging, logging", "With --resume the defaults are those of the run."
+        "stopping, averaging, logging", "With --resume the defaults are the options of the resumed run."
     )
     group.add_argument(
         "--early-stopping",
@@ -33,7 +33,8 @@ def add_callbacks(parser: argparse.ArgumentParser) -> None:
         "--monitor",
         type=text,
         metavar="NAME",
-        help="what --early-stopping and --keep-best watch on the test images, such as accuracy (default: loss)",
+        help="the metric of the test images that --early-stopping and --keep-best watch, such as accuracy (default:"
+        " loss)",
     )
     group.add_argument(
         "--keep-best", action="store_true", default=None, help="keep the checkpoint of the best epoch: best.safetensors"
@@ -46,7 +47,7 @@ def add_callbacks(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--swa",
-        type=number(float, _is_start, "that is an epoch, or a part of the training below 1"),
+        type=number(float, _is_start, "that is an epoch, or below 1 a fraction of the training"),
         metavar="START",
         help="test and save the mean of the weights after each epoch from START on (stochastic weight averaging), such"
         " as 0.75; best with --schedule constant",
@@ -58,14 +59,15 @@ def add_callbacks(parser: argparse.ArgumentParser) -> None:
         "--save-every",
         type=save_every,
         metavar="STEPS|TIME",
-        help='save the checkpoint within an epoch too: after this number of steps, or after a time such as "10 min"',
+        help="also save the checkpoint within an epoch: each time after this number of steps, or this time, such as"
+        ' "10 min"',
     )
     group.add_argument(
         "--log-interval",
         type=number(float, lambda v: 0 < v < math.inf, "above 0"),
         metavar="SECONDS",
-        help="print a line of progress after this time within an epoch, in place of a bar (default: 30 where the output"
-        " is no terminal)",
+        help="print a line of progress at this interval within an epoch, instead of a progress bar (default: 30 if the"
+        " output is not a terminal)",
     )
     group.add_argument("--quiet", action="store_true", help="show no progress, only the results")
 
@@ -90,7 +92,7 @@ def settings(args: argparse.Namespace, before: Mapping[str, Any]) -> dict[str, A
     if found["ema"] is not None and found["swa"] is not None:
         raise UsageError("--ema and --swa are two ways to average the weights: give one of them")
     if args.monitor and not (found["early_stopping"] or found["keep_best"]):
-        raise UsageError("--monitor says what --early-stopping or --keep-best watch: give one of them too")
+        raise UsageError("--monitor names the metric for --early-stopping or --keep-best: give one of them too")
     if args.quiet and args.log_interval:
         raise UsageError("--quiet shows no progress: leave --log-interval out")
     return {name: value for name, value in found.items() if value is not None}

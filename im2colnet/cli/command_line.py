@@ -32,15 +32,15 @@ from im2colnet.version import __version__
 
 EPILOG = """\
 start here:
-  im2colnet train                          train on the digits that come along
-  im2colnet train --data PICTURES          train on your own: a folder with a folder of pictures for each class
+  im2colnet train                          train on the digits, which are part of the library
+  im2colnet train --data PICTURES          train on your own pictures: a folder with a folder for each class
   im2colnet evaluate runs/digits-resnet20-1
   im2colnet predict runs/digits-resnet20-1 seven.png
   im2colnet COMMAND --help                 the options of a command, and more examples
 
 exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM"""
 DEBUG = "IM2COLNET_DEBUG"  #: environment variable: errors show the traceback
-FAULT = "this is a fault of im2colnet"
+FAULT = "this is a bug in im2colnet"
 SAVE_MEMORY = "take fewer images at once (--batch-size), smaller images or a smaller model"
 
 
@@ -167,7 +167,7 @@ def _machine(args: argparse.Namespace) -> Iterator[None]:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Say the library's warnings once, in one line: which line of the library found them helps nobody here."""
+    """Print each of the library's warnings once, in one line, without the source line that raised it."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
         print(printable(f"im2colnet: warning: {message}", keep="\n"), file=sys.stderr)
@@ -180,12 +180,12 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def _say(error: BaseException, otherwise: str) -> None:
-    """Say what a command has noted on an interruption, such as how to go on, or ``otherwise`` without a note."""
+    """Print the note that a command left on an interruption, such as how to go on; ``otherwise`` if there is none."""
     print(printable("\n".join(getattr(error, "__notes__", [otherwise])), keep="\n"), file=sys.stderr)
 
 
 def _failed(message: str) -> int:
-    """Say why the work failed, and where if that is wanted."""
+    """Print why the work failed, and the traceback if it is asked for."""
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         traceback.print_exc()
     print(printable(f"im2colnet: error: {message}", keep="\n"), file=sys.stderr)

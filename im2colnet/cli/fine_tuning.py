@@ -1,4 +1,4 @@
-"""What ``im2colnet train`` does to gradients, and for fine-tuning: the weights to begin with, and what is frozen."""
+"""Options of ``im2colnet train`` for gradients and fine-tuning: the initial weights, and the frozen parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_update(parser: argparse.ArgumentParser) -> None:
     """Add the options of what happens to the gradients before they change the parameters."""
     group = parser.add_argument_group("gradients")
     group.add_argument(
-        "--clip-norm", type=_above_0, metavar="NORM", help="scale the gradient down where its norm is larger than this"
+        "--clip-norm", type=_above_0, metavar="NORM", help="scale the gradient down if its norm is larger than this"
     )
     group.add_argument(
         "--clip-value", type=_above_0, metavar="VALUE", help="limit each number of the gradient to this absolute value"
@@ -46,38 +46,38 @@ def add_update(parser: argparse.ArgumentParser) -> None:
         "--accumulate",
         type=positive,
         metavar="N",
-        help="add up the gradients of this many batches for each update of the parameters (default: 1)",
+        help="number of batches whose gradients are added up for each update of the parameters (default: 1)",
     )
     group.add_argument(
         "--no-decay-on-norms",
         action="store_true",
         default=None,
-        help="leave biases and the parameters of norms out of the weight decay",
+        help="no weight decay for biases and for the parameters of normalization layers",
     )
 
 
 def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the weights to begin with, and for what is frozen."""
+    """Add the options for the initial weights, and for the parameters that are frozen."""
     group = parser.add_argument_group("fine-tuning")
     group.add_argument(
         "--init-from",
         type=text,
         metavar="CHECKPOINT",
-        help="begin with the weights of this checkpoint, or run folder, as far as they fit; the last layer is a new one"
-        " if the classes are others (default network: the checkpoint's)",
+        help="start from the weights of this checkpoint or run folder, as far as names and shapes match; if the classes"
+        " differ, the last layer is a new one (default of --model: the checkpoint's network)",
     )
     group.add_argument(
         "--freeze",
         action="append",
         type=text,
         metavar="PATTERN",
-        help='keep the parameters as they are whose names match, such as "layer1.*"; may be given several times',
+        help='freeze the parameters whose names match, such as "layer1.*"; may be given several times',
     )
     group.add_argument(
         "--freeze-statistics",
         action="store_true",
         default=None,
-        help="with --freeze: keep the running statistics of batch norms that match, too",
+        help="with --freeze: also freeze the running statistics of the batch norms whose names match",
     )
 
 
@@ -86,7 +86,7 @@ def settings(args: argparse.Namespace, net: Network) -> dict[str, Any]:
     if args.freeze:
         net.freeze(*args.freeze, statistics=bool(args.freeze_statistics))
     elif args.freeze_statistics:
-        raise UsageError("--freeze-statistics says how to freeze: give --freeze PATTERN too")
+        raise UsageError("--freeze-statistics needs --freeze PATTERN: give both")
     return {
         "clip_norm": args.clip_norm,
         "clip_value": args.clip_value,
@@ -151,7 +151,7 @@ def beginning(args: argparse.Namespace, images: Dataset) -> Beginning:
             )
         layer = Linear(last.layer.in_features, len(images.classes), last.layer.bias)
         before.replace(last.name, layer, seed)
-        said = f"the last layer {last.name} is a new one for other classes: {layer}\n"
+        said = f"the last layer {last.name} is replaced, since the classes differ: {layer}\n"
     before.unfreeze()
     before.inputs, before.input_shape = None, tuple(images.images.shape[1:])
     before.graph.shapes(internal_shape(before.input_shape, 1))

@@ -70,7 +70,10 @@ def default_model(data: Dataset) -> str:
 def make_model(args: argparse.Namespace, name: str, data: Dataset) -> Network:
     """Build a model for the images of a data set."""
     if not data.classes:
-        raise DataError(f"{data.name} has targets and no class labels: the models classify, train others from Python")
+        raise DataError(
+            f"{data.name} has targets and no class labels: the models of --model are classifiers; use Python to train"
+            " another network"
+        )
     channels, height, width = data.images.shape[1:]
     size = height if height == width else (height, width)
     return models.make(name, len(data.classes), channels, size, **_width(args, name))
@@ -86,7 +89,7 @@ def _width(args: argparse.Namespace, name: str) -> dict[str, float]:
 
 
 def check_classifier(net: Network) -> int:
-    """Return how many classes the network tells apart; raise if it does not classify."""
+    """Return the network's number of classes; raise if it is not a classifier."""
     _, *scores = output_shape(net)
     if len(scores) != 1:
         raise ShapeError("the network does not classify: its output is not a vector of class scores")
@@ -110,13 +113,13 @@ def check_data(net: Network, data: Dataset) -> None:
     classes = check_classifier(net) if data.classes else 0
     if data.images.shape[1:] != shape:
         found = size_text(data.images.shape[1:])
-        raise DataError(f"the network takes images of {size_text(shape)}, those of {data.name} are {found}")
+        raise DataError(f"the network takes images of {size_text(shape)}, the images of {data.name} are {found}")
     if len(data.classes) > classes:
-        raise DataError(f"the network tells {classes} classes apart, {data.name} has {len(data.classes)}")
+        raise DataError(f"the network has {classes} classes, {data.name} has {len(data.classes)}")
 
 
 def as_trained_on(net: Network, data: Dataset) -> Dataset:
-    """Compare a data set with the one of the training, and give it that one's names of classes if it has none."""
+    """Compare a data set with the training's data set; it gets the class names of the training if it has none."""
     check_data(net, data)
     if net.inputs is not None:
         net.inputs.compare(data.name, Inputs.of(data))
@@ -125,9 +128,9 @@ def as_trained_on(net: Network, data: Dataset) -> Dataset:
 
 
 def outputs_of(by: Network | Trainer, images: np.ndarray) -> np.ndarray:
-    """Return what the network gives for images; raise if there are none, or it gives numbers that are not finite.
+    """Return the network's outputs for images; raise if there are no images, or an output is not finite.
 
-    That of a trainer is computed by all ranks together, that of a network by this process.
+    All ranks together compute the outputs of a trainer; this process computes the outputs of a network.
     """
     if not len(images):
         raise DataError(f"there are no images: the array is empty, of shape {images.shape}")

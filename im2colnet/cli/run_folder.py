@@ -36,7 +36,7 @@ LOCK_PATIENCE = 3.0  #: seconds to wait for a folder's lock, which the workers o
 
 @dataclass
 class RunRecord:
-    """What ``run.json`` keeps beside the checkpoint, so that the commands need not be told again."""
+    """The contents of ``run.json``, which lies beside the checkpoint: commands take their defaults from it."""
 
     data: str
     folder: str | None
@@ -67,13 +67,13 @@ class RunRecord:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
-                f"cannot read {file}, which belongs to the checkpoint: {error}; mend it, or remove it"
-                " and give --data and what else is asked for"
+                f"cannot read {file}, which belongs to the checkpoint: {error}; correct the file, or remove it"
+                " and give --data and the other options that are then needed"
             ) from error
 
     @classmethod
     def read(cls, values: Any) -> RunRecord:
-        """Check what the file holds; what a later version has added is left out."""
+        """Check the file's contents; entries that a later version has added are left out."""
         if not isinstance(values, dict):
             raise ValueError(f"it must hold an object, not {_short(values)}")
         for name, (holds, wanted) in RECORD_FIELDS.items():
@@ -94,7 +94,7 @@ class RunRecord:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes here."""
+    """Return the versions of the software that computes here."""
     return {
         "im2colnet": __version__,
         "numpy": np.__version__,
@@ -154,7 +154,7 @@ def _short(value: Any) -> str:
 def checkpoint_of(path: str) -> str:
     """Return the checkpoint that a path names: the file itself, or that of a run's folder.
 
-    Of a run that keeps its best checkpoint that is the best one, otherwise the last one.
+    It is the best checkpoint if the run keeps it, otherwise the last one.
     """
     if os.path.isdir(path):
         for name in BEST, CHECKPOINT:
@@ -194,7 +194,7 @@ def take_folder(
     locked = _lock(folder, held, patience)
     if locked is False:
         raise CheckpointError(
-            f"{folder} is the folder of a run that is going on{_who(there)}: wait until that has"
+            f"{folder} is the folder of a run that is still training{_who(there)}: wait until it has"
             " ended, or give another --out"
         )
     if there.exists():
@@ -212,7 +212,7 @@ def take_folder(
         if not locked:
             raise CheckpointError(
                 f"{folder} has been taken by another run{_who(there)}, which has no checkpoint yet:"
-                f" if that is not running any more, remove {file}, or give another --out"
+                f" if that run has ended, remove {file}, or give another --out"
             ) from None
         record.write(folder)  # the run that made the file died before its first checkpoint
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How a batch is divided among those who compute it, and who has nothing to do."""
+"""How a batch is divided among ranks and workers, and which of them have nothing to do."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def shards_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
 
 
 def ranks_text(ranks: int) -> str:
-    """Return what is said of several ranks before the workers of each, and nothing of one."""
+    """Return the number of ranks in words, if there are several, to put before the number of workers."""
     return f"{ranks} ranks x " if ranks > 1 else ""
 
 
 def idle_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
-    """Say which ranks, or workers of ranks, have nothing to do, and with which numbers they would; empty if all have.
+    """Say how many ranks or workers have nothing to do, and which options would change that; empty if all have work.
 
     Parameters
     ----------
@@ -62,8 +62,7 @@ def idle_text(trainer: Trainer, batch: int, shape: Sequence[int]) -> str:
     idle = f"{many - shards} of {many} {who} {'has' if many - shards == 1 else 'have'} nothing to do"
     return (
         f"{idle}: a batch of {count(batch, 'image')} makes {count(shards, 'shard')}. All have work with"
-        f" {' or '.join(fits)}, but that is another training, whose result has other last digits; the number of ranks"
-        " changes nothing in the result"
+        f" {' or '.join(fits)}, but that changes the result of the training; the number of ranks does not"
     )
 
 

@@ -1,4 +1,4 @@
-"""Checks of a layer of your own, is its gradient right, and of a backend of your own, are its kernels?
+"""Checks of your own layers (are the gradients right?) and of your own backends (are the kernels right?).
 
 >>> import im2colnet as ic
 >>> ic.testing.check_layer(ic.Conv2d(3, 4, 3, padding=1), (3, 6, 6))

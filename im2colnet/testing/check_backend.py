@@ -1,4 +1,4 @@
-"""Certify a backend: does each kernel compute what it must, in every way that it is called?
+"""Certify a backend: does each kernel compute the right result, in every way of calling it?
 
 >>> import im2colnet as ic
 >>> ic.testing.check_backend("numpy", only=["matmul", "to_rows"]).certified
@@ -27,7 +27,7 @@ __all__ = ["BackendReport", "CheckResult", "FaultResult", "check_backend", "chec
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check has found."""
+    """The result of one check."""
 
     name: str
     dtypes: tuple[str, ...]  #: the element types and precisions that it was made with
@@ -42,7 +42,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class FaultResult:
-    """What became of one fault that was planted."""
+    """The result for one planted fault."""
 
     check: str  #: the check that must find it
     about: str  #: what is wrong
@@ -56,24 +56,24 @@ class FaultResult:
 
 @dataclass(frozen=True)
 class BackendReport:
-    """What :func:`check_backend` has found.
+    """The results of :func:`check_backend`.
 
     Parameters
     ----------
     backend : str
-        The name, with the device.
+        The backend's name, with the device.
     version : str
-        The version of the distribution that provides it.
+        The version of the package that provides the backend.
     module : str
         The array module, with its version.
     versions : dict of str to str
-        Of the software and hardware that compute, by name.
+        The versions of the software and hardware that compute, by name.
     seed : int
-        Of the numbers and shapes that were drawn.
+        The random seed of the numbers and shapes of the checks.
     results : tuple of CheckResult
-        For each check its ``name``, ``dtypes``, ``error`` (empty if nothing is wrong), ``seconds``, and ``ok``.
+        The results, with ``name``, ``dtypes``, ``error`` (empty if nothing is wrong), ``seconds`` and ``ok``.
     left_out : dict of str to str
-        Precisions that cannot be had here, and why.
+        The precisions that are not available here, and the reason for each.
 
     Examples
     --------
@@ -102,12 +102,12 @@ class BackendReport:
         return [dtype for dtype in found if "int" not in dtype]
 
     def facts(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold.
+        """Return the report in types that JSON can represent.
 
         Returns
         -------
         dict of str to object
-            What ``im2colnet check-backend --json`` prints.
+            The object that ``im2colnet check-backend --json`` prints.
         """
         return {
             "backend": self.backend,
@@ -131,7 +131,7 @@ def check_names() -> list[str]:
     Returns
     -------
     list of str
-        For the argument ``only`` of :func:`check_backend`.
+        The names, for the argument ``only`` of :func:`check_backend`.
 
     Examples
     --------
@@ -142,11 +142,11 @@ def check_names() -> list[str]:
 
 
 def chosen(only: Iterable[str] | None) -> list[Check]:
-    """Return the checks of these names, all without a choice, or raise a BackendError that lists those there are."""
+    """Return the checks with these names (None: all checks); raise a BackendError that lists all names otherwise."""
     wanted = check_names() if only is None else [only] if isinstance(only, str) else [*only]
     unknown = [name for name in wanted if name not in check_names()]
     if unknown:
-        raise BackendError(f"there is no check {unknown[0]!r}; there are: {', '.join(check_names())}")
+        raise BackendError(f"there is no check {unknown[0]!r}; the checks are: {', '.join(check_names())}")
     return [check for check in CHECKS if check.name in wanted]
 
 
@@ -156,22 +156,22 @@ def check_backend(
     only: Iterable[str] | None = None,
     done: Callable[[CheckResult], None] | None = None,
 ) -> BackendReport:
-    """Check what every backend must do: its kernels, arrays, random numbers, errors, layers and whole trainings.
+    """Check everything that a backend must do: kernels, arrays, random numbers, errors, layers and whole trainings.
 
-    Results are compared with naive loops in float64 (:mod:`im2colnet.testing.oracles`). Each kernel is called in four
-    ways, which must agree to the bit: plainly; with ``out`` and scratch that hold NaN; by prepared calls that are made
-    again; and what it reads must keep its bits. Arguments lie in memory in several orders.
+    Results are compared with naive loops in float64 (:mod:`im2colnet.testing.oracles`). Three ways to call each kernel
+    must agree to the bit: a plain call, a call with ``out`` and scratch arrays that hold NaN, and prepared calls that
+    are repeated. A kernel must not change its inputs. The arguments are in several memory orders.
 
     Parameters
     ----------
     backend : str or Backend, optional
-        By default the one that is selected: see :func:`im2colnet.get_backend`.
+        The backend. By default the selected backend: see :func:`im2colnet.get_backend`.
     seed : int
-        Of the numbers and shapes that are drawn.
+        The random seed of the numbers and shapes of the checks.
     only : iterable of str, optional
-        Names of the checks to make: see :func:`check_names`.
+        Names of the checks to make: see :func:`check_names`. By default all checks are made.
     done : callable, optional
-        Is called with each :class:`CheckResult` as soon as there is one.
+        A function that is called with the :class:`CheckResult` of each check, as soon as the check is done.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def check_backend(
     Raises
     ------
     BackendError
-        If there is no such backend, it cannot start, or there is no check of a name.
+        If there is no such backend, the backend cannot start, or ``only`` has an unknown name.
 
     Examples
     --------
@@ -202,12 +202,12 @@ def check_backend(
 
 
 def versions_of(backend: Backend) -> dict[str, str]:
-    """Return the versions of what computes, by name."""
+    """Return the versions of the software and hardware that compute, by name."""
     return {"im2colnet": __version__, **backend.versions()}
 
 
 def precisions_of(backend: Backend) -> tuple[dict[str, Backend], dict[str, str]]:
-    """Return the backend at each precision that it has beside its own, and those that cannot be had here, with why."""
+    """Return the backend at each further precision, and the precisions that are missing here, with the reasons."""
     found, left_out = {}, {}
     for precision in backend.precisions:
         if precision != "float32":
@@ -244,7 +244,7 @@ def plant_faults(
     only: Iterable[str] | None = None,
     done: Callable[[FaultResult], None] | None = None,
 ) -> list[FaultResult]:
-    """Plant one fault after the other in a backend, and see whether the check of that kernel finds it.
+    """Plant faults in copies of a backend, one at a time, and test whether the check of the kernel finds each fault.
 
     The backend itself is not changed.
 
@@ -257,12 +257,12 @@ def plant_faults(
     only : iterable of str, optional
         Names of the checks whose faults are planted.
     done : callable, optional
-        Is called with each :class:`FaultResult` as soon as there is one.
+        A function that is called with each :class:`FaultResult`, as soon as there is one.
 
     Returns
     -------
     list of FaultResult
-        For each fault ``check``, ``about``, what the check ``found``, and whether that is ``ok``.
+        The results, with ``check``, ``about`` (the fault), ``found`` (the check's error) and ``ok``.
 
     Examples
     --------
@@ -286,7 +286,7 @@ def found(fault: Fault, check: Check, backend: Backend, seed: int) -> FaultResul
 
 
 def summary(report: BackendReport) -> str:
-    """Return what a report comes to, in a line; a backend that has passed some of the checks is not certified yet."""
+    """Return a one-line summary of a report; a backend is certified only if all checks were made and have passed."""
     checks, seed = count(len(report.results), "check"), f"seed {report.seed}"
     on = f"{f'{report.backend} {report.version}'.rstrip()} on {report.module}"
     wrong = [result.name for result in report.results if not result.ok]

@@ -1,4 +1,4 @@
-"""Checks of a layer of your own: is its gradient right, and does it keep to what a run relies on?
+"""Checks of your own layer: are its gradients right, and does it follow the rules that training relies on?
 
 >>> import im2colnet as ic
 >>> ic.testing.check_layer(ic.Conv2d(3, 4, 3, padding=1), (3, 6, 6))
@@ -43,44 +43,48 @@ def check_layer(
     domain: Callable[[Any], Any] | None = None,
     in_network: bool = True,
 ) -> None:
-    """Check a layer in float64, in training and in evaluation mode; of a network, each of its layers.
+    """Check a layer in float64, in training and in evaluation mode. If it is a network, check each of its layers.
 
-    The gradients of the input and of each parameter are compared with differences along random directions. ``forward``
-    and ``backward`` must leave ``x``, ``dy``, the parameters and the state as they are, write all that they are to
-    write, read nothing that ``needs`` does not ask for, do the same each time, give the shape that ``output_shape``
-    says, and not let samples depend on each other. A layer with ``batch_sums`` may join samples, but its result must
-    not depend on how the batch is divided into shards. Calls that are prepared must do what the plain ones do. No array
-    is written or kept that a plan gives to others, and none is asked for that is not used.
+    The gradients of the input and of each parameter are compared with finite differences along random directions.
+    ``forward`` and ``backward`` must not change ``x``, ``dy``, the parameters or the state. They must write the whole
+    of each result, read only the arrays that ``needs`` asks for, give the same result each time, and give the shape
+    that ``output_shape`` returns. No sample may depend on the other samples of the batch. A layer with ``batch_sums``
+    may combine samples, but its result must not depend on how the batch is divided into shards. Prepared calls must do
+    the same as plain calls. The layer must not use memory that the plan has given to other layers, and must use each
+    array that it asks for.
 
-    Then the layer is trained in a network: it must give the same bits each time and for 1, 2 and 3 workers, for several
-    shards what one gives but for rounding, and go on from a checkpoint as if nothing had happened; beside other layers
-    it must predict what it does alone.
+    Then the layer is trained in a network. The result must have the same bits each time, and for 1, 2 and 3 workers. It
+    must not depend on the number of shards, except for rounding. Training must continue from a checkpoint as if it had
+    not been interrupted. A prediction next to other layers must be the same as without them.
 
     Parameters
     ----------
     layer : Layer
-        It is not changed.
-    input_shape : tuple of int, or list of them
-        Of one sample, such as (C, H, W) or (features,); of a layer with several inputs the list of their shapes.
+        The layer. It is not changed.
+    input_shape : tuple of int, or list of tuples
+        The shape of one sample, such as (C, H, W) or (features,). If the layer has several inputs, the list of their
+        shapes.
     batch : int
-        Samples, at least 2.
+        The batch size, at least 2.
     seed : int
-        Of the input, the parameters, and the directions.
+        The random seed of the input, the parameters, and the directions.
     backend : str or Backend, optional
-        By default the one that is selected.
+        The backend. By default the selected backend.
     expected : callable, optional
-        ``expected(layer, state, *inputs)`` computes in float64 what ``forward`` must give for inputs (N, C, H, W) or
+        ``expected(layer, state, *inputs)`` computes in float64 the right output for inputs (N, C, H, W) or
         (N, features), such as :attr:`im2colnet.testing.cases.LayerCase.forward`; ``state`` is a
         :class:`~im2colnet.testing.cases.State`.
     domain : callable, optional
-        ``domain(x)`` makes of normal numbers those that the layer takes, e.g. ``numpy.exp`` for positive ones.
+        ``domain(x)`` maps normally distributed numbers to valid inputs of the layer, such as ``numpy.exp`` for positive
+        numbers.
     in_network : bool
         Whether the layer is also trained in a network, which takes most of the time.
 
     Raises
     ------
     LayerError
-        Which is an AssertionError too: with the first thing that is wrong, and what to do about it.
+        If a check fails. The message describes the first problem, and how to solve it. The error is also an
+        AssertionError.
 
     Examples
     --------
@@ -169,7 +173,7 @@ def _check(
 
 
 def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], others: Sequence[Any]) -> None:
-    """Check that no sample depends on the others, or, where it may, that only the whole batch matters."""
+    """Check that no sample depends on other samples, or, with ``batch_sums``, that only the whole batch matters."""
     y = trial.forward(xs)
     if not trial.layer.joins_batch(trial.training):
         other = [x.copy() for x in xs]
@@ -177,31 +181,31 @@ def _check_samples(trial: Trial, divided: Trial, xs: Sequence[Any], others: Sequ
             x[..., 0] = sample
         if not np.array_equal(trial.forward(other)[..., 1:], y[..., 1:]):
             raise trial.error(
-                "forward lets a sample depend on the others of the batch, so that results depend on how a batch is"
-                " divided into shards: a layer that joins samples must say so by `batch_sums` (see BatchNorm2d)"
+                "forward lets a sample depend on the other samples of the batch, so that results depend on how a batch"
+                " is divided into shards: a layer that combines samples must have `batch_sums` (see BatchNorm2d)"
             )
     elif not np.allclose(divided.forward(xs), y, rtol=ROUNDING, atol=ROUNDING):
         raise trial.error(
             "the result depends on how the batch is divided into shards: forward must take its sums over the batch from"
-            " ctx.sums, and ctx.samples for their number"
+            " ctx.sums, and the number of samples from ctx.samples"
         )
 
 
 def _check_order(divided: Trial, xs: Sequence[Any], dy: Any) -> None:
-    """Check that the shards of a batch may be on their way at once."""
+    """Check that several shards of a batch may be between forward and backward at the same time."""
     found = []
     for order in (slice(None), slice(None, None, -1)):
         divided.forward(xs, order)
         found.append(divided.backward(dy)[0])
     if any(a.tobytes() != b.tobytes() for a, b in zip(*found, strict=True)):
         raise divided.error(
-            "backward depends on which shard forward was called for last: several shards of a batch are on their way at"
-            " once, so what forward keeps for backward must be in ctx, as in ctx.gate = ..., not in the layer"
+            "backward depends on which shard forward was called for last. Several shards of a batch are processed at"
+            " the same time, so forward must keep values for backward in ctx, as in ctx.gate = ..., not in the layer"
         )
 
 
 def _check_sums(trial: Trial, divided: Trial, xs: Sequence[Any], dy: Any) -> None:
-    """Check the same of the gradients of a layer with ``batch_sums``."""
+    """Check that the gradients of a layer with ``batch_sums`` do not depend on the shards."""
     if not trial.layer.batch_sums:
         return
     divided.forward(xs)
@@ -214,7 +218,7 @@ def _check_sums(trial: Trial, divided: Trial, xs: Sequence[Any], dy: Any) -> Non
 
 
 def _check_state(trial: Trial, divided: Trial, xs: Sequence[Any]) -> None:
-    """Check what the end of a step makes of the state."""
+    """Check the state after the end of a step."""
     trial.forward(xs)
     if trial.layer.step_sums:
         divided.forward(xs)
@@ -230,7 +234,7 @@ def _check_state(trial: Trial, divided: Trial, xs: Sequence[Any]) -> None:
 
 
 def _check_forward(trial: Trial, xs: Sequence[Any]) -> None:
-    """Check that it is repeatable, writes all, and changes nothing else."""
+    """Check that forward is repeatable, writes the whole result, and changes nothing else."""
     before = trial.kept()
     y = trial.forward(xs)
     trial.check_unchanged("forward", before)
@@ -241,31 +245,31 @@ def _check_forward(trial: Trial, xs: Sequence[Any]) -> None:
             )
     if not np.isfinite(y).all():
         raise trial.error(
-            "forward gives NaN or infinity for normal numbers: it leaves a part of ctx.y as it was, or reads"
-            " scratch or saved arrays before they are written"
+            "forward gives NaN or infinity for normally distributed numbers: it does not write all of ctx.y, or reads"
+            " scratch or saved arrays before it has written them"
         )
     unused = [key for key, array in trial.shards[0].saved.items() if trial.training and trial.is_spoiled(array)]
     if unused and not trial.needs[0].view:
         raise trial.error(
             f"needs asks for {', '.join(map(repr, unused))} to be saved, which costs memory from forward to backward,"
-            " but forward does not write to ctx.saved of that name: leave it out of needs"
+            " but forward does not write to the entry of ctx.saved with that name: remove it from needs"
         )
     if trial.forward(xs).tobytes() != y.tobytes():
         raise trial.error(
             "forward does not give the same result for the same input: random numbers must come from ctx.key, as in"
-            " ctx.backend.random(ctx.key, out=...), and nothing may be kept from one call to the next"
+            " ctx.backend.random(ctx.key, out=...), and no value may be kept from one call to the next"
         )
     if trial.needs[0].inplace and trial.forward(xs, over=True).tobytes() != y.tobytes():
         raise trial.error(
-            "needs says inplace, but the output is another one where ctx.y is the input's own memory: read what of x"
-            " is needed before ctx.y is written, or leave inplace out of needs"
+            "needs says inplace, but the output is different if ctx.y shares its memory with the input: read x before"
+            " writing to ctx.y, or remove inplace from needs"
         )
     if not trial.needs[0].view:
         _check_prepared(trial, "forward", trial.shards[0].x, trial.shards[0].y, lambda: trial.forward(xs), y)
 
 
 def _check_expected(trial: Trial, xs: Sequence[Any], expected: Callable[..., Any]) -> None:
-    """Compare the output with what it must be; None says nothing."""
+    """Compare the output with the expected output, unless that is None."""
     arrays = {key: trial.host(array) for key, array in (trial.node.params | trial.node.buffers).items()}
     wanted = expected(trial.layer, State(arrays, trial.training), *map(_user_array, xs))
     if wanted is None:
@@ -279,7 +283,7 @@ def _check_expected(trial: Trial, xs: Sequence[Any], expected: Callable[..., Any
 
 
 def _check_prepared(trial: Trial, what: str, given: Array, out: Array, plain: Callable[[], Any], expected: Any) -> None:
-    """Calls that are prepared while ``given`` holds other numbers must give what the plain ones do, twice."""
+    """Check that calls prepared while ``given`` holds other numbers give the results of plain calls, twice."""
     names = what, f"prepare_{what}"
     definer = next(base for base in type(trial.layer).__mro__ if any(name in vars(base) for name in names))
     if definer is Layer or f"prepare_{what}" not in vars(definer):
@@ -293,9 +297,9 @@ def _check_prepared(trial: Trial, what: str, given: Array, out: Array, plain: Ca
         calls = list(getattr(trial.layer, f"prepare_{what}")(given, ctx))
     if made and set(made) - set(_allocated_for_more(trial, what)):
         raise trial.error(
-            f"prepare_{what} allocates {', '.join(map(str, made))}, which grows with the batch and no plan knows of: a"
-            " kernel is called without scratch, or with too little. Let needs ask for it, as in"
-            f" Needs({what}={{'matmul': [Spec(shape, dtype)]}}), and hand on ctx.scratch of the kernel's name"
+            f"prepare_{what} allocates {', '.join(map(str, made))}, which grows with the batch size and is not part of"
+            " the memory plan: a kernel is called without scratch, or with too little. Ask for it in needs, as in"
+            f" Needs({what}={{'matmul': [Spec(shape, dtype)]}}), and pass the kernel its entry of ctx.scratch"
         )
     given[...] = trial.backend.asarray(numbers)
     for _ in range(2):
@@ -303,8 +307,8 @@ def _check_prepared(trial: Trial, what: str, given: Array, out: Array, plain: Ca
         run(calls)
         if trial.host(out).tobytes() != expected.tobytes():
             raise trial.error(
-                f"the calls that prepare_{what} returns do not do what {what} does: they must read their arrays"
-                " each time they are made, and write the result to the context's"
+                f"the calls that prepare_{what} returns give another result than {what}: they must read their arrays"
+                " each time they are called, and write the result to the array of ctx"
             )
 
 
@@ -321,7 +325,7 @@ def _allocated_for_more(trial: Trial, what: str) -> list[Spec]:
 
 
 def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
-    """Check the same of backward, and that gradients of parameters are written and not added."""
+    """Check that backward is repeatable and writes the whole result; parameter gradients are written, not added."""
 
     def again(**options: Any) -> tuple[list[Any], Any]:
         trial.forward(xs)
@@ -338,29 +342,29 @@ def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
                 raise trial.error("backward changes the layer's input ctx.x in place, which other layers may read")
     if not all(np.isfinite(a).all() for a in (*dxs, *of.values())):
         raise trial.error(
-            "backward gives NaN or infinity: it leaves a part of ctx.dx as it was, or reads what needs says that it"
-            f" does not (input={needs.input}, output={needs.output}), or scratch that is not written yet, or that"
-            " forward has used: others use its memory in between, so what backward reads must be in saved"
+            "backward gives NaN or infinity: it does not write all of ctx.dx, or reads an array that needs does not"
+            f" ask for (input={needs.input}, output={needs.output}), or scratch before it has written it, or scratch"
+            " of forward: other layers use that memory in between, so what backward reads must be in ctx.saved"
         )
     _check_output_kept(trial, needs, passes)
     others = {"": again(fill=-3.0)}
     if needs.inplace and not passes:
-        others["if dx is dy's own memory"] = again(fill=-3.0, over=True)
+        others["if dx shares its memory with dy"] = again(fill=-3.0, over=True)
     if trial.node.params and not passes:  # else the layer is not asked
-        others["if nobody wants dx"] = again(fill=-3.0, wanted=False)
+        others["if dx is not needed"] = again(fill=-3.0, wanted=False)
     for how, (other, of_other) in others.items():
         for dx, mine in zip(other, dxs, strict=False):
             if dx.tobytes() != mine.tobytes():
                 raise trial.error(
                     f"backward does not give the same gradient of the input each time{f' {how}' if how else ''}: it"
-                    " must depend on nothing but dy and what is in ctx, and write all of ctx.dx"
+                    " must depend only on dy and on the contents of ctx, and write all of ctx.dx"
                 )
         for key, gradient in of_other.items():
             same = np.allclose(gradient, of[key], rtol=ROUNDING, atol=ROUNDING)  # it may be made in another way
             if not same and not _unwritten(of[key], gradient):
                 raise trial.error(
-                    f"backward does not write ctx.grads[{key!r}], the same each time, but adds to it, or leaves a"
-                    f" part of it as it was {how}".rstrip()
+                    f"backward does not write the same ctx.grads[{key!r}] each time: it adds to the array, or leaves a"
+                    f" part of it unwritten {how}".rstrip()
                 )
     if not passes and not trial.layer.batch_sums:
         trial.forward(xs)
@@ -376,7 +380,7 @@ def _check_backward(trial: Trial, xs: Sequence[Any], dy: Any) -> None:
 
 
 def _check_output_kept(trial: Trial, needs: Needs, passes: bool) -> None:
-    """Check that backward writes to no memory that others may use by then."""
+    """Check that backward does not write to memory that other layers may use at that time."""
     if passes:
         return
     ctx = trial.shards[0]
@@ -384,13 +388,13 @@ def _check_output_kept(trial: Trial, needs: Needs, passes: bool) -> None:
     for name, array in lost:
         if not np.isnan(trial.host(array)).all():
             raise trial.error(
-                f"backward writes to ctx.{name}, whose memory other layers use by then: needs does not say"
+                f"backward writes to ctx.{name}, whose memory other layers use at that time, since needs does not say"
                 f" {'input' if name == 'x' else 'output'}=True. Write to ctx.dx, or to scratch that needs asks for"
             )
 
 
 def _unwritten(first: Any, second: Any) -> bool:
-    """Whether a gradient was left as it was before, which a run takes for 0."""
+    """Whether a gradient was not written, which counts as 0."""
     return bool((first == 7.0).all() and (second == -3.0).all())
 
 

@@ -1,4 +1,4 @@
-"""A layer of your own in networks that are trained, predict, are divided among workers, and are saved and loaded."""
+"""Your own layer in networks that are trained, predict, are divided among workers, and are saved and loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORKERS = 1, 2, 3
 
 
 class Watcher(Layer):
-    """Passes its input on to the layer that is checked; the gradient of its parameter shows that of the layer's input.
+    """Passes its input to the layer under test; its parameter's gradient shows the gradient of the layer's input.
 
     The parameter is used for nothing else, so the layer's input stays as it is.
     """
@@ -93,7 +93,7 @@ class LayerInNetwork:
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Threads are the workers, and it is not said why they are no processes."""
+        """Use threads as workers, without the warning that they are not processes."""
         before = get_workers()
         set_workers("threads")
         try:
@@ -123,7 +123,7 @@ class LayerInNetwork:
         return {"the loss": np.array(losses), **trainer.net.state_dict(), **self._prediction(trainer.net, self.images)}
 
     def check(self, joined: bool = True) -> None:
-        """Raise the first error; ``joined`` says whether the layer takes any numbers, so that it may follow others."""
+        """Raise the first error; ``joined``: the layer takes any numbers, so it may follow other layers."""
         with self._quietly():
             self._check_described()
             self._check_stateless()
@@ -137,7 +137,7 @@ class LayerInNetwork:
     # ------------------------------------------------------------------ planning
 
     def _check_described(self) -> None:
-        """What the layer says of itself must be the same each time, since plans are made of it once and kept."""
+        """Check that the layer describes itself in the same way each time, since plans use that once."""
         graph = self._trainer().net.graph
         for node in graph.nodes:
             if isinstance(node.layer, AROUND):
@@ -157,20 +157,20 @@ class LayerInNetwork:
             for what, again in said(n).items():
                 if again != first[what]:
                     raise self.error(
-                        f"{what} of {node.layer!r} is {first[what]!r} at first and {again!r} when it is asked again: a"
-                        " plan is made of it once, so it must depend on nothing but its arguments and those of the"
-                        " constructor"
+                        f"{what} of {node.layer!r} is {first[what]!r} in a first call and {again!r} in a second call."
+                        " The memory plan uses it once, so it must depend only on its arguments and on the arguments of"
+                        " the constructor"
                     )
             if shared := first["parameters"].keys() & first["state"].keys():
                 raise self.error(
-                    f"{', '.join(sorted(shared))}: parameters and state of {node.layer!r} have the same name, and a"
-                    " checkpoint has one array for each name: give the state another"
+                    f"{', '.join(sorted(shared))}: a parameter and a state of {node.layer!r} have the same name, but a"
+                    " checkpoint has one array for each name: give the state another name"
                 )
 
     # ------------------------------------------------------------------ workers and shards
 
     def _check_stateless(self) -> None:
-        """A layer that says that it keeps nothing must keep nothing."""
+        """Check that a layer with ``stateless = True`` keeps no state."""
         for layer in self.layers:
             if not stateless(layer):
                 continue
@@ -181,8 +181,8 @@ class LayerInNetwork:
             changed = sorted(name for name, value in _attributes(layer).items() if before.get(name) != value)
             if changed:
                 raise self.error(
-                    f"the class {type(layer).__name__} says stateless = True, but a step changes {', '.join(changed)}:"
-                    " worker processes would each change their own copy. Keep it in ctx, or do not say stateless"
+                    f"the class {type(layer).__name__} has stateless = True, but a step changes {', '.join(changed)}:"
+                    " each worker process would change its own copy. Keep it in ctx, or remove stateless = True"
                 )
 
     def _check_workers(self) -> dict[str, Any]:
@@ -195,16 +195,16 @@ class LayerInNetwork:
         for number, other in zip(WORKERS, others, strict=True):
             if what := _unequal(first, other):
                 raise self.error(
-                    f"{what} of a second training with the same seed is another one: random numbers must come from"
-                    " ctx.key, and what is kept from step to step must be in state()"
+                    f"{what} differs in a second training with the same seed: random numbers must come from ctx.key,"
+                    " and values that are kept from step to step must be in state()"
                     if number == 1
-                    else f"{what} is another one with {number} workers than with 1, since several shards run at"
-                    " once: what forward keeps for backward must be in ctx, and nothing may be written elsewhere"
+                    else f"{what} differs between {number} workers and 1 worker, since several shards run at the same"
+                    " time: forward must keep values for backward in ctx, and may write nowhere else"
                 )
         return first
 
     def _check_shards(self, single: dict[str, Any]) -> None:
-        """Shards of single samples must give what the whole batch as one shard does, but for rounding."""
+        """Check that shards of single samples give the result of the whole batch as one shard, except for rounding."""
         whole = self._result(self._trainer(shard=len(self.images)))
         if _unequal(whole, self._result(self._trainer(len(self.images), seed=self.seed + 1))):
             return  # it draws random numbers, of its own for each shard
@@ -213,13 +213,13 @@ class LayerInNetwork:
                 raise self.error(
                     f"{what} depends on how the batch is divided into shards: it is off by"
                     f" {np.abs(single[what] - array).max():.3g} with one sample in each. A gradient must be a sum over"
-                    " the samples of the shard, and what depends on the whole batch comes from batch_sums or step_sums"
+                    " the samples of the shard; values of the whole batch must come from batch_sums or step_sums"
                 )
 
     # ------------------------------------------------------------------ checkpoints
 
     def _check_saved(self) -> None:
-        """A checkpoint must hold all that training and prediction depend on."""
+        """Check that a checkpoint holds everything that training and prediction depend on."""
         kind = type(self.layer)
         try:
             description = describe(self.layer)
@@ -228,13 +228,13 @@ class LayerInNetwork:
             raise self.error(f"it cannot be stored in a checkpoint: {error}") from error
         if type(made) is not kind:
             raise self.error(
-                f"a checkpoint would give a layer of another class of the same name, which was defined later in"
-                f" {type(made).__module__}: make the layer of that class, or rename one of them"
+                f"a checkpoint would load a layer of another class with the same name, which was defined later in"
+                f" {type(made).__module__}: check a layer of that class, or rename one of the classes"
             )
         if describe(made) != description:
             raise self.error(
-                f"made again of its arguments it is {made!r}, whose arguments are {_arguments(made)}, not"
-                f" {_arguments(self.layer)}: keep each argument of the constructor as it was given, as the attribute of"
+                f"a checkpoint would load it as {made!r}, with the arguments {_arguments(made)}, not"
+                f" {_arguments(self.layer)}: the constructor must store each argument unchanged in the attribute with"
                 " the same name"
             )
         trainer = self._trainer()
@@ -245,14 +245,14 @@ class LayerInNetwork:
             loaded = Trainer.load(path, backend=self.backend, ranks="none")
         if what := _unequal(self._result(trainer, 1), self._result(loaded, 1)):
             raise self.error(
-                f"{what} is another one after a checkpoint was loaded than without: what the layer learns or counts"
-                " must be in parameters() or state(), what it is made with in the arguments of its constructor"
+                f"{what} is different after a checkpoint was loaded: values that the layer learns or counts must be in"
+                " parameters() or state(), and its settings in the arguments of its constructor"
             )
 
     # ------------------------------------------------------------------ rows of one image, and other layers
 
     def _check_bands(self) -> None:
-        """Rows of an image that several workers share must be those that one worker makes."""
+        """Check that several workers that share an image's rows give the result of one worker."""
         if not any(layer.keeps("band") for layer in self.layers):
             return
         one: dict[str, Any] = {}
@@ -263,14 +263,14 @@ class LayerInNetwork:
         for what, array in one.items():
             if not np.allclose(other[what], array, rtol=ROUNDING, atol=ROUNDING):
                 raise self.error(
-                    f"{what} of one image is off by {np.abs(other[what] - array).max():.3g} where two workers share its"
+                    f"{what} of one image is off by {np.abs(other[what] - array).max():.3g} if two workers share its"
                     " rows: band must return a layer that makes these rows of the output, and the rows of the input"
                     " that it reads, or None"
                 )
 
     @contextmanager
     def _divided(self, division: Division) -> Iterator[None]:
-        """The backend divides its work in this way."""
+        """Within the block the backend divides its work in this way."""
         own = vars(self.backend)
         before = own.get("division")
         own["division"] = division
@@ -282,7 +282,7 @@ class LayerInNetwork:
                 own["division"] = before
 
     def _check_joined(self) -> None:
-        """What passes over the graph join with the layers around it must compute what each does alone."""
+        """Check that the layer joined with its neighbours by graph passes gives the result of the separate layers."""
         sample = self.images.shape[1:]
         conv, relu = Conv2d(sample[0], sample[0], 1), ReLU()
         joined = Net({"conv": conv, "layer": self.layer, "relu": relu}).init(self.seed, "float64", self.backend)
@@ -294,18 +294,18 @@ class LayerInNetwork:
         found = joined.predict(self.images)
         if not np.allclose(found, x, rtol=ROUNDING, atol=ROUNDING):
             raise self.error(
-                f"behind a convolution and before ReLU its prediction is off by {np.abs(found - x).max():.3g}: what it"
-                " says by epilogue, absorb, running_line, fuses or needs must be what its forward does"
+                f"behind a convolution and before ReLU its prediction is off by {np.abs(found - x).max():.3g}: its"
+                " epilogue, absorb, running_line, fuses and needs must agree with its forward"
             )
 
 
 def _unequal(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Return the name of the first array that has not the same bits, or nothing."""
+    """Return the name of the first array whose bits differ, or nothing."""
     return next((name for name, array in one.items() if array.tobytes() != other[name].tobytes()), "")
 
 
 def _attributes(layer: Layer) -> dict[str, Any]:
-    """Return something for each attribute of a layer that is another if the attribute has changed."""
+    """Return a value for each attribute of a layer that differs if the attribute has changed."""
     found = {}
     for name, value in vars(layer).items():
         with suppress(UnknownStateError):

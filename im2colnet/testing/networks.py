@@ -1,4 +1,4 @@
-"""What whole networks must compute: their graph, walked with the oracles of its layers."""
+"""The exact results of whole networks: their graph, computed with the oracles of its layers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Own = Iterable[LayerCase]  # cases of layers that are not the library's
 
 
 def case_of(node: Node, own: Own = ()) -> LayerCase:
-    """Return the case of a layer's class, or of the nearest that it derives from."""
+    """Return the case of a layer's class, or of its nearest base class that has one."""
     known = {case.kind: case for case in (*LAYERS, *own)}
     for kind in type(node.layer).__mro__:
         if kind in known:
             return known[kind]
-    raise LookupError(f"there is no case of layer {node.name!r}, {node.layer!r}: give it one")
+    raise LookupError(f"there is no case for the layer {node.name!r}, {node.layer!r}: pass a LayerCase for it in own=")
 
 
 def states_of(net: Network, training: bool) -> dict[str, State]:
@@ -33,7 +33,7 @@ def states_of(net: Network, training: bool) -> dict[str, State]:
 
 
 def values(net: Network, x: Array, training: bool = False, own: Own = ()) -> list[Array]:
-    """Return every value of a network's graph, of which the first is ``x`` and the last the output.
+    """Return every value of a network's graph: the first is ``x``, the last is the output.
 
     Parameters
     ----------
@@ -59,18 +59,18 @@ def evaluate(net: Network, x: Array, training: bool = False, own: Own = ()) -> A
     Parameters
     ----------
     net : Network
-        Initialised.
+        An initialized network.
     x : (N, C, H, W) array, or (N, features)
-        The images, scaled.
+        The images as the first layer reads them: uint8 is not scaled here, and ``net.normalization`` is not applied.
     training : bool
-        Whether batch norms take the statistics of this batch.
+        Whether batch norms use the statistics of this batch. By default they use their running statistics.
     own : iterable of LayerCase
-        For layers that are not the library's.
+        Cases with oracles for layers that are not part of the library.
 
     Returns
     -------
-    (N, ...) array
-        In float64.
+    (N, ...) array of float64
+        The output.
 
     Examples
     --------
@@ -88,20 +88,20 @@ def differentiate(net: Network, x: Array, dy: Array, own: Own = ()) -> tuple[Arr
     Parameters
     ----------
     net : Network
-        Initialised.
+        An initialized network.
     x : (N, C, H, W) array, or (N, features)
-        The images, scaled.
+        The images as the first layer reads them: uint8 is not scaled here, and ``net.normalization`` is not applied.
     dy : (N, ...) array
-        What each number of the output counts.
+        The gradient of the output.
     own : iterable of LayerCase
-        For layers that are not the library's.
+        Cases with oracles for layers that are not part of the library.
 
     Returns
     -------
     dx : (N, ...) array
         The gradient of ``x``.
     gradients : dict of str to array
-        Those of the parameters by name.
+        The gradients of the parameters, by name.
 
     Examples
     --------

@@ -48,7 +48,7 @@ def test_evaluate(run, trained):
 def test_evaluate_other_images(run, folder, trained):
     np.savez(folder / "large.npz", images=np.zeros((20, 9, 9), np.uint8), labels=np.arange(20) % 2)
     _, err = run("evaluate", trained, "--data", "large.npz", code=1)
-    assert "takes images of 1×8×8, those of large are 1×9×9" in err
+    assert "takes images of 1×8×8, the images of large are 1×9×9" in err
     np.savez(folder / "many.npz", images=np.zeros((60, 8, 8), np.uint8), labels=np.arange(60) % 12)
     _, err = run("evaluate", trained, "--data", "many.npz", code=1)
     assert "10 classes" in err

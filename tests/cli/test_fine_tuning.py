@@ -67,7 +67,7 @@ def test_other_classes_get_a_new_last_layer(run, classes):
     options = ["--init-from", "first.safetensors", "--lr", "1e-9"]
     out, _ = run("train", "--data", write("second.npz", classes), "--epochs", "1", "--batch-size", "8", *options)
     last = [*trainer.net.parameters()][-1].rpartition(".")[0]
-    assert f"the last layer {last} is a new one for other classes: Linear(" in out
+    assert f"the last layer {last} is replaced, since the classes differ: Linear(" in out
     assert "entries of the network loaded" in out
     report, tuned = trained(run, "--data", "second.npz", *options)
     assert report["model"] == "network"
@@ -112,7 +112,7 @@ def test_a_network_of_ones_own(run):
     ("options", "code", "message"),
     [
         (["--freeze", "features.*"], 1, "the pattern 'features.*' matches no name; there are: "),
-        (["--freeze-statistics"], 2, "give --freeze PATTERN too"),
+        (["--freeze-statistics"], 2, "--freeze-statistics needs --freeze PATTERN"),
         (["--clip-norm", "0"], 2, "must be a number above 0"),
         (["--accumulate", "0"], 2, "must be a whole number of at least 1"),
         (["--init-from", "missing.safetensors"], 1, "there is no such file"),

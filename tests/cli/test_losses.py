@@ -134,5 +134,5 @@ def test_commands_take_networks_with_one_output(run, folder, command):
     _, err = run(command, *arguments[command], code=1)
     assert "the network has 2 outputs, and this command takes networks with one output" in err
     assert "net.evaluate(images, labels, loss)" in err
-    assert "fault of im2colnet" not in err
+    assert "bug in im2colnet" not in err
     run("profile", "--checkpoint", "two.safetensors", "--steps", "1")

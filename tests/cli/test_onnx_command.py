@@ -68,7 +68,7 @@ def test_a_hostile_file(run, folder):
 def test_the_operators_that_are_known(run):
     out, _ = run("onnx", "--operators")
     assert "Conv                            6  Conv1d, Conv2d" in out
-    assert "Computed when the file is read, if what they read are constants or shapes: Abs, Add" in out
+    assert "Computed when the file is read, if their inputs are constants or shapes: Abs, Add" in out
     rows = {row["operator"]: row for row in json.loads(run("onnx", "--operators", "--json")[0])["operators"]}
     assert rows["Gelu"]["opset"] == 20
     assert "Conv2d" in rows["Conv"]["layer"]

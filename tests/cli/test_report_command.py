@@ -166,7 +166,7 @@ def test_of_other_data_than_those_of_the_run(run, folder, mine):
     assert report["evaluation"] == {key: evaluated[key] for key in report["evaluation"]}
     assert [row["images"] for row in evaluated["classes"]] == [0, 0, 0, 5, 0, 0, 0, 5, 0, 0]
     text = page_of(mine / "report.html").text
-    assert "trained on other images or labels than those of other." in text
+    assert "trained on images or labels that differ from those of other." in text
     assert "have changed since" not in text
     assert " 0 0 0 - " in text  # a class without images has no recall
 

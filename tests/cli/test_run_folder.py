@@ -118,7 +118,7 @@ def test_a_folder_is_for_one_run(run, folder, monkeypatch, capsys):
     during_fit(monkeypatch, lambda: codes.append(main([*ONE_EPOCH, "--out", "run", "--seed", "1"])))
     assert main([*ONE_EPOCH, "--out", "run"]) == 0
     assert codes == [1]
-    assert f"run is the folder of a run that is going on (process {os.getpid()} on " in capsys.readouterr().err
+    assert f"run is the folder of a run that is still training (process {os.getpid()} on " in capsys.readouterr().err
     assert Trainer.load("run/checkpoint.safetensors").seed == 0
 
 
@@ -129,7 +129,7 @@ def test_a_run_that_goes_on_has_its_folder_for_itself(run, folder, monkeypatch):
 
     def another():
         for resumed in (None, "run/checkpoint.safetensors"):
-            with pytest.raises(ic.CheckpointError, match="is the folder of a run that is going on"):
+            with pytest.raises(ic.CheckpointError, match="is the folder of a run that is still training"):
                 take_folder(record, "run", resumed, ExitStack(), patience=0.1)
 
     run(*ONE_EPOCH, "--out", "run")
@@ -144,7 +144,7 @@ def test_a_folder_is_for_one_run_without_locks(run, folder, monkeypatch, capsys)
     during_fit(monkeypatch, lambda: codes.append(main([*ONE_EPOCH, "--out", "run", "--seed", "1"])))
     assert main([*ONE_EPOCH, "--out", "run"]) == 0
     assert codes == [1]
-    assert "which has no checkpoint yet: if that is not running any more, remove" in capsys.readouterr().err
+    assert "which has no checkpoint yet: if that run has ended, remove" in capsys.readouterr().err
     assert Trainer.load("run/checkpoint.safetensors").seed == 0
 
 

@@ -83,7 +83,7 @@ def test_a_report_can_be_printed():
 
 
 def test_an_unknown_check_lists_those_there_are():
-    with pytest.raises(ic.BackendError, match=r"no check 'conv'; there are: contract, arrays.*conv2d"):
+    with pytest.raises(ic.BackendError, match=r"no check 'conv'; the checks are: contract, arrays.*conv2d"):
         check_backend("numpy", only="conv")
     with pytest.raises(ic.BackendError, match="no backend 'nonsense'"):
         check_backend("nonsense")

@@ -260,26 +260,28 @@ FAULTS = [
     ),
     planted(Counted, "forward must write the sums over its shard.s samples to all", forward=lambda self, x, ctx: x * 2),
     planted(Counted, "the sums for finish_step depend on how the batch is divided", forward=writes_means),
-    planted(Twice, "calls that prepare_forward returns do not do what forward does", prepare_forward=prepared_once),
+    planted(
+        Twice, "calls that prepare_forward returns give another result than forward", prepare_forward=prepared_once
+    ),
     planted(
         Twice,
-        "calls that prepare_forward returns do not",
+        "calls that prepare_forward returns give another result",
         prepare_forward=unprepared,
         forward=lambda self, x, ctx: ctx.xp.multiply(x, 2, out=ctx.y),
     ),
     planted(
         Twice,
-        "calls that prepare_backward returns do not do what backward does",
+        "calls that prepare_backward returns give another result than backward",
         prepare_backward=lambda self, dy, ctx: [lambda d=dy * 2: ctx.dx.__setitem__(..., d)],
     ),
     planted(
         Twice,
-        "needs says inplace, but the output is another one",
+        "needs says inplace, but the output is different",
         forward=lambda self, x, ctx: (ctx.y.fill(0), ctx.xp.add(x * 1, x, out=ctx.y))[1],
     ),
     planted(
         Twice,
-        "if dx is dy's own memory",
+        "if dx shares its memory with dy",
         backward=lambda self, dy, ctx: (ctx.dx.fill(0), ctx.xp.add(dy, dy, out=ctx.dx))[1],
     ),
     planted(Swish, "backward gives NaN or infinity.*input=False", needs=says(input=False)),
@@ -361,19 +363,19 @@ FAULTS += [
     planted(Plain, r"backward writes to ctx.y, whose memory other layers use", backward=over_y),
     planted(
         Plain,
-        "scratch that is not written yet, or that forward has used",
+        "scratch before it has written it, or scratch of forward",
         more=lambda self, x, dtype: {"forward": {"mine": [(x, dtype)]}},
         forward=keeps_scratch,
         backward=lambda self, dy, ctx: ctx.xp.multiply(dy, ctx.kept, out=ctx.dx),
     ),
     planted(
         Plain,
-        "needs asks for 'mask' to be saved.*leave it out of needs",
+        "needs asks for 'mask' to be saved.*remove it from needs",
         more=lambda self, x, dtype: {"saved": {"mask": (x, dtype)}},
     ),
     planted(
         Twice,
-        r"prepare_forward allocates Spec\(.*\), which grows with the batch and no plan knows of",
+        r"prepare_forward allocates Spec\(.*\), which grows with the batch size and is not part of the memory plan",
         needs=says(output=False),
         prepare_forward=without_scratch,
         prepare_backward=lambda self, dy, ctx: [lambda: ctx.dx.__setitem__(..., silu_slope(ctx.x) * dy)],
@@ -386,30 +388,30 @@ FAULTS += [
     ),
     planted(
         Plain,
-        r"needs\(training=.*\) of .* is Needs\(.* when it is asked again: a plan is made of it once",
+        r"needs\(training=.*\) of .* is Needs\(.* in a second call. The memory plan uses it once",
         more=lambda self, x, dtype: {"inplace": next(SOMETIMES)},
     ),
     planted(
         Scale,
-        "weight: parameters and state of .* have the same name.*give the state another",
+        "weight: a parameter and a state of .* have the same name.*give the state another",
         state=lambda self: {"weight": ic.Parameter((4,))},
     ),
     planted(
         Counted,
-        "says stateless = True, but a step changes factor: .* Keep it in ctx",
+        "has stateless = True, but a step changes factor: .* Keep it in ctx",
         stateless=True,
         finish_step=learns_in_secret,
     ),
     planted(
         Kept,
-        "of a second training with the same seed is another one: .* kept from step to step must be in state",
+        "differs in a second training with the same seed: .* kept from step to step must be in state",
         finish_step=learns_in_secret,
         forward=lambda self, x, ctx: x * getattr(self, "factor", 1.0),
         backward=lambda self, dy, ctx: dy * getattr(self, "factor", 1.0),
     ),
     planted(
         Kept,
-        "is another one with 2 workers than with 1, .* what forward keeps for backward must be in ctx",
+        "differs between 2 workers and 1 worker, .* forward must keep values for backward in ctx",
         forward=by_threads,
     ),
     planted(
@@ -421,12 +423,12 @@ FAULTS += [
     planted(Plain, "cannot be stored in a checkpoint: .*, which is code", __init__=takes("p=len", p="p")),
     planted(
         Plain,
-        "made again of its arguments it is .* whose arguments are p=8, not p=4: keep each argument",
+        "a checkpoint would load it as .* with the arguments p=8, not p=4: the constructor must store",
         __init__=takes("p=2", p="2 * p"),
     ),
     planted(
         Kept,
-        "is another one after a checkpoint was loaded than without: what the layer learns",
+        "is different after a checkpoint was loaded: values that the layer learns",
         __new__=lambda cls: numbered(cls),
         forward=lambda self, x, ctx: x * self.number,
         backward=lambda self, dy, ctx: dy * self.number,
@@ -439,7 +441,7 @@ FAULTS += [
     planted(Plain, "behind a convolution and before ReLU its prediction is off by", fuses=True),
     planted(
         Plain,
-        "the prediction of one image is off by .* where two workers share its rows: band must return",
+        "the prediction of one image is off by .* if two workers share its rows: band must return",
         band=lambda self, rows, x: (self, slice(0, rows.stop - rows.start)),
     ),
 ]
@@ -488,7 +490,7 @@ def test_what_the_layer_s_own_code_raises_names_the_layer():
 
 def test_a_class_that_was_defined_again_is_told():
     older, _ = (type("Again", (Swish,), {}) for _ in range(2))
-    with pytest.raises(ic.LayerError, match="a layer of another class of the same name, which was defined later"):
+    with pytest.raises(ic.LayerError, match="a layer of another class with the same name, which was defined later"):
         check_layer(older(), IMAGES)
 
 

@@ -31,7 +31,7 @@ def register(commands: Commands) -> None:
         commands,
         "check-backend",
         run,
-        "check all that a backend must do, and certify it: for those who write one",
+        "check everything that a backend must do, and certify it: for authors of backends",
         """
         im2colnet check-backend numpy
         im2colnet check-backend cupy --only conv2d,matmul
@@ -40,12 +40,12 @@ def register(commands: Commands) -> None:
         operands="[NAME]",
         more="""
 
-What is checked: each kernel beside naive loops in float64, in four ways that
-must agree to the bit (plainly; with out and scratch that hold NaN; by
-prepared calls; and what it reads keeps its bits), with arguments in every
-memory order; arrays, random numbers and errors; every layer, loss and
-optimiser; whole trainings beside the textbook's kernels, and on one, two and
-three workers.
+What is checked: each kernel is compared with naive loops in float64, with
+arguments in every memory order. A plain call, a call with out and scratch
+arrays that hold NaN, and prepared calls must agree to the bit, and a kernel
+must not change its inputs. Also checked: arrays, random numbers and errors;
+every layer, loss and optimizer; whole trainings, which are compared with the
+plain kernels of the base class, and on one, two and three workers.
 
 exit codes: 0 certified, 1 something is wrong, 2 wrong usage, such as a
 backend that does not exist""",
@@ -55,26 +55,27 @@ backend that does not exist""",
         type=text,
         nargs="?",
         metavar="NAME",
-        help=f"the backend, such as numpy or cupy:1 (default: that of the environment variable {VARIABLE}, else numpy)",
+        help=f"the backend, such as numpy or cupy:1 (default: the one that {VARIABLE} names, else numpy)",
     )
     parser.add_argument(
         "--only",
         type=text,
         action="append",
         metavar="CHECK",
-        help="make this check alone; several are separated by commas (a name that does not exist lists all)",
+        help="make only this check, or several, separated by commas (an unknown name lists all)",
     )
     parser.add_argument(
         "--seed",
         type=number(int, lambda v: v >= 0, "of at least 0"),
         default=0,
         metavar="N",
-        help="of the numbers and shapes that are drawn (default: 0)",
+        help="random seed of the numbers and shapes of the checks (default: 0)",
     )
     parser.add_argument(
         "--plant",
         action="store_true",
-        help="then plant one fault after the other in the backend, and see that the check of its kernel finds it",
+        help="after the checks, plant faults in the kernels, one at a time, and test that the kernel's check finds"
+        " each",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON document and nothing else to stdout")
 
@@ -129,13 +130,13 @@ def say_fault(lines: CheckLines, result: FaultResult) -> None:
 
 
 def describe(facts: dict[str, Any], width: int | None) -> str:
-    """Return what the lines of the checks come to."""
+    """Return the summary that follows the lines of the checks."""
     lines = [facts["summary"]]
     if facts.get("faults"):
         missed = sum(not fault["found"] for fault in facts["faults"])
         all_of_them = f"{count(len(facts['faults']), 'planted fault')}: "
         lines.append(all_of_them + (f"{missed} not found" if missed else "each found by the check of its kernel"))
     elif "faults" in facts:
-        why = "none of these checks has one" if facts["certified"] else "a check fails without one"
+        why = "there is none for these checks" if facts["certified"] else "a check has already failed"
         lines.append(f"no fault was planted: {why}")
     return "\n".join(["", *(line if width is None else textwrap.fill(line, width) for line in lines)])

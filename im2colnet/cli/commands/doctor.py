@@ -19,7 +19,7 @@ def register(commands: Commands) -> None:
         commands,
         "doctor",
         run,
-        "check that a backend works on this machine, and how fast: run this first",
+        "check that a backend works on this machine, and measure its speed: run this first",
         f"""
         im2colnet doctor
         {VARIABLE}=cupy im2colnet doctor
@@ -31,6 +31,6 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Compare the backend's kernels with float64, and time it and the joins of ranks; wrong results exit with 1."""
+    """Compare the backend's kernels with float64, and time it and the sums over ranks; wrong results exit with 1."""
     facts = doctor.examine(get_backend(), job=mpi.world()) | {"hint": unused(args.backend)}
     return Report(facts, lambda facts, width: doctor.text(facts), code=0 if facts["correct"] else 1)

@@ -53,10 +53,10 @@ def register(commands: Commands) -> None:
         """,
         "CHECKPOINT",
         more="\n\nthe table of the classes:"
-        "\n  recall     the part of a class's images that is recognised"
-        "\n  precision  the part of what was taken for a class that is of this class; 0 if nothing was"
-        "\n  F1         their harmonic mean"
-        "\nits last row has the sums, and the means over the classes",
+        "\n  recall     the fraction of the images of a class that are recognised"
+        "\n  precision  the fraction of the images predicted as a class that belong to it; 0 if there are none"
+        "\n  F1         the harmonic mean of recall and precision"
+        "\nthe last row has the sums, and the means over the classes",
         collective=True,
     )
     add_checkpoint(parser)
@@ -69,7 +69,7 @@ def register(commands: Commands) -> None:
         help=f"write the {MISTAKES} worst mistakes into this folder: mistakes.csv with the files, the classes and the"
         " probabilities, and mistakes.png with the pictures",
     )
-    add_data(parser, "that of the run")
+    add_data(parser, "the run's data")
     add_machine(parser)
 
 

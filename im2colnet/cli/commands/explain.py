@@ -54,7 +54,7 @@ def register(commands: Commands) -> None:
         commands,
         "explain",
         run,
-        "show what a layer does with an image: the lowered matrix, the product, and the gradient's way back",
+        "show what a layer does with an image: the lowered matrix, the product, and how the gradient goes back",
         """
         im2colnet explain
         im2colnet explain runs/digits-resnet20-1 --layer 3.body.0
@@ -62,8 +62,8 @@ def register(commands: Commands) -> None:
         im2colnet explain --model notebook --data digits --layer 0 --position 3,4
         """,
         "[RUN] [IMAGE]",
-        more="\n\nwithout a run it is a network with new parameters: by default the first convolution of the model"
-        "\n`notebook`, and the first test image of the digits",
+        more="\n\nwithout a run the network has new parameters: by default it is the model `notebook`, whose first"
+        "\nconvolution is shown with the first test image of the digits",
     )
     parser.add_argument("operands", nargs="*", metavar="[RUN] [IMAGE]", help=argparse.SUPPRESS)
     group = parser.add_argument_group("what is shown")
@@ -77,7 +77,8 @@ def register(commands: Commands) -> None:
         "--output",
         type=text,
         metavar="CLASS",
-        help="the class, by its name or number, whose score the gradients are of (default: that of the largest score)",
+        help="the class whose score is differentiated, by its name or number (default: the class with the largest"
+        " score)",
     )
     group.add_argument(
         "--position",
@@ -101,8 +102,8 @@ def register(commands: Commands) -> None:
         "--out",
         type=file_ending(*ENDINGS),
         metavar="FILE",
-        help="write it to a file: .html is an interactive page, .svg and .png are pictures (they need Matplotlib),"
-        " .json has all numbers, .txt is the text",
+        help="write the explanation to a file: .html is an interactive page, .svg and .png are pictures (they need"
+        " Matplotlib), .json has all numbers, .txt is the text",
     )
     group.add_argument(
         "--saliency",
@@ -147,7 +148,7 @@ def run(args: argparse.Namespace) -> Report:
 
     def describe(facts: dict[str, Any], width: int | None) -> str:
         if args.saliency and not args.out:
-            return f"the pixels of {shown.source} that {found.score.name} of {name} depends on are in {args.saliency}"
+            return f"{args.saliency} shows the pixels of {shown.source} that {found.score.name} of {name} depends on"
         if args.out:
             open_it = ": open it in a browser" if args.out.lower().endswith((".html", ".svg")) else ""
             return f"layer {layer} of {name} with {shown.source} is in {args.out}{open_it}"
@@ -166,7 +167,7 @@ def _draw_saliency(net: Network, image: Any, score: Score, path: str) -> None:
 
 
 def colored() -> bool:
-    """Return whether a terminal is to be sent codes of colours: see https://no-color.org."""
+    """Return whether to send color codes to a terminal: see https://no-color.org."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb") and sys.stdout.isatty()
 
 

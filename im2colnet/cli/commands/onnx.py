@@ -27,7 +27,7 @@ def register(commands: Commands) -> None:
         commands,
         "onnx",
         run,
-        "look at an ONNX file: its operators, what of them is missing, what the network costs; or write one",
+        "look at an ONNX file: its operators, which of them are missing here, the network's cost; or write one",
         """
         im2colnet onnx resnet18.onnx
         im2colnet onnx detector.onnx --input-shape 3,480,640 --batch-size 8
@@ -35,24 +35,24 @@ def register(commands: Commands) -> None:
         im2colnet onnx runs/digits-resnet20-1 --out resnet20.onnx
         """,
         "[FILE]",
-        more="\n\nthe exit code is 1 if the file has something that is missing here: all of it is listed",
+        more="\n\nthe exit code is 1 if the file needs anything that is missing here: the report lists all of it",
     )
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="the ONNX file; with --out a checkpoint or a run folder"
     )
-    parser.add_argument("--operators", action="store_true", help="list the operators that are known, and their limits")
+    parser.add_argument("--operators", action="store_true", help="list the supported operators, and their limits")
     parser.add_argument(
         "--input-shape",
         type=sample_shape,
         metavar="C,H,W",
-        help="the shape of an image, or of another sample, where the file does not say it; the channels are first",
+        help="the shape of an image or other sample, without the batch axis, if the file does not give it",
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", help="the batch size to count for (default: 1)")
     parser.add_argument(
         "--max-bytes",
         type=positive,
         metavar="BYTES",
-        help="max_bytes, the limit of the file, of its tensors, and of each array of the network (default: 2 GiB)",
+        help="the largest size in bytes of the file, of its tensors, and of each array of the network (default: 2 GiB)",
     )
     parser.add_argument(
         "--out", type=file_ending(".onnx"), metavar="FILE", help="write the network of a checkpoint as this ONNX file"
@@ -76,16 +76,16 @@ def run(args: argparse.Namespace) -> Report:
     given = {name for name, value in vars(args).items() if name in OPTIONS and value is not None}
     if args.operators:
         if given:
-            raise UsageError("--operators goes with no other argument but --json")
+            raise UsageError("--operators can only be combined with --json")
         return Report(_operators(), operators_text)
     if not args.file:
-        raise UsageError("give an ONNX file, or --operators for the list of those that are known")
+        raise UsageError("give an ONNX file, or --operators for the list of the supported operators")
     if args.out:
         if given & {"batch_size", "max_bytes"}:
             raise UsageError("--batch-size and --max-bytes are for looking at a file: leave them out with --out")
         return Report(_write(args), written_text)
     if args.opset:
-        raise UsageError("--opset goes with --out, which writes a file")
+        raise UsageError("--opset is for writing a file: give --out too")
     if os.path.isdir(args.file) or args.file.endswith(".safetensors"):
         raise UsageError("to write a checkpoint as an ONNX file, give its name too: --out network.onnx")
     limit = {"max_bytes": args.max_bytes} if args.max_bytes else {}
@@ -129,20 +129,20 @@ def _operators() -> dict[str, Any]:
 
 
 def operators_text(facts: dict[str, Any], width: int | None) -> str:
-    """Return the operators that are known as a table."""
+    """Return the supported operators as a table."""
     lines = [f"{'operator':22}{'from opset':>11}  becomes"]
     for row in facts["operators"]:
         what = f"{row['layer']} ({row['limits']})" if row["limits"] else row["layer"]
         line = f"{row['operator']:22}{row['opset']:11}  {what}"
         lines += textwrap.wrap(line, width, subsequent_indent=" " * 35, break_on_hyphens=False) if width else [line]
     lines.insert(1, "─" * max(map(len, lines)))
-    more = "Computed when the file is read, if what they read are constants or shapes: "
+    more = "Computed when the file is read, if their inputs are constants or shapes: "
     return "\n".join([*lines, "", _filled(more + ", ".join(facts["of_constants"]), width)])
 
 
 # What is in a file ---------------------------------------------------------------------------------------------------
 def describe(facts: dict[str, Any], width: int | None) -> str:
-    """Return what is in a file, and what is missing."""
+    """Return the contents of a file in words, and its operators that are missing here."""
     by = f" by {facts['producer']}" if facts["producer"] else ""
     head = f"{facts['model']}: opset {facts['opset']}{by}, {amount(facts['bytes'], 1024)}B of constants"
     parts = [printable(head), *_ports("input", facts["inputs"]), *_ports("output", facts["outputs"])]

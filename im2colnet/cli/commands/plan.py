@@ -27,7 +27,7 @@ def register(commands: Commands) -> None:
         """,
     )
     add_network(parser)
-    add_step(parser, optimizer="the optimizer whose state is counted (default: that of the model)")
+    add_step(parser, optimizer="the optimizer whose state is counted (default: the model's optimizer)")
     add_machine(parser)
 
 

@@ -70,13 +70,14 @@ def register(commands: Commands) -> None:
         more="\n\nthe columns of a .csv file:"
         "\n  file, index        the file, and the image's number in it, from 0"
         "\n  label, class       the most probable class: its number and its name"
-        "\n  probability        of that class"
-        "\n  probability_NAME   of each class, in the order of their numbers"
-        "\nof a network that does not classify, after the index:"
-        "\n  output_0, ...      of a vector: its numbers"
-        "\n  share_NAME         of a segmentation: the part of the pixels of each class"
-        "\n  smallest, mean, largest   of an image: its numbers"
-        "\nA name that begins with =, +, -, @ or a tab has an apostrophe before it: a spreadsheet would run a formula.",
+        "\n  probability        the probability of that class"
+        "\n  probability_NAME   the probability of the class NAME; the columns are sorted by class number"
+        "\nthe columns after the index, if the network does not classify:"
+        "\n  output_0, ...      the output is a vector: its numbers"
+        "\n  share_NAME         the output is a segmentation: the fraction of the pixels of the class NAME"
+        "\n  smallest, mean, largest   the output is an image: statistics of its numbers"
+        "\nA name that begins with =, +, -, @ or a tab has an apostrophe before it: a spreadsheet would run it as a"
+        " formula.",
         collective=True,
     )
     add_checkpoint(parser)
@@ -84,20 +85,21 @@ def register(commands: Commands) -> None:
         "files",
         metavar="FILE",
         nargs="+",
-        help="a picture, which is scaled to the network's size (needs Pillow); a .npy file of the shape (N, C, H, W),"
-        " or without N, or without C if that is 1; a .npz file with the array images; or a folder with such files,"
-        " also in folders within it. uint8 becomes 0 to 1, other numbers are taken as they are. A file that"
-        " cannot be read is named and skipped, and the exit code is 1",
+        help="a picture, which is scaled to the network's input size (needs Pillow); a .npy file of the shape"
+        " (N, C, H, W), or without N, or without C if that is 1; a .npz file with the array images; or a folder with"
+        " such files, also in its subfolders. uint8 numbers are scaled to the range from 0 to 1, other numbers are used"
+        " unchanged. A file that cannot be read is named and skipped, and the exit code is 1",
     )
     parser.add_argument(
         "--out",
         type=file_ending(*FORMATS),
         metavar="FILE",
         help="write all predictions: .csv with a row for each image, see below; .jsonl with a JSON object for each"
-        " image, or .json with one for all; .npy with the array (images, classes) of probabilities, or (images, ...) of"
-        " what else the network gives, of a segmentation the class of each pixel; .npz with that and the names",
+        " image, or .json with one for all; .npy with the array (images, classes) of probabilities, or else the array"
+        " (images, ...) of the network's outputs, which for a segmentation has the class of each pixel; .npz with that"
+        " array and the names of the files and classes",
     )
-    add_data(parser, "that of the run", "for the names of the classes: ")
+    add_data(parser, "the run's data", "gives the class names: ")
     add_machine(parser)
 
 

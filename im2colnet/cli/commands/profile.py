@@ -28,14 +28,14 @@ def register(commands: Commands) -> None:
         commands,
         "profile",
         run,
-        "time a training step layer by layer, beside what this machine can do",
+        "time a training step layer by layer, and compare the times with the limits of this machine",
         """
         im2colnet profile --model resnet20 --batch-size 64
         im2colnet profile --model vgg8 --picture roofline.png
         """,
     )
     add_network(parser)
-    add_step(parser, optimizer="the optimizer of the step (default: that of the model)")
+    add_step(parser, optimizer="the optimizer of the step (default: the model's optimizer)")
     add_timed_steps(parser, default=5)
     parser.add_argument("--picture", type=text, metavar="FILE.png", help="draw a roofline (needs Matplotlib)")
     add_machine(parser, threads=False)

@@ -29,20 +29,20 @@ def register(commands: Commands) -> None:
         commands,
         "report",
         run,
-        "make a page of HTML that shows a run: curves, mistakes, layers, and how to repeat it",
+        "make an HTML page that shows a run: curves, mistakes, layers, and how to repeat the run",
         """
         im2colnet report runs/digits-resnet20-1
         im2colnet report runs/mine-resnet20-1 --out mine.html
         """,
         "RUN",
-        more="\n\nthe page is one file that any browser shows without a network, and has no script in it",
+        more="\n\nthe page is one file without scripts, which any browser shows offline",
     )
     parser.add_argument("run_folder", metavar="RUN", help="the run folder, or a checkpoint")
     parser.add_argument(
         "--out", type=file_ending(".html", ".htm"), metavar="FILE", help=f"the page (default: {PAGE} in the run folder)"
     )
     add_timed_steps(parser, default=3)
-    add_data(parser, "that of the run")
+    add_data(parser, "the run's data")
     add_machine(parser)
 
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> Report:
         outputs = outputs_of(net, held_out.images)
         if record and checksum(train) != record.checksum:
             notes.append(
-                f"The network was trained on other images or labels than those of {train.name}."
+                f"The network was trained on images or labels that differ from those of {train.name}."
                 if args.data
                 else f"The training images or labels of {train.name} have changed since the training."
             )

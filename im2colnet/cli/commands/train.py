@@ -105,7 +105,7 @@ def register(commands: Commands) -> None:
         + f"\nwith few images the number of epochs is higher: at least {MIN_STEPS} training steps in all",
         collective=True,
     )
-    add_data(parser, "digits; with --resume, that of the run")
+    add_data(parser, "digits; with --resume, the run's data")
     add_model(parser)
     group = parser.add_argument_group("training", "The defaults depend on the model, see below.")
     group.add_argument(
@@ -127,7 +127,7 @@ def register(commands: Commands) -> None:
         "--lr",
         type=number(float, lambda v: 0 < v < math.inf, "above 0"),
         metavar="RATE",
-        help="learning rate; with a schedule, the highest one",
+        help="learning rate; with a schedule, the highest learning rate",
     )
     group.add_argument(
         "--momentum",
@@ -170,8 +170,8 @@ def register(commands: Commands) -> None:
         "--resume",
         type=text,
         metavar="CHECKPOINT",
-        help="resume the training of this checkpoint, or of the one in this run folder, exactly as if it had not been"
-        " interrupted. Another number of --epochs changes the learning rate of the steps that are left",
+        help="resume the training of this checkpoint, or of the checkpoint in this run folder, exactly as if it had not"
+        " been interrupted. A different number of --epochs changes the learning rate of the remaining steps",
     )
     add_machine(parser)
 
@@ -231,7 +231,7 @@ def _train(args: argparse.Namespace, held: ExitStack) -> dict[str, Any]:
 def _note_the_end(trainer: Trainer, record: RunRecord, out: Path) -> None:
     """Write into the run's record that the training is done.
 
-    A run that was ended between its last checkpoint and this note is resumed with nothing left to do, and noted then.
+    If a run was killed between its last checkpoint and this note, resuming it has no steps left, and writes the note.
     """
     before = RunRecord.beside(str(out / CHECKPOINT))
     if before is not None and not before.done and before.epochs == record.epochs:
@@ -321,7 +321,7 @@ def _record_of(
     found = checksum(images)
     if before and before.checksum != found:
         raise DataError(
-            f"{args.resume} was trained on other images than those of {images.name}; to go on exactly,"
+            f"{args.resume} was trained on images that differ from those of {images.name}; to go on exactly,"
             f" the data must be the same ({before.data})"
         )
     model = args.model or (before.model if before else "network")
