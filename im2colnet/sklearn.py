@@ -1,6 +1,6 @@
 """Estimators for scikit-learn: a classifier and a regressor that are convolutional networks.
 
-They are used as scikit-learn's own are: in pipelines, in grid searches, in cross-validation.
+They are used like scikit-learn's estimators: in pipelines, in grid searches, in cross-validation.
 
 >>> from im2colnet.sklearn import CNNClassifier
 >>> from sklearn.datasets import load_digits
@@ -69,7 +69,7 @@ BATCH = 32
 
 @dataclass(eq=False, repr=False)  # scikit-learn reads the parameters from __init__, and has a repr
 class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no type hints
-    """What both estimators do: rows become images, a network is built and trained, and predicts."""
+    """The base of both estimators: it turns rows into images, builds and trains a network, and predicts."""
 
     model: Model = "auto"
     _: KW_ONLY
@@ -88,7 +88,7 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
 
     @abstractmethod
     def _learn_targets(self, y: Any, weights: Weights, classes: Any = None) -> int:
-        """Keep what the targets are, and return how many numbers the network gives for an image."""
+        """Learn from the targets what is predicted, and return the number of outputs of the network."""
 
     @abstractmethod
     def _targets(self, y: Any) -> np.ndarray:
@@ -109,8 +109,8 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train a new network; with ``warm_start``, train the network of the last ``fit`` further.
 
-        Under ``mpiexec`` each process trains on its own, since a search gives other data to each.
-        :class:`im2colnet.Trainer` divides one training among them.
+        Under ``mpiexec`` each process trains separately, since a search gives different data to each process. To divide
+        one training among the processes, use :class:`im2colnet.Trainer`.
 
         Parameters
         ----------
@@ -119,8 +119,8 @@ class _Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has 
         y : (n_samples,) array, or (n_samples, n_outputs) for a regressor
             The classes, of any type that NumPy can sort, or the numbers to predict.
         sample_weight : (n_samples,) array, optional
-            What each image counts in the loss, and in the means and deviations of columns and of numbers to predict.
-            Only the ratios of the weights count. Images with the weight 0 are left out.
+            The weight of each image in the loss, and in the means and standard deviations of columns and targets. Only
+            the ratios of the weights matter. Images with the weight 0 are left out.
 
         Returns
         -------
@@ -300,42 +300,42 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     Parameters
     ----------
     model : "auto", str, callable, sequence of Layer, or Network
-        The network: "auto" chooses a small one that suits the images; a name, such as "resnet20", one of
-        :mod:`im2colnet.models`; a function is called as they are, ``model(classes=..., in_channels=...,
-        input_size=(H, W))``, and returns a network or its layers. A network that has parameters is where training
-        begins; it is copied.
+        The network. "auto" chooses a small network that suits the images. A name, such as "resnet20", is a model of
+        :mod:`im2colnet.models`. A function is called like these models, ``model(classes=..., in_channels=...,
+        input_size=(H, W))``, and returns a network or its layers. If a network with parameters is given, training
+        starts from a copy of it.
     image_shape : (H, W) or (C, H, W), optional
-        The shape of an image, if X is rows. Without it a row is one image of 1 × n_features pixels.
+        The shape of an image, if the images in X are rows. Without it a row is an image of 1 × n_features pixels.
     epochs : int or "auto"
-        The number of epochs. "auto" chooses it so that there are about 500 steps: between 10 and 100 epochs.
+        The number of epochs. "auto" chooses between 10 and 100 epochs, so that there are about 500 training steps.
     batch_size : int
         The number of images in a batch.
     optimizer : Optimizer, optional
-        The optimiser. The default is ``ic.Adam``, with a learning rate that goes down from 0.002 to 0 in ``fit``.
+        The optimizer. The default is ``ic.Adam``, with a learning rate that falls from 0.002 to 0 during ``fit``.
     augment : Transform, or list of Transform, optional
         Random changes of the training images: see :mod:`im2colnet.datasets.transforms`.
     normalize : bool
-        Whether to standardise the images: each channel of images, each column of rows, by its mean and standard
-        deviation over the training data.
+        Whether to standardize the images by the mean and standard deviation of the training data: for each channel of
+        images, or for each column of rows.
     backend : str or Backend, optional
-        What computes: see :func:`im2colnet.get_backend`.
+        The backend that computes: see :func:`im2colnet.get_backend`.
     random_state : int, RandomState or None
-        The seed of everything that is drawn. The same int gives the same result, bit for bit.
+        The seed of all random numbers. The same int gives the same result, bit for bit.
     warm_start : bool
-        Whether ``fit`` goes on from the network of the last ``fit``.
+        Whether ``fit`` continues to train the network of the last ``fit``.
     verbose : bool or int
         Whether to show the progress of ``fit``.
     class_weight : dict, "balanced" or None
-        The weight of each class in the loss, as for scikit-learn's classifiers. ``partial_fit`` balances the classes by
-        the part that it begins with.
+        The weight of each class in the loss, as in scikit-learn's classifiers. ``partial_fit`` balances the classes of
+        the data of its first call.
 
     Attributes
     ----------
     classes_ : (n_classes,) array
         The classes, sorted.
     net_ : Network
-        The network. It takes images, which its :attr:`~im2colnet.Network.normalization` standardises; or rows that are
-        standardised, as images of one row.
+        The network. Its inputs are images, which its :attr:`~im2colnet.Network.normalization` standardizes, or
+        standardized rows, as images of one row.
     mean_, scale_ : (1, 1, n_features) arrays
         Mean and standard deviation of each column, if X is rows.
     image_shape_ : (C, H, W)
@@ -343,14 +343,14 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     history_ : History
         The loss and accuracy of each epoch.
     n_iter_ : int
-        The number of epochs, those of ``partial_fit`` included.
+        The number of epochs, the epochs of ``partial_fit`` included.
     n_features_in_, feature_names_in_
-        As of scikit-learn's estimators.
+        The same as in scikit-learn's estimators.
 
     Notes
     -----
-    In the processes of ``GridSearchCV(n_jobs=2)`` and the like a network uses its share of the cores. Whatever can be
-    pickled can be an argument; an estimator is then pickled with its network.
+    In each process of ``GridSearchCV(n_jobs=2)`` and similar searches, a network uses its share of the cores. An
+    estimator can be pickled, with its network, if all its arguments can be pickled.
 
     Examples
     --------
@@ -375,7 +375,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ShapeError(
-                f"y has the class {unknown.tolist()[0]!r}, which is none of the classes so far: {self.classes_}"
+                f"y has the class {unknown.tolist()[0]!r}, which is not one of the known classes: {self.classes_}"
             )
         targets: np.ndarray = np.searchsorted(self.classes_, y)
         return targets
@@ -399,18 +399,18 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         return tuple(map(str, self.classes_))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
-        """Train for one epoch on a part of the data; the first call begins with a new network, unless ``fit`` has run.
+        """Train for one epoch on a part of the data; the first call makes a new network, unless ``fit`` was called.
 
         Parameters
         ----------
         X : (n_samples, n_features) or (n_samples, C, H, W) array
             The images.
         y : (n_samples,) array
-            Their classes.
+            The classes of the images.
         classes : (n_classes,) array, optional
-            All classes; needed by the first call if its ``y`` does not hold all of them.
+            All classes. The first call needs this argument if its ``y`` does not contain all classes.
         sample_weight : (n_samples,) array, optional
-            As of :meth:`fit`: the ratios within this part count.
+            The weight of each image, as in :meth:`fit`. Only the ratios within this part of the data matter.
 
         Returns
         -------
@@ -430,7 +430,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         Returns
         -------
         (n_samples, n_classes) array
-            Probabilities in float64.
+            The probabilities, in float64.
         """
         return CrossEntropyLoss().probabilities(self._predict(X))
 
@@ -445,7 +445,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         Returns
         -------
         (n_samples,) array
-            Classes, of the type of those in ``fit``.
+            The classes, of the same type as ``y`` in ``fit``.
         """
         best = self._predict(X).argmax(axis=1)
         classes: np.ndarray = self.classes_[best]
@@ -455,37 +455,38 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     """A convolutional network as a regressor of scikit-learn: it predicts a number, or several, for each image.
 
-    The loss is the mean squared error of standardised targets.
+    The loss is the mean squared error of standardized targets.
 
     Parameters
     ----------
     model : "auto", str, callable, sequence of Layer, or Network
-        As for :class:`CNNClassifier`, and so are all others.
+        The network, as in :class:`CNNClassifier`. The other parameters are also the same as there.
     image_shape : (H, W) or (C, H, W), optional
-        The shape of an image, if X is rows.
+        The shape of an image, if the images in X are rows.
     epochs : int or "auto"
         The number of epochs.
     batch_size : int
         The number of images in a batch.
     optimizer : Optimizer, optional
-        The optimiser.
+        The optimizer.
     augment : Transform, or list of Transform, optional
         Random changes of the training images.
     normalize : bool
-        Whether to standardise the images.
+        Whether to standardize the images.
     backend : str or Backend, optional
-        What computes.
+        The backend that computes.
     random_state : int, RandomState or None
-        The seed of everything that is drawn.
+        The seed of all random numbers.
     warm_start : bool
-        Whether ``fit`` goes on from the network of the last ``fit``.
+        Whether ``fit`` continues to train the network of the last ``fit``.
     verbose : bool or int
         Whether to show the progress of ``fit``.
 
     Attributes
     ----------
     y_mean_, y_scale_ : (n_outputs,) arrays
-        Mean and standard deviation of the targets of the training; the others are those of :class:`CNNClassifier`.
+        Mean and standard deviation of the training targets. The other attributes are the same as in
+        :class:`CNNClassifier`.
 
     Examples
     --------
@@ -513,7 +514,7 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         return WeightedMSE(), np.column_stack([targets, (weights / weights.mean()).astype(np.float32)])
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train for one epoch on a part of the data; the first call begins with a new network, unless ``fit`` has run.
+        """Train for one epoch on a part of the data; the first call makes a new network, unless ``fit`` was called.
 
         Parameters
         ----------
@@ -522,7 +523,7 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         y : (n_samples,) or (n_samples, n_outputs) array
             The numbers to predict.
         sample_weight : (n_samples,) array, optional
-            As of :meth:`fit`: the ratios within this part count.
+            The weight of each image, as in :meth:`fit`. Only the ratios within this part of the data matter.
 
         Returns
         -------
@@ -532,7 +533,7 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         return self._learn_a_part(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the numbers of each image.
+        """Return the predicted numbers for each image.
 
         Parameters
         ----------
@@ -542,7 +543,7 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         Returns
         -------
         (n_samples,) or (n_samples, n_outputs) array
-            As the targets were given.
+            The predictions, in the shape of the targets.
         """
         predicted: np.ndarray = self._predict(X) * self.y_scale_ + self.y_mean_
         return predicted[:, 0] if self._flat else predicted
@@ -607,15 +608,17 @@ def _as_float32(numbers: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         found = numbers.astype(np.float32)
     if not np.isfinite(found).all():
-        raise NonFiniteError("there are numbers that are too large for float32, of which networks are made: scale them")
+        raise NonFiniteError(
+            "X or y has numbers that are too large for float32, in which the network computes: scale them"
+        )
     return found
 
 
 def _layers(shape: Sequence[int], outputs: int) -> list[Layer]:
     """Return the layers of a small network for images of the shape (C, H, W).
 
-    Convolutions and poolings make small maps of the image, two linear layers read these. What is one row has no batch
-    norm: of single numbers in small batches it knows too little.
+    Convolutions and poolings make small maps of the image, which two linear layers read. There is no batch norm for
+    images of one row: small batches of single numbers give poor statistics.
     """
     channels, *size = shape
     row = 1 in size

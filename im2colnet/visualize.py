@@ -1,8 +1,8 @@
-"""What a network sees: its filters, its feature maps, the pixels that a score depends on, what a channel answers to.
+"""Pictures of a network: its filters, feature maps, the pixels that a score depends on, inputs that excite a channel.
 
 Each function takes a network and images as :meth:`im2colnet.Network.predict` does, computes in evaluation mode on the
-network's backend, and returns NumPy arrays; :func:`sheet` draws them. None of these pictures proves why a network
-decides as it does: the guide says what they do not show.
+network's backend, and returns NumPy arrays; :func:`sheet` draws them. None of these pictures proves why a network makes
+a decision: the guide describes what they do not show.
 
 >>> import im2colnet as ic
 >>> train, test = ic.datasets.load("digits")
@@ -39,15 +39,15 @@ def filters(net: Network, layer: str | int) -> np.ndarray:
     Parameters
     ----------
     net : Network
-        With parameters.
+        A network with parameters.
     layer : str or int
         The layer's name as in :meth:`im2colnet.Network.summary`, or its position as in ``net[i]``.
 
     Returns
     -------
     (F, C / groups, KH, KW) array
-        Of a transposed convolution (C, F / groups, KH, KW), of one along an axis (F, C / groups, K), as PyTorch has
-        them.
+        The filters. The shape is (C, F / groups, KH, KW) for a transposed convolution, and (F, C / groups, K) for a 1d
+        convolution, as in PyTorch.
 
     Raises
     ------
@@ -72,31 +72,31 @@ def filters(net: Network, layer: str | int) -> np.ndarray:
     if name not in names:
         raise ShapeError(f"the network has no layer {name!r}; {similar(name, names)}")
     having = [key.removesuffix(".weight") for key, p in parameters.items() if key.endswith(".weight") and p.ndim >= 3]
-    known = f"layers that have: {', '.join(having[:8])}" if having else "no layer of this network has"
+    known = f"layers with filters: {', '.join(having[:8])}" if having else "no layer of this network has filters"
     raise LayerError(f"layer {name!r} has no filters; {known}")
 
 
 def feature_maps(net: Network, layer: str | int, image: Any) -> np.ndarray:
-    """Return what a layer makes of an image: a map for each channel.
+    """Return the output of a layer for an image: a map for each channel.
 
     Parameters
     ----------
     net : Network
-        With parameters.
+        A network with parameters.
     layer : str or int
         The layer's name as in :meth:`im2colnet.Network.summary`, or its position as in ``net[i]``.
     image : (C, H, W) or (N, C, H, W) array
-        uint8 is scaled to [0, 1].
+        One image, or several. uint8 is scaled to [0, 1].
 
     Returns
     -------
     (F, OH, OW) array
-        Or (features,) of a layer of features; with N in front if several images were given.
+        The feature maps, or (features,) if the layer's output is a vector. Several images have the axis N first.
 
     Raises
     ------
     ShapeError
-        If there is no such layer, or the image has another shape than the network takes.
+        If there is no such layer, or the network does not take images of this shape.
 
     Examples
     --------
@@ -126,34 +126,36 @@ def saliency(
     Parameters
     ----------
     net : Network
-        With one output (N, classes). What it gives is the score, so logits where it ends with a linear layer.
+        A network with one output (N, classes). Its outputs are the scores; they are logits if the last layer is linear.
     image : (C, H, W) or (N, C, H, W) array
-        uint8 is scaled to [0, 1].
-    target : int or str, optional
-        The class, by its number or name; of several images also one for each. By default that of the largest score.
+        One image, or several. uint8 is scaled to [0, 1].
+    target : int or str, or sequence of them, optional
+        The class, by its number or name; for several images also a class for each image. By default the class with the
+        largest score.
     method : {"gradient", "gradient_times_input", "occlusion"}
         - "gradient": the largest absolute gradient of a pixel's channels (Simonyan, Vedaldi & Zisserman 2013,
-          arXiv:1312.6034, section 3.1). It says which pixels change the score fastest, not which made it high.
-        - "gradient_times_input": the sum over the channels of the gradient times the pixel. With sign.
-        - "occlusion": by how much the score falls where a patch around the pixel is covered, the mean over the patches
-          that cover it (Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2). With sign.
+          arXiv:1312.6034, section 3.1). It shows which pixels change the score most, not which pixels made it high.
+        - "gradient_times_input": the sum over the channels of the gradient times the pixel. Values have a sign.
+        - "occlusion": the decrease of the score if a patch is covered, as the mean over all patches that contain the
+          pixel (Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2). Values have a sign.
     patch : int or (int, int), optional
-        Height and width of the patch that covers; by default a quarter of the image.
+        Height and width of the covered patch, in pixels; by default a quarter of the image.
     stride : int or (int, int), optional
-        Pixels from one patch to the next; by default half a patch.
+        The distance from one patch to the next, in pixels; by default half a patch.
     fill : float, optional
-        The number in a covered pixel, after uint8 is scaled to [0, 1]; by default each channel's mean over the image.
+        The value of covered pixels, after uint8 is scaled to [0, 1]; by default each channel's mean over the image.
 
     Returns
     -------
     (H, W) array
-        Or (N, H, W) of several images. In units of the score; of the gradient, per unit of the pixels.
+        The saliency of each pixel, or (N, H, W) for several images. The unit is that of the score, or for "gradient"
+        that of the score per unit of the pixels.
 
     Raises
     ------
     ShapeError
-        If the network has several outputs or not one score for each class, or the image, the patch or the target does
-        not fit.
+        If the network has several outputs, or its output is not a score for each class; or if the image, the patch or
+        the target does not fit.
 
     Examples
     --------
@@ -169,7 +171,9 @@ def saliency(
     images, one = _batch(net, image)
     images = _scaled(images)
     if images.ndim != 4:
-        raise ShapeError(f"saliency is for images (C, H, W), the network takes {tuple(images.shape[1:])}")
+        raise ShapeError(
+            f"saliency is for images (C, H, W), but the network's input has the shape {tuple(images.shape[1:])}"
+        )
     scores = _scores(net, images)
     classes = _targets(net, target, scores)
     if method == "occlusion":
@@ -197,10 +201,10 @@ def maximize(
     input_shape: Sequence[int] | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return an image that makes a channel of a layer large, by gradient ascent from noise.
+    """Return an image that maximizes a channel of a layer, by gradient ascent from noise.
 
-    Each step adds the gradient, divided by its root mean square, times ``lr``; then draws the image towards the middle
-    of its range (``decay``) and each pixel towards its neighbours (``smooth``), and keeps it within the range. Erhan,
+    Each step adds the gradient, divided by its root mean square, times ``lr``. Then it moves the image towards the
+    middle of its range (``decay``) and each pixel towards its neighbours (``smooth``), and clips it to the range. Erhan,
     Bengio, Courville & Vincent 2009 ("Visualizing higher-layer features of a deep network"); with a class's score as
     the channel, Simonyan, Vedaldi & Zisserman 2013 (arXiv:1312.6034, section 2); for ``smooth``, Yosinski et al. 2015
     (arXiv:1506.06579).
@@ -208,35 +212,37 @@ def maximize(
     Parameters
     ----------
     net : Network
-        Its normalization is applied as in a prediction: the image is one before it is normalised.
+        A network with parameters. The image is an input before normalization, which the network applies as in a
+        prediction.
     layer : str or int
         The layer's name as in :meth:`im2colnet.Network.summary`, or its position as in ``net[i]``.
     channel : int, or sequence of int
-        The channel, or the feature or class of a layer of features; several give an image each.
+        The channel, or the feature or class if the layer's output is a vector. A sequence gives an image for each
+        channel.
     position : (int, int), optional
-        The output whose number becomes large; by default the mean over all of the channel.
+        The position in the channel whose value is maximized; by default the mean over the channel is maximized.
     steps : int
-        How many steps the ascent makes.
+        The number of steps.
     lr : float
-        The length of the first step, as a part of the range; it falls to 0 in a straight line.
+        The size of the first step, as a fraction of the range; it decreases linearly to 0.
     decay, smooth : float
-        Between 0 and 1.
+        The strengths of the two regularizations, between 0 and 1.
     low, high : float, optional
-        The range of the pixels; by default that of the images which the network was trained on, or [0, 1].
+        The range of the pixels; by default the range of the images that the network was trained on, or [0, 1].
     input_shape : (C, H, W), optional
-        By default the one that the network was made for, or that of its first batch.
+        The shape of the image; by default the shape that the network was made for, or that of its first batch.
     seed : int
-        The noise to begin with depends on it. The same seed gives the same image.
+        The random seed of the initial noise. The same seed gives the same image.
 
     Returns
     -------
     (C, H, W) array of float32
-        Or (n, C, H, W) for n channels.
+        The image, or (n, C, H, W) for n channels.
 
     Raises
     ------
     ShapeError
-        If there is no such layer, channel or position, or the network's input is not known or no image.
+        If there is no such layer, channel or position, or the network's input shape is unknown or is not an image's.
 
     Examples
     --------
@@ -248,7 +254,7 @@ def maximize(
     """
     name, shape = _name(net, layer), net.check_shape(input_shape)
     if len(shape) != 3:
-        raise ShapeError(f"maximize makes images (C, H, W), the network takes {shape}")
+        raise ShapeError(f"maximize makes images (C, H, W), but the network's input has the shape {shape}")
     steps, seed = whole("steps", steps), whole("seed", seed, least=0)
     for argument, value in {"lr": lr, "decay": decay, "smooth": smooth}.items():
         number(argument, value)
@@ -272,25 +278,25 @@ def maximize(
 
 
 def overlay(image: Any, saliency: Any) -> np.ndarray:
-    """Return a picture of an image with its saliency above it.
+    """Return a picture of an image with its saliency drawn over it.
 
     Parameters
     ----------
     image : (C, H, W) or (H, W) array
-        uint8, or within [0, 1]; it is shown in grey.
+        The image: uint8, or numbers in [0, 1]. It is shown in grey.
     saliency : (H, W) array
-        What :func:`saliency` returns. The strongest pixel is opaque, 0 is transparent; above 0 it is orange, below 0
-        it is blue.
+        The result of :func:`saliency`. Positive values are orange, negative values are blue. The strongest pixel is
+        opaque, 0 is transparent.
 
     Returns
     -------
     (3, H, W) array
-        Red, green and blue in [0, 1], for :func:`sheet`.
+        An image of red, green and blue in [0, 1], for :func:`sheet`.
 
     Raises
     ------
     ShapeError
-        If image and saliency have not the same height and width.
+        If image and saliency do not have the same height and width.
 
     Examples
     --------
@@ -323,32 +329,33 @@ def sheet(
 ) -> Figure:
     """Draw arrays side by side. Needs Matplotlib (the extra ``viz``).
 
-    Where an array has numbers below 0, 0 is white, above it is red and below it blue. Other numbers are grey, the
-    largest is white.
+    If an array has numbers below 0, then 0 is white, larger numbers are red and smaller numbers are blue. Otherwise the
+    array is drawn in grey, and its largest number is white.
 
     Parameters
     ----------
     arrays : sequence of (H, W) or (C, H, W) arrays, or one array of them
-        uint8 is scaled to [0, 1]. Three channels without a number below 0 are red, green and blue. Of others each
-        channel is drawn, beside the one before.
+        The arrays to draw. uint8 is scaled to [0, 1]. An array with three channels and no number below 0 is drawn as
+        red, green and blue. For any other number of channels, the channels are drawn side by side.
     titles : sequence of str, optional
-        A line above each.
+        A title for each array.
     columns : int
-        How many are beside each other.
+        The number of pictures in a row.
     shared : bool
-        Whether all have one scale of colours, so that they can be compared. By default each has its own.
+        Whether all pictures have the same color scale, so that they can be compared. By default each has its own scale.
     low, high : float, optional
-        The numbers that are black and white; of red, green and blue the range, else [0, 1].
+        The numbers that are black and white. By default 0 and the largest number. Arrays with numbers below 0 are then
+        drawn in grey, too. For red, green and blue, the range of the colors; by default [0, 1].
 
     Returns
     -------
     matplotlib.figure.Figure
-        A notebook shows it; ``figure.savefig("sheet.png")`` writes it.
+        The figure. A notebook shows it; ``figure.savefig("sheet.png")`` writes it to a file.
 
     Raises
     ------
     ShapeError
-        If there is nothing to draw, or an array is no picture, or there are not as many titles.
+        If there is nothing to draw, an array is not a picture, or the number of titles is wrong.
     ImportError
         If Matplotlib is not installed.
 
@@ -365,7 +372,7 @@ def sheet(
         if array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "fiub":
             raise ShapeError(f"arrays must be pictures (H, W) or (C, H, W), got one of shape {array.shape}")
     if not drawn:
-        raise ShapeError("arrays must hold a picture or more, got none")
+        raise ShapeError("arrays must contain at least one picture, got none")
     texts = [str(title) for title in titles] if titles is not None else [""] * len(drawn)
     if len(texts) != len(drawn):
         raise ShapeError(f"there are {len(drawn)} arrays, but {len(texts)} titles")
@@ -398,7 +405,7 @@ def _batch(net: Network, image: Any) -> tuple[Any, bool]:
     one = images.ndim == axes
     images = images[None] if one else images
     if not len(images):
-        raise ShapeError("image must hold an image or more, got none")
+        raise ShapeError("image must contain at least one image, got none")
     return images, one
 
 

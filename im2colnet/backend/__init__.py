@@ -1,16 +1,16 @@
-"""What a backend is: an array module and about twenty kernels, each with a textbook implementation in its terms.
+"""Backends: an array module, and about twenty kernels with plain implementations in terms of the array module.
 
-A new backend needs only ``xp``; a fast one overrides what it does better. The contract is a module for each family of
-kernels; :class:`Backend` joins them. Inside the library a batch of images is stored as *rows*, ``(H, C, W, N)``, and a
-batch of feature vectors as ``(features, N)``: the batch is always last.
+A new backend needs only ``xp``; a fast backend overrides the kernels that it computes faster. The contract has a
+module for each family of kernels; :class:`Backend` joins them. Inside the library a batch of images is stored as
+*rows*, ``(H, C, W, N)``, and a batch of feature vectors as ``(features, N)``: the batch axis is always last.
 
 Legend: ``x`` input, ``y`` output, ``dx``/``dy`` gradients, ``w``/``b`` weight and bias; ``N, C, H, W`` batch,
 channels, height, width; ``F`` filters; ``KH, KW``, ``OH, OW`` kernel and output sizes; ``G`` groups.
 
-Every kernel (:mod:`im2colnet.backend.kernel`) writes to ``out`` where it is given and returns it; ``scratch`` is the
+Every kernel (:mod:`im2colnet.backend.kernel`) writes to ``out``, if it is given, and returns it; ``scratch`` is the
 list of scratch arrays that ``backend.name.scratch(...)`` describes. A plain call without them allocates them. Kernels
-never change their inputs, give the same result every time, and a plain call takes arrays of any strides: what a kernel
-writes to is C-contiguous all the same, since the call gives it a copy where it is not.
+never change their inputs and give the same result every time. A plain call takes arrays of any strides. A kernel still
+writes only to C-contiguous arrays: the call gives it a contiguous copy if necessary.
 """
 
 from im2colnet.backend.activation import FORMULAS, Formula, formula

@@ -22,7 +22,7 @@ LARGEST_EXPONENT = {"float16": 11.0, "bfloat16": 88.0, "float32": 88.0, "float64
 
 
 class Formula(NamedTuple):
-    """One elementwise function, as expressions over arrays that allocate nothing.
+    """An elementwise function, as expressions over arrays that allocate nothing.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Formula(NamedTuple):
     slope : callable
         ``slope(xp, read, s, *spare)`` writes f'(x) into s.
     reads : {"x", "y"}
-        What ``read`` is: the input of f, or its output.
+        Which array ``read`` is: the input of f, or its output.
     mask : bool
         Whether the slope is 0 or 1.
     value_spare : int
@@ -39,14 +39,14 @@ class Formula(NamedTuple):
     slope_spare : int
         Number of spare arrays that ``slope`` needs.
     constants : tuple of float
-        c and d of ``value`` and ``slope``, where the kind gives no others.
+        The default values of the constants c and d of ``value`` and ``slope``.
     both : callable, optional
-        ``both(xp, x, y, s, *spare)`` writes f(x) into y, which may be x, and f'(x) into s; what they share is computed
+        ``both(xp, x, y, s, *spare)`` writes f(x) into y, which may be x, and f'(x) into s; the common part is computed
         once.
     both_spare : int
         Number of spare arrays that ``both`` needs.
     positive : bool
-        Whether it is a function of positive numbers alone, or has a pole at 0.
+        Whether f is defined for positive numbers only, or has a pole at 0.
     """
 
     value: Callable[..., Any]
@@ -656,12 +656,12 @@ def formula(kind: str) -> Formula:
     Parameters
     ----------
     kind : str
-        A name of :data:`FORMULAS`, and after a colon its constants, as in "leaky_relu:0.2".
+        A name in :data:`FORMULAS`, with constants after a colon, as in "leaky_relu:0.2".
 
     Returns
     -------
     Formula
-        With the constants filled in.
+        The formula with its constants.
 
     Raises
     ------

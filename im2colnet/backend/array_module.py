@@ -1,7 +1,7 @@
-"""What an array module must have: the textbook kernels, the losses and the optimisers ask for nothing else.
+"""The requirements for an array module: the plain kernels, the losses and the optimizers use nothing else.
 
-The lists are also what ``docs/guides/backend-contract.md`` says, and the tests run on an array module that refuses
-every other name.
+``docs/guides/backend-contract.md`` has the same lists, and the tests run on an array module that refuses every other
+name.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ BEHAVIOUR: dict[str, Callable[[Arrays, Array], bool]] = {
 
 
 def unsuitable(backend: Arrays) -> str:
-    """Say what the array module of a started backend lacks, or does in another way; empty if it suits."""
+    """Return what the array module of a started backend lacks or does differently; empty if it is suitable."""
     if lacking := [name for name in FUNCTIONS if not hasattr(backend.xp, name)]:
         return _unsuitable(backend, [f"it lacks {', '.join(lacking)}"])
     with backend.context():
@@ -158,5 +158,6 @@ def _unsuitable(backend: Arrays, wrong: list[str]) -> str:
     return (
         f"its array module {backend.module_name()!r} does not suit: {'; '.join(wrong)}. Set xp to a module that has"
         " all that docs/guides/backend-contract.md lists under 'What an array module must have', such as one of your"
-        " own that takes the rest from this one, or define the backend's asarray, to_numpy and owns for its arrays"
+        " own that takes the rest from this one, or define the backend's asarray, to_numpy and owns for its"
+        " arrays"
     )

@@ -1,4 +1,4 @@
-"""The array module of a backend: where its arrays live, how they come and go, and what is known of its memory."""
+"""The array module of a backend: its arrays, transfers to and from the host, and its memory."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ RENAMED = {
 
 
 class Arrays:
-    """What every family of kernels builds on.
+    """The base class of every family of kernels.
 
     Parameters
     ----------
     device
-        What follows the colon in a name such as ``"cupy:1"``; backends without devices refuse it.
+        The part after the colon in a name such as ``"cupy:1"``; backends without devices refuse it.
     """
 
     name: ClassVar[str]
@@ -70,7 +70,7 @@ class Arrays:
                 setattr(cls, new, vars(cls)[old])
         if "workspace" in vars(cls):
             raise BackendError(
-                f"{cls.__name__} defines workspace, which is not asked any more: give each kernel the rule of its"
+                f"{cls.__name__} defines workspace, which is not used any more: give each kernel the rule of its"
                 " scratch, with @kernel(scratch=...)"
             )
         for name, value in list(vars(cls).items()):
@@ -95,7 +95,7 @@ class Arrays:
         return self.started_as or self.name
 
     def with_precision(self, precision: str) -> Self:
-        """Return this backend computing in ``precision``.
+        """Return this backend with the computing precision ``precision``.
 
         Parameters
         ----------
@@ -105,12 +105,12 @@ class Arrays:
         Returns
         -------
         Backend
-            Itself, or another object of its class.
+            This backend, or another object of its class.
 
         Raises
         ------
         BackendError
-            If it cannot compute so.
+            If the backend does not have this precision.
         """
         if precision not in self.precisions:
             raise BackendError(
@@ -126,7 +126,7 @@ class Arrays:
         """
 
     def limit_threads(self, threads: int) -> AbstractContextManager[Any]:
-        """Return a context in which a call of this thread computes on at most so many cores, where that can be set."""
+        """Return a context in which a call of this thread uses at most ``threads`` cores, if that can be set."""
         return nullcontext()
 
     # ------------------------------------------------------------------ kernels by name
@@ -140,7 +140,7 @@ class Arrays:
     ) -> list[Spec]:
         """Return the scratch of ``kernel`` by the shapes of its input and output.
 
-        :meth:`~im2colnet.backend.kernel.BoundKernel.scratch` says it by the kernel's own arguments.
+        :meth:`~im2colnet.backend.kernel.BoundKernel.scratch` returns it for the kernel's own arguments.
         """
         found = find(self, kernel)
         known: dict[str, Any] = {"x": Spec(x, dtype), "y": Spec(y, dtype), "dy": Spec(y, dtype), "groups": groups}
@@ -156,12 +156,12 @@ class Arrays:
     # ------------------------------------------------------------------ arrays
 
     def versions(self) -> dict[str, str]:
-        """Return what it runs on, by name: for reports.
+        """Return the versions of the software and hardware that compute, for reports.
 
         Returns
         -------
         dict of str to str
-            Such as ``{"numpy": "2.4.6"}``.
+            The versions by name, such as ``{"numpy": "2.4.6"}``.
         """
         return {self.module_name(): str(getattr(self.xp, "__version__", "of no version"))}
 
@@ -170,16 +170,16 @@ class Arrays:
         return str(getattr(self.xp, "__name__", type(self.xp).__name__))
 
     def unequal(self) -> str:
-        """Say why results may differ in their last bits here, from run to run or with the workers; empty if not."""
+        """Return why the last bits of results may differ between runs or numbers of workers; empty if they cannot."""
         return ""
 
     @property
     def prefetches(self) -> bool:
-        """Whether the next batch is fetched while it computes: not where all cores are busy with that anyway."""
+        """Whether the next batch is fetched during the computation: not if that keeps all cores busy anyway."""
         return not self.threads
 
     def shard_size(self, batch: int, numbers: int) -> int:
-        """Return how many samples a shard should have, if one sample makes this many numbers in all layers together."""
+        """Return the number of samples of a shard, if one sample makes ``numbers`` numbers in all layers together."""
         return self.division.shard_size(batch, numbers) if self.threads else batch
 
     def owns(self, array: Any) -> bool:
@@ -188,51 +188,51 @@ class Arrays:
         Parameters
         ----------
         array : object
-            Anything.
+            Any object.
 
         Returns
         -------
         bool
-            By default whether it is of the class ``xp.ndarray``.
+            By default, whether it is an instance of ``xp.ndarray``.
         """
         return isinstance(array, self.xp.ndarray)
 
     def asarray(self, array: Any, dtype: str | None = None) -> Array:
-        """Bring a host array (or one of its own) to the backend; copies only if it must.
+        """Convert a host array, or an array of the backend, to an array of the backend; copy only if necessary.
 
         Parameters
         ----------
         array : array_like
-            Of NumPy, or of the backend.
+            An array of NumPy, or of the backend.
         dtype : str, optional
-            The name of the element type; by default that of the array.
+            The name of the element type; by default the element type of ``array``.
 
         Returns
         -------
         array
-            Of the backend.
+            An array of the backend.
         """
         return self.xp.asarray(array, dtype=dtype)
 
     def prefetch(self, array: Any) -> Callable[[], Any]:
-        """Begin to bring a host array to the backend while it computes; the returned call gives the array.
+        """Start to copy a host array to the backend while it computes; the returned call gives the array.
 
-        That array may be overwritten when the second array after it is staged.
+        The array may be overwritten when the second prefetch after this one starts.
         """
         return lambda: array
 
     def to_numpy(self, array: Array) -> Any:
-        """Bring an array to the host, as a NumPy array.
+        """Convert an array of the backend to a NumPy array on the host.
 
         Parameters
         ----------
         array : array
-            Of the backend.
+            An array of the backend.
 
         Returns
         -------
         numpy.ndarray
-            It may share the memory of ``array``.
+            The array on the host; it may share its memory with ``array``.
         """
         return array
 
@@ -242,7 +242,7 @@ class Arrays:
             return self.xp.empty(shape, dtype=dtype)
 
     def empty_shared(self, shape: Shape, dtype: str) -> Array:
-        """Allocate an array, with arbitrary contents: if possible in memory that workers forked later share."""
+        """Allocate an array with arbitrary contents, if possible in memory that is shared with workers forked later."""
         return self.empty(shape, dtype)
 
     def is_shared(self, array: Array) -> bool:
@@ -250,18 +250,18 @@ class Arrays:
         return False
 
     def free_bytes(self) -> int | None:
-        """Return how many bytes can still be allocated, where that is known."""
+        """Return how many bytes can still be allocated, if that is known."""
         return None
 
     def peak_bytes(self) -> int | None:
-        """Return how many bytes were held at most for arrays, where that is known."""
+        """Return the largest number of bytes that arrays have used at the same time, if that is known."""
         return None
 
     def recorded(self, work: Call) -> Call | None:
-        """Return a call that does again all that ``work`` does on a device, at little cost to the host.
+        """Return a call that repeats everything that ``work`` does on a device, at little cost to the host.
 
-        It reads and writes the same arrays each time. What ``work`` does on the host is done once, here, and nothing is
-        computed meanwhile. None if there can be no such call.
+        The call reads and writes the same arrays each time. The part of ``work`` on the host runs once, during the
+        recording, and the device computes nothing then. The result is None if the work cannot be recorded.
         """
         return None
 
@@ -269,14 +269,14 @@ class Arrays:
         """Wait until all queued work is done (nothing to do where work is not queued)."""
 
     def random(self, key: Sequence[int], out: Array) -> Array:
-        """Fill ``out`` with numbers uniform in [0, 1) that depend only on ``key``: drawn on the host.
+        """Fill ``out`` with random numbers from the uniform distribution on [0, 1), which depend only on ``key``.
 
         Parameters
         ----------
         key : sequence of int
-            The seed and what else distinguishes the numbers; not negative.
+            The seed, and further numbers that distinguish this draw from others; none is negative.
         out : array
-            Floating point, of the backend; written.
+            A floating-point array of the backend; it is overwritten.
 
         Returns
         -------
@@ -304,21 +304,22 @@ class Arrays:
         return out
 
     def context(self) -> AbstractContextManager[Any]:
-        """Return a context in which functions of ``xp`` take its arrays and allocate where they are: on its device.
+        """Return a context in which functions of ``xp`` accept the backend's arrays and allocate on their device.
 
-        What calls ``xp``, makes prepared calls or writes to arrays itself does so in it; the methods need none.
+        Code that calls ``xp``, makes prepared calls or writes to arrays must do so in this context. The backend's
+        methods do not need it.
         """
         return nullcontext()
 
     def errstate(self) -> AbstractContextManager[Any]:
-        """Return a context in which overflow and NaN pass without warnings: runs look for them themselves."""
+        """Return a context in which overflow and NaN give no warnings: training checks for them itself."""
         errstate = getattr(self.xp, "errstate", None)
         return nullcontext() if errstate is None else errstate(all="ignore")
 
     def flush_denormal(self) -> AbstractContextManager[Any]:
-        """Return a context in which this thread takes denormal numbers as zero, where that is faster and can be had."""
+        """Return a context in which this thread treats denormal numbers as zero, if that is faster and possible."""
         return nullcontext()
 
     def all_finite(self, x: Array) -> bool:
-        """Whether ``x`` holds neither NaN nor infinity."""
+        """Whether ``x`` contains neither NaN nor infinity."""
         return bool(self.xp.isfinite(x).all())

@@ -1,4 +1,4 @@
-"""The contract of a backend, of all families: the one name to subclass."""
+"""The contract of a backend: the class to subclass, which joins all families of kernels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from im2colnet.backend.updates import Updates
 class Backend(Convolution, Pooling, Normalization, Losses, Updates):
     """The generic backend over the array module ``xp``: textbook kernels, which a subclass may override.
 
-    Subclasses set ``name`` and ``xp`` (a NumPy-like module with mutable arrays and ``out=`` arguments).
+    A subclass sets ``name`` and ``xp`` (a NumPy-like module with mutable arrays and ``out=`` arguments).
 
     Parameters
     ----------
     device : str, optional
-        What follows the colon in a name such as ``"cupy:1"``; backends without devices refuse it.
+        The part after the colon in a name such as ``"cupy:1"``. Backends without devices refuse it.
 
     Examples
     --------

@@ -9,25 +9,28 @@ from im2colnet.checks import frozen
 class Division:
     """Sizes that decide how a backend's work is divided.
 
-    Sums are grouped by shards and bands, so results depend on these sizes in their last bits, and on nothing of the
-    machine. Those of inference on processes decide only who does the work.
+    Sums are grouped by shards and bands, so the last bits of results depend on these sizes. They do not depend on the
+    machine. The sizes for inference on processes only decide which worker does the work.
 
     Parameters
     ----------
     shard_max_numbers : int
-        A shard of more than 32 samples holds at most this many numbers in all layers together, which fit a cache.
+        A shard of more than 32 samples has at most this many numbers in all layers together, so that they fit into
+        the cache.
     shard_min_numbers : int
-        A shard of fewer than 8 samples is made larger until it holds this many: calls would take longer than the work.
+        A shard has at least 8 samples, and at least this many numbers in all layers together: otherwise the calls would
+        take longer than the work. A smaller batch is a single shard.
     bands : int
-        Bands of rows that a layer of inference is divided into, where one shard is all.
+        The number of bands of rows that a layer is divided into, in inference with a single shard.
     band_min_flops : int
-        FLOPs of a layer, its written outputs included, from which on it is divided into bands.
+        A layer is divided into bands only if it has at least this many FLOPs, its written outputs included.
     flops_per_output : int
-        FLOPs that writing one output counts for.
+        The number of FLOPs that writing one output counts as.
     steps_before_fork : int
-        Steps or predictions of one batch size that run on threads before processes are forked for it.
+        The number of steps or predictions of one batch size that run on threads before processes are forked for that
+        batch size.
     max_copied_bytes : int
-        Bytes of a batch, at most, that is copied to where other processes see it.
+        A batch of at most this many bytes is copied to memory that other processes see.
     """
 
     shard_max_numbers: int = 1 << 20
@@ -41,15 +44,16 @@ class Division:
     def shard_size(self, batch: int, numbers: int) -> int:
         """Return how many samples a shard should have.
 
-        That is half of the batch, so that there is work for two; but not more than fit into the cache, or 32, and not
-        so few that the calls take longer than the work.
+        It is half of the batch, so that there is work for two workers. It is at most 32, or the number of samples that
+        fit into the cache if that is larger. It is at least 8, and not so small that the calls take longer than the
+        work.
 
         Parameters
         ----------
         batch : int
             The number of samples.
         numbers : int
-            How many numbers one sample makes in all layers together.
+            The number of numbers that one sample makes in all layers together.
 
         Returns
         -------
@@ -61,14 +65,14 @@ class Division:
 
 
 def shard_sizes(batch: int, shard: int) -> list[int]:
-    """Divide a batch into the fewest shards, as equal as can be.
+    """Divide a batch into as few shards as possible, of nearly equal size.
 
     Parameters
     ----------
     batch : int
         The number of samples.
     shard : int
-        The largest number of samples of a shard.
+        The largest number of samples in a shard.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Arrays that the user gives: of a backend that has been started, or of whatever else NumPy can read."""
+"""Arrays from the user: of a backend that has been started, or anything else that NumPy can read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from im2colnet.host import np
 
 
 def known_array(name: str, values: Any) -> Any:
-    """Return an array of a backend as it is, and whatever else NumPy can read as an array of the host.
+    """Return an array of a backend unchanged, and anything else that NumPy can read as a host array.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def known_array(name: str, values: Any) -> Any:
 
 
 def to_host(name: str, values: Any) -> np.ndarray:
-    """Return ``values``, an array of any backend or whatever NumPy can read, as an array of the host.
+    """Return ``values``, an array of any backend or anything that NumPy can read, as a host array.
 
     Raises
     ------

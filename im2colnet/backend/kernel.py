@@ -1,13 +1,13 @@
-"""A kernel is written once: one generator of calls gives the plain call, the prepared calls and the scratch.
+"""Kernels: one generator of calls gives the plain call, the prepared calls and the scratch arrays.
 
     @kernel(result=like("x"))
     def twice(self, x, out=None, scratch=None):
         yield partial(self.xp.add, x, x, out=out)
 
-``backend.twice(x)`` allocates what the caller leaves out, makes the calls and returns ``out``;
-``backend.twice.prepare(x, out=y)`` gives the calls, to be made again and again; ``backend.twice.scratch(x)`` and
-``backend.twice.result(x)`` describe the arrays to plan for, and take a :class:`Spec` for each array too. Kernels are
-inherited, overridden and reached by ``super()`` as methods are.
+``backend.twice(x)`` allocates the arrays that the caller does not pass, makes the calls and returns ``out``.
+``backend.twice.prepare(x, out=y)`` returns the calls, which can be repeated. ``backend.twice.scratch(x)`` and
+``backend.twice.result(x)`` describe the arrays to plan for; they also take a :class:`Spec` in place of each array.
+Kernels are inherited, overridden and called through ``super()`` like methods.
 """
 
 from __future__ import annotations
@@ -30,31 +30,33 @@ PROVIDED = ("out", "scratch")  # arguments that a plain call allocates if the ca
 def kernel(
     result: ResultRule | None = None, scratch: ScratchRule | None = None, writes: Sequence[str] = ()
 ) -> Callable[[Callable[Concatenate[Any, P], Iterator[Call]]], Kernel[P]]:
-    """Make a kernel of a generator of calls.
+    """Make a kernel from a generator of calls.
 
-    Its last parameters are ``out``, if it has one result, and ``scratch``, if it needs scratch memory. The generator
-    always gets both. It reads no array before the first call is made: prepared calls see what the arrays hold then.
+    The last parameters of the generator are ``out``, if there is one result, and ``scratch``, if scratch memory is
+    needed. The generator always gets both. It must not read an array before the first call is made, since prepared
+    calls must see the current contents.
 
     Parameters
     ----------
     result : callable, optional
-        Returns the :class:`~im2colnet.Spec` of ``out`` for the kernel's arguments; by default that of the kernel it
-        overrides.
+        A function that returns the :class:`~im2colnet.Spec` of ``out`` for the kernel's arguments. By default the rule
+        of the overridden kernel.
     scratch : callable, optional
-        Returns those of the arrays in ``scratch``; by default those of the kernel it overrides, or none.
+        A function that returns the list of the :class:`~im2colnet.Spec` of the arrays in ``scratch``. By default the
+        rule of the overridden kernel, or no arrays.
     writes : sequence of str
-        Names of the other arrays that it writes to; by default those of the kernel it overrides, or none.
+        The names of the other arrays that the kernel writes to. By default those of the overridden kernel, or none.
 
     Returns
     -------
     callable
-        A decorator, which makes a :class:`Kernel` of a function.
+        A decorator that turns a function into a :class:`Kernel`.
     """
     return lambda function: Kernel(function, result, scratch, writes)
 
 
 def like(name: str) -> ResultRule:
-    """Return the rule of a result that has shape and element type of an argument.
+    """Return a rule for ``result``: the shape and element type of an argument.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ def like(name: str) -> ResultRule:
 
 
 def one_like(name: str) -> ScratchRule:
-    """Return the rule of one scratch array that has shape and element type of an argument.
+    """Return a rule for ``scratch``: one array with the shape and element type of an argument.
 
     Parameters
     ----------
@@ -86,10 +88,10 @@ def one_like(name: str) -> ScratchRule:
 
 
 class Kernel(Generic[P]):
-    """A kernel of a class of backends; ``backend.name`` is it for one backend, a :class:`BoundKernel`.
+    """A kernel of a backend class; ``backend.name`` is the kernel for one backend, a :class:`BoundKernel`.
 
-    ``backend.conv2d(...)`` computes, ``backend.conv2d.prepare(..., out=y)`` returns the calls that do so, again and
-    again, and ``backend.conv2d.scratch(...)`` the scratch that they need.
+    ``backend.conv2d(...)`` computes the result. ``backend.conv2d.prepare(..., out=y)`` returns calls that compute it,
+    and can be repeated. ``backend.conv2d.scratch(...)`` describes the scratch arrays that the calls need.
 
     Parameters
     ----------
@@ -122,14 +124,14 @@ class Kernel(Generic[P]):
 
     @cached_property
     def signature(self) -> Signature:
-        """The parameters without the backend; found when first asked for, since an import makes all kernels."""
+        """The parameters without the backend; computed on first use, since importing the module makes all kernels."""
         found = signature(self.function)
         _, *parameters = found.parameters.values()
         return found.replace(parameters=parameters)
 
     @cached_property
     def _names(self) -> tuple[list[str], set[str], set[str]]:
-        """Names of the parameters that may be given by position, of all, and of those without a default."""
+        """The names of the positional parameters, of all parameters, and of the parameters without a default."""
         own = self.signature.parameters.values()
         by_position = [p.name for p in own if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
         return by_position, {p.name for p in own}, {p.name for p in own if p.default is Parameter.empty}
@@ -292,24 +294,24 @@ class BoundKernel(Generic[P]):
             return self._kernel.call(self._backend, args, _by_new_names(options))
 
     def prepare(self, *args: P.args, **options: P.kwargs) -> list[Call]:
-        """Return what the kernel does as calls that can be made again and again, in the backend's ``context()``.
+        """Return the kernel's work as calls that can be repeated, within the backend's ``context()``.
 
-        They read and write the same arrays each time, which are C-contiguous, weights in ``weight_order``. ``out`` must
-        be given. ``scratch`` is allocated if it is not.
+        The calls read and write the same arrays each time. The arrays must be C-contiguous, weights in
+        ``weight_order``. ``out`` must be given. ``scratch`` is allocated if it is not given.
         """
         with self._backend.context():
             return self._kernel.prepare(self._backend, args, _by_new_names(options))
 
     def takes(self, name: str) -> bool:
-        """Whether the kernel has the argument ``name``; that of an older plug-in may lack one."""
+        """Whether the kernel has the argument ``name``, which a kernel of an older plug-in may lack."""
         return self._kernel.takes(name)
 
     def scratch(self, *args: P.args, **options: P.kwargs) -> list[Spec]:
-        """Return the scratch arrays that ``scratch`` holds for these arguments, arrays or a :class:`Spec` of each."""
+        """Return the :class:`Spec` of each scratch array for these arguments, which are arrays or Specs."""
         return self._kernel.scratch(self._backend, self._kernel.arguments(args, options))
 
     def result(self, *args: P.args, **options: P.kwargs) -> Spec:
-        """Return what ``out`` is for these arguments, arrays or a :class:`Spec` of each."""
+        """Return the :class:`Spec` of ``out`` for these arguments, which are arrays or Specs."""
         return self._kernel.result(self._backend, self._kernel.arguments(args, options))
 
 
@@ -323,7 +325,7 @@ def inherited(owner: type, name: str) -> Kernel[Any] | None:
 
 
 def find(backend: Any, name: str) -> BoundKernel[Any]:
-    """Return a backend's kernel by its name, or raise a BackendError that lists those there are."""
+    """Return a backend's kernel by its name, or raise a BackendError that lists all kernels."""
     found = getattr(backend, name, None)
     if isinstance(found, BoundKernel):
         return found
@@ -332,7 +334,7 @@ def find(backend: Any, name: str) -> BoundKernel[Any]:
 
 
 def _lies_together(array: Array) -> bool:
-    """Whether an array is C-contiguous; one that does not tell, of another array module, is taken for it."""
+    """Whether an array is C-contiguous; true for an array of another array module without this information."""
     flags = getattr(array, "flags", None)
     return flags is None or bool(flags.c_contiguous)
 

@@ -15,7 +15,7 @@ from im2colnet.types import Array, Call, Shape, Spec, accumulator
 
 
 class Statistics(NamedTuple):
-    """What batch norm computes from a batch's sums, for each channel: ``y = scale·x + shift``.
+    """The statistics that batch norm computes from a batch's sums, for each channel: ``y = scale·x + shift``.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Statistics(NamedTuple):
     inverse : (C,) float64 array
         ``1 / √(var + eps)``.
     scale, shift : (C,) float64 array
-        The line that the channel is mapped by.
+        The coefficients of the affine map of each channel.
     """
 
     mean: Array
@@ -47,14 +47,14 @@ def _like_sums(backend: Any, sums: Spec, **arguments: Any) -> Spec:
 
 
 def statistics_shape(x: Shape, over: tuple[int, ...]) -> Shape:
-    """Shape of what there is one of for each set of numbers, of which ``over`` are the axes."""
+    """Shape of an array with one number for each set, where ``over`` are the axes of a set."""
     return tuple(1 if axis in over else n for axis, n in enumerate(x))
 
 
 def slope_scratch(
     backend: Any, dy: Spec, y: Spec | None = None, activation: str | None = None, **others: Any
 ) -> list[Spec]:
-    """Return the scratch of the activation's gradient that the sums of batch norm's begin with."""
+    """Return the scratch of the activation's gradient, with which the sums of batch norm's gradient begin."""
     return [] if activation is None else backend.activation_grad.scratch(y, dy, activation)
 
 
@@ -80,7 +80,7 @@ def _set_norm_grads(
 
 
 class Normalization(Activation):
-    """Kernels of batch norm on images (H, C, W, N), and of the normalisation of sets of numbers of one sample."""
+    """Kernels for batch norm on images (H, C, W, N), and for normalization over sets of numbers of one sample."""
 
     @kernel(result=_two_sums)
     def batch_norm_sums(self, x: Array, out: Array = None, scratch: Any = None) -> Iterator[Call]:
@@ -137,12 +137,12 @@ class Normalization(Activation):
     def batch_norm_statistics(
         self, sums: Array, n: int, eps: float, weight: Array | None, bias: Array | None
     ) -> Statistics:
-        """Return what normalises a batch, from its ``[Σx, Σ(x - mean)²]`` (2, C) over n numbers of each channel.
+        """Return the :class:`Statistics` of a batch, from ``[Σx, Σ(x - mean)²]`` (2, C) over n numbers of each channel.
 
         Raises
         ------
         NonFiniteError
-            If mean or variance is not finite. (A device that would have to be waited for need not look.)
+            If mean or variance is not finite. (A device may skip this check, which would have to wait for it.)
         """
         mean, var = sums[0] / n, sums[1] / n
         if not self.all_finite(mean + var):
@@ -164,7 +164,7 @@ class Normalization(Activation):
         bias: Array | None = None,
         out: Array = None,
     ) -> Iterator[Call]:
-        """Write the rows of :class:`Statistics` into ``out`` (5, C), float64; ``eps`` is asked at each call."""
+        """Write the rows of :class:`Statistics` into ``out`` (5, C), float64; ``eps()`` is called each time."""
 
         def compute() -> None:
             for k, value in enumerate(self.batch_norm_statistics(sums, n, eps(), weight, bias)):
@@ -213,7 +213,7 @@ class Normalization(Activation):
     ) -> Iterator[Call]:
         """``f(x·scale + other·other_scale + shift)``, one coefficient for each channel; ``out`` may be ``x``.
 
-        f is an ``activation`` among ``epilogues``; without one, nothing.
+        f is an ``activation`` among ``epilogues``; without one it is the identity.
         """
         dtype = x.dtype
 
@@ -250,16 +250,16 @@ class Normalization(Activation):
         Parameters
         ----------
         x
-            Of any shape, the batch last.
+            An array of any shape, the batch axis last.
         over
-            The axes of a set; never the batch.
+            The axes of a set; never the batch axis.
         eps
-            A function is asked for it at each call.
+            A number, or a function that returns it and is called each time.
         weight, bias
-            Of a shape that is broadcast.
+            Arrays of a shape that can be broadcast.
         inverse, mean, rest
-            Where ``1 / √(var + eps)`` and the two parts of the mean are written, with the axes ``over`` of length 1. If
-            there is no ``mean``, nothing is subtracted, and the mean square is in place of the variance.
+            The arrays for ``1 / √(var + eps)`` and the two parts of the mean, with the axes ``over`` of length 1.
+            Without ``mean`` nothing is subtracted, and the mean square takes the place of the variance.
         """
         xp, members = self.xp, prod(x.shape[axis] for axis in over)
         squares, sums, *copy = scratch
@@ -309,7 +309,7 @@ class Normalization(Activation):
         """Gradients of :meth:`set_norm`: of weight and bias, where they are asked for, and of x.
 
         With n = (x - mean) / √(var + eps) and g = dy · weight: ``dx = (g - mean(g) - n · mean(g · n)) / √(var + eps)``,
-        where mean(g) falls away if there is no mean.
+        where the term mean(g) is left out if there is no mean.
         """
         xp = self.xp
         normed, product, sums, average, of_weight, *copy = scratch
@@ -355,7 +355,7 @@ def _mean(xp: Any, x: Array, over: tuple[int, ...], sums: Array, out: Array) -> 
 
 
 def normalizing(mean: Array, inverse: Array, weight: Array | None, bias: Array | None) -> tuple[Array, Array]:
-    """Return scale and shift of ``y = weight·(x - mean)·inverse + bias``, as one map for each channel.
+    """Return the scale and shift of ``y = weight·(x - mean)·inverse + bias``, for each channel.
 
     Parameters
     ----------
@@ -367,7 +367,7 @@ def normalizing(mean: Array, inverse: Array, weight: Array | None, bias: Array |
     Returns
     -------
     scale, shift : (C,) array
-        So that ``y = scale·x + shift``.
+        The coefficients of ``y = scale·x + shift``.
     """
     scale = inverse if weight is None else inverse * weight
     shift = -mean * scale

@@ -1,4 +1,4 @@
-"""Which backends there are, and which one is in use.
+"""The registry of the backends, and the selection of a backend.
 
 Selection: an explicit argument, then the ``use_backend`` context, then the environment variable
 ``IM2COLNET_BACKEND``, then ``numpy``. Names are resolved at first use. Built-in backends come from a table, so that a
@@ -39,7 +39,7 @@ _context: ContextVar[Backend | None] = ContextVar("im2colnet_backend", default=N
 
 
 class BackendInfo(NamedTuple):
-    """One row of :func:`list_backends`."""
+    """A row of :func:`list_backends`."""
 
     name: str
     source: str  # "built-in", or the distribution that provides it
@@ -48,23 +48,23 @@ class BackendInfo(NamedTuple):
 
 
 def get_backend(name: str | Backend | None = None) -> Backend:
-    """Return a backend, started, with the process prepared for it.
+    """Start a backend and return it, with the process prepared for it.
 
     Parameters
     ----------
     name : str or Backend, optional
-        A name such as "numpy", "numba", "cupy" or "cupy:1"; by default that of the innermost :func:`use_backend`, else
-        that of the environment variable ``IM2COLNET_BACKEND``, else "numpy".
+        A name such as "numpy", "numba", "cupy" or "cupy:1". By default it is the name from the innermost
+        :func:`use_backend`, else from the environment variable ``IM2COLNET_BACKEND``, else "numpy".
 
     Returns
     -------
     Backend
-        The same object each time.
+        The backend: the same object each time.
 
     Raises
     ------
     BackendError
-        If there is no such backend, or it cannot start; there is never a fall-back to another one.
+        If there is no such backend, or it cannot start. No other backend is used in its place.
 
     Examples
     --------
@@ -101,8 +101,8 @@ def _find(name: str | Backend | None = None) -> Backend:
 def use_backend(name: str | Backend) -> Iterator[Backend]:
     """Use a backend within a ``with`` block.
 
-    It holds for networks that get their parameters there, and for :func:`get_backend` without a name; in other threads
-    the selection is what it was.
+    The backend is used for networks that get their parameters within the block, and is returned by :func:`get_backend`
+    without a name. The selection in other threads does not change.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def use_backend(name: str | Backend) -> Iterator[Backend]:
     Returns
     -------
     context manager
-        It gives the backend.
+        A context manager that gives the backend.
 
     Raises
     ------
@@ -135,13 +135,13 @@ def use_backend(name: str | Backend) -> Iterator[Backend]:
 
 
 def list_backends() -> list[BackendInfo]:
-    """Return every backend that is installed, whether it starts here, and if not, why.
+    """Return all installed backends, whether each starts here, and if not, why.
 
     Returns
     -------
     list of BackendInfo
-        Named tuples of ``name``; ``source``, "built-in" or the distribution that provides it; ``available``; and
-        ``reason``, why it does not start.
+        Named tuples with ``name``; ``source``, which is "built-in" or the package that provides the backend;
+        ``available``; and ``reason``, why the backend does not start.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def backend_names() -> list[str]:
 
 
 def unused(name: str | None) -> str:
-    """Say that a faster backend is installed and not used; empty where it is not, or ``name`` or the user chose one."""
+    """Return a hint if a faster backend is installed and none is chosen, by ``name`` or by the user; else empty."""
     from importlib.util import find_spec
 
     if name or os.environ.get(VARIABLE) or not find_spec(FASTER):

@@ -1,6 +1,6 @@
-"""Networks as ONNX files, from other frameworks and to them.
+"""Import and export of networks as ONNX files.
 
-Only here the package ``onnx`` is used, and only when a function is called: ``pip install 'im2colnet[onnx]'``.
+Only this module uses the package ``onnx``, and only when a function is called: ``pip install 'im2colnet[onnx]'``.
 """
 
 from __future__ import annotations
@@ -29,37 +29,38 @@ def load(
     max_bytes: int = 2 << 30,
     backend: str | Backend | None = None,
 ) -> Net:
-    """Make a network of an ONNX model.
+    """Convert an ONNX model to a network.
 
-    What comes back is a network of this library's layers: it can be trained, saved as a checkpoint, and exported again.
-    Its parameters have the names that they have in the file. ``predict`` returns what the file returns. A loss is given
-    the scores before a final softmax.
+    The result is a network of this library's layers: it can be trained, saved as a checkpoint, and exported again. Its
+    parameters have the same names as in the file. ``predict`` returns the outputs of the model. In training, the loss
+    gets the scores before a final softmax.
 
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
-        The file, its content, or what the package onnx has read of it.
+        The file, its content, or the model as the package onnx has read it.
     input_shape : (C, H, W), (C, L) or (features,), optional
-        Shape of a sample, where the file does not say it. The channels are first, whatever the file's order is.
+        The shape of a sample, if the file does not give it. The channels are first, whatever the order in the file is.
     max_bytes : int
-        Limit of the file's size, of that of all its constants together, and of the parameters that are made of them.
+        The largest size in bytes of the file, of all its constants together, and of the parameters that are made of
+        them.
     backend : str or Backend, optional
-        Where the parameters live; see :func:`im2colnet.get_backend`.
+        The backend of the parameters; see :func:`im2colnet.get_backend`.
 
     Returns
     -------
     Net
-        With the file's weights.
+        A network with the file's weights.
 
     Raises
     ------
     ModelError
-        If the file cannot be read, or the network has something that is not supported; the message names all of it.
+        If the file cannot be read, or the network needs something unsupported; the message lists all of it.
 
     Warns
     -----
     InputWarning
-        If something is read in another sense than the file says, such as a batch norm in training mode.
+        If the network differs from what the file says, for example for a batch norm in training mode.
 
     Examples
     --------
@@ -81,12 +82,12 @@ def load(
 
 
 def supported() -> list[Importer]:
-    """Return a row for each operator that :func:`load` reads: its opsets, the layers that it becomes, and limits.
+    """Return a row for each operator that :func:`load` supports: its opsets, the resulting layers, and limits.
 
     Returns
     -------
     list of Importer
-        Objects with ``operator``, ``opsets``, ``becomes`` and ``limits``, in the order of the operators' names.
+        Objects with ``operator``, ``opsets``, ``becomes`` and ``limits``, sorted by the operators' names.
 
     Examples
     --------

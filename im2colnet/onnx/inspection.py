@@ -1,4 +1,4 @@
-"""What is in an ONNX file: its operators, what of them is missing here, and what the network would cost."""
+"""Inspection of an ONNX file: its operators, the unsupported operators, and the cost of the network."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ MANY = 10
 def inspect(
     source: Any, input_shape: Sequence[int] | None = None, *, batch_size: int = 1, max_bytes: int = 2 << 30
 ) -> dict[str, Any]:
-    """Look at an ONNX file without making a network of it.
+    """Inspect an ONNX file without making a network.
 
     Parameters
     ----------
     source : path, bytes or onnx.ModelProto
-        The file, its content, or what the package onnx has read of it.
+        The file, its content, or the model as the package onnx has read it.
     input_shape : (C, H, W), (C, L) or (features,), optional
-        Shape of a sample, where the file does not say it.
+        The shape of a sample, if the file does not give it.
     batch_size : int
-        The batch size that the memory is for.
+        The batch size for which the memory is computed.
     max_bytes : int
-        Limit of the file's size, and of that of all its constants together.
+        The largest size in bytes of the file, and of all its constants together.
 
     Returns
     -------
     dict
-        ``operators``: a row for each, with the number of its nodes and the layers that it becomes, or whether it is
-        missing. ``missing``: what :func:`load` would refuse, all of it, in lines for people; empty if it can be loaded.
-        ``problems``: the same for programs: operator, node and reason. If it can be loaded also ``parameters``,
-        ``flops`` (of a sample), and ``memory`` in bytes for a batch, in inference and in training, without
-        the optimizer's state.
+        ``operators``: a row for each operator, with the number of its nodes and the layers that it becomes, or whether
+        it is unsupported. ``missing``: everything that :func:`load` would refuse, as lines of text; empty if the file
+        can be loaded. ``problems``: the same for programs, as operator, node and reason. If the file can be loaded,
+        also ``parameters``, ``flops`` (for a sample), and ``memory`` in bytes for a batch, in inference and in training,
+        without the optimizer's state.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def every_node(nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
 
 
 def _rows(model: OnnxModel, problems: Sequence[tuple[OnnxNode, str]]) -> Iterator[dict[str, Any]]:
-    """Yield for each operator how often it is there, and what becomes of it."""
+    """Yield a row for each operator: its number of nodes, and the layers that it becomes."""
     refused = Counter(node.kind for node, reason in problems if reason)
     lacking = {node.kind for node, reason in problems if not reason}
     for kind, nodes in sorted(_by_kind(every_node(model.nodes)).items(), key=lambda row: -len(row[1])):
@@ -135,7 +135,7 @@ def _is_known(node: OnnxNode) -> bool:
 
 
 def _folded(model: OnnxModel) -> Iterator[str]:
-    """Yield a note where the exporter has probably folded batch norms."""
+    """Yield a note if the exporter has probably folded the batch norms."""
     kinds = Counter(node.op for node in every_node(model.nodes))
     norms = sum(number for kind, number in kinds.items() if kind.endswith("Normalization"))
     if kinds["Conv"] >= MANY and not norms:
@@ -147,7 +147,7 @@ def _folded(model: OnnxModel) -> Iterator[str]:
 
 
 def _endings(draft: Draft, outputs: Sequence[str]) -> Iterator[str]:
-    """Yield notes on what the last layers mean for training."""
+    """Yield notes on the loss that suits the last layers."""
     for output, name, score in zip(outputs, draft.outputs, draft.scores(), strict=True):
         last = draft.entries[name].layer
         which = f"output {quoted(output)} is" if len(outputs) > 1 else "it returns"

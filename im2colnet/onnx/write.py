@@ -1,4 +1,4 @@
-"""A network as an ONNX file: each layer writes its nodes, by the function that :mod:`im2colnet.onnx.exporters` has."""
+"""Export of a network as an ONNX file: :mod:`im2colnet.onnx.exporters` has a function for each layer's nodes."""
 
 from __future__ import annotations
 
@@ -39,36 +39,37 @@ def save(
     opset: int = 22,
     external_data: bool | None = None,
 ) -> None:
-    """Write a network, as it predicts, as an ONNX file for other programs.
+    """Export a network, in evaluation mode, as an ONNX file for other programs.
 
-    The file takes a batch of any size as ``"input"``, (N, C, H, W) of float32 (or the network's float64), and gives
-    ``"output"``, or for several outputs the names of their layers. Weights have the names of :meth:`state_dict`. Images
-    are not scaled: whoever gives uint8 to :meth:`predict` gives numbers from 0 to 1 to the file.
-    ``net.normalization`` is a part of it. The same network is the same file, byte for byte.
+    The model's input is called ``"input"``: a batch of any size, (N, C, H, W), of float32 (or of float64, if the network
+    is). Its output is called ``"output"``; several outputs have the names of their layers. Weights have the names of
+    :meth:`state_dict`. The model does not scale images: where :meth:`predict` takes uint8, it takes numbers from 0 to 1.
+    The model includes ``net.normalization``. The same network gives the same file, byte for byte.
 
     Parameters
     ----------
     net : Network
-        With parameters.
+        A network with parameters.
     path : str or path
-        It is written whole or not at all; a file that is there is overwritten.
+        The file. It is written whole or not at all; an existing file is overwritten.
     input_shape : tuple of int, optional
-        (C, H, W) of the images; by default the one that the network was made for, or that of its first batch. The file
-        is for this size.
+        The shape (C, H, W) of the images, which is fixed in the file. By default the shape that the network was made
+        for, or that of its first batch.
     opset : int
-        The version of ONNX's operators, 7 or more. A lower one is for older programs; not all layers can be written so.
+        The version of ONNX's operators, 7 or more. Older programs need a lower version, which does not support all
+        layers.
     external_data : bool, optional
-        Whether weights go to a second file beside the first one, whose name begins with the first one's and has a
-        checksum in it, so that an interrupted save leaves the files before it as they were. By default only if there
-        are more than 1.9 GB of them.
+        Whether weights go to a second file in the same folder. Its name begins with the name of the first file and
+        contains a checksum, so that an interrupted save does not damage earlier files. By default only weights of more
+        than 1.9 GB go to a second file.
 
     Raises
     ------
     ModelError
-        If ONNX cannot say what a layer does, or not in this opset; the message names all such layers. A layer of your
-        own says how it is written by a method ``to_onnx``.
+        If ONNX, or this opset, cannot express a layer; the message names all such layers. Your own layer needs a method
+        ``to_onnx``.
     ShapeError
-        If the images' shape is not known.
+        If the shape of the images is not known.
     CheckpointError
         If the file cannot be written.
 
@@ -89,7 +90,7 @@ def save(
 
 
 def model_of(net: Network, input_shape: Sequence[int] | None = None, opset: int = 22) -> ModelProto:
-    """Return what :func:`save` writes, as a model of the package onnx."""
+    """Return the model that :func:`save` writes, as an object of the package onnx."""
     model, arrays = written(net, input_shape, opset)
     model.graph.initializer.extend(_tensor(*each) for each in arrays.items())
     return model
@@ -98,7 +99,7 @@ def model_of(net: Network, input_shape: Sequence[int] | None = None, opset: int 
 def written(
     net: Network, input_shape: Sequence[int] | None = None, opset: int = 22
 ) -> tuple[ModelProto, dict[str, Any]]:
-    """Return a network as a model of ONNX without its constants, and these by name; see :func:`save`."""
+    """Return a network as an ONNX model without its constants, and the constants by name; see :func:`save`."""
     try:
         from onnx import defs, helper
     except ImportError as error:
@@ -170,7 +171,7 @@ def _write_layers(net: Network, writer: GraphWriter, shapes: Sequence[Shape], ou
 
 
 def _normalized(net: Network, writer: GraphWriter, axes: int) -> str:
-    """Write the normalisation of the images, if there is one, and return the name of what the first layer reads."""
+    """Write the normalization of the images, if there is one, and return the name of the first layer's input."""
     from onnx import helper
 
     if net.normalization is None:
@@ -185,9 +186,9 @@ def _normalized(net: Network, writer: GraphWriter, axes: int) -> str:
 
 
 def _check(model: ModelProto, constants: Mapping[str, Any]) -> None:
-    """Raise a ModelError unless the model is what ONNX knows, and gives outputs of the shapes that it says.
+    """Raise a ModelError unless the model is valid ONNX, and its outputs have the shapes that it declares.
 
-    Large constants stand for themselves as inputs, so that nothing is copied.
+    Large constants are replaced by inputs, so that they are not copied.
     """
     import onnx
 
@@ -202,7 +203,7 @@ def _check(model: ModelProto, constants: Mapping[str, Any]) -> None:
     try:
         onnx.checker.check_model(trial, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"what a layer's to_onnx has written is no ONNX: {error}") from error
+        raise ModelError(f"a layer's to_onnx has written invalid ONNX: {error}") from error
 
 
 def _tensor(name: str, array: Any) -> TensorProto:

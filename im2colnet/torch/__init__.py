@@ -1,6 +1,6 @@
 """Networks from PyTorch.
 
-Only here PyTorch is used, and only when a function is called. Weights alone need no PyTorch:
+Only this module uses PyTorch, and only when a function is called. To load weights alone, PyTorch is not needed: see
 :func:`im2colnet.load_weights`.
 """
 
@@ -31,44 +31,44 @@ MOST_LINES = 20
 
 
 def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend | None = None) -> Net:
-    """Make a network of a module of PyTorch, with its weights.
+    """Convert a PyTorch module to a network, with its weights.
 
-    The module's ``forward`` is called once with a symbolic value, and what it does becomes layers. The network's
+    The module's ``forward`` is called once with a symbolic value, and its operations become layers. The network's
     parameters and running statistics have the module's names, so that ``net.load_state_dict(module.state_dict())``
-    works, and the other way round. Constants that the module computes with are state of the network. Parameters with
-    ``requires_grad=False`` are frozen, and so are the running statistics of a batch norm that evaluates in a module
-    that trains. Else it is the same network whether the module trains or evaluates. A softmax at the end belongs to
-    what the network predicts, and a loss is given what it reads. The module is not changed.
+    works, and the other direction, too. Constants of the module become state of the network. Parameters with
+    ``requires_grad=False`` are frozen. The running statistics of a batch norm in evaluation mode are also frozen, if the
+    module is in training mode. Otherwise the module's mode makes no difference. A softmax at the end is applied in
+    predictions only: the loss gets the input of the softmax. The module is not changed.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Of one input.
+        A module with one input.
     input_shape : (C, H, W), (C, L) or (features,)
         The shape of a sample.
     backend : str or Backend, optional
-        Where the parameters live; see :func:`im2colnet.get_backend`.
+        The backend of the parameters; see :func:`im2colnet.get_backend`.
 
     Returns
     -------
     Net
-        With the module's weights and names.
+        A network with the module's weights and names.
 
     Raises
     ------
     ModelError
-        If the module does something that is not supported; the message names all of it, and where it is. Or if PyTorch
-        is not installed.
+        If the module uses unsupported operations; the message lists all of them, and their places in the code. Or if
+        PyTorch is not installed.
 
     Warns
     -----
     InputWarning
-        If something is not as in the module: a parameter that has no part in the output, or is a constant of the
-        network; an entry that has another name; a way that the module takes only while it trains.
+        If the network differs from the module: a parameter does not affect the output, or is a constant of the network;
+        an entry has another name; or the module branches on whether it is in training mode.
 
     Examples
     --------
-    PyTorch is no part of the library's environment, so these lines are not run as tests::
+    PyTorch is not part of the library's test environment, so these lines are not run as tests::
 
         module = torchvision.models.resnet18(weights="DEFAULT")
         net = ic.torch.from_module(module, input_shape=(3, 224, 224))
@@ -79,12 +79,14 @@ def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend 
     kind = type(module).__name__
     scripted = [path for path, m in module.named_modules() if isinstance(m, torch.jit.ScriptModule)]
     if scripted:
-        raise ModelError(f"{kind} was compiled by TorchScript: give the module that it was made of")
+        raise ModelError(f"{kind} was compiled by TorchScript: give the original module")
     if hasattr(module, "_orig_mod"):
-        raise ModelError(f"{kind} was compiled by torch.compile: give the module that it was made of, module._orig_mod")
+        raise ModelError(f"{kind} was compiled by torch.compile: give the original module, module._orig_mod")
     _check_forward(module, kind)
     if not hasattr(input_shape, "__len__") or not len(input_shape):
-        raise ModelError(f"input_shape must be a sample's, such as (channels, height, width), got {input_shape!r}")
+        raise ModelError(
+            f"input_shape must be the shape of a sample, such as (channels, height, width), got {input_shape!r}"
+        )
     trace = Trace(torch, module, [whole("input_shape", n) for n in input_shape])
     with torch.enable_grad(), trace.tracing():
         made = _run(module, trace)
@@ -113,7 +115,7 @@ def _check_forward(module: Any, kind: str) -> None:
 
 
 def _run(module: Any, trace: Trace) -> Any:
-    """Call a module with a symbolic value; what ends the tracing early is a problem like others."""
+    """Call a module with a symbolic value; an error that ends the tracing early is noted as a problem."""
     try:
         return module(Value(trace, INPUT))
     except Untraceable as error:
@@ -170,7 +172,7 @@ def _listed(places: Sequence[str]) -> str:
 
 
 def _notes(module: Any, trace: Trace, net: Net) -> list[str]:
-    """Return what of a network is not as in its module."""
+    """Return notes on how the network differs from the module."""
     found, own = [], net.state_shapes()
     renamed = {name: new for name, new in trace.renamed.items() if new in own and name not in own}
     unused = [name for name in entries(module) if name not in own and name not in renamed]
@@ -183,7 +185,7 @@ def _notes(module: Any, trace: Trace, net: Net) -> list[str]:
         ("constants of the network, which training does not change", trace.constants),
         ("other names in the network", [f"{name} is {new}" for name, new in renamed.items()]),
         (
-            "no part in the output, and not in the network (load_state_dict(..., strict=False) leaves them out)",
+            "not used for the output, and not in the network (load_state_dict(..., strict=False) leaves them out)",
             unused,
         ),
     ):

@@ -415,7 +415,7 @@ def test_what_has_no_part_is_said():
         lambda m, x: (m.unused(x.mean((2, 3))), m.conv(x))[1], conv=nn.Conv2d(4, 2, 1), unused=nn.Linear(4, 2)
     )
     module.unused.requires_grad_(False)
-    with pytest.warns(ic.InputWarning, match=r"no part in the output, .*: unused.weight, unused.bias"):
+    with pytest.warns(ic.InputWarning, match=r"not used for the output, .*: unused.weight, unused.bias"):
         net = ic.torch.from_module(module, IMAGES)
     net.load_state_dict(module.state_dict(), strict=False)
     assert net.frozen == ()

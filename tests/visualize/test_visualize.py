@@ -247,7 +247,7 @@ WRONG = [
     (lambda: visualize.filters(network(), 1.5), "layer must be a name or a position"),
     (lambda: visualize.feature_maps(network(), "9", pictures()), "no layer '9'"),
     (lambda: visualize.feature_maps(network(), 0, np.zeros((8, 6))), "image must be one image"),
-    (lambda: visualize.feature_maps(network(), 0, np.zeros((0, 2, 8, 6))), "must hold an image or more"),
+    (lambda: visualize.feature_maps(network(), 0, np.zeros((0, 2, 8, 6))), "must contain at least one image"),
     (lambda: visualize.saliency(network(), pictures(), method="magic"), "method must be"),
     (lambda: visualize.saliency(network(), pictures(), 5), "a class from 0 to 4, got 5"),
     (lambda: visualize.saliency(network(), pictures(), "cat"), "no class 'cat'"),
@@ -266,7 +266,7 @@ WRONG = [
     (lambda: visualize.maximize(network(), 0, 0, input_shape=(2, 8, 6), low=1), "low must be less than high"),
     (lambda: visualize.maximize(network(), 0, 0, input_shape=(2, 8, 6), decay=2), "between 0 and 1"),
     (lambda: visualize.overlay(np.zeros((2, 2)), np.zeros((2, 3))), "the image's height and width"),
-    (lambda: visualize.sheet([]), "a picture or more"),
+    (lambda: visualize.sheet([]), "at least one picture"),
     (lambda: visualize.sheet([np.zeros(3)]), r"got one of shape \(3,\)"),
     (lambda: visualize.sheet([np.zeros((2, 2))], ["a", "b"]), "1 arrays, but 2 titles"),
 ]
@@ -280,5 +280,5 @@ def test_what_does_not_fit_is_refused(call, message):
 
 def test_layers_without_filters_are_told_which_have_them():
     net = network()
-    with pytest.raises(ic.LayerError, match="layer '5' has no filters; layers that have: 0"):
+    with pytest.raises(ic.LayerError, match="layer '5' has no filters; layers with filters: 0"):
         visualize.filters(net, "5")
