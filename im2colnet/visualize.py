@@ -204,7 +204,7 @@ def maximize(
     """Return an image that maximizes a channel of a layer, by gradient ascent from noise.
 
     Each step adds the gradient, divided by its root mean square, times ``lr``. Then it moves the image towards the
-    middle of its range (``decay``) and each pixel towards its neighbours (``smooth``), and clips it to the range. Erhan,
+    middle of its range (``decay``) and each pixel towards its neighbours (``smooth``), and clips to the range. Erhan,
     Bengio, Courville & Vincent 2009 ("Visualizing higher-layer features of a deep network"); with a class's score as
     the channel, Simonyan, Vedaldi & Zisserman 2013 (arXiv:1312.6034, section 2); for ``smooth``, Yosinski et al. 2015
     (arXiv:1506.06579).

@@ -44,8 +44,8 @@ def inspect(
         ``operators``: a row for each operator, with the number of its nodes and the layers that it becomes, or whether
         it is unsupported. ``missing``: everything that :func:`load` would refuse, as lines of text; empty if the file
         can be loaded. ``problems``: the same for programs, as operator, node and reason. If the file can be loaded,
-        also ``parameters``, ``flops`` (for a sample), and ``memory`` in bytes for a batch, in inference and in training,
-        without the optimizer's state.
+        also ``parameters``, ``flops`` (for a sample), and ``memory`` in bytes for a batch, in inference and in
+        training, without the optimizer's state.
 
     Raises
     ------

@@ -41,10 +41,10 @@ def save(
 ) -> None:
     """Export a network, in evaluation mode, as an ONNX file for other programs.
 
-    The model's input is called ``"input"``: a batch of any size, (N, C, H, W), of float32 (or of float64, if the network
-    is). Its output is called ``"output"``; several outputs have the names of their layers. Weights have the names of
-    :meth:`state_dict`. The model does not scale images: where :meth:`predict` takes uint8, it takes numbers from 0 to 1.
-    The model includes ``net.normalization``. The same network gives the same file, byte for byte.
+    The model's input is called ``"input"``: a batch of any size, (N, C, H, W), of float32 (or float64, if the network
+    computes in float64). Its output is called ``"output"``; several outputs have the names of their layers. Weights
+    have the names of :meth:`state_dict`. The model does not scale images: where :meth:`predict` takes uint8, it takes
+    numbers from 0 to 1. The model includes ``net.normalization``. The same network gives the same file, byte for byte.
 
     Parameters
     ----------

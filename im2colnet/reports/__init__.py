@@ -1,1 +1,1 @@
-"""What a network costs, where its time goes, and whether this machine computes it well."""
+"""Reports: the cost of a network, its time and memory, its results, and whether this machine computes correctly."""

@@ -1,4 +1,4 @@
-"""Whether a backend computes correctly on this machine, and how fast: run this first on a new machine."""
+"""Tests whether a backend computes correctly on this machine, and how fast: run this first on a new machine."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ WARM_UP = 3  #: training steps before the steps that are timed
 
 
 def examine(backend: Backend, steps: int = 5, batch: int = 64, job: Ranks | None = None) -> dict[str, Any]:
-    """Compare a backend's kernels with the textbook's in float64, and time training steps.
+    """Compare a backend's kernels with plain kernels in float64, and time training steps.
 
     Parameters
     ----------
     backend : Backend
     steps : int
-        How many training steps to time; ``step_seconds`` is their median.
+        The number of training steps that are timed; ``step_seconds`` is their median.
     batch : int
         The batch size of these steps.
     job : Ranks, optional
-        The ranks of a job, each of which must call this function.
+        The ranks of a job. Each rank must call this function.
 
     Returns
     -------
@@ -48,8 +48,8 @@ def examine(backend: Backend, steps: int = 5, batch: int = 64, job: Ranks | None
         differ in their last bits from run to run or with the number of workers, empty if they never do; ``errors``: the
         largest error of each kernel, as a part of its largest result; ``tolerance``: the largest error that is allowed;
         ``correct``: whether no error is larger; ``gemm`` (FLOP/s); ``copy`` (B/s); ``step_seconds`` of ResNet-20 with
-        ``batch`` images of 3×32×32; ``ranks``: what :func:`im2colnet.reports.ranks.examine` finds, None without ranks.
-        With ranks an error is the largest of all ranks.
+        ``batch`` images of 3×32×32; ``ranks``: the result of :func:`im2colnet.reports.ranks.examine`, None without
+        ranks. With ranks, an error is the largest error of all ranks.
     """
     found = dict(errors(backend))
     if job:
@@ -82,7 +82,7 @@ def errors(backend: Backend, dtype: str = "float32") -> Iterator[tuple[str, floa
     from im2colnet.host import np
 
     class Textbook(Backend):
-        """The kernels as they are explained, in float64."""
+        """The plain kernels of the base class, in float64."""
 
         name, xp = "textbook", np
 
@@ -177,10 +177,14 @@ def step_seconds(backend: Backend, steps: int, batch: int) -> float:
 
 
 def text(report: dict[str, Any]) -> str:
-    """Return what :func:`examine` found as lines."""
+    """Return the result of :func:`examine` as lines of text."""
     found, tolerance = report["errors"], report["tolerance"]
     worst = max(found, key=found.get)
-    wrong = [f"{name} is off by {error:.1e} of the largest" for name, error in found.items() if not error <= tolerance]
+    wrong = [
+        f"{name} has an error of {error:.1e} of the largest result"
+        for name, error in found.items()
+        if not error <= tolerance
+    ]
     correct = f"yes: {len(found)} kernels agree with float64 to {found[worst]:.1e} of the largest result ({worst})"
     seconds = report["step_seconds"]
     rows = [("backend", report["backend"]), *report["versions"].items()]

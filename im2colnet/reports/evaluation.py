@@ -1,4 +1,4 @@
-"""What a network has learned: how well it does on held-out data, class by class, and its worst mistakes."""
+"""The evaluation of a network: its results on held-out data, for each class, and its worst mistakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISTAKES = 25  #: how many mistakes are reported, the worst ones
 
 
 def evaluation(loss: Loss, data: Dataset, outputs: Any) -> dict[str, Any]:
-    """Return what is measured of a network's outputs for a data set.
+    """Return the metrics of a network's outputs for a data set.
 
     Parameters
     ----------
@@ -27,16 +27,15 @@ def evaluation(loss: Loss, data: Dataset, outputs: Any) -> dict[str, Any]:
         The loss of the training.
     data : Dataset
     outputs : (N, ...) array
-        The network's output for its images.
+        The network's output for the images of the data set.
 
     Returns
     -------
     dict
-        ``loss`` and its metrics. Of a classifier ``top_5_accuracy``, of more than ten classes; ``classes``, see
-        :func:`im2colnet.metrics.class_report`; ``mean``, the ``precision``, ``recall`` and ``f1`` averaged over the
-        classes; ``confusion_matrix``, whose entry [i][j] is how many images of class i were taken for class j; and
-        ``mistakes``, see :meth:`im2colnet.Trainer.mistakes`. Of other networks the metrics that are usual for their
-        targets.
+        ``loss`` and its metrics. For a classifier also ``top_5_accuracy``, if it has more than ten classes;
+        ``classes``, see :func:`im2colnet.metrics.class_report`; ``mean``, the ``precision``, ``recall`` and ``f1``
+        averaged over the classes; ``confusion_matrix``, whose entry [i][j] is the number of images of class i predicted as class j; and
+        ``mistakes``, see :meth:`im2colnet.Trainer.mistakes`. For other networks the usual metrics for their targets.
     """
     facts: dict[str, Any] = loss.measure(outputs, data.labels)
     ignored = loss.ignore_index if isinstance(loss, ClassLoss) else metrics.IGNORED
@@ -56,7 +55,7 @@ def evaluation(loss: Loss, data: Dataset, outputs: Any) -> dict[str, Any]:
 
 
 def _usual(loss: Loss, labels: Any, outputs: Any, ignored: int) -> dict[str, float]:
-    """Return what is usually measured beside a loss whose targets are no classes of images."""
+    """Return the usual metrics for a loss whose targets are not classes of images."""
     if "accuracy" not in loss.metrics:
         names = "mean_absolute_error", "root_mean_squared_error", "r2_score"
         return {name: getattr(metrics, name)(outputs, labels) for name in names}
@@ -67,7 +66,7 @@ def _usual(loss: Loss, labels: Any, outputs: Any, ignored: int) -> dict[str, flo
 
 
 def class_rows(measured: dict[str, Any], digits: int) -> list[list[str]]:
-    """Return the table of the classes of what :func:`evaluation` found: a header, the classes, and sums and means.
+    """Return the table of the classes from :func:`evaluation`: a header, the classes, and sums and means.
 
     Percentages have ``digits`` decimal places; a class without images has no recall.
     """
@@ -90,7 +89,7 @@ def mistake_pictures(mistakes: list[dict[str, Any]], data: Dataset, net: Network
 
 
 def mistake_text(mistake: dict[str, Any]) -> str:
-    """Return what is wrong with an image, in three lines."""
+    """Return the description of a mistake, in three lines."""
     what = mistake["file"] or f"image {mistake['index']}"
-    taken = f"taken for {mistake['predicted_name']} ({mistake['probability']:.0%})"
-    return f"{what}\n{taken}\nis {mistake['label_name']} ({mistake['label_probability']:.0%})"
+    taken = f"predicted {mistake['predicted_name']} ({mistake['probability']:.0%})"
+    return f"{what}\n{taken}\ntrue class {mistake['label_name']} ({mistake['label_probability']:.0%})"

@@ -1,7 +1,7 @@
-"""What a layer does with one image, with real numbers: the explanation of a layer.
+"""The explanation of a layer: what it does with one image, with real numbers.
 
 Here ``K = C/G·KH·KW`` is the number of rows of the lowered matrix of a group of channels, ``F`` the number of filters,
-``G`` that of groups, and ``P = OH·OW`` that of positions of the window.
+``G`` the number of groups, and ``P = OH·OW`` the number of positions of the window.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class Score(NamedTuple):
 
 @dataclass(repr=False, eq=False)
 class Explanation:
-    """What a layer does with one image, as plain NumPy arrays of float64: what :func:`im2colnet.explain` returns.
+    """The numbers of a layer for one image, as NumPy arrays of float64: the result of :func:`im2colnet.explain`.
 
-    ``str(explanation)`` is a text for a terminal, :meth:`plot` a picture, and :meth:`save` writes either, or an
-    interactive page.
+    ``str(explanation)`` is a text for a terminal. :meth:`plot` draws a picture. :meth:`save` writes the text, the
+    picture or an interactive page to a file.
 
     Parameters
     ----------
@@ -97,23 +97,23 @@ class Explanation:
         "convolution", "transposed convolution", "pooling", "linear", "elementwise", "normalization", "shape",
         "merging" or "other".
     title : str
-        The layer as it is made, such as "Conv2d(1, 8, 3, padding=1)".
+        The layer with its arguments, such as "Conv2d(1, 8, 3, padding=1)".
     formula : str
-        What it computes, in a line.
+        The formula of the layer, in one line.
     inputs : list of (C, H, W), (C, L) or (features,) arrays
-        What the layer is given; of the first layer the image, scaled and normalised as the network does it.
+        The inputs of the layer. For the first layer it is the image, after the network has scaled and normalized it.
     output : array
-        What the layer makes of it.
+        The output of the layer.
     score : Score
-        The number that the gradients are of: its name, its value, and its place in the network's output.
+        The number that is differentiated: its name, its value, and its index in the network's output.
     doutput : array
-        How the score changes with each number of the output.
+        The gradient of the score by the layer's output.
     dinputs : list of arrays
-        How it changes with each number of the inputs, by way of this layer.
+        The gradients of the score by the layer's inputs, through this layer only.
     parameters : dict of str to array
-        The layer's parameters by PyTorch's names.
+        The layer's parameters, with PyTorch's names.
     gradients : dict of str to array
-        How the score changes with each of them.
+        The gradients of the score by the parameters.
     state : dict of str to array
         The layer's state, such as running statistics.
     flops : int
@@ -121,11 +121,11 @@ class Explanation:
     window : WindowFacts or None
         How the window of a convolution or a pooling slides.
     sources : (KH·KW, P) array of int, or None
-        For each row of the lowered matrix of a channel, and each position of the window, the pixel ``h·W + w`` that is
-        there, -1 outside of the image. Of a transposed convolution it is the pixel of the output that is added to.
+        The index ``h·W + w`` of the pixel in each row of the lowered matrix of a channel, for each position of the
+        window; -1 outside the image. For a transposed convolution it is the output pixel to which the number is added.
     weight : (G, F/G, K) array, or (out_features, in_features), or None
-        The weight as the matrix that it is in the product. Of a transposed convolution (G, C/G, K), the weight of the
-        convolution that it is the gradient of.
+        The weight, as the matrix in the product. For a transposed convolution it has the shape (G, C/G, K): the weight
+        of the convolution whose gradient the layer computes.
     bias : array or None
         The layer's bias.
     made_by : Layer
@@ -168,10 +168,10 @@ class Explanation:
 
     @cached_property
     def columns(self) -> Any:
-        """The lowered matrix, (G, K, P): of a convolution im2col of the input, of pooling (C, KH·KW, P).
+        """The lowered matrix: im2col of the input, (G, K, P) for a convolution, (C, KH·KW, P) for pooling.
 
-        Padding is 0, in max pooling -inf. Of a transposed convolution it is ``wᵀ · x``, of which col2im makes the
-        output. None where there is no window.
+        Padding is 0, or -inf in max pooling. For a transposed convolution it is ``wᵀ · x``, from which col2im makes the
+        output. It is None for a layer without a window.
         """
         if self.window is None:
             return None
@@ -182,10 +182,10 @@ class Explanation:
 
     @cached_property
     def dcolumns(self) -> Any:
-        """How the score changes with each number of the lowered matrix, in the same shape.
+        """The gradient of the score by the lowered matrix, in the same shape.
 
-        Of a convolution ``wᵀ · doutput``; col2im makes the input's gradient of it. Of a transposed convolution im2col
-        of ``doutput``, and the input's gradient is ``w`` times it.
+        For a convolution it is ``wᵀ · doutput``; col2im of it is the input's gradient. For a transposed convolution it
+        is im2col of ``doutput``; the input's gradient is ``w`` times it.
         """
         if self.window is None:
             return None
@@ -198,12 +198,12 @@ class Explanation:
 
     @cached_property
     def picked(self) -> Any:
-        """Of max pooling, the row of the lowered matrix where each window's (first) maximum is, (C, P); else None."""
+        """The row of the lowered matrix with the (first) maximum of each window, (C, P), in max pooling; else None."""
         return self.columns.argmax(axis=1) if self.takes_maximum else None
 
     @cached_property
     def shares_of_windows(self) -> Any:
-        """How each output of a pooling changes with each number of its window, (C, KH·KW, P); None of other layers."""
+        """The derivative of each pooling output by each number of its window, (C, KH·KW, P); None for other layers."""
         if self.kind != "pooling":
             return None
         rows, inside = np.arange(len(self.sources)), self.sources != OUTSIDE
@@ -218,7 +218,7 @@ class Explanation:
 
     @cached_property
     def divisors(self) -> Any:
-        """What the sum of each window is divided by in average pooling, (P,); None of other layers."""
+        """The divisor of the sum of each window in average pooling, (P,); None for other layers."""
         if self.kind != "pooling" or self.takes_maximum or isinstance(self.made_by, LPPool2d):
             return None
         layer, inside = self.made_by, (self.sources != OUTSIDE).sum(axis=0)
@@ -236,9 +236,9 @@ class Explanation:
 
     @cached_property
     def reads(self) -> Any:
-        """How often the windows read each pixel, (H, W); None where there is no window.
+        """How often the windows read each pixel, (H, W); None for a layer without a window.
 
-        Of a transposed convolution, how many numbers are added to each pixel of the output.
+        For a transposed convolution, the number of values that are added to each pixel of the output.
         """
         if self.window is None:
             return None
@@ -259,7 +259,7 @@ class Explanation:
         return OH, OW
 
     def fold(self, columns: Any) -> Array:
-        """Return col2im of a matrix of the shape of :attr:`columns`: images to whose pixels the numbers are added.
+        """Return col2im of a matrix in the shape of :attr:`columns`: its numbers are added to the pixels of an image.
 
         Parameters
         ----------
@@ -269,7 +269,7 @@ class Explanation:
         Returns
         -------
         (C, H, W) array
-            Of the input's shape; of a transposed convolution of the output's, without the bias.
+            The image: it has the shape of the input, or of the output for a transposed convolution (without bias).
 
         Raises
         ------
@@ -295,13 +295,13 @@ class Explanation:
     # ------------------------------------------------------------------ parts, which large layers are shown by
 
     def group_of(self, channel: int) -> int:
-        """Return the group of the lowered matrix that a channel of the output is made of; of pooling the channel."""
+        """Return the group of the lowered matrix from which an output channel is computed; for pooling, the channel."""
         if self.window is None or self.weight is None:
             return channel
         return channel * self.window.groups // len(self.output)
 
     def channels_of(self, channel: int) -> slice:
-        """Return the channels of the input that a channel of the output is made of."""
+        """Return the channels of the input from which a channel of the output is computed."""
         if self.kind == "pooling":
             return slice(channel, channel + 1)
         per = len(self.inputs[0]) // (1 if self.window is None else self.window.groups)
@@ -310,7 +310,7 @@ class Explanation:
     def columns_at(self, channel: int, positions: Any) -> Any:
         """Return some columns of the lowered matrix of a channel's group, (K, len(positions)).
 
-        Of a large layer the whole matrix would take long, and much memory.
+        For a large layer, the whole matrix would take much time and memory.
         """
         if self.kind == "transposed convolution":
             x = self._of_groups(self.inputs[0])[self.group_of(channel)][:, positions]
@@ -320,7 +320,7 @@ class Explanation:
         return gather(image, self.sources[:, positions], outside).reshape(-1, len(positions))
 
     def dcolumns_at(self, channel: int, positions: Any) -> Any:
-        """Return how the score changes with :meth:`columns_at`."""
+        """Return the gradient of the score by the columns of :meth:`columns_at`."""
         group = self.group_of(channel)
         if self.kind == "transposed convolution":
             per = len(self.output) // len(self.weight)
@@ -333,14 +333,14 @@ class Explanation:
     # ------------------------------------------------------------------ positions
 
     def position(self, position: Sequence[int] | int | None = None, channel: int = 0) -> tuple[int, int]:
-        """Return a position of the window, by default the one whose output in a channel the score depends on most.
+        """Return a position of the window; by default the position whose output, in a channel, changes the score most.
 
-        Of a transposed convolution it is the pixel of the input that the score depends on most.
+        For a transposed convolution it is the pixel of the input that changes the score most.
 
         Raises
         ------
         ShapeError
-            If there is no such position; the message says which there are.
+            If there is no such position; the message says which positions exist.
         """
         OH, OW = self.output_image_size if self.window is None else self.window.output_size
         if position is None:
@@ -362,12 +362,12 @@ class Explanation:
         return places[0], places[1]
 
     def channel(self, channel: int | None = None) -> int:
-        """Return a channel of the output, by default the one that the score depends on most.
+        """Return a channel of the output; by default the channel that the score depends on most.
 
         Raises
         ------
         ShapeError
-            If there is no such channel; the message says which there are.
+            If there is no such channel; the message says which channels exist.
         """
         if channel is None:
             sums = np.abs(self.doutput).reshape(len(self.doutput), -1).sum(axis=1)
@@ -404,13 +404,13 @@ class Explanation:
         Parameters
         ----------
         width : int, optional
-            Columns of the terminal; by default 100.
+            The number of columns of the terminal; by default 100.
         position : (row, column), optional
-            The position of the window that is worked out; by default that of :meth:`position`.
+            The position of the window that is worked out; by default the result of :meth:`position`.
         channel : int, optional
-            The channel of the output; by default the one that the score depends on most.
+            The channel of the output; by default the channel that the score depends on most.
         color : bool
-            Whether the window is marked by colours, beside its brackets.
+            Whether the window is marked by colors, in addition to brackets.
 
         Returns
         -------
@@ -422,12 +422,12 @@ class Explanation:
         return explanation_text(self, width or 100, *self._place(position, channel), color)
 
     def facts(self) -> dict[str, Any]:
-        """Return everything as numbers, lists and texts, as JSON has them; infinity and NaN are None.
+        """Return all attributes in types that JSON can represent; infinity and NaN become None.
 
         Returns
         -------
         dict
-            By the names of the attributes.
+            The attributes, by name.
 
         Notes
         -----
@@ -467,22 +467,22 @@ class Explanation:
         Parameters
         ----------
         part : {"input", "columns", "product", "gradient", "rows"}, optional
-            What is drawn; by default all that suits the layer.
+            The part to draw; by default all parts that the layer has.
 
             - "input": the image, and how often the windows read each pixel.
             - "columns": the image with one window marked, and the lowered matrix with its column marked.
             - "product": the window beside its column, the filter, and the output.
-            - "gradient": the way back: the output's gradient, that of the columns, and col2im of it.
-            - "rows": the lowering of the library, along the width alone, and the window of a row of outputs in it.
+            - "gradient": the way back: the output's gradient, the gradient of the columns, and col2im of it.
+            - "rows": the library's lowering along the width only, and in it the window of a row of outputs.
         position : (row, column), optional
-            The position of the window; by default that of :meth:`position`.
+            The position of the window; by default the result of :meth:`position`.
         channel : int, optional
-            The channel of the output; by default the one that the score depends on most.
+            The channel of the output; by default the channel that the score depends on most.
 
         Returns
         -------
         matplotlib.figure.Figure
-            A notebook shows it; its ``savefig`` writes it.
+            The figure. A notebook shows it; its ``savefig`` writes it to a file.
 
         Raises
         ------
@@ -507,19 +507,19 @@ class Explanation:
         Parameters
         ----------
         path : path
-            Its end says what is written: ``.html`` an interactive page, ``.svg`` or ``.png`` the picture of
+            The file. Its ending chooses the format: ``.html`` an interactive page, ``.svg`` or ``.png`` the picture of
             :meth:`plot`, ``.json`` the :meth:`facts`, ``.txt`` the text.
         part : str, optional
-            Of a picture, as of :meth:`plot`.
+            The part to draw, for a picture: see :meth:`plot`.
         position : (row, column), optional
-            As of :meth:`plot`; what the page and the picture begin with.
+            The position of the window, for the picture or at first in the page: see :meth:`plot`.
         channel : int, optional
-            As of :meth:`plot`.
+            The channel of the output: see :meth:`plot`.
 
         Raises
         ------
         ShapeError
-            If the path ends in another way.
+            If the file name has another ending.
         ImportError
             If Matplotlib is needed, and is not installed.
         CheckpointError
@@ -575,31 +575,32 @@ def explain(
     output: Any = None,
     backend: str | Backend | None = None,
 ) -> Explanation:
-    """Show what a layer of a network does with one image: its numbers, forward and backward.
+    """Explain what a layer of a network does with one image: its numbers, forward and backward.
 
-    The image goes through the network in evaluation mode and float64, and one number of the output, the *score*, goes
-    back: so each array comes with its gradient.
+    The image goes through the network in evaluation mode and in float64. The *score*, one number of the output, is
+    differentiated, so that each array comes with its gradient.
 
     Parameters
     ----------
     net : Network
-        With parameters.
+        A network with parameters.
     layer : str, int or Layer
         The layer's name as in ``net.summary()``, or ``i`` as in ``net[i]``, or the layer itself.
     image : (C, H, W) array
-        One image, or (H, W) for one channel, (C, L) or (features,), as :meth:`im2colnet.Network.predict` takes many.
+        One image; also (H, W) for one channel, (C, L) or (features,). :meth:`im2colnet.Network.predict` takes a batch
+        of such images.
     output : int, str, tuple of int, or (str, ...), optional
-        Which number of the network's output the gradient is of: the number or name of a class; or of an output of
-        several axes the index of a number, or a channel, whose largest number is taken. Of a network with several
-        outputs a pair: the name of the layer that makes an output, and one of these. By default the largest number of
-        the first output.
+        The number of the network's output that is differentiated: the number or name of a class. If the output has
+        several axes, the index of a number, or a channel, whose largest number is used. If the network has several
+        outputs, a pair of the name of an output's layer and one of these. By default the largest number of the first
+        output.
     backend : str or Backend, optional
-        What computes; by default the network's.
+        The backend that computes; by default the network's backend.
 
     Returns
     -------
     Explanation
-        Its attributes are arrays of the layer's input, output, parameters and gradients, and the lowered matrix.
+        An object whose attributes are the layer's input, output, parameters, gradients, and the lowered matrix.
 
     Raises
     ------
@@ -651,7 +652,7 @@ def _name_of(net: Network, layer: Any) -> str:
     if isinstance(layer, Layer):
         found = [node.name for node in nodes if node.layer is layer]
         if not found:
-            raise ShapeError(f"{layer!r} is no layer of the network; {similar(repr(layer), known)}")
+            raise ShapeError(f"{layer!r} is not a layer of the network; {similar(repr(layer), known)}")
         return found[0]
     if not isinstance(layer, str):
         raise ShapeError(f"layer must be the name of a layer, or its number, got {layer!r:.80}")
@@ -688,7 +689,7 @@ def _one_image(net: Network, image: Any) -> Any:
 
 
 def _fits(net: Network, shape: Sequence[int]) -> ShapeError | None:
-    """Return what is wrong with the shape of an image, if something is."""
+    """Return the problem with the shape of an image, if there is one."""
     try:
         net.graph.shapes(internal_shape(shape, 1))
     except ShapeError as error:
@@ -742,7 +743,7 @@ def _index(numbers: Array, classes: Sequence[str], output: Any) -> tuple[int, ..
 
 
 def _one_hot(passes: Passes, value: int, index: tuple[int, ...]) -> dict[int, Array]:
-    """Return the gradient of one number by the value that it is in."""
+    """Return the gradient of one number of a value by that value: 1 at its index, else 0."""
     like, backend = passes.values[value], passes.backend
     shown = np.zeros([like.shape[axis] for axis in user_axes(like.ndim)])
     shown[(0, *index)] = 1
@@ -796,7 +797,7 @@ def _explanation(
 
 
 def _defining(layer: Layer) -> type[Layer]:
-    """Return the class that says what a layer computes."""
+    """Return the class that defines the layer's forward pass."""
     for base in type(layer).__mro__:
         if {"forward", "prepare_forward"} & vars(base).keys():
             return base
@@ -804,7 +805,7 @@ def _defining(layer: Layer) -> type[Layer]:
 
 
 def _kind(layer: Layer) -> str:
-    """Return what a layer is; a class of the user's that defines the forward pass anew may be anything."""
+    """Return the kind of a layer; it is unknown for a user's class with its own forward pass."""
     home = _defining(layer).__module__
     if "forward" in vars(layer) or not home.startswith("im2colnet.layers"):
         return "other"
@@ -818,7 +819,7 @@ def _kind(layer: Layer) -> str:
 
 
 def _family(layer: Layer) -> str:
-    """Return the family of a layer of the library: the module of its class, or of the nearest that it derives from."""
+    """Return the family of a library layer: the module of its class, or of the nearest base class of the library."""
     for base in type(layer).__mro__:
         if base.__module__.startswith("im2colnet.layers.") and base is not Layer:
             return base.__module__.rpartition(".")[2]

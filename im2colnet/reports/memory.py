@@ -35,15 +35,15 @@ def plan(
     threads : int, optional
         The number of workers; by default :func:`~im2colnet.get_num_threads`.
     shard : int, optional
-        Samples in a shard; by default as in training.
+        The shard size, in samples; by default the same as in training.
 
     Returns
     -------
     dict
-        ``training`` and ``inference``: bytes by purpose and their ``total``, which counts every array that the library
-        holds at its peak, without the images themselves and the Python interpreter. ``algorithms``: for each
-        convolution, by the layer's name, the algorithm of a shard in training and in inference, and why it was chosen.
-        ``flops_forward`` and ``flops_step``: the FLOPs of a forward pass, and about those of a training step.
+        ``training`` and ``inference``: bytes by purpose, and their ``total``. It counts every array that the library
+        holds at the peak, but not the images and the Python interpreter. ``algorithms``: for each convolution, by the
+        layer's name, the algorithm for a shard in training and in inference, and the reason for the choice.
+        ``flops_forward`` and ``flops_step``: the FLOPs of a forward pass, and approximately of a training step.
     """
     threads = threads or get_num_threads()
     backend, dtype = (net.backend, net.dtype) if net.initialized else (get_backend(), "float32")
@@ -79,7 +79,7 @@ def plan(
 
 
 def plan_text(report: dict[str, Any], width: int | None = None) -> str:
-    """Return what :func:`plan` found as a table for a terminal of ``width`` columns."""
+    """Return the result of :func:`plan` as a table for a terminal of ``width`` columns."""
     training, inference = report["training"], report["inference"]
     purposes = [key for key in training if key in PURPOSES]
     rows: list[tuple[str, ...]] = [("memory", "training", "inference")]

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, layer by layer, beside what this machine can do."""
+"""The time of a training step, layer by layer, compared with the limits of this machine."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def profile(
     Parameters
     ----------
     net : Network
-        It stays as it is: a copy of it is trained, on random images.
+        The network. It is not changed: a copy of it is trained on random images.
     input_shape : (C, H, W) or (features,)
     batch : int
     optimizer : Optimizer
     steps : int
-        How many steps to time; the figures are their medians.
+        The number of steps that are timed; the results are medians.
     loss : Loss, optional
-        By default that of :class:`~im2colnet.Trainer`; it makes the labels.
+        The loss, which also chooses the labels; by default the same as for :class:`~im2colnet.Trainer`.
     shard : int, optional
-        The largest number of samples in a shard; by default as in training.
+        The largest number of samples in a shard; by default the same as in training.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def _seconds(backend: Backend, call: Callable[[], object]) -> float:
 
 
 def profile_text(report: dict[str, Any], width: int | None = None) -> str:
-    """Return what :func:`profile` found as a table for a terminal of ``width`` columns."""
+    """Return the result of :func:`profile` as a table for a terminal of ``width`` columns."""
     step, gemm, copy = report["seconds"], report["gemm"], report["copy"]
     rows = [("layer", "", "algorithm", "forward", "backward", "share", "FLOP/s", "of gemm", "of copy", "bytes")]
     told = report["loss_seconds"]

@@ -1,4 +1,4 @@
-"""The ranks of a job of MPI: on which machines they are, what each may use, and how long a join of their sums takes."""
+"""The ranks of an MPI job: their machines, the cores of each rank, and the time to sum over all ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPEATS = 200  #: small joins of a round
 
 
 def examine(ranks: Ranks) -> dict[str, Any]:
-    """Describe the ranks of a job, and time their joins. Every rank must call it, and gets the same result.
+    """Describe the ranks of a job, and time sums over them. Every rank must call it, and gets the same result.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def examine(ranks: Ranks) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``mpi``: the library and its version; ``ranks``: their number; ``machines``: how many there are on each, by its
-        name; ``threads``: how many cores each rank may use; ``workers``: their kind on the first rank, and why;
-        ``small_join_seconds``: of the sum of 128 float64, whose total each rank gets; ``large_join_seconds``: of the
-        sum of 11.2 million float32, of which each rank gets its part before all get the whole;
-        ``small_allreduce_seconds``, ``large_allreduce_seconds``: of ``MPI_Allreduce`` for the same arrays, whose sums
-        depend on the number of ranks.
+        ``mpi``: the library and its version; ``ranks``: the number of ranks; ``machines``: the number of ranks on each
+        machine, by name; ``threads``: the number of cores that each rank may use; ``workers``: the kind of workers on
+        the first rank, and the reason; ``small_join_seconds``: the time to sum 128 float64 numbers over the ranks, so
+        that each rank gets the total; ``large_join_seconds``: the time to sum 11.2 million float32 numbers, where each
+        rank gets its part before all ranks get the whole; ``small_allreduce_seconds``, ``large_allreduce_seconds``: the
+        times of ``MPI_Allreduce`` for the same arrays, whose sums depend on the number of ranks.
     """
     from im2colnet.host import np
     from im2colnet.parallel.mpi import library
@@ -77,7 +77,7 @@ def examine(ranks: Ranks) -> dict[str, Any]:
 
 
 def lowest(comm: Any, calls: dict[str, tuple[Callable[[], Any], int]]) -> dict[str, float]:
-    """Return the lowest seconds of each call, of rounds that take turns; a round counts as long as the slowest rank."""
+    """Return the shortest time of each call over several rounds; the slowest rank counts in each round."""
     seconds = {name: float("inf") for name in calls}
     for _ in range(ROUNDS):
         for name, (call, repeats) in calls.items():
@@ -91,7 +91,7 @@ def lowest(comm: Any, calls: dict[str, tuple[Callable[[], Any], int]]) -> dict[s
 
 
 def workers() -> str:
-    """Say which workers a rank has, and why."""
+    """Return the number and kind of the workers of a rank, and the reason."""
     from im2colnet.parallel import processes
 
     if get_num_threads() == 1:
@@ -102,7 +102,7 @@ def workers() -> str:
 
 
 def rows(found: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Return what :func:`examine` found as lines with their names; ``None`` is for a process without ranks."""
+    """Return the result of :func:`examine` as lines with their names; ``None`` is for a process without ranks."""
     if found is None:
         if find_spec("mpi4py"):
             return [("ranks", "one process; mpi4py is installed, so mpiexec -n 4 starts a training on 4 ranks")]

@@ -1,4 +1,4 @@
-"""The report of a training: one page of HTML with the results, the network, and how to repeat it."""
+"""The report of a training: one HTML page with the results, the network, and how to repeat the training."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def report(
     Parameters
     ----------
     trainer : Trainer
-        It stays as it is.
+        The trainer. It is not changed.
     held_out : Dataset, optional
-        The data to measure the network on.
+        The data on which the network is evaluated.
     outputs : array, optional
         The network's outputs for these data.
     batch_size : int
-        The batch size that layers are timed for, and memory is planned for.
+        The batch size for the times of the layers and the memory plan.
     history : History
-        The records of the epochs, also of those after the checkpoint.
+        The records of all epochs, also of epochs after the checkpoint.
     about : dict
-        What is known of the run beside its checkpoint.
+        Further facts about the run, which the checkpoint does not contain.
     steps : int
-        How many training steps are timed.
+        The number of training steps that are timed.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def report(
 
 
 def report_page(title: str, facts: Mapping[str, Any], trainer: Trainer, held_out: Dataset | None) -> str:
-    """Return the page of what :func:`report` found."""
+    """Return the page for the result of :func:`report`."""
     parts = [*_head(facts), *_curves(facts["history"])]
     if held_out is not None:
         parts += _results(facts, held_out, trainer)
@@ -144,21 +144,21 @@ def _results(facts: Mapping[str, Any], held_out: Dataset, trainer: Trainer) -> l
         html.heading("Classes"),
         html.paragraph(f"{count(measured['images'], 'image')} of {measured['data']} that were not trained on.", "soft"),
         html.table(class_rows(measured, 1), range(1, 6), last=True),
-        html.heading("What was taken for what"),
+        html.heading("Confusion matrix"),
         _matrix(matrix, names) if len(names) <= MOST_CLASSES else _pairs(matrix, names),
         html.heading("The worst mistakes"),
     ]
     mistakes = measured["mistakes"]
     if not mistakes:
-        return [*parts, html.paragraph("There is no mistake.")]
+        return [*parts, html.paragraph("There are no mistakes.")]
     texts = [mistake_text(mistake) for mistake in mistakes]
     if pictures := mistake_pictures(mistakes, held_out, trainer.net):
         return [*parts, html.gallery(pictures, texts)]
-    return [*parts, html.table([["image", "taken for", "is"], *(words.split("\n") for words in texts)])]
+    return [*parts, html.table([["image", "prediction", "true class"], *(words.split("\n") for words in texts)])]
 
 
 def _matrix(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    words = html.paragraph("A row for each class, a column for what the network says.", "soft")
+    words = html.paragraph("A row for each true class, a column for each predicted class.", "soft")
     return words + html.matrix(matrix, names)
 
 
@@ -166,7 +166,7 @@ def _pairs(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     """Return a table of the classes that are most often mistaken for each other."""
     wrong = [(n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if n and i != j]
     most = sorted(wrong, key=lambda pair: -pair[0])[:MOST_PAIRS]
-    rows = [["class", "taken for", "images"], *([names[i], names[j], f"{n:,}"] for n, i, j in most)]
+    rows = [["class", "predicted as", "images"], *([names[i], names[j], f"{n:,}"] for n, i, j in most)]
     words = html.paragraph("The classes that are most often mistaken for each other.", "soft")
     return words + html.table(rows, (2,))
 
@@ -212,7 +212,7 @@ def _layers(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _normalization(given: tuple[Sequence[float], Sequence[float]] | None) -> str | None:
-    """Return in words what is subtracted from each channel of the images, and what they are divided by."""
+    """Return in words which mean is subtracted from each channel of the images, and the divisor."""
     if given is None:
         return None
     means, deviations = (", ".join(f"{number:.4g}" for number in numbers) for numbers in given)
@@ -245,7 +245,7 @@ def _how(facts: Mapping[str, Any], trainer: Trainer) -> list[str]:
     if about["commands"]:
         parts += [
             html.heading("How to repeat it"),
-            html.paragraph("With the same data, versions and seed these commands give the same network, bit for bit."),
+            html.paragraph("With the same data, versions and seed, these commands give the same network, bit for bit."),
             html.code(about["commands"]),
         ]
     return parts

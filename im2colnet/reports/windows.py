@@ -26,15 +26,15 @@ class WindowFacts(NamedTuple):
     Attributes
     ----------
     kernel_size : (KH, KW)
-        Of adaptive pooling, whose windows differ, the largest.
+        The size of the kernel. In adaptive pooling, whose windows differ, it is the largest.
     stride : (int, int) or None
-        None where the windows are not evenly spaced, as in adaptive pooling.
+        The stride; None if the windows are not evenly spaced, as in adaptive pooling.
     padding : (top, bottom, left, right)
     dilation : (int, int)
     groups : int
-        Groups of channels that do not see each other; of pooling 1.
+        The number of groups of channels, which do not read each other; 1 for pooling.
     output_size : (OH, OW)
-        The number of windows: of a transposed convolution the size of its input.
+        The number of windows. For a transposed convolution it is the size of its input.
     """
 
     kernel_size: Pair
@@ -50,31 +50,31 @@ class WindowFacts(NamedTuple):
         Parameters
         ----------
         position : (int, int)
-            From (0, 0) on.
+            Row and column of the window, from (0, 0).
 
         Returns
         -------
         int
-            The position's number, row after row.
+            The number of the position, in row-major order.
         """
         return position[0] * self.output_size[1] + position[1]
 
 
 def windows_of(layer: Layer, image: Pair, output: Pair) -> tuple[WindowFacts, Array] | None:
-    """Return how a layer's window slides, and what it reads; None if the layer has no window.
+    """Return how a layer's window slides, and which pixels it reads; None if the layer has no window.
 
     Parameters
     ----------
     layer : Layer
     image, output : (height, width)
-        Of the layer's input and output.
+        The sizes of the layer's input and output.
 
     Returns
     -------
     facts : WindowFacts
     sources : (KH·KW, OH·OW) array of int
-        For each row of the lowered matrix of a channel, and each window, the index ``h·W + w`` of the pixel there, -1
-        outside of the image. Of a transposed convolution it is the pixel of the output that the number is added to.
+        The index ``h·W + w`` of the pixel in each row of the lowered matrix of a channel, for each window; -1 outside
+        the image. For a transposed convolution it is the output pixel to which the number is added.
     """
     if isinstance(layer, (Adaptive, GlobalAvgPool2d)):
         return _shared(image, output)

@@ -1,4 +1,4 @@
-"""What a training tells its display."""
+"""The interface between a training and its display."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ VALIDATION = "validation_"  #: how the names of a record begin that were measure
 
 
 def metrics(record: Collection[str]) -> list[str]:
-    """Return the names of what was measured beside the loss, such as ``accuracy``, in the record of an epoch.
+    """Return the names of the metrics in the record of an epoch, such as ``accuracy``, without the loss.
 
-    What was measured on held-out data alone comes last, without the ``validation_`` of its key.
+    Metrics that were measured on held-out data only come last, without the ``validation_`` of their keys.
     """
     own = [name for name in record if not name.startswith(VALIDATION)]
     held_out = [name.removeprefix(VALIDATION) for name in record if name.startswith(VALIDATION)]
@@ -25,19 +25,19 @@ def metrics(record: Collection[str]) -> list[str]:
 
 
 def quantities(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """Return the names of what the epochs of a history have: the loss, and what was measured beside it."""
+    """Return the names of the quantities in a history: the loss, and the metrics."""
     return ["loss", *metrics([*dict.fromkeys(name for record in history for name in record)])]
 
 
 def form(name: str, digits: int = 2) -> str:
-    """Return how to format what is measured under a name: an accuracy in percent, anything else as a number."""
+    """Return the format of a metric: percent for an accuracy, a number for any other metric."""
     return f".{digits}%" if name.endswith("accuracy") else ".4f"
 
 
 def cells(record: Mapping[str, float], held_out: str = "val") -> dict[str, str]:
-    """Return the titles and the texts of what was measured in an epoch.
+    """Return the titles and texts of the metrics of an epoch.
 
-    ``held_out`` is the word for what was measured on held-out data, so that "validation_loss" has the title "val loss".
+    ``held_out`` is the prefix for metrics on held-out data, so that "validation_loss" has the title "val loss".
     """
     found = {}
     for prefix, word in (("", ""), (VALIDATION, f"{held_out} ")):
@@ -48,32 +48,32 @@ def cells(record: Mapping[str, float], held_out: str = "val") -> dict[str, str]:
 
 
 def metrics_text(measured: Mapping[str, float]) -> str:
-    """Return in words what was measured: "loss 0.1234, accuracy 98.76%"."""
+    """Return the metrics in words: "loss 0.1234, accuracy 98.76%"."""
     return ", ".join(f"{name.replace('_', ' ')} {value:{form(name)}}" for name, value in measured.items())
 
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Parameters
     ----------
     epoch : int
-        The epoch under way, from 1.
+        The number of the current epoch, from 1.
     epochs : int
-        The number of epochs in all.
+        The total number of epochs.
     batch : int
-        How many batches of this epoch are done.
+        The number of batches of this epoch that are done.
     batches : int
-        The number of batches of an epoch.
+        The number of batches in an epoch.
     loss : float
         The mean loss over the epoch so far.
     metrics : dict of str to float
-        Means over the epoch so far of what the loss counts, such as ``accuracy``.
+        The means of the metrics over the epoch so far, such as ``accuracy``.
     images_per_second : float
-        The speed over the epoch so far.
+        The speed in this epoch so far, in images per second.
     seconds_left : float
-        How long the whole training will take from here, at this speed.
+        The estimated time until the end of the training, in seconds.
     """
 
     epoch: int
@@ -87,19 +87,19 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """The share of right predictions in the epoch so far; NaN if the loss does not count them."""
+        """The fraction of correct predictions in the epoch so far; NaN if the loss does not measure it."""
         return self.metrics.get("accuracy", nan)
 
 
 class Display(Protocol):
-    """Shows progress. It may have other methods of an ``ic.Callback`` too, such as ``start(trainer)`` and ``end()``.
+    """A display shows progress. It may also have other methods of an ``ic.Callback``, such as ``start(trainer)``.
 
-    If a training goes on in another way than it began, :meth:`im2colnet.Trainer.fit` says so by the display's method
-    ``say(text)``, or, if the display has none, by a :class:`~im2colnet.TrainingWarning`.
+    If a training changes the way it continues, :meth:`im2colnet.Trainer.fit` calls the display's method ``say(text)``.
+    If the display has no such method, it gives a :class:`~im2colnet.TrainingWarning`.
     """
 
     def step(self, progress: Progress) -> None:
-        """After each step."""
+        """Called after each step."""
 
     def epoch(self, record: dict[str, float]) -> None:
-        """After each epoch."""
+        """Called after each epoch."""

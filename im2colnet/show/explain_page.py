@@ -31,8 +31,8 @@ MOST_ROWS = 1024  #: of a linear layer's input, as a column
 MOST_SIDE = 32  #: positions of the window along an axis
 
 FORWARD = {
-    "convolution": "Each column is the window of one output, each row what one weight multiplies. The number below a"
-    " column is the filter's row of the weight times the column, plus the bias.",
+    "convolution": "Each column is the window of one output, each row the numbers that one weight multiplies. The number"
+    " below a column is the filter's row of the weight times the column, plus the bias.",
     "transposed convolution": "Each column is the transposed weight times the channels of the input at one pixel. Each"
     " number is added to a pixel of the output (col2im), and the bias to all of them; what belongs to the padding is"
     " dropped.",
@@ -47,7 +47,7 @@ BACKWARD = {
     "transposed convolution": "Each column is a window of the output's gradient (im2col). The number below a column is"
     " the input channel's row of the weight times the column: the gradient of one pixel of the input.",
     "linear": "The column is the transposed weight times the gradients of all outputs: it is the input's gradient.",
-    "pooling": "Each column is what the numbers of a window get of the gradient below it. Each is added to the pixel"
+    "pooling": "Each column distributes the gradient below it over the numbers of a window. Each is added to the pixel"
     " that the forward pass read it from (col2im).",
 }
 
@@ -284,7 +284,9 @@ def _linear(e: Explained, channel: int) -> dict[str, Any]:
     if shown < outputs:
         facts["notes"] += [f"The page shows {_span('output', rows)} of {outputs}."]
     if features > MOST_ROWS:
-        facts["notes"] += [f"The {features} inputs are not drawn as a column, and of a sum the largest terms are told."]
+        facts["notes"] += [
+            f"The {features} inputs are not drawn as a column, and only the largest terms of a sum are shown."
+        ]
     weight = np.asarray(e.weight).reshape(outputs, features)
     facts["kernel"] = (1, features)
     facts["filtersPerGroup"] = outputs
@@ -379,7 +381,7 @@ def _windowed(e: Explained, position: Sequence[int] | None, channel: int) -> dic
     if cropped:
         notes.append(
             f"The page shows a part of the layer: {_end(e, 1)} rows {part.rows.start} to {part.rows.stop - 1} of {OH},"
-            f" columns {part.columns.start} to {part.columns.stop - 1} of {OW}, and what belongs to them of the"
+            f" columns {part.columns.start} to {part.columns.stop - 1} of {OW}, and the corresponding part of the"
             f" {_end(e, 0)} of {H} x {W}."
         )
     elif (high, wide) != (H, W):
@@ -472,13 +474,13 @@ def _body(e: Explained, facts: Mapping[str, Any]) -> str:
     top = [
         "<main>",
         f"<h1>{text(e.title)}</h1>",
-        f'<p class="soft">Layer {text(e.layer)}: from {shapes[0]} to {shapes[1]}, for one image. Gradients are those of'
-        f" {text(e.score.name)}, which is {e.score.value:.4g}.</p>",
+        f'<p class="soft">Layer {text(e.layer)}: from {shapes[0]} to {shapes[1]}, for one image. Gradients are of the'
+        f" score, {text(e.score.name)}, which is {e.score.value:.4g}.</p>",
         f'<p class="formula">{text(e.formula)}</p>',
-        '<p class="soft" id="keys">Point at a number, or move with the arrow keys: what belongs to it is framed in all'
-        " grids. Hatched cells are padding.</p>",
+        '<p class="soft" id="keys">Point at a number, or move with the arrow keys: the numbers that belong to it'
+        " are framed in all grids. Hatched cells are padding.</p>",
         *(f'<p class="note">{text(note)}</p>' for note in facts["notes"]),
-        '<noscript><p class="note">This page draws its numbers with a script that is in it; allow it.</p></noscript>',
+        '<noscript><p class="note">This page draws its numbers with a script: please allow scripts.</p></noscript>',
         '<div class="choices"><fieldset><legend>way</legend>'
         '<label><input type="radio" name="way" id="forward" autocomplete="off" checked> forward</label>'
         '<label><input type="radio" name="way" id="backward" autocomplete="off"> backward</label></fieldset>',

@@ -1,7 +1,7 @@
 """Pictures of an explanation, drawn with Matplotlib (the extra ``viz``).
 
-Pictures have a white ground and colours of their own, so that they suit a dark page too. What is marked is orange:
-a window, its column, its row of the weight, its output.
+Pictures have a white background and their own colors, so that they suit a dark page too. Marks are orange: a window,
+its column, its row of the weight, its output.
 """
 
 from __future__ import annotations
@@ -356,7 +356,7 @@ def pooled(e: Any, position: tuple[int, int], channel: int) -> Panel:
     def paint(place: SubFigure) -> None:
         axes = place.subplots(1, 3, width_ratios=[1, 1, 1.6])
         cells(axes[0], whole(column), title=f"window at {position}")
-        cells(axes[1], whole(share), title="how the output changes with each", gradient=True)
+        cells(axes[1], whole(share), title="derivative of the output by each number", gradient=True)
         cells(axes[2], output, title=f"output, channel {channel} of {len(e.output)}")
         frame(axes[2], position[0], position[1], 1, 1)
         if e.takes_maximum:

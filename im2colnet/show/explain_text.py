@@ -20,7 +20,7 @@ COLORED, PLAIN = "\x1b[1;38;5;208m", "\x1b[0m"
 
 
 def explanation_text(e: Any, width: int, position: tuple[int, int], channel: int, color: bool) -> str:
-    """Return an explanation as a text of at most ``width`` columns, but for words that are longer.
+    """Return an explanation as a text of at most ``width`` columns, except for longer words.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def explanation_text(e: Any, width: int, position: tuple[int, int], channel: int
     channel : int
         The channel of the output.
     color : bool
-        Whether the window's pixels are coloured, beside their brackets.
+        Whether the window's pixels are colored, in addition to brackets.
     """
     parts = [_head(e, width)]
     if e.kind == "transposed convolution":
@@ -119,7 +119,7 @@ def _windowed_image(e: Any, position: tuple[int, int], channel: int, width: int,
 
 
 def _strongest(e: Any, position: tuple[int, int], channel: int) -> int:
-    """Return the channel of the input that contributes most to a number."""
+    """Return the channel of the input that contributes most to an output."""
     channels = e.channels_of(channel)
     if channels.stop - channels.start == 1:
         return int(channels.start)
@@ -309,13 +309,13 @@ def _way_back(e: Any, position: tuple[int, int], channel: int, width: int) -> st
     cells = _columns_of_numbers(rows, names, first_number)
     dy = numbers([float(e.as_image(e.doutput)[channel][position])])[0]
     made = (
-        "wᵀ times the gradients of all filters there is the column's"
+        "wᵀ times the gradients of all filters at this position is the column's gradient"
         if e.weight is not None
-        else "it is shared out as dy/dx says"
+        else "dy/dx distributes it over the window"
     )
     title = (
         f"the way back: the gradient of the score by output {(channel, *position)} is {dy}; {made}, and col2im adds up"
-        " those of all windows that read a pixel"
+        " the gradients of all windows that read a pixel"
     )
     return f"{_wrapped(title, width)}\n{table(cells, range(first_number, len(names)), False, width)}"
 
@@ -339,8 +339,8 @@ def _spread(e: Any, position: tuple[int, int], channel: int, width: int) -> str:
     cells = _columns_of_numbers(rows, names, 3)
     bias = "" if e.bias is None else f", and the bias {numbers([float(e.bias[channel])])[0]}"
     title = (
-        f"the product: wᵀ times the input's pixel {position} is column {at}, which col2im adds to output channel"
-        f" {channel}, as those of all pixels{bias}"
+        f"the product: wᵀ times the input's pixel {position} is column {at}. col2im adds the columns of all pixels to"
+        f" output channel {channel}{bias}"
     )
     return f"{_wrapped(title, width)}\n{table(cells, range(3, 6), False, width)}"
 
@@ -359,7 +359,7 @@ def _linear(e: Any, channel: int, width: int) -> str:
     dy = numbers([float(e.doutput[channel])])[0]
     title = (
         f"the product: the input times row {channel} of the weight is output {channel}. The gradient of the score by it"
-        f" is {dy}; Wᵀ times those of all outputs is the input's"
+        f" is {dy}; Wᵀ times the gradients of all outputs is the input's gradient"
     )
     return f"{_wrapped(title, width)}\n{table(cells, range(1, 5), True, width)}"
 
@@ -370,7 +370,7 @@ def _values(e: Any, width: int) -> str:
     notes = []
     if not alike or len(alike) < len(e.inputs):
         if len(e.inputs) == 1 and np.array_equal(np.sort(e.inputs[0], axis=None), np.sort(e.output, axis=None)):
-            notes.append("the output has the numbers of the input, at other places")
+            notes.append("the output has the numbers of the input at other positions")
         notes += _ranges(e)
         return "\n".join(_wrapped(note, width) for note in notes)
     order = np.argsort(e.inputs[0], axis=None, kind="stable")
@@ -388,7 +388,8 @@ def _values(e: Any, width: int) -> str:
     cells = _columns_of_numbers(rows, names, 1)
     size = prod(e.output.shape)
     title = (
-        f"{len(rows)} of {size:,} numbers, from the smallest input to the largest; the gradients are those of the score"
+        f"{len(rows)} of {size:,} numbers, from the smallest input to the largest; the gradients are gradients of the"
+        " score"
     )
     found = f"{_wrapped(title, width)}\n{table(cells, range(1, len(names)), False, width)}"
     return "\n\n".join(part for part in (_statistics(e, width), found) if part)
@@ -405,7 +406,7 @@ def _statistics(e: Any, width: int) -> str:
     rows: list[list[Any]] = [[c, mean[c], var[c], scale[c], shift[c]] for c in range(C)]
     cells = _columns_of_numbers(rows, ["channel", "mean", "variance", "a", "c"], 1)
     more = f" (the first {C} of {len(mean)} channels)" if len(mean) > C else ""
-    title = f"the running statistics make it a line y = a·x + c for each channel{more}"
+    title = f"with the running statistics, the layer is y = a·x + c for each channel{more}"
     return f"{_wrapped(title, width)}\n{table(cells, range(1, 5), False, width)}"
 
 

@@ -36,8 +36,8 @@ def from_module(module: Any, input_shape: Sequence[int], backend: str | Backend 
     The module's ``forward`` is called once with a symbolic value, and its operations become layers. The network's
     parameters and running statistics have the module's names, so that ``net.load_state_dict(module.state_dict())``
     works, and the other direction, too. Constants of the module become state of the network. Parameters with
-    ``requires_grad=False`` are frozen. The running statistics of a batch norm in evaluation mode are also frozen, if the
-    module is in training mode. Otherwise the module's mode makes no difference. A softmax at the end is applied in
+    ``requires_grad=False`` are frozen. The running statistics of a batch norm in evaluation mode are also frozen, if
+    the module is in training mode. Otherwise the module's mode makes no difference. A softmax at the end is applied in
     predictions only: the loss gets the input of the softmax. The module is not changed.
 
     Parameters

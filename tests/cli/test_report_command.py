@@ -111,7 +111,7 @@ def test_names_are_text(run, folder):
     assert "<i>run" in page.text
     shown = [name.replace("\x1b", "\\x1b") for name in names]
     assert all(name in page.words for name in shown)
-    assert re.search(r"<b>\d+\.png\ntaken for ", page.text)
+    assert re.search(r"<b>\d+\.png\npredicted ", page.text)
     assert "i" not in page.tags
 
 
@@ -192,7 +192,7 @@ def test_other_networks(run, folder):
     page = page_of(folder / "a.html")
     assert "test r2 score" in page.text
     assert "There is no finished epoch." in page.text
-    assert "What was taken for what" not in page.text
+    assert "Confusion matrix" not in page.text
 
 
 def test_many_classes(run, folder):
@@ -210,7 +210,7 @@ def test_many_classes(run, folder):
     matrix[np.diag_indices(70)] = 0
     i, j = np.unravel_index(matrix.argmax(), matrix.shape)
     page = page_of(folder / "a.html")
-    assert f"class taken for images {i} {j} {matrix.max()} " in page.text
+    assert f"class predicted as images {i} {j} {matrix.max()} " in page.text
     assert "The classes that are most often mistaken" in page.text
 
 

@@ -336,7 +336,7 @@ def test_a_class_that_defines_its_own_forward_pass_is_no_convolution():
         ("conv", IMAGE, {}, r"no layer 'conv'; there are: 0, 1"),
         ("62", IMAGE, {}, r"no layer '62'; names like it are: 6"),
         (7, IMAGE, {}, "has 7 layers, from 0 to 6"),
-        (ic.ReLU(), IMAGE, {}, "is no layer of the network"),
+        (ic.ReLU(), IMAGE, {}, "is not a layer of the network"),
         (None, IMAGE, {}, "name of a layer"),
         ("0", IMAGE[:1], {}, "2 input channels"),
         ("0", normal(2, 2, 6, 4), {}, "expected"),

@@ -43,8 +43,8 @@ sum                                27
 4·1 + 5·2 + 7·3 + 8·(-1) = 27
 
 the way back: the gradient of the score by output (0, 1, 0) is 2; wᵀ times the
-gradients of all filters there is the column's, and col2im adds up those of all
-windows that read a pixel
+gradients of all filters at this position is the column's gradient, and col2im
+adds up the gradients of all windows that read a pixel
 k  pixel   of the column  of the pixel  windows
 ───────────────────────────────────────────────
 0  (1, 0)              2             5        2
