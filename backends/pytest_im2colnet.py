@@ -1,7 +1,7 @@
 """pytest's plug-in: ``pytest --im2colnet-backend NAME`` certifies a backend, one test for each check.
 
-It is beside the library, not in it: pytest imports it in every project that has im2colnet installed, and must not
-import NumPy and the library where the option is not given.
+It is not a module of the library: pytest imports it in every project that has im2colnet installed, and must not import
+NumPy and the library unless the option is given.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--im2colnet-backend",
         metavar="NAME",
-        help="check what the backend NAME of im2colnet must do: a test for each check of im2colnet.testing",
+        help="certify the backend NAME of im2colnet: a test for each check of im2colnet.testing",
     )
-    group.addoption(
-        "--im2colnet-seed", metavar="N", type=int, default=0, help="of the numbers that are drawn (default: 0)"
-    )
+    group.addoption("--im2colnet-seed", metavar="N", type=int, default=0, help="random seed of the checks (default: 0)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -84,13 +82,13 @@ class BackendCheck(pytest.Item):
             raise CheckFailed(result)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
-        """Say what is wrong; a traceback of the checks would help nobody."""
+        """Return the error message, without the traceback of the checks."""
         if isinstance(excinfo.value, CheckFailed):
             return str(excinfo.value)
         return super().repr_failure(excinfo, *args, **options)
 
     def reportinfo(self) -> tuple[str, None, str]:
-        """Where it is: in no file of the project."""
+        """Return the place of the test, which is not in a file of the project."""
         return "im2colnet.testing", None, f"{self.parent.name} {self.name}"
 
 

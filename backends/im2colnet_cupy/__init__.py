@@ -112,7 +112,7 @@ class CupyBackend(
             "GPU": f"{found['name'].decode()}, compute capability {found['major']}.{found['minor']},"
             f" {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
             **super().versions(),
-            "CUDA": f"{runtime.runtimeGetVersion()}, the driver's {runtime.driverGetVersion()}",
+            "CUDA": f"{runtime.runtimeGetVersion()}, driver {runtime.driverGetVersion()}",
             "precision": self.precision,
         }
 
@@ -184,11 +184,11 @@ def _device(text: str | None) -> int:
     try:
         count = cp.cuda.runtime.getDeviceCount()
         if not count:
-            raise RuntimeError("the driver lists none")
+            raise RuntimeError("the driver lists no GPU")
     except Exception as error:  # CuPy's, of no driver or no GPU
         raise BackendError(
-            f"no NVIDIA GPU can be used here ({error}): `nvidia-smi` must list one, and its driver be new enough for"
-            " the CUDA that CuPy was built for. Without a GPU use IM2COLNET_BACKEND=numpy"
+            f"no NVIDIA GPU can be used here ({error}): `nvidia-smi` must list a GPU, and its driver must support the"
+            " CUDA version of CuPy. Without a GPU use IM2COLNET_BACKEND=numpy"
         ) from error
     if text is None:
         number = str(_device_of_rank(count))
@@ -197,7 +197,7 @@ def _device(text: str | None) -> int:
     driver, built_for = cp.cuda.runtime.driverGetVersion(), cp.cuda.runtime.runtimeGetVersion()
     if driver // 1000 < built_for // 1000:
         raise BackendError(
-            f"the driver knows CUDA {driver // 1000}, but the CuPy that is installed was built for {built_for // 1000}:"
+            f"the driver supports CUDA {driver // 1000}, but the installed CuPy was built for CUDA {built_for // 1000}:"
             f" pip uninstall cupy-cuda{built_for // 1000}x, then pip install 'cupy-cuda{driver // 1000}x[ctk]', or"
             " update the driver"
         )

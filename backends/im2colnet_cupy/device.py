@@ -46,7 +46,7 @@ class OnDevice(Backend):
         except OutOfMemoryError:
             raise
         except MemoryError as error:  # CuPy's own is one
-            raise self._no_room(f"{wanted} beside the plan ({error})") from error
+            raise self._no_room(f"{wanted} in addition to the plan ({error})") from error
 
     def _no_room(self, wanted: str) -> OutOfMemoryError:
         """Return the error that says how much memory there is."""

@@ -15,7 +15,7 @@ except Exception as error:  # of several kinds: it refuses a NumPy or a Python t
         f" Numba may take this Python and NumPy: pip install --upgrade numba. Else use IM2COLNET_BACKEND=numpy"
     ) from error
 if numba.config.DISABLE_JIT:
-    raise BackendError("NUMBA_DISABLE_JIT forbids to compile: unset it, or use IM2COLNET_BACKEND=numpy")
+    raise BackendError("NUMBA_DISABLE_JIT prevents compilation: unset it, or use IM2COLNET_BACKEND=numpy")
 
 from im2colnet_numpy import NumpyBackend
 
@@ -34,7 +34,7 @@ __all__ = ["NumbaBackend"]
 class NumbaBackend(
     NumbaConvolution, NumbaPooling, NumbaNormalization, NumbaActivation, NumbaUpdates, NumbaLosses, NumpyBackend
 ):
-    """NumPy on the CPU, with compiled loops where they are faster; the parameters are those of ``NumpyBackend``."""
+    """NumPy on the CPU, with compiled loops where they are faster; it has the parameters of ``NumpyBackend``."""
 
     name = "numba"
 

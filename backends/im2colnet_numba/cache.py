@@ -137,8 +137,8 @@ def _make(path: Path) -> None:
 @cache
 def warn(where: str) -> None:
     warnings.warn(
-        f"compiled kernels cannot be kept in {where}, so each start compiles them again: set IM2COLNET_CACHE to a"
-        " folder that can be written to",
+        f"compiled kernels cannot be saved in {where}, so each start compiles them again: set IM2COLNET_CACHE to a"
+        " writable folder",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -77,7 +77,7 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
     def _warn(self, pools: list[dict[str, Any]] | None) -> None:
         if why := blas.uncontrolled(pools):
             warnings.warn(
-                f"{why}. Until then results may differ in their last bits from run to run, and with the number of"
+                f"{why}. Until then the last bits of results may differ from run to run, and with the number of"
                 " workers",
                 RuntimeWarning,
                 stacklevel=3,
@@ -89,7 +89,7 @@ class NumpyBackend(NumpyConvolution, NumpyPooling, NumpyNormalization, NumpyActi
 
     def versions(self) -> dict[str, str]:
         found = super().versions() | {"processor": platform.machine()}
-        found["BLAS"] = f"{blas.built_with()}, nothing more is known of it"
+        found["BLAS"] = f"{blas.built_with()} (no further information)"
         for pool in (blas.loaded() or [])[:1]:  # other packages may have brought theirs later
             kernels = f", kernels for {pool['architecture']}" if "architecture" in pool else ""
             count = pool["num_threads"]

@@ -25,7 +25,7 @@ Name = tuple[tuple[int, ...], int]
 
 
 class BackwardArrays(NamedTuple):
-    """The arrays of a backward step: its gradients, and (new, earlier, sum) for each two gradients that are added."""
+    """The arrays of a backward step: its gradients, and (new, earlier, sum) for each addition of two gradients."""
 
     first: Array  #: what the first of ``shard_grad_sums`` and ``backward`` gets
     dy: Array  #: what ``backward`` gets
@@ -94,8 +94,8 @@ class BoundPlan:
         kind : {"forward", "sums", "grad_sums", "backward"}
         i : int
         sums : Array or None
-            Where a layer with ``batch_sums`` writes its sums, in the steps "sums" and "grad_sums", and one with
-            ``step_sums`` in the step "forward".
+            The array for the sums of a layer with ``batch_sums``, in the steps "sums" and "grad_sums", or of a layer
+            with ``step_sums``, in the step "forward".
         row : int
             The row of gradients that the shard writes to.
         grads : dict of str to Array
@@ -135,9 +135,9 @@ class BoundPlan:
         return self._prepared[kind, i, row]
 
     def inference(self, mine: range) -> Program:
-        """Return what inference does for the bands ``mine``: for each node these bands, or the node as a whole.
+        """Return the work of inference for the bands ``mine``: for each node these bands, or the whole node.
 
-        A node that is not divided is done by the worker that has the first band.
+        The worker that has the first band computes the nodes that are not divided.
         """
         if mine not in self._programs:
             program: Program = []
@@ -200,7 +200,7 @@ class Shard(NamedTuple):
 
 
 class Join(NamedTuple):
-    """What is joined over the shards of a batch."""
+    """Arrays that are summed over the shards of a batch."""
 
     parts: list[Array | None]  #: the part of each shard; None for those that this rank does not hold
     total: Array  #: where the sum of all parts is written if the first part is not here: the first that is
@@ -209,7 +209,7 @@ class Join(NamedTuple):
 
 
 def joined(plan: BatchPlan, kind: Kind, spec: Spec, allocate: Callable[[Shape, str], Array]) -> Join:
-    """Return the arrays of a join; ``spec`` is that of a part."""
+    """Return the arrays of a join; ``spec`` describes a part."""
     shape, dtype = spec
     held, step = plan.held(kind), nbytes(spec) // ITEM_BYTES[dtype]
     count = max(1, len(held))  # a rank without shards gets the total
@@ -305,7 +305,7 @@ class BoundBatch:
             out[shard.start : shard.stop] = y.transpose(user_axes(y.ndim))
 
     def keep_targets(self, targets: Sequence[Any]) -> list[Array]:
-        """Copy targets to where those of the step before were."""
+        """Copy targets into the arrays of the previous step's targets."""
         kinds = [(array.shape, array.dtype.name) for array in targets]
         if [(array.shape, array.dtype.name) for array in self._targets] != kinds:
             self._targets = [self._backend.empty(*kind) for kind in kinds]
@@ -319,7 +319,7 @@ class BoundBatch:
             shared[...] = given
 
     def allocate_batch(self, batch: tuple[Any, ...]) -> None:
-        """Allocate shared memory for such a batch."""
+        """Allocate shared memory for a batch of this size."""
         kinds = [(array.shape, array.dtype.name) for array in batch]
         if [(array.shape, array.dtype.name) for array in self.batch[: len(batch)]] != kinds:
             self.batch = tuple(self._backend.empty_shared(array.shape, array.dtype.name) for array in batch)

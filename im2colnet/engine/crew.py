@@ -154,8 +154,8 @@ class Crew:
             return None
         if watched:
             self._to_say.append(
-                f"{_names(watched)} does not say that it is stateless, so threads work instead of processes. If nothing"
-                " of it changes while it works, write stateless = True in its class"
+                f"{_names(watched)} is not marked as stateless, so threads work instead of processes. If its"
+                " attributes do not change while it works, write stateless = True in its class"
             )
             return None
         bound.allocate_batch(batch)
@@ -193,7 +193,7 @@ class Crew:
             warnings.warn(message, WorkerWarning, stacklevel=4)
 
     def _watched(self, objects: Sequence[Any]) -> list[Any]:
-        """Return the objects whose classes do not say ``stateless = True``."""
+        """Return the objects whose classes do not have ``stateless = True``."""
         watched = [thing for thing in objects if not stateless(thing)]
         if (ids := [*map(id, watched)]) != self._judged:
             self._keeps_state, self._judged = None, ids
@@ -211,15 +211,15 @@ class Crew:
     def _judge(self, watched: list[Any], changed: bool) -> None:
         """Decide after a run whether several threads may work from now on, or only one, shard after shard."""
         names = _names(watched)
-        say = f"If nothing of it changes while it works, write stateless = True in its class ({names})"
+        say = f"If its attributes do not change while it works, write stateless = True in its class ({names})"
         if changed and self._keeps_state is False:
             self._to_say.append(
-                f"{names}: what it keeps has changed while several threads worked, so the result of this step may"
-                f" depend on their number; from now on one thread works. {say}"
+                f"{names}: its state has changed while several threads worked, so the result of this step may depend on"
+                f" the number of threads; from now on one thread works. {say}"
             )
         elif changed:
             self._to_say.append(
-                f"{names}: what it keeps changes while it works, or cannot be looked into, so one thread does all work,"
+                f"{names}: its state changes while it works, or cannot be read, so one thread does all work,"
                 f" in a fixed order. {say}"
             )
         self._keeps_state = changed

@@ -194,7 +194,7 @@ class Engine:
         while_waiting : callable, optional
             A function that is called when all kernels are queued, before the engine waits for a device.
         samples : int, optional
-            The batch size, if ``images`` are only those of this rank; see :meth:`part`.
+            The batch size, if ``images`` are only the images of this rank; see :meth:`part`.
 
         Returns
         -------
@@ -241,8 +241,8 @@ class Engine:
     def predict(self, images: Any, samples: int | None = None) -> Any:
         """Return the outputs for ``images``, batch first, in their array module; several outputs are a tuple.
 
-        With ranks each of them computes its part, and all return the outputs of the whole batch; ``samples`` is its
-        size if ``images`` are only those of this rank.
+        With ranks, each rank computes its part, and all ranks return the outputs of the whole batch. ``samples`` is the
+        batch size, if ``images`` are only the images of this rank.
         """
         backend = self._memory.backend
         own, name = backend.owns(images), name_of(images, samples)
@@ -308,7 +308,7 @@ class Engine:
     def _drain(self, name: Name, ranks: Ranks, error: Exception) -> bool:
         """Return whether the other ranks have learned that this one has failed.
 
-        If they cannot, since they wait for what this rank no longer does, the error is marked as its own alone.
+        If they cannot, since they wait for work that this rank no longer does, the error is marked as its own.
         """
         try:
             plan = self._memory.plan(*name)
@@ -328,8 +328,8 @@ class Engine:
             return images.select(part) if isinstance(images, LazyArray) else images[part]
         if len(images) != part.stop - part.start:
             raise ShapeError(
-                f"of a batch of {samples} samples this rank computes {part.stop - part.start}, from sample {part.start}"
-                f" on, got {len(images)}"
+                f"this rank computes {part.stop - part.start} of the {samples} samples of the batch, from sample"
+                f" {part.start} on, got {len(images)}"
             )
         return images
 
@@ -397,7 +397,7 @@ def name_of(images: Any, samples: int | None) -> Name:
 
 
 def _per_sample(counts: Sequence[float], counted: Any, n: int) -> Sequence[float]:
-    """Return counts of other things than samples as if there were as many of those as samples."""
+    """Scale counts of things other than samples to the number of samples."""
     each = [counted] * len(counts) if isinstance(counted, int) else counted
     pairs = zip(counts, each, strict=True)
     return [count if things == n or not things else float(count * n / things) for count, things in pairs]

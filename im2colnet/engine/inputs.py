@@ -37,12 +37,12 @@ def check_images(images: Any, backend: Backend, sample: Sequence[int] | None, le
     if not (lazy or backend.owns(images) or get_backend("numpy").owns(images)):
         raise BackendError(
             f"images are arrays of {backend_of(images=images).full_name!r}, but the network lives on"
-            f" {backend.full_name!r}: give NumPy arrays, or those of its own backend"
+            f" {backend.full_name!r}: give NumPy arrays, or arrays of the network's backend"
         )
     rank = images.ndim if sample is None else len(sample) + 1
     if images.ndim < 2 or images.ndim != rank:
         expected = {2: "(N, features)", 4: "(N, channels, height, width)"}.get(rank, f"(N, ...) of {rank} axes")
-        hint = "; make it so by images[None] (one image) or images[:, None] (grey ones)" if images.ndim == 3 else ""
+        hint = "; use images[None] for one image, or images[:, None] for grey images" if images.ndim == 3 else ""
         raise ShapeError(f"images must have shape {expected}, got {images.shape}{hint}")
     if 0 in images.shape[not least :]:
         raise ShapeError(f"the batch is empty: images of shape {images.shape}")

@@ -29,7 +29,7 @@ class Memory:
     ----------
     parameters : Parameters
     graph : Graph
-        The layers that run: those of the parameters' graph, or of a part of it.
+        The layers that run: the parameters' graph, or a part of it.
     training : bool
     shard : int, optional
         The largest number of samples in a shard. By default the backend decides.
@@ -98,7 +98,7 @@ class Memory:
         return self.batches[name]
 
     def _heed_frozen(self) -> None:
-        """Plan anew if other parameters are frozen than before, or a layer has changed that was copied for it."""
+        """Make new plans if the set of frozen parameters, or a layer that was copied for freezing, has changed."""
         graph, (frozen, layers) = self.graph, self._frozen
         same = graph.frozen is frozen and all(
             now is before.get(name) for layer, before in layers for name, now in vars(layer).items()
@@ -177,7 +177,7 @@ class Memory:
         return self._of_copy[id(node.params)]
 
     def normalize(self, x: Array) -> None:
-        """Subtract the mean from each channel of images (H, C, W, N), and divide by its deviation, if that is set."""
+        """Subtract the mean from each channel of images (H, C, W, N), and divide by its deviation, if these are set."""
         given, found = self.parameters.normalization, self._normalization
         if given is None:
             return
@@ -190,7 +190,7 @@ class Memory:
         x /= std
 
     def refresh_copy(self) -> None:
-        """Write the present parameters into their copy, if there is one."""
+        """Write the current parameters into their copy, if there is one."""
         if self.copy is not None:
             with self.backend.errstate():
                 self.copy[...] = self.parameters.flat

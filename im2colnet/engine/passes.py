@@ -1,7 +1,7 @@
 """Both passes through a graph in evaluation mode, with every value and its gradient in an array of its own.
 
-Training has its own backward pass, which is planned, and in which values share memory. This one is for looking at a
-network: what a layer was given, what it made, and how a score depends on both.
+Training has its own backward pass, which is planned, and in which values share memory. This one is for inspecting a
+network: the input and output of a layer, and the gradients of a score by both.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Gradients = Mapping[str, Array]
 class Passes:
     """The values of a graph for some images in evaluation mode, and after :meth:`backward` their gradients.
 
-    Batch norms normalise by their running statistics, which do not depend on the images, and dropout passes everything
-    on: the outputs are those of :meth:`im2colnet.Network.predict`, but for rounding, since no layers are joined.
+    Batch norms use their running statistics, which do not depend on the images, and dropout does nothing. The outputs
+    are the same as in :meth:`im2colnet.Network.predict`, except for rounding, since no layers are joined.
 
     Parameters
     ----------
@@ -37,17 +37,17 @@ class Passes:
         The parameters' graph, or a part of it.
     parameters : Parameters
     images : (N, ...) array of the host or of the backend
-        uint8 is scaled to [0, 1], then all are normalised, if the network does that.
+        The images. uint8 is scaled to [0, 1]; then the network's normalization is applied, if there is one.
     learning : str, optional
-        The name of the node whose parameters' gradients are wanted. Those of others are not computed, where the layers
-        can do without.
+        The name of the node whose parameter gradients are computed. The parameter gradients of other nodes are left out
+        if the layers allow it.
 
     Attributes
     ----------
     values : list of Array
         Every value of the graph, as the library stores it; value 0 is the images.
     gradients : list of Array or None
-        For each value the gradient, after :meth:`backward`; None where nothing depends on it.
+        The gradient of each value, after :meth:`backward`; None if nothing depends on the value.
     """
 
     def __init__(self, graph: Graph, parameters: Parameters, images: Any, learning: str | None = None) -> None:
@@ -80,9 +80,9 @@ class Passes:
         return self.backend.empty(tuple(shape), self._dtype)
 
     def _settled(self, node: Node) -> Layer:
-        """Return a layer whose passes are those of evaluation: running statistics normalise, as if they were frozen.
+        """Return a layer in evaluation mode: it uses running statistics, as if they were frozen.
 
-        It does not compute gradients of parameters that nobody wants.
+        It does not compute parameter gradients that are not needed.
         """
         layer = node.layer
         if not (layer.skips_frozen and layer.keeps_backward("skips_frozen")):
@@ -130,21 +130,21 @@ class Passes:
     # ------------------------------------------------------------------ backward
 
     def backward(self, gradients: Mapping[int, Array], flat: Array | None = None) -> list[Array]:
-        """Find the gradient of every value from those of some, by the number of the value in the graph.
+        """Compute the gradients of all values from given gradients; keys are the numbers of the values in the graph.
 
         Parameters
         ----------
         gradients : dict of int to Array
             As the library stores the values.
         flat : Array, optional
-            A vector as long as the parameters, where the gradients of those that learn are written; zeros if nothing
-            depends on them.
+            A vector as long as the parameters, into which the parameter gradients of the learning node are written;
+            zeros if nothing depends on them.
 
         Returns
         -------
         list of Array
-            Of the node that learns, the gradient of each of its inputs by way of this node alone; the pass ends there.
-            Without such a node nothing.
+            The gradients of the inputs of the learning node through this node only; the pass ends there. Empty without
+            such a node.
         """
         with working(), self.backend.context(), self.backend.errstate():
             self.gradients = [None] * len(self.values)
@@ -173,7 +173,7 @@ class Passes:
         return found
 
     def _made(self, layer: Layer, ctx: Context, needs: Needs, dy: Array, grads: Gradients) -> list[Array]:
-        """Return the gradient of each input of a layer, and write those of its parameters."""
+        """Return the gradient of each input of a layer, and write the gradients of its parameters."""
         ctx.grads, ctx.dxs = MappingProxyType({**grads}), [self._empty(x.shape) for x in ctx.xs]
         if layer.joins_batch(training=False):
             self._sum(layer.shard_grad_sums, layer.batch_sums, needs.grad_sums, dy, ctx)
@@ -187,9 +187,9 @@ class Passes:
         return ctx.dxs
 
     def of_images(self) -> Array:
-        """Return the gradient of the images before they were normalised, as the library stores it.
+        """Return the gradient of the images before normalization, as the library stores it.
 
-        Zeros, if nothing depends on them.
+        It is zero if nothing depends on the images.
         """
         found, normalization = self.gradients[0], self._parameters.normalization
         if found is None:

@@ -46,8 +46,8 @@ class Update(Protocol):
     def apply(self, gradient: Array, comm: Communicator, moment: Moment, weight: float) -> bool:
         """Change the worker's range of the parameters, and set this range of the gradient to 0.
 
-        ``weight`` is that of the batch among those whose gradients are added up. Return False if the gradient is not
-        finite, so that nothing was changed.
+        ``weight`` is the weight of the batch's gradient in a sum over several batches. Return False if the gradient is
+        not finite, so that nothing was changed.
         """
 
     def bounds(self, ranks: int) -> list[int]:
@@ -63,8 +63,8 @@ class Update(Protocol):
 def weight_of(divisor: Any, samples: int) -> float:
     """Return the weight of a batch's gradient in the mean over several batches.
 
-    It is what the loss has divided by, so that the mean is the gradient of all batches as one. A loss of several
-    outputs has several divisors: then it is the number of samples.
+    It is the divisor of the loss, so that the mean is the gradient of all batches as one batch. A loss of several
+    outputs has several divisors: then the weight is the number of samples.
     """
     return float(divisor) if getattr(divisor, "ndim", 0) == 0 else float(samples)
 
@@ -191,7 +191,7 @@ class Worker:
     ) -> None:
         """Run this worker's part of a prediction, or with ``divisor`` of an evaluation; see :meth:`train`.
 
-        ``keep`` says whether the outputs are wanted.
+        ``keep`` says whether the outputs are kept.
         """
         bound = self.memory.batches[name]
         images, *targets = batch or bound.batch
@@ -213,10 +213,10 @@ class Worker:
             bound.total = comm.all_reduce(bound.at_end.parts, bound.at_end.total)
 
     def drain(self, plan: BatchPlan, ranks: Ranks) -> bool:
-        """Meet the other ranks in the joins that are left, after this rank has failed: with zeros, and NaN as the loss.
+        """Take part in the remaining joins after this rank has failed: with zeros, and NaN as the loss.
 
-        So the others learn of it, since they do not change the parameters either. Return whether they do: a rank
-        without shards cannot make the loss NaN, so they learn of it only if one of them has failed too.
+        The NaN tells the other ranks about the failure, so they do not change the parameters either. Return whether
+        they are told: a rank without shards cannot make the loss NaN, so they notice only if another rank fails too.
         """
         from im2colnet.host import np
 
@@ -241,7 +241,7 @@ class Worker:
     # ------------------------------------------------------------------ one shard
 
     def _load(self, images: Any, bound: BoundBatch, shard: Shard) -> None:
-        """Write a shard's images to where the first layer reads them; ``images`` are those of this rank."""
+        """Write a shard's images into the input of the first layer; ``images`` are the images of this rank."""
         backend, x, first = self.backend, shard.bound.values[0], bound.plan.samples.start
         part = backend.asarray(images[shard.start - first : shard.stop - first])
         if self.memory.parameters.normalization is not None and self.memory.dtype in HALF:
@@ -275,7 +275,7 @@ class Worker:
                 self.clock[kind, i] = self.clock.get((kind, i), 0.0) + time.perf_counter() - began
 
     def _infer(self, comm: Communicator, bound: BoundBatch, images: Any, s: int) -> None:
-        """Run a shard in evaluation mode; of a layer that is divided, this worker makes its own bands."""
+        """Run a shard in evaluation mode; this worker computes its own bands of a divided layer."""
         shard = bound.shards[s]
         if not comm.rank:
             self._load(images, bound, shard)
@@ -304,7 +304,7 @@ class Worker:
     def _infer_in_stages(self, comm: Communicator, bound: BoundBatch, images: Any) -> Iterator[int]:
         """Run this worker's shards in evaluation mode where layers need sums over the whole batch, as in training.
 
-        Yields each shard when it is done: what it has made lies in memory that the next one uses too.
+        Yields each shard when it is done, since the next shard overwrites its results.
         """
         nodes, mine, stages = bound.plan.graph.nodes, comm.partition(bound.plan.count), bound.plan.stages
         for stage in stages:

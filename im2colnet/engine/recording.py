@@ -1,4 +1,4 @@
-"""Work of one bound batch that a device repeats by itself, once it has been the same for a few times."""
+"""Recorded work of one bound batch: a device repeats it, after it was the same a few times."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TIMES_BEFORE = 3
 class Recording:
     """The work of a batch as the backend has recorded it.
 
-    Work depends on arrays, which stay where they are, on the attributes of layers and loss, and on numbers. If one of
-    the latter changes, the work is done by the host again until it has been the same for a few times. Work of a user's
-    own classes is never recorded, since it may depend on anything.
+    Work depends on arrays, which keep their addresses, on the attributes of layers and loss, and on numbers. If an
+    attribute or a number changes, the host does the work again, until it was the same a few times. Work of a user's own
+    classes is never recorded, since it may depend on anything.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -46,7 +46,7 @@ class Recording:
 
 
 def _with_parts(objects: Iterable[Any]) -> Iterator[Any]:
-    """Yield objects, and those that are attributes of the library's, such as the two layers that one is joined of."""
+    """Yield objects and their attributes of library classes, such as the two layers of a joined layer."""
     for thing in objects:
         yield thing
         if of_the_library(thing):

@@ -1,11 +1,11 @@
-"""Ranks by MPI: how the processes of a job find each other, and what ends the job when a rank would wait for ever.
+"""Ranks by MPI: how the processes of a job connect, and how the job ends if a rank would wait forever.
 
 A launcher (``mpiexec -n 4``, ``srun``) starts the processes. :mod:`im2colnet.launcher` sees that, and only then MPI is
 imported. An error that all ranks agree on is raised on each of them, and each ends by itself. Any other failure has to
 end the whole job, since the other ranks know nothing of it:
 
 - An exception that nobody catches aborts the job at the end of that rank's Python, after the traceback was shown.
-- A rank whose Python ends meets the others once more: so a rank that expected something else of it gets an error.
+- A rank whose Python ends communicates once more with the other ranks: a rank that expects anything else gets an error.
 - A thread of each rank watches how long the rank waits, and aborts the job after ``IM2COLNET_RANK_TIMEOUT`` seconds.
 """
 
@@ -54,9 +54,9 @@ def resolve(given: Any = None) -> Ranks | None:
     Parameters
     ----------
     given : {"auto", "mpi", "none"}, communicator or Ranks, optional
-        By default what ``IM2COLNET_RANKS`` says, else "auto": the ranks that a launcher has started, if it has started
-        more than one. "mpi" is for launchers that are not recognised: it takes the processes that MPI sees. A
-        communicator of mpi4py has the ranks of one of several trainings of a job.
+        By default the value of ``IM2COLNET_RANKS``, else "auto": the ranks that a launcher has started, if it has
+        started more than one. "mpi" is for launchers that are not recognized: it uses the processes that MPI sees. A
+        communicator of mpi4py has the ranks of one training, if a job has several trainings.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def failed(error: BaseException | None = None) -> None:
 
 
 def library() -> str:
-    """Return the name and version of the library of MPI that is in use."""
+    """Return the name and version of the MPI library that is in use."""
     return _version(_mpi4py())
 
 
 def timeout() -> float:
-    """Return how many seconds a rank waits for the others; 0 means for ever."""
+    """Return how many seconds a rank waits for the others; 0 means forever."""
     text = os.environ.get(TIMEOUT) or str(SECONDS)
     try:
         seconds = float(text)
@@ -226,12 +226,12 @@ class Board:
         self.rows[first] = time.monotonic()
 
     def describe(self, silence: float) -> str:
-        """Say which ranks of the machine keep the others waiting, and why; a silent one has not written for long."""
+        """Return which ranks of the machine keep others waiting, and why; a silent rank has not written for long."""
         texts, now = [], time.monotonic()
         for place, rank in enumerate(self.ranks):
             seen, since, process = self.rows[3 * place : 3 * place + 3]
             if now - seen > silence:
-                texts.append(f"rank {rank} (process {process:.0f}) does not run, perhaps it is stopped")
+                texts.append(f"rank {rank} (process {process:.0f}) does not run; it may be stopped")
             elif not since:
                 texts.append(f"rank {rank} (process {process:.0f}) is busy with something else")
         return "; ".join(texts) or "all wait"
@@ -263,14 +263,14 @@ def _shared(here: Any, count: int) -> memoryview[float]:
 
 
 class Job:
-    """What this process is in a job of MPI: its ranks, and the guard that keeps them from waiting for ever.
+    """The part of this process in an MPI job: its ranks, and the guard that keeps them from waiting forever.
 
     Attributes
     ----------
     ranks : list of Ranks
-        Those of the whole job and of other communicators, in the order in which they were made.
+        The ranks of the whole job and of other communicators, in the order in which they were made.
     independent : bool
-        Whether a training has asked for no ranks: a failure before the ranks have met does not concern the others then.
+        Whether a training has asked for no ranks: then a failure before the ranks connect does not affect other ranks.
     """
 
     independent = False
@@ -295,8 +295,8 @@ class Job:
                     raise _other_mpi(mpi)
                 if mpi.COMM_WORLD.Get_size() == 1:
                     warnings.warn(
-                        f"MPI was asked for, but it sees one process ({library()}), so there is one rank: several are"
-                        " started with, for example, mpiexec -n 4 python train.py",
+                        f"MPI was asked for, but it sees one process ({library()}), so there is one rank: start several"
+                        " ranks with, for example, mpiexec -n 4 python train.py",
                         TrainingWarning,
                         stacklevel=4,
                     )
@@ -335,7 +335,7 @@ class Job:
             cores = here.allgather(os.sched_getaffinity(0))  # all the same, unless the launcher has bound the ranks
             set_own_cores(max(1, len(set().union(*cores)) // ranks.node_size))
         if way := rdma(os.environ, adapters()):
-            forbid_forks(f"ranks may send by RDMA ({way}), which does not go together with forked processes")
+            forbid_forks(f"ranks may send by RDMA ({way}), which does not work with forked processes")
         self.ranks.append(ranks)
         return ranks
 
@@ -349,8 +349,8 @@ class Job:
             self._warned = True
             warnings.warn(
                 f"srun has started {slurm_tasks()} tasks without MPI, so each trains on its own: srun --mpi=pmix or"
-                " --mpi=pmi2 makes them one training (srun --mpi=list says which there are). If this is meant,"
-                f" {VARIABLE}=none says so",
+                " --mpi=pmi2 makes them one training (srun --mpi=list lists the available types). If you want separate"
+                f" trainings, set {VARIABLE}=none",
                 TrainingWarning,
                 stacklevel=4,
             )
@@ -373,7 +373,7 @@ class Job:
         if limit and self._watchdog is None:
             self._watchdog = threading.Thread(target=self._watch, args=(limit,), name="im2colnet watchdog", daemon=True)
             self._watchdog.start()
-        self._begins = "at their beginning", time.monotonic()
+        self._begins = "at their start", time.monotonic()
         try:
             yield
         finally:

@@ -283,7 +283,7 @@ class ProcessTeam:
             while not connection.poll(WATCH):
                 self._watch()
                 if time.monotonic() > until:
-                    raise WorkerError(f"worker {rank} (process {pid}) does not answer, perhaps it is stopped")
+                    raise WorkerError(f"worker {rank} (process {pid}) does not answer; it may be stopped")
             error = pickle.loads(connection.recv_bytes())
             if error is not None:
                 errors[rank] = error
@@ -304,10 +304,10 @@ def watch(workers: list[tuple[int, Connection]]) -> None:
         else:
             code = os.waitstatus_to_exitcode(status)
             how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-            how += ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+            how += ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
         if found:
             _forget(worker, workers)
-            raise WorkerError(f"worker {rank} (process {pid}) {how}; ic.set_workers('threads') needs no processes")
+            raise WorkerError(f"worker {rank} (process {pid}) {how}; ic.set_workers('threads') avoids worker processes")
 
 
 def close(process: int, workers: list[tuple[int, Connection]]) -> None:

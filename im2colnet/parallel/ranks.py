@@ -1,9 +1,9 @@
 """Ranks: processes that MPI has started on one machine or on several, and what they send each other.
 
 Rank q of R has the shards ``partition(count, q, R)``. It makes those additions of the fixed tree that it can make
-alone; what is left are its *nodes*, one if R and the number of shards are powers of two, and at most about 2·log2 of
-it. The nodes travel, and whoever needs a sum adds them in the order of the tree. So MPI only moves numbers, and the
-bits of a sum do not depend on how they have moved:
+alone; the remaining sums are its *nodes*: one if R and the number of shards are powers of two, and at most about
+2·log2 of the number of shards. The nodes are sent, and a rank that needs a sum adds them in the order of the tree. So
+MPI only moves numbers, and the bits of a sum do not depend on how they are moved:
 
 - a small sum, which every rank needs, is made by every rank, of all nodes;
 - a large one, such as a gradient, is made in pieces: each rank gets its own elements of all nodes, and adds these.
@@ -40,18 +40,18 @@ BYTE = np.dtype("uint8")
 
 
 class Ranks:
-    """The ranks of a job, and what they send each other.
+    """The ranks of a job, and the communication between them.
 
     Every method but :meth:`partition` and :meth:`begin_step` is collective: all ranks must call it, in the same order.
 
     Parameters
     ----------
     comm : intracommunicator of mpi4py
-        Or an object with the same methods ``Get_rank``, ``Get_size``, ``Sendrecv``, ``Allgather``, ``Allgatherv``,
-        ``Alltoallv``, ``allgather`` and ``bcast``.
+        The communicator, or an object with the same methods ``Get_rank``, ``Get_size``, ``Sendrecv``, ``Allgather``,
+        ``Allgatherv``, ``Alltoallv``, ``allgather`` and ``bcast``.
     doubling : bool
-        Whether to sum by exchanges at the distances 1, 2, 4, ... where ranks and shards allow it. Bits do not depend
-        on it.
+        Whether to sum by exchanges at the distances 1, 2, 4, ... if ranks and shards allow it. The bits of the results
+        do not depend on this argument.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Ranks:
     # ------------------------------------------------------------------ joins
 
     def all_sum(self, parts: Sequence[Array | None], out: Array) -> Array:
-        """Return in ``out`` the sum of one array for each shard, of which each rank has those of its own shards.
+        """Return in ``out`` the sum of one array for each shard; each rank has the arrays of its own shards.
 
         The additions that a rank can make alone are made already: see :func:`im2colnet.parallel.tree.pairs`.
         """
@@ -222,7 +222,7 @@ class Ranks:
         Raises
         ------
         WorkerError
-            If a rank has ended, so that it will not take part in anything any more.
+            If a rank has ended, so that it takes no further part.
         """
         if not self.ended:
             self._mine[0], self._mine[1 : len(numbers) + 1] = what, numbers
@@ -274,7 +274,7 @@ class Ranks:
     # ------------------------------------------------------------------ waiting and memory
 
     def _call(self, what: str, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method of MPI, and say meanwhile what this rank waits for."""
+        """Call a method of MPI; meanwhile ``waiting`` says what this rank waits for."""
         self.waiting = f"{self._doing}, {what}" if self._doing else what, time.monotonic()
         try:
             return method(*arguments)

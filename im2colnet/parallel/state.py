@@ -107,7 +107,7 @@ def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
         if value.dtype.hasobject:
             return look(value.shape, *value.ravel().tolist())
         if value.nbytes > MOST_BYTES:
-            raise UnknownStateError(f"an array of {value.nbytes} bytes is too large to be looked at in every step")
+            raise UnknownStateError(f"an array of {value.nbytes} bytes is too large to be compared in every step")
         return value.shape, value.dtype.str, blake2b(np.ascontiguousarray(value).view("uint8").data).digest()
     if isinstance(value, np.generic):
         return type(value), value.tobytes()
@@ -149,7 +149,7 @@ def _look(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     if isinstance(value, (list, tuple)):
         return look(*value, *parts)
     if not hasattr(value, "__dict__") and not slots and type(value) is not object:
-        raise UnknownStateError(f"a {type(value).__name__} cannot be looked into")
+        raise UnknownStateError(f"the state of a {type(value).__name__} cannot be read")
     return look(*parts)
 
 

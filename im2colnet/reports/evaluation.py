@@ -34,8 +34,9 @@ def evaluation(loss: Loss, data: Dataset, outputs: Any) -> dict[str, Any]:
     dict
         ``loss`` and its metrics. For a classifier also ``top_5_accuracy``, if it has more than ten classes;
         ``classes``, see :func:`im2colnet.metrics.class_report`; ``mean``, the ``precision``, ``recall`` and ``f1``
-        averaged over the classes; ``confusion_matrix``, whose entry [i][j] is the number of images of class i predicted as class j; and
-        ``mistakes``, see :meth:`im2colnet.Trainer.mistakes`. For other networks the usual metrics for their targets.
+        averaged over the classes; ``confusion_matrix``, whose entry [i][j] is the number of images of class i predicted
+        as class j; and ``mistakes``, see :meth:`im2colnet.Trainer.mistakes`. For other networks, the usual metrics for
+        their targets.
     """
     facts: dict[str, Any] = loss.measure(outputs, data.labels)
     ignored = loss.ignore_index if isinstance(loss, ClassLoss) else metrics.IGNORED

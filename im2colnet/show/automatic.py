@@ -1,4 +1,4 @@
-"""The display of a training that suits where the program runs: a notebook, a terminal, or a log."""
+"""The choice of the display of a training: for a notebook, a terminal, or a log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from im2colnet.show.terminal import Output
 
 
 def progress_display(progress: bool | str, epochs: int) -> PlainDisplay | None:
-    """Return what shows the progress of a training in a notebook, or else on stderr, or None.
+    """Return the display for the progress of a training, in a notebook or on stderr, or None.
 
     Parameters
     ----------
     progress : bool or "log"
-        Whether to show it; "log" chooses plain lines wherever stderr leads to.
+        Whether to show the progress; "log" chooses plain lines, also on a terminal.
     epochs : int
         How many epochs the training has in all.
 

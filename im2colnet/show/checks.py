@@ -28,7 +28,7 @@ class CheckLines:
             self._console = Console(file=stream, highlight=False)
 
     def write(self, ok: bool, word: str, text: str, more: str = "") -> None:
-        """Write a line that begins with a word: green where all is well, else red; and below it what there is more."""
+        """Write a line that begins with a word, green if ``ok``, else red; ``more`` follows on the lines below."""
         first, rest = f"{word:{len(INDENT)}}", printable(text)
         if self._console is None:
             print(first + rest, file=self._stream, flush=True)

@@ -1,4 +1,4 @@
-"""The number of things that are done, of work that takes long."""
+"""A counter for work that takes long."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LOG_INTERVAL = 30.0  #: seconds between two lines in a file
 
 
 class Counter:
-    """Shows how many things are done, such as files that are read, if the work takes more than two seconds.
+    """Shows the number of things that are done, such as files read, if the work takes more than two seconds.
 
-    A terminal has one line that changes, and that is removed at the end; a file gets a new line every 30 seconds.
+    On a terminal it is one changing line, which is removed at the end; a file gets a new line every 30 seconds.
 
     Parameters
     ----------
     stream : text file, optional
-        Where to; None shows nothing.
+        The output; None shows nothing.
     things : str
         The word for them, such as "files".
     total : int
@@ -49,7 +49,7 @@ class Counter:
             print(text, file=self._stream, flush=True)
 
     def show(self, done: int) -> None:
-        """Show how many are done, if it is time to."""
+        """Show the number of things that are done, if the last update is old enough."""
         now = time.monotonic()
         if self._stream is None or now < self._next:
             return

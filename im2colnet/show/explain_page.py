@@ -1,9 +1,9 @@
 """The interactive page of an explanation: one file of HTML that shows which numbers of a layer belong together.
 
-The page holds its own script, which the page's policy allows by its hash and nothing else: no font, picture or script
-comes from elsewhere. Numbers are kept in float32. Of a large layer the page has a part, and says which.
+The page contains its own script, and the page's policy allows only this script, by its hash: no font, picture or script
+comes from elsewhere. Numbers are stored in float32. For a large layer the page has only a part, and says which part.
 
-Here ``F`` are filters, ``K = C / groups * KH * KW`` the rows of the lowered matrix, ``T = KH * KW`` those of one
+Here ``F`` are filters, ``K = C / groups * KH * KW`` the rows of the lowered matrix, ``T = KH * KW`` the rows of one
 channel, and ``P = OH * OW`` the positions of the window.
 """
 
@@ -31,8 +31,8 @@ MOST_ROWS = 1024  #: of a linear layer's input, as a column
 MOST_SIDE = 32  #: positions of the window along an axis
 
 FORWARD = {
-    "convolution": "Each column is the window of one output, each row the numbers that one weight multiplies. The number"
-    " below a column is the filter's row of the weight times the column, plus the bias.",
+    "convolution": "Each column is the window of one output, each row the numbers for one weight. The number below a"
+    " column is the filter's row of the weight times the column, plus the bias.",
     "transposed convolution": "Each column is the transposed weight times the channels of the input at one pixel. Each"
     " number is added to a pixel of the output (col2im), and the bias to all of them; what belongs to the padding is"
     " dropped.",
@@ -53,7 +53,7 @@ BACKWARD = {
 
 
 class Explained(Protocol):
-    """What the page reads of an explanation; see :class:`im2colnet.reports.explain.Explanation`."""
+    """The attributes of an explanation that the page uses; see :class:`im2colnet.reports.explain.Explanation`."""
 
     layer: str
     kind: str
@@ -94,10 +94,10 @@ def explanation_page(explained: Explained, position: Sequence[int] | None = None
     Parameters
     ----------
     explained : Explanation
-        Of a convolution, a pooling or a linear layer the page shows the lowered matrix; of another layer, its input
-        and its output. Of several inputs it shows the first.
+        For a convolution, a pooling or a linear layer the page shows the lowered matrix; for another layer its input
+        and output. If there are several inputs, it shows the first.
     position : (int, int), optional
-        The output that is lit first; by default the one in the middle.
+        The output that is highlighted first; by default the output in the middle.
     channel : int
         The output's channel that is shown first.
     """
@@ -200,7 +200,7 @@ def _common(
 
 
 def _start(shape: Sequence[int], position: Sequence[int] | None) -> tuple[int, int]:
-    """Return the output that is lit first, within the output's height and width."""
+    """Return the output that is highlighted first, within the output's height and width."""
     if position is None:
         return shape[0] // 2, shape[1] // 2
     r, c = (position[0], position[-1]) if len(position) > 1 else (0, position[0])
@@ -301,7 +301,7 @@ def _linear(e: Explained, channel: int) -> dict[str, Any]:
 
 
 def _geometry(e: Explained, H: int, W: int, OH: int, OW: int, KH: int, KW: int) -> dict[str, Any] | None:
-    """Return stride, padding before and dilation, or None if they do not tell what is read, as in adaptive pooling."""
+    """Return stride, padding before and dilation; None if they do not determine the window, as in adaptive pooling."""
     window = e.window
     if window.stride is None:
         return None

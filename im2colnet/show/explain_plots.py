@@ -43,7 +43,7 @@ class Crop(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Which part it is; nothing if it is the whole."""
+        """Describe the part; empty if it is the whole."""
         high, wide = self.cells.shape
         found = []
         for what, start, length, whole in (
@@ -93,7 +93,7 @@ class Panel(NamedTuple):
 
 
 def parts_of(e: Any) -> dict[str, Callable[[Any, tuple[int, int], int], Panel]]:
-    """Return what can be drawn of a layer."""
+    """Return the names of the parts of a layer that can be drawn."""
     if e.kind == "linear" and e.inputs[0].ndim == 1:
         return {"input": both_values, "product": largest_products, "gradient": both_gradients}
     if e.window is None:
@@ -131,9 +131,9 @@ def number_text(values: Any) -> Callable[[float], str]:
 def cells(axes: Axes, crop: Crop, gradient: bool = False, like: Any = None, title: str = "", room: float = 2.0) -> None:
     """Draw an array as coloured cells, with its numbers if there are few.
 
-    Numbers are from white to blue; a gradient, or what else has both signs, is blue where negative and red where
-    positive, and white at 0. ``like`` is an array whose range of colours it shares;
-    ``room`` is how wide the cells are drawn, in inches.
+    Colors go from white to blue. A gradient, or another array with both signs, is blue for negative numbers, red for
+    positive numbers, and white at 0. ``like`` is an array with the same color scale; ``room`` is the width of the
+    drawing in inches.
     """
     values = np.where(np.isfinite(crop.cells), crop.cells, np.nan)
     of = np.asarray(values if like is None else like)
@@ -390,7 +390,7 @@ def spread(e: Any, position: tuple[int, int], channel: int) -> Panel:
 
 
 def way_back(e: Any, position: tuple[int, int], channel: int) -> Panel:
-    """Draw the gradient of the output, that of the lowered matrix, and that of the input."""
+    """Draw the gradients of the output, the lowered matrix, and the input."""
     transposed = e.kind == "transposed convolution"
     crop, image, name = pixels(e, channel, position, gradient=True)
     matrix, at, K = some_columns(e, position, channel, gradient=True)
@@ -502,7 +502,7 @@ def bars(axes: Axes, array: Any, title: str) -> None:
 
 
 def both_values(e: Any, position: tuple[int, int], channel: int) -> Panel:
-    """Draw what a layer is given, and what it makes."""
+    """Draw the input and the output of a layer."""
     several = len(e.inputs) > 1
     arrays = {f"input {i}" if several else "input": x for i, x in enumerate(e.inputs[:3])} | {"output": e.output}
     height, paint = sheet(arrays, False)

@@ -1,6 +1,6 @@
-"""A page of HTML in one file, for any browser without a network: no script, no font, no picture from elsewhere.
+"""An HTML page in one file, for any browser, also offline: no script, and no font or picture from elsewhere.
 
-Every text is escaped here, so that names of files and classes are shown and never obeyed.
+Every text is escaped here, so that names of files and classes are shown as text and never interpreted as HTML.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ summary { cursor: pointer; color: var(--accent); }
 
 
 def text(value: object) -> str:
-    """Return a value as a text in HTML: markup is escaped, and so are control characters but for line breaks."""
+    """Return a value as HTML text: markup and control characters, except line breaks, are escaped."""
     return escape(printable(str(value), keep="\n"))
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """Return a whole page of parts that are HTML."""
+    """Return a whole page from parts in HTML."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -74,12 +74,12 @@ def heading(title: str) -> str:
 
 
 def paragraph(words: object, kind: str = "") -> str:
-    """Return a paragraph; its kind is "soft", or "note" for what a reader must not miss."""
+    """Return a paragraph; its kind is "soft", or "note" for an important remark."""
     return f'<p class="{kind}">{text(words)}</p>' if kind else f"<p>{text(words)}</p>"
 
 
 def cards(values: Mapping[str, object]) -> str:
-    """Return figures that are seen at once, each with its name."""
+    """Return the most important figures, each with its name."""
     inner = "".join(f"<div>{text(name)}<b>{text(value)}</b></div>" for name, value in values.items())
     return f'<div class="cards">{inner}</div>'
 
@@ -104,7 +104,7 @@ def pairs(values: Mapping[str, object]) -> str:
 
 
 def matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """Return a confusion matrix: a row for each class, coloured by the part of the row."""
+    """Return a confusion matrix: a row for each class, colored by the fraction of the row."""
     start = "<th class=long>" if max(map(len, names)) > 3 else "<th>"
     top = "".join(f"{start}{text(name)}</th>" for name in names)
     lines = []
@@ -119,7 +119,7 @@ def matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
 
 
 def _source(pixels: Any) -> str:
-    """Return pixels as a picture that is in the page itself."""
+    """Return pixels as a picture that is embedded in the page."""
     return f"data:image/png;base64,{b64encode(png(pixels)).decode()}"
 
 
@@ -132,9 +132,9 @@ def gallery(pictures: Sequence[Any], texts: Sequence[str]) -> str:
 
 
 def thumbnails(pictures: Sequence[Any], texts: Sequence[str], side: int = 64) -> str:
-    """Return pictures in one size, as a notebook shows them, where the styles of a page are missing.
+    """Return pictures in one size for a notebook, where the styles of a page are missing.
 
-    Of large pictures every second pixel is taken, or every third, ...
+    Large pictures are reduced to every second pixel, every third pixel, ...
     """
     size = f"width:{side}px;height:{side}px;object-fit:contain;image-rendering:pixelated"
     line = f"width:{side}px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"

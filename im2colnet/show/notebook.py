@@ -16,7 +16,7 @@ MOST_ROWS = 10  #: how many epochs, the last ones, are shown
 
 
 class NotebookDisplay(PlainDisplay):
-    """Shows a bar and a table of the last epochs, both as HTML that takes the place of what was there before."""
+    """Shows a bar and a table of the last epochs as HTML, which replaces the previous HTML."""
 
     def __init__(self, stream: TextIO, epochs: int, interval: float = LOG_INTERVAL, held_out: str = "val") -> None:
         super().__init__(stream, epochs, interval, held_out)
@@ -36,7 +36,7 @@ class NotebookDisplay(PlainDisplay):
         self._show()
 
     def step(self, progress: Progress) -> None:
-        """After each step: move the bar, if it has been still for long enough."""
+        """After each step: update the bar, if the last update is old enough."""
         now = time.monotonic()
         if now - self._shown < INTERVAL:
             return
@@ -54,7 +54,7 @@ class NotebookDisplay(PlainDisplay):
         self._show()
 
     def html(self) -> str:
-        """Return what is shown."""
+        """Return the HTML that is shown."""
         rows, texts = self._rows[-MOST_ROWS:], "".join(f"<div>{escape(text)}</div>" for text in self._texts)
         return f"{table(rows) if rows else ''}{texts}{self._bar}"
 
@@ -69,7 +69,7 @@ class NotebookDisplay(PlainDisplay):
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Return rows of texts by title as a table in HTML; a text that a row lacks is an empty cell."""
+    """Return rows, dicts of texts by title, as an HTML table; a missing text is an empty cell."""
     titles = list(dict.fromkeys(title for row in rows for title in row))
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join(

@@ -9,14 +9,14 @@ from im2colnet.host import np
 
 
 def as_pixels(image: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray | None:
-    """Return an image as the pixels of a picture, or None if it is none.
+    """Return an image as the pixels of a picture, or None if it is not a picture.
 
     Parameters
     ----------
     image : (C, H, W) array
-        uint8 is taken as it is. One channel is grey, three are RGB, four are RGBA; of others the mean is shown in grey.
+        uint8 is used unchanged. One channel is grey, three are RGB, four are RGBA; else the channels' mean is grey.
     low, high : float
-        The numbers that are black and white, of floating-point images.
+        The numbers that are black and white in floating-point images.
 
     Returns
     -------

@@ -31,21 +31,21 @@ MAX_NAMES = 6  #: how many passes, the longest first, have the name of their lay
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
-    """Draw the loss and what it counts, such as the accuracy, over the epochs as a PNG.
+    """Draw the loss and the metrics, such as the accuracy, over the epochs as a PNG.
 
     Parameters
     ----------
     history : History
-        What :meth:`im2colnet.Trainer.fit` returns.
+        The result of :meth:`im2colnet.Trainer.fit`.
     path : path
-        Written whole or not at all.
+        The file; it is written whole or not at all.
 
     Raises
     ------
     ImportError
         If Matplotlib is not installed.
     ShapeError
-        If there is no epoch to draw.
+        If the history is empty.
     CheckpointError
         If the file cannot be written.
     """
@@ -53,7 +53,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
 
 
 def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Draw what :func:`save_curves` writes, and return the picture, which a notebook shows."""
+    """Draw the picture of :func:`save_curves` and return it; a notebook shows it."""
     if not history:
         raise ShapeError("there is no epoch to draw: the history is empty")
     drawn = quantities(history)
@@ -71,7 +71,7 @@ def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:
 def curves_svg(history: Sequence[Mapping[str, float]]) -> list[str]:
     """Return the curves of :func:`save_curves` as SVG for a page, a drawing for each quantity.
 
-    Their colours are the page's, that of its text, ``--line`` and ``--accent``, so that they suit a dark page too.
+    They use the page's text color, ``--line`` and ``--accent``, so that they suit a dark page too.
     """
     import matplotlib
 
@@ -124,7 +124,7 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], quantity: s
 
 
 def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draw what each layer's passes reach beside what this machine could do, as a PNG.
+    """Draw a roofline plot as a PNG: the speed of each layer's passes, and the limits of this machine.
 
     A circle's area is a pass's share of the step's time, and the longest passes have names. The roof is the lesser of
     the peak of a matrix product and the bandwidth times the FLOPs for each byte (Williams, Waterman, Patterson 2009,
@@ -134,9 +134,9 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     Parameters
     ----------
     report : dict
-        What :func:`im2colnet.reports.profile.profile` returns.
+        The result of :func:`im2colnet.reports.profile.profile`.
     path : path
-        Written whole or not at all.
+        The file; it is written whole or not at all.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     ends = min(intensities) / 2, max(*intensities, 2 * ridge) * 2
     roof = [ends[0], ridge, ends[1]]
     axes.plot(roof, [min(gemm, copy * x) for x in roof], color="#444444", linewidth=1.5, label="roof")
-    axes.set(xscale="log", yscale="log", xlabel="FLOPs for each byte that must be moved", xlim=ends)
+    axes.set(xscale="log", yscale="log", xlabel="FLOPs per byte that must be moved", xlim=ends)
     axes.set_title("GFLOP/s", loc="left", fontweight="bold")
     for axis in axes.xaxis, axes.yaxis:
         axis.set_major_formatter(_as_number)
@@ -187,14 +187,14 @@ def save_roofline(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
 
 
 def save_confusion(matrix: Any, names: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Draw a confusion matrix as a PNG: a row for each class, with what its images were taken for.
+    """Draw a confusion matrix as a PNG: a row for each true class, a column for each predicted class.
 
-    The colour is the share of the row, and numbers are counts.
+    The color is the fraction of the row, and the numbers are counts.
 
     Parameters
     ----------
     matrix : (C, C) array_like
-        What :func:`im2colnet.metrics.confusion_matrix` returns.
+        The result of :func:`im2colnet.metrics.confusion_matrix`.
     names : sequence of str
         The names of the classes.
     path : path
@@ -220,7 +220,7 @@ def save_confusion(matrix: Any, names: Sequence[str], path: str | os.PathLike[st
     shown = [shortened(printable(name), 24) for name in names][::step]
     axes.set_xticks(range(0, size, step), shown, rotation=90, parse_math=False)
     axes.set_yticks(range(0, size, step), shown, parse_math=False)
-    axes.set(xlabel="taken for", ylabel="class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     if size <= MOST_COUNTS:
         for i, j in np.argwhere(counts).tolist():
             colour = "white" if share[i, j] > 0.5 else "black"
@@ -259,7 +259,7 @@ def save_sheet(pictures: Sequence[Any], texts: Sequence[str], path: str | os.Pat
 
 
 def _ending(text: str, most: int) -> str:
-    """Return the end of a text: of a path that is the name of the file."""
+    """Return the end of a text; for a path it is the file name."""
     return text if len(text) <= most else f"...{text[3 - most :]}"
 
 

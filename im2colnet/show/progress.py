@@ -60,9 +60,9 @@ class PlainDisplay:
     epochs : int
         How many epochs the training has in all.
     interval : float
-        Seconds after which a line is written within an epoch.
+        The interval in seconds at which a line is written within an epoch.
     held_out : str
-        The word for what is measured on held-out data.
+        The prefix of metrics on held-out data.
     """
 
     # defaults for a derived class whose constructor does not call this one
@@ -86,7 +86,7 @@ class PlainDisplay:
         """When the training ends: do nothing."""
 
     def say(self, text: str) -> None:
-        """Show a text of :meth:`im2colnet.Trainer.fit` about how it goes on."""
+        """Show a text of :meth:`im2colnet.Trainer.fit` about the training."""
         print(text, file=self.stream, flush=True)
 
     def step(self, progress: Progress) -> None:
@@ -140,7 +140,7 @@ class LiveDisplay(PlainDisplay):
         self._bar.console.print(text, soft_wrap=True, markup=False)
 
     def step(self, progress: Progress) -> None:
-        """After each step: move the bar, if it has been still for long enough."""
+        """After each step: update the bar, if the last update is old enough."""
         now = time.monotonic()
         if now - self._shown < INTERVAL:
             return
@@ -169,7 +169,7 @@ class LiveDisplay(PlainDisplay):
         self._bar.refresh()
 
     def epoch(self, record: Mapping[str, float]) -> None:
-        """After each epoch: write its row above the bar, and the header where the row has other titles than before."""
+        """After each epoch: write its row above the bar, and a header if the titles have changed."""
         row = {f"{'epoch':>{2 * len(str(self.epochs)) + 3}}": f"{record['epoch']}/{self.epochs}"}
         row |= {f"{title:>8}": text for title, text in cells(record, self.held_out).items()}
         row |= {"images/s": f"{record['images_per_second']:,.0f}", "      time": duration(record["seconds"])}

@@ -43,7 +43,7 @@ def draw_arrays(
 
 
 def _limits(values: Any, low: float | None, high: float | None) -> tuple[float, float, str]:
-    """Return the numbers at the ends of a scale, and its colours."""
+    """Return the numbers at the ends of a scale, and the name of its color map."""
     known = values[np.isfinite(values)]
     least, most = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if least < 0 and low is None and high is None:

@@ -1,4 +1,4 @@
-"""The streams of the commands: any encoding will do, and a stdout that cannot be written raises an error of its own."""
+"""The output streams of the commands: any encoding works, and writing to a closed stdout raises OutputError."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Output:
     ----------
     stream : text file
     needed : bool
-        Whether to raise OutputError if the stream cannot be written; if stderr cannot, there is nobody to tell.
+        Whether to raise OutputError if the stream cannot be written. An error on stderr is ignored.
     """
 
     def __init__(self, stream: TextIO, needed: bool) -> None:
@@ -95,7 +95,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def discard() -> None:
-    """Throw away what stdout still holds, or Python would fail to write it once more when it ends."""
+    """Discard the buffer of stdout; otherwise Python fails to write it again when it ends."""
     with suppress(OSError, ValueError, AttributeError):  # stdout is not a file
         number = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -192,7 +192,7 @@ def test_a_damaged_file_is_compiled_again(kept, damage):
 
 def test_where_no_folder_can_be_made_kernels_are_compiled_and_one_warning_says_so(kept):
     kept.write_text("a file")
-    with pytest.warns(RuntimeWarning, match=r"cannot be kept in .*kept.* compiles them again: set IM2COLNET_CACHE"):
+    with pytest.warns(RuntimeWarning, match=r"cannot be saved in .*kept.* compiles them again: set IM2COLNET_CACHE"):
         assert result_of(scaled_by(3.0)) == [0, 3, 6, 9, 12]
     assert result_of(scaled_by(4.0)) == [0, 4, 8, 12, 16]  # a second warning would be an error
     assert cache.facts().startswith("0 kept in ")
@@ -421,7 +421,7 @@ def test_a_numba_that_cannot_be_used_is_an_error_that_says_what_to_do(tmp_path, 
 
 def test_a_numba_that_may_not_compile_is_refused():
     done = finish(script="import im2colnet as ic; ic.get_backend('numba')", variables={"NUMBA_DISABLE_JIT": "1"})
-    assert "'numba' cannot start: NUMBA_DISABLE_JIT forbids" in done.stderr
+    assert "'numba' cannot start: NUMBA_DISABLE_JIT prevents" in done.stderr
 
 
 def test_numba_is_imported_only_by_its_backend():

@@ -414,7 +414,7 @@ def test_an_array_that_is_changed_in_place_between_the_steps_is_seen(kind):
     ic.set_num_threads(2)
     for layer in Scales, DeclaredScales:
         if layer is Scales and kind == "processes":
-            with pytest.warns(ic.WorkerWarning, match="Scales does not say that it is stateless"):
+            with pytest.warns(ic.WorkerWarning, match="Scales is not marked as stateless"):
                 found = train_with(layer, change=change)
         else:
             found = train_with(layer, change=change)

@@ -432,6 +432,6 @@ def test_what_the_other_ranks_of_the_machine_do():
     )
     rows[3] -= 100  # the watchdog of rank 5 has not been seen since
     boards[2].write(("a join", time.monotonic()))
-    assert boards[0].describe(5.0) == f"rank 5 (process {process}) does not run, perhaps it is stopped"
+    assert boards[0].describe(5.0) == f"rank 5 (process {process}) does not run; it may be stopped"
     boards[1].write(("a join", time.monotonic()))
     assert boards[0].describe(5.0) == "all wait"

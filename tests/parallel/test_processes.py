@@ -185,7 +185,7 @@ def test_workers_that_are_outdated_after_every_step_become_threads():
 
 def test_a_layer_that_changes_itself_is_worked_on_in_one_order_and_that_is_said():
     teacher = trainer(ic.Sequential([Counts(), *small().layers]))
-    with pytest.warns(ic.WorkerWarning, match=r"Counts: what it keeps changes.*stateless = True"):
+    with pytest.warns(ic.WorkerWarning, match=r"Counts: its state changes.*stateless = True"):
         teacher.step(*batch())
     for _ in range(3):
         teacher.step(*batch())

@@ -243,7 +243,7 @@ ranks.meet(1)
         done = job.finish(lambda code: code != 0, limit=30)
     told = "".join(done.err)
     assert "has waited 2 s for the other ranks: in training step 17" in told
-    what = "is busy with something else" if how == "busy" else "does not run, perhaps it is stopped"
+    what = "is busy with something else" if how == "busy" else "does not run; it may be stopped"
     assert f"rank 1 (process {done.out[1].strip()}) {what}" in told
 
 

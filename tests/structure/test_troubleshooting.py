@@ -383,7 +383,7 @@ class Counting(ic.Layer):
         return dy
 
 
-@case("what it keeps changes while it works")
+@case("its state changes while it works")
 def _(settings):
     images, labels = drawn(256)
     with ic.num_threads(2):
